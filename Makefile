@@ -1,0 +1,43 @@
+# Everything here works on a fresh machine with Python 3.11 and make; nothing is installed globally.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once)..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(READY) ## Make the virtual environment and install everything, once
+
+demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and what became of them
+	@$(BIN)/enroll demo
+
+test: $(READY) ## Check format, lint, types and import rules, then run all tests
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Check format, lint, types and import rules only
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into the house's form
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+up: $(READY) ## Keep broker, database and worker running in the foreground
+	@$(BIN)/enroll up
+
+clean: ## Remove the virtual environment and everything that was built
+	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help install demo test check format up clean

@@ -1,0 +1,1 @@
+"""What an upstream system installs: publish enrollment requests, read their outcomes."""

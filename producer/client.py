@@ -1,0 +1,296 @@
+"""The client: publishes requests and batches, and asks the workers about them.
+
+It needs the broker alone; every read is answered by a worker over the queue `lookups`.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
+
+from celery import Celery
+from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+from kombu.utils.url import maybe_sanitize_url
+from pydantic import TypeAdapter, ValidationError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from producer.chunks import Entry, cut
+from producer.errors import BrokerUnavailable, InvalidRequest, LookupFailed, NoWorkerAnswered
+from producer.schemas import (
+    KIND_TASKS,
+    MAX_LOOKUP,
+    SUBMISSION_TTL,
+    TASK_QUEUES,
+    BatchStatus,
+    Chunk,
+    Kind,
+    Message,
+    RefusedLine,
+    RequestStatus,
+    StudentEnrollmentRequest,
+    StudentEnrollmentResponse,
+    StudentResponse,
+    Submission,
+    Tally,
+    TaskName,
+    explain,
+    submission_key,
+)
+
+Record = Message | Mapping[str, Any] | Entry | RefusedLine
+T = TypeVar("T")
+
+_STATUSES = TypeAdapter(list[RequestStatus])
+_BATCHES = TypeAdapter(list[BatchStatus])
+_RESULTS = TypeAdapter(list[list[StudentEnrollmentResponse]])
+_STUDENTS = TypeAdapter(list[StudentResponse | None])
+
+
+class SubmittedBatch(Message):
+    """What has been published of a batch."""
+
+    batch_id: str
+    kind: Kind
+    chunks: int
+    requests: int
+    rows: int
+
+
+class EnrollmentClient:
+    """A submitter's connection to the service; may be shared between threads.
+
+    `timeout` is in seconds and bounds every wait for an answer. Every method raises
+    BrokerUnavailable when the broker does not do its part.
+    """
+
+    def __init__(
+        self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
+    ) -> None:
+        self.timeout = timeout
+        self._shown_url = maybe_sanitize_url(broker_url)
+        over_redis = broker_url.startswith(("redis://", "rediss://"))
+        backend = result_backend_url or (broker_url if over_redis else "rpc://")
+        self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
+        self._app.conf.update(_options(backend, over_redis))
+        self._redis: Redis | None = None
+        if backend.startswith(("redis://", "rediss://")):
+            self._redis = Redis.from_url(backend, socket_timeout=5, socket_connect_timeout=2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        if self._redis is not None:
+            self._redis.close()
+        self._app.close()
+
+    # --- publishing ---------------------------------------------------------------------------
+
+    def submit(self, request: StudentEnrollmentRequest | Mapping[str, Any]) -> str:
+        """Publish one request and return its id at once; ask `status` for the outcome.
+
+        The id is the request's own, or a new one. Raises InvalidRequest.
+        """
+        request, request_id = _checked(request)
+        self._note(request_id, Submission())
+        self._send(TaskName.ENROLL, [_plain(request)], ignore_result=True)
+        return request_id
+
+    def enroll(
+        self,
+        request: StudentEnrollmentRequest | Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+    ) -> StudentEnrollmentResponse:
+        """Publish one request and wait for its outcome, at most `timeout` seconds.
+
+        Raises InvalidRequest, and NoWorkerAnswered when the time is up: the request stays
+        queued then, and its outcome can be asked for later by its id.
+        """
+        request, request_id = _checked(request)
+        self._note(request_id, Submission())
+        answer = self._send(TaskName.ENROLL, [_plain(request)])
+        late = f"Request {request_id} stays queued; ask for its status later."
+        return StudentEnrollmentResponse.model_validate(self._wait(answer, timeout, late))
+
+    def submit_batch(
+        self,
+        kind: Kind,
+        records: Iterable[Record],
+        *,
+        batch_id: str | None = None,
+        progress: Callable[[SubmittedBatch], None] | None = None,
+    ) -> SubmittedBatch:
+        """Publish a stream of records in chunks, holding one chunk at a time.
+
+        A record that breaks the contract is refused by the worker, with its line; it harms no
+        other. `progress` is called after each chunk.
+        """
+        batch_id = batch_id or uuid.uuid4().hex
+        batch = SubmittedBatch(batch_id=batch_id, kind=kind, chunks=0, requests=0, rows=0)
+        for chunk in cut(batch_id, _entries(records)):
+            batch = _after(batch, chunk)
+            tally = Tally(requests=batch.requests, rows=batch.rows)
+            total = batch.chunks if chunk.last else None
+            self._note(batch_id, Submission(kind=kind, tally=tally, chunks=total))
+            self._send(KIND_TASKS[kind], [_plain(chunk)], ignore_result=True)
+            if progress is not None:
+                progress(batch)
+        return batch
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def status(self, request_id: str) -> RequestStatus:
+        """Where a request stands. Raises NoWorkerAnswered."""
+        return self.statuses([request_id])[0]
+
+    def statuses(self, request_ids: Sequence[str]) -> list[RequestStatus]:
+        """Where requests stand, in the same order. Raises NoWorkerAnswered."""
+        return self._ask(TaskName.STATUS, request_ids, _STATUSES)
+
+    def batch(self, batch_id: str, *, refusals: bool = True) -> BatchStatus:
+        """Where a batch stands, with its refusals by cause. Raises NoWorkerAnswered."""
+        return self.batches([batch_id], refusals=refusals)[0]
+
+    def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
+        """Where batches stand, in the same order. Raises NoWorkerAnswered."""
+        return self._ask(TaskName.BATCH, batch_ids, _BATCHES, refusals=refusals)
+
+    def results(self, student: int | str, *, limit: int = 100) -> list[StudentEnrollmentResponse]:
+        """A student's newest outcomes, at most `limit`. Raises NoWorkerAnswered."""
+        return self.results_of([student], limit=limit)[0]
+
+    def results_of(
+        self, students: Sequence[int | str], *, limit: int = 100
+    ) -> list[list[StudentEnrollmentResponse]]:
+        """The newest outcomes of each student, in the same order. Raises NoWorkerAnswered."""
+        return self._ask(TaskName.RESULTS, students, _RESULTS, limit=limit)
+
+    def student(self, student: int | str) -> StudentResponse | None:
+        """A student with its courses; None if there is none. Raises NoWorkerAnswered."""
+        return self.students([student])[0]
+
+    def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
+        """Students with their courses, in the same order. Raises NoWorkerAnswered."""
+        return self._ask(TaskName.STUDENT, students, _STUDENTS)
+
+    # --- the wire -----------------------------------------------------------------------------
+
+    def _ask(
+        self, task: TaskName, ids: Sequence[Any], form: TypeAdapter[list[T]], **options: Any
+    ) -> list[T]:
+        found: list[T] = []
+        for start in range(0, len(ids), MAX_LOOKUP):
+            asked = list(ids[start : start + MAX_LOOKUP])
+            # A question that nobody waits for any more is not answered later.
+            answer = self._send(task, [asked], options, expires=self.timeout)
+            found += form.validate_python(self._wait(answer, None, "Is a worker running?"))
+            with self._broker():
+                answer.forget()
+        return found
+
+    def _send(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncResult:
+        with self._broker():
+            queue = TASK_QUEUES[task].value
+            return self._app.send_task(task.value, args, kwargs, queue=queue, **options)
+
+    def _wait(self, answer: AsyncResult, timeout: float | None, hint: str) -> Any:
+        seconds = self.timeout if timeout is None else timeout
+        with self._broker():
+            try:
+                value = answer.get(timeout=seconds, propagate=False)
+            except CeleryTimeout:
+                raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}") from None
+        if isinstance(value, BaseException):
+            raise LookupFailed(f"The worker could not answer: {value}")
+        return value
+
+    def _note(self, identity: str, submission: Submission) -> None:
+        """Leave word of a submission before it is published: from now on it is `queued`."""
+        if self._redis is not None:
+            with self._broker():
+                text = submission.model_dump_json()
+                self._redis.set(submission_key(identity), text, ex=SUBMISSION_TTL)
+
+    @contextmanager
+    def _broker(self) -> Iterator[None]:
+        try:
+            yield
+        # Celery raises a bare RuntimeError when the result backend stays away.
+        except (OperationalError, RedisError, OSError, RuntimeError) as error:
+            raise BrokerUnavailable(
+                f"The broker {self._shown_url} did not answer: {error}"
+            ) from error
+
+
+def _options(backend: str, over_redis: bool) -> dict[str, Any]:
+    """Bounded in every state of the broker; Celery's defaults wait for ever."""
+    timeouts = {"socket_timeout": 5, "socket_connect_timeout": 2, "socket_keepalive": True}
+    return {
+        "result_backend": backend,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "broker_connection_timeout": 2,
+        "broker_pool_acquire_timeout": 5,
+        "broker_transport_options": {**timeouts, "priority_steps": [0]}
+        if over_redis
+        else {"confirm_publish": True},
+        "redis_socket_timeout": 5,
+        "redis_socket_connect_timeout": 2,
+        "task_publish_retry_policy": {
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 0.5,
+        },
+        "result_backend_transport_options": {"retry_policy": {"timeout": 5}},
+    }
+
+
+def _checked(
+    request: StudentEnrollmentRequest | Mapping[str, Any],
+) -> tuple[StudentEnrollmentRequest, str]:
+    """The request with an id of its own, so that a repeated delivery has one effect."""
+    try:
+        checked = StudentEnrollmentRequest.model_validate(request)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error)) from error
+    request_id = checked.request_id or uuid.uuid4().hex
+    return checked.model_copy(update={"request_id": request_id}), request_id
+
+
+def _entries(records: Iterable[Record]) -> Iterator[Entry | RefusedLine]:
+    for number, record in enumerate(records, 1):
+        if isinstance(record, Entry | RefusedLine):
+            yield record
+        else:
+            yield Entry(_plain(record) if isinstance(record, Message) else record, (number,))
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    return message.model_dump(mode="json", exclude_defaults=True)
+
+
+def _after(batch: SubmittedBatch, chunk: Chunk) -> SubmittedBatch:
+    tally = chunk.tally()
+    return batch.model_copy(
+        update={
+            "chunks": batch.chunks + 1,
+            "requests": batch.requests + tally.requests,
+            "rows": batch.rows + tally.rows,
+        }
+    )

@@ -1,0 +1,325 @@
+"""A file becomes a stream of records: CSV (comma, semicolon, tab) and JSON Lines.
+
+The head of a file is checked before anything is handed out; a bad line later on becomes a
+`RefusedLine` and harms no other.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic_core import from_json
+
+from producer.chunks import CHUNK_ROWS, Entry
+from producer.errors import UnreadableFile
+from producer.schemas import MAX_CHUNK_BYTES, MAX_COURSES, MAX_KEY, Kind, RefusedLine
+
+HEAD_BYTES = 65_536
+DELIMITERS = ",;\t"
+COLUMNS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.STUDENTS: ("sis_id", "name", "email"),
+    Kind.COURSES: ("sis_id", "title"),
+    Kind.ENROLLMENTS: ("student_id", "student_sis_id", "course_id", "course_sis_id"),
+}
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+Make = Callable[[Sequence[str]], str]
+"""Makes the text of one of our columns out of a row's cells."""
+Lines = Iterator[Entry | RefusedLine]
+
+
+class _BadCell(Exception):
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(f"{column}: {problem}")
+        self.column = column
+
+
+class Source:
+    """A file whose head was checked: its path, the kind of its records and its size in bytes."""
+
+    def __init__(self, path: Path, kind: Kind, read: Callable[[BinaryIO], Lines]) -> None:
+        self.path = path
+        self.kind = kind
+        self.size = path.stat().st_size
+        self.bytes_read = 0
+        self._read = read
+
+    def records(self) -> Lines:
+        """Every record from the beginning; `bytes_read` tells how far the reader has come."""
+        self.bytes_read = 0
+        with self.path.open("rb") as file:
+            for entry in self._read(file):
+                yield entry
+                self.bytes_read = file.tell()
+
+
+def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> Source:
+    """Check a file's head and its mapping.
+
+    `kind` is taken from the header where it is None. `templates` gives for one of our columns
+    a text over the file's own columns, as `{code_module}-{code_presentation}`.
+    Raises UnreadableFile, which names the file, the place and the remedy.
+    """
+    head = _head(path)
+    if head.lstrip().startswith("{"):
+        return _json_lines(path, kind, templates, head)
+    return _csv(path, kind, templates, head)
+
+
+def _head(path: Path) -> str:
+    """The first lines as text."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(HEAD_BYTES)
+    except IsADirectoryError:
+        raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from None
+    if b"\x00" in raw:
+        raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
+    if len(raw) == HEAD_BYTES:
+        raw = raw[: raw.rfind(b"\n") + 1] or raw
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UnreadableFile(
+            f"{path}, line {line}: not UTF-8; save the file with the encoding UTF-8."
+        ) from None
+    if not text.strip():
+        raise UnreadableFile(f"{path} is empty; a CSV file begins with a header line.")
+    return text
+
+
+# --- CSV ------------------------------------------------------------------------------------
+
+
+def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str) -> Source:
+    first = head.splitlines()[0]
+    delimiter = max(DELIMITERS, key=first.count)
+    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    made = _makers(path, header, templates)
+    kind = kind or _kind_of(path, made)
+    _check_columns(path, kind, made)
+
+    def read(file: BinaryIO) -> Lines:
+        rows = _rows(file, delimiter, len(header))
+        if kind is Kind.ENROLLMENTS:
+            return _requests(_each(rows, _pair_reader(made)))
+        return _each(rows, _record_reader(kind, made))
+
+    return Source(path, kind, read)
+
+
+def _makers(path: Path, header: list[str], templates: Mapping[str, str]) -> dict[str, Make]:
+    """How to make each of our columns that this file has or that a template gives."""
+    doubled = {name for name in header if header.count(name) > 1}
+    ours = {name for columns in COLUMNS.values() for name in columns}
+    if doubled & (ours | set(_PLACEHOLDER.findall(" ".join(templates.values())))):
+        raise UnreadableFile(f"{path}: the header names {sorted(doubled)} twice; rename one.")
+    made = {name: _cell(place) for place, name in enumerate(header) if name in ours}
+    for name, template in templates.items():
+        if name not in ours:
+            raise UnreadableFile(
+                f"--map {name}=…: there is no such column; choose from {', '.join(sorted(ours))}."
+            )
+        parts = _PLACEHOLDER.split(template)
+        unknown = [column for column in parts[1::2] if column not in header]
+        if unknown or "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
+            what = f"has no column {unknown[0]!r}" if unknown else "does not fit: unpaired brace"
+            raise UnreadableFile(
+                f"{path}: --map {name}={template} {what}; the columns are: {', '.join(header)}."
+            )
+        made[name] = _template(parts, header)
+    return made
+
+
+def _cell(place: int) -> Make:
+    return lambda row: row[place].strip()
+
+
+def _template(parts: list[str], header: list[str]) -> Make:
+    places = [header.index(name) for name in parts[1::2]]
+    form = "%s".join(text.replace("%", "%%") for text in parts[::2])
+    return lambda row: form % tuple(row[place].strip() for place in places)
+
+
+def _kind_of(path: Path, columns: Iterable[str]) -> Kind:
+    names = set(columns)
+    if names & set(COLUMNS[Kind.ENROLLMENTS]):
+        return Kind.ENROLLMENTS
+    if names & {"name", "email"}:
+        return Kind.STUDENTS
+    if "title" in names:
+        return Kind.COURSES
+    raise UnreadableFile(
+        f"{path}: the header does not tell whether these are students, courses or enrollments;"
+        " give --kind, and --map for columns that have another name."
+    )
+
+
+def _check_columns(path: Path, kind: Kind, made: Mapping[str, Make]) -> None:
+    if kind is not Kind.ENROLLMENTS:
+        choices = [("sis_id",)]
+    else:
+        choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
+    for names in choices:
+        present = [name for name in names if name in made]
+        if not present:
+            raise UnreadableFile(
+                f"{path}: {kind} need a column {' or '.join(names)};"
+                f" add it to the header, or give --map {names[-1]}='{{column}}'."
+            )
+        if len(present) > 1:
+            raise UnreadableFile(f"{path}: has both {' and '.join(names)}; remove one of them.")
+    strange = [name for name in made if name not in COLUMNS[kind]]
+    if strange:
+        raise UnreadableFile(
+            f"{path}: {strange[0]} is no column of {kind}; they have {', '.join(COLUMNS[kind])}."
+        )
+
+
+def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Each row's line and its cells, or what is wrong with it."""
+    # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
+    lines = (raw.decode("utf-8-sig", errors="surrogateescape") for raw in file)
+    csv.field_size_limit(MAX_CHUNK_BYTES)
+    reader = csv.reader(lines, delimiter=delimiter)
+    next(reader)
+    line = reader.line_num + 1
+    try:
+        for row in reader:
+            if len(row) == width:
+                yield line, row
+            elif row:
+                yield line, f"has {len(row)} cells where the header has {width}"
+            line = reader.line_num + 1
+    except csv.Error as error:
+        # Where a quote was left open nobody can tell where the next row begins.
+        yield line, f"{error}: a quote may be left open; nothing after this line was read"
+
+
+def _each(
+    rows: Iterable[tuple[int, list[str] | str]], read: Callable[[list[str]], Any]
+) -> Iterator[Entry | RefusedLine]:
+    for line, row in rows:
+        try:
+            if isinstance(row, str):
+                raise _BadCell("line", row)
+            yield Entry(read(row), (line,))
+        except _BadCell as bad:
+            yield RefusedLine(line=line, field=bad.column, message=str(bad)[:1000])
+
+
+def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], tuple[int | str, int | str]]:
+    student, course = (
+        _identifier(name, make)
+        for name, make in sorted(made.items(), reverse=True)
+    )
+    return lambda row: (student(row), course(row))
+
+
+def _identifier(column: str, make: Make) -> Callable[[list[str]], int | str]:
+    def key(row: list[str]) -> int:
+        text = make(row)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:11]) <= MAX_KEY):
+            raise _BadCell(
+                column,
+                f"{text[:60]!a} is no integer from 1 to {MAX_KEY};"
+                f" a SIS id goes into the column {column.replace('_id', '_sis_id')}",
+            )
+        return int(text)
+
+    def sis_id(row: list[str]) -> str:
+        return _clean(column, make(row))
+
+    return sis_id if column.endswith("_sis_id") else key
+
+
+def _clean(column: str, text: str) -> str:
+    if not 1 <= len(text) <= 255:
+        problem = f"has {len(text)} characters, more than 255" if text else "is empty"
+        raise _BadCell(column, problem)
+    if not text.isprintable():
+        if "\x00" in text:
+            raise _BadCell(column, "holds the character NUL")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _BadCell(column, "is not UTF-8; save the file with the encoding UTF-8") from None
+    return text
+
+
+def _record_reader(kind: Kind, made: Mapping[str, Make]) -> Callable[[list[str]], dict[str, str]]:
+    columns = [(name, made[name]) for name in COLUMNS[kind] if name in made]
+
+    def read(row: list[str]) -> dict[str, str]:
+        texts = ((name, make(row)) for name, make in columns)
+        # An empty cell says nothing: what is stored is kept. Only the SIS id must be there.
+        return {name: _clean(name, text) for name, text in texts if text or name == "sis_id"}
+
+    return read
+
+
+def _requests(pairs: Iterator[Entry | RefusedLine]) -> Lines:
+    """Group pairs by student within a window of a chunk's rows, in the order of first mention.
+
+    A pair that is there twice, and more than 100 courses, make a further request, so that every
+    line is accounted for.
+    """
+    while window := list(islice(pairs, CHUNK_ROWS)):
+        open_groups: dict[int | str, dict[int | str, int]] = {}
+        groups: list[tuple[int | str, dict[int | str, int]]] = []
+        for pair in window:
+            if isinstance(pair, RefusedLine):
+                yield pair
+                continue
+            student, course = pair.record
+            group = open_groups.get(student)
+            if group is None or course in group or len(group) == MAX_COURSES:
+                group = open_groups[student] = {}
+                groups.append((student, group))
+            group[course] = pair.lines[0]
+        for student, group in groups:
+            record = {"student_id": student, "course_ids": list(group), "atomic": False}
+            yield Entry(record, tuple(group.values()))
+
+
+# --- JSON Lines -----------------------------------------------------------------------------
+
+
+def _json_lines(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str) -> Source:
+    if templates:
+        raise UnreadableFile(f"{path}: --map is for CSV; JSON Lines hold whole records.")
+    if kind is None:
+        try:
+            first = from_json(head.lstrip().splitlines()[0])
+        except ValueError:
+            raise UnreadableFile(
+                f"{path}: the first line is no JSON; put one record in each line, or give --kind."
+            ) from None
+        named = {"student_id"} if "course_ids" in first else set(first)
+        kind = _kind_of(path, named)
+    return Source(path, kind, _json_records)
+
+
+def _json_records(file: BinaryIO) -> Lines:
+    number = 0
+    while raw := file.readline(MAX_CHUNK_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_CHUNK_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(MAX_CHUNK_BYTES)
+            message = f"the line is longer than {MAX_CHUNK_BYTES} bytes; split the request"
+            yield RefusedLine(line=number, message=message)
+            continue
+        raw = raw.strip().removeprefix(b"\xef\xbb\xbf")
+        if not raw:
+            continue
+        try:
+            yield Entry(from_json(raw, allow_inf_nan=False), (number,))
+        except ValueError as error:
+            yield RefusedLine(line=number, message=f"no JSON: {error}"[:1000])

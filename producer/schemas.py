@@ -1,0 +1,391 @@
+"""The published face of the service: every message and answer that crosses the queue.
+
+Nothing of ours may be imported here. Names, fields and codes are a contract with systems in
+other languages: they are added to, never renamed.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.functional_validators import AfterValidator
+
+MAX_KEY: Final = 2**31 - 1
+MAX_COURSES: Final = 100
+MAX_LOOKUP: Final = 1_000
+MAX_CHUNK_RECORDS: Final = 5_000
+MAX_CHUNK_BYTES: Final = 1_048_576
+"""The largest chunk a client publishes, as JSON in UTF-8; larger ones are halved."""
+
+
+class Queue(StrEnum):
+    """The three queues; one worker serves all of them unless told otherwise."""
+
+    ENROLLMENTS = "enrollments"
+    BATCHES = "batches"
+    LOOKUPS = "lookups"
+
+
+class TaskName(StrEnum):
+    """The fixed names under which any Celery client in any language can publish."""
+
+    ENROLL = "enrollment.enroll"
+    ENROLL_BATCH = "enrollment.enroll_batch"
+    UPSERT_STUDENTS = "roster.upsert_students"
+    UPSERT_COURSES = "roster.upsert_courses"
+    STATUS = "enrollment.status"
+    RESULTS = "enrollment.results"
+    STUDENT = "enrollment.student"
+    BATCH = "enrollment.batch"
+
+
+TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
+    TaskName.ENROLL: Queue.ENROLLMENTS,
+    TaskName.ENROLL_BATCH: Queue.BATCHES,
+    TaskName.UPSERT_STUDENTS: Queue.BATCHES,
+    TaskName.UPSERT_COURSES: Queue.BATCHES,
+    TaskName.STATUS: Queue.LOOKUPS,
+    TaskName.RESULTS: Queue.LOOKUPS,
+    TaskName.STUDENT: Queue.LOOKUPS,
+    TaskName.BATCH: Queue.LOOKUPS,
+}
+
+
+class Kind(StrEnum):
+    """What the records of a batch are."""
+
+    STUDENTS = "students"
+    COURSES = "courses"
+    ENROLLMENTS = "enrollments"
+
+
+KIND_TASKS: Final[Mapping[Kind, TaskName]] = {
+    Kind.STUDENTS: TaskName.UPSERT_STUDENTS,
+    Kind.COURSES: TaskName.UPSERT_COURSES,
+    Kind.ENROLLMENTS: TaskName.ENROLL_BATCH,
+}
+
+
+class Code(StrEnum):
+    """Why a request, or a part of it, was refused."""
+
+    UNKNOWN_STUDENT = "unknown_student"
+    UNKNOWN_COURSE = "unknown_course"
+    INVALID_REQUEST = "invalid_request"
+    REQUEST_ID_REUSED = "request_id_reused"
+
+
+CODE_MEANINGS: Final[Mapping[Code, str]] = {
+    Code.UNKNOWN_STUDENT: "no such student; submit the students first",
+    Code.UNKNOWN_COURSE: "no such course; submit the courses first",
+    Code.INVALID_REQUEST: "the record breaks the contract; mend the field that is named",
+    Code.REQUEST_ID_REUSED: "this request id was used before for another content; use a new one",
+}
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    return text
+
+
+def _text(longest: int) -> Any:
+    return Annotated[
+        str,
+        StringConstraints(strict=True, min_length=1, max_length=longest),
+        AfterValidator(_no_nul),
+    ]
+
+
+Key = Annotated[int, Field(strict=True, ge=1, le=MAX_KEY)]
+Text = _text(255)
+RequestId = _text(128)
+Identifier = Annotated[Key | Text, Field(union_mode="left_to_right")]
+"""An integer is our primary key, a string is the upstream SIS id; never one for the other."""
+
+
+def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(dict.fromkeys(course_ids))
+
+
+class Message(BaseModel):
+    """Frozen data that crosses the queue; a field nobody knows is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudentEnrollmentRequest(Message):
+    """One student and the courses to enroll in: the unit that succeeds or is refused."""
+
+    student_id: Identifier = Field(description="Our key (integer) or the SIS id (string).")
+    course_ids: Annotated[
+        tuple[Identifier, ...],
+        Field(min_length=1, max_length=MAX_COURSES, description="1 to 100 courses, in order."),
+        AfterValidator(_fold),
+    ]
+    request_id: RequestId | None = Field(
+        None, description="The submitter's own id; when absent, the Celery task id is used."
+    )
+    atomic: Annotated[bool, Field(strict=True)] = Field(
+        True, description="True: one bad course refuses all. False: the good ones are kept."
+    )
+
+
+class StudentRecord(Message):
+    """A student as upstream knows it; written by SIS id."""
+
+    sis_id: Text = Field(description="The upstream system's own identifier.")
+    name: Text | None = Field(None, description="Absent: what is stored is kept.")
+    email: Text | None = Field(None, description="Absent: what is stored is kept.")
+
+
+class CourseRecord(Message):
+    """A course as upstream knows it; written by SIS id."""
+
+    sis_id: Text = Field(description="The upstream system's own identifier.")
+    title: Text | None = Field(None, description="Absent: what is stored is kept.")
+
+
+KIND_MODELS: Final[Mapping[Kind, type[Message]]] = {
+    Kind.STUDENTS: StudentRecord,
+    Kind.COURSES: CourseRecord,
+    Kind.ENROLLMENTS: StudentEnrollmentRequest,
+}
+
+
+class EnrollmentProblem(Message):
+    """One reason for a refusal."""
+
+    code: Code = Field(description="Stable and lower case, for machines.")
+    message: str = Field(description="A sentence for a person.")
+    course_id: int | str | None = Field(None, description="The course it is about, as asked.")
+    field: str | None = Field(None, description="The field it is about, as course_ids[3].")
+    line: int | None = Field(None, description="The line of the submitted file, from 1.")
+
+
+class EnrolledCourse(Message):
+    """A course that the student is enrolled in after the request."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The upstream system's own identifier.")
+    title: str | None = Field(description="The course's title, where upstream gave one.")
+    added: bool = Field(description="True if this request wrote the row, false if it was there.")
+
+
+class StudentEnrollmentResponse(Message):
+    """The stored outcome of one request."""
+
+    request_id: str = Field(description="The request's identity.")
+    student_id: int | str | None = Field(description="As asked; null if it could not be read.")
+    status: Literal["enrolled", "partial", "rejected"] = Field(description="What became of it.")
+    enrolled_courses: tuple[EnrolledCourse, ...] = Field((), description="In the order asked.")
+    errors: tuple[EnrollmentProblem, ...] = Field((), description="Why it was not all done.")
+    batch_id: str | None = Field(None, description="The batch that it came with.")
+    completed_at: datetime = Field(description="When it was decided, in UTC.")
+
+
+class StudentCourse(Message):
+    """A course in a student's record."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The upstream system's own identifier.")
+    title: str | None = Field(description="The course's title, where upstream gave one.")
+    enrolled_at: datetime = Field(description="When the row was written, in UTC.")
+
+
+class StudentResponse(Message):
+    """A student with its courses."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The upstream system's own identifier.")
+    name: str | None = Field(description="The student's name, where upstream gave one.")
+    email: str | None = Field(description="The e-mail address, where upstream gave one.")
+    courses: tuple[StudentCourse, ...] = Field(description="Ordered by SIS id.")
+
+
+class RequestStatus(Message):
+    """Where a request stands; `unknown` means that nobody submitted it."""
+
+    request_id: str = Field(description="The id that was asked about.")
+    state: Literal["unknown", "queued", "running", "done"] = Field(description="Where it stands.")
+    result: StudentEnrollmentResponse | None = Field(None, description="Present when done.")
+
+
+class RefusedLine(Message):
+    """A line that the submitter itself could not turn into a record."""
+
+    line: Annotated[int, Field(strict=True, ge=1)] = Field(description="From 1.")
+    message: Annotated[str, Field(max_length=1000), AfterValidator(_no_nul)] = Field(
+        description="What is wrong and what to do."
+    )
+    field: Text | None = Field(None, description="The column or field it is about.")
+
+
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+
+
+class Tally(Message):
+    """How much of a batch: requests (or roster records), and the rows that they stand for."""
+
+    requests: Count = 0
+    rows: Count = 0
+
+
+class Chunk(Message):
+    """The part of a batch that travels as one message and is applied in one transaction.
+
+    Records are checked one by one when the chunk is applied, so that a bad one harms no other.
+    """
+
+    batch_id: RequestId = Field(description="The batch it belongs to.")
+    number: Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)] = Field(description="From 0.")
+    last: Annotated[bool, Field(strict=True)] = Field(False, description="No chunk follows.")
+    before: Tally = Field(Tally(), description="What the chunks before this one hold.")
+    records: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        (), description="Requests or roster records, as JSON objects."
+    )
+    lines: tuple[tuple[Count, ...], ...] | None = Field(
+        None, description="For each record its line, or a line for each of its courses."
+    )
+    refused: Annotated[tuple[RefusedLine, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        (), description="Lines that could not be turned into a record."
+    )
+
+    @model_validator(mode="after")
+    def _lines_fit(self) -> Self:
+        if self.lines is not None and len(self.lines) != len(self.records):
+            raise ValueError("lines must have an entry for each record")
+        for record, lines in zip(self.records, self.lines or (), strict=False):
+            if len(lines) != 1 and len(lines) != _course_count(record):
+                raise ValueError("an entry of lines must hold one line, or one for each course")
+        return self
+
+    def tally(self) -> Tally:
+        """What this chunk adds to the batch's books."""
+        rows = sum(map(count_rows, self.records)) + len(self.refused)
+        return Tally(requests=len(self.records) + len(self.refused), rows=rows)
+
+
+class Books(Message):
+    """A batch's accounts in rows: `received` is always the sum of all the others."""
+
+    received: int = 0
+    enrolled: int = 0
+    already_enrolled: int = 0
+    upserted: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    not_applied: int = 0
+
+
+class RefusalGroup(Message):
+    """All refusals of a batch for one cause."""
+
+    code: Code = Field(description="The cause.")
+    message: str = Field(description="What the code means and what to do.")
+    count: int = Field(description="How many refusals.")
+    first_lines: tuple[int, ...] = Field(description="The first lines, in order.")
+    example: str = Field(description="The message of the first of them.")
+
+
+class BatchStatus(Message):
+    """Where a batch stands."""
+
+    batch_id: str = Field(description="The id that was asked about.")
+    state: Literal["unknown", "queued", "running", "done"] = Field(description="Where it stands.")
+    kind: Kind | None = Field(None, description="What its records are.")
+    books: Books = Field(Books(), description="Its accounts, in rows.")
+    requests: int = Field(0, description="Requests or records received.")
+    requests_rejected: int = Field(0, description="Those of them that were wholly refused.")
+    chunks: int | None = Field(None, description="How many chunks; null while still submitting.")
+    chunks_applied: int = Field(0, description="How many of them are committed.")
+    refusals: tuple[RefusalGroup, ...] = Field((), description="Grouped by cause.")
+    started_at: datetime | None = Field(None, description="When its first chunk was applied.")
+    finished_at: datetime | None = Field(None, description="When its last chunk was applied.")
+
+
+class Submission(Message):
+    """What a client leaves in Redis beside the queue, so that `queued` can be told from `unknown`.
+
+    Stored as JSON under `submission_key(id)`. It is a hint: what is finished is known without it.
+    """
+
+    state: Literal["queued", "running"] = "queued"
+    kind: Kind | None = None
+    tally: Tally = Tally()
+    chunks: int | None = None
+
+
+SUBMISSION_TTL: Final = 7 * 24 * 3600
+"""Seconds for which a submission can be told from an unknown id without having been applied."""
+
+
+def submission_key(identity: str) -> str:
+    """The Redis key of a request's or batch's `Submission`."""
+    return f"enrollment:submission:{identity}"
+
+
+def line_request_id(batch_id: str, number: int, position: int) -> str:
+    """The request id of a batch's request that brought none: batch, chunk, place in the chunk."""
+    return f"{batch_id}:{number}:{position}"
+
+
+def count_rows(record: Any) -> int:
+    """How many rows a record stands for in a batch's books; both sides count with this.
+
+    A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
+    """
+    if not _course_count(record):
+        return 1
+    return len({(type(course), str(course)) for course in record["course_ids"]})
+
+
+def _course_count(record: Any) -> int:
+    courses = record.get("course_ids") if isinstance(record, Mapping) else None
+    return len(courses) if isinstance(courses, list | tuple) else 0
+
+
+_ID_RULE: Final = (
+    f"must be an integer from 1 to {MAX_KEY} (our key) or a string of 1 to 255 characters (SIS id)"
+)
+
+
+def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
+    """One problem for each field that breaks the contract, with its place and the rule."""
+    problems: dict[str, EnrollmentProblem] = {}
+    for detail in error.errors(include_url=False):
+        first, *rest = detail["loc"] or ("",)
+        place = f"{first}[{rest[0]}]" if rest and isinstance(rest[0], int) else _plain(str(first))
+        if first in ("student_id", "course_ids") and (place != first or first == "student_id"):
+            rule = _ID_RULE if detail["type"] != "missing" else "is required"
+            value = "" if detail["type"] == "missing" else f", not {_shown(detail['input'])}"
+        else:
+            rule, value = detail["msg"], ""
+        message = f"{place}: {rule}{value}" if place else f"{rule}: {_shown(detail['input'])}"
+        problems.setdefault(
+            place,
+            EnrollmentProblem(
+                code=Code.INVALID_REQUEST, message=message, field=place or None
+            ),
+        )
+    return tuple(problems.values())
+
+
+def _plain(text: str) -> str:
+    """Text that every database, terminal and log can take, cut to the length of a field."""
+    return (text if text.isprintable() else ascii(text))[:255]
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,1 @@
+"""The worker: checks students and courses, writes `student_courses`, stores every outcome."""

@@ -1,0 +1,125 @@
+"""The one place where the worker is put together. Nothing connects here."""
+
+from typing import Any
+
+from celery import Celery, signals
+from kombu import Exchange, Queue
+from sqlalchemy.exc import DBAPIError
+
+from producer import schemas
+from worker import migrate
+from worker.database import Database, make_engine
+from worker.settings import Settings
+from worker.submissions import Submissions
+from worker.tasks import register
+
+VISIBILITY_TIMEOUT = 300
+"""Seconds after which a message that a lost worker held is given to another one."""
+
+TASK_TIME_LIMIT = 120
+"""Seconds after which a task is killed; must stay well below the visibility timeout."""
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery application of the worker, with its tasks and effective options."""
+    app = Celery("enrollment")
+    app.conf.update(options(settings))
+    database_url = settings.database_url.get_secret_value()
+    database = Database(database_url)
+    submissions = Submissions(settings.effective_result_backend)
+    register(app, database, submissions, settings.database_wait)
+
+    def check_schema(sender: Any, **_: Any) -> None:
+        if sender.app is app:
+            _check_schema(database_url)
+
+    signals.worker_init.connect(check_schema, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: database.close(), weak=False)
+    app.set_current()
+    return app
+
+
+def _check_schema(database_url: str) -> None:
+    # An engine of its own: the pool is forked after this, and must not inherit a connection.
+    engine = make_engine(database_url)
+    try:
+        if not migrate.is_current(engine):
+            raise SystemExit(
+                "The database of ENROLL_DATABASE_URL lacks migrations;"
+                " run `alembic upgrade head` or `python -m worker.migrate`."
+            )
+    except DBAPIError as error:
+        print(f"The database does not answer yet, the worker waits for it: {error.orig}")
+    finally:
+        engine.dispose()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """Celery's settings, each with its reason."""
+    broker = settings.broker_url.get_secret_value()
+    return {
+        "broker_url": broker,
+        "result_backend": settings.effective_result_backend,
+        # SQL is the record; the answer in Redis is a copy for whoever waits for it.
+        "result_expires": settings.result_ttl,
+        # A result is a value of the contract; pickle would run whatever a stranger sends.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        # Each kind of work waits in a queue of its own, so that one student never waits behind
+        # a million rows; a misspelt queue is an error and not a new queue.
+        "task_queues": [
+            Queue(q.value, Exchange(q.value, type="direct"), routing_key=q.value)
+            for q in schemas.Queue
+        ],
+        "task_default_queue": schemas.Queue.ENROLLMENTS.value,
+        "task_routes": {
+            name.value: {"queue": queue.value} for name, queue in schemas.TASK_QUEUES.items()
+        },
+        "task_create_missing_queues": False,
+        # Acknowledged after the commit, and given back when the process that ran it is lost:
+        # what runs twice has one effect, because the database knows it by its id.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # A task that is stuck ends before its message is given to somebody else.
+        "task_soft_time_limit": TASK_TIME_LIMIT - 20,
+        "task_time_limit": TASK_TIME_LIMIT,
+        # Hoarded messages would wait behind the hoarder's work; fetching ahead gains no speed.
+        "worker_prefetch_multiplier": 1,
+        # The default gives up on the broker after 100 attempts, and at once at start-up.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # A full or read-only Redis makes the default worker exit.
+        "broker_channel_error_retry": True,
+        # Without bounds a publish or an answer waits for ever for a frozen broker.
+        "broker_connection_timeout": 3,
+        "broker_pool_acquire_timeout": 10,
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 3,
+        "broker_transport_options": _transport_options() if broker.startswith("redis") else {},
+        # On a lost connection the running chunk is finished: killing a commit is worse.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Anyone who can publish could otherwise shut workers down; events cost 40 % of the speed.
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
+        # A leak ends with its process (KiB); counting tasks would restart a busy one every second.
+        "worker_max_memory_per_child": 500_000,
+    }
+
+
+def _transport_options() -> dict[str, Any]:
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT,
+        # The default looks for lost messages every 100 seconds only.
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        # A half-open connection is noticed within this many seconds, twice.
+        "health_check_interval": 10,
+        # One list a queue: priorities are not used, and each step is a key more to wait on.
+        "priority_steps": [0],
+    }

@@ -1,0 +1,96 @@
+"""Engines: how a connection to PostgreSQL or SQLite is set up, and one engine for each process."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+BUSY_SECONDS = 30
+RETRYABLE_STATES = ("40001", "40P01")
+"""Serialization failure and deadlock: the whole transaction may simply be run again."""
+
+
+def make_engine(url: str) -> Engine:
+    """An engine that has not connected yet; `postgresql://` means psycopg 3."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        _configure_sqlite(engine)
+        return engine
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    # A connection that the server closed meanwhile is found out before work is given to it.
+    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+
+
+def _configure_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # The driver must not open transactions of its own.
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # A committed row survives a power cut.
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: one that read first could no longer wait for it.
+        read_only = connection.get_execution_options().get("read_only", False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """The database is away, restarting, full or locked: the same work may succeed later."""
+    state = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or state is None:
+        return type(error).__name__ in ("OperationalError", "InterfaceError")
+    return state[:2] in ("08", "53", "57", "58") or state == "25006"
+
+
+def is_conflict(error: DBAPIError) -> bool:
+    """Another transaction came first: run again, this one will see what the other did."""
+    return (
+        type(error).__name__ == "IntegrityError"
+        or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES
+    )
+
+
+class Database:
+    """One engine for each process, made at first use: connections must not survive a fork."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """This process's engine."""
+        with self._lock:
+            if self._engine is None or self._pid != os.getpid():
+                self._engine, self._pid = make_engine(self._url), os.getpid()
+            return self._engine
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes: committed at the end, rolled back by an exception."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction that only reads; on SQLite it does not wait for a writer."""
+        with self.engine.connect().execution_options(read_only=True) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()

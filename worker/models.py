@@ -1,0 +1,158 @@
+"""The tables. The schema itself is made by the migrations; a test proves that the two agree."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite, which keeps no time zone, gives it back with one all the same."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can find it again on any database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: Instant(), dict[str, Any]: JSON(), list[Any]: JSON()}
+
+
+class Student(Base):
+    """A student of the roster; upstream owns it."""
+
+    __tablename__ = "students"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    sis_id: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str | None] = mapped_column(String(255))
+    email: Mapped[str | None] = mapped_column(String(255))
+
+
+class Course(Base):
+    """A course of the roster; upstream owns it."""
+
+    __tablename__ = "courses"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    sis_id: Mapped[str] = mapped_column(String(255), unique=True)
+    title: Mapped[str | None] = mapped_column(String(255))
+
+
+class StudentCourse(Base):
+    """A student is enrolled in a course: what this system is for."""
+
+    __tablename__ = "student_courses"
+
+    student_id: Mapped[int] = mapped_column(ForeignKey("students.id"), primary_key=True)
+    course_id: Mapped[int] = mapped_column(ForeignKey("courses.id"), primary_key=True)
+    enrolled_at: Mapped[datetime]
+
+
+class EnrollmentResult(Base):
+    """The outcome of one request. The student of a refused request may not exist: no foreign key.
+
+    `student_id` is our key, or the key that was asked for; `student_sis_id` is set when the
+    request named the student by SIS id. Two indexes serve "newest first by student".
+    """
+
+    __tablename__ = "enrollment_results"
+
+    request_id: Mapped[str] = mapped_column(String(128 + 24), primary_key=True)
+    batch_id: Mapped[str | None] = mapped_column(String(128))
+    fingerprint: Mapped[bytes] = mapped_column(BigInteger)
+    student_id: Mapped[int | None] = mapped_column(Integer)
+    student_sis_id: Mapped[str | None] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(16))
+    enrolled: Mapped[list[Any]]
+    errors: Mapped[list[Any]]
+    completed_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index(None, "student_id", "completed_at"),
+        Index(
+            "ix_enrollment_results_unresolved_student",
+            "student_sis_id",
+            "completed_at",
+            postgresql_where=text("student_id IS NULL"),
+            sqlite_where=text("student_id IS NULL"),
+        ),
+    )
+
+
+class Batch(Base):
+    """A batch that at least one chunk was applied of."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+
+
+class BatchChunk(Base):
+    """A chunk that was applied: its identity, and what it did, so that a repeat does nothing."""
+
+    __tablename__ = "batch_chunks"
+
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    fingerprint: Mapped[bytes] = mapped_column(BigInteger)
+    last: Mapped[bool] = mapped_column(Boolean)
+    requests_through: Mapped[int] = mapped_column(BigInteger)
+    rows_through: Mapped[int] = mapped_column(BigInteger)
+    requests: Mapped[int]
+    requests_rejected: Mapped[int]
+    rows: Mapped[int]
+    enrolled: Mapped[int]
+    already_enrolled: Mapped[int]
+    upserted: Mapped[int]
+    unchanged: Mapped[int]
+    rejected: Mapped[int]
+    applied_at: Mapped[datetime]
+
+
+class BatchRefusal(Base):
+    """One refused line of a batch, or one of its reasons, with the record as it was submitted."""
+
+    __tablename__ = "batch_refusals"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True
+    )
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    line: Mapped[int] = mapped_column(BigInteger)
+    code: Mapped[str] = mapped_column(String(32))
+    message: Mapped[str] = mapped_column(String)
+    record: Mapped[Any] = mapped_column(JSON)
+
+    __table_args__ = (Index(None, "batch_id", "code", "line"),)

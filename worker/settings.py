@@ -1,0 +1,100 @@
+"""The only reader of the environment on the worker's side. Prefix `ENROLL_`."""
+
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+PREFIX = "ENROLL_"
+BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
+BACKENDS = (*BROKERS[:3], "rpc://")
+DATABASES = ("postgresql", "sqlite")
+
+
+class SettingsError(Exception):
+    """The worker cannot start; the message names the variable and the remedy."""
+
+
+def _one_of(schemes: tuple[str, ...]) -> AfterValidator:
+    def check(url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(schemes):
+            raise ValueError(f"must begin with one of {', '.join(schemes)}")
+        return url
+
+    return AfterValidator(check)
+
+
+def _database(url: SecretStr) -> SecretStr:
+    try:
+        name = make_url(url.get_secret_value()).get_backend_name()
+    except ArgumentError:
+        name = ""
+    if name not in DATABASES:
+        raise ValueError(
+            "must look like postgresql://user@host/name or sqlite:////absolute/path.db"
+        )
+    return url
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
+
+
+class DatabaseSettings(BaseSettings):
+    """What a migration needs."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True)
+
+    database_url: DatabaseUrl = Field(description="PostgreSQL, or SQLite for a single machine.")
+
+
+class Settings(DatabaseSettings):
+    """What a worker needs. URLs are secrets: they may hold a password and never reach a log."""
+
+    broker_url: Annotated[SecretStr, _one_of(BROKERS)] = Field(
+        description="The queue: Redis (or Valkey), or RabbitMQ."
+    )
+    result_backend_url: Annotated[SecretStr, _one_of(BACKENDS)] | None = Field(
+        None, description="Where answers go; by default the broker, or rpc:// with RabbitMQ."
+    )
+    result_ttl: Annotated[int, Field(ge=60)] = Field(
+        86_400, description="Seconds for which an answer stays in the result backend."
+    )
+    database_wait: Annotated[float, Field(ge=0, le=80)] = Field(
+        60, description="Seconds that a task waits for an absent database before it is given back."
+    )
+
+    @property
+    def effective_result_backend(self) -> str:
+        """The result backend's URL, with its default worked out."""
+        if self.result_backend_url is not None:
+            return self.result_backend_url.get_secret_value()
+        broker = self.broker_url.get_secret_value()
+        return "rpc://" if broker.startswith("amqp") else broker
+
+
+def load_settings() -> Settings:
+    """Read the worker's settings; raises SettingsError with one line for each bad variable."""
+    return _load(Settings)
+
+
+def load_database_url() -> str:
+    """Read the database's URL alone; raises SettingsError."""
+    return _load(DatabaseSettings).database_url.get_secret_value()
+
+
+SettingsType = TypeVar("SettingsType", bound=BaseSettings)
+
+
+def _load(model: type[SettingsType]) -> SettingsType:
+    try:
+        return model()
+    except ValidationError as error:
+        lines = []
+        for detail in error.errors(include_url=False, include_input=False):
+            name = PREFIX + str(detail["loc"][0]).upper()
+            about = model.model_fields[str(detail["loc"][0])].description
+            problem = "is not set" if detail["type"] == "missing" else detail["msg"]
+            lines.append(f"{name}: {problem.removeprefix('Value error, ')}. ({about})")
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,59 @@
+"""What submitters left in Redis about requests and batches that are not finished yet."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from pydantic import ValidationError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from producer.schemas import SUBMISSION_TTL, Submission, submission_key
+
+log = logging.getLogger(__name__)
+
+
+class Submissions:
+    """Reads and updates submissions; knows of none where answers do not go through Redis."""
+
+    def __init__(self, result_backend_url: str) -> None:
+        self._redis: Redis | None = None
+        if result_backend_url.startswith(("redis://", "rediss://")):
+            # Connects at first use; the pool notices a fork and starts anew.
+            self._redis = Redis.from_url(
+                result_backend_url, socket_timeout=10, socket_connect_timeout=3
+            )
+
+    def find(self, identities: Sequence[str]) -> dict[str, Submission]:
+        """The submissions that are known. Raises RedisError: silence would say `unknown`."""
+        if self._redis is None or not identities:
+            return {}
+        found = {}
+        for identity, text in zip(
+            identities, self._redis.mget(map(submission_key, identities)), strict=True
+        ):
+            try:
+                if text is not None:
+                    found[identity] = Submission.model_validate_json(text)
+            except ValidationError:
+                log.warning("The submission of %r cannot be read and is ignored", identity)
+        return found
+
+    def running(self, request_id: str) -> None:
+        """A worker has begun with a request."""
+        running = Submission(state="running").model_dump_json()
+        self._hint(
+            lambda redis: redis.set(submission_key(request_id), running, ex=SUBMISSION_TTL)
+        )
+
+    def finished(self, request_id: str) -> None:
+        """The outcome is committed: from now on SQL tells."""
+        self._hint(lambda redis: redis.unlink(submission_key(request_id)))
+
+    def _hint(self, write: Callable[[Redis], object]) -> None:
+        """The work goes on without the hint when Redis does not take it."""
+        if self._redis is None:
+            return
+        try:
+            write(self._redis)
+        except RedisError as error:
+            log.warning("The progress of a request could not be noted: %s", error)

@@ -1,0 +1,165 @@
+"""Celery's entry points, as thin as a web view: parse, call the service, return."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from celery import Celery, Task
+from celery.exceptions import Reject
+from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy.exc import DBAPIError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential,
+)
+
+from producer.schemas import (
+    KIND_TASKS,
+    MAX_LOOKUP,
+    Chunk,
+    Identifier,
+    Kind,
+    Message,
+    RequestId,
+    StudentEnrollmentRequest,
+    TaskName,
+    explain,
+)
+from worker import lookups, service
+from worker.database import Database, is_outage
+from worker.submissions import Submissions
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LOOKUP_WAIT = 3.0
+"""Seconds that a lookup waits for an absent database: somebody is waiting for the answer."""
+
+_TEXTS = TypeAdapter(Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)])
+_IDS = TypeAdapter(Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)])
+_LIMIT = TypeAdapter(Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)])
+
+
+def register(
+    app: Celery, database: Database, submissions: Submissions, database_wait: float
+) -> None:
+    """Give the app its tasks under their fixed names."""
+
+    def held(work: Callable[[], T]) -> T:
+        """Keep the message while the database is away; then give it back to the queue."""
+        try:
+            return _waiting(database_wait, work)
+        except DBAPIError as error:
+            if is_outage(error):
+                raise Reject(f"The database is away: {error.orig}", requeue=True) from error
+            raise
+
+    @app.task(name=TaskName.ENROLL, bind=True)
+    def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
+        record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
+        own_id = str(task.request.id)[:128]
+        try:
+            request = StudentEnrollmentRequest.model_validate(record)
+        except ValidationError as error:
+            request_id, problems = _readable_id(record) or own_id, explain(error)
+            return _dump(
+                held(lambda: service.refuse_enrollment(database, request_id, record, problems))
+            )
+        request_id = request.request_id or own_id
+        submissions.running(request_id)
+        response = held(lambda: service.add_enrollment(database, request, request_id))
+        submissions.finished(request_id)
+        return _dump(response)
+
+    def register_chunks(kind: Kind) -> None:
+        @app.task(name=KIND_TASKS[kind], ignore_result=True)
+        def apply_chunk(*args: Any, **kwargs: Any) -> Any:
+            try:
+                chunk = Chunk.model_validate(args[0] if len(args) == 1 and not kwargs else None)
+            except ValidationError as error:
+                problems = explain(error)
+                log.error("A chunk of %s breaks the contract and is refused: %s", kind, problems)
+                return _dump(problems)
+            outcome = held(lambda: service.apply_chunk(database, kind, chunk))
+            if outcome is service.ChunkOutcome.CONFLICT:
+                log.error(
+                    "Chunk %s of batch %r differs from the one that was applied; it is refused",
+                    chunk.number,
+                    chunk.batch_id,
+                )
+            return outcome
+
+    for kind in Kind:
+        register_chunks(kind)
+
+    @app.task(name=TaskName.STATUS)
+    def status(request_ids: Any) -> Any:
+        ids = _checked(_TEXTS, request_ids)
+        left = submissions.find(ids)
+        return _answer(lambda: lookups.request_statuses(database, ids, left))
+
+    @app.task(name=TaskName.BATCH)
+    def batch(batch_ids: Any, refusals: bool = True) -> Any:
+        ids = _checked(_TEXTS, batch_ids)
+        left = submissions.find(ids)
+        return _answer(
+            lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
+        )
+
+    @app.task(name=TaskName.RESULTS)
+    def results(students: Any, limit: Any = 100) -> Any:
+        ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
+        return _answer(lambda: lookups.student_results(database, ids, most))
+
+    @app.task(name=TaskName.STUDENT)
+    def student(students: Any) -> Any:
+        ids = _checked(_IDS, students)
+        return _answer(lambda: lookups.students(database, ids))
+
+
+def _waiting(seconds: float, work: Callable[[], T]) -> T:
+    retrying = Retrying(
+        retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_outage(e)),
+        wait=wait_exponential(multiplier=0.1, max=10),
+        stop=stop_after_delay(seconds),
+        before_sleep=_say_waiting,
+        reraise=True,
+    )
+    return retrying(work)
+
+
+def _say_waiting(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    cause = str(getattr(error, "orig", error)).splitlines()[:1]
+    log.warning("The database is away (%s); trying again", *cause or [type(error).__name__])
+
+
+def _answer(work: Callable[[], Any]) -> Any:
+    return _dump(_waiting(LOOKUP_WAIT, work))
+
+
+def _dump(value: Any) -> Any:
+    if isinstance(value, Message):
+        return value.model_dump(mode="json")
+    return [_dump(one) for one in value] if isinstance(value, Sequence) else value
+
+
+def _checked(adapter: TypeAdapter[T], value: Any) -> T:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        place = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
+        # The caller reads this text; pydantic's own exception would not survive the way.
+        raise ValueError(f"the list of ids{place}: {detail['msg']}") from None
+
+
+def _readable_id(record: object) -> str | None:
+    """The request id of a request that breaks the contract elsewhere."""
+    try:
+        return _TEXTS.validate_python([record["request_id"]])[0]  # type: ignore[index]
+    except (ValidationError, TypeError, KeyError):
+        return None

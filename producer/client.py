@@ -74,7 +74,7 @@ class EnrollmentClient:
         over_redis = broker_url.startswith(("redis://", "rediss://"))
         backend = result_backend_url or (broker_url if over_redis else "rpc://")
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
-        self._app.conf.update(_options(backend, over_redis))
+        self._app.conf.update(_options(backend, over_redis=over_redis))
         self._redis: Redis | None = None
         if backend.startswith(("redis://", "rediss://")):
             self._redis = Redis.from_url(backend, socket_timeout=5, socket_connect_timeout=2)
@@ -236,7 +236,7 @@ class EnrollmentClient:
             ) from error
 
 
-def _options(backend: str, over_redis: bool) -> dict[str, Any]:
+def _options(backend: str, *, over_redis: bool) -> dict[str, Any]:
     """Bounded in every state of the broker; Celery's defaults wait for ever."""
     timeouts = {"socket_timeout": 5, "socket_connect_timeout": 2, "socket_keepalive": True}
     return {

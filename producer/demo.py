@@ -1,4 +1,4 @@
-"""The guided tour: a real broker, database and worker, a sample with mistakes, what became of it."""
+"""The guided tour: a real broker, database and worker, and a sample with mistakes in it."""
 
 from pathlib import Path
 

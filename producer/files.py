@@ -15,7 +15,14 @@ from pydantic_core import from_json
 
 from producer.chunks import CHUNK_ROWS, Entry
 from producer.errors import UnreadableFile
-from producer.schemas import MAX_CHUNK_BYTES, MAX_COURSES, MAX_KEY, Kind, RefusedLine
+from producer.schemas import (
+    MAX_CHUNK_BYTES,
+    MAX_COURSES,
+    MAX_KEY,
+    MAX_TEXT,
+    Kind,
+    RefusedLine,
+)
 
 HEAD_BYTES = 65_536
 DELIMITERS = ",;\t"
@@ -163,7 +170,7 @@ def _kind_of(path: Path, columns: Iterable[str]) -> Kind:
 
 def _check_columns(path: Path, kind: Kind, made: Mapping[str, Make]) -> None:
     if kind is not Kind.ENROLLMENTS:
-        choices = [("sis_id",)]
+        choices: list[tuple[str, ...]] = [("sis_id",)]
     else:
         choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
     for names in choices:
@@ -206,19 +213,19 @@ def _each(
     rows: Iterable[tuple[int, list[str] | str]], read: Callable[[list[str]], Any]
 ) -> Iterator[Entry | RefusedLine]:
     for line, row in rows:
+        if isinstance(row, str):
+            yield RefusedLine(line=line, message=row)
+            continue
         try:
-            if isinstance(row, str):
-                raise _BadCell("line", row)
-            yield Entry(read(row), (line,))
+            record = read(row)
         except _BadCell as bad:
-            yield RefusedLine(line=line, field=bad.column, message=str(bad)[:1000])
+            yield RefusedLine(line=line, field=bad.column, message=str(bad))
+        else:
+            yield Entry(record, (line,))
 
 
 def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], tuple[int | str, int | str]]:
-    student, course = (
-        _identifier(name, make)
-        for name, make in sorted(made.items(), reverse=True)
-    )
+    student, course = (_identifier(name, make) for name, make in sorted(made.items(), reverse=True))
     return lambda row: (student(row), course(row))
 
 
@@ -240,8 +247,8 @@ def _identifier(column: str, make: Make) -> Callable[[list[str]], int | str]:
 
 
 def _clean(column: str, text: str) -> str:
-    if not 1 <= len(text) <= 255:
-        problem = f"has {len(text)} characters, more than 255" if text else "is empty"
+    if not 1 <= len(text) <= MAX_TEXT:
+        problem = f"has {len(text)} characters, more than {MAX_TEXT}" if text else "is empty"
         raise _BadCell(column, problem)
     if not text.isprintable():
         if "\x00" in text:

@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -25,7 +26,9 @@ def submit_source(
     Raises BrokerUnavailable; NoWorkerAnswered when `wait` is set and nobody works on it.
     """
     batch_id = uuid.uuid4().hex
-    console.print(f"{source.path} is submitted as batch {batch_id} ({source.kind})", highlight=False)
+    console.print(
+        f"{source.path} is submitted as batch {batch_id} ({source.kind})", highlight=False
+    )
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -71,7 +74,7 @@ class _Bar:
             source.path.name, total=None, submitted=0, refused=0, speed=0.0
         )
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

@@ -22,6 +22,8 @@ from pydantic.functional_validators import AfterValidator
 
 MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
+MAX_TEXT: Final = 255
+MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
 MAX_CHUNK_RECORDS: Final = 5_000
 MAX_CHUNK_BYTES: Final = 1_048_576
@@ -99,17 +101,10 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _text(longest: int) -> Any:
-    return Annotated[
-        str,
-        StringConstraints(strict=True, min_length=1, max_length=longest),
-        AfterValidator(_no_nul),
-    ]
-
-
 Key = Annotated[int, Field(strict=True, ge=1, le=MAX_KEY)]
-Text = _text(255)
-RequestId = _text(128)
+_String = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_no_nul)]
+Text = Annotated[_String, Field(max_length=MAX_TEXT)]
+RequestId = Annotated[_String, Field(max_length=MAX_REQUEST_ID)]
 Identifier = Annotated[Key | Text, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; never one for the other."""
 
@@ -355,37 +350,60 @@ def _course_count(record: Any) -> int:
     return len(courses) if isinstance(courses, list | tuple) else 0
 
 
-_ID_RULE: Final = (
-    f"must be an integer from 1 to {MAX_KEY} (our key) or a string of 1 to 255 characters (SIS id)"
-)
+_RULES: Final[Mapping[str, str]] = {
+    "student_id": f"must be our key (an integer from 1 to {MAX_KEY})"
+    f" or the SIS id (a string of 1 to {MAX_TEXT} characters)",
+    "course_ids": f"must be a list of 1 to {MAX_COURSES} courses",
+    "request_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
+    "atomic": "must be true or false",
+    **dict.fromkeys(
+        ("sis_id", "name", "email", "title"), f"must be a string of 1 to {MAX_TEXT} characters"
+    ),
+}
 
 
 def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
     """One problem for each field that breaks the contract, with its place and the rule."""
     problems: dict[str, EnrollmentProblem] = {}
     for detail in error.errors(include_url=False):
-        first, *rest = detail["loc"] or ("",)
-        place = f"{first}[{rest[0]}]" if rest and isinstance(rest[0], int) else _plain(str(first))
-        if first in ("student_id", "course_ids") and (place != first or first == "student_id"):
-            rule = _ID_RULE if detail["type"] != "missing" else "is required"
-            value = "" if detail["type"] == "missing" else f", not {_shown(detail['input'])}"
-        else:
-            rule, value = detail["msg"], ""
-        message = f"{place}: {rule}{value}" if place else f"{rule}: {_shown(detail['input'])}"
-        problems.setdefault(
-            place,
-            EnrollmentProblem(
-                code=Code.INVALID_REQUEST, message=message, field=place or None
-            ),
+        name, *rest = detail["loc"] or ("",)
+        place = _plain(str(name))
+        element = rest[0] if rest and isinstance(rest[0], int) else None
+        if element is not None:
+            place = f"{place}[{element}]"
+        message = _sentence(detail, str(name), within=element is not None)
+        problem = EnrollmentProblem(
+            code=Code.INVALID_REQUEST,
+            message=f"{place}: {message}" if place else message,
+            field=place or None,
         )
+        problems.setdefault(place, problem)
     return tuple(problems.values())
+
+
+def _sentence(detail: Any, name: str, *, within: bool) -> str:
+    match detail["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "is no field of the contract; remove it"
+        case "model_type" | "model_attributes_type" | "dataclass_type":
+            return f"must be a JSON object, not {_shown(detail['input'])}"
+        case "value_error":
+            return str(detail["msg"]).removeprefix("Value error, ")
+    if name not in _RULES:
+        return f"{detail['msg']}, not {_shown(detail['input'])}"
+    rule = _RULES["student_id" if within else name]
+    return f"{rule}, not {_shown(detail['input'])}"
 
 
 def _plain(text: str) -> str:
     """Text that every database, terminal and log can take, cut to the length of a field."""
-    return (text if text.isprintable() else ascii(text))[:255]
+    return (text if text.isprintable() else ascii(text))[:MAX_TEXT]
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, longest: int = 60) -> str:
+    if isinstance(value, list | tuple) and len(value) > MAX_COURSES:
+        return f"a list of {len(value)}"
     text = json.dumps(value, default=repr)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."

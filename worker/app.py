@@ -1,9 +1,10 @@
 """The one place where the worker is put together. Nothing connects here."""
 
+import logging
 from typing import Any
 
 from celery import Celery, signals
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 from sqlalchemy.exc import DBAPIError
 
 from producer import schemas
@@ -12,6 +13,8 @@ from worker.database import Database, make_engine
 from worker.settings import Settings
 from worker.submissions import Submissions
 from worker.tasks import register
+
+log = logging.getLogger(__name__)
 
 VISIBILITY_TIMEOUT = 300
 """Seconds after which a message that a lost worker held is given to another one."""
@@ -49,7 +52,7 @@ def _check_schema(database_url: str) -> None:
                 " run `alembic upgrade head` or `python -m worker.migrate`."
             )
     except DBAPIError as error:
-        print(f"The database does not answer yet, the worker waits for it: {error.orig}")
+        log.warning("The database does not answer yet, tasks wait for it: %s", error.orig)
     finally:
         engine.dispose()
 

@@ -41,7 +41,6 @@ from worker.models import (
 )
 
 
-
 class Result(NamedTuple):
     """A row of `enrollment_results`: the outcome of one request."""
 
@@ -209,9 +208,7 @@ def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Res
     return _results(connection, EnrollmentResult.request_id.in_(wanted))
 
 
-def find_results_of_student(
-    connection: Connection, asked: int | str, limit: int
-) -> list[Result]:
+def find_results_of_student(connection: Connection, asked: int | str, limit: int) -> list[Result]:
     """A student's outcomes, newest first; those of before it existed are among them."""
     if isinstance(asked, int):
         whose = EnrollmentResult.student_id == asked

@@ -1,6 +1,6 @@
-"""The rules: what becomes of requests and of chunks. One transaction each; knows no Celery.
+"""The rules: what becomes of requests. One transaction each; knows no Celery.
 
-A single request is a chunk of one: `_settle` is the only place where a request is decided.
+A single request is a chunk of one: `settle` is the only place where a request is decided.
 """
 
 import hashlib
@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,38 +17,21 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from producer.schemas import (
-    KIND_MODELS,
-    Chunk,
     Code,
     EnrolledCourse,
     EnrollmentProblem,
     Identifier,
-    Kind,
-    Message,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
-    count_rows,
-    explain,
-    line_request_id,
 )
 from worker import repository
 from worker.database import Database, is_conflict
-from worker.models import Course, Student
 from worker.repository import Result
 
 CONFLICT_ATTEMPTS = 8
 Problems = tuple[EnrollmentProblem, ...]
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 T = TypeVar("T")
-
-
-class ChunkOutcome(StrEnum):
-    """What became of a delivery of a chunk."""
-
-    APPLIED = "applied"
-    REPEATED = "repeated"
-    CONFLICT = "conflict"
-    """Another content was applied under this batch id and number; nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +48,8 @@ class Asked:
         """Equal for requests that ask for the same; a repeated id must not ask for another."""
         request = self.request
         if request is None:
-            return _fingerprint(self.record)
-        return _fingerprint([request.student_id, request.course_ids, request.atomic])
+            return fingerprint_of(self.record)
+        return fingerprint_of([request.student_id, request.course_ids, request.atomic])
 
 
 @dataclass(frozen=True)
@@ -97,12 +79,7 @@ def refuse_enrollment(
     return _decide_one(database, Asked(request_id, record, None, problems))
 
 
-def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
-    """Apply a chunk, its results and its entry in the ledger, exactly once. Raises DBAPIError."""
-    return _transaction(database, lambda connection: _apply(connection, kind, chunk))
-
-
-def _transaction(database: Database, work: Callable[[Connection], T]) -> T:
+def transaction(database: Database, work: Callable[[Connection], T]) -> T:
     """Run work in a transaction; again from the start when another one came first."""
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_conflict(e)),
@@ -118,18 +95,15 @@ def _transaction(database: Database, work: Callable[[Connection], T]) -> T:
     return retrying(run)
 
 
-# --- requests -------------------------------------------------------------------------------
-
-
 def _decide_one(database: Database, asked: Asked) -> StudentEnrollmentResponse:
     def decide(connection: Connection) -> StudentEnrollmentResponse:
-        decided = _settle(connection, [asked], None, datetime.now(UTC))
+        decided = settle(connection, [asked], None, datetime.now(UTC))
         return respond(connection, [decided[0].result])[0]
 
-    return _transaction(database, decide)
+    return transaction(database, decide)
 
 
-def _settle(
+def settle(
     connection: Connection, asked: Sequence[Asked], batch_id: str | None, now: datetime
 ) -> list[Decided]:
     """Decide requests in their order, write their rows and store the outcomes that are new."""
@@ -157,14 +131,16 @@ def _settle(
         if earlier is None:
             enrolled = [(course, (student, course) in added) for course in wanted]
             added.difference_update((student, course) for course in wanted)
-            result = _result(a, student, enrolled, problems, batch_id, now)
+            result = _result(a, student, enrolled, problems, batch_id=batch_id, now=now)
             known[a.request_id] = result
             new.append(result)
             decided.append(Decided(a, result))
         elif earlier.fingerprint == a.fingerprint():
             decided.append(Decided(a, earlier, repeated=True))
         else:
-            decided.append(Decided(a, _result(a, student, [], (_reused(a),), batch_id, now)))
+            decided.append(
+                Decided(a, _result(a, student, [], (_reused(a),), batch_id=batch_id, now=now))
+            )
     repository.add_results(connection, new)
     return decided
 
@@ -196,6 +172,7 @@ def _result(
     student: int | None,
     enrolled: list[tuple[int, bool]],
     problems: Problems,
+    *,
     batch_id: str | None,
     now: datetime,
 ) -> Result:
@@ -214,7 +191,7 @@ def _result(
 
 
 def _located(problem: EnrollmentProblem, asked: Asked) -> EnrollmentProblem:
-    lines = _lines_about(asked, problem)
+    lines = lines_about(asked, problem)
     return problem.model_copy(update={"line": lines[0][1]}) if lines else problem
 
 
@@ -253,16 +230,16 @@ def _reused(asked: Asked) -> EnrollmentProblem:
     )
 
 
-def respond(
-    connection: Connection, results: Sequence[Result]
-) -> list[StudentEnrollmentResponse]:
+def respond(connection: Connection, results: Sequence[Result]) -> list[StudentEnrollmentResponse]:
     """Stored outcomes in the form of the contract, in the same order."""
     keys = [course for result in results for course, _ in result.enrolled]
     courses = repository.describe_courses(connection, keys) if keys else {}
     return [
         StudentEnrollmentResponse(
             request_id=result.request_id,
-            student_id=result.student_id if result.student_sis_id is None else result.student_sis_id,
+            student_id=result.student_id
+            if result.student_sis_id is None
+            else result.student_sis_id,
             status=result.status,
             enrolled_courses=tuple(
                 EnrolledCourse(
@@ -278,129 +255,10 @@ def respond(
     ]
 
 
-# --- chunks ---------------------------------------------------------------------------------
-
-
-def _apply(connection: Connection, kind: Kind, chunk: Chunk) -> ChunkOutcome:
-    fingerprint = _fingerprint(chunk.model_dump(mode="json", exclude={"last", "before"}))
-    entered = repository.find_chunk(connection, chunk.batch_id, chunk.number)
-    if entered is not None:
-        same = entered.kind == kind and entered.fingerprint == fingerprint
-        return ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
-    if repository.open_batch(connection, chunk.batch_id, kind) != kind:
-        return ChunkOutcome.CONFLICT
-    now = datetime.now(UTC)
-    if kind is Kind.ENROLLMENTS:
-        counts, refusals = _enroll(connection, chunk, now)
-    else:
-        counts, refusals = _upsert(connection, kind, chunk)
-    for line in chunk.refused:
-        problem = EnrollmentProblem(
-            code=Code.INVALID_REQUEST, message=line.message, field=line.field
-        )
-        refusals.append(_refusal(line.line, problem, None))
-    repository.add_refusals(connection, chunk.batch_id, refusals)
-    counts["rejected"] += len(chunk.refused)
-    counts["requests_rejected"] += len(chunk.refused)
-    tally = chunk.tally()
-    repository.add_chunk(
-        connection,
-        batch_id=chunk.batch_id,
-        number=chunk.number,
-        fingerprint=fingerprint,
-        last=chunk.last,
-        requests_through=chunk.before.requests + tally.requests,
-        rows_through=chunk.before.rows + tally.rows,
-        requests=tally.requests,
-        rows=tally.rows,
-        applied_at=now,
-        **counts,
-    )
-    return ChunkOutcome.APPLIED
-
-
-Counts = dict[str, int]
-Refusals = list[dict[str, Any]]
-
-
-def _no_counts() -> Counts:
-    names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
-    return dict.fromkeys((*names, "requests_rejected"), 0)
-
-
-def _enroll(connection: Connection, chunk: Chunk, now: datetime) -> tuple[Counts, Refusals]:
-    asked = []
-    for position, (record, lines) in enumerate(_numbered(chunk)):
-        request, problems = _parse(StudentEnrollmentRequest, record)
-        own_id = line_request_id(chunk.batch_id, chunk.number, position)
-        request_id = request.request_id if request and request.request_id else own_id
-        asked.append(Asked(request_id, record, request, problems, lines))
-    counts = _no_counts()
-    refusals: Refusals = []
-    for one in _settle(connection, asked, chunk.batch_id, now):
-        rejected = one.result.status == "rejected"
-        rows = count_rows(one.asked.record)
-        refused = rows if rejected else len(one.result.errors)
-        added = 0 if one.repeated else sum(added for _, added in one.result.enrolled)
-        counts["enrolled"] += added
-        counts["rejected"] += refused
-        counts["already_enrolled"] += rows - added - refused
-        counts["requests_rejected"] += rejected
-        for problem in map(EnrollmentProblem.model_validate, one.result.errors):
-            refusals.extend(_refusals(one.asked, problem))
-    return counts, refusals
-
-
-def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, Refusals]:
-    model = Student if kind is Kind.STUDENTS else Course
-    counts = _no_counts()
-    refusals: Refusals = []
-    merged: dict[str, dict[str, Any]] = {}
-    for record, lines in _numbered(chunk):
-        parsed, problems = _parse(KIND_MODELS[kind], record)
-        if parsed is None:
-            counts["rejected"] += 1
-            counts["requests_rejected"] += 1
-            refusals.extend(_refusal(lines[0], problem, record) for problem in problems)
-        else:
-            given = parsed.model_dump(exclude_none=True)
-            merged.setdefault(given["sis_id"], {}).update(given)
-    counts["upserted"] = repository.upsert_roster(connection, model, list(merged.values()))
-    counts["unchanged"] = len(chunk.records) - counts["rejected"] - counts["upserted"]
-    return counts, refusals
-
-
-def _numbered(chunk: Chunk) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """Each record with its lines; where none were given, with its place in the batch, from 1."""
-    start = chunk.before.requests + 1
-    if chunk.lines is None:
-        return ((record, (line,)) for line, record in enumerate(chunk.records, start))
-    return iter(zip(chunk.records, chunk.lines, strict=True))
-
-
-MessageType = TypeVar("MessageType", bound=Message)
-
-
-def _parse(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
-    try:
-        return model.model_validate(record), ()
-    except ValidationError as error:
-        return None, explain(error)
-
-
-def _refusals(asked: Asked, problem: EnrollmentProblem) -> Iterator[dict[str, Any]]:
-    """A refusal for each line that a problem is about, with what was asked in that line."""
-    for place, line in _lines_about(asked, problem):
-        record = asked.record
-        if len(asked.lines) > 1:
-            record = {**record, "course_ids": [record["course_ids"][place]]}
-        yield _refusal(line, problem, record)
-
-
-def _lines_about(asked: Asked, problem: EnrollmentProblem) -> list[tuple[int, int]]:
-    """The lines that a problem is about, each with its place in the record: its course's, or all."""
+def lines_about(asked: Asked, problem: EnrollmentProblem) -> list[tuple[int, int]]:
+    """The lines that a problem is about, with their places in the record: a course's, or all."""
     lines = list(enumerate(asked.lines))
-    if len(lines) < 2:
+    if len(lines) <= 1:
         return lines
     courses = asked.record["course_ids"]
     about = [
@@ -411,16 +269,7 @@ def _lines_about(asked: Asked, problem: EnrollmentProblem) -> list[tuple[int, in
     return about or lines
 
 
-def _refusal(line: int, problem: EnrollmentProblem, record: object) -> dict[str, Any]:
-    return {
-        "line": line,
-        "code": problem.code.value,
-        "message": problem.message,
-        "record": json.dumps(record, default=repr),
-    }
-
-
-def _fingerprint(content: object) -> int:
+def fingerprint_of(content: object) -> int:
     """64 bits of BLAKE2b over the content as JSON, as a signed integer that SQL can hold."""
     text = json.dumps(content, sort_keys=True, default=repr).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)

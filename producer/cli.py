@@ -61,19 +61,22 @@ class Session:
             raise click.UsageError(
                 "No broker: give --broker or ENROLL_BROKER_URL, or run `enroll up` in this folder."
             )
-        self.client = EnrollmentClient(url, result_backend_url=result_backend, timeout=timeout)
+        try:
+            self.client = EnrollmentClient(url, result_backend_url=result_backend, timeout=timeout)
+        except ValueError as error:
+            raise click.UsageError(f"{error} (--result-backend)") from None
         self.out = _console()
         self.err = _console(stderr=True)
         self._as_json = as_json
 
     def say(self, data: Message | list[StudentEnrollmentResponse], shown: RenderableType) -> None:
         """Print an answer, for a machine as one line of JSON."""
-        if self._as_json and isinstance(data, Message):
-            click.echo(data.model_dump_json())
-        elif self._as_json:
-            click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
-        else:
+        if not self._as_json:
             self.out.print(shown)
+        elif isinstance(data, Message):
+            click.echo(data.model_dump_json())
+        else:
+            click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
 
 
 def _with_session(command: Callable[..., int]) -> Callable[..., None]:

@@ -3,14 +3,14 @@
 It needs the broker alone; every read is answered by a worker over the queue `lookups`.
 """
 
+import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
-from celery import Celery
-from celery.exceptions import TimeoutError as CeleryTimeout
-from celery.result import AsyncResult
+from celery import Celery, states
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
@@ -39,6 +39,10 @@ from producer.schemas import (
     explain,
     submission_key,
 )
+
+REDIS = ("redis://", "rediss://")
+SOCKET_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 2.0
 
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
@@ -71,13 +75,16 @@ class EnrollmentClient:
     ) -> None:
         self.timeout = timeout
         self._shown_url = maybe_sanitize_url(broker_url)
-        over_redis = broker_url.startswith(("redis://", "rediss://"))
-        backend = result_backend_url or (broker_url if over_redis else "rpc://")
+        answers = result_backend_url or broker_url
+        if not answers.startswith(REDIS):
+            raise ValueError(
+                "Answers travel through Redis: give result_backend_url, as redis://host:6379/0."
+            )
+        self._redis = Redis.from_url(
+            answers, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=CONNECT_TIMEOUT
+        )
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
-        self._app.conf.update(_options(backend, over_redis=over_redis))
-        self._redis: Redis | None = None
-        if backend.startswith(("redis://", "rediss://")):
-            self._redis = Redis.from_url(backend, socket_timeout=5, socket_connect_timeout=2)
+        self._app.conf.update(_options(over_redis=broker_url.startswith(REDIS)))
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +94,7 @@ class EnrollmentClient:
 
     def close(self) -> None:
         """Give back every connection."""
-        if self._redis is not None:
-            self._redis.close()
+        self._redis.close()
         self._app.close()
 
     # --- publishing ---------------------------------------------------------------------------
@@ -116,9 +122,10 @@ class EnrollmentClient:
         """
         request, request_id = _checked(request)
         self._note(request_id, Submission())
-        answer = self._send(TaskName.ENROLL, [_plain(request)])
-        late = f"Request {request_id} stays queued; ask for its status later."
-        return StudentEnrollmentResponse.model_validate(self._wait(answer, timeout, late))
+        task_id = self._send(TaskName.ENROLL, [_plain(request)])
+        hint = f"Request {request_id} stays queued; ask for its status later."
+        answer = self._wait(task_id, self.timeout if timeout is None else timeout, hint)
+        return StudentEnrollmentResponse.model_validate(answer)
 
     def submit_batch(
         self,
@@ -190,10 +197,8 @@ class EnrollmentClient:
         for start in range(0, len(ids), MAX_LOOKUP):
             asked = list(ids[start : start + MAX_LOOKUP])
             # A question that nobody waits for any more is not answered later.
-            answer = self._send(task, [asked], options, expires=self.timeout)
-            found += form.validate_python(self._wait(answer, None, "Is a worker running?"))
-            with self._broker():
-                answer.forget()
+            task_id = self._send(task, [asked], options, expires=self.timeout)
+            found += form.validate_python(self._wait(task_id, self.timeout, "Is a worker running?"))
         return found
 
     def _send(
@@ -202,62 +207,73 @@ class EnrollmentClient:
         args: list[Any],
         kwargs: dict[str, Any] | None = None,
         **options: Any,
-    ) -> AsyncResult:
+    ) -> str:
         with self._broker():
             queue = TASK_QUEUES[task].value
-            return self._app.send_task(task.value, args, kwargs, queue=queue, **options)
+            return str(self._app.send_task(task.value, args, kwargs, queue=queue, **options).id)
 
-    def _wait(self, answer: AsyncResult, timeout: float | None, hint: str) -> Any:
-        seconds = self.timeout if timeout is None else timeout
+    def _wait(self, task_id: str, seconds: float, hint: str) -> Any:
+        """What the task returned, read from where Celery's Redis backend puts it.
+
+        Celery's own `AsyncResult.get` is not used: it subscribes with every publish, and its
+        backend is not to be shared between threads.
+        """
+        end = time.monotonic() + seconds
+        pause = 0.001
+        while (answer := self._take_answer(task_id)) is None:
+            if time.monotonic() > end:
+                raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+            time.sleep(pause)
+            pause = min(pause * 1.2, 0.05)
+        if answer["status"] == states.REVOKED:
+            raise NoWorkerAnswered(f"No worker came to it within {seconds:g} s. {hint}")
+        if answer["status"] != states.SUCCESS:
+            reason = (answer["result"] or {}).get("exc_message", answer["status"])
+            said = " ".join(map(str, reason)) if isinstance(reason, list) else reason
+            raise LookupFailed(f"The worker could not answer: {said}")
+        return answer["result"]
+
+    def _take_answer(self, task_id: str) -> dict[str, Any] | None:
         with self._broker():
-            try:
-                value = answer.get(timeout=seconds, propagate=False)
-            except CeleryTimeout:
-                raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}") from None
-        if isinstance(value, BaseException):
-            raise LookupFailed(f"The worker could not answer: {value}")
-        return value
+            text = self._redis.get(f"celery-task-meta-{task_id}")
+        answer = None if text is None else json.loads(text)
+        return answer if answer and answer["status"] in states.READY_STATES else None
 
     def _note(self, identity: str, submission: Submission) -> None:
         """Leave word of a submission before it is published: from now on it is `queued`."""
-        if self._redis is not None:
-            with self._broker():
-                text = submission.model_dump_json()
-                self._redis.set(submission_key(identity), text, ex=SUBMISSION_TTL)
+        with self._broker():
+            text = submission.model_dump_json()
+            self._redis.set(submission_key(identity), text, ex=SUBMISSION_TTL)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
         try:
             yield
-        # Celery raises a bare RuntimeError when the result backend stays away.
-        except (OperationalError, RedisError, OSError, RuntimeError) as error:
+        except (OperationalError, RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"The broker {self._shown_url} did not answer: {error}"
             ) from error
 
 
-def _options(backend: str, *, over_redis: bool) -> dict[str, Any]:
+def _options(*, over_redis: bool) -> dict[str, Any]:
     """Bounded in every state of the broker; Celery's defaults wait for ever."""
-    timeouts = {"socket_timeout": 5, "socket_connect_timeout": 2, "socket_keepalive": True}
+    timeouts = {
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "priority_steps": [0],
+    }
     return {
-        "result_backend": backend,
         "task_serializer": "json",
-        "accept_content": ["json"],
-        "result_accept_content": ["json"],
-        "broker_connection_timeout": 2,
-        "broker_pool_acquire_timeout": 5,
-        "broker_transport_options": {**timeouts, "priority_steps": [0]}
-        if over_redis
-        else {"confirm_publish": True},
-        "redis_socket_timeout": 5,
-        "redis_socket_connect_timeout": 2,
+        "broker_connection_timeout": CONNECT_TIMEOUT,
+        "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
+        "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
         "task_publish_retry_policy": {
             "max_retries": 1,
             "interval_start": 0,
             "interval_step": 0.2,
             "interval_max": 0.5,
         },
-        "result_backend_transport_options": {"retry_policy": {"timeout": 5}},
     }
 
 

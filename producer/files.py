@@ -5,6 +5,7 @@ The head of a file is checked before anything is handed out; a bad line later on
 """
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -80,15 +81,14 @@ def _head(path: Path) -> str:
     """The first lines as text."""
     try:
         with path.open("rb") as file:
-            raw = file.read(HEAD_BYTES)
+            # The head ends where a line ends, so that no character of it is cut in two.
+            raw = file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from None
     if b"\x00" in raw:
         raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
-    if len(raw) == HEAD_BYTES:
-        raw = raw[: raw.rfind(b"\n") + 1] or raw
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,9 +105,8 @@ def _head(path: Path) -> str:
 
 
 def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str) -> Source:
-    first = head.splitlines()[0]
-    delimiter = max(DELIMITERS, key=first.count)
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    delimiter = max(DELIMITERS, key=head.split("\n", 1)[0].count)
+    header = _header(path, head, delimiter)
     made = _makers(path, header, templates)
     kind = kind or _kind_of(path, made)
     _check_columns(path, kind, made)
@@ -119,6 +118,18 @@ def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str)
         return _each(rows, _record_reader(kind, made))
 
     return Source(path, kind, read)
+
+
+def _header(path: Path, head: str, delimiter: str) -> list[str]:
+    """The column names; strict, because a quote left open here would swallow every row."""
+    reader = csv.reader(io.StringIO(head, newline="\n"), delimiter=delimiter, strict=True)
+    try:
+        return [cell.strip() for cell in next(reader)]
+    except csv.Error as error:
+        raise UnreadableFile(
+            f"{path}, line 1: the header cannot be read ({error});"
+            " close its quotes, and save the file with the line ends of Unix or Windows."
+        ) from None
 
 
 def _makers(path: Path, header: list[str], templates: Mapping[str, str]) -> dict[str, Make]:
@@ -163,8 +174,8 @@ def _kind_of(path: Path, columns: Iterable[str]) -> Kind:
     if "title" in names:
         return Kind.COURSES
     raise UnreadableFile(
-        f"{path}: the header does not tell whether these are students, courses or enrollments;"
-        " give --kind, and --map for columns that have another name."
+        f"{path}: the first line does not tell whether these are students, courses or enrollments;"
+        " give --kind, and for CSV --map for columns that have another name."
     )
 
 
@@ -191,15 +202,24 @@ def _check_columns(path: Path, kind: Kind, made: Mapping[str, Make]) -> None:
 
 def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | str]]:
     """Each row's line and its cells, or what is wrong with it."""
-    # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
-    lines = (raw.decode("utf-8-sig", errors="surrogateescape") for raw in file)
+    ended = False
+
+    def texts() -> Iterator[str]:
+        nonlocal ended
+        for raw in file:
+            # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
+            yield raw.decode("utf-8-sig", errors="surrogateescape")
+        ended = True
+
     csv.field_size_limit(MAX_CHUNK_BYTES)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(texts(), delimiter=delimiter)
     next(reader)
     line = reader.line_num + 1
     try:
         for row in reader:
-            if len(row) == width:
+            if ended:  # The reader was still asking for more of this row.
+                yield line, "a quote is left open; nothing after this line was read"
+            elif len(row) == width:
                 yield line, row
             elif row:
                 yield line, f"has {len(row)} cells where the header has {width}"
@@ -232,13 +252,15 @@ def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], tuple[int | 
 def _identifier(column: str, make: Make) -> Callable[[list[str]], int | str]:
     def key(row: list[str]) -> int:
         text = make(row)
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:11]) <= MAX_KEY):
+        digits = text.lstrip("0")
+        # Ten digits at most: a cell may hold so many that int() refuses to read them.
+        if not (digits.isascii() and digits.isdigit() and int(digits[:11]) <= MAX_KEY):
             raise _BadCell(
                 column,
                 f"{text[:60]!a} is no integer from 1 to {MAX_KEY};"
                 f" a SIS id goes into the column {column.replace('_id', '_sis_id')}",
             )
-        return int(text)
+        return int(digits)
 
     def sis_id(row: list[str]) -> str:
         return _clean(column, make(row))

@@ -379,7 +379,8 @@ def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
             message=f"{place}: {message}" if place else message,
             field=place or None,
         )
-        problems.setdefault(place, problem)
+        if place not in problems or detail["type"] == "value_error":
+            problems[place] = problem  # Of an id's two forms, the rule that says more.
     return tuple(problems.values())
 
 

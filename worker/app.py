@@ -29,7 +29,7 @@ def make_app(settings: Settings) -> Celery:
     app.conf.update(options(settings))
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url)
-    submissions = Submissions(settings.effective_result_backend)
+    submissions = Submissions(_answers_url(settings))
     register(app, database, submissions, settings.database_wait)
 
     def check_schema(sender: Any, **_: Any) -> None:
@@ -62,7 +62,7 @@ def options(settings: Settings) -> dict[str, Any]:
     broker = settings.broker_url.get_secret_value()
     return {
         "broker_url": broker,
-        "result_backend": settings.effective_result_backend,
+        "result_backend": _answers_url(settings),
         # SQL is the record; the answer in Redis is a copy for whoever waits for it.
         "result_expires": settings.result_ttl,
         # A result is a value of the contract; pickle would run whatever a stranger sends.
@@ -110,6 +110,11 @@ def options(settings: Settings) -> dict[str, Any]:
         # A leak ends with its process (KiB); counting tasks would restart a busy one every second.
         "worker_max_memory_per_child": 500_000,
     }
+
+
+def _answers_url(settings: Settings) -> str:
+    # With a default worked out by its validator, it is never None.
+    return (settings.result_backend_url or settings.broker_url).get_secret_value()
 
 
 def _transport_options() -> dict[str, Any]:

@@ -2,14 +2,21 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 PREFIX = "ENROLL_"
-BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
-BACKENDS = (*BROKERS[:3], "rpc://")
+REDIS = ("redis://", "rediss://")
+BROKERS = (*REDIS, "amqp://", "amqps://")
 DATABASES = ("postgresql", "sqlite")
 
 
@@ -55,8 +62,8 @@ class Settings(DatabaseSettings):
     broker_url: Annotated[SecretStr, _one_of(BROKERS)] = Field(
         description="The queue: Redis (or Valkey), or RabbitMQ."
     )
-    result_backend_url: Annotated[SecretStr, _one_of(BACKENDS)] | None = Field(
-        None, description="Where answers go; by default the broker, or rpc:// with RabbitMQ."
+    result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
+        None, description="The Redis through which answers travel; by default the broker."
     )
     result_ttl: Annotated[int, Field(ge=60)] = Field(
         86_400, description="Seconds for which an answer stays in the result backend."
@@ -65,13 +72,14 @@ class Settings(DatabaseSettings):
         60, description="Seconds that a task waits for an absent database before it is given back."
     )
 
-    @property
-    def effective_result_backend(self) -> str:
-        """The result backend's URL, with its default worked out."""
-        if self.result_backend_url is not None:
-            return self.result_backend_url.get_secret_value()
-        broker = self.broker_url.get_secret_value()
-        return "rpc://" if broker.startswith("amqp") else broker
+    @field_validator("result_backend_url")
+    @classmethod
+    def _answers_over_redis(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        broker: SecretStr | None = info.data.get("broker_url")
+        answers = url or broker
+        if answers is not None and not answers.get_secret_value().startswith(REDIS):
+            raise ValueError(f"must begin with one of {', '.join(REDIS)}")
+        return answers
 
 
 def load_settings() -> Settings:

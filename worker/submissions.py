@@ -13,19 +13,16 @@ log = logging.getLogger(__name__)
 
 
 class Submissions:
-    """Reads and updates submissions; knows of none where answers do not go through Redis."""
+    """Reads and updates submissions. Connects at first use; the pool notices a fork."""
 
     def __init__(self, result_backend_url: str) -> None:
-        self._redis: Redis | None = None
-        if result_backend_url.startswith(("redis://", "rediss://")):
-            # Connects at first use; the pool notices a fork and starts anew.
-            self._redis = Redis.from_url(
-                result_backend_url, socket_timeout=10, socket_connect_timeout=3
-            )
+        self._redis = Redis.from_url(
+            result_backend_url, socket_timeout=10, socket_connect_timeout=3
+        )
 
     def find(self, identities: Sequence[str]) -> dict[str, Submission]:
         """The submissions that are known. Raises RedisError: silence would say `unknown`."""
-        if self._redis is None or not identities:
+        if not identities:
             return {}
         found = {}
         for identity, text in zip(
@@ -49,8 +46,6 @@ class Submissions:
 
     def _hint(self, write: Callable[[Redis], object]) -> None:
         """The work goes on without the hint when Redis does not take it."""
-        if self._redis is None:
-            return
         try:
             write(self._redis)
         except RedisError as error:

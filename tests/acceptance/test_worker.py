@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servers import ROOT, running_worker, worker_environment
+from servers import ROOT, running_worker, submit_and_finish, wait_for, worker_environment
 
 from producer.client import EnrollmentClient
 from producer.schemas import Kind
@@ -53,20 +53,9 @@ def test_a_database_without_migrations_is_refused_with_the_remedy(
 def load(client: EnrollmentClient, students: int) -> list[str]:
     """A roster of one course, C, and some students, who are returned."""
     names = [f"S-{uuid.uuid4()}" for _ in range(students)]
-    for kind, records in (
-        (Kind.COURSES, [{"sis_id": "C"}]),
-        (Kind.STUDENTS, [{"sis_id": name} for name in names]),
-    ):
-        batch_id = client.submit_batch(kind, records).batch_id
-        wait_for(lambda b=batch_id: client.batch(b).state == "done")
+    submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
+    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in names])
     return names
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])

@@ -39,8 +39,9 @@ def test_each_migration_goes_down_and_up_again(empty_database_url: str) -> None:
     engine = make_engine(empty_database_url)
     revisions = list(ScriptDirectory.from_config(migrate.alembic_config()).walk_revisions())
     for revision in reversed(revisions):
+        before = str(revision.down_revision or "base")
         _run(engine, "upgrade", revision.revision)
-        _run(engine, "downgrade", revision.down_revision or "base")
+        _run(engine, "downgrade", before)
         _run(engine, "upgrade", revision.revision)
     _run(engine, "downgrade", "base")
     assert inspect(engine).get_table_names() == ["alembic_version"]
@@ -70,7 +71,7 @@ def test_every_constraint_and_index_has_a_name(empty_database_url: str) -> None:
             *tables.get_unique_constraints(table),
             *tables.get_indexes(table),
         ]
-        assert all(thing["name"].startswith(("pk_", "fk_", "uq_", "ix_")) for thing in named)
+        assert all(str(thing["name"]).startswith(("pk_", "fk_", "uq_", "ix_")) for thing in named)
     engine.dispose()
 
 

@@ -106,7 +106,7 @@ def test_rows_results_and_counts_agree_with_the_model(
     students: list[str],
     courses: list[str],
     sequence: list[Any],
-    again: bool,  # noqa: FBT001
+    again: bool,
 ) -> None:
     database = shared_database
     _empty(database)
@@ -163,7 +163,7 @@ def _load(database: Database, kind: Kind, names: list[str]) -> dict[str, int]:
         apply_chunk(database, kind, chunk)
     with database.reading() as connection:
         rows = connection.execute(text(f"SELECT sis_id, id FROM {kind.value}"))  # noqa: S608
-        return {name: key for name, key in rows}
+        return {row.sis_id: row.id for row in rows}
 
 
 def _empty(database: Database) -> None:

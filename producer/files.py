@@ -325,7 +325,7 @@ def _json_lines(path: Path, kind: Kind | None, templates: Mapping[str, str], hea
         raise UnreadableFile(f"{path}: --map is for CSV; JSON Lines hold whole records.")
     if kind is None:
         try:
-            first = from_json(head.lstrip().splitlines()[0])
+            first = from_json(head.lstrip().split("\n", 1)[0])
         except ValueError:
             raise UnreadableFile(
                 f"{path}: the first line is no JSON; put one record in each line, or give --kind."

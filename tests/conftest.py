@@ -7,6 +7,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -115,14 +116,25 @@ def deployment(
     new_database: Callable[[str], str],
 ) -> Iterator[Deployment]:
     """Valkey, a worker with two processes, and a database, on each dialect in turn."""
-    folder = tmp_path_factory.mktemp("deployment")
+    with _deployment(tmp_path_factory.mktemp("deployment"), new_database(request.param)) as made:
+        yield made
+
+
+@pytest.fixture(params=DATABASES)
+def fresh_deployment(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
+) -> Iterator[Deployment]:
+    """The same for one test alone, whose database is empty."""
+    with _deployment(tmp_path, new_database(request.param)) as made:
+        yield made
+
+
+@contextmanager
+def _deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
     with (
-        ValkeyServer(data_dir=folder) as server,
+        ValkeyServer(data_dir=folder / "valkey") as server,
         running_worker(
-            f"{server.connection_url}/0",
-            new_database(request.param),
-            folder / "worker.log",
-            "--concurrency=2",
+            f"{server.connection_url}/0", database_url, folder / "worker.log", "--concurrency=2"
         ) as running,
     ):
         yield running

@@ -156,9 +156,12 @@ def upsert_roster(
         .order_by(source.c.sis_id)
     )
     insert = _insert(connection, model).from_select(list(columns), wanted)
+    # A row that another transaction wrote meanwhile is compared once more.
+    merged = {n: func.coalesce(insert.excluded[n], getattr(model, n)) for n in fields}
     statement = insert.on_conflict_do_update(
         index_elements=["sis_id"],
-        set_={n: func.coalesce(insert.excluded[n], getattr(model, n)) for n in fields},
+        set_=merged,
+        where=or_(*(merged[n].is_distinct_from(getattr(model, n)) for n in fields)),
     ).returning(model.sis_id)
     return len(connection.execute(statement).all())
 

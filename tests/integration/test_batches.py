@@ -183,6 +183,22 @@ def test_a_roster_is_added_changed_and_left_alone(database: Database) -> None:
     assert (cleo.name, cleo.email, dan.name) == ("Cleo", "c@example.edu", "Dan")
 
 
+def test_a_student_in_two_chunks_at_once_is_added_once(database: Database) -> None:
+    records = [{"sis_id": f"S{n:04}"} for n in range(2000)]
+    start = threading.Barrier(3)
+
+    def deliver(number: int) -> None:
+        start.wait()
+        apply_chunk(database, Kind.STUDENTS, chunk(*records, number=number, batch_id="same"))
+
+    threads = [threading.Thread(target=deliver, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert books(database, "same") == {"received": 6000, "upserted": 2000, "unchanged": 4000}
+
+
 def test_an_unchanged_roster_uses_up_no_keys(database: Database) -> None:
     for number in range(3):
         same = chunk({"sis_id": "A"}, {"sis_id": "B"}, number=number, batch_id="again")

@@ -36,8 +36,9 @@ from producer.schemas import (
     Submission,
     Tally,
     TaskName,
+    batch_key,
     explain,
-    submission_key,
+    request_key,
 )
 
 REDIS = ("redis://", "rediss://")
@@ -105,7 +106,7 @@ class EnrollmentClient:
         The id is the request's own, or a new one. Raises InvalidRequest.
         """
         request, request_id = _checked(request)
-        self._note(request_id, Submission())
+        self._note(request_key(request_id), Submission())
         self._send(TaskName.ENROLL, [_plain(request)], ignore_result=True)
         return request_id
 
@@ -121,7 +122,7 @@ class EnrollmentClient:
         queued then, and its outcome can be asked for later by its id.
         """
         request, request_id = _checked(request)
-        self._note(request_id, Submission())
+        self._note(request_key(request_id), Submission())
         task_id = self._send(TaskName.ENROLL, [_plain(request)])
         hint = f"Request {request_id} stays queued; ask for its status later."
         answer = self._wait(task_id, self.timeout if timeout is None else timeout, hint)
@@ -146,7 +147,7 @@ class EnrollmentClient:
             batch = _after(batch, chunk)
             tally = Tally(requests=batch.requests, rows=batch.rows)
             total = batch.chunks if chunk.last else None
-            self._note(batch_id, Submission(kind=kind, tally=tally, chunks=total))
+            self._note(batch_key(batch_id), Submission(kind=kind, tally=tally, chunks=total))
             self._send(KIND_TASKS[kind], [_plain(chunk)], ignore_result=True)
             if progress is not None:
                 progress(batch)
@@ -239,11 +240,11 @@ class EnrollmentClient:
         answer = None if text is None else json.loads(text)
         return answer if answer and answer["status"] in states.READY_STATES else None
 
-    def _note(self, identity: str, submission: Submission) -> None:
+    def _note(self, key: str, submission: Submission) -> None:
         """Leave word of a submission before it is published: from now on it is `queued`."""
         with self._broker():
             text = submission.model_dump_json()
-            self._redis.set(submission_key(identity), text, ex=SUBMISSION_TTL)
+            self._redis.set(key, text, ex=SUBMISSION_TTL)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:

@@ -312,7 +312,7 @@ class BatchStatus(Message):
 class Submission(Message):
     """What a client leaves in Redis beside the queue, so that `queued` can be told from `unknown`.
 
-    Stored as JSON under `submission_key(id)`. It is a hint: what is finished is known without it.
+    Stored as JSON under `request_key(id)` or `batch_key(id)`. It is a hint: what is finished is known without it.
     """
 
     state: Literal["queued", "running"] = "queued"
@@ -325,9 +325,14 @@ SUBMISSION_TTL: Final = 7 * 24 * 3600
 """Seconds for which a submission can be told from an unknown id without having been applied."""
 
 
-def submission_key(identity: str) -> str:
-    """The Redis key of a request's or batch's `Submission`."""
-    return f"enrollment:submission:{identity}"
+def request_key(request_id: str) -> str:
+    """The Redis key of a request's `Submission`."""
+    return f"enrollment:request:{request_id}"
+
+
+def batch_key(batch_id: str) -> str:
+    """The Redis key of a batch's `Submission`; a request may have the same id."""
+    return f"enrollment:batch:{batch_id}"
 
 
 def line_request_id(batch_id: str, number: int, position: int) -> str:

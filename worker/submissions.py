@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer.schemas import SUBMISSION_TTL, Submission, submission_key
+from producer.schemas import SUBMISSION_TTL, Submission, batch_key, request_key
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +20,19 @@ class Submissions:
             result_backend_url, socket_timeout=10, socket_connect_timeout=3
         )
 
-    def find(self, identities: Sequence[str]) -> dict[str, Submission]:
-        """The submissions that are known. Raises RedisError: silence would say `unknown`."""
+    def of_requests(self, request_ids: Sequence[str]) -> dict[str, Submission]:
+        """What is known, by request id. Raises RedisError: silence would say `unknown`."""
+        return self._find(request_ids, request_key)
+
+    def of_batches(self, batch_ids: Sequence[str]) -> dict[str, Submission]:
+        """What is known, by batch id. Raises RedisError: silence would say `unknown`."""
+        return self._find(batch_ids, batch_key)
+
+    def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, Submission]:
         if not identities:
             return {}
         found = {}
-        for identity, text in zip(
-            identities, self._redis.mget(map(submission_key, identities)), strict=True
-        ):
+        for identity, text in zip(identities, self._redis.mget(map(key, identities)), strict=True):
             try:
                 if text is not None:
                     found[identity] = Submission.model_validate_json(text)
@@ -38,11 +43,11 @@ class Submissions:
     def running(self, request_id: str) -> None:
         """A worker has begun with a request."""
         running = Submission(state="running").model_dump_json()
-        self._hint(lambda redis: redis.set(submission_key(request_id), running, ex=SUBMISSION_TTL))
+        self._hint(lambda redis: redis.set(request_key(request_id), running, ex=SUBMISSION_TTL))
 
     def finished(self, request_id: str) -> None:
         """The outcome is committed: from now on SQL tells."""
-        self._hint(lambda redis: redis.unlink(submission_key(request_id)))
+        self._hint(lambda redis: redis.unlink(request_key(request_id)))
 
     def _hint(self, write: Callable[[Redis], object]) -> None:
         """The work goes on without the hint when Redis does not take it."""

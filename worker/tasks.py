@@ -111,13 +111,13 @@ def _register_lookups(app: Celery, database: Database, submissions: Submissions)
     @app.task(name=TaskName.STATUS)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
-        left = submissions.find(ids)
+        left = submissions.of_requests(ids)
         return _answer(lambda: lookups.request_statuses(database, ids, left))
 
     @app.task(name=TaskName.BATCH)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
-        left = submissions.find(ids)
+        left = submissions.of_batches(ids)
         return _answer(
             lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
         )

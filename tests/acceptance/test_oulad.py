@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import ROOT, Deployment
 from sqlalchemy import text
 
-from servers import ROOT, Deployment
 from worker.database import Database
 
 OULAD = ROOT.parent / "shared" / "data" / "oulad"

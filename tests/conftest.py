@@ -60,16 +60,20 @@ def _administer(postgres: Callable[[str], str], statement: str) -> None:
 
 
 @pytest.fixture
-def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without tables; the test says on which with `indirect`."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-        return
-    postgres = request.getfixturevalue("postgres")
+def empty_postgres_url(postgres: Callable[[str], str]) -> Iterator[str]:
+    """A PostgreSQL database without tables."""
     name = f"t{uuid.uuid4().hex}"
     _administer(postgres, f"CREATE DATABASE {name}")
     yield postgres(name)
     _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=DATABASES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, on each dialect in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
 
 
 @pytest.fixture(scope="session")

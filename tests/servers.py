@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,18 @@ def submit_and_finish(client: EnrollmentClient, kind: Kind, records: Iterable[An
     batch_id = client.submit_batch(kind, records).batch_id
     wait_for(lambda: client.batch(batch_id).state == "done")
     return client.batch(batch_id)
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """The files that git tracks or would track; what is built in the copy leaves no trace."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target)
+    return folder
 
 
 @dataclass(frozen=True)

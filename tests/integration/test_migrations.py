@@ -1,6 +1,5 @@
 """The migrations make exactly the tables of the models, on both databases, and go both ways."""
 
-import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -8,8 +7,6 @@ from sqlalchemy import Engine, inspect
 
 from worker import migrate
 from worker.database import make_engine
-
-on_both = pytest.mark.parametrize("empty_database_url", ["sqlite", "postgresql"], indirect=True)
 
 
 def _run(engine: Engine, step: str, target: str = "") -> None:
@@ -26,7 +23,6 @@ _COMMANDS = {
 }
 
 
-@on_both
 def test_models_and_migrations_agree(empty_database_url: str) -> None:
     engine = make_engine(empty_database_url)
     _run(engine, "upgrade", "head")
@@ -34,7 +30,6 @@ def test_models_and_migrations_agree(empty_database_url: str) -> None:
     engine.dispose()
 
 
-@on_both
 def test_each_migration_goes_down_and_up_again(empty_database_url: str) -> None:
     engine = make_engine(empty_database_url)
     revisions = list(ScriptDirectory.from_config(migrate.alembic_config()).walk_revisions())
@@ -48,7 +43,6 @@ def test_each_migration_goes_down_and_up_again(empty_database_url: str) -> None:
     engine.dispose()
 
 
-@on_both
 def test_a_database_is_current_only_at_the_newest_migration(empty_database_url: str) -> None:
     engine = make_engine(empty_database_url)
     assert not migrate.is_current(engine)
@@ -59,7 +53,6 @@ def test_a_database_is_current_only_at_the_newest_migration(empty_database_url: 
     engine.dispose()
 
 
-@on_both
 def test_every_constraint_and_index_has_a_name(empty_database_url: str) -> None:
     engine = make_engine(empty_database_url)
     migrate.upgrade(engine)

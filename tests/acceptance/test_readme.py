@@ -1,0 +1,107 @@
+"""Every command of the README is run, and its transcript is what really comes out."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import ROOT, Deployment, copy_of_repository, running_worker
+
+from producer.schemas import Code
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def transcript(block: str) -> list[tuple[str, str]]:
+    """Each command with what the README says that it prints."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def normal(text: str) -> str:
+    """Ids and moments differ each time; trailing blanks mean nothing."""
+    text = re.sub(r"[0-9a-f]{32}", "ID", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z)?", "MOMENT", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def test_the_transcript_is_true(fresh_deployment: Deployment, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    environment = fresh_deployment.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    for command, expected in (step for block in blocks("console") for step in transcript(block)):
+        words = shlex.split(command)
+        if words[0] == "cat":
+            (folder / words[1]).write_text(expected)
+            continue
+        done = subprocess.run(
+            words, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert normal(done.stdout) == normal(expected), command + done.stderr
+
+
+def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        env=fresh_deployment.environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "unknown_student" in done.stdout
+
+
+@pytest.mark.timeout(400)
+def test_the_lines_without_make_show_the_demo(tmp_path: Path) -> None:
+    (script,) = (block for block in blocks("sh") if "venv" in block)
+    copy_of_repository(tmp_path)
+    done = subprocess.run(
+        ["sh", "-euc", script],  # noqa: S607
+        env={k: v for k, v in os.environ.items() if not k.startswith("ENROLL_")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "What to type next" in done.stdout
+
+
+def test_the_worker_starts_as_the_readme_says(
+    broker_url: str, empty_postgres_url: str, tmp_path: Path
+) -> None:
+    (script,) = (block for block in blocks("sh") if "celery" in block)
+    lines = [line.split("#")[0].strip() for line in script.splitlines()]
+    settings = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": empty_postgres_url}
+    assert {line.split("=")[0] for line in lines if line.startswith("export")} == {
+        f"export {name}" for name in settings
+    }
+    environment = os.environ | settings
+    own = [sys.executable, "-m", "worker.migrate"]
+    for command in (own, [str(BIN / "alembic"), "upgrade", "head"]):
+        subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True)
+    (start,) = (shlex.split(line) for line in lines if line.startswith("celery"))
+    assert start[:4] == ["celery", "-A", "worker", "worker"]
+    with running_worker(broker_url, empty_postgres_url, tmp_path / "log", *start[4:]):
+        pass  # It answers a lookup, or the fixture fails.
+
+
+def test_every_code_is_explained() -> None:
+    assert all(f"| `{code.value}` |" in README for code in Code)
+
+
+def test_every_setting_is_explained() -> None:
+    from worker.settings import PREFIX, Settings  # noqa: PLC0415
+
+    assert all(f"| `{PREFIX}{name.upper()}` |" in README for name in Settings.model_fields)

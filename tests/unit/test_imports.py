@@ -1,0 +1,87 @@
+"""Who loads whom: a submitter needs no SQL, and an import connects to nothing."""
+
+import ast
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import worker
+
+ROOT = Path(worker.__file__).parent.parent
+MODULES = [f"worker.{module.name}" for module in pkgutil.iter_modules(worker.__path__)]
+
+LOADED = """
+import importlib, sys
+importlib.import_module({module!r})
+print(*{{name.partition(".")[0] for name in sys.modules}})
+"""
+
+NO_SOCKETS = """
+import importlib, sys
+
+def refuse(event, arguments):
+    if event in ("socket.__new__", "socket.connect", "socket.getaddrinfo"):
+        raise RuntimeError(f"{{event}}{{arguments}}")
+
+sys.addaudithook(refuse)
+importlib.import_module({module!r})
+{then}
+"""
+
+
+def run(code: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=clean, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["producer.cli", "producer.client", "producer.schemas"])
+def test_a_submitter_loads_neither_sql_nor_the_worker(module: str) -> None:
+    done = run(LOADED.format(module=module))
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "producer" in loaded
+    assert loaded & {"worker", "sqlalchemy", "alembic", "psycopg", "pydantic_settings"} == set()
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {"worker.celery", "worker.migrations"}))
+def test_a_module_of_the_worker_needs_no_environment_and_opens_no_socket(module: str) -> None:
+    done = run(NO_SOCKETS.format(module=module, then=""))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_guard_against_sockets_would_see_one() -> None:
+    done = run(NO_SOCKETS.format(module="socket", then="socket = sys.modules['socket'].socket()"))
+    assert "RuntimeError: socket.__new__" in done.stderr
+
+
+def test_the_process_file_of_the_worker_says_which_variable_is_missing() -> None:
+    done = run("import worker.celery")
+    assert done.returncode == 1
+    assert "ENROLL_DATABASE_URL: is not set" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports; `from producer import x` counts as producer.x."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: say the module's whole name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_worker_knows_the_contract_and_nothing_else_of_the_producer() -> None:
+    found = set().union(*map(imports, (ROOT / "worker").glob("*.py")))
+    of_producer = {name for name in found if name.partition(".")[0] == "producer"}
+    assert of_producer
+    assert {".".join(name.split(".")[:2]) for name in of_producer} == {"producer.schemas"}

@@ -1,11 +1,10 @@
 """A stream of records becomes a stream of chunks, each small enough for one message."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-
-from pydantic_core import to_json
 
 from producer.schemas import MAX_CHUNK_BYTES, Chunk, RefusedLine, Tally, count_rows
 
@@ -57,7 +56,7 @@ def _groups(entries: Iterable[Entry | RefusedLine]) -> Iterator[Entries]:
 
 def _fitting(group: Entries) -> Iterator[Entries]:
     """The group, halved until each part is small enough; a single giant is refused."""
-    if len(to_json([_size_of(entry) for entry in group])) <= MAX_CHUNK_BYTES:
+    if len(json.dumps([_plain(entry) for entry in group], default=str)) <= MAX_CHUNK_BYTES:
         yield group
     elif len(group) > 1:
         middle = len(group) // 2
@@ -70,8 +69,8 @@ def _fitting(group: Entries) -> Iterator[Entries]:
         yield [RefusedLine(line=line, message=message) for line in lines]
 
 
-def _size_of(entry: Entry | RefusedLine) -> Any:
-    return (entry.record, entry.lines) if isinstance(entry, Entry) else entry
+def _plain(entry: Entry | RefusedLine) -> Any:
+    return (entry.record, entry.lines) if isinstance(entry, Entry) else entry.model_dump()
 
 
 def _chunk(batch_id: str, number: int, before: Tally, group: Entries) -> Chunk:

@@ -27,7 +27,7 @@ MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
 MAX_CHUNK_RECORDS: Final = 5_000
 MAX_CHUNK_BYTES: Final = 1_048_576
-"""The largest chunk a client publishes, as JSON in UTF-8; larger ones are halved."""
+"""The largest chunk that a client publishes, as JSON in ASCII; larger ones are halved."""
 
 
 class Queue(StrEnum):
@@ -232,8 +232,8 @@ Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 class Tally(Message):
     """How much of a batch: requests (or roster records), and the rows that they stand for."""
 
-    requests: Count = 0
-    rows: Count = 0
+    requests: Count = Field(0, description="Requests, or roster records.")
+    rows: Count = Field(0, description="Student-course pairs, or roster records.")
 
 
 class Chunk(Message):
@@ -261,7 +261,7 @@ class Chunk(Message):
         if self.lines is not None and len(self.lines) != len(self.records):
             raise ValueError("lines must have an entry for each record")
         for record, lines in zip(self.records, self.lines or (), strict=False):
-            if len(lines) != 1 and len(lines) != _course_count(record):
+            if len(lines) != 1 and (not lines or len(lines) != _course_count(record)):
                 raise ValueError("an entry of lines must hold one line, or one for each course")
         return self
 
@@ -274,13 +274,13 @@ class Chunk(Message):
 class Books(Message):
     """A batch's accounts in rows: `received` is always the sum of all the others."""
 
-    received: int = 0
-    enrolled: int = 0
-    already_enrolled: int = 0
-    upserted: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    not_applied: int = 0
+    received: int = Field(0, description="The sum of all that follows.")
+    enrolled: int = Field(0, description="Written to student_courses by this batch.")
+    already_enrolled: int = Field(0, description="Were there before.")
+    upserted: int = Field(0, description="Roster records that were added or changed.")
+    unchanged: int = Field(0, description="Roster records that were equal to what is stored.")
+    rejected: int = Field(0, description="Refused; the refusals say why.")
+    not_applied: int = Field(0, description="No worker has committed them yet.")
 
 
 class RefusalGroup(Message):
@@ -316,10 +316,10 @@ class Submission(Message):
     known without it.
     """
 
-    state: Literal["queued", "running"] = "queued"
-    kind: Kind | None = None
-    tally: Tally = Tally()
-    chunks: int | None = None
+    state: Literal["queued", "running"] = Field("queued", description="As far as it got.")
+    kind: Kind | None = Field(None, description="Of a batch: what its records are.")
+    tally: Tally = Field(Tally(), description="Of a batch: what was published so far.")
+    chunks: int | None = Field(None, description="Of a batch: how many, once all are published.")
 
 
 SUBMISSION_TTL: Final = 7 * 24 * 3600
@@ -362,6 +362,11 @@ _RULES: Final[Mapping[str, str]] = {
     "course_ids": f"must be a list of 1 to {MAX_COURSES} courses",
     "request_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
     "atomic": "must be true or false",
+    "batch_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
+    "number": f"must be an integer from 0 to {MAX_KEY}",
+    "last": "must be true or false",
+    "records": f"must be a list of at most {MAX_CHUNK_RECORDS} records",
+    "refused": f"must be a list of at most {MAX_CHUNK_RECORDS} refused lines",
     **dict.fromkeys(
         ("sis_id", "name", "email", "title"), f"must be a string of 1 to {MAX_TEXT} characters"
     ),
@@ -385,7 +390,7 @@ def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
             message=f"{place}: {message}" if place else message,
             field=place or None,
         )
-        if place not in problems or detail["type"] == "value_error":
+        if place not in problems or detail["type"] in ("value_error", "string_unicode"):
             problems[place] = problem  # Of an id's two forms, the rule that says more.
     return tuple(problems.values())
 
@@ -400,9 +405,10 @@ def _sentence(detail: Any, name: str, *, within: bool) -> str:
             return f"must be a JSON object, not {_shown(detail['input'])}"
         case "value_error":
             return str(detail["msg"]).removeprefix("Value error, ")
-    if name not in _RULES:
-        return f"{detail['msg']}, not {_shown(detail['input'])}"
-    rule = _RULES["student_id" if within else name]
+        case "string_unicode":
+            return "must be text; a lone surrogate is none"
+    known = "student_id" if within and name == "course_ids" else name
+    rule = _RULES.get(known, "must be as the contract says")
     return f"{rule}, not {_shown(detail['input'])}"
 
 
@@ -414,5 +420,8 @@ def _plain(text: str) -> str:
 def _shown(value: object, longest: int = 60) -> str:
     if isinstance(value, list | tuple) and len(value) > MAX_COURSES:
         return f"a list of {len(value)}"
-    text = json.dumps(value, default=repr)
+    try:
+        text = json.dumps(value, default=repr)
+    except ValueError:  # An integer of more digits than Python prints.
+        text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= longest else text[: longest - 3] + "..."

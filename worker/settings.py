@@ -36,7 +36,7 @@ def _one_of(schemes: tuple[str, ...]) -> AfterValidator:
 def _database(url: SecretStr) -> SecretStr:
     try:
         name = make_url(url.get_secret_value()).get_backend_name()
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # A port that is no number; its text may be a password.
         name = ""
     if name not in DATABASES:
         raise ValueError(

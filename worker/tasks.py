@@ -69,7 +69,7 @@ def register(
 def _register_enroll(
     app: Celery, database: Database, submissions: Submissions, held: Callable[..., Any]
 ) -> None:
-    @app.task(name=TaskName.ENROLL, bind=True)
+    @app.task(shared=False, name=TaskName.ENROLL, bind=True)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
         record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
         own_id = str(task.request.id)[:MAX_REQUEST_ID]
@@ -89,7 +89,7 @@ def _register_enroll(
 
 
 def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable[..., Any]) -> None:
-    @app.task(name=KIND_TASKS[kind], ignore_result=True)
+    @app.task(shared=False, name=KIND_TASKS[kind], ignore_result=True)
     def apply_chunk(*args: Any, **kwargs: Any) -> Any:
         try:
             chunk = Chunk.model_validate(args[0] if len(args) == 1 and not kwargs else None)
@@ -108,13 +108,13 @@ def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable
 
 
 def _register_lookups(app: Celery, database: Database, submissions: Submissions) -> None:
-    @app.task(name=TaskName.STATUS)
+    @app.task(shared=False, name=TaskName.STATUS)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
         left = submissions.of_requests(ids)
         return _answer(lambda: lookups.request_statuses(database, ids, left))
 
-    @app.task(name=TaskName.BATCH)
+    @app.task(shared=False, name=TaskName.BATCH)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         left = submissions.of_batches(ids)
@@ -122,12 +122,12 @@ def _register_lookups(app: Celery, database: Database, submissions: Submissions)
             lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
         )
 
-    @app.task(name=TaskName.RESULTS)
+    @app.task(shared=False, name=TaskName.RESULTS)
     def results(students: Any, limit: Any = 100) -> Any:
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
         return _answer(lambda: lookups.student_results(database, ids, most))
 
-    @app.task(name=TaskName.STUDENT)
+    @app.task(shared=False, name=TaskName.STUDENT)
     def student(students: Any) -> Any:
         ids = _checked(_IDS, students)
         return _answer(lambda: lookups.students(database, ids))

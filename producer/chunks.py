@@ -1,51 +1,93 @@
 """A stream of records becomes a stream of chunks, each small enough for one message."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
-from producer.schemas import MAX_CHUNK_BYTES, Chunk, RefusedLine, Tally, count_rows
+from pydantic_core import to_jsonable_python
 
-CHUNK_ROWS = 5_000
+from producer.schemas import (
+    MAX_CHUNK_BYTES,
+    MAX_CHUNK_RECORDS,
+    RefusedLine,
+    Tally,
+    count_rows,
+)
+
+CHUNK_ROWS = 10_000
 """Rows of a chunk: large enough that a message costs little, small enough to be overtaken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A record with the lines of the file that it was made of: one, or one for each course."""
+class Entry(NamedTuple):
+    """A record with the lines of the file that it was made of: one, or one for each row.
+
+    `cells` are those lines of the CSV file, where they hold more than the record does.
+    """
 
     record: Any
-    lines: tuple[int, ...]
+    lines: list[int]
+    cells: list[list[str]] | None = None
+
+    def add(self, line: int, row: list[str]) -> None:
+        """One more line of the same record."""
+        self.lines.append(line)
+        if self.cells is not None:
+            self.cells.append(row)
 
 
-Entries = list[Entry | RefusedLine]
+Line = Entry | RefusedLine
 
 
-def cut(batch_id: str, entries: Iterable[Entry | RefusedLine]) -> Iterator[Chunk]:
+class CutChunk(NamedTuple):
+    """A chunk as the text that is published, a JSON object in ASCII."""
+
+    number: int
+    last: bool
+    tally: Tally
+    text: str
+
+
+def cut(
+    batch_id: str, entries: Iterable[Line], columns: Iterable[str] | None = None
+) -> Iterator[CutChunk]:
     """Chunks in order, the last one marked; always the same ones for the same entries.
 
     There is at least one, so that an empty batch is known and done.
     """
     before = Tally()
-    held: Chunk | None = None
-    for number, group in enumerate(chain.from_iterable(map(_fitting, _groups(entries)))):
-        if held is not None:
-            yield held
-        held = _chunk(batch_id, number, before, group)
-        added = held.tally()
-        before = Tally(requests=before.requests + added.requests, rows=before.rows + added.rows)
-    held = held or Chunk(batch_id=batch_id, number=0)
-    yield held.model_copy(update={"last": True})
+    names = None if columns is None else list(columns)
+    groups = chain.from_iterable(map(_fitting, _groups(entries)))
+    group: _Group | None = next(groups, _Group("", Tally()))
+    number = 0
+    while group is not None:
+        following = next(groups, None)
+        head = {
+            "batch_id": batch_id,
+            "number": number,
+            "last": following is None,
+            "before": before.model_dump(),
+            "columns": names,
+        }
+        text = _json({k: v for k, v in head.items() if v is not None})[:-1] + group.text + "}"
+        yield CutChunk(number, following is None, group.tally, text)
+        before = Tally(
+            requests=before.requests + group.tally.requests, rows=before.rows + group.tally.rows
+        )
+        group, number = following, number + 1
 
 
-def _groups(entries: Iterable[Entry | RefusedLine]) -> Iterator[Entries]:
-    group: Entries = []
+class _Group(NamedTuple):
+    text: str
+    tally: Tally
+
+
+def _groups(entries: Iterable[Line]) -> Iterator[list[Line]]:
+    group: list[Line] = []
     rows = 0
     for entry in entries:
-        more = count_rows(entry.record) if isinstance(entry, Entry) else 1
-        if group and rows + more > CHUNK_ROWS:
+        more = _rows(entry)
+        if group and (rows + more > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
             yield group
             group, rows = [], 0
         group.append(entry)
@@ -54,32 +96,51 @@ def _groups(entries: Iterable[Entry | RefusedLine]) -> Iterator[Entries]:
         yield group
 
 
-def _fitting(group: Entries) -> Iterator[Entries]:
-    """The group, halved until each part is small enough; a single giant is refused."""
-    if len(json.dumps([_plain(entry) for entry in group], default=str)) <= MAX_CHUNK_BYTES:
-        yield group
+def _rows(entry: Line) -> int:
+    return count_rows(entry.record) if isinstance(entry, Entry) else 1
+
+
+def _fitting(group: list[Line]) -> Iterator[_Group]:
+    """The group as text, halved until each part is small enough; a single giant is refused."""
+    text = _as_text(group)
+    if len(text) <= MAX_CHUNK_BYTES:
+        yield _Group(text, Tally(requests=len(group), rows=sum(map(_rows, group))))
     elif len(group) > 1:
         middle = len(group) // 2
         yield from _fitting(group[:middle])
         yield from _fitting(group[middle:])
     else:
         giant = group[0]
-        lines = giant.lines if isinstance(giant, Entry) else (giant.line,)
+        lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        yield [RefusedLine(line=line, message=message) for line in lines]
+        refused = [RefusedLine(line=line, message=message) for line in lines]
+        yield _Group(_as_text(refused), Tally(requests=len(lines), rows=len(lines)))
 
 
-def _plain(entry: Entry | RefusedLine) -> Any:
-    return (entry.record, entry.lines) if isinstance(entry, Entry) else entry.model_dump()
+def _as_text(group: Sequence[Line]) -> str:
+    """The fields of a chunk that hold the group, as the rest of a JSON object."""
+    entries = [entry for entry in group if isinstance(entry, Entry)]
+    refused = [entry for entry in group if isinstance(entry, RefusedLine)]
+    fields: dict[str, Any] = {"records": [entry.record for entry in entries]}
+    lines = [entry.lines for entry in entries]
+    if any(len(of_one) > 1 for of_one in lines):
+        # A line for each row: a record that is one line stands there with all its rows.
+        lines = [
+            entry.lines if len(entry.lines) > 1 else entry.lines * count_rows(entry.record)
+            for entry in entries
+        ]
+    fields["lines"] = list(chain.from_iterable(lines))
+    if any(entry.cells for entry in entries):
+        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry in entries))
+    if refused:
+        fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
+    return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])
 
 
-def _chunk(batch_id: str, number: int, before: Tally, group: Entries) -> Chunk:
-    records = [entry for entry in group if isinstance(entry, Entry)]
-    return Chunk(
-        batch_id=batch_id,
-        number=number,
-        before=before,
-        records=tuple(entry.record for entry in records),
-        lines=tuple(entry.lines for entry in records),
-        refused=tuple(entry for entry in group if isinstance(entry, RefusedLine)),
-    )
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), default=_as_json)
+
+
+def _as_json(value: Any) -> Any:
+    """What a caller put into a record and JSON does not know; the worker refuses the rest."""
+    return to_jsonable_python(value, fallback=lambda other: {"not JSON": repr(other)})

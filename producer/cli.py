@@ -1,24 +1,27 @@
 """The command `enroll`: data on standard output, talk and progress on standard error."""
 
 import functools
+import gc
 import json
 import signal
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 from rich.console import Console, RenderableType
 
 from producer import demo as tour
-from producer import display, files, stack
-from producer.client import EnrollmentClient
-from producer.errors import EnrollmentError, InvalidRequest, UnreadableFile
+from producer import display, files, refusals, stack
+from producer.client import MAX_QUEUED, EnrollmentClient
+from producer.errors import BatchConflict, EnrollmentError, InvalidRequest, UnreadableFile
+from producer.journal import Journal
 from producer.progress import submit_source
-from producer.schemas import BatchStatus, Kind, Message, RequestStatus, StudentEnrollmentResponse
+from producer.schemas import BatchStatus, Kind, Message, RequestStatus
 
 REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -31,6 +34,10 @@ IDS = """
 An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that
 itself begins with key: or sis:).
 """
+
+
+_CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
+_JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -69,7 +76,7 @@ class Session:
         self.err = _console(stderr=True)
         self._as_json = as_json
 
-    def say(self, data: Message | list[StudentEnrollmentResponse], shown: RenderableType) -> None:
+    def say(self, data: Message | Sequence[Message], shown: RenderableType) -> None:
         """Print an answer, for a machine as one line of JSON."""
         if not self._as_json:
             self.out.print(shown)
@@ -123,7 +130,8 @@ def _with_session(command: Callable[..., int]) -> Callable[..., None]:
 
 def _fail(error: EnrollmentError) -> NoReturn:
     click.echo(f"Error: {error}", err=True)
-    sys.exit(USAGE if isinstance(error, UnreadableFile | InvalidRequest) else UNREACHABLE)
+    wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
+    sys.exit(USAGE if wrong_input else UNREACHABLE)
 
 
 @click.group(
@@ -152,9 +160,33 @@ def enroll() -> None:
     help="Make one of our columns of the file's own: --map course_sis_id='{module}-{term}'.",
 )
 @click.option("--no-wait", is_flag=True, help="Print the batch id and return once it is queued.")
+@click.option(
+    "--batch-id",
+    metavar="NAME",
+    help="Name the batch of the one file: submitted again, only what is missing is done.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with what was interrupted; only what is missing is done."
+)
+@click.option(
+    "--max-queued",
+    envvar="ENROLL_MAX_QUEUED",
+    show_envvar=True,
+    default=MAX_QUEUED,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Chunks that may wait in the queue.",
+)
 @_with_session
 def submit(
-    session: Session, paths: tuple[Path, ...], kind: str | None, maps: Sequence[str], no_wait: bool
+    session: Session,
+    paths: tuple[Path, ...],
+    kind: str | None,
+    maps: Sequence[str],
+    no_wait: bool,
+    batch_id: str | None,
+    resume: bool,
+    max_queued: int,
 ) -> int:
     r"""Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
 
@@ -170,12 +202,35 @@ def submit(
     # Every file's head is checked before the first message is published.
     sources = [files.open_source(path, chosen, templates) for path in paths]
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
+    if batch_id is not None and len(sources) > 1:
+        raise click.UsageError("--batch-id names one batch: give one file.")
+    journal = Journal()
     refused = False
     for place, source in enumerate(sources, 1):
         last = place == len(sources)
-        status = submit_source(session.client, source, session.err, wait=not (no_wait and last))
+        known_id = batch_id or (journal.find(source.path) if resume else None)
+        new_id = known_id or uuid.uuid4().hex
+        journal.begin(source.path, new_id)
+        try:
+            status = submit_source(
+                session.client,
+                source,
+                session.err,
+                batch_id=new_id,
+                known=known_id is not None,
+                wait=not (no_wait and last),
+                max_queued=max_queued,
+            )
+        except KeyboardInterrupt:
+            click.echo(
+                f"Interrupted; what was queued of batch {new_id} goes on."
+                " For the rest: the same command with --resume.",
+                err=True,
+            )
+            return INTERRUPTED
         session.say(status, status.batch_id if status.state != "done" else display.batch(status))
         refused = refused or status.books.rejected > 0
+    journal.finish(paths)
     return REFUSED if refused else 0
 
 
@@ -226,6 +281,30 @@ def status(session: Session, identity: str) -> int:
     session.say(found, display.request(found))
     refused = found.state == "unknown" or (found.result is not None and found.result.errors)
     return REFUSED if refused else 0
+
+
+@enroll.command(epilog=EXIT_CODES)
+@click.argument("batch_id", metavar="BATCH")
+@click.option("--csv", "csv_file", type=click.File("w", encoding="utf-8"), help=_CSV_HELP)
+@click.option("--jsonl", "jsonl_file", type=click.File("w", encoding="utf-8"), help=_JSONL_HELP)
+@_with_session
+def errors(
+    session: Session, batch_id: str, csv_file: TextIO | None, jsonl_file: TextIO | None
+) -> int:
+    """Show the refusals of a batch by cause, or write every refused line to a file."""
+    found = session.client.batch(batch_id)
+    if found.state == "unknown":
+        click.echo(f"Nobody submitted the batch {batch_id}.", err=True)
+        return REFUSED
+    if csv_file is not None:
+        count = refusals.write_csv(csv_file, found.columns, session.client.refusals(batch_id))
+        click.echo(f"{count:,} refused lines written to {csv_file.name}.", err=True)
+    if jsonl_file is not None:
+        count = refusals.write_json_lines(jsonl_file, session.client.refusals(batch_id))
+        click.echo(f"{count:,} refused records written to {jsonl_file.name}.", err=True)
+    if csv_file is None and jsonl_file is None:
+        session.say(list(found.refusals), display.refusals(found.refusals))
+    return REFUSED if found.refusals else 0
 
 
 @enroll.command(epilog=IDS + EXIT_CODES)
@@ -305,4 +384,7 @@ def demo() -> None:
 
 def main() -> None:
     """Run the command line."""
+    # A file is millions of objects without a cycle; to look for one takes longer than to read.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     enroll(prog_name="enroll")

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, Self, TypeVar
 
 from celery import Celery, states
@@ -17,18 +18,26 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer.chunks import Entry, cut
-from producer.errors import BrokerUnavailable, InvalidRequest, LookupFailed, NoWorkerAnswered
+from producer.chunks import CutChunk, Entry, Line, cut
+from producer.errors import (
+    BatchConflict,
+    BrokerUnavailable,
+    InvalidRequest,
+    LookupFailed,
+    NoWorkerAnswered,
+)
 from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
     SUBMISSION_TTL,
     TASK_QUEUES,
+    AppliedChunks,
     BatchStatus,
-    Chunk,
     Kind,
     Message,
+    Queue,
     RefusedLine,
+    RefusedRecord,
     RequestStatus,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
@@ -38,12 +47,17 @@ from producer.schemas import (
     TaskName,
     batch_key,
     explain,
+    fingerprint_of,
     request_key,
 )
 
 REDIS = ("redis://", "rediss://")
 SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 2.0
+MAX_QUEUED = 64
+"""Chunks that may wait in the queue: enough to keep workers busy, some 20 MB of a modest Redis."""
+QUEUE_PATIENCE = 600.0
+"""Seconds for which a full queue may stay full before its submitter gives up."""
 
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
@@ -52,16 +66,17 @@ _STATUSES = TypeAdapter(list[RequestStatus])
 _BATCHES = TypeAdapter(list[BatchStatus])
 _RESULTS = TypeAdapter(list[list[StudentEnrollmentResponse]])
 _STUDENTS = TypeAdapter(list[StudentResponse | None])
+_REFUSALS = TypeAdapter(list[RefusedRecord])
 
 
 class SubmittedBatch(Message):
-    """What has been published of a batch."""
+    """What has been handed over of a batch; `published` of its chunks, the others were applied."""
 
     batch_id: str
     kind: Kind
-    chunks: int
-    requests: int
-    rows: int
+    chunks: int = 0
+    published: int = 0
+    tally: Tally = Tally()
 
 
 class EnrollmentClient:
@@ -134,24 +149,92 @@ class EnrollmentClient:
         records: Iterable[Record],
         *,
         batch_id: str | None = None,
+        known: bool = True,
+        columns: Iterable[str] | None = None,
+        max_queued: int = MAX_QUEUED,
         progress: Callable[[SubmittedBatch], None] | None = None,
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, holding one chunk at a time.
 
         A record that breaks the contract is refused by the worker, with its line; it harms no
-        other. `progress` is called after each chunk.
+        other. `batch_id` names the batch: of what was submitted under the same name before, only
+        the chunks that were never applied are published, and another content raises
+        BatchConflict; without a worker that cannot be known, unless you say by `known=False`
+        that the name is new. `columns` is the header of the file. While `max_queued` chunks wait in
+        the queue nothing is published; NoWorkerAnswered is raised when that lasts ten minutes,
+        or when a named batch cannot be asked about. `progress` is called after each chunk.
         """
-        batch_id = batch_id or uuid.uuid4().hex
-        batch = SubmittedBatch(batch_id=batch_id, kind=kind, chunks=0, requests=0, rows=0)
-        for chunk in cut(batch_id, _entries(records)):
-            batch = _after(batch, chunk)
-            tally = Tally(requests=batch.requests, rows=batch.rows)
-            total = batch.chunks if chunk.last else None
-            self._note(batch_key(batch_id), Submission(kind=kind, tally=tally, chunks=total))
-            self._send(KIND_TASKS[kind], [_plain(chunk)], ignore_result=True)
+        known = known and batch_id is not None
+        batch = SubmittedBatch(batch_id=batch_id or uuid.uuid4().hex, kind=kind)
+        chunks = cut(batch.batch_id, _entries(records), columns)
+        room = self._room(max_queued)
+        for chunk, applied in self._with_applied(batch, chunks) if known else _unapplied(chunks):
+            batch = _after(batch, chunk, published=not applied)
+            if not applied:
+                next(room)
+            left = Submission(
+                kind=kind, tally=batch.tally, chunks=batch.chunks, complete=chunk.last
+            )
+            self._note(batch_key(batch.batch_id), left)
+            if not applied:
+                self._send(KIND_TASKS[kind], [chunk.text], ignore_result=True)
             if progress is not None:
                 progress(batch)
         return batch
+
+    def _with_applied(
+        self, batch: SubmittedBatch, chunks: Iterator[CutChunk]
+    ) -> Iterator[tuple[CutChunk, bool]]:
+        """Each chunk, and whether it was applied before. Raises BatchConflict."""
+        known = AppliedChunks(fingerprints=())
+        for chunk in chunks:
+            place = chunk.number % MAX_LOOKUP
+            if place == 0:
+                numbers = list(range(chunk.number, chunk.number + MAX_LOOKUP))
+                known = self._applied(batch.batch_id, numbers)
+            applied = known.fingerprints[place]
+            if known.kind not in (None, batch.kind):
+                raise BatchConflict(
+                    f"Batch {batch.batch_id} holds {known.kind}, not {batch.kind};"
+                    " nothing was published, choose another name."
+                )
+            if applied is not None and applied != fingerprint_of(chunk.text):
+                raise BatchConflict(
+                    f"Batch {batch.batch_id} was submitted before with another content: chunk"
+                    f" {chunk.number} differs from the one that was applied. Submit the same"
+                    " records in the same order, or choose another name."
+                )
+            yield chunk, applied is not None
+
+    def _applied(self, batch_id: str, numbers: list[int]) -> AppliedChunks:
+        task_id = self._send(TaskName.CHUNKS, [batch_id, numbers], expires=self.timeout)
+        hint = "What was applied of the batch before cannot be known without one."
+        return AppliedChunks.model_validate(self._wait(task_id, self.timeout, hint))
+
+    def _room(self, max_queued: int) -> Iterator[None]:
+        """Comes back when there is room for one more chunk in the queue."""
+        while True:
+            since = time.monotonic()
+            pause = 0.01
+            while (queued := self._queued()) >= max_queued:
+                if time.monotonic() - since > QUEUE_PATIENCE:
+                    raise NoWorkerAnswered(
+                        f"{queued} chunks have been waiting for {QUEUE_PATIENCE:g} s. Start a"
+                        " worker, and submit again under the same batch id to go on."
+                    )
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.2)
+            # Some of the room is left to other submitters, who count at the same time.
+            yield from repeat(None, max(1, (max_queued - queued) // 2))
+
+    def _queued(self) -> int:
+        """How many chunks wait in the queue."""
+        with self._broker(), self._app.connection_or_acquire() as connection:
+            try:
+                queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
+            except connection.channel_errors:
+                return 0  # An empty list is no key in Redis.
+            return int(queue.message_count)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -170,6 +253,16 @@ class EnrollmentClient:
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
         """Where batches stand, in the same order. Raises NoWorkerAnswered."""
         return self._ask(TaskName.BATCH, batch_ids, _BATCHES, refusals=refusals)
+
+    def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
+        """Every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        after: tuple[int, int] | None = (0, 0)
+        while after is not None:
+            task_id = self._send(TaskName.REFUSALS, [batch_id, *after], expires=self.timeout)
+            answer = self._wait(task_id, self.timeout, "Is a worker running?")
+            page = _REFUSALS.validate_python(answer)
+            yield from page
+            after = (page[-1].line, page[-1].id) if page else None
 
     def results(self, student: int | str, *, limit: int = 100) -> list[StudentEnrollmentResponse]:
         """A student's newest outcomes, at most `limit`. Raises NoWorkerAnswered."""
@@ -290,24 +383,32 @@ def _checked(
     return checked.model_copy(update={"request_id": request_id}), request_id
 
 
-def _entries(records: Iterable[Record]) -> Iterator[Entry | RefusedLine]:
+def _entries(records: Iterable[Record]) -> Iterator[Line]:
     for number, record in enumerate(records, 1):
         if isinstance(record, Entry | RefusedLine):
             yield record
         else:
-            yield Entry(_plain(record) if isinstance(record, Message) else record, (number,))
+            plain = _plain(record) if isinstance(record, Message) else record
+            yield Entry(dict(plain) if isinstance(plain, Mapping) else plain, [number])
+
+
+def _unapplied(chunks: Iterator[CutChunk]) -> Iterator[tuple[CutChunk, bool]]:
+    return ((chunk, False) for chunk in chunks)
 
 
 def _plain(message: Message) -> dict[str, Any]:
     return message.model_dump(mode="json", exclude_defaults=True)
 
 
-def _after(batch: SubmittedBatch, chunk: Chunk) -> SubmittedBatch:
-    tally = chunk.tally()
+def _after(batch: SubmittedBatch, chunk: CutChunk, *, published: bool) -> SubmittedBatch:
+    tally = Tally(
+        requests=batch.tally.requests + chunk.tally.requests,
+        rows=batch.tally.rows + chunk.tally.rows,
+    )
     return batch.model_copy(
         update={
             "chunks": batch.chunks + 1,
-            "requests": batch.requests + tally.requests,
-            "rows": batch.rows + tally.rows,
+            "published": batch.published + published,
+            "tally": tally,
         }
     )

@@ -11,6 +11,7 @@ from producer.schemas import (
     BatchStatus,
     EnrollmentProblem,
     Kind,
+    RefusalGroup,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,
@@ -50,15 +51,22 @@ def batch(status: BatchStatus) -> RenderableType:
         table.add_row(name, f"{count:,}")
     parts: list[RenderableType] = [head, table]
     if status.refusals:
-        refusals = _table("code", "count", "first lines", "for example", title="\nRefusals")
-        for group in status.refusals:
-            lines = ", ".join(map(str, group.first_lines))
-            more = ", …" if group.count > len(group.first_lines) else ""
-            refusals.add_row(
-                group.code.value, f"{group.count:,}", lines + more, escape(group.example)
-            )
-        parts.append(refusals)
+        parts += [Text(), Text("Refusals", style="bold"), refusals(status.refusals)]
+    if status.advice:
+        parts.append(Text(status.advice, style="yellow"))
     return Group(*parts)
+
+
+def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
+    """Refusals by cause."""
+    if not groups:
+        return Text("No refusals.")
+    table = _table("code", "count", "first lines", "for example")
+    for group in groups:
+        lines = ", ".join(map(str, group.first_lines))
+        more = ", …" if group.count > len(group.first_lines) else ""
+        table.add_row(group.code.value, f"{group.count:,}", lines + more, escape(group.example))
+    return table
 
 
 def request(status: RequestStatus) -> RenderableType:

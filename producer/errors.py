@@ -19,6 +19,10 @@ class UnreadableFile(EnrollmentError):
     """A file cannot be read or understood; nothing of it was published."""
 
 
+class BatchConflict(EnrollmentError):
+    """Another content was submitted under the batch's name before."""
+
+
 class BrokerUnavailable(EnrollmentError):
     """The broker did not take the message, or did not hand over the answer, in time."""
 

@@ -8,13 +8,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from producer.chunks import CHUNK_ROWS, Entry
+from producer.chunks import Entry, Line
 from producer.errors import UnreadableFile
 from producer.schemas import (
     MAX_CHUNK_BYTES,
@@ -26,6 +26,10 @@ from producer.schemas import (
 )
 
 HEAD_BYTES = 65_536
+WINDOW = 5_000
+"""Rows within which pairs are grouped by student: what the reader holds of a file."""
+DEEP = 20
+BOM = b"\xef\xbb\xbf"
 DELIMITERS = ",;\t"
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
@@ -36,7 +40,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 Make = Callable[[Sequence[str]], str]
 """Makes the text of one of our columns out of a row's cells."""
-Lines = Iterator[Entry | RefusedLine]
+Lines = Iterator[Line]
+Pair = tuple[int | str, int | str]
+Row = tuple[int, list[str]]
+"""A line and its cells."""
 
 
 class _BadCell(Exception):
@@ -46,22 +53,34 @@ class _BadCell(Exception):
 
 
 class Source:
-    """A file whose head was checked: its path, the kind of its records and its size in bytes."""
+    """A file whose head was checked: its path, its size in bytes, and what its records are.
 
-    def __init__(self, path: Path, kind: Kind, read: Callable[[BinaryIO], Lines]) -> None:
+    `columns` is the header of a CSV file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: Kind,
+        read: Callable[[BinaryIO], Lines],
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
         self.path = path
         self.kind = kind
+        self.columns = columns
         self.size = path.stat().st_size
-        self.bytes_read = 0
         self._read = read
+        self._file: BinaryIO | None = None
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the reader has come."""
+        return 0 if self._file is None else self.size if self._file.closed else self._file.tell()
 
     def records(self) -> Lines:
-        """Every record from the beginning; `bytes_read` tells how far the reader has come."""
-        self.bytes_read = 0
-        with self.path.open("rb") as file:
-            for entry in self._read(file):
-                yield entry
-                self.bytes_read = file.tell()
+        """Every record from the beginning."""
+        with self.path.open("rb") as self._file:
+            yield from self._read(self._file)
 
 
 def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> Source:
@@ -111,13 +130,16 @@ def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str)
     kind = kind or _kind_of(path, made)
     _check_columns(path, kind, made)
 
+    # Where a record holds all that its line holds, the line need not travel with it.
+    whole = not templates and set(header) <= set(made)
+
     def read(file: BinaryIO) -> Lines:
         rows = _rows(file, delimiter, len(header))
         if kind is Kind.ENROLLMENTS:
-            return _requests(_each(rows, _pair_reader(made)))
-        return _each(rows, _record_reader(kind, made))
+            return _requests(rows, _pair_reader(made), keep=not whole)
+        return _records(rows, _record_reader(kind, made), keep=not whole)
 
-    return Source(path, kind, read)
+    return Source(path, kind, read, tuple(header))
 
 
 def _header(path: Path, head: str, delimiter: str) -> list[str]:
@@ -200,15 +222,15 @@ def _check_columns(path: Path, kind: Kind, made: Mapping[str, Make]) -> None:
         )
 
 
-def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[tuple[int, list[str] | str]]:
+def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[Row | RefusedLine]:
     """Each row's line and its cells, or what is wrong with it."""
     ended = False
 
     def texts() -> Iterator[str]:
         nonlocal ended
-        for raw in file:
+        for raw in chain([file.readline().removeprefix(BOM)], file):
             # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
-            yield raw.decode("utf-8-sig", errors="surrogateescape")
+            yield raw.decode("utf-8", "surrogateescape")
         ended = True
 
     csv.field_size_limit(MAX_CHUNK_BYTES)
@@ -218,33 +240,45 @@ def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[tuple[int, lis
     try:
         for row in reader:
             if ended:  # The reader was still asking for more of this row.
-                yield line, "a quote is left open; nothing after this line was read"
+                message = "a quote is left open; nothing after this line was read"
+                yield RefusedLine(line=line, message=message)
             elif len(row) == width:
                 yield line, row
             elif row:
-                yield line, f"has {len(row)} cells where the header has {width}"
+                message = f"has {len(row)} cells where the header has {width}"
+                yield RefusedLine(line=line, message=message, cells=_storable(row))
             line = reader.line_num + 1
     except csv.Error as error:
         # Where a quote was left open nobody can tell where the next row begins.
-        yield line, f"{error}: a quote may be left open; nothing after this line was read"
+        message = f"{error}: a quote may be left open; nothing after this line was read"
+        yield RefusedLine(line=line, message=message)
 
 
-def _each(
-    rows: Iterable[tuple[int, list[str] | str]], read: Callable[[list[str]], Any]
-) -> Iterator[Entry | RefusedLine]:
-    for line, row in rows:
-        if isinstance(row, str):
-            yield RefusedLine(line=line, message=row)
+def _storable(row: Iterable[str]) -> tuple[str, ...]:
+    """Cells as text that every database takes; what is none is shown as U+FFFD."""
+    texts = (cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for cell in row)
+    return tuple(text.replace("\x00", "\ufffd") for text in texts)
+
+
+def _refused(line: int, row: list[str], bad: _BadCell) -> RefusedLine:
+    return RefusedLine(line=line, field=bad.column, message=str(bad), cells=_storable(row))
+
+
+def _records(
+    rows: Iterable[Row | RefusedLine], read: Callable[[list[str]], Any], *, keep: bool
+) -> Lines:
+    for one in rows:
+        if isinstance(one, RefusedLine):
+            yield one
             continue
+        line, row = one
         try:
-            record = read(row)
+            yield Entry(read(row), [line], [row] if keep else None)
         except _BadCell as bad:
-            yield RefusedLine(line=line, field=bad.column, message=str(bad))
-        else:
-            yield Entry(record, (line,))
+            yield _refused(line, row, bad)
 
 
-def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], tuple[int | str, int | str]]:
+def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], Pair]:
     student, course = (_identifier(name, make) for name, make in sorted(made.items(), reverse=True))
     return lambda row: (student(row), course(row))
 
@@ -293,28 +327,39 @@ def _record_reader(kind: Kind, made: Mapping[str, Make]) -> Callable[[list[str]]
     return read
 
 
-def _requests(pairs: Iterator[Entry | RefusedLine]) -> Lines:
-    """Group pairs by student within a window of a chunk's rows, in the order of first mention.
+def _requests(
+    rows: Iterator[Row | RefusedLine], read: Callable[[list[str]], Pair], *, keep: bool
+) -> Lines:
+    """Group pairs by student within a window of rows, in the order of first mention.
 
     A pair that is there twice, and more than 100 courses, make a further request, so that every
     line is accounted for.
     """
-    while window := list(islice(pairs, CHUNK_ROWS)):
-        open_groups: dict[int | str, dict[int | str, int]] = {}
-        groups: list[tuple[int | str, dict[int | str, int]]] = []
-        for pair in window:
-            if isinstance(pair, RefusedLine):
-                yield pair
-                continue
-            student, course = pair.record
-            group = open_groups.get(student)
-            if group is None or course in group or len(group) == MAX_COURSES:
-                group = open_groups[student] = {}
-                groups.append((student, group))
-            group[course] = pair.lines[0]
-        for student, group in groups:
-            record = {"student_id": student, "course_ids": list(group), "atomic": False}
-            yield Entry(record, tuple(group.values()))
+    latest: dict[int | str, Entry] = {}
+    entries: list[Entry] = []
+    for place, one in enumerate(rows, 1):
+        if isinstance(one, RefusedLine):
+            yield one
+        else:
+            line, row = one
+            try:
+                student, course = read(row)
+            except _BadCell as bad:
+                yield _refused(line, row, bad)
+            else:
+                entry = latest.get(student)
+                courses: list[int | str] = entry.record["course_ids"] if entry else []
+                if entry is None or course in courses or len(courses) == MAX_COURSES:
+                    record = {"student_id": student, "course_ids": [course], "atomic": False}
+                    entry = latest[student] = Entry(record, [line], [row] if keep else None)
+                    entries.append(entry)
+                else:
+                    courses.append(course)
+                    entry.add(line, row)
+        if place % WINDOW == 0:
+            yield from entries
+            latest, entries = {}, []
+    yield from entries
 
 
 # --- JSON Lines -----------------------------------------------------------------------------
@@ -345,10 +390,14 @@ def _json_records(file: BinaryIO) -> Lines:
             message = f"the line is longer than {MAX_CHUNK_BYTES} bytes; split the request"
             yield RefusedLine(line=number, message=message)
             continue
-        raw = raw.strip().removeprefix(b"\xef\xbb\xbf")
+        raw = raw.strip().removeprefix(BOM)
         if not raw:
             continue
         try:
-            yield Entry(from_json(raw, allow_inf_nan=False), (number,))
+            record = from_json(raw, allow_inf_nan=False)
+            if raw.count(b"[") + raw.count(b"{") > DEEP:
+                # The reader's bound on nesting must still hold within the chunk.
+                from_json(b"[" * DEEP + raw + b"]" * DEEP)
+            yield Entry(record, [number])
         except ValueError as error:
             yield RefusedLine(line=number, message=f"no JSON: {error}"[:1000])

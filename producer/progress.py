@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from producer.client import EnrollmentClient, SubmittedBatch
+from producer.client import MAX_QUEUED, QUEUE_PATIENCE, EnrollmentClient, SubmittedBatch
 from producer.errors import BrokerUnavailable, NoWorkerAnswered
 from producer.files import Source
 from producer.schemas import BatchStatus, Books
@@ -19,39 +19,67 @@ POLL_SECONDS = 0.25
 
 
 def submit_source(
-    client: EnrollmentClient, source: Source, console: Console, *, wait: bool
+    client: EnrollmentClient,
+    source: Source,
+    console: Console,
+    *,
+    wait: bool,
+    batch_id: str | None = None,
+    known: bool = False,
+    max_queued: int = MAX_QUEUED,
 ) -> BatchStatus:
     """Submit a file's records; returns the batch's status, when `wait` is set once it is done.
 
-    Raises BrokerUnavailable; NoWorkerAnswered when `wait` is set and nobody works on it.
+    `batch_id`, `known` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
+    BrokerUnavailable, BatchConflict; NoWorkerAnswered when nobody works on it.
     """
-    batch_id = uuid.uuid4().hex
+    batch_id = batch_id or uuid.uuid4().hex
     console.print(
         f"{source.path} is submitted as batch {batch_id} ({source.kind})", highlight=False
     )
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
-                source.kind, source.records(), batch_id=batch_id, progress=bar.submitted
-            )
-        if not wait:
-            return BatchStatus(
+                source.kind,
+                source.records(),
                 batch_id=batch_id,
-                state="queued",
-                kind=source.kind,
-                requests=submitted.requests,
-                chunks=submitted.chunks,
-                books=Books(received=submitted.rows, not_applied=submitted.rows),
+                known=known,
+                columns=source.columns,
+                max_queued=max_queued,
+                progress=bar.submitted,
             )
+        if submitted.published < submitted.chunks:
+            applied = submitted.chunks - submitted.published
+            console.print(f"{applied} of its {submitted.chunks} chunks had been applied before.")
+        if wait:
+            _wait_until_done(client, batch_id, bar)
+            return client.batch(batch_id)
+    return BatchStatus(
+        batch_id=batch_id,
+        state="queued",
+        kind=source.kind,
+        requests=submitted.tally.requests,
+        chunks=submitted.chunks,
+        books=Books(received=submitted.tally.rows, not_applied=submitted.tally.rows),
+    )
+
+
+def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> None:
+    last_applied = time.monotonic()
+    while True:
         try:
-            while (status := client.batch(batch_id, refusals=False)).state != "done":
-                bar.applied(status)
-                time.sleep(POLL_SECONDS)
+            status = client.batch(batch_id, refusals=False)
         except NoWorkerAnswered as error:
             hint = f" Batch {batch_id} stays queued; see later with: enroll status {batch_id}"
             raise NoWorkerAnswered(str(error) + hint) from error
         bar.applied(status)
-    return client.batch(batch_id)
+        if status.state == "done":
+            return
+        if status.state != "stalled":
+            last_applied = time.monotonic()
+        elif time.monotonic() - last_applied > QUEUE_PATIENCE:
+            raise NoWorkerAnswered(f"Batch {batch_id} stands still. {status.advice}")
+        time.sleep(POLL_SECONDS)
 
 
 class _Bar:
@@ -60,6 +88,7 @@ class _Bar:
     def __init__(self, source: Source, console: Console) -> None:
         self._source = source
         self._started = time.monotonic()
+        self._advised = False
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -84,11 +113,15 @@ class _Bar:
     def submitted(self, batch: SubmittedBatch) -> None:
         """A chunk was published; the file's size tells how many rows are to come."""
         share = self._source.bytes_read / self._source.size
-        total = max(batch.rows, round(batch.rows / share)) if share else None
-        self._progress.update(self._task, submitted=batch.rows, total=total)
+        rows = batch.tally.rows
+        total = max(rows, round(rows / share)) if share else None
+        self._progress.update(self._task, submitted=rows, total=total)
 
     def applied(self, status: BatchStatus) -> None:
         """A worker told how far it has come."""
+        if status.advice and not self._advised:
+            self._progress.console.print(status.advice, style="yellow")
+        self._advised = status.advice is not None
         rows = status.books.received - status.books.not_applied
         self._progress.update(
             self._task,

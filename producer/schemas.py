@@ -4,10 +4,12 @@ Nothing of ours may be imported here. Names, fields and codes are a contract wit
 other languages: they are added to, never renamed.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -26,6 +28,7 @@ MAX_TEXT: Final = 255
 MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
 MAX_CHUNK_RECORDS: Final = 5_000
+MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576
 """The largest chunk that a client publishes, as JSON in ASCII; larger ones are halved."""
 
@@ -49,6 +52,8 @@ class TaskName(StrEnum):
     RESULTS = "enrollment.results"
     STUDENT = "enrollment.student"
     BATCH = "enrollment.batch"
+    CHUNKS = "enrollment.chunks"
+    REFUSALS = "enrollment.refusals"
 
 
 TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
@@ -60,6 +65,8 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.RESULTS: Queue.LOOKUPS,
     TaskName.STUDENT: Queue.LOOKUPS,
     TaskName.BATCH: Queue.LOOKUPS,
+    TaskName.CHUNKS: Queue.LOOKUPS,
+    TaskName.REFUSALS: Queue.LOOKUPS,
 }
 
 
@@ -95,16 +102,15 @@ CODE_MEANINGS: Final[Mapping[Code, str]] = {
 }
 
 
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain the character NUL")
-    return text
-
-
 Key = Annotated[int, Field(strict=True, ge=1, le=MAX_KEY)]
-_String = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_no_nul)]
-Text = Annotated[_String, Field(max_length=MAX_TEXT)]
-RequestId = Annotated[_String, Field(max_length=MAX_REQUEST_ID)]
+NO_NUL: Final = r"^[^\x00]*$"
+"""PostgreSQL stores every character but this one."""
+Text = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)
+]
+RequestId = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
+]
 Identifier = Annotated[Key | Text, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; never one for the other."""
 
@@ -216,14 +222,18 @@ class RequestStatus(Message):
     result: StudentEnrollmentResponse | None = Field(None, description="Present when done.")
 
 
+Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
+
+
 class RefusedLine(Message):
     """A line that the submitter itself could not turn into a record."""
 
     line: Annotated[int, Field(strict=True, ge=1)] = Field(description="From 1.")
-    message: Annotated[str, Field(max_length=1000), AfterValidator(_no_nul)] = Field(
+    message: Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)] = Field(
         description="What is wrong and what to do."
     )
     field: Text | None = Field(None, description="The column or field it is about.")
+    cells: Cells | None = Field(None, description="The line as it stands in the CSV file.")
 
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
@@ -236,21 +246,33 @@ class Tally(Message):
     rows: Count = Field(0, description="Student-course pairs, or roster records.")
 
 
+def _records() -> Any:
+    return Field(
+        (), max_length=MAX_CHUNK_RECORDS, description="Requests or roster records, in their order."
+    )
+
+
 class Chunk(Message):
     """The part of a batch that travels as one message and is applied in one transaction.
 
     Records are checked one by one when the chunk is applied, so that a bad one harms no other.
+    As the argument of its task a chunk is a JSON object, or a string that holds one: the text
+    of a large chunk is read in one go, where an object is walked twice on its way.
     """
 
     batch_id: RequestId = Field(description="The batch it belongs to.")
     number: Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)] = Field(description="From 0.")
     last: Annotated[bool, Field(strict=True)] = Field(False, description="No chunk follows.")
     before: Tally = Field(Tally(), description="What the chunks before this one hold.")
-    records: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
-        (), description="Requests or roster records, as JSON objects."
+    columns: Annotated[Cells, Field(max_length=MAX_COLUMNS)] | None = Field(
+        None, description="The header of the CSV file that the batch was made of."
     )
-    lines: tuple[tuple[Count, ...], ...] | None = Field(
-        None, description="For each record its line, or a line for each of its courses."
+    records: tuple[Any, ...] = _records()
+    lines: tuple[Count, ...] | None = Field(
+        None, description="The line of each record, or for requests the line of each row."
+    )
+    cells: tuple[Cells, ...] | None = Field(
+        None, description="For each of the lines its cells, if they hold more than the record."
     )
     refused: Annotated[tuple[RefusedLine, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         (), description="Lines that could not be turned into a record."
@@ -258,17 +280,60 @@ class Chunk(Message):
 
     @model_validator(mode="after")
     def _lines_fit(self) -> Self:
-        if self.lines is not None and len(self.lines) != len(self.records):
-            raise ValueError("lines must have an entry for each record")
-        for record, lines in zip(self.records, self.lines or (), strict=False):
-            if len(lines) != 1 and (not lines or len(lines) != _course_count(record)):
-                raise ValueError("an entry of lines must hold one line, or one for each course")
+        given = None if self.lines is None else len(self.lines)
+        if given not in (None, len(self.records)) and given != sum(self.rows):
+            raise ValueError("lines must have an entry for each record, or one for each row")
+        if self.cells is not None and len(self.cells) != len(self.lines or ()):
+            raise ValueError("cells must have an entry for each of the lines")
         return self
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """How many rows each record stands for in the batch's books."""
+        return list(map(count_rows, self.records))
 
     def tally(self) -> Tally:
         """What this chunk adds to the batch's books."""
-        rows = sum(map(count_rows, self.records)) + len(self.refused)
-        return Tally(requests=len(self.records) + len(self.refused), rows=rows)
+        refused = len(self.refused)
+        return Tally(requests=len(self.records) + refused, rows=sum(self.rows) + refused)
+
+
+_Either = Field(union_mode="left_to_right")
+"""A record as its model if it keeps the contract, else as it came."""
+
+
+class EnrollmentChunk(Chunk):
+    """A chunk of requests."""
+
+    records: tuple[Annotated[StudentEnrollmentRequest | Any, _Either], ...] = _records()
+
+
+class StudentChunk(Chunk):
+    """A chunk of students."""
+
+    records: tuple[Annotated[StudentRecord | Any, _Either], ...] = _records()
+
+
+class CourseChunk(Chunk):
+    """A chunk of courses."""
+
+    records: tuple[Annotated[CourseRecord | Any, _Either], ...] = _records()
+
+
+KIND_CHUNKS: Final[Mapping[Kind, type[Chunk]]] = {
+    Kind.STUDENTS: StudentChunk,
+    Kind.COURSES: CourseChunk,
+    Kind.ENROLLMENTS: EnrollmentChunk,
+}
+
+
+def fingerprint_of(text: str) -> int:
+    """64 bits of BLAKE2b over a chunk's text, as a signed integer that SQL can hold.
+
+    A chunk that comes again under its batch and number must have the same.
+    """
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
 
 
 class Books(Message):
@@ -297,16 +362,44 @@ class BatchStatus(Message):
     """Where a batch stands."""
 
     batch_id: str = Field(description="The id that was asked about.")
-    state: Literal["unknown", "queued", "running", "done"] = Field(description="Where it stands.")
+    state: Literal["unknown", "queued", "running", "stalled", "done"] = Field(
+        description="Where it stands; stalled: something is missing, and nothing comes any more."
+    )
+    advice: str | None = Field(None, description="When stalled: what to do.")
     kind: Kind | None = Field(None, description="What its records are.")
+    columns: tuple[str, ...] | None = Field(None, description="The header of its CSV file.")
     books: Books = Field(Books(), description="Its accounts, in rows.")
     requests: int = Field(0, description="Requests or records received.")
+    requests_applied: int = Field(0, description="Those of them that were decided.")
     requests_rejected: int = Field(0, description="Those of them that were wholly refused.")
     chunks: int | None = Field(None, description="How many chunks; null while still submitting.")
     chunks_applied: int = Field(0, description="How many of them are committed.")
+    chunks_missing: int = Field(0, description="How many are known of and not committed.")
     refusals: tuple[RefusalGroup, ...] = Field((), description="Grouped by cause.")
     started_at: datetime | None = Field(None, description="When its first chunk was applied.")
     finished_at: datetime | None = Field(None, description="When its last chunk was applied.")
+    rows_per_second: float | None = Field(None, description="Applied since the first chunk.")
+    seconds_left: float | None = Field(None, description="For what is not yet applied.")
+
+
+class AppliedChunks(Message):
+    """What a batch has applied of the chunks that were asked about."""
+
+    kind: Kind | None = Field(None, description="Of the batch; null if nothing was applied.")
+    fingerprints: tuple[int | None, ...] = Field(
+        description="The fingerprint of each chunk that was applied, else null; as asked."
+    )
+
+
+class RefusedRecord(Message):
+    """A refusal with what was submitted, to be mended and submitted again."""
+
+    id: int = Field(description="Where it stands in the list: ask for those after it.")
+    line: int = Field(description="The line of the submitted file, from 1.")
+    code: Code = Field(description="The cause.")
+    message: str = Field(description="A sentence for a person.")
+    record: Any = Field(None, description="The record, or the part of it that was refused.")
+    cells: tuple[str, ...] | None = Field(None, description="The line of the CSV file.")
 
 
 class Submission(Message):
@@ -319,7 +412,8 @@ class Submission(Message):
     state: Literal["queued", "running"] = Field("queued", description="As far as it got.")
     kind: Kind | None = Field(None, description="Of a batch: what its records are.")
     tally: Tally = Field(Tally(), description="Of a batch: what was published so far.")
-    chunks: int | None = Field(None, description="Of a batch: how many, once all are published.")
+    chunks: int = Field(0, description="Of a batch: how many were published so far.")
+    complete: bool = Field(False, description="Of a batch: nothing is still to be published.")
 
 
 SUBMISSION_TTL: Final = 7 * 24 * 3600
@@ -341,19 +435,30 @@ def line_request_id(batch_id: str, number: int, position: int) -> str:
     return f"{batch_id}:{number}:{position}"
 
 
+def line_request_ids(batch_id: str, number: int) -> tuple[str, str]:
+    """The range of the request ids that a chunk makes, compared byte by byte, without its end."""
+    return f"{batch_id}:{number}:", f"{batch_id}:{number};"
+
+
 def count_rows(record: Any) -> int:
     """How many rows a record stands for in a batch's books; both sides count with this.
 
     A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
     """
-    if not _course_count(record):
+    if isinstance(record, StudentEnrollmentRequest):
+        return len(record.course_ids)
+    courses = record.get("course_ids") if isinstance(record, dict) else None
+    if not courses or not isinstance(courses, list | tuple):
         return 1
-    return len({(type(course), str(course)) for course in record["course_ids"]})
-
-
-def _course_count(record: Any) -> int:
-    courses = record.get("course_ids") if isinstance(record, Mapping) else None
-    return len(courses) if isinstance(courses, list | tuple) else 0
+    if len(courses) == 1:
+        return 1
+    try:
+        if len(set(courses)) == len(courses):
+            return len(courses)
+    except TypeError:
+        pass  # A course that cannot be hashed is no id.
+    # A key and a SIS id differ, and so do values of any two types that Python holds for equal.
+    return len({(type(course), str(course)) for course in courses})
 
 
 _RULES: Final[Mapping[str, str]] = {
@@ -370,6 +475,12 @@ _RULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(
         ("sis_id", "name", "email", "title"), f"must be a string of 1 to {MAX_TEXT} characters"
     ),
+}
+
+
+_NO_TEXT: Final[Mapping[str, str]] = {
+    "string_pattern_mismatch": "must not contain the character NUL",
+    "string_unicode": "must be text; a lone surrogate is none",
 }
 
 
@@ -390,7 +501,7 @@ def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
             message=f"{place}: {message}" if place else message,
             field=place or None,
         )
-        if place not in problems or detail["type"] in ("value_error", "string_unicode"):
+        if place not in problems or detail["type"] in ("value_error", *_NO_TEXT):
             problems[place] = problem  # Of an id's two forms, the rule that says more.
     return tuple(problems.values())
 
@@ -405,8 +516,8 @@ def _sentence(detail: Any, name: str, *, within: bool) -> str:
             return f"must be a JSON object, not {_shown(detail['input'])}"
         case "value_error":
             return str(detail["msg"]).removeprefix("Value error, ")
-        case "string_unicode":
-            return "must be text; a lone surrogate is none"
+        case "string_pattern_mismatch" | "string_unicode" as kind:
+            return _NO_TEXT[kind]
     known = "student_id" if within and name == "course_ids" else name
     rule = _RULES.get(known, "must be as the contract says")
     return f"{rule}, not {_shown(detail['input'])}"

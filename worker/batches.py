@@ -1,30 +1,36 @@
 """Chunks of a batch: applied once, with results, refusals and an entry in the ledger."""
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from producer.schemas import (
+    KIND_CHUNKS,
     KIND_MODELS,
+    Cells,
     Chunk,
     Code,
     EnrollmentProblem,
     Kind,
     Message,
     StudentEnrollmentRequest,
-    count_rows,
     explain,
+    fingerprint_of,
     line_request_id,
 )
 from worker import repository
 from worker.database import Database
 from worker.models import Course, Student
-from worker.service import Asked, Problems, fingerprint_of, lines_about, settle, transaction
+from worker.service import Asked, Problems, lines_about, settle, transaction
+
+log = logging.getLogger(__name__)
 
 
 class ChunkOutcome(StrEnum):
@@ -36,18 +42,33 @@ class ChunkOutcome(StrEnum):
     """Another content was applied under this batch id and number; nothing was changed."""
 
 
-def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
-    """Apply a chunk, its results and its entry in the ledger, exactly once. Raises DBAPIError."""
-    return transaction(database, lambda connection: _apply(connection, kind, chunk))
+def apply_chunk(database: Database, kind: Kind, payload: object) -> ChunkOutcome:
+    """Apply a chunk, its results and its entry in the ledger, exactly once.
+
+    `payload` is a JSON object, or a string that holds one. Raises ValidationError, DBAPIError.
+    """
+    if isinstance(payload, str):
+        chunk = KIND_CHUNKS[kind].model_validate_json(payload)
+        fingerprint = fingerprint_of(payload)
+    else:
+        chunk = KIND_CHUNKS[kind].model_validate(payload)
+        fingerprint = fingerprint_of(json.dumps(payload, sort_keys=True))
+    outcome = transaction(database, lambda connection: _apply(connection, kind, chunk, fingerprint))
+    if outcome is ChunkOutcome.CONFLICT:
+        log.error(
+            "Chunk %s of batch %r differs from the one that was applied; it is refused",
+            chunk.number,
+            chunk.batch_id,
+        )
+    return outcome
 
 
-def _apply(connection: Connection, kind: Kind, chunk: Chunk) -> ChunkOutcome:
-    fingerprint = fingerprint_of(chunk.model_dump(mode="json", exclude={"last", "before"}))
+def _apply(connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int) -> ChunkOutcome:
     entered = repository.find_chunk(connection, chunk.batch_id, chunk.number)
     if entered is not None:
         same = entered.kind == kind and entered.fingerprint == fingerprint
         return ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
-    if repository.open_batch(connection, chunk.batch_id, kind) != kind:
+    if repository.open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
         return ChunkOutcome.CONFLICT
     now = datetime.now(UTC)
     if kind is Kind.ENROLLMENTS:
@@ -58,7 +79,7 @@ def _apply(connection: Connection, kind: Kind, chunk: Chunk) -> ChunkOutcome:
         problem = EnrollmentProblem(
             code=Code.INVALID_REQUEST, message=line.message, field=line.field
         )
-        refusals.append(_refusal(line.line, problem, None))
+        refusals.append(_refusal(line.line, problem, None, line.cells))
     repository.add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
@@ -90,24 +111,38 @@ def _no_counts() -> Counts:
 
 def _enroll(connection: Connection, chunk: Chunk, now: datetime) -> tuple[Counts, Refusals]:
     asked = []
-    for position, (record, lines) in enumerate(_numbered(chunk)):
+    own_ids = []
+    of_records = zip(chunk.records, _lines(chunk), strict=True)
+    for position, (record, lines) in enumerate(of_records):
         request, problems = _parse(StudentEnrollmentRequest, record)
-        own_id = line_request_id(chunk.batch_id, chunk.number, position)
-        request_id = request.request_id if request and request.request_id else own_id
-        asked.append(Asked(request_id, record, request, problems, lines))
+        request_id = request.request_id if request else None
+        if request_id is None:
+            made_id = line_request_id(chunk.batch_id, chunk.number, position)
+            asked.append(Asked(made_id, record, request, problems, lines, False))
+        else:
+            own_ids.append(request_id)
+            asked.append(Asked(request_id, record, request, problems, lines))
+    known = repository.find_results_of_chunk(connection, chunk.batch_id, chunk.number)
+    if own_ids:
+        known += repository.find_results(connection, own_ids)
     counts = _no_counts()
     refusals: Refusals = []
-    for one in settle(connection, asked, chunk.batch_id, now):
-        rejected = one.result.status == "rejected"
-        rows = count_rows(one.asked.record)
-        refused = rows if rejected else len(one.result.errors)
-        added = 0 if one.repeated else sum(added for _, added in one.result.enrolled)
+    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
+    decided = settle(connection, asked, known, chunk.batch_id, now)
+    for one, rows in zip(decided, chunk.rows, strict=True):
+        result = one.result
+        added = 0 if one.repeated else len(result.enrolled) - len(result.already)
         counts["enrolled"] += added
-        counts["rejected"] += refused
+        if not result.errors:
+            counts["already_enrolled"] += rows - added
+            continue
+        rejected = result.status == "rejected"
+        refused = rows if rejected else len(result.errors)
         counts["already_enrolled"] += rows - added - refused
+        counts["rejected"] += refused
         counts["requests_rejected"] += rejected
-        for problem in map(EnrollmentProblem.model_validate, one.result.errors):
-            refusals.extend(_refusals(one.asked, problem))
+        for problem in map(EnrollmentProblem.model_validate, result.errors):
+            refusals.extend(_refusals(one.asked, problem, cells))
     return counts, refusals
 
 
@@ -115,13 +150,16 @@ def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, R
     model = Student if kind is Kind.STUDENTS else Course
     counts = _no_counts()
     refusals: Refusals = []
+    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    for record, lines in _numbered(chunk):
+    for record, (line,) in zip(chunk.records, _lines(chunk), strict=True):
         parsed, problems = _parse(KIND_MODELS[kind], record)
         if parsed is None:
             counts["rejected"] += 1
             counts["requests_rejected"] += 1
-            refusals.extend(_refusal(lines[0], problem, record) for problem in problems)
+            refusals.extend(
+                _refusal(line, problem, record, cells.get(line)) for problem in problems
+            )
         else:
             given = parsed.model_dump(exclude_none=True)
             merged.setdefault(given["sis_id"], {}).update(given)
@@ -130,37 +168,62 @@ def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, R
     return counts, refusals
 
 
-def _numbered(chunk: Chunk) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """Each record with its lines; where none were given, with its place in the batch, from 1."""
-    start = chunk.before.requests + 1
+def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
+    """The lines of each record; where none were given, its place in the batch, from 1."""
     if chunk.lines is None:
-        return ((record, (line,)) for line, record in enumerate(chunk.records, start))
-    return iter(zip(chunk.records, chunk.lines, strict=True))
+        start = chunk.before.requests + 1
+        return [(line,) for line in range(start, start + len(chunk.records))]
+    if len(chunk.lines) == len(chunk.records):
+        return [(line,) for line in chunk.lines]
+    ends = list(accumulate(chunk.rows))
+    of_records = [chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.rows, strict=True)]
+    # All rows of a record may stand in one line.
+    return [lines if lines[0] != lines[-1] else lines[:1] for lines in of_records]
 
 
 MessageType = TypeVar("MessageType", bound=Message)
 
 
 def _parse(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
+    """The record as its model, or what is wrong with it."""
+    if isinstance(record, model):
+        return record, ()
     try:
         return model.model_validate(record), ()
     except ValidationError as error:
         return None, explain(error)
 
 
-def _refusals(asked: Asked, problem: EnrollmentProblem) -> Iterator[dict[str, Any]]:
+def _refusals(
+    asked: Asked, problem: EnrollmentProblem, cells: Mapping[int, Cells]
+) -> Iterator[dict[str, Any]]:
     """A refusal for each line that a problem is about, with what was asked in that line."""
+    record = asked.record
+    if isinstance(record, Message):
+        record = record.model_dump(mode="json", exclude_defaults=True)
     for place, line in lines_about(asked, problem):
-        record = asked.record
         if len(asked.lines) > 1:
-            record = {**record, "course_ids": [record["course_ids"][place]]}
-        yield _refusal(line, problem, record)
+            part = {**record, "course_ids": [record["course_ids"][place]]}
+            yield _refusal(line, problem, part, cells.get(line))
+        else:
+            yield _refusal(line, problem, record, cells.get(line))
 
 
-def _refusal(line: int, problem: EnrollmentProblem, record: object) -> dict[str, Any]:
+def _refusal(
+    line: int, problem: EnrollmentProblem, record: object, cells: Cells | None
+) -> dict[str, Any]:
     return {
         "line": line,
         "code": problem.code.value,
         "message": problem.message,
-        "record": json.dumps(record, default=repr),
+        "record": _json(record),
+        "cells": None if cells is None else _json(cells),
     }
+
+
+def _json(value: object) -> str:
+    """Anything as JSON that every database takes: NaN, which JSON does not know, as text."""
+    try:
+        return json.dumps(value, default=repr, allow_nan=False)
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(value, default=repr), parse_constant=str))

@@ -1,32 +1,45 @@
 """What the lookup tasks answer: reads only, each for many ids at once; knows no Celery."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from producer.schemas import (
     CODE_MEANINGS,
+    AppliedChunks,
     BatchStatus,
     Books,
     Code,
+    Kind,
     RefusalGroup,
+    RefusedRecord,
     RequestStatus,
     StudentCourse,
     StudentEnrollmentResponse,
     StudentResponse,
     Submission,
-    Tally,
 )
 from worker import repository
 from worker.database import Database
 from worker.service import respond
 
+STALLED_SECONDS = 60.0
+"""A batch for which nothing came for so long, and of which something is missing, stands still."""
+
 RefusalGroups = tuple[RefusalGroup, ...]
 
 
+class LeftSubmission(NamedTuple):
+    """What a submitter left in Redis, and how long ago."""
+
+    submission: Submission
+    seconds_ago: float
+
+
 def request_statuses(
-    database: Database, request_ids: Sequence[str], submissions: Mapping[str, Submission]
+    database: Database, request_ids: Sequence[str], submissions: Mapping[str, LeftSubmission]
 ) -> list[RequestStatus]:
     """Where each request stands: what SQL knows, else what its submitter left. Same order."""
     with database.reading() as connection:
@@ -36,7 +49,8 @@ def request_statuses(
         RequestStatus(request_id=i, state="done", result=done[i])
         if i in done
         else RequestStatus(
-            request_id=i, state=submissions[i].state if i in submissions else "unknown"
+            request_id=i,
+            state=submissions[i].submission.state if i in submissions else "unknown",
         )
         for i in request_ids
     ]
@@ -82,7 +96,7 @@ def students(database: Database, asked: Sequence[int | str]) -> list[StudentResp
 def batch_statuses(
     database: Database,
     batch_ids: Sequence[str],
-    submissions: Mapping[str, Submission],
+    submissions: Mapping[str, LeftSubmission],
     *,
     refusals: bool,
 ) -> list[BatchStatus]:
@@ -92,37 +106,46 @@ def batch_statuses(
     """
     with database.reading() as connection:
         ledgers = {row.id: row for row in repository.sum_chunks(connection, batch_ids)}
+        columns = repository.find_columns(connection, ledgers)
         groups = {
             batch_id: _refusal_groups(connection, batch_id)
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
     return [
-        _batch_status(i, ledgers.get(i), submissions.get(i), groups.get(i, ())) for i in batch_ids
+        _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
+        for i in batch_ids
     ]
 
 
 def _batch_status(
-    batch_id: str, ledger: Any | None, submission: Submission | None, refusals: RefusalGroups
+    batch_id: str,
+    ledger: Any | None,
+    left: LeftSubmission | None,
+    columns: Sequence[str] | None,
+    refusals: RefusalGroups,
 ) -> BatchStatus:
-    submitted = submission.tally if submission else Tally()
-    chunks = submission.chunks if submission else None
+    submission = left.submission if left else Submission()
+    total = submission.chunks if submission.complete else None
     if ledger is None:
         return BatchStatus(
             batch_id=batch_id,
-            state="queued" if submission else "unknown",
-            kind=submission.kind if submission else None,
-            books=Books(received=submitted.rows, not_applied=submitted.rows),
-            requests=submitted.requests,
-            chunks=chunks,
+            kind=submission.kind,
+            books=Books(received=submission.tally.rows, not_applied=submission.tally.rows),
+            requests=submission.tally.requests,
+            chunks=total,
+            chunks_missing=submission.chunks,
+            **_standing(left, None, 1, total),
         )
-    received = max(submitted.rows, ledger.rows_through, ledger.rows)
-    chunks = ledger.chunks if ledger.chunks is not None else chunks
-    done = chunks is not None and ledger.applied >= chunks
+    received = max(submission.tally.rows, ledger.rows_through, ledger.rows)
+    total = ledger.chunks if ledger.chunks is not None else total
+    missing = max(submission.chunks, ledger.known) - ledger.applied
+    speed = _rows_per_second(ledger)
+    done = total is not None and not missing
     return BatchStatus(
         batch_id=batch_id,
-        state="done" if done else "running",
         kind=ledger.kind,
+        columns=columns,
         books=Books(
             received=received,
             enrolled=ledger.enrolled,
@@ -132,14 +155,77 @@ def _batch_status(
             rejected=ledger.rejected,
             not_applied=received - ledger.rows,
         ),
-        requests=max(submitted.requests, ledger.requests_through, ledger.requests),
+        requests=max(submission.tally.requests, ledger.requests_through, ledger.requests),
+        requests_applied=ledger.requests,
         requests_rejected=ledger.requests_rejected,
-        chunks=chunks,
+        chunks=total,
         chunks_applied=ledger.applied,
+        chunks_missing=missing,
         refusals=refusals,
         started_at=ledger.started_at,
         finished_at=ledger.finished_at if done else None,
+        rows_per_second=speed,
+        seconds_left=(received - ledger.rows) / speed if speed and not done else None,
+        **_standing(left, ledger.finished_at, missing, total),
     )
+
+
+def _standing(
+    left: LeftSubmission | None, applied_at: datetime | None, missing: int, total: int | None
+) -> dict[str, Any]:
+    """The state of a batch, and what to do if it stands still."""
+    if left is None and applied_at is None:
+        return {"state": "unknown"}
+    if total is not None and not missing:
+        return {"state": "done"}
+    quiet = [] if left is None else [left.seconds_ago]
+    if applied_at is not None:
+        quiet.append((datetime.now(UTC) - applied_at).total_seconds())
+    if min(quiet) < STALLED_SECONDS:
+        return {"state": "running" if applied_at else "queued"}
+    what = "the submitter stopped before the end" if total is None else "chunks are missing"
+    return {
+        "state": "stalled",
+        "advice": f"Nothing came for {min(quiet):.0f} s, and {what}. See that a worker is running;"
+        " if one is, submit the same file again with --resume: only what is missing is done.",
+    }
+
+
+def _rows_per_second(ledger: Any) -> float | None:
+    """Over the time between the first and the last chunk, of which the first is no part."""
+    seconds = (ledger.finished_at - ledger.started_at).total_seconds()
+    if seconds <= 0:
+        return None
+    return float(ledger.rows * (ledger.applied - 1) / ledger.applied / seconds)
+
+
+def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
+    """Which of these chunks of a batch were applied. Same order."""
+    with database.reading() as connection:
+        kind = repository.find_kind(connection, batch_id)
+        found = repository.find_chunks(connection, batch_id, numbers) if kind else {}
+    return AppliedChunks(
+        kind=Kind(kind) if kind else None, fingerprints=tuple(map(found.get, numbers))
+    )
+
+
+def refused_records(
+    database: Database, batch_id: str, after: tuple[int, int], limit: int
+) -> list[RefusedRecord]:
+    """A batch's refusals with their records, by line, those behind a (line, id)."""
+    with database.reading() as connection:
+        rows = repository.find_refusals(connection, batch_id, after, limit)
+    return [
+        RefusedRecord(
+            id=row.id,
+            line=row.line,
+            code=Code(row.code),
+            message=row.message,
+            record=row.record,
+            cells=None if row.cells is None else tuple(row.cells),
+        )
+        for row in rows
+    ]
 
 
 def _refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:

@@ -84,17 +84,24 @@ class EnrollmentResult(Base):
 
     `student_id` is our key, or the key that was asked for; `student_sis_id` is set when the
     request named the student by SIS id. Two indexes serve "newest first by student".
+    `enrolled` are the keys of the courses in the order asked, `already` those of them whose row
+    was there before. `fingerprint` is null where the id was made of a chunk's: that has one.
     """
 
     __tablename__ = "enrollment_results"
 
-    request_id: Mapped[str] = mapped_column(String(128 + 24), primary_key=True)
+    request_id: Mapped[str] = mapped_column(
+        # Compared byte by byte whatever the database's language: the ids of one chunk are a range.
+        String(128 + 24, collation="C").with_variant(String(128 + 24), "sqlite"),
+        primary_key=True,
+    )
     batch_id: Mapped[str | None] = mapped_column(String(128))
-    fingerprint: Mapped[bytes] = mapped_column(BigInteger)
+    fingerprint: Mapped[int | None] = mapped_column(BigInteger)
     student_id: Mapped[int | None] = mapped_column(Integer)
     student_sis_id: Mapped[str | None] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(16))
     enrolled: Mapped[list[Any]]
+    already: Mapped[list[Any]]
     errors: Mapped[list[Any]]
     completed_at: Mapped[datetime]
 
@@ -117,6 +124,7 @@ class Batch(Base):
 
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
+    columns: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BatchChunk(Base):
@@ -126,7 +134,7 @@ class BatchChunk(Base):
 
     batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    fingerprint: Mapped[bytes] = mapped_column(BigInteger)
+    fingerprint: Mapped[int] = mapped_column(BigInteger)
     last: Mapped[bool] = mapped_column(Boolean)
     requests_through: Mapped[int] = mapped_column(BigInteger)
     rows_through: Mapped[int] = mapped_column(BigInteger)
@@ -152,5 +160,9 @@ class BatchRefusal(Base):
     code: Mapped[str] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(String)
     record: Mapped[Any] = mapped_column(JSON)
+    cells: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
 
-    __table_args__ = (Index(None, "batch_id", "code", "line"),)
+    __table_args__ = (
+        Index(None, "batch_id", "code", "line"),
+        Index(None, "batch_id", "line", "id"),
+    )

@@ -1,14 +1,16 @@
 """SQL, set-based: the only module that builds statements. It decides nothing and never commits.
 
-Every function takes an open connection and whole sets. The two dialects differ in one place:
-how a set of values becomes a table (`_source`).
+Every function takes an open connection and whole sets. The two dialects differ in one place: how
+a set of values becomes a table (`_source`), and how many rows are written at once (`_copy`).
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, NamedTuple
 
+import psycopg
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -16,20 +18,24 @@ from sqlalchemy import (
     FromClause,
     Integer,
     String,
+    any_,
     bindparam,
     case,
     cast,
     column,
     func,
-    literal,
     or_,
     select,
+    tuple_,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
+from producer.schemas import line_request_ids
 from worker.models import (
+    Base,
     Batch,
     BatchChunk,
     BatchRefusal,
@@ -45,11 +51,12 @@ class Result(NamedTuple):
     """A row of `enrollment_results`: the outcome of one request."""
 
     request_id: str
-    fingerprint: int
+    fingerprint: int | None
     student_id: int | None
     student_sis_id: str | None
     status: str
-    enrolled: list[tuple[int, bool]]
+    enrolled: list[int]
+    already: list[int]
     errors: list[dict[str, Any]]
     batch_id: str | None
     completed_at: datetime
@@ -58,28 +65,50 @@ class Result(NamedTuple):
 Pair = tuple[int, int]
 Columns = Mapping[str, TypeEngine[Any]]
 FIRST_LINES = 5
+COPY_ROWS = 200
+"""From so many rows on, PostgreSQL's COPY is faster than a statement with arrays."""
 
+_PAIR_COLUMNS: Columns = {
+    "student_id": Integer(),
+    "course_id": Integer(),
+    "enrolled_at": Instant(),
+}
+_PAIR_KEY: Columns = {"student_id": Integer(), "course_id": Integer()}
 _RESULT_COLUMNS: Columns = {
     "request_id": String(),
     "fingerprint": BigInteger(),
     "student_id": Integer(),
     "student_sis_id": String(),
     "status": String(),
-    "enrolled": String(),
-    "errors": String(),
+    "enrolled": JSON(),
+    "already": JSON(),
+    "errors": JSON(),
+    "batch_id": String(),
+    "completed_at": Instant(),
 }
+_REFUSAL_COLUMNS: Columns = {
+    "batch_id": String(),
+    "line": BigInteger(),
+    "code": String(),
+    "message": String(),
+    "record": JSON(),
+    "cells": JSON(),
+}
+_COPY_TYPES = {Integer: "int4", BigInteger: "int8", Instant: "timestamptz"}
+"""By these names psycopg knows how to write a value; all else is written as text."""
 
 
 def _source(connection: Connection, columns: Columns, rows: Sequence[Sequence[Any]]) -> FromClause:
     """The rows as a table: `unnest` of an array a column, or `json_each` of one document."""
     if connection.dialect.name == "postgresql":
+        values = zip(*rows, strict=True) if rows else repeat(())
         arrays = [
-            bindparam(None, [row[place] for row in rows], type_=postgresql.ARRAY(type_))
-            for place, type_ in enumerate(columns.values())
+            cast(bindparam(None, _array(type_, column_), type_=String()), postgresql.ARRAY(type_))
+            for type_, column_ in zip(columns.values(), values, strict=False)
         ]
         named = [column(name, type_) for name, type_ in columns.items()]
         return func.unnest(*arrays).table_valued(*named, name="source").render_derived()
-    document = bindparam(None, json.dumps(rows), type_=String())
+    document = bindparam(None, json.dumps(rows, default=_instant), type_=String())
     each = func.json_each(document).table_valued("key", "value")
     extracted = (
         type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
@@ -88,18 +117,85 @@ def _source(connection: Connection, columns: Columns, rows: Sequence[Sequence[An
     return select(*extracted).subquery("source")
 
 
-def _values(connection: Connection, type_: TypeEngine[Any], values: Iterable[Any]) -> Any:
-    return select(_source(connection, {"value": type_}, [(v,) for v in values]).c.value)
+def _instant(value: datetime) -> str:
+    """A moment in UTC as SQLite keeps it."""
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
-def _json(connection: Connection, text: Any) -> Any:
-    """Text that is JSON, for a JSON column; SQLite keeps JSON as the text that it is."""
-    return cast(text, JSON) if connection.dialect.name == "postgresql" else text
+def _array(type_: TypeEngine[Any], values: Sequence[Any]) -> str:
+    """A PostgreSQL array as text; the driver would take longer over it than the server."""
+    if isinstance(type_, Integer):
+        return f"{{{','.join(['NULL' if value is None else str(value) for value in values])}}}"
+    return f"{{{','.join(map(_quoted, values))}}}"
+
+
+def _quoted(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    text = str(value)
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _among(connection: Connection, of: Any, values: Iterable[Any]) -> Any:
+    """The condition that a column has one of these values, all of the column's type."""
+    if connection.dialect.name == "postgresql":
+        # In order, so that the index is walked once and not entered anew for each.
+        text = bindparam(None, _array(of.type, sorted(values)), type_=String())
+        return of == any_(cast(text, postgresql.ARRAY(of.type)))
+    source = _source(connection, {"value": of.type}, [(value,) for value in values])
+    return of.in_(select(source.c.value))
 
 
 def _insert(connection: Connection, table: Any) -> Any:
     """`INSERT` with `ON CONFLICT`, which both dialects have under the same names."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def _add(
+    connection: Connection, model: type[Base], columns: Columns, rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert rows; JSON columns are given as text. Raises IntegrityError if one is there."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql" and len(rows) >= COPY_ROWS:
+        _copy(connection, model.__tablename__, columns, rows)
+        return
+    texts = {n: String() if isinstance(t, JSON) else t for n, t in columns.items()}
+    source = _source(connection, texts, rows)
+    wanted = [
+        cast(source.c[name], JSON)
+        if isinstance(columns[name], JSON) and connection.dialect.name == "postgresql"
+        else source.c[name]
+        for name in columns
+    ]
+    connection.execute(_insert(connection, model).from_select(list(columns), select(*wanted)))
+
+
+def _copy(
+    connection: Connection, table: str, columns: Columns, rows: Iterable[Sequence[Any]]
+) -> None:
+    """`COPY` by psycopg's own means; its errors become those of SQLAlchemy."""
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types([_COPY_TYPES.get(type(type_), "text") for type_ in columns.values()])
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver.closed,
+            dialect=connection.dialect,
+        ) from error
 
 
 # --- the roster -----------------------------------------------------------------------------
@@ -123,13 +219,11 @@ def _find(
     names = [i for i in ids if isinstance(i, str)]
     found: dict[int | str, int] = {}
     if keys:
-        by_key = select(model.id).where(model.id.in_(_values(connection, Integer(), keys)))
+        by_key = select(model.id).where(_among(connection, model.id, keys))
         found.update((key, key) for key in connection.scalars(by_key))
     if names:
-        by_name = select(model.sis_id, model.id).where(
-            model.sis_id.in_(_values(connection, String(), names))
-        )
-        found.update((name, key) for name, key in connection.execute(by_name))
+        by_name = select(model.sis_id, model.id).where(_among(connection, model.sis_id, names))
+        found.update([(name, key) for name, key in connection.execute(by_name).all()])
     return found
 
 
@@ -184,21 +278,38 @@ def enroll_students_in_courses(
 
     Rows are written in the order of their key, so that two chunks at once cannot deadlock.
     """
-    rows = sorted(pairs)
+    rows = [(student, course, now) for student, course in sorted(set(pairs))]
     if not rows:
         return set()
-    columns: Columns = {"student_id": Integer(), "course_id": Integer()}
-    source = _source(connection, columns, rows)
-    wanted = select(source.c.student_id, source.c.course_id, literal(now, Instant())).order_by(
-        source.c.student_id, source.c.course_id
-    )
+    if connection.dialect.name == "postgresql" and len(rows) >= COPY_ROWS:
+        there = _find_enrollments(connection, rows)
+        new = [row for row in rows if row[:2] not in there] if there else rows
+        try:
+            with connection.begin_nested():
+                _add(connection, StudentCourse, _PAIR_COLUMNS, new)
+        except IntegrityError:
+            pass  # Another transaction wrote one of them meanwhile: each row is tried by itself.
+        else:
+            return {row[:2] for row in new}
+    source = _source(connection, _PAIR_COLUMNS, rows)
+    wanted = select(*source.c).order_by(source.c.student_id, source.c.course_id)
     statement = (
         _insert(connection, StudentCourse)
-        .from_select(["student_id", "course_id", "enrolled_at"], wanted)
+        .from_select(list(_PAIR_COLUMNS), wanted)
         .on_conflict_do_nothing()
         .returning(StudentCourse.student_id, StudentCourse.course_id)
     )
-    return {(student, course) for student, course in connection.execute(statement)}
+    return {(student, course) for student, course in connection.execute(statement).all()}
+
+
+def _find_enrollments(connection: Connection, rows: Sequence[Sequence[Any]]) -> set[Pair]:
+    source = _source(connection, _PAIR_KEY, [row[:2] for row in rows])
+    there = select(StudentCourse.student_id, StudentCourse.course_id).join(
+        source,
+        (StudentCourse.student_id == source.c.student_id)
+        & (StudentCourse.course_id == source.c.course_id),
+    )
+    return {(student, course) for student, course in connection.execute(there).all()}
 
 
 # --- results --------------------------------------------------------------------------------
@@ -206,8 +317,14 @@ def enroll_students_in_courses(
 
 def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Result]:
     """The stored outcomes of these requests, in no order."""
-    wanted = _values(connection, String(), set(request_ids))
-    return _results(connection, EnrollmentResult.request_id.in_(wanted))
+    return _results(connection, _among(connection, EnrollmentResult.request_id, set(request_ids)))
+
+
+def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Result]:
+    """The stored outcomes under the ids that are made of a chunk's number; as a rule none."""
+    first, behind = line_request_ids(batch_id, number)
+    request_id = EnrollmentResult.request_id
+    return _results(connection, (request_id >= first) & (request_id < behind))
 
 
 def find_results_of_student(connection: Connection, asked: int | str, limit: int) -> list[Result]:
@@ -231,44 +348,31 @@ def _results(connection: Connection, where: Any, limit: int | None = None) -> li
     return list(map(Result._make, connection.execute(statement)))
 
 
-def add_results(connection: Connection, results: Sequence[Result]) -> None:
-    """Store outcomes of one transaction; all share its batch and its moment.
-
-    Raises IntegrityError if one of the requests has an outcome already.
-    """
-    if not results:
-        return
+def add_results(connection: Connection, results: Iterable[Result]) -> None:
+    """Store outcomes. Raises IntegrityError if one of the requests has an outcome already."""
+    # A list of integers as Python shows it is JSON.
     rows = [
-        (*result[:5], json.dumps(result.enrolled), json.dumps(result.errors)) for result in results
+        (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
     ]
-    source = _source(connection, _RESULT_COLUMNS, rows)
-    wanted = select(
-        *(_json(connection, c) if c.name in ("enrolled", "errors") else c for c in source.c),
-        literal(results[0].batch_id, String()),
-        literal(results[0].completed_at, Instant()),
-    )
-    names = list(Result._fields)
-    connection.execute(_insert(connection, EnrollmentResult).from_select(names, wanted))
+    _add(connection, EnrollmentResult, _RESULT_COLUMNS, rows)
 
 
 def describe_courses(connection: Connection, keys: Iterable[int]) -> dict[int, Any]:
     """SIS id and title of courses, by key."""
-    wanted = _values(connection, Integer(), set(keys))
-    rows = connection.execute(
-        select(Course.id, Course.sis_id, Course.title).where(Course.id.in_(wanted))
-    )
+    wanted = _among(connection, Course.id, set(keys))
+    rows = connection.execute(select(Course.id, Course.sis_id, Course.title).where(wanted))
     return {row.id: row for row in rows}
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """Students by key, in no order."""
-    wanted = _values(connection, Integer(), set(keys))
-    return list(connection.execute(select(*Student.__table__.c).where(Student.id.in_(wanted))))
+    wanted = _among(connection, Student.id, set(keys))
+    return list(connection.execute(select(*Student.__table__.c).where(wanted)))
 
 
 def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """The enrollments of these students with their courses, ordered by SIS id."""
-    wanted = _values(connection, Integer(), set(keys))
+    wanted = _among(connection, StudentCourse.student_id, set(keys))
     return list(
         connection.execute(
             select(
@@ -279,7 +383,7 @@ def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any
                 StudentCourse.enrolled_at,
             )
             .join(Course, Course.id == StudentCourse.course_id)
-            .where(StudentCourse.student_id.in_(wanted))
+            .where(wanted)
             .order_by(Course.sis_id)
         )
     )
@@ -298,11 +402,16 @@ def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None
     return connection.execute(statement).one_or_none()
 
 
-def open_batch(connection: Connection, batch_id: str, kind: str) -> str:
+def open_batch(
+    connection: Connection, batch_id: str, kind: str, columns: Sequence[str] | None
+) -> str:
     """Note a batch at its first chunk; returns the kind under which it is known."""
-    new = _insert(connection, Batch).values(id=batch_id, kind=kind).on_conflict_do_nothing()
-    connection.execute(new)
-    known: str = connection.execute(select(Batch.kind).where(Batch.id == batch_id)).scalar_one()
+    find = select(Batch.kind).where(Batch.id == batch_id)
+    known: str | None = connection.scalar(find)
+    if known is None:
+        new = _insert(connection, Batch).values(id=batch_id, kind=kind, columns=columns)
+        connection.execute(new.on_conflict_do_nothing())
+        known = connection.execute(find).scalar_one()
     return known
 
 
@@ -311,29 +420,47 @@ def add_chunk(connection: Connection, **entry: Any) -> None:
     connection.execute(_insert(connection, BatchChunk).values(**entry))
 
 
+def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
+    """Of these chunks of a batch, the fingerprints of those that were applied."""
+    statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
+        BatchChunk.batch_id == batch_id, _among(connection, BatchChunk.number, set(numbers))
+    )
+    return {row.number: row.fingerprint for row in connection.execute(statement)}
+
+
+def find_kind(connection: Connection, batch_id: str) -> str | None:
+    """The kind of a batch of which something was applied."""
+    return connection.scalar(select(Batch.kind).where(Batch.id == batch_id))
+
+
+def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
+    """The header of the file that each batch was made of, where there was one."""
+    wanted = _among(connection, Batch.id, set(batch_ids))
+    rows = connection.execute(select(Batch.id, Batch.columns).where(wanted))
+    return {row.id: row.columns for row in rows}
+
+
 def add_refusals(
-    connection: Connection, batch_id: str, refusals: Sequence[Mapping[str, Any]]
+    connection: Connection, batch_id: str, refusals: Iterable[Mapping[str, Any]]
 ) -> None:
     """Keep refused lines with their records."""
-    if not refusals:
-        return
-    columns: Columns = {
-        "line": BigInteger(),
-        "code": String(),
-        "message": String(),
-        "record": String(),
-    }
-    rows = [[refusal[name] for name in columns] for refusal in refusals]
-    source = _source(connection, columns, rows)
-    wanted = select(
-        literal(batch_id, String()),
-        source.c.line,
-        source.c.code,
-        source.c.message,
-        _json(connection, source.c.record),
+    names = list(_REFUSAL_COLUMNS)[1:]
+    rows = [(batch_id, *(refusal[name] for name in names)) for refusal in refusals]
+    _add(connection, BatchRefusal, _REFUSAL_COLUMNS, rows)
+
+
+def find_refusals(
+    connection: Connection, batch_id: str, after: tuple[int, int], limit: int
+) -> list[Any]:
+    """Refusals in the order of their lines, those behind a (line, id)."""
+    refusal = BatchRefusal
+    statement = (
+        select(*refusal.__table__.columns)
+        .where(refusal.batch_id == batch_id, tuple_(refusal.line, refusal.id) > tuple_(*after))
+        .order_by(refusal.line, refusal.id)
+        .limit(limit)
     )
-    names = ["batch_id", "line", "code", "message", "record"]
-    connection.execute(_insert(connection, BatchRefusal).from_select(names, wanted))
+    return list(connection.execute(statement))
 
 
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
@@ -354,6 +481,7 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
             Batch.id,
             Batch.kind,
             func.count().label("applied"),
+            (func.max(chunk.number) + 1).label("known"),
             *(func.sum(getattr(chunk, name)).label(name) for name in sums),
             func.max(chunk.requests_through).label("requests_through"),
             func.max(chunk.rows_through).label("rows_through"),
@@ -362,7 +490,7 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
             func.max(chunk.applied_at).label("finished_at"),
         )
         .join(chunk, chunk.batch_id == Batch.id)
-        .where(Batch.id.in_(_values(connection, String(), set(batch_ids))))
+        .where(_among(connection, Batch.id, set(batch_ids)))
         .group_by(Batch.id, Batch.kind)
     )
     return list(connection.execute(statement))

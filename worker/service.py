@@ -3,13 +3,10 @@
 A single request is a chunk of one: `settle` is the only place where a request is decided.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
@@ -23,6 +20,7 @@ from producer.schemas import (
     Identifier,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
+    fingerprint_of,
 )
 from worker import repository
 from worker.database import Database, is_conflict
@@ -34,26 +32,28 @@ _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A request as it came: its record, and the request if the record keeps the contract."""
+class Asked(NamedTuple):
+    """A request as it came: its record, and the request if the record keeps the contract.
+
+    `own_id` tells an id that the submitter gave from one that was made of a chunk's number.
+    """
 
     request_id: str
     record: Any
     request: StudentEnrollmentRequest | None
     problems: Problems = ()
-    lines: tuple[int, ...] = ()
+    lines: Sequence[int] = ()
+    own_id: bool = True
 
     def fingerprint(self) -> int:
         """Equal for requests that ask for the same; a repeated id must not ask for another."""
         request = self.request
         if request is None:
-            return fingerprint_of(self.record)
-        return fingerprint_of([request.student_id, request.course_ids, request.atomic])
+            return fingerprint_of(json.dumps(self.record, sort_keys=True, default=repr))
+        return fingerprint_of(json.dumps([request.student_id, request.course_ids, request.atomic]))
 
 
-@dataclass(frozen=True)
-class Decided:
+class Decided(NamedTuple):
     """A request with its outcome; `repeated` if that had been decided before."""
 
     asked: Asked
@@ -97,56 +97,59 @@ def transaction(database: Database, work: Callable[[Connection], T]) -> T:
 
 def _decide_one(database: Database, asked: Asked) -> StudentEnrollmentResponse:
     def decide(connection: Connection) -> StudentEnrollmentResponse:
-        decided = settle(connection, [asked], None, datetime.now(UTC))
+        known = repository.find_results(connection, [asked.request_id])
+        decided = settle(connection, [asked], known, None, datetime.now(UTC))
         return respond(connection, [decided[0].result])[0]
 
     return transaction(database, decide)
 
 
 def settle(
-    connection: Connection, asked: Sequence[Asked], batch_id: str | None, now: datetime
+    connection: Connection,
+    asked: Sequence[Asked],
+    known: Sequence[Result],
+    batch_id: str | None,
+    now: datetime,
 ) -> list[Decided]:
-    """Decide requests in their order, write their rows and store the outcomes that are new."""
-    known = {r.request_id: r for r in repository.find_results(connection, _ids(asked))}
+    """Decide requests in their order, write their rows and store the outcomes that are new.
+
+    `known` are the outcomes that are stored already under the ids of these requests.
+    """
     requests = [a.request for a in asked if a.request is not None]
-    students = repository.find_students(connection, (r.student_id for r in requests))
-    courses = repository.find_courses(
-        connection, chain.from_iterable(r.course_ids for r in requests)
-    )
-    checked = [_check(a, students, courses) for a in asked]
-    first: dict[str, Asked] = {}
+    students = repository.find_students(connection, {r.student_id for r in requests})
+    courses = repository.find_courses(connection, {c for r in requests for c in r.course_ids})
+    outcomes = {result.request_id: result for result in known}
+    claimed = set(outcomes)
+    checked = []
+    pairs: list[tuple[int, int]] = []
     for a in asked:
-        first.setdefault(a.request_id, a)
-    pairs = {
-        (student, course)
-        for a, (student, wanted, _) in zip(asked, checked, strict=True)
-        if student is not None and a.request_id not in known and first[a.request_id] is a
-        for course in wanted
-    }
+        student, wanted, problems = _check(a, students, courses)
+        checked.append((a, student, wanted, problems))
+        if a.request_id not in claimed:
+            claimed.add(a.request_id)
+            if student is not None:
+                pairs += [(student, course) for course in wanted]
     added = repository.enroll_students_in_courses(connection, pairs, now)
+    all_new = len(added) == len(pairs)
     decided = []
     new = []
-    for a, (student, wanted, problems) in zip(asked, checked, strict=True):
-        earlier = known.get(a.request_id)
+    for a, student, wanted, problems in checked:
+        earlier = outcomes.get(a.request_id)
         if earlier is None:
-            enrolled = [(course, (student, course) in added) for course in wanted]
-            added.difference_update((student, course) for course in wanted)
-            result = _result(a, student, enrolled, problems, batch_id=batch_id, now=now)
-            known[a.request_id] = result
+            already = [] if all_new else [c for c in wanted if (student, c) not in added]
+            if not all_new:
+                # Who asks for it again, in the same chunk, finds it there.
+                added.difference_update([(student, course) for course in wanted])
+            result = _result(a, student, wanted, already, problems, batch_id, now)
+            outcomes[a.request_id] = result
             new.append(result)
             decided.append(Decided(a, result))
-        elif earlier.fingerprint == a.fingerprint():
-            decided.append(Decided(a, earlier, repeated=True))
+        elif a.own_id and earlier.fingerprint == a.fingerprint():
+            decided.append(Decided(a, earlier, True))
         else:
-            decided.append(
-                Decided(a, _result(a, student, [], (_reused(a),), batch_id=batch_id, now=now))
-            )
+            decided.append(Decided(a, _result(a, student, [], [], (_reused(a),), batch_id, now)))
     repository.add_results(connection, new)
     return decided
-
-
-def _ids(asked: Sequence[Asked]) -> Iterator[str]:
-    return (a.request_id for a in asked)
 
 
 def _check(
@@ -159,34 +162,39 @@ def _check(
     student = students.get(request.student_id)
     if student is None:
         return None, [], (_unknown_student(request.student_id),)
-    problems = tuple(_unknown_course(c) for c in request.course_ids if c not in courses)
-    if problems and request.atomic:
-        return student, [], problems
+    found = [courses[c] for c in request.course_ids if c in courses]
+    problems: Problems = ()
+    if len(found) < len(request.course_ids):
+        problems = tuple(_unknown_course(c) for c in request.course_ids if c not in courses)
+        if request.atomic:
+            return student, [], problems
     # Two ids, a key and a SIS id, may name the same course.
-    found = dict.fromkeys(courses[c] for c in request.course_ids if c in courses)
-    return student, list(found), problems
+    return student, found if len(found) < 2 else list(dict.fromkeys(found)), problems  # noqa: PLR2004
 
 
 def _result(
     asked: Asked,
     student: int | None,
-    enrolled: list[tuple[int, bool]],
+    enrolled: list[int],
+    already: list[int],
     problems: Problems,
-    *,
     batch_id: str | None,
     now: datetime,
 ) -> Result:
     who = asked.request.student_id if asked.request else _readable_student(asked.record)
     return Result(
-        request_id=asked.request_id,
-        fingerprint=asked.fingerprint(),
-        student_id=who if student is None and isinstance(who, int) else student,
-        student_sis_id=who if isinstance(who, str) else None,
-        status=("partial" if enrolled else "rejected") if problems else "enrolled",
-        enrolled=enrolled,
-        errors=[_located(p, asked).model_dump(mode="json", exclude_none=True) for p in problems],
-        batch_id=batch_id,
-        completed_at=now,
+        asked.request_id,
+        asked.fingerprint() if asked.own_id else None,
+        who if student is None and isinstance(who, int) else student,
+        who if isinstance(who, str) else None,
+        ("partial" if enrolled else "rejected") if problems else "enrolled",
+        enrolled,
+        already,
+        [_located(p, asked).model_dump(mode="json", exclude_none=True) for p in problems]
+        if problems
+        else [],
+        batch_id,
+        now,
     )
 
 
@@ -232,7 +240,7 @@ def _reused(asked: Asked) -> EnrollmentProblem:
 
 def respond(connection: Connection, results: Sequence[Result]) -> list[StudentEnrollmentResponse]:
     """Stored outcomes in the form of the contract, in the same order."""
-    keys = [course for result in results for course, _ in result.enrolled]
+    keys = [course for result in results for course in result.enrolled]
     courses = repository.describe_courses(connection, keys) if keys else {}
     return [
         StudentEnrollmentResponse(
@@ -243,9 +251,12 @@ def respond(connection: Connection, results: Sequence[Result]) -> list[StudentEn
             status=result.status,
             enrolled_courses=tuple(
                 EnrolledCourse(
-                    id=key, sis_id=courses[key].sis_id, title=courses[key].title, added=added
+                    id=key,
+                    sis_id=courses[key].sis_id,
+                    title=courses[key].title,
+                    added=key not in result.already,
                 )
-                for key, added in result.enrolled
+                for key in result.enrolled
             ),
             errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
             batch_id=result.batch_id,
@@ -260,16 +271,10 @@ def lines_about(asked: Asked, problem: EnrollmentProblem) -> list[tuple[int, int
     lines = list(enumerate(asked.lines))
     if len(lines) <= 1:
         return lines
-    courses = asked.record["course_ids"]
+    courses = asked.request.course_ids if asked.request else asked.record["course_ids"]
     about = [
         (place, line)
         for place, line in lines
         if problem.field == f"course_ids[{place}]" or problem.course_id == courses[place]
     ]
     return about or lines
-
-
-def fingerprint_of(content: object) -> int:
-    """64 bits of BLAKE2b over the content as JSON, as a signed integer that SQL can hold."""
-    text = json.dumps(content, sort_keys=True, default=repr).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), signed=True)

@@ -8,6 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.schemas import SUBMISSION_TTL, Submission, batch_key, request_key
+from worker.lookups import LeftSubmission
 
 log = logging.getLogger(__name__)
 
@@ -20,22 +21,30 @@ class Submissions:
             result_backend_url, socket_timeout=10, socket_connect_timeout=3
         )
 
-    def of_requests(self, request_ids: Sequence[str]) -> dict[str, Submission]:
+    def of_requests(self, request_ids: Sequence[str]) -> dict[str, LeftSubmission]:
         """What is known, by request id. Raises RedisError: silence would say `unknown`."""
         return self._find(request_ids, request_key)
 
-    def of_batches(self, batch_ids: Sequence[str]) -> dict[str, Submission]:
+    def of_batches(self, batch_ids: Sequence[str]) -> dict[str, LeftSubmission]:
         """What is known, by batch id. Raises RedisError: silence would say `unknown`."""
         return self._find(batch_ids, batch_key)
 
-    def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, Submission]:
-        if not identities:
-            return {}
+    def _find(
+        self, identities: Sequence[str], key: Callable[[str], str]
+    ) -> dict[str, LeftSubmission]:
+        keys = list(map(key, identities))
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in keys:
+                pipeline.get(name)
+                pipeline.pttl(name)
+            answers = pipeline.execute()
         found = {}
-        for identity, text in zip(identities, self._redis.mget(map(key, identities)), strict=True):
+        for identity, text, left in zip(identities, answers[::2], answers[1::2], strict=True):
             try:
                 if text is not None:
-                    found[identity] = Submission.model_validate_json(text)
+                    # Redis counts the time, so that no two clocks need to agree.
+                    age = max(0.0, SUBMISSION_TTL - left / 1000)
+                    found[identity] = LeftSubmission(Submission.model_validate_json(text), age)
             except ValidationError:
                 log.warning("The submission of %r cannot be read and is ignored", identity)
         return found

@@ -20,7 +20,6 @@ from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
     MAX_REQUEST_ID,
-    Chunk,
     Identifier,
     Kind,
     Message,
@@ -40,6 +39,11 @@ LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an absent database: somebody is waiting for the answer."""
 
 _TEXTS = TypeAdapter(Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)])
+_NUMBERS = TypeAdapter(
+    Annotated[
+        list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
+    ]
+)
 _IDS = TypeAdapter(Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)])
 _LIMIT = TypeAdapter(Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)])
 
@@ -91,20 +95,13 @@ def _register_enroll(
 def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable[..., Any]) -> None:
     @app.task(shared=False, name=KIND_TASKS[kind], ignore_result=True)
     def apply_chunk(*args: Any, **kwargs: Any) -> Any:
+        payload = args[0] if len(args) == 1 and not kwargs else None
         try:
-            chunk = Chunk.model_validate(args[0] if len(args) == 1 and not kwargs else None)
+            return held(lambda: batches.apply_chunk(database, kind, payload))
         except ValidationError as error:
             problems = "; ".join(problem.message for problem in explain(error))
             log.error("A chunk of %s breaks the contract and is refused: %s", kind, problems)  # noqa: TRY400
             return problems
-        outcome = held(lambda: batches.apply_chunk(database, kind, chunk))
-        if outcome is batches.ChunkOutcome.CONFLICT:
-            log.error(
-                "Chunk %s of batch %r differs from the one that was applied; it is refused",
-                chunk.number,
-                chunk.batch_id,
-            )
-        return outcome
 
 
 def _register_lookups(app: Celery, database: Database, submissions: Submissions) -> None:
@@ -120,6 +117,20 @@ def _register_lookups(app: Celery, database: Database, submissions: Submissions)
         left = submissions.of_batches(ids)
         return _answer(
             lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
+        )
+
+    @app.task(shared=False, name=TaskName.CHUNKS)
+    def chunks(batch_id: Any, numbers: Any) -> Any:
+        (batch,), wanted = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, numbers)
+        return _answer(lambda: lookups.applied_chunks(database, batch, wanted))
+
+    @app.task(shared=False, name=TaskName.REFUSALS)
+    def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
+        """Those behind a line and an id, at most `limit`."""
+        (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
+        most = _checked(_LIMIT, limit)
+        return _answer(
+            lambda: lookups.refused_records(database, batch, (behind[0], behind[1]), most)
         )
 
     @app.task(shared=False, name=TaskName.RESULTS)

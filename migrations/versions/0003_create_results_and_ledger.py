@@ -13,16 +13,22 @@ branch_labels = None
 depends_on = None
 
 
+def _request_id() -> sa.String:
+    # Compared byte by byte whatever the database's language: the ids of one chunk are a range.
+    return sa.String(152, collation="C").with_variant(sa.String(152), "sqlite")
+
+
 def upgrade() -> None:
     op.create_table(
         "enrollment_results",
-        sa.Column("request_id", sa.String(152), nullable=False),
+        sa.Column("request_id", _request_id(), nullable=False),
         sa.Column("batch_id", sa.String(128)),
-        sa.Column("fingerprint", sa.BigInteger(), nullable=False),
+        sa.Column("fingerprint", sa.BigInteger()),
         sa.Column("student_id", sa.Integer()),
         sa.Column("student_sis_id", sa.String(255)),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("enrolled", sa.JSON(), nullable=False),
+        sa.Column("already", sa.JSON(), nullable=False),
         sa.Column("errors", sa.JSON(), nullable=False),
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("request_id", name="pk_enrollment_results"),
@@ -43,6 +49,7 @@ def upgrade() -> None:
         "batches",
         sa.Column("id", sa.String(128), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("columns", sa.JSON()),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
     )
     counts = ("requests", "requests_rejected", "rows")
@@ -70,6 +77,7 @@ def upgrade() -> None:
         sa.Column("code", sa.String(32), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
         sa.Column("record", sa.JSON(), nullable=False),
+        sa.Column("cells", sa.JSON()),
         sa.PrimaryKeyConstraint("id", name="pk_batch_refusals"),
         sa.ForeignKeyConstraint(
             ["batch_id"], ["batches.id"], name="fk_batch_refusals_batch_id_batches"
@@ -77,6 +85,9 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_batch_refusals_batch_id_code_line", "batch_refusals", ["batch_id", "code", "line"]
+    )
+    op.create_index(
+        "ix_batch_refusals_batch_id_line_id", "batch_refusals", ["batch_id", "line", "id"]
     )
 
 

@@ -8,8 +8,14 @@ from sqlalchemy import text
 
 from producer.schemas import BatchStatus, Chunk, Kind, RefusedLine, Submission, Tally
 from worker import batches, lookups
-from worker.batches import ChunkOutcome, apply_chunk
+from worker.batches import ChunkOutcome
 from worker.database import Database
+from worker.lookups import LeftSubmission
+
+
+def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
+    """As the worker gets it: the text of a chunk."""
+    return batches.apply_chunk(database, kind, chunk.model_dump_json())
 
 
 def chunk(*records: Any, batch_id: str = "b", number: int = 0, **fields: Any) -> Chunk:
@@ -61,7 +67,7 @@ def test_a_chunk_keeps_its_good_requests_and_refuses_the_others(database: Databa
 
 
 def test_a_grouped_request_names_the_line_of_each_refused_pair(database: Database) -> None:
-    grouped = chunk(pairs("A", "X", "M1", "Y"), pairs("Z", "M1", "M2"), lines=((7, 9, 12), (8, 10)))
+    grouped = chunk(pairs("A", "X", "M1", "Y"), pairs("Z", "M1", "M2"), lines=(7, 9, 12, 8, 10))
     apply_chunk(database, Kind.ENROLLMENTS, grouped)
     lines = {g.code.value: g.first_lines for g in status(database).refusals}
     assert lines == {"unknown_course": (7, 12), "unknown_student": (8, 10)}
@@ -230,7 +236,9 @@ def test_an_empty_batch_is_done(database: Database) -> None:
 
 def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> None:
     left = Submission(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
-    queued, unknown = lookups.batch_statuses(database, ["q", "u"], {"q": left}, refusals=True)
+    queued, unknown = lookups.batch_statuses(
+        database, ["q", "u"], {"q": LeftSubmission(left, 1.0)}, refusals=True
+    )
     assert (queued.state, queued.books.received, queued.books.not_applied) == ("queued", 5, 5)
     assert unknown.state == "unknown"
 
@@ -240,6 +248,6 @@ def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
     with database.writing() as connection:
         connection.execute(text("ALTER TABLE batch_refusals RENAME TO elsewhere"))
     with pytest.raises(Exception, match="batch_refusals"):
-        batches.apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M1"), pairs("Z", "M1")))
+        apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M1"), pairs("Z", "M1")))
     assert status(database).state == "unknown"
     assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]

@@ -131,10 +131,10 @@ def _check_batch(
 ) -> None:
     expected = [model.request(record["request_id"], record) for record in records]
     batch_id = uuid.uuid4().hex
-    entries = [Entry(record, (line,)) for line, record in enumerate(records, 1)]
+    entries = [Entry(record, [line]) for line, record in enumerate(records, 1)]
     for chunk in cut(batch_id, entries):
         for _ in range(1 + again):
-            apply_chunk(database, Kind.ENROLLMENTS, chunk)
+            apply_chunk(database, Kind.ENROLLMENTS, chunk.text)
     (found,) = lookups.batch_statuses(database, [batch_id], {}, refusals=True)
     books = found.books
     assert (books.enrolled, books.already_enrolled, books.rejected) == tuple(
@@ -159,8 +159,8 @@ def _check_everything(database: Database, model: Model) -> None:
 
 
 def _load(database: Database, kind: Kind, names: list[str]) -> dict[str, int]:
-    for chunk in cut(kind.value, (Entry({"sis_id": name}, (1,)) for name in names)):
-        apply_chunk(database, kind, chunk)
+    for chunk in cut(kind.value, (Entry({"sis_id": name}, [1]) for name in names)):
+        apply_chunk(database, kind, chunk.text)
     with database.reading() as connection:
         rows = connection.execute(text(f"SELECT sis_id, id FROM {kind.value}"))  # noqa: S608
         return {row.sis_id: row.id for row in rows}

@@ -24,7 +24,9 @@ def roster(database: Database) -> None:
     for kind, names in ((Kind.STUDENTS, "AB"), (Kind.COURSES, ("M1", "M2", "M3"))):
         records = tuple({"sis_id": name} for name in names)
         chunk = Chunk(batch_id=kind.value, number=0, last=True, records=records)
-        assert batches.apply_chunk(database, kind, chunk) is batches.ChunkOutcome.APPLIED
+        assert (
+            batches.apply_chunk(database, kind, chunk.model_dump()) is batches.ChunkOutcome.APPLIED
+        )
 
 
 def enroll(
@@ -125,7 +127,7 @@ def test_a_repeated_request_enrolls_once_and_gets_the_first_outcome(database: Da
 def test_a_repeated_refusal_stays_a_refusal_after_the_roster_changed(database: Database) -> None:
     first = enroll(database, "A", ["X"])
     chunk = Chunk(batch_id="more", number=0, last=True, records=({"sis_id": "X"},))
-    batches.apply_chunk(database, Kind.COURSES, chunk)
+    batches.apply_chunk(database, Kind.COURSES, chunk.model_dump())
     assert enroll(database, "A", ["X"]) == first
     assert enroll(database, "A", ["X"], "a new id").status == "enrolled"
 
@@ -178,7 +180,7 @@ def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) ->
 def test_names_from_upstream_may_hold_any_character(database: Database) -> None:
     odd = "Zoë 'Ø' \"$1\" {x} \\ 🎓; DROP TABLE students"
     chunk = Chunk(batch_id="odd", number=0, last=True, records=({"sis_id": odd, "name": odd},))
-    batches.apply_chunk(database, Kind.STUDENTS, chunk)
+    batches.apply_chunk(database, Kind.STUDENTS, chunk.model_dump())
     assert enroll(database, odd, ["M1"]).student_id == odd
     (found,) = lookups.students(database, [odd])
     assert found is not None

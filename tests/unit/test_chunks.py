@@ -1,14 +1,14 @@
 """A stream of entries is cut into chunks: whole, in order, small enough, always the same."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.chunks import CHUNK_ROWS, Entry, cut
+from producer.chunks import CHUNK_ROWS, CutChunk, Entry, Line, cut
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Chunk, RefusedLine, Tally
+from worker.batches import _lines
 
 ENVELOPE = 1_000
 """What the fields around the records may add to a chunk's JSON."""
@@ -18,9 +18,9 @@ UNTIMED = settings(deadline=None)  # Timings are not asserted.
 Sizes = list[tuple[str, int, int]]
 
 
-def build(sizes: Sizes) -> list[Entry | RefusedLine]:
+def build(sizes: Sizes) -> list[Line]:
     """An entry for each (what, courses or times, length of its texts); lines count from 1."""
-    entries: list[Entry | RefusedLine] = []
+    entries: list[Line] = []
     line = 1
     for what, courses, length in sizes:
         for _ in range(courses if what == "repeated" else 1):
@@ -28,11 +28,11 @@ def build(sizes: Sizes) -> list[Entry | RefusedLine]:
                 entries.append(RefusedLine(line=line, message="é" * min(length, 1_000)))
             elif what == "request":
                 ids = [f"{n}" + "é" * (length // courses) for n in range(courses)]
-                lines = tuple(range(line, line + courses))
+                lines = list(range(line, line + courses))
                 entries.append(Entry({"student_id": line, "course_ids": ids}, lines))
                 line += courses - 1
             else:
-                entries.append(Entry({"sis_id": f"S{line}", "name": "x" * length}, (line,)))
+                entries.append(Entry({"sis_id": f"S{line}", "name": "x" * length}, [line]))
             line += 1
     return entries
 
@@ -41,49 +41,58 @@ streams = st.lists(
     st.one_of(
         st.tuples(st.just("refused"), st.just(1), st.integers(0, 1_000)),
         st.tuples(st.just("request"), st.integers(1, 100), st.integers(0, 150_000)),
-        st.tuples(st.just("repeated"), st.integers(1, CHUNK_ROWS + 1), st.integers(0, 400)),
+        st.tuples(st.just("repeated"), st.integers(1, MAX_CHUNK_RECORDS + 1), st.integers(0, 400)),
     ),
     max_size=8,
 ).map(build)
 
 
-def said(entry: Entry | RefusedLine) -> tuple[Any, ...]:
-    """What must arrive of an entry."""
-    return ("refused", entry) if isinstance(entry, RefusedLine) else (entry.record, entry.lines)
+def said(entries: list[Line]) -> list[tuple[Any, ...]]:
+    """What must arrive: each record with its lines, each refused line, by line."""
+    told = [("refused", e) if isinstance(e, RefusedLine) else (e.record, e.lines) for e in entries]
+    return sorted(told, key=by_line)
 
 
-def heard(chunk: Chunk) -> list[tuple[Any, ...]]:
-    records = zip(chunk.records, chunk.lines or (), strict=True)
-    return [*records, *(("refused", line) for line in chunk.refused)]
+def heard(cut_chunk: CutChunk) -> list[tuple[Any, ...]]:
+    chunk = Chunk.model_validate_json(cut_chunk.text)
+    records = zip(chunk.records, _lines(chunk), strict=True)
+    told = [(record, list(lines)) for record, lines in records]
+    return told + [("refused", line) for line in chunk.refused]
 
 
-def by_line(arrived: tuple[Any, ...]) -> int:
-    return int(arrived[1].line if arrived[0] == "refused" else arrived[1][0])
+def by_line(told: tuple[Any, ...]) -> int:
+    return int(told[1].line if told[0] == "refused" else told[1][0])
+
+
+def parsed(entries: Iterable[Line]) -> list[Chunk]:
+    return [Chunk.model_validate_json(one.text) for one in cut("b", entries)]
 
 
 @given(streams)
 @UNTIMED
-def test_every_entry_arrives_once_and_in_order(entries: list[Entry | RefusedLine]) -> None:
+def test_every_entry_arrives_once_and_in_order(entries: list[Line]) -> None:
     arrived = [one for chunk in cut("b", entries) for one in sorted(heard(chunk), key=by_line)]
-    assert arrived == [said(entry) for entry in entries]
+    assert arrived == said(entries)
 
 
 @given(streams)
 @UNTIMED
 def test_chunks_are_numbered_and_only_the_last_is_marked(
-    entries: list[Entry | RefusedLine],
+    entries: list[Line],
 ) -> None:
-    chunks = list(cut("b", entries))
+    chunks = parsed(entries)
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert {chunk.batch_id for chunk in chunks} == {"b"}
+    told = [(one.number, one.last, one.tally) for one in cut("b", entries)]
+    assert told == [(chunk.number, chunk.last, chunk.tally()) for chunk in chunks]
 
 
 @given(streams)
 @UNTIMED
-def test_a_chunk_knows_the_sum_of_those_before_it(entries: list[Entry | RefusedLine]) -> None:
+def test_a_chunk_knows_the_sum_of_those_before_it(entries: list[Line]) -> None:
     requests = rows = 0
-    for chunk in cut("b", entries):
+    for chunk in parsed(entries):
         assert chunk.before == Tally(requests=requests, rows=rows)
         requests += chunk.tally().requests
         rows += chunk.tally().rows
@@ -92,27 +101,28 @@ def test_a_chunk_knows_the_sum_of_those_before_it(entries: list[Entry | RefusedL
 
 @given(streams)
 @UNTIMED
-def test_the_same_entries_make_the_same_chunks(entries: list[Entry | RefusedLine]) -> None:
+def test_the_same_entries_make_the_same_chunks(entries: list[Line]) -> None:
     assert list(cut("b", entries)) == list(cut("b", iter(entries)))
 
 
 @given(streams)
 @UNTIMED
-def test_a_chunk_is_bounded_in_rows_and_in_bytes(entries: list[Entry | RefusedLine]) -> None:
+def test_a_chunk_is_bounded_in_rows_and_in_bytes(entries: list[Line]) -> None:
     for chunk in cut("b", entries):
-        assert chunk.tally().rows <= CHUNK_ROWS <= MAX_CHUNK_RECORDS
-        assert len(json.dumps(chunk.model_dump())) <= MAX_CHUNK_BYTES + ENVELOPE
+        assert chunk.tally.rows <= CHUNK_ROWS
+        assert chunk.tally.requests <= MAX_CHUNK_RECORDS
+        assert len(chunk.text.encode()) <= MAX_CHUNK_BYTES + ENVELOPE
 
 
 def test_a_group_that_is_too_large_is_halved() -> None:
     entries = build([("repeated", 8, MAX_CHUNK_BYTES // 4)])
-    assert [len(chunk.records) for chunk in cut("b", entries)] == [2, 2, 2, 2]
+    assert [len(chunk.records) for chunk in parsed(entries)] == [2, 2, 2, 2]
 
 
 def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
-    small = Entry({"sis_id": "S1"}, (1,))
-    giant = Entry({"course_ids": ["A", "B", "é" * (MAX_CHUNK_BYTES // 2)]}, (2, 4, 5))
-    chunks = list(cut("b", [small, giant, small]))
+    small = Entry({"sis_id": "S1"}, [1])
+    giant = Entry({"course_ids": ["A", "B", "é" * (MAX_CHUNK_BYTES // 2)]}, [2, 4, 5])
+    chunks = parsed([small, giant, small])
     assert [record for chunk in chunks for record in chunk.records] == [small.record] * 2
     refused = [line for chunk in chunks for line in chunk.refused]
     assert [line.line for line in refused] == [2, 4, 5]
@@ -121,7 +131,7 @@ def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
 
 
 def test_no_entries_make_one_empty_chunk_that_is_the_last() -> None:
-    assert list(cut("b", [])) == [Chunk(batch_id="b", number=0, last=True)]
+    assert parsed([]) == [Chunk(batch_id="b", number=0, last=True)]
 
 
 def test_chunks_are_handed_out_while_the_entries_still_come() -> None:
@@ -131,7 +141,7 @@ def test_chunks_are_handed_out_while_the_entries_still_come() -> None:
         nonlocal asked
         while True:
             asked += 1
-            yield Entry({"sis_id": f"S{asked}"}, (asked,))
+            yield Entry({"sis_id": f"S{asked}"}, [asked])
 
-    assert next(cut("b", endless())).tally().rows == CHUNK_ROWS
-    assert asked <= 2 * CHUNK_ROWS + 1
+    assert next(cut("b", endless())).tally.rows == MAX_CHUNK_RECORDS
+    assert asked <= 2 * MAX_CHUNK_RECORDS + 1

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.chunks import CHUNK_ROWS, Entry
+from producer.chunks import Entry
 from producer.errors import UnreadableFile
-from producer.files import HEAD_BYTES, Source, open_source
+from producer.files import HEAD_BYTES, WINDOW, Source, open_source
 from producer.schemas import MAX_CHUNK_BYTES, Kind, RefusedLine
 
 PAIRS = "student_sis_id,course_sis_id\n"
@@ -34,7 +34,9 @@ def opened(tmp_path: Path) -> Open:
 def read(source: Source) -> list[Any]:
     """Entries as (record, lines), refused lines as (line, message)."""
     return [
-        (entry.record, entry.lines) if isinstance(entry, Entry) else (entry.line, entry.message)
+        (entry.record, tuple(entry.lines))
+        if isinstance(entry, Entry)
+        else (entry.line, entry.message)
         for entry in source.records()
     ]
 
@@ -249,7 +251,7 @@ def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
     for word in words:
         assert word in line.message
     good = [entry.lines for entry in entries if isinstance(entry, Entry)]
-    assert good == [(2,), (4 + HEAD_BYTES,)]
+    assert good == [[2], [4 + HEAD_BYTES]]
 
 
 def test_a_key_at_the_bounds_is_taken(opened: Open) -> None:
@@ -304,9 +306,9 @@ def test_more_than_a_hundred_courses_make_a_further_request(opened: Open) -> Non
 
 
 def test_pairs_far_apart_are_not_held_back_for_one_another(opened: Open) -> None:
-    source = opened(PAIRS + "S1,M1\n" * CHUNK_ROWS + "S1,M2\n")
-    assert courses(source)[-1] == ("S1", ["M2"], (2 + CHUNK_ROWS,))
-    assert len(courses(source)) == CHUNK_ROWS + 1
+    source = opened(PAIRS + "S1,M1\n" * WINDOW + "S1,M2\n")
+    assert courses(source)[-1] == ("S1", ["M2"], (2 + WINDOW,))
+    assert len(courses(source)) == WINDOW + 1
 
 
 cells = st.sampled_from(["S1", "S2", " S3 ", "4711", '"a\n""b"', "", "x" * 256])
@@ -382,9 +384,9 @@ def test_a_line_that_is_no_json_is_refused_and_harms_no_other(
     source = opened(FIRST + b"\n" + blank + bad + b"\n" + FIRST)
     entries = list(source.records())
     assert [entry.line if isinstance(entry, RefusedLine) else entry.lines for entry in entries] == [
-        (1,),
+        [1],
         4,
-        (5,),
+        [5],
     ]
     assert word in refused(source).message
 

@@ -256,9 +256,10 @@ PAIR = {"student_id": 1, "course_ids": ["A", "B"]}
     [
         ([], []),
         ([PAIR], None),
-        ([PAIR], [[7]]),
-        ([PAIR], [[7, 9]]),
-        (["no object", PAIR], [[2], [3, 4]]),
+        ([PAIR], [7]),
+        ([PAIR], [7, 9]),
+        (["no object", PAIR], [2, 3]),
+        (["no object", PAIR], [2, 3, 4]),
     ],
 )
 def test_a_record_has_one_line_or_a_line_for_each_course(records: Any, lines: Any) -> None:
@@ -267,19 +268,24 @@ def test_a_record_has_one_line_or_a_line_for_each_course(records: Any, lines: An
 
 
 @pytest.mark.parametrize(
-    ("records", "lines", "message"),
+    ("records", "lines"),
     [
-        ([PAIR], [], "lines must have an entry for each record"),
-        ([], [[1]], "lines must have an entry for each record"),
-        ([PAIR], [[]], "an entry of lines must hold one line, or one for each course"),
-        ([PAIR], [[1, 2, 3]], "an entry of lines must hold one line, or one for each course"),
-        (["no object"], [[1, 2]], "an entry of lines must hold one line, or one for each course"),
+        ([PAIR], []),
+        ([], [1]),
+        ([PAIR], [1, 2, 3]),
+        (["no object"], [1, 2]),
     ],
 )
-def test_lines_that_do_not_fit_their_records_are_refused(
-    records: Any, lines: Any, message: str
-) -> None:
+def test_lines_that_do_not_fit_their_records_are_refused(records: Any, lines: Any) -> None:
+    message = "lines must have an entry for each record, or one for each row"
     assert problems(chunk(records=records, lines=lines), Chunk) == {None: message}
+
+
+def test_cells_are_given_for_each_line() -> None:
+    kept = chunk(records=[PAIR], lines=[7, 9], cells=[["1", "A"], ["1", "B"]])
+    assert Chunk.model_validate(kept).cells == (("1", "A"), ("1", "B"))
+    message = "cells must have an entry for each of the lines"
+    assert problems({**kept, "cells": [["1", "A"]]}, Chunk) == {None: message}
 
 
 @pytest.mark.parametrize(
@@ -291,7 +297,7 @@ def test_lines_that_do_not_fit_their_records_are_refused(
         {"batch_id": ""},
         {"before": {"requests": -1}},
         {"before": {"rows": 2**53 + 1}},
-        {"lines": [["1"]], "records": [1]},
+        {"lines": ["1"], "records": [1]},
         {"records": [1] * (MAX_CHUNK_RECORDS + 1)},
         {"refused": [{"line": 0, "message": ""}]},
         {"refused": [{"line": 1, "message": "x" * 1001}]},
@@ -311,6 +317,6 @@ def test_a_chunk_counts_refused_lines_as_requests_of_one_row() -> None:
 
 
 def test_a_chunk_survives_the_way_through_json() -> None:
-    sent = Chunk(batch_id="b", number=3, records=(PAIR,), lines=((7, 9),), last=True)
+    sent = Chunk(batch_id="b", number=3, records=(PAIR,), lines=(7, 9), last=True)
     taken = Chunk.model_validate_json(sent.model_dump_json())
     assert taken.model_dump(mode="json") == sent.model_dump(mode="json")

@@ -59,7 +59,8 @@ class Deployment:
 
     @property
     def environment(self) -> dict[str, str]:
-        return worker_environment(self.broker_url, self.database_url)
+        environment = worker_environment(self.broker_url, self.database_url)
+        return environment | {"XDG_STATE_HOME": str(self.log.parent / "state")}
 
 
 def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:

@@ -237,7 +237,7 @@ def start(folder: Path, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ENROLL_")}
     with subprocess.Popen(
         [*ENROLL, *arguments],
-        env=environment | {"TMPDIR": str(folder)},
+        env=environment | {"TMPDIR": str(folder), "XDG_STATE_HOME": str(folder / "state")},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -251,3 +251,58 @@ def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
         apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M1"), pairs("Z", "M1")))
     assert status(database).state == "unknown"
     assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]
+
+
+def test_a_batch_of_which_nothing_comes_any_more_is_stalled(database: Database) -> None:
+    def told(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
+        tally = Tally(requests=chunks, rows=chunks)
+        left = Submission(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)
+        found = {"b": LeftSubmission(left, seconds_ago)}
+        return lookups.batch_statuses(database, ["b"], found, refusals=False)[0]
+
+    long_ago = lookups.STALLED_SECONDS + 1
+    assert told(2, complete=True, seconds_ago=1).state == "queued"
+    assert told(2, complete=True, seconds_ago=long_ago).state == "stalled"
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), last=False))
+    assert told(2, complete=True, seconds_ago=long_ago).state == "running"
+    with database.writing() as connection:
+        connection.execute(text("UPDATE batch_chunks SET applied_at = '2026-01-01 00:00:00+00:00'"))
+    for complete, why in ((True, "chunks are missing"), (False, "the submitter stopped")):
+        status = told(2, complete=complete, seconds_ago=long_ago)
+        assert (status.state, status.chunks_missing) == ("stalled", 1)
+        assert status.advice is not None
+        assert why in status.advice
+        assert "--resume" in status.advice
+    assert told(1, complete=True, seconds_ago=long_ago).state == "done"
+
+
+def test_refusals_are_read_page_by_page_in_the_order_of_their_lines(database: Database) -> None:
+    records = [pairs("A", f"X{n}", f"Y{n}") for n in range(5)]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*records, lines=[9, 7, 5, 3, 1]))
+    read = []
+    after = (0, 0)
+    while page := lookups.refused_records(database, "b", after, 3):
+        read += [(one.line, one.message) for one in page]
+        after = (page[-1].line, page[-1].id)
+    assert [line for line, _ in read] == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
+    assert len(set(read)) == 10
+
+
+def test_a_large_chunk_is_written_as_a_small_one_is(database: Database) -> None:
+    """COPY with what a text may hold, a race with a row that is there, and every outcome."""
+    odd = ['"', "\\", "\t\n\r", "NULL", "{,}", "é\u2028", "  "]
+    names = [f"{mark}{n}" for n in range(100) for mark in odd]
+    apply_chunk(database, Kind.STUDENTS, chunk(*({"sis_id": n} for n in names), batch_id="odd"))
+    there = chunk(*(pairs(name, "M1") for name in names[:50]), batch_id="there")
+    apply_chunk(database, Kind.ENROLLMENTS, there)
+    records = [pairs(name, "M1", "M2", "N1") for name in names]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*records))
+    count = len(names)
+    expected = {"received": 3 * count, "enrolled": 2 * count - 50, "already_enrolled": 50}
+    assert books(database) == {**expected, "rejected": count}
+    found = lookups.students(database, names)
+    assert [s.sis_id for s in found if s] == names
+    assert all([c.sis_id for c in s.courses] == ["M1", "M2"] for s in found if s)
+    ((newest, *_),) = lookups.student_results(database, names[:1], 2)
+    assert [(c.sis_id, c.added) for c in newest.enrolled_courses] == [("M1", False), ("M2", True)]
+    assert [e.course_id for e in newest.errors] == ["N1"]

@@ -30,6 +30,12 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py
+
+bench-large: $(READY) ## The same with a long run of 20,000,000 rows
+	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py --large 20000000
+
 format: $(READY) ## Put the code into the house's form
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
@@ -40,4 +46,4 @@ up: $(READY) ## Keep broker, database and worker running in the foreground
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test check format up clean
+.PHONY: help install demo test check bench bench-large format up clean

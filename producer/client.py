@@ -313,12 +313,12 @@ class EnrollmentClient:
         backend is not to be shared between threads.
         """
         end = time.monotonic() + seconds
-        pause = 0.001
+        pause = 0.0005
         while (answer := self._take_answer(task_id)) is None:
             if time.monotonic() > end:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
             time.sleep(pause)
-            pause = min(pause * 1.2, 0.05)
+            pause = min(pause * 1.1, 0.05)
         if answer["status"] == states.REVOKED:
             raise NoWorkerAnswered(f"No worker came to it within {seconds:g} s. {hint}")
         if answer["status"] != states.SUCCESS:

@@ -24,8 +24,9 @@ def make_engine(url: str) -> Engine:
         return engine
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    # A connection that the server closed meanwhile is found out before work is given to it.
-    return create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    # No ping before each use: a connection that the server closed meanwhile is an outage like any
+    # other, which tasks wait out.
+    return create_engine(parsed, connect_args={"connect_timeout": 10})
 
 
 def _configure_sqlite(engine: Engine) -> None:

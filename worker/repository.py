@@ -5,8 +5,9 @@ a set of values becomes a table (`_source`), and how many rows are written at on
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    insert,
     or_,
     select,
     tuple_,
@@ -65,9 +67,11 @@ class Result(NamedTuple):
 Pair = tuple[int, int]
 Columns = Mapping[str, TypeEngine[Any]]
 FIRST_LINES = 5
+SAMPLED = 20
 COPY_ROWS = 200
 """From so many rows on, PostgreSQL's COPY is faster than a statement with arrays."""
 
+_RESULT = [getattr(EnrollmentResult, name) for name in Result._fields]
 _PAIR_COLUMNS: Columns = {
     "student_id": Integer(),
     "course_id": Integer(),
@@ -94,27 +98,61 @@ _REFUSAL_COLUMNS: Columns = {
     "record": JSON(),
     "cells": JSON(),
 }
+_COLUMNS: Mapping[type[Base], Columns] = {
+    StudentCourse: _PAIR_COLUMNS,
+    EnrollmentResult: _RESULT_COLUMNS,
+    BatchRefusal: _REFUSAL_COLUMNS,
+}
 _COPY_TYPES = {Integer: "int4", BigInteger: "int8", Instant: "timestamptz"}
 """By these names psycopg knows how to write a value; all else is written as text."""
 
 
-def _source(connection: Connection, columns: Columns, rows: Sequence[Sequence[Any]]) -> FromClause:
-    """The rows as a table: `unnest` of an array a column, or `json_each` of one document."""
-    if connection.dialect.name == "postgresql":
-        values = zip(*rows, strict=True) if rows else repeat(())
+# Statements are built once for each dialect, with the names of their parameters, and run with
+# what `_given` or `_listed` makes of the values: to build one takes longer than to run it.
+
+
+def _source(dialect: str, columns: Columns) -> FromClause:
+    """Rows as a table: `unnest` of an array a column, or `json_each` of one document."""
+    if dialect == "postgresql":
         arrays = [
-            cast(bindparam(None, _array(type_, column_), type_=String()), postgresql.ARRAY(type_))
-            for type_, column_ in zip(columns.values(), values, strict=False)
+            cast(bindparam(f"source_{name}", type_=String()), postgresql.ARRAY(type_))
+            for name, type_ in columns.items()
         ]
         named = [column(name, type_) for name, type_ in columns.items()]
         return func.unnest(*arrays).table_valued(*named, name="source").render_derived()
-    document = bindparam(None, json.dumps(rows, default=_instant), type_=String())
-    each = func.json_each(document).table_valued("key", "value")
+    each = func.json_each(bindparam("source", type_=String())).table_valued("key", "value")
     extracted = (
         type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
         for place, (name, type_) in enumerate(columns.items())
     )
     return select(*extracted).subquery("source")
+
+
+def _given(dialect: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, str]:
+    """The parameters of `_source` for these rows."""
+    if dialect != "postgresql":
+        return {"source": json.dumps(rows, default=_instant)}
+    values = zip(*rows, strict=True) if rows else repeat(())
+    return {
+        f"source_{name}": _array(type_, of_column)
+        for (name, type_), of_column in zip(columns.items(), values, strict=False)
+    }
+
+
+def _among(dialect: str, of: Any) -> Any:
+    """The condition that a column has one of the values that `_listed` gives."""
+    listed = bindparam("listed", type_=String())
+    if dialect == "postgresql":
+        return of == any_(cast(listed, postgresql.ARRAY(of.type)))
+    return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
+
+
+def _listed(dialect: str, values: Collection[int] | Collection[str]) -> dict[str, str]:
+    """The parameter of `_among` for values that are all of the column's type."""
+    if dialect != "postgresql":
+        return {"listed": json.dumps(list(values))}
+    # In order, so that the index is walked once and not entered anew for each.
+    return {"listed": f"{{{','.join(map(_quoted, sorted(values)))}}}"}
 
 
 def _instant(value: datetime) -> str:
@@ -138,39 +176,35 @@ def _quoted(value: Any) -> str:
     return f'"{text}"'
 
 
-def _among(connection: Connection, of: Any, values: Iterable[Any]) -> Any:
-    """The condition that a column has one of these values, all of the column's type."""
-    if connection.dialect.name == "postgresql":
-        # In order, so that the index is walked once and not entered anew for each.
-        text = bindparam(None, _array(of.type, sorted(values)), type_=String())
-        return of == any_(cast(text, postgresql.ARRAY(of.type)))
-    source = _source(connection, {"value": of.type}, [(value,) for value in values])
-    return of.in_(select(source.c.value))
-
-
-def _insert(connection: Connection, table: Any) -> Any:
+def _insert(dialect: str, table: Any) -> Any:
     """`INSERT` with `ON CONFLICT`, which both dialects have under the same names."""
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
 
 
-def _add(
-    connection: Connection, model: type[Base], columns: Columns, rows: Sequence[Sequence[Any]]
-) -> None:
+def _add(connection: Connection, model: type[Base], rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows; JSON columns are given as text. Raises IntegrityError if one is there."""
+    columns = _COLUMNS[model]
     if not rows:
         return
-    if connection.dialect.name == "postgresql" and len(rows) >= COPY_ROWS:
+    dialect = connection.dialect.name
+    if dialect == "postgresql" and len(rows) >= COPY_ROWS:
         _copy(connection, model.__tablename__, columns, rows)
-        return
+    else:
+        connection.execute(_insert_rows(dialect, model), _given(dialect, columns, rows))
+
+
+@cache
+def _insert_rows(dialect: str, model: type[Base]) -> Any:
+    columns = _COLUMNS[model]
     texts = {n: String() if isinstance(t, JSON) else t for n, t in columns.items()}
-    source = _source(connection, texts, rows)
+    source = _source(dialect, texts)
     wanted = [
         cast(source.c[name], JSON)
-        if isinstance(columns[name], JSON) and connection.dialect.name == "postgresql"
+        if isinstance(type_, JSON) and dialect == "postgresql"
         else source.c[name]
-        for name in columns
+        for name, type_ in columns.items()
     ]
-    connection.execute(_insert(connection, model).from_select(list(columns), select(*wanted)))
+    return _insert(dialect, model).from_select(list(columns), select(*wanted))
 
 
 def _copy(
@@ -217,14 +251,21 @@ def _find(
     ids = set(asked)
     keys = [i for i in ids if isinstance(i, int)]
     names = [i for i in ids if isinstance(i, str)]
+    dialect = connection.dialect.name
     found: dict[int | str, int] = {}
     if keys:
-        by_key = select(model.id).where(_among(connection, model.id, keys))
-        found.update((key, key) for key in connection.scalars(by_key))
+        by_key = _select_among(dialect, model.id)
+        found.update((key, key) for key in connection.scalars(by_key, _listed(dialect, keys)))
     if names:
-        by_name = select(model.sis_id, model.id).where(_among(connection, model.sis_id, names))
-        found.update([(name, key) for name, key in connection.execute(by_name).all()])
+        by_name = _select_among(dialect, model.sis_id, model.id)
+        rows = connection.execute(by_name, _listed(dialect, names)).all()
+        found.update([(name, key) for name, key in rows])
     return found
+
+
+@cache
+def _select_among(dialect: str, of: Any, *others: Any) -> Any:
+    return select(of, *others).where(_among(dialect, of))
 
 
 def upsert_roster(
@@ -237,9 +278,23 @@ def upsert_roster(
     """
     if not records:
         return 0
-    fields = [c.name for c in model.__table__.columns if c.name not in ("id", "sis_id")]
-    columns: Columns = dict.fromkeys(["sis_id", *fields], String())
-    source = _source(connection, columns, [[r.get(name) for name in columns] for r in records])
+    dialect = connection.dialect.name
+    columns = _roster_columns(model)
+    rows = [[record.get(name) for name in columns] for record in records]
+    statement = _upsert(dialect, model)
+    return len(connection.execute(statement, _given(dialect, columns, rows)).all())
+
+
+def _roster_columns(model: type[Student | Course]) -> Columns:
+    names = [c.name for c in model.__table__.columns if c.name not in ("id", "sis_id")]
+    return dict.fromkeys(["sis_id", *names], String())
+
+
+@cache
+def _upsert(dialect: str, model: type[Student | Course]) -> Any:
+    columns = _roster_columns(model)
+    fields = [name for name in columns if name != "sis_id"]
+    source = _source(dialect, columns)
     stored = model.__table__.alias("stored")
     new = {name: func.coalesce(source.c[name], stored.c[name]) for name in fields}
     changed = or_(*(new[name].is_distinct_from(stored.c[name]) for name in fields))
@@ -249,15 +304,14 @@ def upsert_roster(
         .where(or_(stored.c.id.is_(None), changed))
         .order_by(source.c.sis_id)
     )
-    insert = _insert(connection, model).from_select(list(columns), wanted)
+    new_rows = _insert(dialect, model).from_select(list(columns), wanted)
     # A row that another transaction wrote meanwhile is compared once more.
-    merged = {n: func.coalesce(insert.excluded[n], getattr(model, n)) for n in fields}
-    statement = insert.on_conflict_do_update(
+    merged = {n: func.coalesce(new_rows.excluded[n], getattr(model, n)) for n in fields}
+    return new_rows.on_conflict_do_update(
         index_elements=["sis_id"],
         set_=merged,
         where=or_(*(merged[n].is_distinct_from(getattr(model, n)) for n in fields)),
     ).returning(model.sis_id)
-    return len(connection.execute(statement).all())
 
 
 # --- enrollments ----------------------------------------------------------------------------
@@ -278,38 +332,54 @@ def enroll_students_in_courses(
 
     Rows are written in the order of their key, so that two chunks at once cannot deadlock.
     """
-    rows = [(student, course, now) for student, course in sorted(set(pairs))]
-    if not rows:
+    wanted = sorted(set(pairs))
+    if not wanted:
         return set()
-    if connection.dialect.name == "postgresql" and len(rows) >= COPY_ROWS:
-        there = _find_enrollments(connection, rows)
-        new = [row for row in rows if row[:2] not in there] if there else rows
+    dialect = connection.dialect.name
+    if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
+        # Of a fresh chunk none is there; a few tell whether it is one.
+        there = _find_enrollments(connection, wanted[:: len(wanted) // SAMPLED])
+        if there:
+            there = _find_enrollments(connection, wanted)
+        new = [pair for pair in wanted if pair not in there] if there else wanted
         try:
             with connection.begin_nested():
-                _add(connection, StudentCourse, _PAIR_COLUMNS, new)
+                _add(connection, StudentCourse, [(*pair, now) for pair in new])
         except IntegrityError:
-            pass  # Another transaction wrote one of them meanwhile: each row is tried by itself.
+            pass  # The sample or another transaction deceived us: each row is tried by itself.
         else:
-            return {row[:2] for row in new}
-    source = _source(connection, _PAIR_COLUMNS, rows)
+            return set(new)
+    rows = [(*pair, now) for pair in wanted]
+    added = connection.execute(_enroll(dialect), _given(dialect, _PAIR_COLUMNS, rows))
+    return {(student, course) for student, course in added.all()}
+
+
+@cache
+def _enroll(dialect: str) -> Any:
+    source = _source(dialect, _PAIR_COLUMNS)
     wanted = select(*source.c).order_by(source.c.student_id, source.c.course_id)
-    statement = (
-        _insert(connection, StudentCourse)
+    return (
+        _insert(dialect, StudentCourse)
         .from_select(list(_PAIR_COLUMNS), wanted)
         .on_conflict_do_nothing()
         .returning(StudentCourse.student_id, StudentCourse.course_id)
     )
-    return {(student, course) for student, course in connection.execute(statement).all()}
 
 
-def _find_enrollments(connection: Connection, rows: Sequence[Sequence[Any]]) -> set[Pair]:
-    source = _source(connection, _PAIR_KEY, [row[:2] for row in rows])
-    there = select(StudentCourse.student_id, StudentCourse.course_id).join(
+def _find_enrollments(connection: Connection, pairs: Sequence[Pair]) -> set[Pair]:
+    dialect = connection.dialect.name
+    there = connection.execute(_select_enrollments(dialect), _given(dialect, _PAIR_KEY, pairs))
+    return {(student, course) for student, course in there.all()}
+
+
+@cache
+def _select_enrollments(dialect: str) -> Any:
+    source = _source(dialect, _PAIR_KEY)
+    return select(StudentCourse.student_id, StudentCourse.course_id).join(
         source,
         (StudentCourse.student_id == source.c.student_id)
         & (StudentCourse.course_id == source.c.course_id),
     )
-    return {(student, course) for student, course in connection.execute(there).all()}
 
 
 # --- results --------------------------------------------------------------------------------
@@ -317,14 +387,23 @@ def _find_enrollments(connection: Connection, rows: Sequence[Sequence[Any]]) -> 
 
 def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Result]:
     """The stored outcomes of these requests, in no order."""
-    return _results(connection, _among(connection, EnrollmentResult.request_id, set(request_ids)))
+    dialect = connection.dialect.name
+    statement = _select_results(dialect)
+    rows = connection.execute(statement, _listed(dialect, set(request_ids))).all()
+    return list(map(Result._make, rows))
+
+
+@cache
+def _select_results(dialect: str) -> Any:
+    return select(*_RESULT).where(_among(dialect, EnrollmentResult.request_id))
 
 
 def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Result]:
     """The stored outcomes under the ids that are made of a chunk's number; as a rule none."""
     first, behind = line_request_ids(batch_id, number)
     request_id = EnrollmentResult.request_id
-    return _results(connection, (request_id >= first) & (request_id < behind))
+    statement = select(*_RESULT).where(request_id >= first, request_id < behind)
+    return list(map(Result._make, connection.execute(statement)))
 
 
 def find_results_of_student(connection: Connection, asked: int | str, limit: int) -> list[Result]:
@@ -338,13 +417,8 @@ def find_results_of_student(connection: Connection, asked: int | str, limit: int
             EnrollmentResult.student_id == key,
             unresolved & (EnrollmentResult.student_sis_id == asked),
         )
-    return _results(connection, whose, limit)
-
-
-def _results(connection: Connection, where: Any, limit: int | None = None) -> list[Result]:
-    columns = [getattr(EnrollmentResult, name) for name in Result._fields]
     newest = (EnrollmentResult.completed_at.desc(), EnrollmentResult.request_id.desc())
-    statement = select(*columns).where(where).order_by(*newest).limit(limit)
+    statement = select(*_RESULT).where(whose).order_by(*newest).limit(limit)
     return list(map(Result._make, connection.execute(statement)))
 
 
@@ -354,39 +428,34 @@ def add_results(connection: Connection, results: Iterable[Result]) -> None:
     rows = [
         (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
     ]
-    _add(connection, EnrollmentResult, _RESULT_COLUMNS, rows)
+    _add(connection, EnrollmentResult, rows)
 
 
 def describe_courses(connection: Connection, keys: Iterable[int]) -> dict[int, Any]:
     """SIS id and title of courses, by key."""
-    wanted = _among(connection, Course.id, set(keys))
-    rows = connection.execute(select(Course.id, Course.sis_id, Course.title).where(wanted))
-    return {row.id: row for row in rows}
+    dialect = connection.dialect.name
+    statement = _select_among(dialect, Course.id, Course.sis_id, Course.title)
+    return {row.id: row for row in connection.execute(statement, _listed(dialect, set(keys)))}
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """Students by key, in no order."""
-    wanted = _among(connection, Student.id, set(keys))
-    return list(connection.execute(select(*Student.__table__.c).where(wanted)))
+    dialect = connection.dialect.name
+    statement = _select_among(dialect, Student.id, Student.sis_id, Student.name, Student.email)
+    return list(connection.execute(statement, _listed(dialect, set(keys))))
 
 
 def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """The enrollments of these students with their courses, ordered by SIS id."""
-    wanted = _among(connection, StudentCourse.student_id, set(keys))
-    return list(
-        connection.execute(
-            select(
-                StudentCourse.student_id,
-                Course.id,
-                Course.sis_id,
-                Course.title,
-                StudentCourse.enrolled_at,
-            )
-            .join(Course, Course.id == StudentCourse.course_id)
-            .where(wanted)
-            .order_by(Course.sis_id)
-        )
+    dialect = connection.dialect.name
+    course = (Course.id, Course.sis_id, Course.title)
+    statement = (
+        select(StudentCourse.student_id, *course, StudentCourse.enrolled_at)
+        .join(Course, Course.id == StudentCourse.course_id)
+        .where(_among(dialect, StudentCourse.student_id))
+        .order_by(Course.sis_id)
     )
+    return list(connection.execute(statement, _listed(dialect, set(keys))))
 
 
 # --- the batch ledger -----------------------------------------------------------------------
@@ -409,7 +478,9 @@ def open_batch(
     find = select(Batch.kind).where(Batch.id == batch_id)
     known: str | None = connection.scalar(find)
     if known is None:
-        new = _insert(connection, Batch).values(id=batch_id, kind=kind, columns=columns)
+        new = _insert(connection.dialect.name, Batch).values(
+            id=batch_id, kind=kind, columns=columns
+        )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(find).scalar_one()
     return known
@@ -417,15 +488,17 @@ def open_batch(
 
 def add_chunk(connection: Connection, **entry: Any) -> None:
     """Enter an applied chunk. Raises IntegrityError if it was entered already."""
-    connection.execute(_insert(connection, BatchChunk).values(**entry))
+    connection.execute(insert(BatchChunk), entry)
 
 
 def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
     """Of these chunks of a batch, the fingerprints of those that were applied."""
+    dialect = connection.dialect.name
     statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
-        BatchChunk.batch_id == batch_id, _among(connection, BatchChunk.number, set(numbers))
+        BatchChunk.batch_id == batch_id, _among(dialect, BatchChunk.number)
     )
-    return {row.number: row.fingerprint for row in connection.execute(statement)}
+    rows = connection.execute(statement, _listed(dialect, set(numbers)))
+    return {row.number: row.fingerprint for row in rows}
 
 
 def find_kind(connection: Connection, batch_id: str) -> str | None:
@@ -435,8 +508,9 @@ def find_kind(connection: Connection, batch_id: str) -> str | None:
 
 def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
     """The header of the file that each batch was made of, where there was one."""
-    wanted = _among(connection, Batch.id, set(batch_ids))
-    rows = connection.execute(select(Batch.id, Batch.columns).where(wanted))
+    dialect = connection.dialect.name
+    statement = _select_among(dialect, Batch.id, Batch.columns)
+    rows = connection.execute(statement, _listed(dialect, set(batch_ids)))
     return {row.id: row.columns for row in rows}
 
 
@@ -446,7 +520,7 @@ def add_refusals(
     """Keep refused lines with their records."""
     names = list(_REFUSAL_COLUMNS)[1:]
     rows = [(batch_id, *(refusal[name] for name in names)) for refusal in refusals]
-    _add(connection, BatchRefusal, _REFUSAL_COLUMNS, rows)
+    _add(connection, BatchRefusal, rows)
 
 
 def find_refusals(
@@ -465,6 +539,7 @@ def find_refusals(
 
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
     """The ledger of each batch that is known, summed over its applied chunks, in one statement."""
+    dialect = connection.dialect.name
     chunk = BatchChunk
     sums = (
         "requests",
@@ -490,10 +565,10 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
             func.max(chunk.applied_at).label("finished_at"),
         )
         .join(chunk, chunk.batch_id == Batch.id)
-        .where(_among(connection, Batch.id, set(batch_ids)))
+        .where(_among(dialect, Batch.id))
         .group_by(Batch.id, Batch.kind)
     )
-    return list(connection.execute(statement))
+    return list(connection.execute(statement, _listed(dialect, set(batch_ids))))
 
 
 def group_refusals(connection: Connection, batch_id: str) -> list[Any]:

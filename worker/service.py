@@ -6,6 +6,7 @@ A single request is a chunk of one: `settle` is the only place where a request i
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -70,16 +71,21 @@ def add_enrollment(
     outcome again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
     """
     asked = Asked(request_id, request.model_dump(mode="json"), request)
-    return decide_requests(database, [asked])[0]
+    return decide_requests(database, [asked], [True])[0]
 
 
-def decide_requests(database: Database, asked: Sequence[Asked]) -> list[StudentEnrollmentResponse]:
-    """Decide requests in one transaction, each as if it had come alone. Raises DBAPIError."""
+def decide_requests(
+    database: Database, asked: Sequence[Asked], answered: Sequence[bool]
+) -> list[StudentEnrollmentResponse]:
+    """Decide requests in one transaction, each as if it had come alone.
+
+    Returns the outcomes of those for which `answered` is true, in their order. Raises DBAPIError.
+    """
 
     def decide(connection: Connection) -> list[StudentEnrollmentResponse]:
         known = repository.find_results(connection, [a.request_id for a in asked])
         decided = settle(connection, asked, known, None, datetime.now(UTC))
-        return respond(connection, [one.result for one in decided])
+        return respond(connection, [one.result for one in compress(decided, answered)])
 
     return transaction(database, decide)
 
@@ -97,6 +103,11 @@ def transaction(database: Database, work: Callable[[Connection], T]) -> T:
         with database.writing() as connection:
             return work(connection)
 
+    try:
+        return run()
+    except DBAPIError as error:
+        if not is_conflict(error):
+            raise
     return retrying(run)
 
 

@@ -74,10 +74,8 @@ def register(
 def _register_enroll(
     app: Celery, database: Database, submissions: Submissions, held: Callable[..., Any]
 ) -> None:
-    def answer(asked: Sequence[service.Asked]) -> list[Any]:
-        responses = service.decide_requests(database, asked)
-        submissions.finished([one.request_id for one in asked])
-        return [_dump(response) for response in responses]
+    def answer(asked: Sequence[service.Asked], answered: Sequence[bool]) -> list[Any]:
+        return list(map(_dump, service.decide_requests(database, asked, answered)))
 
     class Enroll(Task):
         Strategy = "worker.groups:strategy"
@@ -85,23 +83,27 @@ def _register_enroll(
         def decide_group(self, calls: Sequence[Call]) -> bool:
             """Decide calls in one transaction; returns whether that failed, whatever it was."""
             try:
-                answers = answer([_asked(call.task_id, call.args, call.kwargs) for call in calls])
+                asked = [_asked(call.task_id, call.args, call.kwargs) for call in calls]
+                answers = answer(asked, [not call.ignore_result for call in calls])
             except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
                 log.warning("A group of %s requests is run one by one: %s", len(calls), error)
                 return True
             try:
-                for call, value in zip(calls, answers, strict=True):
-                    if not call.ignore_result:
-                        app.backend.store_result(call.task_id, value, states.SUCCESS)
+                waited_for = [call.task_id for call in calls if not call.ignore_result]
+                for task_id, value in zip(waited_for, answers, strict=True):
+                    app.backend.store_result(task_id, value, states.SUCCESS)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 log.warning("Answers could not be handed over; SQL has them: %s", error)
+            submissions.finished([one.request_id for one in asked])
             return False
 
     @app.task(shared=False, name=TaskName.ENROLL, bind=True, base=Enroll)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
         asked = _asked(task.request.id, args, kwargs)
         submissions.running(asked.request_id)
-        return held(lambda: answer([asked]))[0]
+        (value,) = held(lambda: answer([asked], [True]))
+        submissions.finished([asked.request_id])
+        return value
 
 
 def _register_chunks(app: Celery, database: Database, kind: Kind, held: Callable[..., Any]) -> None:

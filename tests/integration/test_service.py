@@ -152,11 +152,11 @@ def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Datab
         StudentEnrollmentRequest.model_validate(record)
     problems: tuple[EnrollmentProblem, ...] = explain(caught.value)  # type: ignore[arg-type]
     refused = service.Asked("bad", record, None, problems)
-    (response,) = service.decide_requests(database, [refused])
+    (response,) = service.decide_requests(database, [refused], [True])
     assert (response.status, response.student_id) == ("rejected", "A")
     assert {problem.field for problem in response.errors} == {"course_ids[0]", "surprise"}
     assert lookups.student_results(database, ["A"], 10) == [[response]]
-    assert service.decide_requests(database, [refused]) == [response]
+    assert service.decide_requests(database, [refused], [True]) == [response]
 
 
 def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) -> None:

@@ -259,15 +259,17 @@ class Bench:
             "ENROLL_BROKER_URL": self.rig.broker_url,
             "XDG_STATE_HOME": str(self.rig.folder),
         }
+        peak = 0
         with subprocess.Popen(
-            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE
+            command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
+            while process.poll() is None:
+                peak = max(peak, _peak_kib(process.pid))
+                time.sleep(0.05)
             assert process.stdout is not None
             answer = json.loads(process.stdout.read())
-            _, code, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(code)
         assert answer["state"] == "done", answer
-        return usage.ru_maxrss, answer
+        return peak, answer
 
     def sqlite(self) -> None:
         path = self.rig.folder / "requests.jsonl"
@@ -291,6 +293,14 @@ class _Memory:
             self.end = max(child.memory_info().rss for child in self._worker.children())
             if not self.early and client.batch(batch_id, refusals=False).chunks_applied >= 50:
                 self.early = self.end
+
+
+def _peak_kib(pid: int) -> int:
+    """What Linux remembers as a process's largest resident memory since it was started."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return 0
 
 
 def _seconds(work: Callable[[int], object], number: int) -> float:

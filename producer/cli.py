@@ -276,7 +276,7 @@ def status(session: Session, identity: str) -> int:
         batch = session.client.batch(identity)
         found = batch if batch.state != "unknown" else found
     if isinstance(found, BatchStatus):
-        session.say(found, display.batch(found))
+        session.say(found, display.batch(found, timed=True))
         return REFUSED if found.books.rejected else 0
     session.say(found, display.request(found))
     refused = found.state == "unknown" or (found.result is not None and found.result.errors)

@@ -32,8 +32,8 @@ def _word(word: str) -> Text:
     return Text(word, style=_COLORS.get(word, "yellow"))
 
 
-def batch(status: BatchStatus) -> RenderableType:
-    """A batch's counts and its refusals by cause."""
+def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
+    """A batch's counts and its refusals by cause; its speed and times where `timed` is set."""
     if status.state == "unknown":
         return Text(f"Nobody submitted {status.batch_id}.")
     head = Text.assemble(
@@ -50,11 +50,31 @@ def batch(status: BatchStatus) -> RenderableType:
     for name, count in counts:
         table.add_row(name, f"{count:,}")
     parts: list[RenderableType] = [head, table]
+    if timed:
+        parts.append(_progress(status))
     if status.refusals:
         parts += [Text(), Text("Refusals", style="bold"), refusals(status.refusals)]
     if status.advice:
         parts.append(Text(status.advice, style="yellow"))
     return Group(*parts)
+
+
+def _progress(status: BatchStatus) -> Text:
+    """Requests, chunks, speed and times."""
+    of = "the file is still being read" if status.chunks is None else f"of {status.chunks:,}"
+    requests = f"{status.requests_applied:,} of {status.requests:,} requests applied"
+    said = [
+        f"{requests}, {status.requests_rejected:,} wholly rejected",
+        f"{status.chunks_applied:,} chunks applied ({of}), {status.chunks_missing:,} missing",
+    ]
+    if status.rows_per_second:
+        said.append(f"{status.rows_per_second:,.0f} rows/s")
+    if status.seconds_left:
+        said.append(f"about {status.seconds_left:,.0f} s left")
+    for word, moment in (("started", status.started_at), ("finished", status.finished_at)):
+        if moment is not None:
+            said.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
+    return Text("\n".join(said))
 
 
 def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:

@@ -1,8 +1,9 @@
 """Single requests that wait together are committed together.
 
-While a pool process commits one group, the next gathers; an idle worker starts a lone request
-at once. A message is acknowledged after the commit of its group. Where a group fails, each of its
-requests is run by itself, so that one harms no other.
+While a pool process commits one group, the next one gathers; an idle worker starts a lone request
+at once. Two groups at a time would be smaller and not faster. A message is acknowledged after the
+commit of its group. Where a group fails, each of its requests is run by itself, so that one harms
+no other.
 """
 
 import threading
@@ -36,7 +37,7 @@ class Gathering:
         self._consumer = consumer
         self._waiting: deque[Any] = deque()
         self._held = 0
-        self._running = 0
+        self._running = False
         # Some pools call back from threads of their own.
         self._lock = threading.RLock()
 
@@ -55,35 +56,31 @@ class Gathering:
         self._start()
 
     def _start(self) -> None:
-        while True:
-            with self._lock:
-                busy = self._running >= self._consumer.pool.num_processes
-                # What waits when the worker is told to stop goes back to the queue unacknowledged.
-                stopping = state.should_stop not in (None, False)
-                if not self._waiting or busy or stopping:
-                    return
-                count = min(MAX_GROUP, len(self._waiting))
-                group = [self._waiting.popleft() for _ in range(count)]
-                self._running += 1
-            calls = [_call(request) for request in group]
-            self._consumer.pool.apply_async(
-                decide,
-                (self._task.name, calls),
-                callback=lambda failed, group=group: self._ended(group, failed=failed),
-                error_callback=lambda _, group=group: self._ended(group, failed=True),
-                soft_timeout=self._task.soft_time_limit,
-                timeout=self._task.time_limit,
-            )
+        with self._lock:
+            # What waits when the worker is told to stop goes back to the queue unacknowledged.
+            stopping = state.should_stop not in (None, False)
+            if self._running or stopping or not self._waiting:
+                return
+            count = min(MAX_GROUP, len(self._waiting))
+            group = [self._waiting.popleft() for _ in range(count)]
+            self._running = True
+        self._consumer.pool.apply_async(
+            decide,
+            (self._task.name, [_call(request) for request in group]),
+            callback=lambda failed: self._ended(group, failed=failed),
+            error_callback=lambda _: self._ended(group, failed=True),
+            soft_timeout=self._task.soft_time_limit,
+            timeout=self._task.time_limit,
+        )
 
     def _ended(self, group: list[Any], *, failed: bool) -> None:
-        with self._lock:
-            self._running -= 1
         for request in group:
             if failed:
                 self._consumer.on_task_request(request)
             else:
                 request.on_success((0, None, 0.0))
         with self._lock:
+            self._running = False
             self._hold(-len(group))
         self._start()
 

@@ -35,7 +35,7 @@ class Gathering:
     def __init__(self, task: Any, consumer: Any) -> None:
         self._task = task
         self._consumer = consumer
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[tuple[Any, Call]] = deque()
         self._held = 0
         self._running = False
         # Some pools call back from threads of their own.
@@ -46,14 +46,15 @@ class Gathering:
 
     def on_task_request(self, request: Any) -> None:
         """A message has come, and its envelope is good."""
-        payload = request.message.payload
-        if not isinstance(payload, list | tuple) or not isinstance(payload[0], list | tuple):
-            self._consumer.on_task_request(request)
-            return
-        with self._lock:
-            self._waiting.append(request)
-            self._hold(1)
-        self._start()
+        match request.message.payload:
+            case [list() | tuple() as args, dict() as kwargs, _]:
+                call = Call(request.id, tuple(args), kwargs, bool(request.ignore_result))
+                with self._lock:
+                    self._waiting.append((request, call))
+                    self._hold(1)
+                self._start()
+            case _:
+                self._consumer.on_task_request(request)
 
     def _start(self) -> None:
         with self._lock:
@@ -66,15 +67,15 @@ class Gathering:
             self._running = True
         self._consumer.pool.apply_async(
             decide,
-            (self._task.name, [_call(request) for request in group]),
+            (self._task.name, [call for _, call in group]),
             callback=lambda failed: self._ended(group, failed=failed),
             error_callback=lambda _: self._ended(group, failed=True),
             soft_timeout=self._task.soft_time_limit,
             timeout=self._task.time_limit,
         )
 
-    def _ended(self, group: list[Any], *, failed: bool) -> None:
-        for request in group:
+    def _ended(self, group: list[tuple[Any, Call]], *, failed: bool) -> None:
+        for request, _ in group:
             if failed:
                 self._consumer.on_task_request(request)
             else:
@@ -98,11 +99,6 @@ def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
     """Celery's own strategy, but that what it would run is gathered (`Task.Strategy`)."""
     made: Callable[..., None] = default(task, app, Gathering(task, consumer))
     return made
-
-
-def _call(request: Any) -> Call:
-    args, kwargs, _ = request.message.payload
-    return Call(request.id, tuple(args), kwargs, bool(request.ignore_result))
 
 
 def decide(task_name: str, calls: list[Call]) -> bool:

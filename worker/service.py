@@ -137,14 +137,16 @@ def settle(
             if student is not None:
                 pairs += [(student, course) for course in wanted]
     added = repository.enroll_students_in_courses(connection, pairs, now)
-    all_new = len(added) == len(pairs)
+    all_new, none_new = len(added) == len(pairs), not added
     decided = []
     new = []
     for a, student, wanted, problems in checked:
         earlier = outcomes.get(a.request_id)
         if earlier is None:
-            already = [] if all_new else [c for c in wanted if (student, c) not in added]
-            if not all_new:
+            if all_new or none_new:
+                already = [] if all_new else wanted
+            else:
+                already = [c for c in wanted if (student, c) not in added]
                 # Who asks for it again, in the same chunk, finds it there.
                 added.difference_update([(student, course) for course in wanted])
             result = _result(a, student, wanted, already, problems, batch_id, now)

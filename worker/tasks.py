@@ -84,9 +84,11 @@ def _register_enroll(
             """Decide calls in one transaction; returns whether that failed, whatever it was."""
             try:
                 asked = [_asked(call.task_id, call.args, call.kwargs) for call in calls]
-                answers = answer(asked, [not call.ignore_result for call in calls])
+                waits = [not call.ignore_result for call in calls]
+                answers = held(lambda: answer(asked, waits))
             except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
-                log.warning("A group of %s requests is run one by one: %s", len(calls), error)
+                what = type(getattr(error, "orig", error)).__name__
+                log.warning("%s: a group of %s requests is run one by one", what, len(calls))
                 return True
             try:
                 waited_for = [call.task_id for call in calls if not call.ignore_result]

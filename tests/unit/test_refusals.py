@@ -1,0 +1,73 @@
+"""Refused lines as a file: each once, with its own columns, in a form that can be submitted."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from producer.refusals import write_csv, write_json_lines
+from producer.schemas import Code, RefusedRecord
+
+
+def refused(line: int, message: str, record: Any = None, cells: Any = None) -> RefusedRecord:
+    code = Code.UNKNOWN_COURSE
+    return RefusedRecord(id=1, line=line, code=code, message=message, record=record, cells=cells)
+
+
+def as_csv(columns: Sequence[str] | None, *refusals: RefusedRecord) -> list[str]:
+    file = io.StringIO()
+    count = write_csv(file, columns, refusals)
+    lines = file.getvalue().splitlines()
+    assert count == len(lines) - 1
+    return lines
+
+
+def test_a_line_is_written_once_with_all_its_reasons() -> None:
+    cells = ("S1", "a,b")
+    twice = [refused(7, "first", None, cells), refused(7, "second", None, cells)]
+    assert as_csv(["who", "note"], *twice, *twice[:1]) == [
+        "refused_line,who,note,refused_code,refused_message",
+        '7,S1,"a,b",unknown_course,first; second',
+    ]
+
+
+def test_cells_are_made_of_the_record_where_they_did_not_travel() -> None:
+    pair = {"student_id": 4711, "course_ids": ["C1"], "atomic": False}
+    roster = {"sis_id": "S1", "name": "Ada"}
+    header = "refused_line,student_id,course_sis_id,refused_code,refused_message"
+    columns = ["student_id", "course_sis_id"]
+    assert as_csv(columns, refused(2, "m", pair)) == [header, "2,4711,C1,unknown_course,m"]
+    assert as_csv(["sis_id", "name", "email"], refused(2, "m", roster))[1].startswith("2,S1,Ada,,")
+    assert as_csv(columns, refused(2, "m", "no object"))[1] == "2,,,unknown_course,m"
+
+
+def test_columns_that_were_added_before_are_not_doubled() -> None:
+    columns = ["refused_line", "sis_id", "refused_code", "refused_message"]
+    again = refused(3, "new", None, ("9", "S1", "old", "old"))
+    assert as_csv(columns, again) == [
+        "refused_line,sis_id,refused_code,refused_message",
+        "3,S1,unknown_course,new",
+    ]
+
+
+def test_a_line_with_too_few_cells_is_shown_as_it_stands() -> None:
+    assert as_csv(["a", "b"], refused(3, "m", None, ("x",)))[1] == "3,x,unknown_course,m"
+
+
+def test_records_of_any_other_file_are_one_column() -> None:
+    record = {"student_id": "S1", "course_ids": ["X"]}
+    assert as_csv(None, refused(1, "m", record), refused(2, "m")) == [
+        "refused_line,record,refused_code,refused_message",
+        '1,"{""student_id"": ""S1"", ""course_ids"": [""X""]}",unknown_course,m',
+        "2,null,unknown_course,m",
+    ]
+
+
+def test_json_lines_hold_the_records_that_there_were() -> None:
+    record = {"student_id": "S1", "course_ids": ["X"]}
+    file = io.StringIO()
+    assert (
+        write_json_lines(file, [refused(1, "a", record), refused(1, "b", record), refused(2, "")])
+        == 1
+    )
+    assert json.loads(file.getvalue()) == record

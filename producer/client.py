@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
 
@@ -58,6 +59,9 @@ MAX_QUEUED = 64
 """Chunks that may wait in the queue: enough to keep workers busy, some 20 MB of a modest Redis."""
 QUEUE_PATIENCE = 600.0
 """Seconds for which a full queue may stay full before its submitter gives up."""
+
+OUTAGE_PAUSE = 1.0
+"""Seconds between two attempts while the broker is away."""
 
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
@@ -153,6 +157,7 @@ class EnrollmentClient:
         columns: Iterable[str] | None = None,
         max_queued: int = MAX_QUEUED,
         progress: Callable[[SubmittedBatch], None] | None = None,
+        outage: Callable[[BrokerUnavailable], None] | None = None,
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, holding one chunk at a time.
 
@@ -163,11 +168,13 @@ class EnrollmentClient:
         that the name is new. `columns` is the header of the file. While `max_queued` chunks wait in
         the queue nothing is published; NoWorkerAnswered is raised when that lasts ten minutes,
         or when a named batch cannot be asked about. `progress` is called after each chunk.
+        With `outage` a broker that is away is waited for, at most ten minutes: it is called with
+        each error, and the chunk is published again, which its identity makes harmless.
         """
         known = known and batch_id is not None
         batch = SubmittedBatch(batch_id=batch_id or uuid.uuid4().hex, kind=kind)
         chunks = cut(batch.batch_id, _entries(records), columns)
-        room = self._room(max_queued)
+        room = self._room(max_queued, outage)
         for chunk, applied in self._with_applied(batch, chunks) if known else _unapplied(chunks):
             batch = _after(batch, chunk, published=not applied)
             if not applied:
@@ -175,12 +182,16 @@ class EnrollmentClient:
             left = Submission(
                 kind=kind, tally=batch.tally, chunks=batch.chunks, complete=chunk.last
             )
-            self._note(batch_key(batch.batch_id), left)
-            if not applied:
-                self._send(KIND_TASKS[kind], [chunk.text], ignore_result=True)
+            text = None if applied else chunk.text
+            _persistently(outage, partial(self._publish, kind, batch.batch_id, left, text))
             if progress is not None:
                 progress(batch)
         return batch
+
+    def _publish(self, kind: Kind, batch_id: str, submission: Submission, text: str | None) -> None:
+        self._note(batch_key(batch_id), submission)
+        if text is not None:
+            self._send(KIND_TASKS[kind], [text], ignore_result=True)
 
     def _with_applied(
         self, batch: SubmittedBatch, chunks: Iterator[CutChunk]
@@ -211,12 +222,14 @@ class EnrollmentClient:
         hint = "What was applied of the batch before cannot be known without one."
         return AppliedChunks.model_validate(self._wait(task_id, self.timeout, hint))
 
-    def _room(self, max_queued: int) -> Iterator[None]:
+    def _room(
+        self, max_queued: int, outage: Callable[[BrokerUnavailable], None] | None
+    ) -> Iterator[None]:
         """Comes back when there is room for one more chunk in the queue."""
         while True:
             since = time.monotonic()
             pause = 0.01
-            while (queued := self._queued()) >= max_queued:
+            while (queued := _persistently(outage, self._queued)) >= max_queued:
                 if time.monotonic() - since > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
                         f"{queued} chunks have been waiting for {QUEUE_PATIENCE:g} s. Start a"
@@ -381,6 +394,19 @@ def _checked(
         raise InvalidRequest(explain(error)) from error
     request_id = checked.request_id or uuid.uuid4().hex
     return checked.model_copy(update={"request_id": request_id}), request_id
+
+
+def _persistently(outage: Callable[[BrokerUnavailable], None] | None, work: Callable[[], T]) -> T:
+    """Do it; with `outage`, again and again while the broker is away."""
+    since = time.monotonic()
+    while True:
+        try:
+            return work()
+        except BrokerUnavailable as error:
+            if outage is None or time.monotonic() - since > QUEUE_PATIENCE:
+                raise
+            outage(error)
+            time.sleep(OUTAGE_PAUSE)
 
 
 def _entries(records: Iterable[Record]) -> Iterator[Line]:

@@ -47,6 +47,7 @@ def submit_source(
                 columns=source.columns,
                 max_queued=max_queued,
                 progress=bar.submitted,
+                outage=bar.outage,
             )
         if submitted.published < submitted.chunks:
             applied = submitted.chunks - submitted.published
@@ -65,20 +66,29 @@ def submit_source(
 
 
 def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> None:
-    last_applied = time.monotonic()
+    heard = applied = time.monotonic()
     while True:
+        now = time.monotonic()
         try:
             status = client.batch(batch_id, refusals=False)
+        except BrokerUnavailable as error:
+            if now - heard > QUEUE_PATIENCE:
+                raise
+            bar.outage(error)
         except NoWorkerAnswered as error:
-            hint = f" Batch {batch_id} stays queued; see later with: enroll status {batch_id}"
-            raise NoWorkerAnswered(str(error) + hint) from error
-        bar.applied(status)
-        if status.state == "done":
-            return
-        if status.state != "stalled":
-            last_applied = time.monotonic()
-        elif time.monotonic() - last_applied > QUEUE_PATIENCE:
-            raise NoWorkerAnswered(f"Batch {batch_id} stands still. {status.advice}")
+            # A worker needs a while to come back after its broker did.
+            if not bar.away or now - heard > QUEUE_PATIENCE:
+                hint = f" Batch {batch_id} stays queued; see later with: enroll status {batch_id}"
+                raise NoWorkerAnswered(str(error) + hint) from error
+        else:
+            heard = now
+            bar.applied(status)
+            if status.state == "done":
+                return
+            if status.state != "stalled":
+                applied = now
+            elif now - applied > QUEUE_PATIENCE:
+                raise NoWorkerAnswered(f"Batch {batch_id} stands still. {status.advice}")
         time.sleep(POLL_SECONDS)
 
 
@@ -89,6 +99,7 @@ class _Bar:
         self._source = source
         self._started = time.monotonic()
         self._advised = False
+        self.away = False
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -112,13 +123,26 @@ class _Bar:
 
     def submitted(self, batch: SubmittedBatch) -> None:
         """A chunk was published; the file's size tells how many rows are to come."""
+        self._back()
         share = self._source.bytes_read / self._source.size
         rows = batch.tally.rows
         total = max(rows, round(rows / share)) if share else None
         self._progress.update(self._task, submitted=rows, total=total)
 
+    def outage(self, error: BrokerUnavailable) -> None:
+        """The broker is away: said once, until it is back."""
+        if not self.away:
+            self._progress.console.print(f"{error} Waiting for it ...", style="yellow")
+        self.away = True
+
+    def _back(self) -> None:
+        if self.away:
+            self._progress.console.print("The broker is back.", style="green")
+        self.away = False
+
     def applied(self, status: BatchStatus) -> None:
         """A worker told how far it has come."""
+        self._back()
         if status.advice and not self._advised:
             self._progress.console.print(status.advice, style="yellow")
         self._advised = status.advice is not None

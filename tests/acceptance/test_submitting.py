@@ -243,3 +243,33 @@ def test_refused_requests_come_back_as_json_lines(
     assert "'X'" in lines[1]
     assert "'Y'" in lines[1]
     finish(deployment, "errors", "nobody's batch", expect=1)
+
+
+def test_a_submitter_waits_for_a_broker_that_is_away(
+    fresh_deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = "away"
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        submit_and_finish(
+            client, Kind.STUDENTS, [{"sis_id": f"away-S{n}"} for n in range(STUDENTS)]
+        )
+        submit_and_finish(client, Kind.COURSES, [{"sis_id": f"away-C{n}"} for n in range(COURSES)])
+        broker = int(redis.info("server")["process_id"])
+        path = write_pairs(tmp_path / "pairs.csv", prefix)
+        submit = enroll(fresh_deployment, "submit", "--max-queued", "1", path, "--json")
+        assert submit.stderr is not None
+        batch_id = submit.stderr.readline().split("batch ")[1].split()[0]
+        wait_for(lambda: applied(client, batch_id) >= 1)
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            assert "Waiting for it" in submit.stderr.readline()
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        out, err = submit.communicate(timeout=120)
+        assert submit.returncode == 0, err
+        assert "The broker is back" in err
+        books = json.loads(out)["books"]
+        assert books["received"] == books["enrolled"] == PAIRS

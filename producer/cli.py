@@ -28,7 +28,8 @@ REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 EXIT_CODES = """
 \b
 Exit codes: 0 all good, 1 something was refused or is unknown,
-2 wrong usage or an unreadable file, 3 broker or worker not reachable.
+2 wrong usage or an unreadable file, 3 broker or worker not reachable,
+130 interrupted.
 """
 IDS = """
 An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that

@@ -11,7 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import MAX_QUEUED, QUEUE_PATIENCE, EnrollmentClient, SubmittedBatch
-from producer.errors import BrokerUnavailable, NoWorkerAnswered
+from producer.errors import (
+    BrokerUnavailable,
+    EnrollmentError,
+    LookupFailed,
+    NoWorkerAnswered,
+)
 from producer.files import Source
 from producer.schemas import BatchStatus, Books
 
@@ -71,7 +76,7 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
         now = time.monotonic()
         try:
             status = client.batch(batch_id, refusals=False)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, LookupFailed) as error:
             if now - heard > QUEUE_PATIENCE:
                 raise
             bar.outage(error)
@@ -85,10 +90,11 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
             bar.applied(status)
             if status.state == "done":
                 return
-            if status.state != "stalled":
+            if status.state not in ("stalled", "unknown"):
                 applied = now
             elif now - applied > QUEUE_PATIENCE:
-                raise NoWorkerAnswered(f"Batch {batch_id} stands still. {status.advice}")
+                what = status.advice or "The broker lost it: submit again with --resume."
+                raise NoWorkerAnswered(f"Batch {batch_id} stands still. {what}")
         time.sleep(POLL_SECONDS)
 
 
@@ -129,15 +135,15 @@ class _Bar:
         total = max(rows, round(rows / share)) if share else None
         self._progress.update(self._task, submitted=rows, total=total)
 
-    def outage(self, error: BrokerUnavailable) -> None:
-        """The broker is away: said once, until it is back."""
+    def outage(self, error: EnrollmentError) -> None:
+        """The broker or the database is away: said once, until it is back."""
         if not self.away:
             self._progress.console.print(f"{error} Waiting for it ...", style="yellow")
         self.away = True
 
     def _back(self) -> None:
         if self.away:
-            self._progress.console.print("The broker is back.", style="green")
+            self._progress.console.print("It is back.", style="green")
         self.away = False
 
     def applied(self, status: BatchStatus) -> None:
@@ -165,7 +171,7 @@ class _Bar:
         def follow() -> None:
             while not over.wait(POLL_SECONDS):
                 # Publishing goes on without an answer; whether one comes is found out after it.
-                with contextlib.suppress(NoWorkerAnswered, BrokerUnavailable):
+                with contextlib.suppress(EnrollmentError):
                     self.applied(client.batch(batch_id, refusals=False))
 
         thread = threading.Thread(target=follow, daemon=True)

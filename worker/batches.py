@@ -152,10 +152,10 @@ def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, R
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    for record, (line,) in zip(chunk.records, _lines(chunk), strict=True):
+    for record, rows, (line, *_) in zip(chunk.records, chunk.rows, _lines(chunk), strict=True):
         parsed, problems = _parse(KIND_MODELS[kind], record)
         if parsed is None:
-            counts["rejected"] += 1
+            counts["rejected"] += rows
             counts["requests_rejected"] += 1
             refusals.extend(
                 _refusal(line, problem, record, cells.get(line)) for problem in problems
@@ -164,7 +164,8 @@ def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, R
             given = parsed.model_dump(exclude_none=True)
             merged.setdefault(given["sis_id"], {}).update(given)
     counts["upserted"] = repository.upsert_roster(connection, model, list(merged.values()))
-    counts["unchanged"] = len(chunk.records) - counts["rejected"] - counts["upserted"]
+    good = len(chunk.records) - counts["requests_rejected"]
+    counts["unchanged"] = good - counts["upserted"]
     return counts, refusals
 
 

@@ -6,6 +6,7 @@ commit of its group. Where a group fails, each of its requests is run by itself,
 no other.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 from celery import Celery, current_app
 from celery.worker import state
 from celery.worker.strategy import default
+
+log = logging.getLogger(__name__)
 
 MAX_GROUP = 100
 MAX_HELD = 400
@@ -30,11 +33,16 @@ class Call(NamedTuple):
 
 
 class Gathering:
-    """Stands in for the consumer of one task: takes its requests where Celery would run them."""
+    """Stands in for the consumer of one task: takes its requests where Celery would run them.
+
+    There is one for each connection to the broker. What an earlier one still holds after a
+    reconnect is delivered again.
+    """
 
     def __init__(self, task: Any, consumer: Any) -> None:
         self._task = task
         self._consumer = consumer
+        self._qos: Any = None
         self._waiting: deque[tuple[Any, Call]] = deque()
         self._held = 0
         self._running = False
@@ -47,9 +55,13 @@ class Gathering:
     def on_task_request(self, request: Any) -> None:
         """A message has come, and its envelope is good."""
         match request.message.payload:
-            case [list() | tuple() as args, dict() as kwargs, _]:
+            # What else is to be done after a task (links, chains) is Celery's own business.
+            case [list() | tuple() as args, dict() as kwargs, dict() as embed] if not any(
+                embed.values()
+            ):
                 call = Call(request.id, tuple(args), kwargs, bool(request.ignore_result))
                 with self._lock:
+                    self._qos = self._qos or self._consumer.qos
                     self._waiting.append((request, call))
                     self._hold(1)
                 self._start()
@@ -59,20 +71,24 @@ class Gathering:
     def _start(self) -> None:
         with self._lock:
             # What waits when the worker is told to stop goes back to the queue unacknowledged.
-            stopping = state.should_stop not in (None, False)
+            stopping = state.should_stop not in (None, False) or self._is_past()
             if self._running or stopping or not self._waiting:
                 return
             count = min(MAX_GROUP, len(self._waiting))
             group = [self._waiting.popleft() for _ in range(count)]
             self._running = True
-        self._consumer.pool.apply_async(
-            decide,
-            (self._task.name, [call for _, call in group]),
-            callback=lambda failed: self._ended(group, failed=failed),
-            error_callback=lambda _: self._ended(group, failed=True),
-            soft_timeout=self._task.soft_time_limit,
-            timeout=self._task.time_limit,
-        )
+        try:
+            self._consumer.pool.apply_async(
+                decide,
+                (self._task.name, [call for _, call in group]),
+                callback=lambda failed: self._ended(group, failed=failed),
+                error_callback=lambda _: self._ended(group, failed=True),
+                soft_timeout=self._task.soft_time_limit,
+                timeout=self._task.time_limit,
+            )
+        except Exception:  # A nesting that is too deep to be handed over, or whatever it is.
+            log.exception("A group of %s requests could not be handed over", len(group))
+            self._ended(group, failed=True)
 
     def _ended(self, group: list[tuple[Any, Call]], *, failed: bool) -> None:
         for request, _ in group:
@@ -90,9 +106,13 @@ class Gathering:
         before, self._held = self._held, self._held + more
         change = min(self._held, MAX_HELD) - min(before, MAX_HELD)
         if change > 0:
-            self._consumer.qos.increment_eventually(change)
+            self._qos.increment_eventually(change)
         elif change < 0:
-            self._consumer.qos.decrement_eventually(-change)
+            self._qos.decrement_eventually(-change)
+
+    def _is_past(self) -> bool:
+        """The connection that these messages came by is gone; another Gathering has the next."""
+        return self._qos is not self._consumer.qos
 
 
 def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:

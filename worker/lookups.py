@@ -20,6 +20,7 @@ from producer.schemas import (
     StudentEnrollmentResponse,
     StudentResponse,
     Submission,
+    Tally,
 )
 from worker import repository
 from worker.database import Database
@@ -137,11 +138,14 @@ def _batch_status(
             chunks_missing=submission.chunks,
             **_standing(left, None, 1, total),
         )
-    received = max(submission.tally.rows, ledger.rows_through, ledger.rows)
     total = ledger.chunks if ledger.chunks is not None else total
     missing = max(submission.chunks, ledger.known) - ledger.applied
     speed = _rows_per_second(ledger)
     done = total is not None and not missing
+    # Of a batch that is whole, what was applied is what was received.
+    submitted = Tally() if done else submission.tally
+    received = max(submitted.rows, 0 if done else ledger.rows_through, ledger.rows)
+    requests = max(submitted.requests, 0 if done else ledger.requests_through, ledger.requests)
     return BatchStatus(
         batch_id=batch_id,
         kind=ledger.kind,
@@ -155,7 +159,7 @@ def _batch_status(
             rejected=ledger.rejected,
             not_applied=received - ledger.rows,
         ),
-        requests=max(submission.tally.requests, ledger.requests_through, ledger.requests),
+        requests=requests,
         requests_applied=ledger.requests,
         requests_rejected=ledger.requests_rejected,
         chunks=total,

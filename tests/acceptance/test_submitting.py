@@ -270,6 +270,6 @@ def test_a_submitter_waits_for_a_broker_that_is_away(
             os.kill(broker, signal.SIGCONT)
         out, err = submit.communicate(timeout=120)
         assert submit.returncode == 0, err
-        assert "The broker is back" in err
+        assert "It is back" in err
         books = json.loads(out)["books"]
         assert books["received"] == books["enrolled"] == PAIRS

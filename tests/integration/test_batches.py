@@ -306,3 +306,11 @@ def test_a_large_chunk_is_written_as_a_small_one_is(database: Database) -> None:
     ((newest, *_),) = lookups.student_results(database, names[:1], 2)
     assert [(c.sis_id, c.added) for c in newest.enrolled_courses] == [("M1", False), ("M2", True)]
     assert [e.course_id for e in newest.errors] == ["N1"]
+
+
+def test_a_roster_record_that_looks_like_a_request_is_one_refusal(database: Database) -> None:
+    odd = {"sis_id": "Z", "course_ids": ["M1", "M2"]}
+    sent = chunk(odd, {"sis_id": "Y"}, lines=[4, 4, 5], batch_id="odd")
+    apply_chunk(database, Kind.STUDENTS, sent)
+    assert books(database, "odd") == {"received": 3, "upserted": 1, "rejected": 2}
+    assert [group.first_lines for group in status(database, "odd").refusals] == [(4,)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from billiard import pool
 from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
 from celery.exceptions import QueueNotFound
@@ -247,3 +248,9 @@ def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -
     made = options(load_settings())
     assert (made["broker_url"], made["result_backend"]) == ("amqp://h//", "redis://h/1")
     assert made["broker_transport_options"] == {}
+
+
+def test_the_pool_still_has_what_we_shorten() -> None:
+    """An assignment to a name that an upgrade renamed would do nothing."""
+    assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT > 0
+    assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 0.1

@@ -92,6 +92,7 @@ class Code(StrEnum):
     UNKNOWN_COURSE = "unknown_course"
     INVALID_REQUEST = "invalid_request"
     REQUEST_ID_REUSED = "request_id_reused"
+    NOT_PROCESSED = "not_processed"
 
 
 CODE_MEANINGS: Final[Mapping[Code, str]] = {
@@ -99,6 +100,7 @@ CODE_MEANINGS: Final[Mapping[Code, str]] = {
     Code.UNKNOWN_COURSE: "no such course; submit the courses first",
     Code.INVALID_REQUEST: "the record breaks the contract; mend the field that is named",
     Code.REQUEST_ID_REUSED: "this request id was used before for another content; use a new one",
+    Code.NOT_PROCESSED: "a fault of the system; it is kept as a dead letter, tell the operator",
 }
 
 

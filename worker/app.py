@@ -3,6 +3,7 @@
 import gc
 import logging
 from typing import Any
+from uuid import uuid4
 
 from billiard import pool
 from celery import Celery, signals
@@ -10,29 +11,41 @@ from kombu.entity import Exchange, Queue
 from sqlalchemy.exc import DBAPIError
 
 from producer import schemas
-from worker import migrate
+from worker import dead_letters, migrate
+from worker.attempts import Attempts
 from worker.database import Database, make_engine
-from worker.settings import Settings
+from worker.patience import Patience
+from worker.settings import REDIS, Settings
 from worker.submissions import Submissions
 from worker.tasks import register
+from worker.transport import BEAT
 
 log = logging.getLogger(__name__)
 
-VISIBILITY_TIMEOUT = 300
-"""Seconds after which a message that a lost worker held is given to another one."""
-
 TASK_TIME_LIMIT = 120
-"""Seconds after which a task is killed; must stay well below the visibility timeout."""
+"""Seconds after which a task is killed."""
 
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application of the worker, with its tasks and effective options."""
     app = Celery("enrollment")
+    instance = uuid4().hex  # Names this worker among all others, in each of its processes.
     app.conf.update(options(settings))
+    app.conf.broker_transport_options["instance"] = instance
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url)
     submissions = Submissions(_answers_url(settings))
-    register(app, database, submissions, settings.database_wait)
+    attempts = Attempts(_marks_url(settings), instance, settings.max_attempts)
+    patience = Patience(attempts, settings.database_wait)
+    register(app, database, submissions, attempts, patience)
+
+    def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
+        patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
+        return True
+
+    # For `worker.intake`, which Celery makes and which has nothing but the app.
+    app.attempts = attempts
+    app.keep_dead_letter = keep_dead_letter
 
     def check_schema(sender: Any, **_: Any) -> None:
         if sender.app is app:
@@ -108,7 +121,8 @@ def options(settings: Settings) -> dict[str, Any]:
         # what runs twice has one effect, because the database knows it by its id.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # A task that is stuck ends before its message is given to somebody else.
+        # A task that is stuck ends; its message is given back, and counted.
+        "task_acks_on_timeout": False,
         "task_soft_time_limit": TASK_TIME_LIMIT - 20,
         "task_time_limit": TASK_TIME_LIMIT,
         # Hoarded messages would wait behind the hoarder's work; fetching ahead gains no speed.
@@ -123,7 +137,9 @@ def options(settings: Settings) -> dict[str, Any]:
         "broker_pool_acquire_timeout": 10,
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 3,
-        "broker_transport_options": _transport_options() if broker.startswith("redis") else {},
+        # Messages are taken without a gap, and checked before anything trusts them.
+        "worker_consumer": "worker.intake:GuardedConsumer",
+        **(_over_redis() if broker.startswith(REDIS) else {}),
         # On a lost connection the running chunk is finished: killing a commit is worse.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Anyone who can publish could otherwise shut workers down; events cost 40 % of the speed.
@@ -140,12 +156,16 @@ def _answers_url(settings: Settings) -> str:
     return (settings.result_backend_url or settings.broker_url).get_secret_value()
 
 
-def _transport_options() -> dict[str, Any]:
-    return {
-        "visibility_timeout": VISIBILITY_TIMEOUT,
-        # The default looks for lost messages every 100 seconds only.
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
+def _marks_url(settings: Settings) -> str:
+    """Where attempts are counted: in the Redis from which messages are taken, if it is one."""
+    broker = settings.broker_url.get_secret_value()
+    return broker if broker.startswith(REDIS) else _answers_url(settings)
+
+
+def _over_redis() -> dict[str, Any]:
+    transport = {
+        # The transport's hook for what it does now and then.
+        "unacked_restore_interval": BEAT,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
@@ -153,4 +173,8 @@ def _transport_options() -> dict[str, Any]:
         "health_check_interval": 10,
         # One list a queue: priorities are not used, and each step is a key more to wait on.
         "priority_steps": [0],
+    }
+    return {
+        "broker_transport": "worker.transport:Transport",
+        "broker_transport_options": transport,
     }

@@ -1,7 +1,6 @@
 """Chunks of a batch: applied once, with results, refusals and an entry in the ledger."""
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,6 +13,7 @@ from sqlalchemy import Connection
 from producer.schemas import (
     KIND_CHUNKS,
     KIND_MODELS,
+    KIND_TASKS,
     Cells,
     Chunk,
     Code,
@@ -27,10 +27,9 @@ from producer.schemas import (
 )
 from worker import repository
 from worker.database import Database
+from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import Course, Student
-from worker.service import Asked, Problems, lines_about, settle, transaction
-
-log = logging.getLogger(__name__)
+from worker.service import Asked, Problems, lines_about, not_processed, settle, transaction
 
 
 class ChunkOutcome(StrEnum):
@@ -42,28 +41,48 @@ class ChunkOutcome(StrEnum):
     """Another content was applied under this batch id and number; nothing was changed."""
 
 
-def apply_chunk(database: Database, kind: Kind, payload: object) -> ChunkOutcome:
+Poison = Mapping[int, str]
+"""What happened to the records that cannot be processed, by their places in the chunk."""
+
+
+def apply_chunk(
+    database: Database, kind: Kind, payload: object, poison: Poison | None = None
+) -> ChunkOutcome:
     """Apply a chunk, its results and its entry in the ledger, exactly once.
 
-    `payload` is a JSON object, or a string that holds one. Raises ValidationError, DBAPIError.
+    `payload` is a JSON object, or a string that holds one. Records that are poison become dead
+    letters, and are refused. Raises ValidationError, DBAPIError.
     """
+    chunk, fingerprint = read_chunk(kind, payload)
+    return transaction(
+        database,
+        lambda connection: apply_to(connection, kind, chunk, fingerprint, poison or {}),
+    )
+
+
+def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
+    """A chunk and its fingerprint. Raises ValidationError."""
     if isinstance(payload, str):
-        chunk = KIND_CHUNKS[kind].model_validate_json(payload)
-        fingerprint = fingerprint_of(payload)
+        return KIND_CHUNKS[kind].model_validate_json(payload), fingerprint_of(payload)
+    text = json.dumps(payload, sort_keys=True)
+    return KIND_CHUNKS[kind].model_validate(payload), fingerprint_of(text)
+
+
+def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence[Any]) -> None:
+    """Do for some records of a chunk what applying it does; the caller rolls back."""
+    part = type(chunk).model_construct(
+        batch_id=chunk.batch_id, number=chunk.number, records=tuple(records)
+    )
+    if kind is Kind.ENROLLMENTS:
+        _enroll(connection, part, {}, datetime.now(UTC))
     else:
-        chunk = KIND_CHUNKS[kind].model_validate(payload)
-        fingerprint = fingerprint_of(json.dumps(payload, sort_keys=True))
-    outcome = transaction(database, lambda connection: _apply(connection, kind, chunk, fingerprint))
-    if outcome is ChunkOutcome.CONFLICT:
-        log.error(
-            "Chunk %s of batch %r differs from the one that was applied; it is refused",
-            chunk.number,
-            chunk.batch_id,
-        )
-    return outcome
+        _upsert(connection, kind, part, {})
 
 
-def _apply(connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int) -> ChunkOutcome:
+def apply_to(
+    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
+) -> ChunkOutcome:
+    """Apply a chunk within a transaction."""
     entered = repository.find_chunk(connection, chunk.batch_id, chunk.number)
     if entered is not None:
         same = entered.kind == kind and entered.fingerprint == fingerprint
@@ -72,9 +91,12 @@ def _apply(connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int) -
         return ChunkOutcome.CONFLICT
     now = datetime.now(UTC)
     if kind is Kind.ENROLLMENTS:
-        counts, refusals = _enroll(connection, chunk, now)
+        counts, refusals = _enroll(connection, chunk, poison, now)
     else:
-        counts, refusals = _upsert(connection, kind, chunk)
+        counts, refusals = _upsert(connection, kind, chunk, poison)
+    if poison:
+        letters = [_letter(kind, chunk, place, what) for place, what in poison.items()]
+        repository.add_dead_letters(connection, letters)
     for line in chunk.refused:
         problem = EnrollmentProblem(
             code=Code.INVALID_REQUEST, message=line.message, field=line.field
@@ -109,12 +131,30 @@ def _no_counts() -> Counts:
     return dict.fromkeys((*names, "requests_rejected"), 0)
 
 
-def _enroll(connection: Connection, chunk: Chunk, now: datetime) -> tuple[Counts, Refusals]:
+def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
+    record = _plain(chunk.records[place])
+    own_id = record.get("request_id") if isinstance(record, dict) else None
+    return dead_letter(
+        Form.RECORD,
+        json.dumps(record, default=repr).encode(),
+        Reason.NOT_PROCESSED,
+        what_happened,
+        task=KIND_TASKS[kind],
+        batch_id=chunk.batch_id,
+        request_id=own_id or line_request_id(chunk.batch_id, chunk.number, place),
+    )
+
+
+def _enroll(
+    connection: Connection, chunk: Chunk, poison: Poison, now: datetime
+) -> tuple[Counts, Refusals]:
     asked = []
     own_ids = []
     of_records = zip(chunk.records, _lines(chunk), strict=True)
     for position, (record, lines) in enumerate(of_records):
         request, problems = _parse(StudentEnrollmentRequest, record)
+        if position in poison:
+            problems = (not_processed(poison[position]),)
         request_id = request.request_id if request else None
         if request_id is None:
             made_id = line_request_id(chunk.batch_id, chunk.number, position)
@@ -146,19 +186,24 @@ def _enroll(connection: Connection, chunk: Chunk, now: datetime) -> tuple[Counts
     return counts, refusals
 
 
-def _upsert(connection: Connection, kind: Kind, chunk: Chunk) -> tuple[Counts, Refusals]:
+def _upsert(
+    connection: Connection, kind: Kind, chunk: Chunk, poison: Poison
+) -> tuple[Counts, Refusals]:
     model = Student if kind is Kind.STUDENTS else Course
     counts = _no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    for record, rows, (line, *_) in zip(chunk.records, chunk.rows, _lines(chunk), strict=True):
+    of_records = zip(chunk.records, chunk.rows, _lines(chunk), strict=True)
+    for position, (record, rows, (line, *_)) in enumerate(of_records):
         parsed, problems = _parse(KIND_MODELS[kind], record)
+        if position in poison:
+            parsed, problems = None, (not_processed(poison[position]),)
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
             refusals.extend(
-                _refusal(line, problem, record, cells.get(line)) for problem in problems
+                _refusal(line, problem, _plain(record), cells.get(line)) for problem in problems
             )
         else:
             given = parsed.model_dump(exclude_none=True)
@@ -199,15 +244,20 @@ def _refusals(
     asked: Asked, problem: EnrollmentProblem, cells: Mapping[int, Cells]
 ) -> Iterator[dict[str, Any]]:
     """A refusal for each line that a problem is about, with what was asked in that line."""
-    record = asked.record
-    if isinstance(record, Message):
-        record = record.model_dump(mode="json", exclude_defaults=True)
+    record = _plain(asked.record)
     for place, line in lines_about(asked, problem):
         if len(asked.lines) > 1:
             part = {**record, "course_ids": [record["course_ids"][place]]}
             yield _refusal(line, problem, part, cells.get(line))
         else:
             yield _refusal(line, problem, record, cells.get(line))
+
+
+def _plain(record: Any) -> Any:
+    """A record as it was submitted."""
+    if isinstance(record, Message):
+        return record.model_dump(mode="json", exclude_defaults=True)
+    return record
 
 
 def _refusal(

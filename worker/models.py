@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     TypeDecorator,
@@ -166,3 +167,28 @@ class BatchRefusal(Base):
         Index(None, "batch_id", "code", "line"),
         Index(None, "batch_id", "line", "id"),
     )
+
+
+class DeadLetter(Base):
+    """What could not be understood, or kept failing: whole, with its reason.
+
+    `fingerprint` is the SHA-256 of form and content: what comes again is counted, not kept twice.
+    `form` says what `content` is: a whole `message`, the text of a `chunk`, or a `record` of one.
+    """
+
+    __tablename__ = "dead_letters"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
+    form: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[str] = mapped_column(String)
+    task: Mapped[str | None] = mapped_column(String(255))
+    request_id: Mapped[str | None] = mapped_column(String(128 + 24))
+    batch_id: Mapped[str | None] = mapped_column(String(128))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    deliveries: Mapped[int]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "batch_id"),)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     cast,
     column,
+    delete,
     func,
     insert,
     or_,
@@ -42,6 +43,7 @@ from worker.models import (
     BatchChunk,
     BatchRefusal,
     Course,
+    DeadLetter,
     EnrollmentResult,
     Instant,
     Student,
@@ -586,3 +588,54 @@ def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
         )
         groups.append((code, count, connection.execute(first).all()))
     return groups
+
+
+# --- dead letters ---------------------------------------------------------------------------
+
+
+def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
+    """Keep dead letters; one that is there already is counted."""
+    letter = DeadLetter
+    for values in letters:
+        new = _insert(connection.dialect.name, letter).values(**values)
+        connection.execute(
+            new.on_conflict_do_update(
+                index_elements=["fingerprint"],
+                set_={
+                    "deliveries": letter.deliveries + 1,
+                    "last_at": new.excluded.last_at,
+                    "detail": new.excluded.detail,
+                },
+            )
+        )
+
+
+def find_dead_letters(
+    connection: Connection, *, after: int = 0, limit: int = 1000, only: int | None = None
+) -> list[Any]:
+    """Dead letters by id, those behind an id, or only one."""
+    chosen = DeadLetter.id > after if only is None else DeadLetter.id == only
+    statement = select(*DeadLetter.__table__.columns).where(chosen)
+    return list(connection.execute(statement.order_by(DeadLetter.id).limit(limit)))
+
+
+def count_dead_letters(connection: Connection, batch_ids: Iterable[str]) -> dict[str, int]:
+    """How many dead letters are whole chunks, by batch."""
+    dialect = connection.dialect.name
+    statement = (
+        select(DeadLetter.batch_id, func.count())
+        .where(_among(dialect, DeadLetter.batch_id), DeadLetter.form == "call")
+        .group_by(DeadLetter.batch_id)
+    )
+    rows = connection.execute(statement, _listed(dialect, set(batch_ids)))
+    return {str(batch_id): count for batch_id, count in rows}
+
+
+def delete_dead_letter(connection: Connection, letter_id: int) -> bool:
+    """Remove a dead letter; returns whether it was there."""
+    return bool(connection.execute(delete(DeadLetter).where(DeadLetter.id == letter_id)).rowcount)
+
+
+def delete_result(connection: Connection, request_id: str) -> None:
+    """Forget the outcome of a request that is tried once more."""
+    connection.execute(delete(EnrollmentResult).where(EnrollmentResult.request_id == request_id))

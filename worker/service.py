@@ -15,12 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from producer.schemas import (
+    CODE_MEANINGS,
+    MAX_REQUEST_ID,
     Code,
     EnrolledCourse,
     EnrollmentProblem,
     Identifier,
+    RequestId,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
+    explain,
     fingerprint_of,
 )
 from worker import repository
@@ -30,13 +34,15 @@ from worker.repository import Result
 CONFLICT_ATTEMPTS = 8
 Problems = tuple[EnrollmentProblem, ...]
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
+_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 T = TypeVar("T")
 
 
 class Asked(NamedTuple):
     """A request as it came: its record, and the request if the record keeps the contract.
 
-    `own_id` tells an id that the submitter gave from one that was made of a chunk's number.
+    With `problems` it is refused, whatever it asks for. `own_id` tells an id that the submitter
+    gave from one that was made of a chunk's number.
     """
 
     request_id: str
@@ -60,6 +66,35 @@ class Decided(NamedTuple):
     asked: Asked
     result: Result
     repeated: bool = False
+
+
+def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Asked:
+    """A request as a task's arguments bring it; its id is the task's if it has none of its own."""
+    record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
+    own_id = task_id[:MAX_REQUEST_ID]
+    try:
+        request = StudentEnrollmentRequest.model_validate(record)
+    except ValidationError as error:
+        return Asked(_readable_id(record) or own_id, record, None, explain(error))
+    return Asked(request.request_id or own_id, record, request)
+
+
+def _readable_id(record: object) -> str | None:
+    """The request id of a request that breaks the contract elsewhere."""
+    try:
+        asked = record.get("request_id") if isinstance(record, dict) else None
+        return _REQUEST_ID.validate_python(asked)
+    except ValidationError:
+        return None
+
+
+def not_processed(what_happened: str) -> EnrollmentProblem:
+    """The refusal of what became a dead letter."""
+    last = what_happened.strip().splitlines()[-1:] or ["it failed"]
+    return EnrollmentProblem(
+        code=Code.NOT_PROCESSED,
+        message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last[0])[1:-1][:200]})",
+    )
 
 
 def add_enrollment(
@@ -122,7 +157,7 @@ def settle(
 
     `known` are the outcomes that are stored already under the ids of these requests.
     """
-    requests = [a.request for a in asked if a.request is not None]
+    requests = [a.request for a in asked if a.request is not None and not a.problems]
     students = repository.find_students(connection, {r.student_id for r in requests})
     courses = repository.find_courses(connection, {c for r in requests for c in r.course_ids})
     outcomes = {result.request_id: result for result in known}
@@ -166,7 +201,7 @@ def _check(
 ) -> tuple[int | None, list[int], Problems]:
     """The student's key, the courses to enroll in, and what is wrong with the rest."""
     request = asked.request
-    if request is None:
+    if request is None or asked.problems:
         return None, [], asked.problems
     student = students.get(request.student_id)
     if student is None:

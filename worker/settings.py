@@ -71,6 +71,9 @@ class Settings(DatabaseSettings):
     database_wait: Annotated[float, Field(ge=0, le=80)] = Field(
         60, description="Seconds that a task waits for an absent database before it is given back."
     )
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        3, description="How often what fails or kills its worker is tried before it is isolated."
+    )
 
     @field_validator("result_backend_url")
     @classmethod

@@ -1,0 +1,184 @@
+"""What a message must look like before anything trusts it: message protocol 2 of Celery, in JSON.
+
+Knows no broker and no Celery.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Container, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from producer.schemas import MAX_REQUEST_ID, TASK_QUEUES, Queue
+
+MAX_MESSAGE: Final = 4 * 1024 * 1024
+"""Bytes of a message; a chunk of 1 MiB of text, in quotes and in base64, is less than that."""
+
+Envelope = dict[str, Any]
+
+
+class Unacceptable(Exception):
+    """A message cannot be understood; the text says where and why."""
+
+
+class Call(NamedTuple):
+    """What a message asks for."""
+
+    task: str
+    task_id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def _is_moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+_Text = str | None
+_Empty = Annotated[list[Any] | dict[str, Any], Field(max_length=0)] | None
+_Count = Annotated[int, Field(ge=0, le=1000)] | None
+_TaskId = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_REQUEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+
+
+class Headers(BaseModel):
+    """The headers, as far as a worker reads them.
+
+    What would make it do more than the task, or do it later, is not for strangers.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    task: str
+    id: _TaskId
+    expires: Annotated[str, AfterValidator(_is_moment)] | None = None
+    timelimit: Annotated[list[None], Field(max_length=2)] | None = None
+    eta: None = None
+    chord: None = None
+    compression: None = None
+    stamped_headers: _Empty = None
+    stamps: _Empty = None
+    ignore_result: bool | None = None
+    group_index: _Count = None
+    retries: _Count = None
+    replaced_task_nesting: _Count = None
+    group: _Text = None
+    root_id: _Text = None
+    parent_id: _Text = None
+    shadow: _Text = None
+    origin: _Text = None
+    lang: _Text = None
+    meth: _Text = None
+    argsrepr: _Text = None
+    kwargsrepr: _Text = None
+
+
+def open_envelope(raw: bytes) -> Envelope:
+    """The envelope of a message as it lies in Redis. Raises Unacceptable."""
+    check_size(raw)
+    envelope = _json(raw, "the message")
+    if not isinstance(envelope, dict):
+        raise Unacceptable("the message must be a JSON object with headers, properties and body")
+    properties = envelope.get("properties", {})
+    if not isinstance(properties, dict):
+        raise Unacceptable("properties must be an object")
+    for name in ("correlation_id", "reply_to"):
+        if not isinstance(properties.get(name), str | None):
+            raise Unacceptable(f"properties.{name} must be a string")
+    envelope = {"content-encoding": "utf-8", **envelope, "properties": properties}
+    _body_of(envelope)
+    return envelope
+
+
+def _body_of(envelope: Envelope) -> bytes:
+    body, encoding = envelope.get("body"), envelope["properties"].get("body_encoding")
+    if not isinstance(body, str):
+        raise Unacceptable("body must be a string")
+    if encoding not in (None, "utf-8", "base64"):
+        raise Unacceptable(f"properties.body_encoding must be base64 or absent, not {encoding!r}")
+    try:
+        return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+    except (ValueError, binascii.Error) as error:
+        raise Unacceptable(f"body cannot be decoded: {why(error)}") from error
+
+
+def check_size(raw: bytes | str) -> None:
+    """Before a byte of it is read. Raises Unacceptable."""
+    if len(raw) > MAX_MESSAGE:
+        raise Unacceptable(f"it has {len(raw)} bytes; at most {MAX_MESSAGE} are taken")
+
+
+def check_content(content_type: object, content_encoding: object) -> None:
+    """Only JSON is ever decoded. Raises Unacceptable."""
+    if content_type != "application/json":
+        raise Unacceptable(f"content-type must be application/json, not {_shown(content_type)}")
+    if not isinstance(content_encoding, str) or content_encoding.lower() not in ("utf-8", "utf8"):
+        raise Unacceptable(f"content-encoding must be utf-8, not {_shown(content_encoding)}")
+
+
+def check_headers(headers: object, tasks: Container[str]) -> Headers:
+    """The headers of a message for one of these tasks. Raises Unacceptable."""
+    if not isinstance(headers, Mapping):
+        raise Unacceptable("headers must be an object with task and id")
+    try:
+        checked = Headers.model_validate(headers)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        raise Unacceptable(f"headers.{problem['loc'][0]}: {problem['msg']}") from error
+    if checked.task not in tasks:
+        raise Unacceptable(f"there is no task {_shown(checked.task)}")
+    if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
+        raise Unacceptable("headers.expires: only a lookup expires")
+    return checked
+
+
+def check_body(body: object) -> None:
+    """The body, decoded. Raises Unacceptable."""
+    match body:
+        case [list(), dict(), dict() | None as embed]:
+            if embed and any(embed.values()):
+                asked = ", ".join(_shown(name) for name, value in embed.items() if value)
+                raise Unacceptable(
+                    f"the body asks for {asked}; a task here is done when it is done"
+                )
+        case _:
+            raise Unacceptable("the body must be [args, kwargs, {}]")
+
+
+def read(raw: bytes, tasks: Container[str]) -> Call:
+    """What a message asks for that lay in Redis. Raises Unacceptable."""
+    envelope = open_envelope(raw)
+    check_content(envelope.get("content-type"), envelope["content-encoding"])
+    headers = check_headers(envelope.get("headers"), tasks)
+    body = _json(_body_of(envelope), "the body")
+    check_body(body)
+    return Call(headers.task, headers.id, body[0], body[1])
+
+
+def _json(text: bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unacceptable(f"{what} is not JSON: {why(error)}") from error
+
+
+def why(error: BaseException) -> str:
+    """An error in one short line; it may quote all of the message."""
+    lines = str(error).strip().splitlines()
+    return ascii(lines[0])[1:-1][:200] if lines else type(error).__name__
+
+
+def _shown(value: object) -> str:
+    return ascii(value)[:100]

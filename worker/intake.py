@@ -1,0 +1,140 @@
+"""Messages are checked before anything trusts them; what cannot be understood is parked.
+
+A parked message is kept whole in the table of dead letters, with its reason, and acknowledged
+after that. Until the database has it, it stays where it was taken.
+"""
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Container
+from typing import Any
+
+from celery import current_app
+from celery.worker import state
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+
+from worker.envelope import (
+    Unacceptable,
+    check_body,
+    check_content,
+    check_headers,
+    check_size,
+    why,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY = 1.0
+"""Seconds until a message that could not be parked is parked again."""
+
+
+def fault_of(message: Any, tasks: Container[str]) -> str | None:
+    """Why a message of the broker is not to be trusted; None if it is."""
+    # Our own transport has looked at the envelope already.
+    fault: str | None = getattr(message, "fault", None)
+    if fault is not None:
+        return fault
+    try:
+        check_size(message.body or b"")
+        check_content(message.content_type, message.content_encoding)
+        check_headers(message.headers, tasks)
+        check_body(_payload(message))
+    except Unacceptable as error:
+        return str(error)
+    return None
+
+
+def _payload(message: Any) -> object:
+    try:
+        return message.payload
+    except Exception as error:
+        raise Unacceptable(f"the body is not JSON: {why(error)}") from error
+
+
+def whole(message: Any) -> bytes:
+    """A message as it came, or, where the broker gives it in parts, all of them as JSON."""
+    raw: bytes | None = getattr(message, "raw", None)
+    if raw is not None:
+        return raw
+    body = message.body or b""
+    parts = {
+        "body": base64.b64encode(body if isinstance(body, bytes) else body.encode()).decode(),
+        "content-type": message.content_type,
+        "content-encoding": message.content_encoding,
+        "headers": message.headers,
+        "properties": {"body_encoding": "base64"},
+    }
+    return json.dumps(parts, default=repr).encode()
+
+
+class GuardedConsumer(Consumer):
+    """Celery's consumer, but that every message is checked first (`worker_consumer`)."""
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> None:
+            fault = fault_of(message, self.strategies)
+            if fault is None:
+                handle(message)
+            else:
+                self.park(message, fault)
+
+        return on_task_received
+
+    # The checks let nothing through that ends here; if Celery finds more, it is not dropped.
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        self.park(message, f"it cannot be decoded: {why(exc)}")
+
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
+        self.park(message, "it is no task")
+
+    def on_unknown_task(self, _body: Any, message: Any, exc: Exception) -> None:
+        self.park(message, f"there is no task {why(exc)}")
+
+    def on_invalid_task(self, _body: Any, message: Any, exc: Exception) -> None:
+        self.park(message, f"it is no valid task: {why(exc)}")
+
+    def park(self, message: Any, reason: str) -> None:
+        """Keep a message as a dead letter, then acknowledge it."""
+        queue = str((message.delivery_info or {}).get("routing_key", ""))
+        log.error("A message of %s becomes a dead letter: %s", queue, reason)
+        self._keep(message, (whole(message), queue, reason))
+
+    def _keep(self, message: Any, letter: tuple[bytes, str, str]) -> None:
+        def kept(done: Any) -> None:
+            if done is True:
+                message.ack_log_error(log, self.connection_errors)
+            else:
+                again()
+
+        def again(*_: Any) -> None:
+            if message.channel.connection is not None:  # Else it has been given back.
+                self.timer.call_after(RETRY, self._keep, (message, letter))
+
+        self.pool.apply_async(keep, letter, callback=kept, error_callback=again)
+
+
+def keep(raw: bytes, queue: str, reason: str) -> bool:
+    """In a pool process: store a dead letter; returns whether the database has it."""
+    stored: bool = current_app.keep_dead_letter(raw, queue, reason)
+    return stored
+
+
+class CountedRequest(Request):
+    """Celery's request (`Task.Request`), but that it is counted when its process is lost."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
+        lost = type(exc_info.exception).__name__ in ("WorkerLostError", "SystemExit")
+        # Who stops a worker may well kill its processes; the message is not to blame.
+        if lost and state.should_stop is None and not state.should_terminate:
+            self.app.attempts.failed(self.id)
+        return super().on_failure(exc_info, *args, **options)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's
+        if not soft:
+            self.app.attempts.failed(self.id)
+        super().on_timeout(soft, timeout)

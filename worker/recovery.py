@@ -1,0 +1,199 @@
+"""What becomes of a message that was tried too often, and of a dead letter that is tried again."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from producer.schemas import (
+    KIND_MODELS,
+    KIND_TASKS,
+    Code,
+    Kind,
+    StudentEnrollmentResponse,
+    TaskName,
+    explain,
+)
+from worker import batches, repository
+from worker.batches import ChunkOutcome
+from worker.database import Database
+from worker.dead_letters import Form, Reason, dead_letter
+from worker.envelope import Unacceptable, read
+from worker.models import Course, Student
+from worker.poison import find_poison, try_alone
+from worker.service import Asked, not_processed, read_request, respond, settle, transaction
+
+_KINDS = {task: kind for kind, task in KIND_TASKS.items()}
+
+
+def call_letter(
+    task: str,
+    task_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    reason: Reason,
+    why: str,
+) -> dict[str, Any]:
+    """The dead letter of a whole task."""
+    content = json.dumps({"task": task, "task_id": task_id, "args": args, "kwargs": kwargs})
+    return dead_letter(Form.CALL, content.encode(), reason, why, task=task, batch_id=_batch(args))
+
+
+def _batch(args: Sequence[Any]) -> str | None:
+    """The batch of a chunk that may break the contract elsewhere."""
+    try:
+        chunk = json.loads(args[0]) if isinstance(args[0], str) else args[0]
+        batch_id = chunk["batch_id"]
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None
+    return batch_id[:128].replace("\0", "") if isinstance(batch_id, str) else None
+
+
+def isolate_chunk(database: Database, kind: Kind, payload: object) -> ChunkOutcome | str:
+    """Apply a chunk without the records that are poison; they become dead letters.
+
+    Returns what happened if not even reading it goes well. Raises TrialInterrupted, DBAPIError.
+    """
+    happened = try_alone(database, lambda _: batches.read_chunk(kind, payload))
+    if happened is not None:
+        return happened
+    chunk, _ = batches.read_chunk(kind, payload)
+    poison = find_poison(
+        database,
+        chunk.records,
+        lambda connection, records: batches.rehearse(connection, kind, chunk, records),
+    )
+    return batches.apply_chunk(database, kind, payload, poison)
+
+
+def isolate_request(database: Database, asked: Asked) -> StudentEnrollmentResponse:
+    """Decide a request, or make it a dead letter and refuse it, if not even a trial goes well.
+
+    Raises TrialInterrupted, DBAPIError.
+    """
+    happened = try_alone(database, lambda connection: _decide(connection, asked))
+    if happened is None:
+        return transaction(database, lambda connection: _decide(connection, asked))
+    return give_up_request(database, asked, happened)
+
+
+def give_up_request(database: Database, asked: Asked, happened: str) -> StudentEnrollmentResponse:
+    """Make a request a dead letter and refuse it; or give the outcome that it has already."""
+    letter = dead_letter(
+        Form.RECORD,
+        json.dumps(asked.record, default=repr).encode(),
+        Reason.NOT_PROCESSED,
+        happened,
+        task=TaskName.ENROLL,
+        request_id=asked.request_id,
+    )
+    refused = asked._replace(problems=(not_processed(happened),))
+
+    def give_up(connection: Connection) -> StudentEnrollmentResponse:
+        known = repository.find_results(connection, [asked.request_id])
+        if not known:
+            repository.add_dead_letters(connection, [letter])
+        (decided,) = settle(connection, [refused], known, None, datetime.now(UTC))
+        return respond(connection, [decided.result])[0]
+
+    return transaction(database, give_up)
+
+
+def _decide(
+    connection: Connection, asked: Asked, batch_id: str | None = None
+) -> StudentEnrollmentResponse:
+    known = repository.find_results(connection, [asked.request_id])
+    (decided,) = settle(connection, [asked], known, batch_id, datetime.now(UTC))
+    return respond(connection, [decided.result])[0]
+
+
+class CannotRetry(Exception):
+    """A dead letter stays one; the text says why."""
+
+
+def retry(database: Database, letter_id: int) -> str:
+    """Do what a dead letter asked for, and remove it, in one transaction; returns its outcome.
+
+    Raises CannotRetry, TrialInterrupted, DBAPIError.
+    """
+    with database.reading() as connection:
+        found = repository.find_dead_letters(connection, only=letter_id)
+    if not found:
+        raise CannotRetry(f"there is no dead letter {letter_id}")
+    work = _work_of(found[0])
+    happened = try_alone(database, work)
+    if happened is not None:
+        raise CannotRetry(f"it fails again: {happened.strip().splitlines()[-1]}")
+
+    def once(connection: Connection) -> str:
+        if not repository.delete_dead_letter(connection, letter_id):
+            raise CannotRetry(f"there is no dead letter {letter_id} any more")
+        return work(connection)
+
+    return transaction(database, once)
+
+
+def _work_of(letter: Any) -> Callable[[Connection], str]:
+    match Form(letter.form):
+        case Form.RECORD:
+            record = json.loads(letter.content)
+            return lambda connection: _retry_record(connection, letter, record)
+        case Form.CALL:
+            content = json.loads(letter.content)
+            task, task_id, args, kwargs = (
+                content[name] for name in ("task", "task_id", "args", "kwargs")
+            )
+        case Form.MESSAGE:
+            try:
+                task, task_id, args, kwargs = read(
+                    letter.content, [name.value for name in TaskName]
+                )
+            except Unacceptable as error:
+                raise CannotRetry(f"it still cannot be understood: {error}") from error
+    if task == TaskName.ENROLL:
+        asked = read_request(task_id, args, kwargs)
+        return lambda connection: _retried(connection, asked, None)
+    if task not in _KINDS:
+        raise CannotRetry("a lookup is not tried again; discard it")
+    return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args)
+
+
+def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
+    kind = _KINDS.get(letter.task)
+    if kind in (None, Kind.ENROLLMENTS):
+        asked = read_request(letter.request_id, [record], {})
+        own_id = kind is None or (
+            asked.request is not None and asked.request.request_id is not None
+        )
+        asked = asked._replace(request_id=letter.request_id, own_id=own_id)
+        return _retried(connection, asked, letter.batch_id)
+    model = Student if kind is Kind.STUDENTS else Course
+    try:
+        given = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise CannotRetry(explain(error)[0].message) from error
+    repository.upsert_roster(connection, model, [given])
+    return "written"
+
+
+def _retried(connection: Connection, asked: Asked, batch_id: str | None) -> str:
+    for result in repository.find_results(connection, [asked.request_id]):
+        # What it got when it became a dead letter was no decision.
+        if [error["code"] for error in result.errors] == [Code.NOT_PROCESSED]:
+            repository.delete_result(connection, asked.request_id)
+    outcome = _decide(connection, asked, batch_id)
+    return "; ".join([outcome.status, *(error.message for error in outcome.errors)])
+
+
+def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str:
+    try:
+        chunk, fingerprint = batches.read_chunk(kind, args[0] if len(args) == 1 else None)
+    except ValidationError as error:
+        raise CannotRetry(explain(error)[0].message) from error
+    outcome = batches.apply_to(connection, kind, chunk, fingerprint, {})
+    if outcome is ChunkOutcome.CONFLICT:
+        raise CannotRetry("another chunk was applied under its batch and number; discard it")
+    return outcome.value

@@ -1,0 +1,394 @@
+"""Messages are taken from Redis without a gap, and come back when their worker is lost.
+
+kombu's own transport pops a message and only then notes that it holds it: what was popped is lost
+with a worker that is killed in between. Here Redis itself moves each message into a slot, a list
+of one that belongs to its worker; acknowledging deletes the slot, and whatever lies in the slots
+of a worker that no longer says that it lives goes back to its queue. Relies on the private parts
+of kombu that `tests/unit/test_transport.py` names.
+"""
+
+import itertools
+import logging
+import time
+from collections import defaultdict, deque
+from queue import Empty
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from kombu.transport import redis, virtual
+from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
+
+from producer.schemas import Queue
+from worker.envelope import Unacceptable, open_envelope
+
+log = logging.getLogger(__name__)
+
+LEASE = 8
+"""Seconds, of Redis's clock, after which a worker that gave no sign of life is lost."""
+
+BEAT = 2
+"""Seconds between two signs of life; what the lost held is looked for as often."""
+
+SLOTS = 1024
+"""Messages of one queue that a worker can hold."""
+
+PREFIX = "enrollment.intake"
+TAKERS = f"{PREFIX}.takers"
+ATTEMPTS = f"{PREFIX}.attempts"
+"""How often a worker died with a message in its hands, by task id; see `worker.attempts`."""
+
+
+def running_key(instance: str) -> str:
+    """The hash of the task ids that a worker is executing."""
+    return f"{PREFIX}.running.{instance}"
+
+
+# Also on a full Redis, where only what frees memory is allowed by itself: a full queue must drain.
+_MOVE = """#!lua flags=allow-oom
+return redis.call('LMOVE', KEYS[1], KEYS[2], ARGV[1], ARGV[2])
+"""
+
+# A taker is "instance/number"; an instance has one for each of its connections in turn.
+# The dead stay registered for a minute: what they asked for last may still come to their slots.
+_BEAT = """#!lua flags=allow-oom
+local prefix, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local mine = string.match(me, '^[^/]+')
+local now = tonumber(redis.call('TIME')[1])
+redis.call('SET', prefix .. '.alive.' .. mine, '1', 'EX', lease)
+redis.call('SADD', prefix .. '.takers', me)
+redis.call('HDEL', prefix .. '.lost', me)
+local back = 0
+for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
+  local instance = string.match(taker, '^[^/]+')
+  local lost = redis.call('EXISTS', prefix .. '.alive.' .. instance) == 0
+  if taker ~= me and (instance == mine or lost) then
+    local found = 0
+    for queue = 5, #ARGV do
+      for slot = 0, slots - 1 do
+        local key = prefix .. '.taken.' .. taker .. '.' .. ARGV[queue] .. '.' .. slot
+        while redis.call('LMOVE', key, ARGV[queue], 'LEFT', 'RIGHT') do
+          found = found + 1
+        end
+      end
+    end
+    if lost then
+      local running = prefix .. '.running.' .. instance
+      for _, id in ipairs(redis.call('HKEYS', running)) do
+        redis.call('HINCRBY', prefix .. '.attempts', id, 1)
+      end
+      redis.call('DEL', running)
+    end
+    redis.call('HSETNX', prefix .. '.lost', taker, now)
+    if found == 0 and now - redis.call('HGET', prefix .. '.lost', taker) > 60 then
+      redis.call('SREM', prefix .. '.takers', taker)
+      redis.call('HDEL', prefix .. '.lost', taker)
+    end
+    back = back + found
+  end
+end
+return back
+"""
+
+
+class Taken(NamedTuple):
+    """A message as it lay in the queue, and the slot in which it lies now."""
+
+    raw: bytes
+    slot: str
+    queue: str
+
+
+class Message(virtual.Message):
+    """A message whose envelope was checked: `fault` says why it cannot be understood."""
+
+    def __init__(self, payload: Taken, channel: Any = None, **options: Any) -> None:
+        self.raw = payload.raw
+        self.fault: str | None = None
+        try:
+            envelope = open_envelope(payload.raw)
+        except Unacceptable as error:
+            self.fault, envelope = str(error), {"properties": {}}
+        # Whatever the sender says of its delivery, this is how it came.
+        delivery = {"exchange": "", "routing_key": payload.queue}
+        properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
+        envelope = {**envelope, "properties": {**envelope["properties"], **properties}}
+        super().__init__(envelope, channel=channel, **options)
+
+
+class QoS(virtual.QoS):
+    """What a worker holds. An acknowledgement that Redis does not take is made good later."""
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self._held: defaultdict[str, set[str]] = defaultdict(set)
+        self._queues: dict[str, str] = {}
+        self._free: dict[str, deque[str]] = {}
+        self._owed: deque[tuple[str, bool]] = deque()
+        self._forsaken: list[str] = []
+
+    prefetch_count: int
+
+    def has_room(self, queue: str) -> bool:
+        """Each queue has the whole limit, so that none waits for another.
+
+        The requests that `worker.groups` holds raise the limit; the other queues get nothing of it.
+        """
+        limit = self.prefetch_count
+        if queue != Queue.ENROLLMENTS:
+            limit -= len(self._held[Queue.ENROLLMENTS])
+        if not self.prefetch_count:
+            limit = SLOTS // 2
+        return len(self._held[queue]) < min(limit, SLOTS // 2)
+
+    def _slots(self, queue: str) -> deque[str]:
+        if queue not in self._free:
+            start = f"{PREFIX}.taken.{self.channel.taker}.{queue}."
+            self._free[queue] = deque(f"{start}{number}" for number in range(SLOTS))
+        return self._free[queue]
+
+    def reserve(self, queue: str) -> str:
+        """A free slot. Raises ConnectionError where all are used up: a new connection has more."""
+        if not self._slots(queue):
+            raise ConnectionError(f"No slots are left for {queue}")
+        slot = self._slots(queue).popleft()
+        self._queues[slot] = queue
+        return slot
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        self._held[self._queues[delivery_tag]].add(delivery_tag)
+        super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        self._settle(delivery_tag, requeue=False)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
+        self._settle(delivery_tag, requeue=requeue)
+
+    def _settle(self, slot: str, *, requeue: bool) -> None:
+        self._held[self._queues[slot]].discard(slot)
+        super().ack(slot)
+        try:
+            self._pay(slot, requeue=requeue)
+        except (RedisError, OSError) as error:
+            # Not used again: what Redis was told, it may still do, whenever it wakes.
+            log.warning("Redis did not take an acknowledgement, it is repeated: %s", error)
+            self._owed.append((slot, requeue))
+        else:
+            self._slots(self._queues[slot]).append(slot)
+
+    def _pay(self, slot: str, *, requeue: bool) -> None:
+        if requeue:
+            self.channel.sync.eval(_MOVE, 2, slot, self._queues[slot], "LEFT", "RIGHT")
+        else:
+            self.channel.sync.unlink(slot)
+
+    def forsake(self, slot: str) -> None:
+        """Nobody knows whether a message came, or comes, into this slot: it is emptied for good."""
+        self._forsaken.append(slot)
+
+    def restore_visible(self, *_: object, **__: object) -> None:
+        """Kombu's hook for what is to be done now and then."""
+        self.channel.beat()
+
+    def pay_owed(self) -> None:
+        """Repeat what Redis did not take. Raises RedisError."""
+        for _ in range(len(self._owed)):
+            slot, requeue = self._owed[0]
+            self._pay(slot, requeue=requeue)
+            self._owed.popleft()
+        for slot in self._forsaken:
+            self._pay(slot, requeue=True)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
+        """Give everything back at once; where Redis is away, the lease does it."""
+        self._on_collect.cancel()
+        held = [slot for slots in self._held.values() for slot in slots]
+        self._owed.extend((slot, True) for slot in held)
+        self._held.clear()
+        self._delivered.clear()
+        self._delivered.restored = True
+        if held:
+            log.info("Giving back %s messages", len(held))
+        try:
+            self.pay_owed()
+        except (RedisError, OSError) as error:
+            log.warning("%s messages come back later: %s", len(self._owed), error)
+
+
+class _Share:
+    """What the taker of one queue sees of its channel's `QoS`."""
+
+    def __init__(self, channel: "Channel", queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+
+    def can_consume(self) -> bool:
+        return bool(self._channel.qos.has_room(self._queue))
+
+    def restore_visible(self, *_: object, **__: object) -> None:
+        self._channel.beat()
+
+
+class Taker(redis.Channel):
+    """The connection that waits for one queue: BLMOVE knows one source only."""
+
+    RETRY = 1.0
+    """Seconds until Redis is asked again after it refused, as a full or a read-only one does."""
+
+    def __init__(self, channel: "Channel", queue: str) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._share = _Share(channel, queue)
+        self._slot: str | None = None
+        self._sent = False
+        self._full = False
+        self._not_before = 0.0
+        super().__init__(channel.connection)
+        self._active_queues.append(queue)
+
+    @property
+    def qos(self) -> _Share:
+        return self._share
+
+    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's
+        if time.monotonic() < self._not_before:
+            return
+        self._channel.stay_alive()
+        if self._sent and self._slot is not None:
+            self._channel.qos.forsake(self._slot)
+            self._slot = None
+        if self._slot is None:
+            self._slot = self._channel.qos.reserve(self._queue)
+        move = (self._queue, self._slot, "RIGHT", "LEFT")
+        ask = ("EVAL", _MOVE, 2, *move) if self._full else ("BLMOVE", *move, self.brpop_timeout)
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        self._sent = True
+        self.client.connection.send_command(*ask)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        connection = self.client.connection
+        try:
+            raw = self.client.parse_response(connection, "BLMOVE", **options)
+        except ResponseError as error:
+            self._sent = False
+            self._refused(error)
+            raise Empty from error
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        self._sent = False
+        if raw is None:
+            self._wait_for_room()
+            raise Empty
+        taken = Taken(raw, self._slot or "", self._queue)
+        self._slot = None
+        self._full = False
+        self.connection._deliver(taken, self._queue)  # noqa: SLF001 - kombu's
+        return True
+
+    def _refused(self, error: ResponseError) -> None:
+        """Redis is full, read-only or forbids it; it is asked again, as long as it takes."""
+        self._full = "OOM" in str(error) or "maxmemory" in str(error)
+        if not self._full:
+            self._not_before = time.monotonic() + self.RETRY
+            self._channel.complain(f"Redis lets nobody take from {self._queue}: {error}")
+
+    def _wait_for_room(self) -> None:
+        if self._full:
+            # The script does not block; after a while Redis may have room for BLMOVE again.
+            self._full = False
+            self._not_before = time.monotonic() + self.RETRY
+
+    def close(self) -> None:
+        """Without waiting for an answer; what it may bring is looked for by the channel."""
+        self._in_poll = None
+        if self._slot is not None and self._sent:
+            self._channel.qos.forsake(self._slot)
+            self._slot = None
+        super().close()
+
+
+class Channel(redis.Channel):
+    """A worker's channel: a taker for each queue, one account of what is held."""
+
+    QoS = QoS
+    Message = Message
+    from_transport_options = (*redis.Channel.from_transport_options, "instance")
+    instance = uuid4().hex
+    _numbers = itertools.count()
+    _complained = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._takers: dict[str, Taker] = {}
+        self._beaten = float("-inf")
+        self._sync: Any = None
+        super().__init__(*args, **options)
+        self.taker = f"{self.instance}/{next(self._numbers)}"
+
+    @property
+    def sync(self) -> Any:
+        """A client for what is answered at once."""
+        if self._sync is None:
+            self._sync = self._create_client()
+        return self._sync
+
+    @property
+    def active_queues(self) -> list[str]:
+        """None for kombu's own BRPOP: the takers have them."""
+        return []
+
+    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
+        consuming = super().basic_consume(queue, *args, **options)
+        if queue not in self._fanout_queues and queue not in self._takers:
+            self._takers[queue] = Taker(self, queue)
+        return consuming
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        taker = self._takers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
+        if taker is not None:
+            taker.close()
+        return super()._basic_cancel(consumer_tag)
+
+    def _queue_bind(self, *args: Any, **options: Any) -> None:
+        try:
+            super()._queue_bind(*args, **options)
+        except ResponseError as error:
+            # Our queues are reached by their names; a worker must start on a full Redis too.
+            self.complain(f"A queue could not be bound: {error}")
+
+    def stay_alive(self) -> None:
+        """Before anything is taken, its taker must be known to live. Raises RedisError."""
+        if time.monotonic() - self._beaten > LEASE / 2:
+            self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life, and give back what the lost held. Raises RedisError."""
+        queues = [queue.value for queue in Queue]
+        back = self.sync.eval(_BEAT, 0, PREFIX, self.taker, LEASE, SLOTS, *queues)
+        self._beaten = time.monotonic()
+        if back:
+            log.warning("%s messages of a lost worker or connection came back", back)
+        self.qos.pay_owed()
+
+    def complain(self, what: str) -> None:
+        """Say it in the log, once in a while."""
+        if time.monotonic() - Channel._complained > 30:  # noqa: PLR2004 - seconds
+            Channel._complained = time.monotonic()
+            log.warning(what)
+
+    def close(self) -> None:
+        for taker in self._takers.values():
+            taker.close()
+        self._takers.clear()
+        self._sync = None  # Its pool is closed; giving back takes a new one.
+        super().close()
+
+
+class Transport(redis.Transport):
+    """kombu's Redis, but that what is taken stays in Redis until it is acknowledged."""
+
+    Channel = Channel

@@ -74,13 +74,23 @@ class GuardedConsumer(Consumer):
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
+        # Celery brings tasks of its own; they are not for strangers.
+        ours = {name for name in self.app.tasks if not name.startswith("celery.")}
+        # To kombu a KeyError is a sign of a broken connection.
+        away = tuple(error for error in self.connection_errors if error is not KeyError)
 
         def on_task_received(message: Any) -> None:
-            fault = fault_of(message, self.strategies)
-            if fault is None:
-                handle(message)
-            else:
+            fault = fault_of(message, ours)
+            if fault is not None:
                 self.park(message, fault)
+                return
+            try:
+                handle(message)
+            except away:
+                raise
+            except Exception as error:
+                log.exception("A message that was found good could not be taken")
+                self.park(message, f"it could not be taken: {why(error)}")
 
         return on_task_received
 

@@ -107,7 +107,7 @@ class Message(virtual.Message):
         try:
             envelope = open_envelope(payload.raw)
         except Unacceptable as error:
-            self.fault, envelope = str(error), {"properties": {}}
+            self.fault, envelope = str(error), {"headers": {}, "properties": {}}
         # Whatever the sender says of its delivery, this is how it came.
         delivery = {"exchange": "", "routing_key": payload.queue}
         properties = {"delivery_tag": payload.slot, "delivery_info": delivery}

@@ -118,7 +118,9 @@ def shapes() -> dict[str, bytes]:
         "a reply_to that is an object": message(properties__reply_to={"a": 1}),
         "message protocol 1": {
             "body": _text(
-                json.dumps({"task": TaskName.ENROLL, "id": "1", "args": [GOOD_REQUEST], "kwargs": {}})
+                json.dumps(
+                    {"task": TaskName.ENROLL, "id": "1", "args": [GOOD_REQUEST], "kwargs": {}}
+                )
             ),
             "content-type": "application/json",
             "content-encoding": "utf-8",

@@ -1,4 +1,4 @@
-"""Whatever lies in the queues: it is kept whole, nothing stops, and the next request is answered."""
+"""Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
 
 import random
 import time

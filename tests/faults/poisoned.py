@@ -20,5 +20,5 @@ def _poisoned_check(asked: service.Asked, *others: Any) -> Any:
     return _check(asked, *others)
 
 
-service._check = _poisoned_check  # noqa: SLF001
+service._check = _poisoned_check  # type: ignore[assignment]  # noqa: SLF001
 app = make_app(load_settings())

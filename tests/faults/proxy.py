@@ -1,4 +1,4 @@
-"""A TCP proxy: `python proxy.py PORT TARGET`. Stopped it is silent, killed it cuts what it carries."""
+"""A TCP proxy, `python proxy.py PORT TARGET`: stopped it is silent, killed it cuts all."""
 
 import asyncio
 import contextlib

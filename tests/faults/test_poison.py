@@ -120,7 +120,7 @@ def test_a_dead_letter_is_retried_once_in_effect(
 def test_a_chunk_that_breaks_the_contract_is_kept_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
-    made, client, database = sick
+    made, _, database = sick
     raw = {"batch_id": "b", "number": -1, "records": []}
     made.broker.redis.lpush(
         "batches", json.dumps(message([[raw], {}, {}], headers__task=TaskName.ENROLL_BATCH))

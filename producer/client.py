@@ -12,6 +12,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
 
+import kombu
 from celery import Celery, states
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
@@ -30,6 +31,7 @@ from producer.errors import (
 from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
+    QUORUM,
     SUBMISSION_TTL,
     TASK_QUEUES,
     AppliedChunks,
@@ -375,6 +377,13 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
         "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
+        # A queue must be declared by everybody in the same way.
+        "task_queues": None
+        if over_redis
+        else [
+            kombu.Queue(q.value, kombu.Exchange(q.value), q.value, queue_arguments=QUORUM)
+            for q in Queue
+        ],
         "task_publish_retry_policy": {
             "max_retries": 1,
             "interval_start": 0,

@@ -82,6 +82,15 @@ class Broker:
         finally:
             self.redis.config_set("maxmemory", "0")
 
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """A replica whose master is away, as after a failover that went wrong."""
+        self.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            yield
+        finally:
+            self.redis.execute_command("REPLICAOF", "NO", "ONE")
+
     def cut_connections(self) -> None:
         for kind in ("normal", "pubsub"):
             self.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")

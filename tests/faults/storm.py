@@ -203,6 +203,10 @@ class Storm:
         with self.fleet.broker.full():
             time.sleep(self.chance.uniform(0.5, 2))
 
+    def _forbid_writing(self) -> None:
+        with self.fleet.broker.read_only():
+            time.sleep(self.chance.uniform(0.5, 2))
+
     def _deliver_again(self) -> None:
         """What waits, two to five times, for everybody at once."""
         redis = self.fleet.broker.redis
@@ -238,7 +242,7 @@ class Storm:
             *("kill_pool_process", "kill_worker", "kill_main_process", "terminate_worker"),
             *("terminate_group", "kill_while_taking", "stop_beyond_lease", "restart_broker"),
             *("cut_connections", "cut_proxy", "silence_proxy", "fill_broker", "freeze_broker"),
-            *("deliver_again", "shuffle", "push_malformed"),
+            *("forbid_writing", "deliver_again", "shuffle", "push_malformed"),
         ]
         if self._postgres is not None:
             kinds += ["terminate_backends", "restart_postgres"]

@@ -22,7 +22,7 @@ demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and wha
 
 test: $(READY) ## Check format, lint, types and import rules, then run all tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
 
 check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/ruff format --check --quiet .

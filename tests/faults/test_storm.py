@@ -44,6 +44,7 @@ def weather(made: Fleet, postgres: Callable[[], None] | None, long: int) -> Repo
     return storm.run(faults, singles=100 * long, batches=long, size=400)
 
 
+@pytest.mark.xdist_group("storm")
 @pytest.mark.timeout(0 if FAULTS else 180)
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_a_storm_changes_nothing(

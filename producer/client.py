@@ -12,8 +12,8 @@ from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
 
-import kombu
 from celery import Celery, states
+from kombu import entity
 from kombu.exceptions import OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
@@ -381,7 +381,7 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "task_queues": None
         if over_redis
         else [
-            kombu.Queue(q.value, kombu.Exchange(q.value), q.value, queue_arguments=QUORUM)
+            entity.Queue(q.value, entity.Exchange(q.value), q.value, queue_arguments=QUORUM)
             for q in Queue
         ],
         "task_publish_retry_policy": {

@@ -121,7 +121,11 @@ class EnrollmentClient:
         )
         self._over_redis = broker_url.startswith(REDIS)
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
-        self._app.conf.update(_options(over_redis=self._over_redis))
+        options = _options(over_redis=self._over_redis)
+        # kombu keeps one pool a process for what it holds for the same broker: the same host with
+        # the same transport options, whatever certificates are trusted. This tells them apart.
+        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        self._app.conf.update(options)
 
     def __enter__(self) -> Self:
         return self

@@ -401,6 +401,8 @@ def _checked_url(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     given = dict(parse_qsl(rest.partition("?")[2]))
+    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
+        raise ValueError("User and password stand before the host: redis://user:password@host.")
     if scheme == "redis" and any(name.startswith("ssl_") for name in given):
         raise ValueError("A URL with ssl_ options must begin with rediss://, else it is no TLS.")
     if scheme != "rediss":

@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -135,7 +136,42 @@ def _fail(error: EnrollmentError) -> NoReturn:
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 
 
+class _Commands(click.Group):
+    """The commands of this file, and those that other installed parts bring.
+
+    Theirs are the entry points `enroll.commands`, imported when they are used: a submitter needs
+    no SQL, and the help is quick.
+    """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None if there is none."""
+        own = super().get_command(ctx, cmd_name)
+        brought = None if own else _brought().get(cmd_name)
+        if brought is None:
+            return own
+        try:
+            command: click.Command = brought.load()
+        except ImportError as error:
+            raise click.UsageError(
+                f"`enroll {cmd_name}` acts on the database, which needs another part:"
+                f" pip install 'enrollment-worker[worker]' ({error})."
+            ) from None
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help's list of commands."""
+        super().format_commands(ctx, formatter)
+        if brought := _brought():
+            with formatter.section("Commands of the operator, on the database"):
+                formatter.write_dl([(name, f"See: enroll {name} --help") for name in brought])
+
+
+def _brought() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group="enroll.commands"))}
+
+
 @click.group(
+    cls=_Commands,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -189,7 +225,7 @@ def submit(
     resume: bool,
     max_queued: int,
 ) -> int:
-    r"""Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
+    """Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
 
     \b
     Columns (comma, semicolon or tab; UTF-8):
@@ -197,7 +233,7 @@ def submit(
       courses      sis_id, title
       enrollments  student_id or student_sis_id, course_id or course_sis_id
     JSON Lines hold a whole request or record in each line.
-    """
+    """  # noqa: D301 - click's mark for a paragraph that is not folded
     chosen = Kind(kind) if kind else None
     templates = dict(_template(text) for text in maps)
     # Every file's head is checked before the first message is published.

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl
 
 from celery import Celery, states
 from kombu import entity
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from producer.chunks import CutChunk, Entry, Line, cut
 from producer.errors import (
@@ -55,8 +58,11 @@ from producer.schemas import (
 )
 
 REDIS = ("redis://", "rediss://")
-SOCKET_TIMEOUT = 5.0
+CERT_REQS = ("required", "optional", "none")
+SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
+"""Seconds; what one call does at the broker, one thing after another, fails within ten."""
+
 MAX_QUEUED = 64
 """Chunks that may wait in the queue: enough to keep workers busy, some 20 MB of a modest Redis."""
 QUEUE_PATIENCE = 600.0
@@ -68,6 +74,8 @@ OUTAGE_PAUSE = 1.0
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
 
+_OUTCOME = TypeAdapter(StudentEnrollmentResponse)
+_APPLIED = TypeAdapter(AppliedChunks)
 _STATUSES = TypeAdapter(list[RequestStatus])
 _BATCHES = TypeAdapter(list[BatchStatus])
 _RESULTS = TypeAdapter(list[list[StudentEnrollmentResponse]])
@@ -89,24 +97,37 @@ class EnrollmentClient:
     """A submitter's connection to the service; may be shared between threads.
 
     `timeout` is in seconds and bounds every wait for an answer. Every method raises
-    BrokerUnavailable when the broker does not do its part.
+    BrokerUnavailable when the broker does not do its part, within ten seconds, and LookupFailed
+    when an answer cannot be understood. A `rediss://` URL is one whose certificate is checked,
+    by `ssl_ca_certs=FILE` in its query if not by the system's authorities. Raises ValueError for
+    a URL that cannot be meant.
     """
 
     def __init__(
         self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
     ) -> None:
         self.timeout = timeout
-        self._shown_url = maybe_sanitize_url(broker_url)
+        self._shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
         answers = result_backend_url or broker_url
         if not answers.startswith(REDIS):
             raise ValueError(
                 "Answers travel through Redis: give result_backend_url, as redis://host:6379/0."
             )
+        broker_url, answers = _checked_url(broker_url), _checked_url(answers)
         self._redis = Redis.from_url(
-            answers, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=CONNECT_TIMEOUT
+            answers,
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            # By default it tries three times more, each as long as the first.
+            retry=Retry(NoBackoff(), 0),
         )
+        self._over_redis = broker_url.startswith(REDIS)
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
-        self._app.conf.update(_options(over_redis=broker_url.startswith(REDIS)))
+        options = _options(over_redis=self._over_redis)
+        # kombu keeps one pool a process for what it holds for the same broker: the same host with
+        # the same transport options, whatever certificates are trusted. This tells them apart.
+        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        self._app.conf.update(options)
 
     def __enter__(self) -> Self:
         return self
@@ -140,14 +161,15 @@ class EnrollmentClient:
         """Publish one request and wait for its outcome, at most `timeout` seconds.
 
         Raises InvalidRequest, and NoWorkerAnswered when the time is up: the request stays
-        queued then, and its outcome can be asked for later by its id.
+        queued then, and its outcome can be asked for later by its id. LookupFailed means that it
+        was decided, and that the outcome cannot be understood.
         """
         request, request_id = _checked(request)
         self._note(request_key(request_id), Submission())
         task_id = self._send(TaskName.ENROLL, [_plain(request)])
         hint = f"Request {request_id} stays queued; ask for its status later."
         answer = self._wait(task_id, self.timeout if timeout is None else timeout, hint)
-        return StudentEnrollmentResponse.model_validate(answer)
+        return _understood(_OUTCOME, answer)
 
     def submit_batch(
         self,
@@ -222,7 +244,7 @@ class EnrollmentClient:
     def _applied(self, batch_id: str, numbers: list[int]) -> AppliedChunks:
         task_id = self._send(TaskName.CHUNKS, [batch_id, numbers], expires=self.timeout)
         hint = "What was applied of the batch before cannot be known without one."
-        return AppliedChunks.model_validate(self._wait(task_id, self.timeout, hint))
+        return _understood(_APPLIED, self._wait(task_id, self.timeout, hint))
 
     def _room(
         self, max_queued: int, outage: Callable[[BrokerUnavailable], None] | None
@@ -245,10 +267,12 @@ class EnrollmentClient:
     def _queued(self) -> int:
         """How many chunks wait in the queue."""
         with self._broker(), self._app.connection_or_acquire() as connection:
+            if self._over_redis:
+                return int(connection.default_channel.client.llen(Queue.BATCHES.value))
             try:
                 queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
             except connection.channel_errors:
-                return 0  # An empty list is no key in Redis.
+                return 0  # No worker has declared it yet.
             return int(queue.message_count)
 
     # --- reading ------------------------------------------------------------------------------
@@ -275,7 +299,7 @@ class EnrollmentClient:
         while after is not None:
             task_id = self._send(TaskName.REFUSALS, [batch_id, *after], expires=self.timeout)
             answer = self._wait(task_id, self.timeout, "Is a worker running?")
-            page = _REFUSALS.validate_python(answer)
+            page = _understood(_REFUSALS, answer)
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
 
@@ -307,7 +331,9 @@ class EnrollmentClient:
             asked = list(ids[start : start + MAX_LOOKUP])
             # A question that nobody waits for any more is not answered later.
             task_id = self._send(task, [asked], options, expires=self.timeout)
-            found += form.validate_python(self._wait(task_id, self.timeout, "Is a worker running?"))
+            answer = self._wait(task_id, self.timeout, "Is a worker running?")
+            page: list[T] = _understood(form, answer)
+            found += page
         return found
 
     def _send(
@@ -319,6 +345,9 @@ class EnrollmentClient:
     ) -> str:
         with self._broker():
             queue = TASK_QUEUES[task].value
+            if self._over_redis:
+                # A list needs no declaration, and its sender no right to declare one.
+                options["declare"] = []
             return str(self._app.send_task(task.value, args, kwargs, queue=queue, **options).id)
 
     def _wait(self, task_id: str, seconds: float, hint: str) -> Any:
@@ -337,16 +366,19 @@ class EnrollmentClient:
         if answer["status"] == states.REVOKED:
             raise NoWorkerAnswered(f"No worker came to it within {seconds:g} s. {hint}")
         if answer["status"] != states.SUCCESS:
-            reason = (answer["result"] or {}).get("exc_message", answer["status"])
+            reason = (answer.get("result") or {}).get("exc_message", answer["status"])
             said = " ".join(map(str, reason)) if isinstance(reason, list) else reason
             raise LookupFailed(f"The worker could not answer: {said}")
-        return answer["result"]
+        return answer.get("result")
 
     def _take_answer(self, task_id: str) -> dict[str, Any] | None:
         with self._broker():
             text = self._redis.get(f"celery-task-meta-{task_id}")
-        answer = None if text is None else json.loads(text)
-        return answer if answer and answer["status"] in states.READY_STATES else None
+        try:
+            answer = {} if text is None else json.loads(text)
+            return answer if answer and answer["status"] in states.READY_STATES else None
+        except (ValueError, LookupError, TypeError) as error:
+            raise LookupFailed(f"What lies in place of an answer is none: {error!r}") from error
 
     def _note(self, key: str, submission: Submission) -> None:
         """Leave word of a submission before it is published: from now on it is `queued`."""
@@ -358,10 +390,30 @@ class EnrollmentClient:
     def _broker(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, RedisError, OSError) as error:
+        except (OperationalError, LimitExceeded, RedisError, OSError) as error:
             raise BrokerUnavailable(
                 f"The broker {self._shown_url} did not answer: {error}"
             ) from error
+
+
+def _checked_url(url: str) -> str:
+    """The URL as every library below understands it. Raises ValueError.
+
+    One of them would not check certificates unless told so, and one would not even encrypt.
+    """
+    scheme, _, rest = url.partition("://")
+    given = dict(parse_qsl(rest.partition("?")[2]))
+    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
+        raise ValueError("User and password stand before the host: redis://user:password@host.")
+    if scheme == "redis" and any(name.startswith("ssl_") for name in given):
+        raise ValueError("A URL with ssl_ options must begin with rediss://, else it is no TLS.")
+    if scheme != "rediss":
+        return url
+    if given.get("ssl_cert_reqs", "required") not in CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}.")
+    if "ssl_cert_reqs" in given:
+        return url
+    return f"{url}{'&' if given else '?'}ssl_cert_reqs=required"
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:
@@ -384,6 +436,8 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
             entity.Queue(q.value, entity.Exchange(q.value), q.value, queue_arguments=QUORUM)
             for q in Queue
         ],
+        # What broke while it lay idle is made anew at once; what does not answer, not twice.
+        "task_publish_retry": not over_redis,
         "task_publish_retry_policy": {
             "max_retries": 1,
             "interval_start": 0,
@@ -403,6 +457,20 @@ def _checked(
         raise InvalidRequest(explain(error)) from error
     request_id = checked.request_id or uuid.uuid4().hex
     return checked.model_copy(update={"request_id": request_id}), request_id
+
+
+def _understood(form: TypeAdapter[T], answer: Any) -> T:
+    """An answer of the contract, without what only a newer one knows. Raises LookupFailed."""
+    try:
+        return form.validate_python(answer, extra="ignore")
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        place = ".".join(map(str, detail["loc"])) or "all of it"
+        raise LookupFailed(
+            f"The answer cannot be understood ({place}: {detail['msg']}, not"
+            f" {ascii(detail['input'])[:60]}): the worker speaks a newer version;"
+            " upgrade the producer."
+        ) from error
 
 
 def _persistently(outage: Callable[[BrokerUnavailable], None] | None, work: Callable[[], T]) -> T:

@@ -78,9 +78,12 @@ def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_worker(
-    broker_url: str, database_url: str, log: Path, *arguments: str
+    broker_url: str, database_url: str, log: Path, *arguments: str, client_url: str | None = None
 ) -> Iterator[Deployment]:
-    """A real worker process, ready to answer; ended with all its children."""
+    """A real worker process, ready to answer; ended with all its children.
+
+    `client_url` is for whoever asks it, where that is another than the worker's own.
+    """
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -92,7 +95,7 @@ def running_worker(
             start_new_session=True,
         )
     try:
-        _wait_until_ready(broker_url, process, log)
+        _wait_until_ready(client_url or broker_url, process, log)
         yield Deployment(broker_url, database_url, process, log)
     finally:
         process.terminate()

@@ -117,23 +117,34 @@ class CannotRetry(Exception):
 def retry(database: Database, letter_id: int) -> str:
     """Do what a dead letter asked for, and remove it, in one transaction; returns its outcome.
 
-    Raises CannotRetry, TrialInterrupted, DBAPIError.
+    Of two at once the second is told that it is gone. Raises CannotRetry, TrialInterrupted,
+    DBAPIError.
     """
+    work = _work_of(_letter(database, letter_id))
+
+    def once(connection: Connection) -> str:
+        # First of all: whoever tries the same letter meanwhile waits here.
+        if not repository.delete_dead_letter(connection, letter_id):
+            raise _gone(letter_id)
+        return work(connection)
+
+    happened = try_alone(database, once)
+    if happened is not None:
+        _letter(database, letter_id)
+        raise CannotRetry(f"it fails again: {happened.strip().splitlines()[-1]}")
+    return transaction(database, once)
+
+
+def _letter(database: Database, letter_id: int) -> Any:
     with database.reading() as connection:
         found = repository.find_dead_letters(connection, only=letter_id)
     if not found:
-        raise CannotRetry(f"there is no dead letter {letter_id}")
-    work = _work_of(found[0])
-    happened = try_alone(database, work)
-    if happened is not None:
-        raise CannotRetry(f"it fails again: {happened.strip().splitlines()[-1]}")
+        raise _gone(letter_id)
+    return found[0]
 
-    def once(connection: Connection) -> str:
-        if not repository.delete_dead_letter(connection, letter_id):
-            raise CannotRetry(f"there is no dead letter {letter_id} any more")
-        return work(connection)
 
-    return transaction(database, once)
+def _gone(letter_id: int) -> CannotRetry:
+    return CannotRetry(f"there is no dead letter {letter_id}; it was retried, discarded or pruned")
 
 
 def _work_of(letter: Any) -> Callable[[Connection], str]:

@@ -1,6 +1,7 @@
 """The only reader of the environment on the worker's side. Prefix `ENROLL_`."""
 
 from typing import Annotated, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 PREFIX = "ENROLL_"
 REDIS = ("redis://", "rediss://")
+CERT_REQS = ("required", "optional", "none")
 BROKERS = (*REDIS, "amqp://", "amqps://")
 DATABASES = ("postgresql", "sqlite")
 
@@ -31,6 +33,28 @@ def _one_of(schemes: tuple[str, ...]) -> AfterValidator:
         return url
 
     return AfterValidator(check)
+
+
+def _redis_tls(url: SecretStr) -> SecretStr:
+    """A `rediss://` URL as every library understands it.
+
+    Without `ssl_cert_reqs` kombu would not check the certificate, and with a transport of one's
+    own it would not even encrypt.
+    """
+    text = url.get_secret_value()
+    scheme, _, rest = text.partition("://")
+    given = dict(parse_qsl(rest.partition("?")[2]))
+    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
+        raise ValueError("must have user and password before the host, as redis://user:password@h")
+    if scheme == "redis" and any(name.startswith("ssl_") for name in given):
+        raise ValueError("with ssl_ options must begin with rediss://, else it is no TLS")
+    if scheme != "rediss":
+        return url
+    if given.get("ssl_cert_reqs", "required") not in CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}")
+    if "ssl_cert_reqs" in given:
+        return url
+    return SecretStr(f"{text}{'&' if given else '?'}ssl_cert_reqs=required")
 
 
 def _database(url: SecretStr) -> SecretStr:
@@ -59,7 +83,7 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What a worker needs. URLs are secrets: they may hold a password and never reach a log."""
 
-    broker_url: Annotated[SecretStr, _one_of(BROKERS)] = Field(
+    broker_url: Annotated[SecretStr, _one_of(BROKERS), AfterValidator(_redis_tls)] = Field(
         description="The queue: Redis (or Valkey), or RabbitMQ."
     )
     result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
@@ -82,7 +106,7 @@ class Settings(DatabaseSettings):
         answers = url or broker
         if answers is not None and not answers.get_secret_value().startswith(REDIS):
             raise ValueError(f"must begin with one of {', '.join(REDIS)}")
-        return answers
+        return answers and _redis_tls(answers)
 
 
 def load_settings() -> Settings:

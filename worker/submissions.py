@@ -44,7 +44,9 @@ class Submissions:
                 if text is not None:
                     # Redis counts the time, so that no two clocks need to agree.
                     age = max(0.0, SUBMISSION_TTL - left / 1000)
-                    found[identity] = LeftSubmission(Submission.model_validate_json(text), age)
+                    # A newer submitter may have more to say.
+                    left_by = Submission.model_validate_json(text, extra="ignore")
+                    found[identity] = LeftSubmission(left_by, age)
             except ValidationError:
                 log.warning("The submission of %r cannot be read and is ignored", identity)
         return found

@@ -85,3 +85,13 @@ def test_the_worker_knows_the_contract_and_nothing_else_of_the_producer() -> Non
     of_producer = {name for name in found if name.partition(".")[0] == "producer"}
     assert of_producer
     assert {".".join(name.split(".")[:2]) for name in of_producer} == {"producer.schemas"}
+
+
+def test_the_help_lists_the_commands_of_the_operator_and_loads_none_of_them() -> None:
+    code = "from producer.cli import enroll; enroll(['--help'], standalone_mode=False)"
+    done = run(f"{code}; import sys; print(*sys.modules)")
+    assert done.returncode == 0, done.stderr
+    text, _, loaded = done.stdout.rstrip().rpartition("\n")
+    assert "dead-letters" in text
+    assert "prune" in text
+    assert {"worker", "sqlalchemy", "alembic"} & set(loaded.split()) == set()

@@ -55,7 +55,7 @@ def test_every_variable_is_read(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ENROLL_DATABASE_WAIT", "0.5")
     loaded = load_settings()
     assert loaded.result_backend_url is not None
-    assert loaded.result_backend_url.get_secret_value() == "rediss://other/1"
+    assert loaded.result_backend_url.get_secret_value() == "rediss://other/1?ssl_cert_reqs=required"
     assert (loaded.result_ttl, loaded.database_wait) == (60, 0.5)
 
 
@@ -77,6 +77,9 @@ BAD = {
     "a password alone": ("BROKER_URL", "hunter2", "must begin with one of redis://, "),
     "another database": ("DATABASE_URL", "mysql://u:hunter2@h/d", "must look like postgresql://"),
     "no URL": ("DATABASE_URL", "hunter2", "or sqlite:////absolute/path.db"),
+    "a password apart": ("BROKER_URL", "redis://h/0?password=hunter2", "before the host"),
+    "TLS by half": ("BROKER_URL", "redis://:hunter2@h?ssl_ca_certs=x", "with ssl_ options must"),
+    "TLS, perhaps": ("BROKER_URL", "rediss://:hunter2@h?ssl_cert_reqs=hunter2", "one of required"),
     "RabbitMQ for answers": ("RESULT_BACKEND_URL", "amqp://u:hunter2@h", "must begin with one of"),
     "a word": ("RESULT_TTL", "hunter2", "should be a valid integer"),
     "a fraction": ("RESULT_TTL", "60.5", "should be a valid integer"),

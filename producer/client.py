@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
@@ -70,6 +72,9 @@ QUEUE_PATIENCE = 600.0
 
 OUTAGE_PAUSE = 1.0
 """Seconds between two attempts while the broker is away."""
+
+CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
+"""What the ids of tasks begin with that are published in this context, to be found in the logs."""
 
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
@@ -303,9 +308,19 @@ class EnrollmentClient:
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
 
-    def results(self, student: int | str, *, limit: int = 100) -> list[StudentEnrollmentResponse]:
-        """A student's newest outcomes, at most `limit`. Raises NoWorkerAnswered."""
-        return self.results_of([student], limit=limit)[0]
+    def results(
+        self,
+        student: int | str,
+        *,
+        limit: int = 100,
+        before: tuple[datetime, str] | None = None,
+    ) -> list[StudentEnrollmentResponse]:
+        """A student's newest outcomes, at most `limit`. Raises NoWorkerAnswered.
+
+        `before` is `completed_at` and `request_id` of an outcome: only older ones are given.
+        """
+        place = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
+        return self._ask(TaskName.RESULTS, [student], _RESULTS, limit=limit, **place)[0]
 
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
@@ -348,7 +363,9 @@ class EnrollmentClient:
             if self._over_redis:
                 # A list needs no declaration, and its sender no right to declare one.
                 options["declare"] = []
-            return str(self._app.send_task(task.value, args, kwargs, queue=queue, **options).id)
+            task_id = _task_id()
+            self._app.send_task(task.value, args, kwargs, task_id=task_id, queue=queue, **options)
+            return task_id
 
     def _wait(self, task_id: str, seconds: float, hint: str) -> Any:
         """What the task returned, read from where Celery's Redis backend puts it.
@@ -414,6 +431,11 @@ def _checked_url(url: str) -> str:
     if "ssl_cert_reqs" in given:
         return url
     return f"{url}{'&' if given else '?'}ssl_cert_reqs=required"
+
+
+def _task_id() -> str:
+    called = CALL_ID.get()
+    return f"{called}.{uuid.uuid4().hex[:12]}" if called else str(uuid.uuid4())
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:

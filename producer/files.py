@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pydantic_core import from_json
 
@@ -83,6 +83,43 @@ class Source:
             yield from self._read(self._file)
 
 
+class Form(NamedTuple):
+    """What the head of a file tells: what its records are, how to read them, its header."""
+
+    kind: Kind
+    read: Callable[[BinaryIO], Lines]
+    columns: tuple[str, ...] | None = None
+
+
+class _Replayed(io.RawIOBase):
+    """A stream whose beginning was read already, from the beginning."""
+
+    def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
+        self._beginning = memoryview(beginning)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._beginning[: len(buffer)] or self._rest.read(len(buffer))
+        self._beginning = self._beginning[len(buffer) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def open_stream(
+    file: BinaryIO, kind: Kind | None, templates: Mapping[str, str], name: str
+) -> tuple[Form, Lines]:
+    """Check the head of a stream that can be read once; gives its form and its records.
+
+    `name` is what errors call it; else as `open_source`. Raises UnreadableFile.
+    """
+    raw = _beginning(file)
+    form = _form(name, kind, templates, _text(name, raw))
+    return form, form.read(io.BufferedReader(_Replayed(raw, file), 1 << 16))
+
+
 def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> Source:
     """Check a file's head and its mapping.
 
@@ -90,22 +127,30 @@ def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> 
     a text over the file's own columns, as `{code_module}-{code_presentation}`.
     Raises UnreadableFile, which names the file, the place and the remedy.
     """
-    head = _head(path)
+    try:
+        with path.open("rb") as file:
+            raw = _beginning(file)
+    except IsADirectoryError:
+        raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from None
+    form = _form(str(path), kind, templates, _text(str(path), raw))
+    return Source(path, *form)
+
+
+def _form(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) -> Form:
     if head.lstrip().startswith("{"):
         return _json_lines(path, kind, templates, head)
     return _csv(path, kind, templates, head)
 
 
-def _head(path: Path) -> str:
-    """The first lines as text."""
-    try:
-        with path.open("rb") as file:
-            # The head ends where a line ends, so that no character of it is cut in two.
-            raw = file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
-    except IsADirectoryError:
-        raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
-    except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from None
+def _beginning(file: BinaryIO) -> bytes:
+    """It ends where a line ends, so that no character of it is cut in two."""
+    return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
+
+
+def _text(path: str, raw: bytes) -> str:
+    """The first lines."""
     if b"\x00" in raw:
         raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
     try:
@@ -123,7 +168,7 @@ def _head(path: Path) -> str:
 # --- CSV ------------------------------------------------------------------------------------
 
 
-def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str) -> Source:
+def _csv(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) -> Form:
     delimiter = max(DELIMITERS, key=head.split("\n", 1)[0].count)
     header = _header(path, head, delimiter)
     made = _makers(path, header, templates)
@@ -139,10 +184,10 @@ def _csv(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str)
             return _requests(rows, _pair_reader(made), keep=not whole)
         return _records(rows, _record_reader(kind, made), keep=not whole)
 
-    return Source(path, kind, read, tuple(header))
+    return Form(kind, read, tuple(header))
 
 
-def _header(path: Path, head: str, delimiter: str) -> list[str]:
+def _header(path: str, head: str, delimiter: str) -> list[str]:
     """The column names; strict, because a quote left open here would swallow every row."""
     reader = csv.reader(io.StringIO(head, newline="\n"), delimiter=delimiter, strict=True)
     try:
@@ -154,7 +199,7 @@ def _header(path: Path, head: str, delimiter: str) -> list[str]:
         ) from None
 
 
-def _makers(path: Path, header: list[str], templates: Mapping[str, str]) -> dict[str, Make]:
+def _makers(path: str, header: list[str], templates: Mapping[str, str]) -> dict[str, Make]:
     """How to make each of our columns that this file has or that a template gives."""
     doubled = {name for name in header if header.count(name) > 1}
     ours = {name for columns in COLUMNS.values() for name in columns}
@@ -187,7 +232,7 @@ def _template(parts: list[str], header: list[str]) -> Make:
     return lambda row: form % tuple(row[place].strip() for place in places)
 
 
-def _kind_of(path: Path, columns: Iterable[str]) -> Kind:
+def _kind_of(path: str, columns: Iterable[str]) -> Kind:
     names = set(columns)
     if names & set(COLUMNS[Kind.ENROLLMENTS]):
         return Kind.ENROLLMENTS
@@ -201,7 +246,7 @@ def _kind_of(path: Path, columns: Iterable[str]) -> Kind:
     )
 
 
-def _check_columns(path: Path, kind: Kind, made: Mapping[str, Make]) -> None:
+def _check_columns(path: str, kind: Kind, made: Mapping[str, Make]) -> None:
     if kind is not Kind.ENROLLMENTS:
         choices: list[tuple[str, ...]] = [("sis_id",)]
     else:
@@ -365,7 +410,7 @@ def _requests(
 # --- JSON Lines -----------------------------------------------------------------------------
 
 
-def _json_lines(path: Path, kind: Kind | None, templates: Mapping[str, str], head: str) -> Source:
+def _json_lines(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) -> Form:
     if templates:
         raise UnreadableFile(f"{path}: --map is for CSV; JSON Lines hold whole records.")
     if kind is None:
@@ -377,7 +422,7 @@ def _json_lines(path: Path, kind: Kind | None, templates: Mapping[str, str], hea
             ) from None
         named = {"student_id"} if "course_ids" in first else set(first)
         kind = _kind_of(path, named)
-    return Source(path, kind, _json_records)
+    return Form(kind, _json_records)
 
 
 def _json_records(file: BinaryIO) -> Lines:

@@ -1,9 +1,10 @@
 """The refused lines of a batch as a file that can be mended and submitted again."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, TextIO
 
 from producer.schemas import RefusedRecord
@@ -20,19 +21,34 @@ def write_csv(
     `columns` are those of the submitted CSV file; the records of any other are one column, JSON.
     `refusals` come by line. Columns that an earlier call added are not doubled.
     """
+    writer = csv.writer(file, lineterminator="\n")
+    count = -1
+    for count, row in enumerate(_rows(columns, refusals)):  # noqa: B007 - the header is row 0
+        writer.writerow(row)
+    return count
+
+
+def csv_pages(
+    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], page: int = 500
+) -> Iterator[str]:
+    """The same file as text, some lines at a time."""
+    rows = _rows(columns, refusals)
+    while some := list(islice(rows, page)):
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(some)
+        yield text.getvalue()
+
+
+def _rows(columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]) -> Iterator[list[Any]]:
     names = [RECORD] if columns is None else list(columns)
     kept = [place for place, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([LINE, *(names[place] for place in kept), CODE, MESSAGE])
-    count = 0
+    yield [LINE, *(names[place] for place in kept), CODE, MESSAGE]
     for line, group in _by_line(refusals):
         cells = _cells(names, group[0])
         # A line with too few or too many cells is shown as it stands.
         shown = [cells[place] for place in kept] if len(cells) == len(names) else cells
         reasons = "; ".join(dict.fromkeys(one.message for one in group))
-        writer.writerow([line, *shown, group[0].code.value, reasons])
-        count += 1
-    return count
+        yield [line, *shown, group[0].code.value, reasons]
 
 
 def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:

@@ -58,13 +58,19 @@ def request_statuses(
 
 
 def student_results(
-    database: Database, asked: Sequence[int | str], limit: int
+    database: Database,
+    asked: Sequence[int | str],
+    limit: int,
+    before: tuple[datetime, str] | None = None,
 ) -> list[list[StudentEnrollmentResponse]]:
-    """For each student the newest outcomes, at most `limit`; also of students that are unknown."""
+    """For each student the newest outcomes, at most `limit`; also of students that are unknown.
+
+    `before` is the moment and the id of an outcome: only older ones are given.
+    """
     with database.reading() as connection:
         return [
-            respond(connection, repository.find_results_of_student(connection, student, limit))
-            for student in asked
+            respond(connection, repository.find_results_of_student(connection, one, limit, before))
+            for one in asked
         ]
 
 

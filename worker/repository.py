@@ -19,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Integer,
     String,
+    and_,
     bindparam,
     case,
     cast,
@@ -413,7 +414,12 @@ def find_results_of_chunk(connection: Connection, batch_id: str, number: int) ->
     return list(map(Result._make, connection.execute(statement)))
 
 
-def find_results_of_student(connection: Connection, asked: int | str, limit: int) -> list[Result]:
+def find_results_of_student(
+    connection: Connection,
+    asked: int | str,
+    limit: int,
+    before: tuple[datetime, str] | None = None,
+) -> list[Result]:
     """A student's outcomes, newest first; those of before it existed are among them."""
     if isinstance(asked, int):
         whose = EnrollmentResult.student_id == asked
@@ -424,7 +430,11 @@ def find_results_of_student(connection: Connection, asked: int | str, limit: int
             EnrollmentResult.student_id == key,
             unresolved & (EnrollmentResult.student_sis_id == asked),
         )
-    newest = (EnrollmentResult.completed_at.desc(), EnrollmentResult.request_id.desc())
+    age = (EnrollmentResult.completed_at, EnrollmentResult.request_id)
+    if before is not None:
+        at = bindparam("before", before[0], type_=Instant())
+        whose = and_(whose, tuple_(*age) < tuple_(at, before[1]))
+    newest = [one.desc() for one in age]
     statement = select(*_RESULT).where(whose).order_by(*newest).limit(limit)
     return list(map(Result._make, connection.execute(statement)))
 

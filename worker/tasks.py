@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -42,6 +43,7 @@ _NUMBERS = TypeAdapter(
     ]
 )
 _IDS = TypeAdapter(Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)])
+_PLACE: TypeAdapter[tuple[datetime, str] | None] = TypeAdapter(tuple[datetime, str] | None)
 _LIMIT = TypeAdapter(Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)])
 
 
@@ -187,9 +189,11 @@ def _register_lookups(
         )
 
     @lookup(name=TaskName.RESULTS)
-    def results(students: Any, limit: Any = 100) -> Any:
+    def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
+        """Those before the moment and the id of an outcome, where they are given."""
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
-        return _answer(lambda: lookups.student_results(database, ids, most))
+        older = _checked(_PLACE, before)
+        return _answer(lambda: lookups.student_results(database, ids, most, older))
 
     @lookup(name=TaskName.STUDENT)
     def student(students: Any) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from producer.client import EnrollmentClient
@@ -115,3 +116,28 @@ def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: 
                 client.status("ready?")
                 return
     pytest.fail(f"The worker did not become ready:\n{log.read_text()}")
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[Any]:
+    """`enroll serve`, ready to answer; gives its address and process."""
+    port = free_port()
+    command = [sys.executable, "-m", "producer", "serve", "--port", str(port), *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=environment, cwd=log.parent, stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: _answers(url, process, log))
+        yield url, process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health/live").status_code == 200
+    return False

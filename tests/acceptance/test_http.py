@@ -14,37 +14,12 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from servers import ROOT, Deployment, free_port, submit_and_finish, wait_for
+from servers import ROOT, Deployment, free_port, serving, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
 from producer.schemas import Kind
 
 OULAD = ROOT.parent / "shared" / "data" / "oulad"
-
-
-@contextlib.contextmanager
-def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[Any]:
-    """`enroll serve`, ready to answer; gives its address and process."""
-    port = free_port()
-    command = [sys.executable, "-m", "producer", "serve", "--port", str(port), *arguments]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env=environment, cwd=log.parent, stdout=output, stderr=output
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: _answers(url, process, log))
-        yield url, process
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/health/live").status_code == 200
-    return False
 
 
 @pytest.fixture(scope="session")
@@ -175,7 +150,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: http
 
 def test_a_form_and_a_mapping_do_the_same(front: httpx.Client) -> None:
     text = b"who,what\nH1,HC1\n"
-    maps = [("map", "student_sis_id={who}"), ("map", "course_sis_id={what}")]
+    maps = {"map": ["student_sis_id={who}", "course_sis_id={what}"]}
     answer = front.post("/batches", params=maps, files={"file": ("a.csv", text, "text/csv")})
     assert (answer.status_code, answer.json()["rows"]) == (202, 1)
     none = front.post("/batches", data={"a": "b"}, files={"x": (None, b"no file")})
@@ -337,7 +312,7 @@ def test_oulad_through_http_gives_the_same_rows(
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         for name, kind, maps in files:
-            query = [("kind", kind), *(("map", f"{c}={t}") for c, t in maps.items())]
+            query = {"kind": kind, "map": [f"{c}={t}" for c, t in maps.items()]}
             with (OULAD / name).open("rb") as body:
                 answer = client.post("/batches", params=query, content=body)
             where = answer.headers["location"]

@@ -401,8 +401,12 @@ def _checked_url(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     given = dict(parse_qsl(rest.partition("?")[2]))
-    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
-        raise ValueError("User and password stand before the host: redis://user:password@host.")
+    others = [name for name in given if not name.startswith("ssl_")]
+    if others and f"{scheme}://" in REDIS:
+        raise ValueError(
+            f"A Redis URL has no option {others[0]!r}; there are those that begin with ssl_, and"
+            " user and password stand before the host."
+        )
     if scheme == "redis" and any(name.startswith("ssl_") for name in given):
         raise ValueError("A URL with ssl_ options must begin with rediss://, else it is no TLS.")
     if scheme != "rediss":

@@ -44,8 +44,12 @@ def _redis_tls(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
     scheme, _, rest = text.partition("://")
     given = dict(parse_qsl(rest.partition("?")[2]))
-    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
-        raise ValueError("must have user and password before the host, as redis://user:password@h")
+    others = [name for name in given if not name.startswith("ssl_")]
+    if others and f"{scheme}://" in REDIS:
+        raise ValueError(
+            f"must not have the option {others[0]!r}; there are those that begin with ssl_, and"
+            " user and password stand before the host"
+        )
     if scheme == "redis" and any(name.startswith("ssl_") for name in given):
         raise ValueError("with ssl_ options must begin with rediss://, else it is no TLS")
     if scheme != "rediss":

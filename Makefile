@@ -22,13 +22,16 @@ demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and wha
 
 test: $(READY) ## Check format, lint, types and import rules, then run all tests
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
 
 check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+faults: $(READY) ## 280 faults of 20 kinds against a plain model; writes build/faults.json (half an hour)
+	@FAULTS="postgresql=220 sqlite=60" $(BIN)/python -m pytest -q -s tests/faults/test_storm.py
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py
@@ -46,4 +49,4 @@ up: $(READY) ## Keep broker, database and worker running in the foreground
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test check bench bench-large format up clean
+.PHONY: help install demo test check faults bench bench-large format up clean

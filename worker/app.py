@@ -96,6 +96,7 @@ def _check_schema(database_url: str) -> None:
 def options(settings: Settings) -> dict[str, Any]:
     """Celery's settings, each with its reason."""
     broker = settings.broker_url.get_secret_value()
+    arguments = None if broker.startswith(REDIS) else schemas.QUORUM
     return {
         "broker_url": broker,
         "result_backend": _answers_url(settings),
@@ -109,7 +110,7 @@ def options(settings: Settings) -> dict[str, Any]:
         # Each kind of work waits in a queue of its own, so that one student never waits behind
         # a million rows; a misspelt queue is an error and not a new queue.
         "task_queues": [
-            Queue(q.value, Exchange(q.value, type="direct"), routing_key=q.value)
+            Queue(q.value, Exchange(q.value), q.value, queue_arguments=arguments)
             for q in schemas.Queue
         ],
         "task_default_queue": schemas.Queue.ENROLLMENTS.value,

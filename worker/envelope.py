@@ -91,7 +91,9 @@ def open_envelope(raw: bytes) -> Envelope:
     envelope = _json(raw, "the message")
     if not isinstance(envelope, dict):
         raise Unacceptable("the message must be a JSON object with headers, properties and body")
-    properties = envelope.get("properties", {})
+    headers, properties = envelope.get("headers"), envelope.get("properties", {})
+    if not isinstance(headers, dict) or headers.get("compression") is not None:
+        raise Unacceptable("headers must be an object with task and id, and no compression")
     if not isinstance(properties, dict):
         raise Unacceptable("properties must be an object")
     for name in ("correlation_id", "reply_to"):

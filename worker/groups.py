@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from celery import Celery, current_app
-from celery.worker import state
 from celery.worker.strategy import default
+
+from worker.intake import is_stopping
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,7 @@ class Gathering:
     def _start(self) -> None:
         with self._lock:
             # What waits when the worker is told to stop goes back to the queue unacknowledged.
-            stopping = state.should_stop not in (None, False) or self._is_past()
-            if self._running or stopping or not self._waiting:
+            if self._running or is_stopping() or self._is_past() or not self._waiting:
                 return
             count = min(MAX_GROUP, len(self._waiting))
             group = [self._waiting.popleft() for _ in range(count)]

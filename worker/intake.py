@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Container
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import current_app
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -74,13 +75,23 @@ class GuardedConsumer(Consumer):
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
+        # Celery brings tasks of its own; they are not for strangers.
+        ours = {name for name in self.app.tasks if not name.startswith("celery.")}
+        # To kombu a KeyError is a sign of a broken connection.
+        away = tuple(error for error in self.connection_errors if error is not KeyError)
 
         def on_task_received(message: Any) -> None:
-            fault = fault_of(message, self.strategies)
-            if fault is None:
-                handle(message)
-            else:
+            fault = fault_of(message, ours)
+            if fault is not None:
                 self.park(message, fault)
+                return
+            try:
+                handle(message)
+            except away:
+                raise
+            except Exception as error:
+                log.exception("A message that was found good could not be taken")
+                self.park(message, f"it could not be taken: {why(error)}")
 
         return on_task_received
 
@@ -124,13 +135,21 @@ def keep(raw: bytes, queue: str, reason: str) -> bool:
     return stored
 
 
+def is_stopping() -> bool:
+    """The worker was told to end; Celery keeps the exit code there, which may be 0."""
+    return any(
+        told is not None and told is not False
+        for told in (state.should_stop, state.should_terminate)
+    )
+
+
 class CountedRequest(Request):
     """Celery's request (`Task.Request`), but that it is counted when its process is lost."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
-        lost = type(exc_info.exception).__name__ in ("WorkerLostError", "SystemExit")
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
         # Who stops a worker may well kill its processes; the message is not to blame.
-        if lost and state.should_stop is None and not state.should_terminate:
+        if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
             self.app.attempts.failed(self.id)
         return super().on_failure(exc_info, *args, **options)
 

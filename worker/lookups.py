@@ -113,10 +113,20 @@ def batch_statuses(
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-    return [
-        _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
-        for i in batch_ids
-    ]
+        statuses = [
+            _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
+            for i in batch_ids
+        ]
+        stalled = [status.batch_id for status in statuses if status.state == "stalled"]
+        dead = repository.count_dead_letters(connection, stalled) if stalled else {}
+    return [_warned(status, dead.get(status.batch_id)) for status in statuses]
+
+
+def _warned(status: BatchStatus, dead_letters: int | None) -> BatchStatus:
+    if not dead_letters:
+        return status
+    advice = f"{dead_letters} of its chunks became dead letters: tell the operator. {status.advice}"
+    return status.model_copy(update={"advice": advice})
 
 
 def _batch_status(

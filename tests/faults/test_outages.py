@@ -1,0 +1,118 @@
+"""A database that cannot store anything: nothing is acknowledged that was not committed."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from fleet import fleet
+from servers import submit_and_finish, wait_for
+from sqlalchemy.engine import make_url
+
+from producer.client import EnrollmentClient
+from producer.schemas import Code, Kind
+from worker.transport import ATTEMPTS
+
+SIZE = 24 * 1024 * 1024
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB, where the user may make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount, unmount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or unmount is None:
+        pytest.skip("There is no program to mount a small disk with.")
+    command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("Only root may mount a small disk.")
+    yield folder
+    subprocess.run([unmount, "--lazy", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+@pytest.fixture
+def database_on_it(request: pytest.FixtureRequest, small_disk: Path) -> Iterator[str]:
+    new_database = request.getfixturevalue("new_database")
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), small_disk / "enrollment.db")
+        yield f"sqlite:///{small_disk / 'enrollment.db'}"
+        return
+    server: Any = request.getfixturevalue("postgres_server")
+    url = new_database("postgresql")
+    name = make_url(url).database
+    space = small_disk / "space"
+    space.mkdir()
+    if server.system_user:
+        # Its server runs as another user, who must be able to come there.
+        shutil.chown(space, server.system_user)
+        for folder in (small_disk, *small_disk.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
+        connection.execute(f"ALTER DATABASE {name} SET TABLESPACE small")
+        yield url
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute("DROP TABLESPACE small")
+
+
+@pytest.mark.parametrize("database_on_it", ["sqlite", "postgresql"], indirect=True)
+def test_a_full_disk_delays_and_loses_nothing(
+    tmp_path: Path, small_disk: Path, database_on_it: str
+) -> None:
+    students = [{"sis_id": f"S{n}"} for n in range(2_000)]
+    records = [{"student_id": f"S{n}", "course_ids": ["C1", "C2"]} for n in range(2_000)]
+    with (
+        fleet(tmp_path, database_on_it) as made,
+        EnrollmentClient(made.broker.url, timeout=30) as client,
+    ):
+        made.start_worker()
+        submit_and_finish(client, Kind.STUDENTS, students)
+        submit_and_finish(client, Kind.COURSES, [{"sis_id": "C1"}, {"sis_id": "C2"}])
+        filler = fill(small_disk)
+        batch_id = client.submit_batch(Kind.ENROLLMENTS, records).batch_id
+        time.sleep(5)
+        status = client.batch(batch_id)
+        assert (status.books.received, status.books.not_applied) == (4_000, 4_000)
+        filler.unlink()
+        wait_for(lambda: client.batch(batch_id).state == "done", 60)
+        assert client.batch(batch_id).books.enrolled == 4_000
+        # It said so, and not in a storm.
+        assert 1 <= made.log.read_text().count("The database is away") < 10
+
+
+def test_an_outage_burns_no_attempts(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+    with (
+        fleet(tmp_path, new_database("sqlite")) as made,
+        EnrollmentClient(made.broker.url, timeout=30) as client,
+    ):
+        path = Path(made.database_url.removeprefix("sqlite:///"))
+        aside = path.with_suffix(".aside")
+        path.rename(aside)
+        path.mkdir()  # Nothing can be opened under this name now.
+        made.start_worker(ENROLL_DATABASE_WAIT="1", ENROLL_MAX_ATTEMPTS="1")
+        single = client.submit({"student_id": "S1", "course_ids": ["C1"]})
+        batch = client.submit_batch(Kind.STUDENTS, [{"sis_id": "S1"}])
+        wait_for(lambda: made.log.read_text().count("reject requeue=True") >= 4)
+        path.rmdir()
+        aside.rename(path)
+        wait_for(lambda: client.status(single).state == "done")
+        wait_for(lambda: client.batch(batch.batch_id).state == "done")
+        result = client.status(single).result
+        assert result is not None
+        assert [problem.code for problem in result.errors] != [Code.NOT_PROCESSED]
+        assert made.broker.redis.hgetall(ATTEMPTS) == {}

@@ -1,0 +1,150 @@
+"""One record that kills its worker, or fails whatever is done, harms no other."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet, fleet
+from malformed import message
+from servers import submit_and_finish, wait_for
+
+from producer.client import EnrollmentClient
+from producer.schemas import BatchStatus, Code, Kind, TaskName
+from worker import recovery, repository
+from worker.database import Database
+
+STUDENTS = 400
+
+
+@pytest.fixture
+def sick(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
+) -> Iterator[tuple[Fleet, EnrollmentClient, Database]]:
+    """A worker to whom two courses are poison, with a roster."""
+    dialect = getattr(request, "param", "sqlite")
+    with fleet(tmp_path, new_database(dialect)) as made:
+        made.start_worker("poisoned")
+        database = Database(made.database_url)
+        with EnrollmentClient(made.broker.url, timeout=30) as client:
+            students = [{"sis_id": f"S{n}"} for n in range(STUDENTS)]
+            submit_and_finish(client, Kind.STUDENTS, students)
+            courses = [{"sis_id": name} for name in ("C1", "KILLS", "RAISES")]
+            submit_and_finish(client, Kind.COURSES, courses)
+            yield made, client, database
+        database.close()
+
+
+def letters(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return repository.find_dead_letters(connection)
+
+
+def finished(client: EnrollmentClient, batch_id: str) -> BatchStatus:
+    wait_for(lambda: client.batch(batch_id).state == "done", 90)
+    return client.batch(batch_id)
+
+
+@pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
+def test_of_a_chunk_only_the_poison_becomes_dead_letters(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    _, client, database = sick
+    records = [{"student_id": f"S{n}", "course_ids": ["C1"]} for n in range(STUDENTS)]
+    records[17]["course_ids"] = ["C1", "KILLS"]
+    records[18] = {"student_id": "S18", "course_ids": ["RAISES"], "request_id": "own-18"}
+    records[390]["course_ids"] = ["RAISES"]
+    poisoned = client.submit_batch(Kind.ENROLLMENTS, records).batch_id
+    good = client.submit_batch(Kind.ENROLLMENTS, records[100:200]).batch_id
+    status = finished(client, poisoned)
+    assert (status.books.received, status.books.rejected) == (STUDENTS + 1, 4)
+    assert status.books.enrolled + status.books.already_enrolled == STUDENTS - 3
+    assert finished(client, good).books.rejected == 0
+    (group,) = status.refusals
+    assert (group.code, group.first_lines[:1]) == (Code.NOT_PROCESSED, (18,))
+    kept = letters(database)
+    assert [letter.request_id for letter in kept] == [
+        f"{poisoned}:0:17",
+        "own-18",
+        f"{poisoned}:0:390",
+    ]
+    assert "SIGKILL" in kept[0].detail
+    assert "ZeroDivisionError" in kept[1].detail
+    refused = client.status("own-18").result
+    assert refused is not None
+    assert [problem.code for problem in refused.errors] == [Code.NOT_PROCESSED]
+
+
+def test_a_single_request_that_kills_its_worker_gets_an_answer(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    made, client, database = sick
+    deadly = client.submit({"student_id": "S1", "course_ids": ["KILLS"]})
+    harmless = [client.submit({"student_id": f"S{n}", "course_ids": ["C1"]}) for n in range(50)]
+    wait_for(lambda: client.status(deadly).state == "done", 60)
+    answer = client.status(deadly).result
+    assert answer is not None
+    assert [problem.code for problem in answer.errors] == [Code.NOT_PROCESSED]
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(harmless)))
+    assert {s.result.status for s in client.statuses(harmless) if s.result} == {"enrolled"}
+    assert [letter.request_id for letter in letters(database)] == [deadly]
+    assert made.workers[0].alive()
+    # Submitted once more under its id, it gets its outcome again, and kills nobody.
+    again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}
+    assert client.enroll(again, timeout=60).errors == answer.errors
+
+
+def test_a_dead_letter_is_retried_once_in_effect(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    _, client, database = sick
+    request = {"student_id": "S3", "course_ids": ["RAISES"], "request_id": "mended"}
+    assert client.enroll(request, timeout=60).errors[0].code is Code.NOT_PROCESSED
+    batch = client.submit_batch(Kind.ENROLLMENTS, [{"student_id": "S4", "course_ids": ["KILLS"]}])
+    finished(client, batch.batch_id)
+    # This process has no fault: it is the next release.
+    single, of_batch = letters(database)
+    assert recovery.retry(database, single.id) == "enrolled"
+    assert recovery.retry(database, of_batch.id) == "enrolled"
+    with pytest.raises(recovery.CannotRetry, match="there is no dead letter"):
+        recovery.retry(database, single.id)
+    mended = client.status("mended").result
+    assert mended is not None
+    assert (mended.status, mended.errors) == ("enrolled", ())
+    assert client.results("S4")[0].status == "enrolled"
+    assert client.results("S4")[0].batch_id == batch.batch_id
+    assert letters(database) == []
+
+
+def test_a_chunk_that_breaks_the_contract_is_kept_whole(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    made, _, database = sick
+    raw = {"batch_id": "b", "number": -1, "records": []}
+    made.broker.redis.lpush(
+        "batches", json.dumps(message([[raw], {}, {}], headers__task=TaskName.ENROLL_BATCH))
+    )
+    wait_for(lambda: len(letters(database)) == 1)
+    (letter,) = letters(database)
+    assert (letter.reason, letter.batch_id) == ("invalid_chunk", "b")
+    assert "number" in letter.detail
+    wait_for(lambda: made.broker.holds() == 0)
+
+
+def test_another_content_under_a_chunks_number_is_kept_whole(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    _, client, database = sick
+    one = [{"student_id": "S1", "course_ids": ["C1"]}]
+    other = [{"student_id": "S2", "course_ids": ["C1"]}]
+    client.submit_batch(Kind.ENROLLMENTS, one, batch_id="same", known=False)
+    finished(client, "same")
+    client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", known=False)
+    wait_for(lambda: len(letters(database)) == 1)
+    assert letters(database)[0].reason == "conflict"
+    with pytest.raises(recovery.CannotRetry, match="another chunk was applied"):
+        recovery.retry(database, letters(database)[0].id)
+    student = client.student("S2")
+    assert student is not None
+    assert student.courses == ()

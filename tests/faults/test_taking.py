@@ -1,0 +1,187 @@
+"""A message is never in nobody's hands, and no two hands do harm."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet, Worker, fleet
+from malformed import message
+from servers import submit_and_finish, wait_for
+
+from producer.client import EnrollmentClient
+from producer.schemas import Kind, Queue
+from worker.transport import LEASE
+
+
+@pytest.fixture
+def small(tmp_path: Path, new_database: Callable[[str], str]) -> Iterator[Fleet]:
+    """A fleet without workers, on SQLite."""
+    with fleet(tmp_path, new_database("sqlite")) as made:
+        yield made
+
+
+@pytest.fixture
+def client(small: Fleet) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(small.broker.url, timeout=30) as made:
+        yield made
+
+
+def enter_roster(client: EnrollmentClient, *courses: str) -> None:
+    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "S1"}, {"sis_id": "S2"}])
+    submit_and_finish(client, Kind.COURSES, [{"sis_id": name} for name in ("C1", "C2", *courses)])
+
+
+def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
+    """Redis hands a message to a worker that stands still, and then the worker is killed."""
+    client.status("a worker that has answered waits for the next message")
+    time.sleep(0.2)
+    worker.signal_group(signal.SIGSTOP)
+    request_id = client.submit({"student_id": "S1", "course_ids": ["C1"]})
+    wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
+    worker.kill()
+    small.workers.remove(worker)
+    return request_id
+
+
+def test_a_kill_between_taking_and_noting_loses_nothing(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    worker = small.start_worker()
+    enter_roster(client)
+    request_id = kill_while_it_takes(small, client, worker)
+    small.start_worker()
+    wait_for(lambda: client.status(request_id).state == "done", 30)
+    assert client.results("S1")[0].status == "enrolled"
+
+
+def test_the_same_kill_loses_the_message_with_the_stock_transport(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    """So that the test above cannot pass by luck."""
+    worker = small.start_worker("stock")
+    enter_roster(client)
+    request_id = kill_while_it_takes(small, client, worker)
+    redis = small.broker.redis
+    assert (redis.llen("enrollments"), redis.hlen("unacked")) == (0, 0)
+    small.start_worker("stock")
+    time.sleep(8)  # Longer than its visibility timeout.
+    assert client.status(request_id).state == "queued"  # For ever: nobody has it.
+
+
+def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    worker = small.start_worker()
+    client.status("ready?")
+    worker.signal_group(signal.SIGSTOP)
+    for queue in Queue:
+        small.broker.redis.lpush(queue, json.dumps(message(headers__task="no.such.task")))
+    wait_for(lambda: not any(small.broker.redis.llen(queue) for queue in Queue))
+    assert small.broker.holds() == len(Queue)
+    worker.kill()
+    small.workers.remove(worker)
+    started = time.monotonic()
+    small.start_worker()
+    wait_for(lambda: small.broker.holds() == 0, LEASE + 10)
+    print(f"came back {time.monotonic() - started:.1f} s after the kill")
+    assert len(kept(small)) == len(Queue)
+
+
+def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    slow, _ = small.start_worker(), small.start_worker()
+    enter_roster(client)
+    slow.signal_group(signal.SIGSTOP)
+    # Some of these are taken by the one that stands still.
+    requests = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(20)]
+    batch = client.submit_batch(
+        Kind.ENROLLMENTS, [{"student_id": "S2", "course_ids": ["C1", "C2"]}] * 50
+    )
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(requests)), LEASE + 20)
+    wait_for(lambda: client.batch(batch.batch_id).state == "done", LEASE + 20)
+    slow.signal_group(signal.SIGCONT)
+    time.sleep(3)
+    wait_for(lambda: small.broker.holds() == 0)
+    results = client.results("S1", limit=1000)
+    assert len(results) == 20
+    assert [course.added for r in results for course in r.enrolled_courses].count(True) == 1
+    books = client.batch(batch.batch_id).books
+    assert (books.enrolled, books.already_enrolled, books.received) == (2, 98, 100)
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    worker = small.start_worker()
+    enter_roster(client)
+    ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(300)]
+    os.kill(worker.process.pid, signal.SIGTERM)
+    assert worker.process.wait(20) == 0
+    small.workers.remove(worker)
+    slots = small.broker.redis.scan_iter("enrollment.intake.taken.*", 1000)
+    assert list(slots) == []  # At once, and not when a lease is over.
+    small.start_worker()
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 30)
+
+
+def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
+    worker = small.start_worker()
+    enter_roster(client)
+    worker.end()
+    small.workers.remove(worker)
+    ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(50)]
+    with small.broker.full():
+        small.start_worker()  # It must also start.
+        wait_for(lambda: small.broker.holds() == 0, 60)
+    assert all(status.state == "done" for status in client.statuses(ids))
+
+
+def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    small.start_worker(proxied=True)
+    enter_roster(client)
+    with small.proxy.silent():
+        ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(5)]
+        time.sleep(3)
+    small.proxy.cut()
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 60)
+
+
+def test_a_malformed_message_waits_for_a_database_that_is_away(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    worker = small.start_worker()
+    client.status("ready?")
+    path = Path(small.database_url.removeprefix("sqlite:///"))
+    aside = path.with_suffix(".aside")
+    worker.end()
+    small.workers.remove(worker)
+    path.rename(aside)
+    path.mkdir()  # Nothing can be opened under this name now.
+    small.start_worker()
+    small.broker.redis.lpush("enrollments", b"not JSON")
+    wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
+    time.sleep(2)
+    assert small.broker.holds() == 1  # Whole, in its worker's hands.
+    path.rmdir()
+    aside.rename(path)
+    wait_for(lambda: small.broker.holds() == 0, 60)
+    assert kept(small) == [b"not JSON"]
+
+
+def kept(small: Fleet) -> list[Any]:
+    from worker import repository  # noqa: PLC0415
+    from worker.database import Database  # noqa: PLC0415
+
+    database = Database(small.database_url)
+    with database.reading() as connection:
+        letters = repository.find_dead_letters(connection)
+    database.close()
+    return [letter.content for letter in letters]

@@ -1,0 +1,75 @@
+"""What `worker.transport` and `worker.intake` rely on in kombu and Celery has not changed."""
+
+import inspect
+
+import pytest
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from kombu.transport import redis, virtual
+
+from worker import intake, transport
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "names"),
+    [
+        (
+            transport.Channel,
+            redis.Channel,
+            ["basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"],
+        ),
+        (transport.Taker, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
+        (
+            transport.QoS,
+            virtual.QoS,
+            ["append", "ack", "reject", "restore_unacked_once", "restore_visible"],
+        ),
+        (
+            intake.GuardedConsumer,
+            Consumer,
+            [
+                *("create_task_handler", "on_decode_error", "on_unknown_message"),
+                *("on_unknown_task", "on_invalid_task"),
+            ],
+        ),
+        (intake.CountedRequest, Request, ["on_failure", "on_timeout"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_what_is_overridden_exists_there(ours: type, theirs: type, names: list[str]) -> None:
+    for name in names:
+        assert name in vars(ours), f"{ours.__name__}.{name} is no longer ours"
+        assert hasattr(theirs, name), f"{theirs.__name__}.{name} is gone: nobody calls ours"
+
+
+@pytest.mark.parametrize(
+    ("where", "needles"),
+    [
+        # The poller waits for whatever a channel in BRPOP mode sends and reads.
+        (redis.MultiChannelPoller._register_BRPOP, ["_brpop_start", "channel.client", "_in_poll"]),
+        (redis.MultiChannelPoller.on_poll_start, ["active_queues", "qos.can_consume()"]),
+        (redis.MultiChannelPoller.on_readable, ["chan.handlers[type]()"]),
+        (redis.MultiChannelPoller.maybe_restore_messages, ["channel.qos.restore_visible"]),
+        (redis.MultiChannelPoller.maybe_check_brpop_health, ["_brpop_sent_at", "brpop_timeout"]),
+        (redis.Channel.__init__, ["'BRPOP': self._brpop_read", "cycle.add(self)"]),
+        (redis.Channel.close, ["_in_poll", "cycle.discard(self)"]),
+        (redis.Transport.register_with_event_loop, ["unacked_restore_interval", "on_poll_init"]),
+        # What is taken reaches our Message through the channel that consumes.
+        (virtual.Transport._deliver, ["self._callbacks[queue]"]),
+        (virtual.Channel.basic_consume, ["self.Message(raw_message", "self.qos.append"]),
+        (virtual.Channel.close, ["restore_unacked_once"]),
+        (virtual.Channel.basic_ack, ["self.qos.ack"]),
+        (virtual.Channel.basic_reject, ["self.qos.reject"]),
+        (Consumer.update_strategies, ["self.strategies"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_they_still_work_the_way_that_ours_relies_on(where: object, needles: list[str]) -> None:
+    source = inspect.getsource(where)  # type: ignore[arg-type]
+    for needle in needles:
+        assert needle in source, f"{where} no longer has {needle}"
+
+
+def test_a_channel_takes_its_options_from_the_settings() -> None:
+    assert "instance" in transport.Channel.from_transport_options
+    assert set(redis.Channel.from_transport_options) < set(transport.Channel.from_transport_options)

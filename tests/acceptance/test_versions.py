@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from sqlalchemy import func, select
 
 from producer.cli import enroll
 from producer.client import EnrollmentClient
-from producer.errors import LookupFailed
+from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind, Submission, batch_key, request_key
 from worker import dead_letters, repository
 from worker.database import Database
@@ -223,9 +224,21 @@ def test_an_answer_that_cannot_be_understood_asks_for_an_upgrade(
 ) -> None:
     _, ask = CALLS[call]
     with newer_worker(own_broker_url, BEYOND[call]) as client:
-        with pytest.raises(LookupFailed, match="newer version; upgrade the producer") as caught:
+        with pytest.raises(
+            AnswerNotUnderstood, match="newer version; upgrade the producer"
+        ) as caught:
             ask(client)
         assert "pydantic" not in str(caught.value)
+
+
+def test_a_submit_does_not_wait_for_a_version_to_pass(own_broker_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "courses.csv"
+    file.write_text("sis_id,title\nC,Logic\n")
+    variables = {"ENROLL_BROKER_URL": own_broker_url, "XDG_STATE_HOME": str(tmp_path)}
+    with newer_worker(own_broker_url, BEYOND["batch"]):
+        done = CliRunner().invoke(enroll, ["submit", str(file)], env=variables)
+    assert done.exit_code == 3
+    assert "upgrade the producer" in done.stderr
 
 
 def test_what_is_no_answer_at_all_is_said(own_broker_url: str) -> None:

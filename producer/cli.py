@@ -39,6 +39,7 @@ itself begins with key: or sis:).
 """
 
 
+_BROKER_HELP = "The broker's URL; one with a password belongs into the variable, hidden from `ps`."
 _CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
 _JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
 
@@ -92,9 +93,7 @@ class Session:
 def _with_session(command: Callable[..., int]) -> Callable[..., None]:
     """Give a command the options that all share, and make its exit code of what it returns."""
 
-    @click.option(
-        "--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help="The broker's URL."
-    )
+    @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
     @click.option(
         "--result-backend",
         envvar="ENROLL_RESULT_BACKEND_URL",

@@ -27,6 +27,7 @@ from redis.retry import Retry
 
 from producer.chunks import CutChunk, Entry, Line, cut
 from producer.errors import (
+    AnswerNotUnderstood,
     BatchConflict,
     BrokerUnavailable,
     InvalidRequest,
@@ -123,15 +124,17 @@ class EnrollmentClient:
             answers,
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            # By default it tries three times more, each as long as the first.
+            # Once: what redis-py does by default depends on how the client is made.
             retry=Retry(NoBackoff(), 0),
         )
         self._over_redis = broker_url.startswith(REDIS)
         self._app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
         options = _options(over_redis=self._over_redis)
-        # kombu keeps one pool a process for what it holds for the same broker: the same host with
-        # the same transport options, whatever certificates are trusted. This tells them apart.
-        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        if self._over_redis:
+            # kombu keeps one pool a process for what it holds for the same broker: the same host
+            # with the same options, whatever certificates are trusted. This tells them apart.
+            trusted = {"url_options": broker_url.partition("?")[2]}
+            options["broker_transport_options"].update(trusted)
         self._app.conf.update(options)
 
     def __enter__(self) -> Self:
@@ -419,10 +422,14 @@ def _checked_url(url: str) -> str:
     One of them would not check certificates unless told so, and one would not even encrypt.
     """
     scheme, _, rest = url.partition("://")
-    given = dict(parse_qsl(rest.partition("?")[2]))
-    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
-        raise ValueError("User and password stand before the host: redis://user:password@host.")
-    if scheme == "redis" and any(name.startswith("ssl_") for name in given):
+    given = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True))
+    if f"{scheme}://" in REDIS and not all(name.startswith("ssl_") for name in given):
+        # Without its name: an unquoted password may be taken for one.
+        raise ValueError(
+            "After its ? a Redis URL has options that begin with ssl_ and no others; user and"
+            " password stand before the host, quoted."
+        )
+    if scheme == "redis" and given:
         raise ValueError("A URL with ssl_ options must begin with rediss://, else it is no TLS.")
     if scheme != "rediss":
         return url
@@ -430,7 +437,7 @@ def _checked_url(url: str) -> str:
         raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}.")
     if "ssl_cert_reqs" in given:
         return url
-    return f"{url}{'&' if given else '?'}ssl_cert_reqs=required"
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def _task_id() -> str:
@@ -482,13 +489,13 @@ def _checked(
 
 
 def _understood(form: TypeAdapter[T], answer: Any) -> T:
-    """An answer of the contract, without what only a newer one knows. Raises LookupFailed."""
+    """An answer of the contract, without what a newer one adds. Raises AnswerNotUnderstood."""
     try:
         return form.validate_python(answer, extra="ignore")
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         place = ".".join(map(str, detail["loc"])) or "all of it"
-        raise LookupFailed(
+        raise AnswerNotUnderstood(
             f"The answer cannot be understood ({place}: {detail['msg']}, not"
             f" {ascii(detail['input'])[:60]}): the worker speaks a newer version;"
             " upgrade the producer."

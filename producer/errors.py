@@ -33,3 +33,7 @@ class NoWorkerAnswered(EnrollmentError):
 
 class LookupFailed(EnrollmentError):
     """A worker answered that it could not look this up."""
+
+
+class AnswerNotUnderstood(LookupFailed):
+    """A worker answered in a newer version of the contract; the producer must be upgraded."""

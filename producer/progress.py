@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from producer.client import MAX_QUEUED, QUEUE_PATIENCE, EnrollmentClient, SubmittedBatch
 from producer.errors import (
+    AnswerNotUnderstood,
     BrokerUnavailable,
     EnrollmentError,
     LookupFailed,
@@ -77,7 +78,8 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
         try:
             status = client.batch(batch_id, refusals=False)
         except (BrokerUnavailable, LookupFailed) as error:
-            if now - heard > QUEUE_PATIENCE:
+            # Waiting makes no version older.
+            if isinstance(error, AnswerNotUnderstood) or now - heard > QUEUE_PATIENCE:
                 raise
             bar.outage(error)
         except NoWorkerAnswered as error:

@@ -43,10 +43,14 @@ def _redis_tls(url: SecretStr) -> SecretStr:
     """
     text = url.get_secret_value()
     scheme, _, rest = text.partition("://")
-    given = dict(parse_qsl(rest.partition("?")[2]))
-    if f"{scheme}://" in REDIS and not given.keys().isdisjoint(("username", "password")):
-        raise ValueError("must have user and password before the host, as redis://user:password@h")
-    if scheme == "redis" and any(name.startswith("ssl_") for name in given):
+    given = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True))
+    if f"{scheme}://" in REDIS and not all(name.startswith("ssl_") for name in given):
+        # Without its name: an unquoted password may be taken for one.
+        raise ValueError(
+            "after its ? must have options that begin with ssl_ and no others; user and password"
+            " stand before the host, quoted"
+        )
+    if scheme == "redis" and given:
         raise ValueError("with ssl_ options must begin with rediss://, else it is no TLS")
     if scheme != "rediss":
         return url
@@ -54,7 +58,7 @@ def _redis_tls(url: SecretStr) -> SecretStr:
         raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}")
     if "ssl_cert_reqs" in given:
         return url
-    return SecretStr(f"{text}{'&' if given else '?'}ssl_cert_reqs=required")
+    return SecretStr(f"{text}{'&' if '?' in text else '?'}ssl_cert_reqs=required")
 
 
 def _database(url: SecretStr) -> SecretStr:

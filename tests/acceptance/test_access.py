@@ -1,8 +1,10 @@
 """The rules for Redis users that ship with the service, on a real server."""
 
-import hashlib
 import os
+import re
+import shutil
 import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
@@ -22,16 +25,18 @@ from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
 
 RULES = ROOT / "docs" / "redis-acl.conf"
-USERS = ("operator", "producer", "worker")
+ACCESS = (ROOT / "docs" / "access.md").read_text()
+(FOR_CELERY,) = re.findall(r"^\(-@all \+subscribe .*$", ACCESS, flags=re.MULTILINE)
 
 
 class Guarded(NamedTuple):
-    """A Valkey that knows the three users alone."""
+    """A Valkey that knows the users of the rules alone."""
 
     port: int
+    passwords: dict[str, str]
 
     def url(self, user: str) -> str:
-        return f"redis://{user}:{user}-s3cret@127.0.0.1:{self.port}/0"
+        return f"redis://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/0"
 
     def connect(self, user: str) -> "Redis":
         return Redis.from_url(self.url(user))
@@ -47,6 +52,7 @@ class Guarded(NamedTuple):
 @contextmanager
 def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
     """A server without any rules yet, and the file from which it loads them."""
+    folder.mkdir(exist_ok=True)
     rules = folder / "users.acl"
     rules.touch()
     with ValkeyServer(port=free_port(), data_dir=folder, aclfile=str(rules)) as server:
@@ -55,15 +61,27 @@ def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    with valkey(tmp_path_factory.mktemp("guarded")) as (port, rules):
-        text = RULES.read_text()
-        for user in USERS:
-            digest = hashlib.sha256(f"{user}-s3cret".encode()).hexdigest()
-            text = text.replace(f"#{user}-password-sha256", f"#{digest}")
-        rules.write_text(text)
+    """With passwords made as the documentation says, and the rules loaded into a running server."""
+    folder = tmp_path_factory.mktemp("guarded")
+    shutil.copy(RULES, folder)
+    (script,) = re.findall(r"```sh\n(for user.*?)```", ACCESS, flags=re.DOTALL)
+    done = subprocess.run(
+        ["sh", "-euc", script],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    passwords = dict(line.split() for line in done.stdout.splitlines())
+    assert set(passwords) == {"operator", "producer", "worker"}
+    with valkey(folder / "data") as (port, rules):
+        text = (folder / RULES.name).read_text()
+        (producer,) = (line for line in text.splitlines() if line.startswith("user producer "))
+        stranger = producer.replace("user producer", "user stranger")
+        rules.write_text(f"{text}{stranger} {FOR_CELERY}\n")
         with Redis(port=port) as redis:
             redis.acl_load()
-        yield Guarded(port)
+        yield Guarded(port, {**passwords, "stranger": passwords["producer"]})
 
 
 def test_a_worker_and_a_client_have_all_that_they_need(
@@ -78,6 +96,7 @@ def test_a_worker_and_a_client_have_all_that_they_need(
             submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
             submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in students])
             use_everything(client, students)
+            use_plain_celery(guarded.url("stranger"))
             assert guarded.denied() == []
             with guarded.connect("operator") as redis:
                 drain_while_full(client, redis, students)
@@ -121,6 +140,16 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
     assert client.status(outcome.request_id).state == "done"
     assert client.student(students[0]) is not None
     assert client.results(students[0])
+
+
+def use_plain_celery(url: str) -> None:
+    """With the further rules that the documentation names for it."""
+    request = {"student_id": "S-0", "course_ids": ["C"]}
+    with Celery(broker=url, backend=url, set_as_current=False) as app:
+        sent = app.send_task("enrollment.enroll", [request], queue="enrollments", declare=[])
+        assert sent.get(timeout=20)["status"] == "enrolled"
+        app.backend.result_consumer.stop()
+        app.backend.client.connection_pool.disconnect()
 
 
 def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:

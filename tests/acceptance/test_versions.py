@@ -1,0 +1,260 @@
+"""Two versions of the contract in flight, as while a new one is being rolled out.
+
+The contract only grows: what one side does not know yet is refused, kept or left out, and never
+half done.
+"""
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from click.testing import CliRunner
+from redis import Redis
+from servers import Deployment, wait_for
+from sqlalchemy import func, select
+
+from producer.cli import enroll
+from producer.client import EnrollmentClient
+from producer.errors import AnswerNotUnderstood, LookupFailed
+from producer.schemas import Kind, Submission, batch_key, request_key
+from worker import dead_letters, repository
+from worker.database import Database
+from worker.models import Course
+
+
+@pytest.fixture
+def own_broker_url(broker_url: str) -> str:
+    """A database of the broker that no other test uses."""
+    return broker_url.removesuffix("/0") + "/3"
+
+
+# --- A newer producer meets this worker -----------------------------------------------------
+
+
+@contextmanager
+def newer_producer(deployment: Deployment) -> Iterator[Celery]:
+    url = deployment.broker_url
+    with Celery(broker=url, backend=url, set_as_current=False) as app:
+        yield app
+        app.backend.result_consumer.stop()
+        app.backend.client.connection_pool.disconnect()
+
+
+def retry(database_url: str, *letters: str) -> tuple[int, str]:
+    command = ["dead-letters", "retry", *letters]
+    done = CliRunner().invoke(enroll, command, env={"ENROLL_DATABASE_URL": database_url})
+    return done.exit_code, done.output
+
+
+def letters(database_url: str, words: str) -> list[Any]:
+    database = Database(database_url)
+    with database.reading() as connection:
+        found = repository.list_dead_letters(connection)
+    database.close()
+    return [letter for letter in found if words in f"{letter.detail} {letter.batch_id}"]
+
+
+def test_an_unknown_field_of_a_request_is_refused_by_its_name(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    request = {"student_id": "S", "course_ids": ["C"], "seat": "window"}
+    with newer_producer(deployment) as app:
+        sent = app.send_task("enrollment.enroll", [request], queue="enrollments")
+        answer = sent.get(timeout=20)
+    assert (answer["status"], answer["enrolled_courses"]) == ("rejected", [])
+    (error,) = answer["errors"]
+    assert (error["code"], error["field"]) == ("invalid_request", "seat")
+    status = client.status(sent.id)
+    assert status.result is not None
+    assert status.result.errors[0].field == "seat"
+
+
+def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    name, course = f"newer-{uuid.uuid4()}", f"C-{uuid.uuid4()}"
+    chunk = {"batch_id": name, "number": 0, "last": True, "records": [{"sis_id": course}]}
+    with newer_producer(deployment) as app:
+        text = json.dumps({**chunk, "compressed": True})
+        app.send_task("roster.upsert_courses", [text], queue="batches")
+    wait_for(lambda: bool(letters(deployment.database_url, name)))
+    (letter,) = letters(deployment.database_url, name)
+    assert "compressed: is no field of the contract" in letter.detail
+    code, said = retry(deployment.database_url, str(letter.id))
+    assert (code, "compressed: is no field of the contract" in said) == (1, True)
+    assert len(letters(deployment.database_url, name)) == 1
+    assert client.batch(name).state == "unknown"
+
+
+def test_an_unknown_task_is_kept_and_harms_nothing(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    task = f"enrollment.drop-{uuid.uuid4()}"
+    with newer_producer(deployment) as app:
+        app.send_task(task, [{"student_id": "S"}], queue="enrollments")
+    wait_for(lambda: bool(letters(deployment.database_url, task)))
+    (letter,) = letters(deployment.database_url, task)
+    code, said = retry(deployment.database_url, str(letter.id))
+    assert (code, f"there is no task '{task}'" in said) == (1, True)
+    assert client.student("the worker goes on") is None
+    assert len(letters(deployment.database_url, task)) == 1
+
+
+def test_what_an_older_worker_kept_is_done_after_the_upgrade(
+    database: Database, own_broker_url: str
+) -> None:
+    course = f"C-{uuid.uuid4()}"
+    with EnrollmentClient(own_broker_url) as client, Redis.from_url(own_broker_url) as redis:
+        client.submit_batch(Kind.COURSES, [{"sis_id": course}])
+        raw: Any = redis.lpop("batches")
+    # As a worker keeps it that does not know this task yet.
+    reason = "there is no task 'roster.upsert_courses'"
+    dead_letters.keep_message(database, raw, "batches", reason)
+    code, said = retry(database.engine.url.render_as_string(hide_password=False), "--all")
+    assert (code, said.endswith(": applied\n")) == (0, True), said
+    with database.reading() as connection:
+        counted = select(func.count()).where(Course.sis_id == course)
+        assert connection.scalar(counted) == 1
+
+
+def test_an_option_of_a_lookup_that_is_unknown_is_said_so(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    with newer_producer(deployment) as app:
+        asked = {"with_history": True}
+        sent = app.send_task("enrollment.batch", [["x"]], asked, queue="lookups")
+        with pytest.raises(TypeError, match="with_history"):
+            sent.get(timeout=20)
+    assert client.batch("x").state == "unknown"
+
+
+def test_a_mark_that_says_more_is_read_all_the_same(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    name = f"newer-{uuid.uuid4()}"
+    more = {**Submission(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
+    with Redis.from_url(deployment.broker_url) as redis:
+        for key in (request_key(name), batch_key(name)):
+            redis.set(key, json.dumps(more), ex=60)
+    assert client.status(name).state == "queued"
+    assert client.batch(name).chunks_missing == 3
+
+
+# --- A newer worker meets this producer -----------------------------------------------------
+
+
+PROBLEM = {"code": "unknown_course", "message": "m", "course_id": "C", "severity": 3}
+OUTCOME = {
+    "request_id": "r",
+    "student_id": "S",
+    "status": "rejected",
+    "errors": [PROBLEM],
+    "completed_at": "2030-01-01T00:00:00Z",
+    "decided_by": {"worker": 9},
+}
+STATUS = {"request_id": "r", "state": "done", "result": OUTCOME, "history": []}
+BATCH = {"batch_id": "b", "state": "running", "books": {"received": 2, "waiting": 1}, "owner": "x"}
+STUDENT = {"id": 1, "sis_id": "S", "name": None, "email": None, "courses": [], "phone": "1"}
+REFUSED = {"id": 1, "line": 2, "code": "unknown_course", "message": "m", "hint": "h"}
+REQUEST = {"student_id": "S", "course_ids": ["C"]}
+
+CALLS: dict[str, tuple[Any, Callable[[EnrollmentClient], Any]]] = {
+    "enroll": (OUTCOME, lambda client: client.enroll(REQUEST)),
+    "status": ([STATUS], lambda client: client.status("r")),
+    "batch": ([BATCH], lambda client: client.batch("b")),
+    "results": ([[OUTCOME]], lambda client: client.results("S")),
+    "student": ([STUDENT], lambda client: client.student("S")),
+    "refusals": ([REFUSED], lambda client: next(client.refusals("b"))),
+    "submit_batch": (
+        {"kind": "students", "fingerprints": [None] * 1000, "complete": False},
+        lambda client: client.submit_batch(Kind.STUDENTS, [{"sis_id": "S"}], batch_id="b"),
+    ),
+}
+BEYOND: dict[str, Any] = {
+    "enroll": {**OUTCOME, "errors": [{**PROBLEM, "code": "course_full"}]},
+    "status": [{**STATUS, "state": "waiting_for_approval"}],
+    "batch": [{**BATCH, "kind": "sections"}],
+    "results": [[{**OUTCOME, "status": "wait_listed"}]],
+    "student": [{**STUDENT, "courses": [{"id": "a key that is text"}]}],
+    "refusals": [{**REFUSED, "code": "course_full"}],
+    "submit_batch": {"kind": "sections", "fingerprints": []},
+}
+
+
+@contextmanager
+def newer_worker(broker_url: str, answer: Any) -> Iterator[EnrollmentClient]:
+    """Answers every question as a newer worker might, from where Celery puts answers."""
+    over = threading.Event()
+
+    def work() -> None:
+        with Redis.from_url(broker_url) as redis:
+            while not over.is_set():
+                taken: Any = redis.brpop(["lookups", "enrollments"], 0.2)
+                if taken:
+                    task_id = json.loads(taken[1])["headers"]["id"]
+                    meta = {"status": "SUCCESS", "result": answer, "task_id": task_id}
+                    redis.set(f"celery-task-meta-{task_id}", json.dumps(meta), ex=60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        with EnrollmentClient(broker_url, timeout=20) as client:
+            yield client
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_answer_that_says_more_is_understood(own_broker_url: str, call: str) -> None:
+    answer, ask = CALLS[call]
+    with newer_worker(own_broker_url, answer) as client:
+        assert ask(client) is not None
+
+
+@pytest.mark.parametrize("call", BEYOND)
+def test_an_answer_that_cannot_be_understood_asks_for_an_upgrade(
+    own_broker_url: str, call: str
+) -> None:
+    _, ask = CALLS[call]
+    with newer_worker(own_broker_url, BEYOND[call]) as client:
+        with pytest.raises(
+            AnswerNotUnderstood, match="newer version; upgrade the producer"
+        ) as caught:
+            ask(client)
+        assert "pydantic" not in str(caught.value)
+
+
+def test_a_submit_does_not_wait_for_a_version_to_pass(own_broker_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "courses.csv"
+    file.write_text("sis_id,title\nC,Logic\n")
+    variables = {"ENROLL_BROKER_URL": own_broker_url, "XDG_STATE_HOME": str(tmp_path)}
+    with newer_worker(own_broker_url, BEYOND["batch"]):
+        done = CliRunner().invoke(enroll, ["submit", str(file)], env=variables)
+    assert done.exit_code == 3
+    assert "upgrade the producer" in done.stderr
+
+
+def test_what_is_no_answer_at_all_is_said(own_broker_url: str) -> None:
+    with Redis.from_url(own_broker_url) as redis, EnrollmentClient(own_broker_url) as client:
+        over = threading.Event()
+
+        def scribble() -> None:
+            while not over.is_set():
+                taken: Any = redis.brpop(["lookups"], 0.2)
+                if taken:
+                    task_id = json.loads(taken[1])["headers"]["id"]
+                    redis.set(f"celery-task-meta-{task_id}", "<xml/>", ex=60)
+
+        thread = threading.Thread(target=scribble)
+        thread.start()
+        with pytest.raises(LookupFailed, match="in place of an answer"):
+            client.status("x")
+        over.set()
+        thread.join()

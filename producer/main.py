@@ -139,7 +139,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": "See `code` and `detail`.", "content": {PROBLEM: schema}}
-        for status in (*statuses, 401, 403, 413, 422, 429, 503)
+        for status in (*statuses, 400, 401, 403, 413, 422, 429, 503)
     }
 
 
@@ -493,10 +493,8 @@ _UPLOAD = {
             "schema": {"type": "string"},
             "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
         },
-        "application/x-ndjson": {
-            "schema": {"type": "string"},
-            "example": '{"student_id": "S1", "course_ids": ["LOGIC-1"]}\n',
-        },
+        # JSON Lines have no type that all agree on.
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
             "schema": {
                 "type": "object",
@@ -521,7 +519,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         errors = made["paths"]["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
         errors["text/csv"] = {"schema": {"type": "string"}}
         events = made["paths"]["/batches/{batch_id}/events"]["get"]["responses"]["200"]
-        events["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        event = {"type": "object", "properties": {"data": {"type": "string"}}}
+        events["content"] = {"text/event-stream": {"schema": event}}
         app.openapi_schema = made
     return app.openapi_schema
 

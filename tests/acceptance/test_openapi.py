@@ -1,0 +1,34 @@
+"""Whatever the HTTP front is asked, it keeps its own OpenAPI document (schemathesis)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from servers import Deployment, serving
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
+
+
+@pytest.mark.timeout(150)
+def test_no_answer_breaks_the_document(deployment: Deployment, tmp_path: Path) -> None:
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("schemathesis")), "run"),
+                *(f"{url}/openapi.json", "--checks", ",".join(CHECKS)),
+                *("--phases", "examples,coverage,fuzzing", "--max-examples", "10"),
+                *("--suppress-health-check", "all", "--no-color"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    print(done.stdout[-600:])
+    assert done.returncode == 0, done.stdout[-8000:]

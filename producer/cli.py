@@ -450,7 +450,7 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
     if broker_url is None:
         raise click.UsageError("Give --broker or ENROLL_BROKER_URL, or run `enroll up` here.")
     settings = HttpSettings(broker_url=SecretStr(broker_url), http_tokens=tokens)
-    uvicorn.run(make_app(settings), host=host, port=port, log_level="info")
+    uvicorn.run(make_app(settings), host=host, port=port, access_log=False)
 
 
 def main() -> None:

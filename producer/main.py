@@ -42,6 +42,7 @@ from producer.errors import (
 )
 from producer.files import open_stream
 from producer.guard import Guard, problem
+from producer.publisher import Publisher
 from producer.schemas import (
     BatchStatus,
     Code,
@@ -165,7 +166,7 @@ class _Allowed:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
 
-    def __call__(
+    async def __call__(
         self,
         request: Request,
         sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
@@ -196,7 +197,7 @@ def is_loopback(host: str) -> bool:
         return host in ("localhost", "")
 
 
-def _client(request: Request) -> EnrollmentClient:
+async def _client(request: Request) -> EnrollmentClient:
     client: EnrollmentClient = request.app.state.client
     return client
 
@@ -213,12 +214,6 @@ def _student(text: str) -> int | str:
     if digits != text and digits.isascii() and digits.isdigit() and len(digits) < 20:  # noqa: PLR2004
         return int(digits)
     return text.removeprefix("sis:")
-
-
-def _answer(outcome: StudentEnrollmentResponse, response: Response) -> StudentEnrollmentResponse:
-    if outcome.status == "rejected":
-        response.status_code = STATUS_OF_CODE[outcome.errors[0].code]
-    return outcome
 
 
 def _wait_seconds(prefer: str | None) -> float:
@@ -246,30 +241,34 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def enroll(
-    request: StudentEnrollmentRequest,
-    response: Response,
+async def enroll(
+    asked: StudentEnrollmentRequest,
+    request: Request,
     client: Client,
     prefer: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
-) -> Any:
+) -> Response:
     """Enroll a student; with `Prefer: wait=N` the outcome is waited for."""
-    own_id = idempotency_key or request.request_id
+    own_id = idempotency_key or asked.request_id
     request_id = own_id or uuid.uuid4().hex
-    request = request.model_copy(update={"request_id": request_id})
+    asked = asked.model_copy(update={"request_id": request_id})
     seconds = _wait_seconds(prefer)
-    if own_id is not None and client.status(own_id).state != "unknown":
-        # The worker says whether it was used for the same content, and what the first outcome is.
-        seconds = seconds or client.timeout
+    if own_id is not None:
+        known = await run_in_threadpool(client.status, own_id)
+        if known.state != "unknown":
+            # The worker says whether it was used for the same content, and its first outcome.
+            seconds = seconds or client.timeout
     if seconds:
         with suppress(NoWorkerAnswered):
-            return _answer(client.enroll(request, timeout=seconds), response)
+            outcome = await run_in_threadpool(client.enroll, asked, timeout=seconds)
+            refused = outcome.status == "rejected"
+            status = STATUS_OF_CODE[outcome.errors[0].code] if refused else 200
+            return Response(outcome.model_dump_json(), status, media_type="application/json")
     else:
-        client.submit(request)
+        await request.app.state.publisher.submit(asked)
     url = f"/requests/{quote(request_id, safe='')}"
-    response.status_code = 202
-    response.headers["Location"] = url
-    return Accepted(request_id=request_id, state="queued", url=url)
+    accepted = Accepted(request_id=request_id, state="queued", url=url)
+    return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
 
 
 def get_request(request_id: str, client: Client) -> RequestStatus:
@@ -439,6 +438,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout=settings.timeout,
     ) as client:
         app.state.client = client
+        app.state.publisher = Publisher(client)
         yield
 
 

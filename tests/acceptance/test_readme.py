@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from servers import ROOT, Deployment, copy_of_repository, running_worker
+from servers import ROOT, Deployment, copy_of_repository, running_worker, serving
 
 from producer.schemas import Code
 
@@ -98,6 +100,34 @@ def test_the_worker_starts_as_the_readme_says(
     assert start[:4] == ["celery", "-A", "worker", "worker"]
     with running_worker(broker_url, empty_postgres_url, tmp_path / "log", *start[4:]):
         pass  # It answers a lookup, or the fixture fails.
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl.")
+def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
+    files = {
+        words[1]: expected
+        for block in blocks("console")
+        for command, expected in transcript(block)
+        if (words := shlex.split(command))[0] == "cat"
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    rosters = [sys.executable, "-m", "producer", "submit", "students.csv", "courses.csv"]
+    environment = fresh_deployment.environment
+    subprocess.run(rosters, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    (script,) = (block for block in blocks("sh") if "curl" in block)
+    said = []
+    with serving(environment, tmp_path / "http.log") as (url, _):
+        for line in script.splitlines():
+            words = shlex.split(line.replace("http://localhost:8000", url))
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            said.append(done.stdout)
+            time.sleep(1)  # A person reads what it said.
+    assert '"status":"enrolled"' in said[1]
+    assert '"LOGIC-1"' in said[2]
+    assert '"state":"done"' in said[4]
+    assert "5,S2,LOGIK-1,unknown_course" in said[5]
 
 
 def test_every_code_is_explained() -> None:

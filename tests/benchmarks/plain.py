@@ -20,7 +20,9 @@ from worker.models import Course, Student, StudentCourse
 from worker.settings import Settings
 
 app = Celery("plain")
-app.conf.update(options(Settings()))
+# The same settings, but with what Celery itself brings for taking messages and looking at them.
+own = ("broker_transport", "worker_consumer")
+app.conf.update({name: value for name, value in options(Settings()).items() if name not in own})
 
 
 @cache

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from producer.client import CALL_ID
+from producer.problems import problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -25,15 +26,6 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 ]
-
-
-def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
-    """A document of RFC 9457; `code` is for a machine, `detail` for a person."""
-    title = HTTPStatus(status).phrase
-    return {"type": "about:blank", "title": title, "status": status, "code": code} | {
-        "detail": detail,
-        **more,
-    }
 
 
 class _TooLarge(Exception):

@@ -10,7 +10,7 @@ import io
 import ipaddress
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -19,33 +19,26 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from starlette.exceptions import HTTPException
 
 from producer import refusals
 from producer.client import EnrollmentClient, SubmittedBatch
 from producer.errors import (
-    BatchConflict,
-    BrokerUnavailable,
     EnrollmentError,
-    InvalidRequest,
-    LookupFailed,
     NoWorkerAnswered,
-    UnreadableFile,
 )
 from producer.files import open_stream
-from producer.guard import Guard, problem
+from producer.guard import Guard
+from producer.openapi import REFUSALS, UPLOAD, describe, problems
+from producer.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.publisher import Publisher
 from producer.schemas import (
     BatchStatus,
-    Code,
     Kind,
     RefusalGroup,
     RequestId,
@@ -57,26 +50,8 @@ from producer.schemas import (
 from producer.tokens import Scope, Token, find_token, read_tokens
 from producer.uploads import read_in_thread
 
-STATUS_OF_CODE: Mapping[Code, int] = {
-    Code.UNKNOWN_STUDENT: 404,
-    Code.UNKNOWN_COURSE: 404,
-    Code.REQUEST_ID_REUSED: 409,
-    Code.INVALID_REQUEST: 422,
-    Code.NOT_PROCESSED: 422,
-}
-"""How HTTP says that a request was wholly refused; the code itself is in the body."""
-
-STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
-    InvalidRequest: (422, "invalid_request"),
-    UnreadableFile: (422, "unreadable_file"),
-    BatchConflict: (409, "batch_conflict"),
-    BrokerUnavailable: (503, "broker_unavailable"),
-    NoWorkerAnswered: (503, "no_worker"),
-    LookupFailed: (503, "lookup_failed"),
-}
-
 EVENT_SECONDS = 0.5
-PROBLEM = "application/problem+json"
+EXAMPLE = {"student_id": "S1", "course_ids": ["LOGIC-1", 17], "request_id": "sis-2026-000123"}
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
@@ -125,38 +100,6 @@ class Health(BaseModel):
     status: str
 
 
-class Problem(BaseModel):
-    """RFC 9457: `code` is for a machine, `detail` for a person."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    field: str | None = None
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {
-        status: {"description": "See `code` and `detail`.", "content": {PROBLEM: schema}}
-        for status in (*statuses, 400, 401, 403, 413, 422, 429, 503)
-    }
-
-
-class _Refused(HTTPException):
-    def __init__(self, status: int, code: str, detail: str, **headers: str) -> None:
-        super().__init__(status, detail, headers or None)
-        self.code = code
-
-
-def _problem_response(
-    status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
-) -> JSONResponse:
-    body = problem(status, code, detail, **more)
-    return JSONResponse(body, status, dict(headers or {}), media_type=PROBLEM)
-
-
 bearer = HTTPBearer(auto_error=False, description="A token of ENROLL_HTTP_TOKENS.")
 
 
@@ -175,7 +118,7 @@ class _Allowed:
         if not tokens:
             server = request.scope.get("server") or ("", 0)
             if not is_loopback(server[0]):
-                raise _Refused(
+                raise Refused(
                     403,
                     "tokens_required",
                     "Without tokens this service answers on loopback only: set ENROLL_HTTP_TOKENS.",
@@ -184,9 +127,9 @@ class _Allowed:
         token = find_token(tokens, sent.credentials) if sent else None
         if token is None:
             challenge = {"WWW-Authenticate": "Bearer"}
-            raise _Refused(401, "token_required", "Send a token as a bearer.", **challenge)
+            raise Refused(401, "token_required", "Send a token as a bearer.", **challenge)
         if self._scope not in token.scopes:
-            raise _Refused(403, "scope_required", f"The token lacks the scope {self._scope}.")
+            raise Refused(403, "scope_required", f"The token lacks the scope {self._scope}.")
 
 
 def is_loopback(host: str) -> bool:
@@ -227,22 +170,9 @@ def _wait_seconds(prefer: str | None) -> float:
 
 # --- routes -----------------------------------------------------------------------------------
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": "Refused; the errors say why. Or a problem with the call itself.",
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/StudentEnrollmentResponse"}
-            },
-            PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}},
-        },
-    }
-    for status in (404, 409, 422)
-}
-
 
 async def enroll(
-    asked: StudentEnrollmentRequest,
+    asked: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
     request: Request,
     client: Client,
     prefer: Annotated[str | None, Header()] = None,
@@ -275,7 +205,7 @@ def get_request(request_id: str, client: Client) -> RequestStatus:
     """Where a request stands; 404 if nobody submitted it."""
     status = client.status(_request_id(request_id))
     if status.state == "unknown":
-        raise _Refused(404, "unknown_request", "Nobody submitted a request under this id.")
+        raise Refused(404, "unknown_request", "Nobody submitted a request under this id.")
     return status
 
 
@@ -283,7 +213,7 @@ def _request_id(text: str) -> str:
     try:
         return _REQUEST_ID.validate_python(unquote(text))
     except ValidationError:
-        raise _Refused(404, "unknown_request", "This is no id of a request or batch.") from None
+        raise Refused(404, "unknown_request", "This is no id of a request or batch.") from None
 
 
 def get_results(
@@ -310,7 +240,7 @@ def _place(cursor: str | None) -> tuple[datetime, str] | None:
         at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         return datetime.fromisoformat(at), _REQUEST_ID_MADE.validate_python(request_id)
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise _Refused(422, "bad_cursor", "Use the cursor that `next` gave.") from None
+        raise Refused(422, "bad_cursor", "Use the cursor that `next` gave.") from None
 
 
 _REQUEST_ID_MADE: TypeAdapter[str] = TypeAdapter(
@@ -322,7 +252,7 @@ def get_student(student: str, client: Client) -> StudentResponse:
     """A student with courses. `key:4711` is our key, everything else a SIS id."""
     found = client.student(_student(student))
     if found is None:
-        raise _Refused(404, "unknown_student", "There is no such student.")
+        raise Refused(404, "unknown_student", "There is no such student.")
     return found
 
 
@@ -342,7 +272,7 @@ async def post_batch(
     for text in maps or ():
         column, equals, template = text.partition("=")
         if not equals or not template:
-            raise _Refused(422, "bad_map", f"map={text}: write map=COLUMN=TEMPLATE.")
+            raise Refused(422, "bad_map", f"map={text}: write map=COLUMN=TEMPLATE.")
         templates[column] = template
 
     def submit(body: io.BufferedReader) -> SubmittedBatch:
@@ -362,7 +292,7 @@ async def post_batch(
 def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = True) -> BatchStatus:
     status = client.batch(_request_id(batch_id), refusals=with_refusals)
     if status.state == "unknown":
-        raise _Refused(404, "unknown_batch", "Nobody submitted a batch under this id.")
+        raise Refused(404, "unknown_batch", "Nobody submitted a batch under this id.")
     return status
 
 
@@ -454,29 +384,26 @@ def make_app(settings: HttpSettings) -> FastAPI:
     )
     app.state.settings = settings
     add = app.add_api_route
-    read: dict[str, Any] = {"dependencies": reading, "responses": _problems(404)}
+    read: dict[str, Any] = {"dependencies": reading, "responses": problems(404)}
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
-    outcome = {**_problems(), **_REFUSALS, 202: {"model": Accepted}}
+    outcome = {**problems(), **REFUSALS, 202: {"model": Accepted}}
     model = StudentEnrollmentResponse
     add("/students/enroll", enroll, response_model=model | Accepted, responses=outcome, **submit)
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}", get_student, **read)
     add("/requests/{request_id}", get_request, **read)
-    upload = {"requestBody": _UPLOAD}
-    conflict = _problems(409)
+    upload = {"requestBody": UPLOAD}
+    conflict = problems(409)
     add("/batches", post_batch, status_code=202, responses=conflict, openapi_extra=upload, **submit)
     add("/batches/{batch_id}", get_batch, **read)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)
     add("/health/live", live)
-    add("/health/ready", ready, responses=_problems())
+    add("/health/ready", ready, responses=problems())
     for path, name in (("/", "page.html"), ("/docs", "docs.html")):
         add(path, partial(_page, name), include_in_schema=False)
-    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]
-    app.add_exception_handler(EnrollmentError, _on_fault)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(Exception, _on_bug)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    handle_problems(app)
     app.add_middleware(
         Guard,
         max_upload=settings.http_max_upload,
@@ -484,69 +411,6 @@ def make_app(settings: HttpSettings) -> FastAPI:
         rate=settings.http_rate,
     )
     return app
-
-
-_UPLOAD = {
-    "required": True,
-    "content": {
-        "text/csv": {
-            "schema": {"type": "string"},
-            "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
-        },
-        # JSON Lines have no type that all agree on.
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"file": {"type": "string", "format": "binary"}},
-                "required": ["file"],
-            }
-        },
-    },
-}
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """What FastAPI makes, with the problems that it does not know of."""
-    if app.openapi_schema is None:
-        made = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
-        )
-        schemas = made["components"]["schemas"]
-        schemas["Problem"] = Problem.model_json_schema()
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        errors = made["paths"]["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
-        errors["text/csv"] = {"schema": {"type": "string"}}
-        events = made["paths"]["/batches/{batch_id}/events"]["get"]["responses"]["200"]
-        event = {"type": "object", "properties": {"data": {"type": "string"}}}
-        events["content"] = {"text/event-stream": {"schema": event}}
-        app.openapi_schema = made
-    return app.openapi_schema
-
-
-def _on_fault(_: Request, error: Exception) -> JSONResponse:
-    status, code = next(found for kind, found in STATUS_OF_FAULT.items() if isinstance(error, kind))
-    headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
-    return _problem_response(status, code, str(error), headers)
-
-
-def _on_http(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    code = getattr(error, "code", f"http_{error.status_code}")
-    return _problem_response(error.status_code, code, str(error.detail), error.headers)
-
-
-def _on_invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"][1:])) or None
-    detail = f"{field}: {first['msg']}" if field else str(first["msg"])
-    return _problem_response(422, "invalid_request", detail[:500], field=field)
-
-
-def _on_bug(_: Request, _error: Exception) -> JSONResponse:
-    return _problem_response(500, "internal_error", "A fault of the service; it is in its log.")
 
 
 def __getattr__(name: str) -> Any:

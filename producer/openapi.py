@@ -1,0 +1,69 @@
+"""What FastAPI does not find out by itself for the OpenAPI document."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from producer.problems import PROBLEM, Problem
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": "See `code` and `detail`.", "content": {PROBLEM: schema}}
+        for status in (*statuses, 400, 401, 403, 413, 422, 429, 503)
+    }
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": "Refused; the errors say why. Or a problem with the call itself.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/StudentEnrollmentResponse"}
+            },
+            PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}},
+        },
+    }
+    for status in (404, 409, 422)
+}
+
+UPLOAD = {
+    "required": True,
+    "content": {
+        "text/csv": {
+            "schema": {"type": "string"},
+            "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
+        },
+        # JSON Lines have no type that all agree on.
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"file": {"type": "string", "format": "binary"}},
+                "required": ["file"],
+            }
+        },
+    },
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """What FastAPI makes, with the problems that it does not know of."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = made["components"]["schemas"]
+        schemas["Problem"] = Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        errors = made["paths"]["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
+        errors["text/csv"] = {"schema": {"type": "string"}}
+        events = made["paths"]["/batches/{batch_id}/events"]["get"]["responses"]["200"]
+        event = {"type": "object", "properties": {"data": {"type": "string"}}}
+        events["content"] = {"text/event-stream": {"schema": event}}
+        app.openapi_schema = made
+    return app.openapi_schema

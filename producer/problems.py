@@ -1,0 +1,107 @@
+"""What goes wrong over HTTP, and how it is said: problems of RFC 9457, with stable codes."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from producer.errors import (
+    BatchConflict,
+    BrokerUnavailable,
+    EnrollmentError,
+    InvalidRequest,
+    LookupFailed,
+    NoWorkerAnswered,
+    UnreadableFile,
+)
+from producer.schemas import Code
+
+PROBLEM = "application/problem+json"
+
+STATUS_OF_CODE: Mapping[Code, int] = {
+    Code.UNKNOWN_STUDENT: 404,
+    Code.UNKNOWN_COURSE: 404,
+    Code.REQUEST_ID_REUSED: 409,
+    Code.INVALID_REQUEST: 422,
+    Code.NOT_PROCESSED: 422,
+}
+"""How HTTP says that a request was wholly refused; the code itself is in the body."""
+
+STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
+    InvalidRequest: (422, "invalid_request"),
+    UnreadableFile: (422, "unreadable_file"),
+    BatchConflict: (409, "batch_conflict"),
+    BrokerUnavailable: (503, "broker_unavailable"),
+    NoWorkerAnswered: (503, "no_worker"),
+    LookupFailed: (503, "lookup_failed"),
+}
+
+
+class Problem(BaseModel):
+    """RFC 9457: `code` is for a machine, `detail` for a person."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
+    """A document of RFC 9457; `code` is for a machine, `detail` for a person."""
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": status, "code": code} | {
+        "detail": detail,
+        **more,
+    }
+
+
+class Refused(HTTPException):
+    def __init__(self, status: int, code: str, detail: str, **headers: str) -> None:
+        super().__init__(status, detail, headers or None)
+        self.code = code
+
+
+def _problem_response(
+    status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    body = problem(status, code, detail, **more)
+    return JSONResponse(body, status, dict(headers or {}), media_type=PROBLEM)
+
+
+def _on_fault(_: Request, error: Exception) -> JSONResponse:
+    status, code = next(found for kind, found in STATUS_OF_FAULT.items() if isinstance(error, kind))
+    headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
+    return _problem_response(status, code, str(error), headers)
+
+
+def _on_http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    code = getattr(error, "code", f"http_{error.status_code}")
+    return _problem_response(error.status_code, code, str(error.detail), error.headers)
+
+
+def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"][1:])) or None
+    detail = f"{field}: {first['msg']}" if field else str(first["msg"])
+    return _problem_response(422, "invalid_request", detail[:500], field=field)
+
+
+def _on_bug(_: Request, _error: Exception) -> JSONResponse:
+    return _problem_response(500, "internal_error", "A fault of the service; it is in its log.")
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Every error of the application becomes a problem."""
+    app.add_exception_handler(EnrollmentError, _on_fault)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(Exception, _on_bug)

@@ -391,6 +391,8 @@ class EnrollmentClient:
                 # A list needs no declaration, and its sender no right to declare one.
                 options["declare"] = []
             task_id = _task_id()
+            # AMQP's own field for it, in seconds: it tells how long a message has been waiting.
+            options["timestamp"] = int(time.time())
             self._app.send_task(task.value, args, kwargs, task_id=task_id, queue=queue, **options)
             return task_id
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,17 +79,24 @@ def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_worker(
-    broker_url: str, database_url: str, log: Path, *arguments: str, client_url: str | None = None
+    broker_url: str,
+    database_url: str,
+    log: Path,
+    *arguments: str,
+    client_url: str | None = None,
+    app: str = "worker",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Deployment]:
     """A real worker process, ready to answer; ended with all its children.
 
-    `client_url` is for whoever asks it, where that is another than the worker's own.
+    `client_url` is for whoever asks it, where that is another than the worker's own; `settings`
+    are more variables of its environment.
     """
-    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", *arguments]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
-            env=worker_environment(broker_url, database_url),
+            env=worker_environment(broker_url, database_url) | dict(settings or {}),
             cwd=ROOT,
             stdout=output,
             stderr=output,

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +12,15 @@ from kombu.entity import Exchange, Queue
 from sqlalchemy.exc import DBAPIError
 
 from producer import schemas
-from worker import dead_letters, migrate
+from worker import dead_letters, logs, migrate
 from worker.attempts import Attempts
 from worker.database import Database, make_engine
+from worker.dead_letters import Reason
+from worker.events import Events
+from worker.exporter import Exporter
+from worker.metrics import Metrics
 from worker.patience import Patience
-from worker.settings import REDIS, Settings
+from worker.settings import REDIS, LogFormat, Settings
 from worker.submissions import Submissions
 from worker.tasks import register
 from worker.transport import BEAT
@@ -36,28 +41,52 @@ def make_app(settings: Settings) -> Celery:
     database = Database(database_url)
     submissions = Submissions(_answers_url(settings))
     attempts = Attempts(_marks_url(settings), instance, settings.max_attempts)
-    patience = Patience(attempts, settings.database_wait)
-    register(app, database, submissions, attempts, patience)
+    metrics = Metrics(served=settings.metrics_port is not None)
+    events = Events(metrics)
+    patience = Patience(attempts, settings.database_wait, metrics.database_wait.inc)
+    register(app, database, submissions, attempts, patience, events)
 
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
         patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
+        events.dead_letter(Reason.MALFORMED, reason, queue=queue)
         return True
 
     # For `worker.intake`, which Celery makes and which has nothing but the app.
     app.attempts = attempts
     app.keep_dead_letter = keep_dead_letter
+    app.enrollment_events = events
+    app.conf.broker_transport_options["recovered"] = events.recovered
 
-    def check_schema(sender: Any, **_: Any) -> None:
-        if sender.app is app:
-            _check_schema(database_url)
+    def start(sender: Any, **_: Any) -> None:
+        if sender.app is not app:
+            return
+        # The banner is neither a line nor JSON.
+        sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
+        _check_schema(database_url)
+        if settings.metrics_port is not None:
+            _serve_metrics(settings, instance)
 
-    signals.worker_init.connect(check_schema, weak=False)
+    logs.configure(settings.log_format)
+    signals.worker_init.connect(start, weak=False)
     signals.worker_init.connect(_collect_seldom, weak=False)
     signals.worker_process_init.connect(_collect_seldom, weak=False)
     signals.worker_process_init.connect(_stop_soon, weak=False)
     signals.worker_process_shutdown.connect(lambda **_: database.close(), weak=False)
     app.set_current()
     return app
+
+
+def _serve_metrics(settings: Settings, instance: str) -> None:
+    about = {"version": version("enrollment-worker"), "instance": instance}
+    try:
+        server = Exporter(settings, about)
+    except OSError as error:
+        raise SystemExit(
+            f"ENROLL_METRICS_PORT: nobody can listen on {settings.metrics_host} port"
+            f" {settings.metrics_port} ({error}); each worker of a host needs a port of its own."
+        ) from error
+    signals.worker_process_init.connect(lambda **_: server.forget(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: server.close(), weak=False)
 
 
 def _collect_seldom(**_: Any) -> None:
@@ -145,7 +174,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Anyone who can publish could otherwise shut workers down; events cost 40 % of the speed.
         "worker_enable_remote_control": False,
-        "worker_send_task_events": False,
+        "worker_send_task_events": settings.task_events,
         "task_send_sent_event": False,
         # A leak ends with its process (KiB); counting tasks would restart a busy one every second.
         "worker_max_memory_per_child": 500_000,

@@ -1,7 +1,9 @@
 """Chunks of a batch: applied once, with results, refusals and an entry in the ledger."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import accumulate
@@ -41,13 +43,33 @@ class ChunkOutcome(StrEnum):
     """Another content was applied under this batch id and number; nothing was changed."""
 
 
+Counts = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A delivery of a chunk, and what it added to the books of its batch."""
+
+    outcome: ChunkOutcome
+    batch_id: str
+    number: int
+    counts: Counts = field(default_factory=dict)
+    """As in the ledger; empty unless it was applied now."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """Requests by the status of their results."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Refused lines by their codes."""
+    poisoned: int = 0
+    """Records that became dead letters."""
+
+
 Poison = Mapping[int, str]
 """What happened to the records that cannot be processed, by their places in the chunk."""
 
 
 def apply_chunk(
     database: Database, kind: Kind, payload: object, poison: Poison | None = None
-) -> ChunkOutcome:
+) -> Applied:
     """Apply a chunk, its results and its entry in the ledger, exactly once.
 
     `payload` is a JSON object, or a string that holds one. Records that are poison become dead
@@ -81,17 +103,20 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
 
 def apply_to(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
-) -> ChunkOutcome:
+) -> Applied:
     """Apply a chunk within a transaction."""
     entered = repository.find_chunk(connection, chunk.batch_id, chunk.number)
     if entered is not None:
         same = entered.kind == kind and entered.fingerprint == fingerprint
-        return ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
+        outcome = ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
+        return Applied(outcome, chunk.batch_id, chunk.number)
     if repository.open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
-        return ChunkOutcome.CONFLICT
+        return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     now = datetime.now(UTC)
+    statuses: Counter[str] = Counter()
     if kind is Kind.ENROLLMENTS:
-        counts, refusals = _enroll(connection, chunk, poison, now)
+        counts, refusals, statuses = _enroll(connection, chunk, poison, now)
+        statuses["rejected"] += len(chunk.refused)
     else:
         counts, refusals = _upsert(connection, kind, chunk, poison)
     if poison:
@@ -119,10 +144,17 @@ def apply_to(
         applied_at=now,
         **counts,
     )
-    return ChunkOutcome.APPLIED
+    return Applied(
+        ChunkOutcome.APPLIED,
+        chunk.batch_id,
+        chunk.number,
+        counts,
+        statuses,
+        Counter(refusal["code"] for refusal in refusals),
+        len(poison),
+    )
 
 
-Counts = dict[str, int]
 Refusals = list[dict[str, Any]]
 
 
@@ -147,7 +179,7 @@ def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[st
 
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, now: datetime
-) -> tuple[Counts, Refusals]:
+) -> tuple[Counts, Refusals, Counter[str]]:
     asked = []
     own_ids = []
     of_records = zip(chunk.records, _lines(chunk), strict=True)
@@ -183,7 +215,7 @@ def _enroll(
         counts["requests_rejected"] += rejected
         for problem in map(EnrollmentProblem.model_validate, result.errors):
             refusals.extend(_refusals(one.asked, problem, cells))
-    return counts, refusals
+    return counts, refusals, Counter(one.result.status for one in decided)
 
 
 def _upsert(

@@ -184,3 +184,12 @@ def why(error: BaseException) -> str:
 
 def _shown(value: object) -> str:
     return ascii(value)[:100]
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text without control characters, but for those to keep."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
+    )

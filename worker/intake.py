@@ -112,7 +112,6 @@ class GuardedConsumer(Consumer):
     def park(self, message: Any, reason: str) -> None:
         """Keep a message as a dead letter, then acknowledge it."""
         queue = str((message.delivery_info or {}).get("routing_key", ""))
-        log.error("A message of %s becomes a dead letter: %s", queue, reason)
         self._keep(message, (whole(message), queue, reason))
 
     def _keep(self, message: Any, letter: tuple[bytes, str, str]) -> None:
@@ -144,7 +143,7 @@ def is_stopping() -> bool:
 
 
 class CountedRequest(Request):
-    """Celery's request (`Task.Request`), but that it is counted when its process is lost."""
+    """Celery's request (`Task.Request`), but that what happens to it is counted."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
         error = getattr(exc_info.exception, "exc", exc_info.exception)
@@ -152,6 +151,11 @@ class CountedRequest(Request):
         if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
             self.app.attempts.failed(self.id)
         return super().on_failure(exc_info, *args, **options)
+
+    def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's
+        if requeue and not self.acknowledged:
+            self.app.enrollment_events.given_back(self.name, self.id)
+        super().reject(requeue=requeue)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's
         if not soft:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import migrate, recovery, repository, retention
 from worker.database import Database
+from worker.envelope import printable
 from worker.poison import TrialInterrupted
 from worker.service import transaction
 from worker.settings import SettingsError, load_database_url
@@ -75,10 +76,7 @@ def _say(sentence: str) -> None:
 
 def _safe(text: object) -> str:
     """Text of strangers, for a terminal: nothing in it moves a cursor or hides a letter."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
+    return printable(str(text), keep="\n\t")
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *right: str) -> None:

@@ -30,20 +30,35 @@ COMPLAINT_PAUSE = 30.0
 
 
 class Patience:
-    """`database_wait` is how many seconds a task keeps its message while the database is away."""
+    """`database_wait` is how many seconds a task keeps its message while the database is away.
 
-    def __init__(self, attempts: Attempts, database_wait: float) -> None:
+    `waited` is told how many seconds went by in vain, as they do.
+    """
+
+    def __init__(
+        self, attempts: Attempts, database_wait: float, waited: Callable[[float], None]
+    ) -> None:
         self._attempts = attempts
         self._database_wait = database_wait
+        self._waited = waited
         self._complained = float("-inf")
 
     def wait(self, work: Callable[[], T], seconds: float | None = None) -> T:
         """Do work; again while the database is away, with growing pauses. Raises DBAPIError."""
+        counted = time.monotonic()
+
+        def before_sleep(state: RetryCallState) -> None:
+            nonlocal counted
+            wakes = time.monotonic() + (state.upcoming_sleep or 0)
+            self._waited(wakes - counted)
+            counted = wakes
+            self._say_waiting(state)
+
         retrying = Retrying(
             retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_outage(e)),
             wait=wait_exponential(multiplier=0.1, max=10),
             stop=stop_after_delay(self._database_wait if seconds is None else seconds),
-            before_sleep=self._say_waiting,
+            before_sleep=before_sleep,
             reraise=True,
         )
         return retrying(work)
@@ -81,7 +96,7 @@ class Patience:
                 except Reject:
                     raise
                 except Exception as error:
-                    log.exception("Task %s failed", task_id)
+                    log.exception("task failed", extra={"task_id": task_id})
                     if self._attempts.failed(task_id) <= way:
                         time.sleep(FAILURE_PAUSE)
                         raise Reject(f"It is tried again: {error}", requeue=True) from error

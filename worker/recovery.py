@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,18 +12,17 @@ from producer.schemas import (
     KIND_TASKS,
     Code,
     Kind,
-    StudentEnrollmentResponse,
     TaskName,
     explain,
 )
 from worker import batches, repository
-from worker.batches import ChunkOutcome
+from worker.batches import Applied, ChunkOutcome
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.envelope import Unacceptable, read
 from worker.models import Course, Student
 from worker.poison import find_poison, try_alone
-from worker.service import Asked, not_processed, read_request, respond, settle, transaction
+from worker.service import Asked, Decisions, decide, not_processed, read_request, transaction
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
 
@@ -52,7 +50,7 @@ def _batch(args: Sequence[Any]) -> str | None:
     return batch_id[:128].replace("\0", "") if isinstance(batch_id, str) else None
 
 
-def isolate_chunk(database: Database, kind: Kind, payload: object) -> ChunkOutcome | str:
+def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | str:
     """Apply a chunk without the records that are poison; they become dead letters.
 
     Returns what happened if not even reading it goes well. Raises TrialInterrupted, DBAPIError.
@@ -69,18 +67,18 @@ def isolate_chunk(database: Database, kind: Kind, payload: object) -> ChunkOutco
     return batches.apply_chunk(database, kind, payload, poison)
 
 
-def isolate_request(database: Database, asked: Asked) -> StudentEnrollmentResponse:
+def isolate_request(database: Database, asked: Asked) -> Decisions:
     """Decide a request, or make it a dead letter and refuse it, if not even a trial goes well.
 
     Raises TrialInterrupted, DBAPIError.
     """
-    happened = try_alone(database, lambda connection: _decide(connection, asked))
+    happened = try_alone(database, lambda connection: decide(connection, [asked]))
     if happened is None:
-        return transaction(database, lambda connection: _decide(connection, asked))
+        return transaction(database, lambda connection: decide(connection, [asked]))
     return give_up_request(database, asked, happened)
 
 
-def give_up_request(database: Database, asked: Asked, happened: str) -> StudentEnrollmentResponse:
+def give_up_request(database: Database, asked: Asked, happened: str) -> Decisions:
     """Make a request a dead letter and refuse it; or give the outcome that it has already."""
     letter = dead_letter(
         Form.RECORD,
@@ -92,22 +90,12 @@ def give_up_request(database: Database, asked: Asked, happened: str) -> StudentE
     )
     refused = asked._replace(problems=(not_processed(happened),))
 
-    def give_up(connection: Connection) -> StudentEnrollmentResponse:
-        known = repository.find_results(connection, [asked.request_id])
-        if not known:
+    def give_up(connection: Connection) -> Decisions:
+        if not repository.find_results(connection, [asked.request_id]):
             repository.add_dead_letters(connection, [letter])
-        (decided,) = settle(connection, [refused], known, None, datetime.now(UTC))
-        return respond(connection, [decided.result])[0]
+        return decide(connection, [refused])
 
     return transaction(database, give_up)
-
-
-def _decide(
-    connection: Connection, asked: Asked, batch_id: str | None = None
-) -> StudentEnrollmentResponse:
-    known = repository.find_results(connection, [asked.request_id])
-    (decided,) = settle(connection, [asked], known, batch_id, datetime.now(UTC))
-    return respond(connection, [decided.result])[0]
 
 
 class CannotRetry(Exception):
@@ -148,7 +136,7 @@ def _gone(letter_id: int) -> CannotRetry:
 
 
 def _work_of(letter: Any) -> Callable[[Connection], str]:
-    match Form(letter.form):
+    match letter.form:
         case Form.RECORD:
             record = json.loads(letter.content)
             return lambda connection: _retry_record(connection, letter, record)
@@ -164,6 +152,8 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
                 )
             except Unacceptable as error:
                 raise CannotRetry(f"it still cannot be understood: {error}") from error
+        case _:
+            raise CannotRetry(f"its form {letter.form!r} is a newer version's; upgrade first")
     if task == TaskName.ENROLL:
         asked = read_request(task_id, args, kwargs)
         return lambda connection: _retried(connection, asked, None)
@@ -195,7 +185,7 @@ def _retried(connection: Connection, asked: Asked, batch_id: str | None) -> str:
         # What it got when it became a dead letter was no decision.
         if [error["code"] for error in result.errors] == [Code.NOT_PROCESSED]:
             repository.delete_result(connection, asked.request_id)
-    outcome = _decide(connection, asked, batch_id)
+    (outcome,) = decide(connection, [asked], batch_id=batch_id).answers
     return "; ".join([outcome.status, *(error.message for error in outcome.errors)])
 
 
@@ -204,7 +194,7 @@ def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str
         chunk, fingerprint = batches.read_chunk(kind, args[0] if len(args) == 1 else None)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    outcome = batches.apply_to(connection, kind, chunk, fingerprint, {})
+    outcome = batches.apply_to(connection, kind, chunk, fingerprint, {}).outcome
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry("another chunk was applied under its batch and number; discard it")
     return outcome.value

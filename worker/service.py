@@ -68,6 +68,13 @@ class Decided(NamedTuple):
     repeated: bool = False
 
 
+class Decisions(NamedTuple):
+    """What became of requests, and the answers for those who wait for one."""
+
+    decided: list[Decided]
+    answers: list[StudentEnrollmentResponse]
+
+
 def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Asked:
     """A request as a task's arguments bring it; its id is the task's if it has none of its own."""
     record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
@@ -106,23 +113,31 @@ def add_enrollment(
     outcome again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
     """
     asked = Asked(request_id, request.model_dump(mode="json"), request)
-    return decide_requests(database, [asked], [True])[0]
+    return decide_requests(database, [asked], [True]).answers[0]
 
 
 def decide_requests(
     database: Database, asked: Sequence[Asked], answered: Sequence[bool]
-) -> list[StudentEnrollmentResponse]:
+) -> Decisions:
     """Decide requests in one transaction, each as if it had come alone.
 
-    Returns the outcomes of those for which `answered` is true, in their order. Raises DBAPIError.
+    There are answers to those for which `answered` is true, in their order. Raises DBAPIError.
     """
+    return transaction(database, lambda connection: decide(connection, asked, answered))
 
-    def decide(connection: Connection) -> list[StudentEnrollmentResponse]:
-        known = repository.find_results(connection, [a.request_id for a in asked])
-        decided = settle(connection, asked, known, None, datetime.now(UTC))
-        return respond(connection, [one.result for one in compress(decided, answered)])
 
-    return transaction(database, decide)
+def decide(
+    connection: Connection,
+    asked: Sequence[Asked],
+    answered: Sequence[bool] = (True,),
+    batch_id: str | None = None,
+) -> Decisions:
+    """Decide requests within a transaction."""
+    known = repository.find_results(connection, [a.request_id for a in asked])
+    decided = settle(connection, asked, known, batch_id, datetime.now(UTC))
+    return Decisions(
+        decided, respond(connection, [one.result for one in compress(decided, answered)])
+    )
 
 
 def transaction(database: Database, work: Callable[[Connection], T]) -> T:

@@ -1,5 +1,6 @@
 """The only reader of the environment on the worker's side. Prefix `ENROLL_`."""
 
+from enum import StrEnum
 from typing import Annotated, TypeVar
 from urllib.parse import parse_qsl
 
@@ -76,6 +77,13 @@ def _database(url: SecretStr) -> SecretStr:
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database)]
 
 
+class LogFormat(StrEnum):
+    """How a line of the log looks."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class DatabaseSettings(BaseSettings):
     """What a migration needs."""
 
@@ -101,6 +109,17 @@ class Settings(DatabaseSettings):
     )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         3, description="How often what fails or kills its worker is tried before it is isolated."
+    )
+
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="A line of the log: text for people, json for machines."
+    )
+    metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = Field(
+        None, description="Where Prometheus finds /metrics; by default there is none."
+    )
+    metrics_host: str = Field("127.0.0.1", description="The address that /metrics listens on.")
+    task_events: bool = Field(
+        False, description="Whether Flower is told of every task; it costs speed."
     )
 
     @field_validator("result_backend_url")

@@ -1,12 +1,14 @@
 """Celery's entry points, as thin as a web view: parse, call the service, return."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import compress
 from typing import Annotated, Any, TypeVar
 
-from celery import Celery, Task, states
+from celery import Celery, Task, current_task, signals, states
 from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.schemas import (
@@ -17,13 +19,12 @@ from producer.schemas import (
     Message,
     RequestId,
     TaskName,
-    explain,
 )
-from worker import batches, dead_letters, lookups, recovery, service
+from worker import lookups, recovery, service
 from worker.attempts import Attempts
-from worker.batches import ChunkOutcome
 from worker.database import Database
-from worker.dead_letters import Reason
+from worker.delivery import Delivery
+from worker.events import Events
 from worker.groups import Call
 from worker.patience import Patience
 from worker.submissions import Submissions
@@ -53,12 +54,13 @@ def register(
     submissions: Submissions,
     attempts: Attempts,
     patience: Patience,
+    events: Events,
 ) -> None:
     """Give the app its tasks under their fixed names."""
-    _register_enroll(app, database, submissions, attempts, patience)
+    _register_enroll(app, database, submissions, attempts, patience, events)
     for kind in Kind:
-        _register_chunks(app, database, kind, patience)
-    _register_lookups(app, database, submissions, patience)
+        _register_chunks(app, database, kind, patience, events)
+    _register_lookups(app, database, submissions, patience, events)
 
 
 def _register_enroll(
@@ -67,10 +69,8 @@ def _register_enroll(
     submissions: Submissions,
     attempts: Attempts,
     patience: Patience,
+    events: Events,
 ) -> None:
-    def answer(asked: Sequence[service.Asked], answered: Sequence[bool]) -> list[Any]:
-        return list(map(_dump, service.decide_requests(database, asked, answered)))
-
     class Enroll(Task):
         Request = REQUEST
         Strategy = "worker.groups:strategy"
@@ -78,6 +78,9 @@ def _register_enroll(
         def decide_group(self, calls: Sequence[Call]) -> bool:
             """Decide calls in one transaction; returns whether that failed, whatever it was."""
             ids = [call.task_id for call in calls]
+            if signals.task_prerun.receivers:
+                # Whoever follows tasks, as OpenTelemetry does, is to see each of them.
+                return True
             if attempts.begin(ids):
                 attempts.end(ids, done=False)
                 return True
@@ -86,76 +89,66 @@ def _register_enroll(
                     service.read_request(call.task_id, call.args, call.kwargs) for call in calls
                 ]
                 waits = [not call.ignore_result for call in calls]
-                answers = patience.hold(lambda: answer(asked, waits))
+                started = time.perf_counter()
+                decisions = patience.hold(lambda: service.decide_requests(database, asked, waits))
             except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
                 what = type(getattr(error, "orig", error)).__name__
                 log.warning("%s: a group of %s requests is run one by one", what, len(calls))
                 attempts.end(ids, done=False)
                 return True
+            duration = time.perf_counter() - started
             try:
-                waited_for = [call.task_id for call in calls if not call.ignore_result]
-                for task_id, value in zip(waited_for, answers, strict=True):
-                    app.backend.store_result(task_id, value, states.SUCCESS)
+                waited_for = compress(ids, waits)
+                for task_id, answer in zip(waited_for, decisions.answers, strict=True):
+                    app.backend.store_result(task_id, _dump(answer), states.SUCCESS)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 log.warning("Answers could not be handed over; SQL has them: %s", error)
             submissions.finished([one.request_id for one in asked])
             attempts.end(ids)
+            events.requests_decided(ids, decisions, duration)
             return False
 
     @app.task(shared=False, name=TaskName.ENROLL, bind=True, base=Enroll)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
         asked = service.read_request(task.request.id, args, kwargs)
         submissions.running(asked.request_id)
-        value = patience.attempt(
+        started = time.perf_counter()
+        decisions = patience.attempt(
             task.request.id,
-            lambda: service.decide_requests(database, [asked], [True])[0],
+            lambda: service.decide_requests(database, [asked], [True]),
             lambda: recovery.isolate_request(database, asked),
             lambda: recovery.give_up_request(database, asked, "it killed its worker"),
         )
         submissions.finished([asked.request_id])
-        return _dump(value)
+        events.requests_decided([task.request.id], decisions, time.perf_counter() - started)
+        return _dump(decisions.answers[0])
 
 
-def _register_chunks(app: Celery, database: Database, kind: Kind, patience: Patience) -> None:
+def _register_chunks(
+    app: Celery, database: Database, kind: Kind, patience: Patience, events: Events
+) -> None:
     class Apply(Task):
         Request = REQUEST
 
     @app.task(shared=False, name=KIND_TASKS[kind], bind=True, base=Apply, ignore_result=True)
     def apply_chunk(task: Task, /, *args: Any, **kwargs: Any) -> None:
-        task_id = task.request.id
-        payload = args[0] if len(args) == 1 and not kwargs else None
-
-        def keep(reason: Reason, why: str) -> None:
-            log.error("A chunk of %s becomes a dead letter: %s", kind, why)
-            letter = recovery.call_letter(KIND_TASKS[kind], task_id, args, kwargs, reason, why)
-            dead_letters.keep(database, letter)
-
-        def apply() -> None:
-            try:
-                outcome = batches.apply_chunk(database, kind, payload)
-            except ValidationError as error:
-                problems = "; ".join(problem.message for problem in explain(error))
-                keep(Reason.INVALID_CHUNK, problems)
-            else:
-                if outcome is ChunkOutcome.CONFLICT:
-                    keep(Reason.CONFLICT, "another chunk was applied under its batch and number")
-
-        def isolate() -> None:
-            outcome = recovery.isolate_chunk(database, kind, payload)
-            if not isinstance(outcome, ChunkOutcome):
-                keep(Reason.NOT_PROCESSED, outcome)
-
-        def give_up() -> None:
-            keep(Reason.NOT_PROCESSED, "it killed its worker, also without what was found in it")
-
-        patience.attempt(task_id, apply, isolate, give_up)
+        delivery = Delivery(database, events, kind, task.request.id, args, kwargs)
+        patience.attempt(task.request.id, delivery.apply, delivery.isolate, delivery.give_up)
 
 
 def _register_lookups(
-    app: Celery, database: Database, submissions: Submissions, patience: Patience
+    app: Celery,
+    database: Database,
+    submissions: Submissions,
+    patience: Patience,
+    events: Events,
 ) -> None:
     def _answer(work: Callable[[], Any]) -> Any:
-        return _dump(patience.wait(work, LOOKUP_WAIT))
+        started = time.perf_counter()
+        answer = _dump(patience.wait(work, LOOKUP_WAIT))
+        task = current_task.request
+        events.looked_up(task.task, task.id, time.perf_counter() - started)
+        return answer
 
     # A question that takes its worker with it is not asked again.
     lookup = partial(app.task, shared=False, reject_on_worker_lost=False)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable
 from queue import Empty
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -317,8 +318,10 @@ class Channel(redis.Channel):
 
     QoS = QoS
     Message = Message
-    from_transport_options = (*redis.Channel.from_transport_options, "instance")
+    from_transport_options = (*redis.Channel.from_transport_options, "instance", "recovered")
     instance = uuid4().hex
+    recovered: Callable[[int], None] = staticmethod(lambda _: None)
+    """Told how many messages of the lost were given back."""
     _numbers = itertools.count()
     _complained = 0.0
 
@@ -365,7 +368,7 @@ class Channel(redis.Channel):
         back = self.sync.eval(_BEAT, 0, PREFIX, self.taker, LEASE, SLOTS, *queues)
         self._beaten = time.monotonic()
         if back:
-            log.warning("%s messages of a lost worker or connection came back", back)
+            self.recovered(back)
         self.qos.pay_owed()
 
     def complain(self, what: str) -> None:

@@ -15,7 +15,7 @@ from worker.lookups import LeftSubmission
 
 def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
     """As the worker gets it: the text of a chunk."""
-    return batches.apply_chunk(database, kind, chunk.model_dump_json())
+    return batches.apply_chunk(database, kind, chunk.model_dump_json()).outcome
 
 
 def chunk(*records: Any, batch_id: str = "b", number: int = 0, **fields: Any) -> Chunk:

@@ -148,8 +148,7 @@ def test_a_repeated_id_is_a_new_request_after_its_result_was_removed(database: D
 
     def decide(record: dict[str, Any]) -> list[str]:
         asked = service.read_request("task", [record], {})
-        (outcome,) = service.decide_requests(database, [asked], [True])
-        assert outcome is not None
+        (outcome,) = service.decide_requests(database, [asked], [True]).answers
         return [error.code for error in outcome.errors]
 
     assert decide(first) == ["unknown_student"]

@@ -25,7 +25,8 @@ def roster(database: Database) -> None:
         records = tuple({"sis_id": name} for name in names)
         chunk = Chunk(batch_id=kind.value, number=0, last=True, records=records)
         assert (
-            batches.apply_chunk(database, kind, chunk.model_dump()) is batches.ChunkOutcome.APPLIED
+            batches.apply_chunk(database, kind, chunk.model_dump()).outcome
+            is batches.ChunkOutcome.APPLIED
         )
 
 
@@ -152,11 +153,11 @@ def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Datab
         StudentEnrollmentRequest.model_validate(record)
     problems: tuple[EnrollmentProblem, ...] = explain(caught.value)  # type: ignore[arg-type]
     refused = service.Asked("bad", record, None, problems)
-    (response,) = service.decide_requests(database, [refused], [True])
+    (response,) = service.decide_requests(database, [refused], [True]).answers
     assert (response.status, response.student_id) == ("rejected", "A")
     assert {problem.field for problem in response.errors} == {"course_ids[0]", "surprise"}
     assert lookups.student_results(database, ["A"], 10) == [[response]]
-    assert service.decide_requests(database, [refused], [True]) == [response]
+    assert service.decide_requests(database, [refused], [True]).answers == [response]
 
 
 def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) -> None:

@@ -243,8 +243,11 @@ def test_the_transport_is_given_its_options(app: Celery) -> None:
     assert connection.get_transport_cls() is Transport
     instance = connection.transport_options["instance"]
     assert len(instance) == 32
+    recovered = connection.transport_options["recovered"]
+    assert callable(recovered)
     assert connection.transport_options == {
         "instance": instance,
+        "recovered": recovered,
         "unacked_restore_interval": 2,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,

@@ -1,0 +1,74 @@
+"""One delivery of a chunk: it is applied or becomes a dead letter, and is told of."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from producer.schemas import KIND_TASKS, Kind, explain
+from worker import batches, dead_letters, recovery
+from worker.batches import Applied, ChunkOutcome
+from worker.database import Database
+from worker.dead_letters import Reason
+from worker.events import Events
+
+
+class Delivery:
+    """A task's call, which holds a chunk if it is a good one. Its methods raise DBAPIError."""
+
+    def __init__(
+        self,
+        database: Database,
+        events: Events,
+        kind: Kind,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self._database = database
+        self._events = events
+        self._kind = kind
+        self._task_id = task_id
+        self._call = (args, kwargs)
+        self._payload = args[0] if len(args) == 1 and not kwargs else None
+        self._started = time.perf_counter()
+
+    def apply(self) -> None:
+        """Apply it as it came."""
+        try:
+            applied = batches.apply_chunk(self._database, self._kind, self._payload)
+        except ValidationError as error:
+            self._keep(Reason.INVALID_CHUNK, "; ".join(p.message for p in explain(error)))
+        else:
+            self._tell(applied)
+
+    def isolate(self) -> None:
+        """Apply it without what fails or kills in it. Raises TrialInterrupted."""
+        outcome = recovery.isolate_chunk(self._database, self._kind, self._payload)
+        if isinstance(outcome, Applied):
+            self._tell(outcome)
+        else:
+            self._keep(Reason.NOT_PROCESSED, outcome)
+
+    def give_up(self) -> None:
+        """Keep it whole, for an operator."""
+        self._keep(Reason.NOT_PROCESSED, "it killed its worker, also without what was found in it")
+
+    def _tell(self, applied: Applied) -> None:
+        duration = time.perf_counter() - self._started
+        self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
+        if applied.outcome is ChunkOutcome.CONFLICT:
+            self._keep(Reason.CONFLICT, "another chunk was applied under its batch and number")
+
+    def _keep(self, reason: Reason, why: str) -> None:
+        task = KIND_TASKS[self._kind]
+        letter = recovery.call_letter(task, self._task_id, *self._call, reason, why)
+        dead_letters.keep(self._database, letter)
+        self._events.dead_letter(
+            reason,
+            why,
+            task_id=self._task_id,
+            kind=self._kind.value,
+            batch_id=letter["batch_id"],
+        )

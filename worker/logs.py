@@ -1,0 +1,97 @@
+"""The form of the log: one line an event, for people or, as JSON, for machines.
+
+Celery's own lines have the same form. Modules write with the standard library, and what an event
+is about goes into `extra`.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from celery import signals
+from celery.apps import worker as celery_worker
+from structlog.stdlib import ExtraAdder, ProcessorFormatter
+
+from worker.envelope import printable
+from worker.settings import LogFormat
+
+_SAID_BY_US = ("celery.worker.strategy", "celery.app.trace")
+"""Loggers whose lines about a good task say less than `worker.events`, and quote its arguments."""
+
+Event = MutableMapping[str, Any]
+
+
+def configure(log_format: LogFormat) -> None:
+    """Give Celery's process the log's form as soon as it sets up logging."""
+
+    def begin(**_: Any) -> None:
+        # Warnings of what Celery checks before it sets up logging have the same form.
+        logging.captureWarnings(True)
+        setup(logging.WARNING)
+
+    def setup(loglevel: int, logfile: str | None = None, **_: Any) -> None:
+        # Watched, so that it may be rotated.
+        handler = (
+            logging.handlers.WatchedFileHandler(logfile, encoding="utf-8")
+            if logfile
+            else logging.StreamHandler()
+        )
+        handler.setFormatter(make_formatter(log_format, colors=not logfile and _in_colors()))
+        root = logging.getLogger()
+        root.handlers = [handler]
+        root.setLevel(loglevel)
+        for name in _SAID_BY_US:
+            logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
+
+    signals.celeryd_init.connect(begin, weak=False)
+    signals.setup_logging.connect(setup, weak=False)
+    if log_format is LogFormat.JSON:
+        # Said from a signal's handler, past the log, in lines of their own form.
+        celery_worker.safe_say = lambda text, _stream=None: logging.getLogger("celery").info(text)
+
+
+def make_formatter(log_format: LogFormat, *, colors: bool = False) -> logging.Formatter:
+    """What makes a line of a record of the standard library."""
+    # rich, where it is installed, would print the values of variables.
+    plain = structlog.dev.plain_traceback
+    text = structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=plain, sort_keys=False, pad_event_to=0
+    )
+    render: list[Any] = (
+        [structlog.processors.JSONRenderer(default=repr)]
+        if log_format is LogFormat.JSON
+        else [_without_control_characters, text]
+    )
+    return ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ExtraAdder(),
+            structlog.processors.format_exc_info,
+            _without_arguments,
+        ],
+        processors=[ProcessorFormatter.remove_processors_meta, *render],
+    )
+
+
+def _without_arguments(_logger: Any, _method: str, event: Event) -> Event:
+    """Celery adds the arguments of a task, with whatever they hold."""
+    event.pop("data", None)
+    return event
+
+
+def _without_control_characters(_logger: Any, _method: str, event: Event) -> Event:
+    """Nothing that strangers wrote moves a cursor, or looks like a line of its own."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = printable(value, keep="\n" if name == "exception" else "")
+    return event
+
+
+def _in_colors() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")

@@ -105,7 +105,7 @@ class Events:
 
     def given_back(self, task: str, task_id: str) -> None:
         """A message went back to its queue, to be tried again."""
-        log.info("task given back", extra={"task": task, "task_id": task_id})
+        log.warning("task given back", extra={"task": task, "task_id": task_id})
         self.metrics.redeliveries.labels(task).inc()
 
     def recovered(self, messages: int) -> None:

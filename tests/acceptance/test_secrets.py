@@ -139,7 +139,7 @@ def test_a_worker_tells_no_password_whatever_goes_wrong(
         broker._port = port  # noqa: SLF001 - the fixture stops it once more
         broker.start()
     said = log.read_text()
-    assert "DEBUG" in said
+    assert "[debug    ]" in said
     check_that_nothing_is_told("the worker", said)
 
 

@@ -54,6 +54,7 @@ from producer.schemas import (
     Submission,
     Tally,
     TaskName,
+    WorkerHealth,
     batch_key,
     explain,
     fingerprint_of,
@@ -87,6 +88,7 @@ _BATCHES = TypeAdapter(list[BatchStatus])
 _RESULTS = TypeAdapter(list[list[StudentEnrollmentResponse]])
 _STUDENTS = TypeAdapter(list[StudentResponse | None])
 _REFUSALS = TypeAdapter(list[RefusedRecord])
+_HEALTH = TypeAdapter(WorkerHealth)
 
 
 class SubmittedBatch(Message):
@@ -113,13 +115,13 @@ class EnrollmentClient:
         self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
     ) -> None:
         self.timeout = timeout
-        self._shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
+        self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
         answers = result_backend_url or broker_url
         if not answers.startswith(REDIS):
             raise ValueError(
                 "Answers travel through Redis: give result_backend_url, as redis://host:6379/0."
             )
-        broker_url, answers = _checked_url(broker_url), _checked_url(answers)
+        broker_url, answers = checked_url(broker_url), checked_url(answers)
         self._redis = Redis.from_url(
             answers,
             socket_timeout=SOCKET_TIMEOUT,
@@ -363,6 +365,11 @@ class EnrollmentClient:
         """Students with their courses, in the same order. Raises NoWorkerAnswered."""
         return self._ask(TaskName.STUDENT, students, _STUDENTS)
 
+    def health(self) -> WorkerHealth:
+        """What a worker says of itself and its database. Raises NoWorkerAnswered."""
+        task_id = self._send(TaskName.HEALTH, [], expires=self.timeout)
+        return _understood(_HEALTH, self._wait(task_id, self.timeout, "Is a worker running?"))
+
     # --- the wire -----------------------------------------------------------------------------
 
     def _ask(
@@ -438,11 +445,11 @@ class EnrollmentClient:
             yield
         except (BatchPublishError, OperationalError, LimitExceeded, RedisError, OSError) as error:
             raise BrokerUnavailable(
-                f"The broker {self._shown_url} did not answer: {error}"
+                f"The broker {self.shown_url} did not answer: {error}"
             ) from error
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     """The URL as every library below understands it. Raises ValueError.
 
     One of them would not check certificates unless told so, and one would not even encrypt.

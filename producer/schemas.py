@@ -54,6 +54,7 @@ class TaskName(StrEnum):
     BATCH = "enrollment.batch"
     CHUNKS = "enrollment.chunks"
     REFUSALS = "enrollment.refusals"
+    HEALTH = "enrollment.health"
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -70,6 +71,7 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.BATCH: Queue.LOOKUPS,
     TaskName.CHUNKS: Queue.LOOKUPS,
     TaskName.REFUSALS: Queue.LOOKUPS,
+    TaskName.HEALTH: Queue.LOOKUPS,
 }
 
 
@@ -405,6 +407,24 @@ class RefusedRecord(Message):
     message: str = Field(description="A sentence for a person.")
     record: Any = Field(None, description="The record, or the part of it that was refused.")
     cells: tuple[str, ...] | None = Field(None, description="The line of the CSV file.")
+
+
+class DatabaseState(StrEnum):
+    """How a worker finds its database."""
+
+    READY = "ready"
+    AWAY = "away"
+    OUTDATED = "outdated"
+    """It has not the migrations that this worker needs."""
+
+
+class WorkerHealth(Message):
+    """What a worker says of itself."""
+
+    version: str = Field(description="Its version.")
+    now: datetime = Field(description="What its clock says.")
+    database: DatabaseState = Field(description="How it finds its database.")
+    detail: str = Field("", description="The same in words, for a person.")
 
 
 class Submission(Message):

@@ -15,7 +15,7 @@ RETRYABLE_STATES = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction may simply be run again."""
 
 
-def make_engine(url: str) -> Engine:
+def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     """An engine that has not connected yet; `postgresql://` means psycopg 3."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -26,7 +26,7 @@ def make_engine(url: str) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     # No ping before each use: a connection that the server closed meanwhile is an outage like any
     # other, which tasks wait out.
-    return create_engine(parsed, connect_args={"connect_timeout": 10})
+    return create_engine(parsed, connect_args={"connect_timeout": connect_seconds})
 
 
 def _configure_sqlite(engine: Engine) -> None:
@@ -66,7 +66,7 @@ class Database:
     """One engine for each process, made at first use: connections must not survive a fork."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._engine: Engine | None = None
         self._pid = 0
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Database:
         """This process's engine."""
         with self._lock:
             if self._engine is None or self._pid != os.getpid():
-                self._engine, self._pid = make_engine(self._url), os.getpid()
+                self._engine, self._pid = make_engine(self.url), os.getpid()
             return self._engine
 
     @contextmanager

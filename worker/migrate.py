@@ -36,9 +36,16 @@ def upgrade(engine: Engine) -> None:
 
 def is_current(engine: Engine) -> bool:
     """Whether every migration has been applied. Raises DBAPIError if the database is away."""
-    heads = ScriptDirectory.from_config(alembic_config()).get_heads()
+    applied, newest = revisions(engine)
+    return applied == newest
+
+
+def revisions(engine: Engine) -> tuple[list[str], list[str]]:
+    """The last migrations that were applied, and those that there are. Raises DBAPIError."""
+    newest = ScriptDirectory.from_config(alembic_config()).get_heads()
     with engine.connect() as connection:
-        return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+        applied = MigrationContext.configure(connection).get_current_heads()
+    return sorted(applied), sorted(newest)
 
 
 def main() -> None:

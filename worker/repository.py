@@ -651,6 +651,11 @@ def newest_dead_letter(connection: Connection) -> int:
     return connection.scalar(select(func.max(DeadLetter.id))) or 0
 
 
+def count_all_dead_letters(connection: Connection) -> int:
+    """How many are kept."""
+    return connection.scalar(select(func.count()).select_from(DeadLetter)) or 0
+
+
 def count_dead_letters(connection: Connection, batch_ids: Iterable[str]) -> dict[str, int]:
     """How many dead letters are whole chunks, by batch."""
     dialect = connection.dialect.name

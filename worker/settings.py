@@ -142,6 +142,18 @@ def load_database_url() -> str:
     return _load(DatabaseSettings).database_url.get_secret_value()
 
 
+def find_database_url() -> str | None:
+    """The same, but None where it is not set."""
+    url = _load(_PerhapsDatabaseSettings).database_url
+    return None if url is None else url.get_secret_value()
+
+
+class _PerhapsDatabaseSettings(BaseSettings):
+    model_config = DatabaseSettings.model_config
+
+    database_url: DatabaseUrl | None = Field(None, description="PostgreSQL or SQLite.")
+
+
 SettingsType = TypeVar("SettingsType", bound=BaseSettings)
 
 

@@ -20,7 +20,7 @@ from producer.schemas import (
     RequestId,
     TaskName,
 )
-from worker import lookups, recovery, service
+from worker import health, lookups, recovery, service
 from worker.attempts import Attempts
 from worker.database import Database
 from worker.delivery import Delivery
@@ -187,6 +187,10 @@ def _register_lookups(
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
         older = _checked(_PLACE, before)
         return _answer(lambda: lookups.student_results(database, ids, most, older))
+
+    @lookup(name=TaskName.HEALTH)
+    def health_of_worker() -> Any:
+        return _dump(health.of_worker(database.url))
 
     @lookup(name=TaskName.STUDENT)
     def student(students: Any) -> Any:

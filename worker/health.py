@@ -1,0 +1,86 @@
+"""How a worker and its database are, for `enroll doctor`."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from producer.schemas import DatabaseState, WorkerHealth
+from worker import migrate, repository
+from worker.database import make_engine
+from worker.settings import SettingsError, find_database_url
+
+CONNECT_SECONDS = 3
+
+
+def of_worker(database_url: str) -> WorkerHealth:
+    """What a worker says of itself; it answers also without its database."""
+    engine = make_engine(database_url, connect_seconds=CONNECT_SECONDS)
+    try:
+        state, detail = _of_database(engine)
+    finally:
+        engine.dispose()
+    return WorkerHealth(
+        version=version("enrollment-worker"),
+        now=datetime.now(UTC),
+        database=state,
+        detail=detail,
+    )
+
+
+def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
+    try:
+        applied, newest = migrate.revisions(engine)
+    except DBAPIError as error:
+        return DatabaseState.AWAY, (str(error.orig).strip().splitlines() or ["It is away"])[0]
+    if applied != newest:
+        has = ", ".join(applied) or "none"
+        return DatabaseState.OUTDATED, f"It has migration {has}, not {', '.join(newest)}"
+    return DatabaseState.READY, f"{engine.dialect.name}, migration {', '.join(newest)}"
+
+
+def checks() -> Iterator[dict[str, str]]:
+    """What `enroll doctor` finds out by itself where it knows the database (`enroll.checks`)."""
+    try:
+        url = find_database_url()
+    except SettingsError as error:
+        yield _finding("wrong", str(error), "Correct the variable.")
+        return
+    if url is None:
+        return
+    engine = make_engine(url, connect_seconds=CONNECT_SECONDS)
+    try:
+        yield from _looked_at(engine)
+    finally:
+        engine.dispose()
+
+
+def _looked_at(engine: Engine) -> Iterator[dict[str, str]]:
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and not Path(path or "").is_file():
+        yield _finding("wrong", f"there is no file {path}", "Run `python -m worker.migrate`.")
+        return
+    state, detail = _of_database(engine)
+    remedies = {
+        DatabaseState.AWAY: "Start it, or correct ENROLL_DATABASE_URL.",
+        DatabaseState.OUTDATED: "Run `python -m worker.migrate`, then restart the workers.",
+    }
+    bad = state is not DatabaseState.READY
+    said = f"as seen from here: {state}. {detail}"
+    yield _finding("wrong" if bad else "ok", said, remedies.get(state, ""))
+    if bad:
+        return
+    with engine.connect().execution_options(read_only=True) as connection:
+        letters = repository.count_all_dead_letters(connection)
+    if letters:
+        remedy = "Read why: `enroll dead-letters list`; then retry or discard them."
+        yield _finding("warning", f"{letters:,} are kept", remedy, "dead letters")
+    else:
+        yield _finding("ok", "none", check="dead letters")
+
+
+def _finding(state: str, found: str, remedy: str = "", check: str = "database") -> dict[str, str]:
+    return {"check": check, "state": state, "found": found, "remedy": remedy}

@@ -93,11 +93,12 @@ def _load(brought: EntryPoint) -> click.Command:
 @click.version_option(package_name="enrollment-worker")
 def enroll() -> None:
     """Enroll students in courses through the queue, and ask what became of it."""
+    # A file is millions of objects without a cycle; to look for one takes longer than to read.
+    # This runs when the command's module is loaded, so that nothing of it is looked at either.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def main() -> None:
     """Run the command line."""
-    # A file is millions of objects without a cycle; to look for one takes longer than to read.
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
     enroll(prog_name="enroll")

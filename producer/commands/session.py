@@ -29,7 +29,7 @@ def make_console(*, stderr: bool = False) -> Console:
     make = functools.partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
     console = make()
     # A pipe has no width; lines for a program to read are not folded at 80 columns.
-    return console if console.is_terminal else make(width=200)
+    return console if console.file.isatty() else make(width=200)
 
 
 class Session:

@@ -1,9 +1,11 @@
-"""How answers look to a person; machines get the same as JSON from the command line."""
+"""How answers look to a person; machines get the same as JSON from the command line.
+
+They are for a console without markup: whatever is in an id or a title is printed as it is.
+"""
 
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -85,7 +87,7 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
     for group in groups:
         lines = ", ".join(map(str, group.first_lines))
         more = ", …" if group.count > len(group.first_lines) else ""
-        table.add_row(group.code.value, f"{group.count:,}", lines + more, escape(group.example))
+        table.add_row(group.code.value, f"{group.count:,}", lines + more, group.example)
     return table
 
 
@@ -110,7 +112,7 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
         table = _table("course", "title", "")
         for course in result.enrolled_courses:
             word = "enrolled" if course.added else "already enrolled"
-            table.add_row(escape(course.sis_id), escape(course.title or ""), word)
+            table.add_row(course.sis_id, course.title or "", word)
         parts.append(table)
     return Group(*parts, *map(_problem, result.errors))
 
@@ -134,5 +136,5 @@ def student(found: StudentResponse) -> RenderableType:
     table = _table("course", "key", "title", "enrolled")
     for course in found.courses:
         when = course.enrolled_at.strftime("%Y-%m-%d %H:%M")
-        table.add_row(escape(course.sis_id), str(course.id), escape(course.title or ""), when)
+        table.add_row(course.sis_id, str(course.id), course.title or "", when)
     return Group(head, table)

@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -73,14 +74,58 @@ class Source:
         self._file: BinaryIO | None = None
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    @property
+    def share(self) -> float | None:
+        """The share of it that was read so far; None before the beginning."""
+        return self.bytes_read / self.size or None
+
+    @property
     def bytes_read(self) -> int:
         """How far the reader has come."""
         return 0 if self._file is None else self.size if self._file.closed else self._file.tell()
 
     def records(self) -> Lines:
         """Every record from the beginning."""
-        with self.path.open("rb") as self._file:
+        with _said(self.name), self.path.open("rb") as self._file:
             yield from self._read(self._file)
+
+
+@contextmanager
+def _said(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnreadableFile(
+            f"{name} cannot be read on: {error.strerror}. What was queued of it goes on; submit"
+            " it again when it can be read, with --resume or --batch-id."
+        ) from error
+
+
+class Stream:
+    """What comes through a pipe, its head checked; it is read once, and its size is not known.
+
+    `name` is what messages call it. Raises UnreadableFile, as `open_source`.
+    """
+
+    share = None
+
+    def __init__(
+        self, name: str, file: BinaryIO, kind: Kind | None, templates: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        with _said(name):
+            form, self._lines = open_stream(file, kind, templates, name)
+        self.kind = form.kind
+        self.columns = form.columns
+
+    def records(self) -> Lines:
+        """Every record from the beginning."""
+        with _said(self.name):
+            yield from self._lines
 
 
 class Form(NamedTuple):

@@ -1,10 +1,14 @@
-"""A file is submitted as a batch, with a live bar, and followed until it is done."""
+"""Records are submitted as a batch, and followed until it is done.
+
+On a terminal with a live bar; elsewhere, as in a log, with a plain line now and then.
+"""
 
 import contextlib
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -18,15 +22,17 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.files import Source
+from producer.files import Source, Stream
 from producer.schemas import BatchStatus, Books
 
 POLL_SECONDS = 0.25
+LINE_SECONDS = 10.0
+"""Between two lines about the progress, where there is no terminal."""
 
 
 def submit_source(
     client: EnrollmentClient,
-    source: Source,
+    source: Source | Stream,
     console: Console,
     *,
     wait: bool,
@@ -34,15 +40,13 @@ def submit_source(
     known: bool = False,
     max_queued: int = MAX_QUEUED,
 ) -> BatchStatus:
-    """Submit a file's records; returns the batch's status, when `wait` is set once it is done.
+    """Submit a source's records; returns the batch's status, when `wait` is set once it is done.
 
     `batch_id`, `known` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
     BrokerUnavailable, BatchConflict; NoWorkerAnswered when nobody works on it.
     """
     batch_id = batch_id or uuid.uuid4().hex
-    console.print(
-        f"{source.path} is submitted as batch {batch_id} ({source.kind})", highlight=False
-    )
+    console.print(f"{source.name} is submitted as batch {batch_id} ({source.kind})")
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -95,7 +99,8 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
             if status.state not in ("stalled", "unknown"):
                 applied = now
             elif now - applied > QUEUE_PATIENCE:
-                what = status.advice or "The broker lost it: submit again with --resume."
+                lost = f"The broker lost it: submit the same again with --batch-id {batch_id}"
+                what = status.advice or lost
                 raise NoWorkerAnswered(f"Batch {batch_id} stands still. {what}")
         time.sleep(POLL_SECONDS)
 
@@ -103,23 +108,25 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
 class _Bar:
     """Submitted, applied and refused rows, rows a second, time left."""
 
-    def __init__(self, source: Source, console: Console) -> None:
+    def __init__(self, source: Source | Stream, console: Console) -> None:
         self._source = source
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
         self._advised = False
         self.away = False
+        # Not where colors are forced upon a log: a bar is drawn over itself.
+        self._live = console.is_interactive and console.file.isatty()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:,.0f} of {task.fields[submitted]:,} applied"),
             TextColumn("{task.fields[refused]:,} refused"),
             TextColumn("{task.fields[speed]:,.0f} rows/s"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._live,
         )
         self._task: TaskID = self._progress.add_task(
-            source.path.name, total=None, submitted=0, refused=0, speed=0.0
+            Path(source.name).name, total=None, submitted=0, refused=0, speed=0.0
         )
 
     def __enter__(self) -> Self:
@@ -128,14 +135,30 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._say_line(seconds=0)
+
+    def _say_line(self, seconds: float = LINE_SECONDS) -> None:
+        """Where there is no bar: a line, unless there was one less than so many seconds ago."""
+        now = time.monotonic()
+        if self._live or now - self._said < seconds:
+            return
+        self._said = now
+        (task,) = self._progress.tasks
+        left = task.time_remaining
+        self._progress.console.print(
+            f"{task.description}: {task.completed:,.0f} of {task.fields['submitted']:,} rows"
+            f" applied, {task.fields['refused']:,} refused, {task.fields['speed']:,.0f} rows/s"
+            + (f", about {left:,.0f} s left" if left else "")
+        )
 
     def submitted(self, batch: SubmittedBatch) -> None:
         """A chunk was published; the file's size tells how many rows are to come."""
         self._back()
-        share = self._source.bytes_read / self._source.size
+        share = self._source.share
         rows = batch.tally.rows
         total = max(rows, round(rows / share)) if share else None
         self._progress.update(self._task, submitted=rows, total=total)
+        self._say_line()
 
     def outage(self, error: EnrollmentError) -> None:
         """The broker or the database is away: said once, until it is back."""
@@ -164,6 +187,7 @@ class _Bar:
         )
         if status.chunks is not None:
             self._progress.update(self._task, total=status.books.received)
+        self._say_line()
 
     @contextlib.contextmanager
     def following(self, client: EnrollmentClient, batch_id: str) -> Iterator[None]:
@@ -171,17 +195,15 @@ class _Bar:
         over = threading.Event()
 
         def follow() -> None:
-            while not over.wait(POLL_SECONDS):
+            while not over.wait(POLL_SECONDS if self._live else LINE_SECONDS):
                 # Publishing goes on without an answer; whether one comes is found out after it.
                 with contextlib.suppress(EnrollmentError):
                     self.applied(client.batch(batch_id, refusals=False))
 
         thread = threading.Thread(target=follow, daemon=True)
-        if not self._progress.disable:
-            thread.start()
+        thread.start()
         try:
             yield
         finally:
             over.set()
-            if thread.is_alive():
-                thread.join()
+            thread.join()

@@ -33,6 +33,43 @@ Exit codes: 0 all good, 1 a dead letter is not there or could not be retried,
 """
 DATABASE = "Acts on the database of ENROLL_DATABASE_URL, with the operator's rights."
 EPILOG = DATABASE + "\n" + EXIT_CODES
+EXAMPLES = """
+\b
+Examples:
+  enroll dead-letters list
+  enroll dead-letters show 7
+  enroll dead-letters retry --all
+"""
+LIST_EXAMPLES = """
+\b
+Examples:
+  enroll dead-letters list
+  enroll dead-letters list --after 50 --limit 50 --json
+"""
+SHOW_EXAMPLES = """
+\b
+Examples:
+  enroll dead-letters show 7
+  enroll dead-letters show 7 --json > letter-7.json
+"""
+RETRY_EXAMPLES = """
+\b
+Examples:
+  enroll dead-letters retry 7 8
+  enroll dead-letters retry --all
+"""
+DISCARD_EXAMPLES = """
+\b
+Examples:
+  enroll dead-letters show 7
+  enroll dead-letters discard 7
+"""
+PRUNE_EXAMPLES = """
+\b
+Examples:
+  enroll prune --older-than 400d --dry-run
+  enroll prune --older-than 400d
+"""
 
 LETTER_ID = click.IntRange(1, 2**63 - 1)
 FIELDS: Final = (
@@ -99,12 +136,12 @@ def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-@click.group(epilog=DATABASE)
+@click.group(epilog=DATABASE + "\n" + EXAMPLES)
 def dead_letters() -> None:
     """See, try again or discard what could not be processed."""
 
 
-@dead_letters.command("list", epilog=EPILOG)
+@dead_letters.command("list", epilog=EPILOG + LIST_EXAMPLES)
 @click.option("--after", metavar="ID", type=click.IntRange(0, 2**63 - 1), default=0, help="Go on.")
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many."
@@ -138,7 +175,7 @@ def _row(letter: Any) -> tuple[object, ...]:
     return letter.id, last, letter.deliveries, letter.reason, size, letter.task, about, short
 
 
-@dead_letters.command(epilog=EPILOG)
+@dead_letters.command(epilog=EPILOG + SHOW_EXAMPLES)
 @click.argument("letter_id", metavar="ID", type=LETTER_ID)
 @_with_database
 def show(database: Database, letter_id: int, as_json: bool) -> int:
@@ -184,7 +221,7 @@ def _text(content: bytes) -> str | None:
     return None if any(c < " " and c not in "\t\n\r" for c in text) else text
 
 
-@dead_letters.command(epilog=EPILOG)
+@dead_letters.command(epilog=EPILOG + RETRY_EXAMPLES)
 @click.argument("letters", metavar="ID...", nargs=-1, type=LETTER_ID)
 @click.option("--all", "everything", is_flag=True, help="All that are there now.")
 @_with_database
@@ -229,7 +266,7 @@ def _tell(letter_id: int, data: dict[str, Any], sentence: str, as_json: bool) ->
     click.echo(line)
 
 
-@dead_letters.command(epilog=EPILOG)
+@dead_letters.command(epilog=EPILOG + DISCARD_EXAMPLES)
 @click.argument("letters", metavar="ID...", nargs=-1, required=True, type=LETTER_ID)
 @_with_database
 def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:
@@ -257,7 +294,7 @@ class _Age(click.ParamType[timedelta]):
             self.fail(str(error), param, ctx)
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG + PRUNE_EXAMPLES)
 @click.option(
     "--older-than",
     metavar="AGE",

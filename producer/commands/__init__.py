@@ -1,0 +1,1 @@
+"""The commands of `enroll`, each module imported when one of its commands is used."""

@@ -1,0 +1,122 @@
+"""What commands share: the client they ask, how they answer, and how they fail."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console, RenderableType
+
+from producer import stack
+from producer.client import EnrollmentClient
+from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
+from producer.errors import BatchConflict, EnrollmentError, InvalidRequest, UnreadableFile
+from producer.schemas import Message
+from producer.tokens import TokensError
+
+IDS = """
+An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that
+itself begins with key: or sis:).
+"""
+
+_BROKER_HELP = "The broker's URL; one with a password belongs into the variable, hidden from `ps`."
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it is: an id such as `[red]` or `:x:` is no markup."""
+    make = functools.partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
+    console = make()
+    # A pipe has no width; lines for a program to read are not folded at 80 columns.
+    return console if console.file.isatty() else make(width=200)
+
+
+class Session:
+    """One run of a command: where to ask, and how to answer."""
+
+    def __init__(
+        self, broker: str | None, result_backend: str | None, timeout: float, as_json: bool
+    ) -> None:
+        self.broker_url = broker_or_fail(broker)
+        try:
+            self.client = EnrollmentClient(
+                self.broker_url, result_backend_url=result_backend, timeout=timeout
+            )
+        except ValueError as error:
+            raise click.UsageError(
+                f"{error} Mend --broker (ENROLL_BROKER_URL) or --result-backend"
+                " (ENROLL_RESULT_BACKEND_URL)."
+            ) from None
+        self.out = make_console()
+        self.err = make_console(stderr=True)
+        self.as_json = as_json
+
+    def say(self, data: Message | Sequence[Message], shown: RenderableType) -> None:
+        """Print an answer, for a machine as one line of JSON."""
+        if not self.as_json:
+            self.out.print(shown)
+        elif isinstance(data, Message):
+            click.echo(data.model_dump_json())
+        else:
+            click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
+
+
+def broker_or_fail(given: str | None) -> str:
+    """The broker's URL: the one given, or that of a running `enroll up`. Raises UsageError."""
+    url = given or stack.find_broker_url()
+    if url is None:
+        raise click.UsageError(
+            "No broker: give --broker or ENROLL_BROKER_URL, or run `enroll up` in this folder."
+        )
+    return url
+
+
+def with_session(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command the options that all share, and make its exit code of what it returns."""
+
+    @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
+    @click.option(
+        "--result-backend",
+        envvar="ENROLL_RESULT_BACKEND_URL",
+        show_envvar=True,
+        help="Where answers come from; by default the broker.",
+    )
+    @click.option(
+        "--timeout",
+        envvar="ENROLL_TIMEOUT",
+        show_envvar=True,
+        default=10.0,
+        show_default=True,
+        type=click.FloatRange(0.1),
+        help="Seconds to wait for an answer.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, a document a line.")
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        broker: str | None,
+        result_backend: str | None,
+        timeout: float,
+        as_json: bool,
+        **kwargs: Any,
+    ) -> None:
+        try:
+            session = Session(broker, result_backend, timeout, as_json)
+            with session.client:
+                code = command(session, *args, **kwargs)
+        except EnrollmentError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            code = INTERRUPTED
+        sys.exit(code)
+
+    return run
+
+
+def fail(error: EnrollmentError) -> NoReturn:
+    """Say what is wrong, and end with the exit code of its kind."""
+    click.echo(f"Error: {error}", err=True)
+    wrong_input = (UnreadableFile, InvalidRequest, BatchConflict, TokensError)
+    sys.exit(USAGE if isinstance(error, wrong_input) else UNREACHABLE)

@@ -1,0 +1,156 @@
+"""`enroll submit`: files, or what comes through a pipe, as batches."""
+
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from producer import display
+from producer.client import MAX_QUEUED
+from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
+from producer.commands.session import Session, with_session
+from producer.errors import UnreadableFile
+from producer.files import Source, Stream, open_source
+from producer.journal import Journal
+from producer.progress import submit_source
+from producer.schemas import Kind
+
+STANDARD_INPUT = "-"
+EXAMPLES = """
+\b
+Examples:
+  enroll submit students.csv courses.csv enrollments.csv
+  enroll submit enrollments.csv --batch-id night-2026-09-01
+  zcat enrollments.csv.gz | enroll submit - --no-wait
+  enroll submit --map student_sis_id='{id}' --map course_sis_id='{module}-{term}' export.csv
+"""
+
+
+@click.command(epilog=EXIT_CODES + EXAMPLES)
+@click.argument("names", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--kind",
+    type=click.Choice([k.value for k in Kind]),
+    help="What the records are; by default the header tells.",
+)
+@click.option(
+    "--map",
+    "maps",
+    metavar="COLUMN=TEMPLATE",
+    multiple=True,
+    help="Make one of our columns of the file's own: --map course_sis_id='{module}-{term}'.",
+)
+@click.option("--no-wait", is_flag=True, help="Print the batch id and return once it is queued.")
+@click.option(
+    "--batch-id",
+    metavar="NAME",
+    help="Name the batch of the one file: submitted again, only what is missing is done.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on with what was interrupted; only what is missing is done."
+)
+@click.option(
+    "--max-queued",
+    envvar="ENROLL_MAX_QUEUED",
+    show_envvar=True,
+    default=MAX_QUEUED,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Chunks that may wait in the queue.",
+)
+@with_session
+def submit(
+    session: Session,
+    names: tuple[str, ...],
+    kind: str | None,
+    maps: Sequence[str],
+    no_wait: bool,
+    batch_id: str | None,
+    resume: bool,
+    max_queued: int,
+) -> int:
+    """Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
+
+    The FILE - is standard input.
+
+    \b
+    Columns (comma, semicolon or tab; UTF-8):
+      students     sis_id, name, email
+      courses      sis_id, title
+      enrollments  student_id or student_sis_id, course_id or course_sis_id
+    JSON Lines hold a whole request or record in each line.
+    """  # noqa: D301 - click's mark for a paragraph that is not folded
+    _check_names(names, batch_id, resume=resume)
+    chosen = Kind(kind) if kind else None
+    templates = dict(_template(text) for text in maps)
+    # Every file's head is checked before the first message is published.
+    sources = [_open(name, chosen, templates) for name in names]
+    sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
+    journal = Journal()
+    refused = False
+    for place, source in enumerate(sources, 1):
+        path = source.path if isinstance(source, Source) else None
+        found = journal.find(path) if resume and path else None
+        new_id = batch_id or found or uuid.uuid4().hex
+        if path:
+            journal.begin(path, new_id)
+        try:
+            status = submit_source(
+                session.client,
+                source,
+                session.err,
+                batch_id=new_id,
+                known=bool(batch_id or found),
+                wait=not (no_wait and place == len(sources)),
+                max_queued=max_queued,
+            )
+        except KeyboardInterrupt:
+            again = "the same command with --resume" if path else f"again with --batch-id {new_id}"
+            click.echo(
+                f"Interrupted; what was queued of batch {new_id} goes on. For the rest: {again}.",
+                err=True,
+            )
+            return INTERRUPTED
+        session.say(status, status.batch_id if status.state != "done" else display.batch(status))
+        refused = refused or status.books.rejected > 0
+    journal.finish(source.path for source in sources if isinstance(source, Source))
+    return REFUSED if refused else 0
+
+
+def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
+    if batch_id is not None and len(names) > 1:
+        raise click.UsageError("--batch-id names one batch: give one file.")
+    if names.count(STANDARD_INPUT) > 1:
+        raise click.UsageError("Standard input can be read once: give - once among the files.")
+    if resume and batch_id is None and (streams := [name for name in names if _is_stream(name)]):
+        raise click.UsageError(
+            f"--resume finds a batch by its file, and {streams[0]} is none: submit it alone, with"
+            " --batch-id and the id that was printed."
+        )
+
+
+def _is_stream(name: str) -> bool:
+    """Whether it can be read only once: standard input, or a pipe as of `<(zcat FILE)`."""
+    try:
+        return name == STANDARD_INPUT or Path(name).is_fifo()
+    except OSError:
+        return False  # Whoever opens it says what is wrong.
+
+
+def _template(text: str) -> tuple[str, str]:
+    column, equals, template = text.partition("=")
+    if not equals or not template:
+        raise click.UsageError(f"--map {text}: write it as COLUMN=TEMPLATE, as sis_id='{{id}}'.")
+    return column.strip(), template
+
+
+def _open(name: str, kind: Kind | None, templates: Mapping[str, str]) -> Source | Stream:
+    if not _is_stream(name):
+        return open_source(Path(name), kind, templates)
+    if name != STANDARD_INPUT:
+        return Stream(name, Path(name).open("rb"), kind, templates)
+    if sys.stdin is None:
+        raise UnreadableFile("Standard input is closed; pipe the records into the command.")
+    return Stream("standard input", sys.stdin.buffer, kind, templates)

@@ -19,7 +19,7 @@ COMMANDS = {
     "errors": ("ask", "Show or write what was refused of a batch."),
     "student": ("ask", "Show a student with courses."),
     "results": ("ask", "Show what became of a student's requests."),
-    "doctor": ("doctor", "Say what is wrong with a set-up, and what to do."),
+    "doctor": ("doctor", "Look at broker, worker and database, and say what to do."),
     "up": ("run", "Keep an embedded broker, database and worker running."),
     "demo": ("run", "Show it all with a sample, and stop."),
     "serve": ("run", "Serve the HTTP front and its page for people."),

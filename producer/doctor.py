@@ -112,7 +112,8 @@ def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
         return
     yield _server(info, f"{shown_url} {took}")
     yield from (_persistence(info), _eviction(info), _memory(info))
-    yield from _clock("the broker's", redis.time()[0])
+    seconds, microseconds = redis.time()
+    yield from _clock("the broker's", seconds + microseconds / 1e6)
     yield from _queues(redis)
 
 

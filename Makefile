@@ -1,4 +1,4 @@
-# Everything here works on a fresh machine with Python 3.11 and make; nothing is installed globally.
+# Everything here works on a fresh machine with Python 3.11 or later and make; nothing is installed globally.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,6 +23,9 @@ demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and wha
 test: $(READY) ## Check format, lint, types and import rules, then run all tests
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
+
+test-python: ## The same on another Python: make test-python PYTHON=python3.13
+	@$(MAKE) --no-print-directory test VENV=build/$(notdir $(PYTHON))
 
 check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/ruff format --check --quiet .
@@ -49,4 +52,4 @@ up: $(READY) ## Keep broker, database and worker running in the foreground
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test check faults bench bench-large format up clean
+.PHONY: help install demo test test-python check faults bench bench-large format up clean

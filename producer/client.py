@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery, states
 from kombu import entity
@@ -62,6 +62,7 @@ from producer.schemas import (
 )
 
 REDIS = ("redis://", "rediss://")
+BROKERS = (*REDIS, "amqp://", "amqps://")
 CERT_REQS = ("required", "optional", "none")
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
@@ -115,6 +116,10 @@ class EnrollmentClient:
         self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
     ) -> None:
         self.timeout = timeout
+        _check_address(broker_url)
+        _check_address(result_backend_url or broker_url)
+        if not broker_url.startswith(BROKERS):
+            raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
         answers = result_backend_url or broker_url
         if not answers.startswith(REDIS):
@@ -447,6 +452,17 @@ class EnrollmentClient:
             raise BrokerUnavailable(
                 f"The broker {self.shown_url} did not answer: {error}"
             ) from error
+
+
+def _check_address(url: str) -> None:
+    """Raises ValueError, without what stands in place of a port: it may be of a password."""
+    try:
+        urlsplit(url).port  # noqa: B018 - to read it is to check it
+    except ValueError:
+        raise ValueError(
+            "A URL's host and port cannot be read: write redis://USER:PASSWORD@HOST:PORT/0, with"
+            " what is special in user and password quoted, as %2F for /."
+        ) from None
 
 
 def checked_url(url: str) -> str:

@@ -178,7 +178,9 @@ def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> 
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}.") from None
+        raise UnreadableFile(
+            f"{path} cannot be read: {error.strerror}; give the path of a file that you may read."
+        ) from None
     form = _form(str(path), kind, templates, _text(str(path), raw))
     return Source(path, *form)
 

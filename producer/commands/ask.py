@@ -113,10 +113,12 @@ def errors(
         click.echo(f"Nobody submitted the batch {batch_id}.", err=True)
         return REFUSED
     if csv_file is not None:
-        count = refusals.write_csv(csv_file, found.columns, session.client.refusals(batch_id))
+        with csv_file:  # On a full disk it is the closing that fails.
+            count = refusals.write_csv(csv_file, found.columns, session.client.refusals(batch_id))
         click.echo(f"{count:,} refused lines written to {csv_file.name}.", err=True)
     if jsonl_file is not None:
-        count = refusals.write_json_lines(jsonl_file, session.client.refusals(batch_id))
+        with jsonl_file:
+            count = refusals.write_json_lines(jsonl_file, session.client.refusals(batch_id))
         click.echo(f"{count:,} refused records written to {jsonl_file.name}.", err=True)
     if csv_file is None and jsonl_file is None:
         session.say(list(found.refusals), display.refusals(found.refusals))

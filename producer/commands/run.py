@@ -1,5 +1,6 @@
 """The commands that keep something running: the embedded stack, the tour, the HTTP front."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -7,13 +8,14 @@ import time
 from pathlib import Path
 
 import click
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from producer import stack
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, USAGE
-from producer.commands.session import broker_or_fail, fail, make_console
+from producer.commands.session import broker_or_fail, fail, make_console, open_client
 from producer.demo import run_demo
 from producer.errors import EnrollmentError
+from producer.tokens import TokensError, read_tokens
 
 UP_EXAMPLES = """
 \b
@@ -110,5 +112,27 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
             f"Without tokens only loopback is served, not {host}: give --tokens FILE,"
             " with a line NAME SCOPES SHA256 for each caller."
         )
-    settings = HttpSettings(broker_url=SecretStr(broker_or_fail(broker)), http_tokens=tokens)
-    uvicorn.run(make_app(settings), host=host, port=port, access_log=False)
+    url = broker_or_fail(broker)
+    try:
+        settings = HttpSettings(broker_url=SecretStr(url), http_tokens=tokens)
+        if tokens is not None:
+            read_tokens(tokens.read_text().splitlines())
+    except ValidationError as error:
+        raise click.UsageError(_settings_error(error)) from None
+    except (TokensError, OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--tokens {tokens}: {error}") from None
+    answers = settings.result_backend_url
+    open_client(url, answers.get_secret_value() if answers else None, settings.timeout).close()
+    uvicorn.run(
+        make_app(settings),
+        host=host,
+        port=port,
+        access_log=False,
+        use_colors=False if os.environ.get("NO_COLOR") else None,
+    )
+
+
+def _settings_error(error: ValidationError) -> str:
+    """Which variables cannot be meant, without their values."""
+    found = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"ENROLL_{str(one['loc'][0]).upper()}: {one['msg']}" for one in found)

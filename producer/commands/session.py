@@ -1,5 +1,6 @@
 """What commands share: the client they ask, how they answer, and how they fail."""
 
+import errno
 import functools
 import json
 import sys
@@ -12,9 +13,14 @@ from rich.console import Console, RenderableType
 from producer import stack
 from producer.client import EnrollmentClient
 from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
-from producer.errors import BatchConflict, EnrollmentError, InvalidRequest, UnreadableFile
+from producer.errors import (
+    BatchConflict,
+    BrokerUnavailable,
+    EnrollmentError,
+    InvalidRequest,
+    UnreadableFile,
+)
 from producer.schemas import Message
-from producer.tokens import TokensError
 
 IDS = """
 An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that
@@ -39,15 +45,7 @@ class Session:
         self, broker: str | None, result_backend: str | None, timeout: float, as_json: bool
     ) -> None:
         self.broker_url = broker_or_fail(broker)
-        try:
-            self.client = EnrollmentClient(
-                self.broker_url, result_backend_url=result_backend, timeout=timeout
-            )
-        except ValueError as error:
-            raise click.UsageError(
-                f"{error} Mend --broker (ENROLL_BROKER_URL) or --result-backend"
-                " (ENROLL_RESULT_BACKEND_URL)."
-            ) from None
+        self.client = open_client(self.broker_url, result_backend, timeout)
         self.out = make_console()
         self.err = make_console(stderr=True)
         self.as_json = as_json
@@ -70,6 +68,17 @@ def broker_or_fail(given: str | None) -> str:
             "No broker: give --broker or ENROLL_BROKER_URL, or run `enroll up` in this folder."
         )
     return url
+
+
+def open_client(broker: str, result_backend: str | None, timeout: float) -> EnrollmentClient:
+    """A client, which connects when it is used. Raises UsageError for URLs that cannot be meant."""
+    try:
+        return EnrollmentClient(broker, result_backend_url=result_backend, timeout=timeout)
+    except ValueError as error:
+        raise click.UsageError(
+            f"{error} Mend --broker (ENROLL_BROKER_URL) or --result-backend"
+            " (ENROLL_RESULT_BACKEND_URL)."
+        ) from None
 
 
 def with_session(command: Callable[..., int]) -> Callable[..., None]:
@@ -107,6 +116,16 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
                 code = command(session, *args, **kwargs)
         except EnrollmentError as error:
             fail(error)
+        except click.FileError as error:
+            error.show()
+            code = USAGE
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # Whoever reads has seen enough; click ends it without a word.
+            click.echo(
+                f"Error: The output cannot be written: {error}. Mend it, ask again.", err=True
+            )
+            code = USAGE
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             code = INTERRUPTED
@@ -117,6 +136,9 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
 
 def fail(error: EnrollmentError) -> NoReturn:
     """Say what is wrong, and end with the exit code of its kind."""
-    click.echo(f"Error: {error}", err=True)
-    wrong_input = (UnreadableFile, InvalidRequest, BatchConflict, TokensError)
-    sys.exit(USAGE if isinstance(error, wrong_input) else UNREACHABLE)
+    hint = ""
+    if isinstance(error, BrokerUnavailable):
+        hint = " Is it running there, and is --broker (ENROLL_BROKER_URL) right?"
+    click.echo(f"Error: {error}{hint}", err=True)
+    wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
+    sys.exit(USAGE if wrong_input else UNREACHABLE)

@@ -224,3 +224,30 @@ def test_ids_that_look_like_markup_are_printed_as_they_are(
     assert f"Request {strange}: unknown" in run(
         deployment, "status", f"{strange}?", given="", expect=REFUSED
     ).stdout.replace("?", "")
+
+
+# --- What cannot be written -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["/nowhere/refused.csv", "/dev/full"])
+def test_a_file_that_cannot_be_written_is_said(deployment: Deployment, file: str) -> None:
+    (name,), course = roster(deployment, 1)
+    given = f"{PAIRS}{name},X\n"
+    run(deployment, "submit", "-", "--batch-id", course, given=given, expect=REFUSED)
+    said = run(deployment, "errors", course, "--csv", file, given="", expect=USAGE).stderr
+    assert "No such file or directory" in said or "No space left on device" in said
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word(
+    deployment: Deployment,
+) -> None:
+    names, course = roster(deployment, 2_000)
+    given = PAIRS + "".join(f"{name},X\n" for name in names)
+    run(deployment, "submit", "-", "--batch-id", course, given=given, expect=REFUSED)
+    command = f"{shlex.join(ENROLL)} errors {course} --jsonl - | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command],  # noqa: S607 - whichever bash there is
+        env=deployment.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["student_id"] == names[0]
+    assert "rror" not in done.stderr

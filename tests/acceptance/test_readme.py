@@ -1,5 +1,6 @@
 """Every command of the README is run, and its transcript is what really comes out."""
 
+import gzip
 import os
 import re
 import shlex
@@ -128,6 +129,54 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]
     assert "5,S2,LOGIK-1,unknown_course" in said[5]
+
+
+(SHELL_LINES,) = (block.splitlines() for block in blocks("sh") if "completion" in block)
+
+
+def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Path) -> None:
+    pairs = "student_sis_id,course_sis_id\nS1,C1\n"
+    (tmp_path / "enrollments.csv.gz").write_bytes(gzip.compress(pairs.encode()))
+    (line,) = (line for line in SHELL_LINES if "zcat" in line)
+    done = subprocess.run(
+        ["sh", "-c", line],  # noqa: S607
+        env=fresh_deployment.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "no student has the SIS id 'S1'" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [
+        (["bash", "--norc"], "{line}\ncomplete -p enroll"),
+        (["zsh", "-f"], "autoload -U compinit; compinit -D -u\n{line}\nprint $_comps[enroll]"),
+        (
+            ["fish", "--no-config"],
+            "{line}\nsource ~/.config/fish/completions/*\ncomplete -C 'enroll su'",
+        ),
+    ],
+    ids=["bash", "zsh", "fish"],
+)
+def test_the_line_for_completion_works(shell: list[str], script: str, tmp_path: Path) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"There is no {shell[0]}.")
+    (tmp_path / ".config/fish/completions").mkdir(parents=True)
+    (line,) = (line for line in SHELL_LINES if f"completion {shell[0]}" in line)
+    done = subprocess.run(
+        [*shell, "-c", script.format(line=line.partition("#")[0])],
+        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = "submit\t" if shell[0] == "fish" else "_enroll_completion"
+    assert expected in done.stdout
 
 
 def test_every_code_is_explained() -> None:

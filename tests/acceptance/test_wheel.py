@@ -1,15 +1,23 @@
-"""The built wheel in empty environments: the producer without SQL, the worker with migrations."""
+"""What is published, installed in empty environments, and held to what it says of itself."""
 
 import os
+import shutil
+import statistics
 import subprocess
 import sys
+import tarfile
+import time
 import venv
+import zipfile
+from email.message import Message
+from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
 from servers import ROOT, copy_of_repository
 
 pytestmark = pytest.mark.timeout(400)
+TOOLS = Path(sys.executable).parent
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -27,12 +35,24 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source archive, and the wheel that is built from it."""
     folder = tmp_path_factory.mktemp("build")
     source = copy_of_repository(folder / "source")
-    run(sys.executable, "-m", "build", "--wheel", "-o", folder, source, cwd=folder)
-    (built,) = folder.glob("*.whl")
-    return built
+    run(sys.executable, "-m", "build", "-o", folder / "dist", source, cwd=folder)
+    return folder / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def archive(built: Path) -> Path:
+    (found,) = built.glob("*.tar.gz")
+    return found
 
 
 def install(folder: Path, wheel: Path, extras: str = "") -> Path:
@@ -41,6 +61,16 @@ def install(folder: Path, wheel: Path, extras: str = "") -> Path:
     pins = ROOT / "constraints.txt"
     run(python, "-m", "pip", "install", "--quiet", "-c", pins, f"{wheel}{extras}", cwd=folder)
     return python.parent
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def metadata(wheel: Path) -> Message:
+    ((_, raw),) = [one for one in contents(wheel).items() if one[0].endswith("/METADATA")]
+    return BytesParser().parsebytes(raw)
 
 
 def test_the_producer_alone_publishes_and_brings_no_sql(
@@ -59,6 +89,20 @@ def test_the_producer_alone_publishes_and_brings_no_sql(
         ENROLL_BROKER_URL=broker_url,
     )
     assert len(published.strip()) == 32
+    for command in (["--help"], ["submit", "--help"]):
+        seconds = []
+        for _ in range(7):
+            started = time.perf_counter()
+            run(bin_folder / "enroll", *command, cwd=tmp_path)
+            seconds.append(time.perf_counter() - started)
+        print(f"enroll {' '.join(command)}: {statistics.median(seconds):.2f} s of 7")
+    for command in (["prune", "--help"], ["serve", "--broker", broker_url]):
+        refused = subprocess.run(
+            [bin_folder / "enroll", *command], cwd=tmp_path, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert "needs another part: pip install 'enrollment-worker[" in refused.stderr
 
 
 def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
@@ -70,3 +114,42 @@ def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: 
         f"assert migrate.is_current(database.make_engine({url!r}))"
     )
     run(bin_folder / "python", "-c", script, cwd=tmp_path)
+
+
+def test_what_is_published_passes_the_checks_of_the_index(wheel: Path, archive: Path) -> None:
+    run(TOOLS / "twine", "check", "--strict", wheel, archive, cwd=wheel.parent)
+    settings = ROOT / "pyproject.toml"
+    run(TOOLS / "check-wheel-contents", "--config", settings, wheel, cwd=wheel.parent)
+
+
+def test_the_wheel_of_a_checkout_is_the_wheel_of_the_source_archive(
+    tmp_path: Path, wheel: Path
+) -> None:
+    source = copy_of_repository(tmp_path / "source")
+    run(sys.executable, "-m", "build", "--wheel", "-o", tmp_path, source, cwd=tmp_path)
+    assert contents(tmp_path / wheel.name) == contents(wheel)
+
+
+def test_the_source_archive_holds_what_a_checkout_holds(tmp_path: Path, archive: Path) -> None:
+    with tarfile.open(archive) as opened:
+        opened.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.iterdir()
+    checkout = copy_of_repository(tmp_path / "checkout")
+    for path in checkout.rglob("*"):
+        if path.is_file() and path.name != ".gitignore":
+            name = path.relative_to(checkout)
+            assert (unpacked / name).read_bytes() == path.read_bytes(), name
+    if shutil.which("make"):
+        assert "demo" in run("make", "help", cwd=unpacked)
+
+
+def test_the_wheel_says_that_it_is_typed_and_what_it_runs_on(wheel: Path) -> None:
+    assert {"producer/py.typed", "worker/py.typed"} <= set(contents(wheel))
+    about = metadata(wheel)
+    assert about["License-Expression"] == "MIT"
+    assert about["License-File"] == "LICENSE"
+    assert about["Keywords"]
+    assert {*about.get_all("Provides-Extra", ())} >= {"worker", "http", "embedded", "all"}
+    stated = [c.rpartition(" ")[2] for c in about.get_all("Classifier", ()) if ":: 3." in c]
+    assert stated == ["3.11", "3.12", "3.13"]
+    assert about["Requires-Python"] == ">=3.11"

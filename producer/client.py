@@ -35,6 +35,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.schemas import (
+    ANSWERS,
     KIND_TASKS,
     MAX_LOOKUP,
     QUORUM,
@@ -82,14 +83,9 @@ CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 Record = Message | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
 
-_OUTCOME = TypeAdapter(StudentEnrollmentResponse)
-_APPLIED = TypeAdapter(AppliedChunks)
-_STATUSES = TypeAdapter(list[RequestStatus])
-_BATCHES = TypeAdapter(list[BatchStatus])
-_RESULTS = TypeAdapter(list[list[StudentEnrollmentResponse]])
-_STUDENTS = TypeAdapter(list[StudentResponse | None])
-_REFUSALS = TypeAdapter(list[RefusedRecord])
-_HEALTH = TypeAdapter(WorkerHealth)
+_ANSWERS: dict[TaskName, TypeAdapter[Any]] = {
+    task: TypeAdapter(answer) for task, answer in ANSWERS.items()
+}
 
 
 class SubmittedBatch(Message):
@@ -208,7 +204,8 @@ class EnrollmentClient:
         task_id = self._send(TaskName.ENROLL, [_plain(request)])
         hint = f"Request {request_id} stays queued; ask for its status later."
         answer = self._wait(task_id, self.timeout if timeout is None else timeout, hint)
-        return _understood(_OUTCOME, answer)
+        outcome: StudentEnrollmentResponse = _understood(TaskName.ENROLL, answer)
+        return outcome
 
     def submit_batch(
         self,
@@ -283,7 +280,9 @@ class EnrollmentClient:
     def _applied(self, batch_id: str, numbers: list[int]) -> AppliedChunks:
         task_id = self._send(TaskName.CHUNKS, [batch_id, numbers], expires=self.timeout)
         hint = "What was applied of the batch before cannot be known without one."
-        return _understood(_APPLIED, self._wait(task_id, self.timeout, hint))
+        answer = self._wait(task_id, self.timeout, hint)
+        applied: AppliedChunks = _understood(TaskName.CHUNKS, answer)
+        return applied
 
     def _room(
         self, max_queued: int, outage: Callable[[BrokerUnavailable], None] | None
@@ -322,7 +321,7 @@ class EnrollmentClient:
 
     def statuses(self, request_ids: Sequence[str]) -> list[RequestStatus]:
         """Where requests stand, in the same order. Raises NoWorkerAnswered."""
-        return self._ask(TaskName.STATUS, request_ids, _STATUSES)
+        return self._ask(TaskName.STATUS, request_ids)
 
     def batch(self, batch_id: str, *, refusals: bool = True) -> BatchStatus:
         """Where a batch stands, with its refusals by cause. Raises NoWorkerAnswered."""
@@ -330,7 +329,7 @@ class EnrollmentClient:
 
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
         """Where batches stand, in the same order. Raises NoWorkerAnswered."""
-        return self._ask(TaskName.BATCH, batch_ids, _BATCHES, refusals=refusals)
+        return self._ask(TaskName.BATCH, batch_ids, refusals=refusals)
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
@@ -338,7 +337,7 @@ class EnrollmentClient:
         while after is not None:
             task_id = self._send(TaskName.REFUSALS, [batch_id, *after], expires=self.timeout)
             answer = self._wait(task_id, self.timeout, "Is a worker running?")
-            page = _understood(_REFUSALS, answer)
+            page: list[RefusedRecord] = _understood(TaskName.REFUSALS, answer)
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
 
@@ -354,13 +353,14 @@ class EnrollmentClient:
         `before` is `completed_at` and `request_id` of an outcome: only older ones are given.
         """
         place = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
-        return self._ask(TaskName.RESULTS, [student], _RESULTS, limit=limit, **place)[0]
+        (found,) = self._ask(TaskName.RESULTS, [student], limit=limit, **place)
+        return list(found)
 
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """The newest outcomes of each student, in the same order. Raises NoWorkerAnswered."""
-        return self._ask(TaskName.RESULTS, students, _RESULTS, limit=limit)
+        return self._ask(TaskName.RESULTS, students, limit=limit)
 
     def student(self, student: int | str) -> StudentResponse | None:
         """A student with its courses; None if there is none. Raises NoWorkerAnswered."""
@@ -368,26 +368,25 @@ class EnrollmentClient:
 
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Students with their courses, in the same order. Raises NoWorkerAnswered."""
-        return self._ask(TaskName.STUDENT, students, _STUDENTS)
+        return self._ask(TaskName.STUDENT, students)
 
     def health(self) -> WorkerHealth:
         """What a worker says of itself and its database. Raises NoWorkerAnswered."""
         task_id = self._send(TaskName.HEALTH, [], expires=self.timeout)
-        return _understood(_HEALTH, self._wait(task_id, self.timeout, "Is a worker running?"))
+        answer = self._wait(task_id, self.timeout, "Is a worker running?")
+        health: WorkerHealth = _understood(TaskName.HEALTH, answer)
+        return health
 
     # --- the wire -----------------------------------------------------------------------------
 
-    def _ask(
-        self, task: TaskName, ids: Sequence[Any], form: TypeAdapter[list[T]], **options: Any
-    ) -> list[T]:
-        found: list[T] = []
+    def _ask(self, task: TaskName, ids: Sequence[Any], **options: Any) -> list[Any]:
+        found: list[Any] = []
         for start in range(0, len(ids), MAX_LOOKUP):
             asked = list(ids[start : start + MAX_LOOKUP])
             # A question that nobody waits for any more is not answered later.
             task_id = self._send(task, [asked], options, expires=self.timeout)
             answer = self._wait(task_id, self.timeout, "Is a worker running?")
-            page: list[T] = _understood(form, answer)
-            found += page
+            found += _understood(task, answer)
         return found
 
     def _send(
@@ -537,10 +536,10 @@ def _checked(
     return checked.model_copy(update={"request_id": request_id}), request_id
 
 
-def _understood(form: TypeAdapter[T], answer: Any) -> T:
+def _understood(task: TaskName, answer: Any) -> Any:
     """An answer of the contract, without what a newer one adds. Raises AnswerNotUnderstood."""
     try:
-        return form.validate_python(answer, extra="ignore")
+        return _ANSWERS[task].validate_python(answer, extra="ignore")
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         place = ".".join(map(str, detail["loc"])) or "all of it"

@@ -32,6 +32,9 @@ MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576
 """The largest chunk that a client publishes, as JSON in ASCII; larger ones are halved."""
 
+MAX_MESSAGE: Final = 4 * 1024 * 1024
+"""Bytes of a message; a chunk of 1 MiB of text, in quotes and in base64, is less than that."""
+
 
 class Queue(StrEnum):
     """The three queues; one worker serves all of them unless told otherwise."""
@@ -425,6 +428,75 @@ class WorkerHealth(Message):
     now: datetime = Field(description="What its clock says.")
     database: DatabaseState = Field(description="How it finds its database.")
     detail: str = Field("", description="The same in words, for a person.")
+
+
+RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]
+Identifiers = Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)]
+Numbers = Annotated[
+    list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
+]
+Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
+Place = tuple[datetime, str]
+"""`completed_at` and `request_id` of an outcome: only older ones are asked for."""
+
+ANSWERS: Final[Mapping[TaskName, Any]] = {
+    TaskName.ENROLL: StudentEnrollmentResponse,
+    TaskName.STATUS: list[RequestStatus],
+    TaskName.BATCH: list[BatchStatus],
+    TaskName.CHUNKS: AppliedChunks,
+    TaskName.REFUSALS: list[RefusedRecord],
+    TaskName.RESULTS: list[list[StudentEnrollmentResponse]],
+    TaskName.STUDENT: list[StudentResponse | None],
+    TaskName.HEALTH: WorkerHealth,
+}
+"""What is stored as the result of each task that has one, in the order of what was asked."""
+
+
+def _is_moment(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+_Word = str | None
+_Empty = Annotated[list[Any] | dict[str, Any], Field(max_length=0)] | None
+_Few = Annotated[int, Field(ge=0, le=1000)] | None
+_TaskId = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_REQUEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+
+
+class MessageHeaders(BaseModel):
+    """The headers of Celery's message protocol 2, as far as a worker reads them.
+
+    What would make it do more than the task, or do it later, is not for strangers.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    task: str = Field(description="The fixed name of a task.")
+    id: _TaskId = Field(description="The task's id; the key of its answer ends with it.")
+    expires: Annotated[str, AfterValidator(_is_moment)] | None = Field(
+        None, description="Of a lookup: the moment from which on nobody waits for the answer."
+    )
+    ignore_result: bool | None = Field(None, description="True: no answer is stored.")
+    timelimit: Annotated[list[None], Field(max_length=2)] | None = None
+    eta: None = None
+    chord: None = None
+    compression: None = None
+    stamped_headers: _Empty = None
+    stamps: _Empty = None
+    group_index: _Few = None
+    retries: _Few = None
+    replaced_task_nesting: _Few = None
+    group: _Word = None
+    root_id: _Word = None
+    parent_id: _Word = None
+    shadow: _Word = None
+    origin: _Word = None
+    lang: _Word = None
+    meth: _Word = None
+    argsrepr: _Word = None
+    kwargsrepr: _Word = None
 
 
 class Submission(Message):

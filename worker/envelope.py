@@ -7,22 +7,11 @@ import base64
 import binascii
 import json
 from collections.abc import Container, Mapping
-from datetime import datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from producer.schemas import MAX_REQUEST_ID, TASK_QUEUES, Queue
-
-MAX_MESSAGE: Final = 4 * 1024 * 1024
-"""Bytes of a message; a chunk of 1 MiB of text, in quotes and in base64, is less than that."""
+from producer.schemas import MAX_MESSAGE, TASK_QUEUES, MessageHeaders, Queue
 
 Envelope = dict[str, Any]
 
@@ -38,51 +27,6 @@ class Call(NamedTuple):
     task_id: str
     args: list[Any]
     kwargs: dict[str, Any]
-
-
-def _is_moment(text: str) -> str:
-    datetime.fromisoformat(text)
-    return text
-
-
-_Text = str | None
-_Empty = Annotated[list[Any] | dict[str, Any], Field(max_length=0)] | None
-_Count = Annotated[int, Field(ge=0, le=1000)] | None
-_TaskId = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_REQUEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
-
-
-class Headers(BaseModel):
-    """The headers, as far as a worker reads them.
-
-    What would make it do more than the task, or do it later, is not for strangers.
-    """
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    task: str
-    id: _TaskId
-    expires: Annotated[str, AfterValidator(_is_moment)] | None = None
-    timelimit: Annotated[list[None], Field(max_length=2)] | None = None
-    eta: None = None
-    chord: None = None
-    compression: None = None
-    stamped_headers: _Empty = None
-    stamps: _Empty = None
-    ignore_result: bool | None = None
-    group_index: _Count = None
-    retries: _Count = None
-    replaced_task_nesting: _Count = None
-    group: _Text = None
-    root_id: _Text = None
-    parent_id: _Text = None
-    shadow: _Text = None
-    origin: _Text = None
-    lang: _Text = None
-    meth: _Text = None
-    argsrepr: _Text = None
-    kwargsrepr: _Text = None
 
 
 def open_envelope(raw: bytes) -> Envelope:
@@ -130,12 +74,12 @@ def check_content(content_type: object, content_encoding: object) -> None:
         raise Unacceptable(f"content-encoding must be utf-8, not {_shown(content_encoding)}")
 
 
-def check_headers(headers: object, tasks: Container[str]) -> Headers:
+def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
     """The headers of a message for one of these tasks. Raises Unacceptable."""
     if not isinstance(headers, Mapping):
         raise Unacceptable("headers must be an object with task and id")
     try:
-        checked = Headers.model_validate(headers)
+        checked = MessageHeaders.model_validate(headers)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise Unacceptable(f"headers.{problem['loc'][0]}: {problem['msg']}") from error

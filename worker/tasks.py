@@ -3,21 +3,23 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from itertools import compress
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from celery import Celery, Task, current_task, signals, states
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from producer.schemas import (
     KIND_TASKS,
     MAX_LOOKUP,
-    Identifier,
+    Identifiers,
     Kind,
+    Limit,
     Message,
-    RequestId,
+    Numbers,
+    Place,
+    RequestIds,
     TaskName,
 )
 from worker import health, lookups, recovery, service
@@ -37,15 +39,11 @@ LOOKUP_WAIT = 3.0
 
 REQUEST = "worker.intake:CountedRequest"
 
-_TEXTS = TypeAdapter(Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)])
-_NUMBERS = TypeAdapter(
-    Annotated[
-        list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
-    ]
-)
-_IDS = TypeAdapter(Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)])
-_PLACE: TypeAdapter[tuple[datetime, str] | None] = TypeAdapter(tuple[datetime, str] | None)
-_LIMIT = TypeAdapter(Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)])
+_TEXTS = TypeAdapter(RequestIds)
+_NUMBERS = TypeAdapter(Numbers)
+_IDS = TypeAdapter(Identifiers)
+_PLACE: TypeAdapter[Place | None] = TypeAdapter(Place | None)
+_LIMIT = TypeAdapter(Limit)
 
 
 def register(

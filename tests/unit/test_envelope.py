@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from malformed import GOOD_REQUEST, message, shapes
 
-from producer.schemas import MAX_CHUNK_BYTES, TaskName
-from worker.envelope import MAX_MESSAGE, Unacceptable, read
+from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE, TaskName
+from worker.envelope import Unacceptable, read
 
 TASKS = [name.value for name in TaskName]
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "up": ("run", "Keep an embedded broker, database and worker running."),
     "demo": ("run", "Show it all with a sample, and stop."),
     "serve": ("run", "Serve the HTTP front and its page for people."),
+    "schema": ("schema", "Print the contract for other languages."),
     "completion": ("completion", "Print the script for completion in a shell."),
 }
 """Each command's module in `producer.commands`, and its line in the list of commands."""

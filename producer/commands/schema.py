@@ -1,0 +1,22 @@
+"""`enroll schema`: the contract, for other languages and their tools."""
+
+import json
+
+import click
+
+EXAMPLES = """
+\b
+Examples:
+  enroll schema json > schemas.json
+  enroll schema asyncapi > asyncapi.json
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("form", type=click.Choice(["json", "asyncapi"]))
+def schema(form: str) -> None:
+    """Print the contract: JSON Schemas of every message and answer, or AsyncAPI 3.0."""
+    from producer import asyncapi  # noqa: PLC0415 - the help is quicker without it
+
+    document = asyncapi.asyncapi() if form == "asyncapi" else asyncapi.json_schemas()
+    click.echo(json.dumps(document, indent=2))

@@ -109,8 +109,8 @@ def asyncapi() -> Json:
         "info": {
             "title": "Enrollment worker",
             "version": VERSION,
-            "description": "Enrollment requests, rosters and questions, as tasks of Celery's message"
-            " protocol 2. docs/integration.md tells it at length.",
+            "description": "Enrollment requests, rosters and questions, as tasks of Celery's"
+            " message protocol 2. docs/integration.md tells it at length.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",

@@ -1,0 +1,30 @@
+// Enroll a student with a Redis client alone: node raw.js redis://localhost:6379/0 S1 LOGIC-1
+const { randomUUID } = require("crypto");
+const { createClient } = require("redis");
+
+function message(task, taskId, args) {
+  return JSON.stringify({
+    headers: { task, id: taskId },
+    properties: { body_encoding: "base64", timestamp: Math.floor(Date.now() / 1000) },
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
+    body: Buffer.from(JSON.stringify([args, {}, {}])).toString("base64"),
+  });
+}
+
+async function main([url, studentId, ...courseIds]) {
+  const redis = await createClient({ url }).connect();
+  const request = { student_id: studentId, course_ids: courseIds, request_id: randomUUID() };
+  const taskId = randomUUID();
+  await redis.lPush("enrollments", message("enrollment.enroll", taskId, [request]));
+  const end = Date.now() + 30000;
+  let answer = null;
+  while ((answer = await redis.get(`celery-task-meta-${taskId}`)) === null) {
+    if (Date.now() > end) throw new Error(`ask for request ${request.request_id} later`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  console.log(JSON.stringify(JSON.parse(answer).result));
+  await redis.quit();
+}
+
+main(process.argv.slice(2));

@@ -1,0 +1,34 @@
+"""Enroll a student with a Redis client alone: python raw.py redis://localhost:6379/0 S1 LOGIC-1."""
+
+import base64
+import json
+import sys
+import time
+import uuid
+
+from redis import Redis
+
+
+def message(task, task_id, args):
+    body = json.dumps([args, {}, {}]).encode()
+    return json.dumps(
+        {
+            "headers": {"task": task, "id": task_id},
+            "properties": {"body_encoding": "base64", "timestamp": int(time.time())},
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": base64.b64encode(body).decode(),
+        }
+    )
+
+
+redis = Redis.from_url(sys.argv[1])
+request = {"student_id": sys.argv[2], "course_ids": sys.argv[3:], "request_id": str(uuid.uuid4())}
+task_id = str(uuid.uuid4())
+redis.lpush("enrollments", message("enrollment.enroll", task_id, [request]))
+end = time.monotonic() + 30
+while (answer := redis.get(f"celery-task-meta-{task_id}")) is None:
+    if time.monotonic() > end:
+        sys.exit(f"No worker answered yet; ask for request {request['request_id']} later.")
+    time.sleep(0.05)
+print(json.dumps(json.loads(answer)["result"]))

@@ -1,0 +1,207 @@
+"""Systems that are not ours publish and read: with a bare Redis client, and from Node."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from servers import ROOT, Deployment, submit_and_finish, wait_for
+
+from producer import asyncapi
+from producer.client import EnrollmentClient
+from producer.schemas import Kind
+from worker import repository
+from worker.database import Database
+
+EXAMPLES = ROOT / "docs" / "examples"
+NODE = Path(__file__).parent / "node"
+RENEW = "renew it: enroll schema {form} > {file}"
+
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None or shutil.which("npm") is None, reason="Node is not installed"
+)
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs a script in a folder that has the packages of the tests."""
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(NODE / name, folder)
+    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(script: Path, *arguments: str) -> str:
+        copied = shutil.copy(script, folder)
+        done = subprocess.run(
+            ["node", copied, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | {"NODE_NO_WARNINGS": "1"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def roster(client: EnrollmentClient) -> None:
+    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "F1"}, {"sis_id": "4711"}])
+    submit_and_finish(client, Kind.COURSES, [{"sis_id": "LOGIC-1", "title": "Logic"}])
+
+
+# --- The documents ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "make", "file"),
+    [
+        ("json", asyncapi.json_schemas, "docs/schemas.json"),
+        ("asyncapi", asyncapi.asyncapi, "docs/asyncapi.json"),
+    ],
+)
+def test_a_document_says_what_the_models_say(form: str, make: Callable[[], Any], file: str) -> None:
+    assert json.loads((ROOT / file).read_text()) == make(), RENEW.format(form=form, file=file)
+
+
+@needs_node
+@pytest.mark.xdist_group("node")
+def test_the_official_parser_finds_nothing_wrong(node: Run) -> None:
+    assert node(NODE / "parse.js", str(ROOT / "docs" / "asyncapi.json")) == ""
+
+
+# --- The examples -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("roster")
+def test_the_message_of_the_page_is_one(deployment: Deployment) -> None:
+    page = (ROOT / "docs" / "integration.md").read_text()
+    (message,) = [line for line in page.splitlines() if line.startswith('{"body"')]
+    (body,) = [line for line in page.splitlines() if line.startswith("[[")]
+    said = json.loads(message)
+    assert base64.b64decode(said["body"]).decode() == body
+    with Redis.from_url(deployment.broker_url) as redis:
+        redis.lpush("enrollments", message)
+        key = f"celery-task-meta-{said['headers']['id']}"
+        wait_for(lambda: redis.exists(key) == 1)
+        answer = json.loads(redis.get(key) or b"")
+    assert answer["result"]["request_id"] == "sis-2026-000123"
+
+
+def raw_python(url: str, *arguments: str) -> Any:
+    command = [sys.executable, str(EXAMPLES / "raw.py"), url, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.usefixtures("roster")
+def test_thirty_lines_of_python_enroll_a_student(deployment: Deployment) -> None:
+    answer = raw_python(deployment.broker_url, "F1", "LOGIC-1")
+    assert (answer["status"], answer["student_id"]) == ("enrolled", "F1")
+    assert [course["sis_id"] for course in answer["enrolled_courses"]] == ["LOGIC-1"]
+
+
+@needs_node
+@pytest.mark.xdist_group("node")
+@pytest.mark.usefixtures("roster")
+def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run) -> None:
+    url = deployment.broker_url
+    answer = json.loads(node(EXAMPLES / "raw.js", url, "F1", "LOGIC-1"))
+    assert (answer["status"], answer["errors"]) == ("enrolled", [])
+    refused = json.loads(node(EXAMPLES / "raw.js", url, "4711", "17"))
+    assert [error["code"] for error in refused["errors"]] == ["unknown_course"]
+    assert "for our key send the integer 17" in refused["errors"][0]["message"]
+
+
+@needs_node
+@pytest.mark.xdist_group("node")
+def test_celery_for_node_submits_a_batch_and_reads_its_books(
+    deployment: Deployment, client: EnrollmentClient, node: Run
+) -> None:
+    told = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
+    books = told["books"]
+    assert (books["received"], books["enrolled"], books["rejected"]) == (2, 1, 1)
+    (group,) = told["refusals"]
+    assert (group["code"], group["first_lines"]) == ("unknown_student", [2])
+    student = client.student("N1")
+    assert student is not None
+    assert [course.sis_id for course in student.courses] == ["NODE-1"]
+
+
+# --- Their mistakes ---------------------------------------------------------------------------
+
+GOOD = {"student_id": "F1", "course_ids": ["LOGIC-1"]}
+
+
+def envelope(body: Any, **headers: Any) -> dict[str, Any]:
+    text = json.dumps(body).encode()
+    return {
+        "headers": {"task": "enrollment.enroll", "id": "foreign", **headers},
+        "properties": {"body_encoding": "base64"},
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "body": base64.b64encode(text).decode(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (envelope([[GOOD], {}, {}], task="enrollment.enrol"), "there is no task"),
+        (envelope({"task": "enrollment.enroll", "id": "1", "args": [GOOD]}), "the body must be"),
+        ({**envelope([[GOOD], {}, {}]), "headers": {}}, "headers.task"),
+        (GOOD, "headers must be an object"),
+    ],
+    ids=["wrong name", "protocol 1", "no headers", "no envelope"],
+)
+def test_what_is_no_message_is_kept_and_the_next_one_served(
+    fresh_deployment: Deployment, message: dict[str, Any], words: str
+) -> None:
+    database = Database(fresh_deployment.database_url)
+
+    def letters() -> list[Any]:
+        with database.reading() as connection:
+            return repository.list_dead_letters(connection)
+
+    with Redis.from_url(fresh_deployment.broker_url) as redis:
+        redis.lpush("enrollments", json.dumps(message))
+    wait_for(lambda: len(letters()) == 1)
+    assert words in letters()[0].detail
+    assert raw_python(fresh_deployment.broker_url, "F9", "X")["status"] == "rejected"
+    database.close()
+
+
+@pytest.mark.usefixtures("roster")
+@pytest.mark.parametrize(
+    ("request_", "field", "code"),
+    [
+        ({"student_id": "F1", "course_ids": "LOGIC-1"}, "course_ids", "invalid_request"),
+        ({"student": "F1", "course_ids": ["LOGIC-1"]}, "student", "invalid_request"),
+        ({"student_id": 4711, "course_ids": ["LOGIC-1"]}, "student_id", "unknown_student"),
+    ],
+    ids=["no list", "wrong field", "a number for a SIS id"],
+)
+def test_a_request_in_the_wrong_shape_is_refused_with_its_field(
+    deployment: Deployment, request_: dict[str, Any], field: str, code: str
+) -> None:
+    task_id = f"foreign-{field}-{code}"
+    with Redis.from_url(deployment.broker_url) as redis:
+        redis.lpush("enrollments", json.dumps(envelope([[request_], {}, {}], id=task_id)))
+        wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}") == 1)
+        answer = json.loads(redis.get(f"celery-task-meta-{task_id}") or b"")
+    assert answer["status"] == "SUCCESS"
+    assert (field, code) in {(e["field"], e["code"]) for e in answer["result"]["errors"]}

@@ -47,14 +47,23 @@ class _Commands(click.Group):
         """The names of all."""
         return [*COMMANDS, *_brought()]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name; None if there is none."""
         if cmd_name in COMMANDS:
             module = f"producer.commands.{COMMANDS[cmd_name][0]}"
             own: click.Command = resolve_name(f"{module}:{cmd_name}")
             return own
         brought = _brought().get(cmd_name)
-        return _load(brought) if brought else None
+        try:
+            command: click.Command | None = brought and brought.load()
+        except ImportError as error:
+            if ctx.resilient_parsing:
+                return None  # A shell that completes is told nothing.
+            raise click.UsageError(
+                f"`enroll {cmd_name}` acts on the database, which needs another part:"
+                f" pip install 'enrollment-worker[worker]' ({error})."
+            ) from None
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the help's list of commands."""
@@ -74,17 +83,6 @@ class _Commands(click.Group):
 
 def _brought() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group="enroll.commands"))}
-
-
-def _load(brought: EntryPoint) -> click.Command:
-    try:
-        command: click.Command = brought.load()
-    except ImportError as error:
-        raise click.UsageError(
-            f"`enroll {brought.name}` acts on the database, which needs another part:"
-            f" pip install 'enrollment-worker[worker]' ({error})."
-        ) from None
-    return command
 
 
 @click.group(

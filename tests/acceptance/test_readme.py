@@ -180,7 +180,8 @@ def test_the_line_for_completion_works(shell: list[str], script: str, tmp_path: 
 
 
 def test_every_code_is_explained() -> None:
-    assert all(f"| `{code.value}` |" in README for code in Code)
+    integration = (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
+    assert all(f"| `{code.value}` |" in integration for code in Code)
 
 
 def test_every_setting_is_explained() -> None:

@@ -103,6 +103,15 @@ def test_the_producer_alone_publishes_and_brings_no_sql(
         )  # fmt: skip
         assert refused.returncode == 2
         assert "needs another part: pip install 'enrollment-worker[" in refused.stderr
+    typed = {
+        "COMP_WORDS": "enroll prune --",
+        "COMP_CWORD": "2",
+        "_ENROLL_COMPLETE": "bash_complete",
+    }
+    completed = subprocess.run(
+        [bin_folder / "enroll"], env=os.environ | typed, capture_output=True, text=True, check=False
+    )
+    assert completed.stderr == ""
 
 
 def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: Path) -> None:

@@ -55,7 +55,7 @@ class _Commands(click.Group):
             return own
         brought = _brought().get(cmd_name)
         try:
-            command: click.Command | None = brought and brought.load()
+            command: click.Command | None = brought.load() if brought else None
         except ImportError as error:
             if ctx.resilient_parsing:
                 return None  # A shell that completes is told nothing.

@@ -1,5 +1,7 @@
 """What every HTTP request passes before a route sees it: an id, bounds, security headers."""
 
+import asyncio
+import ipaddress
 import json
 import re
 import time
@@ -8,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from producer.client import CALL_ID
 from producer.problems import problem
@@ -20,6 +23,9 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 SMALL_BODY = 1_048_576
 """Bytes of a body that is not an upload; a request of a hundred courses has some kilobytes."""
 
+BODY_PATIENCE = 60.0
+"""Seconds for which the next piece of a body is waited for."""
+
 _CALL_ID = re.compile(r"[\w.-]{1,64}")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -28,15 +34,22 @@ _HEADERS = [
 ]
 
 
-class _TooLarge(Exception):
-    pass
+class _Refused(Exception):
+    """A body was too large, or did not come: status, code and detail of the problem."""
 
 
 class Guard:
-    """ASGI middleware. `rate` is requests a second and caller, 0 for no bound."""
+    """ASGI middleware. `rate` is requests a second and caller, 0 for no bound.
 
-    def __init__(self, app: Asgi, *, max_upload: int, max_running: int, rate: int) -> None:
+    With `local` nobody shows a token: then it must be made sure that it is a program or a page
+    of this machine, and not a page of the web in this machine's browser.
+    """
+
+    def __init__(
+        self, app: Asgi, *, max_upload: int, max_running: int, rate: int, local: bool
+    ) -> None:
         self._app = app
+        self._local = local
         self._max_upload = max_upload
         self._max_running = max_running
         self._rate = rate
@@ -65,6 +78,15 @@ class Guard:
             await send(message)
 
         limit = self._max_upload if scope["path"] == "/batches" else SMALL_BODY
+        foreign = _foreign(headers) if self._local else None
+        if foreign is not None:
+            await _refuse(sending, 403, "foreign", foreign)
+            return
+        encoding = headers.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            said = f"A body is taken as it is, not as {encoding.decode('latin-1')[:40]}."
+            await _refuse(sending, 415, "unsupported_encoding", said)
+            return
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             await _refuse(sending, 413, "too_large", f"At most {limit} bytes are taken here.")
@@ -75,10 +97,10 @@ class Guard:
         self._running += 1
         try:
             await self._app(scope, _bounded(receive, limit), sending)
-        except _TooLarge:
+        except _Refused as refused:
             if started:
                 raise
-            await _refuse(sending, 413, "too_large", f"At most {limit} bytes are taken here.")
+            await _refuse(sending, *refused.args)
         finally:
             self._running -= 1
 
@@ -95,17 +117,48 @@ class Guard:
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
-    taken = 0
+    taken, whole = 0, False
 
     async def receiving() -> Any:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole
+        try:
+            # After the body only the end of the connection is waited for.
+            message = await asyncio.wait_for(receive(), None if whole else BODY_PATIENCE)
+        except TimeoutError:
+            said = f"Nothing of the body came for {BODY_PATIENCE:g} s; send it again."
+            raise _Refused(408, "body_timeout", said) from None
+        whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise _TooLarge
+            raise _Refused(413, "too_large", f"At most {limit} bytes are taken here.")
         return message
 
     return receiving
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "")
+
+
+def _foreign(headers: dict[bytes, bytes]) -> str | None:
+    """Why a call did not come from a program or a page of this machine; None if it did."""
+    host = headers.get(b"host", b"").decode("latin-1")
+    origin = headers.get(b"origin", f"http://{host}".encode("latin-1")).decode("latin-1")
+    try:
+        local, same = (
+            is_loopback(urlsplit(f"//{host}").hostname or ""),
+            urlsplit(origin).netloc == host,
+        )
+    except ValueError:
+        local = same = False
+    if not local:
+        # A name of the web that was made to point here.
+        return "Without tokens this service is called localhost, 127.0.0.1 or [::1] only."
+    return None if same else "Without tokens pages of other sites may not call this service."
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import base64
 import binascii
 import io
-import ipaddress
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -33,7 +32,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files import open_stream
-from producer.guard import Guard
+from producer.guard import Guard, is_loopback
 from producer.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.publisher import Publisher
@@ -130,14 +129,6 @@ class _Allowed:
             raise Refused(401, "token_required", "Send a token as a bearer.", **challenge)
         if self._scope not in token.scopes:
             raise Refused(403, "scope_required", f"The token lacks the scope {self._scope}.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in ("localhost", "")
 
 
 async def _client(request: Request) -> EnrollmentClient:
@@ -409,6 +400,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
         max_upload=settings.http_max_upload,
         max_running=settings.http_max_running,
         rate=settings.http_rate,
+        local=settings.http_tokens is None,
     )
     return app
 

@@ -13,7 +13,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": "See `code` and `detail`.", "content": {PROBLEM: schema}}
-        for status in (*statuses, 400, 401, 403, 413, 422, 429, 503)
+        for status in (*statuses, 400, 401, 403, 408, 413, 415, 422, 429, 503)
     }
 
 

@@ -134,7 +134,9 @@ class _Form:
 
     def _on_header(self) -> None:
         if self._header.lower() == b"content-disposition":
-            self._wanted = b"filename" in parse_options_header(self._value)[1] and not self.seen
+            self._wanted = b"filename" in parse_options_header(self._value)[1]
+            if self._wanted and self.seen:
+                raise UnreadableFile("The multipart body holds two files; a batch has one.")
         self._header = self._value = b""
 
     def _on_data(self, raw: bytes, start: int, end: int) -> None:

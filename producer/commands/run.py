@@ -99,7 +99,8 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 
-        from producer.main import HttpSettings, is_loopback, make_app  # noqa: PLC0415
+        from producer.guard import is_loopback  # noqa: PLC0415
+        from producer.main import HttpSettings, make_app  # noqa: PLC0415
     except ImportError as error:
         click.echo(
             "Error: `enroll serve` needs another part: pip install 'enrollment-worker[http]'"

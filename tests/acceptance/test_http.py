@@ -319,3 +319,42 @@ def test_oulad_through_http_gives_the_same_rows(
             wait_for(lambda w=where: client.get(w).json()["state"] == "done")  # type: ignore[misc]
         assert client.get(where).json()["books"]["enrolled"] == 32_593
         print(f"server memory: {psutil.Process(process.pid).memory_info().rss >> 20} MiB")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example:8000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "null"},
+    ],
+    ids=str,
+)
+def test_without_tokens_no_page_of_the_web_reaches_it(
+    front: httpx.Client, headers: dict[str, str]
+) -> None:
+    answer = front.post("/students/enroll", json=ask(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign")
+
+
+def test_a_page_of_its_own_and_every_name_of_loopback_reach_it(front: httpx.Client) -> None:
+    port = front.base_url.port
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        headers = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
+        assert front.post("/students/enroll", json=ask(), headers=headers).status_code == 202
+
+
+def test_a_compressed_body_is_refused_by_its_name(front: httpx.Client) -> None:
+    answer = front.post("/batches", content=b"x", headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
+    assert "gzip" in answer.json()["detail"]
+
+
+def test_of_two_files_none_is_left_out_in_silence(front: httpx.Client) -> None:
+    rows = b"sis_id,name\nH1,Ada\n"
+    files = [("file", ("one.csv", rows)), ("file", ("two.csv", rows))]
+    answer = front.post("/batches", files=files)
+    assert answer.status_code == 422
+    assert "two files" in answer.json()["detail"]

@@ -102,9 +102,16 @@ class Taken(NamedTuple):
 class Message(virtual.Message):
     """A message whose envelope was checked: `fault` says why it cannot be understood."""
 
-    def __init__(self, payload: Taken, channel: Any = None, **options: Any) -> None:
-        self.raw = payload.raw
+    def __init__(
+        self, payload: Taken | dict[str, Any], channel: Any = None, **options: Any
+    ) -> None:
+        self.raw: bytes | None = None
         self.fault: str | None = None
+        if not isinstance(payload, Taken):
+            # Published to all, as Celery's events are, and taken from no queue.
+            super().__init__(payload, channel=channel, **options)
+            return
+        self.raw = payload.raw
         try:
             envelope = open_envelope(payload.raw)
         except Unacceptable as error:

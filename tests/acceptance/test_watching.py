@@ -209,6 +209,42 @@ def test_two_workers_cannot_have_one_port_and_nothing_is_left_behind(
     assert not list(folder.glob("enroll-metrics-*"))
 
 
+# --- Flower -----------------------------------------------------------------------------------
+
+
+def test_flower_shows_workers_and_tasks(
+    start: Callable[..., Any], valkey: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    with (
+        start(ENROLL_TASK_EVENTS="true") as made,
+        (tmp_path / "flower.log").open("wb") as log,
+        EnrollmentClient(valkey, timeout=20) as client,
+    ):
+        flower = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "worker", "flower", f"--port={port}",
+             "--address=127.0.0.1"],
+            env=worker_environment(made.broker_url, made.database_url)
+            | {"FLOWER_UNAUTHENTICATED_API": "true"},
+            cwd=tmp_path, stdout=log, stderr=log,
+        )  # fmt: skip
+
+        def shown() -> set[tuple[str, str]]:
+            client.enroll(BAD)
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/tasks") as answer:
+                    tasks = json.load(answer).values()
+            except OSError:
+                return set()
+            return {(task["name"], task["state"]) for task in tasks}
+
+        try:
+            wait_for(lambda: ("enrollment.enroll", "SUCCESS") in shown())
+        finally:
+            flower.terminate()
+            flower.wait(20)
+
+
 # --- Traces -----------------------------------------------------------------------------------
 
 

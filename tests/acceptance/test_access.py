@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from celery import Celery
 from redis import Redis
@@ -91,7 +92,16 @@ def test_a_worker_and_a_client_have_all_that_they_need(
     guarded.denied()
     worker = (guarded.url("worker"), database)
     with EnrollmentClient(producer, timeout=20) as client:
-        with running_worker(*worker, tmp_path / "1", "--concurrency=2", client_url=producer) as one:
+        port = str(free_port())
+        with running_worker(
+            *worker,
+            tmp_path / "1",
+            "--concurrency=2",
+            client_url=producer,
+            settings={"ENROLL_METRICS_PORT": port},
+        ) as one:
+            metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+            assert "enrollment_broker_up 1.0" in metrics
             students = [f"S-{n}" for n in range(300)]
             submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
             submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in students])

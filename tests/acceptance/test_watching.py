@@ -285,5 +285,7 @@ def assert_traced(client: EnrollmentClient, provider: TracerProvider, spans: Pat
 
 def read(spans: Path) -> list[tuple[str, str]]:
     """The names of a worker's spans about enrollments, with their traces."""
-    lines = [line.split("\t") for path in spans.glob("*") for line in path.read_text().splitlines()]
+    lines = [
+        line.split("\t") for path in spans.glob("*.spans") for line in path.read_text().splitlines()
+    ]
     return [(name, trace) for name, trace in lines if ".enroll" in name]

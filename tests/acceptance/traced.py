@@ -26,7 +26,9 @@ def instrument(**_: Any) -> None:
 
     def write(**_: Any) -> None:
         lines = [f"{span.name}\t{_trace_of(span)}\n" for span in memory.get_finished_spans()]
-        (folder / f"{os.getpid()}").write_text("".join(lines))
+        part = folder / f"{os.getpid()}.part"
+        part.write_text("".join(lines))
+        part.rename(part.with_suffix(".spans"))
 
     # Behind what the instrumentation does after a task.
     signals.task_postrun.connect(write, weak=False)

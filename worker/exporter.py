@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 
 from kombu.connection import Connection
@@ -100,15 +99,19 @@ class _Broker:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.llen(queue.value)
                 pipeline.lindex(queue.value, -1)
-                count, message = pipeline.execute()
-            found[queue.value] = count, self._age(queue, message)
+                pipeline.time()
+                count, message, (seconds, microseconds) = pipeline.execute()
+            now = seconds + microseconds / 1_000_000
+            found[queue.value] = count, self._age(queue, message, now)
         return found
 
-    def _age(self, queue: Queue, message: bytes | None) -> float:
-        """Seconds since a message was submitted; if it does not say, since it was first seen."""
+    def _age(self, queue: Queue, message: bytes | None, now: float) -> float:
+        """Seconds since a message was submitted; if it does not say, since it was first seen.
+
+        `now` is the broker's: all workers say the same, also one whose clock is wrong.
+        """
         if message is None:
             return 0.0
-        now = time.time()
         seen, since = self._first_seen.get(queue, (None, now))
         if seen != hash(message):
             since = _submitted_at(message, now)

@@ -8,12 +8,15 @@ import logging
 import logging.handlers
 import os
 import sys
+import warnings
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from billiard import util as billiard_util
 from celery import signals
 from celery.apps import worker as celery_worker
+from celery.exceptions import CPendingDeprecationWarning
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
 from worker.envelope import printable
@@ -46,7 +49,16 @@ def configure(log_format: LogFormat) -> None:
         root.setLevel(loglevel)
         for name in _SAID_BY_US:
             logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
+        # The pool's own, which says how a process ended; it keeps to itself otherwise.
+        pool = billiard_util.get_logger()
+        pool.propagate = True
+        pool.setLevel(max(loglevel, logging.WARNING))
 
+    def silence(**_: Any) -> None:
+        # What a lost connection does to running tasks was decided; see `worker.app.options`.
+        warnings.filterwarnings("ignore", "\nIn Celery 5.1", CPendingDeprecationWarning)
+
+    signals.celeryd_after_setup.connect(silence, weak=False)
     signals.celeryd_init.connect(begin, weak=False)
     signals.setup_logging.connect(setup, weak=False)
     if log_format is LogFormat.JSON:

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from queue import Empty
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
 from kombu.transport import redis, virtual
@@ -29,6 +29,9 @@ LEASE = 8
 
 BEAT = 2
 """Seconds between two signs of life; what the lost held is looked for as often."""
+
+COMPLAINT_PAUSE = 30.0
+"""Seconds between two lines of the log that say the same."""
 
 SLOTS = 1024
 """Messages of one queue that a worker can hold."""
@@ -196,7 +199,7 @@ class QoS(virtual.QoS):
 
     def restore_visible(self, *_: object, **__: object) -> None:
         """Kombu's hook for what is to be done now and then."""
-        self.channel.beat()
+        self.channel.beat_if_allowed()
 
     def pay_owed(self) -> None:
         """Repeat what Redis did not take. Raises RedisError."""
@@ -220,7 +223,8 @@ class QoS(virtual.QoS):
         try:
             self.pay_owed()
         except (RedisError, OSError) as error:
-            log.warning("%s messages come back later: %s", len(self._owed), error)
+            if self._owed:
+                log.warning("%s messages come back later: %s", len(self._owed), error)
 
 
 class _Share:
@@ -234,7 +238,7 @@ class _Share:
         return bool(self._channel.qos.has_room(self._queue))
 
     def restore_visible(self, *_: object, **__: object) -> None:
-        self._channel.beat()
+        self._channel.beat_if_allowed()
 
 
 class Taker(redis.Channel):
@@ -261,7 +265,11 @@ class Taker(redis.Channel):
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's
         if time.monotonic() < self._not_before:
             return
-        self._channel.stay_alive()
+        try:
+            self._channel.stay_alive()
+        except ResponseError as error:
+            self._refused(error)
+            return
         if self._sent and self._slot is not None:
             self._channel.qos.forsake(self._slot)
             self._slot = None
@@ -300,10 +308,10 @@ class Taker(redis.Channel):
 
     def _refused(self, error: ResponseError) -> None:
         """Redis is full, read-only or forbids it; it is asked again, as long as it takes."""
+        self._channel.complain(f"Redis lets nobody take from {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
             self._not_before = time.monotonic() + self.RETRY
-            self._channel.complain(f"Redis lets nobody take from {self._queue}: {error}")
 
     def _wait_for_room(self) -> None:
         if self._full:
@@ -330,7 +338,7 @@ class Channel(redis.Channel):
     recovered: Callable[[int], None] = staticmethod(lambda _: None)
     """Told how many messages of the lost were given back."""
     _numbers = itertools.count()
-    _complained = 0.0
+    _complained: ClassVar[dict[str, float]] = {}
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._takers: dict[str, Taker] = {}
@@ -362,7 +370,7 @@ class Channel(redis.Channel):
             super()._queue_bind(*args, **options)
         except ResponseError as error:
             # Our queues are reached by their names; a worker must start on a full Redis too.
-            self.complain(f"A queue could not be bound: {error}")
+            self.complain("A queue could not be bound", error)
 
     def stay_alive(self) -> None:
         """Before anything is taken, its taker must be known to live. Raises RedisError."""
@@ -378,11 +386,19 @@ class Channel(redis.Channel):
             self.recovered(back)
         self.qos.pay_owed()
 
-    def complain(self, what: str) -> None:
+    def beat_if_allowed(self) -> None:
+        """The same, but a Redis that refuses is asked again later: connecting anew is no help."""
+        try:
+            self.beat()
+        except ResponseError as error:
+            self.complain("Redis refuses a sign of life", error)
+
+    def complain(self, what: str, error: ResponseError) -> None:
         """Say it in the log, once in a while."""
-        if time.monotonic() - Channel._complained > 30:  # noqa: PLR2004 - seconds
-            Channel._complained = time.monotonic()
-            log.warning(what)
+        this = f"{what} {type(error).__name__}"
+        if time.monotonic() - self._complained.get(this, float("-inf")) > COMPLAINT_PAUSE:
+            self._complained[this] = time.monotonic()
+            log.warning("%s: %s", what, error)
 
     def close(self) -> None:
         for taker in self._takers.values():

@@ -96,17 +96,29 @@ class Broker:
 
 
 class Worker:
-    """A worker in a process group of its own."""
+    """A worker in a process group of its own; its log is JSON, and its metrics are served."""
 
     def __init__(
         self, broker_url: str, database_url: str, log: Path, app: str, settings: dict[str, str]
     ) -> None:
-        command = [sys.executable, "-m", "celery", "-A", app, "worker", "--concurrency=2"]
+        port = free_port()
+        self.metrics_url = f"http://127.0.0.1:{port}/metrics"
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            app,
+            "worker",
+            "--concurrency=2",
+            "--loglevel=INFO",
+        ]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
                 env=worker_environment(broker_url, database_url)
                 | {"PYTHONPATH": str(Path(__file__).parent), "ENROLL_DATABASE_WAIT": "10"}
+                | {"ENROLL_LOG_FORMAT": "json", "ENROLL_METRICS_PORT": str(port)}
                 | settings,
                 cwd=ROOT,
                 stdout=output,

@@ -124,6 +124,9 @@ class Storm:
 
     # --- what strikes -----------------------------------------------------------------------
 
+    def _nothing(self) -> None:
+        time.sleep(1)
+
     def _kill_pool_process(self) -> None:
         pool = self.fleet.any_worker(self.chance).pool()
         if pool:

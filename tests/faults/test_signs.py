@@ -1,0 +1,74 @@
+"""What the operator sees of each fault: in the metrics and in the log, during batches."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fleet import fleet
+from servers import wait_for
+from storm import Storm
+from watch import Watch
+
+from producer.schemas import Queue
+
+ABSENT = {"not up"}
+LOST = {"not up", "messages recovered", "enrollment_recovered_messages_total"}
+CUT = {"consumer: Connection to broker lost"}
+AWAY = {"The database is away", "enrollment_database_wait_seconds_total"}
+REFUSES = {f"Redis lets nobody take from {queue}" for queue in Queue}
+SIGNS: dict[str, set[str]] = {
+    "kill_pool_process": {"Process 'ForkPoolWorker-"},
+    "kill_worker": LOST,
+    "kill_main_process": ABSENT,
+    "terminate_worker": ABSENT,
+    "terminate_group": ABSENT,
+    "kill_while_taking": LOST,
+    "stop_beyond_lease": ABSENT,
+    "restart_broker": CUT,
+    "wipe_broker": CUT,
+    "cut_connections": CUT,
+    "cut_proxy": CUT,
+    "silence_proxy": {"broker not up"},
+    "freeze_broker": {"broker not up"},
+    "fill_broker": REFUSES,
+    "forbid_writing": REFUSES,
+    "push_malformed": {"dead letter", "enrollment_dead_letters_total"},
+    "terminate_backends": AWAY,
+    "restart_postgres": AWAY,
+    "deliver_again": set(),
+    "shuffle": set(),
+}
+"""Of each fault the metrics that rise, and the beginnings of lines of the log."""
+
+LOSES_NUMBERS = {
+    *("kill_pool_process", "kill_worker", "kill_main_process", "kill_while_taking"),
+    *("terminate_worker", "terminate_group", "wipe_broker"),
+}
+"""A worker's numbers since its last scrape go with it; a broker that was wiped is asked twice."""
+
+LONG = bool(os.environ.get("FAULTS"))
+SHORT = ("kill_worker", "forbid_writing", "terminate_backends")
+
+
+@pytest.mark.timeout(0 if LONG else 120)
+@pytest.mark.parametrize("fault", SIGNS if LONG else SHORT)
+def test_a_fault_is_seen(
+    tmp_path: Path,
+    new_database: Callable[[str], str],
+    restart_postgres: Callable[[], None],
+    fault: str,
+) -> None:
+    with fleet(tmp_path, new_database("postgresql")) as made:
+        made.start_worker(proxied=True)
+        made.start_worker("skewed")
+        storm = Storm(made, 20260901, restart_postgres)
+        storm.enter_roster()
+        with Watch(made) as watch:
+            report = storm.run(["nothing", fault, "nothing"], singles=3_000, batches=60, size=400)
+            assert (report.lost, report.doubled, report.unexplained) == (0, 0, 0)
+            wait_for(lambda: watch.signs(SIGNS[fault]) == SIGNS[fault])
+            if fault not in LOSES_NUMBERS:
+                wait_for(lambda: watch.metrics["enrollment_requests_total"] == report.requests)
+        for line in watch.lines():
+            assert {"event", "level", "logger", "timestamp"} <= line.keys()

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from producer.client import CALL_ID
-from producer.problems import problem
+from producer.problems import Refused, problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -23,9 +23,6 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 SMALL_BODY = 1_048_576
 """Bytes of a body that is not an upload; a request of a hundred courses has some kilobytes."""
 
-BODY_PATIENCE = 60.0
-"""Seconds for which the next piece of a body is waited for."""
-
 _CALL_ID = re.compile(r"[\w.-]{1,64}")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -34,25 +31,31 @@ _HEADERS = [
 ]
 
 
-class _Refused(Exception):
-    """A body was too large, or did not come: status, code and detail of the problem."""
-
-
 class Guard:
     """ASGI middleware. `rate` is requests a second and caller, 0 for no bound.
+
+    `body_wait` is how many seconds the next piece of a body is waited for.
 
     With `local` nobody shows a token: then it must be made sure that it is a program or a page
     of this machine, and not a page of the web in this machine's browser.
     """
 
     def __init__(
-        self, app: Asgi, *, max_upload: int, max_running: int, rate: int, local: bool
+        self,
+        app: Asgi,
+        *,
+        max_upload: int,
+        max_running: int,
+        rate: int,
+        body_wait: float,
+        local: bool,
     ) -> None:
         self._app = app
         self._local = local
         self._max_upload = max_upload
         self._max_running = max_running
         self._rate = rate
+        self._body_wait = body_wait
         self._running = 0
         self._second = 0
         self._calls: defaultdict[str, int] = defaultdict(int)
@@ -67,12 +70,9 @@ class Guard:
         CALL_ID.set(call_id)
         # Routes see the path as it was sent: a SIS id may hold a slash.
         scope["path"] = scope.get("raw_path", b"").partition(b"?")[0].decode("ascii", "replace")
-        started = False
 
         async def sending(message: Any) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 extra = [(b"x-request-id", call_id.encode()), *_HEADERS]
                 message = {**message, "headers": [*message.get("headers", ()), *extra]}
             await send(message)
@@ -96,11 +96,7 @@ class Guard:
             return
         self._running += 1
         try:
-            await self._app(scope, _bounded(receive, limit), sending)
-        except _Refused as refused:
-            if started:
-                raise
-            await _refuse(sending, *refused.args)
+            await self._app(scope, _bounded(receive, limit, self._body_wait), sending)
         finally:
             self._running -= 1
 
@@ -116,21 +112,23 @@ class Guard:
         return self._calls[caller] > self._rate
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
+def _bounded(receive: Receive, limit: int, wait: float) -> Receive:
+    """Gives the body on; what breaks its bounds is raised where the application reads it."""
     taken, whole = 0, False
 
     async def receiving() -> Any:
         nonlocal taken, whole
         try:
             # After the body only the end of the connection is waited for.
-            message = await asyncio.wait_for(receive(), None if whole else BODY_PATIENCE)
+            message = await asyncio.wait_for(receive(), None if whole else wait)
         except TimeoutError:
-            said = f"Nothing of the body came for {BODY_PATIENCE:g} s; send it again."
-            raise _Refused(408, "body_timeout", said) from None
+            said = f"Nothing of the body came for {wait:g} s; send it again."
+            raise Refused(408, "body_timeout", said, Connection="close") from None
         whole = not message.get("more_body", False)
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise _Refused(413, "too_large", f"At most {limit} bytes are taken here.")
+            said = f"At most {limit} bytes are taken here."
+            raise Refused(413, "too_large", said, Connection="close")
         return message
 
     return receiving

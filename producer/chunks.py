@@ -37,6 +37,8 @@ class Entry(NamedTuple):
 
 
 Line = Entry | RefusedLine
+Counted = tuple[Line, int]
+"""With the number of its rows."""
 
 
 class CutChunk(NamedTuple):
@@ -82,56 +84,57 @@ class _Group(NamedTuple):
     tally: Tally
 
 
-def _groups(entries: Iterable[Line]) -> Iterator[list[Line]]:
-    group: list[Line] = []
+def _groups(entries: Iterable[Line]) -> Iterator[list[Counted]]:
+    group: list[Counted] = []
     rows = 0
     for entry in entries:
         more = _rows(entry)
         if group and (rows + more > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
             yield group
             group, rows = [], 0
-        group.append(entry)
+        group.append((entry, more))
         rows += more
     if group:
         yield group
 
 
 def _rows(entry: Line) -> int:
-    return count_rows(entry.record) if isinstance(entry, Entry) else 1
+    if not isinstance(entry, Entry):
+        return 1
+    return len(entry.lines) if len(entry.lines) > 1 else count_rows(entry.record)
 
 
-def _fitting(group: list[Line]) -> Iterator[_Group]:
+def _fitting(group: list[Counted]) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
     text = _as_text(group)
     if len(text) <= MAX_CHUNK_BYTES:
-        yield _Group(text, Tally(requests=len(group), rows=sum(map(_rows, group))))
+        yield _Group(text, Tally(requests=len(group), rows=sum(rows for _, rows in group)))
     elif len(group) > 1:
         middle = len(group) // 2
         yield from _fitting(group[:middle])
         yield from _fitting(group[middle:])
     else:
-        giant = group[0]
+        giant = group[0][0]
         lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        refused = [RefusedLine(line=line, message=message) for line in lines]
+        refused: list[Counted] = [(RefusedLine(line=n, message=message), 1) for n in lines]
         yield _Group(_as_text(refused), Tally(requests=len(lines), rows=len(lines)))
 
 
-def _as_text(group: Sequence[Line]) -> str:
+def _as_text(group: Sequence[Counted]) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
-    entries = [entry for entry in group if isinstance(entry, Entry)]
-    refused = [entry for entry in group if isinstance(entry, RefusedLine)]
-    fields: dict[str, Any] = {"records": [entry.record for entry in entries]}
-    lines = [entry.lines for entry in entries]
+    entries = [(entry, rows) for entry, rows in group if isinstance(entry, Entry)]
+    refused = [line for line, _ in group if not isinstance(line, Entry)]
+    fields: dict[str, Any] = {"records": [entry.record for entry, _ in entries]}
+    lines = [entry.lines for entry, _ in entries]
     if any(len(of_one) > 1 for of_one in lines):
         # A line for each row: a record that is one line stands there with all its rows.
         lines = [
-            entry.lines if len(entry.lines) > 1 else entry.lines * count_rows(entry.record)
-            for entry in entries
+            entry.lines if len(entry.lines) > 1 else entry.lines * rows for entry, rows in entries
         ]
     fields["lines"] = list(chain.from_iterable(lines))
-    if any(entry.cells for entry in entries):
-        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry in entries))
+    if any(entry.cells for entry, _ in entries):
+        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry, _ in entries))
     if refused:
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])

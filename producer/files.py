@@ -318,15 +318,16 @@ def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[Row | RefusedL
     """Each row's line and its cells, or what is wrong with it."""
     ended = False
 
-    def texts() -> Iterator[str]:
+    def end() -> Iterator[str]:
         nonlocal ended
-        for raw in chain([file.readline().removeprefix(BOM)], file):
-            # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
-            yield raw.decode("utf-8", "surrogateescape")
         ended = True
+        yield from ()
 
+    first = file.readline().removeprefix(BOM).decode("utf-8", "surrogateescape")
+    # A byte that is not UTF-8 becomes a surrogate, by which its row is known and refused.
+    text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="\n")
     csv.field_size_limit(MAX_CHUNK_BYTES)
-    reader = csv.reader(texts(), delimiter=delimiter)
+    reader = csv.reader(chain([first], text, end()), delimiter=delimiter)
     next(reader)
     line = reader.line_num + 1
     try:
@@ -344,6 +345,8 @@ def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[Row | RefusedL
         # Where a quote was left open nobody can tell where the next row begins.
         message = f"{error}: a quote may be left open; nothing after this line was read"
         yield RefusedLine(line=line, message=message)
+    finally:
+        text.detach()  # Else it would close the file, which is its owner's.
 
 
 def _storable(row: Iterable[str]) -> tuple[str, ...]:
@@ -360,7 +363,7 @@ def _records(
     rows: Iterable[Row | RefusedLine], read: Callable[[list[str]], Any], *, keep: bool
 ) -> Lines:
     for one in rows:
-        if isinstance(one, RefusedLine):
+        if not isinstance(one, tuple):
             yield one
             continue
         line, row = one
@@ -389,7 +392,9 @@ def _identifier(column: str, make: Make) -> Callable[[list[str]], int | str]:
         return int(digits)
 
     def sis_id(row: list[str]) -> str:
-        return _clean(column, make(row))
+        text = make(row)
+        # What nearly every cell is.
+        return text if text.isprintable() and 0 < len(text) <= MAX_TEXT else _clean(column, text)
 
     return sis_id if column.endswith("_sis_id") else key
 
@@ -430,7 +435,7 @@ def _requests(
     latest: dict[int | str, Entry] = {}
     entries: list[Entry] = []
     for place, one in enumerate(rows, 1):
-        if isinstance(one, RefusedLine):
+        if not isinstance(one, tuple):
             yield one
         else:
             line, row = one

@@ -542,12 +542,13 @@ def count_rows(record: Any) -> int:
 
     A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
     """
-    if isinstance(record, StudentEnrollmentRequest):
+    if isinstance(record, dict):
+        courses = record.get("course_ids")
+    elif isinstance(record, StudentEnrollmentRequest):
         return len(record.course_ids)
-    courses = record.get("course_ids") if isinstance(record, dict) else None
-    if not courses or not isinstance(courses, list | tuple):
+    else:
         return 1
-    if len(courses) == 1:
+    if not isinstance(courses, list | tuple) or len(courses) <= 1:
         return 1
     try:
         if len(set(courses)) == len(courses):

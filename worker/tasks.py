@@ -106,7 +106,7 @@ def _register_enroll(
             events.requests_decided(ids, decisions, duration)
             return False
 
-    @app.task(shared=False, name=TaskName.ENROLL, bind=True, base=Enroll)
+    @app.task(shared=False, name=TaskName.ENROLL.value, bind=True, base=Enroll)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
         asked = service.read_request(task.request.id, args, kwargs)
         submissions.running(asked.request_id)
@@ -128,7 +128,7 @@ def _register_chunks(
     class Apply(Task):
         Request = REQUEST
 
-    @app.task(shared=False, name=KIND_TASKS[kind], bind=True, base=Apply, ignore_result=True)
+    @app.task(shared=False, name=KIND_TASKS[kind].value, bind=True, base=Apply, ignore_result=True)
     def apply_chunk(task: Task, /, *args: Any, **kwargs: Any) -> None:
         delivery = Delivery(database, events, kind, task.request.id, args, kwargs)
         patience.attempt(task.request.id, delivery.apply, delivery.isolate, delivery.give_up)
@@ -151,13 +151,13 @@ def _register_lookups(
     # A question that takes its worker with it is not asked again.
     lookup = partial(app.task, shared=False, reject_on_worker_lost=False)
 
-    @lookup(name=TaskName.STATUS)
+    @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
         left = submissions.of_requests(ids)
         return _answer(lambda: lookups.request_statuses(database, ids, left))
 
-    @lookup(name=TaskName.BATCH)
+    @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         left = submissions.of_batches(ids)
@@ -165,12 +165,12 @@ def _register_lookups(
             lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
         )
 
-    @lookup(name=TaskName.CHUNKS)
+    @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
         (batch,), wanted = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, numbers)
         return _answer(lambda: lookups.applied_chunks(database, batch, wanted))
 
-    @lookup(name=TaskName.REFUSALS)
+    @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
         """Those behind a line and an id, at most `limit`."""
         (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
@@ -179,18 +179,18 @@ def _register_lookups(
             lambda: lookups.refused_records(database, batch, (behind[0], behind[1]), most)
         )
 
-    @lookup(name=TaskName.RESULTS)
+    @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Those before the moment and the id of an outcome, where they are given."""
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
         older = _checked(_PLACE, before)
         return _answer(lambda: lookups.student_results(database, ids, most, older))
 
-    @lookup(name=TaskName.HEALTH)
+    @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
         return _dump(health.of_worker(database.url))
 
-    @lookup(name=TaskName.STUDENT)
+    @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
         ids = _checked(_IDS, students)
         return _answer(lambda: lookups.students(database, ids))

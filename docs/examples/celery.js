@@ -1,4 +1,4 @@
-// A roster, a batch and its books with celery-node: node celery.js redis://localhost:6379/0 night-1
+// A roster, a request, a batch and its books with celery-node: node celery.js redis://localhost:6379/0 night-1
 const celery = require("celery-node");
 
 function queue(url, name) {
@@ -9,6 +9,7 @@ function queue(url, name) {
 
 async function main([url, name]) {
   const batches = queue(url, "batches");
+  const enrollments = queue(url, "enrollments");
   const lookups = queue(url, "lookups");
   const send = (task, batch_id, records) =>
     batches.sendTask(task, [{ batch_id, number: 0, last: true, records }], {});
@@ -26,13 +27,15 @@ async function main([url, name]) {
   send("roster.upsert_courses", `${name}-courses`, [{ sis_id: "NODE-1", title: "Node" }]);
   await done(`${name}-students`);
   await done(`${name}-courses`);
+  const request = { student_id: "N1", course_ids: ["NODE-1"], request_id: `${name}-1` };
+  const outcome = await enrollments.sendTask("enrollment.enroll", [request], {}).get(10000, 50);
   send("enrollment.enroll_batch", name, [
     { student_id: "N1", course_ids: ["NODE-1"] },
     { student_id: "N2", course_ids: ["NODE-1"] },
   ]);
   const batch = await done(name);
-  console.log(JSON.stringify({ books: batch.books, refusals: batch.refusals }));
-  await Promise.all([batches.disconnect(), lookups.disconnect()]);
+  console.log(JSON.stringify({ outcome, books: batch.books, refusals: batch.refusals }));
+  await Promise.all([batches, enrollments, lookups].map((client) => client.disconnect()));
 }
 
 main(process.argv.slice(2));

@@ -90,7 +90,7 @@ def test_the_official_parser_finds_nothing_wrong(node: Run) -> None:
 def test_the_message_of_the_page_is_one(deployment: Deployment) -> None:
     page = (ROOT / "docs" / "integration.md").read_text()
     (message,) = [line for line in page.splitlines() if line.startswith('{"body"')]
-    (body,) = [line for line in page.splitlines() if line.startswith("[[")]
+    body, question = [line for line in page.splitlines() if line.startswith("[[")]
     said = json.loads(message)
     assert base64.b64decode(said["body"]).decode() == body
     with Redis.from_url(deployment.broker_url) as redis:
@@ -98,7 +98,12 @@ def test_the_message_of_the_page_is_one(deployment: Deployment) -> None:
         key = f"celery-task-meta-{said['headers']['id']}"
         wait_for(lambda: redis.exists(key) == 1)
         answer = json.loads(redis.get(key) or b"")
-    assert answer["result"]["request_id"] == "sis-2026-000123"
+        assert answer["result"]["request_id"] == "sis-2026-000123"
+        asks = envelope(json.loads(question), task="enrollment.status", id="question")
+        redis.lpush("lookups", json.dumps(asks))
+        wait_for(lambda: redis.exists("celery-task-meta-question") == 1)
+        (status,) = json.loads(redis.get("celery-task-meta-question") or b"")["result"]
+    assert (status["state"], status["result"]) == ("done", answer["result"])
 
 
 def raw_python(url: str, *arguments: str) -> Any:
@@ -129,12 +134,13 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
 
 @needs_node
 @pytest.mark.xdist_group("node")
-def test_celery_for_node_submits_a_batch_and_reads_its_books(
+def test_celery_for_node_submits_and_reads_outcome_and_books(
     deployment: Deployment, client: EnrollmentClient, node: Run
 ) -> None:
     told = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
-    books = told["books"]
-    assert (books["received"], books["enrolled"], books["rejected"]) == (2, 1, 1)
+    outcome, books = told["outcome"], told["books"]
+    assert (outcome["request_id"], outcome["status"]) == ("from-node-1", "enrolled")
+    assert (books["received"], books["already_enrolled"], books["rejected"]) == (2, 1, 1)
     (group,) = told["refusals"]
     assert (group["code"], group["first_lines"]) == ("unknown_student", [2])
     student = client.student("N1")

@@ -42,7 +42,10 @@ class Metrics:
             **mine,
         )
         self.refusals = Counter(
-            "enrollment_refusals", "Refused rows by the code of the refusal.", ["code"], **mine
+            "enrollment_refusals",
+            "Refusals of lines and single requests by code.",
+            ["code"],
+            **mine,
         )
         self.chunks = Counter(
             "enrollment_chunks",

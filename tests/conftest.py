@@ -4,6 +4,7 @@ They listen on free ports or sockets in temporary folders, and end with the test
 """
 
 import shutil
+import signal
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from worker import migrate
 from worker.database import Database, make_engine
 
 DATABASES = ("sqlite", "postgresql")
+
+# A shell that runs the tests in the background lets all their processes ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,16 @@ def make_certificates(
     authority, own_key, certificate, key = (str(folder / name) for name in files)
     new = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]
     new += ["ec_paramgen_curve:prime256v1", "-days", "2"]
-    own = ["-subj", "/CN=Test authority", "-keyout", own_key, "-out", authority]
+    own = [
+        "-subj",
+        "/CN=Test authority",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
+        "-keyout",
+        own_key,
+        "-out",
+        authority,
+    ]
     server = ["-subj", "/CN=server", "-addext", f"subjectAltName={names}"]
     server += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
     signed = ["-CA", authority, "-CAkey", own_key]

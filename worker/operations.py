@@ -5,6 +5,7 @@ standard output, talk on standard error; what strangers wrote is never sent to a
 """
 
 import base64
+import contextlib
 import functools
 import json
 import sys
@@ -85,15 +86,14 @@ def _with_database(command: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            database = Database(load_database_url())
-            if not migrate.is_current(database.engine):
-                _fail(
-                    "The database of ENROLL_DATABASE_URL lacks migrations;"
-                    " run `python -m worker.migrate`.",
-                    USAGE,
-                )
-            code = command(database, *args, **kwargs)
-            database.close()
+            with contextlib.closing(Database(load_database_url())) as database:
+                if not migrate.is_current(database.engine):
+                    _fail(
+                        "The database of ENROLL_DATABASE_URL lacks migrations;"
+                        " run `python -m worker.migrate`.",
+                        USAGE,
+                    )
+                code = command(database, *args, **kwargs)
         except SettingsError as error:
             _fail(str(error), USAGE)
         except TrialInterrupted:

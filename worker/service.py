@@ -221,14 +221,16 @@ def _check(
     student = students.get(request.student_id)
     if student is None:
         return None, [], (_unknown_student(request.student_id),)
-    found = [courses[c] for c in request.course_ids if c in courses]
     problems: Problems = ()
-    if len(found) < len(request.course_ids):
+    try:
+        found = [courses[c] for c in request.course_ids]
+    except KeyError:
         problems = tuple(_unknown_course(c) for c in request.course_ids if c not in courses)
         if request.atomic:
             return student, [], problems
+        found = [courses[c] for c in request.course_ids if c in courses]
     # Two ids, a key and a SIS id, may name the same course.
-    return student, found if len(found) < 2 else list(dict.fromkeys(found)), problems  # noqa: PLR2004
+    return student, found if len(set(found)) == len(found) else list(dict.fromkeys(found)), problems
 
 
 def _result(

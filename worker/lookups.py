@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -68,10 +69,11 @@ def student_results(
     `before` is the moment and the id of an outcome: only older ones are given.
     """
     with database.reading() as connection:
-        return [
-            respond(connection, repository.find_results_of_student(connection, one, limit, before))
-            for one in asked
+        found = [
+            repository.find_results_of_student(connection, one, limit, before) for one in asked
         ]
+        responses = iter(respond(connection, list(chain.from_iterable(found))))
+    return [list(islice(responses, len(of_one))) for of_one in found]
 
 
 def students(database: Database, asked: Sequence[int | str]) -> list[StudentResponse | None]:

@@ -352,7 +352,8 @@ def enroll_students_in_courses(
 
     Rows are written in the order of their key, so that two chunks at once cannot deadlock.
     """
-    wanted = sorted(set(pairs))
+    # Of a dictionary and not a set: that keeps their order, which is often nearly the right one.
+    wanted = sorted(dict.fromkeys(pairs))
     if not wanted:
         return set()
     dialect = connection.dialect.name
@@ -440,9 +441,14 @@ def _select_results(dialect: str) -> Any:
 def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Result]:
     """The stored outcomes under the ids that are made of a chunk's number; as a rule none."""
     first, behind = line_request_ids(batch_id, number)
-    request_id = EnrollmentResult.request_id
-    statement = select(*_RESULT).where(request_id >= first, request_id < behind)
-    return list(map(Result._make, connection.execute(statement)))
+    rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "behind": behind})
+    return list(map(Result._make, rows))
+
+
+_RESULTS_OF_CHUNK = select(*_RESULT).where(
+    EnrollmentResult.request_id >= bindparam("first"),
+    EnrollmentResult.request_id < bindparam("behind"),
+)
 
 
 def find_results_of_student(
@@ -452,7 +458,17 @@ def find_results_of_student(
     before: tuple[datetime, str] | None = None,
 ) -> list[Result]:
     """A student's outcomes, newest first; those of before it existed are among them."""
-    if isinstance(asked, int):
+    values: dict[str, Any] = {"asked": asked, "most": limit}
+    if before is not None:
+        values["moment"], values["id"] = before
+    statement = _select_results_of_student(isinstance(asked, int), before is not None)
+    return list(map(Result._make, connection.execute(statement, values)))
+
+
+@cache
+def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT001 - for the cache
+    asked = bindparam("asked")
+    if by_key:
         whose = EnrollmentResult.student_id == asked
     else:
         key = select(Student.id).where(Student.sis_id == asked).scalar_subquery()
@@ -462,12 +478,14 @@ def find_results_of_student(
             unresolved & (EnrollmentResult.student_sis_id == asked),
         )
     age = (EnrollmentResult.completed_at, EnrollmentResult.request_id)
-    if before is not None:
-        at = bindparam("before", before[0], type_=Instant())
-        whose = and_(whose, tuple_(*age) < tuple_(at, before[1]))
+    if before:
+        whose = and_(
+            whose,
+            tuple_(*age)
+            < tuple_(bindparam("moment", type_=Instant()), bindparam("id", type_=String())),
+        )
     newest = [one.desc() for one in age]
-    statement = select(*_RESULT).where(whose).order_by(*newest).limit(limit)
-    return list(map(Result._make, connection.execute(statement)))
+    return select(*_RESULT).where(whose).order_by(*newest).limit(bindparam("most", type_=Integer()))
 
 
 def add_results(connection: Connection, results: Iterable[Result]) -> None:
@@ -496,14 +514,18 @@ def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
 def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """The enrollments of these students with their courses, ordered by SIS id."""
     dialect = connection.dialect.name
+    return list(connection.execute(_select_courses(dialect), _listed(dialect, set(keys))))
+
+
+@cache
+def _select_courses(dialect: str) -> Any:
     course = (Course.id, Course.sis_id, Course.title)
-    statement = (
+    return (
         select(StudentCourse.student_id, *course, StudentCourse.enrolled_at)
         .join(Course, Course.id == StudentCourse.course_id)
         .where(_among(dialect, StudentCourse.student_id))
         .order_by(Course.sis_id)
     )
-    return list(connection.execute(statement, _listed(dialect, set(keys))))
 
 
 # --- the batch ledger -----------------------------------------------------------------------
@@ -511,32 +533,36 @@ def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
     """The ledger's entry of a chunk with the kind of its batch, if it was applied."""
-    statement = (
-        select(Batch.kind, *BatchChunk.__table__.columns)
-        .join(BatchChunk, BatchChunk.batch_id == Batch.id)
-        .where(Batch.id == batch_id, BatchChunk.number == number)
-    )
-    return connection.execute(statement).one_or_none()
+    return connection.execute(_CHUNK, {"batch": batch_id, "chunk": number}).one_or_none()
+
+
+_CHUNK = (
+    select(Batch.kind, *BatchChunk.__table__.columns)
+    .join(BatchChunk, BatchChunk.batch_id == Batch.id)
+    .where(Batch.id == bindparam("batch"), BatchChunk.number == bindparam("chunk"))
+)
 
 
 def open_batch(
     connection: Connection, batch_id: str, kind: str, columns: Sequence[str] | None
 ) -> str:
     """Note a batch at its first chunk; returns the kind under which it is known."""
-    find = select(Batch.kind).where(Batch.id == batch_id)
-    known: str | None = connection.scalar(find)
+    known = find_kind(connection, batch_id)
     if known is None:
         new = _insert(connection.dialect.name, Batch).values(
             id=batch_id, kind=kind, columns=columns
         )
         connection.execute(new.on_conflict_do_nothing())
-        known = connection.execute(find).scalar_one()
+        known = connection.execute(_KIND, {"batch": batch_id}).scalar_one()
     return known
 
 
 def add_chunk(connection: Connection, **entry: Any) -> None:
     """Enter an applied chunk. Raises IntegrityError if it was entered already."""
-    connection.execute(insert(BatchChunk), entry)
+    connection.execute(_ADD_CHUNK, entry)
+
+
+_ADD_CHUNK = insert(BatchChunk)
 
 
 def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
@@ -551,7 +577,11 @@ def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -
 
 def find_kind(connection: Connection, batch_id: str) -> str | None:
     """The kind of a batch of which something was applied."""
-    return connection.scalar(select(Batch.kind).where(Batch.id == batch_id))
+    kind: str | None = connection.scalar(_KIND, {"batch": batch_id})
+    return kind
+
+
+_KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 
 
 def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
@@ -588,6 +618,11 @@ def find_refusals(
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
     """The ledger of each batch that is known, summed over its applied chunks, in one statement."""
     dialect = connection.dialect.name
+    return list(connection.execute(_sum_chunks(dialect), _listed(dialect, set(batch_ids))))
+
+
+@cache
+def _sum_chunks(dialect: str) -> Any:
     chunk = BatchChunk
     sums = (
         "requests",
@@ -599,7 +634,7 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
         "unchanged",
         "rejected",
     )
-    statement = (
+    return (
         select(
             Batch.id,
             Batch.kind,
@@ -616,7 +651,6 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
         .where(_among(dialect, Batch.id))
         .group_by(Batch.id, Batch.kind)
     )
-    return list(connection.execute(statement, _listed(dialect, set(batch_ids))))
 
 
 def group_refusals(connection: Connection, batch_id: str) -> list[Any]:

@@ -200,7 +200,7 @@ def _enroll(
     counts = _no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    decided = settle(connection, asked, known, chunk.batch_id, now)
+    decided, _ = settle(connection, asked, known, chunk.batch_id, now)
     for one, rows in zip(decided, chunk.rows, strict=True):
         result = one.result
         added = 0 if one.repeated else len(result.enrolled) - len(result.already)

@@ -257,29 +257,35 @@ def _copying(connection: Connection, table: str, columns: Columns) -> Iterator[A
 
 def find_students(connection: Connection, asked: Iterable[int | str]) -> dict[int | str, int]:
     """The key of each student that exists, by the id that was asked."""
-    return _find(connection, Student, asked)
+    return {row[0]: row.id for row in _find(connection, asked, Student.id, Student.sis_id)}
 
 
-def find_courses(connection: Connection, asked: Iterable[int | str]) -> dict[int | str, int]:
-    """The key of each course that exists, by the id that was asked."""
-    return _find(connection, Course, asked)
+def find_courses(
+    connection: Connection, asked: Iterable[int | str]
+) -> tuple[dict[int | str, int], dict[int, Any]]:
+    """The key of each course that exists, by the id that was asked; and by key what describes it.
+
+    These are rows with id, SIS id and title.
+    """
+    found = _find(connection, asked, Course.id, Course.sis_id, Course.title)
+    return {row[0]: row.id for row in found}, {row.id: row for row in found}
 
 
 def _find(
-    connection: Connection, model: type[Student | Course], asked: Iterable[int | str]
-) -> dict[int | str, int]:
+    connection: Connection, asked: Iterable[int | str], key: Any, sis_id: Any, *others: Any
+) -> list[Any]:
+    """Rows of a roster by their keys or SIS ids; what was asked stands first in each."""
     ids = set(asked)
     keys = [i for i in ids if isinstance(i, int)]
     names = [i for i in ids if isinstance(i, str)]
     dialect = connection.dialect.name
-    found: dict[int | str, int] = {}
+    found: list[Any] = []
     if keys:
-        by_key = _select_among(dialect, model.id)
-        found.update((key, key) for key in connection.scalars(by_key, _listed(dialect, keys)))
+        by_key = _select_among(dialect, key, sis_id, *others)
+        found += connection.execute(by_key, _listed(dialect, keys)).all()
     if names:
-        by_name = _select_among(dialect, model.sis_id, model.id)
-        rows = connection.execute(by_name, _listed(dialect, names)).all()
-        found.update([(name, key) for name, key in rows])
+        by_name = _select_among(dialect, sis_id, key, *others)
+        found += connection.execute(by_name, _listed(dialect, names)).all()
     return found
 
 
@@ -467,7 +473,7 @@ def find_results_of_student(
 
 @cache
 def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT001 - for the cache
-    asked = bindparam("asked")
+    asked: Any = bindparam("asked")
     if by_key:
         whose = EnrollmentResult.student_id == asked
     else:

@@ -134,10 +134,9 @@ def decide(
 ) -> Decisions:
     """Decide requests within a transaction."""
     known = repository.find_results(connection, [a.request_id for a in asked])
-    decided = settle(connection, asked, known, batch_id, datetime.now(UTC))
-    return Decisions(
-        decided, respond(connection, [one.result for one in compress(decided, answered)])
-    )
+    decided, courses = settle(connection, asked, known, batch_id, datetime.now(UTC))
+    answers = respond(connection, [one.result for one in compress(decided, answered)], courses)
+    return Decisions(decided, answers)
 
 
 def transaction(database: Database, work: Callable[[Connection], T]) -> T:
@@ -167,14 +166,16 @@ def settle(
     known: Sequence[Result],
     batch_id: str | None,
     now: datetime,
-) -> list[Decided]:
+) -> tuple[list[Decided], Mapping[int, Any]]:
     """Decide requests in their order, write their rows and store the outcomes that are new.
 
-    `known` are the outcomes that are stored already under the ids of these requests.
+    `known` are the outcomes that are stored already under the ids of these requests. Returns also
+    what describes the courses that were asked for, by key.
     """
     requests = [a.request for a in asked if a.request is not None and not a.problems]
     students = repository.find_students(connection, {r.student_id for r in requests})
-    courses = repository.find_courses(connection, {c for r in requests for c in r.course_ids})
+    asked_courses = {c for r in requests for c in r.course_ids}
+    courses, described = repository.find_courses(connection, asked_courses)
     outcomes = {result.request_id: result for result in known}
     claimed = set(outcomes)
     checked = []
@@ -208,7 +209,7 @@ def settle(
         else:
             decided.append(Decided(a, _result(a, student, [], [], (_reused(a),), batch_id, now)))
     repository.add_results(connection, new)
-    return decided
+    return decided, described
 
 
 def _check(
@@ -299,10 +300,17 @@ def _reused(asked: Asked) -> EnrollmentProblem:
     )
 
 
-def respond(connection: Connection, results: Sequence[Result]) -> list[StudentEnrollmentResponse]:
-    """Stored outcomes in the form of the contract, in the same order."""
-    keys = [course for result in results for course in result.enrolled]
-    courses = repository.describe_courses(connection, keys) if keys else {}
+def respond(
+    connection: Connection, results: Sequence[Result], described: Mapping[int, Any] | None = None
+) -> list[StudentEnrollmentResponse]:
+    """Stored outcomes in the form of the contract, in the same order.
+
+    `described` are courses of which the rows are at hand, by key.
+    """
+    courses = dict(described or {})
+    missing = {key for result in results for key in result.enrolled} - courses.keys()
+    if missing:
+        courses |= repository.describe_courses(connection, missing)
     return [
         StudentEnrollmentResponse(
             request_id=result.request_id,

@@ -312,7 +312,7 @@ class Storm:
         database = Database(self.fleet.database_url)
         with database.reading() as connection:
             students = repository.find_students(connection, [f"S{n}" for n in range(STUDENTS)])
-            courses = repository.find_courses(connection, [f"C{n}" for n in range(COURSES)])
+            courses, _ = repository.find_courses(connection, [f"C{n}" for n in range(COURSES)])
             rows = connection.execute(
                 select(StudentCourse.student_id, StudentCourse.course_id)
             ).all()

@@ -87,11 +87,11 @@ def running() -> Iterator[Rig]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def pairs_by_student(students: int = STUDENTS) -> list[Pair]:
+def pairs_by_student(students: int = STUDENTS, courses: int = COURSES) -> list[Pair]:
     """Five courses for each student, in the order of the students."""
     chance = random.Random(SEED)
-    courses = range(1, COURSES + 1)
-    return [(s, c) for s in range(1, students + 1) for c in chance.sample(courses, COURSES_EACH)]
+    some = range(1, courses + 1)
+    return [(s, c) for s in range(1, students + 1) for c in chance.sample(some, COURSES_EACH)]
 
 
 def write_requests(path: Path, pairs: Sequence[Pair]) -> Path:

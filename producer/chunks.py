@@ -1,7 +1,8 @@
 """A stream of records becomes a stream of chunks, each small enough for one message."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from pydantic_core import to_jsonable_python
 from producer.schemas import (
     MAX_CHUNK_BYTES,
     MAX_CHUNK_RECORDS,
+    Kind,
     RefusedLine,
     Tally,
     count_rows,
@@ -51,15 +53,20 @@ class CutChunk(NamedTuple):
 
 
 def cut(
-    batch_id: str, entries: Iterable[Line], columns: Iterable[str] | None = None
+    batch_id: str,
+    entries: Iterable[Line],
+    columns: Iterable[str] | None = None,
+    kind: Kind | None = None,
 ) -> Iterator[CutChunk]:
     """Chunks in order, the last one marked; always the same ones for the same entries.
 
-    There is at least one, so that an empty batch is known and done.
+    There is at least one, so that an empty batch is known and done. Of `kind` enrollments those
+    travel as columns that may.
     """
     before = Tally()
     names = None if columns is None else list(columns)
-    groups = chain.from_iterable(map(_fitting, _groups(entries)))
+    write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
+    groups = chain.from_iterable(_fitting(group, write) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
     number = 0
     while group is not None:
@@ -104,28 +111,30 @@ def _rows(entry: Line) -> int:
     return len(entry.lines) if len(entry.lines) > 1 else count_rows(entry.record)
 
 
-def _fitting(group: list[Counted]) -> Iterator[_Group]:
+def _fitting(group: list[Counted], write: Callable[[list[Counted]], str]) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
-    text = _as_text(group)
+    text = write(group)
     if len(text) <= MAX_CHUNK_BYTES:
         yield _Group(text, Tally(requests=len(group), rows=sum(rows for _, rows in group)))
     elif len(group) > 1:
         middle = len(group) // 2
-        yield from _fitting(group[:middle])
-        yield from _fitting(group[middle:])
+        yield from _fitting(group[:middle], write)
+        yield from _fitting(group[middle:], write)
     else:
         giant = group[0][0]
         lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
         refused: list[Counted] = [(RefusedLine(line=n, message=message), 1) for n in lines]
-        yield _Group(_as_text(refused), Tally(requests=len(lines), rows=len(lines)))
+        yield _Group(write(refused), Tally(requests=len(lines), rows=len(lines)))
 
 
-def _as_text(group: Sequence[Counted]) -> str:
+def _as_text(group: Sequence[Counted], *, compact: bool) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
     entries = [(entry, rows) for entry, rows in group if isinstance(entry, Entry)]
     refused = [line for line, _ in group if not isinstance(line, Entry)]
-    fields: dict[str, Any] = {"records": [entry.record for entry, _ in entries]}
+    records = [entry.record for entry, _ in entries]
+    as_columns = _as_columns(records) if compact else None
+    fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
     lines = [entry.lines for entry, _ in entries]
     if any(len(of_one) > 1 for of_one in lines):
         # A line for each row: a record that is one line stands there with all its rows.
@@ -138,6 +147,26 @@ def _as_text(group: Sequence[Counted]) -> str:
     if refused:
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])
+
+
+_ALIKE = ({"student_id", "course_ids"}, {"student_id", "course_ids", "atomic"})
+
+
+def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
+    """Requests as columns, if all of them have the same fields and no ids of their own."""
+    first = records[0].keys() if records and isinstance(records[0], dict) else ()
+    if first not in _ALIKE:
+        return None
+    atomic = records[0].get("atomic", True)
+    if not all(isinstance(r, dict) and r.keys() == first for r in records):
+        return None
+    if not (isinstance(atomic, bool) and all(r.get("atomic", True) is atomic for r in records)):
+        return None
+    return {
+        "student_ids": [record["student_id"] for record in records],
+        "course_ids": [record["course_ids"] for record in records],
+        "atomic": atomic,
+    }
 
 
 def _json(value: Any) -> str:

@@ -233,7 +233,7 @@ class EnrollmentClient:
         """
         known = known and batch_id is not None
         batch = SubmittedBatch(batch_id=batch_id or uuid.uuid4().hex, kind=kind)
-        chunks = cut(batch.batch_id, _entries(records), columns)
+        chunks = cut(batch.batch_id, _entries(records), columns, kind)
         room = self._room(max_queued, outage)
         for chunk, applied in self._with_applied(batch, chunks) if known else _unapplied(chunks):
             batch = _after(batch, chunk, published=not applied)

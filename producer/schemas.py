@@ -6,7 +6,7 @@ other languages: they are added to, never renamed.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.functional_validators import AfterValidator
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
@@ -126,7 +127,13 @@ Identifier = Annotated[Key | Text, Field(union_mode="left_to_right")]
 
 
 def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return tuple(dict.fromkeys(course_ids))
+    return course_ids if len(course_ids) == 1 else tuple(dict.fromkeys(course_ids))
+
+
+CourseIds = Annotated[
+    tuple[Identifier, ...], Field(min_length=1, max_length=MAX_COURSES), AfterValidator(_fold)
+]
+"""Duplicates are folded, the order is kept."""
 
 
 class Message(BaseModel):
@@ -139,11 +146,7 @@ class StudentEnrollmentRequest(Message):
     """One student and the courses to enroll in: the unit that succeeds or is refused."""
 
     student_id: Identifier = Field(description="Our key (integer) or the SIS id (string).")
-    course_ids: Annotated[
-        tuple[Identifier, ...],
-        Field(min_length=1, max_length=MAX_COURSES, description="1 to 100 courses, in order."),
-        AfterValidator(_fold),
-    ]
+    course_ids: CourseIds = Field(description="1 to 100 courses, in order.")
     request_id: RequestId | None = Field(
         None, description="The submitter's own id; when absent, the Celery task id is used."
     )
@@ -291,31 +294,100 @@ class Chunk(Message):
     @model_validator(mode="after")
     def _lines_fit(self) -> Self:
         given = None if self.lines is None else len(self.lines)
-        if given not in (None, len(self.records)) and given != sum(self.rows):
+        if given not in (None, len(self.rows)) and given != sum(self.rows):
             raise ValueError("lines must have an entry for each record, or one for each row")
         if self.cells is not None and len(self.cells) != len(self.lines or ()):
             raise ValueError("cells must have an entry for each of the lines")
         return self
 
+    @property
+    def each(self) -> Sequence[Any]:
+        """The records one by one, in whatever form they came."""
+        return self.records
+
     @cached_property
     def rows(self) -> list[int]:
         """How many rows each record stands for in the batch's books."""
-        return list(map(count_rows, self.records))
+        return list(map(count_rows, self.each))
 
     def tally(self) -> Tally:
         """What this chunk adds to the batch's books."""
         refused = len(self.refused)
-        return Tally(requests=len(self.records) + refused, rows=sum(self.rows) + refused)
+        return Tally(requests=len(self.rows) + refused, rows=sum(self.rows) + refused)
 
 
 _Either = Field(union_mode="left_to_right")
 """A record as its model if it keeps the contract, else as it came."""
 
 
+class RequestColumns(Message):
+    """Requests without ids of their own, all alike, as columns: many are read in one go."""
+
+    student_ids: Annotated[tuple[Identifier, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        description="The student of each request."
+    )
+    course_ids: Annotated[tuple[CourseIds, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        description="The courses of each request."
+    )
+    atomic: Annotated[bool, Field(strict=True)] = Field(True, description="Of all of them.")
+
+    @model_validator(mode="after")
+    def _are_as_long(self) -> Self:
+        if len(self.student_ids) != len(self.course_ids):
+            raise ValueError("student_ids and course_ids must have an entry for each request")
+        return self
+
+
+class DoubtfulColumns(RequestColumns):
+    """The same where one of them breaks the contract: each is looked at by itself."""
+
+    student_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        description="The student of each request."
+    )
+    course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        description="The courses of each request."
+    )
+
+
 class EnrollmentChunk(Chunk):
-    """A chunk of requests."""
+    """A chunk of requests, as records or as columns."""
 
     records: tuple[Annotated[StudentEnrollmentRequest | Any, _Either], ...] = _records()
+    requests: Annotated[RequestColumns | SkipJsonSchema[DoubtfulColumns], _Either] | None = Field(
+        None, description="Requests as columns; then there are no records."
+    )
+
+    @model_validator(mode="after")
+    def _have_one_form(self) -> Self:
+        if self.requests is not None and self.records:
+            raise ValueError("there must be either records or requests")
+        return self
+
+    @cached_property
+    def each(self) -> Sequence[Any]:
+        """The requests one by one; as they came where one breaks the contract."""
+        columns = self.requests
+        if columns is None:
+            return self.records
+        requests = zip(columns.student_ids, columns.course_ids, strict=True)
+        if isinstance(columns, DoubtfulColumns):
+            names = ("student_id", "course_ids", "atomic")
+            return [
+                dict(zip(names, (*request, columns.atomic), strict=True)) for request in requests
+            ]
+        return [
+            StudentEnrollmentRequest.model_construct(
+                student_id=student_id, course_ids=courses, atomic=columns.atomic
+            )
+            for student_id, courses in requests
+        ]
+
+    @cached_property
+    def rows(self) -> list[int]:
+        """How many rows each request stands for in the batch's books."""
+        if self.requests is None or isinstance(self.requests, DoubtfulColumns):
+            return list(map(count_rows, self.each))
+        return list(map(len, self.requests.course_ids))
 
 
 class StudentChunk(Chunk):
@@ -542,12 +614,11 @@ def count_rows(record: Any) -> int:
 
     A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
     """
-    if isinstance(record, dict):
-        courses = record.get("course_ids")
-    elif isinstance(record, StudentEnrollmentRequest):
+    if isinstance(record, StudentEnrollmentRequest):
         return len(record.course_ids)
-    else:
+    if not isinstance(record, dict):
         return 1
+    courses = record.get("course_ids")
     if not isinstance(courses, list | tuple) or len(courses) <= 1:
         return 1
     try:

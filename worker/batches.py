@@ -22,6 +22,7 @@ from producer.schemas import (
     EnrollmentProblem,
     Kind,
     Message,
+    RequestColumns,
     StudentEnrollmentRequest,
     explain,
     fingerprint_of,
@@ -31,7 +32,16 @@ from worker import repository
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import Course, Student
-from worker.service import Asked, Problems, lines_about, not_processed, settle, transaction
+from worker.service import (
+    Asked,
+    Decided,
+    Problems,
+    lines_about,
+    not_processed,
+    settle,
+    settle_plain,
+    transaction,
+)
 
 
 class ChunkOutcome(StrEnum):
@@ -164,7 +174,7 @@ def _no_counts() -> Counts:
 
 
 def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
-    record = _plain(chunk.records[place])
+    record = _plain(chunk.each[place])
     own_id = record.get("request_id") if isinstance(record, dict) else None
     return dead_letter(
         Form.RECORD,
@@ -180,29 +190,70 @@ def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[st
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, now: datetime
 ) -> tuple[Counts, Refusals, Counter[str]]:
-    asked = []
-    own_ids = []
-    of_records = zip(chunk.records, _lines(chunk), strict=True)
-    for position, (record, lines) in enumerate(of_records):
-        request, problems = _parse(StudentEnrollmentRequest, record)
-        if position in poison:
-            problems = (not_processed(poison[position]),)
-        request_id = request.request_id if request else None
-        if request_id is None:
-            made_id = line_request_id(chunk.batch_id, chunk.number, position)
-            asked.append(Asked(made_id, record, request, problems, lines, False))
-        else:
-            own_ids.append(request_id)
-            asked.append(Asked(request_id, record, request, problems, lines))
-    known = repository.find_results_of_chunk(connection, chunk.batch_id, chunk.number)
-    if own_ids:
-        known += repository.find_results(connection, own_ids)
     counts = _no_counts()
+    statuses: Counter[str] = Counter()
+    known = repository.find_results_of_chunk(connection, chunk.batch_id, chunk.number)
+    left: Sequence[int] = range(len(chunk.rows))
+    columns = _columns(chunk)
+    if columns is not None and not known and not poison:
+        ids = [line_request_id(chunk.batch_id, chunk.number, place) for place in left]
+        plain = settle_plain(connection, ids, *columns, chunk.batch_id, now)
+        if plain is not None:
+            counts["enrolled"] = plain.added
+            counts["already_enrolled"] = plain.rows - plain.added
+            statuses["enrolled"] = plain.requests
+            left = plain.left
+    refusals: Refusals = []
+    if left:
+        asked = _asked(chunk, left, poison)
+        own_ids = [one.request_id for one in asked if one.own_id]
+        if own_ids:
+            known += repository.find_results(connection, own_ids)
+        decided, _ = settle(connection, asked, known, chunk.batch_id, now)
+        statuses.update(one.result.status for one in decided)
+        refusals = _count(chunk, left, decided, counts)
+    return counts, refusals, statuses
+
+
+def _columns(chunk: Chunk) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    """Students and courses of all requests, None and nothing for what breaks the contract.
+
+    None if a request has an id of its own.
+    """
+    given = getattr(chunk, "requests", None)
+    if isinstance(given, RequestColumns):
+        return given.student_ids, given.course_ids
+    requests = [r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.each]
+    if any(request is not None and request.request_id is not None for request in requests):
+        return None
+    students = [None if request is None else request.student_id for request in requests]
+    return students, [() if request is None else request.course_ids for request in requests]
+
+
+def _asked(chunk: Chunk, places: Sequence[int], poison: Poison) -> list[Asked]:
+    """The records at these places of a chunk, to be looked at one by one."""
+    asked = []
+    lines = _lines(chunk)
+    for place in places:
+        record = chunk.each[place]
+        request, problems = _parse(StudentEnrollmentRequest, record)
+        if place in poison:
+            problems = (not_processed(poison[place]),)
+        own_id = request.request_id if request else None
+        request_id = own_id or line_request_id(chunk.batch_id, chunk.number, place)
+        asked.append(Asked(request_id, record, request, problems, lines[place], own_id is not None))
+    return asked
+
+
+def _count(
+    chunk: Chunk, places: Sequence[int], decided: Sequence[Decided], counts: Counts
+) -> Refusals:
+    """Add what became of these records to the counts; returns what was refused of them."""
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    decided, _ = settle(connection, asked, known, chunk.batch_id, now)
-    for one, rows in zip(decided, chunk.rows, strict=True):
+    for one, place in zip(decided, places, strict=True):
         result = one.result
+        rows = chunk.rows[place]
         added = 0 if one.repeated else len(result.enrolled) - len(result.already)
         counts["enrolled"] += added
         if not result.errors:
@@ -215,7 +266,7 @@ def _enroll(
         counts["requests_rejected"] += rejected
         for problem in map(EnrollmentProblem.model_validate, result.errors):
             refusals.extend(_refusals(one.asked, problem, cells))
-    return counts, refusals, Counter(one.result.status for one in decided)
+    return refusals
 
 
 def _upsert(
@@ -226,7 +277,7 @@ def _upsert(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    of_records = zip(chunk.records, chunk.rows, _lines(chunk), strict=True)
+    of_records = zip(chunk.each, chunk.rows, _lines(chunk), strict=True)
     for position, (record, rows, (line, *_)) in enumerate(of_records):
         parsed, problems = _parse(KIND_MODELS[kind], record)
         if position in poison:
@@ -241,7 +292,7 @@ def _upsert(
             given = parsed.model_dump(exclude_none=True)
             merged.setdefault(given["sis_id"], {}).update(given)
     counts["upserted"] = repository.upsert_roster(connection, model, list(merged.values()))
-    good = len(chunk.records) - counts["requests_rejected"]
+    good = len(chunk.rows) - counts["requests_rejected"]
     counts["unchanged"] = good - counts["upserted"]
     return counts, refusals
 
@@ -250,8 +301,8 @@ def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
     """The lines of each record; where none were given, its place in the batch, from 1."""
     if chunk.lines is None:
         start = chunk.before.requests + 1
-        return [(line,) for line in range(start, start + len(chunk.records))]
-    if len(chunk.lines) == len(chunk.records):
+        return [(line,) for line in range(start, start + len(chunk.rows))]
+    if len(chunk.lines) == len(chunk.rows):
         return [(line,) for line in chunk.lines]
     ends = list(accumulate(chunk.rows))
     of_records = [chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.rows, strict=True)]

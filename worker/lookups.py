@@ -25,6 +25,7 @@ from producer.schemas import (
 )
 from worker import repository
 from worker.database import Database
+from worker.models import Student
 from worker.service import respond
 
 STALLED_SECONDS = 60.0
@@ -79,7 +80,7 @@ def student_results(
 def students(database: Database, asked: Sequence[int | str]) -> list[StudentResponse | None]:
     """Each student with its courses, None where there is no such student. Same order."""
     with database.reading() as connection:
-        keys = repository.find_students(connection, asked)
+        keys = repository.find_keys(connection, Student, asked)
         rows = {r.id: r for r in repository.describe_students(connection, keys.values())}
         courses: dict[int, list[StudentCourse]] = {key: [] for key in rows}
         for row in repository.courses_of_students(connection, rows):

@@ -61,7 +61,7 @@ def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | 
     chunk, _ = batches.read_chunk(kind, payload)
     poison = find_poison(
         database,
-        chunk.records,
+        chunk.each,
         lambda connection, records: batches.rehearse(connection, kind, chunk, records),
     )
     return batches.apply_chunk(database, kind, payload, poison)

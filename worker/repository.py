@@ -1,19 +1,16 @@
 """SQL, set-based: the only module that builds statements. It decides nothing and never commits.
 
 Every function takes an open connection and whole sets. The two dialects differ in one place: how
-a set of values becomes a table (`_source`), and how many rows are written at once (`_copy`).
+a set of values becomes a table (`_source`), and how many rows are written at once (`_add`).
 """
 
 import json
-import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
-import psycopg
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -36,10 +33,12 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from producer.schemas import line_request_ids
+from worker import bulk
+from worker.bulk import Outcome, Pair
 from worker.models import (
     Base,
     Batch,
@@ -69,7 +68,6 @@ class Result(NamedTuple):
     completed_at: datetime
 
 
-Pair = tuple[int, int]
 Columns = Mapping[str, TypeEngine[Any]]
 FIRST_LINES = 5
 SAMPLED = 20
@@ -108,12 +106,6 @@ _COLUMNS: Mapping[type[Base], Columns] = {
     EnrollmentResult: _RESULT_COLUMNS,
     BatchRefusal: _REFUSAL_COLUMNS,
 }
-_COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_COPY_END = b"\xff\xff"
-_PACK_ROW = struct.Struct(">hiiiiiq").pack
-"""PostgreSQL's manual, COPY, "Binary Format": number of fields, then each with its length."""
-_COPY_TYPES = {Integer: "int4", BigInteger: "int8", Instant: "timestamptz"}
-"""By these names psycopg knows how to write a value; all else is written as text."""
 
 
 # Statements are built once for each dialect, with the names of their parameters, and run with
@@ -148,25 +140,35 @@ def _given(dialect: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> dic
     }
 
 
+def _values(dialect: str, of: Any) -> Any:
+    """The values that `_listed` gives, as a column to be compared with another one."""
+    listed = bindparam("listed", type_=String())
+    if dialect != "postgresql":
+        return func.json_each(listed).table_valued("key", "value").c.value
+    type_ = Integer() if isinstance(of.type, Integer) else String()
+    unnest = func.unnest(cast(listed, postgresql.ARRAY(type_)))
+    value = unnest.table_valued(column("value", type_), name="listed").render_derived().c.value
+    collation = getattr(of.type, "collation", None)
+    return value.collate(collation) if collation else value
+
+
 def _among(dialect: str, of: Any) -> Any:
     """The condition that a column has one of the values that `_listed` gives."""
-    listed = bindparam("listed", type_=String())
-    if dialect == "postgresql":
-        # A join and not `= ANY`: of a table that was never analyzed, as after a first roster, that
-        # would compare every row with every value.
-        type_ = Integer() if isinstance(of.type, Integer) else String()
-        value = func.unnest(cast(listed, postgresql.ARRAY(type_))).column_valued("value")
-        collation = getattr(of.type, "collation", None)
-        return of.in_(select(value.collate(collation) if collation else value))
-    return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
+    # A join and not `= ANY`: of a table that was never analyzed, as after a first roster, that
+    # would compare every row with every value.
+    return of.in_(select(_values(dialect, of)))
 
 
-def _listed(dialect: str, values: Collection[int] | Collection[str]) -> dict[str, str]:
-    """The parameter of `_among` for values that are all of the column's type."""
+def _listed(dialect: str, values: Collection[int | str]) -> dict[str, str]:
+    """The parameter of `_values` for values that are all of the column's type."""
     if dialect != "postgresql":
         return {"listed": json.dumps(list(values))}
     # In order, so that the index is walked once and not entered anew for each.
-    return {"listed": f"{{{','.join(map(_quoted, sorted(values)))}}}"}
+    texts = list(map(str, sorted(values)))
+    joined = '","'.join(texts)
+    if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
+        return {"listed": f"{{{','.join(map(_quoted, texts))}}}"}
+    return {"listed": f'{{"{joined}"}}' if texts else "{}"}
 
 
 def _instant(value: datetime) -> str:
@@ -202,7 +204,7 @@ def _add(connection: Connection, model: type[Base], rows: Sequence[Sequence[Any]
         return
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(rows) >= COPY_ROWS:
-        _copy(connection, model.__tablename__, columns, rows)
+        bulk.copy_rows(connection, model.__tablename__, columns, rows)
     else:
         connection.execute(_insert_rows(dialect, model), _given(dialect, columns, rows))
 
@@ -221,43 +223,34 @@ def _insert_rows(dialect: str, model: type[Base]) -> Any:
     return _insert(dialect, model).from_select(list(columns), select(*wanted))
 
 
-def _copy(
-    connection: Connection, table: str, columns: Columns, rows: Iterable[Sequence[Any]]
-) -> None:
-    with _copying(connection, table, columns) as copy:
-        copy.set_types([_COPY_TYPES.get(type(type_), "text") for type_ in columns.values()])
-        for row in rows:
-            copy.write_row(row)
-
-
-@contextmanager
-def _copying(connection: Connection, table: str, columns: Columns) -> Iterator[Any]:
-    """`COPY` by psycopg's own means; its errors become those of SQLAlchemy."""
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
-    driver: Any = connection.connection.driver_connection
-    try:
-        with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            yield copy
-    except psycopg.Error as error:
-        if driver.closed:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            statement,
-            None,
-            error,
-            psycopg.Error,
-            hide_parameters=True,
-            connection_invalidated=driver.closed,
-            dialect=connection.dialect,
-        ) from error
-
-
 # --- the roster -----------------------------------------------------------------------------
 
 
-def find_students(connection: Connection, asked: Iterable[int | str]) -> dict[int | str, int]:
-    """The key of each student that exists, by the id that was asked."""
-    return {row[0]: row.id for row in _find(connection, asked, Student.id, Student.sis_id)}
+def find_keys(
+    connection: Connection, model: type[Student | Course], asked: Iterable[int | str | None]
+) -> dict[int | str | None, int]:
+    """The key of each student or course that exists, by the id that was asked."""
+    dialect = connection.dialect.name
+    found: dict[int | str | None, int] = {}
+    by_type: tuple[Collection[int | str], ...] = _by_type(asked)
+    for of, ids in zip((model.id, model.sis_id), by_type, strict=True):
+        if ids:
+            keys = connection.execute(_select_keys(dialect, model, of), _listed(dialect, ids)).all()
+            found.update([(one, key) for one, key in keys if key is not None])
+    return found
+
+
+@cache
+def _select_keys(dialect: str, model: type[Student | Course], of: Any) -> Any:
+    # Not a join: whatever is known of the table, its index is asked for each value.
+    value = _values(dialect, of)
+    return select(value, select(model.id).where(of == value).scalar_subquery())
+
+
+def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
+    """Keys and SIS ids, each once."""
+    ids = set(asked)
+    return [i for i in ids if isinstance(i, int)], [i for i in ids if isinstance(i, str)]
 
 
 def find_courses(
@@ -275,9 +268,7 @@ def _find(
     connection: Connection, asked: Iterable[int | str], key: Any, sis_id: Any, *others: Any
 ) -> list[Any]:
     """Rows of a roster by their keys or SIS ids; what was asked stands first in each."""
-    ids = set(asked)
-    keys = [i for i in ids if isinstance(i, int)]
-    names = [i for i in ids if isinstance(i, str)]
+    keys, names = _by_type(asked)
     dialect = connection.dialect.name
     found: list[Any] = []
     if keys:
@@ -353,7 +344,7 @@ def enroll_student_in_courses(
 
 def enroll_students_in_courses(
     connection: Connection, pairs: Iterable[Pair], now: datetime
-) -> set[Pair]:
+) -> list[Pair]:
     """Write `student_courses` rows; returns the pairs whose row was not there before.
 
     Rows are written in the order of their key, so that two chunks at once cannot deadlock.
@@ -361,7 +352,7 @@ def enroll_students_in_courses(
     # Of a dictionary and not a set: that keeps their order, which is often nearly the right one.
     wanted = sorted(dict.fromkeys(pairs))
     if not wanted:
-        return set()
+        return []
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
         # Of a fresh chunk none is there; a few tell whether it is one.
@@ -370,17 +361,17 @@ def enroll_students_in_courses(
         if len(_find_missing(connection, sample)) < len(sample):
             new = sorted(_find_missing(connection, wanted))
         if not new:
-            return set()
+            return []
         try:
             with connection.begin_nested():
-                _copy_enrollments(connection, new, now)
+                bulk.copy_enrollments(connection, new, now)
         except IntegrityError:
             pass  # The sample or another transaction deceived us: each row is tried by itself.
         else:
-            return set(new)
+            return new
     rows = [(*pair, now) for pair in wanted]
     added = connection.execute(_enroll(dialect), _given(dialect, _PAIR_COLUMNS, rows))
-    return {(student, course) for student, course in added.all()}
+    return [(student, course) for student, course in added.all()]
 
 
 @cache
@@ -414,18 +405,6 @@ def _select_missing(dialect: str) -> Any:
         .exists()
     )
     return select(*source.c).where(~there)
-
-
-def _copy_enrollments(connection: Connection, pairs: Sequence[Pair], now: datetime) -> None:
-    """`COPY` of rows that are not there. Raises IntegrityError if one is.
-
-    They are packed here: of all that is written these are the most, and psycopg, which looks at
-    each value, takes twice as long.
-    """
-    since_2000 = (now - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-    packed = [_PACK_ROW(3, 4, student, 4, course, 8, since_2000) for student, course in pairs]
-    with _copying(connection, StudentCourse.__tablename__, _PAIR_COLUMNS) as copy:
-        copy.write(b"".join((_COPY_HEAD, *packed, _COPY_END)))
 
 
 # --- results --------------------------------------------------------------------------------
@@ -501,6 +480,36 @@ def add_results(connection: Connection, results: Iterable[Result]) -> None:
         (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
     ]
     _add(connection, EnrollmentResult, rows)
+
+
+def add_enrolled(
+    connection: Connection, outcomes: Sequence[Outcome], batch_id: str, now: datetime
+) -> None:
+    """Store what became of requests of a batch that were wholly enrolled.
+
+    Raises IntegrityError if one of them has an outcome already.
+    """
+    if connection.dialect.name == "postgresql" and len(outcomes) >= COPY_ROWS:
+        bulk.copy_enrolled(connection, outcomes, batch_id, now)
+        return
+    same = (batch_id, now)
+    add_results(
+        connection,
+        (
+            Result(
+                request_id,
+                None,
+                student,
+                asked if isinstance(asked, str) else None,
+                "enrolled",
+                enrolled,
+                already,
+                [],
+                *same,
+            )
+            for request_id, student, asked, enrolled, already in outcomes
+        ),
+    )
 
 
 def describe_courses(connection: Connection, keys: Iterable[int]) -> dict[int, Any]:

@@ -6,7 +6,7 @@ A single request is a chunk of one: `settle` is the only place where a request i
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import compress
+from itertools import chain, compress
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +28,9 @@ from producer.schemas import (
     fingerprint_of,
 )
 from worker import repository
+from worker.bulk import Pair
 from worker.database import Database, is_conflict
+from worker.models import Course, Student
 from worker.repository import Result
 
 CONFLICT_ATTEMPTS = 8
@@ -73,6 +75,17 @@ class Decisions(NamedTuple):
 
     decided: list[Decided]
     answers: list[StudentEnrollmentResponse]
+
+
+class Plain(NamedTuple):
+    """What became of the requests of a chunk about which there was nothing to decide."""
+
+    requests: int
+    rows: int
+    added: int
+    """Rows that were not there before."""
+    left: list[int]
+    """The places of those about which there is something to decide."""
 
 
 def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Asked:
@@ -173,8 +186,8 @@ def settle(
     what describes the courses that were asked for, by key.
     """
     requests = [a.request for a in asked if a.request is not None and not a.problems]
-    students = repository.find_students(connection, {r.student_id for r in requests})
-    asked_courses = {c for r in requests for c in r.course_ids}
+    students = repository.find_keys(connection, Student, [r.student_id for r in requests])
+    asked_courses = chain.from_iterable([r.course_ids for r in requests])
     courses, described = repository.find_courses(connection, asked_courses)
     outcomes = {result.request_id: result for result in known}
     claimed = set(outcomes)
@@ -187,7 +200,7 @@ def settle(
             claimed.add(a.request_id)
             if student is not None:
                 pairs += [(student, course) for course in wanted]
-    added = repository.enroll_students_in_courses(connection, pairs, now)
+    added = set(repository.enroll_students_in_courses(connection, pairs, now))
     all_new, none_new = len(added) == len(pairs), not added
     decided = []
     new = []
@@ -212,8 +225,58 @@ def settle(
     return decided, described
 
 
+def settle_plain(
+    connection: Connection,
+    ids: Sequence[str],
+    student_ids: Sequence[int | str | None],
+    course_ids: Sequence[Sequence[int | str]],
+    batch_id: str,
+    now: datetime,
+) -> Plain | None:
+    """Enroll all at once those requests of a chunk whose student and courses are all found.
+
+    `ids` are made of the chunk's number, and nothing was decided under them. Each outcome is what
+    `settle` would make of it; the other requests, and those without a student, are left to that.
+    Returns None, and does nothing, if a row is asked for twice, because then their order matters.
+    """
+    students = repository.find_keys(connection, Student, student_ids)
+    courses = repository.find_keys(connection, Course, chain.from_iterable(course_ids))
+    keys = [students.get(student_id) for student_id in student_ids]
+    found = [[courses[c] for c in wanted if c in courses] for wanted in course_ids]
+    pairs = _pairs(keys, found)
+    if len(set(pairs)) < len(pairs):
+        return None
+    left = [
+        place
+        for place, (key, of_one, wanted) in enumerate(zip(keys, found, course_ids, strict=True))
+        if key is None or len(of_one) < len(wanted)
+    ]
+    for place in left:
+        found[place] = []
+    if left:
+        pairs = _pairs(keys, found)
+    added = repository.enroll_students_in_courses(connection, pairs, now)
+    already = found
+    if len(added) == len(pairs):
+        already = [[]] * len(found)
+    elif added:
+        new = set(added)
+        already = [
+            [c for c in of_one if (key, c) not in new]
+            for key, of_one in zip(keys, found, strict=True)
+        ]
+    every = zip(ids, keys, student_ids, found, already, strict=True)
+    repository.add_enrolled(connection, [one for one in every if one[3]], batch_id, now)
+    return Plain(len(ids) - len(left), len(pairs), len(added), left)
+
+
+def _pairs(keys: Sequence[int | None], found: Sequence[Sequence[int]]) -> list[Pair]:
+    of_each = zip(keys, found, strict=True)
+    return [(key, course) for key, of_one in of_each if key is not None for course in of_one]
+
+
 def _check(
-    asked: Asked, students: Mapping[int | str, int], courses: Mapping[int | str, int]
+    asked: Asked, students: Mapping[int | str | None, int], courses: Mapping[int | str, int]
 ) -> tuple[int | None, list[int], Problems]:
     """The student's key, the courses to enroll in, and what is wrong with the rest."""
     request = asked.request

@@ -21,7 +21,7 @@ from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
 from worker import repository
 from worker.database import Database
-from worker.models import EnrollmentResult, StudentCourse
+from worker.models import EnrollmentResult, Student, StudentCourse
 
 STUDENTS, COURSES = 1_000, 40
 Request = dict[str, Any]
@@ -311,7 +311,7 @@ class Storm:
         expected_pairs: set[tuple[str, str]] = set()
         database = Database(self.fleet.database_url)
         with database.reading() as connection:
-            students = repository.find_students(connection, [f"S{n}" for n in range(STUDENTS)])
+            students = repository.find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
             courses, _ = repository.find_courses(connection, [f"C{n}" for n in range(COURSES)])
             rows = connection.execute(
                 select(StudentCourse.student_id, StudentCourse.course_id)

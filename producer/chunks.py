@@ -39,8 +39,6 @@ class Entry(NamedTuple):
 
 
 Line = Entry | RefusedLine
-Counted = tuple[Line, int]
-"""With the number of its rows."""
 
 
 class CutChunk(NamedTuple):
@@ -86,86 +84,96 @@ def cut(
         group, number = following, number + 1
 
 
+class _Counted(NamedTuple):
+    """What goes into one chunk, and how many rows each of it stands for."""
+
+    lines: list[Line]
+    rows: list[int]
+
+
 class _Group(NamedTuple):
     text: str
     tally: Tally
 
 
-def _groups(entries: Iterable[Line]) -> Iterator[list[Counted]]:
-    group: list[Counted] = []
-    rows = 0
+def _groups(entries: Iterable[Line]) -> Iterator[_Counted]:
+    group = _Counted([], [])
+    total = 0
     for entry in entries:
-        more = _rows(entry)
-        if group and (rows + more > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
+        rows = _rows(entry)
+        if total and (total + rows > CHUNK_ROWS or len(group.rows) == MAX_CHUNK_RECORDS):
             yield group
-            group, rows = [], 0
-        group.append((entry, more))
-        rows += more
-    if group:
+            group, total = _Counted([], []), 0
+        group.lines.append(entry)
+        group.rows.append(rows)
+        total += rows
+    if total:
         yield group
 
 
 def _rows(entry: Line) -> int:
     if not isinstance(entry, Entry):
         return 1
-    return len(entry.lines) if len(entry.lines) > 1 else count_rows(entry.record)
+    rows = len(entry.lines)
+    return rows if rows > 1 else count_rows(entry.record)
 
 
-def _fitting(group: list[Counted], write: Callable[[list[Counted]], str]) -> Iterator[_Group]:
+def _fitting(group: _Counted, write: Callable[[_Counted], str]) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
     text = write(group)
     if len(text) <= MAX_CHUNK_BYTES:
-        yield _Group(text, Tally(requests=len(group), rows=sum(rows for _, rows in group)))
-    elif len(group) > 1:
-        middle = len(group) // 2
-        yield from _fitting(group[:middle], write)
-        yield from _fitting(group[middle:], write)
+        yield _Group(text, Tally(requests=len(group.rows), rows=sum(group.rows)))
+    elif len(group.rows) > 1:
+        middle = len(group.rows) // 2
+        for half in (slice(middle), slice(middle, None)):
+            yield from _fitting(_Counted(group.lines[half], group.rows[half]), write)
     else:
-        giant = group[0][0]
+        giant = group.lines[0]
         lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        refused: list[Counted] = [(RefusedLine(line=n, message=message), 1) for n in lines]
-        yield _Group(write(refused), Tally(requests=len(lines), rows=len(lines)))
+        refused: list[Line] = [RefusedLine(line=n, message=message) for n in lines]
+        tally = Tally(requests=len(lines), rows=len(lines))
+        yield _Group(write(_Counted(refused, [1] * len(lines))), tally)
 
 
-def _as_text(group: Sequence[Counted], *, compact: bool) -> str:
+def _as_text(group: _Counted, *, compact: bool) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
-    entries = [(entry, rows) for entry, rows in group if isinstance(entry, Entry)]
-    refused = [line for line, _ in group if not isinstance(line, Entry)]
-    records = [entry.record for entry, _ in entries]
+    entries = [line for line in group.lines if isinstance(line, Entry)]
+    refused = [line for line in group.lines if not isinstance(line, Entry)]
+    records = [entry.record for entry in entries]
     as_columns = _as_columns(records) if compact else None
     fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
-    lines = [entry.lines for entry, _ in entries]
-    if any(len(of_one) > 1 for of_one in lines):
+    lines = [entry.lines for entry in entries]
+    if max(map(len, lines), default=1) > 1:
         # A line for each row: a record that is one line stands there with all its rows.
         lines = [
-            entry.lines if len(entry.lines) > 1 else entry.lines * rows for entry, rows in entries
+            line.lines if len(line.lines) > 1 else line.lines * rows
+            for line, rows in zip(*group, strict=True)
+            if isinstance(line, Entry)
         ]
     fields["lines"] = list(chain.from_iterable(lines))
-    if any(entry.cells for entry, _ in entries):
-        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry, _ in entries))
+    if any(entry.cells for entry in entries):
+        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry in entries))
     if refused:
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])
 
 
-_ALIKE = ({"student_id", "course_ids"}, {"student_id", "course_ids", "atomic"})
-
-
 def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
     """Requests as columns, if all of them have the same fields and no ids of their own."""
-    first = records[0].keys() if records and isinstance(records[0], dict) else ()
-    if first not in _ALIKE:
+    if set(map(type, records)) != {dict} or len(sizes := set(map(len, records))) != 1:
         return None
-    atomic = records[0].get("atomic", True)
-    if not all(isinstance(r, dict) and r.keys() == first for r in records):
+    try:
+        columns = {name: [r[name] for r in records] for name in ("student_id", "course_ids")}
+        atomic = [r["atomic"] for r in records] if sizes == {3} else [True]
+    except KeyError:
         return None
-    if not (isinstance(atomic, bool) and all(r.get("atomic", True) is atomic for r in records)):
+    if sizes - {2, 3} or set(map(type, atomic)) != {bool} or len(set(atomic)) != 1:
         return None
     return {
-        "student_ids": [record["student_id"] for record in records],
-        "course_ids": [record["course_ids"] for record in records],
-        "atomic": atomic,
+        "student_ids": columns["student_id"],
+        "course_ids": columns["course_ids"],
+        "atomic": atomic[0],
     }
 
 

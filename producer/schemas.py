@@ -614,11 +614,12 @@ def count_rows(record: Any) -> int:
 
     A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
     """
-    if isinstance(record, StudentEnrollmentRequest):
+    if isinstance(record, dict):
+        courses = record.get("course_ids")
+    elif isinstance(record, StudentEnrollmentRequest):
         return len(record.course_ids)
-    if not isinstance(record, dict):
+    else:
         return 1
-    courses = record.get("course_ids")
     if not isinstance(courses, list | tuple) or len(courses) <= 1:
         return 1
     try:

@@ -235,8 +235,10 @@ def find_keys(
     by_type: tuple[Collection[int | str], ...] = _by_type(asked)
     for of, ids in zip((model.id, model.sis_id), by_type, strict=True):
         if ids:
-            keys = connection.execute(_select_keys(dialect, model, of), _listed(dialect, ids)).all()
-            found.update([(one, key) for one, key in keys if key is not None])
+            result = connection.execute(_select_keys(dialect, model, of), _listed(dialect, ids))
+            # As the driver gives them: of thousands of rows a wrapper for each would cost more.
+            found.update([(one, key) for one, key in result.cursor.fetchall() if key is not None])
+            result.close()
     return found
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, compress
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -266,7 +267,9 @@ def settle_plain(
             for key, of_one in zip(keys, found, strict=True)
         ]
     every = zip(ids, keys, student_ids, found, already, strict=True)
-    repository.add_enrolled(connection, [one for one in every if one[3]], batch_id, now)
+    # In the order of an index of the outcomes.
+    outcomes = sorted([one for one in every if one[3]], key=itemgetter(1))
+    repository.add_enrolled(connection, outcomes, batch_id, now)
     return Plain(len(ids) - len(left), len(pairs), len(added), left)
 
 

@@ -9,8 +9,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -40,12 +39,12 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
-Cells = list[str]
-Row = tuple[int, Cells]
-"""A line and its cells."""
-Make = Callable[[Cells], str]
-"""Makes the text of one of our columns out of a row's cells; space around it is still there."""
+Make = Callable[[Sequence[str]], str]
+"""Makes the text of one of our columns out of a row's cells."""
 Lines = Iterator[Line]
+Pair = tuple[int | str, int | str]
+Row = tuple[int, list[str]]
+"""A line and its cells."""
 
 
 class _BadCell(Exception):
@@ -229,7 +228,7 @@ def _csv(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) 
     def read(file: BinaryIO) -> Lines:
         rows = _rows(file, delimiter, len(header))
         if kind is Kind.ENROLLMENTS:
-            return _requests(rows, made, keep=not whole)
+            return _requests(rows, _pair_reader(made), keep=not whole)
         return _records(rows, _record_reader(kind, made), keep=not whole)
 
     return Form(kind, read, tuple(header))
@@ -253,9 +252,7 @@ def _makers(path: str, header: list[str], templates: Mapping[str, str]) -> dict[
     ours = {name for columns in COLUMNS.values() for name in columns}
     if doubled & (ours | set(_PLACEHOLDER.findall(" ".join(templates.values())))):
         raise UnreadableFile(f"{path}: the header names {sorted(doubled)} twice; rename one.")
-    made: dict[str, Make] = {
-        name: itemgetter(place) for place, name in enumerate(header) if name in ours
-    }
+    made = {name: _cell(place) for place, name in enumerate(header) if name in ours}
     for name, template in templates.items():
         if name not in ours:
             raise UnreadableFile(
@@ -270,6 +267,10 @@ def _makers(path: str, header: list[str], templates: Mapping[str, str]) -> dict[
             )
         made[name] = _template(parts, header)
     return made
+
+
+def _cell(place: int) -> Make:
+    return lambda row: row[place].strip()
 
 
 def _template(parts: list[str], header: list[str]) -> Make:
@@ -372,41 +373,33 @@ def _records(
             yield _refused(line, row, bad)
 
 
-def _identifiers(column: str, make: Make, rows: Iterable[Cells]) -> Sequence[int | str | _BadCell]:
-    """The ids in a column of many rows, or what is wrong with one."""
-    texts = list(map(str.strip, map(make, rows)))
-    read = _text_of if column.endswith("_sis_id") else _key
-    if read is _text_of and _are_clean(texts):
-        return texts
-    return [_or_bad(read, column, text) for text in texts]
+def _pair_reader(made: Mapping[str, Make]) -> Callable[[list[str]], Pair]:
+    student, course = (_identifier(name, make) for name, make in sorted(made.items(), reverse=True))
+    return lambda row: (student(row), course(row))
 
 
-def _are_clean(texts: Sequence[str]) -> bool:
-    """Whether all are what nearly every cell is."""
-    sizes = set(map(len, texts))
-    return "".join(texts).isprintable() and 0 not in sizes and max(sizes, default=0) <= MAX_TEXT
+def _identifier(column: str, make: Make) -> Callable[[list[str]], int | str]:
+    def key(row: list[str]) -> int:
+        text = make(row)
+        digits = text.lstrip("0")
+        # Ten digits at most: a cell may hold so many that int() refuses to read them.
+        if not (digits.isascii() and digits.isdigit() and int(digits[:11]) <= MAX_KEY):
+            raise _BadCell(
+                column,
+                f"{text[:60]!a} is no integer from 1 to {MAX_KEY};"
+                f" a SIS id goes into the column {column.replace('_id', '_sis_id')}",
+            )
+        return int(digits)
+
+    def sis_id(row: list[str]) -> str:
+        text = make(row)
+        # What nearly every cell is.
+        return text if text.isprintable() and 0 < len(text) <= MAX_TEXT else _clean(column, text)
+
+    return sis_id if column.endswith("_sis_id") else key
 
 
-def _or_bad(read: Callable[[str, str], int | str], column: str, text: str) -> int | str | _BadCell:
-    try:
-        return read(column, text)
-    except _BadCell as bad:
-        return bad
-
-
-def _key(column: str, text: str) -> int:
-    digits = text.lstrip("0")
-    # Ten digits at most: a cell may hold so many that int() refuses to read them.
-    if not (digits.isascii() and digits.isdigit() and int(digits[:11]) <= MAX_KEY):
-        raise _BadCell(
-            column,
-            f"{text[:60]!a} is no integer from 1 to {MAX_KEY};"
-            f" a SIS id goes into the column {column.replace('_id', '_sis_id')}",
-        )
-    return int(digits)
-
-
-def _text_of(column: str, text: str) -> str:
+def _clean(column: str, text: str) -> str:
     if not 1 <= len(text) <= MAX_TEXT:
         problem = f"has {len(text)} characters, more than {MAX_TEXT}" if text else "is empty"
         raise _BadCell(column, problem)
@@ -424,49 +417,46 @@ def _record_reader(kind: Kind, made: Mapping[str, Make]) -> Callable[[list[str]]
     columns = [(name, made[name]) for name in COLUMNS[kind] if name in made]
 
     def read(row: list[str]) -> dict[str, str]:
-        texts = ((name, make(row).strip()) for name, make in columns)
+        texts = ((name, make(row)) for name, make in columns)
         # An empty cell says nothing: what is stored is kept. Only the SIS id must be there.
-        return {name: _text_of(name, text) for name, text in texts if text or name == "sis_id"}
+        return {name: _clean(name, text) for name, text in texts if text or name == "sis_id"}
 
     return read
 
 
-def _requests(rows: Iterator[Row | RefusedLine], made: Mapping[str, Make], *, keep: bool) -> Lines:
+def _requests(
+    rows: Iterator[Row | RefusedLine], read: Callable[[list[str]], Pair], *, keep: bool
+) -> Lines:
     """Group pairs by student within a window of rows, in the order of first mention.
 
     A pair that is there twice, and more than 100 courses, make a further request, so that every
     line is accounted for.
     """
-    course_column, student_column = sorted(made)
-    while window := list(islice(rows, WINDOW)):
-        cells = [one[1] for one in window if isinstance(one, tuple)]
-        students = _identifiers(student_column, made[student_column], cells)
-        courses = _identifiers(course_column, made[course_column], cells)
-        pairs = zip(students, courses, strict=True)
-        latest: dict[int | str, Entry] = {}
-        entries: list[Entry] = []
-        for one in window:
-            if not isinstance(one, tuple):
-                yield one
-                continue
+    latest: dict[int | str, Entry] = {}
+    entries: list[Entry] = []
+    for place, one in enumerate(rows, 1):
+        if not isinstance(one, tuple):
+            yield one
+        else:
             line, row = one
-            student, course = next(pairs)
-            if isinstance(student, _BadCell):
-                yield _refused(line, row, student)
-                continue
-            if isinstance(course, _BadCell):
-                yield _refused(line, row, course)
-                continue
-            entry = latest.get(student)
-            others: list[int | str] = entry.record["course_ids"] if entry else []
-            if entry is None or course in others or len(others) == MAX_COURSES:
-                record = {"student_id": student, "course_ids": [course], "atomic": False}
-                entry = latest[student] = Entry(record, [line], [row] if keep else None)
-                entries.append(entry)
+            try:
+                student, course = read(row)
+            except _BadCell as bad:
+                yield _refused(line, row, bad)
             else:
-                others.append(course)
-                entry.add(line, row)
-        yield from entries
+                entry = latest.get(student)
+                courses: list[int | str] = entry.record["course_ids"] if entry else []
+                if entry is None or course in courses or len(courses) == MAX_COURSES:
+                    record = {"student_id": student, "course_ids": [course], "atomic": False}
+                    entry = latest[student] = Entry(record, [line], [row] if keep else None)
+                    entries.append(entry)
+                else:
+                    courses.append(course)
+                    entry.add(line, row)
+        if place % WINDOW == 0:
+            yield from entries
+            latest, entries = {}, []
+    yield from entries
 
 
 # --- JSON Lines -----------------------------------------------------------------------------

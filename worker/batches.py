@@ -218,10 +218,11 @@ def _enroll(
 def _columns(chunk: Chunk) -> tuple[Sequence[Any], Sequence[Any]] | None:
     """Students and courses of all requests, None and nothing for what breaks the contract.
 
-    None if a request has an id of its own.
+    None if a request has an id of its own. Columns of which one breaks the contract are of another
+    type, and are looked at one by one.
     """
     given = getattr(chunk, "requests", None)
-    if isinstance(given, RequestColumns):
+    if type(given) is RequestColumns:
         return given.student_ids, given.course_ids
     requests = [r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.each]
     if any(request is not None and request.request_id is not None for request in requests):

@@ -314,3 +314,36 @@ def test_a_roster_record_that_looks_like_a_request_is_one_refusal(database: Data
     apply_chunk(database, Kind.STUDENTS, sent)
     assert books(database, "odd") == {"received": 3, "upserted": 1, "rejected": 2}
     assert [group.first_lines for group in status(database, "odd").refusals] == [(4,)]
+
+
+def test_requests_as_columns_are_decided_as_records_are(database: Database) -> None:
+    """All found, one unknown, one that breaks the contract, a row asked for twice."""
+    several: list[tuple[list[Any], list[Any]]] = [
+        (["A", "B"], [["M1", "M2"], ["M1"]]),
+        (["A", "Z", "B"], [["M1", "X"], ["M1"], ["M2"]]),
+        (["A", True, "B"], [["M1"], ["M1"], ["X"]]),
+        (["A", "B", "A"], [["M2"], ["M1", "M1"], ["M2", "M1"]]),
+    ]
+    for number, (students, courses) in enumerate(several):
+        for form in ("columns", "records"):
+            if form == "columns":
+                fields = {"requests": {"student_ids": students, "course_ids": courses}}
+                fields["requests"]["atomic"] = False  # type: ignore[assignment]
+            else:
+                both = zip(students, courses, strict=True)
+                fields = {"records": [pairs(s, *c) for s, c in both]}  # type: ignore[dict-item]
+            payload = {"batch_id": f"{form} {number}", "number": 0, "last": True, **fields}
+            with database.writing() as connection:
+                connection.execute(text("DELETE FROM student_courses"))
+            batches.apply_chunk(database, Kind.ENROLLMENTS, payload)
+        columns, records = (status(database, f"{form} {number}") for form in ("columns", "records"))
+        assert columns.books == records.books
+        assert columns.requests_rejected == records.requests_rejected
+        assert columns.refusals == records.refusals
+    for results in lookups.student_results(database, ["A", "B"], 100):
+        told = [
+            (r.status, [(c.sis_id, c.added) for c in r.enrolled_courses], len(r.errors))
+            for r in sorted(results, key=lambda r: r.request_id)
+        ]
+        half = len(told) // 2
+        assert told[:half] == told[half:]

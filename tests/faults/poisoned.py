@@ -1,24 +1,37 @@
-"""The same worker, but some courses are poison to whoever checks them (`celery -A poisoned`)."""
+"""The same worker, but some courses are poison to whoever looks for them (`celery -A poisoned`)."""
 
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
-from worker import service
+from sqlalchemy import Connection
+
+from worker import repository
 from worker.app import make_app
 from worker.settings import load_settings
 
-_check = service._check  # noqa: SLF001 - where a fault of the code would strike
+_find_courses, _find_keys = repository.find_courses, repository.find_keys
 
 
-def _poisoned_check(asked: service.Asked, *others: Any) -> Any:
-    courses = asked.request.course_ids if asked.request and not asked.problems else ()
-    if "KILLS" in courses:
+def _strike(asked: Iterable[Any]) -> list[Any]:
+    """Where a fault of the code would strike, whichever way a request takes."""
+    ids = list(asked)
+    if "KILLS" in ids:
         os.kill(os.getpid(), signal.SIGKILL)
-    if "RAISES" in courses:
+    if "RAISES" in ids:
         raise ZeroDivisionError("a fault of the code")
-    return _check(asked, *others)
+    return ids
 
 
-service._check = _poisoned_check  # type: ignore[assignment]  # noqa: SLF001
+def _poisoned_courses(connection: Connection, asked: Iterable[Any]) -> Any:
+    return _find_courses(connection, _strike(asked))
+
+
+def _poisoned_keys(connection: Connection, model: Any, asked: Iterable[Any]) -> Any:
+    return _find_keys(connection, model, _strike(asked))
+
+
+repository.find_courses = _poisoned_courses
+repository.find_keys = _poisoned_keys
 app = make_app(load_settings())

@@ -39,6 +39,8 @@ class Entry(NamedTuple):
 
 
 Line = Entry | RefusedLine
+Counted = tuple[Line, int]
+"""With the number of its rows."""
 
 
 class CutChunk(NamedTuple):
@@ -84,76 +86,64 @@ def cut(
         group, number = following, number + 1
 
 
-class _Counted(NamedTuple):
-    """What goes into one chunk, and how many rows each of it stands for."""
-
-    lines: list[Line]
-    rows: list[int]
-
-
 class _Group(NamedTuple):
     text: str
     tally: Tally
 
 
-def _groups(entries: Iterable[Line]) -> Iterator[_Counted]:
-    group = _Counted([], [])
-    total = 0
+def _groups(entries: Iterable[Line]) -> Iterator[list[Counted]]:
+    group: list[Counted] = []
+    rows = 0
     for entry in entries:
-        rows = _rows(entry)
-        if total and (total + rows > CHUNK_ROWS or len(group.rows) == MAX_CHUNK_RECORDS):
+        more = _rows(entry)
+        if group and (rows + more > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
             yield group
-            group, total = _Counted([], []), 0
-        group.lines.append(entry)
-        group.rows.append(rows)
-        total += rows
-    if total:
+            group, rows = [], 0
+        group.append((entry, more))
+        rows += more
+    if group:
         yield group
 
 
 def _rows(entry: Line) -> int:
     if not isinstance(entry, Entry):
         return 1
-    rows = len(entry.lines)
-    return rows if rows > 1 else count_rows(entry.record)
+    return len(entry.lines) if len(entry.lines) > 1 else count_rows(entry.record)
 
 
-def _fitting(group: _Counted, write: Callable[[_Counted], str]) -> Iterator[_Group]:
+def _fitting(group: list[Counted], write: Callable[[list[Counted]], str]) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
     text = write(group)
     if len(text) <= MAX_CHUNK_BYTES:
-        yield _Group(text, Tally(requests=len(group.rows), rows=sum(group.rows)))
-    elif len(group.rows) > 1:
-        middle = len(group.rows) // 2
-        for half in (slice(middle), slice(middle, None)):
-            yield from _fitting(_Counted(group.lines[half], group.rows[half]), write)
+        yield _Group(text, Tally(requests=len(group), rows=sum(rows for _, rows in group)))
+    elif len(group) > 1:
+        middle = len(group) // 2
+        yield from _fitting(group[:middle], write)
+        yield from _fitting(group[middle:], write)
     else:
-        giant = group.lines[0]
+        giant = group[0][0]
         lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        refused: list[Line] = [RefusedLine(line=n, message=message) for n in lines]
-        tally = Tally(requests=len(lines), rows=len(lines))
-        yield _Group(write(_Counted(refused, [1] * len(lines))), tally)
+        refused: list[Counted] = [(RefusedLine(line=n, message=message), 1) for n in lines]
+        yield _Group(write(refused), Tally(requests=len(lines), rows=len(lines)))
 
 
-def _as_text(group: _Counted, *, compact: bool) -> str:
+def _as_text(group: Sequence[Counted], *, compact: bool) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
-    entries = [line for line in group.lines if isinstance(line, Entry)]
-    refused = [line for line in group.lines if not isinstance(line, Entry)]
-    records = [entry.record for entry in entries]
+    entries = [(entry, rows) for entry, rows in group if isinstance(entry, Entry)]
+    refused = [line for line, _ in group if not isinstance(line, Entry)]
+    records = [entry.record for entry, _ in entries]
     as_columns = _as_columns(records) if compact else None
     fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
-    lines = [entry.lines for entry in entries]
-    if max(map(len, lines), default=1) > 1:
+    lines = [entry.lines for entry, _ in entries]
+    if any(len(of_one) > 1 for of_one in lines):
         # A line for each row: a record that is one line stands there with all its rows.
         lines = [
-            line.lines if len(line.lines) > 1 else line.lines * rows
-            for line, rows in zip(*group, strict=True)
-            if isinstance(line, Entry)
+            entry.lines if len(entry.lines) > 1 else entry.lines * rows for entry, rows in entries
         ]
     fields["lines"] = list(chain.from_iterable(lines))
-    if any(entry.cells for entry in entries):
-        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry in entries))
+    if any(entry.cells for entry, _ in entries):
+        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry, _ in entries))
     if refused:
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])

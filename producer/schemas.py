@@ -320,13 +320,13 @@ _Either = Field(union_mode="left_to_right")
 """A record as its model if it keeps the contract, else as it came."""
 
 
-class RequestColumns(Message):
-    """Requests without ids of their own, all alike, as columns: many are read in one go."""
+class AnyColumns(Message):
+    """Columns of which one element breaks the contract: each request is looked at by itself."""
 
-    student_ids: Annotated[tuple[Identifier, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+    student_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The student of each request."
     )
-    course_ids: Annotated[tuple[CourseIds, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+    course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The courses of each request."
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(True, description="Of all of them.")
@@ -338,13 +338,13 @@ class RequestColumns(Message):
         return self
 
 
-class DoubtfulColumns(RequestColumns):
-    """The same where one of them breaks the contract: each is looked at by itself."""
+class RequestColumns(AnyColumns):
+    """Requests without ids of their own, all alike, as columns: many are read in one go."""
 
-    student_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+    student_ids: Annotated[tuple[Identifier, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The student of each request."
     )
-    course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+    course_ids: Annotated[tuple[CourseIds, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The courses of each request."
     )
 
@@ -353,7 +353,7 @@ class EnrollmentChunk(Chunk):
     """A chunk of requests, as records or as columns."""
 
     records: tuple[Annotated[StudentEnrollmentRequest | Any, _Either], ...] = _records()
-    requests: Annotated[RequestColumns | SkipJsonSchema[DoubtfulColumns], _Either] | None = Field(
+    requests: Annotated[RequestColumns | SkipJsonSchema[AnyColumns], _Either] | None = Field(
         None, description="Requests as columns; then there are no records."
     )
 
@@ -370,24 +370,22 @@ class EnrollmentChunk(Chunk):
         if columns is None:
             return self.records
         requests = zip(columns.student_ids, columns.course_ids, strict=True)
-        if isinstance(columns, DoubtfulColumns):
-            names = ("student_id", "course_ids", "atomic")
+        if isinstance(columns, RequestColumns):
             return [
-                dict(zip(names, (*request, columns.atomic), strict=True)) for request in requests
+                StudentEnrollmentRequest.model_construct(
+                    student_id=student_id, course_ids=courses, atomic=columns.atomic
+                )
+                for student_id, courses in requests
             ]
-        return [
-            StudentEnrollmentRequest.model_construct(
-                student_id=student_id, course_ids=courses, atomic=columns.atomic
-            )
-            for student_id, courses in requests
-        ]
+        names = ("student_id", "course_ids", "atomic")
+        return [dict(zip(names, (*request, columns.atomic), strict=True)) for request in requests]
 
     @cached_property
     def rows(self) -> list[int]:
         """How many rows each request stands for in the batch's books."""
-        if self.requests is None or isinstance(self.requests, DoubtfulColumns):
-            return list(map(count_rows, self.each))
-        return list(map(len, self.requests.course_ids))
+        if isinstance(self.requests, RequestColumns):
+            return list(map(len, self.requests.course_ids))
+        return list(map(count_rows, self.each))
 
 
 class StudentChunk(Chunk):

@@ -215,20 +215,24 @@ def _enroll(
     return counts, refusals, statuses
 
 
-def _columns(chunk: Chunk) -> tuple[Sequence[Any], Sequence[Any]] | None:
-    """Students and courses of all requests, None and nothing for what breaks the contract.
+def _columns(
+    chunk: Chunk,
+) -> tuple[Sequence[Any], Sequence[Sequence[Any]], Sequence[bool]] | None:
+    """Students, courses and `atomic` of all requests; no student for what breaks the contract.
 
-    None if a request has an id of its own. Columns of which one breaks the contract are of another
-    type, and are looked at one by one.
+    None if a request has an id of its own.
     """
     given = getattr(chunk, "requests", None)
-    if type(given) is RequestColumns:
-        return given.student_ids, given.course_ids
+    if isinstance(given, RequestColumns):
+        return given.student_ids, given.course_ids, [given.atomic] * len(given.student_ids)
     requests = [r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.each]
     if any(request is not None and request.request_id is not None for request in requests):
         return None
-    students = [None if request is None else request.student_id for request in requests]
-    return students, [() if request is None else request.course_ids for request in requests]
+    return (
+        [None if request is None else request.student_id for request in requests],
+        [() if request is None else request.course_ids for request in requests],
+        [request is None or request.atomic for request in requests],
+    )
 
 
 def _asked(chunk: Chunk, places: Sequence[int], poison: Poison) -> list[Asked]:

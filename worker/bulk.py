@@ -1,6 +1,6 @@
 """Many rows at once into PostgreSQL: `COPY` in binary form, in the transaction of a connection.
 
-What is written most is packed here: psycopg looks at each value, and takes three times as long.
+What is written most is packed here: psycopg looks at each value, and takes twice as long.
 The form is that of PostgreSQL's manual, COPY, "Binary Format": a row is the number of its fields,
 then each of them with its length; -1 is the length of NULL.
 """

@@ -1,6 +1,7 @@
 """The rules: what becomes of requests. One transaction each; knows no Celery.
 
-A single request is a chunk of one: `settle` is the only place where a request is decided.
+A single request is a chunk of one. `settle` decides; of a chunk, `settle_plain` first takes the
+requests about which there is nothing to decide.
 """
 
 import json
@@ -29,7 +30,6 @@ from producer.schemas import (
     fingerprint_of,
 )
 from worker import repository
-from worker.bulk import Pair
 from worker.database import Database, is_conflict
 from worker.models import Course, Student
 from worker.repository import Result
@@ -231,6 +231,7 @@ def settle_plain(
     ids: Sequence[str],
     student_ids: Sequence[int | str | None],
     course_ids: Sequence[Sequence[int | str]],
+    atomic: Sequence[bool],
     batch_id: str,
     now: datetime,
 ) -> Plain | None:
@@ -238,44 +239,40 @@ def settle_plain(
 
     `ids` are made of the chunk's number, and nothing was decided under them. Each outcome is what
     `settle` would make of it; the other requests, and those without a student, are left to that.
-    Returns None, and does nothing, if a row is asked for twice, because then their order matters.
+    Returns None, and does nothing, where the requests are not independent: a row is asked for
+    twice, so that their order matters, or what is left has rows to write, which then belong into
+    the order of all rows.
     """
     students = repository.find_keys(connection, Student, student_ids)
     courses = repository.find_keys(connection, Course, chain.from_iterable(course_ids))
     keys = [students.get(student_id) for student_id in student_ids]
     found = [[courses[c] for c in wanted if c in courses] for wanted in course_ids]
-    pairs = _pairs(keys, found)
-    if len(set(pairs)) < len(pairs):
-        return None
     left = [
         place
         for place, (key, of_one, wanted) in enumerate(zip(keys, found, course_ids, strict=True))
         if key is None or len(of_one) < len(wanted)
     ]
     for place in left:
+        if keys[place] is not None and found[place] and not atomic[place]:
+            return None
         found[place] = []
-    if left:
-        pairs = _pairs(keys, found)
+    of_each = zip(keys, found, strict=True)
+    pairs = [(key, course) for key, of_one in of_each if key is not None for course in of_one]
+    if len(set(pairs)) < len(pairs):
+        return None
     added = repository.enroll_students_in_courses(connection, pairs, now)
     already = found
     if len(added) == len(pairs):
         already = [[]] * len(found)
     elif added:
         new = set(added)
-        already = [
-            [c for c in of_one if (key, c) not in new]
-            for key, of_one in zip(keys, found, strict=True)
-        ]
+        of_each = zip(keys, found, strict=True)
+        already = [[c for c in of_one if (key, c) not in new] for key, of_one in of_each]
     every = zip(ids, keys, student_ids, found, already, strict=True)
     # In the order of an index of the outcomes.
     outcomes = sorted([one for one in every if one[3]], key=itemgetter(1))
     repository.add_enrolled(connection, outcomes, batch_id, now)
-    return Plain(len(ids) - len(left), len(pairs), len(added), left)
-
-
-def _pairs(keys: Sequence[int | None], found: Sequence[Sequence[int]]) -> list[Pair]:
-    of_each = zip(keys, found, strict=True)
-    return [(key, course) for key, of_one in of_each if key is not None for course in of_one]
+    return Plain(len(outcomes), len(pairs), len(added), left)
 
 
 def _check(

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from producer.schemas import (
     MAX_CHUNK_BYTES,
@@ -39,8 +40,6 @@ class Entry(NamedTuple):
 
 
 Line = Entry | RefusedLine
-Counted = tuple[Line, int]
-"""With the number of its rows."""
 
 
 class CutChunk(NamedTuple):
@@ -66,7 +65,7 @@ def cut(
     before = Tally()
     names = None if columns is None else list(columns)
     write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
-    groups = chain.from_iterable(_fitting(group, write) for group in _groups(entries))
+    groups = chain.from_iterable(_fitting(*group, write) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
     number = 0
     while group is not None:
@@ -91,60 +90,67 @@ class _Group(NamedTuple):
     tally: Tally
 
 
-def _groups(entries: Iterable[Line]) -> Iterator[list[Counted]]:
-    group: list[Counted] = []
-    rows = 0
+def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
+    """What may travel together, with the number of rows of each."""
+    group: list[Line] = []
+    rows: list[int] = []
+    total = 0
     for entry in entries:
-        more = _rows(entry)
-        if group and (rows + more > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
-            yield group
-            group, rows = [], 0
-        group.append((entry, more))
-        rows += more
+        more = 1
+        if isinstance(entry, Entry):
+            more = len(entry.lines)
+            if more == 1:
+                more = count_rows(entry.record)
+        total += more
+        if group and (total > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
+            yield group, rows
+            group, rows, total = [], [], more
+        group.append(entry)
+        rows.append(more)
     if group:
-        yield group
+        yield group, rows
 
 
-def _rows(entry: Line) -> int:
-    if not isinstance(entry, Entry):
-        return 1
-    return len(entry.lines) if len(entry.lines) > 1 else count_rows(entry.record)
+Write = Callable[[Sequence[Line], Sequence[int]], str]
 
 
-def _fitting(group: list[Counted], write: Callable[[list[Counted]], str]) -> Iterator[_Group]:
+def _fitting(group: list[Line], rows: list[int], write: Write) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
-    text = write(group)
+    text = write(group, rows)
     if len(text) <= MAX_CHUNK_BYTES:
-        yield _Group(text, Tally(requests=len(group), rows=sum(rows for _, rows in group)))
+        yield _Group(text, Tally(requests=len(group), rows=sum(rows)))
     elif len(group) > 1:
         middle = len(group) // 2
-        yield from _fitting(group[:middle], write)
-        yield from _fitting(group[middle:], write)
+        yield from _fitting(group[:middle], rows[:middle], write)
+        yield from _fitting(group[middle:], rows[middle:], write)
     else:
-        giant = group[0][0]
+        giant = group[0]
         lines = giant.lines if isinstance(giant, Entry) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        refused: list[Counted] = [(RefusedLine(line=n, message=message), 1) for n in lines]
-        yield _Group(write(refused), Tally(requests=len(lines), rows=len(lines)))
+        refused = [RefusedLine(line=n, message=message) for n in lines]
+        tally = Tally(requests=len(lines), rows=len(lines))
+        yield _Group(write(refused, [1] * len(refused)), tally)
 
 
-def _as_text(group: Sequence[Counted], *, compact: bool) -> str:
+def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
-    entries = [(entry, rows) for entry, rows in group if isinstance(entry, Entry)]
-    refused = [line for line, _ in group if not isinstance(line, Entry)]
-    records = [entry.record for entry, _ in entries]
+    entries = [entry for entry in group if isinstance(entry, Entry)]
+    records = [entry.record for entry in entries]
     as_columns = _as_columns(records) if compact else None
     fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
-    lines = [entry.lines for entry, _ in entries]
-    if any(len(of_one) > 1 for of_one in lines):
+    lines = list(chain.from_iterable([entry.lines for entry in entries]))
+    if len(lines) > len(entries):
         # A line for each row: a record that is one line stands there with all its rows.
-        lines = [
-            entry.lines if len(entry.lines) > 1 else entry.lines * rows for entry, rows in entries
-        ]
-    fields["lines"] = list(chain.from_iterable(lines))
-    if any(entry.cells for entry, _ in entries):
-        fields["cells"] = list(chain.from_iterable(entry.cells or () for entry, _ in entries))
-    if refused:
+        of_each = zip(group, rows, strict=True)
+        counted = [(one.lines, count) for one, count in of_each if isinstance(one, Entry)]
+        repeated = [of_one if len(of_one) > 1 else of_one * count for of_one, count in counted]
+        lines = list(chain.from_iterable(repeated))
+    fields["lines"] = lines
+    cells = [entry.cells for entry in entries if entry.cells]
+    if cells:
+        fields["cells"] = list(chain.from_iterable(cells))
+    if len(entries) < len(group):
+        refused = [line for line in group if not isinstance(line, Entry)]
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])
 
@@ -168,6 +174,11 @@ def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _json(value: Any) -> str:
+    # Several times as quick; what it cannot write, or not in ASCII, is the other one's.
+    with suppress(ValueError):
+        text = to_json(value)
+        if text.isascii():
+            return text.decode()
     return json.dumps(value, separators=(",", ":"), default=_as_json)
 
 

@@ -122,7 +122,7 @@ Text = Annotated[
 RequestId = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
 ]
-Identifier = Annotated[Key | Text, Field(union_mode="left_to_right")]
+Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; never one for the other."""
 
 

@@ -26,7 +26,18 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     # No ping before each use: a connection that the server closed meanwhile is an outage like any
     # other, which tasks wait out.
-    return create_engine(parsed, connect_args={"connect_timeout": connect_seconds})
+    engine = create_engine(parsed, connect_args={"connect_timeout": connect_seconds})
+    _configure_postgresql(engine)
+    return engine
+
+
+def _configure_postgresql(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        # Whatever we look for has an index. Plans are kept, and one that was made while a table
+        # was small would go on comparing every row with every value after it has grown.
+        connection.execute("SET enable_seqscan = off")
+        connection.commit()
 
 
 def _configure_sqlite(engine: Engine) -> None:

@@ -232,21 +232,25 @@ def find_keys(
     """The key of each student or course that exists, by the id that was asked."""
     dialect = connection.dialect.name
     found: dict[int | str | None, int] = {}
-    by_type: tuple[Collection[int | str], ...] = _by_type(asked)
-    for of, ids in zip((model.id, model.sis_id), by_type, strict=True):
-        if ids:
-            result = connection.execute(_select_keys(dialect, model, of), _listed(dialect, ids))
-            # As the driver gives them: of thousands of rows a wrapper for each would cost more.
-            found.update([(one, key) for one, key in result.cursor.fetchall() if key is not None])
-            result.close()
+    keys, names = _by_type(asked)
+    if keys:
+        there = connection.scalars(_select_among(dialect, model.id), _listed(dialect, keys)).all()
+        found.update(zip(there, there, strict=True))
+    if names:
+        found.update(connection.scalar(_select_keys(dialect, model), _listed(dialect, names)) or {})
     return found
 
 
 @cache
-def _select_keys(dialect: str, model: type[Student | Course], of: Any) -> Any:
-    # Not a join: whatever is known of the table, its index is asked for each value.
-    value = _values(dialect, of)
-    return select(value, select(model.id).where(of == value).scalar_subquery())
+def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
+    # One document: of thousands of rows each would cost more than what is in it.
+    if dialect == "postgresql":
+        # Its index is walked once along the values, and not entered anew for each.
+        listed = cast(bindparam("listed", type_=String()), postgresql.ARRAY(String()))
+        found = select(func.json_object_agg(model.sis_id, model.id, type_=JSON()))
+        return found.where(model.sis_id == func.any(listed))
+    found = select(func.json_group_object(model.sis_id, model.id, type_=JSON()))
+    return found.where(_among(dialect, model.sis_id))
 
 
 def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:

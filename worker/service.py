@@ -7,7 +7,7 @@ requests about which there is nothing to decide.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain, compress
+from itertools import chain, compress, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -256,21 +256,20 @@ def settle_plain(
         if keys[place] is not None and found[place] and not atomic[place]:
             return None
         found[place] = []
-    of_each = zip(keys, found, strict=True)
-    pairs = [(key, course) for key, of_one in of_each if key is not None for course in of_one]
+    none: list[int] = []
+    every = zip(ids, keys, student_ids, found, repeat(none), strict=False)
+    # In the order of an index of the outcomes, and nearly in that of the rows.
+    outcomes = sorted([one for one in every if one[3]], key=itemgetter(1))
+    pairs = [(key, c) for _, key, _, of_one, _ in outcomes if key is not None for c in of_one]
     if len(set(pairs)) < len(pairs):
         return None
     added = repository.enroll_students_in_courses(connection, pairs, now)
-    already = found
-    if len(added) == len(pairs):
-        already = [[]] * len(found)
-    elif added:
+    if len(added) < len(pairs):
         new = set(added)
-        of_each = zip(keys, found, strict=True)
-        already = [[c for c in of_one if (key, c) not in new] for key, of_one in of_each]
-    every = zip(ids, keys, student_ids, found, already, strict=True)
-    # In the order of an index of the outcomes.
-    outcomes = sorted([one for one in every if one[3]], key=itemgetter(1))
+        outcomes = [
+            (*one[:4], [c for c in one[3] if (one[1], c) not in new] if new else one[3])
+            for one in outcomes
+        ]
     repository.add_enrolled(connection, outcomes, batch_id, now)
     return Plain(len(outcomes), len(pairs), len(added), left)
 

@@ -413,13 +413,13 @@ class EnrollmentClient:
         Celery's own `AsyncResult.get` is not used: it subscribes with every publish, and its
         backend is not to be shared between threads.
         """
-        end = time.monotonic() + seconds
-        pause = 0.0005
+        asked = time.monotonic()
         while (answer := self._take_answer(task_id)) is None:
-            if time.monotonic() > end:
+            waited = time.monotonic() - asked
+            if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
-            time.sleep(pause)
-            pause = min(pause * 1.1, 0.05)
+            # A tenth of the time that it takes is lost with looking, and no more.
+            time.sleep(min(max(0.0005, waited / 10), 0.05))
         if answer["status"] == states.REVOKED:
             raise NoWorkerAnswered(f"No worker came to it within {seconds:g} s. {hint}")
         if answer["status"] != states.SUCCESS:

@@ -37,6 +37,7 @@ def make_app(settings: Settings) -> Celery:
     instance = uuid4().hex  # Names this worker among all others, in each of its processes.
     app.conf.update(options(settings))
     app.conf.broker_transport_options["instance"] = instance
+    app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.answers:Answers")
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url)
     submissions = Submissions(_answers_url(settings))

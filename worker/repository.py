@@ -140,35 +140,26 @@ def _given(dialect: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> dic
     }
 
 
-def _values(dialect: str, of: Any) -> Any:
-    """The values that `_listed` gives, as a column to be compared with another one."""
-    listed = bindparam("listed", type_=String())
-    if dialect != "postgresql":
-        return func.json_each(listed).table_valued("key", "value").c.value
-    type_ = Integer() if isinstance(of.type, Integer) else String()
-    unnest = func.unnest(cast(listed, postgresql.ARRAY(type_)))
-    value = unnest.table_valued(column("value", type_), name="listed").render_derived().c.value
-    collation = getattr(of.type, "collation", None)
-    return value.collate(collation) if collation else value
-
-
-def _among(dialect: str, of: Any) -> Any:
+def _among(dialect: str, of: Any, name: str = "listed") -> Any:
     """The condition that a column has one of the values that `_listed` gives."""
-    # A join and not `= ANY`: of a table that was never analyzed, as after a first roster, that
-    # would compare every row with every value.
-    return of.in_(select(_values(dialect, of)))
+    listed = bindparam(name, type_=String())
+    if dialect == "postgresql":
+        type_ = Integer() if isinstance(of.type, Integer) else String()
+        # The index is walked once along the values; that it is used, `worker.database` sees to.
+        return of == func.any(cast(listed, postgresql.ARRAY(type_)))
+    return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
 
 
-def _listed(dialect: str, values: Collection[int | str]) -> dict[str, str]:
-    """The parameter of `_values` for values that are all of the column's type."""
+def _listed(dialect: str, values: Collection[int | str], name: str = "listed") -> dict[str, str]:
+    """The parameter of `_among` for values that are all of the column's type."""
     if dialect != "postgresql":
-        return {"listed": json.dumps(list(values))}
-    # In order, so that the index is walked once and not entered anew for each.
+        return {name: json.dumps(list(values))}
+    # In order, as the server would otherwise have to put them.
     texts = list(map(str, sorted(values)))
     joined = '","'.join(texts)
     if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
-        return {"listed": f"{{{','.join(map(_quoted, texts))}}}"}
-    return {"listed": f'{{"{joined}"}}' if texts else "{}"}
+        return {name: f"{{{','.join(map(_quoted, texts))}}}"}
+    return {name: f'{{"{joined}"}}' if texts else "{}"}
 
 
 def _instant(value: datetime) -> str:
@@ -244,13 +235,9 @@ def find_keys(
 @cache
 def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
     # One document: of thousands of rows each would cost more than what is in it.
-    if dialect == "postgresql":
-        # Its index is walked once along the values, and not entered anew for each.
-        listed = cast(bindparam("listed", type_=String()), postgresql.ARRAY(String()))
-        found = select(func.json_object_agg(model.sis_id, model.id, type_=JSON()))
-        return found.where(model.sis_id == func.any(listed))
-    found = select(func.json_group_object(model.sis_id, model.id, type_=JSON()))
-    return found.where(_among(dialect, model.sis_id))
+    as_object = func.json_object_agg if dialect == "postgresql" else func.json_group_object
+    found = as_object(model.sis_id, model.id, type_=JSON())
+    return select(found).where(_among(dialect, model.sis_id))
 
 
 def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
@@ -259,31 +246,80 @@ def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     return [i for i in ids if isinstance(i, int)], [i for i in ids if isinstance(i, str)]
 
 
-def find_courses(
-    connection: Connection, asked: Iterable[int | str]
-) -> tuple[dict[int | str, int], dict[int, Any]]:
-    """The key of each course that exists, by the id that was asked; and by key what describes it.
+class Described(NamedTuple):
+    """A course as answers show it."""
 
-    These are rows with id, SIS id and title.
-    """
-    found = _find(connection, asked, Course.id, Course.sis_id, Course.title)
-    return {row[0]: row.id for row in found}, {row.id: row for row in found}
+    id: int
+    sis_id: str
+    title: str | None
 
 
-def _find(
-    connection: Connection, asked: Iterable[int | str], key: Any, sis_id: Any, *others: Any
-) -> list[Any]:
-    """Rows of a roster by their keys or SIS ids; what was asked stands first in each."""
-    keys, names = _by_type(asked)
+class Named(NamedTuple):
+    """What there is of all that some requests name."""
+
+    students: dict[int | str | None, int]
+    """Keys, by what was asked."""
+    courses: dict[int | str, int]
+    described: dict[int, Described]
+    """The same courses, by key."""
+    decided: bool
+    """One of the requests has an outcome."""
+
+
+def find_named(
+    connection: Connection,
+    student_ids: Iterable[int | str],
+    course_ids: Iterable[int | str],
+    request_ids: Iterable[str] = (),
+) -> Named:
+    """The students, courses and outcomes that requests name: in one statement, as many wait."""
     dialect = connection.dialect.name
-    found: list[Any] = []
-    if keys:
-        by_key = _select_among(dialect, key, sis_id, *others)
-        found += connection.execute(by_key, _listed(dialect, keys)).all()
-    if names:
-        by_name = _select_among(dialect, sis_id, key, *others)
-        found += connection.execute(by_name, _listed(dialect, names)).all()
-    return found
+    by_type: list[Collection[int | str]] = [*_by_type(student_ids), *_by_type(course_ids)]
+    lists = [*by_type, set(request_ids)]
+    asked = {name: ids for name, ids in zip(_NAMES, lists, strict=True) if ids}
+    found: dict[str, Any] = {}
+    if asked:
+        given = [_listed(dialect, ids, name) for name, ids in asked.items()]
+        values = {name: value for one in given for name, value in one.items()}
+        row = connection.execute(_select_named(dialect, tuple(asked)), values).one()
+        found = dict(zip(asked, row, strict=True))
+    students: dict[int | str | None, int] = {k: k for k, _ in found.get("student_keys") or ()}
+    students.update((sis_id, key) for key, sis_id in found.get("student_names") or ())
+    by_key, by_name = (
+        [Described(*of_one) for of_one in found.get(name) or ()]
+        for name in ("course_keys", "course_names")
+    )
+    courses: dict[int | str, int] = {course.id: course.id for course in by_key}
+    courses.update((course.sis_id, course.id) for course in by_name)
+    described = {course.id: course for course in (*by_key, *by_name)}
+    return Named(students, courses, described, bool(found.get("request_ids")))
+
+
+_NAMES = ("student_keys", "student_names", "course_keys", "course_names", "request_ids")
+
+
+@cache
+def _select_named(dialect: str, names: tuple[str, ...]) -> Any:
+    if dialect == "postgresql":
+        rows, row = func.json_agg, func.json_build_array
+    else:
+        rows, row = func.json_group_array, func.json_array
+    student = rows(row(Student.id, Student.sis_id), type_=JSON())
+    course = rows(row(Course.id, Course.sis_id, Course.title), type_=JSON())
+    columns: tuple[tuple[Any, Any], ...] = (
+        (Student.id, student),
+        (Student.sis_id, student),
+        (Course.id, course),
+        (Course.sis_id, course),
+        (EnrollmentResult.request_id, func.count()),
+    )
+    return select(
+        *(
+            select(wanted).where(_among(dialect, of, name)).scalar_subquery()
+            for name, (of, wanted) in zip(_NAMES, columns, strict=True)
+            if name in names
+        )
+    )
 
 
 @cache

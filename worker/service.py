@@ -147,8 +147,7 @@ def decide(
     batch_id: str | None = None,
 ) -> Decisions:
     """Decide requests within a transaction."""
-    known = repository.find_results(connection, [a.request_id for a in asked])
-    decided, courses = settle(connection, asked, known, batch_id, datetime.now(UTC))
+    decided, courses = settle(connection, asked, None, batch_id, datetime.now(UTC))
     answers = respond(connection, [one.result for one in compress(decided, answered)], courses)
     return Decisions(decided, answers)
 
@@ -177,19 +176,25 @@ def transaction(database: Database, work: Callable[[Connection], T]) -> T:
 def settle(
     connection: Connection,
     asked: Sequence[Asked],
-    known: Sequence[Result],
+    known: Sequence[Result] | None,
     batch_id: str | None,
     now: datetime,
 ) -> tuple[list[Decided], Mapping[int, Any]]:
     """Decide requests in their order, write their rows and store the outcomes that are new.
 
-    `known` are the outcomes that are stored already under the ids of these requests. Returns also
-    what describes the courses that were asked for, by key.
+    `known` are the outcomes that are stored already under the ids of these requests; None if they
+    have yet to be looked for. Returns also what describes the courses that were asked for, by key.
     """
     requests = [a.request for a in asked if a.request is not None and not a.problems]
-    students = repository.find_keys(connection, Student, [r.student_id for r in requests])
-    asked_courses = chain.from_iterable([r.course_ids for r in requests])
-    courses, described = repository.find_courses(connection, asked_courses)
+    ids = [a.request_id for a in asked] if known is None else []
+    students, courses, described, is_known = repository.find_named(
+        connection,
+        [r.student_id for r in requests],
+        chain.from_iterable([r.course_ids for r in requests]),
+        ids,
+    )
+    if known is None:
+        known = repository.find_results(connection, ids) if is_known else []
     outcomes = {result.request_id: result for result in known}
     claimed = set(outcomes)
     checked = []

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import compress
 from typing import Any, TypeVar
 
-from celery import Celery, Task, current_task, signals, states
+from celery import Celery, Task, current_task, signals
 from pydantic import TypeAdapter, ValidationError
 
 from producer.schemas import (
@@ -97,8 +97,7 @@ def _register_enroll(
             duration = time.perf_counter() - started
             try:
                 waited_for = compress(ids, waits)
-                for task_id, answer in zip(waited_for, decisions.answers, strict=True):
-                    app.backend.store_result(task_id, _dump(answer), states.SUCCESS)
+                app.backend.store_all(zip(waited_for, _dump(decisions.answers), strict=True))
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 log.warning("Answers could not be handed over; SQL has them: %s", error)
             submissions.finished([one.request_id for one in asked])

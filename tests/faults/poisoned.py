@@ -11,7 +11,7 @@ from worker import repository
 from worker.app import make_app
 from worker.settings import load_settings
 
-_find_courses, _find_keys = repository.find_courses, repository.find_keys
+_find_named, _find_keys = repository.find_named, repository.find_keys
 
 
 def _strike(asked: Iterable[Any]) -> list[Any]:
@@ -24,14 +24,19 @@ def _strike(asked: Iterable[Any]) -> list[Any]:
     return ids
 
 
-def _poisoned_courses(connection: Connection, asked: Iterable[Any]) -> Any:
-    return _find_courses(connection, _strike(asked))
+def _poisoned_names(
+    connection: Connection,
+    student_ids: Iterable[Any],
+    course_ids: Iterable[Any],
+    request_ids: Iterable[Any] = (),
+) -> Any:
+    return _find_named(connection, student_ids, _strike(course_ids), request_ids)
 
 
 def _poisoned_keys(connection: Connection, model: Any, asked: Iterable[Any]) -> Any:
     return _find_keys(connection, model, _strike(asked))
 
 
-repository.find_courses = _poisoned_courses
+repository.find_named = _poisoned_names
 repository.find_keys = _poisoned_keys
 app = make_app(load_settings())

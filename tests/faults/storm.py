@@ -21,7 +21,7 @@ from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
 from worker import repository
 from worker.database import Database
-from worker.models import EnrollmentResult, Student, StudentCourse
+from worker.models import Course, EnrollmentResult, Student, StudentCourse
 
 STUDENTS, COURSES = 1_000, 40
 Request = dict[str, Any]
@@ -312,7 +312,7 @@ class Storm:
         database = Database(self.fleet.database_url)
         with database.reading() as connection:
             students = repository.find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
-            courses, _ = repository.find_courses(connection, [f"C{n}" for n in range(COURSES)])
+            courses = repository.find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
             rows = connection.execute(
                 select(StudentCourse.student_id, StudentCourse.course_id)
             ).all()

@@ -1,10 +1,13 @@
 """Answers in Redis, where Celery's result backend puts them, for whoever waits for one."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+
+log = logging.getLogger(__name__)
 
 
 class Answers(RedisBackend):  # type: ignore[misc]
@@ -33,3 +36,12 @@ class Answers(RedisBackend):  # type: ignore[misc]
                 pipeline.set(key, answer, ex=self.expires)
                 pipeline.publish(key, answer)
             pipeline.execute()
+
+    def refuse(self, task_id: str, why: str) -> None:
+        """Tell whoever waits that his message was refused. Only logs what Redis does not take."""
+        try:
+            self.store_result(
+                task_id, ValueError(f"the message was refused: {why}"), states.FAILURE
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the backend raises
+            log.warning("A refusal could not be handed over; a dead letter has it: %s", error)

@@ -16,6 +16,7 @@ from worker import dead_letters, logs, migrate
 from worker.attempts import Attempts
 from worker.database import Database, make_engine
 from worker.dead_letters import Reason
+from worker.envelope import names_in
 from worker.events import Events
 from worker.exporter import Exporter
 from worker.metrics import Metrics
@@ -50,6 +51,11 @@ def make_app(settings: Settings) -> Celery:
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
         patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
         events.dead_letter(Reason.MALFORMED, reason, queue=queue)
+        names = names_in(raw)
+        if names.task_id is not None:
+            app.backend.refuse(names.task_id, reason)
+        if names.request_id is not None:
+            submissions.forget([names.request_id])
         return True
 
     # For `worker.intake`, which Celery makes and which has nothing but the app.

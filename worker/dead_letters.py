@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from producer.schemas import TaskName
 from worker import repository
 from worker.database import Database
-from worker.envelope import Unacceptable, read
+from worker.envelope import names_in
 from worker.service import transaction
 
 
@@ -68,9 +67,14 @@ def keep(database: Database, *letters: dict[str, Any]) -> None:
 
 def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> None:
     """Store a message that cannot be understood. Raises DBAPIError."""
-    try:
-        task: str | None = read(raw, [name.value for name in TaskName]).task
-    except Unacceptable:
-        task = None
-    detail = f"queue {queue}: {reason}"
-    keep(database, dead_letter(Form.MESSAGE, raw, Reason.MALFORMED, detail, task=task))
+    names = names_in(raw)
+    letter = dead_letter(
+        Form.MESSAGE,
+        raw,
+        Reason.MALFORMED,
+        f"queue {queue}: {reason}",
+        task=names.task,
+        request_id=names.request_id,
+        batch_id=names.batch_id,
+    )
+    keep(database, letter)

@@ -15,7 +15,10 @@ from worker.events import Events
 
 
 class Delivery:
-    """A task's call, which holds a chunk if it is a good one. Its methods raise DBAPIError."""
+    """A task's call, which holds a chunk if it is a good one. Its methods raise DBAPIError.
+
+    `refused` is why it became a dead letter, if it did.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Delivery:
         self._call = (args, kwargs)
         self._payload = args[0] if len(args) == 1 and not kwargs else None
         self._started = time.perf_counter()
+        self.refused: str | None = None
 
     def apply(self) -> None:
         """Apply it as it came."""
@@ -65,6 +69,7 @@ class Delivery:
         task = KIND_TASKS[self._kind]
         letter = recovery.call_letter(task, self._task_id, *self._call, reason, why)
         dead_letters.keep(self._database, letter)
+        self.refused = why
         self._events.dead_letter(
             reason,
             why,

@@ -7,13 +7,24 @@ import base64
 import binascii
 import json
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from producer.schemas import MAX_MESSAGE, TASK_QUEUES, MessageHeaders, Queue
+from producer.schemas import (
+    MAX_MESSAGE,
+    TASK_QUEUES,
+    MessageHeaders,
+    Queue,
+    RequestId,
+)
+
+MAX_READ = 4 * MAX_MESSAGE
+"""Bytes of a message that is too large, up to which its names are still looked for."""
 
 Envelope = dict[str, Any]
+_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
 class Unacceptable(Exception):
@@ -111,6 +122,57 @@ def read(raw: bytes, tasks: Container[str]) -> Call:
     body = _json(_body_of(envelope), "the body")
     check_body(body)
     return Call(headers.task, headers.id, body[0], body[1])
+
+
+class Names(NamedTuple):
+    """What a message says of itself that may be wrong elsewhere; None where it says nothing."""
+
+    task: str | None = None
+    task_id: str | None = None
+    request_id: str | None = None
+    batch_id: str | None = None
+
+
+def names_in(raw: bytes) -> Names:
+    """What can be read of a message that cannot be understood, so that its sender is told."""
+    if len(raw) > MAX_READ:
+        return Names()
+    try:
+        envelope = json.loads(raw)
+        headers = envelope["headers"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Names()
+    given = headers if isinstance(headers, dict) else {}
+    task = given["task"] if given.get("task") in list(TASK_QUEUES) else None
+    task_id = _readable(given.get("id"))
+    first: Any = None
+    with suppress(Unacceptable, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        first = json.loads(_body_of({"properties": {}, **envelope}))[0][0]
+    queue = None if task is None else TASK_QUEUES[task]
+    if queue is Queue.BATCHES:
+        return Names(task, task_id, batch_id=batch_of(first))
+    # A task that there is not may well have been meant to be the one for requests.
+    return Names(task, task_id, None if queue is Queue.LOOKUPS else given_id(first) or task_id)
+
+
+def given_id(record: Any) -> str | None:
+    """The id that a request has of its own; it may break the contract elsewhere."""
+    return _readable(record.get("request_id")) if isinstance(record, dict) else None
+
+
+def batch_of(chunk: Any) -> str | None:
+    """The batch of a chunk that may break the contract elsewhere."""
+    try:
+        return _readable((json.loads(chunk) if isinstance(chunk, str) else chunk)["batch_id"])
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None
+
+
+def _readable(value: object) -> str | None:
+    try:
+        return _ID.validate_python(value)
+    except ValidationError:
+        return None
 
 
 def _json(text: bytes, what: str) -> Any:

@@ -25,6 +25,7 @@ from producer.schemas import (
 )
 from worker import repository
 from worker.database import Database
+from worker.envelope import printable
 from worker.models import Student
 from worker.service import respond
 
@@ -126,16 +127,20 @@ def batch_statuses(
             _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
             for i in batch_ids
         ]
-        stalled = [status.batch_id for status in statuses if status.state == "stalled"]
-        dead = repository.count_dead_letters(connection, stalled) if stalled else {}
-    return [_warned(status, dead.get(status.batch_id)) for status in statuses]
+        silent = [s.batch_id for s in statuses if s.state in ("stalled", "unknown")]
+        dead = repository.count_dead_letters(connection, silent) if silent else {}
+    return [_warned(status, *dead.get(status.batch_id, (0, ""))) for status in statuses]
 
 
-def _warned(status: BatchStatus, dead_letters: int | None) -> BatchStatus:
+def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatus:
     if not dead_letters:
         return status
-    advice = f"{dead_letters} of its chunks became dead letters: tell the operator. {status.advice}"
-    return status.model_copy(update={"advice": advice})
+    last = happened.strip().splitlines()[-1:] or [""]
+    advice = (
+        f"{dead_letters} of its chunks became dead letters ({printable(last[0])[:200]}): mend and"
+        f" submit them again, or tell the operator. {status.advice or ''}"
+    )
+    return status.model_copy(update={"state": "stalled", "advice": advice.strip()})
 
 
 def _batch_status(
@@ -210,7 +215,8 @@ def _standing(
     return {
         "state": "stalled",
         "advice": f"Nothing came for {min(quiet):.0f} s, and {what}. See that a worker is running;"
-        " if one is, submit the same file again with --resume: only what is missing is done.",
+        " if one is, submit the same again under this batch id (`enroll submit --resume` does):"
+        " only what is missing is done.",
     }
 
 

@@ -19,7 +19,7 @@ from worker import batches, repository
 from worker.batches import Applied, ChunkOutcome
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter
-from worker.envelope import Unacceptable, read
+from worker.envelope import Unacceptable, batch_of, read
 from worker.models import Course, Student
 from worker.poison import find_poison, try_alone
 from worker.service import Asked, Decisions, decide, not_processed, read_request, transaction
@@ -37,17 +37,8 @@ def call_letter(
 ) -> dict[str, Any]:
     """The dead letter of a whole task."""
     content = json.dumps({"task": task, "task_id": task_id, "args": args, "kwargs": kwargs})
-    return dead_letter(Form.CALL, content.encode(), reason, why, task=task, batch_id=_batch(args))
-
-
-def _batch(args: Sequence[Any]) -> str | None:
-    """The batch of a chunk that may break the contract elsewhere."""
-    try:
-        chunk = json.loads(args[0]) if isinstance(args[0], str) else args[0]
-        batch_id = chunk["batch_id"]
-    except (LookupError, TypeError, ValueError, RecursionError):
-        return None
-    return batch_id[:128].replace("\0", "") if isinstance(batch_id, str) else None
+    batch_id = batch_of(args[0]) if args else None
+    return dead_letter(Form.CALL, content.encode(), reason, why, task=task, batch_id=batch_id)
 
 
 def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | str:

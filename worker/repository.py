@@ -778,16 +778,18 @@ def count_all_dead_letters(connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(DeadLetter)) or 0
 
 
-def count_dead_letters(connection: Connection, batch_ids: Iterable[str]) -> dict[str, int]:
-    """How many dead letters are whole chunks, by batch."""
+def count_dead_letters(
+    connection: Connection, batch_ids: Iterable[str]
+) -> dict[str, tuple[int, str]]:
+    """How many dead letters are whole chunks, by batch, and what happened to one of them."""
     dialect = connection.dialect.name
     statement = (
-        select(DeadLetter.batch_id, func.count())
-        .where(_among(dialect, DeadLetter.batch_id), DeadLetter.form == "call")
+        select(DeadLetter.batch_id, func.count(), func.max(DeadLetter.detail))
+        .where(_among(dialect, DeadLetter.batch_id), DeadLetter.form != "record")
         .group_by(DeadLetter.batch_id)
     )
     rows = connection.execute(statement, _listed(dialect, set(batch_ids)))
-    return {str(batch_id): count for batch_id, count in rows}
+    return {str(batch_id): (count, detail) for batch_id, count, detail in rows}
 
 
 def delete_dead_letter(connection: Connection, letter_id: int) -> bool:

@@ -23,7 +23,6 @@ from producer.schemas import (
     EnrolledCourse,
     EnrollmentProblem,
     Identifier,
-    RequestId,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     explain,
@@ -31,13 +30,13 @@ from producer.schemas import (
 )
 from worker import repository
 from worker.database import Database, is_conflict
+from worker.envelope import given_id
 from worker.models import Course, Student
 from worker.repository import Result
 
 CONFLICT_ATTEMPTS = 8
 Problems = tuple[EnrollmentProblem, ...]
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
-_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 T = TypeVar("T")
 
 
@@ -96,17 +95,8 @@ def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     try:
         request = StudentEnrollmentRequest.model_validate(record)
     except ValidationError as error:
-        return Asked(_readable_id(record) or own_id, record, None, explain(error))
+        return Asked(given_id(record) or own_id, record, None, explain(error))
     return Asked(request.request_id or own_id, record, request)
-
-
-def _readable_id(record: object) -> str | None:
-    """The request id of a request that breaks the contract elsewhere."""
-    try:
-        asked = record.get("request_id") if isinstance(record, dict) else None
-        return _REQUEST_ID.validate_python(asked)
-    except ValidationError:
-        return None
 
 
 def not_processed(what_happened: str) -> EnrollmentProblem:

@@ -56,8 +56,8 @@ class Submissions:
         running = Submission(state="running").model_dump_json()
         self._hint(lambda redis: redis.set(request_key(request_id), running, ex=SUBMISSION_TTL))
 
-    def finished(self, request_ids: Sequence[str]) -> None:
-        """The outcomes are committed: from now on SQL tells."""
+    def forget(self, request_ids: Sequence[str]) -> None:
+        """The outcomes are committed, and SQL tells; or nothing came that could be understood."""
         self._hint(lambda redis: redis.unlink(*map(request_key, request_ids)))
 
     def _hint(self, write: Callable[[Redis], object]) -> None:

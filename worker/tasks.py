@@ -100,7 +100,7 @@ def _register_enroll(
                 app.backend.store_all(zip(waited_for, _dump(decisions.answers), strict=True))
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 log.warning("Answers could not be handed over; SQL has them: %s", error)
-            submissions.finished([one.request_id for one in asked])
+            submissions.forget([one.request_id for one in asked])
             attempts.end(ids)
             events.requests_decided(ids, decisions, duration)
             return False
@@ -116,7 +116,7 @@ def _register_enroll(
             lambda: recovery.isolate_request(database, asked),
             lambda: recovery.give_up_request(database, asked, "it killed its worker"),
         )
-        submissions.finished([asked.request_id])
+        submissions.forget([asked.request_id])
         events.requests_decided([task.request.id], decisions, time.perf_counter() - started)
         return _dump(decisions.answers[0])
 
@@ -131,6 +131,8 @@ def _register_chunks(
     def apply_chunk(task: Task, /, *args: Any, **kwargs: Any) -> None:
         delivery = Delivery(database, events, kind, task.request.id, args, kwargs)
         patience.attempt(task.request.id, delivery.apply, delivery.isolate, delivery.give_up)
+        if delivery.refused is not None:
+            app.backend.refuse(task.request.id, delivery.refused)
 
 
 def _register_lookups(

@@ -1,5 +1,7 @@
 """Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
 
+import base64
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -7,14 +9,16 @@ from typing import Any
 
 import psutil
 import pytest
-from malformed import random_bytes, shapes
+from malformed import message, random_bytes, shapes
 from redis import Redis
 from servers import Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
-from producer.schemas import Kind
+from producer.schemas import MAX_MESSAGE, Kind, Submission, TaskName, request_key
 from worker import repository
 from worker.database import Database
+
+CHUNKS = TaskName.ENROLL_BATCH.value
 
 
 @pytest.fixture
@@ -62,6 +66,50 @@ def test_every_malformed_message_is_kept_whole_and_nothing_else_is_harmed(
     assert fresh_deployment.process.poll() is None
     assert {p.pid for p in psutil.Process(fresh_deployment.process.pid).children()} == processes
     assert client.student("S1").courses[0].sis_id == "C1"  # type: ignore[union-attr]
+
+
+def test_whoever_waits_for_a_message_that_is_none_is_told(
+    own: tuple[EnrollmentClient, Any, Database],
+) -> None:
+    client, redis, database = own
+    request = {"student_id": "S1", "course_ids": ["C1"], "request_id": "theirs"}
+    chunk = {"batch_id": "night", "number": 0}
+    mistakes = {
+        "headers.eta": message([[request], {}, {}], headers__eta="2099-01-01T00:00:00Z"),
+        "there is no task": message([[request], {}, {}], headers__task="enrollment.enrol"),
+        "the body is not JSON": message() | {"body": base64.b64encode(b"{").decode()},
+        "bytes; at most": message([[request | {"more": "x" * MAX_MESSAGE}], {}, {}]),
+        "records: must": message([[chunk | {"records": 5}], {}, {}], headers__task=CHUNKS),
+        "headers.expires": message([[chunk], {}, {}], headers__task=CHUNKS, headers__expires="x"),
+    }
+    for place, (said, sent) in enumerate(mistakes.items()):
+        sent["headers"]["id"] = task_id = f"task-{place}"
+        for name in ("theirs", task_id):
+            redis.set(request_key(name), Submission().model_dump_json(), ex=60)
+        redis.lpush("enrollments", json.dumps(sent))
+        wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}"))  # noqa: B023 - at once
+        answer = json.loads(redis.get(f"celery-task-meta-{task_id}"))
+        assert (answer["status"], answer["traceback"]) == ("FAILURE", None)
+        assert said in answer["result"]["exc_message"][0]
+        of_batch = "night" in str(base64.b64decode(sent["body"]))
+        asked_for = task_id if said == "the body is not JSON" else "theirs"
+        if not of_batch:
+            wait_for(lambda: client.status(asked_for).state == "unknown")  # noqa: B023
+    night = client.batch("night")
+    assert night.state == "stalled"
+    assert "2 of its chunks became dead letters" in (night.advice or "")
+    about = {(letter.request_id, letter.batch_id) for letter in dead_letters(database)}
+    assert about == {("theirs", None), ("task-2", None), (None, "night")}
+    # What is mended may come under the same ids.
+    assert client.enroll(request).status == "enrolled"
+
+
+def test_the_newest_answer_stands(own: tuple[EnrollmentClient, Any, Database]) -> None:
+    _, redis, _ = own
+    for course, status in (("C1", "enrolled"), ("C2", "rejected")):
+        sent = message([[{"student_id": "S1", "course_ids": [course]}], {}, {}], headers__id="one")
+        redis.lpush("enrollments", json.dumps(sent))
+        wait_for(lambda: status in str(redis.get("celery-task-meta-one")))  # noqa: B023 - at once
 
 
 def test_random_bytes_do_no_harm(own: tuple[EnrollmentClient, Any, Database]) -> None:

@@ -15,6 +15,7 @@ from producer.schemas import (
     MAX_CHUNK_BYTES,
     MAX_MESSAGE,
     TASK_QUEUES,
+    Code,
     Identifiers,
     Limit,
     MessageHeaders,
@@ -145,7 +146,22 @@ def _schemas(template: str) -> tuple[dict[tuple[str, str], Json], Json]:
 
 
 class _Generator(GenerateJsonSchema):
-    """The order of fields is that of the models: what matters comes first."""
+    """The order of fields is that of the models: what matters comes first.
+
+    An answer may come from a newer worker: it may hold more fields, and codes that are new.
+    """
+
+    def model_schema(self, schema: Any) -> Json:
+        made = super().model_schema(schema)
+        if self.mode == "serialization":
+            made.pop("additionalProperties", None)
+        return made
+
+    def enum_schema(self, schema: Any) -> Json:
+        made = super().enum_schema(schema)
+        if schema["cls"] is Code:
+            made["examples"] = made.pop("enum")
+        return made
 
     def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002 - pydantic's
         return value
@@ -261,7 +277,7 @@ def _argument(task: TaskName, name: str, schema: Json) -> Json:
     text = {
         "type": "string",
         "contentMediaType": "application/json",
-        "description": f"The same as JSON, at most {MAX_CHUNK_BYTES} bytes of it.",
+        "description": f"The same as JSON; our clients send at most {MAX_CHUNK_BYTES} bytes of it.",
     }
     return {"title": name, "anyOf": [schema, text]}
 

@@ -572,8 +572,8 @@ class MessageHeaders(BaseModel):
 class Submission(Message):
     """What a client leaves in Redis beside the queue, so that `queued` can be told from `unknown`.
 
-    Stored as JSON under `request_key(id)` or `batch_key(id)`. It is a hint: what is finished is
-    known without it.
+    Stored as JSON under `enrollment:request:ID` or `enrollment:batch:ID`, for seven days. It is a
+    hint: what is finished is known without it.
     """
 
     state: Literal["queued", "running"] = Field("queued", description="As far as it got.")

@@ -175,7 +175,7 @@ def _register_lookups(
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
         """Those behind a line and an id, at most `limit`."""
         (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
-        most = _checked(_LIMIT, limit)
+        most = _checked(_LIMIT, limit, "limit")
         return _answer(
             lambda: lookups.refused_records(database, batch, (behind[0], behind[1]), most)
         )
@@ -183,8 +183,8 @@ def _register_lookups(
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Those before the moment and the id of an outcome, where they are given."""
-        ids, most = _checked(_IDS, students), _checked(_LIMIT, limit)
-        older = _checked(_PLACE, before)
+        ids, most = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
+        older = _checked(_PLACE, before, "before: [completed_at, request_id] of an outcome")
         return _answer(lambda: lookups.student_results(database, ids, most, older))
 
     @lookup(name=TaskName.HEALTH.value)
@@ -203,11 +203,11 @@ def _dump(value: Any) -> Any:
     return [_dump(one) for one in value] if isinstance(value, Sequence) else value
 
 
-def _checked(adapter: TypeAdapter[T], value: Any) -> T:
+def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids") -> T:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         place = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
         # The caller reads this text; pydantic's own exception would not survive the way.
-        raise ValueError(f"the list of ids{place}: {detail['msg']}") from None
+        raise ValueError(f"{what}{place}: {detail['msg']}") from None

@@ -89,7 +89,9 @@ def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
     code, said = retry(deployment.database_url, str(letter.id))
     assert (code, "compressed: is no field of the contract" in said) == (1, True)
     assert len(letters(deployment.database_url, name)) == 1
-    assert client.batch(name).state == "unknown"
+    status = client.batch(name)
+    assert (status.state, status.chunks_applied) == ("stalled", 0)
+    assert "compressed: is no field of the contract" in (status.advice or "")
 
 
 def test_an_unknown_task_is_kept_and_harms_nothing(

@@ -18,13 +18,19 @@ class Answers(RedisBackend):  # type: ignore[misc]
     """
 
     def _store_result(
-        self, task_id: str, result: Any, state: str, _traceback: Any = None, **about: Any
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        _traceback: Any = None,
+        request: Any = None,
+        **_: Any,
     ) -> Any:
-        self.set(self.get_key_for_task(task_id), self._answer(task_id, result, state, **about))
+        self.set(self.get_key_for_task(task_id), self._answer(task_id, result, state, request))
         return result
 
-    def _answer(self, task_id: str, result: Any, state: str, **about: Any) -> Any:
-        meta = self._get_result_meta(result, state, None, about.get("request"))
+    def _answer(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
+        meta = self._get_result_meta(result, state, None, request)
         return self.encode({**meta, "task_id": task_id})
 
     def store_all(self, results: Iterable[tuple[str, Any]]) -> None:

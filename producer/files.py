@@ -346,7 +346,8 @@ def _rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[Row | RefusedL
         message = f"{error}: a quote may be left open; nothing after this line was read"
         yield RefusedLine(line=line, message=message)
     finally:
-        text.detach()  # Else it would close the file, which is its owner's.
+        if not file.closed:  # As it is where reading was interrupted.
+            text.detach()  # Else it would close the file, which is its owner's.
 
 
 def _storable(row: Iterable[str]) -> tuple[str, ...]:

@@ -195,7 +195,7 @@ class _Bar:
         over = threading.Event()
 
         def follow() -> None:
-            while not over.wait(POLL_SECONDS if self._live else LINE_SECONDS):
+            while not over.wait(POLL_SECONDS if self._live else LINE_SECONDS / 4):
                 # Publishing goes on without an answer; whether one comes is found out after it.
                 with contextlib.suppress(EnrollmentError):
                     self.applied(client.batch(batch_id, refusals=False))

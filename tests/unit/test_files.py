@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from producer import files
 from producer.chunks import Entry
 from producer.errors import UnreadableFile
 from producer.files import HEAD_BYTES, WINDOW, Source, open_source
@@ -402,3 +403,12 @@ def test_a_value_that_is_no_record_is_left_to_the_worker_to_refuse(opened: Open)
 def test_a_given_kind_needs_no_readable_first_line(opened: Open) -> None:
     source = opened(b"{\n" + FIRST, Kind.STUDENTS)
     assert (source.kind, refused(source).line) == (Kind.STUDENTS, 1)
+
+
+def test_a_reader_that_outlives_its_file_ends_without_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "left.csv"
+    path.write_text("student_sis_id,course_sis_id\nS1,C1\nS2,C2\n")
+    with path.open("rb") as file:
+        rows: Any = files._rows(file, ",", 2)  # noqa: SLF001 - as an interrupt leaves it
+        assert next(rows) == (2, ["S1", "C1"])
+    rows.close()

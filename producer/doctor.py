@@ -24,8 +24,10 @@ OLD_SERVER = 7
 """The first version of Redis that can do all that the worker asks of it."""
 FULL = 0.8
 """The part of a Redis's memory from which on it is worth a warning."""
-WAITING_LONG = 600.0
-"""Seconds after which a message that waits is worth a warning."""
+WAITING_LONG = {Queue.ENROLLMENTS: 60.0, Queue.LOOKUPS: 60.0, Queue.BATCHES: 900.0}
+"""Seconds after which a message that waits is worth a warning, as in the alerts."""
+UNNAMED = "celery"
+"""The list into which Celery's clients put what names no queue."""
 CLOCKS_APART = 5.0
 """Seconds by which clocks may differ: questions expire by them."""
 
@@ -72,12 +74,14 @@ def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterat
             checked_url(broker_url), socket_timeout=timeout, socket_connect_timeout=timeout
         ) as redis:
             for finding in _redis(redis, client.shown_url):
-                answers = answers and not (finding.check == "broker" and finding.state == "wrong")
+                # A full one takes no question to a worker.
+                bad = finding.check in ("broker", "memory") and finding.state is State.WRONG
+                answers = answers and not bad
                 yield finding
-    if answers:
-        yield from _worker(client)
     for brought in entry_points(group="enroll.checks"):
         yield from (Finding(**found) for found in _brought(brought))
+    if answers:
+        yield from _worker(client)
 
 
 def _brought(brought: Any) -> Iterable[dict[str, str]]:
@@ -164,6 +168,9 @@ def _memory(info: dict[str, Any]) -> Finding:
     said += f" of {limit / 2**20:,.0f}"
     if used < FULL * limit:
         return ok("memory", said)
+    if used >= limit:
+        remedy = "Raise maxmemory: workers still drain the queues, and nobody can submit."
+        return wrong("memory", f"{said}: it is full", remedy)
     return warning("memory", said, "Start more workers, raise maxmemory, or submit less at once.")
 
 
@@ -173,19 +180,31 @@ def _queues(redis: Any) -> Iterator[Finding]:
         said = f"{count:,} wait in {queue.value}"
         if age is None:
             yield ok("queue", said)
-        elif age < WAITING_LONG:
+        elif age < WAITING_LONG[queue]:
             yield ok("queue", f"{said}, the oldest for {age:,.0f} s")
         else:
             remedy = "Start workers, or more of them; see whether the running ones serve it (-Q)."
             yield warning("queue", f"{said}, the oldest for {age / 60:,.0f} min", remedy)
-        # kombu's form of priorities: lists of their own beside the queue.
-        unread = sum(redis.llen(f"{queue.value}\x06\x16{step}") for step in (3, 6, 9))
-        if unread:
-            yield warning(
-                "queue",
-                f"{unread:,} messages for {queue.value} have a priority, and no worker reads them",
-                "Publish without a priority, and submit these again.",
-            )
+    # kombu's form of priorities: lists of their own beside the queue.
+    beside = [f"{queue.value}\x06\x16{step}" for queue in Queue for step in (3, 6, 9)]
+    for name in (*beside, UNNAMED):
+        yield from _unread(redis, name)
+
+
+def _unread(redis: Any, name: str) -> Iterator[Finding]:
+    count = redis.llen(name)
+    if not count:
+        return
+    queue = name.partition("\x06")[0]
+    why = "name no queue" if name == UNNAMED else f"for {queue} have a priority"
+    quoted = "'" + name.encode("unicode_escape").decode() + "'"
+    yield warning(
+        "queue",
+        f"{count:,} messages {why}, and no worker reads them",
+        f"Publish {'into the queue of the task' if name == UNNAMED else 'without a priority'}, and"
+        f" submit these again: redis-cli LRANGE ${quoted} 0 -1 shows them, DEL ${quoted} removes"
+        " them.",
+    )
 
 
 def _age(message: bytes | None) -> float | None:
@@ -202,11 +221,14 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
     try:
         health = client.health()
     except NoWorkerAnswered as error:
-        remedy = "Start a worker: celery -A worker worker; its queues must include lookups."
+        remedy = "Start a worker: celery -A worker worker; its queues (-Q) must include lookups."
         yield wrong("worker", str(error), remedy)
         return
     except BrokerUnavailable as error:
-        yield wrong("broker", str(error), "Start it, or correct ENROLL_BROKER_URL.")
+        remedy = "Start it, or correct ENROLL_BROKER_URL."
+        if "permission" in str(error).lower():
+            remedy = "Ask as another of its users: operator, or producer (docs/access.md)."
+        yield wrong("broker", str(error), remedy)
         return
     except EnrollmentError as error:
         yield wrong("worker", str(error), "Upgrade the workers; the producer is newer.")

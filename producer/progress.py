@@ -46,7 +46,7 @@ def submit_source(
     BrokerUnavailable, BatchConflict; NoWorkerAnswered when nobody works on it.
     """
     batch_id = batch_id or uuid.uuid4().hex
-    console.print(f"{source.name} is submitted as batch {batch_id} ({source.kind})")
+    console.print(f"{source.name} becomes batch {batch_id} ({source.kind})")
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(

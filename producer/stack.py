@@ -121,7 +121,6 @@ def _start_worker(
     folder: Path, settings: dict[str, str], broker_url: str, children: contextlib.ExitStack
 ) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"]
-    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     worker = _start("worker", command, folder, settings, children)
     with EnrollmentClient(broker_url, timeout=1) as client:
         for _ in _until_ready("worker", worker, folder):

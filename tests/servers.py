@@ -95,7 +95,7 @@ def running_worker(
     command = [sys.executable, "-m", "celery", "-A", app, "worker", *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
+            command,
             env=worker_environment(broker_url, database_url) | dict(settings or {}),
             cwd=ROOT,
             stdout=output,

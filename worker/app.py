@@ -50,8 +50,9 @@ def make_app(settings: Settings) -> Celery:
 
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
         patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
-        events.dead_letter(Reason.MALFORMED, reason, queue=queue)
         names = names_in(raw)
+        known = {name: value for name, value in names._asdict().items() if value is not None}
+        events.dead_letter(Reason.MALFORMED, reason, queue=queue, **known)
         if names.task_id is not None:
             app.backend.refuse(names.task_id, reason)
         if names.request_id is not None:

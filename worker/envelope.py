@@ -93,7 +93,8 @@ def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
         checked = MessageHeaders.model_validate(headers)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        raise Unacceptable(f"headers.{problem['loc'][0]}: {problem['msg']}") from error
+        said = "is not taken here" if problem["type"] == "none_required" else problem["msg"]
+        raise Unacceptable(f"headers.{problem['loc'][0]}: {said}") from error
     if checked.task not in tasks:
         raise Unacceptable(f"there is no task {_shown(checked.task)}")
     if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]

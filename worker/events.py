@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from producer.schemas import KIND_TASKS, Code, Kind, TaskName
@@ -35,6 +36,16 @@ class Events:
             metrics.dead_letters.labels(reason.value)
         for task in (TaskName.ENROLL, *KIND_TASKS.values()):
             metrics.redeliveries.labels(task.value)
+        for status, how in product(("enrolled", "partial", "rejected"), ("single", "batch")):
+            metrics.requests.labels(status, how)
+        for kind, delivered in product(Kind, ChunkOutcome):
+            metrics.chunks.labels(kind.value, delivered.value)
+        for kind in Kind:
+            good = ("enrolled", "already_enrolled")
+            if kind is not Kind.ENROLLMENTS:
+                good = ("changed", "unchanged")
+            for outcome in (*good, "rejected"):
+                metrics.rows.labels(kind.value, outcome)
 
     def requests_decided(
         self, task_ids: Sequence[str], decisions: Decisions, duration: float

@@ -1,5 +1,6 @@
 """How a worker and its database are, for `enroll doctor`."""
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,6 +14,8 @@ from worker import migrate, repository
 from worker.database import make_engine
 from worker.settings import SettingsError, find_database_url
 
+log = logging.getLogger(__name__)
+
 CONNECT_SECONDS = 3
 
 
@@ -23,6 +26,10 @@ def of_worker(database_url: str) -> WorkerHealth:
         state, detail = _of_database(engine)
     finally:
         engine.dispose()
+    if state is DatabaseState.AWAY:
+        # Whoever asks is a stranger: what the driver says names hosts and users.
+        log.warning("The database is away: %s", detail)
+        detail = "Its log says why"
     return WorkerHealth(
         version=version("enrollment-worker"),
         now=datetime.now(UTC),

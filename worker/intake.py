@@ -71,7 +71,18 @@ def whole(message: Any) -> bytes:
 
 
 class GuardedConsumer(Consumer):
-    """Celery's consumer, but that every message is checked first (`worker_consumer`)."""
+    """Celery's consumer, but that every message is checked first (`worker_consumer`).
+
+    It talks to no other worker: nothing here needs that, and its Redis user may not. Only Flower
+    wants to know that it lives.
+    """
+
+    def __init__(self, *args: Any, app: Any, worker_options: Any = None, **more: Any) -> None:
+        silent = {"without_gossip": True, "without_mingle": True}
+        silent["without_heartbeat"] = not app.conf.worker_send_task_events
+        super().__init__(
+            *args, app=app, worker_options={**(worker_options or {}), **silent}, **more
+        )
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)

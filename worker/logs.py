@@ -49,6 +49,8 @@ def configure(log_format: LogFormat) -> None:
         root.setLevel(loglevel)
         for name in _SAID_BY_US:
             logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
+        # What it says when a worker is asked how its database is.
+        logging.getLogger("alembic").setLevel(max(loglevel, logging.WARNING))
         # The pool's own, which says how a process ended; it keeps to itself otherwise.
         pool = billiard_util.get_logger()
         pool.propagate = True

@@ -1,5 +1,6 @@
-"""Bring the database to the newest schema: `python -m worker.migrate`, also from a wheel."""
+"""Bring the database to a schema: `python -m worker.migrate`, also from a wheel."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -18,6 +19,10 @@ _PLACES = (_HERE / "migrations", _HERE.parent / "migrations")
 """In a wheel the migrations lie inside the package, in a checkout beside it."""
 
 
+class UnknownMigration(Exception):
+    """This version cannot bring the database there; the text says why."""
+
+
 def alembic_config() -> Config:
     """Alembic's configuration with the migrations' folder worked out."""
     config = Config()
@@ -28,10 +33,7 @@ def alembic_config() -> Config:
 
 def upgrade(engine: Engine) -> None:
     """Apply every migration that is missing."""
-    config = alembic_config()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    change(engine, "head")
 
 
 def is_current(engine: Engine) -> bool:
@@ -48,16 +50,50 @@ def revisions(engine: Engine) -> tuple[list[str], list[str]]:
     return sorted(applied), sorted(newest)
 
 
+def change(engine: Engine, target: str) -> tuple[str, str]:
+    """Bring the database to a migration, forth or back; returns what it had, and what it has.
+
+    Raises UnknownMigration, DBAPIError.
+    """
+    config = alembic_config()
+    script = ScriptDirectory.from_config(config)
+    newest_first = [one.revision for one in script.walk_revisions()]
+    order = [*reversed(newest_first)]
+    if target == "head":
+        target = order[-1]
+    if target not in order:
+        raise UnknownMigration(f"There is no migration {target}; there are {', '.join(order)}.")
+    with engine.begin() as connection:
+        (had,) = MigrationContext.configure(connection).get_current_heads() or ("none",)
+        if had not in ("none", *order):
+            raise UnknownMigration(
+                f"The database has migration {had}, which this version does not know: it was"
+                " migrated by a newer one, and only that can take it back."
+            )
+        config.attributes["connection"] = connection
+        back = had != "none" and order.index(target) < order.index(had)
+        (command.downgrade if back else command.upgrade)(config, target)
+    return had, target
+
+
 def main() -> None:
-    """Upgrade the database of ENROLL_DATABASE_URL; exits with 1 and a sentence if it cannot."""
+    """Migrate the database of ENROLL_DATABASE_URL; exits with 1 and a sentence if it cannot."""
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.migrate",
+        description="Bring the database of ENROLL_DATABASE_URL to the newest migration.",
+        epilog="Back, before an older version is installed: python -m worker.migrate --to 0003",
+    )
+    parser.add_argument("--to", metavar="REVISION", default="head", help="another one than that")
+    target = parser.parse_args().to
     try:
         engine = make_engine(load_database_url())
-        upgrade(engine)
-    except SettingsError as error:
+        had, has = change(engine, target)
+    except (SettingsError, UnknownMigration) as error:
         sys.exit(str(error))
     except DBAPIError as error:
         sys.exit(f"The database of ENROLL_DATABASE_URL did not answer: {error.orig}")
     engine.dispose()
+    print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -64,13 +64,17 @@ def _redis_tls(url: SecretStr) -> SecretStr:
 
 def _database(url: SecretStr) -> SecretStr:
     try:
-        name = make_url(url.get_secret_value()).get_backend_name()
+        parsed = make_url(url.get_secret_value())
+        name, host = parsed.get_backend_name(), parsed.host or ""
     except (ArgumentError, ValueError):  # A port that is no number; its text may be a password.
-        name = ""
+        name = host = ""
     if name not in DATABASES:
         raise ValueError(
             "must look like postgresql://user@host/name or sqlite:////absolute/path.db"
         )
+    if "@" in host:
+        # The driver would look for a host of that name, and quote what is half a password.
+        raise ValueError("must have what is special in user and password quoted, as %40 for @")
     return url
 
 

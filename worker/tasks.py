@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from celery import Celery, Task, current_task, signals
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.exc import DBAPIError
 
 from producer.schemas import (
     KIND_TASKS,
@@ -24,7 +25,7 @@ from producer.schemas import (
 )
 from worker import health, lookups, recovery, service
 from worker.attempts import Attempts
-from worker.database import Database
+from worker.database import Database, is_outage
 from worker.delivery import Delivery
 from worker.events import Events
 from worker.groups import Call
@@ -44,6 +45,10 @@ _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
 _PLACE: TypeAdapter[Place | None] = TypeAdapter(Place | None)
 _LIMIT = TypeAdapter(Limit)
+
+
+class Unanswerable(Exception):
+    """A lookup gets no answer; the text is for whoever asked."""
 
 
 def register(
@@ -142,41 +147,36 @@ def _register_lookups(
     patience: Patience,
     events: Events,
 ) -> None:
-    def _answer(work: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        answer = _dump(patience.wait(work, LOOKUP_WAIT))
-        task = current_task.request
-        events.looked_up(task.task, task.id, time.perf_counter() - started)
-        return answer
+    answer = partial(_answered, patience, events)
 
     # A question that takes its worker with it is not asked again.
-    lookup = partial(app.task, shared=False, reject_on_worker_lost=False)
+    lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
         left = submissions.of_requests(ids)
-        return _answer(lambda: lookups.request_statuses(database, ids, left))
+        return answer(lambda: lookups.request_statuses(database, ids, left))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         left = submissions.of_batches(ids)
-        return _answer(
+        return answer(
             lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
         )
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
         (batch,), wanted = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, numbers)
-        return _answer(lambda: lookups.applied_chunks(database, batch, wanted))
+        return answer(lambda: lookups.applied_chunks(database, batch, wanted))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
         """Those behind a line and an id, at most `limit`."""
         (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
         most = _checked(_LIMIT, limit, "limit")
-        return _answer(
+        return answer(
             lambda: lookups.refused_records(database, batch, (behind[0], behind[1]), most)
         )
 
@@ -185,7 +185,7 @@ def _register_lookups(
         """Those before the moment and the id of an outcome, where they are given."""
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
         older = _checked(_PLACE, before, "before: [completed_at, request_id] of an outcome")
-        return _answer(lambda: lookups.student_results(database, ids, most, older))
+        return answer(lambda: lookups.student_results(database, ids, most, older))
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
@@ -194,7 +194,22 @@ def _register_lookups(
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
         ids = _checked(_IDS, students)
-        return _answer(lambda: lookups.students(database, ids))
+        return answer(lambda: lookups.students(database, ids))
+
+
+def _answered(patience: Patience, events: Events, work: Callable[[], Any]) -> Any:
+    """What a lookup returns, as JSON. Raises Unanswerable."""
+    started = time.perf_counter()
+    try:
+        answer = _dump(patience.wait(work, LOOKUP_WAIT))
+    except DBAPIError as error:
+        # Whoever asks is a stranger: what the driver says names hosts and users.
+        if not is_outage(error):
+            log.exception("A lookup could not be answered")
+        raise Unanswerable("the database could not be asked; ask again later") from None
+    task = current_task.request
+    events.looked_up(task.task, task.id, time.perf_counter() - started)
+    return answer
 
 
 def _dump(value: Any) -> Any:
@@ -210,4 +225,4 @@ def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids")
         detail = error.errors(include_url=False)[0]
         place = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
         # The caller reads this text; pydantic's own exception would not survive the way.
-        raise ValueError(f"{what}{place}: {detail['msg']}") from None
+        raise Unanswerable(f"{what}{place}: {detail['msg']}") from None

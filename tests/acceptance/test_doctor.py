@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +49,10 @@ def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
     done = CliRunner().invoke(enroll, command, env=clean)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(bool(one["remedy"]) == (one["state"] != "ok") for one in lines)
-    found = {(one["check"], one["state"]): f"{one['found']} -> {one['remedy']}" for one in lines}
+    found: Findings = {}
+    for one in lines:
+        key, said = (one["check"], one["state"]), f"{one['found']} -> {one['remedy']}"
+        found[key] = "\n".join(filter(None, (found.get(key), said)))
     return done.exit_code, found
 
 
@@ -76,6 +81,7 @@ def test_a_broker_that_is_away() -> None:
         ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "throws the queues away"),
         ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "throws answers away"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
+        ("maxmemory", "used up", ("memory", "wrong"), "it is full -> Raise maxmemory"),
     ],
 )
 def test_a_broker_that_may_forget(
@@ -90,8 +96,11 @@ def test_a_broker_that_may_forget(
     redis.set("filler", "x" * 8_000_000)
     redis.config_set("maxmemory", "512mb")
     used = int(redis.info("memory")["used_memory"])
-    redis.config_set(setting, int(used / 0.85) if value == "nearly used up" else value)
-    assert doctor(url)[1][finding].count(words) == 1
+    sizes = {"nearly used up": int(used / 0.85), "used up": used // 2}
+    redis.config_set(setting, sizes.get(value, value))
+    found = doctor(url)[1]
+    assert found[finding].count(words) == 1
+    assert ("broker", "wrong") not in found
     assert doctor(url)[0] == (1 if finding[1] == "wrong" else 0)
     assert doctor(url, "--strict")[0] == 1
 
@@ -100,16 +109,24 @@ def test_no_worker_and_messages_that_wait(broker: tuple[str, Any]) -> None:
     url, redis = broker
     since = int(time.time()) - 3600
     redis.lpush("batches", json.dumps({"properties": {"timestamp": since}}), "{}")
+    redis.lpush("lookups", json.dumps({"properties": {"timestamp": int(time.time()) - 90}}))
     redis.lpush("enrollments\x06\x169", "{}")
+    redis.lpush("celery", "{}", "{}")
     code, found = doctor(url, "--timeout", "1")
     assert code == 1
     assert "Start a worker" in found["worker", "wrong"]
-    assert "priority" in found["queue", "warning"] or "60 min" in found["queue", "warning"]
-    redis.delete("enrollments\x06\x169")
-    assert (
-        "2 wait in batches, the oldest for 60 min"
-        in doctor(url, "--timeout", "1")[1]["queue", "warning"]
-    )
+    waiting, asked, urgent, unnamed = found["queue", "warning"].splitlines()
+    assert "2 wait in batches, the oldest for 60 min" in waiting
+    assert "wait in lookups, the oldest for 2 min" in asked
+    assert "1 messages for enrollments have a priority" in urgent
+    assert "2 messages name no queue" in unnamed
+    # The remedy works as it is printed.
+    (command,) = re.findall(r"DEL (\S+)", urgent)
+    name = subprocess.run(
+        ["/bin/bash", "-c", f"printf %s {command}"], check=True, capture_output=True
+    ).stdout
+    assert redis.delete(name) == 1
+    assert "priority" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
 
 
 def test_a_database_that_is_away_or_lacks_migrations(working: tuple[str, str]) -> None:

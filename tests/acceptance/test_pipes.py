@@ -67,7 +67,7 @@ def test_what_comes_through_a_pipe_is_submitted_and_its_lines_are_named(
     status = json.loads(done.stdout)
     assert status["books"]["enrolled"] == len(names)
     assert status["refusals"][0]["first_lines"] == [len(names) + 2]
-    assert "standard input is submitted as batch" in done.stderr
+    assert "standard input becomes batch" in done.stderr
 
 
 def test_json_lines_come_through_a_pipe(deployment: Deployment) -> None:
@@ -155,7 +155,7 @@ def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Dep
         assert submit.stderr is not None
         submit.stdin.write(b"".join([PAIRS.encode(), *rows[:-1]]))
         submit.stdin.flush()
-        assert b"is submitted as batch" in submit.stderr.readline()
+        assert b"becomes batch" in submit.stderr.readline()
         # The pipe stays open; the line comes by itself.
         early = submit.stderr.readline().decode()
         _, rest = submit.communicate(rows[-1])

@@ -45,7 +45,7 @@ def worker(broker: str, database: str, log: Path) -> Iterator["subprocess.Popen[
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "DEBUG"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*command, "--concurrency=1", "--without-gossip", "--without-mingle"],
+            [*command, "--concurrency=1"],
             env=worker_environment(broker, database) | {"ENROLL_DATABASE_WAIT": "1"},
             cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip

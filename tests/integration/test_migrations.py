@@ -1,9 +1,10 @@
 """The migrations make exactly the tables of the models, on both databases, and go both ways."""
 
+import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 
 from worker import migrate
 from worker.database import make_engine
@@ -78,3 +79,33 @@ def test_there_is_one_line_of_migrations() -> None:
 def test_alembic_ini_finds_the_same_migrations() -> None:
     from_ini = ScriptDirectory.from_config(Config("alembic.ini"))
     assert from_ini.get_heads() == ScriptDirectory.from_config(migrate.alembic_config()).get_heads()
+
+
+def test_an_operator_goes_back_and_forth(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENROLL_DATABASE_URL", empty_database_url)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["migrate", *arguments])
+        migrate.main()
+        return capsys.readouterr().out.strip()
+
+    with pytest.raises(SystemExit) as helped:
+        run("--help")
+    assert helped.value.code == 0
+    assert "--to REVISION" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no migration 9999; there are 0001, 0002, 0003, 0004"):
+        run("--to", "9999")
+    engine = make_engine(empty_database_url)
+    assert inspect(engine).get_table_names() == []
+    assert run() == "Migrated: none -> 0004"
+    assert run() == "Nothing to do: 0004"
+    assert run("--to", "0003") == "Migrated: 0004 -> 0003"
+    assert migrate.revisions(engine) == (["0003"], ["0004"])
+    assert run() == "Migrated: 0003 -> 0004"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    with pytest.raises(SystemExit, match="0099, which this version does not know"):
+        run("--to", "0003")
+    engine.dispose()

@@ -85,7 +85,8 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _serve_metrics(settings: Settings, instance: str) -> None:
-    about = {"version": version("enrollment-worker"), "instance": instance}
+    # Not `instance`, which is what Prometheus calls the target.
+    about = {"version": version("enrollment-worker"), "worker": instance}
     try:
         server = Exporter(settings, about)
     except OSError as error:

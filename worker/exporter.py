@@ -47,7 +47,7 @@ class Exporter:
 
 
 class _Worker:
-    """A constant that says who this is; joined to the others by `instance`."""
+    """A constant that says who this is; joined to the others by the target."""
 
     def __init__(self, about: dict[str, str]) -> None:
         self._about = about

@@ -1,7 +1,7 @@
 """Answers in Redis, where Celery's result backend puts them, for whoever waits for one."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import states
@@ -33,14 +33,15 @@ class Answers(RedisBackend):  # type: ignore[misc]
         meta = self._get_result_meta(result, state, None, request)
         return self.encode({**meta, "task_id": task_id})
 
-    def store_all(self, results: Iterable[tuple[str, Any]]) -> None:
-        """Store what tasks returned, by their ids, in one round trip. Raises RedisError."""
+    def store_all(self, results: Iterable[tuple[str, Any]], forget: Sequence[str]) -> None:
+        """Store what tasks returned, by their ids, and remove keys. Raises RedisError."""
         with self.client.pipeline(transaction=False) as pipeline:
             for task_id, result in results:
                 key = self.get_key_for_task(task_id)
                 answer = self._answer(task_id, result, states.SUCCESS)
                 pipeline.set(key, answer, ex=self.expires)
                 pipeline.publish(key, answer)
+            pipeline.unlink(*forget)
             pipeline.execute()
 
     def refuse(self, task_id: str, why: str) -> None:

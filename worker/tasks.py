@@ -22,6 +22,7 @@ from producer.schemas import (
     Place,
     RequestIds,
     TaskName,
+    request_key,
 )
 from worker import health, lookups, recovery, service
 from worker.attempts import Attempts
@@ -101,11 +102,10 @@ def _register_enroll(
                 return True
             duration = time.perf_counter() - started
             try:
-                waited_for = compress(ids, waits)
-                app.backend.store_all(zip(waited_for, _dump(decisions.answers), strict=True))
+                answers = zip(compress(ids, waits), _dump(decisions.answers), strict=True)
+                app.backend.store_all(answers, [request_key(one.request_id) for one in asked])
             except Exception as error:  # noqa: BLE001 - whatever a backend raises
                 log.warning("Answers could not be handed over; SQL has them: %s", error)
-            submissions.forget([one.request_id for one in asked])
             attempts.end(ids)
             events.requests_decided(ids, decisions, duration)
             return False

@@ -87,12 +87,16 @@ def main() -> None:
     target = parser.parse_args().to
     try:
         engine = make_engine(load_database_url())
+    except SettingsError as error:
+        sys.exit(str(error))
+    try:
         had, has = change(engine, target)
-    except (SettingsError, UnknownMigration) as error:
+    except UnknownMigration as error:
         sys.exit(str(error))
     except DBAPIError as error:
         sys.exit(f"The database of ENROLL_DATABASE_URL did not answer: {error.orig}")
-    engine.dispose()
+    finally:
+        engine.dispose()
     print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201
 
 

@@ -445,7 +445,7 @@ class BatchStatus(Message):
     state: Literal["unknown", "queued", "running", "stalled", "done"] = Field(
         description="Where it stands; stalled: something is missing, and nothing comes any more."
     )
-    advice: str | None = Field(None, description="When stalled: what to do.")
+    advice: str | None = Field(None, description="When something is wrong: what to do.")
     kind: Kind | None = Field(None, description="What its records are.")
     columns: tuple[str, ...] | None = Field(None, description="The header of its CSV file.")
     books: Books = Field(Books(), description="Its accounts, in rows.")

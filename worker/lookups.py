@@ -127,8 +127,8 @@ def batch_statuses(
             _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
             for i in batch_ids
         ]
-        silent = [s.batch_id for s in statuses if s.state in ("stalled", "unknown")]
-        dead = repository.count_dead_letters(connection, silent) if silent else {}
+        open_ = [status.batch_id for status in statuses if status.state != "done"]
+        dead = repository.count_dead_letters(connection, open_) if open_ else {}
     return [_warned(status, *dead.get(status.batch_id, (0, ""))) for status in statuses]
 
 
@@ -140,7 +140,8 @@ def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatu
         f"{dead_letters} of its chunks became dead letters ({printable(last[0])[:200]}): mend and"
         f" submit them again, or tell the operator. {status.advice or ''}"
     )
-    return status.model_copy(update={"state": "stalled", "advice": advice.strip()})
+    state = "stalled" if status.state == "unknown" else status.state
+    return status.model_copy(update={"state": state, "advice": advice.strip()})
 
 
 def _batch_status(

@@ -1,4 +1,4 @@
-"""The operator's commands: dead letters and retention, on the database itself.
+"""The operator's commands: batches, dead letters and retention, on the database itself.
 
 The queue has no such commands: whoever can publish must not be able to discard evidence. Data on
 standard output, talk on standard error; what strangers wrote is never sent to a terminal raw.
@@ -64,6 +64,12 @@ DISCARD_EXAMPLES = """
 Examples:
   enroll dead-letters show 7
   enroll dead-letters discard 7
+"""
+BATCHES_EXAMPLES = """
+\b
+Examples:
+  enroll batches
+  enroll batches --unfinished --json
 """
 PRUNE_EXAMPLES = """
 \b
@@ -288,6 +294,52 @@ def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:
         _tell(letter_id, {"discarded": gone}, sentence, as_json)
         code = code if gone else REMAINS
     return code
+
+
+@click.command(epilog=EPILOG + BATCHES_EXAMPLES)
+@click.option("--unfinished", is_flag=True, help="Those only of which something is missing.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many."
+)
+@_with_database
+def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
+    """List batches, the one that was worked on last first.
+
+    Of one that is unfinished, chunks wait in the queue, were lost with it, or are dead letters;
+    `enroll status BATCH` says which. What still waits wholly in the queue is not among them.
+    """
+    with database.reading() as connection:
+        ids = repository.newest_batches(connection, limit, unfinished=unfinished)
+        ledgers = {row.id: row for row in repository.sum_chunks(connection, ids)}
+        ids += repository.refused_batches(connection)
+        letters = repository.count_dead_letters(connection, ids) if ids else {}
+    found = [_batch(i, ledgers.get(i), letters.get(i, (0, ""))[0]) for i in ids]
+    if as_json:
+        for batch in found:
+            click.echo(json.dumps(batch))
+    elif found:
+        _print_table(tuple(found[0]), [tuple(batch.values()) for batch in found], "applied", "of")
+    else:
+        _say("There are no unfinished batches." if unfinished else "There are no batches.")
+    return 0
+
+
+def _batch(batch_id: str, ledger: Any | None, dead_letters: int) -> dict[str, Any]:
+    """A line about a batch; `of` is how many chunks it has, unknown until the last one came."""
+    if ledger is None:
+        nothing = dict.fromkeys(("kind", "applied", "of", "rows", "rejected", "newest"))
+        return {"batch": batch_id, "state": "unfinished", **nothing, "dead_letters": dead_letters}
+    return {
+        "batch": batch_id,
+        "state": "done" if ledger.applied == ledger.chunks else "unfinished",
+        "kind": ledger.kind,
+        "applied": ledger.applied,
+        "of": ledger.chunks,
+        "rows": ledger.rows,
+        "rejected": ledger.rejected,
+        "newest": ledger.finished_at.isoformat(timespec="seconds"),
+        "dead_letters": dead_letters,
+    }
 
 
 class _Age(click.ParamType[timedelta]):

@@ -710,6 +710,24 @@ def _sum_chunks(dialect: str) -> Any:
     )
 
 
+def newest_batches(connection: Connection, limit: int, *, unfinished: bool) -> list[str]:
+    """The batches of which a chunk was applied last, the newest first."""
+    chunk = BatchChunk
+    statement = select(chunk.batch_id).group_by(chunk.batch_id)
+    if unfinished:
+        whole = func.max(case((chunk.last, chunk.number + 1)))
+        statement = statement.having(or_(whole.is_(None), func.count() < whole))
+    newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id).limit(limit)
+    return list(connection.scalars(newest))
+
+
+def refused_batches(connection: Connection) -> list[str]:
+    """Batches of which nothing was applied, and of which a chunk is a dead letter."""
+    known = exists().where(Batch.id == DeadLetter.batch_id)
+    letters = select(DeadLetter.batch_id).where(DeadLetter.batch_id.is_not(None), ~known)
+    return [str(batch_id) for batch_id in connection.scalars(letters.distinct())]
+
+
 def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
     """A batch's refusals by code: how many, and the first few lines with their messages."""
     refusal = BatchRefusal

@@ -1,4 +1,4 @@
-"""What an operator types: dead letters and retention, on the database itself."""
+"""What an operator types: batches, dead letters and retention, on the database itself."""
 
 import json
 import os
@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from malformed import message
 from servers import ROOT
 from sqlalchemy import func, select, update
 
 from producer.cli import enroll
+from producer.schemas import Kind
 from worker import dead_letters, repository
+from worker.batches import apply_chunk
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import Course, DeadLetter, EnrollmentResult, Student, StudentCourse
@@ -225,3 +228,33 @@ def test_a_database_that_cannot_be_used_is_said_without_its_password(
     assert out == ""
     assert words in err
     assert "hunter2" not in err
+
+
+def test_batches_are_listed_with_what_they_lack(database: Database, roster: None) -> None:
+    assert run(database, "batches") == ("", "There are no batches.\n")
+
+    def apply(batch_id: str, number: int, *, last: bool) -> None:
+        record = {"student_id": "S", "course_ids": ["C" if number else "NOPE"]}
+        chunk = {"batch_id": batch_id, "number": number, "last": last, "records": [record]}
+        apply_chunk(database, Kind.ENROLLMENTS, chunk)
+
+    for number in (0, 1):
+        apply("whole", number, last=number == 1)
+    apply("gap", 2, last=True)
+    apply("cut off", 0, last=False)
+    refused = {"batch_id": "refused", "number": 0, "records": 5}
+    raw = json.dumps(message([[refused], {}, {}], headers__task="enrollment.enroll_batch"))
+    dead_letters.keep_message(database, raw.encode(), "batches", "records: must be a list")
+    found = {line["batch"]: line for line in ask(database, "batches")}
+    assert [*found] == ["cut off", "gap", "whole", "refused"]
+    assert {name: line["state"] for name, line in found.items() if line["state"] == "done"} == {
+        "whole": "done"
+    }
+    assert (found["gap"]["applied"], found["gap"]["of"]) == (1, 3)
+    assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
+    assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)
+    assert (found["refused"]["kind"], found["refused"]["dead_letters"]) == (None, 1)
+    left = ask(database, "batches", "--unfinished")
+    assert [line["batch"] for line in left] == ["cut off", "gap", "refused"]
+    out, _ = run(database, "batches", "--limit", "1")
+    assert [line.split()[0] for line in out.splitlines()] == ["batch", "cut", "refused"]

@@ -168,7 +168,7 @@ def _memory(info: dict[str, Any]) -> Finding:
     said += f" of {limit / 2**20:,.0f}"
     if used < FULL * limit:
         return ok("memory", said)
-    if used >= limit:
+    if used >= limit and info.get("maxmemory_policy") == "noeviction":
         remedy = "Raise maxmemory: workers still drain the queues, and nobody can submit."
         return wrong("memory", f"{said}: it is full", remedy)
     return warning("memory", said, "Start more workers, raise maxmemory, or submit less at once.")

@@ -26,23 +26,28 @@ class Answers(RedisBackend):  # type: ignore[misc]
         request: Any = None,
         **_: Any,
     ) -> Any:
-        self.set(self.get_key_for_task(task_id), self._answer(task_id, result, state, request))
+        self._put([(task_id, self._answer(task_id, result, state, request))])
         return result
 
     def _answer(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
         meta = self._get_result_meta(result, state, None, request)
         return self.encode({**meta, "task_id": task_id})
 
-    def store_all(self, results: Iterable[tuple[str, Any]], forget: Sequence[str]) -> None:
-        """Store what tasks returned, by their ids, and remove keys. Raises RedisError."""
+    def _put(self, answers: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
+        # Not Celery's `set`, which tries again for half a minute: no work waits for answers.
         with self.client.pipeline(transaction=False) as pipeline:
-            for task_id, result in results:
+            for task_id, answer in answers:
                 key = self.get_key_for_task(task_id)
-                answer = self._answer(task_id, result, states.SUCCESS)
                 pipeline.set(key, answer, ex=self.expires)
                 pipeline.publish(key, answer)
-            pipeline.unlink(*forget)
+            if forget:
+                pipeline.unlink(*forget)
             pipeline.execute()
+
+    def store_all(self, results: Iterable[tuple[str, Any]], forget: Sequence[str]) -> None:
+        """Store what tasks returned, by their ids, and remove keys. Raises RedisError."""
+        answers = [(task_id, self._answer(task_id, r, states.SUCCESS)) for task_id, r in results]
+        self._put(answers, forget)
 
     def refuse(self, task_id: str, why: str) -> None:
         """Tell whoever waits that his message was refused. Only logs what Redis does not take."""

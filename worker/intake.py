@@ -163,6 +163,11 @@ class CountedRequest(Request):
             self.app.attempts.failed(self.id)
         return super().on_failure(exc_info, *args, **options)
 
+    def _success_was_stored(self) -> bool:
+        # What Celery asks when a process was lost. It may be the answer to an earlier message
+        # under this id; what was done is done once in effect, so the message is tried again.
+        return False
+
     def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's
         if requeue and not self.acknowledged:
             self.app.enrollment_events.given_back(self.name, self.id)

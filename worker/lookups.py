@@ -133,12 +133,14 @@ def batch_statuses(
 
 
 def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatus:
-    if not dead_letters:
+    # They stay when what they held was mended and has come.
+    if not dead_letters or not (status.chunks_missing or status.state in ("stalled", "unknown")):
         return status
     last = happened.strip().splitlines()[-1:] or [""]
     advice = (
-        f"{dead_letters} of its chunks became dead letters ({printable(last[0])[:200]}): mend and"
-        f" submit them again, or tell the operator. {status.advice or ''}"
+        f"{dead_letters} of its chunks became dead letters ({printable(last[0])[:200]}). If they"
+        " have not been mended since, mend and submit them again, or tell the operator."
+        f" {status.advice or ''}"
     )
     state = "stalled" if status.state == "unknown" else status.state
     return status.model_copy(update={"state": state, "advice": advice.strip()})

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from worker.database import make_engine
+from worker.database import is_outage, make_engine
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent
@@ -94,7 +94,8 @@ def main() -> None:
     except UnknownMigration as error:
         sys.exit(str(error))
     except DBAPIError as error:
-        sys.exit(f"The database of ENROLL_DATABASE_URL did not answer: {error.orig}")
+        what = "did not answer" if is_outage(error) else "was not migrated, nothing was changed"
+        sys.exit(f"The database of ENROLL_DATABASE_URL {what}: {error.orig}")
     finally:
         engine.dispose()
     print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201

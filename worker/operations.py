@@ -303,7 +303,7 @@ def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:
 )
 @_with_database
 def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
-    """List batches, the one that was worked on last first.
+    """List batches, the one that was worked on last first; then those wholly refused.
 
     Of one that is unfinished, chunks wait in the queue, were lost with it, or are dead letters;
     `enroll status BATCH` says which. What still waits wholly in the queue is not among them.
@@ -311,7 +311,7 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     with database.reading() as connection:
         ids = repository.newest_batches(connection, limit, unfinished=unfinished)
         ledgers = {row.id: row for row in repository.sum_chunks(connection, ids)}
-        ids += repository.refused_batches(connection)
+        ids += repository.refused_batches(connection, limit - len(ids))
         letters = repository.count_dead_letters(connection, ids) if ids else {}
     found = [_batch(i, ledgers.get(i), letters.get(i, (0, ""))[0]) for i in ids]
     if as_json:

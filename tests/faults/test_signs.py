@@ -65,7 +65,7 @@ def test_a_fault_is_seen(
         storm = Storm(made, 20260901, restart_postgres)
         storm.enter_roster()
         with Watch(made) as watch:
-            report = storm.run(["nothing", fault, "nothing"], singles=9_000, batches=120, size=400)
+            report = storm.run(["nothing", fault, "nothing"], singles=6_000, batches=60, size=400)
             assert (report.lost, report.doubled, report.unexplained) == (0, 0, 0)
             wait_for(lambda: watch.signs(SIGNS[fault]) == SIGNS[fault])
             if fault not in LOSES_NUMBERS:

@@ -16,7 +16,6 @@ from worker import dead_letters, logs, migrate
 from worker.attempts import Attempts
 from worker.database import Database, make_engine
 from worker.dead_letters import Reason
-from worker.envelope import names_in
 from worker.events import Events
 from worker.exporter import Exporter
 from worker.metrics import Metrics
@@ -49,8 +48,7 @@ def make_app(settings: Settings) -> Celery:
     register(app, database, submissions, attempts, patience, events)
 
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
-        patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
-        names = names_in(raw)
+        names = patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
         known = {name: value for name, value in names._asdict().items() if value is not None}
         events.dead_letter(Reason.MALFORMED, reason, queue=queue, **known)
         if names.task_id is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from worker import repository
 from worker.database import Database
-from worker.envelope import names_in
+from worker.envelope import Names, names_in
 from worker.service import transaction
 
 
@@ -65,8 +65,11 @@ def keep(database: Database, *letters: dict[str, Any]) -> None:
     transaction(database, lambda connection: repository.add_dead_letters(connection, letters))
 
 
-def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> None:
-    """Store a message that cannot be understood. Raises DBAPIError."""
+def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> Names:
+    """Store a message that cannot be understood; returns what it says of itself.
+
+    Raises DBAPIError.
+    """
     names = names_in(raw)
     letter = dead_letter(
         Form.MESSAGE,
@@ -78,3 +81,4 @@ def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> Non
         batch_id=names.batch_id,
     )
     keep(database, letter)
+    return names

@@ -57,8 +57,7 @@ def change(engine: Engine, target: str) -> tuple[str, str]:
     """
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
-    newest_first = [one.revision for one in script.walk_revisions()]
-    order = [*reversed(newest_first)]
+    order = [one.revision for one in script.walk_revisions()][::-1]
     if target == "head":
         target = order[-1]
     if target not in order:

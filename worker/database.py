@@ -97,6 +97,12 @@ class Database:
             yield connection
 
     @contextmanager
+    def writing_at_once(self) -> Iterator[Connection]:
+        """For PostgreSQL: each statement is a transaction by itself, without BEGIN and COMMIT."""
+        with self.engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One transaction that only reads; on SQLite it does not wait for a writer."""
         with self.engine.connect().execution_options(read_only=True) as connection:

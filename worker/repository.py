@@ -1,7 +1,8 @@
 """SQL, set-based: the only module that builds statements. It decides nothing and never commits.
 
-Every function takes an open connection and whole sets. The two dialects differ in one place: how
-a set of values becomes a table (`_source`), and how many rows are written at once (`_add`).
+Every function takes an open connection and whole sets. The two dialects differ in how a set of
+values becomes a table (`_source`), in how many rows are written at once (`_add`), and in that a
+lone request needs one statement on PostgreSQL (`enroll_at_once`).
 """
 
 import json
@@ -29,6 +30,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    text,
     tuple_,
     type_coerce,
 )
@@ -522,6 +524,91 @@ def add_results(connection: Connection, results: Iterable[Result]) -> None:
         (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
     ]
     _add(connection, EnrollmentResult, rows)
+
+
+class EnrolledAtOnce(NamedTuple):
+    """What `enroll_at_once` found and did."""
+
+    student: int
+    courses: list[Described]
+    """In the order asked."""
+    already: list[int]
+
+
+def enroll_at_once(
+    connection: Connection,
+    request_id: str,
+    fingerprint: int,
+    student_id: int | str,
+    course_ids: Sequence[int | str],
+    now: datetime,
+) -> EnrolledAtOnce | None:
+    """Look for all that a request names, write its rows and store its outcome: one round trip.
+
+    For PostgreSQL; a statement of SQLite writes into one table. Returns None, and writes nothing,
+    if one of these is not there, if the request has an outcome, or if keys and SIS ids of courses
+    stand side by side. Raises IntegrityError if another transaction comes first.
+    """
+    by_key = {isinstance(course_id, int) for course_id in course_ids}
+    if len(by_key) > 1:
+        return None
+    statement = _enroll_at_once(isinstance(student_id, int), by_key.pop())
+    given = {
+        "request_id": request_id,
+        "fingerprint": fingerprint,
+        "student": student_id,
+        "student_sis_id": student_id if isinstance(student_id, str) else None,
+        "courses": f"{{{','.join(map(_quoted, course_ids))}}}",
+        "asked": len(course_ids),
+        "now": now,
+    }
+    row = connection.execute(statement, given).one_or_none()
+    if row is None:
+        return None
+    student, courses, already = row
+    return EnrolledAtOnce(student, [Described(*course) for course in courses], already)
+
+
+@cache
+def _enroll_at_once(student_by_key: bool, courses_by_key: bool) -> Any:  # noqa: FBT001 - for the cache
+    whose = "id" if student_by_key else "sis_id"
+    which, type_ = ("id", "integer") if courses_by_key else ("sis_id", "varchar")
+    # The names and the type are ours, the values are parameters.
+    statement = f"""
+        WITH course AS (
+            SELECT place, courses.id, courses.sis_id, courses.title
+            FROM unnest(CAST(:courses AS {type_}[])) WITH ORDINALITY AS asked ({which}, place)
+            JOIN courses USING ({which})
+        ), student AS (
+            SELECT id FROM students
+            WHERE {whose} = :student AND (SELECT count(*) FROM course) = :asked AND NOT EXISTS (
+                SELECT FROM enrollment_results WHERE request_id = :request_id
+            )
+        ), added AS (
+            INSERT INTO student_courses (student_id, course_id, enrolled_at)
+            SELECT student.id, course.id, :now FROM student, course ORDER BY course.id
+            ON CONFLICT DO NOTHING
+            RETURNING course_id
+        )
+        INSERT INTO enrollment_results (
+            request_id, fingerprint, student_id, student_sis_id, status,
+            enrolled, already, errors, completed_at
+        )
+        SELECT
+            :request_id, :fingerprint, id, :student_sis_id, 'enrolled',
+            (SELECT json_agg(id ORDER BY place) FROM course),
+            (
+                SELECT coalesce(json_agg(id ORDER BY place), '[]') FROM course
+                WHERE id NOT IN (SELECT course_id FROM added)
+            ),
+            '[]', :now
+        FROM student
+        RETURNING
+            student_id,
+            (SELECT json_agg(json_build_array(id, sis_id, title) ORDER BY place) FROM course),
+            already
+    """  # noqa: S608
+    return text(statement).columns(student=Integer, courses=JSON, already=JSON)
 
 
 def add_enrolled(

@@ -1,7 +1,7 @@
 """The rules: what becomes of requests. One transaction each; knows no Celery.
 
-A single request is a chunk of one. `settle` decides; of a chunk, `settle_plain` first takes the
-requests about which there is nothing to decide.
+A single request is a chunk of one. `settle` decides. About most requests there is nothing to
+decide: of a chunk `settle_plain` takes those first, and a lone one is enrolled by one statement.
 """
 
 import json
@@ -127,7 +127,41 @@ def decide_requests(
 
     There are answers to those for which `answered` is true, in their order. Raises DBAPIError.
     """
-    return transaction(database, lambda connection: decide(connection, asked, answered))
+    at_once = _enroll_at_once(database, asked[0], answered) if len(asked) == 1 else None
+    return at_once or transaction(database, lambda connection: decide(connection, asked, answered))
+
+
+def _enroll_at_once(database: Database, asked: Asked, answered: Sequence[bool]) -> Decisions | None:
+    """Enroll a request about which there is nothing to decide, by one statement.
+
+    The outcome is what `settle` would make of it. Returns None, and has done nothing, where there
+    is something to decide, where another transaction came first, and on SQLite.
+    """
+    request = asked.request
+    if request is None or asked.problems or database.engine.dialect.name != "postgresql":
+        return None
+    now = datetime.now(UTC)
+    try:
+        with database.writing_at_once() as connection:
+            done = repository.enroll_at_once(
+                connection,
+                asked.request_id,
+                asked.fingerprint(),
+                request.student_id,
+                request.course_ids,
+                now,
+            )
+    except DBAPIError as error:
+        if not is_conflict(error):
+            raise
+        return None
+    if done is None:
+        return None
+    enrolled = [course.id for course in done.courses]
+    result = _result(asked, done.student, enrolled, done.already, (), None, now)
+    described = dict(zip(enrolled, done.courses, strict=True))
+    answers = [_response(one, described) for one in compress([result], answered)]
+    return Decisions([Decided(asked, result)], answers)
 
 
 def decide(
@@ -368,28 +402,27 @@ def respond(
     missing = {key for result in results for key in result.enrolled} - courses.keys()
     if missing:
         courses |= repository.describe_courses(connection, missing)
-    return [
-        StudentEnrollmentResponse(
-            request_id=result.request_id,
-            student_id=result.student_id
-            if result.student_sis_id is None
-            else result.student_sis_id,
-            status=result.status,
-            enrolled_courses=tuple(
-                EnrolledCourse(
-                    id=key,
-                    sis_id=courses[key].sis_id,
-                    title=courses[key].title,
-                    added=key not in result.already,
-                )
-                for key in result.enrolled
-            ),
-            errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
-            batch_id=result.batch_id,
-            completed_at=result.completed_at,
-        )
-        for result in results
-    ]
+    return [_response(result, courses) for result in results]
+
+
+def _response(result: Result, courses: Mapping[int, Any]) -> StudentEnrollmentResponse:
+    return StudentEnrollmentResponse(
+        request_id=result.request_id,
+        student_id=result.student_id if result.student_sis_id is None else result.student_sis_id,
+        status=result.status,
+        enrolled_courses=tuple(
+            EnrolledCourse(
+                id=key,
+                sis_id=courses[key].sis_id,
+                title=courses[key].title,
+                added=key not in result.already,
+            )
+            for key in result.enrolled
+        ),
+        errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
+        batch_id=result.batch_id,
+        completed_at=result.completed_at,
+    )
 
 
 def lines_about(asked: Asked, problem: EnrollmentProblem) -> list[tuple[int, int]]:

@@ -1,30 +1,58 @@
 """How PostgreSQL finds what is looked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
-from sqlalchemy import text
+import pytest
+from sqlalchemy import Connection, text
 
 from worker import repository
 from worker.database import Database
-from worker.models import Student
+from worker.models import Course, Student
+
+NAMES = [f"S{n}" for n in range(30)]
 
 
-def test_a_plan_made_while_a_table_was_small_enters_its_index(
-    new_database: Callable[[str], str],
-) -> None:
+@pytest.fixture
+def small_database(new_database: Callable[[str], str]) -> Iterator[Database]:
+    """A few rows, and statistics that say so."""
     database = Database(new_database("postgresql"))
-    names = [f"S{n}" for n in range(5)]
     with database.writing() as connection:
-        repository.upsert_roster(connection, Student, [{"sis_id": name} for name in names])
-        connection.execute(text("ANALYZE students"))
-    with database.reading() as connection:
-        for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
-            repository.find_keys(connection, Student, names)
-        kept = "SELECT name, generic_plans FROM pg_prepared_statements WHERE statement ~ 'agg'"
-        ((name, generic_plans),) = connection.execute(text(kept))
-        lines = connection.execute(text(f"EXPLAIN EXECUTE {name}('{{S1,S2}}')")).scalars().all()
+        for model in (Student, Course):
+            repository.upsert_roster(connection, model, [{"sis_id": name} for name in NAMES])
+        connection.execute(text("ANALYZE students, courses"))
+    yield database
     database.close()
-    plan = "\n".join(lines)
+
+
+def kept_plan(connection: Connection, part: str) -> str:
+    """The plan that has been kept for a prepared statement, whatever its values are."""
+    prepared = text(
+        "SELECT name, cardinality(parameter_types), generic_plans FROM pg_prepared_statements"
+        " WHERE statement LIKE :part ORDER BY generic_plans DESC LIMIT 1"
+    )
+    ((name, count, generic_plans),) = connection.execute(prepared, {"part": f"%{part}%"})
     assert generic_plans > 0
+    values = ", ".join(["NULL"] * count)
+    lines = connection.execute(text(f"EXPLAIN EXECUTE {name}({values})")).scalars().all()
+    return "\n".join(lines)
+
+
+def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Database) -> None:
+    with small_database.writing() as connection:
+        for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
+            repository.find_keys(connection, Student, NAMES)
+        plan = kept_plan(connection, "json_object_agg")
     assert "uq_students_sis_id" in plan
+    assert "Seq Scan" not in plan
+
+
+def test_a_lone_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
+    with small_database.writing() as connection:
+        for number in range(20):
+            ids = (f"r{number}", number, NAMES[number], NAMES[:3])
+            assert repository.enroll_at_once(connection, *ids, datetime.now(UTC)) is not None
+        plan = kept_plan(connection, "WITH course")
+    for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
+        assert index in plan
     assert "Seq Scan" not in plan

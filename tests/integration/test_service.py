@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from producer.schemas import (
     Chunk,
@@ -131,6 +131,28 @@ def test_a_repeated_refusal_stays_a_refusal_after_the_roster_changed(database: D
     batches.apply_chunk(database, Kind.COURSES, chunk.model_dump())
     assert enroll(database, "A", ["X"]) == first
     assert enroll(database, "A", ["X"], "a new id").status == "enrolled"
+
+
+@pytest.mark.parametrize("student", ["A", 1])
+@pytest.mark.parametrize("courses", [["M2", "M1"], [2, 1]])
+def test_where_there_is_nothing_to_decide_one_statement_is_enough(
+    database: Database, student: int | str, courses: list[int | str]
+) -> None:
+    enroll(database, "B", ["M1"], "earlier")
+    enroll(database, "A", ["M1"], "before")
+    statements: list[str] = []
+    event.listen(
+        database.engine, "before_cursor_execute", lambda *about: statements.append(about[2])
+    )
+    response = enroll(database, student, courses)
+    assert len(statements) == 1 or database.engine.dialect.name == "sqlite"
+    assert (response.status, response.student_id) == ("enrolled", student)
+    assert [(c.id, c.sis_id, c.added) for c in response.enrolled_courses] == [
+        (2, "M2", True),
+        (1, "M1", False),
+    ]
+    assert lookups.student_results(database, ["A"], 1) == [[response]]
+    assert rows(database) == {(1, 1), (1, 2), (2, 1)}
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ CONNECT_TIMEOUT = 2.0
 """Seconds; what one call does at the broker, one thing after another, fails within ten."""
 
 MAX_QUEUED = 64
-"""Chunks that may wait in the queue: enough to keep workers busy, some 20 MB of a modest Redis."""
+"""Chunks that may wait in the queue: enough to keep workers busy, and little for a modest Redis,
+some 20 MB of enrollments or 70 MB of a roster."""
 QUEUE_PATIENCE = 600.0
 """Seconds for which a full queue may stay full before its submitter gives up."""
 

@@ -28,7 +28,7 @@ MAX_COURSES: Final = 100
 MAX_TEXT: Final = 255
 MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
-MAX_CHUNK_RECORDS: Final = 5_000
+MAX_CHUNK_RECORDS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576
 """The largest chunk that a client publishes, as JSON in ASCII; larger ones are halved."""

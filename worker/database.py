@@ -97,14 +97,20 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing_at_once(self) -> Iterator[Connection]:
+    def one_by_one(self) -> Iterator[Connection]:
         """For PostgreSQL: each statement is a transaction by itself, without BEGIN and COMMIT."""
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that only reads; on SQLite it does not wait for a writer."""
+        """For what only reads; on SQLite one transaction, which does not wait for a writer."""
+        if self.engine.dialect.name == "postgresql":
+            # A transaction there would see no more than its statements one by one do, and its
+            # end by ROLLBACK would make the driver forget every statement that it prepared.
+            with self.one_by_one() as connection:
+                yield connection
+            return
         with self.engine.connect().execution_options(read_only=True) as connection:
             yield connection
 

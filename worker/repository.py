@@ -1,4 +1,4 @@
-"""SQL, set-based: the only module that builds statements. It decides nothing and never commits.
+"""SQL, set-based: the only module that builds statements. It knows no rules and never commits.
 
 Every function takes an open connection and whole sets. The two dialects differ in how a set of
 values becomes a table (`_source`), in how many rows are written at once (`_add`), and in that a
@@ -547,7 +547,8 @@ def enroll_at_once(
 
     For PostgreSQL; a statement of SQLite writes into one table. Returns None, and writes nothing,
     if one of these is not there, if the request has an outcome, or if keys and SIS ids of courses
-    stand side by side. Raises IntegrityError if another transaction comes first.
+    stand side by side. Raises IntegrityError, and writes nothing, if the request gets an outcome
+    meanwhile, or the roster loses a row.
     """
     by_key = {isinstance(course_id, int) for course_id in course_ids}
     if len(by_key) > 1:
@@ -558,7 +559,7 @@ def enroll_at_once(
         "fingerprint": fingerprint,
         "student": student_id,
         "student_sis_id": student_id if isinstance(student_id, str) else None,
-        "courses": f"{{{','.join(map(_quoted, course_ids))}}}",
+        "courses": _array(String(), course_ids),
         "asked": len(course_ids),
         "now": now,
     }
@@ -576,9 +577,8 @@ def _enroll_at_once(student_by_key: bool, courses_by_key: bool) -> Any:  # noqa:
     # The names and the type are ours, the values are parameters.
     statement = f"""
         WITH course AS (
-            SELECT place, courses.id, courses.sis_id, courses.title
-            FROM unnest(CAST(:courses AS {type_}[])) WITH ORDINALITY AS asked ({which}, place)
-            JOIN courses USING ({which})
+            SELECT id, sis_id, title, array_position(CAST(:courses AS {type_}[]), {which}) AS place
+            FROM courses WHERE {which} = ANY (CAST(:courses AS {type_}[]))
         ), student AS (
             SELECT id FROM students
             WHERE {whose} = :student AND (SELECT count(*) FROM course) = :asked AND NOT EXISTS (
@@ -608,7 +608,7 @@ def _enroll_at_once(student_by_key: bool, courses_by_key: bool) -> Any:  # noqa:
             (SELECT json_agg(json_build_array(id, sis_id, title) ORDER BY place) FROM course),
             already
     """  # noqa: S608
-    return text(statement).columns(student=Integer, courses=JSON, already=JSON)
+    return text(statement)
 
 
 def add_enrolled(

@@ -135,14 +135,15 @@ def _enroll_at_once(database: Database, asked: Asked, answered: Sequence[bool]) 
     """Enroll a request about which there is nothing to decide, by one statement.
 
     The outcome is what `settle` would make of it. Returns None, and has done nothing, where there
-    is something to decide, where another transaction came first, and on SQLite.
+    is something to decide, where another transaction decided it or changed the roster meanwhile,
+    and on SQLite.
     """
     request = asked.request
     if request is None or asked.problems or database.engine.dialect.name != "postgresql":
         return None
     now = datetime.now(UTC)
     try:
-        with database.writing_at_once() as connection:
+        with database.one_by_one() as connection:
             done = repository.enroll_at_once(
                 connection,
                 asked.request_id,

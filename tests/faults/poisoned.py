@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,6 +13,7 @@ from worker.app import make_app
 from worker.settings import load_settings
 
 _find_named, _find_keys = repository.find_named, repository.find_keys
+_enroll_at_once = repository.enroll_at_once
 
 
 def _strike(asked: Iterable[Any]) -> list[Any]:
@@ -37,6 +39,19 @@ def _poisoned_keys(connection: Connection, model: Any, asked: Iterable[Any]) -> 
     return _find_keys(connection, model, _strike(asked))
 
 
+def _poisoned_at_once(
+    connection: Connection,
+    request_id: str,
+    fingerprint: int,
+    student_id: Any,
+    course_ids: Sequence[Any],
+    now: datetime,
+) -> Any:
+    _strike(course_ids)
+    return _enroll_at_once(connection, request_id, fingerprint, student_id, course_ids, now)
+
+
+repository.enroll_at_once = _poisoned_at_once
 repository.find_named = _poisoned_names
 repository.find_keys = _poisoned_keys
 app = make_app(load_settings())

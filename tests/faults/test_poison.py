@@ -77,6 +77,7 @@ def test_of_a_chunk_only_the_poison_becomes_dead_letters(
     assert [problem.code for problem in refused.errors] == [Code.NOT_PROCESSED]
 
 
+@pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
 def test_a_single_request_that_kills_its_worker_gets_an_answer(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
@@ -110,6 +111,7 @@ def test_an_earlier_answer_under_its_id_hides_no_poison(
     assert [letter.request_id for letter in letters(database)] == ["asks-KILLS"]
 
 
+@pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
 def test_a_dead_letter_is_retried_once_in_effect(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from producer.chunks import Entry, cut
-from producer.schemas import Kind, StudentEnrollmentRequest
+from producer.schemas import Code, Kind, StudentEnrollmentRequest
 from worker import lookups, service
 from worker.batches import apply_chunk
 from worker.database import Database
@@ -124,6 +124,9 @@ def _check_single(database: Database, model: Model, record: dict[str, Any]) -> N
     status, *_ = model.request(record["request_id"], record)
     response = service.add_enrollment(database, request, record["request_id"])
     assert response.status == status
+    if all(problem.code != Code.REQUEST_ID_REUSED for problem in response.errors):
+        (stored,) = lookups.request_statuses(database, [record["request_id"]], {})
+        assert stored.result == response
 
 
 def _check_batch(

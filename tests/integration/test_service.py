@@ -1,7 +1,8 @@
 """The rules for one request: every refusal, all-or-nothing, repeats. On both databases."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import pytest
 from sqlalchemy import event, text
@@ -201,11 +202,62 @@ def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) ->
     assert count_results(database) == 1
 
 
+@contextmanager
+def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterator[None]:
+    """Another transaction has done something; it ends a moment after the block has begun."""
+    with database.engine.connect() as other:
+        transaction = other.begin()
+        other.execute(text(statement))
+        end = transaction.commit if committed else transaction.rollback
+        timer = threading.Timer(0.3, lambda: ended.append(end()))
+        ended: list[None] = []
+        timer.start()
+        yield
+        assert ended
+        timer.join()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_row_that_another_transaction_is_writing_is_waited_for(
+    database: Database, committed: bool
+) -> None:
+    row = "INSERT INTO student_courses VALUES (1, 1, '2026-09-01 00:00:00+00:00')"
+    with meanwhile(database, row, committed=committed):
+        response = enroll(database, "A", ["M1", "M2"])
+    assert [course.added for course in response.enrolled_courses] == [not committed, True]
+    assert lookups.student_results(database, ["A"], 1) == [[response]]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_course_that_goes_while_a_request_is_decided_is_unknown(
+    database: Database, committed: bool
+) -> None:
+    with meanwhile(database, "DELETE FROM courses WHERE id = 1", committed=committed):
+        response = enroll(database, "A", ["M1", "M2"])
+    assert codes(response) == ["unknown_course"] * committed
+    assert rows(database) == (set() if committed else {(1, 1), (1, 2)})
+
+
+def test_after_a_lone_request_transactions_are_rolled_back_as_before(database: Database) -> None:
+    enroll(database, "A", ["M1"])
+    with suppress(ZeroDivisionError), database.writing() as connection:
+        connection.execute(text("DELETE FROM student_courses"))
+        raise ZeroDivisionError
+    assert rows(database) == {(1, 1)}
+
+
 def test_names_from_upstream_may_hold_any_character(database: Database) -> None:
     odd = "Zoë 'Ø' \"$1\" {x} \\ 🎓; DROP TABLE students"
     chunk = Chunk(batch_id="odd", number=0, last=True, records=({"sis_id": odd, "name": odd},))
     batches.apply_chunk(database, Kind.STUDENTS, chunk.model_dump())
-    assert enroll(database, odd, ["M1"]).student_id == odd
+    strange = (odd, "NULL", "{a,b}", ' " ', "\\")
+    courses = Chunk(
+        batch_id="strange", number=0, last=True, records=tuple({"sis_id": c} for c in strange)
+    )
+    batches.apply_chunk(database, Kind.COURSES, courses.model_dump())
+    response = enroll(database, odd, strange)
+    assert response.student_id == odd
+    assert [course.sis_id for course in response.enrolled_courses] == list(strange)
     (found,) = lookups.students(database, [odd])
     assert found is not None
     assert (found.sis_id, found.name) == (odd, odd)

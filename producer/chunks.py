@@ -18,8 +18,9 @@ from producer.schemas import (
     count_rows,
 )
 
-CHUNK_ROWS = 10_000
-"""Rows of a chunk: large enough that a message costs little, small enough to be overtaken."""
+CHUNK_ROWS = MAX_CHUNK_RECORDS
+"""Rows of a chunk: large enough that a message costs little, small enough to be overtaken. Each
+record is one at least, so that there are never more records than a chunk may hold."""
 
 
 class Entry(NamedTuple):
@@ -102,7 +103,7 @@ def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
             if more == 1:
                 more = count_rows(entry.record)
         total += more
-        if group and (total > CHUNK_ROWS or len(group) == MAX_CHUNK_RECORDS):
+        if group and total > CHUNK_ROWS:
             yield group, rows
             group, rows, total = [], [], more
         group.append(entry)

@@ -71,7 +71,7 @@ CONNECT_TIMEOUT = 2.0
 
 MAX_QUEUED = 64
 """Chunks that may wait in the queue: enough to keep workers busy, and little for a modest Redis,
-some 20 MB of enrollments or 70 MB of a roster."""
+some 30 MB of enrollments or 80 MB of a roster."""
 QUEUE_PATIENCE = 600.0
 """Seconds for which a full queue may stay full before its submitter gives up."""
 

@@ -123,13 +123,27 @@ def batch_statuses(
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-        statuses = [
-            _batch_status(i, ledgers.get(i), submissions.get(i), columns.get(i), groups.get(i, ()))
-            for i in batch_ids
-        ]
-        open_ = [status.batch_id for status in statuses if status.state != "done"]
+        open_ = [i for i in batch_ids if i not in ledgers or not _adds_up(ledgers[i])]
         dead = repository.count_dead_letters(connection, open_) if open_ else {}
-    return [_warned(status, *dead.get(status.batch_id, (0, ""))) for status in statuses]
+    return [
+        _warned(
+            _batch_status(
+                i,
+                ledgers.get(i),
+                submissions.get(i),
+                columns.get(i),
+                groups.get(i, ()),
+                mixed=i in dead,
+            ),
+            *dead.get(i, (0, "")),
+        )
+        for i in batch_ids
+    ]
+
+
+def _adds_up(ledger: Any) -> bool:
+    """All chunks are there, and as many rows as the last of them says."""
+    return bool(ledger.applied == ledger.chunks and ledger.rows >= ledger.rows_through)
 
 
 def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatus:
@@ -152,7 +166,10 @@ def _batch_status(
     left: LeftSubmission | None,
     columns: Sequence[str] | None,
     refusals: RefusalGroups,
+    *,
+    mixed: bool,
 ) -> BatchStatus:
+    """Where a batch stands; `mixed`: chunks of it are dead letters, perhaps of another content."""
     submission = left.submission if left else Submission()
     total = submission.chunks if submission.complete else None
     if ledger is None:
@@ -163,12 +180,15 @@ def _batch_status(
             requests=submission.tally.requests,
             chunks=total,
             chunks_missing=submission.chunks,
-            **_standing(left, None, 1, total),
+            **_standing(left, None, total, whole=False),
         )
     total = ledger.chunks if ledger.chunks is not None else total
     missing = max(submission.chunks, ledger.known) - ledger.applied
     speed = _rows_per_second(ledger)
-    done = total is not None and not missing
+    whole = total is not None and not missing
+    # Two contents, each cut in its own way, hold each other's places: every number is there, and
+    # rows are missing. Where no chunk was refused, a publisher has only counted wrong.
+    done = whole and (_adds_up(ledger) or not mixed)
     # Of a batch that is whole, what was applied is what was received.
     submitted = Tally() if done else submission.tally
     received = max(submitted.rows, 0 if done else ledger.rows_through, ledger.rows)
@@ -197,18 +217,23 @@ def _batch_status(
         finished_at=ledger.finished_at if done else None,
         rows_per_second=speed,
         seconds_left=(received - ledger.rows) / speed if speed and not done else None,
-        **_standing(left, ledger.finished_at, missing, total),
+        **({"state": "done"} if done else _standing(left, ledger.finished_at, total, whole=whole)),
     )
 
 
 def _standing(
-    left: LeftSubmission | None, applied_at: datetime | None, missing: int, total: int | None
+    left: LeftSubmission | None, applied_at: datetime | None, total: int | None, *, whole: bool
 ) -> dict[str, Any]:
-    """The state of a batch, and what to do if it stands still."""
+    """The state of a batch that is not done, and what to do if it stands still."""
     if left is None and applied_at is None:
         return {"state": "unknown"}
-    if total is not None and not missing:
-        return {"state": "done"}
+    if whole:
+        return {
+            "state": "stalled",
+            "advice": "A chunk came for every place, but they do not belong together: two contents"
+            " were submitted under this batch id, and rows of both are missing. Submit what is"
+            " right under a new batch id: what is there already is not done twice.",
+        }
     quiet = [] if left is None else [left.seconds_ago]
     if applied_at is not None:
         quiet.append((datetime.now(UTC) - applied_at).total_seconds())

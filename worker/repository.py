@@ -803,7 +803,9 @@ def newest_batches(connection: Connection, limit: int, *, unfinished: bool) -> l
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
     if unfinished:
         whole = func.max(case((chunk.last, chunk.number + 1)))
-        statement = statement.having(or_(whole.is_(None), func.count() < whole))
+        mixed = exists().where(DeadLetter.batch_id == chunk.batch_id, DeadLetter.form != "record")
+        lacks_rows = and_(func.sum(chunk.rows) < func.max(chunk.rows_through), mixed)
+        statement = statement.having(or_(whole.is_(None), func.count() < whole, lacks_rows))
     newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id).limit(limit)
     return list(connection.scalars(newest))
 

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from producer.schemas import BatchStatus, Chunk, Kind, RefusedLine, Submission, Tally
-from worker import batches, lookups
+from worker import batches, lookups, repository
 from worker.batches import ChunkOutcome
 from worker.database import Database
+from worker.dead_letters import Form, Reason, dead_letter, keep
 from worker.lookups import LeftSubmission
 
 
@@ -227,6 +228,30 @@ def test_the_books_balance_while_chunks_are_missing(database: Database) -> None:
     apply_chunk(database, Kind.ENROLLMENTS, second.model_copy(update={"last": False}))
     assert status(database).state == "done"
     assert books(database) == {"received": 4, "enrolled": 3, "already_enrolled": 1}
+
+
+def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Database) -> None:
+    """As when the same file is cut in another way under the same name."""
+    first = chunk(pairs("A", "M1"), pairs("A", "M2"), last=False)
+    other_first = chunk(pairs("A", "M1"), pairs("A", "M2"), pairs("B", "M1"), last=False)
+    other_second = chunk(pairs("B", "M2"), number=1, before=Tally(requests=3, rows=3))
+    assert apply_chunk(database, Kind.ENROLLMENTS, first) is ChunkOutcome.APPLIED
+    assert apply_chunk(database, Kind.ENROLLMENTS, other_first) is ChunkOutcome.CONFLICT
+    assert apply_chunk(database, Kind.ENROLLMENTS, other_second) is ChunkOutcome.APPLIED
+    assert status(database).state == "done"  # Its publisher may have counted wrong.
+    letter = dead_letter(
+        Form.CALL, b"the other first", Reason.CONFLICT, "another was applied", batch_id="b"
+    )
+    keep(database, letter)
+    found = status(database)
+    assert (found.state, found.chunks, found.chunks_missing) == ("stalled", 2, 0)
+    assert found.finished_at is None
+    assert found.advice is not None
+    assert "another was applied" in found.advice
+    assert "new batch id" in found.advice
+    assert books(database) == {"received": 4, "enrolled": 3, "not_applied": 1}
+    with database.reading() as connection:
+        assert repository.newest_batches(connection, 10, unfinished=True) == ["b"]
 
 
 def test_an_empty_batch_is_done(database: Database) -> None:

@@ -139,6 +139,7 @@ class EnrollmentClient:
             # with the same options, whatever certificates are trusted. This tells them apart.
             trusted = {"url_options": broker_url.partition("?")[2]}
             options["broker_transport_options"].update(trusted)
+            options["broker_transport"] = "producer.transport:Transport"
         self._app.conf.update(options)
 
     def __enter__(self) -> Self:
@@ -402,6 +403,9 @@ class EnrollmentClient:
             if self._over_redis:
                 # A list needs no declaration, and its sender no right to declare one.
                 options["declare"] = []
+            if task is TaskName.ENROLL:
+                # For those who look at messages. Celery's own way takes a tenth of a publish.
+                options["argsrepr"] = repr(args)
             task_id = _task_id()
             # AMQP's own field for it, in seconds: it tells how long a message has been waiting.
             options["timestamp"] = int(time.time())

@@ -47,11 +47,14 @@ GOALS = {
     "sqlite_rows_per_s": (None, None),
 }
 LARGE, SMALL = 2_000_000, 100_000
-SINGLES, NAIVE, ASKED = 4_000, 1_500, 200
+SINGLES, NAIVE = 4_000, 1_500
+TURNS, A_TURN = 20, 20
 SAMPLE = 1_000
 BATCHES = ("--concurrency=2", "--loglevel=WARNING", "-Q", Queue.BATCHES)
 OTHERS = ("--concurrency=1", "--loglevel=WARNING", "-Q", f"{Queue.ENROLLMENTS},{Queue.LOOKUPS}")
 ALL = ("--concurrency=2", "--loglevel=WARNING")
+PLAIN = "plain"
+"""The queue of empty tasks, where our own workers do not listen."""
 
 
 class Bench:
@@ -93,12 +96,13 @@ class Bench:
     def batches(self) -> None:
         pairs = rig.pairs_by_student()
         requests = rig.write_requests(self.rig.folder / "requests.jsonl", pairs)
-        with self.rig.database() as url:
-            copy = self.note("copy_rows_per_s", len(pairs) / rig.copy_seconds(url, pairs))
+        copying = self._copy_seconds(pairs)
         with self.rig.database() as url, self.deployment(url), self.client() as client:
             first = self.note("batch_rows_per_s", len(pairs) / self._submit(client, requests))
             self._check_sample(client, pairs)
             again = self.note("repeat_rows_per_s", len(pairs) / self._submit(client, requests))
+        copying += self._copy_seconds(pairs)
+        copy = self.note("copy_rows_per_s", 2 * len(pairs) / copying)
         self.ratios["batch_requests_vs_copy"] = first / copy
         self.ratios["batch_repeat_vs_copy"] = again / copy
         self.ratios["batch_vs_naive"] = first / (
@@ -106,12 +110,18 @@ class Bench:
         )
         random.Random(rig.SEED).shuffle(pairs)
         mixed = rig.write_pairs(self.rig.folder / "pairs.csv", pairs)
-        with self.rig.database() as url:
-            copy = self.note("copy_mixed_rows_per_s", len(pairs) / rig.copy_seconds(url, pairs))
+        copying = self._copy_seconds(pairs)
         with self.rig.database() as url, self.deployment(url), self.client() as client:
             rate = self.note("pairs_rows_per_s", len(pairs) / self._submit(client, mixed))
             self._check_sample(client, pairs)
+        copying += self._copy_seconds(pairs)
+        copy = self.note("copy_mixed_rows_per_s", 2 * len(pairs) / copying)
         self.ratios["batch_pairs_vs_copy"] = rate / copy
+
+    def _copy_seconds(self, pairs: Sequence[rig.Pair]) -> float:
+        """The yardstick, measured before a batch and after it: meanwhile the machine changes."""
+        with self.rig.database() as url:
+            return rig.copy_seconds(url, pairs)
 
     def _submit(self, client: EnrollmentClient, path: Path) -> float:
         """Seconds from the first byte read until the batch is done."""
@@ -192,25 +202,27 @@ class Bench:
             return (count * 9 // 10) / (wait(0) - started)
 
     def latency(self) -> None:
-        with (
-            self.rig.database() as url,
-            self.client() as client,
-        ):
-            with rig.process(self.rig.broker_url, url, self.rig.folder / "p.log", "plain", *ALL):
-                noop = self._latency(lambda _: client._wait(self._ask_noop(client), 60, ""))  # noqa: SLF001
-            with self.deployment(url):
-                idle = self._latency(lambda n: self._enroll(client, n))
-                rows = rig.pairs_by_student(40_000)
-                path = rig.write_requests(self.rig.folder / "busy.jsonl", rows)
-                busy = self._busy_latency(client, path)
+        log = self.rig.folder / "plain.log"
+        with self.rig.database() as url, self.client() as client, self.deployment(url):
+            with (
+                rig.process(self.rig.broker_url, url, log, "plain", *ALL, "-Q", PLAIN),
+                Celery(broker=self.rig.broker_url, set_as_current=False) as app,
+            ):
+                noop, idle = self._latencies(
+                    lambda _: client._wait(self._ask_noop(app), 60, ""),  # noqa: SLF001
+                    lambda n: self._enroll(client, n),
+                )
+            rows = rig.pairs_by_student(40_000)
+            path = rig.write_requests(self.rig.folder / "busy.jsonl", rows)
+            busy = self._busy_latency(client, path)
         self.note("noop_ms", noop * 1000)
         self.note("idle_ms", idle * 1000)
         self.note("under_batch_ms", busy * 1000)
         self.ratios["latency_vs_noop"] = idle / noop
         self.ratios["latency_under_batch"] = busy / idle
 
-    def _ask_noop(self, client: EnrollmentClient) -> str:
-        return str(client._app.send_task(NOOP, queue=Queue.ENROLLMENTS.value).id)  # noqa: SLF001
+    def _ask_noop(self, app: Celery) -> str:
+        return str(app.send_task(NOOP, queue=PLAIN).id)
 
     def _enroll(self, client: EnrollmentClient, number: int) -> None:
         courses = [f"C{(number + k) % rig.COURSES + 1}" for k in range(5)]
@@ -218,10 +230,14 @@ class Bench:
         outcome = client.enroll({"student_id": f"S{student}", "course_ids": courses})
         assert outcome.status == "enrolled"
 
-    def _latency(self, once: Callable[[int], object]) -> float:
-        for number in range(20):
-            once(number)
-        return statistics.median(_seconds(once, 20 + n) for n in range(ASKED))
+    def _latencies(self, *ways: Callable[[int], object]) -> list[float]:
+        """The median of each, asked by turns, as the speed of a machine changes with time."""
+        taken: list[list[float]] = [[] for _ in ways]
+        for turn in range(TURNS + 1):  # The first one warms up.
+            for way, of_way in zip(ways, taken, strict=True):
+                numbers = range(turn * A_TURN, (turn + 1) * A_TURN)
+                of_way += [_seconds(way, number) for number in numbers]
+        return [statistics.median(of_way[A_TURN:]) for of_way in taken]
 
     def _busy_latency(self, client: EnrollmentClient, path: Path) -> float:
         submitter = threading.Thread(target=self._submit, args=(client, path))

@@ -23,6 +23,7 @@ app = Celery("plain")
 # The same settings, but with what Celery itself brings for taking messages and looking at them.
 own = ("broker_transport", "worker_consumer")
 app.conf.update({name: value for name, value in options(Settings()).items() if name not in own})
+app.conf.task_create_missing_queues = True  # One that our own workers do not take from.
 
 
 @cache

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.connection import Connection
 from servers import Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, InvalidRequest, LookupFailed, NoWorkerAnswered
 from producer.schemas import Kind, StudentEnrollmentRequest, StudentRecord
+from producer.transport import Transport
 
 
 @pytest.fixture
@@ -39,6 +41,27 @@ def test_a_submitted_request_is_done_and_can_be_read(
     assert found is not None
     assert [(c.sis_id, c.title) for c in found.courses] == [(course, "Logic")]
     assert client.student(found.id) == found
+
+
+def test_messages_share_a_client_of_redis_as_long_as_its_connections_live(
+    deployment: Deployment,
+) -> None:
+    with Connection(deployment.broker_url, transport=Transport) as connection:
+        channel = connection.channel()
+
+        def used() -> Any:
+            with channel.conn_or_acquire() as made:
+                made.ping()
+                return made
+
+        first = used()
+        assert used() is first
+        channel._disconnect_pools()  # noqa: SLF001 - as after a fork
+        second = used()
+        assert second is not first
+        assert used() is second
+        with channel.conn_or_acquire(first) as given:
+            assert given is first
 
 
 def test_waiting_for_the_outcome_gives_it(

@@ -160,7 +160,7 @@ def _listed(dialect: str, values: Collection[int | str], name: str = "listed") -
     texts = list(map(str, sorted(values)))
     joined = '","'.join(texts)
     if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
-        return {name: f"{{{','.join(map(_quoted, texts))}}}"}
+        return {name: _array(String(), texts)}
     return {name: f'{{"{joined}"}}' if texts else "{}"}
 
 

@@ -123,7 +123,7 @@ def add_enrollment(
 def decide_requests(
     database: Database, asked: Sequence[Asked], answered: Sequence[bool]
 ) -> Decisions:
-    """Decide requests in one transaction, each as if it had come alone.
+    """Decide requests in one transaction, or by one statement, each as if it had come alone.
 
     There are answers to those for which `answered` is true, in their order. Raises DBAPIError.
     """

@@ -12,7 +12,7 @@ import pytest
 import worker
 
 ROOT = Path(worker.__file__).parent.parent
-MODULES = [f"worker.{module.name}" for module in pkgutil.iter_modules(worker.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(worker.__path__, "worker.")]
 
 LOADED = """
 import importlib, sys
@@ -81,10 +81,19 @@ def imports(path: Path) -> set[str]:
 
 
 def test_the_worker_knows_the_contract_and_nothing_else_of_the_producer() -> None:
-    found = set().union(*map(imports, (ROOT / "worker").glob("*.py")))
+    found = set().union(*map(imports, (ROOT / "worker").rglob("*.py")))
     of_producer = {name for name in found if name.partition(".")[0] == "producer"}
     assert of_producer
-    assert {".".join(name.split(".")[:2]) for name in of_producer} == {"producer.schemas"}
+    assert {".".join(name.split(".")[:2]) for name in of_producer} <= {
+        "producer.schemas",
+        "producer.contract",
+    }
+
+
+def test_every_module_of_the_worker_is_checked() -> None:
+    files = {path.relative_to(ROOT) for path in (ROOT / "worker").rglob("*.py")}
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
+    assert {*MODULES, "worker"} == names
 
 
 def test_the_help_lists_the_commands_of_the_operator_and_loads_none_of_them() -> None:

@@ -9,14 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
-from producer.schemas import (
-    MAX_CHUNK_BYTES,
-    MAX_CHUNK_RECORDS,
-    Kind,
-    RefusedLine,
-    Tally,
-    count_rows,
-)
+from producer.contract.chunks import RefusedLine, Tally, count_rows
+from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
 
 CHUNK_ROWS = MAX_CHUNK_RECORDS
 """Rows of a chunk: large enough that a message costs little, small enough to be overtaken. Each

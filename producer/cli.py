@@ -14,15 +14,15 @@ from producer.commands.exit_codes import EXIT_CODES
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
-    "request": ("ask", "Enroll one student in courses, and wait for the outcome."),
-    "status": ("ask", "Say where a request or a batch stands."),
-    "errors": ("ask", "Show or write what was refused of a batch."),
-    "student": ("ask", "Show a student with courses."),
-    "results": ("ask", "Show what became of a student's requests."),
+    "request": ("request", "Enroll one student in courses, and wait for the outcome."),
+    "status": ("queries", "Say where a request or a batch stands."),
+    "errors": ("queries", "Show or write what was refused of a batch."),
+    "student": ("queries", "Show a student with courses."),
+    "results": ("queries", "Show what became of a student's requests."),
     "doctor": ("doctor", "Look at broker, worker and database, and say what to do."),
-    "up": ("run", "Keep an embedded broker, database and worker running."),
-    "demo": ("run", "Show it all with a sample, and stop."),
-    "serve": ("run", "Serve the HTTP front and its page for people."),
+    "up": ("up", "Keep an embedded broker, database and worker running."),
+    "demo": ("demo", "Show it all with a sample, and stop."),
+    "serve": ("serve", "Serve the HTTP front and its page for people."),
     "schema": ("schema", "Print the contract for other languages."),
     "completion": ("completion", "Print the script for completion in a shell."),
 }

@@ -13,7 +13,6 @@ from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery, states
 from kombu import entity
@@ -26,6 +25,13 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from producer.chunks import CutChunk, Entry, Line, cut
+from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.broker_url import BROKERS, REDIS, check_address, require_certificate_check
+from producer.contract.chunks import RefusedLine, Tally, fingerprint_of
+from producer.contract.explain import explain
+from producer.contract.lookups import ANSWERS, WorkerHealth
+from producer.contract.marks import MARK_SECONDS, SubmissionMark, batch_key, request_key
+from producer.contract.routing import KIND_TASKS, QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import (
     AnswerNotUnderstood,
     BatchConflict,
@@ -35,36 +41,15 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.schemas import (
-    ANSWERS,
-    KIND_TASKS,
     MAX_LOOKUP,
-    QUORUM,
-    SUBMISSION_TTL,
-    TASK_QUEUES,
-    AppliedChunks,
-    BatchStatus,
+    ContractModel,
     Kind,
-    Message,
-    Queue,
-    RefusedLine,
-    RefusedRecord,
     RequestStatus,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
-    Submission,
-    Tally,
-    TaskName,
-    WorkerHealth,
-    batch_key,
-    explain,
-    fingerprint_of,
-    request_key,
 )
 
-REDIS = ("redis://", "rediss://")
-BROKERS = (*REDIS, "amqp://", "amqps://")
-CERT_REQS = ("required", "optional", "none")
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 """Seconds; what one call does at the broker, one thing after another, fails within ten."""
@@ -81,7 +66,7 @@ OUTAGE_PAUSE = 1.0
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """What the ids of tasks begin with that are published in this context, to be found in the logs."""
 
-Record = Message | Mapping[str, Any] | Entry | RefusedLine
+Record = ContractModel | Mapping[str, Any] | Entry | RefusedLine
 T = TypeVar("T")
 
 _ANSWERS: dict[TaskName, TypeAdapter[Any]] = {
@@ -89,7 +74,7 @@ _ANSWERS: dict[TaskName, TypeAdapter[Any]] = {
 }
 
 
-class SubmittedBatch(Message):
+class SubmittedBatch(ContractModel):
     """What has been handed over of a batch; `published` of its chunks, the others were applied."""
 
     batch_id: str
@@ -113,8 +98,8 @@ class EnrollmentClient:
         self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
     ) -> None:
         self.timeout = timeout
-        _check_address(broker_url)
-        _check_address(result_backend_url or broker_url)
+        check_address(broker_url)
+        check_address(result_backend_url or broker_url)
         if not broker_url.startswith(BROKERS):
             raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
@@ -123,7 +108,10 @@ class EnrollmentClient:
             raise ValueError(
                 "Answers travel through Redis: give result_backend_url, as redis://host:6379/0."
             )
-        broker_url, answers = checked_url(broker_url), checked_url(answers)
+        broker_url, answers = (
+            require_certificate_check(broker_url),
+            require_certificate_check(answers),
+        )
         self._redis = Redis.from_url(
             answers,
             socket_timeout=SOCKET_TIMEOUT,
@@ -161,7 +149,7 @@ class EnrollmentClient:
         The id is the request's own, or a new one. Raises InvalidRequest.
         """
         request, request_id = _checked(request)
-        self._note(request_key(request_id), Submission())
+        self._note(request_key(request_id), SubmissionMark())
         self._send(TaskName.ENROLL, [_plain(request)], ignore_result=True)
         return request_id
 
@@ -176,10 +164,10 @@ class EnrollmentClient:
         with. Raises InvalidRequest; after BrokerUnavailable some may have been published.
         """
         checked = [_checked(request) for request in requests]
-        mark = Submission().model_dump_json()
+        mark = SubmissionMark().model_dump_json()
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
             for _, request_id in checked:
-                pipeline.set(request_key(request_id), mark, ex=SUBMISSION_TTL)
+                pipeline.set(request_key(request_id), mark, ex=MARK_SECONDS)
             pipeline.execute()
         callers = repeat(None) if call_ids is None else call_ids
         with self._broker(), self._app.producer_or_acquire() as producer, producer.batch():
@@ -202,7 +190,7 @@ class EnrollmentClient:
         was decided, and that the outcome cannot be understood.
         """
         request, request_id = _checked(request)
-        self._note(request_key(request_id), Submission())
+        self._note(request_key(request_id), SubmissionMark())
         task_id = self._send(TaskName.ENROLL, [_plain(request)])
         hint = f"Request {request_id} stays queued; ask for its status later."
         answer = self._wait(task_id, self.timeout if timeout is None else timeout, hint)
@@ -241,7 +229,7 @@ class EnrollmentClient:
             batch = _after(batch, chunk, published=not applied)
             if not applied:
                 next(room)
-            left = Submission(
+            left = SubmissionMark(
                 kind=kind, tally=batch.tally, chunks=batch.chunks, complete=chunk.last
             )
             text = None if applied else chunk.text
@@ -250,7 +238,9 @@ class EnrollmentClient:
                 progress(batch)
         return batch
 
-    def _publish(self, kind: Kind, batch_id: str, submission: Submission, text: str | None) -> None:
+    def _publish(
+        self, kind: Kind, batch_id: str, submission: SubmissionMark, text: str | None
+    ) -> None:
         self._note(batch_key(batch_id), submission)
         if text is not None:
             self._send(KIND_TASKS[kind], [text], ignore_result=True)
@@ -442,11 +432,11 @@ class EnrollmentClient:
         except (ValueError, LookupError, TypeError) as error:
             raise LookupFailed(f"What lies in place of an answer is none: {error!r}") from error
 
-    def _note(self, key: str, submission: Submission) -> None:
+    def _note(self, key: str, submission: SubmissionMark) -> None:
         """Leave word of a submission before it is published: from now on it is `queued`."""
         with self._broker():
             text = submission.model_dump_json()
-            self._redis.set(key, text, ex=SUBMISSION_TTL)
+            self._redis.set(key, text, ex=MARK_SECONDS)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
@@ -456,41 +446,6 @@ class EnrollmentClient:
             raise BrokerUnavailable(
                 f"The broker {self.shown_url} did not answer: {error}"
             ) from error
-
-
-def _check_address(url: str) -> None:
-    """Raises ValueError, without what stands in place of a port: it may be of a password."""
-    try:
-        urlsplit(url).port  # noqa: B018 - to read it is to check it
-    except ValueError:
-        raise ValueError(
-            "A URL's host and port cannot be read: write redis://USER:PASSWORD@HOST:PORT/0, with"
-            " what is special in user and password quoted, as %2F for /."
-        ) from None
-
-
-def checked_url(url: str) -> str:
-    """The URL as every library below understands it. Raises ValueError.
-
-    One of them would not check certificates unless told so, and one would not even encrypt.
-    """
-    scheme, _, rest = url.partition("://")
-    given = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True))
-    if f"{scheme}://" in REDIS and not all(name.startswith("ssl_") for name in given):
-        # Without its name: an unquoted password may be taken for one.
-        raise ValueError(
-            "After its ? a Redis URL has options that begin with ssl_ and no others; user and"
-            " password stand before the host, quoted."
-        )
-    if scheme == "redis" and given:
-        raise ValueError("A URL with ssl_ options must begin with rediss://, else it is no TLS.")
-    if scheme != "rediss":
-        return url
-    if given.get("ssl_cert_reqs", "required") not in CERT_REQS:
-        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}.")
-    if "ssl_cert_reqs" in given:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def _task_id() -> str:
@@ -573,7 +528,7 @@ def _entries(records: Iterable[Record]) -> Iterator[Line]:
         if isinstance(record, Entry) or isinstance(record, RefusedLine):  # noqa: SIM101 - quicker
             yield record
         else:
-            plain = _plain(record) if isinstance(record, Message) else record
+            plain = _plain(record) if isinstance(record, ContractModel) else record
             yield Entry(dict(plain) if isinstance(plain, Mapping) else plain, [number])
 
 
@@ -581,7 +536,7 @@ def _unapplied(chunks: Iterator[CutChunk]) -> Iterator[tuple[CutChunk, bool]]:
     return ((chunk, False) for chunk in chunks)
 
 
-def _plain(message: Message) -> dict[str, Any]:
+def _plain(message: ContractModel) -> dict[str, Any]:
     return message.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -16,15 +16,9 @@ from typing import Any, BinaryIO, NamedTuple
 from pydantic_core import from_json
 
 from producer.chunks import Entry, Line
+from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
-from producer.schemas import (
-    MAX_CHUNK_BYTES,
-    MAX_COURSES,
-    MAX_KEY,
-    MAX_TEXT,
-    Kind,
-    RefusedLine,
-)
+from producer.schemas import MAX_CHUNK_BYTES, MAX_COURSES, MAX_KEY, MAX_TEXT, Kind
 
 HEAD_BYTES = 65_536
 WINDOW = 5_000

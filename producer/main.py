@@ -28,10 +28,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer import refusals
 from producer.client import EnrollmentClient, SubmittedBatch
-from producer.errors import (
-    EnrollmentError,
-    NoWorkerAnswered,
-)
+from producer.contract.batches import BatchStatus, RefusalGroup
+from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files import open_stream
 from producer.guard import Guard, is_loopback
 from producer.openapi import REFUSALS, UPLOAD, describe, problems
@@ -39,9 +37,7 @@ from producer.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.publisher import Publisher
 from producer.schemas import (
     MAX_KEY,
-    BatchStatus,
     Kind,
-    RefusalGroup,
     RequestId,
     RequestStatus,
     StudentEnrollmentRequest,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, TextIO
 
-from producer.schemas import RefusedRecord
+from producer.contract.batches import RefusedRecord
 
 LINE, CODE, MESSAGE = "refused_line", "refused_code", "refused_message"
 RECORD = "record"

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.contract.batches import BatchStatus
 from producer.errors import NoWorkerAnswered
-from producer.schemas import BatchStatus, Kind
+from producer.schemas import Kind
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,7 +11,9 @@ from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 from sqlalchemy.exc import DBAPIError
 
-from producer import schemas
+from producer.contract import routing
+from producer.contract.broker_url import REDIS
+from producer.contract.routing import QUORUM, TASK_QUEUES
 from worker import dead_letters, logs, migrate
 from worker.attempts import Attempts
 from worker.database import Database, make_engine
@@ -20,7 +22,7 @@ from worker.events import Events
 from worker.exporter import Exporter
 from worker.metrics import Metrics
 from worker.patience import Patience
-from worker.settings import REDIS, LogFormat, Settings
+from worker.settings import LogFormat, Settings
 from worker.submissions import Submissions
 from worker.tasks import register
 from worker.transport import BEAT
@@ -132,7 +134,7 @@ def _check_schema(database_url: str) -> None:
 def options(settings: Settings) -> dict[str, Any]:
     """Celery's settings, each with its reason."""
     broker = settings.broker_url.get_secret_value()
-    arguments = None if broker.startswith(REDIS) else schemas.QUORUM
+    arguments = None if broker.startswith(REDIS) else QUORUM
     return {
         "broker_url": broker,
         "result_backend": _answers_url(settings),
@@ -147,12 +149,10 @@ def options(settings: Settings) -> dict[str, Any]:
         # a million rows; a misspelt queue is an error and not a new queue.
         "task_queues": [
             Queue(q.value, Exchange(q.value), q.value, queue_arguments=arguments)
-            for q in schemas.Queue
+            for q in routing.Queue
         ],
-        "task_default_queue": schemas.Queue.ENROLLMENTS.value,
-        "task_routes": {
-            name.value: {"queue": queue.value} for name, queue in schemas.TASK_QUEUES.items()
-        },
+        "task_default_queue": routing.Queue.ENROLLMENTS.value,
+        "task_routes": {name.value: {"queue": queue.value} for name, queue in TASK_QUEUES.items()},
         "task_create_missing_queues": False,
         # Acknowledged after the commit, and given back when the process that ran it is lost:
         # what runs twice has one effect, because the database knows it by its id.

@@ -12,22 +12,18 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from producer.schemas import (
+from producer.contract.chunks import (
     KIND_CHUNKS,
     KIND_MODELS,
-    KIND_TASKS,
     Cells,
+    CheckedColumns,
     Chunk,
-    Code,
-    EnrollmentProblem,
-    Kind,
-    Message,
-    RequestColumns,
-    StudentEnrollmentRequest,
-    explain,
     fingerprint_of,
     line_request_id,
 )
+from producer.contract.explain import explain
+from producer.contract.routing import KIND_TASKS
+from producer.schemas import Code, ContractModel, EnrollmentProblem, Kind, StudentEnrollmentRequest
 from worker import repository
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter
@@ -174,7 +170,7 @@ def _no_counts() -> Counts:
 
 
 def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
-    record = _plain(chunk.each[place])
+    record = _plain(chunk.records_in_order[place])
     own_id = record.get("request_id") if isinstance(record, dict) else None
     return dead_letter(
         Form.RECORD,
@@ -193,7 +189,7 @@ def _enroll(
     counts = _no_counts()
     statuses: Counter[str] = Counter()
     known = repository.find_results_of_chunk(connection, chunk.batch_id, chunk.number)
-    left: Sequence[int] = range(len(chunk.rows))
+    left: Sequence[int] = range(len(chunk.row_counts))
     columns = _columns(chunk)
     if columns is not None and not known and not poison:
         ids = [line_request_id(chunk.batch_id, chunk.number, place) for place in left]
@@ -223,9 +219,11 @@ def _columns(
     None if a request has an id of its own.
     """
     given = getattr(chunk, "requests", None)
-    if isinstance(given, RequestColumns):
+    if isinstance(given, CheckedColumns):
         return given.student_ids, given.course_ids, [given.atomic] * len(given.student_ids)
-    requests = [r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.each]
+    requests = [
+        r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.records_in_order
+    ]
     if any(request is not None and request.request_id is not None for request in requests):
         return None
     return (
@@ -240,7 +238,7 @@ def _asked(chunk: Chunk, places: Sequence[int], poison: Poison) -> list[Asked]:
     asked = []
     lines = _lines(chunk)
     for place in places:
-        record = chunk.each[place]
+        record = chunk.records_in_order[place]
         request, problems = _parse(StudentEnrollmentRequest, record)
         if place in poison:
             problems = (not_processed(poison[place]),)
@@ -258,7 +256,7 @@ def _count(
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     for one, place in zip(decided, places, strict=True):
         result = one.result
-        rows = chunk.rows[place]
+        rows = chunk.row_counts[place]
         added = 0 if one.repeated else len(result.enrolled) - len(result.already)
         counts["enrolled"] += added
         if not result.errors:
@@ -282,7 +280,7 @@ def _upsert(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    of_records = zip(chunk.each, chunk.rows, _lines(chunk), strict=True)
+    of_records = zip(chunk.records_in_order, chunk.row_counts, _lines(chunk), strict=True)
     for position, (record, rows, (line, *_)) in enumerate(of_records):
         parsed, problems = _parse(KIND_MODELS[kind], record)
         if position in poison:
@@ -297,7 +295,7 @@ def _upsert(
             given = parsed.model_dump(exclude_none=True)
             merged.setdefault(given["sis_id"], {}).update(given)
     counts["upserted"] = repository.upsert_roster(connection, model, list(merged.values()))
-    good = len(chunk.rows) - counts["requests_rejected"]
+    good = len(chunk.row_counts) - counts["requests_rejected"]
     counts["unchanged"] = good - counts["upserted"]
     return counts, refusals
 
@@ -306,16 +304,18 @@ def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
     """The lines of each record; where none were given, its place in the batch, from 1."""
     if chunk.lines is None:
         start = chunk.before.requests + 1
-        return [(line,) for line in range(start, start + len(chunk.rows))]
-    if len(chunk.lines) == len(chunk.rows):
+        return [(line,) for line in range(start, start + len(chunk.row_counts))]
+    if len(chunk.lines) == len(chunk.row_counts):
         return [(line,) for line in chunk.lines]
-    ends = list(accumulate(chunk.rows))
-    of_records = [chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.rows, strict=True)]
+    ends = list(accumulate(chunk.row_counts))
+    of_records = [
+        chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.row_counts, strict=True)
+    ]
     # All rows of a record may stand in one line.
     return [lines if lines[0] != lines[-1] else lines[:1] for lines in of_records]
 
 
-MessageType = TypeVar("MessageType", bound=Message)
+MessageType = TypeVar("MessageType", bound=ContractModel)
 
 
 def _parse(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
@@ -343,7 +343,7 @@ def _refusals(
 
 def _plain(record: Any) -> Any:
     """A record as it was submitted."""
-    if isinstance(record, Message):
+    if isinstance(record, ContractModel):
         return record.model_dump(mode="json", exclude_defaults=True)
     return record
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producer.schemas import KIND_TASKS, Kind, explain
+from producer.contract.explain import explain
+from producer.contract.routing import KIND_TASKS
+from producer.schemas import Kind
 from worker import batches, dead_letters, recovery
 from worker.batches import Applied, ChunkOutcome
 from worker.database import Database

@@ -12,13 +12,9 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.schemas import (
-    MAX_MESSAGE,
-    TASK_QUEUES,
-    MessageHeaders,
-    Queue,
-    RequestId,
-)
+from producer.contract.headers import MessageHeaders
+from producer.contract.routing import TASK_QUEUES, Queue
+from producer.schemas import MAX_MESSAGE, RequestId
 
 MAX_READ = 4 * MAX_MESSAGE
 """Bytes of a message that is too large, up to which its names are still looked for."""

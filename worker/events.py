@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from producer.schemas import KIND_TASKS, Code, Kind, TaskName
+from producer.contract.routing import KIND_TASKS, TaskName
+from producer.schemas import Code, Kind
 from worker.batches import Applied, ChunkOutcome
 from worker.dead_letters import Reason
 from worker.metrics import Metrics

@@ -11,8 +11,9 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
-from producer.schemas import Queue
-from worker.settings import REDIS, Settings
+from producer.contract.broker_url import REDIS
+from producer.contract.routing import Queue
+from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 

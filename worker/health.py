@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from producer.schemas import DatabaseState, WorkerHealth
+from producer.contract.lookups import DatabaseState, WorkerHealth
 from worker import migrate, repository
 from worker.database import make_engine
 from worker.settings import SettingsError, find_database_url

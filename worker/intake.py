@@ -16,14 +16,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
-from worker.envelope import (
-    Unacceptable,
-    check_body,
-    check_content,
-    check_headers,
-    check_size,
-    why,
-)
+from worker.envelope import Unacceptable, check_body, check_content, check_headers, check_size, why
 
 log = logging.getLogger(__name__)
 

@@ -3,25 +3,21 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
+from producer.contract.batches import AppliedChunks, BatchStatus, Books, RefusalGroup, RefusedRecord
+from producer.contract.chunks import Tally
+from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import (
     CODE_MEANINGS,
-    AppliedChunks,
-    BatchStatus,
-    Books,
     Code,
+    EnrolledCourseRecord,
     Kind,
-    RefusalGroup,
-    RefusedRecord,
     RequestStatus,
-    StudentCourse,
     StudentEnrollmentResponse,
     StudentResponse,
-    Submission,
-    Tally,
 )
 from worker import repository
 from worker.database import Database
@@ -35,15 +31,8 @@ STALLED_SECONDS = 60.0
 RefusalGroups = tuple[RefusalGroup, ...]
 
 
-class LeftSubmission(NamedTuple):
-    """What a submitter left in Redis, and how long ago."""
-
-    submission: Submission
-    seconds_ago: float
-
-
 def request_statuses(
-    database: Database, request_ids: Sequence[str], submissions: Mapping[str, LeftSubmission]
+    database: Database, request_ids: Sequence[str], submissions: Mapping[str, AgedMark]
 ) -> list[RequestStatus]:
     """Where each request stands: what SQL knows, else what its submitter left. Same order."""
     with database.reading() as connection:
@@ -83,10 +72,10 @@ def students(database: Database, asked: Sequence[int | str]) -> list[StudentResp
     with database.reading() as connection:
         keys = repository.find_keys(connection, Student, asked)
         rows = {r.id: r for r in repository.describe_students(connection, keys.values())}
-        courses: dict[int, list[StudentCourse]] = {key: [] for key in rows}
+        courses: dict[int, list[EnrolledCourseRecord]] = {key: [] for key in rows}
         for row in repository.courses_of_students(connection, rows):
             courses[row.student_id].append(
-                StudentCourse(
+                EnrolledCourseRecord(
                     id=row.id, sis_id=row.sis_id, title=row.title, enrolled_at=row.enrolled_at
                 )
             )
@@ -107,7 +96,7 @@ def students(database: Database, asked: Sequence[int | str]) -> list[StudentResp
 def batch_statuses(
     database: Database,
     batch_ids: Sequence[str],
-    submissions: Mapping[str, LeftSubmission],
+    submissions: Mapping[str, AgedMark],
     *,
     refusals: bool,
 ) -> list[BatchStatus]:
@@ -163,14 +152,14 @@ def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatu
 def _batch_status(
     batch_id: str,
     ledger: Any | None,
-    left: LeftSubmission | None,
+    left: AgedMark | None,
     columns: Sequence[str] | None,
     refusals: RefusalGroups,
     *,
     mixed: bool,
 ) -> BatchStatus:
     """Where a batch stands; `mixed`: chunks of it are dead letters, perhaps of another content."""
-    submission = left.submission if left else Submission()
+    submission = left.submission if left else SubmissionMark()
     total = submission.chunks if submission.complete else None
     if ledger is None:
         return BatchStatus(
@@ -222,7 +211,7 @@ def _batch_status(
 
 
 def _standing(
-    left: LeftSubmission | None, applied_at: datetime | None, total: int | None, *, whole: bool
+    left: AgedMark | None, applied_at: datetime | None, total: int | None, *, whole: bool
 ) -> dict[str, Any]:
     """The state of a batch that is not done, and what to do if it stands still."""
     if left is None and applied_at is None:

@@ -7,14 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from producer.schemas import (
-    KIND_MODELS,
-    KIND_TASKS,
-    Code,
-    Kind,
-    TaskName,
-    explain,
-)
+from producer.contract.chunks import KIND_MODELS
+from producer.contract.explain import explain
+from producer.contract.routing import KIND_TASKS, TaskName
+from producer.schemas import Code, Kind
 from worker import batches, repository
 from worker.batches import Applied, ChunkOutcome
 from worker.database import Database
@@ -52,7 +48,7 @@ def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | 
     chunk, _ = batches.read_chunk(kind, payload)
     poison = find_poison(
         database,
-        chunk.each,
+        chunk.records_in_order,
         lambda connection, records: batches.rehearse(connection, kind, chunk, records),
     )
     return batches.apply_chunk(database, kind, payload, poison)

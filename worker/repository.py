@@ -38,7 +38,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import TypeEngine
 
-from producer.schemas import line_request_ids
+from producer.contract.chunks import line_request_ids
 from worker import bulk
 from worker.bulk import Outcome, Pair
 from worker.models import (

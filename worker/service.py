@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
+from producer.contract.chunks import fingerprint_of
+from producer.contract.explain import explain
 from producer.schemas import (
     CODE_MEANINGS,
     MAX_REQUEST_ID,
@@ -25,8 +27,6 @@ from producer.schemas import (
     Identifier,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
-    explain,
-    fingerprint_of,
 )
 from worker import repository
 from worker.database import Database, is_conflict

@@ -2,7 +2,6 @@
 
 from enum import StrEnum
 from typing import Annotated, TypeVar
-from urllib.parse import parse_qsl
 
 from pydantic import (
     AfterValidator,
@@ -16,10 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from producer.contract.broker_url import BROKERS, REDIS, require_certificate_check
+
 PREFIX = "ENROLL_"
-REDIS = ("redis://", "rediss://")
-CERT_REQS = ("required", "optional", "none")
-BROKERS = (*REDIS, "amqp://", "amqps://")
 DATABASES = ("postgresql", "sqlite")
 
 
@@ -36,30 +34,8 @@ def _one_of(schemes: tuple[str, ...]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _redis_tls(url: SecretStr) -> SecretStr:
-    """A `rediss://` URL as every library understands it.
-
-    Without `ssl_cert_reqs` kombu would not check the certificate, and with a transport of one's
-    own it would not even encrypt.
-    """
-    text = url.get_secret_value()
-    scheme, _, rest = text.partition("://")
-    given = dict(parse_qsl(rest.partition("?")[2], keep_blank_values=True))
-    if f"{scheme}://" in REDIS and not all(name.startswith("ssl_") for name in given):
-        # Without its name: an unquoted password may be taken for one.
-        raise ValueError(
-            "after its ? must have options that begin with ssl_ and no others; user and password"
-            " stand before the host, quoted"
-        )
-    if scheme == "redis" and given:
-        raise ValueError("with ssl_ options must begin with rediss://, else it is no TLS")
-    if scheme != "rediss":
-        return url
-    if given.get("ssl_cert_reqs", "required") not in CERT_REQS:
-        raise ValueError(f"ssl_cert_reqs must be one of {', '.join(CERT_REQS)}")
-    if "ssl_cert_reqs" in given:
-        return url
-    return SecretStr(f"{text}{'&' if '?' in text else '?'}ssl_cert_reqs=required")
+def _certificate_checked(url: SecretStr) -> SecretStr:
+    return SecretStr(require_certificate_check(url.get_secret_value()))
 
 
 def _database(url: SecretStr) -> SecretStr:
@@ -98,8 +74,8 @@ class DatabaseSettings(BaseSettings):
 class Settings(DatabaseSettings):
     """What a worker needs. URLs are secrets: they may hold a password and never reach a log."""
 
-    broker_url: Annotated[SecretStr, _one_of(BROKERS), AfterValidator(_redis_tls)] = Field(
-        description="The queue: Redis (or Valkey), or RabbitMQ."
+    broker_url: Annotated[SecretStr, _one_of(BROKERS), AfterValidator(_certificate_checked)] = (
+        Field(description="The queue: Redis (or Valkey), or RabbitMQ.")
     )
     result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
         None, description="The Redis through which answers travel; by default the broker."
@@ -132,7 +108,7 @@ class Settings(DatabaseSettings):
         answers = url or broker
         if answers is not None and not answers.get_secret_value().startswith(REDIS):
             raise ValueError(f"must begin with one of {', '.join(REDIS)}")
-        return answers and _redis_tls(answers)
+        return answers and _certificate_checked(answers)
 
 
 def load_settings() -> Settings:
@@ -169,5 +145,6 @@ def _load(model: type[SettingsType]) -> SettingsType:
             name = PREFIX + str(detail["loc"][0]).upper()
             about = model.model_fields[str(detail["loc"][0])].description
             problem = "is not set" if detail["type"] == "missing" else detail["msg"]
-            lines.append(f"{name}: {problem.removeprefix('Value error, ')}. ({about})")
+            problem = problem.removeprefix("Value error, ").removesuffix(".")
+            lines.append(f"{name}: {problem}. ({about})")
         raise SettingsError("\n".join(lines)) from None

@@ -7,8 +7,7 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer.schemas import SUBMISSION_TTL, Submission, batch_key, request_key
-from worker.lookups import LeftSubmission
+from producer.contract.marks import MARK_SECONDS, AgedMark, SubmissionMark, batch_key, request_key
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +20,15 @@ class Submissions:
             result_backend_url, socket_timeout=10, socket_connect_timeout=3
         )
 
-    def of_requests(self, request_ids: Sequence[str]) -> dict[str, LeftSubmission]:
+    def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
         """What is known, by request id. Raises RedisError: silence would say `unknown`."""
         return self._find(request_ids, request_key)
 
-    def of_batches(self, batch_ids: Sequence[str]) -> dict[str, LeftSubmission]:
+    def of_batches(self, batch_ids: Sequence[str]) -> dict[str, AgedMark]:
         """What is known, by batch id. Raises RedisError: silence would say `unknown`."""
         return self._find(batch_ids, batch_key)
 
-    def _find(
-        self, identities: Sequence[str], key: Callable[[str], str]
-    ) -> dict[str, LeftSubmission]:
+    def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, AgedMark]:
         keys = list(map(key, identities))
         with self._redis.pipeline(transaction=False) as pipeline:
             for name in keys:
@@ -43,18 +40,18 @@ class Submissions:
             try:
                 if text is not None:
                     # Redis counts the time, so that no two clocks need to agree.
-                    age = max(0.0, SUBMISSION_TTL - left / 1000)
+                    age = max(0.0, MARK_SECONDS - left / 1000)
                     # A newer submitter may have more to say.
-                    left_by = Submission.model_validate_json(text, extra="ignore")
-                    found[identity] = LeftSubmission(left_by, age)
+                    left_by = SubmissionMark.model_validate_json(text, extra="ignore")
+                    found[identity] = AgedMark(left_by, age)
             except ValidationError:
                 log.warning("The submission of %r cannot be read and is ignored", identity)
         return found
 
     def running(self, request_id: str) -> None:
         """A worker has begun with a request."""
-        running = Submission(state="running").model_dump_json()
-        self._hint(lambda redis: redis.set(request_key(request_id), running, ex=SUBMISSION_TTL))
+        running = SubmissionMark(state="running").model_dump_json()
+        self._hint(lambda redis: redis.set(request_key(request_id), running, ex=MARK_SECONDS))
 
     def forget(self, request_ids: Sequence[str]) -> None:
         """The outcomes are committed, and SQL tells; or nothing came that could be understood."""

@@ -11,25 +11,23 @@ from celery import Celery, Task, current_task, signals
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from producer.schemas import (
-    KIND_TASKS,
-    MAX_LOOKUP,
-    Identifiers,
-    Kind,
-    Limit,
-    Message,
-    Numbers,
-    Place,
-    RequestIds,
-    TaskName,
-    request_key,
-)
+from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
+from producer.contract.marks import request_key
+from producer.contract.routing import KIND_TASKS, TaskName
+from producer.schemas import MAX_LOOKUP, ContractModel, Kind
 from worker import health, lookups, recovery, service
 from worker.attempts import Attempts
 from worker.database import Database, is_outage
 from worker.delivery import Delivery
 from worker.events import Events
 from worker.groups import Call
+from worker.lookups import (
+    applied_chunks,
+    batch_statuses,
+    refused_records,
+    request_statuses,
+    student_results,
+)
 from worker.patience import Patience
 from worker.submissions import Submissions
 
@@ -44,7 +42,7 @@ REQUEST = "worker.intake:CountedRequest"
 _TEXTS = TypeAdapter(RequestIds)
 _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
-_PLACE: TypeAdapter[Place | None] = TypeAdapter(Place | None)
+_PLACE: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
 
 
@@ -156,36 +154,32 @@ def _register_lookups(
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
         left = submissions.of_requests(ids)
-        return answer(lambda: lookups.request_statuses(database, ids, left))
+        return answer(lambda: request_statuses(database, ids, left))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         left = submissions.of_batches(ids)
-        return answer(
-            lambda: lookups.batch_statuses(database, ids, left, refusals=refusals is True)
-        )
+        return answer(lambda: batch_statuses(database, ids, left, refusals=refusals is True))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
         (batch,), wanted = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, numbers)
-        return answer(lambda: lookups.applied_chunks(database, batch, wanted))
+        return answer(lambda: applied_chunks(database, batch, wanted))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
         """Those behind a line and an id, at most `limit`."""
         (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
         most = _checked(_LIMIT, limit, "limit")
-        return answer(
-            lambda: lookups.refused_records(database, batch, (behind[0], behind[1]), most)
-        )
+        return answer(lambda: refused_records(database, batch, (behind[0], behind[1]), most))
 
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Those before the moment and the id of an outcome, where they are given."""
         ids, most = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
         older = _checked(_PLACE, before, "before: [completed_at, request_id] of an outcome")
-        return answer(lambda: lookups.student_results(database, ids, most, older))
+        return answer(lambda: student_results(database, ids, most, older))
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
@@ -213,7 +207,7 @@ def _answered(patience: Patience, events: Events, work: Callable[[], Any]) -> An
 
 
 def _dump(value: Any) -> Any:
-    if isinstance(value, Message):
+    if isinstance(value, ContractModel):
         return value.model_dump(mode="json")
     return [_dump(one) for one in value] if isinstance(value, Sequence) else value
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
 
-from producer.schemas import Queue
+from producer.contract.routing import Queue
 from worker.envelope import Unacceptable, open_envelope
 
 log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from producer.commands.checks import Finding, State, examine
 from producer.commands.session import Session, with_session
-from producer.doctor import Finding, State, examine
 
 FOUND = 1
 EXIT_CODES = """

@@ -16,7 +16,7 @@ Examples:
 @click.argument("form", type=click.Choice(["json", "asyncapi"]))
 def schema(form: str) -> None:
     """Print the contract: JSON Schemas of every message and answer, or AsyncAPI 3.0."""
-    from producer import asyncapi  # noqa: PLC0415 - the help is quicker without it
+    from producer.contract import asyncapi  # noqa: PLC0415 - the help is quicker without it
 
     document = asyncapi.asyncapi() if form == "asyncapi" else asyncapi.json_schemas()
     click.echo(json.dumps(document, indent=2))

@@ -3,6 +3,7 @@
 import errno
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -20,7 +21,7 @@ from producer.errors import (
     InvalidRequest,
     UnreadableFile,
 )
-from producer.schemas import Message
+from producer.schemas import ContractModel
 
 IDS = """
 An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that
@@ -50,11 +51,11 @@ class Session:
         self.err = make_console(stderr=True)
         self.as_json = as_json
 
-    def say(self, data: Message | Sequence[Message], shown: RenderableType) -> None:
+    def say(self, data: ContractModel | Sequence[ContractModel], shown: RenderableType) -> None:
         """Print an answer, for a machine as one line of JSON."""
         if not self.as_json:
             self.out.print(shown)
-        elif isinstance(data, Message):
+        elif isinstance(data, ContractModel):
             click.echo(data.model_dump_json())
         else:
             click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
@@ -142,3 +143,19 @@ def fail(error: EnrollmentError) -> NoReturn:
     click.echo(f"Error: {error}{hint}", err=True)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
     sys.exit(USAGE if wrong_input else UNREACHABLE)
+
+
+def parse_identifier(text: str) -> int | str:
+    if text.startswith("sis:"):
+        return text.removeprefix("sis:")
+    if not text.startswith("key:"):
+        return text
+    digits = text.removeprefix("key:")
+    if not (digits.isascii() and digits.isdigit()):
+        raise click.UsageError(f"{text!r}: a key is an integer, as key:4711.")
+    return int(digits)
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM unwind like Ctrl-C does, so that whatever was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from producer import display
 from producer.client import MAX_QUEUED
+from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
+from producer.commands.progress import submit_source
+from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.errors import UnreadableFile
 from producer.files import Source, Stream, open_source
-from producer.journal import Journal
-from producer.progress import submit_source
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
@@ -88,7 +88,7 @@ def submit(
     # Every file's head is checked before the first message is published.
     sources = [_open(name, chosen, templates) for name in names]
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
-    journal = Journal()
+    journal = ResumeJournal()
     refused = False
     for place, source in enumerate(sources, 1):
         path = source.path if isinstance(source, Source) else None

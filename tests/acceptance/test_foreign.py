@@ -14,8 +14,8 @@ import pytest
 from redis import Redis
 from servers import ROOT, Deployment, submit_and_finish, wait_for
 
-from producer import asyncapi
 from producer.client import EnrollmentClient
+from producer.contract import asyncapi
 from producer.schemas import Kind
 from worker import repository
 from worker.database import Database

@@ -14,7 +14,9 @@ from redis import Redis
 from servers import Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
-from producer.schemas import MAX_MESSAGE, Kind, Submission, TaskName, request_key
+from producer.contract.marks import SubmissionMark, request_key
+from producer.contract.routing import TaskName
+from producer.schemas import MAX_MESSAGE, Kind
 from worker import repository
 from worker.database import Database
 
@@ -85,7 +87,7 @@ def test_whoever_waits_for_a_message_that_is_none_is_told(
     for place, (said, sent) in enumerate(mistakes.items()):
         sent["headers"]["id"] = task_id = f"task-{place}"
         for name in ("theirs", task_id):
-            redis.set(request_key(name), Submission().model_dump_json(), ex=60)
+            redis.set(request_key(name), SubmissionMark().model_dump_json(), ex=60)
         redis.lpush("enrollments", json.dumps(sent))
         wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}"))  # noqa: B023 - at once
         answer = json.loads(redis.get(f"celery-task-meta-{task_id}"))

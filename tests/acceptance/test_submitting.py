@@ -17,8 +17,9 @@ from redis import Redis
 from servers import Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
+from producer.contract.routing import Queue
 from producer.errors import BatchConflict
-from producer.schemas import MAX_CHUNK_RECORDS, Kind, Queue
+from producer.schemas import MAX_CHUNK_RECORDS, Kind
 
 STUDENTS, COURSES = 400, 60
 PAIRS = STUDENTS * COURSES

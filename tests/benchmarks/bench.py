@@ -30,7 +30,8 @@ from servers import ROOT, Deployment, running_worker, submit_and_finish
 
 from producer import files
 from producer.client import EnrollmentClient
-from producer.schemas import Kind, Queue
+from producer.contract.routing import Queue
+from producer.schemas import Kind
 
 GOALS = {
     "batch_requests_vs_copy": (">=", 1.0),

@@ -14,8 +14,9 @@ import rig
 from servers import running_worker, submit_and_finish
 
 from producer.client import EnrollmentClient
+from producer.contract.routing import Queue
 from producer.files import open_source
-from producer.schemas import Kind, Queue
+from producer.schemas import Kind
 
 ROWS = 1_000_000
 

@@ -13,7 +13,7 @@ from celery import Celery
 from servers import running_worker, serving
 
 from producer.client import EnrollmentClient
-from producer.schemas import TaskName
+from producer.contract.routing import TaskName
 
 POSTS = 10_000
 CONNECTIONS = 50

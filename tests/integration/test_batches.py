@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from producer.schemas import BatchStatus, Chunk, Kind, RefusedLine, Submission, Tally
+from producer.contract.batches import BatchStatus
+from producer.contract.chunks import Chunk, RefusedLine, Tally
+from producer.contract.marks import AgedMark, SubmissionMark
+from producer.schemas import Kind
 from worker import batches, lookups, repository
 from worker.batches import ChunkOutcome
 from worker.database import Database
 from worker.dead_letters import Form, Reason, dead_letter, keep
-from worker.lookups import LeftSubmission
+from worker.lookups import STALLED_SECONDS, batch_statuses, refused_records, student_results
 
 
 def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
@@ -36,7 +39,7 @@ def roster(database: Database) -> None:
 
 
 def status(database: Database, batch_id: str = "b") -> BatchStatus:
-    return lookups.batch_statuses(database, [batch_id], {}, refusals=True)[0]
+    return batch_statuses(database, [batch_id], {}, refusals=True)[0]
 
 
 def books(database: Database, batch_id: str = "b") -> dict[str, int]:
@@ -72,7 +75,7 @@ def test_a_grouped_request_names_the_line_of_each_refused_pair(database: Databas
     apply_chunk(database, Kind.ENROLLMENTS, grouped)
     lines = {g.code.value: g.first_lines for g in status(database).refusals}
     assert lines == {"unknown_course": (7, 12), "unknown_student": (8, 10)}
-    ((result,),) = lookups.student_results(database, ["A"], 10)
+    ((result,),) = student_results(database, ["A"], 10)
     assert [(e.course_id, e.line) for e in result.errors] == [("X", 7), ("Y", 12)]
     with database.reading() as connection:
         record = connection.execute(text("SELECT record FROM batch_refusals WHERE line = 10"))
@@ -161,7 +164,7 @@ def test_a_request_id_of_an_earlier_batch_is_not_done_again(database: Database) 
     again = chunk(pairs("A", "M1", request_id="r"), batch_id="b2")
     apply_chunk(database, Kind.ENROLLMENTS, again)
     assert books(database, "b2") == {"received": 1, "already_enrolled": 1}
-    ((result,),) = lookups.student_results(database, ["A"], 10)
+    ((result,),) = student_results(database, ["A"], 10)
     assert result.batch_id == "b"
 
 
@@ -260,9 +263,9 @@ def test_an_empty_batch_is_done(database: Database) -> None:
 
 
 def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> None:
-    left = Submission(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
-    queued, unknown = lookups.batch_statuses(
-        database, ["q", "u"], {"q": LeftSubmission(left, 1.0)}, refusals=True
+    left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
+    queued, unknown = batch_statuses(
+        database, ["q", "u"], {"q": AgedMark(left, 1.0)}, refusals=True
     )
     assert (queued.state, queued.books.received, queued.books.not_applied) == ("queued", 5, 5)
     assert unknown.state == "unknown"
@@ -281,11 +284,11 @@ def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
 def test_a_batch_of_which_nothing_comes_any_more_is_stalled(database: Database) -> None:
     def told(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
         tally = Tally(requests=chunks, rows=chunks)
-        left = Submission(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)
-        found = {"b": LeftSubmission(left, seconds_ago)}
-        return lookups.batch_statuses(database, ["b"], found, refusals=False)[0]
+        left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)
+        found = {"b": AgedMark(left, seconds_ago)}
+        return batch_statuses(database, ["b"], found, refusals=False)[0]
 
-    long_ago = lookups.STALLED_SECONDS + 1
+    long_ago = STALLED_SECONDS + 1
     assert told(2, complete=True, seconds_ago=1).state == "queued"
     assert told(2, complete=True, seconds_ago=long_ago).state == "stalled"
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), last=False))
@@ -306,7 +309,7 @@ def test_refusals_are_read_page_by_page_in_the_order_of_their_lines(database: Da
     apply_chunk(database, Kind.ENROLLMENTS, chunk(*records, lines=[9, 7, 5, 3, 1]))
     read = []
     after = (0, 0)
-    while page := lookups.refused_records(database, "b", after, 3):
+    while page := refused_records(database, "b", after, 3):
         read += [(one.line, one.message) for one in page]
         after = (page[-1].line, page[-1].id)
     assert [line for line, _ in read] == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
@@ -328,7 +331,7 @@ def test_a_large_chunk_is_written_as_a_small_one_is(database: Database) -> None:
     found = lookups.students(database, names)
     assert [s.sis_id for s in found if s] == names
     assert all([c.sis_id for c in s.courses] == ["M1", "M2"] for s in found if s)
-    ((newest, *_),) = lookups.student_results(database, names[:1], 2)
+    ((newest, *_),) = student_results(database, names[:1], 2)
     assert [(c.sis_id, c.added) for c in newest.enrolled_courses] == [("M1", False), ("M2", True)]
     assert [e.course_id for e in newest.errors] == ["N1"]
 
@@ -365,7 +368,7 @@ def test_requests_as_columns_are_decided_as_records_are(database: Database) -> N
         assert columns.books == records.books
         assert columns.requests_rejected == records.requests_rejected
         assert columns.refusals == records.refusals
-    for results in lookups.student_results(database, ["A", "B"], 100):
+    for results in student_results(database, ["A", "B"], 100):
         told = [
             (r.status, [(c.sis_id, c.added) for c in r.enrolled_courses], len(r.errors))
             for r in sorted(results, key=lambda r: r.request_id)

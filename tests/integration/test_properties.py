@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from producer.chunks import Entry, cut
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
-from worker import lookups, service
+from worker import service
 from worker.batches import apply_chunk
 from worker.database import Database
+from worker.lookups import batch_statuses, request_statuses
 
 STUDENTS = [f"S{n}" for n in range(6)]
 COURSES = [f"C{n}" for n in range(5)]
@@ -125,7 +126,7 @@ def _check_single(database: Database, model: Model, record: dict[str, Any]) -> N
     response = service.add_enrollment(database, request, record["request_id"])
     assert response.status == status
     if all(problem.code != Code.REQUEST_ID_REUSED for problem in response.errors):
-        (stored,) = lookups.request_statuses(database, [record["request_id"]], {})
+        (stored,) = request_statuses(database, [record["request_id"]], {})
         assert stored.result == response
 
 
@@ -138,7 +139,7 @@ def _check_batch(
     for chunk in cut(batch_id, entries):
         for _ in range(1 + again):
             apply_chunk(database, Kind.ENROLLMENTS, chunk.text)
-    (found,) = lookups.batch_statuses(database, [batch_id], {}, refusals=True)
+    (found,) = batch_statuses(database, [batch_id], {}, refusals=True)
     books = found.books
     assert (books.enrolled, books.already_enrolled, books.rejected) == tuple(
         sum(counts) for counts in list(zip(*expected, strict=True))[1:]
@@ -151,7 +152,7 @@ def _check_everything(database: Database, model: Model) -> None:
     with database.reading() as connection:
         rows = connection.execute(text("SELECT student_id, course_id FROM student_courses"))
         assert {tuple(row) for row in rows} == model.rows
-    found = lookups.request_statuses(database, list(model.results), {})
+    found = request_statuses(database, list(model.results), {})
     for status in found:
         result = status.result
         assert result is not None

@@ -7,16 +7,17 @@ from contextlib import contextmanager, suppress
 import pytest
 from sqlalchemy import event, text
 
+from producer.contract.chunks import Chunk
+from producer.contract.explain import explain
 from producer.schemas import (
-    Chunk,
     EnrollmentProblem,
     Kind,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
-    explain,
 )
-from worker import batches, lookups, service
+from worker import batches, service
 from worker.database import Database
+from worker.lookups import student_results, students
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ def test_where_there_is_nothing_to_decide_one_statement_is_enough(
         (2, "M2", True),
         (1, "M1", False),
     ]
-    assert lookups.student_results(database, ["A"], 1) == [[response]]
+    assert student_results(database, ["A"], 1) == [[response]]
     assert rows(database) == {(1, 1), (1, 2), (2, 1)}
 
 
@@ -179,7 +180,7 @@ def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Datab
     (response,) = service.decide_requests(database, [refused], [True]).answers
     assert (response.status, response.student_id) == ("rejected", "A")
     assert {problem.field for problem in response.errors} == {"course_ids[0]", "surprise"}
-    assert lookups.student_results(database, ["A"], 10) == [[response]]
+    assert student_results(database, ["A"], 10) == [[response]]
     assert service.decide_requests(database, [refused], [True]).answers == [response]
 
 
@@ -225,7 +226,7 @@ def test_a_row_that_another_transaction_is_writing_is_waited_for(
     with meanwhile(database, row, committed=committed):
         response = enroll(database, "A", ["M1", "M2"])
     assert [course.added for course in response.enrolled_courses] == [not committed, True]
-    assert lookups.student_results(database, ["A"], 1) == [[response]]
+    assert student_results(database, ["A"], 1) == [[response]]
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -258,6 +259,6 @@ def test_names_from_upstream_may_hold_any_character(database: Database) -> None:
     response = enroll(database, odd, strange)
     assert response.student_id == odd
     assert [course.sis_id for course in response.enrolled_courses] == list(strange)
-    (found,) = lookups.students(database, [odd])
+    (found,) = students(database, [odd])
     assert found is not None
     assert (found.sis_id, found.name) == (odd, odd)

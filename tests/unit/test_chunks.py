@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.chunks import CHUNK_ROWS, CutChunk, Entry, Line, cut
-from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Chunk, RefusedLine, Tally
+from producer.contract.chunks import Chunk, RefusedLine, Tally
+from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from worker.batches import _lines
 
 ENVELOPE = 1_000

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from malformed import GOOD_REQUEST, message, shapes
 
-from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE, TaskName
+from producer.contract.routing import TaskName
+from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
 from worker.envelope import Unacceptable, read
 
 TASKS = [name.value for name in TaskName]

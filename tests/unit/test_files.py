@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from producer import files
 from producer.chunks import Entry
+from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files import HEAD_BYTES, WINDOW, Source, open_source
-from producer.schemas import MAX_CHUNK_BYTES, Kind, RefusedLine
+from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 PAIRS = "student_sis_id,course_sis_id\n"
 KEYS = "student_id,course_id\n"

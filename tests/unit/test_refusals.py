@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from producer.contract.batches import RefusedRecord
 from producer.refusals import write_csv, write_json_lines
-from producer.schemas import Code, RefusedRecord
+from producer.schemas import Code
 
 
 def refused(line: int, message: str, record: Any = None, cells: Any = None) -> RefusedRecord:

@@ -1,30 +1,27 @@
 """The contract: what is taken, what is refused, and how a refusal is explained."""
 
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from producer import schemas
+from producer import contract, schemas
+from producer.contract.chunks import Chunk, RefusedLine, Tally, count_rows
+from producer.contract.explain import explain
+from producer.contract.routing import KIND_TASKS, TASK_QUEUES, TaskName
 from producer.schemas import (
     CODE_MEANINGS,
-    KIND_TASKS,
     MAX_CHUNK_RECORDS,
     MAX_KEY,
-    TASK_QUEUES,
-    Chunk,
     Code,
+    ContractModel,
     CourseRecord,
     EnrollmentProblem,
     Kind,
-    Message,
-    RefusedLine,
     StudentEnrollmentRequest,
     StudentRecord,
-    Tally,
-    TaskName,
-    count_rows,
-    explain,
 )
 
 ID_RULE = (
@@ -53,7 +50,7 @@ def request(**fields: Any) -> dict[str, Any]:
     return {"student_id": 1, "course_ids": [1], **fields}
 
 
-def problems(record: Any, model: type[Message] = StudentEnrollmentRequest) -> dict[Any, str]:
+def problems(record: Any, model: type[ContractModel] = StudentEnrollmentRequest) -> dict[Any, str]:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(record)
     explained = explain(caught.value)
@@ -174,7 +171,7 @@ def test_the_name_of_an_unknown_field_is_shown_in_plain_and_short_text() -> None
 
 
 @pytest.mark.parametrize("model", [StudentRecord, CourseRecord])
-def test_a_roster_record_is_explained_by_the_rule_of_its_field(model: type[Message]) -> None:
+def test_a_roster_record_is_explained_by_the_rule_of_its_field(model: type[ContractModel]) -> None:
     texts = [name for name in model.model_fields if name != "sis_id"]
     found = problems({"sis_id": 4711, **dict.fromkeys(texts, "")}, model)
     rule = "must be a string of 1 to 255 characters"
@@ -185,22 +182,38 @@ def test_a_roster_record_is_explained_by_the_rule_of_its_field(model: type[Messa
 # --- The contract as a document -------------------------------------------------------------
 
 
-MESSAGES = [
-    model
-    for model in vars(schemas).values()
-    if isinstance(model, type) and issubclass(model, Message) and model is not Message
-]
+def models() -> list[type[ContractModel]]:
+    """Every model of the contract, wherever it is defined."""
+    names = [info.name for info in iter_modules(contract.__path__, "producer.contract.")]
+    modules = [schemas, *map(import_module, names)]
+    found = {value for module in modules for value in vars(module).values() if is_model(value)}
+    return sorted(found, key=lambda model: model.__name__)
 
 
-@pytest.mark.parametrize("model", MESSAGES)
-def test_every_message_has_a_json_schema_that_forbids_other_fields(model: type[Message]) -> None:
+def is_model(value: object) -> bool:
+    return (
+        isinstance(value, type) and issubclass(value, ContractModel) and value is not ContractModel
+    )
+
+
+def test_the_contract_is_more_than_one_module() -> None:
+    assert {"Chunk", "BatchStatus", "StudentEnrollmentRequest"} <= {m.__name__ for m in MODELS}
+
+
+MODELS = models()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_message_has_a_json_schema_that_forbids_other_fields(
+    model: type[ContractModel],
+) -> None:
     schema = model.model_json_schema()
     assert schema["additionalProperties"] is False
     assert schema["description"]
 
 
-@pytest.mark.parametrize("model", MESSAGES)
-def test_every_field_of_the_contract_is_described(model: type[Message]) -> None:
+@pytest.mark.parametrize("model", MODELS)
+def test_every_field_of_the_contract_is_described(model: type[ContractModel]) -> None:
     properties = model.model_json_schema()["properties"]
     assert [name for name, field in properties.items() if not field.get("description")] == []
 

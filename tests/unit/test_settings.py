@@ -10,8 +10,7 @@ from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
 from celery.exceptions import QueueNotFound
 
-from producer import schemas
-from producer.schemas import TASK_QUEUES, TaskName
+from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from worker.app import TASK_TIME_LIMIT, make_app, options
 from worker.settings import (
     DatabaseSettings,
@@ -191,7 +190,7 @@ def test_every_option_is_one_that_celery_knows(environment: pytest.MonkeyPatch) 
 
 def test_there_are_exactly_three_queues(app: Celery) -> None:
     queues = app.amqp.queues
-    assert set(queues) == {"enrollments", "batches", "lookups"} == {*schemas.Queue}
+    assert set(queues) == {"enrollments", "batches", "lookups"} == {*Queue}
     assert all(q.routing_key == q.exchange.name == name for name, q in queues.items())
 
 
@@ -215,7 +214,7 @@ def test_a_task_is_acknowledged_late_and_given_back_when_its_worker_is_lost(
     app: Celery, name: TaskName
 ) -> None:
     task = app.tasks[name.value]
-    lookup = TASK_QUEUES[name] is schemas.Queue.LOOKUPS
+    lookup = TASK_QUEUES[name] is Queue.LOOKUPS
     assert (task.acks_late, task.serializer) == (True, "json")
     # A question that takes its worker with it is not asked again.
     assert task.reject_on_worker_lost is not lookup
@@ -225,7 +224,7 @@ def test_a_task_is_acknowledged_late_and_given_back_when_its_worker_is_lost(
 
 def test_only_chunks_have_no_answer(app: Celery) -> None:
     silent = {name for name in TaskName if app.tasks[name.value].ignore_result}
-    assert silent == {*schemas.KIND_TASKS.values()}
+    assert silent == {*KIND_TASKS.values()}
 
 
 def test_a_stuck_task_is_told_to_end_before_it_is_killed(app: Celery) -> None:

@@ -8,26 +8,12 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
-from producer.schemas import (
-    ANSWERS,
-    KIND_CHUNKS,
-    KIND_TASKS,
-    MAX_CHUNK_BYTES,
-    MAX_MESSAGE,
-    TASK_QUEUES,
-    Code,
-    Identifiers,
-    Limit,
-    MessageHeaders,
-    Numbers,
-    Place,
-    Queue,
-    RequestId,
-    RequestIds,
-    StudentEnrollmentRequest,
-    Submission,
-    TaskName,
-)
+from producer.contract.chunks import KIND_CHUNKS
+from producer.contract.headers import MessageHeaders
+from producer.contract.lookups import ANSWERS, Identifiers, Limit, Numbers, RequestIds, ResultCursor
+from producer.contract.marks import SubmissionMark
+from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
+from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE, Code, RequestId, StudentEnrollmentRequest
 
 VERSION = "1.0.0"
 """Of the contract: the second number grows with each addition; nothing is ever taken away."""
@@ -76,7 +62,7 @@ SIGNATURES: dict[TaskName, Signature] = {
         "The newest outcomes of each student, older than `before` where it is given.",
         {"students": Identifiers},
         1,
-        {"limit": Limit, "before": Place | None},
+        {"limit": Limit, "before": ResultCursor | None},
     ),
     TaskName.STUDENT: Signature(
         "Students with their courses; null for one that does not exist.",
@@ -87,7 +73,7 @@ SIGNATURES: dict[TaskName, Signature] = {
     TaskName.HEALTH: Signature("How a worker and its database are.", {}, 0, {}),
 }
 
-_READ = (MessageHeaders, Submission)
+_READ = (MessageHeaders, SubmissionMark)
 """Models that are neither argument nor answer."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Journal:
+class ResumeJournal:
     """A small file in the user's state folder; a submit works all the same without it."""
 
     def __init__(self) -> None:

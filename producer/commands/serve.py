@@ -1,84 +1,22 @@
-"""The commands that keep something running: the embedded stack, the tour, the HTTP front."""
+"""`enroll serve`: serve the HTTP front."""
 
 import os
-import signal
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import click
 from pydantic import SecretStr, ValidationError
 
-from producer import stack
-from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, USAGE
-from producer.commands.session import broker_or_fail, fail, make_console, open_client
-from producer.demo import run_demo
-from producer.errors import EnrollmentError
+from producer.commands.exit_codes import EXIT_CODES, USAGE
+from producer.commands.session import broker_or_fail, open_client
 from producer.tokens import TokensError, read_tokens
 
-UP_EXAMPLES = """
-\b
-Examples:
-  enroll up
-  enroll up --folder /tmp/enroll-trial
-"""
-DEMO_EXAMPLES = """
-\b
-Examples:
-  enroll demo
-"""
 SERVE_EXAMPLES = """
 \b
 Examples:
   enroll serve
   enroll serve --host 0.0.0.0 --port 8080 --tokens tokens.txt
 """
-
-
-def _end_on_sigterm() -> None:
-    """Let SIGTERM unwind like Ctrl-C does, so that whatever was started is stopped."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-
-
-@click.command(epilog=EXIT_CODES + UP_EXAMPLES)
-@click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=stack.FOLDER,
-    show_default=True,
-    help="Where broker and database keep their files.",
-)
-def up(folder: Path) -> None:
-    """Keep an embedded broker, database and worker running until Ctrl-C.
-
-    The other commands find them when they run in the same folder or below it.
-    """
-    _end_on_sigterm()
-    try:
-        with stack.running(folder) as broker_url:
-            click.echo(f"Running at {broker_url}; files and logs are in {folder}/.", err=True)
-            click.echo("Try in a second terminal: enroll submit FILE. Ctrl-C stops.", err=True)
-            while True:
-                time.sleep(3600)
-    except EnrollmentError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        click.echo("Stopped.", err=True)
-
-
-@click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
-def demo() -> None:
-    """Show it: start everything in a temporary folder, submit a sample, explain, stop."""
-    _end_on_sigterm()
-    try:
-        with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
-            run_demo(Path(folder), make_console())
-    except EnrollmentError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        click.echo("Interrupted; everything that was started has been stopped.", err=True)
-        sys.exit(INTERRUPTED)
 
 
 @click.command(epilog=EXIT_CODES + SERVE_EXAMPLES)

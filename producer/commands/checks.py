@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from producer.client import REDIS, EnrollmentClient, checked_url
+from producer.client import EnrollmentClient
+from producer.contract.broker_url import REDIS, require_certificate_check
+from producer.contract.lookups import DatabaseState, WorkerHealth
+from producer.contract.routing import Queue
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
-from producer.schemas import DatabaseState, Queue, WorkerHealth
 
 OLD_SERVER = 7
 """The first version of Redis that can do all that the worker asks of it."""
@@ -71,7 +73,9 @@ def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterat
     answers = True
     if broker_url.startswith(REDIS):
         with Redis.from_url(
-            checked_url(broker_url), socket_timeout=timeout, socket_connect_timeout=timeout
+            require_certificate_check(broker_url),
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
         ) as redis:
             for finding in _redis(redis, client.shown_url):
                 # A full one takes no question to a worker.

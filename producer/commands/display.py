@@ -9,11 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from producer.contract.batches import BatchStatus, RefusalGroup
 from producer.schemas import (
-    BatchStatus,
     EnrollmentProblem,
     Kind,
-    RefusalGroup,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,

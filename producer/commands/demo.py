@@ -1,13 +1,20 @@
-"""The guided tour: a real broker, database and worker, and a sample with mistakes in it."""
+"""`enroll demo`, the guided tour: a real broker, database and worker, and a sample."""
 
+import sys
+import tempfile
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.rule import Rule
 
-from producer import display, files, stack
+from producer import files, stack
 from producer.client import EnrollmentClient
-from producer.progress import submit_source
+from producer.commands import display
+from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
+from producer.commands.progress import submit_source
+from producer.commands.session import end_on_sigterm, fail, make_console
+from producer.errors import EnrollmentError
 from producer.sample import write_sample
 from producer.schemas import Kind
 
@@ -51,3 +58,24 @@ def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:
         if any(r.enrolled_courses for r in results) and any(r.errors for r in results):
             return sis_id
     return asked[0]
+
+
+DEMO_EXAMPLES = """
+\b
+Examples:
+  enroll demo
+"""
+
+
+@click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
+def demo() -> None:
+    """Show it: start everything in a temporary folder, submit a sample, explain, stop."""
+    end_on_sigterm()
+    try:
+        with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
+            run_demo(Path(folder), make_console())
+    except EnrollmentError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        click.echo("Interrupted; everything that was started has been stopped.", err=True)
+        sys.exit(INTERRUPTED)

@@ -1,24 +1,18 @@
-"""The commands about single requests, and the questions: what became of it."""
+"""The commands that ask: `status`, `errors`, `student` and `results`."""
 
 from typing import TextIO
 
 import click
 
-from producer import display, refusals
+from producer import refusals
+from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, REFUSED
-from producer.commands.session import IDS, Session, with_session
-from producer.schemas import BatchStatus, RequestStatus
+from producer.commands.session import IDS, Session, parse_identifier, with_session
+from producer.contract.batches import BatchStatus
+from producer.schemas import RequestStatus
 
 _CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
 _JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
-
-REQUEST_EXAMPLES = """
-\b
-Examples:
-  enroll request S1 LOGIC-1 ALG-1
-  enroll request S1 LOGIC-1 --request-id sis-2026-000123 --partial
-  enroll request key:4711 key:17 --json
-"""
 STATUS_EXAMPLES = """
 \b
 Examples:
@@ -44,42 +38,6 @@ Examples:
   enroll results S1
   enroll results S1 --limit 1 --json
 """
-
-
-def _identifier(text: str) -> int | str:
-    if text.startswith("sis:"):
-        return text.removeprefix("sis:")
-    if not text.startswith("key:"):
-        return text
-    digits = text.removeprefix("key:")
-    if not (digits.isascii() and digits.isdigit()):
-        raise click.UsageError(f"{text!r}: a key is an integer, as key:4711.")
-    return int(digits)
-
-
-@click.command(epilog=IDS + EXIT_CODES + REQUEST_EXAMPLES)
-@click.argument("student")
-@click.argument("courses", metavar="COURSE...", nargs=-1, required=True)
-@click.option("--request-id", help="Your own id; a repeat under it has no further effect.")
-@click.option("--partial", is_flag=True, help="Keep the good courses when some are refused.")
-@with_session
-def request(
-    session: Session,
-    student: str,
-    courses: tuple[str, ...],
-    request_id: str | None,
-    partial: bool,
-) -> int:
-    """Enroll one student in courses; waits, and prints the outcome."""
-    asked = {
-        "student_id": _identifier(student),
-        "course_ids": [_identifier(course) for course in courses],
-        "request_id": request_id,
-        "atomic": not partial,
-    }
-    result = session.client.enroll(asked)
-    session.say(result, display.response(result))
-    return REFUSED if result.errors else 0
 
 
 @click.command(epilog=EXIT_CODES + STATUS_EXAMPLES)
@@ -130,7 +88,7 @@ def errors(
 @with_session
 def student(session: Session, student: str) -> int:
     """Show a student with courses."""
-    found = session.client.student(_identifier(student))
+    found = session.client.student(parse_identifier(student))
     if found is None:
         click.echo(f"No student has the id {student}.", err=True)
         return REFUSED
@@ -146,6 +104,6 @@ def student(session: Session, student: str) -> int:
 @with_session
 def results(session: Session, student: str, limit: int) -> int:
     """Show what became of a student's requests, newest first."""
-    found = session.client.results(_identifier(student), limit=limit)
+    found = session.client.results(parse_identifier(student), limit=limit)
     session.say(found, display.results(found))
     return 0

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import MAX_QUEUED, QUEUE_PATIENCE, EnrollmentClient, SubmittedBatch
+from producer.contract.batches import BatchStatus, Books
 from producer.errors import (
     AnswerNotUnderstood,
     BrokerUnavailable,
@@ -23,7 +24,6 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files import Source, Stream
-from producer.schemas import BatchStatus, Books
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0

@@ -1,0 +1,40 @@
+"""`enroll request`: enroll one student, and print the result."""
+
+import click
+
+from producer.commands import display
+from producer.commands.exit_codes import EXIT_CODES, REFUSED
+from producer.commands.session import IDS, Session, parse_identifier, with_session
+
+REQUEST_EXAMPLES = """
+\b
+Examples:
+  enroll request S1 LOGIC-1 ALG-1
+  enroll request S1 LOGIC-1 --request-id sis-2026-000123 --partial
+  enroll request key:4711 key:17 --json
+"""
+
+
+@click.command(epilog=IDS + EXIT_CODES + REQUEST_EXAMPLES)
+@click.argument("student")
+@click.argument("courses", metavar="COURSE...", nargs=-1, required=True)
+@click.option("--request-id", help="Your own id; a repeat under it has no further effect.")
+@click.option("--partial", is_flag=True, help="Keep the good courses when some are refused.")
+@with_session
+def request(
+    session: Session,
+    student: str,
+    courses: tuple[str, ...],
+    request_id: str | None,
+    partial: bool,
+) -> int:
+    """Enroll one student in courses; waits, and prints the outcome."""
+    asked = {
+        "student_id": parse_identifier(student),
+        "course_ids": [parse_identifier(course) for course in courses],
+        "request_id": request_id,
+        "atomic": not partial,
+    }
+    result = session.client.enroll(asked)
+    session.say(result, display.response(result))
+    return REFUSED if result.errors else 0

@@ -1,0 +1,56 @@
+"""Name the tasks and queues, and say which task goes where."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from producer.schemas import Kind
+
+
+class Queue(StrEnum):
+    """The three queues; one worker serves all of them unless told otherwise."""
+
+    ENROLLMENTS = "enrollments"
+    BATCHES = "batches"
+    LOOKUPS = "lookups"
+
+
+class TaskName(StrEnum):
+    """The fixed names under which any Celery client in any language can publish."""
+
+    ENROLL = "enrollment.enroll"
+    ENROLL_BATCH = "enrollment.enroll_batch"
+    UPSERT_STUDENTS = "roster.upsert_students"
+    UPSERT_COURSES = "roster.upsert_courses"
+    STATUS = "enrollment.status"
+    RESULTS = "enrollment.results"
+    STUDENT = "enrollment.student"
+    BATCH = "enrollment.batch"
+    CHUNKS = "enrollment.chunks"
+    REFUSALS = "enrollment.refusals"
+    HEALTH = "enrollment.health"
+
+
+QUORUM: Final = {"x-queue-type": "quorum"}
+"""The arguments with which the queues are declared where RabbitMQ is the broker."""
+
+TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
+    TaskName.ENROLL: Queue.ENROLLMENTS,
+    TaskName.ENROLL_BATCH: Queue.BATCHES,
+    TaskName.UPSERT_STUDENTS: Queue.BATCHES,
+    TaskName.UPSERT_COURSES: Queue.BATCHES,
+    TaskName.STATUS: Queue.LOOKUPS,
+    TaskName.RESULTS: Queue.LOOKUPS,
+    TaskName.STUDENT: Queue.LOOKUPS,
+    TaskName.BATCH: Queue.LOOKUPS,
+    TaskName.CHUNKS: Queue.LOOKUPS,
+    TaskName.REFUSALS: Queue.LOOKUPS,
+    TaskName.HEALTH: Queue.LOOKUPS,
+}
+
+
+KIND_TASKS: Final[Mapping[Kind, TaskName]] = {
+    Kind.STUDENTS: TaskName.UPSERT_STUDENTS,
+    Kind.COURSES: TaskName.UPSERT_COURSES,
+    Kind.ENROLLMENTS: TaskName.ENROLL_BATCH,
+}

@@ -22,19 +22,13 @@ from urllib.parse import quote, unquote
 from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, TypeAdapter, ValidationError
 
-from producer import refusals
 from producer.client import EnrollmentClient, SubmittedBatch
 from producer.contract.batches import BatchStatus, RefusalGroup
 from producer.errors import EnrollmentError, NoWorkerAnswered
-from producer.files import open_stream
-from producer.guard import Guard, is_loopback
-from producer.openapi import REFUSALS, UPLOAD, describe, problems
-from producer.problems import STATUS_OF_CODE, Refused, handle_problems
-from producer.publisher import Publisher
+from producer.files import refused_lines
+from producer.files.reader import open_stream
 from producer.schemas import (
     MAX_KEY,
     Kind,
@@ -44,90 +38,19 @@ from producer.schemas import (
     StudentEnrollmentResponse,
     StudentResponse,
 )
-from producer.tokens import Scope, Token, find_token, read_tokens
-from producer.uploads import read_in_thread
+from producer.web.access import reading, submitting
+from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
+from producer.web.coalescing import RequestCoalescer
+from producer.web.limits import RequestLimits
+from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
+from producer.web.problems import STATUS_OF_CODE, Refused, handle_problems
+from producer.web.settings import HttpSettings
+from producer.web.tokens import read_tokens
+from producer.web.uploads import read_in_thread
 
 EVENT_SECONDS = 0.5
 EXAMPLE = {"student_id": "S1", "course_ids": ["LOGIC-1", 17], "request_id": "sis-2026-000123"}
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
-
-
-class HttpSettings(BaseSettings):
-    """Settings of the HTTP front, from the environment."""
-
-    model_config = SettingsConfigDict(env_prefix="ENROLL_", env_ignore_empty=True)
-
-    broker_url: SecretStr
-    result_backend_url: SecretStr | None = None
-    timeout: float = 10
-    http_tokens: Path | None = None
-    http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3
-    http_max_running: Annotated[int, Field(ge=1)] = 200
-    http_rate: Annotated[int, Field(ge=0)] = 0
-    http_body_wait: Annotated[float, Field(gt=0)] = 60
-
-
-class Accepted(BaseModel):
-    """What was taken, and where to ask about it."""
-
-    request_id: str
-    state: str
-    url: str
-
-
-class AcceptedBatch(BaseModel):
-    """A batch that was published whole."""
-
-    batch_id: str
-    kind: Kind
-    requests: int
-    rows: int
-    url: str
-
-
-class Results(BaseModel):
-    """A page of a student's outcomes; `next` is the cursor of the next one."""
-
-    results: list[StudentEnrollmentResponse]
-    next: str | None = None
-
-
-class Health(BaseModel):
-    """The service answers."""
-
-    status: str
-
-
-bearer = HTTPBearer(auto_error=False, description="A token of ENROLL_HTTP_TOKENS.")
-
-
-class _Allowed:
-    """The dependency of a route: who calls it must have a scope."""
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-
-    async def __call__(
-        self,
-        request: Request,
-        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
-    ) -> None:
-        tokens: tuple[Token, ...] = request.app.state.tokens
-        if not tokens:
-            server = request.scope.get("server") or ("", 0)
-            if not is_loopback(server[0]):
-                raise Refused(
-                    403,
-                    "tokens_required",
-                    "Without tokens this service answers on loopback only: set ENROLL_HTTP_TOKENS.",
-                )
-            return
-        token = find_token(tokens, sent.credentials) if sent else None
-        if token is None:
-            challenge = {"WWW-Authenticate": "Bearer"}
-            raise Refused(401, "token_required", "Send a token as a bearer.", **challenge)
-        if self._scope not in token.scopes:
-            raise Refused(403, "scope_required", f"The token lacks the scope {self._scope}.")
 
 
 async def _client(request: Request) -> EnrollmentClient:
@@ -136,8 +59,6 @@ async def _client(request: Request) -> EnrollmentClient:
 
 
 Client = Annotated[EnrollmentClient, Depends(_client)]
-submitting = [Depends(_Allowed(Scope.SUBMIT))]
-reading = [Depends(_Allowed(Scope.READ))]
 
 
 def _student(text: str) -> int | str:
@@ -158,9 +79,6 @@ def _wait_seconds(prefer: str | None) -> float:
         if name.lower() == "wait" and value.isascii() and value.isdigit():
             return min(int(value[:9]), 60)
     return 0
-
-
-# --- routes -----------------------------------------------------------------------------------
 
 
 async def enroll(
@@ -302,7 +220,7 @@ def get_errors(
     status = _batch(client, batch_id)
     if "text/csv" not in accept:
         return list(status.refusals)
-    pages = refusals.csv_pages(status.columns, client.refusals(status.batch_id))
+    pages = refused_lines.csv_pages(status.columns, client.refusals(status.batch_id))
     # Asked for before the head of the answer is sent: afterwards no error could be told.
     text = chain([next(pages)], pages)
     name = {"Content-Disposition": 'attachment; filename="refused.csv"'}
@@ -341,15 +259,12 @@ def ready(client: Client) -> Health:
 
 def _page(name: str) -> HTMLResponse:
     """A page for people; it asks nobody but this service."""
-    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "web" / name).read_text(encoding="utf-8")
     policy = (
         "default-src 'none'; connect-src 'self'; img-src data:; form-action 'none';"
         " base-uri 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     )
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
-
-
-# --- the application --------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -364,7 +279,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeout=settings.timeout,
     ) as client:
         app.state.client = client
-        app.state.publisher = Publisher(client)
+        app.state.publisher = RequestCoalescer(client)
         yield
 
 
@@ -401,7 +316,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     handle_problems(app)
     app.add_middleware(
-        Guard,
+        RequestLimits,
         max_upload=settings.http_max_upload,
         max_running=settings.http_max_running,
         rate=settings.http_rate,

@@ -8,14 +8,15 @@ import click
 from rich.console import Console
 from rich.rule import Rule
 
-from producer import files, stack
 from producer.client import EnrollmentClient
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_sigterm, fail, make_console
+from producer.embedded import stack
+from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
-from producer.sample import write_sample
+from producer.files.reader import open_source
 from producer.schemas import Kind
 
 NEXT_STEPS = """\
@@ -34,7 +35,7 @@ def run_demo(folder: Path, console: Console) -> None:
     with stack.running(folder) as broker_url, EnrollmentClient(broker_url) as client:
         console.print(f"Running: the broker is {broker_url}, the files are in {folder}")
         paths = write_sample(folder)
-        sources = [files.open_source(path, None, {}) for path in paths]
+        sources = [open_source(path, None, {}) for path in paths]
         sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
         for source in sources:
             console.print(Rule(f"enroll submit {source.path.name}", align="left"))

@@ -23,7 +23,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.files import Source, Stream
+from producer.files.reader import FileSource, StreamSource
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
@@ -32,7 +32,7 @@ LINE_SECONDS = 10.0
 
 def submit_source(
     client: EnrollmentClient,
-    source: Source | Stream,
+    source: FileSource | StreamSource,
     console: Console,
     *,
     wait: bool,
@@ -108,7 +108,7 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
 class _Bar:
     """Submitted, applied and refused rows, rows a second, time left."""
 
-    def __init__(self, source: Source | Stream, console: Console) -> None:
+    def __init__(self, source: FileSource | StreamSource, console: Console) -> None:
         self._source = source
         self._started = self._said = time.monotonic()
         self._advised = False

@@ -4,11 +4,11 @@ from typing import TextIO
 
 import click
 
-from producer import refusals
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
 from producer.contract.batches import BatchStatus
+from producer.files import refused_lines
 from producer.schemas import RequestStatus
 
 _CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
@@ -72,11 +72,13 @@ def errors(
         return REFUSED
     if csv_file is not None:
         with csv_file:  # On a full disk it is the closing that fails.
-            count = refusals.write_csv(csv_file, found.columns, session.client.refusals(batch_id))
+            count = refused_lines.write_csv(
+                csv_file, found.columns, session.client.refusals(batch_id)
+            )
         click.echo(f"{count:,} refused lines written to {csv_file.name}.", err=True)
     if jsonl_file is not None:
         with jsonl_file:
-            count = refusals.write_json_lines(jsonl_file, session.client.refusals(batch_id))
+            count = refused_lines.write_json_lines(jsonl_file, session.client.refusals(batch_id))
         click.echo(f"{count:,} refused records written to {jsonl_file.name}.", err=True)
     if csv_file is None and jsonl_file is None:
         session.say(list(found.refusals), display.refusals(found.refusals))

@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import broker_or_fail, open_client
-from producer.tokens import TokensError, read_tokens
+from producer.web.tokens import TokensError, read_tokens
 
 SERVE_EXAMPLES = """
 \b
@@ -37,8 +37,9 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 
-        from producer.guard import is_loopback  # noqa: PLC0415
-        from producer.main import HttpSettings, make_app  # noqa: PLC0415
+        from producer.main import make_app  # noqa: PLC0415
+        from producer.web.limits import is_loopback  # noqa: PLC0415
+        from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
         click.echo(
             "Error: `enroll serve` needs another part: pip install 'enrollment-worker[http]'"

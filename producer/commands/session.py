@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console, RenderableType
 
-from producer import stack
 from producer.client import EnrollmentClient
 from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
+from producer.embedded import stack
 from producer.errors import (
     BatchConflict,
     BrokerUnavailable,

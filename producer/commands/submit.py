@@ -14,7 +14,7 @@ from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.errors import UnreadableFile
-from producer.files import Source, Stream, open_source
+from producer.files.reader import FileSource, StreamSource, open_source
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
@@ -91,7 +91,7 @@ def submit(
     journal = ResumeJournal()
     refused = False
     for place, source in enumerate(sources, 1):
-        path = source.path if isinstance(source, Source) else None
+        path = source.path if isinstance(source, FileSource) else None
         found = journal.find(path) if resume and path else None
         new_id = batch_id or found or uuid.uuid4().hex
         if path:
@@ -115,7 +115,7 @@ def submit(
             return INTERRUPTED
         session.say(status, status.batch_id if status.state != "done" else display.batch(status))
         refused = refused or status.books.rejected > 0
-    journal.finish(source.path for source in sources if isinstance(source, Source))
+    journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0
 
 
@@ -146,11 +146,11 @@ def _template(text: str) -> tuple[str, str]:
     return column.strip(), template
 
 
-def _open(name: str, kind: Kind | None, templates: Mapping[str, str]) -> Source | Stream:
+def _open(name: str, kind: Kind | None, templates: Mapping[str, str]) -> FileSource | StreamSource:
     if not _is_stream(name):
         return open_source(Path(name), kind, templates)
     if name != STANDARD_INPUT:
-        return Stream(name, Path(name).open("rb"), kind, templates)
+        return StreamSource(name, Path(name).open("rb"), kind, templates)
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    return Stream("standard input", sys.stdin.buffer, kind, templates)
+    return StreamSource("standard input", sys.stdin.buffer, kind, templates)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from producer import stack
 from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_sigterm, fail
+from producer.embedded import stack
 from producer.errors import EnrollmentError
 
 UP_EXAMPLES = """

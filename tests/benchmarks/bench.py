@@ -28,9 +28,9 @@ from rich.table import Table
 from rig import ENROLL, NOOP
 from servers import ROOT, Deployment, running_worker, submit_and_finish
 
-from producer import files
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
+from producer.files.reader import open_source
 from producer.schemas import Kind
 
 GOALS = {
@@ -127,7 +127,7 @@ class Bench:
     def _submit(self, client: EnrollmentClient, path: Path) -> float:
         """Seconds from the first byte read until the batch is done."""
         started = time.perf_counter()
-        source = files.open_source(path, None, {})
+        source = open_source(path, None, {})
         batch = client.submit_batch(source.kind, source.records(), columns=source.columns)
         while (status := client.batch(batch.batch_id, refusals=False)).state != "done":
             time.sleep(0.05)

@@ -15,7 +15,7 @@ from servers import running_worker, submit_and_finish
 
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
-from producer.files import open_source
+from producer.files.reader import open_source
 from producer.schemas import Kind
 
 ROWS = 1_000_000

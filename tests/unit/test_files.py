@@ -9,23 +9,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer import files
 from producer.chunks import Entry
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
-from producer.files import HEAD_BYTES, WINDOW, Source, open_source
+from producer.files.delimited import read_rows
+from producer.files.grouping import WINDOW
+from producer.files.reader import HEAD_BYTES, FileSource, open_source
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 PAIRS = "student_sis_id,course_sis_id\n"
 KEYS = "student_id,course_id\n"
-Open = Callable[..., Source]
+Open = Callable[..., FileSource]
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Open:
     """Writes a file and opens it."""
 
-    def write(content: str | bytes, kind: Kind | None = None, **templates: str) -> Source:
+    def write(content: str | bytes, kind: Kind | None = None, **templates: str) -> FileSource:
         path = tmp_path / "upload.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return open_source(path, kind, templates)
@@ -33,7 +34,7 @@ def opened(tmp_path: Path) -> Open:
     return write
 
 
-def read(source: Source) -> list[Any]:
+def read(source: FileSource) -> list[Any]:
     """Entries as (record, lines), refused lines as (line, message)."""
     return [
         (entry.record, tuple(entry.lines))
@@ -43,12 +44,12 @@ def read(source: Source) -> list[Any]:
     ]
 
 
-def courses(source: Source) -> list[tuple[Any, list[Any], tuple[int, ...]]]:
+def courses(source: FileSource) -> list[tuple[Any, list[Any], tuple[int, ...]]]:
     """The requests as (student, courses, lines), where nothing is refused."""
     return [(r["student_id"], r["course_ids"], lines) for r, lines in read(source)]
 
 
-def refused(source: Source) -> RefusedLine:
+def refused(source: FileSource) -> RefusedLine:
     """The only refused line."""
     (line,) = (entry for entry in source.records() if isinstance(entry, RefusedLine))
     return line
@@ -410,6 +411,6 @@ def test_a_reader_that_outlives_its_file_ends_without_an_error(tmp_path: Path) -
     path = tmp_path / "left.csv"
     path.write_text("student_sis_id,course_sis_id\nS1,C1\nS2,C2\n")
     with path.open("rb") as file:
-        rows: Any = files._rows(file, ",", 2)  # noqa: SLF001 - as an interrupt leaves it
+        rows: Any = read_rows(file, ",", 2)
         assert next(rows) == (2, ["S1", "C1"])
     rows.close()

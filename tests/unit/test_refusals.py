@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from producer.contract.batches import RefusedRecord
-from producer.refusals import write_csv, write_json_lines
+from producer.files.refused_lines import write_csv, write_json_lines
 from producer.schemas import Code
 
 

@@ -5,13 +5,13 @@ import asyncio
 from producer.client import CALL_ID, EnrollmentClient
 from producer.schemas import StudentEnrollmentRequest
 
-MOST = 200
+MAX_PER_PUBLISH = 200
 """Requests that are published in one go."""
 
 _Waiting = tuple[StudentEnrollmentRequest, str | None, "asyncio.Future[str]"]
 
 
-class Publisher:
+class RequestCoalescer:
     """Belongs to one event loop. While some are being published, the next ones gather."""
 
     def __init__(self, client: EnrollmentClient) -> None:
@@ -29,7 +29,7 @@ class Publisher:
 
     async def _publish(self) -> None:
         while self._waiting:
-            some, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            some, self._waiting = self._waiting[:MAX_PER_PUBLISH], self._waiting[MAX_PER_PUBLISH:]
             requests = [request for request, _, _ in some]
             callers = [call_id for _, call_id, _ in some]
             try:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from producer.problems import PROBLEM, Problem
+from producer.web.problems import PROBLEM, Problem
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

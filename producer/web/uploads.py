@@ -19,11 +19,11 @@ PIECES = 16
 T = TypeVar("T")
 
 
-class _CutOff(UnreadableFile):
+class TruncatedUpload(UnreadableFile):
     """The body ended before its end."""
 
 
-class _Pieces(io.RawIOBase):
+class _BodyPipe(io.RawIOBase):
     """What one side puts in, the other side reads."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ async def read_in_thread(
     Of a multipart body the first file is read. A body that is cut off is an error for the
     reader and not an end. Raises UnreadableFile, and whatever the reader raises.
     """
-    pieces = _Pieces()
+    pieces = _BodyPipe()
     reading = asyncio.create_task(asyncio.to_thread(read, io.BufferedReader(pieces, 1 << 16)))
     reading.add_done_callback(lambda _: setattr(pieces, "abandoned", True))
     try:
@@ -74,7 +74,9 @@ async def read_in_thread(
     except UnreadableFile as error:
         await asyncio.to_thread(pieces.put, error)
     except BaseException:
-        await asyncio.to_thread(pieces.put, _CutOff("The upload was cut off; send it again."))
+        await asyncio.to_thread(
+            pieces.put, TruncatedUpload("The upload was cut off; send it again.")
+        )
         await asyncio.gather(reading, return_exceptions=True)
         raise
     else:
@@ -90,14 +92,14 @@ async def _first_file(body: AsyncIterator[bytes], content_type: str) -> AsyncIte
         return
     if not options.get(b"boundary"):
         raise UnreadableFile("The multipart body names no boundary; use a client that does.")
-    form = _Form(options[b"boundary"])
+    form = _MultipartFile(options[b"boundary"])
     async for piece in body:
         yield form.feed(piece)
     if not form.seen:
         raise UnreadableFile("The multipart body holds no file; add one, as `curl -F file=@FILE`.")
 
 
-class _Form:
+class _MultipartFile:
     """Finds the first file of a multipart body, a piece at a time."""
 
     def __init__(self, boundary: bytes) -> None:

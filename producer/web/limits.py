@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from producer.client import CALL_ID
-from producer.problems import Refused, problem
+from producer.web.problems import Refused, problem
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -31,7 +31,7 @@ _HEADERS = [
 ]
 
 
-class Guard:
+class RequestLimits:
     """ASGI middleware. `rate` is requests a second and caller, 0 for no bound.
 
     `body_wait` is how many seconds the next piece of a body is waited for.
@@ -78,7 +78,7 @@ class Guard:
             await send(message)
 
         limit = self._max_upload if scope["path"] == "/batches" else SMALL_BODY
-        foreign = _foreign(headers) if self._local else None
+        foreign = _cross_site_reason(headers) if self._local else None
         if foreign is not None:
             await _refuse(sending, 403, "foreign", foreign)
             return
@@ -142,7 +142,7 @@ def is_loopback(host: str) -> bool:
         return host in ("localhost", "")
 
 
-def _foreign(headers: dict[bytes, bytes]) -> str | None:
+def _cross_site_reason(headers: dict[bytes, bytes]) -> str | None:
     """Why a call did not come from a program or a page of this machine; None if it did."""
     host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin", f"http://{host}".encode("latin-1")).decode("latin-1")

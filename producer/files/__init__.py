@@ -1,0 +1,1 @@
+"""Read files: turn CSV and JSON Lines into records, and refused lines back into a file."""

@@ -1,0 +1,1 @@
+"""Serve HTTP: access, limits, uploads and errors, around the routes of `producer.main`."""

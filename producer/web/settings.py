@@ -1,0 +1,22 @@
+"""Read the settings of the HTTP front from the environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class HttpSettings(BaseSettings):
+    """Settings of the HTTP front, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="ENROLL_", env_ignore_empty=True)
+
+    broker_url: SecretStr
+    result_backend_url: SecretStr | None = None
+    timeout: float = 10
+    http_tokens: Path | None = None
+    http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3
+    http_max_running: Annotated[int, Field(ge=1)] = 200
+    http_rate: Annotated[int, Field(ge=0)] = 0
+    http_body_wait: Annotated[float, Field(gt=0)] = 60

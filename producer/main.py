@@ -24,11 +24,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import Field, TypeAdapter, ValidationError
 
-from producer.client import EnrollmentClient, SubmittedBatch
+from producer.client import EnrollmentClient
 from producer.contract.batches import BatchStatus, RefusalGroup
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files import refused_lines
 from producer.files.reader import open_stream
+from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
     MAX_KEY,
     Kind,

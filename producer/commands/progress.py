@@ -14,7 +14,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from producer.client import MAX_QUEUED, QUEUE_PATIENCE, EnrollmentClient, SubmittedBatch
+from producer.client import EnrollmentClient
 from producer.contract.batches import BatchStatus, Books
 from producer.errors import (
     AnswerNotUnderstood,
@@ -24,6 +24,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files.reader import FileSource, StreamSource
+from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBatch
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
@@ -37,12 +38,12 @@ def submit_source(
     *,
     wait: bool,
     batch_id: str | None = None,
-    known: bool = False,
+    resume: bool = False,
     max_queued: int = MAX_QUEUED,
 ) -> BatchStatus:
     """Submit a source's records; returns the batch's status, when `wait` is set once it is done.
 
-    `batch_id`, `known` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
+    `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
     BrokerUnavailable, BatchConflict; NoWorkerAnswered when nobody works on it.
     """
     batch_id = batch_id or uuid.uuid4().hex
@@ -53,11 +54,11 @@ def submit_source(
                 source.kind,
                 source.records(),
                 batch_id=batch_id,
-                known=known,
+                resume=resume,
                 columns=source.columns,
                 max_queued=max_queued,
-                progress=bar.submitted,
-                outage=bar.outage,
+                on_progress=bar.submitted,
+                on_outage=bar.outage,
             )
         if submitted.published < submitted.chunks:
             applied = submitted.chunks - submitted.published

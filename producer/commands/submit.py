@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from producer.client import MAX_QUEUED
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
 from producer.commands.progress import submit_source
@@ -15,6 +14,7 @@ from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
+from producer.publishing.batches import MAX_QUEUED
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
@@ -102,7 +102,7 @@ def submit(
                 source,
                 session.err,
                 batch_id=new_id,
-                known=bool(batch_id or found),
+                resume=bool(batch_id or found),
                 wait=not (no_wait and place == len(sources)),
                 max_queued=max_queued,
             )

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, BinaryIO
 
-from producer.chunks import Entry
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.cells import BadCell, Row, pair_reader, record_reader, refused_line, storable
 from producer.files.columns import check_columns, column_readers, kind_of
 from producer.files.grouping import group_requests
 from producer.files.layout import BOM, FileLayout, Lines
+from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 DELIMITERS = ",;\t"
@@ -96,6 +96,6 @@ def _records(
             continue
         line, row = one
         try:
-            yield Entry(read(row), [line], [row] if keep else None)
+            yield SourceRecord(read(row), [line], [row] if keep else None)
         except BadCell as bad:
             yield refused_line(line, row, bad)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
-from producer.chunks import Entry
 from producer.contract.chunks import RefusedLine
 from producer.files.cells import BadCell, Pair, Row, refused_line
 from producer.files.layout import Lines
+from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COURSES
 
 WINDOW = 5_000
@@ -20,8 +20,8 @@ def group_requests(
     A pair that is there twice, and more than 100 courses, make a further request, so that every
     line is accounted for.
     """
-    latest: dict[int | str, Entry] = {}
-    entries: list[Entry] = []
+    latest: dict[int | str, SourceRecord] = {}
+    entries: list[SourceRecord] = []
     for place, one in enumerate(rows, 1):
         if not isinstance(one, tuple):
             yield one
@@ -36,7 +36,7 @@ def group_requests(
                 courses: list[int | str] = entry.record["course_ids"] if entry else []
                 if entry is None or course in courses or len(courses) == MAX_COURSES:
                     record = {"student_id": student, "course_ids": [course], "atomic": False}
-                    entry = latest[student] = Entry(record, [line], [row] if keep else None)
+                    entry = latest[student] = SourceRecord(record, [line], [row] if keep else None)
                     entries.append(entry)
                 else:
                     courses.append(course)

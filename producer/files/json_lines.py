@@ -5,11 +5,11 @@ from typing import BinaryIO
 
 from pydantic_core import from_json
 
-from producer.chunks import Entry
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, FileLayout, Lines
+from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 MAX_NESTING = 20
@@ -50,6 +50,6 @@ def _json_records(file: BinaryIO) -> Lines:
             if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
                 # The reader's bound on nesting must still hold within the chunk.
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
-            yield Entry(record, [number])
+            yield SourceRecord(record, [number])
         except ValueError as error:
             yield RefusedLine(line=number, message=f"no JSON: {error}"[:1000])

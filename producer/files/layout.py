@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from producer.chunks import Line
+from producer.publishing.chunking import Line
 from producer.schemas import Kind
 
 BOM = b"\xef\xbb\xbf"

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from producer.client import CALL_ID, EnrollmentClient
+from producer.client import EnrollmentClient
+from producer.publishing.connection import CALL_ID
 from producer.schemas import StudentEnrollmentRequest
 
 MAX_PER_PUBLISH = 200

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from producer.client import CALL_ID
+from producer.publishing.connection import CALL_ID
 from producer.web.problems import Refused, problem
 
 Scope = MutableMapping[str, Any]

@@ -14,8 +14,8 @@ from servers import Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, InvalidRequest, LookupFailed, NoWorkerAnswered
+from producer.publishing.transport import Transport
 from producer.schemas import Kind, StudentEnrollmentRequest, StudentRecord
-from producer.transport import Transport
 
 
 @pytest.fixture

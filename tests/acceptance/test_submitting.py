@@ -150,7 +150,7 @@ def test_a_batch_that_the_broker_lost_is_completed_under_its_name(
         )
         submit_and_finish(client, Kind.COURSES, [{"sis_id": f"lost-C{n}"} for n in range(COURSES)])
         os.kill(fresh_deployment.process.pid, signal.SIGSTOP)
-        client.submit_batch(Kind.ENROLLMENTS, pairs(prefix), batch_id="b", known=False)
+        client.submit_batch(Kind.ENROLLMENTS, pairs(prefix), batch_id="b", resume=False)
         redis.delete(Queue.BATCHES.value)
         os.kill(fresh_deployment.process.pid, signal.SIGCONT)
         missing = client.batch("b")
@@ -178,7 +178,7 @@ def test_a_full_queue_holds_the_submitter_back(fresh_deployment: Deployment) -> 
         os.kill(fresh_deployment.process.pid, signal.SIGSTOP)
         submitter = threading.Thread(
             target=lambda: client.submit_batch(
-                Kind.STUDENTS, endless(), batch_id="b", known=False, max_queued=3
+                Kind.STUDENTS, endless(), batch_id="b", resume=False, max_queued=3
             )
         )
         submitter.start()

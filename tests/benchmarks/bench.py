@@ -210,7 +210,7 @@ class Bench:
                 Celery(broker=self.rig.broker_url, set_as_current=False) as app,
             ):
                 noop, idle = self._latencies(
-                    lambda _: client._wait(self._ask_noop(app), 60, ""),  # noqa: SLF001
+                    lambda _: client._connection.wait(self._ask_noop(app), 60, ""),  # noqa: SLF001
                     lambda n: self._enroll(client, n),
                 )
             rows = rig.pairs_by_student(40_000)

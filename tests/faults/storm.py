@@ -104,15 +104,15 @@ class Storm:
             self._submit_batch(self._client, name)
             self._pace(number / count)
 
-    def _submit_batch(self, client: EnrollmentClient, name: str, *, known: bool = False) -> None:
+    def _submit_batch(self, client: EnrollmentClient, name: str, *, resume: bool = False) -> None:
         while True:
             with contextlib.suppress(EnrollmentError):
                 client.submit_batch(
                     Kind.ENROLLMENTS,
                     self.batches[name],
                     batch_id=name,
-                    known=known,
-                    outage=lambda _: None,
+                    resume=resume,
+                    on_outage=lambda _: None,
                 )
                 return
             time.sleep(0.2)
@@ -289,7 +289,7 @@ class Storm:
         done = set(self._outcomes())
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
-                self._submit_batch(self._client, name, known=True)
+                self._submit_batch(self._client, name, resume=True)
         for name, request in self.asked.items():
             if name.startswith("single") and name not in done:
                 self.report.recovered += 1

@@ -157,9 +157,9 @@ def test_another_content_under_a_chunks_number_is_kept_whole(
     _, client, database = sick
     one = [{"student_id": "S1", "course_ids": ["C1"]}]
     other = [{"student_id": "S2", "course_ids": ["C1"]}]
-    client.submit_batch(Kind.ENROLLMENTS, one, batch_id="same", known=False)
+    client.submit_batch(Kind.ENROLLMENTS, one, batch_id="same", resume=False)
     finished(client, "same")
-    client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", known=False)
+    client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", resume=False)
     wait_for(lambda: len(letters(database)) == 1)
     assert letters(database)[0].reason == "conflict"
     with pytest.raises(recovery.CannotRetry, match="another chunk was applied"):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from producer.chunks import Entry, cut
+from producer.publishing.chunking import SourceRecord, split_into_chunks
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
 from worker import service
 from worker.batches import apply_chunk
@@ -135,8 +135,8 @@ def _check_batch(
 ) -> None:
     expected = [model.request(record["request_id"], record) for record in records]
     batch_id = uuid.uuid4().hex
-    entries = [Entry(record, [line]) for line, record in enumerate(records, 1)]
-    for chunk in cut(batch_id, entries):
+    entries = [SourceRecord(record, [line]) for line, record in enumerate(records, 1)]
+    for chunk in split_into_chunks(batch_id, entries):
         for _ in range(1 + again):
             apply_chunk(database, Kind.ENROLLMENTS, chunk.text)
     (found,) = batch_statuses(database, [batch_id], {}, refusals=True)
@@ -163,7 +163,9 @@ def _check_everything(database: Database, model: Model) -> None:
 
 
 def _load(database: Database, kind: Kind, names: list[str]) -> dict[str, int]:
-    for chunk in cut(kind.value, (Entry({"sis_id": name}, [1]) for name in names)):
+    for chunk in split_into_chunks(
+        kind.value, (SourceRecord({"sis_id": name}, [1]) for name in names)
+    ):
         apply_chunk(database, kind, chunk.text)
     with database.reading() as connection:
         rows = connection.execute(text(f"SELECT sis_id, id FROM {kind.value}"))  # noqa: S608

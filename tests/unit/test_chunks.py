@@ -6,8 +6,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.chunks import CHUNK_ROWS, CutChunk, Entry, Line, cut
 from producer.contract.chunks import Chunk, RefusedLine, Tally
+from producer.publishing.chunking import (
+    CHUNK_ROWS,
+    EncodedChunk,
+    Line,
+    SourceRecord,
+    split_into_chunks,
+)
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from worker.batches import _lines
 
@@ -30,10 +36,10 @@ def build(sizes: Sizes) -> list[Line]:
             elif what == "request":
                 ids = [f"{n}" + "é" * (length // courses) for n in range(courses)]
                 lines = list(range(line, line + courses))
-                entries.append(Entry({"student_id": line, "course_ids": ids}, lines))
+                entries.append(SourceRecord({"student_id": line, "course_ids": ids}, lines))
                 line += courses - 1
             else:
-                entries.append(Entry({"sis_id": f"S{line}", "name": "x" * length}, [line]))
+                entries.append(SourceRecord({"sis_id": f"S{line}", "name": "x" * length}, [line]))
             line += 1
     return entries
 
@@ -54,7 +60,7 @@ def said(entries: list[Line]) -> list[tuple[Any, ...]]:
     return sorted(told, key=by_line)
 
 
-def heard(cut_chunk: CutChunk) -> list[tuple[Any, ...]]:
+def heard(cut_chunk: EncodedChunk) -> list[tuple[Any, ...]]:
     chunk = Chunk.model_validate_json(cut_chunk.text)
     records = zip(chunk.records, _lines(chunk), strict=True)
     told = [(record, list(lines)) for record, lines in records]
@@ -66,13 +72,17 @@ def by_line(told: tuple[Any, ...]) -> int:
 
 
 def parsed(entries: Iterable[Line]) -> list[Chunk]:
-    return [Chunk.model_validate_json(one.text) for one in cut("b", entries)]
+    return [Chunk.model_validate_json(one.text) for one in split_into_chunks("b", entries)]
 
 
 @given(streams)
 @UNTIMED
 def test_every_entry_arrives_once_and_in_order(entries: list[Line]) -> None:
-    arrived = [one for chunk in cut("b", entries) for one in sorted(heard(chunk), key=by_line)]
+    arrived = [
+        one
+        for chunk in split_into_chunks("b", entries)
+        for one in sorted(heard(chunk), key=by_line)
+    ]
     assert arrived == said(entries)
 
 
@@ -85,7 +95,7 @@ def test_chunks_are_numbered_and_only_the_last_is_marked(
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert {chunk.batch_id for chunk in chunks} == {"b"}
-    told = [(one.number, one.last, one.tally) for one in cut("b", entries)]
+    told = [(one.number, one.last, one.tally) for one in split_into_chunks("b", entries)]
     assert told == [(chunk.number, chunk.last, chunk.tally()) for chunk in chunks]
 
 
@@ -103,13 +113,13 @@ def test_a_chunk_knows_the_sum_of_those_before_it(entries: list[Line]) -> None:
 @given(streams)
 @UNTIMED
 def test_the_same_entries_make_the_same_chunks(entries: list[Line]) -> None:
-    assert list(cut("b", entries)) == list(cut("b", iter(entries)))
+    assert list(split_into_chunks("b", entries)) == list(split_into_chunks("b", iter(entries)))
 
 
 @given(streams)
 @UNTIMED
 def test_a_chunk_is_bounded_in_rows_and_in_bytes(entries: list[Line]) -> None:
-    for chunk in cut("b", entries):
+    for chunk in split_into_chunks("b", entries):
         assert chunk.tally.rows <= CHUNK_ROWS
         assert chunk.tally.requests <= MAX_CHUNK_RECORDS
         assert len(chunk.text.encode()) <= MAX_CHUNK_BYTES + ENVELOPE
@@ -121,8 +131,8 @@ def test_a_group_that_is_too_large_is_halved() -> None:
 
 
 def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
-    small = Entry({"sis_id": "S1"}, [1])
-    giant = Entry({"course_ids": ["A", "B", "é" * (MAX_CHUNK_BYTES // 2)]}, [2, 4, 5])
+    small = SourceRecord({"sis_id": "S1"}, [1])
+    giant = SourceRecord({"course_ids": ["A", "B", "é" * (MAX_CHUNK_BYTES // 2)]}, [2, 4, 5])
     chunks = parsed([small, giant, small])
     assert [record for chunk in chunks for record in chunk.records] == [small.record] * 2
     refused = [line for chunk in chunks for line in chunk.refused]
@@ -138,11 +148,11 @@ def test_no_entries_make_one_empty_chunk_that_is_the_last() -> None:
 def test_chunks_are_handed_out_while_the_entries_still_come() -> None:
     asked = 0
 
-    def endless() -> Iterator[Entry]:
+    def endless() -> Iterator[SourceRecord]:
         nonlocal asked
         while True:
             asked += 1
-            yield Entry({"sis_id": f"S{asked}"}, [asked])
+            yield SourceRecord({"sis_id": f"S{asked}"}, [asked])
 
-    assert next(cut("b", endless())).tally.rows == MAX_CHUNK_RECORDS
+    assert next(split_into_chunks("b", endless())).tally.rows == MAX_CHUNK_RECORDS
     assert asked <= 2 * MAX_CHUNK_RECORDS + 1

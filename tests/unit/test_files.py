@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.chunks import Entry
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.delimited import read_rows
 from producer.files.grouping import WINDOW
 from producer.files.reader import HEAD_BYTES, FileSource, open_source
+from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 PAIRS = "student_sis_id,course_sis_id\n"
@@ -38,7 +38,7 @@ def read(source: FileSource) -> list[Any]:
     """Entries as (record, lines), refused lines as (line, message)."""
     return [
         (entry.record, tuple(entry.lines))
-        if isinstance(entry, Entry)
+        if isinstance(entry, SourceRecord)
         else (entry.line, entry.message)
         for entry in source.records()
     ]
@@ -253,7 +253,7 @@ def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
     assert (line.line, line.field) == (3 + HEAD_BYTES, field)
     for word in words:
         assert word in line.message
-    good = [entry.lines for entry in entries if isinstance(entry, Entry)]
+    good = [entry.lines for entry in entries if isinstance(entry, SourceRecord)]
     assert good == [[2], [4 + HEAD_BYTES]]
 
 
@@ -276,7 +276,7 @@ def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, b
     line = refused(source)
     assert line.message == "a quote is left open; nothing after this line was read"
     assert line.line == 3 + bad[: bad.index('"')].count("\n")
-    entries = [entry for entry in source.records() if isinstance(entry, Entry)]
+    entries = [entry for entry in source.records() if isinstance(entry, SourceRecord)]
     assert [n for entry in entries for n in entry.lines] == list(range(2, line.line))
 
 
@@ -337,7 +337,7 @@ def test_every_line_is_accounted_for_exactly_once(
     pairs = [
         (line, entry.record["student_id"], course)
         for entry in entries
-        if isinstance(entry, Entry)
+        if isinstance(entry, SourceRecord)
         for line, course in zip(entry.lines, entry.record["course_ids"], strict=True)
     ]
     assert sorted(pairs) == expected

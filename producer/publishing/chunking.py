@@ -17,7 +17,7 @@ CHUNK_ROWS = MAX_CHUNK_RECORDS
 record is one at least, so that there are never more records than a chunk may hold."""
 
 
-class Entry(NamedTuple):
+class SourceRecord(NamedTuple):
     """A record with the lines of the file that it was made of: one, or one for each row.
 
     `cells` are those lines of the CSV file, where they hold more than the record does.
@@ -34,10 +34,10 @@ class Entry(NamedTuple):
             self.cells.append(row)
 
 
-Line = Entry | RefusedLine
+Line = SourceRecord | RefusedLine
 
 
-class CutChunk(NamedTuple):
+class EncodedChunk(NamedTuple):
     """A chunk as the text that is published, a JSON object in ASCII."""
 
     number: int
@@ -46,12 +46,12 @@ class CutChunk(NamedTuple):
     text: str
 
 
-def cut(
+def split_into_chunks(
     batch_id: str,
     entries: Iterable[Line],
     columns: Iterable[str] | None = None,
     kind: Kind | None = None,
-) -> Iterator[CutChunk]:
+) -> Iterator[EncodedChunk]:
     """Chunks in order, the last one marked; always the same ones for the same entries.
 
     There is at least one, so that an empty batch is known and done. Of `kind` enrollments those
@@ -60,7 +60,7 @@ def cut(
     before = Tally()
     names = None if columns is None else list(columns)
     write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
-    groups = chain.from_iterable(_fitting(*group, write) for group in _groups(entries))
+    groups = chain.from_iterable(_split_to_fit(*group, write) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
     number = 0
     while group is not None:
@@ -73,7 +73,7 @@ def cut(
             "columns": names,
         }
         text = _json({k: v for k, v in head.items() if v is not None})[:-1] + group.text + "}"
-        yield CutChunk(number, following is None, group.tally, text)
+        yield EncodedChunk(number, following is None, group.tally, text)
         before = Tally(
             requests=before.requests + group.tally.requests, rows=before.rows + group.tally.rows
         )
@@ -92,7 +92,7 @@ def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
     total = 0
     for entry in entries:
         more = 1
-        if isinstance(entry, Entry):
+        if isinstance(entry, SourceRecord):
             more = len(entry.lines)
             if more == 1:
                 more = count_rows(entry.record)
@@ -109,18 +109,18 @@ def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
 Write = Callable[[Sequence[Line], Sequence[int]], str]
 
 
-def _fitting(group: list[Line], rows: list[int], write: Write) -> Iterator[_Group]:
+def _split_to_fit(group: list[Line], rows: list[int], write: Write) -> Iterator[_Group]:
     """The group as text, halved until each part is small enough; a single giant is refused."""
     text = write(group, rows)
     if len(text) <= MAX_CHUNK_BYTES:
         yield _Group(text, Tally(requests=len(group), rows=sum(rows)))
     elif len(group) > 1:
         middle = len(group) // 2
-        yield from _fitting(group[:middle], rows[:middle], write)
-        yield from _fitting(group[middle:], rows[middle:], write)
+        yield from _split_to_fit(group[:middle], rows[:middle], write)
+        yield from _split_to_fit(group[middle:], rows[middle:], write)
     else:
         giant = group[0]
-        lines = giant.lines if isinstance(giant, Entry) else [giant.line]
+        lines = giant.lines if isinstance(giant, SourceRecord) else [giant.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
         refused = [RefusedLine(line=n, message=message) for n in lines]
         tally = Tally(requests=len(lines), rows=len(lines))
@@ -129,7 +129,7 @@ def _fitting(group: list[Line], rows: list[int], write: Write) -> Iterator[_Grou
 
 def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> str:
     """The fields of a chunk that hold the group, as the rest of a JSON object."""
-    entries = [entry for entry in group if isinstance(entry, Entry)]
+    entries = [entry for entry in group if isinstance(entry, SourceRecord)]
     records = [entry.record for entry in entries]
     as_columns = _as_columns(records) if compact else None
     fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
@@ -137,7 +137,7 @@ def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> st
     if len(lines) > len(entries):
         # A line for each row: a record that is one line stands there with all its rows.
         of_each = zip(group, rows, strict=True)
-        counted = [(one.lines, count) for one, count in of_each if isinstance(one, Entry)]
+        counted = [(one.lines, count) for one, count in of_each if isinstance(one, SourceRecord)]
         repeated = [of_one if len(of_one) > 1 else of_one * count for of_one, count in counted]
         lines = list(chain.from_iterable(repeated))
     fields["lines"] = lines
@@ -145,7 +145,7 @@ def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> st
     if cells:
         fields["cells"] = list(chain.from_iterable(cells))
     if len(entries) < len(group):
-        refused = [line for line in group if not isinstance(line, Entry)]
+        refused = [line for line in group if not isinstance(line, SourceRecord)]
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]
     return "".join([f',"{name}":{_json(value)}' for name, value in fields.items()])
 

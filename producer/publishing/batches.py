@@ -1,0 +1,179 @@
+"""Publish a batch: its chunks, back-pressure, resume and outages."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import repeat
+from typing import Any, TypeVar
+
+from producer.contract.batches import AppliedChunks
+from producer.contract.chunks import RefusedLine, Tally, fingerprint_of
+from producer.contract.marks import SubmissionMark, batch_key
+from producer.contract.routing import KIND_TASKS, TaskName
+from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
+from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
+from producer.publishing.connection import BrokerConnection
+from producer.schemas import MAX_LOOKUP, ContractModel, Kind
+
+MAX_QUEUED = 64
+"""Chunks that may wait in the queue: enough to keep workers busy, and little for a modest Redis,
+some 30 MB of enrollments or 80 MB of a roster."""
+QUEUE_PATIENCE = 600.0
+"""Seconds for which a full queue may stay full before its submitter gives up."""
+
+OUTAGE_PAUSE = 1.0
+"""Seconds between two attempts while the broker is away."""
+
+Record = ContractModel | Mapping[str, Any] | SourceRecord | RefusedLine
+OnOutage = Callable[[BrokerUnavailable], None] | None
+T = TypeVar("T")
+
+
+class SubmittedBatch(ContractModel):
+    """What has been handed over of a batch; `published` of its chunks, the others were applied."""
+
+    batch_id: str
+    kind: Kind
+    chunks: int = 0
+    published: int = 0
+    tally: Tally = Tally()
+
+
+OnProgress = Callable[[SubmittedBatch], None] | None
+
+
+class BatchPublisher:
+    """Publishes one batch, a chunk at a time. `timeout` bounds, in seconds, a wait for a worker."""
+
+    def __init__(
+        self, connection: BrokerConnection, batch_id: str, kind: Kind, timeout: float
+    ) -> None:
+        self._connection = connection
+        self._batch = SubmittedBatch(batch_id=batch_id, kind=kind)
+        self._timeout = timeout
+
+    def publish(
+        self,
+        records: Iterable[Record],
+        *,
+        columns: Iterable[str] | None,
+        resume: bool,
+        max_queued: int,
+        on_progress: OnProgress,
+        on_outage: OnOutage,
+    ) -> SubmittedBatch:
+        """Publish the records; see `EnrollmentClient.submit_batch`."""
+        batch = self._batch
+        chunks = split_into_chunks(batch.batch_id, _source_records(records), columns, batch.kind)
+        room = self._wait_for_room(max_queued, on_outage)
+        for chunk, applied in self._skip_applied(chunks) if resume else _all_new(chunks):
+            batch = _with_chunk(batch, chunk, published=not applied)
+            if not applied:
+                next(room)
+            mark = SubmissionMark(
+                kind=batch.kind, tally=batch.tally, chunks=batch.chunks, complete=chunk.last
+            )
+            text = None if applied else chunk.text
+            _retry_while_unreachable(on_outage, partial(self._publish_chunk, mark, text))
+            if on_progress is not None:
+                on_progress(batch)
+        return batch
+
+    def _publish_chunk(self, mark: SubmissionMark, text: str | None) -> None:
+        self._connection.mark_submitted({batch_key(self._batch.batch_id): mark})
+        if text is not None:
+            self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
+
+    def _skip_applied(self, chunks: Iterator[EncodedChunk]) -> Iterator[tuple[EncodedChunk, bool]]:
+        """Give each chunk, and whether it was applied before. Raises BatchConflict."""
+        batch = self._batch
+        applied = AppliedChunks(fingerprints=())
+        for chunk in chunks:
+            place = chunk.number % MAX_LOOKUP
+            if place == 0:
+                applied = self._find_applied(chunk.number)
+            fingerprint = applied.fingerprints[place]
+            if applied.kind not in (None, batch.kind):
+                raise BatchConflict(
+                    f"Batch {batch.batch_id} holds {applied.kind}, not {batch.kind};"
+                    " nothing was published, choose another name."
+                )
+            if fingerprint is not None and fingerprint != fingerprint_of(chunk.text):
+                raise BatchConflict(
+                    f"Batch {batch.batch_id} was submitted before with another content: chunk"
+                    f" {chunk.number} differs from the one that was applied. Submit the same"
+                    " records in the same order, or choose another name."
+                )
+            yield chunk, fingerprint is not None
+
+    def _find_applied(self, start: int) -> AppliedChunks:
+        applied: AppliedChunks = self._connection.ask(
+            TaskName.CHUNKS,
+            [self._batch.batch_id, list(range(start, start + MAX_LOOKUP))],
+            timeout=self._timeout,
+            hint="What was applied of the batch before cannot be known without one.",
+        )
+        return applied
+
+    def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
+        """Come back each time when there is room for one more chunk in the queue."""
+        while True:
+            since = time.monotonic()
+            pause = 0.01
+            count = self._connection.count_queued_chunks
+            while (queued := _retry_while_unreachable(on_outage, count)) >= max_queued:
+                if time.monotonic() - since > QUEUE_PATIENCE:
+                    raise NoWorkerAnswered(
+                        f"{queued} chunks have been waiting for {QUEUE_PATIENCE:g} s. Start a"
+                        " worker, and submit again under the same batch id to go on."
+                    )
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.2)
+            # Some of the room is left to other submitters, who count at the same time.
+            yield from repeat(None, max(1, (max_queued - queued) // 2))
+
+
+def plain_fields(message: ContractModel) -> dict[str, Any]:
+    """Return a record as JSON that says no more than its submitter did."""
+    return message.model_dump(mode="json", exclude_defaults=True)
+
+
+def _retry_while_unreachable(on_outage: OnOutage, work: Callable[[], T]) -> T:
+    """Do work; with `on_outage`, again and again while the broker is away."""
+    since = time.monotonic()
+    while True:
+        try:
+            return work()
+        except BrokerUnavailable as error:
+            if on_outage is None or time.monotonic() - since > QUEUE_PATIENCE:
+                raise
+            on_outage(error)
+            time.sleep(OUTAGE_PAUSE)
+
+
+def _source_records(records: Iterable[Record]) -> Iterator[Line]:
+    """Number records that come without the lines of a file."""
+    for number, record in enumerate(records, 1):
+        if isinstance(record, SourceRecord) or isinstance(record, RefusedLine):  # noqa: SIM101 - quicker
+            yield record
+        else:
+            plain = plain_fields(record) if isinstance(record, ContractModel) else record
+            yield SourceRecord(dict(plain) if isinstance(plain, Mapping) else plain, [number])
+
+
+def _all_new(chunks: Iterator[EncodedChunk]) -> Iterator[tuple[EncodedChunk, bool]]:
+    return ((chunk, False) for chunk in chunks)
+
+
+def _with_chunk(batch: SubmittedBatch, chunk: EncodedChunk, *, published: bool) -> SubmittedBatch:
+    tally = Tally(
+        requests=batch.tally.requests + chunk.tally.requests,
+        rows=batch.tally.rows + chunk.tally.rows,
+    )
+    return batch.model_copy(
+        update={
+            "chunks": batch.chunks + 1,
+            "published": batch.published + published,
+            "tally": tally,
+        }
+    )

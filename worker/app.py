@@ -16,7 +16,7 @@ from producer.contract.broker_url import REDIS
 from producer.contract.routing import QUORUM, TASK_QUEUES
 from worker import dead_letters, logs, migrate
 from worker.attempts import Attempts
-from worker.database import Database, make_engine
+from worker.database.engine import Database, make_engine
 from worker.dead_letters import Reason
 from worker.events import Events
 from worker.exporter import Exporter

@@ -24,10 +24,19 @@ from producer.contract.chunks import (
 from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Code, ContractModel, EnrollmentProblem, Kind, StudentEnrollmentRequest
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database, transaction
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import Course, Student
+from worker.repository import (
+    add_chunk,
+    add_dead_letters,
+    add_refusals,
+    find_chunk,
+    find_results,
+    find_results_of_chunk,
+    open_batch,
+    upsert_roster,
+)
 from worker.service import (
     Asked,
     Decided,
@@ -36,7 +45,6 @@ from worker.service import (
     not_processed,
     settle,
     settle_plain,
-    transaction,
 )
 
 
@@ -111,12 +119,12 @@ def apply_to(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
 ) -> Applied:
     """Apply a chunk within a transaction."""
-    entered = repository.find_chunk(connection, chunk.batch_id, chunk.number)
+    entered = find_chunk(connection, chunk.batch_id, chunk.number)
     if entered is not None:
         same = entered.kind == kind and entered.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
-    if repository.open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
+    if open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     now = datetime.now(UTC)
     statuses: Counter[str] = Counter()
@@ -127,17 +135,17 @@ def apply_to(
         counts, refusals = _upsert(connection, kind, chunk, poison)
     if poison:
         letters = [_letter(kind, chunk, place, what) for place, what in poison.items()]
-        repository.add_dead_letters(connection, letters)
+        add_dead_letters(connection, letters)
     for line in chunk.refused:
         problem = EnrollmentProblem(
             code=Code.INVALID_REQUEST, message=line.message, field=line.field
         )
         refusals.append(_refusal(line.line, problem, None, line.cells))
-    repository.add_refusals(connection, chunk.batch_id, refusals)
+    add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
     tally = chunk.tally()
-    repository.add_chunk(
+    add_chunk(
         connection,
         batch_id=chunk.batch_id,
         number=chunk.number,
@@ -188,7 +196,7 @@ def _enroll(
 ) -> tuple[Counts, Refusals, Counter[str]]:
     counts = _no_counts()
     statuses: Counter[str] = Counter()
-    known = repository.find_results_of_chunk(connection, chunk.batch_id, chunk.number)
+    known = find_results_of_chunk(connection, chunk.batch_id, chunk.number)
     left: Sequence[int] = range(len(chunk.row_counts))
     columns = _columns(chunk)
     if columns is not None and not known and not poison:
@@ -204,7 +212,7 @@ def _enroll(
         asked = _asked(chunk, left, poison)
         own_ids = [one.request_id for one in asked if one.own_id]
         if own_ids:
-            known += repository.find_results(connection, own_ids)
+            known += find_results(connection, own_ids)
         decided, _ = settle(connection, asked, known, chunk.batch_id, now)
         statuses.update(one.result.status for one in decided)
         refusals = _count(chunk, left, decided, counts)
@@ -294,7 +302,7 @@ def _upsert(
         else:
             given = parsed.model_dump(exclude_none=True)
             merged.setdefault(given["sis_id"], {}).update(given)
-    counts["upserted"] = repository.upsert_roster(connection, model, list(merged.values()))
+    counts["upserted"] = upsert_roster(connection, model, list(merged.values()))
     good = len(chunk.row_counts) - counts["requests_rejected"]
     counts["unchanged"] = good - counts["upserted"]
     return counts, refusals

@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database, transaction
 from worker.envelope import Names, names_in
-from worker.service import transaction
+from worker.repository import add_dead_letters
 
 
 class Form(StrEnum):
@@ -62,7 +61,7 @@ def dead_letter(
 
 def keep(database: Database, *letters: dict[str, Any]) -> None:
     """Store dead letters. Raises DBAPIError."""
-    transaction(database, lambda connection: repository.add_dead_letters(connection, letters))
+    transaction(database, lambda connection: add_dead_letters(connection, letters))
 
 
 def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> Names:

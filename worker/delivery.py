@@ -11,7 +11,7 @@ from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker import batches, dead_letters, recovery
 from worker.batches import Applied, ChunkOutcome
-from worker.database import Database
+from worker.database.engine import Database
 from worker.dead_letters import Reason
 from worker.events import Events
 

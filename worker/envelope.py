@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from producer.contract.headers import MessageHeaders
 from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE, RequestId
+from worker.plain_text import _shown, why
 
 MAX_READ = 4 * MAX_MESSAGE
 """Bytes of a message that is too large, up to which its names are still looked for."""
@@ -177,22 +178,3 @@ def _json(text: bytes, what: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unacceptable(f"{what} is not JSON: {why(error)}") from error
-
-
-def why(error: BaseException) -> str:
-    """An error in one short line; it may quote all of the message."""
-    lines = str(error).strip().splitlines()
-    return ascii(lines[0])[1:-1][:200] if lines else type(error).__name__
-
-
-def _shown(value: object) -> str:
-    return ascii(value)[:100]
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Text without control characters, but for those to keep."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
-    )

@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.lookups import DatabaseState, WorkerHealth
-from worker import migrate, repository
-from worker.database import make_engine
+from worker import migrate
+from worker.database.engine import make_engine
+from worker.repository import count_all_dead_letters
 from worker.settings import SettingsError, find_database_url
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _looked_at(engine: Engine) -> Iterator[dict[str, str]]:
     if bad:
         return
     with engine.connect().execution_options(read_only=True) as connection:
-        letters = repository.count_all_dead_letters(connection)
+        letters = count_all_dead_letters(connection)
     if letters:
         remedy = "Read why: `enroll dead-letters list`; then retry or discard them."
         yield _finding("warning", f"{letters:,} are kept", remedy, "dead letters")

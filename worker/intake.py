@@ -16,7 +16,8 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
-from worker.envelope import Unacceptable, check_body, check_content, check_headers, check_size, why
+from worker.envelope import Unacceptable, check_body, check_content, check_headers, check_size
+from worker.plain_text import why
 
 log = logging.getLogger(__name__)
 

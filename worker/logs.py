@@ -19,7 +19,7 @@ from celery.apps import worker as celery_worker
 from celery.exceptions import CPendingDeprecationWarning
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
-from worker.envelope import printable
+from worker.plain_text import printable
 from worker.settings import LogFormat
 
 _SAID_BY_US = ("celery.worker.strategy", "celery.app.trace")

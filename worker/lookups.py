@@ -19,10 +19,23 @@ from producer.schemas import (
     StudentEnrollmentResponse,
     StudentResponse,
 )
-from worker import repository
-from worker.database import Database
-from worker.envelope import printable
+from worker.database.engine import Database
 from worker.models import Student
+from worker.plain_text import printable
+from worker.repository import (
+    count_dead_letters,
+    courses_of_students,
+    describe_students,
+    find_chunks,
+    find_columns,
+    find_keys,
+    find_kind,
+    find_refusals,
+    find_results,
+    find_results_of_student,
+    group_refusals,
+    sum_chunks,
+)
 from worker.service import respond
 
 STALLED_SECONDS = 60.0
@@ -36,7 +49,7 @@ def request_statuses(
 ) -> list[RequestStatus]:
     """Where each request stands: what SQL knows, else what its submitter left. Same order."""
     with database.reading() as connection:
-        results = respond(connection, repository.find_results(connection, request_ids))
+        results = respond(connection, find_results(connection, request_ids))
     done = {result.request_id: result for result in results}
     return [
         RequestStatus(request_id=i, state="done", result=done[i])
@@ -60,9 +73,7 @@ def student_results(
     `before` is the moment and the id of an outcome: only older ones are given.
     """
     with database.reading() as connection:
-        found = [
-            repository.find_results_of_student(connection, one, limit, before) for one in asked
-        ]
+        found = [find_results_of_student(connection, one, limit, before) for one in asked]
         responses = iter(respond(connection, list(chain.from_iterable(found))))
     return [list(islice(responses, len(of_one))) for of_one in found]
 
@@ -70,10 +81,10 @@ def student_results(
 def students(database: Database, asked: Sequence[int | str]) -> list[StudentResponse | None]:
     """Each student with its courses, None where there is no such student. Same order."""
     with database.reading() as connection:
-        keys = repository.find_keys(connection, Student, asked)
-        rows = {r.id: r for r in repository.describe_students(connection, keys.values())}
+        keys = find_keys(connection, Student, asked)
+        rows = {r.id: r for r in describe_students(connection, keys.values())}
         courses: dict[int, list[EnrolledCourseRecord]] = {key: [] for key in rows}
-        for row in repository.courses_of_students(connection, rows):
+        for row in courses_of_students(connection, rows):
             courses[row.student_id].append(
                 EnrolledCourseRecord(
                     id=row.id, sis_id=row.sis_id, title=row.title, enrolled_at=row.enrolled_at
@@ -105,15 +116,15 @@ def batch_statuses(
     The submissions must have been read before: what is applied was submitted by then.
     """
     with database.reading() as connection:
-        ledgers = {row.id: row for row in repository.sum_chunks(connection, batch_ids)}
-        columns = repository.find_columns(connection, ledgers)
+        ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
+        columns = find_columns(connection, ledgers)
         groups = {
             batch_id: _refusal_groups(connection, batch_id)
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
         open_ = [i for i in batch_ids if i not in ledgers or not _adds_up(ledgers[i])]
-        dead = repository.count_dead_letters(connection, open_) if open_ else {}
+        dead = count_dead_letters(connection, open_) if open_ else {}
     return [
         _warned(
             _batch_status(
@@ -248,8 +259,8 @@ def _rows_per_second(ledger: Any) -> float | None:
 def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
     """Which of these chunks of a batch were applied. Same order."""
     with database.reading() as connection:
-        kind = repository.find_kind(connection, batch_id)
-        found = repository.find_chunks(connection, batch_id, numbers) if kind else {}
+        kind = find_kind(connection, batch_id)
+        found = find_chunks(connection, batch_id, numbers) if kind else {}
     return AppliedChunks(
         kind=Kind(kind) if kind else None, fingerprints=tuple(map(found.get, numbers))
     )
@@ -260,7 +271,7 @@ def refused_records(
 ) -> list[RefusedRecord]:
     """A batch's refusals with their records, by line, those behind a (line, id)."""
     with database.reading() as connection:
-        rows = repository.find_refusals(connection, batch_id, after, limit)
+        rows = find_refusals(connection, batch_id, after, limit)
     return [
         RefusedRecord(
             id=row.id,
@@ -283,5 +294,5 @@ def _refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:
             first_lines=tuple(line for line, _ in first),
             example=first[0].message,
         )
-        for code, count, first in repository.group_refusals(connection, batch_id)
+        for code, count, first in group_refusals(connection, batch_id)
     )

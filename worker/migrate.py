@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from worker.database import is_outage, make_engine
+from worker.database.engine import make_engine
+from worker.database.errors import is_outage
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent

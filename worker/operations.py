@@ -19,11 +19,20 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from worker import migrate, recovery, repository, retention
-from worker.database import Database
-from worker.envelope import printable
+from worker import migrate, recovery, retention
+from worker.database.engine import Database, transaction
+from worker.plain_text import printable
 from worker.poison import TrialInterrupted
-from worker.service import transaction
+from worker.repository import (
+    count_dead_letters,
+    delete_dead_letter,
+    find_dead_letters,
+    list_dead_letters,
+    newest_batches,
+    newest_dead_letter,
+    refused_batches,
+    sum_chunks,
+)
 from worker.settings import SettingsError, load_database_url
 
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3
@@ -164,7 +173,7 @@ def dead_letters() -> None:
 def list_letters(database: Database, after: int, limit: int, as_json: bool) -> int:
     """List dead letters, the oldest first."""
     with database.reading() as connection:
-        found = repository.list_dead_letters(connection, after=after, limit=limit + 1)
+        found = list_dead_letters(connection, after=after, limit=limit + 1)
     page = found[:limit]
     if as_json:
         for letter in page:
@@ -195,7 +204,7 @@ def _row(letter: Any) -> tuple[object, ...]:
 def show(database: Database, letter_id: int, as_json: bool) -> int:
     """Show a dead letter whole: why it is one, and what it holds."""
     with database.reading() as connection:
-        found = repository.find_dead_letters(connection, only=letter_id)
+        found = find_dead_letters(connection, only=letter_id)
     if not found:
         _say(f"There is no dead letter {letter_id}.")
         return REMAINS
@@ -264,11 +273,11 @@ def retry(database: Database, letters: tuple[int, ...], everything: bool, as_jso
 def _all_ids(database: Database) -> Iterator[int]:
     """Those that are there at the start, a page at a time; new ones are another day's work."""
     with database.reading() as connection:
-        newest = repository.newest_dead_letter(connection)
+        newest = newest_dead_letter(connection)
     after = 0
     while True:
         with database.reading() as connection:
-            page = repository.list_dead_letters(connection, after=after, through=newest)
+            page = list_dead_letters(connection, after=after, through=newest)
         if not page:
             return
         yield from [letter.id for letter in page]
@@ -287,9 +296,7 @@ def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:
     """Remove dead letters for good, with what they hold."""
     code = 0
     for letter_id in letters:
-        gone = transaction(
-            database, functools.partial(repository.delete_dead_letter, letter_id=letter_id)
-        )
+        gone = transaction(database, functools.partial(delete_dead_letter, letter_id=letter_id))
         sentence = "discarded" if gone else "there is no such dead letter"
         _tell(letter_id, {"discarded": gone}, sentence, as_json)
         code = code if gone else REMAINS
@@ -309,10 +316,10 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     `enroll status BATCH` says which. What still waits wholly in the queue is not among them.
     """
     with database.reading() as connection:
-        ids = repository.newest_batches(connection, limit, unfinished=unfinished)
-        ledgers = {row.id: row for row in repository.sum_chunks(connection, ids)}
-        ids += repository.refused_batches(connection, limit - len(ids))
-        letters = repository.count_dead_letters(connection, ids) if ids else {}
+        ids = newest_batches(connection, limit, unfinished=unfinished)
+        ledgers = {row.id: row for row in sum_chunks(connection, ids)}
+        ids += refused_batches(connection, limit - len(ids))
+        letters = count_dead_letters(connection, ids) if ids else {}
     found = [_batch(i, ledgers.get(i), letters.get(i, (0, ""))[0]) for i in ids]
     if as_json:
         for batch in found:

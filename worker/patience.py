@@ -16,7 +16,7 @@ from tenacity import (
 )
 
 from worker.attempts import Attempts
-from worker.database import is_outage
+from worker.database.errors import is_outage
 from worker.poison import TrialInterrupted
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from worker.database import Database, is_outage
+from worker.database.engine import Database
+from worker.database.errors import is_outage
 
 T = TypeVar("T")
 TRIAL_SECONDS = 20.0

@@ -11,14 +11,22 @@ from producer.contract.chunks import KIND_MODELS
 from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
-from worker import batches, repository
+from worker import batches
 from worker.batches import Applied, ChunkOutcome
-from worker.database import Database
+from worker.database.engine import Database, transaction
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.envelope import Unacceptable, batch_of, read
 from worker.models import Course, Student
 from worker.poison import find_poison, try_alone
-from worker.service import Asked, Decisions, decide, not_processed, read_request, transaction
+from worker.repository import (
+    add_dead_letters,
+    delete_dead_letter,
+    delete_result,
+    find_dead_letters,
+    find_results,
+    upsert_roster,
+)
+from worker.service import Asked, Decisions, decide, not_processed, read_request
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
 
@@ -78,8 +86,8 @@ def give_up_request(database: Database, asked: Asked, happened: str) -> Decision
     refused = asked._replace(problems=(not_processed(happened),))
 
     def give_up(connection: Connection) -> Decisions:
-        if not repository.find_results(connection, [asked.request_id]):
-            repository.add_dead_letters(connection, [letter])
+        if not find_results(connection, [asked.request_id]):
+            add_dead_letters(connection, [letter])
         return decide(connection, [refused])
 
     return transaction(database, give_up)
@@ -99,7 +107,7 @@ def retry(database: Database, letter_id: int) -> str:
 
     def once(connection: Connection) -> str:
         # First of all: whoever tries the same letter meanwhile waits here.
-        if not repository.delete_dead_letter(connection, letter_id):
+        if not delete_dead_letter(connection, letter_id):
             raise _gone(letter_id)
         return work(connection)
 
@@ -112,7 +120,7 @@ def retry(database: Database, letter_id: int) -> str:
 
 def _letter(database: Database, letter_id: int) -> Any:
     with database.reading() as connection:
-        found = repository.find_dead_letters(connection, only=letter_id)
+        found = find_dead_letters(connection, only=letter_id)
     if not found:
         raise _gone(letter_id)
     return found[0]
@@ -163,15 +171,15 @@ def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
         given = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    repository.upsert_roster(connection, model, [given])
+    upsert_roster(connection, model, [given])
     return "written"
 
 
 def _retried(connection: Connection, asked: Asked, batch_id: str | None) -> str:
-    for result in repository.find_results(connection, [asked.request_id]):
+    for result in find_results(connection, [asked.request_id]):
         # What it got when it became a dead letter was no decision.
         if [error["code"] for error in result.errors] == [Code.NOT_PROCESSED]:
-            repository.delete_result(connection, asked.request_id)
+            delete_result(connection, asked.request_id)
     (outcome,) = decide(connection, [asked], batch_id=batch_id).answers
     return "; ".join([outcome.status, *(error.message for error in outcome.errors)])
 

@@ -1,29 +1,22 @@
-"""SQL, set-based: the only module that builds statements. It knows no rules and never commits.
+"""SQL of the roster and of `student_courses`, set-based. It knows no rules and never commits.
 
-Every function takes an open connection and whole sets. The two dialects differ in how a set of
-values becomes a table (`_source`), in how many rows are written at once (`_add`), and in that a
-lone request needs one statement on PostgreSQL (`enroll_at_once`).
+Every function takes an open connection and whole sets.
 """
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
-from itertools import repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
-    BigInteger,
     Connection,
-    FromClause,
     Integer,
     String,
     and_,
     bindparam,
     case,
-    cast,
-    column,
     delete,
     exists,
     func,
@@ -32,17 +25,26 @@ from sqlalchemy import (
     select,
     text,
     tuple_,
-    type_coerce,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.types import TypeEngine
 
 from producer.contract.chunks import line_request_ids
-from worker import bulk
-from worker.bulk import Outcome, Pair
+from worker.database import copy
+from worker.database.copy import Outcome, Pair
+from worker.database.sets import (
+    COPY_ROWS,
+    Columns,
+    add_rows,
+    array_literal,
+    columns_of,
+    insert_into,
+    is_among,
+    list_parameter,
+    row_parameters,
+    rows_as_table,
+    select_among,
+)
 from worker.models import (
-    Base,
     Batch,
     BatchChunk,
     BatchRefusal,
@@ -70,153 +72,10 @@ class Result(NamedTuple):
     completed_at: datetime
 
 
-Columns = Mapping[str, TypeEngine[Any]]
 FIRST_LINES = 5
 SAMPLED = 20
-COPY_ROWS = 200
-"""From so many rows on, PostgreSQL's COPY is faster than a statement with arrays."""
 
 _RESULT = [getattr(EnrollmentResult, name) for name in Result._fields]
-_PAIR_COLUMNS: Columns = {
-    "student_id": Integer(),
-    "course_id": Integer(),
-    "enrolled_at": Instant(),
-}
-_PAIR_KEY: Columns = {"student_id": Integer(), "course_id": Integer()}
-_RESULT_COLUMNS: Columns = {
-    "request_id": String(),
-    "fingerprint": BigInteger(),
-    "student_id": Integer(),
-    "student_sis_id": String(),
-    "status": String(),
-    "enrolled": JSON(),
-    "already": JSON(),
-    "errors": JSON(),
-    "batch_id": String(),
-    "completed_at": Instant(),
-}
-_REFUSAL_COLUMNS: Columns = {
-    "batch_id": String(),
-    "line": BigInteger(),
-    "code": String(),
-    "message": String(),
-    "record": JSON(),
-    "cells": JSON(),
-}
-_COLUMNS: Mapping[type[Base], Columns] = {
-    StudentCourse: _PAIR_COLUMNS,
-    EnrollmentResult: _RESULT_COLUMNS,
-    BatchRefusal: _REFUSAL_COLUMNS,
-}
-
-
-# Statements are built once for each dialect, with the names of their parameters, and run with
-# what `_given` or `_listed` makes of the values: to build one takes longer than to run it.
-
-
-def _source(dialect: str, columns: Columns) -> FromClause:
-    """Rows as a table: `unnest` of an array a column, or `json_each` of one document."""
-    if dialect == "postgresql":
-        arrays = [
-            cast(bindparam(f"source_{name}", type_=String()), postgresql.ARRAY(type_))
-            for name, type_ in columns.items()
-        ]
-        named = [column(name, type_) for name, type_ in columns.items()]
-        return func.unnest(*arrays).table_valued(*named, name="source").render_derived()
-    each = func.json_each(bindparam("source", type_=String())).table_valued("key", "value")
-    extracted = (
-        type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
-        for place, (name, type_) in enumerate(columns.items())
-    )
-    return select(*extracted).subquery("source")
-
-
-def _given(dialect: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, str]:
-    """The parameters of `_source` for these rows."""
-    if dialect != "postgresql":
-        return {"source": json.dumps(rows, default=_instant)}
-    values = zip(*rows, strict=True) if rows else repeat(())
-    return {
-        f"source_{name}": _array(type_, of_column)
-        for (name, type_), of_column in zip(columns.items(), values, strict=False)
-    }
-
-
-def _among(dialect: str, of: Any, name: str = "listed") -> Any:
-    """The condition that a column has one of the values that `_listed` gives."""
-    listed = bindparam(name, type_=String())
-    if dialect == "postgresql":
-        type_ = Integer() if isinstance(of.type, Integer) else String()
-        # The index is walked once along the values; that it is used, `worker.database` sees to.
-        return of == func.any(cast(listed, postgresql.ARRAY(type_)))
-    return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
-
-
-def _listed(dialect: str, values: Collection[int | str], name: str = "listed") -> dict[str, str]:
-    """The parameter of `_among` for values that are all of the column's type."""
-    if dialect != "postgresql":
-        return {name: json.dumps(list(values))}
-    # In order, as the server would otherwise have to put them.
-    texts = list(map(str, sorted(values)))
-    joined = '","'.join(texts)
-    if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
-        return {name: _array(String(), texts)}
-    return {name: f'{{"{joined}"}}' if texts else "{}"}
-
-
-def _instant(value: datetime) -> str:
-    """A moment in UTC as SQLite keeps it."""
-    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def _array(type_: TypeEngine[Any], values: Sequence[Any]) -> str:
-    """A PostgreSQL array as text; the driver would take longer over it than the server."""
-    if isinstance(type_, Integer):
-        return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
-    return f"{{{','.join(map(_quoted, values))}}}"
-
-
-def _quoted(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    text = str(value)
-    if '"' in text or "\\" in text:
-        text = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
-
-
-def _insert(dialect: str, table: Any) -> Any:
-    """`INSERT` with `ON CONFLICT`, which both dialects have under the same names."""
-    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
-
-
-def _add(connection: Connection, model: type[Base], rows: Sequence[Sequence[Any]]) -> None:
-    """Insert rows; JSON columns are given as text. Raises IntegrityError if one is there."""
-    columns = _COLUMNS[model]
-    if not rows:
-        return
-    dialect = connection.dialect.name
-    if dialect == "postgresql" and len(rows) >= COPY_ROWS:
-        bulk.copy_rows(connection, model.__tablename__, columns, rows)
-    else:
-        connection.execute(_insert_rows(dialect, model), _given(dialect, columns, rows))
-
-
-@cache
-def _insert_rows(dialect: str, model: type[Base]) -> Any:
-    columns = _COLUMNS[model]
-    texts = {n: String() if isinstance(t, JSON) else t for n, t in columns.items()}
-    source = _source(dialect, texts)
-    wanted = [
-        cast(source.c[name], JSON)
-        if isinstance(type_, JSON) and dialect == "postgresql"
-        else source.c[name]
-        for name, type_ in columns.items()
-    ]
-    return _insert(dialect, model).from_select(list(columns), select(*wanted))
-
-
-# --- the roster -----------------------------------------------------------------------------
 
 
 def find_keys(
@@ -227,10 +86,14 @@ def find_keys(
     found: dict[int | str | None, int] = {}
     keys, names = _by_type(asked)
     if keys:
-        there = connection.scalars(_select_among(dialect, model.id), _listed(dialect, keys)).all()
+        there = connection.scalars(
+            select_among(dialect, model.id), list_parameter(dialect, keys)
+        ).all()
         found.update(zip(there, there, strict=True))
     if names:
-        found.update(connection.scalar(_select_keys(dialect, model), _listed(dialect, names)) or {})
+        found.update(
+            connection.scalar(_select_keys(dialect, model), list_parameter(dialect, names)) or {}
+        )
     return found
 
 
@@ -239,7 +102,7 @@ def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
     # One document: of thousands of rows each would cost more than what is in it.
     as_object = func.json_object_agg if dialect == "postgresql" else func.json_group_object
     found = as_object(model.sis_id, model.id, type_=JSON())
-    return select(found).where(_among(dialect, model.sis_id))
+    return select(found).where(is_among(dialect, model.sis_id))
 
 
 def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
@@ -281,7 +144,7 @@ def find_named(
     asked = {name: ids for name, ids in zip(_NAMES, lists, strict=True) if ids}
     found: dict[str, Any] = {}
     if asked:
-        given = [_listed(dialect, ids, name) for name, ids in asked.items()]
+        given = [list_parameter(dialect, ids, name) for name, ids in asked.items()]
         values = {name: value for one in given for name, value in one.items()}
         row = connection.execute(_select_named(dialect, tuple(asked)), values).one()
         found = dict(zip(asked, row, strict=True))
@@ -317,16 +180,11 @@ def _select_named(dialect: str, names: tuple[str, ...]) -> Any:
     )
     return select(
         *(
-            select(wanted).where(_among(dialect, of, name)).scalar_subquery()
+            select(wanted).where(is_among(dialect, of, name)).scalar_subquery()
             for name, (of, wanted) in zip(_NAMES, columns, strict=True)
             if name in names
         )
     )
-
-
-@cache
-def _select_among(dialect: str, of: Any, *others: Any) -> Any:
-    return select(of, *others).where(_among(dialect, of))
 
 
 def upsert_roster(
@@ -343,7 +201,7 @@ def upsert_roster(
     columns = _roster_columns(model)
     rows = [[record.get(name) for name in columns] for record in records]
     statement = _upsert(dialect, model)
-    return len(connection.execute(statement, _given(dialect, columns, rows)).all())
+    return len(connection.execute(statement, row_parameters(dialect, columns, rows)).all())
 
 
 def _roster_columns(model: type[Student | Course]) -> Columns:
@@ -355,7 +213,7 @@ def _roster_columns(model: type[Student | Course]) -> Columns:
 def _upsert(dialect: str, model: type[Student | Course]) -> Any:
     columns = _roster_columns(model)
     fields = [name for name in columns if name != "sis_id"]
-    source = _source(dialect, columns)
+    source = rows_as_table(dialect, columns)
     stored = model.__table__.alias("stored")
     new = {name: func.coalesce(source.c[name], stored.c[name]) for name in fields}
     changed = or_(*(new[name].is_distinct_from(stored.c[name]) for name in fields))
@@ -365,7 +223,7 @@ def _upsert(dialect: str, model: type[Student | Course]) -> Any:
         .where(or_(stored.c.id.is_(None), changed))
         .order_by(source.c.sis_id)
     )
-    new_rows = _insert(dialect, model).from_select(list(columns), wanted)
+    new_rows = insert_into(dialect, model).from_select(list(columns), wanted)
     # A row that another transaction wrote meanwhile is compared once more.
     merged = {n: func.coalesce(new_rows.excluded[n], getattr(model, n)) for n in fields}
     return new_rows.on_conflict_do_update(
@@ -373,9 +231,6 @@ def _upsert(dialect: str, model: type[Student | Course]) -> Any:
         set_=merged,
         where=or_(*(merged[n].is_distinct_from(getattr(model, n)) for n in fields)),
     ).returning(model.sis_id)
-
-
-# --- enrollments ----------------------------------------------------------------------------
 
 
 def enroll_student_in_courses(
@@ -408,22 +263,22 @@ def enroll_students_in_courses(
             return []
         try:
             with connection.begin_nested():
-                bulk.copy_enrollments(connection, new, now)
+                copy.copy_enrollments(connection, new, now)
         except IntegrityError:
             pass  # The sample or another transaction deceived us: each row is tried by itself.
         else:
             return new
     rows = [(*pair, now) for pair in wanted]
-    added = connection.execute(_enroll(dialect), _given(dialect, _PAIR_COLUMNS, rows))
+    added = connection.execute(_enroll(dialect), row_parameters(dialect, _PAIR_COLUMNS, rows))
     return [(student, course) for student, course in added.all()]
 
 
 @cache
 def _enroll(dialect: str) -> Any:
-    source = _source(dialect, _PAIR_COLUMNS)
+    source = rows_as_table(dialect, _PAIR_COLUMNS)
     wanted = select(*source.c).order_by(source.c.student_id, source.c.course_id)
     return (
-        _insert(dialect, StudentCourse)
+        insert_into(dialect, StudentCourse)
         .from_select(list(_PAIR_COLUMNS), wanted)
         .on_conflict_do_nothing()
         .returning(StudentCourse.student_id, StudentCourse.course_id)
@@ -433,13 +288,15 @@ def _enroll(dialect: str) -> Any:
 def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
     """Those of which there is no row: of a chunk that comes again there are few or none."""
     dialect = connection.dialect.name
-    missing = connection.execute(_select_missing(dialect), _given(dialect, _PAIR_KEY, pairs))
+    missing = connection.execute(
+        _select_missing(dialect), row_parameters(dialect, _PAIR_KEY, pairs)
+    )
     return [(student, course) for student, course in missing.all()]
 
 
 @cache
 def _select_missing(dialect: str) -> Any:
-    source = _source(dialect, _PAIR_KEY)
+    source = rows_as_table(dialect, _PAIR_KEY)
     there = (
         select(StudentCourse.student_id)
         .where(
@@ -451,20 +308,17 @@ def _select_missing(dialect: str) -> Any:
     return select(*source.c).where(~there)
 
 
-# --- results --------------------------------------------------------------------------------
-
-
 def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Result]:
     """The stored outcomes of these requests, in no order."""
     dialect = connection.dialect.name
     statement = _select_results(dialect)
-    rows = connection.execute(statement, _listed(dialect, set(request_ids))).all()
+    rows = connection.execute(statement, list_parameter(dialect, set(request_ids))).all()
     return list(map(Result._make, rows))
 
 
 @cache
 def _select_results(dialect: str) -> Any:
-    return select(*_RESULT).where(_among(dialect, EnrollmentResult.request_id))
+    return select(*_RESULT).where(is_among(dialect, EnrollmentResult.request_id))
 
 
 def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Result]:
@@ -523,7 +377,7 @@ def add_results(connection: Connection, results: Iterable[Result]) -> None:
     rows = [
         (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
     ]
-    _add(connection, EnrollmentResult, rows)
+    add_rows(connection, EnrollmentResult, Result._fields, rows)
 
 
 class EnrolledAtOnce(NamedTuple):
@@ -559,7 +413,7 @@ def enroll_at_once(
         "fingerprint": fingerprint,
         "student": student_id,
         "student_sis_id": student_id if isinstance(student_id, str) else None,
-        "courses": _array(String(), course_ids),
+        "courses": array_literal(String(), course_ids),
         "asked": len(course_ids),
         "now": now,
     }
@@ -619,7 +473,7 @@ def add_enrolled(
     Raises IntegrityError if one of them has an outcome already.
     """
     if connection.dialect.name == "postgresql" and len(outcomes) >= COPY_ROWS:
-        bulk.copy_enrolled(connection, outcomes, batch_id, now)
+        copy.copy_enrolled(connection, outcomes, batch_id, now)
         return
     same = (batch_id, now)
     add_results(
@@ -644,21 +498,23 @@ def add_enrolled(
 def describe_courses(connection: Connection, keys: Iterable[int]) -> dict[int, Any]:
     """SIS id and title of courses, by key."""
     dialect = connection.dialect.name
-    statement = _select_among(dialect, Course.id, Course.sis_id, Course.title)
-    return {row.id: row for row in connection.execute(statement, _listed(dialect, set(keys)))}
+    statement = select_among(dialect, Course.id, Course.sis_id, Course.title)
+    return {
+        row.id: row for row in connection.execute(statement, list_parameter(dialect, set(keys)))
+    }
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """Students by key, in no order."""
     dialect = connection.dialect.name
-    statement = _select_among(dialect, Student.id, Student.sis_id, Student.name, Student.email)
-    return list(connection.execute(statement, _listed(dialect, set(keys))))
+    statement = select_among(dialect, Student.id, Student.sis_id, Student.name, Student.email)
+    return list(connection.execute(statement, list_parameter(dialect, set(keys))))
 
 
 def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """The enrollments of these students with their courses, ordered by SIS id."""
     dialect = connection.dialect.name
-    return list(connection.execute(_select_courses(dialect), _listed(dialect, set(keys))))
+    return list(connection.execute(_select_courses(dialect), list_parameter(dialect, set(keys))))
 
 
 @cache
@@ -667,12 +523,9 @@ def _select_courses(dialect: str) -> Any:
     return (
         select(StudentCourse.student_id, *course, StudentCourse.enrolled_at)
         .join(Course, Course.id == StudentCourse.course_id)
-        .where(_among(dialect, StudentCourse.student_id))
+        .where(is_among(dialect, StudentCourse.student_id))
         .order_by(Course.sis_id)
     )
-
-
-# --- the batch ledger -----------------------------------------------------------------------
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
@@ -693,7 +546,7 @@ def open_batch(
     """Note a batch at its first chunk; returns the kind under which it is known."""
     known = find_kind(connection, batch_id)
     if known is None:
-        new = _insert(connection.dialect.name, Batch).values(
+        new = insert_into(connection.dialect.name, Batch).values(
             id=batch_id, kind=kind, columns=columns
         )
         connection.execute(new.on_conflict_do_nothing())
@@ -713,9 +566,9 @@ def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -
     """Of these chunks of a batch, the fingerprints of those that were applied."""
     dialect = connection.dialect.name
     statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
-        BatchChunk.batch_id == batch_id, _among(dialect, BatchChunk.number)
+        BatchChunk.batch_id == batch_id, is_among(dialect, BatchChunk.number)
     )
-    rows = connection.execute(statement, _listed(dialect, set(numbers)))
+    rows = connection.execute(statement, list_parameter(dialect, set(numbers)))
     return {row.number: row.fingerprint for row in rows}
 
 
@@ -731,8 +584,8 @@ _KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
     """The header of the file that each batch was made of, where there was one."""
     dialect = connection.dialect.name
-    statement = _select_among(dialect, Batch.id, Batch.columns)
-    rows = connection.execute(statement, _listed(dialect, set(batch_ids)))
+    statement = select_among(dialect, Batch.id, Batch.columns)
+    rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
     return {row.id: row.columns for row in rows}
 
 
@@ -740,9 +593,11 @@ def add_refusals(
     connection: Connection, batch_id: str, refusals: Iterable[Mapping[str, Any]]
 ) -> None:
     """Keep refused lines with their records."""
-    names = list(_REFUSAL_COLUMNS)[1:]
-    rows = [(batch_id, *(refusal[name] for name in names)) for refusal in refusals]
-    _add(connection, BatchRefusal, rows)
+    rows = [(batch_id, *map(refusal.__getitem__, _REFUSAL)) for refusal in refusals]
+    add_rows(connection, BatchRefusal, ("batch_id", *_REFUSAL), rows)
+
+
+_REFUSAL = ("line", "code", "message", "record", "cells")
 
 
 def find_refusals(
@@ -762,7 +617,7 @@ def find_refusals(
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
     """The ledger of each batch that is known, summed over its applied chunks, in one statement."""
     dialect = connection.dialect.name
-    return list(connection.execute(_sum_chunks(dialect), _listed(dialect, set(batch_ids))))
+    return list(connection.execute(_sum_chunks(dialect), list_parameter(dialect, set(batch_ids))))
 
 
 @cache
@@ -792,7 +647,7 @@ def _sum_chunks(dialect: str) -> Any:
             func.max(chunk.applied_at).label("finished_at"),
         )
         .join(chunk, chunk.batch_id == Batch.id)
-        .where(_among(dialect, Batch.id))
+        .where(is_among(dialect, Batch.id))
         .group_by(Batch.id, Batch.kind)
     )
 
@@ -840,14 +695,11 @@ def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
     return groups
 
 
-# --- dead letters ---------------------------------------------------------------------------
-
-
 def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
     """Keep dead letters; one that is there already is counted."""
     letter = DeadLetter
     for values in letters:
-        new = _insert(connection.dialect.name, letter).values(**values)
+        new = insert_into(connection.dialect.name, letter).values(**values)
         connection.execute(
             new.on_conflict_do_update(
                 index_elements=["fingerprint"],
@@ -898,10 +750,10 @@ def count_dead_letters(
     dialect = connection.dialect.name
     statement = (
         select(DeadLetter.batch_id, func.count(), func.max(DeadLetter.detail))
-        .where(_among(dialect, DeadLetter.batch_id), DeadLetter.form != "record")
+        .where(is_among(dialect, DeadLetter.batch_id), DeadLetter.form != "record")
         .group_by(DeadLetter.batch_id)
     )
-    rows = connection.execute(statement, _listed(dialect, set(batch_ids)))
+    rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
     return {str(batch_id): (count, detail) for batch_id, count, detail in rows}
 
 
@@ -914,8 +766,6 @@ def delete_result(connection: Connection, request_id: str) -> None:
     """Forget the outcome of a request that is tried once more."""
     connection.execute(delete(EnrollmentResult).where(EnrollmentResult.request_id == request_id))
 
-
-# --- retention ------------------------------------------------------------------------------
 
 Aged = type[EnrollmentResult] | type[DeadLetter]
 _AGED: Mapping[Aged, tuple[Any, Any]] = {
@@ -978,8 +828,8 @@ def lock_old_batches(
 ) -> list[str]:
     """Of these batches, those that are still older than a moment; no chunk can come meanwhile."""
     dialect = connection.dialect.name
-    these = select(Batch.id).where(_among(dialect, Batch.id)).order_by(Batch.id)
-    given = _listed(dialect, batch_ids)
+    these = select(Batch.id).where(is_among(dialect, Batch.id)).order_by(Batch.id)
+    given = list_parameter(dialect, batch_ids)
     # In two statements: whoever waited for the lock must see what the other one wrote.
     connection.execute(these.with_for_update(), given)
     return list(connection.scalars(these.where(_is_older(before)), given))
@@ -1013,8 +863,12 @@ def delete_refusals(
 def delete_batches(connection: Connection, batch_ids: Collection[str]) -> tuple[int, int]:
     """Remove batches without refusals; returns how many, and how many chunks they had."""
     dialect = connection.dialect.name
-    given = _listed(dialect, batch_ids)
-    of_chunks = delete(BatchChunk).where(_among(dialect, BatchChunk.batch_id))
+    given = list_parameter(dialect, batch_ids)
+    of_chunks = delete(BatchChunk).where(is_among(dialect, BatchChunk.batch_id))
     chunks = connection.execute(of_chunks, given).rowcount
-    of_batches = delete(Batch).where(_among(dialect, Batch.id))
+    of_batches = delete(Batch).where(is_among(dialect, Batch.id))
     return connection.execute(of_batches, given).rowcount, chunks
+
+
+_PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
+_PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")

@@ -14,11 +14,19 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database, transaction
 from worker.models import DeadLetter, EnrollmentResult
-from worker.repository import Aged
-from worker.service import transaction
+from worker.repository import (
+    Aged,
+    count_older,
+    count_refusals,
+    delete_batches,
+    delete_older,
+    delete_refusals,
+    end_of_page,
+    find_batches,
+    lock_old_batches,
+)
 
 PAGE: Final = 5_000
 """Rows that are looked at in one transaction."""
@@ -73,11 +81,11 @@ def _old_rows(
     after: Any | None = None
     while True:
         with database.reading() as connection:
-            through = repository.end_of_page(connection, table, after, page)
+            through = end_of_page(connection, table, after, page)
             if through is None:
                 return
             place = (table, after, through, before)
-            count = repository.count_older(connection, *place)
+            count = count_older(connection, *place)
         if count and not dry_run:
             count = _shortly(database, partial(_delete_older, place=place))
         yield count
@@ -85,7 +93,7 @@ def _old_rows(
 
 
 def _delete_older(connection: Connection, place: tuple[Aged, Any, Any, datetime]) -> int:
-    return repository.delete_older(connection, *place)
+    return delete_older(connection, *place)
 
 
 def _shortly(database: Database, work: Callable[[Connection], T]) -> T:
@@ -100,7 +108,7 @@ def _old_batches(
     after: str | None = None
     while True:
         with database.reading() as connection:
-            found = repository.find_batches(connection, after, max(1, page // 10), before)
+            found = find_batches(connection, after, max(1, page // 10), before)
         if not found:
             return
         after = found[-1].id
@@ -133,8 +141,8 @@ def _groups(old: Iterable[Any], most: int) -> Iterator[list[Any]]:
 
 def _forget(connection: Connection, batch_ids: list[str], before: datetime) -> dict[str, int]:
     """Remove the ledgers of these batches, but of those that somebody went on with meanwhile."""
-    old = repository.lock_old_batches(connection, batch_ids, before)
-    batches, chunks = repository.delete_batches(connection, old)
+    old = lock_old_batches(connection, batch_ids, before)
+    batches, chunks = delete_batches(connection, old)
     return {"batches": batches, "batch_chunks": chunks}
 
 
@@ -143,7 +151,7 @@ def _refusals(
 ) -> int:
     if dry_run:
         with database.reading() as connection:
-            return repository.count_refusals(connection, batch_id)
+            return count_refusals(connection, batch_id)
     removed, after = 0, (0, 0)
     while True:
         work = partial(_delete_refusals, batch_id=batch_id, after=after, before=before, page=page)
@@ -156,6 +164,6 @@ def _refusals(
 def _delete_refusals(
     connection: Connection, batch_id: str, after: tuple[int, int], before: datetime, page: int
 ) -> tuple[int, tuple[int, int]]:
-    if not repository.lock_old_batches(connection, [batch_id], before):
+    if not lock_old_batches(connection, [batch_id], before):
         return 0, after
-    return repository.delete_refusals(connection, batch_id, after, page)
+    return delete_refusals(connection, batch_id, after, page)

@@ -5,16 +5,15 @@ decide: of a chunk `settle_plain` takes those first, and a lone one is enrolled 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, compress, repeat
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from producer.contract.chunks import fingerprint_of
 from producer.contract.explain import explain
@@ -28,16 +27,24 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from worker import repository
-from worker.database import Database, is_conflict
+from worker.database.engine import Database, transaction
+from worker.database.errors import is_conflict
 from worker.envelope import given_id
 from worker.models import Course, Student
-from worker.repository import Result
+from worker.repository import (
+    Result,
+    add_enrolled,
+    add_results,
+    describe_courses,
+    enroll_at_once,
+    enroll_students_in_courses,
+    find_keys,
+    find_named,
+    find_results,
+)
 
-CONFLICT_ATTEMPTS = 8
 Problems = tuple[EnrollmentProblem, ...]
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
-T = TypeVar("T")
 
 
 class Asked(NamedTuple):
@@ -144,7 +151,7 @@ def _enroll_at_once(database: Database, asked: Asked, answered: Sequence[bool]) 
     now = datetime.now(UTC)
     try:
         with database.one_by_one() as connection:
-            done = repository.enroll_at_once(
+            done = enroll_at_once(
                 connection,
                 asked.request_id,
                 asked.fingerprint(),
@@ -177,27 +184,6 @@ def decide(
     return Decisions(decided, answers)
 
 
-def transaction(database: Database, work: Callable[[Connection], T]) -> T:
-    """Run work in a transaction; again from the start when another one came first."""
-    retrying = Retrying(
-        retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_conflict(e)),
-        stop=stop_after_attempt(CONFLICT_ATTEMPTS),
-        wait=wait_random(0, 0.1),
-        reraise=True,
-    )
-
-    def run() -> T:
-        with database.writing() as connection:
-            return work(connection)
-
-    try:
-        return run()
-    except DBAPIError as error:
-        if not is_conflict(error):
-            raise
-    return retrying(run)
-
-
 def settle(
     connection: Connection,
     asked: Sequence[Asked],
@@ -212,14 +198,14 @@ def settle(
     """
     requests = [a.request for a in asked if a.request is not None and not a.problems]
     ids = [a.request_id for a in asked] if known is None else []
-    students, courses, described, is_known = repository.find_named(
+    students, courses, described, is_known = find_named(
         connection,
         [r.student_id for r in requests],
         chain.from_iterable([r.course_ids for r in requests]),
         ids,
     )
     if known is None:
-        known = repository.find_results(connection, ids) if is_known else []
+        known = find_results(connection, ids) if is_known else []
     outcomes = {result.request_id: result for result in known}
     claimed = set(outcomes)
     checked = []
@@ -231,7 +217,7 @@ def settle(
             claimed.add(a.request_id)
             if student is not None:
                 pairs += [(student, course) for course in wanted]
-    added = set(repository.enroll_students_in_courses(connection, pairs, now))
+    added = set(enroll_students_in_courses(connection, pairs, now))
     all_new, none_new = len(added) == len(pairs), not added
     decided = []
     new = []
@@ -252,7 +238,7 @@ def settle(
             decided.append(Decided(a, earlier, True))
         else:
             decided.append(Decided(a, _result(a, student, [], [], (_reused(a),), batch_id, now)))
-    repository.add_results(connection, new)
+    add_results(connection, new)
     return decided, described
 
 
@@ -273,8 +259,8 @@ def settle_plain(
     twice, so that their order matters, or what is left has rows to write, which then belong into
     the order of all rows.
     """
-    students = repository.find_keys(connection, Student, student_ids)
-    courses = repository.find_keys(connection, Course, chain.from_iterable(course_ids))
+    students = find_keys(connection, Student, student_ids)
+    courses = find_keys(connection, Course, chain.from_iterable(course_ids))
     keys = [students.get(student_id) for student_id in student_ids]
     found = [[courses[c] for c in wanted if c in courses] for wanted in course_ids]
     left = [
@@ -293,14 +279,14 @@ def settle_plain(
     pairs = [(key, c) for _, key, _, of_one, _ in outcomes if key is not None for c in of_one]
     if len(set(pairs)) < len(pairs):
         return None
-    added = repository.enroll_students_in_courses(connection, pairs, now)
+    added = enroll_students_in_courses(connection, pairs, now)
     if len(added) < len(pairs):
         new = set(added)
         outcomes = [
             (*one[:4], [c for c in one[3] if (one[1], c) not in new] if new else one[3])
             for one in outcomes
         ]
-    repository.add_enrolled(connection, outcomes, batch_id, now)
+    add_enrolled(connection, outcomes, batch_id, now)
     return Plain(len(outcomes), len(pairs), len(added), left)
 
 
@@ -402,7 +388,7 @@ def respond(
     courses = dict(described or {})
     missing = {key for result in results for key in result.enrolled} - courses.keys()
     if missing:
-        courses |= repository.describe_courses(connection, missing)
+        courses |= describe_courses(connection, missing)
     return [_response(result, courses) for result in results]
 
 

@@ -15,9 +15,10 @@ from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, R
 from producer.contract.marks import request_key
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import MAX_LOOKUP, ContractModel, Kind
-from worker import health, lookups, recovery, service
+from worker import health, lookups, recovery
 from worker.attempts import Attempts
-from worker.database import Database, is_outage
+from worker.database.engine import Database
+from worker.database.errors import is_outage
 from worker.delivery import Delivery
 from worker.events import Events
 from worker.groups import Call
@@ -29,6 +30,7 @@ from worker.lookups import (
     student_results,
 )
 from worker.patience import Patience
+from worker.service import decide_requests, read_request
 from worker.submissions import Submissions
 
 log = logging.getLogger(__name__)
@@ -87,12 +89,10 @@ def _register_enroll(
                 attempts.end(ids, done=False)
                 return True
             try:
-                asked = [
-                    service.read_request(call.task_id, call.args, call.kwargs) for call in calls
-                ]
+                asked = [read_request(call.task_id, call.args, call.kwargs) for call in calls]
                 waits = [not call.ignore_result for call in calls]
                 started = time.perf_counter()
-                decisions = patience.hold(lambda: service.decide_requests(database, asked, waits))
+                decisions = patience.hold(lambda: decide_requests(database, asked, waits))
             except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
                 what = type(getattr(error, "orig", error)).__name__
                 log.warning("%s: a group of %s requests is run one by one", what, len(calls))
@@ -110,12 +110,12 @@ def _register_enroll(
 
     @app.task(shared=False, name=TaskName.ENROLL.value, bind=True, base=Enroll)
     def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
-        asked = service.read_request(task.request.id, args, kwargs)
+        asked = read_request(task.request.id, args, kwargs)
         submissions.running(asked.request_id)
         started = time.perf_counter()
         decisions = patience.attempt(
             task.request.id,
-            lambda: service.decide_requests(database, [asked], [True]),
+            lambda: decide_requests(database, [asked], [True]),
             lambda: recovery.isolate_request(database, asked),
             lambda: recovery.give_up_request(database, asked, "it killed its worker"),
         )

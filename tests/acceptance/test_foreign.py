@@ -17,8 +17,8 @@ from servers import ROOT, Deployment, submit_and_finish, wait_for
 from producer.client import EnrollmentClient
 from producer.contract import asyncapi
 from producer.schemas import Kind
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database
+from worker.repository import list_dead_letters
 
 EXAMPLES = ROOT / "docs" / "examples"
 NODE = Path(__file__).parent / "node"
@@ -181,7 +181,7 @@ def test_what_is_no_message_is_kept_and_the_next_one_served(
 
     def letters() -> list[Any]:
         with database.reading() as connection:
-            return repository.list_dead_letters(connection)
+            return list_dead_letters(connection)
 
     with Redis.from_url(fresh_deployment.broker_url) as redis:
         redis.lpush("enrollments", json.dumps(message))

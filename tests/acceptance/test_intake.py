@@ -17,8 +17,8 @@ from producer.client import EnrollmentClient
 from producer.contract.marks import SubmissionMark, request_key
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_MESSAGE, Kind
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database
+from worker.repository import find_dead_letters
 
 CHUNKS = TaskName.ENROLL_BATCH.value
 
@@ -39,7 +39,7 @@ def own(fresh_deployment: Deployment) -> Iterator[tuple[EnrollmentClient, Any, D
 
 def dead_letters(database: Database) -> list[Any]:
     with database.reading() as connection:
-        return repository.find_dead_letters(connection)
+        return find_dead_letters(connection)
 
 
 def nothing_is_held(redis: Any) -> bool:

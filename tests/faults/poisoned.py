@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker import repository
 from worker.app import make_app
+from worker.repository import enroll_at_once, find_keys, find_named
 from worker.settings import load_settings
 
-_find_named, _find_keys = repository.find_named, repository.find_keys
-_enroll_at_once = repository.enroll_at_once
+_find_named, _find_keys = find_named, find_keys
+_enroll_at_once = enroll_at_once
 
 
 def _strike(asked: Iterable[Any]) -> list[Any]:
@@ -51,7 +51,7 @@ def _poisoned_at_once(
     return _enroll_at_once(connection, request_id, fingerprint, student_id, course_ids, now)
 
 
-repository.enroll_at_once = _poisoned_at_once
-repository.find_named = _poisoned_names
-repository.find_keys = _poisoned_keys
+enroll_at_once = _poisoned_at_once
+find_named = _poisoned_names
+find_keys = _poisoned_keys
 app = make_app(load_settings())

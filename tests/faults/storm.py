@@ -19,9 +19,9 @@ from sqlalchemy import select
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database
 from worker.models import Course, EnrollmentResult, Student, StudentCourse
+from worker.repository import find_dead_letters, find_keys
 
 STUDENTS, COURSES = 1_000, 40
 Request = dict[str, Any]
@@ -311,12 +311,12 @@ class Storm:
         expected_pairs: set[tuple[str, str]] = set()
         database = Database(self.fleet.database_url)
         with database.reading() as connection:
-            students = repository.find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
-            courses = repository.find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
+            students = find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
+            courses = find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
             rows = connection.execute(
                 select(StudentCourse.student_id, StudentCourse.course_id)
             ).all()
-            letters = repository.find_dead_letters(connection)
+            letters = find_dead_letters(connection)
         database.close()
         added: Counter[tuple[int, int]] = Counter()
         for name, request in self.asked.items():

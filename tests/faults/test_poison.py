@@ -15,8 +15,9 @@ from producer.client import EnrollmentClient
 from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
-from worker import recovery, repository
-from worker.database import Database
+from worker import recovery
+from worker.database.engine import Database
+from worker.repository import find_dead_letters
 
 STUDENTS = 400
 
@@ -41,7 +42,7 @@ def sick(
 
 def letters(database: Database) -> list[Any]:
     with database.reading() as connection:
-        return repository.find_dead_letters(connection)
+        return find_dead_letters(connection)
 
 
 def finished(client: EnrollmentClient, batch_id: str) -> BatchStatus:

@@ -178,11 +178,11 @@ def test_a_malformed_message_waits_for_a_database_that_is_away(
 
 
 def kept(small: Fleet) -> list[Any]:
-    from worker import repository  # noqa: PLC0415
-    from worker.database import Database  # noqa: PLC0415
+    from worker.database.engine import Database  # noqa: PLC0415
+    from worker.repository import find_dead_letters  # noqa: PLC0415
 
     database = Database(small.database_url)
     with database.reading() as connection:
-        letters = repository.find_dead_letters(connection)
+        letters = find_dead_letters(connection)
     database.close()
     return [letter.content for letter in letters]

@@ -10,11 +10,12 @@ from producer.contract.batches import BatchStatus
 from producer.contract.chunks import Chunk, RefusedLine, Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import Kind
-from worker import batches, lookups, repository
+from worker import batches, lookups
 from worker.batches import ChunkOutcome
-from worker.database import Database
+from worker.database.engine import Database
 from worker.dead_letters import Form, Reason, dead_letter, keep
 from worker.lookups import STALLED_SECONDS, batch_statuses, refused_records, student_results
+from worker.repository import newest_batches
 
 
 def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
@@ -254,7 +255,7 @@ def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Dat
     assert "new batch id" in found.advice
     assert books(database) == {"received": 4, "enrolled": 3, "not_applied": 1}
     with database.reading() as connection:
-        assert repository.newest_batches(connection, 10, unfinished=True) == ["b"]
+        assert newest_batches(connection, 10, unfinished=True) == ["b"]
 
 
 def test_an_empty_batch_is_done(database: Database) -> None:

@@ -7,7 +7,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from worker import migrate
-from worker.database import make_engine
+from worker.database.engine import make_engine
 
 
 def _run(engine: Engine, step: str, target: str = "") -> None:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, text
 
-from worker import repository
-from worker.database import Database
+from worker.database.engine import Database
 from worker.models import Course, Student
+from worker.repository import enroll_at_once, find_keys, upsert_roster
 
 NAMES = [f"S{n}" for n in range(30)]
 
@@ -20,7 +20,7 @@ def small_database(new_database: Callable[[str], str]) -> Iterator[Database]:
     database = Database(new_database("postgresql"))
     with database.writing() as connection:
         for model in (Student, Course):
-            repository.upsert_roster(connection, model, [{"sis_id": name} for name in NAMES])
+            upsert_roster(connection, model, [{"sis_id": name} for name in NAMES])
         connection.execute(text("ANALYZE students, courses"))
     yield database
     database.close()
@@ -42,7 +42,7 @@ def kept_plan(connection: Connection, part: str) -> str:
 def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Database) -> None:
     with small_database.writing() as connection:
         for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
-            repository.find_keys(connection, Student, NAMES)
+            find_keys(connection, Student, NAMES)
         plan = kept_plan(connection, "json_object_agg")
     assert "uq_students_sis_id" in plan
     assert "Seq Scan" not in plan
@@ -52,7 +52,7 @@ def test_a_lone_request_enters_an_index_for_all_that_it_names(small_database: Da
     with small_database.writing() as connection:
         for number in range(20):
             ids = (f"r{number}", number, NAMES[number], NAMES[:3])
-            assert repository.enroll_at_once(connection, *ids, datetime.now(UTC)) is not None
+            assert enroll_at_once(connection, *ids, datetime.now(UTC)) is not None
         plan = kept_plan(connection, "WITH course")
     for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
         # Else it is walked from end to end.

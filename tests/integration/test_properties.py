@@ -12,10 +12,10 @@ from sqlalchemy import text
 
 from producer.publishing.chunking import SourceRecord, split_into_chunks
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
-from worker import service
 from worker.batches import apply_chunk
-from worker.database import Database
+from worker.database.engine import Database
 from worker.lookups import batch_statuses, request_statuses
+from worker.service import add_enrollment
 
 STUDENTS = [f"S{n}" for n in range(6)]
 COURSES = [f"C{n}" for n in range(5)]
@@ -123,7 +123,7 @@ def test_rows_results_and_counts_agree_with_the_model(
 def _check_single(database: Database, model: Model, record: dict[str, Any]) -> None:
     request = StudentEnrollmentRequest.model_validate(record)
     status, *_ = model.request(record["request_id"], record)
-    response = service.add_enrollment(database, request, record["request_id"])
+    response = add_enrollment(database, request, record["request_id"])
     assert response.status == status
     if all(problem.code != Code.REQUEST_ID_REUSED for problem in response.errors):
         (stored,) = request_statuses(database, [record["request_id"]], {})

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
-from worker import repository, service
-from worker.database import Database
+from worker.database.engine import Database
 from worker.dead_letters import Form, Reason, dead_letter
 from worker.models import (
     Base,
@@ -22,7 +21,9 @@ from worker.models import (
     Student,
     StudentCourse,
 )
+from worker.repository import add_chunk, enroll_student_in_courses, open_batch, upsert_roster
 from worker.retention import prune
+from worker.service import decide_requests, read_request
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 NOTHING = {"results": 0, "batches": 0, "batch_chunks": 0, "batch_refusals": 0, "dead_letters": 0}
@@ -122,8 +123,8 @@ def test_a_batch_that_is_gone_on_with_meanwhile_stays_known(
     pruning = threading.Thread(target=lambda: removed.append(prune(database, days(400), page=10)))
     with database.writing() as connection:
         # What a worker does with one more chunk of it.
-        repository.open_batch(connection, "b", "enrollments", None)
-        repository.add_chunk(connection, **chunk("b", 1, 0))
+        open_batch(connection, "b", "enrollments", None)
+        add_chunk(connection, **chunk("b", 1, 0))
         pruning.start()
         time.sleep(0.5)
     pruning.join(60)
@@ -135,9 +136,9 @@ def test_a_batch_that_is_gone_on_with_meanwhile_stays_known(
 
 def test_enrollments_and_rosters_stay(database: Database) -> None:
     with database.writing() as connection:
-        repository.upsert_roster(connection, Student, [{"sis_id": "S"}])
-        repository.upsert_roster(connection, Course, [{"sis_id": "C"}])
-        repository.enroll_student_in_courses(connection, 1, [1], days(5000))
+        upsert_roster(connection, Student, [{"sis_id": "S"}])
+        upsert_roster(connection, Course, [{"sis_id": "C"}])
+        enroll_student_in_courses(connection, 1, [1], days(5000))
     prune(database, NOW)
     assert ids(database, StudentCourse.student_id) == [1]
 
@@ -147,8 +148,8 @@ def test_a_repeated_id_is_a_new_request_after_its_result_was_removed(database: D
     other = {**first, "course_ids": ["D"]}
 
     def decide(record: dict[str, Any]) -> list[str]:
-        asked = service.read_request("task", [record], {})
-        (outcome,) = service.decide_requests(database, [asked], [True]).answers
+        asked = read_request("task", [record], {})
+        (outcome,) = decide_requests(database, [asked], [True]).answers
         return [error.code for error in outcome.errors]
 
     assert decide(first) == ["unknown_student"]

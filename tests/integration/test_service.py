@@ -15,9 +15,10 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from worker import batches, service
-from worker.database import Database
+from worker import batches
+from worker.database.engine import Database
 from worker.lookups import student_results, students
+from worker.service import Asked, add_enrollment, decide_requests
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def enroll(
     atomic: bool = True,
 ) -> StudentEnrollmentResponse:
     request = StudentEnrollmentRequest(student_id=student, course_ids=tuple(courses), atomic=atomic)
-    return service.add_enrollment(database, request, request_id)
+    return add_enrollment(database, request, request_id)
 
 
 def rows(database: Database) -> set[tuple[int, int]]:
@@ -176,12 +177,12 @@ def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Datab
     with pytest.raises(ValueError, match="course_ids") as caught:
         StudentEnrollmentRequest.model_validate(record)
     problems: tuple[EnrollmentProblem, ...] = explain(caught.value)  # type: ignore[arg-type]
-    refused = service.Asked("bad", record, None, problems)
-    (response,) = service.decide_requests(database, [refused], [True]).answers
+    refused = Asked("bad", record, None, problems)
+    (response,) = decide_requests(database, [refused], [True]).answers
     assert (response.status, response.student_id) == ("rejected", "A")
     assert {problem.field for problem in response.errors} == {"course_ids[0]", "surprise"}
     assert student_results(database, ["A"], 10) == [[response]]
-    assert service.decide_requests(database, [refused], [True]).answers == [response]
+    assert decide_requests(database, [refused], [True]).answers == [response]
 
 
 def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) -> None:

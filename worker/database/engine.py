@@ -2,17 +2,18 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+
+from worker.database.errors import is_conflict
 
 BUSY_SECONDS = 30
-RETRYABLE_STATES = ("40001", "40P01")
-"""Serialization failure and deadlock: the whole transaction may simply be run again."""
 
 
 def make_engine(url: str, connect_seconds: int = 10) -> Engine:
@@ -55,22 +56,6 @@ def _configure_sqlite(engine: Engine) -> None:
         # A writer takes the lock at once: one that read first could no longer wait for it.
         read_only = connection.get_execution_options().get("read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-
-def is_outage(error: DBAPIError) -> bool:
-    """The database is away, restarting, full or locked: the same work may succeed later."""
-    state = getattr(error.orig, "sqlstate", None)
-    if error.connection_invalidated or state is None:
-        return type(error).__name__ in ("OperationalError", "InterfaceError")
-    return state[:2] in ("08", "53", "57", "58") or state == "25006"
-
-
-def is_conflict(error: DBAPIError) -> bool:
-    """Another transaction came first: run again, this one will see what the other did."""
-    return (
-        type(error).__name__ == "IntegrityError"
-        or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES
-    )
 
 
 class Database:
@@ -118,3 +103,29 @@ class Database:
         """Close this process's connections."""
         if self._engine is not None and self._pid == os.getpid():
             self._engine.dispose()
+
+
+CONFLICT_ATTEMPTS = 8
+
+T = TypeVar("T")
+
+
+def transaction(database: Database, work: Callable[[Connection], T]) -> T:
+    """Run work in a transaction; again from the start when another one came first."""
+    retrying = Retrying(
+        retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_conflict(e)),
+        stop=stop_after_attempt(CONFLICT_ATTEMPTS),
+        wait=wait_random(0, 0.1),
+        reraise=True,
+    )
+
+    def run() -> T:
+        with database.writing() as connection:
+            return work(connection)
+
+    try:
+        return run()
+    except DBAPIError as error:
+        if not is_conflict(error):
+            raise
+    return retrying(run)

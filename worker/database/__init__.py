@@ -1,0 +1,1 @@
+"""Connect to PostgreSQL or SQLite, classify their errors, and write sets of rows."""

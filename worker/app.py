@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract import routing
 from producer.contract.broker_url import REDIS
 from producer.contract.routing import QUORUM, TASK_QUEUES
-from worker import dead_letters, logs, migrate
+from worker import logs, migrate
 from worker.attempts import Attempts
 from worker.database.engine import Database, make_engine
-from worker.dead_letters import Reason
+from worker.dead_letters import letters
+from worker.dead_letters.letters import Reason
 from worker.events import Events
 from worker.exporter import Exporter
 from worker.metrics import Metrics
@@ -50,7 +51,7 @@ def make_app(settings: Settings) -> Celery:
     register(app, database, submissions, attempts, patience, events)
 
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
-        names = patience.wait(lambda: dead_letters.keep_message(database, raw, queue, reason))
+        names = patience.wait(lambda: letters.keep_message(database, raw, queue, reason))
         known = {name: value for name, value in names._asdict().items() if value is not None}
         events.dead_letter(Reason.MALFORMED, reason, queue=queue, **known)
         if names.task_id is not None:

@@ -25,11 +25,11 @@ from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Code, ContractModel, EnrollmentProblem, Kind, StudentEnrollmentRequest
 from worker.database.engine import Database, transaction
-from worker.dead_letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.repository import add_dead_letters
 from worker.models import Course, Student
 from worker.repository import (
     add_chunk,
-    add_dead_letters,
     add_refusals,
     find_chunk,
     find_results,

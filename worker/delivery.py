@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
-from worker import batches, dead_letters, recovery
+from worker import batches, recovery
 from worker.batches import Applied, ChunkOutcome
 from worker.database.engine import Database
-from worker.dead_letters import Reason
+from worker.dead_letters import letters
+from worker.dead_letters.letters import Reason
 from worker.events import Events
 
 
@@ -70,7 +71,7 @@ class Delivery:
     def _keep(self, reason: Reason, why: str) -> None:
         task = KIND_TASKS[self._kind]
         letter = recovery.call_letter(task, self._task_id, *self._call, reason, why)
-        dead_letters.keep(self._database, letter)
+        letters.keep(self._database, letter)
         self.refused = why
         self._events.dead_letter(
             reason,

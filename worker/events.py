@@ -9,7 +9,7 @@ from typing import Any
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches import Applied, ChunkOutcome
-from worker.dead_letters import Reason
+from worker.dead_letters.letters import Reason
 from worker.metrics import Metrics
 from worker.service import Decided, Decisions
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract.lookups import DatabaseState, WorkerHealth
 from worker import migrate
 from worker.database.engine import make_engine
-from worker.repository import count_all_dead_letters
+from worker.dead_letters.repository import count_all_dead_letters
 from worker.settings import SettingsError, find_database_url
 
 log = logging.getLogger(__name__)

@@ -20,10 +20,10 @@ from producer.schemas import (
     StudentResponse,
 )
 from worker.database.engine import Database
+from worker.dead_letters.repository import count_dead_letters
 from worker.models import Student
 from worker.plain_text import printable
 from worker.repository import (
-    count_dead_letters,
     courses_of_students,
     describe_students,
     find_chunks,

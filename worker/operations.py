@@ -19,20 +19,19 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from worker import migrate, recovery, retention
+from worker import migrate, recovery
 from worker.database.engine import Database, transaction
-from worker.plain_text import printable
-from worker.poison import TrialInterrupted
-from worker.repository import (
+from worker.dead_letters.repository import (
     count_dead_letters,
     delete_dead_letter,
     find_dead_letters,
     list_dead_letters,
-    newest_batches,
     newest_dead_letter,
-    refused_batches,
-    sum_chunks,
 )
+from worker.plain_text import printable
+from worker.poison import TrialInterrupted
+from worker.repository import newest_batches, refused_batches, sum_chunks
+from worker.retention import prune as retention
 from worker.settings import SettingsError, load_database_url
 
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3

@@ -14,18 +14,12 @@ from producer.schemas import Code, Kind
 from worker import batches
 from worker.batches import Applied, ChunkOutcome
 from worker.database.engine import Database, transaction
-from worker.dead_letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.repository import add_dead_letters, delete_dead_letter, find_dead_letters
 from worker.envelope import Unacceptable, batch_of, read
 from worker.models import Course, Student
 from worker.poison import find_poison, try_alone
-from worker.repository import (
-    add_dead_letters,
-    delete_dead_letter,
-    delete_result,
-    find_dead_letters,
-    find_results,
-    upsert_roster,
-)
+from worker.repository import delete_result, find_results, upsert_roster
 from worker.service import Asked, Decisions, decide, not_processed, read_request
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}

@@ -18,7 +18,7 @@ from producer.client import EnrollmentClient
 from producer.contract import asyncapi
 from producer.schemas import Kind
 from worker.database.engine import Database
-from worker.repository import list_dead_letters
+from worker.dead_letters.repository import list_dead_letters
 
 EXAMPLES = ROOT / "docs" / "examples"
 NODE = Path(__file__).parent / "node"

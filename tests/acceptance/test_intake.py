@@ -18,7 +18,7 @@ from producer.contract.marks import SubmissionMark, request_key
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_MESSAGE, Kind
 from worker.database.engine import Database
-from worker.repository import find_dead_letters
+from worker.dead_letters.repository import find_dead_letters
 
 CHUNKS = TaskName.ENROLL_BATCH.value
 

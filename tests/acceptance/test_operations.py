@@ -17,12 +17,13 @@ from sqlalchemy import func, select, update
 
 from producer.cli import enroll
 from producer.schemas import Kind
-from worker import dead_letters
 from worker.batches import apply_chunk
 from worker.database.engine import Database
-from worker.dead_letters import Form, Reason, dead_letter
+from worker.dead_letters import letters as dead_letters
+from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.repository import list_dead_letters
 from worker.models import Course, DeadLetter, EnrollmentResult, Student, StudentCourse
-from worker.repository import list_dead_letters, upsert_roster
+from worker.repository import upsert_roster
 
 GOOD, REMAINS, USAGE, UNREACHABLE = 0, 1, 2, 3
 

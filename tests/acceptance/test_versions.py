@@ -24,10 +24,10 @@ from producer.client import EnrollmentClient
 from producer.contract.marks import SubmissionMark, batch_key, request_key
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
-from worker import dead_letters
 from worker.database.engine import Database
+from worker.dead_letters import letters as dead_letters
+from worker.dead_letters.repository import list_dead_letters
 from worker.models import Course
-from worker.repository import list_dead_letters
 
 
 @pytest.fixture

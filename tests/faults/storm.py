@@ -20,8 +20,9 @@ from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
 from worker.database.engine import Database
+from worker.dead_letters.repository import find_dead_letters
 from worker.models import Course, EnrollmentResult, Student, StudentCourse
-from worker.repository import find_dead_letters, find_keys
+from worker.repository import find_keys
 
 STUDENTS, COURSES = 1_000, 40
 Request = dict[str, Any]

@@ -17,7 +17,7 @@ from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
 from worker import recovery
 from worker.database.engine import Database
-from worker.repository import find_dead_letters
+from worker.dead_letters.repository import find_dead_letters
 
 STUDENTS = 400
 

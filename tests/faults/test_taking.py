@@ -179,7 +179,7 @@ def test_a_malformed_message_waits_for_a_database_that_is_away(
 
 def kept(small: Fleet) -> list[Any]:
     from worker.database.engine import Database  # noqa: PLC0415
-    from worker.repository import find_dead_letters  # noqa: PLC0415
+    from worker.dead_letters.repository import find_dead_letters  # noqa: PLC0415
 
     database = Database(small.database_url)
     with database.reading() as connection:

@@ -13,7 +13,7 @@ from producer.schemas import Kind
 from worker import batches, lookups
 from worker.batches import ChunkOutcome
 from worker.database.engine import Database
-from worker.dead_letters import Form, Reason, dead_letter, keep
+from worker.dead_letters.letters import Form, Reason, dead_letter, keep
 from worker.lookups import STALLED_SECONDS, batch_statuses, refused_records, student_results
 from worker.repository import newest_batches
 

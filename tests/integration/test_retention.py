@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from worker.database.engine import Database
-from worker.dead_letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import Form, Reason, dead_letter
 from worker.models import (
     Base,
     Batch,
@@ -22,7 +22,7 @@ from worker.models import (
     StudentCourse,
 )
 from worker.repository import add_chunk, enroll_student_in_courses, open_batch, upsert_roster
-from worker.retention import prune
+from worker.retention.prune import prune
 from worker.service import decide_requests, read_request
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)

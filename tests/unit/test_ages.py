@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from worker.retention import parse_age
+from worker.retention.prune import parse_age
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from worker.database.engine import Database, transaction
 from worker.models import DeadLetter, EnrollmentResult
-from worker.repository import (
+from worker.retention.repository import (
     Aged,
     count_older,
     count_refusals,

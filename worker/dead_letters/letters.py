@@ -6,8 +6,8 @@ from enum import StrEnum
 from typing import Any
 
 from worker.database.engine import Database, transaction
+from worker.dead_letters.repository import add_dead_letters
 from worker.envelope import Names, names_in
-from worker.repository import add_dead_letters
 
 
 class Form(StrEnum):

@@ -14,19 +14,20 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract import routing
 from producer.contract.broker_url import REDIS
 from producer.contract.routing import QUORUM, TASK_QUEUES
-from worker import logs, migrate
-from worker.attempts import Attempts
+from worker import migrate
 from worker.database.engine import Database, make_engine
-from worker.dead_letters import letters
 from worker.dead_letters.letters import Reason
-from worker.events import Events
-from worker.exporter import Exporter
-from worker.metrics import Metrics
-from worker.patience import Patience
+from worker.messaging.attempts import Attempts
+from worker.messaging.marks import SubmissionMarks
+from worker.messaging.quarantine import keep_message
+from worker.messaging.transport import HEARTBEAT_SECONDS
+from worker.monitoring import logs
+from worker.monitoring.events import Events
+from worker.monitoring.exporter import Exporter
+from worker.monitoring.metrics import Metrics
+from worker.recovery.retry_policy import RetryPolicy
 from worker.settings import LogFormat, Settings
-from worker.submissions import Submissions
-from worker.tasks import register
-from worker.transport import BEAT
+from worker.tasks.register import register
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,20 @@ def make_app(settings: Settings) -> Celery:
     instance = uuid4().hex  # Names this worker among all others, in each of its processes.
     app.conf.update(options(settings))
     app.conf.broker_transport_options["instance"] = instance
-    app.loader.override_backends = dict.fromkeys(("redis", "rediss"), "worker.answers:Answers")
+    app.loader.override_backends = dict.fromkeys(
+        ("redis", "rediss"), "worker.messaging.result_backend:ResultBackend"
+    )
     database_url = settings.database_url.get_secret_value()
     database = Database(database_url)
-    submissions = Submissions(_answers_url(settings))
+    submissions = SubmissionMarks(_answers_url(settings))
     attempts = Attempts(_marks_url(settings), instance, settings.max_attempts)
     metrics = Metrics(served=settings.metrics_port is not None)
     events = Events(metrics)
-    patience = Patience(attempts, settings.database_wait, metrics.database_wait.inc)
+    patience = RetryPolicy(attempts, settings.database_wait, metrics.database_wait.inc)
     register(app, database, submissions, attempts, patience, events)
 
     def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
-        names = patience.wait(lambda: letters.keep_message(database, raw, queue, reason))
+        names = patience.wait(lambda: keep_message(database, raw, queue, reason))
         known = {name: value for name, value in names._asdict().items() if value is not None}
         events.dead_letter(Reason.MALFORMED, reason, queue=queue, **known)
         if names.task_id is not None:
@@ -176,7 +179,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 3,
         # Messages are taken without a gap, and checked before anything trusts them.
-        "worker_consumer": "worker.intake:GuardedConsumer",
+        "worker_consumer": "worker.messaging.consumer:ValidatingConsumer",
         **(_over_redis() if broker.startswith(REDIS) else {}),
         # On a lost connection the running chunk is finished: killing a commit is worse.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -203,7 +206,7 @@ def _marks_url(settings: Settings) -> str:
 def _over_redis() -> dict[str, Any]:
     transport = {
         # The transport's hook for what it does now and then.
-        "unacked_restore_interval": BEAT,
+        "unacked_restore_interval": HEARTBEAT_SECONDS,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
@@ -213,6 +216,6 @@ def _over_redis() -> dict[str, Any]:
         "priority_steps": [0],
     }
     return {
-        "broker_transport": "worker.transport:Transport",
+        "broker_transport": "worker.messaging.transport:Transport",
         "broker_transport_options": transport,
     }

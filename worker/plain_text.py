@@ -1,7 +1,7 @@
 """Make text from outside safe for terminals, logs and error messages."""
 
 
-def why(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """An error in one short line; it may quote all of the message."""
     lines = str(error).strip().splitlines()
     return ascii(lines[0])[1:-1][:200] if lines else type(error).__name__

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from worker import health
 from worker.app import make_app
+from worker.monitoring import health
 from worker.settings import load_settings
 
 

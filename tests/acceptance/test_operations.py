@@ -17,11 +17,11 @@ from sqlalchemy import func, select, update
 
 from producer.cli import enroll
 from producer.schemas import Kind
-from worker.batches import apply_chunk
+from worker.batches.apply import apply_chunk
 from worker.database.engine import Database
-from worker.dead_letters import letters as dead_letters
-from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import Form, Reason, dead_letter, keep
 from worker.dead_letters.repository import list_dead_letters
+from worker.messaging.quarantine import keep_message
 from worker.models import Course, DeadLetter, EnrollmentResult, Student, StudentCourse
 from worker.repository import upsert_roster
 
@@ -70,7 +70,7 @@ def keep_requests(database: Database, *request_ids: str, course: str = "C") -> l
             task="enrollment.enroll",
             request_id=request_id,
         )
-        dead_letters.keep(database, letter)
+        keep(database, letter)
     with database.reading() as connection:
         found = list_dead_letters(connection)
     return [letter.id for letter in found if letter.request_id in request_ids]
@@ -92,11 +92,11 @@ HOSTILE = "a\x1b[2J\x07\u202ebidi\x9b31m [red]markup[/red] \\ ü\n"
 
 
 def test_a_dead_letter_is_shown_whole_and_harms_no_terminal(database: Database) -> None:
-    dead_letters.keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
-    dead_letters.keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
-    dead_letters.keep_message(database, b"\xff\xfe\x00", "lookups", "not JSON")
+    keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
+    keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
+    keep_message(database, b"\xff\xfe\x00", "lookups", "not JSON")
     text = "".join(c for c in HOSTILE if c not in "\x1b\x07")
-    dead_letters.keep_message(database, text.encode(), "batches", "no object")
+    keep_message(database, text.encode(), "batches", "no object")
     (first, second, third) = [letter["id"] for letter in ask(database, "dead-letters", "list")]
     for command in (["list"], ["show", str(first)], ["show", str(third)]):
         out, err = run(database, "dead-letters", *command)
@@ -131,7 +131,7 @@ def test_a_retried_letter_is_done_and_gone_and_a_hopeless_one_stays(
     database: Database, roster: None
 ) -> None:
     good, refused = keep_requests(database, "r1", "r2")
-    dead_letters.keep_message(database, b"never a message", "batches", "not JSON")
+    keep_message(database, b"never a message", "batches", "not JSON")
     told = ask(database, "dead-letters", "retry", str(good), "999999", expect=REMAINS)
     assert told[0] == {"id": good, "retried": True, "outcome": "enrolled"}
     assert told[1]["why"].startswith("there is no dead letter 999999;")
@@ -146,7 +146,7 @@ def test_all_means_all_that_were_there_however_many(database: Database, roster: 
     letters = [
         dead_letter(Form.MESSAGE, b"%d" % n, Reason.MALFORMED, "because") for n in range(1100)
     ]
-    dead_letters.keep(database, *letters)
+    keep(database, *letters)
     out, _ = run(database, "dead-letters", "retry", "--all", expect=REMAINS)
     assert len(out.splitlines()) == 1100
 
@@ -246,7 +246,7 @@ def test_batches_are_listed_with_what_they_lack(database: Database, roster: None
     apply("cut off", 0, last=False)
     refused = {"batch_id": "refused", "number": 0, "records": 5}
     raw = json.dumps(message([[refused], {}, {}], headers__task="enrollment.enroll_batch"))
-    dead_letters.keep_message(database, raw.encode(), "batches", "records: must be a list")
+    keep_message(database, raw.encode(), "batches", "records: must be a list")
     found = {line["batch"]: line for line in ask(database, "batches")}
     assert [*found] == ["cut off", "gap", "whole", "refused"]
     assert {name: line["state"] for name, line in found.items() if line["state"] == "done"} == {

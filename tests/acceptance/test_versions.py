@@ -25,8 +25,8 @@ from producer.contract.marks import SubmissionMark, batch_key, request_key
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
 from worker.database.engine import Database
-from worker.dead_letters import letters as dead_letters
 from worker.dead_letters.repository import list_dead_letters
+from worker.messaging.quarantine import keep_message
 from worker.models import Course
 
 
@@ -119,7 +119,7 @@ def test_what_an_older_worker_kept_is_done_after_the_upgrade(
         raw: Any = redis.lpop("batches")
     # As a worker keeps it that does not know this task yet.
     reason = "there is no task 'roster.upsert_courses'"
-    dead_letters.keep_message(database, raw, "batches", reason)
+    keep_message(database, raw, "batches", reason)
     code, said = retry(database.engine.url.render_as_string(hide_password=False), "--all")
     assert (code, said.endswith(": applied\n")) == (0, True), said
     with database.reading() as connection:

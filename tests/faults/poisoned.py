@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from worker.app import make_app
-from worker.repository import enroll_at_once, find_keys, find_named
+from worker.enrollment.repository import enroll_at_once, find_named
+from worker.repository import find_keys
 from worker.settings import load_settings
 
 _find_named, _find_keys = find_named, find_keys

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from producer.client import EnrollmentClient
 from producer.schemas import Code, Kind
-from worker.transport import ATTEMPTS
+from worker.messaging.transport import ATTEMPTS
 
 SIZE = 24 * 1024 * 1024
 

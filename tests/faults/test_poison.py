@@ -15,9 +15,9 @@ from producer.client import EnrollmentClient
 from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
-from worker import recovery
 from worker.database.engine import Database
 from worker.dead_letters.repository import find_dead_letters
+from worker.recovery.retry import CannotRetry, retry_letter
 
 STUDENTS = 400
 
@@ -125,10 +125,10 @@ def test_a_dead_letter_is_retried_once_in_effect(
     finished(client, batch.batch_id)
     # This process has no fault: it is the next release.
     single, of_batch = letters(database)
-    assert recovery.retry(database, single.id) == "enrolled"
-    assert recovery.retry(database, of_batch.id) == "enrolled"
-    with pytest.raises(recovery.CannotRetry, match="there is no dead letter"):
-        recovery.retry(database, single.id)
+    assert retry_letter(database, single.id) == "enrolled"
+    assert retry_letter(database, of_batch.id) == "enrolled"
+    with pytest.raises(CannotRetry, match="there is no dead letter"):
+        retry_letter(database, single.id)
     mended = client.status("mended").result
     assert mended is not None
     assert (mended.status, mended.errors) == ("enrolled", ())
@@ -163,8 +163,8 @@ def test_another_content_under_a_chunks_number_is_kept_whole(
     client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", resume=False)
     wait_for(lambda: len(letters(database)) == 1)
     assert letters(database)[0].reason == "conflict"
-    with pytest.raises(recovery.CannotRetry, match="another chunk was applied"):
-        recovery.retry(database, letters(database)[0].id)
+    with pytest.raises(CannotRetry, match="another chunk was applied"):
+        retry_letter(database, letters(database)[0].id)
     student = client.student("S2")
     assert student is not None
     assert student.courses == ()

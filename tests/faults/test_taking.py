@@ -16,7 +16,7 @@ from servers import submit_and_finish, wait_for
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.schemas import Kind
-from worker.transport import LEASE
+from worker.messaging.transport import LEASE_SECONDS
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
     small.workers.remove(worker)
     started = time.monotonic()
     small.start_worker()
-    wait_for(lambda: small.broker.holds() == 0, LEASE + 10)
+    wait_for(lambda: small.broker.holds() == 0, LEASE_SECONDS + 10)
     print(f"came back {time.monotonic() - started:.1f} s after the kill")
     assert len(kept(small)) == len(Queue)
 
@@ -104,8 +104,8 @@ def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
     batch = client.submit_batch(
         Kind.ENROLLMENTS, [{"student_id": "S2", "course_ids": ["C1", "C2"]}] * 50
     )
-    wait_for(lambda: all(s.state == "done" for s in client.statuses(requests)), LEASE + 20)
-    wait_for(lambda: client.batch(batch.batch_id).state == "done", LEASE + 20)
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(requests)), LEASE_SECONDS + 20)
+    wait_for(lambda: client.batch(batch.batch_id).state == "done", LEASE_SECONDS + 20)
     slow.signal_group(signal.SIGCONT)
     time.sleep(3)
     wait_for(lambda: small.broker.holds() == 0)

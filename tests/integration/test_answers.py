@@ -12,13 +12,13 @@ from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004
 from servers import free_port
 
-from worker.answers import Answers
+from worker.messaging.result_backend import ResultBackend
 
 
 @contextmanager
-def backend_of(url: str) -> Iterator[Answers]:
+def backend_of(url: str) -> Iterator[ResultBackend]:
     with Celery(set_as_current=False) as app:
-        backend = Answers(app=app, url=url)
+        backend = ResultBackend(app=app, url=url)
         yield backend
         backend.client.close()
 
@@ -48,7 +48,7 @@ def test_answers_are_stored_together_and_the_newest_stands(broker_url: str) -> N
     ],
     ids=["one", "many"],
 )
-def test_nobody_waits_for_an_absent_redis(store: Callable[[Answers], None]) -> None:
+def test_nobody_waits_for_an_absent_redis(store: Callable[[ResultBackend], None]) -> None:
     started = time.monotonic()
     with backend_of(f"redis://localhost:{free_port()}/0") as backend:
         with pytest.raises(ConnectionError):

@@ -10,17 +10,19 @@ from producer.contract.batches import BatchStatus
 from producer.contract.chunks import Chunk, RefusedLine, Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import Kind
-from worker import batches, lookups
-from worker.batches import ChunkOutcome
+from worker.batches import apply
+from worker.batches.apply import ChunkOutcome
+from worker.batches.repository import newest_batches
+from worker.batches.status import STALLED_SECONDS, batch_statuses, refused_records
 from worker.database.engine import Database
 from worker.dead_letters.letters import Form, Reason, dead_letter, keep
-from worker.lookups import STALLED_SECONDS, batch_statuses, refused_records, student_results
-from worker.repository import newest_batches
+from worker.enrollment import lookups
+from worker.enrollment.lookups import student_results
 
 
 def apply_chunk(database: Database, kind: Kind, chunk: Chunk) -> ChunkOutcome:
     """As the worker gets it: the text of a chunk."""
-    return batches.apply_chunk(database, kind, chunk.model_dump_json()).outcome
+    return apply.apply_chunk(database, kind, chunk.model_dump_json()).outcome
 
 
 def chunk(*records: Any, batch_id: str = "b", number: int = 0, **fields: Any) -> Chunk:
@@ -364,7 +366,7 @@ def test_requests_as_columns_are_decided_as_records_are(database: Database) -> N
             payload = {"batch_id": f"{form} {number}", "number": 0, "last": True, **fields}
             with database.writing() as connection:
                 connection.execute(text("DELETE FROM student_courses"))
-            batches.apply_chunk(database, Kind.ENROLLMENTS, payload)
+            apply.apply_chunk(database, Kind.ENROLLMENTS, payload)
         columns, records = (status(database, f"{form} {number}") for form in ("columns", "records"))
         assert columns.books == records.books
         assert columns.requests_rejected == records.requests_rejected

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from worker.database.engine import Database
+from worker.enrollment.repository import enroll_at_once
 from worker.models import Course, Student
-from worker.repository import enroll_at_once, find_keys, upsert_roster
+from worker.repository import find_keys, upsert_roster
 
 NAMES = [f"S{n}" for n in range(30)]
 

@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from producer.publishing.chunking import SourceRecord, split_into_chunks
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
-from worker.batches import apply_chunk
+from worker.batches.apply import apply_chunk
+from worker.batches.status import batch_statuses
 from worker.database.engine import Database
-from worker.lookups import batch_statuses, request_statuses
+from worker.enrollment.lookups import request_statuses
 from worker.service import add_enrollment
 
 STUDENTS = [f"S{n}" for n in range(6)]

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
+from worker.batches.repository import add_chunk, open_batch
 from worker.database.engine import Database
 from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.enrollment.rules import read_request
 from worker.models import (
     Base,
     Batch,
@@ -21,9 +23,9 @@ from worker.models import (
     Student,
     StudentCourse,
 )
-from worker.repository import add_chunk, enroll_student_in_courses, open_batch, upsert_roster
+from worker.repository import enroll_student_in_courses, upsert_roster
 from worker.retention.prune import prune
-from worker.service import decide_requests, read_request
+from worker.service import decide_requests
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 NOTHING = {"results": 0, "batches": 0, "batch_chunks": 0, "batch_refusals": 0, "dead_letters": 0}

@@ -15,10 +15,11 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from worker import batches
+from worker.batches.apply import ChunkOutcome, apply_chunk
 from worker.database.engine import Database
-from worker.lookups import student_results, students
-from worker.service import Asked, add_enrollment, decide_requests
+from worker.enrollment.lookups import student_results, students
+from worker.enrollment.rules import Asked
+from worker.service import add_enrollment, decide_requests
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +28,7 @@ def roster(database: Database) -> None:
     for kind, names in ((Kind.STUDENTS, "AB"), (Kind.COURSES, ("M1", "M2", "M3"))):
         records = tuple({"sis_id": name} for name in names)
         chunk = Chunk(batch_id=kind.value, number=0, last=True, records=records)
-        assert (
-            batches.apply_chunk(database, kind, chunk.model_dump()).outcome
-            is batches.ChunkOutcome.APPLIED
-        )
+        assert apply_chunk(database, kind, chunk.model_dump()).outcome is ChunkOutcome.APPLIED
 
 
 def enroll(
@@ -131,7 +129,7 @@ def test_a_repeated_request_enrolls_once_and_gets_the_first_outcome(database: Da
 def test_a_repeated_refusal_stays_a_refusal_after_the_roster_changed(database: Database) -> None:
     first = enroll(database, "A", ["X"])
     chunk = Chunk(batch_id="more", number=0, last=True, records=({"sis_id": "X"},))
-    batches.apply_chunk(database, Kind.COURSES, chunk.model_dump())
+    apply_chunk(database, Kind.COURSES, chunk.model_dump())
     assert enroll(database, "A", ["X"]) == first
     assert enroll(database, "A", ["X"], "a new id").status == "enrolled"
 
@@ -251,12 +249,12 @@ def test_after_a_lone_request_transactions_are_rolled_back_as_before(database: D
 def test_names_from_upstream_may_hold_any_character(database: Database) -> None:
     odd = "Zoë 'Ø' \"$1\" {x} \\ 🎓; DROP TABLE students"
     chunk = Chunk(batch_id="odd", number=0, last=True, records=({"sis_id": odd, "name": odd},))
-    batches.apply_chunk(database, Kind.STUDENTS, chunk.model_dump())
+    apply_chunk(database, Kind.STUDENTS, chunk.model_dump())
     strange = (odd, "NULL", "{a,b}", ' " ', "\\")
     courses = Chunk(
         batch_id="strange", number=0, last=True, records=tuple({"sis_id": c} for c in strange)
     )
-    batches.apply_chunk(database, Kind.COURSES, courses.model_dump())
+    apply_chunk(database, Kind.COURSES, courses.model_dump())
     response = enroll(database, odd, strange)
     assert response.student_id == odd
     assert [course.sis_id for course in response.enrolled_courses] == list(strange)

@@ -15,7 +15,7 @@ from producer.publishing.chunking import (
     split_into_chunks,
 )
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
-from worker.batches import _lines
+from worker.batches.counts import _lines
 
 ENVELOPE = 1_000
 """What the fields around the records may add to a chunk's JSON."""

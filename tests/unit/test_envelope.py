@@ -8,7 +8,7 @@ from malformed import GOOD_REQUEST, message, shapes
 
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
-from worker.envelope import Unacceptable, read
+from worker.messaging.envelope import MalformedMessage, parse_call
 
 TASKS = [name.value for name in TaskName]
 
@@ -18,14 +18,14 @@ def as_bytes(value: Any) -> bytes:
 
 
 def test_a_good_message_is_read() -> None:
-    call = read(as_bytes(message(headers__id="a-1")), TASKS)
+    call = parse_call(as_bytes(message(headers__id="a-1")), TASKS)
     assert call == (TaskName.ENROLL, "a-1", [GOOD_REQUEST], {})
 
 
 @pytest.mark.parametrize("raw", shapes().values(), ids=shapes())
 def test_a_malformed_message_is_not(raw: bytes) -> None:
-    with pytest.raises(Unacceptable) as caught:
-        read(raw, TASKS)
+    with pytest.raises(MalformedMessage) as caught:
+        parse_call(raw, TASKS)
     said = str(caught.value)
     assert 0 < len(said) < 400
     assert said.isprintable()
@@ -43,8 +43,8 @@ def test_a_malformed_message_is_not(raw: bytes) -> None:
     ],
 )
 def test_the_fault_names_the_place(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(Unacceptable, match=said):
-        read(as_bytes(changed), TASKS)
+    with pytest.raises(MalformedMessage, match=said):
+        parse_call(as_bytes(changed), TASKS)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def test_the_fault_names_the_place(changed: dict[str, Any], said: str) -> None:
     ],
 )
 def test_what_may_be_left_out_may_be_left_out(changed: dict[str, Any]) -> None:
-    assert read(as_bytes(changed), TASKS).args == [GOOD_REQUEST]
+    assert parse_call(as_bytes(changed), TASKS).args == [GOOD_REQUEST]
 
 
 def test_the_largest_chunk_of_a_client_is_taken() -> None:
     text = '"' * MAX_CHUNK_BYTES  # Each needs a backslash within the message's own JSON.
     raw = as_bytes(message([[text], {}, {}], headers__task=TaskName.ENROLL_BATCH))
     assert len(raw) < MAX_MESSAGE
-    assert read(raw, TASKS).args == [text]
+    assert parse_call(raw, TASKS).args == [text]

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from worker.logs import make_formatter
+from worker.monitoring.logs import make_formatter
 from worker.settings import LogFormat
 
 

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 from servers import ROOT
 
-from worker import exporter, metrics
+from worker.monitoring import exporter, metrics
 from worker.settings import PREFIX, Settings
 
 FOLDER = ROOT / "docs" / "operations"

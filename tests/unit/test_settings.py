@@ -12,6 +12,7 @@ from celery.exceptions import QueueNotFound
 
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from worker.app import TASK_TIME_LIMIT, make_app, options
+from worker.messaging.transport import Transport
 from worker.settings import (
     DatabaseSettings,
     Settings,
@@ -19,7 +20,6 @@ from worker.settings import (
     load_database_url,
     load_settings,
 )
-from worker.transport import Transport
 
 GOOD = {"ENROLL_BROKER_URL": "redis://h/0", "ENROLL_DATABASE_URL": "postgresql://u@h/d"}
 
@@ -265,7 +265,7 @@ def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -
     made = options(load_settings())
     assert (made["broker_url"], made["result_backend"]) == ("amqp://h//", "redis://h/1")
     assert not {"broker_transport", "broker_transport_options"} & set(made)
-    assert made["worker_consumer"] == "worker.intake:GuardedConsumer"
+    assert made["worker_consumer"] == "worker.messaging.consumer:ValidatingConsumer"
 
 
 def test_the_pool_still_has_what_we_shorten() -> None:

@@ -7,7 +7,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport import redis, virtual
 
-from worker import intake, transport
+from worker.messaging import consumer, transport
 
 
 @pytest.mark.parametrize(
@@ -18,21 +18,21 @@ from worker import intake, transport
             redis.Channel,
             ["basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"],
         ),
-        (transport.Taker, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
+        (transport.QueueReceiver, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
         (
             transport.QoS,
             virtual.QoS,
             ["append", "ack", "reject", "restore_unacked_once", "restore_visible"],
         ),
         (
-            intake.GuardedConsumer,
+            consumer.ValidatingConsumer,
             Consumer,
             [
                 *("create_task_handler", "on_decode_error", "on_unknown_message"),
                 *("on_unknown_task", "on_invalid_task"),
             ],
         ),
-        (intake.CountedRequest, Request, ["on_failure", "on_timeout"]),
+        (consumer.CountedRequest, Request, ["on_failure", "on_timeout"]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import add_dead_letters
-from worker.envelope import Names, names_in
 
 
 class Form(StrEnum):
@@ -62,22 +61,3 @@ def dead_letter(
 def keep(database: Database, *letters: dict[str, Any]) -> None:
     """Store dead letters. Raises DBAPIError."""
     transaction(database, lambda connection: add_dead_letters(connection, letters))
-
-
-def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> Names:
-    """Store a message that cannot be understood; returns what it says of itself.
-
-    Raises DBAPIError.
-    """
-    names = names_in(raw)
-    letter = dead_letter(
-        Form.MESSAGE,
-        raw,
-        Reason.MALFORMED,
-        f"queue {queue}: {reason}",
-        task=names.task,
-        request_id=names.request_id,
-        batch_id=names.batch_id,
-    )
-    keep(database, letter)
-    return names

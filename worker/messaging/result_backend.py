@@ -10,7 +10,7 @@ from celery.backends.redis import RedisBackend
 log = logging.getLogger(__name__)
 
 
-class Answers(RedisBackend):  # type: ignore[misc]
+class ResultBackend(RedisBackend):
     """Celery's own, but each answer takes one round trip, and no traceback leaves the worker.
 
     Celery looks first whether there is a success already, and keeps it. Here the newest answer
@@ -49,7 +49,7 @@ class Answers(RedisBackend):  # type: ignore[misc]
         answers = [(task_id, self._answer(task_id, r, states.SUCCESS)) for task_id, r in results]
         self._put(answers, forget)
 
-    def refuse(self, task_id: str, why: str) -> None:
+    def store_refusal(self, task_id: str, why: str) -> None:
         """Tell whoever waits that his message was refused. Only logs what Redis does not take."""
         try:
             self.store_result(

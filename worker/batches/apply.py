@@ -2,50 +2,33 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from producer.contract.chunks import (
     KIND_CHUNKS,
-    KIND_MODELS,
-    Cells,
     CheckedColumns,
     Chunk,
     fingerprint_of,
     line_request_id,
 )
-from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS
-from producer.schemas import Code, ContractModel, EnrollmentProblem, Kind, StudentEnrollmentRequest
+from producer.schemas import Code, EnrollmentProblem, Kind, StudentEnrollmentRequest
+from worker.batches.counts import Counts, Poison, _lines, _no_counts, _parse
+from worker.batches.refusals import Refusals, _plain, _refusal, _refusals
+from worker.batches.repository import add_chunk, add_refusals, find_chunk, open_batch
+from worker.batches.roster import _upsert
 from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import Form, Reason, dead_letter
 from worker.dead_letters.repository import add_dead_letters
-from worker.models import Course, Student
-from worker.repository import (
-    add_chunk,
-    add_refusals,
-    find_chunk,
-    find_results,
-    find_results_of_chunk,
-    open_batch,
-    upsert_roster,
-)
-from worker.service import (
-    Asked,
-    Decided,
-    Problems,
-    lines_about,
-    not_processed,
-    settle,
-    settle_plain,
-)
+from worker.enrollment.repository import find_results, find_results_of_chunk
+from worker.enrollment.rules import Asked, Decided, not_processed, readable_id, settle
+from worker.enrollment.shortcuts import settle_plain
 
 
 class ChunkOutcome(StrEnum):
@@ -55,9 +38,6 @@ class ChunkOutcome(StrEnum):
     REPEATED = "repeated"
     CONFLICT = "conflict"
     """Another content was applied under this batch id and number; nothing was changed."""
-
-
-Counts = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -75,10 +55,6 @@ class Applied:
     """Refused lines by their codes."""
     poisoned: int = 0
     """Records that became dead letters."""
-
-
-Poison = Mapping[int, str]
-"""What happened to the records that cannot be processed, by their places in the chunk."""
 
 
 def apply_chunk(
@@ -167,14 +143,6 @@ def apply_to(
         Counter(refusal["code"] for refusal in refusals),
         len(poison),
     )
-
-
-Refusals = list[dict[str, Any]]
-
-
-def _no_counts() -> Counts:
-    names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
-    return dict.fromkeys((*names, "requests_rejected"), 0)
 
 
 def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
@@ -280,97 +248,9 @@ def _count(
     return refusals
 
 
-def _upsert(
-    connection: Connection, kind: Kind, chunk: Chunk, poison: Poison
-) -> tuple[Counts, Refusals]:
-    model = Student if kind is Kind.STUDENTS else Course
-    counts = _no_counts()
-    refusals: Refusals = []
-    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    merged: dict[str, dict[str, Any]] = {}
-    of_records = zip(chunk.records_in_order, chunk.row_counts, _lines(chunk), strict=True)
-    for position, (record, rows, (line, *_)) in enumerate(of_records):
-        parsed, problems = _parse(KIND_MODELS[kind], record)
-        if position in poison:
-            parsed, problems = None, (not_processed(poison[position]),)
-        if parsed is None:
-            counts["rejected"] += rows
-            counts["requests_rejected"] += 1
-            refusals.extend(
-                _refusal(line, problem, _plain(record), cells.get(line)) for problem in problems
-            )
-        else:
-            given = parsed.model_dump(exclude_none=True)
-            merged.setdefault(given["sis_id"], {}).update(given)
-    counts["upserted"] = upsert_roster(connection, model, list(merged.values()))
-    good = len(chunk.row_counts) - counts["requests_rejected"]
-    counts["unchanged"] = good - counts["upserted"]
-    return counts, refusals
-
-
-def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
-    """The lines of each record; where none were given, its place in the batch, from 1."""
-    if chunk.lines is None:
-        start = chunk.before.requests + 1
-        return [(line,) for line in range(start, start + len(chunk.row_counts))]
-    if len(chunk.lines) == len(chunk.row_counts):
-        return [(line,) for line in chunk.lines]
-    ends = list(accumulate(chunk.row_counts))
-    of_records = [
-        chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.row_counts, strict=True)
-    ]
-    # All rows of a record may stand in one line.
-    return [lines if lines[0] != lines[-1] else lines[:1] for lines in of_records]
-
-
-MessageType = TypeVar("MessageType", bound=ContractModel)
-
-
-def _parse(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
-    """The record as its model, or what is wrong with it."""
-    if isinstance(record, model):
-        return record, ()
+def batch_of(chunk: Any) -> str | None:
+    """The batch of a chunk that may break the contract elsewhere."""
     try:
-        return model.model_validate(record), ()
-    except ValidationError as error:
-        return None, explain(error)
-
-
-def _refusals(
-    asked: Asked, problem: EnrollmentProblem, cells: Mapping[int, Cells]
-) -> Iterator[dict[str, Any]]:
-    """A refusal for each line that a problem is about, with what was asked in that line."""
-    record = _plain(asked.record)
-    for place, line in lines_about(asked, problem):
-        if len(asked.lines) > 1:
-            part = {**record, "course_ids": [record["course_ids"][place]]}
-            yield _refusal(line, problem, part, cells.get(line))
-        else:
-            yield _refusal(line, problem, record, cells.get(line))
-
-
-def _plain(record: Any) -> Any:
-    """A record as it was submitted."""
-    if isinstance(record, ContractModel):
-        return record.model_dump(mode="json", exclude_defaults=True)
-    return record
-
-
-def _refusal(
-    line: int, problem: EnrollmentProblem, record: object, cells: Cells | None
-) -> dict[str, Any]:
-    return {
-        "line": line,
-        "code": problem.code.value,
-        "message": problem.message,
-        "record": _json(record),
-        "cells": None if cells is None else _json(cells),
-    }
-
-
-def _json(value: object) -> str:
-    """Anything as JSON that every database takes: NaN, which JSON does not know, as text."""
-    try:
-        return json.dumps(value, default=repr, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(json.dumps(value, default=repr), parse_constant=str))
+        return readable_id((json.loads(chunk) if isinstance(chunk, str) else chunk)["batch_id"])
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return None

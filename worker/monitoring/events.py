@@ -8,10 +8,10 @@ from typing import Any
 
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
-from worker.batches import Applied, ChunkOutcome
+from worker.batches.apply import Applied, ChunkOutcome
 from worker.dead_letters.letters import Reason
-from worker.metrics import Metrics
-from worker.service import Decided, Decisions
+from worker.enrollment.rules import Decided, Decisions
+from worker.monitoring.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

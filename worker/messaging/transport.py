@@ -20,17 +20,17 @@ from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
 
 from producer.contract.routing import Queue
-from worker.envelope import Unacceptable, open_envelope
+from worker.messaging.envelope import MalformedMessage, open_envelope
 
 log = logging.getLogger(__name__)
 
-LEASE = 8
+LEASE_SECONDS = 8
 """Seconds, of Redis's clock, after which a worker that gave no sign of life is lost."""
 
-BEAT = 2
+HEARTBEAT_SECONDS = 2
 """Seconds between two signs of life; what the lost held is looked for as often."""
 
-COMPLAINT_PAUSE = 30.0
+WARNING_PAUSE = 30.0
 """Seconds between two lines of the log that say the same."""
 
 SLOTS = 1024
@@ -94,7 +94,7 @@ return back
 """
 
 
-class Taken(NamedTuple):
+class TakenMessage(NamedTuple):
     """A message as it lay in the queue, and the slot in which it lies now."""
 
     raw: bytes
@@ -106,18 +106,18 @@ class Message(virtual.Message):
     """A message whose envelope was checked: `fault` says why it cannot be understood."""
 
     def __init__(
-        self, payload: Taken | dict[str, Any], channel: Any = None, **options: Any
+        self, payload: TakenMessage | dict[str, Any], channel: Any = None, **options: Any
     ) -> None:
         self.raw: bytes | None = None
         self.fault: str | None = None
-        if not isinstance(payload, Taken):
+        if not isinstance(payload, TakenMessage):
             # Published to all, as Celery's events are, and taken from no queue.
             super().__init__(payload, channel=channel, **options)
             return
         self.raw = payload.raw
         try:
             envelope = open_envelope(payload.raw)
-        except Unacceptable as error:
+        except MalformedMessage as error:
             self.fault, envelope = str(error), {"headers": {}, "properties": {}}
         # Whatever the sender says of its delivery, this is how it came.
         delivery = {"exchange": "", "routing_key": payload.queue}
@@ -193,7 +193,7 @@ class QoS(virtual.QoS):
         else:
             self.channel.sync.unlink(slot)
 
-    def forsake(self, slot: str) -> None:
+    def abandon_slot(self, slot: str) -> None:
         """Nobody knows whether a message came, or comes, into this slot: it is emptied for good."""
         self._forsaken.append(slot)
 
@@ -201,7 +201,7 @@ class QoS(virtual.QoS):
         """Kombu's hook for what is to be done now and then."""
         self.channel.beat_if_allowed()
 
-    def pay_owed(self) -> None:
+    def retry_pending_acks(self) -> None:
         """Repeat what Redis did not take. Raises RedisError."""
         for _ in range(len(self._owed)):
             slot, requeue = self._owed[0]
@@ -221,7 +221,7 @@ class QoS(virtual.QoS):
         if held:
             log.info("Giving back %s messages", len(held))
         try:
-            self.pay_owed()
+            self.retry_pending_acks()
         except (RedisError, OSError) as error:
             if self._owed:
                 log.warning("%s messages come back later: %s", len(self._owed), error)
@@ -241,7 +241,7 @@ class _Share:
         self._channel.beat_if_allowed()
 
 
-class Taker(redis.Channel):
+class QueueReceiver(redis.Channel):
     """The connection that waits for one queue: BLMOVE knows one source only."""
 
     RETRY = 1.0
@@ -271,7 +271,7 @@ class Taker(redis.Channel):
             self._refused(error)
             return
         if self._sent and self._slot is not None:
-            self._channel.qos.forsake(self._slot)
+            self._channel.qos.abandon_slot(self._slot)
             self._slot = None
         if self._slot is None:
             self._slot = self._channel.qos.reserve(self._queue)
@@ -300,7 +300,7 @@ class Taker(redis.Channel):
         if raw is None:
             self._wait_for_room()
             raise Empty
-        taken = Taken(raw, self._slot or "", self._queue)
+        taken = TakenMessage(raw, self._slot or "", self._queue)
         self._slot = None
         self._full = False
         self.connection._deliver(taken, self._queue)  # noqa: SLF001 - kombu's
@@ -308,7 +308,7 @@ class Taker(redis.Channel):
 
     def _refused(self, error: ResponseError) -> None:
         """Redis is full, read-only or forbids it; it is asked again, as long as it takes."""
-        self._channel.complain(f"Redis lets nobody take from {self._queue}", error)
+        self._channel.warn_throttled(f"Redis lets nobody take from {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
             self._not_before = time.monotonic() + self.RETRY
@@ -323,7 +323,7 @@ class Taker(redis.Channel):
         """Without waiting for an answer; what it may bring is looked for by the channel."""
         self._in_poll = None
         if self._slot is not None and self._sent:
-            self._channel.qos.forsake(self._slot)
+            self._channel.qos.abandon_slot(self._slot)
             self._slot = None
         super().close()
 
@@ -341,7 +341,7 @@ class Channel(redis.Channel):
     _complained: ClassVar[dict[str, float]] = {}
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._takers: dict[str, Taker] = {}
+        self._takers: dict[str, QueueReceiver] = {}
         self._beaten = float("-inf")
         super().__init__(*args, **options)
         self.taker = f"{self.instance}/{next(self._numbers)}"
@@ -356,7 +356,7 @@ class Channel(redis.Channel):
     def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
         consuming = super().basic_consume(queue, *args, **options)
         if queue not in self._fanout_queues and queue not in self._takers:
-            self._takers[queue] = Taker(self, queue)
+            self._takers[queue] = QueueReceiver(self, queue)
         return consuming
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
@@ -370,33 +370,33 @@ class Channel(redis.Channel):
             super()._queue_bind(*args, **options)
         except ResponseError as error:
             # Our queues are reached by their names; a worker must start on a full Redis too.
-            self.complain("A queue could not be bound", error)
+            self.warn_throttled("A queue could not be bound", error)
 
     def stay_alive(self) -> None:
         """Before anything is taken, its taker must be known to live. Raises RedisError."""
-        if time.monotonic() - self._beaten > LEASE / 2:
+        if time.monotonic() - self._beaten > LEASE_SECONDS / 2:
             self.beat()
 
     def beat(self) -> None:
         """Give a sign of life, and give back what the lost held. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        back = self.sync.eval(_BEAT, 0, PREFIX, self.taker, LEASE, SLOTS, *queues)
+        back = self.sync.eval(_BEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
         self._beaten = time.monotonic()
         if back:
             self.recovered(back)
-        self.qos.pay_owed()
+        self.qos.retry_pending_acks()
 
     def beat_if_allowed(self) -> None:
         """The same, but a Redis that refuses is asked again later: connecting anew is no help."""
         try:
             self.beat()
         except ResponseError as error:
-            self.complain("Redis refuses a sign of life", error)
+            self.warn_throttled("Redis refuses a sign of life", error)
 
-    def complain(self, what: str, error: ResponseError) -> None:
+    def warn_throttled(self, what: str, error: ResponseError) -> None:
         """Say it in the log, once in a while."""
         this = f"{what} {type(error).__name__}"
-        if time.monotonic() - self._complained.get(this, float("-inf")) > COMPLAINT_PAUSE:
+        if time.monotonic() - self._complained.get(this, float("-inf")) > WARNING_PAUSE:
             self._complained[this] = time.monotonic()
             log.warning("%s: %s", what, error)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from celery import Celery, current_app
 from celery.worker.strategy import default
 
-from worker.intake import is_stopping
+from worker.messaging.consumer import is_stopping
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     ignore_result: bool
 
 
-class Gathering:
+class GroupingConsumer:
     """Stands in for the consumer of one task: takes its requests where Celery would run them.
 
     There is one for each connection to the broker. What an earlier one still holds after a
@@ -117,7 +117,7 @@ class Gathering:
 
 def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
     """Celery's own strategy, but that what it would run is gathered (`Task.Strategy`)."""
-    made: Callable[..., None] = default(task, app, Gathering(task, consumer))
+    made: Callable[..., None] = default(task, app, GroupingConsumer(task, consumer))
     return made
 
 

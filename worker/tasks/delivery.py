@@ -9,15 +9,14 @@ from pydantic import ValidationError
 from producer.contract.explain import explain
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
-from worker import batches, recovery
-from worker.batches import Applied, ChunkOutcome
+from worker.batches.apply import Applied, ChunkOutcome, apply_chunk
 from worker.database.engine import Database
-from worker.dead_letters import letters
-from worker.dead_letters.letters import Reason
-from worker.events import Events
+from worker.dead_letters.letters import Reason, keep
+from worker.monitoring.events import Events
+from worker.recovery.isolate import call_letter, isolate_chunk
 
 
-class Delivery:
+class ChunkDelivery:
     """A task's call, which holds a chunk if it is a good one. Its methods raise DBAPIError.
 
     `refused` is why it became a dead letter, if it did.
@@ -44,34 +43,38 @@ class Delivery:
     def apply(self) -> None:
         """Apply it as it came."""
         try:
-            applied = batches.apply_chunk(self._database, self._kind, self._payload)
+            applied = apply_chunk(self._database, self._kind, self._payload)
         except ValidationError as error:
-            self._keep(Reason.INVALID_CHUNK, "; ".join(p.message for p in explain(error)))
+            self._dead_letter(Reason.INVALID_CHUNK, "; ".join(p.message for p in explain(error)))
         else:
-            self._tell(applied)
+            self._report(applied)
 
     def isolate(self) -> None:
         """Apply it without what fails or kills in it. Raises TrialInterrupted."""
-        outcome = recovery.isolate_chunk(self._database, self._kind, self._payload)
+        outcome = isolate_chunk(self._database, self._kind, self._payload)
         if isinstance(outcome, Applied):
-            self._tell(outcome)
+            self._report(outcome)
         else:
-            self._keep(Reason.NOT_PROCESSED, outcome)
+            self._dead_letter(Reason.NOT_PROCESSED, outcome)
 
     def give_up(self) -> None:
         """Keep it whole, for an operator."""
-        self._keep(Reason.NOT_PROCESSED, "it killed its worker, also without what was found in it")
+        self._dead_letter(
+            Reason.NOT_PROCESSED, "it killed its worker, also without what was found in it"
+        )
 
-    def _tell(self, applied: Applied) -> None:
+    def _report(self, applied: Applied) -> None:
         duration = time.perf_counter() - self._started
         self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
         if applied.outcome is ChunkOutcome.CONFLICT:
-            self._keep(Reason.CONFLICT, "another chunk was applied under its batch and number")
+            self._dead_letter(
+                Reason.CONFLICT, "another chunk was applied under its batch and number"
+            )
 
-    def _keep(self, reason: Reason, why: str) -> None:
+    def _dead_letter(self, reason: Reason, why: str) -> None:
         task = KIND_TASKS[self._kind]
-        letter = recovery.call_letter(task, self._task_id, *self._call, reason, why)
-        letters.keep(self._database, letter)
+        letter = call_letter(task, self._task_id, *self._call, reason, why)
+        keep(self._database, letter)
         self.refused = why
         self._events.dead_letter(
             reason,

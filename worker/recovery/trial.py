@@ -40,7 +40,7 @@ def find_poison(
     end = time.monotonic() + SEARCH_SECONDS
 
     def search(start: int, stop: int) -> dict[int, str]:
-        happened = try_alone(database, lambda connection: work(connection, records[start:stop]))
+        happened = run_in_child(database, lambda connection: work(connection, records[start:stop]))
         if happened is None:
             return {}
         if stop - start <= 1 or time.monotonic() > end:
@@ -51,7 +51,7 @@ def find_poison(
     return search(0, len(records))
 
 
-def try_alone(database: Database, work: Callable[[Connection], Any]) -> str | None:
+def run_in_child(database: Database, work: Callable[[Connection], Any]) -> str | None:
     """Do work in a process that may die of it; returns what happened, or None if all went well.
 
     Nothing of it stays in the database. Raises TrialInterrupted.
@@ -80,23 +80,23 @@ def _try(database: Database, work: Callable[[Connection], Any], writer: int) -> 
     """In the child; never returns."""
     code = 1
     try:
-        with suppress(_Enough), database.writing() as connection:
+        with suppress(_Rollback), database.writing() as connection:
             work(connection)
-            raise _Enough  # noqa: TRY301 - rolls back
+            raise _Rollback  # noqa: TRY301 - rolls back
         code = 0
     except DBAPIError as error:
-        os.write(writer, _OUTAGE if is_outage(error) else _told(error))
+        os.write(writer, _OUTAGE if is_outage(error) else _traceback(error))
     except BaseException as error:  # noqa: BLE001 - whatever it is
-        os.write(writer, _told(error))
+        os.write(writer, _traceback(error))
     finally:
         os._exit(code)
 
 
-class _Enough(Exception):
+class _Rollback(Exception):
     """Rolls a trial back."""
 
 
-def _told(error: BaseException) -> bytes:
+def _traceback(error: BaseException) -> bytes:
     """The traceback, short enough for a pipe that nobody reads yet."""
     return "".join(traceback.format_exception(error)).encode(errors="replace")[-32_000:]
 

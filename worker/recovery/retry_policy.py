@@ -15,9 +15,9 @@ from tenacity import (
     wait_exponential,
 )
 
-from worker.attempts import Attempts
 from worker.database.errors import is_outage
-from worker.poison import TrialInterrupted
+from worker.messaging.attempts import Attempts
+from worker.recovery.trial import TrialInterrupted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,11 +25,11 @@ T = TypeVar("T")
 FAILURE_PAUSE = 0.5
 """Seconds before what failed with an unexpected error is given back."""
 
-COMPLAINT_PAUSE = 30.0
+WARNING_PAUSE = 30.0
 """Seconds between two lines of the log that say the same."""
 
 
-class Patience:
+class RetryPolicy:
     """`database_wait` is how many seconds a task keeps its message while the database is away.
 
     `waited` is told how many seconds went by in vain, as they do.
@@ -64,7 +64,7 @@ class Patience:
         return retrying(work)
 
     def _say_waiting(self, state: RetryCallState) -> None:
-        if time.monotonic() - self._complained < COMPLAINT_PAUSE:
+        if time.monotonic() - self._complained < WARNING_PAUSE:
             return
         self._complained = time.monotonic()
         error = state.outcome.exception() if state.outcome else None

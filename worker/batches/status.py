@@ -1,8 +1,7 @@
-"""What the lookup tasks answer: reads only, each for many ids at once; knows no Celery."""
+"""Report where batches stand: counts, refusals by cause, state and advice."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,98 +9,23 @@ from sqlalchemy import Connection
 from producer.contract.batches import AppliedChunks, BatchStatus, Books, RefusalGroup, RefusedRecord
 from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
-from producer.schemas import (
-    CODE_MEANINGS,
-    Code,
-    EnrolledCourseRecord,
-    Kind,
-    RequestStatus,
-    StudentEnrollmentResponse,
-    StudentResponse,
-)
-from worker.database.engine import Database
-from worker.dead_letters.repository import count_dead_letters
-from worker.models import Student
-from worker.plain_text import printable
-from worker.repository import (
-    courses_of_students,
-    describe_students,
+from producer.schemas import CODE_MEANINGS, Code, Kind
+from worker.batches.repository import (
     find_chunks,
     find_columns,
-    find_keys,
     find_kind,
     find_refusals,
-    find_results,
-    find_results_of_student,
     group_refusals,
     sum_chunks,
 )
-from worker.service import respond
+from worker.database.engine import Database
+from worker.dead_letters.repository import count_dead_letters
+from worker.plain_text import printable
 
 STALLED_SECONDS = 60.0
 """A batch for which nothing came for so long, and of which something is missing, stands still."""
 
 RefusalGroups = tuple[RefusalGroup, ...]
-
-
-def request_statuses(
-    database: Database, request_ids: Sequence[str], submissions: Mapping[str, AgedMark]
-) -> list[RequestStatus]:
-    """Where each request stands: what SQL knows, else what its submitter left. Same order."""
-    with database.reading() as connection:
-        results = respond(connection, find_results(connection, request_ids))
-    done = {result.request_id: result for result in results}
-    return [
-        RequestStatus(request_id=i, state="done", result=done[i])
-        if i in done
-        else RequestStatus(
-            request_id=i,
-            state=submissions[i].submission.state if i in submissions else "unknown",
-        )
-        for i in request_ids
-    ]
-
-
-def student_results(
-    database: Database,
-    asked: Sequence[int | str],
-    limit: int,
-    before: tuple[datetime, str] | None = None,
-) -> list[list[StudentEnrollmentResponse]]:
-    """For each student the newest outcomes, at most `limit`; also of students that are unknown.
-
-    `before` is the moment and the id of an outcome: only older ones are given.
-    """
-    with database.reading() as connection:
-        found = [find_results_of_student(connection, one, limit, before) for one in asked]
-        responses = iter(respond(connection, list(chain.from_iterable(found))))
-    return [list(islice(responses, len(of_one))) for of_one in found]
-
-
-def students(database: Database, asked: Sequence[int | str]) -> list[StudentResponse | None]:
-    """Each student with its courses, None where there is no such student. Same order."""
-    with database.reading() as connection:
-        keys = find_keys(connection, Student, asked)
-        rows = {r.id: r for r in describe_students(connection, keys.values())}
-        courses: dict[int, list[EnrolledCourseRecord]] = {key: [] for key in rows}
-        for row in courses_of_students(connection, rows):
-            courses[row.student_id].append(
-                EnrolledCourseRecord(
-                    id=row.id, sis_id=row.sis_id, title=row.title, enrolled_at=row.enrolled_at
-                )
-            )
-    return [
-        StudentResponse(
-            id=rows[key].id,
-            sis_id=rows[key].sis_id,
-            name=rows[key].name,
-            email=rows[key].email,
-            courses=tuple(courses[key]),
-        )
-        if key is not None
-        else None
-        for key in map(keys.get, asked)
-    ]
 
 
 def batch_statuses(

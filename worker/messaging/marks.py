@@ -12,7 +12,7 @@ from producer.contract.marks import MARK_SECONDS, AgedMark, SubmissionMark, batc
 log = logging.getLogger(__name__)
 
 
-class Submissions:
+class SubmissionMarks:
     """Reads and updates submissions. Connects at first use; the pool notices a fork."""
 
     def __init__(self, result_backend_url: str) -> None:

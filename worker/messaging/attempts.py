@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from redis import Redis
 from redis.exceptions import RedisError
 
-from worker.transport import ATTEMPTS, running_key
+from worker.messaging.transport import ATTEMPTS, running_key
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,14 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
-from worker.envelope import Unacceptable, check_body, check_content, check_headers, check_size
-from worker.plain_text import why
+from worker.messaging.envelope import (
+    MalformedMessage,
+    check_body,
+    check_content,
+    check_headers,
+    check_size,
+)
+from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +31,7 @@ RETRY = 1.0
 """Seconds until a message that could not be parked is parked again."""
 
 
-def fault_of(message: Any, tasks: Container[str]) -> str | None:
+def rejection_reason(message: Any, tasks: Container[str]) -> str | None:
     """Why a message of the broker is not to be trusted; None if it is."""
     # Our own transport has looked at the envelope already.
     fault: str | None = getattr(message, "fault", None)
@@ -36,7 +42,7 @@ def fault_of(message: Any, tasks: Container[str]) -> str | None:
         check_content(message.content_type, message.content_encoding)
         check_headers(message.headers, tasks)
         check_body(_payload(message))
-    except Unacceptable as error:
+    except MalformedMessage as error:
         return str(error)
     return None
 
@@ -45,10 +51,10 @@ def _payload(message: Any) -> object:
     try:
         return message.payload
     except Exception as error:
-        raise Unacceptable(f"the body is not JSON: {why(error)}") from error
+        raise MalformedMessage(f"the body is not JSON: {first_line(error)}") from error
 
 
-def whole(message: Any) -> bytes:
+def raw_bytes(message: Any) -> bytes:
     """A message as it came, or, where the broker gives it in parts, all of them as JSON."""
     raw: bytes | None = getattr(message, "raw", None)
     if raw is not None:
@@ -64,7 +70,7 @@ def whole(message: Any) -> bytes:
     return json.dumps(parts, default=repr).encode()
 
 
-class GuardedConsumer(Consumer):
+class ValidatingConsumer(Consumer):
     """Celery's consumer, but that every message is checked first (`worker_consumer`).
 
     It talks to no other worker: nothing here needs that, and its Redis user may not. Only Flower
@@ -86,9 +92,9 @@ class GuardedConsumer(Consumer):
         away = tuple(error for error in self.connection_errors if error is not KeyError)
 
         def on_task_received(message: Any) -> None:
-            fault = fault_of(message, ours)
+            fault = rejection_reason(message, ours)
             if fault is not None:
-                self.park(message, fault)
+                self.quarantine(message, fault)
                 return
             try:
                 handle(message)
@@ -96,28 +102,28 @@ class GuardedConsumer(Consumer):
                 raise
             except Exception as error:
                 log.exception("A message that was found good could not be taken")
-                self.park(message, f"it could not be taken: {why(error)}")
+                self.quarantine(message, f"it could not be taken: {first_line(error)}")
 
         return on_task_received
 
     # The checks let nothing through that ends here; if Celery finds more, it is not dropped.
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        self.park(message, f"it cannot be decoded: {why(exc)}")
+        self.quarantine(message, f"it cannot be decoded: {first_line(exc)}")
 
     def on_unknown_message(self, _body: Any, message: Any) -> None:
-        self.park(message, "it is no task")
+        self.quarantine(message, "it is no task")
 
     def on_unknown_task(self, _body: Any, message: Any, exc: Exception) -> None:
-        self.park(message, f"there is no task {why(exc)}")
+        self.quarantine(message, f"there is no task {first_line(exc)}")
 
     def on_invalid_task(self, _body: Any, message: Any, exc: Exception) -> None:
-        self.park(message, f"it is no valid task: {why(exc)}")
+        self.quarantine(message, f"it is no valid task: {first_line(exc)}")
 
-    def park(self, message: Any, reason: str) -> None:
+    def quarantine(self, message: Any, reason: str) -> None:
         """Keep a message as a dead letter, then acknowledge it."""
         queue = str((message.delivery_info or {}).get("routing_key", ""))
-        self._keep(message, (whole(message), queue, reason))
+        self._keep(message, (raw_bytes(message), queue, reason))
 
     def _keep(self, message: Any, letter: tuple[bytes, str, str]) -> None:
         def kept(done: Any) -> None:

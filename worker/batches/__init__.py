@@ -1,0 +1,1 @@
+"""Apply chunks of a batch, keep its ledger, and report where it stands."""

@@ -1,0 +1,177 @@
+"""Read and write the ledger of batches in SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, or_, select, tuple_
+
+from worker.database.sets import add_rows, insert_into, is_among, list_parameter, select_among
+from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter
+from worker.repository import _REFUSAL
+
+FIRST_LINES = 5
+
+
+def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
+    """The ledger's entry of a chunk with the kind of its batch, if it was applied."""
+    return connection.execute(_CHUNK, {"batch": batch_id, "chunk": number}).one_or_none()
+
+
+_CHUNK = (
+    select(Batch.kind, *BatchChunk.__table__.columns)
+    .join(BatchChunk, BatchChunk.batch_id == Batch.id)
+    .where(Batch.id == bindparam("batch"), BatchChunk.number == bindparam("chunk"))
+)
+
+
+def open_batch(
+    connection: Connection, batch_id: str, kind: str, columns: Sequence[str] | None
+) -> str:
+    """Note a batch at its first chunk; returns the kind under which it is known."""
+    known = find_kind(connection, batch_id)
+    if known is None:
+        new = insert_into(connection.dialect.name, Batch).values(
+            id=batch_id, kind=kind, columns=columns
+        )
+        connection.execute(new.on_conflict_do_nothing())
+        known = connection.execute(_KIND, {"batch": batch_id}).scalar_one()
+    return known
+
+
+def add_chunk(connection: Connection, **entry: Any) -> None:
+    """Enter an applied chunk. Raises IntegrityError if it was entered already."""
+    connection.execute(_ADD_CHUNK, entry)
+
+
+_ADD_CHUNK = insert(BatchChunk)
+
+
+def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
+    """Of these chunks of a batch, the fingerprints of those that were applied."""
+    dialect = connection.dialect.name
+    statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
+        BatchChunk.batch_id == batch_id, is_among(dialect, BatchChunk.number)
+    )
+    rows = connection.execute(statement, list_parameter(dialect, set(numbers)))
+    return {row.number: row.fingerprint for row in rows}
+
+
+def find_kind(connection: Connection, batch_id: str) -> str | None:
+    """The kind of a batch of which something was applied."""
+    kind: str | None = connection.scalar(_KIND, {"batch": batch_id})
+    return kind
+
+
+_KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
+
+
+def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
+    """The header of the file that each batch was made of, where there was one."""
+    dialect = connection.dialect.name
+    statement = select_among(dialect, Batch.id, Batch.columns)
+    rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
+    return {row.id: row.columns for row in rows}
+
+
+def add_refusals(
+    connection: Connection, batch_id: str, refusals: Iterable[Mapping[str, Any]]
+) -> None:
+    """Keep refused lines with their records."""
+    rows = [(batch_id, *map(refusal.__getitem__, _REFUSAL)) for refusal in refusals]
+    add_rows(connection, BatchRefusal, ("batch_id", *_REFUSAL), rows)
+
+
+def find_refusals(
+    connection: Connection, batch_id: str, after: tuple[int, int], limit: int
+) -> list[Any]:
+    """Refusals in the order of their lines, those behind a (line, id)."""
+    refusal = BatchRefusal
+    statement = (
+        select(*refusal.__table__.columns)
+        .where(refusal.batch_id == batch_id, tuple_(refusal.line, refusal.id) > tuple_(*after))
+        .order_by(refusal.line, refusal.id)
+        .limit(limit)
+    )
+    return list(connection.execute(statement))
+
+
+def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
+    """The ledger of each batch that is known, summed over its applied chunks, in one statement."""
+    dialect = connection.dialect.name
+    return list(connection.execute(_sum_chunks(dialect), list_parameter(dialect, set(batch_ids))))
+
+
+@cache
+def _sum_chunks(dialect: str) -> Any:
+    chunk = BatchChunk
+    sums = (
+        "requests",
+        "requests_rejected",
+        "rows",
+        "enrolled",
+        "already_enrolled",
+        "upserted",
+        "unchanged",
+        "rejected",
+    )
+    return (
+        select(
+            Batch.id,
+            Batch.kind,
+            func.count().label("applied"),
+            (func.max(chunk.number) + 1).label("known"),
+            *(func.sum(getattr(chunk, name)).label(name) for name in sums),
+            func.max(chunk.requests_through).label("requests_through"),
+            func.max(chunk.rows_through).label("rows_through"),
+            func.max(case((chunk.last, chunk.number + 1))).label("chunks"),
+            func.min(chunk.applied_at).label("started_at"),
+            func.max(chunk.applied_at).label("finished_at"),
+        )
+        .join(chunk, chunk.batch_id == Batch.id)
+        .where(is_among(dialect, Batch.id))
+        .group_by(Batch.id, Batch.kind)
+    )
+
+
+def newest_batches(connection: Connection, limit: int, *, unfinished: bool) -> list[str]:
+    """The batches of which a chunk was applied last, the newest first."""
+    chunk = BatchChunk
+    statement = select(chunk.batch_id).group_by(chunk.batch_id)
+    if unfinished:
+        whole = func.max(case((chunk.last, chunk.number + 1)))
+        mixed = exists().where(DeadLetter.batch_id == chunk.batch_id, DeadLetter.form != "record")
+        lacks_rows = and_(func.sum(chunk.rows) < func.max(chunk.rows_through), mixed)
+        statement = statement.having(or_(whole.is_(None), func.count() < whole, lacks_rows))
+    newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id).limit(limit)
+    return list(connection.scalars(newest))
+
+
+def refused_batches(connection: Connection, limit: int) -> list[str]:
+    """Batches of which nothing was applied, and a chunk is a dead letter; the newest first."""
+    letter = DeadLetter
+    known = exists().where(Batch.id == letter.batch_id)
+    newest = (
+        select(letter.batch_id)
+        .where(letter.batch_id.is_not(None), ~known)
+        .group_by(letter.batch_id)
+        .order_by(func.max(letter.last_at).desc(), letter.batch_id)
+    )
+    return [str(batch_id) for batch_id in connection.scalars(newest.limit(limit))]
+
+
+def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
+    """A batch's refusals by code: how many, and the first few lines with their messages."""
+    refusal = BatchRefusal
+    counted = select(refusal.code, func.count()).where(refusal.batch_id == batch_id)
+    groups = []
+    for code, count in connection.execute(counted.group_by(refusal.code).order_by(refusal.code)):
+        first = (
+            select(refusal.line, func.min(refusal.message).label("message"))
+            .where(refusal.batch_id == batch_id, refusal.code == code)
+            .group_by(refusal.line)
+            .order_by(refusal.line)
+            .limit(FIRST_LINES)
+        )
+        groups.append((code, count, connection.execute(first).all()))
+    return groups

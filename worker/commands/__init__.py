@@ -1,0 +1,1 @@
+"""The operator's part of `enroll`: commands that act on the database itself."""

@@ -1,0 +1,65 @@
+"""`enroll prune`: remove what is older than an age."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+from worker.commands.session import EPILOG, print_table, shown_moment, tell, with_database
+from worker.database.engine import Database
+from worker.retention import prune as retention
+
+PRUNE_EXAMPLES = """
+\b
+Examples:
+  enroll prune --older-than 400d --dry-run
+  enroll prune --older-than 400d
+"""
+
+
+class _Age(click.ParamType[timedelta]):
+    name = "age"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        try:
+            return retention.parse_age(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(epilog=EPILOG + PRUNE_EXAMPLES)
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    required=True,
+    type=_Age(),
+    help="In hours, days or weeks: 36h, 400d, 12w.",
+)
+@click.option("--dry-run", is_flag=True, help="Count the same, and remove nothing.")
+@with_database
+def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: bool) -> int:
+    """Remove results, ledgers and dead letters that are older than an age.
+
+    \b
+    results       by the moment at which the request was decided
+    batches       with chunks and refused lines, when the newest chunk is older
+    dead letters  by the moment at which they came last
+
+    Enrollments and rosters stay. What is removed is unknown: a request id of it that comes again
+    is a new request. Workers may go on meanwhile.
+    """  # noqa: D301 - click's mark for a paragraph that is not folded
+    before = datetime.now(UTC) - older_than
+    tell(f"{'Counting' if dry_run else 'Removing'} what is older than {shown_moment(before)} ...")
+    removed = retention.prune(database, before, dry_run=dry_run)
+    if as_json:
+        click.echo(
+            json.dumps({"before": before.isoformat(), "dry_run": dry_run, "removed": removed})
+        )
+    else:
+        rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in removed.items()]
+        name = "would be removed" if dry_run else "removed"
+        print_table(("", name), rows, name)
+    return 0

@@ -1,0 +1,1 @@
+"""Make Celery and Redis safe: take, check, group and acknowledge messages."""

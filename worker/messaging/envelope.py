@@ -1,0 +1,128 @@
+"""What a message must look like before anything trusts it: message protocol 2 of Celery, in JSON.
+
+Knows no broker and no Celery.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Container, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from producer.contract.headers import MessageHeaders
+from producer.contract.routing import TASK_QUEUES, Queue
+from producer.schemas import MAX_MESSAGE
+from worker.plain_text import _shown, first_line
+
+Envelope = dict[str, Any]
+
+
+class MalformedMessage(Exception):
+    """A message cannot be understood; the text says where and why."""
+
+
+class Call(NamedTuple):
+    """What a message asks for."""
+
+    task: str
+    task_id: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def open_envelope(raw: bytes) -> Envelope:
+    """The envelope of a message as it lies in Redis. Raises Unacceptable."""
+    check_size(raw)
+    envelope = _json(raw, "the message")
+    if not isinstance(envelope, dict):
+        raise MalformedMessage(
+            "the message must be a JSON object with headers, properties and body"
+        )
+    headers, properties = envelope.get("headers"), envelope.get("properties", {})
+    if not isinstance(headers, dict) or headers.get("compression") is not None:
+        raise MalformedMessage("headers must be an object with task and id, and no compression")
+    if not isinstance(properties, dict):
+        raise MalformedMessage("properties must be an object")
+    for name in ("correlation_id", "reply_to"):
+        if not isinstance(properties.get(name), str | None):
+            raise MalformedMessage(f"properties.{name} must be a string")
+    envelope = {"content-encoding": "utf-8", **envelope, "properties": properties}
+    decoded_body(envelope)
+    return envelope
+
+
+def decoded_body(envelope: Envelope) -> bytes:
+    body, encoding = envelope.get("body"), envelope["properties"].get("body_encoding")
+    if not isinstance(body, str):
+        raise MalformedMessage("body must be a string")
+    if encoding not in (None, "utf-8", "base64"):
+        raise MalformedMessage(
+            f"properties.body_encoding must be base64 or absent, not {encoding!r}"
+        )
+    try:
+        return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+    except (ValueError, binascii.Error) as error:
+        raise MalformedMessage(f"body cannot be decoded: {first_line(error)}") from error
+
+
+def check_size(raw: bytes | str) -> None:
+    """Before a byte of it is read. Raises Unacceptable."""
+    if len(raw) > MAX_MESSAGE:
+        raise MalformedMessage(f"it has {len(raw)} bytes; at most {MAX_MESSAGE} are taken")
+
+
+def check_content(content_type: object, content_encoding: object) -> None:
+    """Only JSON is ever decoded. Raises Unacceptable."""
+    if content_type != "application/json":
+        raise MalformedMessage(f"content-type must be application/json, not {_shown(content_type)}")
+    if not isinstance(content_encoding, str) or content_encoding.lower() not in ("utf-8", "utf8"):
+        raise MalformedMessage(f"content-encoding must be utf-8, not {_shown(content_encoding)}")
+
+
+def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
+    """The headers of a message for one of these tasks. Raises Unacceptable."""
+    if not isinstance(headers, Mapping):
+        raise MalformedMessage("headers must be an object with task and id")
+    try:
+        checked = MessageHeaders.model_validate(headers)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        said = "is not taken here" if problem["type"] == "none_required" else problem["msg"]
+        raise MalformedMessage(f"headers.{problem['loc'][0]}: {said}") from error
+    if checked.task not in tasks:
+        raise MalformedMessage(f"there is no task {_shown(checked.task)}")
+    if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
+        raise MalformedMessage("headers.expires: only a lookup expires")
+    return checked
+
+
+def check_body(body: object) -> None:
+    """The body, decoded. Raises Unacceptable."""
+    match body:
+        case [list(), dict(), dict() | None as embed]:
+            if embed and any(embed.values()):
+                asked = ", ".join(_shown(name) for name, value in embed.items() if value)
+                raise MalformedMessage(
+                    f"the body asks for {asked}; a task here is done when it is done"
+                )
+        case _:
+            raise MalformedMessage("the body must be [args, kwargs, {}]")
+
+
+def parse_call(raw: bytes, tasks: Container[str]) -> Call:
+    """What a message asks for that lay in Redis. Raises Unacceptable."""
+    envelope = open_envelope(raw)
+    check_content(envelope.get("content-type"), envelope["content-encoding"])
+    headers = check_headers(envelope.get("headers"), tasks)
+    body = _json(decoded_body(envelope), "the body")
+    check_body(body)
+    return Call(headers.task, headers.id, body[0], body[1])
+
+
+def _json(text: bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"{what} is not JSON: {first_line(error)}") from error

@@ -1,0 +1,1 @@
+"""Show an operator what happens: log lines, metrics and health."""

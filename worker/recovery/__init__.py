@@ -1,0 +1,1 @@
+"""Recover when work fails: wait out outages, count attempts, isolate poison."""

@@ -7,7 +7,7 @@ other languages: they are added to, never renamed.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.functional_validators import AfterValidator
@@ -110,6 +110,30 @@ class CourseRecord(ContractModel):
     title: Text | None = Field(None, description="Absent: what is stored is kept.")
 
 
+class ResultStatus(StrEnum):
+    """What became of a request."""
+
+    ENROLLED = "enrolled"
+    """The student is enrolled in every course that was asked for."""
+    PARTIAL = "partial"
+    """The student is enrolled in some of the courses; the errors are about the others."""
+    REJECTED = "rejected"
+    """The request was refused as a whole and changed nothing."""
+
+
+class RequestState(StrEnum):
+    """Where a request stands."""
+
+    UNKNOWN = "unknown"
+    """No request was submitted under this id."""
+    QUEUED = "queued"
+    """It was submitted, and no worker has begun with it."""
+    RUNNING = "running"
+    """A worker is deciding it."""
+    DONE = "done"
+    """It was decided, and its result is stored."""
+
+
 class EnrollmentProblem(ContractModel):
     """One reason for a refusal."""
 
@@ -134,7 +158,7 @@ class StudentEnrollmentResponse(ContractModel):
 
     request_id: str = Field(description="The request's identity.")
     student_id: int | str | None = Field(description="As asked; null if it could not be read.")
-    status: Literal["enrolled", "partial", "rejected"] = Field(description="What became of it.")
+    status: ResultStatus = Field(description="What became of it.")
     enrolled_courses: tuple[EnrolledCourse, ...] = Field((), description="In the order asked.")
     errors: tuple[EnrollmentProblem, ...] = Field((), description="Why it was not all done.")
     batch_id: str | None = Field(None, description="The batch that it came with.")
@@ -164,5 +188,5 @@ class RequestStatus(ContractModel):
     """Where a request stands; `unknown` means that nobody submitted it."""
 
     request_id: str = Field(description="The id that was asked about.")
-    state: Literal["unknown", "queued", "running", "done"] = Field(description="Where it stands.")
+    state: RequestState = Field(description="Where it stands.")
     result: StudentEnrollmentResponse | None = Field(None, description="Present when done.")

@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
-from billiard import pool
 from celery import Celery, signals
 from kombu.entity import Exchange, Queue
 from sqlalchemy.exc import DBAPIError
@@ -16,10 +15,9 @@ from producer.contract.broker_url import REDIS
 from producer.contract.routing import QUORUM, TASK_QUEUES
 from worker import migrate
 from worker.database.engine import Database, make_engine
-from worker.dead_letters.letters import Reason
+from worker.messaging import patches, plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.marks import SubmissionMarks
-from worker.messaging.quarantine import keep_message
 from worker.messaging.transport import HEARTBEAT_SECONDS
 from worker.monitoring import logs
 from worker.monitoring.events import Events
@@ -28,6 +26,7 @@ from worker.monitoring.metrics import Metrics
 from worker.recovery.retry_policy import RetryPolicy
 from worker.settings import LogFormat, Settings
 from worker.tasks.register import register
+from worker.tasks.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -36,45 +35,33 @@ TASK_TIME_LIMIT = 120
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery application of the worker, with its tasks and effective options."""
+    """Make the Celery application of the worker, with its tasks and effective options."""
     app = Celery("enrollment")
     instance = uuid4().hex  # Names this worker among all others, in each of its processes.
     app.conf.update(options(settings))
     app.conf.broker_transport_options["instance"] = instance
-    app.loader.override_backends = dict.fromkeys(
-        ("redis", "rediss"), "worker.messaging.result_backend:ResultBackend"
-    )
-    database_url = settings.database_url.get_secret_value()
-    database = Database(database_url)
-    submissions = SubmissionMarks(_answers_url(settings))
-    attempts = Attempts(_marks_url(settings), instance, settings.max_attempts)
+    app.loader.override_backends = dict.fromkeys(("redis", "rediss"), plugins.RESULT_BACKEND)
+    database = Database(settings.database_url.get_secret_value())
     metrics = Metrics(served=settings.metrics_port is not None)
-    events = Events(metrics)
-    patience = RetryPolicy(attempts, settings.database_wait, metrics.database_wait.inc)
-    register(app, database, submissions, attempts, patience, events)
-
-    def keep_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
-        names = patience.wait(lambda: keep_message(database, raw, queue, reason))
-        known = {name: value for name, value in names._asdict().items() if value is not None}
-        events.dead_letter(Reason.MALFORMED, reason, queue=queue, **known)
-        if names.task_id is not None:
-            app.backend.refuse(names.task_id, reason)
-        if names.request_id is not None:
-            submissions.forget([names.request_id])
-        return True
-
-    # For `worker.intake`, which Celery makes and which has nothing but the app.
-    app.attempts = attempts
-    app.keep_dead_letter = keep_dead_letter
-    app.enrollment_events = events
-    app.conf.broker_transport_options["recovered"] = events.recovered
+    attempts = Attempts(_attempts_url(settings), instance, settings.max_attempts)
+    services = Services(
+        database=database,
+        marks=SubmissionMarks(_results_url(settings)),
+        attempts=attempts,
+        retry_policy=RetryPolicy(attempts, settings.database_wait, metrics.database_wait.inc),
+        events=Events(metrics),
+        # The backend is made where it is used, once for each thread.
+        store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
+    )
+    register(app, services)
+    app.conf.broker_transport_options["recovered"] = services.events.recovered
 
     def start(sender: Any, **_: Any) -> None:
         if sender.app is not app:
             return
         # The banner is neither a line nor JSON.
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
-        _check_schema(database_url)
+        _check_schema(database.url)
         if settings.metrics_port is not None:
             _serve_metrics(settings, instance)
 
@@ -82,7 +69,7 @@ def make_app(settings: Settings) -> Celery:
     signals.worker_init.connect(start, weak=False)
     signals.worker_init.connect(_collect_seldom, weak=False)
     signals.worker_process_init.connect(_collect_seldom, weak=False)
-    signals.worker_process_init.connect(_stop_soon, weak=False)
+    signals.worker_process_init.connect(patches.stop_pool_processes_soon, weak=False)
     signals.worker_process_shutdown.connect(lambda **_: database.close(), weak=False)
     app.set_current()
     return app
@@ -111,15 +98,6 @@ def _collect_seldom(**_: Any) -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-def _stop_soon(**_: Any) -> None:
-    """Let a pool process that stops wait 2 seconds for its last result to be read, and not 30.
-
-    A task that was handed over just before the worker was told to stop is given back: nobody
-    reads its result any more.
-    """
-    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
-
-
 def _check_schema(database_url: str) -> None:
     # An engine of its own: the pool is forked after this, and must not inherit a connection.
     engine = make_engine(database_url)
@@ -141,7 +119,7 @@ def options(settings: Settings) -> dict[str, Any]:
     arguments = None if broker.startswith(REDIS) else QUORUM
     return {
         "broker_url": broker,
-        "result_backend": _answers_url(settings),
+        "result_backend": _results_url(settings),
         # SQL is the record; the answer in Redis is a copy for whoever waits for it.
         "result_expires": settings.result_ttl,
         # A result is a value of the contract; pickle would run whatever a stranger sends.
@@ -179,7 +157,7 @@ def options(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 3,
         # Messages are taken without a gap, and checked before anything trusts them.
-        "worker_consumer": "worker.messaging.consumer:ValidatingConsumer",
+        "worker_consumer": plugins.CONSUMER,
         **(_over_redis() if broker.startswith(REDIS) else {}),
         # On a lost connection the running chunk is finished: killing a commit is worse.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -192,15 +170,15 @@ def options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _answers_url(settings: Settings) -> str:
+def _results_url(settings: Settings) -> str:
     # With a default worked out by its validator, it is never None.
     return (settings.result_backend_url or settings.broker_url).get_secret_value()
 
 
-def _marks_url(settings: Settings) -> str:
+def _attempts_url(settings: Settings) -> str:
     """Where attempts are counted: in the Redis from which messages are taken, if it is one."""
     broker = settings.broker_url.get_secret_value()
-    return broker if broker.startswith(REDIS) else _answers_url(settings)
+    return broker if broker.startswith(REDIS) else _results_url(settings)
 
 
 def _over_redis() -> dict[str, Any]:
@@ -216,6 +194,6 @@ def _over_redis() -> dict[str, Any]:
         "priority_steps": [0],
     }
     return {
-        "broker_transport": "worker.messaging.transport:Transport",
+        "broker_transport": plugins.TRANSPORT,
         "broker_transport_options": transport,
     }

@@ -1,6 +1,7 @@
 """The tables. The schema itself is made by the migrations; a test proves that the two agree."""
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -19,6 +20,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Pair = tuple[int, int]
+"""A row of `student_courses`, by the keys of its student and its course."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -167,6 +171,28 @@ class BatchRefusal(Base):
         Index(None, "batch_id", "code", "line"),
         Index(None, "batch_id", "line", "id"),
     )
+
+
+class LetterForm(StrEnum):
+    """What a dead letter's content is."""
+
+    MESSAGE = "message"
+    """A message as it came, byte for byte."""
+    CALL = "call"
+    """A task with its arguments, as JSON."""
+    RECORD = "record"
+    """One record of a batch, as JSON; the others were applied."""
+
+
+class LetterReason(StrEnum):
+    """Why it is one."""
+
+    MALFORMED = "malformed"
+    INVALID_CHUNK = "invalid_chunk"
+    CONFLICT = "conflict"
+    """Another chunk was applied under its batch and number."""
+    NOT_PROCESSED = "not_processed"
+    """It killed its worker, or failed with an unexpected error, each time it was tried."""
 
 
 class DeadLetter(Base):

@@ -6,13 +6,12 @@ Every function takes an open connection and whole sets.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import JSON, Connection, String, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import copy
-from worker.database.copy import Pair
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
@@ -24,9 +23,11 @@ from worker.database.sets import (
     rows_as_table,
     select_among,
 )
-from worker.models import Course, Student, StudentCourse
+from worker.models import Course, Pair, Student, StudentCourse
 
 SAMPLED = 20
+_PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
+_PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
 
 def find_keys(
@@ -60,14 +61,6 @@ def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     """Keys and SIS ids, each once."""
     ids = set(asked)
     return [i for i in ids if isinstance(i, int)], [i for i in ids if isinstance(i, str)]
-
-
-class Described(NamedTuple):
-    """A course as answers show it."""
-
-    id: int
-    sis_id: str
-    title: str | None
 
 
 def upsert_roster(
@@ -121,12 +114,10 @@ def enroll_student_in_courses(
 ) -> set[int]:
     """Enroll one student by key; returns the courses whose row was not there before."""
     pairs = {(student_id, course_id) for course_id in course_ids}
-    return {course_id for _, course_id in enroll_students_in_courses(connection, pairs, now)}
+    return {course_id for _, course_id in insert_enrollments(connection, pairs, now)}
 
 
-def enroll_students_in_courses(
-    connection: Connection, pairs: Iterable[Pair], now: datetime
-) -> list[Pair]:
+def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetime) -> list[Pair]:
     """Write `student_courses` rows; returns the pairs whose row was not there before.
 
     Rows are written in the order of their key, so that two chunks at once cannot deadlock.
@@ -191,15 +182,6 @@ def _select_missing(dialect: str) -> Any:
     return select(*source.c).where(~there)
 
 
-def describe_courses(connection: Connection, keys: Iterable[int]) -> dict[int, Any]:
-    """SIS id and title of courses, by key."""
-    dialect = connection.dialect.name
-    statement = select_among(dialect, Course.id, Course.sis_id, Course.title)
-    return {
-        row.id: row for row in connection.execute(statement, list_parameter(dialect, set(keys)))
-    }
-
-
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     """Students by key, in no order."""
     dialect = connection.dialect.name
@@ -222,10 +204,3 @@ def _select_courses(dialect: str) -> Any:
         .where(is_among(dialect, StudentCourse.student_id))
         .order_by(Course.sis_id)
     )
-
-
-_REFUSAL = ("line", "code", "message", "record", "cells")
-
-
-_PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
-_PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")

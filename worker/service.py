@@ -1,15 +1,16 @@
-"""The rules: what becomes of requests. One transaction each; knows no Celery.
-
-A single request is a chunk of one. `settle` decides. About most requests there is nothing to
-decide: of a chunk `settle_plain` takes those first, and a lone one is enrolled by one statement.
-"""
+"""Enroll students in courses: the door to the rules. It knows no Celery."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
 
 from producer.schemas import StudentEnrollmentRequest, StudentEnrollmentResponse
 from worker.database.engine import Database, transaction
-from worker.enrollment.rules import Asked, Decisions, decide
-from worker.enrollment.shortcuts import _enroll_at_once
+from worker.enrollment.repository import add_results, load_for_requests
+from worker.enrollment.results import to_response
+from worker.enrollment.rules import Decisions, IncomingRequest, conclude, plan
+from worker.repository import insert_enrollments
 
 
 def add_enrollment(
@@ -18,18 +19,34 @@ def add_enrollment(
     """Enroll one student in courses, or say why not.
 
     The student and every course must exist. A request id that was used before gives the first
-    outcome again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
+    result again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
     """
-    asked = Asked(request_id, request.model_dump(mode="json"), request)
-    return decide_requests(database, [asked], [True]).answers[0]
+    incoming = IncomingRequest(request_id, request.model_dump(mode="json"), request)
+    decisions = add_enrollments(database, [incoming])
+    return to_response(decisions.decided[0].result, decisions.courses)
 
 
-def decide_requests(
-    database: Database, asked: Sequence[Asked], answered: Sequence[bool]
+def add_enrollments(
+    database: Database | Connection,
+    requests: Sequence[IncomingRequest],
+    batch_id: str | None = None,
+    decided_at: datetime | None = None,
 ) -> Decisions:
-    """Decide requests in one transaction, or by one statement, each as if it had come alone.
+    """Decide requests in their order, write their rows and store their results.
 
-    There are answers to those for which `answered` is true, in their order. Raises DBAPIError.
+    Every request runs through here, alone or with others, on its first try or a later one; only
+    the clean requests of a chunk may take the shortcut of `worker.enrollment.shortcuts`. It is one
+    transaction, or part of the one that a connection has open. `decided_at` is the time of the
+    rows and results, by default now. Raises DBAPIError.
     """
-    at_once = _enroll_at_once(database, asked[0], answered) if len(asked) == 1 else None
-    return at_once or transaction(database, lambda connection: decide(connection, asked, answered))
+
+    def decide(connection: Connection) -> Decisions:
+        found = load_for_requests(connection, requests)
+        planned = plan(requests, found)
+        now = decided_at or datetime.now(UTC)
+        added = insert_enrollments(connection, planned.pairs, now)
+        decided = conclude(planned, added, batch_id, now)
+        add_results(connection, [decision.result for decision in decided if decision.is_new])
+        return Decisions(decided, found.summaries)
+
+    return transaction(database, decide)

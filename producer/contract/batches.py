@@ -1,7 +1,8 @@
 """Define what is told about a batch: its counts, refusals and state."""
 
 from datetime import datetime
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
@@ -30,11 +31,26 @@ class RefusalGroup(ContractModel):
     example: str = Field(description="The message of the first of them.")
 
 
+class BatchState(StrEnum):
+    """Where a batch stands."""
+
+    UNKNOWN = "unknown"
+    """No batch was submitted under this id."""
+    QUEUED = "queued"
+    """It is being submitted, and no chunk of it has been applied."""
+    RUNNING = "running"
+    """Some of its chunks have been applied."""
+    STALLED = "stalled"
+    """Something is missing, and nothing comes any more; the advice says what to do."""
+    DONE = "done"
+    """Every chunk has been applied."""
+
+
 class BatchStatus(ContractModel):
     """Where a batch stands."""
 
     batch_id: str = Field(description="The id that was asked about.")
-    state: Literal["unknown", "queued", "running", "stalled", "done"] = Field(
+    state: BatchState = Field(
         description="Where it stands; stalled: something is missing, and nothing comes any more."
     )
     advice: str | None = Field(None, description="When something is wrong: what to do.")

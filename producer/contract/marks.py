@@ -1,11 +1,21 @@
 """Define the mark: the note in Redis that a submission is queued or running."""
 
-from typing import Final, Literal, NamedTuple
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from pydantic import Field
 
 from producer.contract.chunks import Tally
 from producer.schemas import ContractModel, Kind
+
+
+class MarkState(StrEnum):
+    """How far a submission got, as its mark tells."""
+
+    QUEUED = "queued"
+    """It was published, or is about to be."""
+    RUNNING = "running"
+    """A worker has begun with it."""
 
 
 class SubmissionMark(ContractModel):
@@ -15,7 +25,7 @@ class SubmissionMark(ContractModel):
     hint: what is finished is known without it.
     """
 
-    state: Literal["queued", "running"] = Field("queued", description="As far as it got.")
+    state: MarkState = Field(MarkState.QUEUED, description="As far as it got.")
     kind: Kind | None = Field(None, description="Of a batch: what its records are.")
     tally: Tally = Field(Tally(), description="Of a batch: what was published so far.")
     chunks: int = Field(0, description="Of a batch: how many were published so far.")
@@ -39,5 +49,5 @@ def batch_key(batch_id: str) -> str:
 class AgedMark(NamedTuple):
     """What a submitter left in Redis, and how long ago."""
 
-    submission: SubmissionMark
+    mark: SubmissionMark
     seconds_ago: float

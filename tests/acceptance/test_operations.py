@@ -19,10 +19,18 @@ from producer.cli import enroll
 from producer.schemas import Kind
 from worker.batches.apply import apply_chunk
 from worker.database.engine import Database
-from worker.dead_letters.letters import Form, Reason, dead_letter, keep
+from worker.dead_letters.letters import dead_letter, keep
 from worker.dead_letters.repository import list_dead_letters
 from worker.messaging.quarantine import keep_message
-from worker.models import Course, DeadLetter, EnrollmentResult, Student, StudentCourse
+from worker.models import (
+    Course,
+    DeadLetter,
+    EnrollmentResult,
+    LetterForm,
+    LetterReason,
+    Student,
+    StudentCourse,
+)
 from worker.repository import upsert_roster
 
 GOOD, REMAINS, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -63,9 +71,9 @@ def keep_requests(database: Database, *request_ids: str, course: str = "C") -> l
     for request_id in request_ids:
         record = {"student_id": "S", "course_ids": [course], "request_id": request_id}
         letter = dead_letter(
-            Form.RECORD,
+            LetterForm.RECORD,
             json.dumps(record).encode(),
-            Reason.NOT_PROCESSED,
+            LetterReason.NOT_PROCESSED,
             "Traceback ...\nValueError: it failed",
             task="enrollment.enroll",
             request_id=request_id,
@@ -144,7 +152,8 @@ def test_a_retried_letter_is_done_and_gone_and_a_hopeless_one_stays(
 
 def test_all_means_all_that_were_there_however_many(database: Database, roster: None) -> None:
     letters = [
-        dead_letter(Form.MESSAGE, b"%d" % n, Reason.MALFORMED, "because") for n in range(1100)
+        dead_letter(LetterForm.MESSAGE, b"%d" % n, LetterReason.MALFORMED, "because")
+        for n in range(1100)
     ]
     keep(database, *letters)
     out, _ = run(database, "dead-letters", "retry", "--all", expect=REMAINS)

@@ -3,23 +3,23 @@
 import os
 import signal
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
+from worker import service
 from worker.app import make_app
-from worker.enrollment.repository import enroll_at_once, find_named
+from worker.enrollment import shortcuts
+from worker.enrollment.repository import load_for_requests
+from worker.enrollment.rules import IncomingRequest
+from worker.enrollment.values import RequestLookup
 from worker.repository import find_keys
 from worker.settings import load_settings
 
-_find_named, _find_keys = find_named, find_keys
-_enroll_at_once = enroll_at_once
 
-
-def _strike(asked: Iterable[Any]) -> list[Any]:
+def _strike(ids: Iterable[Any]) -> list[Any]:
     """Where a fault of the code would strike, whichever way a request takes."""
-    ids = list(asked)
+    ids = list(ids)
     if "KILLS" in ids:
         os.kill(os.getpid(), signal.SIGKILL)
     if "RAISES" in ids:
@@ -27,32 +27,17 @@ def _strike(asked: Iterable[Any]) -> list[Any]:
     return ids
 
 
-def _poisoned_names(
-    connection: Connection,
-    student_ids: Iterable[Any],
-    course_ids: Iterable[Any],
-    request_ids: Iterable[Any] = (),
-) -> Any:
-    return _find_named(connection, student_ids, _strike(course_ids), request_ids)
+def _poisoned_load(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
+    for incoming in requests:
+        if incoming.request is not None and not incoming.problems:
+            _strike(incoming.request.course_ids)
+    return load_for_requests(connection, requests)
 
 
-def _poisoned_keys(connection: Connection, model: Any, asked: Iterable[Any]) -> Any:
-    return _find_keys(connection, model, _strike(asked))
+def _poisoned_keys(connection: Connection, model: Any, ids: Iterable[Any]) -> Any:
+    return find_keys(connection, model, _strike(ids))
 
 
-def _poisoned_at_once(
-    connection: Connection,
-    request_id: str,
-    fingerprint: int,
-    student_id: Any,
-    course_ids: Sequence[Any],
-    now: datetime,
-) -> Any:
-    _strike(course_ids)
-    return _enroll_at_once(connection, request_id, fingerprint, student_id, course_ids, now)
-
-
-enroll_at_once = _poisoned_at_once
-find_named = _poisoned_names
-find_keys = _poisoned_keys
+service.load_for_requests = _poisoned_load  # type: ignore[attr-defined]
+shortcuts.find_keys = _poisoned_keys  # type: ignore[attr-defined, assignment]
 app = make_app(load_settings())

@@ -36,7 +36,7 @@ def test_answers_are_stored_together_and_the_newest_stands(broker_url: str) -> N
         assert 0 < redis.ttl("celery-task-meta-a-1") <= backend.expires
         backend.store_result("a-1", ValueError("no"), "FAILURE", traceback="File /where/it/is.py")
         assert (answer("a-1")["status"], answer("a-1")["traceback"]) == ("FAILURE", None)
-        backend.refuse("a-2", "it is none")
+        backend.store_refusal("a-2", "it is none")
         assert answer("a-2")["result"]["exc_message"] == ["the message was refused: it is none"]
 
 
@@ -53,5 +53,5 @@ def test_nobody_waits_for_an_absent_redis(store: Callable[[ResultBackend], None]
     with backend_of(f"redis://localhost:{free_port()}/0") as backend:
         with pytest.raises(ConnectionError):
             store(backend)
-        backend.refuse("x", "it is none")  # It only says so in the log.
+        backend.store_refusal("x", "it is none")  # It only says so in the log.
     assert time.monotonic() - started < 3

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Connection, text
 
 from worker.database.engine import Database
-from worker.enrollment.repository import enroll_at_once
+from worker.enrollment.rules import read_request
 from worker.models import Course, Student
 from worker.repository import find_keys, upsert_roster
+from worker.service import add_enrollments
 
 NAMES = [f"S{n}" for n in range(30)]
 
@@ -49,12 +49,12 @@ def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Da
     assert "Seq Scan" not in plan
 
 
-def test_a_lone_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
+def test_a_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
     with small_database.writing() as connection:
         for number in range(20):
-            ids = (f"r{number}", number, NAMES[number], NAMES[:3])
-            assert enroll_at_once(connection, *ids, datetime.now(UTC)) is not None
-        plan = kept_plan(connection, "WITH course")
+            record = {"student_id": NAMES[number], "course_ids": NAMES[:3]}
+            add_enrollments(connection, [read_request(f"r{number}", [record], {})])
+        plan = kept_plan(connection, "enrollment_results.request_id = ANY")
     for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
         # Else it is walked from end to end.
         assert re.search(rf"using {index} .*\n *Index Cond:", plan), plan

@@ -10,7 +10,7 @@ from sqlalchemy import func, insert, select
 
 from worker.batches.repository import add_chunk, open_batch
 from worker.database.engine import Database
-from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import dead_letter
 from worker.enrollment.rules import read_request
 from worker.models import (
     Base,
@@ -20,12 +20,14 @@ from worker.models import (
     Course,
     DeadLetter,
     EnrollmentResult,
+    LetterForm,
+    LetterReason,
     Student,
     StudentCourse,
 )
 from worker.repository import enroll_student_in_courses, upsert_roster
 from worker.retention.prune import prune
-from worker.service import decide_requests
+from worker.service import add_enrollments
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 NOTHING = {"results": 0, "batches": 0, "batch_chunks": 0, "batch_refusals": 0, "dead_letters": 0}
@@ -52,7 +54,7 @@ def refusal(batch_id: str, line: int) -> dict[str, Any]:
 
 
 def letter(content: bytes, age: float) -> dict[str, Any]:
-    made = dead_letter(Form.MESSAGE, content, Reason.MALFORMED, "because")
+    made = dead_letter(LetterForm.MESSAGE, content, LetterReason.MALFORMED, "because")
     return {**made, "first_at": days(age + 1000), "last_at": days(age)}
 
 
@@ -150,9 +152,8 @@ def test_a_repeated_id_is_a_new_request_after_its_result_was_removed(database: D
     other = {**first, "course_ids": ["D"]}
 
     def decide(record: dict[str, Any]) -> list[str]:
-        asked = read_request("task", [record], {})
-        (outcome,) = decide_requests(database, [asked], [True]).answers
-        return [error.code for error in outcome.errors]
+        (decision,) = add_enrollments(database, [read_request("task", [record], {})]).decided
+        return [error.code for error in decision.result.errors]
 
     assert decide(first) == ["unknown_student"]
     assert decide(other) == ["request_id_reused"]

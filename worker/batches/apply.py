@@ -10,25 +10,27 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from producer.contract.chunks import (
-    KIND_CHUNKS,
-    CheckedColumns,
-    Chunk,
-    fingerprint_of,
-    line_request_id,
-)
+from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.routing import KIND_TASKS
-from producer.schemas import Code, EnrollmentProblem, Kind, StudentEnrollmentRequest
-from worker.batches.counts import Counts, Poison, _lines, _no_counts, _parse
-from worker.batches.refusals import Refusals, _plain, _refusal, _refusals
+from producer.schemas import Code, EnrollmentProblem, Kind, ResultStatus, StudentEnrollmentRequest
+from worker.batches.counts import (
+    Counts,
+    Poison,
+    add_to_counts,
+    lines_of_records,
+    no_counts,
+    parse_record,
+)
+from worker.batches.refusals import Refusals, plain_record, refusal_of_line, refusals_of
 from worker.batches.repository import add_chunk, add_refusals, find_chunk, open_batch
-from worker.batches.roster import _upsert
+from worker.batches.roster import upsert_records
 from worker.database.engine import Database, transaction
-from worker.dead_letters.letters import Form, Reason, dead_letter
+from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
-from worker.enrollment.repository import find_results, find_results_of_chunk
-from worker.enrollment.rules import Asked, Decided, not_processed, readable_id, settle
-from worker.enrollment.shortcuts import settle_plain
+from worker.enrollment.rules import IncomingRequest, not_processed, readable_id
+from worker.enrollment.shortcuts import enroll_clean_requests
+from worker.models import LetterForm, LetterReason
+from worker.service import add_enrollments
 
 
 class ChunkOutcome(StrEnum):
@@ -49,7 +51,7 @@ class Applied:
     number: int
     counts: Counts = field(default_factory=dict)
     """As in the ledger; empty unless it was applied now."""
-    requests: Counter[str] = field(default_factory=Counter)
+    requests: Counter[ResultStatus] = field(default_factory=Counter)
     """Requests by the status of their results."""
     refused: Counter[str] = field(default_factory=Counter)
     """Refused lines by their codes."""
@@ -88,7 +90,7 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     if kind is Kind.ENROLLMENTS:
         _enroll(connection, part, {}, datetime.now(UTC))
     else:
-        _upsert(connection, kind, part, {})
+        upsert_records(connection, kind, part, {})
 
 
 def apply_to(
@@ -103,12 +105,12 @@ def apply_to(
     if open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     now = datetime.now(UTC)
-    statuses: Counter[str] = Counter()
+    statuses: Counter[ResultStatus] = Counter()
     if kind is Kind.ENROLLMENTS:
         counts, refusals, statuses = _enroll(connection, chunk, poison, now)
-        statuses["rejected"] += len(chunk.refused)
+        statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
-        counts, refusals = _upsert(connection, kind, chunk, poison)
+        counts, refusals = upsert_records(connection, kind, chunk, poison)
     if poison:
         letters = [_letter(kind, chunk, place, what) for place, what in poison.items()]
         add_dead_letters(connection, letters)
@@ -116,7 +118,7 @@ def apply_to(
         problem = EnrollmentProblem(
             code=Code.INVALID_REQUEST, message=line.message, field=line.field
         )
-        refusals.append(_refusal(line.line, problem, None, line.cells))
+        refusals.append(refusal_of_line(line.line, problem, None, line.cells))
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
@@ -146,12 +148,12 @@ def apply_to(
 
 
 def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
-    record = _plain(chunk.records_in_order[place])
+    record = plain_record(chunk.records_in_order[place])
     own_id = record.get("request_id") if isinstance(record, dict) else None
     return dead_letter(
-        Form.RECORD,
+        LetterForm.RECORD,
         json.dumps(record, default=repr).encode(),
-        Reason.NOT_PROCESSED,
+        LetterReason.NOT_PROCESSED,
         what_happened,
         task=KIND_TASKS[kind],
         batch_id=chunk.batch_id,
@@ -161,91 +163,41 @@ def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[st
 
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, now: datetime
-) -> tuple[Counts, Refusals, Counter[str]]:
-    counts = _no_counts()
-    statuses: Counter[str] = Counter()
-    known = find_results_of_chunk(connection, chunk.batch_id, chunk.number)
-    left: Sequence[int] = range(len(chunk.row_counts))
-    columns = _columns(chunk)
-    if columns is not None and not known and not poison:
-        ids = [line_request_id(chunk.batch_id, chunk.number, place) for place in left]
-        plain = settle_plain(connection, ids, *columns, chunk.batch_id, now)
-        if plain is not None:
-            counts["enrolled"] = plain.added
-            counts["already_enrolled"] = plain.rows - plain.added
-            statuses["enrolled"] = plain.requests
-            left = plain.left
-    refusals: Refusals = []
-    if left:
-        asked = _asked(chunk, left, poison)
-        own_ids = [one.request_id for one in asked if one.own_id]
-        if own_ids:
-            known += find_results(connection, own_ids)
-        decided, _ = settle(connection, asked, known, chunk.batch_id, now)
-        statuses.update(one.result.status for one in decided)
-        refusals = _count(chunk, left, decided, counts)
+) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
+    shortcut = enroll_clean_requests(connection, chunk, poison, now)
+    counts = no_counts()
+    counts["enrolled"] = shortcut.added
+    counts["already_enrolled"] = shortcut.rows - shortcut.added
+    statuses = Counter({ResultStatus.ENROLLED: shortcut.requests})
+    if not shortcut.rest:
+        return counts, [], statuses
+    requests = _incoming_requests(chunk, shortcut.rest, poison)
+    decided = add_enrollments(connection, requests, chunk.batch_id, now).decided
+    statuses.update(decision.result.status for decision in decided)
+    row_counts = [chunk.row_counts[place] for place in shortcut.rest]
+    add_to_counts(counts, decided, row_counts)
+    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
+    refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
     return counts, refusals, statuses
 
 
-def _columns(
-    chunk: Chunk,
-) -> tuple[Sequence[Any], Sequence[Sequence[Any]], Sequence[bool]] | None:
-    """Students, courses and `atomic` of all requests; no student for what breaks the contract.
-
-    None if a request has an id of its own.
-    """
-    given = getattr(chunk, "requests", None)
-    if isinstance(given, CheckedColumns):
-        return given.student_ids, given.course_ids, [given.atomic] * len(given.student_ids)
-    requests = [
-        r if isinstance(r, StudentEnrollmentRequest) else None for r in chunk.records_in_order
-    ]
-    if any(request is not None and request.request_id is not None for request in requests):
-        return None
-    return (
-        [None if request is None else request.student_id for request in requests],
-        [() if request is None else request.course_ids for request in requests],
-        [request is None or request.atomic for request in requests],
-    )
-
-
-def _asked(chunk: Chunk, places: Sequence[int], poison: Poison) -> list[Asked]:
-    """The records at these places of a chunk, to be looked at one by one."""
-    asked = []
-    lines = _lines(chunk)
+def _incoming_requests(
+    chunk: Chunk, places: Sequence[int], poison: Poison
+) -> list[IncomingRequest]:
+    """Read the records at these places of a chunk; poison is refused, whatever it asks for."""
+    requests = []
+    lines = lines_of_records(chunk)
     for place in places:
         record = chunk.records_in_order[place]
-        request, problems = _parse(StudentEnrollmentRequest, record)
+        request, problems = parse_record(StudentEnrollmentRequest, record)
         if place in poison:
             problems = (not_processed(poison[place]),)
         own_id = request.request_id if request else None
         request_id = own_id or line_request_id(chunk.batch_id, chunk.number, place)
-        asked.append(Asked(request_id, record, request, problems, lines[place], own_id is not None))
-    return asked
-
-
-def _count(
-    chunk: Chunk, places: Sequence[int], decided: Sequence[Decided], counts: Counts
-) -> Refusals:
-    """Add what became of these records to the counts; returns what was refused of them."""
-    refusals: Refusals = []
-    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    for one, place in zip(decided, places, strict=True):
-        result = one.result
-        rows = chunk.row_counts[place]
-        added = 0 if one.repeated else len(result.enrolled) - len(result.already)
-        counts["enrolled"] += added
-        if not result.errors:
-            counts["already_enrolled"] += rows - added
-            continue
-        rejected = result.status == "rejected"
-        refused = rows if rejected else len(result.errors)
-        counts["already_enrolled"] += rows - added - refused
-        counts["rejected"] += refused
-        counts["requests_rejected"] += rejected
-        for problem in map(EnrollmentProblem.model_validate, result.errors):
-            refusals.extend(_refusals(one.asked, problem, cells))
-    return refusals
+        requests.append(
+            IncomingRequest(request_id, record, request, problems, lines[place], own_id is not None)
+        )
+    return requests
 
 
 def batch_of(chunk: Any) -> str | None:

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from producer.contract.chunks import Chunk
 from producer.contract.explain import explain
-from producer.schemas import ContractModel
-from worker.enrollment.rules import Problems
+from producer.schemas import ContractModel, ResultStatus
+from worker.enrollment.rules import Decision
+from worker.enrollment.values import Problems
 
 Counts = dict[str, int]
 
@@ -18,12 +19,12 @@ Poison = Mapping[int, str]
 """What happened to the records that cannot be processed, by their places in the chunk."""
 
 
-def _no_counts() -> Counts:
+def no_counts() -> Counts:
     names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
     return dict.fromkeys((*names, "requests_rejected"), 0)
 
 
-def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
+def lines_of_records(chunk: Chunk) -> Sequence[Sequence[int]]:
     """The lines of each record; where none were given, its place in the batch, from 1."""
     if chunk.lines is None:
         start = chunk.before.requests + 1
@@ -38,10 +39,20 @@ def _lines(chunk: Chunk) -> Sequence[Sequence[int]]:
     return [lines if lines[0] != lines[-1] else lines[:1] for lines in of_records]
 
 
+def add_to_counts(counts: Counts, decided: Sequence[Decision], row_counts: Sequence[int]) -> None:
+    """Add what became of requests; each stands for as many rows as `row_counts` says."""
+    for decision, rows in zip(decided, row_counts, strict=True):
+        of_request = decision.count_rows(rows)
+        counts["enrolled"] += of_request.enrolled
+        counts["already_enrolled"] += of_request.already_enrolled
+        counts["rejected"] += of_request.rejected
+        counts["requests_rejected"] += decision.result.status is ResultStatus.REJECTED
+
+
 MessageType = TypeVar("MessageType", bound=ContractModel)
 
 
-def _parse(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
+def parse_record(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
     """The record as its model, or what is wrong with it."""
     if isinstance(record, model):
         return record, ()

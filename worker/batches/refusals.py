@@ -6,32 +6,37 @@ from typing import Any
 
 from producer.contract.chunks import Cells
 from producer.schemas import ContractModel, EnrollmentProblem
-from worker.enrollment.rules import Asked, lines_about
+from worker.enrollment.rules import Decision, lines_about
 
 Refusals = list[dict[str, Any]]
 
 
-def _refusals(
-    asked: Asked, problem: EnrollmentProblem, cells: Mapping[int, Cells]
-) -> Iterator[dict[str, Any]]:
-    """A refusal for each line that a problem is about, with what was asked in that line."""
-    record = _plain(asked.record)
-    for place, line in lines_about(asked, problem):
-        if len(asked.lines) > 1:
-            part = {**record, "course_ids": [record["course_ids"][place]]}
-            yield _refusal(line, problem, part, cells.get(line))
-        else:
-            yield _refusal(line, problem, record, cells.get(line))
+def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict[str, Any]]:
+    """Give a refusal for each line that a problem of a request is about.
+
+    Each holds the part of the request that stands in that line. `cells` are those of the file, by
+    line.
+    """
+    incoming = decision.incoming
+    if not decision.result.errors:
+        return
+    record = plain_record(incoming.record)
+    for problem in decision.result.errors:
+        for place, line in lines_about(incoming, problem):
+            part = record
+            if len(incoming.lines) > 1:
+                part = {**record, "course_ids": [record["course_ids"][place]]}
+            yield refusal_of_line(line, problem, part, cells.get(line))
 
 
-def _plain(record: Any) -> Any:
-    """A record as it was submitted."""
+def plain_record(record: Any) -> Any:
+    """Return a record as it was submitted."""
     if isinstance(record, ContractModel):
         return record.model_dump(mode="json", exclude_defaults=True)
     return record
 
 
-def _refusal(
+def refusal_of_line(
     line: int, problem: EnrollmentProblem, record: object, cells: Cells | None
 ) -> dict[str, Any]:
     return {

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, or_, select, tuple_
+from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, select, tuple_
 
 from worker.database.sets import add_rows, insert_into, is_among, list_parameter, select_among
 from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter
-from worker.repository import _REFUSAL
 
+_REFUSAL = ("line", "code", "message", "record", "cells")
 FIRST_LINES = 5
 
 
@@ -134,17 +134,21 @@ def _sum_chunks(dialect: str) -> Any:
     )
 
 
-def newest_batches(connection: Connection, limit: int, *, unfinished: bool) -> list[str]:
-    """The batches of which a chunk was applied last, the newest first."""
+def newest_batches(
+    connection: Connection, limit: int, offset: int, *, perhaps_unfinished: bool
+) -> list[str]:
+    """Return the batches of which a chunk was applied last, the newest first, from an offset.
+
+    With `perhaps_unfinished` those that are surely done are left out.
+    """
     chunk = BatchChunk
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
-    if unfinished:
-        whole = func.max(case((chunk.last, chunk.number + 1)))
-        mixed = exists().where(DeadLetter.batch_id == chunk.batch_id, DeadLetter.form != "record")
-        lacks_rows = and_(func.sum(chunk.rows) < func.max(chunk.rows_through), mixed)
-        statement = statement.having(or_(whole.is_(None), func.count() < whole, lacks_rows))
-    newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id).limit(limit)
-    return list(connection.scalars(newest))
+    if perhaps_unfinished:
+        total = func.max(case((chunk.last, chunk.number + 1)))
+        lacks_rows = func.sum(chunk.rows) < func.max(chunk.rows_through)
+        statement = statement.having(or_(total.is_(None), func.count() < total, lacks_rows))
+    newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id)
+    return list(connection.scalars(newest.limit(limit).offset(offset)))
 
 
 def refused_batches(connection: Connection, limit: int) -> list[str]:

@@ -6,31 +6,33 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_MODELS, Chunk
 from producer.schemas import Kind
-from worker.batches.counts import Counts, Poison, _lines, _no_counts, _parse
-from worker.batches.refusals import Refusals, _plain, _refusal
+from worker.batches.counts import Counts, Poison, lines_of_records, no_counts, parse_record
+from worker.batches.refusals import Refusals, plain_record, refusal_of_line
 from worker.enrollment.rules import not_processed
 from worker.models import Course, Student
 from worker.repository import upsert_roster
 
 
-def _upsert(
+def upsert_records(
     connection: Connection, kind: Kind, chunk: Chunk, poison: Poison
 ) -> tuple[Counts, Refusals]:
+    """Write the records of a chunk; of two with one SIS id, the later one has the last word."""
     model = Student if kind is Kind.STUDENTS else Course
-    counts = _no_counts()
+    counts = no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    of_records = zip(chunk.records_in_order, chunk.row_counts, _lines(chunk), strict=True)
+    of_records = zip(chunk.records_in_order, chunk.row_counts, lines_of_records(chunk), strict=True)
     for position, (record, rows, (line, *_)) in enumerate(of_records):
-        parsed, problems = _parse(KIND_MODELS[kind], record)
+        parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
             refusals.extend(
-                _refusal(line, problem, _plain(record), cells.get(line)) for problem in problems
+                refusal_of_line(line, problem, plain_record(record), cells.get(line))
+                for problem in problems
             )
         else:
             given = parsed.model_dump(exclude_none=True)

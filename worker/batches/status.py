@@ -6,7 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from producer.contract.batches import AppliedChunks, BatchStatus, Books, RefusalGroup, RefusedRecord
+from producer.contract.batches import (
+    AppliedChunks,
+    BatchState,
+    BatchStatus,
+    Books,
+    RefusalGroup,
+    RefusedRecord,
+)
 from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
@@ -18,12 +25,16 @@ from worker.batches.repository import (
     group_refusals,
     sum_chunks,
 )
+from worker.batches.state import (
+    DeadChunks,
+    Standing,
+    adds_up,
+    batch_state,
+    missing_chunks,
+    total_chunks,
+)
 from worker.database.engine import Database
-from worker.dead_letters.repository import count_dead_letters
-from worker.plain_text import printable
-
-STALLED_SECONDS = 60.0
-"""A batch for which nothing came for so long, and of which something is missing, stands still."""
+from worker.dead_letters.repository import count_dead_chunks
 
 RefusalGroups = tuple[RefusalGroup, ...]
 
@@ -31,13 +42,13 @@ RefusalGroups = tuple[RefusalGroup, ...]
 def batch_statuses(
     database: Database,
     batch_ids: Sequence[str],
-    submissions: Mapping[str, AgedMark],
+    marks: Mapping[str, AgedMark],
     *,
     refusals: bool,
 ) -> list[BatchStatus]:
-    """Where each batch stands, on request with its refusals by cause. Same order.
+    """Say where batches stand, in the same order; on request with their refusals by cause.
 
-    The submissions must have been read before: what is applied was submitted by then.
+    The marks must have been read before: what is applied was submitted by then.
     """
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
@@ -47,80 +58,49 @@ def batch_statuses(
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-        open_ = [i for i in batch_ids if i not in ledgers or not _adds_up(ledgers[i])]
-        dead = count_dead_letters(connection, open_) if open_ else {}
-    return [
-        _warned(
-            _batch_status(
-                i,
-                ledgers.get(i),
-                submissions.get(i),
-                columns.get(i),
-                groups.get(i, ()),
-                mixed=i in dead,
-            ),
-            *dead.get(i, (0, "")),
+        # Dead letters say nothing about a batch that is complete.
+        unclear = [i for i in batch_ids if i not in ledgers or not adds_up(ledgers[i])]
+        dead = count_dead_chunks(connection, unclear) if unclear else {}
+    now = datetime.now(UTC)
+    statuses = []
+    for batch_id in batch_ids:
+        ledger, mark = ledgers.get(batch_id), marks.get(batch_id)
+        of_batch = DeadChunks(*dead.get(batch_id, ()))
+        standing = batch_state(ledger, mark, of_batch, now)
+        status = _status(batch_id, ledger, mark, standing)
+        statuses.append(
+            status.model_copy(
+                update={"columns": columns.get(batch_id), "refusals": groups.get(batch_id, ())}
+            )
         )
-        for i in batch_ids
-    ]
+    return statuses
 
 
-def _adds_up(ledger: Any) -> bool:
-    """All chunks are there, and as many rows as the last of them says."""
-    return bool(ledger.applied == ledger.chunks and ledger.rows >= ledger.rows_through)
-
-
-def _warned(status: BatchStatus, dead_letters: int, happened: str) -> BatchStatus:
-    # They stay when what they held was mended and has come.
-    if not dead_letters or not (status.chunks_missing or status.state in ("stalled", "unknown")):
-        return status
-    last = happened.strip().splitlines()[-1:] or [""]
-    advice = (
-        f"{dead_letters} of its chunks became dead letters ({printable(last[0])[:200]}). If they"
-        " have not been mended since, mend and submit them again, or tell the operator."
-        f" {status.advice or ''}"
-    )
-    state = "stalled" if status.state == "unknown" else status.state
-    return status.model_copy(update={"state": state, "advice": advice.strip()})
-
-
-def _batch_status(
-    batch_id: str,
-    ledger: Any | None,
-    left: AgedMark | None,
-    columns: Sequence[str] | None,
-    refusals: RefusalGroups,
-    *,
-    mixed: bool,
+def _status(
+    batch_id: str, ledger: Any | None, aged: AgedMark | None, standing: Standing
 ) -> BatchStatus:
-    """Where a batch stands; `mixed`: chunks of it are dead letters, perhaps of another content."""
-    submission = left.submission if left else SubmissionMark()
-    total = submission.chunks if submission.complete else None
+    mark = aged.mark if aged else SubmissionMark()
     if ledger is None:
         return BatchStatus(
             batch_id=batch_id,
-            kind=submission.kind,
-            books=Books(received=submission.tally.rows, not_applied=submission.tally.rows),
-            requests=submission.tally.requests,
-            chunks=total,
-            chunks_missing=submission.chunks,
-            **_standing(left, None, total, whole=False),
+            state=standing.state,
+            advice=standing.advice,
+            kind=mark.kind,
+            books=Books(received=mark.tally.rows, not_applied=mark.tally.rows),
+            requests=mark.tally.requests,
+            chunks=total_chunks(None, aged),
+            chunks_missing=missing_chunks(None, aged),
         )
-    total = ledger.chunks if ledger.chunks is not None else total
-    missing = max(submission.chunks, ledger.known) - ledger.applied
+    is_done = standing.state is BatchState.DONE
+    # Of a batch that is done, what was applied is what was received.
+    known = Tally() if is_done else mark.tally
+    received = max(known.rows, 0 if is_done else ledger.rows_through, ledger.rows)
     speed = _rows_per_second(ledger)
-    whole = total is not None and not missing
-    # Two contents, each cut in its own way, hold each other's places: every number is there, and
-    # rows are missing. Where no chunk was refused, a publisher has only counted wrong.
-    done = whole and (_adds_up(ledger) or not mixed)
-    # Of a batch that is whole, what was applied is what was received.
-    submitted = Tally() if done else submission.tally
-    received = max(submitted.rows, 0 if done else ledger.rows_through, ledger.rows)
-    requests = max(submitted.requests, 0 if done else ledger.requests_through, ledger.requests)
     return BatchStatus(
         batch_id=batch_id,
+        state=standing.state,
+        advice=standing.advice,
         kind=ledger.kind,
-        columns=columns,
         books=Books(
             received=received,
             enrolled=ledger.enrolled,
@@ -130,46 +110,17 @@ def _batch_status(
             rejected=ledger.rejected,
             not_applied=received - ledger.rows,
         ),
-        requests=requests,
+        requests=max(known.requests, 0 if is_done else ledger.requests_through, ledger.requests),
         requests_applied=ledger.requests,
         requests_rejected=ledger.requests_rejected,
-        chunks=total,
+        chunks=total_chunks(ledger, aged),
         chunks_applied=ledger.applied,
-        chunks_missing=missing,
-        refusals=refusals,
+        chunks_missing=missing_chunks(ledger, aged),
         started_at=ledger.started_at,
-        finished_at=ledger.finished_at if done else None,
+        finished_at=ledger.finished_at if is_done else None,
         rows_per_second=speed,
-        seconds_left=(received - ledger.rows) / speed if speed and not done else None,
-        **({"state": "done"} if done else _standing(left, ledger.finished_at, total, whole=whole)),
+        seconds_left=(received - ledger.rows) / speed if speed and not is_done else None,
     )
-
-
-def _standing(
-    left: AgedMark | None, applied_at: datetime | None, total: int | None, *, whole: bool
-) -> dict[str, Any]:
-    """The state of a batch that is not done, and what to do if it stands still."""
-    if left is None and applied_at is None:
-        return {"state": "unknown"}
-    if whole:
-        return {
-            "state": "stalled",
-            "advice": "A chunk came for every place, but they do not belong together: two contents"
-            " were submitted under this batch id, and rows of both are missing. Submit what is"
-            " right under a new batch id: what is there already is not done twice.",
-        }
-    quiet = [] if left is None else [left.seconds_ago]
-    if applied_at is not None:
-        quiet.append((datetime.now(UTC) - applied_at).total_seconds())
-    if min(quiet) < STALLED_SECONDS:
-        return {"state": "running" if applied_at else "queued"}
-    what = "the submitter stopped before the end" if total is None else "chunks are missing"
-    return {
-        "state": "stalled",
-        "advice": f"Nothing came for {min(quiet):.0f} s, and {what}. See that a worker is running;"
-        " if one is, submit the same again under this batch id (`enroll submit --resume` does):"
-        " only what is missing is done.",
-    }
 
 
 def _rows_per_second(ledger: Any) -> float | None:

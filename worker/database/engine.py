@@ -110,8 +110,13 @@ CONFLICT_ATTEMPTS = 8
 T = TypeVar("T")
 
 
-def transaction(database: Database, work: Callable[[Connection], T]) -> T:
-    """Run work in a transaction; again from the start when another one came first."""
+def transaction(database: "Database | Connection", work: Callable[[Connection], T]) -> T:
+    """Run work in a transaction of its own, or within the one that a connection has open.
+
+    A transaction of its own is run again from the start when another one came first.
+    """
+    if isinstance(database, Connection):
+        return work(database)
     retrying = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_conflict(e)),
         stop=stop_after_attempt(CONFLICT_ATTEMPTS),

@@ -133,16 +133,14 @@ def add_rows(
 
     Raises IntegrityError if a row is there already.
     """
-    columns = columns_of(model, *names)
     if not rows:
         return
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(rows) >= COPY_ROWS:
-        copy.copy_rows(connection, model.__tablename__, columns, rows)
+        copy.copy_rows(connection, model.__tablename__, names, rows)
     else:
-        connection.execute(
-            _insert_rows(dialect, model, names), row_parameters(dialect, columns, rows)
-        )
+        parameters = row_parameters(dialect, columns_of(model, *names), rows)
+        connection.execute(_insert_rows(dialect, model, names), parameters)
 
 
 @cache

@@ -2,39 +2,17 @@
 
 import hashlib
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import add_dead_letters
-
-
-class Form(StrEnum):
-    """What a dead letter's content is."""
-
-    MESSAGE = "message"
-    """A message as it came, byte for byte."""
-    CALL = "call"
-    """A task with its arguments, as JSON."""
-    RECORD = "record"
-    """One record of a batch, as JSON; the others were applied."""
-
-
-class Reason(StrEnum):
-    """Why it is one."""
-
-    MALFORMED = "malformed"
-    INVALID_CHUNK = "invalid_chunk"
-    CONFLICT = "conflict"
-    """Another chunk was applied under its batch and number."""
-    NOT_PROCESSED = "not_processed"
-    """It killed its worker, or failed with an unexpected error, each time it was tried."""
+from worker.models import LetterForm, LetterReason
 
 
 def dead_letter(
-    form: Form,
+    form: LetterForm,
     content: bytes,
-    reason: Reason,
+    reason: LetterReason,
     detail: str,
     *,
     task: str | None = None,

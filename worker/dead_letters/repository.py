@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select
 
 from worker.database.sets import insert_into, is_among, list_parameter
-from worker.models import DeadLetter
+from worker.models import DeadLetter, LetterForm
 
 
 def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
@@ -57,14 +57,14 @@ def count_all_dead_letters(connection: Connection) -> int:
     return connection.scalar(select(func.count()).select_from(DeadLetter)) or 0
 
 
-def count_dead_letters(
+def count_dead_chunks(
     connection: Connection, batch_ids: Iterable[str]
 ) -> dict[str, tuple[int, str]]:
     """How many dead letters are whole chunks, by batch, and what happened to one of them."""
     dialect = connection.dialect.name
     statement = (
         select(DeadLetter.batch_id, func.count(), func.max(DeadLetter.detail))
-        .where(is_among(dialect, DeadLetter.batch_id), DeadLetter.form != "record")
+        .where(is_among(dialect, DeadLetter.batch_id), DeadLetter.form != LetterForm.RECORD)
         .group_by(DeadLetter.batch_id)
     )
     rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))

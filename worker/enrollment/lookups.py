@@ -7,33 +7,35 @@ from itertools import chain, islice
 from producer.contract.marks import AgedMark
 from producer.schemas import (
     EnrolledCourseRecord,
+    RequestState,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,
 )
 from worker.database.engine import Database
 from worker.enrollment.repository import find_results, find_results_of_student
-from worker.enrollment.results import respond
+from worker.enrollment.results import load_responses
 from worker.models import Student
 from worker.repository import courses_of_students, describe_students, find_keys
 
 
 def request_statuses(
-    database: Database, request_ids: Sequence[str], submissions: Mapping[str, AgedMark]
+    database: Database, request_ids: Sequence[str], marks: Mapping[str, AgedMark]
 ) -> list[RequestStatus]:
-    """Where each request stands: what SQL knows, else what its submitter left. Same order."""
+    """Say where requests stand, in the same order: what SQL knows, else what their marks tell."""
     with database.reading() as connection:
-        results = respond(connection, find_results(connection, request_ids))
+        results = load_responses(connection, find_results(connection, request_ids))
     done = {result.request_id: result for result in results}
     return [
-        RequestStatus(request_id=i, state="done", result=done[i])
+        RequestStatus(request_id=i, state=RequestState.DONE, result=done[i])
         if i in done
-        else RequestStatus(
-            request_id=i,
-            state=submissions[i].submission.state if i in submissions else "unknown",
-        )
+        else RequestStatus(request_id=i, state=_state_of_mark(marks.get(i)))
         for i in request_ids
     ]
+
+
+def _state_of_mark(aged: AgedMark | None) -> RequestState:
+    return RequestState.UNKNOWN if aged is None else RequestState(aged.mark.state)
 
 
 def student_results(
@@ -48,7 +50,7 @@ def student_results(
     """
     with database.reading() as connection:
         found = [find_results_of_student(connection, one, limit, before) for one in asked]
-        responses = iter(respond(connection, list(chain.from_iterable(found))))
+        responses = iter(load_responses(connection, list(chain.from_iterable(found))))
     return [list(islice(responses, len(of_one))) for of_one in found]
 
 

@@ -1,10 +1,11 @@
 """Read what requests name, and read and write their results in SQL."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -17,110 +18,134 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    text,
     tuple_,
 )
 
 from producer.contract.chunks import line_request_ids
-from worker.database import copy
-from worker.database.copy import Outcome
-from worker.database.sets import COPY_ROWS, add_rows, array_literal, is_among, list_parameter
+from producer.schemas import EnrollmentProblem, ResultStatus
+from worker.database.sets import add_rows, is_among, list_parameter, select_among
+from worker.enrollment.rules import IncomingRequest
+from worker.enrollment.values import CleanRequest, CourseSummary, RequestLookup, StoredResult
 from worker.models import Course, EnrollmentResult, Instant, Student
-from worker.repository import Described, _by_type
+
+_COLUMNS = (
+    "request_id",
+    "fingerprint",
+    "student_id",
+    "student_sis_id",
+    "status",
+    "enrolled",
+    "already",
+    "errors",
+    "batch_id",
+    "completed_at",
+)
+"""The columns of `enrollment_results`, in the order of `StoredResult`'s fields."""
+
+_RESULT = [getattr(EnrollmentResult, name) for name in _COLUMNS]
 
 
-class Result(NamedTuple):
-    """A row of `enrollment_results`: the outcome of one request."""
+def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
+    """Load the students, courses and earlier results that requests name, in one round trip.
 
-    request_id: str
-    fingerprint: int | None
-    student_id: int | None
-    student_sis_id: str | None
-    status: str
-    enrolled: list[int]
-    already: list[int]
-    errors: list[dict[str, Any]]
-    batch_id: str | None
-    completed_at: datetime
-
-
-_RESULT = [getattr(EnrollmentResult, name) for name in Result._fields]
-
-
-class Named(NamedTuple):
-    """What there is of all that some requests name."""
-
-    students: dict[int | str | None, int]
-    """Keys, by what was asked."""
-    courses: dict[int | str, int]
-    described: dict[int, Described]
-    """The same courses, by key."""
-    decided: bool
-    """One of the requests has an outcome."""
-
-
-def find_named(
-    connection: Connection,
-    student_ids: Iterable[int | str],
-    course_ids: Iterable[int | str],
-    request_ids: Iterable[str] = (),
-) -> Named:
-    """The students, courses and outcomes that requests name: in one statement, as many wait."""
+    A second one is needed only where an earlier result names courses that its request does not.
+    """
     dialect = connection.dialect.name
-    by_type: list[Collection[int | str]] = [*_by_type(student_ids), *_by_type(course_ids)]
-    lists = [*by_type, set(request_ids)]
-    asked = {name: ids for name, ids in zip(_NAMES, lists, strict=True) if ids}
-    found: dict[str, Any] = {}
-    if asked:
-        given = [list_parameter(dialect, ids, name) for name, ids in asked.items()]
-        values = {name: value for one in given for name, value in one.items()}
-        row = connection.execute(_select_named(dialect, tuple(asked)), values).one()
-        found = dict(zip(asked, row, strict=True))
-    students: dict[int | str | None, int] = {k: k for k, _ in found.get("student_keys") or ()}
-    students.update((sis_id, key) for key, sis_id in found.get("student_names") or ())
-    by_key, by_name = (
-        [Described(*of_one) for of_one in found.get(name) or ()]
-        for name in ("course_keys", "course_names")
+    checked = [one.request for one in requests if one.request is not None and not one.problems]
+    student_ids = {request.student_id for request in checked}
+    course_ids = set(chain.from_iterable(request.course_ids for request in checked))
+    wanted: dict[str, Collection[int | str]] = {
+        "students_by_key": [i for i in student_ids if isinstance(i, int)],
+        "students_by_sis_id": [i for i in student_ids if isinstance(i, str)],
+        "courses_by_key": [i for i in course_ids if isinstance(i, int)],
+        "courses_by_sis_id": [i for i in course_ids if isinstance(i, str)],
+        "results": {one.request_id for one in requests},
+    }
+    wanted = {name: ids for name, ids in wanted.items() if ids}
+    parameters: dict[str, str] = {}
+    for name, ids in wanted.items():
+        parameters |= list_parameter(dialect, ids, name)
+    row = connection.execute(_select_for_requests(dialect, tuple(wanted)), parameters).one()
+    return _lookup(connection, dict(zip(wanted, row, strict=True)))
+
+
+def _lookup(connection: Connection, found: Mapping[str, Any]) -> RequestLookup:
+    students: dict[int | str | None, int] = {k: k for k, _ in found.get("students_by_key") or ()}
+    students.update((sis_id, key) for key, sis_id in found.get("students_by_sis_id") or ())
+    by_key, by_sis_id = (
+        [CourseSummary(*course) for course in found.get(name) or ()]
+        for name in ("courses_by_key", "courses_by_sis_id")
     )
     courses: dict[int | str, int] = {course.id: course.id for course in by_key}
-    courses.update((course.sis_id, course.id) for course in by_name)
-    described = {course.id: course for course in (*by_key, *by_name)}
-    return Named(students, courses, described, bool(found.get("request_ids")))
-
-
-_NAMES = ("student_keys", "student_names", "course_keys", "course_names", "request_ids")
+    courses.update((course.sis_id, course.id) for course in by_sis_id)
+    summaries = {course.id: course for course in (*by_key, *by_sis_id)}
+    results = [_result(row) for row in found.get("results") or ()]
+    named = {key for result in results for key in result.enrolled_ids}
+    if missing := named - summaries.keys():
+        summaries |= summarize_courses(connection, missing)
+    return RequestLookup(students, courses, summaries, {r.request_id: r for r in results})
 
 
 @cache
-def _select_named(dialect: str, names: tuple[str, ...]) -> Any:
+def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
+    """Select a document of rows for each name; many small statements would each wait."""
     if dialect == "postgresql":
         rows, row = func.json_agg, func.json_build_array
     else:
         rows, row = func.json_group_array, func.json_array
     student = rows(row(Student.id, Student.sis_id), type_=JSON())
     course = rows(row(Course.id, Course.sis_id, Course.title), type_=JSON())
-    columns: tuple[tuple[Any, Any], ...] = (
-        (Student.id, student),
-        (Student.sis_id, student),
-        (Course.id, course),
-        (Course.sis_id, course),
-        (EnrollmentResult.request_id, func.count()),
-    )
+    # SQLite keeps JSON as text, and would quote it.
+    cells = [
+        func.json(column) if isinstance(column.type, JSON) and dialect == "sqlite" else column
+        for column in _RESULT
+    ]
+    documents: dict[str, tuple[Any, Any]] = {
+        "students_by_key": (Student.id, student),
+        "students_by_sis_id": (Student.sis_id, student),
+        "courses_by_key": (Course.id, course),
+        "courses_by_sis_id": (Course.sis_id, course),
+        "results": (EnrollmentResult.request_id, rows(row(*cells), type_=JSON())),
+    }
     return select(
         *(
-            select(wanted).where(is_among(dialect, of, name)).scalar_subquery()
-            for name, (of, wanted) in zip(_NAMES, columns, strict=True)
+            select(document).where(is_among(dialect, column, name)).scalar_subquery()
+            for name, (column, document) in documents.items()
             if name in names
         )
     )
 
 
-def find_results(connection: Connection, request_ids: Iterable[str]) -> list[Result]:
+def _result(row: Sequence[Any]) -> StoredResult:
+    """Return a row of `enrollment_results`, which may have come as JSON, as a value."""
+    result = StoredResult._make(row)
+    completed_at: Any = result.completed_at
+    if isinstance(completed_at, str):
+        at = datetime.fromisoformat(completed_at)
+        completed_at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    return result._replace(
+        status=ResultStatus(result.status),
+        errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
+        completed_at=completed_at,
+    )
+
+
+def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int, CourseSummary]:
+    """Return SIS id and title of courses, by key."""
+    if not keys:
+        return {}
+    dialect = connection.dialect.name
+    statement = select_among(dialect, Course.id, Course.sis_id, Course.title)
+    rows = connection.execute(statement, list_parameter(dialect, set(keys)))
+    return {row.id: CourseSummary(*row) for row in rows}
+
+
+def find_results(connection: Connection, request_ids: Iterable[str]) -> list[StoredResult]:
     """The stored outcomes of these requests, in no order."""
     dialect = connection.dialect.name
     statement = _select_results(dialect)
     rows = connection.execute(statement, list_parameter(dialect, set(request_ids))).all()
-    return list(map(Result._make, rows))
+    return list(map(_result, rows))
 
 
 @cache
@@ -128,11 +153,11 @@ def _select_results(dialect: str) -> Any:
     return select(*_RESULT).where(is_among(dialect, EnrollmentResult.request_id))
 
 
-def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Result]:
+def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[StoredResult]:
     """The stored outcomes under the ids that are made of a chunk's number; as a rule none."""
     first, behind = line_request_ids(batch_id, number)
     rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "behind": behind})
-    return list(map(Result._make, rows))
+    return list(map(_result, rows))
 
 
 _RESULTS_OF_CHUNK = select(*_RESULT).where(
@@ -146,13 +171,13 @@ def find_results_of_student(
     asked: int | str,
     limit: int,
     before: tuple[datetime, str] | None = None,
-) -> list[Result]:
+) -> list[StoredResult]:
     """A student's outcomes, newest first; those of before it existed are among them."""
     values: dict[str, Any] = {"asked": asked, "most": limit}
     if before is not None:
         values["moment"], values["id"] = before
     statement = _select_results_of_student(isinstance(asked, int), before is not None)
-    return list(map(Result._make, connection.execute(statement, values)))
+    return list(map(_result, connection.execute(statement, values)))
 
 
 @cache
@@ -178,128 +203,50 @@ def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT0
     return select(*_RESULT).where(whose).order_by(*newest).limit(bindparam("most", type_=Integer()))
 
 
-def add_results(connection: Connection, results: Iterable[Result]) -> None:
-    """Store outcomes. Raises IntegrityError if one of the requests has an outcome already."""
-    # A list of integers as Python shows it is JSON.
+def add_results(connection: Connection, results: Iterable[StoredResult]) -> None:
+    """Store results. Raises IntegrityError if one of the requests has a result already."""
     rows = [
-        (*r[:5], str(r[5]), str(r[6]), json.dumps(r[7]) if r[7] else "[]", *r[8:]) for r in results
-    ]
-    add_rows(connection, EnrollmentResult, Result._fields, rows)
-
-
-class EnrolledAtOnce(NamedTuple):
-    """What `enroll_at_once` found and did."""
-
-    student: int
-    courses: list[Described]
-    """In the order asked."""
-    already: list[int]
-
-
-def enroll_at_once(
-    connection: Connection,
-    request_id: str,
-    fingerprint: int,
-    student_id: int | str,
-    course_ids: Sequence[int | str],
-    now: datetime,
-) -> EnrolledAtOnce | None:
-    """Look for all that a request names, write its rows and store its outcome: one round trip.
-
-    For PostgreSQL; a statement of SQLite writes into one table. Returns None, and writes nothing,
-    if one of these is not there, if the request has an outcome, or if keys and SIS ids of courses
-    stand side by side. Raises IntegrityError, and writes nothing, if the request gets an outcome
-    meanwhile, or the roster loses a row.
-    """
-    by_key = {isinstance(course_id, int) for course_id in course_ids}
-    if len(by_key) > 1:
-        return None
-    statement = _enroll_at_once(isinstance(student_id, int), by_key.pop())
-    given = {
-        "request_id": request_id,
-        "fingerprint": fingerprint,
-        "student": student_id,
-        "student_sis_id": student_id if isinstance(student_id, str) else None,
-        "courses": array_literal(String(), course_ids),
-        "asked": len(course_ids),
-        "now": now,
-    }
-    row = connection.execute(statement, given).one_or_none()
-    if row is None:
-        return None
-    student, courses, already = row
-    return EnrolledAtOnce(student, [Described(*course) for course in courses], already)
-
-
-@cache
-def _enroll_at_once(student_by_key: bool, courses_by_key: bool) -> Any:  # noqa: FBT001 - for the cache
-    whose = "id" if student_by_key else "sis_id"
-    which, type_ = ("id", "integer") if courses_by_key else ("sis_id", "varchar")
-    # The names and the type are ours, the values are parameters.
-    statement = f"""
-        WITH course AS (
-            SELECT id, sis_id, title, array_position(CAST(:courses AS {type_}[]), {which}) AS place
-            FROM courses WHERE {which} = ANY (CAST(:courses AS {type_}[]))
-        ), student AS (
-            SELECT id FROM students
-            WHERE {whose} = :student AND (SELECT count(*) FROM course) = :asked AND NOT EXISTS (
-                SELECT FROM enrollment_results WHERE request_id = :request_id
-            )
-        ), added AS (
-            INSERT INTO student_courses (student_id, course_id, enrolled_at)
-            SELECT student.id, course.id, :now FROM student, course ORDER BY course.id
-            ON CONFLICT DO NOTHING
-            RETURNING course_id
-        )
-        INSERT INTO enrollment_results (
-            request_id, fingerprint, student_id, student_sis_id, status,
-            enrolled, already, errors, completed_at
-        )
-        SELECT
-            :request_id, :fingerprint, id, :student_sis_id, 'enrolled',
-            (SELECT json_agg(id ORDER BY place) FROM course),
-            (
-                SELECT coalesce(json_agg(id ORDER BY place), '[]') FROM course
-                WHERE id NOT IN (SELECT course_id FROM added)
-            ),
-            '[]', :now
-        FROM student
-        RETURNING
-            student_id,
-            (SELECT json_agg(json_build_array(id, sis_id, title) ORDER BY place) FROM course),
-            already
-    """  # noqa: S608
-    return text(statement)
-
-
-def add_enrolled(
-    connection: Connection, outcomes: Sequence[Outcome], batch_id: str, now: datetime
-) -> None:
-    """Store what became of requests of a batch that were wholly enrolled.
-
-    Raises IntegrityError if one of them has an outcome already.
-    """
-    if connection.dialect.name == "postgresql" and len(outcomes) >= COPY_ROWS:
-        copy.copy_enrolled(connection, outcomes, batch_id, now)
-        return
-    same = (batch_id, now)
-    add_results(
-        connection,
         (
-            Result(
-                request_id,
-                None,
-                student,
-                asked if isinstance(asked, str) else None,
-                "enrolled",
-                enrolled,
-                already,
-                [],
-                *same,
+            *result[:5],
+            # A list of integers as Python shows it is JSON.
+            str(result.enrolled_ids),
+            str(result.already_enrolled_ids),
+            json.dumps(
+                [error.model_dump(mode="json", exclude_none=True) for error in result.errors]
             )
-            for request_id, student, asked, enrolled, already in outcomes
-        ),
-    )
+            if result.errors
+            else "[]",
+            *result[8:],
+        )
+        for result in results
+    ]
+    add_rows(connection, EnrollmentResult, _COLUMNS, rows)
+
+
+def add_clean_results(
+    connection: Connection, requests: Sequence[CleanRequest], batch_id: str, now: datetime
+) -> None:
+    """Store the results of requests of a batch that were wholly enrolled.
+
+    Raises IntegrityError if one of them has a result already.
+    """
+    rows = [
+        (
+            request_id,
+            None,
+            student,
+            student_id if isinstance(student_id, str) else None,
+            ResultStatus.ENROLLED.value,
+            # A list of integers as Python shows it is JSON.
+            str(enrolled),
+            str(already) if already else "[]",
+            "[]",
+            batch_id,
+            now,
+        )
+        for request_id, student, student_id, enrolled, already in requests
+    ]
+    add_rows(connection, EnrollmentResult, _COLUMNS, rows)
 
 
 def delete_result(connection: Connection, request_id: str) -> None:

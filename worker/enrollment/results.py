@@ -1,30 +1,18 @@
 """Put stored results into the form of the contract."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import Connection
 
-from producer.schemas import EnrolledCourse, EnrollmentProblem, StudentEnrollmentResponse
-from worker.enrollment.repository import Result
-from worker.repository import describe_courses
+from producer.schemas import EnrolledCourse, StudentEnrollmentResponse
+from worker.enrollment.repository import summarize_courses
+from worker.enrollment.values import CourseSummary, StoredResult
 
 
-def respond(
-    connection: Connection, results: Sequence[Result], described: Mapping[int, Any] | None = None
-) -> list[StudentEnrollmentResponse]:
-    """Stored outcomes in the form of the contract, in the same order.
-
-    `described` are courses of which the rows are at hand, by key.
-    """
-    courses = dict(described or {})
-    missing = {key for result in results for key in result.enrolled} - courses.keys()
-    if missing:
-        courses |= describe_courses(connection, missing)
-    return [_response(result, courses) for result in results]
-
-
-def _response(result: Result, courses: Mapping[int, Any]) -> StudentEnrollmentResponse:
+def to_response(
+    result: StoredResult, courses: Mapping[int, CourseSummary]
+) -> StudentEnrollmentResponse:
+    """Return a stored result in the form of the contract; `courses` are those it names, by key."""
     return StudentEnrollmentResponse(
         request_id=result.request_id,
         student_id=result.student_id if result.student_sis_id is None else result.student_sis_id,
@@ -34,11 +22,20 @@ def _response(result: Result, courses: Mapping[int, Any]) -> StudentEnrollmentRe
                 id=key,
                 sis_id=courses[key].sis_id,
                 title=courses[key].title,
-                added=key not in result.already,
+                added=key not in result.already_enrolled_ids,
             )
-            for key in result.enrolled
+            for key in result.enrolled_ids
         ),
-        errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
+        errors=result.errors,
         batch_id=result.batch_id,
         completed_at=result.completed_at,
     )
+
+
+def load_responses(
+    connection: Connection, results: Sequence[StoredResult]
+) -> list[StudentEnrollmentResponse]:
+    """Return stored results in the form of the contract, in the same order."""
+    keys = {key for result in results for key in result.enrolled_ids}
+    courses = summarize_courses(connection, keys)
+    return [to_response(result, courses) for result in results]

@@ -8,14 +8,16 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Container
-from typing import Any
+from typing import Any, Protocol
 
 from billiard.exceptions import WorkerLostError
-from celery import current_app
+from celery import Celery, current_app
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
+from producer.contract.routing import TaskName
+from worker.messaging.attempts import Attempts
 from worker.messaging.envelope import (
     MalformedMessage,
     check_body,
@@ -29,6 +31,28 @@ log = logging.getLogger(__name__)
 
 RETRY = 1.0
 """Seconds until a message that could not be parked is parked again."""
+
+
+class _Events(Protocol):
+    def requeued(self, task: str, task_id: str) -> None: ...
+
+
+class ConsumerServices(Protocol):
+    """What the consumer needs of the services that our tasks carry."""
+
+    @property
+    def attempts(self) -> Attempts: ...
+
+    @property
+    def events(self) -> _Events: ...
+
+    def quarantine(self, raw: bytes, queue: str, reason: str) -> None: ...
+
+
+def services_of(app: Celery) -> ConsumerServices:
+    """Return the services that the app's tasks carry: Celery makes the consumer, and knows none."""
+    services: ConsumerServices = app.tasks[TaskName.ENROLL.value].services
+    return services
 
 
 def rejection_reason(message: Any, tasks: Container[str]) -> str | None:
@@ -136,13 +160,13 @@ class ValidatingConsumer(Consumer):
             if message.channel.connection is not None:  # Else it has been given back.
                 self.timer.call_after(RETRY, self._keep, (message, letter))
 
-        self.pool.apply_async(keep, letter, callback=kept, error_callback=again)
+        self.pool.apply_async(store_dead_letter, letter, callback=kept, error_callback=again)
 
 
-def keep(raw: bytes, queue: str, reason: str) -> bool:
-    """In a pool process: store a dead letter; returns whether the database has it."""
-    stored: bool = current_app.keep_dead_letter(raw, queue, reason)
-    return stored
+def store_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
+    """In a pool process: keep a message as a dead letter; return that the database has it."""
+    services_of(current_app).quarantine(raw, queue, reason)
+    return True
 
 
 def is_stopping() -> bool:
@@ -160,7 +184,7 @@ class CountedRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # Who stops a worker may well kill its processes; the message is not to blame.
         if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
-            self.app.attempts.failed(self.id)
+            services_of(self.app).attempts.failed(self.id)
         return super().on_failure(exc_info, *args, **options)
 
     def _success_was_stored(self) -> bool:
@@ -170,10 +194,10 @@ class CountedRequest(Request):
 
     def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's
         if requeue and not self.acknowledged:
-            self.app.enrollment_events.given_back(self.name, self.id)
+            services_of(self.app).events.requeued(self.name, self.id)
         super().reject(requeue=requeue)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's
         if not soft:
-            self.app.attempts.failed(self.id)
+            services_of(self.app).attempts.failed(self.id)
         super().on_timeout(soft, timeout)

@@ -9,7 +9,8 @@ no other.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from celery import Celery, current_app
@@ -24,13 +25,15 @@ MAX_HELD = 400
 """Messages that wait or run in groups; no more are taken from the queue ahead of their turn."""
 
 
-class Call(NamedTuple):
+class QueuedRequest(NamedTuple):
     """A request's message, as the pool process gets it."""
 
     task_id: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     ignore_result: bool
+    headers: Mapping[str, Any] = MappingProxyType({})
+    """Those of the message; tracing looks for its own among them."""
 
 
 class GroupingConsumer:
@@ -44,7 +47,7 @@ class GroupingConsumer:
         self._task = task
         self._consumer = consumer
         self._qos: Any = None
-        self._waiting: deque[tuple[Any, Call]] = deque()
+        self._waiting: deque[tuple[Any, QueuedRequest]] = deque()
         self._held = 0
         self._running = False
         # Some pools call back from threads of their own.
@@ -60,10 +63,12 @@ class GroupingConsumer:
             case [list() | tuple() as args, dict() as kwargs, dict() as embed] if not any(
                 embed.values()
             ):
-                call = Call(request.id, tuple(args), kwargs, bool(request.ignore_result))
+                queued = QueuedRequest(
+                    request.id, tuple(args), kwargs, bool(request.ignore_result), _headers(request)
+                )
                 with self._lock:
                     self._qos = self._qos or self._consumer.qos
-                    self._waiting.append((request, call))
+                    self._waiting.append((request, queued))
                     self._hold(1)
                 self._start()
             case _:
@@ -79,8 +84,8 @@ class GroupingConsumer:
             self._running = True
         try:
             self._consumer.pool.apply_async(
-                decide,
-                (self._task.name, [call for _, call in group]),
+                run_group,
+                (self._task.name, [queued for _, queued in group]),
                 callback=lambda failed: self._ended(group, failed=failed),
                 error_callback=lambda _: self._ended(group, failed=True),
                 soft_timeout=self._task.soft_time_limit,
@@ -90,7 +95,7 @@ class GroupingConsumer:
             log.exception("A group of %s requests could not be handed over", len(group))
             self._ended(group, failed=True)
 
-    def _ended(self, group: list[tuple[Any, Call]], *, failed: bool) -> None:
+    def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
         for request, _ in group:
             if failed:
                 self._consumer.on_task_request(request)
@@ -116,12 +121,20 @@ class GroupingConsumer:
 
 
 def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
-    """Celery's own strategy, but that what it would run is gathered (`Task.Strategy`)."""
+    """Return Celery's own strategy, but with what it would run grouped (`Task.Strategy`)."""
     made: Callable[..., None] = default(task, app, GroupingConsumer(task, consumer))
     return made
 
 
-def decide(task_name: str, calls: list[Call]) -> bool:
-    """In a pool process: run a group; returns whether it failed and must be run one by one."""
-    failed: bool = current_app.tasks[task_name].decide_group(calls)
+def _headers(request: Any) -> dict[str, Any]:
+    """Return the headers of a message without the copies of its arguments."""
+    headers: dict[str, Any] = request.request_dict
+    return {
+        n: v for n, v in headers.items() if n not in ("args", "kwargs", "argsrepr", "kwargsrepr")
+    }
+
+
+def run_group(task_name: str, queued: list[QueuedRequest]) -> bool:
+    """In a pool process: decide a group; return whether its requests must be run one by one."""
+    failed: bool = current_app.tasks[task_name].decide_group(queued)
     return failed

@@ -1,19 +1,29 @@
-"""What submitters left in Redis about requests and batches that are not finished yet."""
+"""Read and write the marks that tell `queued` and `running` from `unknown`."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer.contract.marks import MARK_SECONDS, AgedMark, SubmissionMark, batch_key, request_key
+from producer.contract.marks import (
+    MARK_SECONDS,
+    AgedMark,
+    MarkState,
+    SubmissionMark,
+    batch_key,
+    request_key,
+)
 
 log = logging.getLogger(__name__)
 
 
+_RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
+
+
 class SubmissionMarks:
-    """Reads and updates submissions. Connects at first use; the pool notices a fork."""
+    """The marks in Redis. Connects at first use; the pool notices a fork."""
 
     def __init__(self, result_backend_url: str) -> None:
         self._redis = Redis.from_url(
@@ -48,18 +58,22 @@ class SubmissionMarks:
                 log.warning("The submission of %r cannot be read and is ignored", identity)
         return found
 
-    def running(self, request_id: str) -> None:
-        """A worker has begun with a request."""
-        running = SubmissionMark(state="running").model_dump_json()
-        self._hint(lambda redis: redis.set(request_key(request_id), running, ex=MARK_SECONDS))
+    def set_running(self, keys: Iterable[str]) -> None:
+        """Mark requests as running, by the keys of their marks.
 
-    def forget(self, request_ids: Sequence[str]) -> None:
-        """The outcomes are committed, and SQL tells; or nothing came that could be understood."""
-        self._hint(lambda redis: redis.unlink(*map(request_key, request_ids)))
-
-    def _hint(self, write: Callable[[Redis], object]) -> None:
-        """The work goes on without the hint when Redis does not take it."""
+        Only logs what Redis does not take: the work goes on.
+        """
         try:
-            write(self._redis)
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.set(key, _RUNNING, ex=MARK_SECONDS)
+                pipeline.execute()
         except RedisError as error:
-            log.warning("The progress of a request could not be noted: %s", error)
+            log.warning("Requests could not be marked as running: %s", error)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove marks by their keys. Only logs what Redis does not take."""
+        try:
+            self._redis.unlink(*keys)
+        except RedisError as error:
+            log.warning("The marks of requests could not be removed: %s", error)

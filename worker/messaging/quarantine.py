@@ -8,9 +8,10 @@ from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE
 from worker.batches.apply import batch_of
 from worker.database.engine import Database
-from worker.dead_letters.letters import Form, Reason, dead_letter, keep
+from worker.dead_letters.letters import dead_letter, keep
 from worker.enrollment.rules import given_id, readable_id
 from worker.messaging.envelope import MalformedMessage, decoded_body
+from worker.models import LetterForm, LetterReason
 
 MAX_READ = 4 * MAX_MESSAGE
 """Bytes of a message that is too large, up to which its names are still looked for."""
@@ -56,9 +57,9 @@ def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> Mes
     """
     names = salvage_ids(raw)
     letter = dead_letter(
-        Form.MESSAGE,
+        LetterForm.MESSAGE,
         raw,
-        Reason.MALFORMED,
+        LetterReason.MALFORMED,
         f"queue {queue}: {reason}",
         task=names.task,
         request_id=names.request_id,

@@ -3,14 +3,14 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from producer.contract.routing import KIND_TASKS, TaskName
-from producer.schemas import Code, Kind
+from producer.schemas import Code, Kind, ResultStatus
 from worker.batches.apply import Applied, ChunkOutcome
-from worker.dead_letters.letters import Reason
-from worker.enrollment.rules import Decided, Decisions
+from worker.enrollment.rules import Decisions
+from worker.models import LetterReason
 from worker.monitoring.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,12 @@ class Events:
         # What never happened is 0, so that the first time is seen as a rise.
         for code in Code:
             metrics.refusals.labels(code.value)
-        for reason in Reason:
+        for reason in LetterReason:
             metrics.dead_letters.labels(reason.value)
         for task in (TaskName.ENROLL, *KIND_TASKS.values()):
             metrics.redeliveries.labels(task.value)
-        for status, how in product(("enrolled", "partial", "rejected"), ("single", "batch")):
-            metrics.requests.labels(status, how)
+        for status, how in product(ResultStatus, ("single", "batch")):
+            metrics.requests.labels(status.value, how)
         for kind, delivered in product(Kind, ChunkOutcome):
             metrics.chunks.labels(kind.value, delivered.value)
         for kind in Kind:
@@ -53,29 +53,37 @@ class Events:
     ) -> None:
         """Single requests were decided together."""
         together = len(task_ids)
-        for task_id, one in zip(task_ids, decisions.decided, strict=True):
+        for task_id, decision in zip(task_ids, decisions.decided, strict=True):
+            result = decision.result
             about: dict[str, Any] = {
-                "request_id": one.asked.request_id,
+                "request_id": decision.incoming.request_id,
                 "task_id": task_id,
-                "outcome": one.result.status,
+                "outcome": result.status.value,
                 "duration": round(duration, 6),
             }
-            if one.result.errors:
-                about["codes"] = sorted({error["code"] for error in one.result.errors})
-            if one.repeated:
+            if result.errors:
+                about["codes"] = sorted({error.code.value for error in result.errors})
+            if decision.is_repeat:
                 about["repeated"] = True
             if together > 1:
                 about["together"] = together
             log.info("request decided", extra=about)
             self.metrics.request_duration.observe(duration)
-        new = [one for one in decisions.decided if not one.repeated]
-        for status, count in Counter(one.result.status for one in new).items():
-            self.metrics.requests.labels(status, "single").inc(count)
-        self._count_rows(Kind.ENROLLMENTS, sum(map(_rows, new), Counter()))
-        self._count_refusals(Counter(error["code"] for one in new for error in one.result.errors))
-        for one in new:
-            if [error["code"] for error in one.result.errors] == [Code.NOT_PROCESSED]:
-                self.dead_letter(Reason.NOT_PROCESSED, request_id=one.asked.request_id)
+        new = [decision for decision in decisions.decided if not decision.is_repeat]
+        for status, count in Counter(decision.result.status for decision in new).items():
+            self.metrics.requests.labels(status.value, "single").inc(count)
+        rows: Counter[str] = Counter()
+        for decision in new:
+            request = decision.incoming.request
+            of_request = decision.count_rows(len(request.course_ids) if request else 1)
+            rows.update(of_request._asdict())
+        self._count_rows(Kind.ENROLLMENTS, rows)
+        codes = [[error.code.value for error in decision.result.errors] for decision in new]
+        self._count_refusals(Counter(chain.from_iterable(codes)))
+        for decision, of_request_codes in zip(new, codes, strict=True):
+            if of_request_codes == [Code.NOT_PROCESSED]:
+                request_id = decision.incoming.request_id
+                self.dead_letter(LetterReason.NOT_PROCESSED, request_id=request_id)
 
     def chunk_delivered(self, kind: Kind, task_id: str, applied: Applied, duration: float) -> None:
         """A chunk was applied, or turned out to be none that can be."""
@@ -98,9 +106,9 @@ class Events:
         self._count_rows(kind, {_ROWS[n]: count for n, count in about.items() if n in _ROWS})
         self._count_refusals(applied.refused)
         for status, count in applied.requests.items():
-            self.metrics.requests.labels(status, "batch").inc(count)
+            self.metrics.requests.labels(status.value, "batch").inc(count)
         for _ in range(applied.poisoned):
-            self.dead_letter(Reason.NOT_PROCESSED, batch_id=applied.batch_id)
+            self.dead_letter(LetterReason.NOT_PROCESSED, batch_id=applied.batch_id)
 
     def looked_up(self, lookup: str, task_id: str, duration: float) -> None:
         """A question was answered; whoever polls asks often."""
@@ -108,16 +116,16 @@ class Events:
         log.debug("lookup answered", extra=about)
         self.metrics.lookup_duration.labels(lookup.rpartition(".")[2]).observe(duration)
 
-    def dead_letter(self, reason: Reason, why: str = "", **about: Any) -> None:
+    def dead_letter(self, reason: LetterReason, why: str = "", **about: Any) -> None:
         """Something was kept as a dead letter."""
         if why:
             about["why"] = why
         log.error("dead letter", extra={"reason": reason.value, **about})
         self.metrics.dead_letters.labels(reason.value).inc()
 
-    def given_back(self, task: str, task_id: str) -> None:
+    def requeued(self, task: str, task_id: str) -> None:
         """A message went back to its queue, to be tried again."""
-        log.warning("task given back", extra={"task": task, "task_id": task_id})
+        log.warning("task requeued", extra={"task": task, "task_id": task_id})
         self.metrics.redeliveries.labels(task).inc()
 
     def recovered(self, messages: int) -> None:
@@ -132,14 +140,3 @@ class Events:
     def _count_refusals(self, codes: Mapping[str, int]) -> None:
         for code, count in codes.items():
             self.metrics.refusals.labels(code).inc(count)
-
-
-def _rows(one: Decided) -> Counter[str]:
-    """The rows of a single request: a course that it asks for is one."""
-    already, errors = len(one.result.already), len(one.result.errors)
-    asked = len(one.asked.request.course_ids) if one.asked.request else 1
-    return Counter(
-        enrolled=len(one.result.enrolled) - already,
-        already_enrolled=already,
-        rejected=asked if one.result.status == "rejected" else errors,
-    )

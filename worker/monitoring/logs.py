@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 from billiard import util as billiard_util
 from celery import signals
-from celery.apps import worker as celery_worker
 from celery.exceptions import CPendingDeprecationWarning
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
+from worker.messaging import patches
 from worker.plain_text import printable
 from worker.settings import LogFormat
 
@@ -64,8 +64,7 @@ def configure(log_format: LogFormat) -> None:
     signals.celeryd_init.connect(begin, weak=False)
     signals.setup_logging.connect(setup, weak=False)
     if log_format is LogFormat.JSON:
-        # Said from a signal's handler, past the log, in lines of their own form.
-        celery_worker.safe_say = lambda text, _stream=None: logging.getLogger("celery").info(text)
+        patches.log_shutdown_messages()
 
 
 def make_formatter(log_format: LogFormat, *, colors: bool = False) -> logging.Formatter:

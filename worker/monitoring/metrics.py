@@ -6,7 +6,9 @@ import shutil
 import tempfile
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from worker.messaging import patches
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that tells prometheus-client where processes put their numbers together."""
@@ -24,9 +26,7 @@ class Metrics:
     def __init__(self, *, served: bool = False) -> None:
         if served:
             os.environ[FOLDER] = _temporary_folder()
-            # What it does by itself where it finds the variable when it is loaded; Flower, where
-            # it is installed, has loaded it before us.
-            values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+            patches.count_in_all_processes()
         # Never asked: what is served is read from the files of all processes.
         mine: dict[str, Any] = {"registry": CollectorRegistry()}
         self.requests = Counter(

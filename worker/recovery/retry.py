@@ -13,14 +13,14 @@ from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.database.engine import Database, transaction
-from worker.dead_letters.letters import Form
 from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
 from worker.enrollment.repository import delete_result, find_results
-from worker.enrollment.rules import Asked, decide, read_request
+from worker.enrollment.rules import IncomingRequest, read_request
 from worker.messaging.envelope import MalformedMessage, parse_call
-from worker.models import Course, Student
+from worker.models import Course, LetterForm, Student
 from worker.recovery.trial import run_in_child
 from worker.repository import upsert_roster
+from worker.service import add_enrollments
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
 
@@ -30,7 +30,7 @@ class CannotRetry(Exception):
 
 
 def retry_letter(database: Database, letter_id: int) -> str:
-    """Do what a dead letter asked for, and remove it, in one transaction; returns its outcome.
+    """Do what a dead letter asked for, and remove it, in one transaction; return what came of it.
 
     Of two at once the second is told that it is gone. Raises CannotRetry, TrialInterrupted,
     DBAPIError.
@@ -64,15 +64,15 @@ def _gone(letter_id: int) -> CannotRetry:
 
 def _work_of(letter: Any) -> Callable[[Connection], str]:
     match letter.form:
-        case Form.RECORD:
+        case LetterForm.RECORD:
             record = json.loads(letter.content)
             return lambda connection: _retry_record(connection, letter, record)
-        case Form.CALL:
+        case LetterForm.CALL:
             content = json.loads(letter.content)
             task, task_id, args, kwargs = (
                 content[name] for name in ("task", "task_id", "args", "kwargs")
             )
-        case Form.MESSAGE:
+        case LetterForm.MESSAGE:
             try:
                 task, task_id, args, kwargs = parse_call(
                     letter.content, [name.value for name in TaskName]
@@ -82,8 +82,8 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
         case _:
             raise CannotRetry(f"its form {letter.form!r} is a newer version's; upgrade first")
     if task == TaskName.ENROLL:
-        asked = read_request(task_id, args, kwargs)
-        return lambda connection: _retried(connection, asked, None)
+        incoming = read_request(task_id, args, kwargs)
+        return lambda connection: _retry_request(connection, incoming, None)
     if task not in _KINDS:
         raise CannotRetry("a lookup is not tried again; discard it")
     return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args)
@@ -92,12 +92,12 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
 def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
     kind = _KINDS.get(letter.task)
     if kind in (None, Kind.ENROLLMENTS):
-        asked = read_request(letter.request_id, [record], {})
-        own_id = kind is None or (
-            asked.request is not None and asked.request.request_id is not None
+        incoming = read_request(letter.request_id, [record], {})
+        has_own_id = kind is None or (
+            incoming.request is not None and incoming.request.request_id is not None
         )
-        asked = asked._replace(request_id=letter.request_id, own_id=own_id)
-        return _retried(connection, asked, letter.batch_id)
+        incoming = incoming._replace(request_id=letter.request_id, has_own_id=has_own_id)
+        return _retry_request(connection, incoming, letter.batch_id)
     model = Student if kind is Kind.STUDENTS else Course
     try:
         given = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
@@ -107,13 +107,14 @@ def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
     return "written"
 
 
-def _retried(connection: Connection, asked: Asked, batch_id: str | None) -> str:
-    for result in find_results(connection, [asked.request_id]):
+def _retry_request(connection: Connection, incoming: IncomingRequest, batch_id: str | None) -> str:
+    for earlier in find_results(connection, [incoming.request_id]):
         # What it got when it became a dead letter was no decision.
-        if [error["code"] for error in result.errors] == [Code.NOT_PROCESSED]:
-            delete_result(connection, asked.request_id)
-    (outcome,) = decide(connection, [asked], batch_id=batch_id).answers
-    return "; ".join([outcome.status, *(error.message for error in outcome.errors)])
+        if [error.code for error in earlier.errors] == [Code.NOT_PROCESSED]:
+            delete_result(connection, incoming.request_id)
+    (decision,) = add_enrollments(connection, [incoming], batch_id).decided
+    result = decision.result
+    return "; ".join([result.status, *(error.message for error in result.errors)])
 
 
 def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str:

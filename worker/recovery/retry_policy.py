@@ -1,4 +1,4 @@
-"""What a task does when its work does not go well: it waits, gives its message back, or counts."""
+"""Retry a task's work: wait for the database, requeue the message, or count a failed attempt."""
 
 import logging
 import time
@@ -23,16 +23,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FAILURE_PAUSE = 0.5
-"""Seconds before what failed with an unexpected error is given back."""
+"""Seconds before a message whose work failed with an unexpected error is requeued."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two lines of the log that say the same."""
 
 
 class RetryPolicy:
-    """`database_wait` is how many seconds a task keeps its message while the database is away.
+    """Decides what a task does when its work fails.
 
-    `waited` is told how many seconds went by in vain, as they do.
+    `database_wait` is how many seconds a task keeps its message while the database is away.
+    `waited` is called with the seconds that pass while it waits.
     """
 
     def __init__(
@@ -41,10 +42,13 @@ class RetryPolicy:
         self._attempts = attempts
         self._database_wait = database_wait
         self._waited = waited
-        self._complained = float("-inf")
+        self._warned_at = float("-inf")
 
-    def wait(self, work: Callable[[], T], seconds: float | None = None) -> T:
-        """Do work; again while the database is away, with growing pauses. Raises DBAPIError."""
+    def through_outage(self, work: Callable[[], T], seconds: float | None = None) -> T:
+        """Do work; again while the database is away, with growing pauses.
+
+        `seconds` bounds the wait, by default `database_wait`. Raises DBAPIError.
+        """
         counted = time.monotonic()
 
         def before_sleep(state: RetryCallState) -> None:
@@ -52,7 +56,7 @@ class RetryPolicy:
             wakes = time.monotonic() + (state.upcoming_sleep or 0)
             self._waited(wakes - counted)
             counted = wakes
-            self._say_waiting(state)
+            self._warn_waiting(state)
 
         retrying = Retrying(
             retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_outage(e)),
@@ -63,18 +67,18 @@ class RetryPolicy:
         )
         return retrying(work)
 
-    def _say_waiting(self, state: RetryCallState) -> None:
-        if time.monotonic() - self._complained < WARNING_PAUSE:
+    def _warn_waiting(self, state: RetryCallState) -> None:
+        if time.monotonic() - self._warned_at < WARNING_PAUSE:
             return
-        self._complained = time.monotonic()
+        self._warned_at = time.monotonic()
         error = state.outcome.exception() if state.outcome else None
         cause = str(getattr(error, "orig", error)).splitlines()[:1]
         log.warning("The database is away (%s); trying again", *cause or [type(error).__name__])
 
-    def hold(self, work: Callable[[], T]) -> T:
-        """The same, but when the time is up the message is given back. Raises Reject."""
+    def or_requeue(self, work: Callable[[], T]) -> T:
+        """Do work through an outage; if that lasts too long, requeue its message. Raises Reject."""
         try:
-            return self.wait(work)
+            return self.through_outage(work)
         except TrialInterrupted as error:
             raise Reject("The database went away", requeue=True) from error
         except DBAPIError as error:
@@ -82,25 +86,34 @@ class RetryPolicy:
                 raise Reject(f"The database is away: {error.orig}", requeue=True) from error
             raise
 
-    def attempt(self, task_id: str, *ways: Callable[[], T]) -> T:
-        """Do the work of a task the first way; when that failed too often, the next way.
+    def with_fallbacks(
+        self,
+        task_id: str,
+        work: Callable[[], T],
+        *,
+        isolate: Callable[[], T],
+        give_up: Callable[[], T],
+    ) -> T:
+        """Do the work of a task, and count the attempts that fail or kill their process.
 
-        Raises Reject when its message is to be tried again.
+        After too many of them `isolate` is tried instead, and when that fails too often as well,
+        `give_up`. Raises Reject when the message is to be tried again.
         """
-        way = self._attempts.begin([task_id])
+        ways = (work, isolate, give_up)
+        times_at_limit = self._attempts.begin([task_id])
         done = False
         try:
             while True:
                 try:
-                    value = self.hold(ways[min(way, len(ways) - 1)])
+                    value = self.or_requeue(ways[min(times_at_limit, len(ways) - 1)])
                 except Reject:
                     raise
                 except Exception as error:
                     log.exception("task failed", extra={"task_id": task_id})
-                    if self._attempts.failed(task_id) <= way:
+                    if self._attempts.failed(task_id) <= times_at_limit:
                         time.sleep(FAILURE_PAUSE)
                         raise Reject(f"It is tried again: {error}", requeue=True) from error
-                    way += 1
+                    times_at_limit += 1
                 else:
                     done = True
                     return value

@@ -11,7 +11,8 @@ from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker.batches.apply import Applied, ChunkOutcome, apply_chunk
 from worker.database.engine import Database
-from worker.dead_letters.letters import Reason, keep
+from worker.dead_letters.letters import keep
+from worker.models import LetterReason
 from worker.monitoring.events import Events
 from worker.recovery.isolate import call_letter, isolate_chunk
 
@@ -45,7 +46,9 @@ class ChunkDelivery:
         try:
             applied = apply_chunk(self._database, self._kind, self._payload)
         except ValidationError as error:
-            self._dead_letter(Reason.INVALID_CHUNK, "; ".join(p.message for p in explain(error)))
+            self._dead_letter(
+                LetterReason.INVALID_CHUNK, "; ".join(p.message for p in explain(error))
+            )
         else:
             self._report(applied)
 
@@ -55,12 +58,12 @@ class ChunkDelivery:
         if isinstance(outcome, Applied):
             self._report(outcome)
         else:
-            self._dead_letter(Reason.NOT_PROCESSED, outcome)
+            self._dead_letter(LetterReason.NOT_PROCESSED, outcome)
 
     def give_up(self) -> None:
         """Keep it whole, for an operator."""
         self._dead_letter(
-            Reason.NOT_PROCESSED, "it killed its worker, also without what was found in it"
+            LetterReason.NOT_PROCESSED, "it killed its worker, also without what was found in it"
         )
 
     def _report(self, applied: Applied) -> None:
@@ -68,10 +71,10 @@ class ChunkDelivery:
         self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
-                Reason.CONFLICT, "another chunk was applied under its batch and number"
+                LetterReason.CONFLICT, "another chunk was applied under its batch and number"
             )
 
-    def _dead_letter(self, reason: Reason, why: str) -> None:
+    def _dead_letter(self, reason: LetterReason, why: str) -> None:
         task = KIND_TASKS[self._kind]
         letter = call_letter(task, self._task_id, *self._call, reason, why)
         keep(self._database, letter)

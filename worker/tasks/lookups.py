@@ -1,9 +1,10 @@
 """The tasks that answer lookups."""
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery, current_task
 from pydantic import TypeAdapter, ValidationError
@@ -13,15 +14,15 @@ from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, R
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_LOOKUP
 from worker.batches.status import applied_chunks, batch_statuses, refused_records
-from worker.database.engine import Database
 from worker.database.errors import is_outage
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
-from worker.messaging.marks import SubmissionMarks
 from worker.monitoring import health
-from worker.monitoring.events import Events
-from worker.recovery.retry_policy import RetryPolicy
-from worker.tasks.answer import T, _dump, log
+from worker.tasks.answer import to_json
+from worker.tasks.services import Services
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an absent database: somebody is waiting for the answer."""
@@ -37,14 +38,10 @@ class Unanswerable(Exception):
     """A lookup gets no answer; the text is for whoever asked."""
 
 
-def _register_lookups(
-    app: Celery,
-    database: Database,
-    submissions: SubmissionMarks,
-    patience: RetryPolicy,
-    events: Events,
-) -> None:
-    answer = partial(_answered, patience, events)
+def register_lookups(app: Celery, services: Services) -> None:
+    """Give the app the tasks that answer lookups."""
+    database, marks = services.database, services.marks
+    answer = partial(_answer, services)
 
     # A question that takes its worker with it is not asked again.
     lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
@@ -52,14 +49,14 @@ def _register_lookups(
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
-        left = submissions.of_requests(ids)
-        return answer(lambda: request_statuses(database, ids, left))
+        of_requests = marks.of_requests(ids)
+        return answer(lambda: request_statuses(database, ids, of_requests))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
-        left = submissions.of_batches(ids)
-        return answer(lambda: batch_statuses(database, ids, left, refusals=refusals is True))
+        of_batches = marks.of_batches(ids)
+        return answer(lambda: batch_statuses(database, ids, of_batches, refusals=refusals is True))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
@@ -82,7 +79,7 @@ def _register_lookups(
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
-        return _dump(health.of_worker(database.url))
+        return to_json(health.of_worker(database.url))
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
@@ -90,18 +87,18 @@ def _register_lookups(
         return answer(lambda: lookups.students(database, ids))
 
 
-def _answered(patience: RetryPolicy, events: Events, work: Callable[[], Any]) -> Any:
-    """What a lookup returns, as JSON. Raises Unanswerable."""
+def _answer(services: Services, work: Callable[[], Any]) -> Any:
+    """Do a lookup and return what it finds, as JSON. Raises Unanswerable."""
     started = time.perf_counter()
     try:
-        answer = _dump(patience.wait(work, LOOKUP_WAIT))
+        answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
     except DBAPIError as error:
         # Whoever asks is a stranger: what the driver says names hosts and users.
         if not is_outage(error):
             log.exception("A lookup could not be answered")
         raise Unanswerable("the database could not be asked; ask again later") from None
     task = current_task.request
-    events.looked_up(task.task, task.id, time.perf_counter() - started)
+    services.events.looked_up(task.task, task.id, time.perf_counter() - started)
     return answer
 
 

@@ -1,78 +1,121 @@
-"""The task for single requests: decide them, alone or as a group."""
+"""The task for single requests: decides them, alone or as a group."""
 
+import logging
 import time
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from celery import Celery, Task, signals
+from celery import Celery
 
 from producer.contract.marks import request_key
 from producer.contract.routing import TaskName
-from worker.database.engine import Database
-from worker.enrollment.rules import read_request
-from worker.messaging.attempts import Attempts
-from worker.messaging.grouping import Call
-from worker.messaging.marks import SubmissionMarks
-from worker.monitoring.events import Events
+from worker.enrollment.results import to_response
+from worker.enrollment.rules import Decisions, IncomingRequest, read_request
+from worker.messaging import plugins
+from worker.messaging.grouping import QueuedRequest
+from worker.messaging.signals import sending_signals
 from worker.recovery.isolate import give_up_request, isolate_request
-from worker.recovery.retry_policy import RetryPolicy
-from worker.service import decide_requests
-from worker.tasks.answer import REQUEST, _dump, log
+from worker.service import add_enrollments
+from worker.tasks.services import ServicedTask, Services
+
+log = logging.getLogger(__name__)
+
+HandOver = Callable[[list[tuple[str, Any]], list[str]], object]
+"""Give the results that clients wait for, by task id, and remove the marks of these keys."""
 
 
-def _register_enroll(
-    app: Celery,
-    database: Database,
-    submissions: SubmissionMarks,
-    attempts: Attempts,
-    patience: RetryPolicy,
-    events: Events,
-) -> None:
-    class Enroll(Task):
-        Request = REQUEST
-        Strategy = "worker.messaging.grouping:strategy"
+class EnrollTask(ServicedTask):
+    """The task `enrollment.enroll`."""
 
-        def decide_group(self, calls: Sequence[Call]) -> bool:
-            """Decide calls in one transaction; returns whether that failed, whatever it was."""
-            ids = [call.task_id for call in calls]
-            if signals.task_prerun.receivers:
-                # Whoever follows tasks, as OpenTelemetry does, is to see each of them.
-                return True
-            if attempts.begin(ids):
-                attempts.end(ids, done=False)
-                return True
-            try:
-                asked = [read_request(call.task_id, call.args, call.kwargs) for call in calls]
-                waits = [not call.ignore_result for call in calls]
-                started = time.perf_counter()
-                decisions = patience.hold(lambda: decide_requests(database, asked, waits))
-            except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
-                what = type(getattr(error, "orig", error)).__name__
-                log.warning("%s: a group of %s requests is run one by one", what, len(calls))
-                attempts.end(ids, done=False)
-                return True
-            duration = time.perf_counter() - started
-            try:
-                answers = zip(compress(ids, waits), _dump(decisions.answers), strict=True)
-                app.backend.store_all(answers, [request_key(one.request_id) for one in asked])
-            except Exception as error:  # noqa: BLE001 - whatever a backend raises
-                log.warning("Answers could not be handed over; SQL has them: %s", error)
-            attempts.end(ids)
-            events.requests_decided(ids, decisions, duration)
-            return False
+    Strategy = plugins.STRATEGY
 
-    @app.task(shared=False, name=TaskName.ENROLL.value, bind=True, base=Enroll)
-    def enroll(task: Task, /, *args: Any, **kwargs: Any) -> Any:
-        asked = read_request(task.request.id, args, kwargs)
-        submissions.running(asked.request_id)
+    def decide_group(self, queued: Sequence[QueuedRequest]) -> bool:
+        """Decide requests in one transaction; return whether each must be run by itself instead.
+
+        That is so if the group fails, whatever the reason, and if one of the requests has killed
+        or failed too many workers already.
+        """
+        services = self.services
+        task_ids = [one.task_id for one in queued]
+
+        def together(requests: Sequence[IncomingRequest]) -> Decisions:
+            return services.retry_policy.or_requeue(
+                lambda: add_enrollments(services.database, requests)
+            )
+
+        if services.attempts.begin(task_ids):
+            services.attempts.end(task_ids, done=False)
+            return True
+        try:
+            with sending_signals(self, queued):
+                self.decide(queued, together, self.backend.store_all)
+        except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
+            what = type(getattr(error, "orig", error)).__name__
+            log.warning("%s: a group of %s requests is run one by one", what, len(queued))
+            services.attempts.end(task_ids, done=False)
+            return True
+        services.attempts.end(task_ids)
+        return False
+
+    def decide_alone(self, queued: QueuedRequest) -> Any:
+        """Decide a request by itself and return its result, for Celery to store.
+
+        If the request fails too often it is isolated, then given up. Raises Reject when its
+        message is to be tried again.
+        """
+        services = self.services
+        results: list[tuple[str, Any]] = []
+
+        def alone(requests: Sequence[IncomingRequest]) -> Decisions:
+            (incoming,) = requests
+            return services.retry_policy.with_fallbacks(
+                queued.task_id,
+                lambda: add_enrollments(services.database, requests),
+                isolate=lambda: isolate_request(services.database, incoming),
+                give_up=lambda: give_up_request(
+                    services.database, incoming, "it killed its worker"
+                ),
+            )
+
+        def hand_over(given: list[tuple[str, Any]], marks: list[str]) -> None:
+            results.extend(given)
+            services.marks.remove(marks)
+
+        self.decide([queued], alone, hand_over)
+        return results[0][1] if results else None
+
+    def decide(
+        self,
+        queued: Sequence[QueuedRequest],
+        attempt: Callable[[Sequence[IncomingRequest]], Decisions],
+        hand_over: HandOver,
+    ) -> None:
+        """Decide requests by an attempt, hand over the results, and report what happened."""
+        requests = [read_request(one.task_id, one.args, one.kwargs) for one in queued]
+        marks = [request_key(incoming.request_id) for incoming in requests]
+        self.services.marks.set_running(marks)
         started = time.perf_counter()
-        decisions = patience.attempt(
-            task.request.id,
-            lambda: decide_requests(database, [asked], [True]),
-            lambda: isolate_request(database, asked),
-            lambda: give_up_request(database, asked, "it killed its worker"),
-        )
-        submissions.forget([asked.request_id])
-        events.requests_decided([task.request.id], decisions, time.perf_counter() - started)
-        return _dump(decisions.answers[0])
+        decisions = attempt(requests)
+        duration = time.perf_counter() - started
+        results = [
+            (one.task_id, to_response(decision.result, decisions.courses).model_dump(mode="json"))
+            for one, decision in zip(queued, decisions.decided, strict=True)
+            if not one.ignore_result
+        ]
+        try:
+            hand_over(results, marks)
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises
+            log.warning("Results could not be handed over; the database has them: %s", error)
+        task_ids = [one.task_id for one in queued]
+        self.services.events.requests_decided(task_ids, decisions, duration)
+
+
+def register_requests(app: Celery, services: Services) -> None:
+    """Give the app the task for single requests."""
+
+    @app.task(
+        shared=False, name=TaskName.ENROLL.value, bind=True, base=EnrollTask, services=services
+    )
+    def enroll(task: EnrollTask, /, *args: Any, **kwargs: Any) -> Any:
+        ignore_result = bool(task.request.ignore_result)
+        return task.decide_alone(QueuedRequest(task.request.id, args, kwargs, ignore_result))

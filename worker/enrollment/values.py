@@ -1,0 +1,64 @@
+"""Define the values that rules and SQL exchange: what is stored, and what requests name."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from producer.schemas import EnrollmentProblem, ResultStatus
+
+Problems = tuple[EnrollmentProblem, ...]
+
+
+class CourseSummary(NamedTuple):
+    """A course as results show it."""
+
+    id: int
+    sis_id: str
+    title: str | None
+
+
+class StoredResult(NamedTuple):
+    """A row of `enrollment_results`: the result of one request.
+
+    `student_id` is our key, or the key that was asked for; `student_sis_id` is set when the
+    request named the student by SIS id. `fingerprint` is None where the request id was made of a
+    chunk's number.
+    """
+
+    request_id: str
+    fingerprint: int | None
+    student_id: int | None
+    student_sis_id: str | None
+    status: ResultStatus
+    enrolled_ids: list[int]
+    """Keys of the courses that the student is enrolled in, in the order asked."""
+    already_enrolled_ids: list[int]
+    """Those of them whose row was there before."""
+    errors: Problems
+    batch_id: str | None
+    completed_at: datetime
+
+
+class CleanRequest(NamedTuple):
+    """A request of a chunk that is enrolled in every course it asks for."""
+
+    request_id: str
+    student: int
+    """The student's key."""
+    student_id: int | str
+    """The student as asked for."""
+    enrolled_ids: list[int]
+    already_enrolled_ids: list[int]
+
+
+class RequestLookup(NamedTuple):
+    """What the database holds of everything that some requests name."""
+
+    students: Mapping[int | str | None, int]
+    """Keys of the students that exist, by the id that was asked for."""
+    courses: Mapping[int | str, int]
+    """Keys of the courses that exist, by the id that was asked for."""
+    summaries: Mapping[int, CourseSummary]
+    """The courses that these requests and their earlier results name, by key."""
+    results: Mapping[str, StoredResult]
+    """Earlier results, by request id."""

@@ -25,7 +25,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.client import EnrollmentClient
-from producer.contract.batches import BatchStatus, RefusalGroup
+from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files import refused_lines
 from producer.files.reader import open_stream
@@ -34,7 +34,9 @@ from producer.schemas import (
     MAX_KEY,
     Kind,
     RequestId,
+    RequestState,
     RequestStatus,
+    ResultStatus,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
@@ -98,26 +100,26 @@ async def enroll(
         # Where no worker answers it is taken: the id alone sees to it that it is done once.
         with suppress(NoWorkerAnswered):
             known = await run_in_threadpool(client.status, own_id)
-            if known.state != "unknown":
+            if known.state is not RequestState.UNKNOWN:
                 # The worker says whether it asks for the same, and the first outcome.
                 seconds = client.timeout
     if seconds:
         with suppress(NoWorkerAnswered):
             outcome = await run_in_threadpool(client.enroll, asked, timeout=seconds)
-            refused = outcome.status == "rejected"
+            refused = outcome.status is ResultStatus.REJECTED
             status = STATUS_OF_CODE[outcome.errors[0].code] if refused else 200
             return Response(outcome.model_dump_json(), status, media_type="application/json")
     else:
         await request.app.state.publisher.submit(asked)
     url = f"/requests/{quote(request_id, safe='')}"
-    accepted = Accepted(request_id=request_id, state="queued", url=url)
+    accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
     return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
 
 
 def get_request(request_id: str, client: Client) -> RequestStatus:
     """Where a request stands; 404 if nobody submitted it."""
     status = client.status(_request_id(request_id))
-    if status.state == "unknown":
+    if status.state is RequestState.UNKNOWN:
         raise Refused(404, "unknown_request", "Nobody submitted a request under this id.")
     return status
 
@@ -204,7 +206,7 @@ async def post_batch(
 
 def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = True) -> BatchStatus:
     status = client.batch(_request_id(batch_id), refusals=with_refusals)
-    if status.state == "unknown":
+    if status.state is BatchState.UNKNOWN:
         raise Refused(404, "unknown_batch", "Nobody submitted a batch under this id.")
     return status
 
@@ -236,7 +238,7 @@ async def get_events(batch_id: str, client: Client) -> StreamingResponse:
         status = first
         while True:
             yield f"data: {status.model_dump_json()}\n\n"
-            if status.state == "done":
+            if status.state is BatchState.DONE:
                 return
             await asyncio.sleep(EVENT_SECONDS)
             try:

@@ -9,16 +9,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from producer.contract.batches import BatchStatus, RefusalGroup
+from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.schemas import (
     EnrollmentProblem,
     Kind,
     RequestStatus,
+    ResultStatus,
     StudentEnrollmentResponse,
     StudentResponse,
 )
 
-_COLORS = {"enrolled": "green", "partial": "yellow", "rejected": "red", "done": "green"}
+_COLORS: dict[str, str] = {
+    ResultStatus.ENROLLED: "green",
+    ResultStatus.PARTIAL: "yellow",
+    ResultStatus.REJECTED: "red",
+    BatchState.DONE: "green",
+}
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -35,7 +41,7 @@ def _word(word: str) -> Text:
 
 def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     """A batch's counts and its refusals by cause; its speed and times where `timed` is set."""
-    if status.state == "unknown":
+    if status.state is BatchState.UNKNOWN:
         return Text(f"Nobody submitted {status.batch_id}.")
     head = Text.assemble(
         ("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state)

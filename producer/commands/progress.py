@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import EnrollmentClient
-from producer.contract.batches import BatchStatus, Books
+from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import (
     AnswerNotUnderstood,
     BrokerUnavailable,
@@ -68,7 +68,7 @@ def submit_source(
             return client.batch(batch_id)
     return BatchStatus(
         batch_id=batch_id,
-        state="queued",
+        state=BatchState.QUEUED,
         kind=source.kind,
         requests=submitted.tally.requests,
         chunks=submitted.chunks,
@@ -95,9 +95,9 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
         else:
             heard = now
             bar.applied(status)
-            if status.state == "done":
+            if status.state is BatchState.DONE:
                 return
-            if status.state not in ("stalled", "unknown"):
+            if status.state not in (BatchState.STALLED, BatchState.UNKNOWN):
                 applied = now
             elif now - applied > QUEUE_PATIENCE:
                 lost = f"The broker lost it: submit the same again with --batch-id {batch_id}"

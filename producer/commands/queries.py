@@ -7,9 +7,9 @@ import click
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
-from producer.contract.batches import BatchStatus
+from producer.contract.batches import BatchState, BatchStatus
 from producer.files import refused_lines
-from producer.schemas import RequestStatus
+from producer.schemas import RequestState, RequestStatus
 
 _CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
 _JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
@@ -46,14 +46,16 @@ Examples:
 def status(session: Session, identity: str) -> int:
     """Say where a request or a batch stands."""
     found: RequestStatus | BatchStatus = session.client.status(identity)
-    if found.state == "unknown":
+    if found.state is RequestState.UNKNOWN:
         batch = session.client.batch(identity)
-        found = batch if batch.state != "unknown" else found
+        found = batch if batch.state is not BatchState.UNKNOWN else found
     if isinstance(found, BatchStatus):
         session.say(found, display.batch(found, timed=True))
         return REFUSED if found.books.rejected else 0
     session.say(found, display.request(found))
-    refused = found.state == "unknown" or (found.result is not None and found.result.errors)
+    refused = found.state is RequestState.UNKNOWN or (
+        found.result is not None and found.result.errors
+    )
     return REFUSED if refused else 0
 
 
@@ -67,7 +69,7 @@ def errors(
 ) -> int:
     """Show the refusals of a batch by cause, or write every refused line to a file."""
     found = session.client.batch(batch_id)
-    if found.state == "unknown":
+    if found.state is BatchState.UNKNOWN:
         click.echo(f"Nobody submitted the batch {batch_id}.", err=True)
         return REFUSED
     if csv_file is not None:

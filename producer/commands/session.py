@@ -1,11 +1,12 @@
 """What commands share: the client they ask, how they answer, and how they fail."""
 
+import contextlib
 import errno
 import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -111,28 +112,35 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         as_json: bool,
         **kwargs: Any,
     ) -> None:
-        try:
+        with _failing_with_exit_codes():
             session = Session(broker, result_backend, timeout, as_json)
             with session.client:
                 code = command(session, *args, **kwargs)
-        except EnrollmentError as error:
-            fail(error)
-        except click.FileError as error:
-            error.show()
-            code = USAGE
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # Whoever reads has seen enough; click ends it without a word.
-            click.echo(
-                f"Error: The output cannot be written: {error}. Mend it, ask again.", err=True
-            )
-            code = USAGE
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            code = INTERRUPTED
         sys.exit(code)
 
     return run
+
+
+@contextlib.contextmanager
+def _failing_with_exit_codes() -> Iterator[None]:
+    """End with a sentence and an exit code for whatever a command may meet."""
+    try:
+        yield
+    except EnrollmentError as error:
+        fail(error)
+    except click.FileError as error:
+        error.show()
+        sys.exit(USAGE)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # The reader has seen enough; click ends it without a word.
+        click.echo(
+            f"Error: The output cannot be written: {error}. Correct that, and ask again.", err=True
+        )
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        sys.exit(INTERRUPTED)
 
 
 def fail(error: EnrollmentError) -> NoReturn:

@@ -12,6 +12,7 @@ from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
+from producer.contract.batches import BatchState
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
 from producer.publishing.batches import MAX_QUEUED
@@ -88,12 +89,27 @@ def submit(
     # Every file's head is checked before the first message is published.
     sources = [_open(name, chosen, templates) for name in names]
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
+    return _submit_all(
+        session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
+    )
+
+
+def _submit_all(
+    session: Session,
+    sources: Sequence[FileSource | StreamSource],
+    batch_id: str | None,
+    *,
+    resume: bool,
+    wait: bool,
+    max_queued: int,
+) -> int:
+    """Submit one source after another; without `wait` the last one is not waited for."""
     journal = ResumeJournal()
     refused = False
     for place, source in enumerate(sources, 1):
         path = source.path if isinstance(source, FileSource) else None
-        found = journal.find(path) if resume and path else None
-        new_id = batch_id or found or uuid.uuid4().hex
+        earlier_id = batch_id or (journal.find(path) if resume and path else None)
+        new_id = earlier_id or uuid.uuid4().hex
         if path:
             journal.begin(path, new_id)
         try:
@@ -102,8 +118,8 @@ def submit(
                 source,
                 session.err,
                 batch_id=new_id,
-                resume=bool(batch_id or found),
-                wait=not (no_wait and place == len(sources)),
+                resume=earlier_id is not None,
+                wait=wait or place < len(sources),
                 max_queued=max_queued,
             )
         except KeyboardInterrupt:
@@ -113,7 +129,8 @@ def submit(
                 err=True,
             )
             return INTERRUPTED
-        session.say(status, status.batch_id if status.state != "done" else display.batch(status))
+        is_done = status.state is BatchState.DONE
+        session.say(status, display.batch(status) if is_done else status.batch_id)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0

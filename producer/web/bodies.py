@@ -2,14 +2,14 @@
 
 from pydantic import BaseModel
 
-from producer.schemas import Kind, StudentEnrollmentResponse
+from producer.schemas import Kind, RequestState, StudentEnrollmentResponse
 
 
 class Accepted(BaseModel):
     """What was taken, and where to ask about it."""
 
     request_id: str
-    state: str
+    state: RequestState
     url: str
 
 

@@ -14,15 +14,17 @@ from rig import ENROLL, NOOP
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from worker.app import options
 from worker.database.engine import make_engine
+from worker.messaging.celery_settings import celery_settings
 from worker.models import Course, Student, StudentCourse
 from worker.settings import Settings
 
 app = Celery("plain")
 # The same settings, but with what Celery itself brings for taking messages and looking at them.
 own = ("broker_transport", "worker_consumer")
-app.conf.update({name: value for name, value in options(Settings()).items() if name not in own})
+app.conf.update(
+    {name: value for name, value in celery_settings(Settings()).items() if name not in own}
+)
 app.conf.task_create_missing_queues = True  # One that our own workers do not take from.
 
 

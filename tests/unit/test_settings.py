@@ -11,7 +11,8 @@ from celery.app.defaults import NAMESPACES, flatten
 from celery.exceptions import QueueNotFound
 
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
-from worker.app import TASK_TIME_LIMIT, make_app, options
+from worker.app import make_app
+from worker.messaging.celery_settings import TASK_TIME_LIMIT, celery_settings
 from worker.messaging.transport import Transport
 from worker.settings import (
     DatabaseSettings,
@@ -185,7 +186,7 @@ def test_an_option_takes_effect(app: Celery, option: str, value: Any) -> None:
 
 def test_every_option_is_one_that_celery_knows(environment: pytest.MonkeyPatch) -> None:
     known = {name for name, _ in flatten(NAMESPACES)}
-    assert set(options(load_settings())) - known == set()
+    assert set(celery_settings(load_settings())) - known == set()
 
 
 def test_there_are_exactly_three_queues(app: Celery) -> None:
@@ -240,7 +241,7 @@ def test_the_longest_wait_for_the_database_ends_before_the_time_of_a_task(
     assert load_settings().database_wait < app.conf.task_soft_time_limit
 
 
-def test_the_transport_is_given_its_options(app: Celery) -> None:
+def test_the_transport_is_given_its_celery_settings(app: Celery) -> None:
     connection = app.connection_for_read()
     assert connection.get_transport_cls() is Transport
     instance = connection.transport_options["instance"]
@@ -262,7 +263,7 @@ def test_the_transport_is_given_its_options(app: Celery) -> None:
 def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ENROLL_BROKER_URL", "amqp://h//")
     environment.setenv("ENROLL_RESULT_BACKEND_URL", "redis://h/1")
-    made = options(load_settings())
+    made = celery_settings(load_settings())
     assert (made["broker_url"], made["result_backend"]) == ("amqp://h//", "redis://h/1")
     assert not {"broker_transport", "broker_transport_options"} & set(made)
     assert made["worker_consumer"] == "worker.messaging.consumer:ValidatingConsumer"

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.routing import KIND_TASKS
-from producer.schemas import Code, EnrollmentProblem, Kind, ResultStatus, StudentEnrollmentRequest
+from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
     Counts,
     Poison,
@@ -21,7 +21,7 @@ from worker.batches.counts import (
     no_counts,
     parse_record,
 )
-from worker.batches.refusals import Refusals, plain_record, refusal_of_line, refusals_of
+from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import add_chunk, add_refusals, find_chunk, open_batch
 from worker.batches.roster import upsert_records
 from worker.database.engine import Database, transaction
@@ -97,13 +97,9 @@ def apply_to(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
 ) -> Applied:
     """Apply a chunk within a transaction."""
-    entered = find_chunk(connection, chunk.batch_id, chunk.number)
-    if entered is not None:
-        same = entered.kind == kind and entered.fingerprint == fingerprint
-        outcome = ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
-        return Applied(outcome, chunk.batch_id, chunk.number)
-    if open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
-        return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
+    earlier = _earlier_delivery(connection, kind, chunk, fingerprint)
+    if earlier is not None:
+        return earlier
     now = datetime.now(UTC)
     statuses: Counter[ResultStatus] = Counter()
     if kind is Kind.ENROLLMENTS:
@@ -111,17 +107,43 @@ def apply_to(
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison)
-    if poison:
-        letters = [_letter(kind, chunk, place, what) for place, what in poison.items()]
-        add_dead_letters(connection, letters)
-    for line in chunk.refused:
-        problem = EnrollmentProblem(
-            code=Code.INVALID_REQUEST, message=line.message, field=line.field
-        )
-        refusals.append(refusal_of_line(line.line, problem, None, line.cells))
+    add_dead_letters(
+        connection, [_letter(kind, chunk, place, what) for place, what in poison.items()]
+    )
+    refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
+    _enter(connection, chunk, fingerprint, counts, now)
+    return Applied(
+        ChunkOutcome.APPLIED,
+        chunk.batch_id,
+        chunk.number,
+        counts,
+        statuses,
+        Counter(refusal["code"] for refusal in refusals),
+        len(poison),
+    )
+
+
+def _earlier_delivery(
+    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int
+) -> Applied | None:
+    """Say why a chunk is not to be applied; None if it is. Opens its batch."""
+    outcome = None
+    entered = find_chunk(connection, chunk.batch_id, chunk.number)
+    if entered is not None:
+        same = entered.kind == kind and entered.fingerprint == fingerprint
+        outcome = ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
+    elif open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
+        outcome = ChunkOutcome.CONFLICT
+    return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
+
+
+def _enter(
+    connection: Connection, chunk: Chunk, fingerprint: int, counts: Counts, now: datetime
+) -> None:
+    """Enter a chunk into the ledger."""
     tally = chunk.tally()
     add_chunk(
         connection,
@@ -135,15 +157,6 @@ def apply_to(
         rows=tally.rows,
         applied_at=now,
         **counts,
-    )
-    return Applied(
-        ChunkOutcome.APPLIED,
-        chunk.batch_id,
-        chunk.number,
-        counts,
-        statuses,
-        Counter(refusal["code"] for refusal in refusals),
-        len(poison),
     )
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from producer.contract.chunks import Cells
-from producer.schemas import ContractModel, EnrollmentProblem
+from producer.contract.chunks import Cells, RefusedLine
+from producer.schemas import Code, ContractModel, EnrollmentProblem
 from worker.enrollment.rules import Decision, lines_about
 
 Refusals = list[dict[str, Any]]
@@ -27,6 +27,12 @@ def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict
             if len(incoming.lines) > 1:
                 part = {**record, "course_ids": [record["course_ids"][place]]}
             yield refusal_of_line(line, problem, part, cells.get(line))
+
+
+def refusal_of_unread_line(line: RefusedLine) -> dict[str, Any]:
+    """Return the refusal of a line that its submitter could not turn into a record."""
+    problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=line.message, field=line.field)
+    return refusal_of_line(line.line, problem, None, line.cells)
 
 
 def plain_record(record: Any) -> Any:

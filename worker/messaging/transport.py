@@ -12,6 +12,7 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from importlib.resources import files
 from queue import Empty
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
@@ -47,51 +48,9 @@ def running_key(instance: str) -> str:
     return f"{PREFIX}.running.{instance}"
 
 
-# Also on a full Redis, where only what frees memory is allowed by itself: a full queue must drain.
-_MOVE = """#!lua flags=allow-oom
-return redis.call('LMOVE', KEYS[1], KEYS[2], ARGV[1], ARGV[2])
-"""
-
-# A taker is "instance/number"; an instance has one for each of its connections in turn.
-# The dead stay registered for a minute: what they asked for last may still come to their slots.
-_BEAT = """#!lua flags=allow-oom
-local prefix, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local mine = string.match(me, '^[^/]+')
-local now = tonumber(redis.call('TIME')[1])
-redis.call('SET', prefix .. '.alive.' .. mine, '1', 'EX', lease)
-redis.call('SADD', prefix .. '.takers', me)
-redis.call('HDEL', prefix .. '.lost', me)
-local back = 0
-for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
-  local instance = string.match(taker, '^[^/]+')
-  local lost = redis.call('EXISTS', prefix .. '.alive.' .. instance) == 0
-  if taker ~= me and (instance == mine or lost) then
-    local found = 0
-    for queue = 5, #ARGV do
-      for slot = 0, slots - 1 do
-        local key = prefix .. '.taken.' .. taker .. '.' .. ARGV[queue] .. '.' .. slot
-        while redis.call('LMOVE', key, ARGV[queue], 'LEFT', 'RIGHT') do
-          found = found + 1
-        end
-      end
-    end
-    if lost then
-      local running = prefix .. '.running.' .. instance
-      for _, id in ipairs(redis.call('HKEYS', running)) do
-        redis.call('HINCRBY', prefix .. '.attempts', id, 1)
-      end
-      redis.call('DEL', running)
-    end
-    redis.call('HSETNX', prefix .. '.lost', taker, now)
-    if found == 0 and now - redis.call('HGET', prefix .. '.lost', taker) > 60 then
-      redis.call('SREM', prefix .. '.takers', taker)
-      redis.call('HDEL', prefix .. '.lost', taker)
-    end
-    back = back + found
-  end
-end
-return back
-"""
+_SCRIPTS = files("worker.messaging")
+_MOVE = _SCRIPTS.joinpath("move.lua").read_text(encoding="ascii")
+_HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
@@ -227,20 +186,6 @@ class QoS(virtual.QoS):
                 log.warning("%s messages come back later: %s", len(self._owed), error)
 
 
-class _Share:
-    """What the taker of one queue sees of its channel's `QoS`."""
-
-    def __init__(self, channel: "Channel", queue: str) -> None:
-        self._channel = channel
-        self._queue = queue
-
-    def can_consume(self) -> bool:
-        return bool(self._channel.qos.has_room(self._queue))
-
-    def restore_visible(self, *_: object, **__: object) -> None:
-        self._channel.beat_if_allowed()
-
-
 class QueueReceiver(redis.Channel):
     """The connection that waits for one queue: BLMOVE knows one source only."""
 
@@ -250,7 +195,6 @@ class QueueReceiver(redis.Channel):
     def __init__(self, channel: "Channel", queue: str) -> None:
         self._channel = channel
         self._queue = queue
-        self._share = _Share(channel, queue)
         self._slot: str | None = None
         self._sent = False
         self._full = False
@@ -259,8 +203,17 @@ class QueueReceiver(redis.Channel):
         self._active_queues.append(queue)
 
     @property
-    def qos(self) -> _Share:
-        return self._share
+    def qos(self) -> "QueueReceiver":
+        """What kombu asks whether more may be taken: the channel knows, for each queue."""
+        return self
+
+    def can_consume(self) -> bool:
+        """Whether the worker may hold one more message of this queue."""
+        return bool(self._channel.qos.has_room(self._queue))
+
+    def restore_visible(self, *_: object, **__: object) -> None:
+        """Kombu's hook for what is to be done now and then."""
+        self._channel.beat_if_allowed()
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's
         if time.monotonic() < self._not_before:
@@ -380,7 +333,7 @@ class Channel(redis.Channel):
     def beat(self) -> None:
         """Give a sign of life, and give back what the lost held. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        back = self.sync.eval(_BEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        back = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
         self._beaten = time.monotonic()
         if back:
             self.recovered(back)

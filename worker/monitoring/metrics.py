@@ -4,7 +4,6 @@ import atexit
 import os
 import shutil
 import tempfile
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -28,69 +27,66 @@ class Metrics:
             os.environ[FOLDER] = _temporary_folder()
             patches.count_in_all_processes()
         # Never asked: what is served is read from the files of all processes.
-        mine: dict[str, Any] = {"registry": CollectorRegistry()}
-        self.requests = Counter(
-            "enrollment_requests",
+        self._registry = CollectorRegistry()
+        self.requests = self._counter(
+            "requests",
             "Requests that were decided, by the status of their results and by how they came.",
-            ["outcome", "how"],
-            **mine,
+            "outcome",
+            "how",
         )
-        self.rows = Counter(
-            "enrollment_rows",
+        self.rows = self._counter(
+            "rows",
             "Rows that were decided: pairs of student and course, or records of a roster.",
-            ["kind", "outcome"],
-            **mine,
+            "kind",
+            "outcome",
         )
-        self.refusals = Counter(
-            "enrollment_refusals",
-            "Refusals of lines and single requests by code.",
-            ["code"],
-            **mine,
+        self.refusals = self._counter(
+            "refusals", "Refusals of lines and single requests by code.", "code"
         )
-        self.chunks = Counter(
-            "enrollment_chunks",
-            "Deliveries of chunks by what became of them.",
-            ["kind", "outcome"],
-            **mine,
+        self.chunks = self._counter(
+            "chunks", "Deliveries of chunks by what became of them.", "kind", "outcome"
         )
-        self.chunk_duration = Histogram(
-            "enrollment_chunk_duration_seconds",
-            "Time to apply a chunk, committed.",
-            ["kind"],
-            buckets=CHUNK_SECONDS,
-            **mine,
+        self.redeliveries = self._counter(
+            "redeliveries", "Messages that were requeued, to be tried again.", "task"
         )
-        self.request_duration = Histogram(
-            "enrollment_request_duration_seconds",
-            "Time to decide a single request, committed; those decided together share it.",
-            buckets=CALL_SECONDS,
-            **mine,
+        self.recovered = self._counter(
+            "recovered_messages",
+            "Messages of lost workers and connections that this worker requeued.",
         )
-        self.lookup_duration = Histogram(
-            "enrollment_lookup_duration_seconds",
-            "Time to answer a lookup.",
-            ["lookup"],
-            buckets=CALL_SECONDS,
-            **mine,
+        self.dead_letters = self._counter(
+            "dead_letters", "New dead letters by their reason.", "reason"
         )
-        self.redeliveries = Counter(
-            "enrollment_redeliveries",
-            "Messages that were given back to their queue, to be tried again.",
-            ["task"],
-            **mine,
-        )
-        self.recovered = Counter(
-            "enrollment_recovered_messages",
-            "Messages of lost workers and connections that this worker gave back.",
-            **mine,
-        )
-        self.dead_letters = Counter(
-            "enrollment_dead_letters", "New dead letters by their reason.", ["reason"], **mine
-        )
-        self.database_wait = Counter(
-            "enrollment_database_wait_seconds",
+        self.database_wait = self._counter(
+            "database_wait_seconds",
             "Time that processes waited for an absent database; its rate is how many wait.",
-            **mine,
+        )
+        self._time()
+
+    def _time(self) -> None:
+        self.chunk_duration = self._histogram(
+            "chunk", "Time to apply a chunk, committed.", CHUNK_SECONDS, "kind"
+        )
+        self.request_duration = self._histogram(
+            "request",
+            "Time to decide a single request, committed; those decided together share it.",
+            CALL_SECONDS,
+        )
+        self.lookup_duration = self._histogram(
+            "lookup", "Time to answer a lookup.", CALL_SECONDS, "lookup"
+        )
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"enrollment_{name}", about, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, about: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(
+            f"enrollment_{name}_duration_seconds",
+            about,
+            labels,
+            registry=self._registry,
+            buckets=buckets,
         )
 
 

@@ -40,11 +40,16 @@ class Unanswerable(Exception):
 
 def register_lookups(app: Celery, services: Services) -> None:
     """Give the app the tasks that answer lookups."""
+    # A lookup that takes its worker with it is not asked again.
+    lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
+    _register_status(lookup, services)
+    _register_reading(lookup, services)
+
+
+def _register_status(lookup: Callable[..., Any], services: Services) -> None:
+    """Where requests and batches stand."""
     database, marks = services.database, services.marks
     answer = partial(_answer, services)
-
-    # A question that takes its worker with it is not asked again.
-    lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
@@ -69,6 +74,12 @@ def register_lookups(app: Celery, services: Services) -> None:
         (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
         most = _checked(_LIMIT, limit, "limit")
         return answer(lambda: refused_records(database, batch, (behind[0], behind[1]), most))
+
+
+def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
+    """What is stored about students, and how the worker is."""
+    database = services.database
+    answer = partial(_answer, services)
 
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What `worker.transport` and `worker.intake` rely on in kombu and Celery has not changed."""
+"""What `worker.messaging` rely on in kombu and Celery has not changed."""
 
 import inspect
 

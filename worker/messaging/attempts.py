@@ -1,6 +1,6 @@
 """How often a message was tried in vain, counted where the death of a worker cannot forget it.
 
-A worker notes what it is executing. Who finds it dead counts that (`worker.transport`), the main
+A worker notes what it is executing. Who finds it dead counts that (`worker.messaging.transport`), the main
 process counts what took a pool process with it, and a task its own unexpected errors.
 """
 

@@ -1,7 +1,7 @@
-"""Messages are checked before anything trusts them; what cannot be understood is parked.
+"""Check messages before anything trusts them; what cannot be understood is put in quarantine.
 
-A parked message is kept whole in the table of dead letters, with its reason, and acknowledged
-after that. Until the database has it, it stays where it was taken.
+It is kept whole in the table of dead letters, with its reason, and acknowledged after that. Until
+the database has it, it stays where it was taken.
 """
 
 import base64
@@ -30,7 +30,7 @@ from worker.plain_text import first_line
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until a message that could not be parked is parked again."""
+"""Seconds until it is tried again to put a message in quarantine."""
 
 
 class _Events(Protocol):

@@ -40,7 +40,7 @@ SLOTS = 1024
 PREFIX = "enrollment.intake"
 TAKERS = f"{PREFIX}.takers"
 ATTEMPTS = f"{PREFIX}.attempts"
-"""How often a worker died with a message in its hands, by task id; see `worker.attempts`."""
+"""How often a worker died with a message in its hands, by task id; see `worker.messaging.attempts`."""
 
 
 def running_key(instance: str) -> str:
@@ -96,12 +96,12 @@ class QoS(virtual.QoS):
         self._queues: dict[str, str] = {}
         self._free: dict[str, deque[str]] = {}
         self._owed: deque[tuple[str, bool]] = deque()
-        self._forsaken: list[str] = []
+        self._abandoned: list[str] = []
 
     def has_room(self, queue: str) -> bool:
         """Each queue has the whole limit, so that none waits for another.
 
-        The requests that `worker.groups` holds raise the limit; the other queues get nothing of it.
+        The requests that `worker.messaging.grouping` holds raise the limit; the other queues get nothing of it.
         """
         limit = self.prefetch_count
         if queue != Queue.ENROLLMENTS:
@@ -129,12 +129,12 @@ class QoS(virtual.QoS):
         super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        self._settle(delivery_tag, requeue=False)
+        self._finish(delivery_tag, requeue=False)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
-        self._settle(delivery_tag, requeue=requeue)
+        self._finish(delivery_tag, requeue=requeue)
 
-    def _settle(self, slot: str, *, requeue: bool) -> None:
+    def _finish(self, slot: str, *, requeue: bool) -> None:
         self._held[self._queues[slot]].discard(slot)
         super().ack(slot)
         try:
@@ -154,7 +154,7 @@ class QoS(virtual.QoS):
 
     def abandon_slot(self, slot: str) -> None:
         """Nobody knows whether a message came, or comes, into this slot: it is emptied for good."""
-        self._forsaken.append(slot)
+        self._abandoned.append(slot)
 
     def restore_visible(self, *_: object, **__: object) -> None:
         """Kombu's hook for what is to be done now and then."""
@@ -166,7 +166,7 @@ class QoS(virtual.QoS):
             slot, requeue = self._owed[0]
             self._pay(slot, requeue=requeue)
             self._owed.popleft()
-        for slot in self._forsaken:
+        for slot in self._abandoned:
             self._pay(slot, requeue=True)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's

@@ -1,4 +1,4 @@
-"""The worker's numbers: counted in every process, for `worker.exporter` to put together."""
+"""The worker's numbers: counted in every process, for `worker.monitoring.exporter` to put together."""
 
 import atexit
 import os

@@ -78,7 +78,7 @@ def is_among(dialect: str, of: Any, name: str = "listed") -> Any:
     listed = bindparam(name, type_=String())
     if dialect == "postgresql":
         type_ = Integer() if isinstance(of.type, Integer) else String()
-        # The index is walked once along the values; that it is used, `worker.database.engine` sees to.
+        # The index is walked once along the values; `worker.database.engine` makes sure of that.
         return of == func.any(cast(listed, postgresql.ARRAY(type_)))
     return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
 

@@ -1,7 +1,8 @@
-"""How often a message was tried in vain, counted where the death of a worker cannot forget it.
+"""Count failed attempts at a message, where the death of a worker cannot make them forgotten.
 
-A worker notes what it is executing. Who finds it dead counts that (`worker.messaging.transport`), the main
-process counts what took a pool process with it, and a task its own unexpected errors.
+A worker notes what it is executing. The worker that finds it dead counts that
+(`worker.messaging.transport`), the main process counts what took a pool process with it, and a
+task counts its own unexpected errors.
 """
 
 import logging

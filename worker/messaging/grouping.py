@@ -116,7 +116,7 @@ class GroupingConsumer:
             self._qos.decrement_eventually(-change)
 
     def _is_past(self) -> bool:
-        """The connection that these messages came by is gone; another GroupingConsumer has the next."""
+        """Whether the connection that these messages came by is gone; the next has another of us."""
         return self._qos is not self._consumer.qos
 
 

@@ -40,7 +40,7 @@ SLOTS = 1024
 PREFIX = "enrollment.intake"
 TAKERS = f"{PREFIX}.takers"
 ATTEMPTS = f"{PREFIX}.attempts"
-"""How often a worker died with a message in its hands, by task id; see `worker.messaging.attempts`."""
+"""The hash that counts failed attempts by task id; see `worker.messaging.attempts`."""
 
 
 def running_key(instance: str) -> str:
@@ -101,7 +101,7 @@ class QoS(virtual.QoS):
     def has_room(self, queue: str) -> bool:
         """Each queue has the whole limit, so that none waits for another.
 
-        The requests that `worker.messaging.grouping` holds raise the limit; the other queues get nothing of it.
+        The requests that are held for groups raise the limit; the other queues get nothing of it.
         """
         limit = self.prefetch_count
         if queue != Queue.ENROLLMENTS:

@@ -23,7 +23,7 @@ from worker.plain_text import printable
 from worker.settings import LogFormat
 
 _SAID_BY_US = ("celery.worker.strategy", "celery.app.trace")
-"""Loggers whose lines about a good task say less than `worker.monitoring.events`, and quote its arguments."""
+"""Loggers whose lines about a good task say less than our events, and quote its arguments."""
 
 Event = MutableMapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""The worker's numbers: counted in every process, for `worker.monitoring.exporter` to put together."""
+"""Count in every process; `worker.monitoring.exporter` puts the numbers together."""
 
 import atexit
 import os

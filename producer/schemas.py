@@ -38,10 +38,15 @@ class Code(StrEnum):
     """Why a request, or a part of it, was refused."""
 
     UNKNOWN_STUDENT = "unknown_student"
+    """The student is not in the roster."""
     UNKNOWN_COURSE = "unknown_course"
+    """A course is not in the roster."""
     INVALID_REQUEST = "invalid_request"
+    """The record breaks the contract."""
     REQUEST_ID_REUSED = "request_id_reused"
+    """The request id was used before, for another request."""
     NOT_PROCESSED = "not_processed"
+    """Deciding the request fails or kills its worker, whatever the environment."""
 
 
 CODE_MEANINGS: Final[Mapping[Code, str]] = {

@@ -185,10 +185,12 @@ class LetterForm(StrEnum):
 
 
 class LetterReason(StrEnum):
-    """Why it is one."""
+    """Why something became a dead letter."""
 
     MALFORMED = "malformed"
+    """The message could not be understood."""
     INVALID_CHUNK = "invalid_chunk"
+    """The message was good, and the chunk in it breaks the contract."""
     CONFLICT = "conflict"
     """Another chunk was applied under its batch and number."""
     NOT_PROCESSED = "not_processed"

@@ -24,9 +24,11 @@ class DatabaseState(StrEnum):
     """How a worker finds its database."""
 
     READY = "ready"
+    """It answers, and has all migrations."""
     AWAY = "away"
+    """It does not answer."""
     OUTDATED = "outdated"
-    """It has not the migrations that this worker needs."""
+    """It lacks migrations that this worker needs."""
 
 
 class WorkerHealth(ContractModel):

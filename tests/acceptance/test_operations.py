@@ -18,6 +18,7 @@ from sqlalchemy import func, select, update
 from producer.cli import enroll
 from producer.schemas import Kind
 from worker.batches.apply import apply_chunk
+from worker.batches.status import batch_statuses
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.dead_letters.repository import list_dead_letters
@@ -31,6 +32,7 @@ from worker.models import (
     Student,
     StudentCourse,
 )
+from worker.recovery.isolate import call_letter
 from worker.repository import upsert_roster
 
 GOOD, REMAINS, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -253,19 +255,40 @@ def test_batches_are_listed_with_what_they_lack(database: Database, roster: None
         apply("whole", number, last=number == 1)
     apply("gap", 2, last=True)
     apply("cut off", 0, last=False)
+    apply_two_contents(database, "two contents")
     refused = {"batch_id": "refused", "number": 0, "records": 5}
     raw = json.dumps(message([[refused], {}, {}], headers__task="enrollment.enroll_batch"))
     keep_message(database, raw.encode(), "batches", "records: must be a list")
     found = {line["batch"]: line for line in ask(database, "batches")}
-    assert [*found] == ["cut off", "gap", "whole", "refused"]
-    assert {name: line["state"] for name, line in found.items() if line["state"] == "done"} == {
-        "whole": "done"
+    assert {name: line["state"] for name, line in found.items()} == {
+        "two contents": "stalled",
+        "cut off": "running",
+        "gap": "running",
+        "whole": "done",
+        "refused": "stalled",
     }
+    statuses = batch_statuses(database, [*found], {}, refusals=False)
+    assert [status.state for status in statuses] == [line["state"] for line in found.values()]
     assert (found["gap"]["applied"], found["gap"]["of"]) == (1, 3)
     assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
     assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)
     assert (found["refused"]["kind"], found["refused"]["dead_letters"]) == (None, 1)
     left = ask(database, "batches", "--unfinished")
-    assert [line["batch"] for line in left] == ["cut off", "gap", "refused"]
+    assert [line["batch"] for line in left] == ["two contents", "cut off", "gap", "refused"]
+    assert ask(database, "batches", "--unfinished", "--limit", "2") == left[:2]
     out, _ = run(database, "batches", "--limit", "1")
-    assert [line.split()[0] for line in out.splitlines()] == ["batch", "cut"]
+    assert [line.split()[0] for line in out.splitlines()] == ["batch", "two"]
+
+
+def apply_two_contents(database: Database, batch_id: str) -> None:
+    """Two files under one name fill each other's numbers; a chunk of one is a dead letter."""
+    record = {"student_id": "S", "course_ids": ["C"]}
+    first = {"batch_id": batch_id, "number": 0, "records": [record]}
+    before = {"requests": 3, "rows": 3}
+    last = {"batch_id": batch_id, "number": 1, "last": True, "before": before, "records": [record]}
+    for chunk in (first, last):
+        apply_chunk(database, Kind.ENROLLMENTS, chunk)
+    other = {"batch_id": batch_id, "number": 0, "records": [record] * 3}
+    reason = "another chunk was applied under its batch and number"
+    letter = call_letter("enrollment.enroll_batch", "t", [other], {}, LetterReason.CONFLICT, reason)
+    keep(database, letter)

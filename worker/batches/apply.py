@@ -37,7 +37,9 @@ class ChunkOutcome(StrEnum):
     """What became of a delivery of a chunk."""
 
     APPLIED = "applied"
+    """Its records were decided, and it was entered into the ledger."""
     REPEATED = "repeated"
+    """It had been applied before; nothing was changed."""
     CONFLICT = "conflict"
     """Another content was applied under this batch id and number; nothing was changed."""
 

@@ -116,7 +116,7 @@ class GroupingConsumer:
             self._qos.decrement_eventually(-change)
 
     def _is_past(self) -> bool:
-        """Whether the connection that these messages came by is gone; the next has another of us."""
+        """Whether these messages came by a connection that is gone; each has a consumer."""
         return self._qos is not self._consumer.qos
 
 

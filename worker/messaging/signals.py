@@ -36,7 +36,7 @@ def sending_signals(task: Task, queued: Sequence[QueuedRequest]) -> Iterator[Non
 
 
 def _send(signal: Any, task: Task, one: QueuedRequest, **outcome: Any) -> None:
-    task.push_request(**one.headers, args=one.args, kwargs=one.kwargs)
+    task.push_request(dict(one.headers), args=one.args, kwargs=one.kwargs)
     try:
         signal.send(
             sender=task,

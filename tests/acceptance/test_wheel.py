@@ -119,8 +119,8 @@ def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: 
     url = f"sqlite:///{tmp_path / 'enrollment.db'}"
     run(bin_folder / "python", "-m", "worker.migrate", cwd=tmp_path, ENROLL_DATABASE_URL=url)
     script = (
-        "from worker import database, migrate;"
-        f"assert migrate.is_current(database.make_engine({url!r}))"
+        "from worker import migrate; from worker.database.engine import make_engine;"
+        f"assert migrate.is_current(make_engine({url!r}))"
     )
     run(bin_folder / "python", "-c", script, cwd=tmp_path)
 

@@ -107,7 +107,7 @@ def test_an_outage_burns_no_attempts(tmp_path: Path, new_database: Callable[[str
         made.start_worker(ENROLL_DATABASE_WAIT="1", ENROLL_MAX_ATTEMPTS="1")
         single = client.submit({"student_id": "S1", "course_ids": ["C1"]})
         batch = client.submit_batch(Kind.STUDENTS, [{"sis_id": "S1"}])
-        wait_for(lambda: made.log.read_text().count("task given back") >= 4)
+        wait_for(lambda: made.log.read_text().count("task requeued") >= 4)
         path.rmdir()
         aside.rename(path)
         wait_for(lambda: client.status(single).state == "done")

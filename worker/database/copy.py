@@ -26,8 +26,17 @@ def copy_rows(
     connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Write any rows; JSON columns are given as text. Raises IntegrityError, DBAPIError."""
-    columns = map(_as_text, zip(*rows, strict=True))
-    lines = map("\t".join, zip(*columns, strict=True))
+    columns = map(as_text, zip(*rows, strict=True))
+    copy_lines(connection, table, names, map("\t".join, zip(*columns, strict=True)))
+
+
+def copy_lines(
+    connection: Connection, table: str, names: Sequence[str], lines: Iterable[str]
+) -> None:
+    """Write rows that are in the text form of COPY: cells by `as_text`, with tabs between them.
+
+    Raises IntegrityError, DBAPIError.
+    """
     with _copying(connection, table, names, "TEXT") as copy:
         copy.write("\n".join(lines))
 
@@ -44,7 +53,7 @@ def copy_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetim
         copy.write(b"".join((_HEAD, *rows, _END)))
 
 
-def _as_text(values: Sequence[Any]) -> list[str]:
+def as_text(values: Sequence[Any]) -> list[str]:
     """Return the values of a column in the text form of COPY."""
     texts = "".join([value for value in values if type(value) is str])
     # Looking at all at once is cheap, and few columns have anything to escape.

@@ -1,1 +1,1 @@
-"""The worker: checks students and courses, writes `student_courses`, stores every outcome."""
+"""Apply enrollment requests: check the roster, write `student_courses`, store every result."""

@@ -1,4 +1,4 @@
-"""The one place where the worker is put together. Nothing connects here."""
+"""Assemble the worker from its parts. Only this module does that, and nothing connects here."""
 
 import gc
 import logging
@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 
 def make_app(settings: Settings) -> Celery:
-    """Make the Celery application of the worker, with its tasks and effective options."""
+    """Make the worker's Celery app, with its settings, services and tasks."""
     app = Celery("enrollment")
-    instance = uuid4().hex  # Names this worker among all others, in each of its processes.
+    instance = uuid4().hex  # Identifies this worker in all of its processes.
     app.conf.update(celery_settings(settings))
     app.conf.broker_transport_options["instance"] = instance
     app.loader.override_backends = dict.fromkeys(("redis", "rediss"), plugins.RESULT_BACKEND)
@@ -43,7 +43,7 @@ def make_app(settings: Settings) -> Celery:
         attempts=attempts,
         retry_policy=RetryPolicy(attempts, settings.database_wait, metrics.database_wait.inc),
         events=Events(metrics),
-        # The backend is made where it is used, once for each thread.
+        # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
     )
     register(app, services)
@@ -52,7 +52,7 @@ def make_app(settings: Settings) -> Celery:
     def start(sender: Any, **_: Any) -> None:
         if sender.app is not app:
             return
-        # The banner is neither a line nor JSON.
+        # The start-up banner is not JSON, so a JSON log goes without it.
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
         _check_schema(database.url)
         if settings.metrics_port is not None:
@@ -60,8 +60,8 @@ def make_app(settings: Settings) -> Celery:
 
     logs.configure(settings.log_format)
     signals.worker_init.connect(start, weak=False)
-    signals.worker_init.connect(_collect_seldom, weak=False)
-    signals.worker_process_init.connect(_collect_seldom, weak=False)
+    signals.worker_init.connect(_collect_garbage_rarely, weak=False)
+    signals.worker_process_init.connect(_collect_garbage_rarely, weak=False)
     signals.worker_process_init.connect(patches.stop_pool_processes_soon, weak=False)
     signals.worker_process_shutdown.connect(lambda **_: database.close(), weak=False)
     app.set_current()
@@ -69,38 +69,38 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _serve_metrics(settings: Settings, instance: str) -> None:
-    # Not `instance`, which is what Prometheus calls the target.
+    # Not `instance`: Prometheus uses that label for the target.
     about = {"version": version("enrollment-worker"), "worker": instance}
     try:
         server = Exporter(settings, about)
     except OSError as error:
         raise SystemExit(
-            f"ENROLL_METRICS_PORT: nobody can listen on {settings.metrics_host} port"
-            f" {settings.metrics_port} ({error}); each worker of a host needs a port of its own."
+            f"ENROLL_METRICS_PORT: cannot listen on {settings.metrics_host} port"
+            f" {settings.metrics_port} ({error}). Give each worker on a host a port of its own."
         ) from error
     signals.worker_process_init.connect(lambda **_: server.forget(), weak=False)
     signals.worker_shutdown.connect(lambda **_: server.close(), weak=False)
 
 
-def _collect_seldom(**_: Any) -> None:
-    """Look for cyclic garbage now and then only: a chunk is ten thousands of objects without it.
+def _collect_garbage_rarely(**_: Any) -> None:
+    """Look for cyclic garbage rarely: a chunk holds tens of thousands of objects and no cycles.
 
-    With CPython's own thresholds a third of a worker's time goes into looking.
+    With CPython's default thresholds, a worker spends a third of its time on the search.
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 
 
 def _check_schema(database_url: str) -> None:
-    # An engine of its own: the pool is forked after this, and must not inherit a connection.
+    # A separate engine: the pool forks after this and must not inherit a connection.
     engine = make_engine(database_url)
     try:
         if not migrate.is_current(engine):
             raise SystemExit(
-                "The database of ENROLL_DATABASE_URL lacks migrations;"
-                " run `alembic upgrade head` or `python -m worker.migrate`."
+                "The database at ENROLL_DATABASE_URL is missing migrations;"
+                " run `python -m worker.migrate` (or `alembic upgrade head`)."
             )
     except DBAPIError as error:
-        log.warning("The database does not answer yet, tasks wait for it: %s", error.orig)
+        log.warning("The database is not available yet; tasks wait for it: %s", error.orig)
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""What `celery -A worker` finds: the only module that reads the environment on import."""
+"""Make the app for `celery -A worker`: the only module that reads the environment on import."""
 
 from worker.app import make_app
 from worker.settings import SettingsError, load_settings

@@ -1,4 +1,4 @@
-"""Bring the database to a schema: `python -m worker.migrate`, also from a wheel."""
+"""Migrate the database: `python -m worker.migrate`, from a checkout or an installed wheel."""
 
 import argparse
 import sys
@@ -16,35 +16,35 @@ from worker.database.errors import is_outage
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent
-_PLACES = (_HERE / "migrations", _HERE.parent / "migrations")
-"""In a wheel the migrations lie inside the package, in a checkout beside it."""
+_FOLDERS = (_HERE / "migrations", _HERE.parent / "migrations")
+"""A wheel has the migrations inside the package, a checkout has them beside it."""
 
 
 class UnknownMigration(Exception):
-    """This version cannot bring the database there; the text says why."""
+    """This version does not know a migration. The message says which one and what to do."""
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration with the migrations' folder worked out."""
+    """Return Alembic's configuration with the folder of the migrations."""
     config = Config()
-    place = next(path for path in _PLACES if path.is_dir())
-    config.set_main_option("script_location", str(place).replace("%", "%%"))
+    folder = next(path for path in _FOLDERS if path.is_dir())
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
     return config
 
 
 def upgrade(engine: Engine) -> None:
-    """Apply every migration that is missing."""
+    """Apply every missing migration."""
     change(engine, "head")
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether every migration has been applied. Raises DBAPIError if the database is away."""
+    """Return whether every migration has been applied. Raises DBAPIError."""
     applied, newest = revisions(engine)
     return applied == newest
 
 
 def revisions(engine: Engine) -> tuple[list[str], list[str]]:
-    """The last migrations that were applied, and those that there are. Raises DBAPIError."""
+    """Return the newest applied migrations and the newest known ones. Raises DBAPIError."""
     newest = ScriptDirectory.from_config(alembic_config()).get_heads()
     with engine.connect() as connection:
         applied = MigrationContext.configure(connection).get_current_heads()
@@ -52,38 +52,46 @@ def revisions(engine: Engine) -> tuple[list[str], list[str]]:
 
 
 def change(engine: Engine, target: str) -> tuple[str, str]:
-    """Bring the database to a migration, forth or back; returns what it had, and what it has.
+    """Migrate the database up or down to a migration; return the ones before and after.
 
     Raises UnknownMigration, DBAPIError.
     """
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
-    order = [one.revision for one in script.walk_revisions()][::-1]
+    order = [migration.revision for migration in script.walk_revisions()][::-1]
     if target == "head":
         target = order[-1]
     if target not in order:
-        raise UnknownMigration(f"There is no migration {target}; there are {', '.join(order)}.")
+        raise UnknownMigration(
+            f"This version has no migration {target}; choose one of {', '.join(order)}."
+        )
     with engine.begin() as connection:
         (had,) = MigrationContext.configure(connection).get_current_heads() or ("none",)
         if had not in ("none", *order):
             raise UnknownMigration(
-                f"The database has migration {had}, which this version does not know: it was"
-                " migrated by a newer one, and only that can take it back."
+                f"The database has migration {had}, which this version does not know. Install the"
+                " newer version that it belongs to, or migrate back with that version:"
+                f" python -m worker.migrate --to {order[-1]}"
             )
         config.attributes["connection"] = connection
-        back = had != "none" and order.index(target) < order.index(had)
-        (command.downgrade if back else command.upgrade)(config, target)
+        is_downgrade = had != "none" and order.index(target) < order.index(had)
+        (command.downgrade if is_downgrade else command.upgrade)(config, target)
     return had, target
 
 
 def main() -> None:
-    """Migrate the database of ENROLL_DATABASE_URL; exits with 1 and a sentence if it cannot."""
+    """Migrate the database at ENROLL_DATABASE_URL; exit with 1 and a message if that fails."""
     parser = argparse.ArgumentParser(
         prog="python -m worker.migrate",
-        description="Bring the database of ENROLL_DATABASE_URL to the newest migration.",
-        epilog="Back, before an older version is installed: python -m worker.migrate --to 0003",
+        description="Migrate the database at ENROLL_DATABASE_URL to the newest migration.",
+        epilog="To go back before you install an older version: python -m worker.migrate --to 0003",
     )
-    parser.add_argument("--to", metavar="REVISION", default="head", help="another one than that")
+    parser.add_argument(
+        "--to",
+        metavar="REVISION",
+        default="head",
+        help="the migration to go to, up or down; by default the newest",
+    )
     target = parser.parse_args().to
     try:
         engine = make_engine(load_database_url())
@@ -94,8 +102,8 @@ def main() -> None:
     except UnknownMigration as error:
         sys.exit(str(error))
     except DBAPIError as error:
-        what = "did not answer" if is_outage(error) else "was not migrated, nothing was changed"
-        sys.exit(f"The database of ENROLL_DATABASE_URL {what}: {error.orig}")
+        what = "is not available" if is_outage(error) else "was not migrated; nothing was changed"
+        sys.exit(f"The database at ENROLL_DATABASE_URL {what}: {error.orig}")
     finally:
         engine.dispose()
     print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""The tables. The schema itself is made by the migrations; a test proves that the two agree."""
+"""Define the tables. The migrations make the schema; a test proves that the two agree."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,11 +22,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Pair = tuple[int, int]
-"""A row of `student_courses`, by the keys of its student and its course."""
+"""The keys of a student and a course: they identify a row of `student_courses`."""
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite, which keeps no time zone, gives it back with one all the same."""
+    """A moment in UTC. It is read with a time zone also from SQLite, which stores none."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -39,7 +39,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that a migration can find it again on any database."""
+    """The base of all tables. It names every constraint, so that migrations find them by name."""
 
     metadata = MetaData(
         naming_convention={
@@ -54,7 +54,7 @@ class Base(DeclarativeBase):
 
 
 class Student(Base):
-    """A student of the roster; upstream owns it."""
+    """A student of the roster, which upstream owns."""
 
     __tablename__ = "students"
 
@@ -65,7 +65,7 @@ class Student(Base):
 
 
 class Course(Base):
-    """A course of the roster; upstream owns it."""
+    """A course of the roster, which upstream owns."""
 
     __tablename__ = "courses"
 
@@ -75,7 +75,7 @@ class Course(Base):
 
 
 class StudentCourse(Base):
-    """A student is enrolled in a course: what this system is for."""
+    """An enrollment of a student in a course: what this system is for."""
 
     __tablename__ = "student_courses"
 
@@ -85,18 +85,19 @@ class StudentCourse(Base):
 
 
 class EnrollmentResult(Base):
-    """The outcome of one request. The student of a refused request may not exist: no foreign key.
+    """The result of one request.
 
-    `student_id` is our key, or the key that was asked for; `student_sis_id` is set when the
-    request named the student by SIS id. Two indexes serve "newest first by student".
-    `enrolled` are the keys of the courses in the order asked, `already` those of them whose row
-    was there before. `fingerprint` is null where the id was made of a chunk's: that has one.
+    `student_id` is our key, or the key that the request gave. It is not a foreign key, because
+    the student of a refused request may not exist. `student_sis_id` is set when the request named
+    the student by SIS id. Two indexes serve "newest first by student". `enrolled` holds the keys
+    of the courses in the order of the request; `already` holds those whose row existed before.
+    `fingerprint` is null where the request id is made from a chunk's, which has its own.
     """
 
     __tablename__ = "enrollment_results"
 
     request_id: Mapped[str] = mapped_column(
-        # Compared byte by byte whatever the database's language: the ids of one chunk are a range.
+        # Compared byte by byte in every locale, so that the ids of one chunk form a range.
         String(128 + 24, collation="C").with_variant(String(128 + 24), "sqlite"),
         primary_key=True,
     )
@@ -123,7 +124,7 @@ class EnrollmentResult(Base):
 
 
 class Batch(Base):
-    """A batch that at least one chunk was applied of."""
+    """A batch with at least one applied chunk."""
 
     __tablename__ = "batches"
 
@@ -133,7 +134,7 @@ class Batch(Base):
 
 
 class BatchChunk(Base):
-    """A chunk that was applied: its identity, and what it did, so that a repeat does nothing."""
+    """An applied chunk, with its identity and counts: a repeated delivery changes nothing."""
 
     __tablename__ = "batch_chunks"
 
@@ -155,7 +156,7 @@ class BatchChunk(Base):
 
 
 class BatchRefusal(Base):
-    """One refused line of a batch, or one of its reasons, with the record as it was submitted."""
+    """One problem of a refused line of a batch, with the record as it was submitted."""
 
     __tablename__ = "batch_refusals"
 
@@ -174,14 +175,14 @@ class BatchRefusal(Base):
 
 
 class LetterForm(StrEnum):
-    """What a dead letter's content is."""
+    """What the content of a dead letter is."""
 
     MESSAGE = "message"
-    """A message as it came, byte for byte."""
+    """A whole message, byte for byte."""
     CALL = "call"
     """A task with its arguments, as JSON."""
     RECORD = "record"
-    """One record of a batch, as JSON; the others were applied."""
+    """A single request, or one record of a batch whose other records were applied, as JSON."""
 
 
 class LetterReason(StrEnum):
@@ -190,18 +191,18 @@ class LetterReason(StrEnum):
     MALFORMED = "malformed"
     """The message could not be understood."""
     INVALID_CHUNK = "invalid_chunk"
-    """The message was good, and the chunk in it breaks the contract."""
+    """The message is valid, but the chunk in it breaks the contract."""
     CONFLICT = "conflict"
-    """Another chunk was applied under its batch and number."""
+    """A different chunk was applied under its batch id and number."""
     NOT_PROCESSED = "not_processed"
-    """It killed its worker, or failed with an unexpected error, each time it was tried."""
+    """It killed its worker or failed with an unexpected error each time it was tried."""
 
 
 class DeadLetter(Base):
-    """What could not be understood, or kept failing: whole, with its reason.
+    """A message or record that could not be understood or processed, whole and with its reason.
 
-    `fingerprint` is the SHA-256 of form and content: what comes again is counted, not kept twice.
-    `form` says what `content` is: a whole `message`, the text of a `chunk`, or a `record` of one.
+    `form` says what `content` is. `fingerprint` is the SHA-256 of the two: a dead letter that
+    comes again is counted, and not stored twice.
     """
 
     __tablename__ = "dead_letters"

@@ -2,17 +2,18 @@
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one short line; it may quote all of the message."""
+    """Return the first line of an error, escaped and cut: it may quote a whole message."""
     lines = str(error).strip().splitlines()
     return ascii(lines[0])[1:-1][:200] if lines else type(error).__name__
 
 
 def _shown(value: object) -> str:
+    """Return a value, escaped and cut."""
     return ascii(value)[:100]
 
 
 def printable(text: str, keep: str = "") -> str:
-    """Text without control characters, but for those to keep."""
+    """Return text with its control characters escaped, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(

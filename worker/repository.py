@@ -1,6 +1,6 @@
-"""SQL of the roster and of `student_courses`, set-based. It knows no rules and never commits.
+"""Read and write the roster and `student_courses` in SQL, a whole set at a time.
 
-Every function takes an open connection and whole sets.
+Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,45 +31,45 @@ _PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
 
 def find_keys(
-    connection: Connection, model: type[Student | Course], asked: Iterable[int | str | None]
+    connection: Connection, model: type[Student | Course], ids: Iterable[int | str | None]
 ) -> dict[int | str | None, int]:
-    """The key of each student or course that exists, by the id that was asked."""
+    """Return the keys of the students or courses that exist, by the ids given."""
     dialect = connection.dialect.name
-    found: dict[int | str | None, int] = {}
-    keys, names = _by_type(asked)
+    keys_by_id: dict[int | str | None, int] = {}
+    keys, sis_ids = _by_type(ids)
     if keys:
-        there = connection.scalars(
+        existing = connection.scalars(
             select_among(dialect, model.id), list_parameter(dialect, keys)
         ).all()
-        found.update(zip(there, there, strict=True))
-    if names:
-        found.update(
-            connection.scalar(_select_keys(dialect, model), list_parameter(dialect, names)) or {}
+        keys_by_id.update(zip(existing, existing, strict=True))
+    if sis_ids:
+        keys_by_id.update(
+            connection.scalar(_select_keys(dialect, model), list_parameter(dialect, sis_ids)) or {}
         )
-    return found
+    return keys_by_id
 
 
 @cache
 def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
-    # One document: of thousands of rows each would cost more than what is in it.
+    # One JSON document: thousands of rows would each cost more than the values in them.
     as_object = func.json_object_agg if dialect == "postgresql" else func.json_group_object
-    found = as_object(model.sis_id, model.id, type_=JSON())
-    return select(found).where(is_among(dialect, model.sis_id))
+    document = as_object(model.sis_id, model.id, type_=JSON())
+    return select(document).where(is_among(dialect, model.sis_id))
 
 
-def _by_type(asked: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
-    """Keys and SIS ids, each once."""
-    ids = set(asked)
-    return [i for i in ids if isinstance(i, int)], [i for i in ids if isinstance(i, str)]
+def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
+    """Return the keys and the SIS ids among these ids, each once."""
+    unique = set(ids)
+    return [i for i in unique if isinstance(i, int)], [i for i in unique if isinstance(i, str)]
 
 
 def upsert_roster(
     connection: Connection, model: type[Student | Course], records: Sequence[Mapping[str, Any]]
 ) -> int:
-    """Write roster records, at most one a SIS id; a field that is None keeps what is stored.
+    """Write roster records, at most one for each SIS id; return how many were new or changed.
 
-    Returns how many were added or changed. Rows are written in the order of their SIS ids, so
-    that two chunks at once cannot deadlock, and unchanged rows use up no primary key.
+    A field that is None leaves the stored value as it is. Rows are written in the order of their
+    SIS ids, so that two concurrent chunks cannot deadlock. Unchanged rows use up no primary keys.
     """
     if not records:
         return 0
@@ -100,7 +100,7 @@ def _upsert(dialect: str, model: type[Student | Course]) -> Any:
         .order_by(source.c.sis_id)
     )
     new_rows = insert_into(dialect, model).from_select(list(columns), wanted)
-    # A row that another transaction wrote meanwhile is compared once more.
+    # Another transaction may have written a row in the meantime, so it is compared again here.
     merged = {n: func.coalesce(new_rows.excluded[n], getattr(model, n)) for n in fields}
     return new_rows.on_conflict_do_update(
         index_elements=["sis_id"],
@@ -112,23 +112,23 @@ def _upsert(dialect: str, model: type[Student | Course]) -> Any:
 def enroll_student_in_courses(
     connection: Connection, student_id: int, course_ids: Iterable[int], now: datetime
 ) -> set[int]:
-    """Enroll one student by key; returns the courses whose row was not there before."""
+    """Enroll one student by key; return the courses whose row is new."""
     pairs = {(student_id, course_id) for course_id in course_ids}
     return {course_id for _, course_id in insert_enrollments(connection, pairs, now)}
 
 
 def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetime) -> list[Pair]:
-    """Write `student_courses` rows; returns the pairs whose row was not there before.
+    """Write rows of `student_courses`; return the pairs whose row is new.
 
-    Rows are written in the order of their key, so that two chunks at once cannot deadlock.
+    Rows are written in the order of their keys, so that two concurrent chunks cannot deadlock.
     """
-    # Of a dictionary and not a set: that keeps their order, which is often nearly the right one.
+    # A dictionary, unlike a set, preserves the order, and pairs often come nearly sorted.
     wanted = sorted(dict.fromkeys(pairs))
     if not wanted:
         return []
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
-        # Of a fresh chunk none is there; a few tell whether it is one.
+        # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
         sample = wanted[:: len(wanted) // SAMPLED]
         new = wanted
         if len(_find_missing(connection, sample)) < len(sample):
@@ -139,7 +139,7 @@ def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datet
             with connection.begin_nested():
                 copy.copy_enrollments(connection, new, now)
         except IntegrityError:
-            pass  # The sample or another transaction deceived us: each row is tried by itself.
+            pass  # The sample missed a row, or another transaction added one: try row by row.
         else:
             return new
     rows = [(*pair, now) for pair in wanted]
@@ -160,7 +160,7 @@ def _enroll(dialect: str) -> Any:
 
 
 def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
-    """Those of which there is no row: of a chunk that comes again there are few or none."""
+    """Return the pairs that have no row: few or none if the chunk was delivered before."""
     dialect = connection.dialect.name
     missing = connection.execute(
         _select_missing(dialect), row_parameters(dialect, _PAIR_KEY, pairs)
@@ -171,7 +171,7 @@ def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
 @cache
 def _select_missing(dialect: str) -> Any:
     source = rows_as_table(dialect, _PAIR_KEY)
-    there = (
+    existing = (
         select(StudentCourse.student_id)
         .where(
             StudentCourse.student_id == source.c.student_id,
@@ -179,18 +179,18 @@ def _select_missing(dialect: str) -> Any:
         )
         .exists()
     )
-    return select(*source.c).where(~there)
+    return select(*source.c).where(~existing)
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
-    """Students by key, in no order."""
+    """Return the students with these keys, in no particular order."""
     dialect = connection.dialect.name
     statement = select_among(dialect, Student.id, Student.sis_id, Student.name, Student.email)
     return list(connection.execute(statement, list_parameter(dialect, set(keys))))
 
 
 def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
-    """The enrollments of these students with their courses, ordered by SIS id."""
+    """Return the enrollments of these students with their courses, ordered by SIS id."""
     dialect = connection.dialect.name
     return list(connection.execute(_select_courses(dialect), list_parameter(dialect, set(keys))))
 

@@ -1,4 +1,4 @@
-"""Enroll students in courses: the door to the rules. It knows no Celery."""
+"""Enroll students in courses: load, decide, write. Knows the rules, and nothing of Celery."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,10 +16,11 @@ from worker.repository import insert_enrollments
 def add_enrollment(
     database: Database, request: StudentEnrollmentRequest, request_id: str
 ) -> StudentEnrollmentResponse:
-    """Enroll one student in courses, or say why not.
+    """Enroll one student in courses, or refuse the request with reasons.
 
-    The student and every course must exist. A request id that was used before gives the first
-    result again, or `request_id_reused` if it asked for something else. Raises DBAPIError.
+    The student and every course must exist. If the request id was used before, the first result
+    is returned, or `request_id_reused` if the first request asked for something else.
+    Raises DBAPIError.
     """
     incoming = IncomingRequest(request_id, request.model_dump(mode="json"), request)
     decisions = add_enrollments(database, [incoming])
@@ -32,21 +33,21 @@ def add_enrollments(
     batch_id: str | None = None,
     decided_at: datetime | None = None,
 ) -> Decisions:
-    """Decide requests in their order, write their rows and store their results.
+    """Decide requests in order, write their rows and store their results.
 
-    Every request runs through here, alone or with others, on its first try or a later one; only
-    the clean requests of a chunk may take the shortcut of `worker.enrollment.shortcuts`. It is one
-    transaction, or part of the one that a connection has open. `decided_at` is the time of the
-    rows and results, by default now. Raises DBAPIError.
+    Every request runs through here, alone or with others, on its first try or a later one. Only
+    the clean requests of a chunk may take the shortcut in `worker.enrollment.shortcuts`. All of it
+    is one transaction, or part of the open transaction if a connection is given. `decided_at` is
+    the time of the rows and results; by default it is now. Raises DBAPIError.
     """
 
     def decide(connection: Connection) -> Decisions:
-        found = load_for_requests(connection, requests)
-        planned = plan(requests, found)
+        stored = load_for_requests(connection, requests)
+        planned = plan(requests, stored)
         now = decided_at or datetime.now(UTC)
         added = insert_enrollments(connection, planned.pairs, now)
         decided = conclude(planned, added, batch_id, now)
         add_results(connection, [decision.result for decision in decided if decision.is_new])
-        return Decisions(decided, found.summaries)
+        return Decisions(decided, stored.summaries)
 
     return transaction(database, decide)

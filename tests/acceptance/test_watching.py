@@ -197,7 +197,7 @@ def test_two_workers_cannot_have_one_port_and_nothing_is_left_behind(
             timeout=60,
         )
     assert second.returncode != 0
-    said = "ENROLL_METRICS_PORT: nobody can listen on 127.0.0.1 port"
+    said = "ENROLL_METRICS_PORT: cannot listen on 127.0.0.1 port"
     assert said in second.stdout + second.stderr
     assert not list(folder.glob("enroll-metrics-*"))
 

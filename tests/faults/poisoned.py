@@ -39,5 +39,5 @@ def _poisoned_keys(connection: Connection, model: Any, ids: Iterable[Any]) -> An
 
 
 service.load_for_requests = _poisoned_load  # type: ignore[attr-defined]
-shortcuts.find_keys = _poisoned_keys  # type: ignore[attr-defined, assignment]
+shortcuts.find_keys = _poisoned_keys  # type: ignore[attr-defined]
 app = make_app(load_settings())

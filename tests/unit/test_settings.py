@@ -75,9 +75,9 @@ def test_a_missing_or_empty_variable_is_named(
 BAD = {
     "another queue": ("BROKER_URL", "kafka://u:hunter2@h", "must begin with one of redis://, "),
     "a password alone": ("BROKER_URL", "hunter2", "must begin with one of redis://, "),
-    "an unquoted @": ("DATABASE_URL", "postgresql://u:hunter2@x@h/d", "as %40 for @"),
-    "an unquoted @ and /": ("DATABASE_URL", "postgresql://u:x@hunter2/x@h/d", "as %40 for @"),
-    "an unquoted @ and ?": ("DATABASE_URL", "postgresql://u:x@hunter2?x@h/d", "as %40 for @"),
+    "an unquoted @": ("DATABASE_URL", "postgresql://u:hunter2@x@h/d", "%40 for @"),
+    "an unquoted @ and /": ("DATABASE_URL", "postgresql://u:x@hunter2/x@h/d", "%40 for @"),
+    "an unquoted @ and ?": ("DATABASE_URL", "postgresql://u:x@hunter2?x@h/d", "%40 for @"),
     "another database": ("DATABASE_URL", "mysql://u:hunter2@h/d", "must look like postgresql://"),
     "no URL": ("DATABASE_URL", "hunter2", "or sqlite:////absolute/path.db"),
     "a password apart": ("BROKER_URL", "redis://h/0?password=hunter2", "before the host"),

@@ -1,1 +1,1 @@
-"""Celery's entry points, as thin as a web view: parse, call the service, return."""
+"""Define Celery's entry points, as thin as web views: parse, call the service, return."""

@@ -1,4 +1,4 @@
-"""The tasks for chunks of a batch."""
+"""Define the tasks that apply chunks of batches."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from worker.tasks.services import ServicedTask, Services
 
 
 def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
-    """Give the app the task for chunks of this kind."""
+    """Register the task for chunks of this kind."""
 
     @app.task(
         shared=False,

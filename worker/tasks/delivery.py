@@ -1,4 +1,4 @@
-"""One delivery of a chunk: it is applied or becomes a dead letter, and is told of."""
+"""Handle one delivery of a chunk: apply it or make it a dead letter, and report which."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from worker.recovery.isolate import call_letter, isolate_chunk
 
 
 class ChunkDelivery:
-    """A task's call, which holds a chunk if it is a good one. Its methods raise DBAPIError.
+    """One delivery of a message that should hold a chunk. The methods raise DBAPIError.
 
-    `refused` is why it became a dead letter, if it did.
+    `refused` is the reason why the chunk became a dead letter, or None if it did not.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ChunkDelivery:
         self.refused: str | None = None
 
     def apply(self) -> None:
-        """Apply it as it came."""
+        """Apply the chunk as it came."""
         try:
             applied = apply_chunk(self._database, self._kind, self._payload)
         except ValidationError as error:
@@ -53,7 +53,7 @@ class ChunkDelivery:
             self._report(applied)
 
     def isolate(self) -> None:
-        """Apply it without what fails or kills in it. Raises TrialInterrupted."""
+        """Apply the chunk without its poison records. Raises TrialInterrupted."""
         outcome = isolate_chunk(self._database, self._kind, self._payload)
         if isinstance(outcome, Applied):
             self._report(outcome)
@@ -61,9 +61,9 @@ class ChunkDelivery:
             self._dead_letter(LetterReason.NOT_PROCESSED, outcome)
 
     def give_up(self) -> None:
-        """Keep it whole, for an operator."""
+        """Store the whole chunk as a dead letter, for an operator."""
         self._dead_letter(
-            LetterReason.NOT_PROCESSED, "it killed its worker, also without what was found in it"
+            LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
         )
 
     def _report(self, applied: Applied) -> None:
@@ -71,7 +71,8 @@ class ChunkDelivery:
         self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
-                LetterReason.CONFLICT, "another chunk was applied under its batch and number"
+                LetterReason.CONFLICT,
+                "a different chunk was already applied under its batch id and number",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:

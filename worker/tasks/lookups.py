@@ -1,4 +1,4 @@
-"""The tasks that answer lookups."""
+"""Define the tasks that answer lookups."""
 
 import logging
 import time
@@ -25,68 +25,72 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
-"""Seconds that a lookup waits for an absent database: somebody is waiting for the answer."""
+"""Seconds that a lookup waits for an unavailable database: a client is waiting meanwhile."""
 
 _TEXTS = TypeAdapter(RequestIds)
 _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
-_PLACE: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
+_CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
 
 
 class Unanswerable(Exception):
-    """A lookup gets no answer; the text is for whoever asked."""
+    """A lookup cannot be answered. The message is for the client."""
 
 
 def register_lookups(app: Celery, services: Services) -> None:
-    """Give the app the tasks that answer lookups."""
-    # A lookup that takes its worker with it is not asked again.
+    """Register the tasks that answer lookups."""
+    # A lookup that kills its worker is not tried again.
     lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
     _register_status(lookup, services)
     _register_reading(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
-    """Where requests and batches stand."""
+    """Register the lookups of the states of requests and batches, and of refused lines."""
     database, marks = services.database, services.marks
     answer = partial(_answer, services)
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
-        of_requests = marks.of_requests(ids)
-        return answer(lambda: request_statuses(database, ids, of_requests))
+        request_marks = marks.of_requests(ids)
+        return answer(lambda: request_statuses(database, ids, request_marks))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
-        of_batches = marks.of_batches(ids)
-        return answer(lambda: batch_statuses(database, ids, of_batches, refusals=refusals is True))
+        batch_marks = marks.of_batches(ids)
+        return answer(lambda: batch_statuses(database, ids, batch_marks, refusals=refusals is True))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
-        (batch,), wanted = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, numbers)
-        return answer(lambda: applied_chunks(database, batch, wanted))
+        (checked_id,) = _checked(_TEXTS, [batch_id])
+        wanted = _checked(_NUMBERS, numbers, "numbers")
+        return answer(lambda: applied_chunks(database, checked_id, wanted))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
-        """Those behind a line and an id, at most `limit`."""
-        (batch,), behind = _checked(_TEXTS, [batch_id]), _checked(_NUMBERS, [line, after])
-        most = _checked(_LIMIT, limit, "limit")
-        return answer(lambda: refused_records(database, batch, (behind[0], behind[1]), most))
+        """Return at most `limit` refused lines, from behind a line and an id."""
+        (checked_id,) = _checked(_TEXTS, [batch_id])
+        cursor = _checked(_NUMBERS, [line, after], "[line, after]")
+        page_size = _checked(_LIMIT, limit, "limit")
+        return answer(
+            lambda: refused_records(database, checked_id, (cursor[0], cursor[1]), page_size)
+        )
 
 
 def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
-    """What is stored about students, and how the worker is."""
+    """Register the lookups of students and their results, and of the worker's health."""
     database = services.database
     answer = partial(_answer, services)
 
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
-        """Those before the moment and the id of an outcome, where they are given."""
-        ids, most = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
-        older = _checked(_PLACE, before, "before: [completed_at, request_id] of an outcome")
-        return answer(lambda: student_results(database, ids, most, older))
+        """Return the newest results, or those older than the result that `before` points to."""
+        ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
+        cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
+        return answer(lambda: student_results(database, ids, page_size, cursor))
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
@@ -99,15 +103,15 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
 
 def _answer(services: Services, work: Callable[[], Any]) -> Any:
-    """Do a lookup and return what it finds, as JSON. Raises Unanswerable."""
+    """Run a lookup and return its answer as JSON. Raises Unanswerable."""
     started = time.perf_counter()
     try:
         answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
     except DBAPIError as error:
-        # Whoever asks is a stranger: what the driver says names hosts and users.
+        # The client may be anyone, and the driver's message names hosts and users.
         if not is_outage(error):
-            log.exception("A lookup could not be answered")
-        raise Unanswerable("the database could not be asked; ask again later") from None
+            log.exception("A lookup failed")
+        raise Unanswerable("the worker could not read its database; try again later") from None
     task = current_task.request
     services.events.looked_up(task.task, task.id, time.perf_counter() - started)
     return answer
@@ -118,6 +122,6 @@ def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids")
         return adapter.validate_python(value)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        place = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
-        # The caller reads this text; pydantic's own exception would not survive the way.
-        raise Unanswerable(f"{what}{place}: {detail['msg']}") from None
+        position = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
+        # The client reads this text; pydantic's exception would not survive the trip as JSON.
+        raise Unanswerable(f"{what}{position}: {detail['msg']}") from None

@@ -1,4 +1,4 @@
-"""Give the app its tasks under their fixed names."""
+"""Register all tasks with the app, under their fixed names."""
 
 from celery import Celery
 
@@ -10,7 +10,7 @@ from worker.tasks.services import Services
 
 
 def register(app: Celery, services: Services) -> None:
-    """Give the app its tasks; each of them works with these services."""
+    """Register all tasks; each of them uses these services."""
     register_requests(app, services)
     for kind in Kind:
         register_chunks(app, services, kind)

@@ -1,4 +1,4 @@
-"""The task for single requests: decides them, alone or as a group."""
+"""Define the task that decides single requests, alone or as a group."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ from worker.tasks.services import ServicedTask, Services
 log = logging.getLogger(__name__)
 
 HandOver = Callable[[list[tuple[str, Any]], list[str]], object]
-"""Give the results that clients wait for, by task id, and remove the marks of these keys."""
+"""Send clients the results they wait for, by task id, and remove the marks with these keys."""
 
 
 class EnrollTask(ServicedTask):
@@ -30,13 +30,13 @@ class EnrollTask(ServicedTask):
     Strategy = plugins.STRATEGY
 
     def decide_group(self, queued: Sequence[QueuedRequest]) -> bool:
-        """Decide requests in one transaction; return whether each must be run by itself instead.
+        """Decide requests in one transaction; return whether each must run alone instead.
 
-        That is so if the group fails, whatever the reason, and if one of the requests has killed
-        or failed too many workers already.
+        Each must run alone if the group fails, whatever the reason, or if one of the requests has
+        already failed or killed its worker too often.
         """
         services = self.services
-        task_ids = [one.task_id for one in queued]
+        task_ids = [message.task_id for message in queued]
 
         def together(requests: Sequence[IncomingRequest]) -> Decisions:
             return services.retry_policy.or_requeue(
@@ -49,19 +49,23 @@ class EnrollTask(ServicedTask):
         try:
             with sending_signals(self, queued):
                 self.decide(queued, together, self.backend.store_all)
-        except Exception as error:  # noqa: BLE001 - each is run by itself and shows its own
-            what = type(getattr(error, "orig", error)).__name__
-            log.warning("%s: a group of %s requests is run one by one", what, len(queued))
+        except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
+            error_name = type(getattr(error, "orig", error)).__name__
+            log.warning(
+                "A group of %s requests failed (%s); each of them now runs alone",
+                len(queued),
+                error_name,
+            )
             services.attempts.end(task_ids, done=False)
             return True
         services.attempts.end(task_ids)
         return False
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
-        """Decide a request by itself and return its result, for Celery to store.
+        """Decide a request alone and return its result, for Celery to store.
 
-        If the request fails too often it is isolated, then given up. Raises Reject when its
-        message is to be tried again.
+        A request that fails too often is isolated, then given up. Raises Reject if its message is
+        to be requeued.
         """
         services = self.services
         results: list[tuple[str, Any]] = []
@@ -77,8 +81,8 @@ class EnrollTask(ServicedTask):
                 ),
             )
 
-        def hand_over(given: list[tuple[str, Any]], marks: list[str]) -> None:
-            results.extend(given)
+        def hand_over(decided: list[tuple[str, Any]], marks: list[str]) -> None:
+            results.extend(decided)
             services.marks.remove(marks)
 
         self.decide([queued], alone, hand_over)
@@ -90,28 +94,35 @@ class EnrollTask(ServicedTask):
         attempt: Callable[[Sequence[IncomingRequest]], Decisions],
         hand_over: HandOver,
     ) -> None:
-        """Decide requests by an attempt, hand over the results, and report what happened."""
-        requests = [read_request(one.task_id, one.args, one.kwargs) for one in queued]
+        """Decide requests through `attempt`, hand over the results, and report what happened."""
+        requests = [
+            read_request(message.task_id, message.args, message.kwargs) for message in queued
+        ]
         marks = [request_key(incoming.request_id) for incoming in requests]
         self.services.marks.set_running(marks)
         started = time.perf_counter()
         decisions = attempt(requests)
         duration = time.perf_counter() - started
         results = [
-            (one.task_id, to_response(decision.result, decisions.courses).model_dump(mode="json"))
-            for one, decision in zip(queued, decisions.decided, strict=True)
-            if not one.ignore_result
+            (
+                message.task_id,
+                to_response(decision.result, decisions.courses).model_dump(mode="json"),
+            )
+            for message, decision in zip(queued, decisions.decided, strict=True)
+            if not message.ignore_result
         ]
         try:
             hand_over(results, marks)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises
-            log.warning("Results could not be handed over; the database has them: %s", error)
-        task_ids = [one.task_id for one in queued]
+            log.warning(
+                "Results could not be sent to their clients; the database has them: %s", error
+            )
+        task_ids = [message.task_id for message in queued]
         self.services.events.requests_decided(task_ids, decisions, duration)
 
 
 def register_requests(app: Celery, services: Services) -> None:
-    """Give the app the task for single requests."""
+    """Register the task for single requests."""
 
     @app.task(
         shared=False, name=TaskName.ENROLL.value, bind=True, base=EnrollTask, services=services

@@ -1,4 +1,4 @@
-"""Hold what tasks work with, and hand it to them as one typed object."""
+"""Give tasks the services that they use, as one typed object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from worker.recovery.retry_policy import RetryPolicy
 
 @dataclass(frozen=True)
 class Services:
-    """What tasks work with. Made before the pool is forked; nothing in it has connected by then."""
+    """The services that tasks use. Made before the pool forks; none connects before that."""
 
     database: Database
     marks: SubmissionMarks
@@ -27,18 +27,18 @@ class Services:
     retry_policy: RetryPolicy
     events: Events
     store_refusal: Callable[[str, str], None]
-    """Tell the client that waits for a task, by its id, why its message was refused."""
+    """Store the reason why a message was refused, by task id, for the client that waits."""
 
     def quarantine(self, raw: bytes, queue: str, reason: str) -> None:
-        """Keep a message that cannot be understood as a dead letter, and tell its sender.
+        """Store a malformed message as a dead letter, and report the reason to its sender.
 
         Raises DBAPIError.
         """
         ids = self.retry_policy.through_outage(
             lambda: keep_message(self.database, raw, queue, reason)
         )
-        known = {name: value for name, value in ids._asdict().items() if value is not None}
-        self.events.dead_letter(LetterReason.MALFORMED, reason, queue=queue, **known)
+        known_ids = {name: value for name, value in ids._asdict().items() if value is not None}
+        self.events.dead_letter(LetterReason.MALFORMED, reason, queue=queue, **known_ids)
         if ids.task_id is not None:
             self.store_refusal(ids.task_id, reason)
         if ids.request_id is not None:
@@ -46,7 +46,7 @@ class Services:
 
 
 class ServicedTask(Task):
-    """A task that changes something: carries the services, and what happens to it is counted."""
+    """A task that changes data. It carries the services, and its failures are counted."""
 
     Request = plugins.REQUEST
     services: ClassVar[Services]

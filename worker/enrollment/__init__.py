@@ -1,1 +1,1 @@
-"""Decide requests: the one rulebook, its shortcut for batches, and the results."""
+"""Decide requests: the one rulebook, its shortcut for batches, and the stored results."""

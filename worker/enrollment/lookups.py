@@ -1,4 +1,4 @@
-"""What the lookup tasks answer: reads only, each for many ids at once; knows no Celery."""
+"""Answer lookups of requests and students. Reads only, for many ids at once; knows no Celery."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ from worker.repository import courses_of_students, describe_students, find_keys
 def request_statuses(
     database: Database, request_ids: Sequence[str], marks: Mapping[str, AgedMark]
 ) -> list[RequestStatus]:
-    """Say where requests stand, in the same order: what SQL knows, else what their marks tell."""
+    """Return the states of requests, in order: from the database, else from their marks."""
     with database.reading() as connection:
         results = load_responses(connection, find_results(connection, request_ids))
     done = {result.request_id: result for result in results}
@@ -40,24 +40,28 @@ def _state_of_mark(aged: AgedMark | None) -> RequestState:
 
 def student_results(
     database: Database,
-    asked: Sequence[int | str],
+    student_ids: Sequence[int | str],
     limit: int,
     before: tuple[datetime, str] | None = None,
 ) -> list[list[StudentEnrollmentResponse]]:
-    """For each student the newest outcomes, at most `limit`; also of students that are unknown.
+    """Return at most `limit` results for each student, newest first.
 
-    `before` is the moment and the id of an outcome: only older ones are given.
+    A student that does not exist may have results too. `before` is the moment and the request id
+    of a result; only older results are returned.
     """
     with database.reading() as connection:
-        found = [find_results_of_student(connection, one, limit, before) for one in asked]
-        responses = iter(load_responses(connection, list(chain.from_iterable(found))))
-    return [list(islice(responses, len(of_one))) for of_one in found]
+        results = [
+            find_results_of_student(connection, student_id, limit, before)
+            for student_id in student_ids
+        ]
+        responses = iter(load_responses(connection, list(chain.from_iterable(results))))
+    return [list(islice(responses, len(results_of_student))) for results_of_student in results]
 
 
-def students(database: Database, asked: Sequence[int | str]) -> list[StudentResponse | None]:
-    """Each student with its courses, None where there is no such student. Same order."""
+def students(database: Database, student_ids: Sequence[int | str]) -> list[StudentResponse | None]:
+    """Return students with their courses, in order; None for a student that does not exist."""
     with database.reading() as connection:
-        keys = find_keys(connection, Student, asked)
+        keys = find_keys(connection, Student, student_ids)
         rows = {r.id: r for r in describe_students(connection, keys.values())}
         courses: dict[int, list[EnrolledCourseRecord]] = {key: [] for key in rows}
         for row in courses_of_students(connection, rows):
@@ -76,5 +80,5 @@ def students(database: Database, asked: Sequence[int | str]) -> list[StudentResp
         )
         if key is not None
         else None
-        for key in map(keys.get, asked)
+        for key in map(keys.get, student_ids)
     ]

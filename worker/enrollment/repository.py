@@ -49,10 +49,10 @@ _RESULT = [getattr(EnrollmentResult, name) for name in _COLUMNS]
 def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
     """Load the students, courses and earlier results that requests name, in one round trip.
 
-    A second one is needed only where an earlier result names courses that its request does not.
+    A second round trip is needed only if an earlier result names courses that no request names.
     """
     dialect = connection.dialect.name
-    checked = [one.request for one in requests if one.request is not None and not one.problems]
+    checked = [r.request for r in requests if r.request is not None and not r.problems]
     student_ids = {request.student_id for request in checked}
     course_ids = set(chain.from_iterable(request.course_ids for request in checked))
     wanted: dict[str, Collection[int | str]] = {
@@ -60,7 +60,7 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
         "students_by_sis_id": [i for i in student_ids if isinstance(i, str)],
         "courses_by_key": [i for i in course_ids if isinstance(i, int)],
         "courses_by_sis_id": [i for i in course_ids if isinstance(i, str)],
-        "results": {one.request_id for one in requests},
+        "results": {incoming.request_id for incoming in requests},
     }
     wanted = {name: ids for name, ids in wanted.items() if ids}
     parameters: dict[str, str] = {}
@@ -70,17 +70,20 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     return _lookup(connection, dict(zip(wanted, row, strict=True)))
 
 
-def _lookup(connection: Connection, found: Mapping[str, Any]) -> RequestLookup:
-    students: dict[int | str | None, int] = {k: k for k, _ in found.get("students_by_key") or ()}
-    students.update((sis_id, key) for key, sis_id in found.get("students_by_sis_id") or ())
+def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLookup:
+    """Turn the documents of `_select_for_requests`, by name, into values."""
+    students: dict[int | str | None, int] = {
+        k: k for k, _ in documents.get("students_by_key") or ()
+    }
+    students.update((sis_id, key) for key, sis_id in documents.get("students_by_sis_id") or ())
     by_key, by_sis_id = (
-        [CourseSummary(*course) for course in found.get(name) or ()]
+        [CourseSummary(*course) for course in documents.get(name) or ()]
         for name in ("courses_by_key", "courses_by_sis_id")
     )
     courses: dict[int | str, int] = {course.id: course.id for course in by_key}
     courses.update((course.sis_id, course.id) for course in by_sis_id)
     summaries = {course.id: course for course in (*by_key, *by_sis_id)}
-    results = [_result(row) for row in found.get("results") or ()]
+    results = [_result(row) for row in documents.get("results") or ()]
     named = {key for result in results for key in result.enrolled_ids}
     if missing := named - summaries.keys():
         summaries |= summarize_courses(connection, missing)
@@ -89,14 +92,14 @@ def _lookup(connection: Connection, found: Mapping[str, Any]) -> RequestLookup:
 
 @cache
 def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
-    """Select a document of rows for each name; many small statements would each wait."""
+    """Select one document of rows for each name: one statement, and so one round trip."""
     if dialect == "postgresql":
         rows, row = func.json_agg, func.json_build_array
     else:
         rows, row = func.json_group_array, func.json_array
     student = rows(row(Student.id, Student.sis_id), type_=JSON())
     course = rows(row(Course.id, Course.sis_id, Course.title), type_=JSON())
-    # SQLite keeps JSON as text, and would quote it.
+    # SQLite stores JSON as text and would put it into the array as a string.
     cells = [
         func.json(column) if isinstance(column.type, JSON) and dialect == "sqlite" else column
         for column in _RESULT
@@ -118,7 +121,7 @@ def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
 
 
 def _result(row: Sequence[Any]) -> StoredResult:
-    """Return a row of `enrollment_results`, which may have come as JSON, as a value."""
+    """Return a row of `enrollment_results`, perhaps one decoded from JSON, as a value."""
     result = StoredResult._make(row)
     completed_at: Any = result.completed_at
     if isinstance(completed_at, str):
@@ -132,7 +135,7 @@ def _result(row: Sequence[Any]) -> StoredResult:
 
 
 def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int, CourseSummary]:
-    """Return SIS id and title of courses, by key."""
+    """Return summaries of courses, by key."""
     if not keys:
         return {}
     dialect = connection.dialect.name
@@ -142,7 +145,7 @@ def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int
 
 
 def find_results(connection: Connection, request_ids: Iterable[str]) -> list[StoredResult]:
-    """The stored outcomes of these requests, in no order."""
+    """Return the stored results of these requests, in no particular order."""
     dialect = connection.dialect.name
     statement = _select_results(dialect)
     rows = connection.execute(statement, list_parameter(dialect, set(request_ids))).all()
@@ -155,7 +158,7 @@ def _select_results(dialect: str) -> Any:
 
 
 def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[StoredResult]:
-    """The stored outcomes under the ids that are made of a chunk's number; as a rule none."""
+    """Return the results under request ids made from a chunk's number; usually there are none."""
     first, behind = line_request_ids(batch_id, number)
     rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "behind": behind})
     return list(map(_result, rows))
@@ -169,39 +172,40 @@ _RESULTS_OF_CHUNK = select(*_RESULT).where(
 
 def find_results_of_student(
     connection: Connection,
-    asked: int | str,
+    student_id: int | str,
     limit: int,
     before: tuple[datetime, str] | None = None,
 ) -> list[StoredResult]:
-    """A student's outcomes, newest first; those of before it existed are among them."""
-    values: dict[str, Any] = {"asked": asked, "most": limit}
+    """Return a student's results, newest first, also those from before the student existed."""
+    values: dict[str, Any] = {"student": student_id, "limit": limit}
     if before is not None:
         values["moment"], values["id"] = before
-    statement = _select_results_of_student(isinstance(asked, int), before is not None)
+    statement = _select_results_of_student(isinstance(student_id, int), before is not None)
     return list(map(_result, connection.execute(statement, values)))
 
 
 @cache
 def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT001 - for the cache
-    asked: Any = bindparam("asked")
+    student: Any = bindparam("student")
     if by_key:
-        whose = EnrollmentResult.student_id == asked
+        condition = EnrollmentResult.student_id == student
     else:
-        key = select(Student.id).where(Student.sis_id == asked).scalar_subquery()
+        key = select(Student.id).where(Student.sis_id == student).scalar_subquery()
         unresolved = EnrollmentResult.student_id.is_(None)
-        whose = or_(
+        condition = or_(
             EnrollmentResult.student_id == key,
-            unresolved & (EnrollmentResult.student_sis_id == asked),
+            unresolved & (EnrollmentResult.student_sis_id == student),
         )
     age = (EnrollmentResult.completed_at, EnrollmentResult.request_id)
     if before:
-        whose = and_(
-            whose,
+        condition = and_(
+            condition,
             tuple_(*age)
             < tuple_(bindparam("moment", type_=Instant()), bindparam("id", type_=String())),
         )
-    newest = [one.desc() for one in age]
-    return select(*_RESULT).where(whose).order_by(*newest).limit(bindparam("most", type_=Integer()))
+    newest_first = [column.desc() for column in age]
+    limit = bindparam("limit", type_=Integer())
+    return select(*_RESULT).where(condition).order_by(*newest_first).limit(limit)
 
 
 def add_results(connection: Connection, results: Iterable[StoredResult]) -> None:
@@ -209,7 +213,7 @@ def add_results(connection: Connection, results: Iterable[StoredResult]) -> None
     rows = [
         (
             *result[:5],
-            # A list of integers as Python shows it is JSON.
+            # The string of a Python list of integers is valid JSON.
             str(result.enrolled_ids),
             str(result.already_enrolled_ids),
             json.dumps(
@@ -227,7 +231,7 @@ def add_results(connection: Connection, results: Iterable[StoredResult]) -> None
 def add_clean_results(
     connection: Connection, requests: Sequence[CleanRequest], batch_id: str, now: datetime
 ) -> None:
-    """Store the results of requests of a batch that were wholly enrolled.
+    """Store the results of a batch's requests that were enrolled in all of their courses.
 
     Raises IntegrityError if one of them has a result already.
     """
@@ -255,7 +259,7 @@ def add_clean_results(
 def _copy_clean_results(
     connection: Connection, requests: Sequence[CleanRequest], batch_id: str, now: datetime
 ) -> None:
-    """COPY what is written most after the rows themselves: what all share is made once."""
+    """Write the results with COPY; format the values that all results share only once."""
     shared: dict[str, Any] = {
         "status": ResultStatus.ENROLLED.value,
         "errors": "[]",
@@ -266,7 +270,7 @@ def _copy_clean_results(
     ids = copy.as_text([request[0] for request in requests])
     sis_ids = copy.as_text([r[2] if isinstance(r[2], str) else None for r in requests])
     end = "\t".join(copy.as_text(list(shared.values())))
-    # A list of integers as Python shows it is JSON.
+    # The string of a Python list of integers is valid JSON.
     lines = [
         f"{request_id}\t{sis_id}\t{student}\t{enrolled}\t{already}\t{end}"
         for request_id, sis_id, (_, student, _, enrolled, already) in zip(
@@ -277,5 +281,5 @@ def _copy_clean_results(
 
 
 def delete_result(connection: Connection, request_id: str) -> None:
-    """Forget the outcome of a request that is tried once more."""
+    """Remove the result of a request, so that the request can be decided again."""
     connection.execute(delete(EnrollmentResult).where(EnrollmentResult.request_id == request_id))

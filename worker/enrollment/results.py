@@ -1,4 +1,4 @@
-"""Put stored results into the form of the contract."""
+"""Convert stored results to the responses of the contract."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from worker.enrollment.values import CourseSummary, StoredResult
 def to_response(
     result: StoredResult, courses: Mapping[int, CourseSummary]
 ) -> StudentEnrollmentResponse:
-    """Return a stored result in the form of the contract; `courses` are those it names, by key."""
+    """Convert a stored result to a response; `courses` has the courses that it names, by key."""
     return StudentEnrollmentResponse(
         request_id=result.request_id,
         student_id=result.student_id if result.student_sis_id is None else result.student_sis_id,
@@ -35,7 +35,7 @@ def to_response(
 def load_responses(
     connection: Connection, results: Sequence[StoredResult]
 ) -> list[StudentEnrollmentResponse]:
-    """Return stored results in the form of the contract, in the same order."""
+    """Convert stored results to responses, in the same order."""
     keys = {key for result in results for key in result.enrolled_ids}
     courses = summarize_courses(connection, keys)
     return [to_response(result, courses) for result in results]

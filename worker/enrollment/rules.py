@@ -1,8 +1,8 @@
-"""Decide requests: who is refused and why, and which rows to write. Pure; no SQL here.
+"""Decide requests: which are refused and why, and which rows to write. Pure functions, no SQL.
 
-`plan` says which requests are refused and which rows are to be written, `conclude` makes the
-results once it is known which of those rows are new. Everything that enrolls goes through the two;
-`worker.service` puts them together.
+`plan` decides which requests are refused and which rows are to be written. `conclude` makes the
+results once the database has said which of those rows are new. Every request goes through both;
+`worker.service` calls them.
 """
 
 import json
@@ -32,10 +32,10 @@ _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 
 
 class IncomingRequest(NamedTuple):
-    """A request as it came: its record, and the request if the record keeps the contract.
+    """A request as it came: the record, and the parsed request if the record meets the contract.
 
-    With `problems` it is refused, whatever it asks for. `lines` are those of the submitted file,
-    where there was one.
+    A request with `problems` is refused, whatever it asks for. `lines` are its lines in the
+    submitted file; empty if it did not come from a file.
     """
 
     request_id: str
@@ -44,10 +44,10 @@ class IncomingRequest(NamedTuple):
     problems: Problems = ()
     lines: Sequence[int] = ()
     has_own_id: bool = True
-    """False where the id was made of a chunk's number."""
+    """False if the id was made from a chunk's number."""
 
     def fingerprint(self) -> int:
-        """Return a number that is equal for requests that ask for the same."""
+        """Return a number that is equal for requests that ask for the same thing."""
         request = self.request
         if request is None:
             return fingerprint_of(json.dumps(self.record, sort_keys=True, default=repr))
@@ -55,13 +55,13 @@ class IncomingRequest(NamedTuple):
 
 
 class CheckedRequest(NamedTuple):
-    """A request with what the roster says of it."""
+    """A request, checked against the roster."""
 
     incoming: IncomingRequest
     student: int | None
-    """The student's key; None if there is no such student."""
+    """The student's key; None if the student does not exist, or the request was invalid."""
     courses: list[int]
-    """Keys of the courses to enroll in; none if the request is refused as a whole."""
+    """Keys of the courses to enroll in; empty if the whole request is refused."""
     problems: Problems
 
 
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 
     checked: list[CheckedRequest]
     pairs: list[Pair]
-    """The rows to write; a pair may stand here twice if two requests ask for it."""
+    """The rows to write. A pair is in this list twice if two requests ask for it."""
     results: Mapping[str, StoredResult]
     """Earlier results, by request id."""
 
@@ -81,12 +81,12 @@ class Decision(NamedTuple):
     incoming: IncomingRequest
     result: StoredResult
     is_new: bool
-    """The result is to be stored; false for a repeat, and for an id that was used before."""
+    """True if the result is to be stored; false for a repeat and for a reused id."""
     is_repeat: bool = False
-    """The request was decided before, and this is its first result."""
+    """True if the request was decided before; `result` is then its first result."""
 
     def count_rows(self, rows: int) -> "RowCounts":
-        """Say what became of the rows that the request stands for; they add up to `rows`."""
+        """Count the request's rows by what happened to them; the counts add up to `rows`."""
         is_rejected = self.result.status is ResultStatus.REJECTED
         rejected = rows if is_rejected else len(self.result.errors)
         enrolled = 0
@@ -96,10 +96,10 @@ class Decision(NamedTuple):
 
 
 class RowCounts(NamedTuple):
-    """Rows of a request by what became of them."""
+    """A request's rows, counted by what happened to them."""
 
     enrolled: int
-    """Rows that it added."""
+    """Rows that the request added."""
     already_enrolled: int
     rejected: int
 
@@ -112,7 +112,7 @@ class Decisions(NamedTuple):
 
 
 def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> IncomingRequest:
-    """Read a request from the arguments of a task; without an id of its own it takes the task's."""
+    """Read a request from a task's arguments; without an id of its own it gets the task's id."""
     record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
     own_id = task_id[:MAX_REQUEST_ID]
     try:
@@ -128,27 +128,27 @@ def given_id(record: Any) -> str | None:
 
 
 def readable_id(value: object) -> str | None:
-    """Return a valid id of a request, task or batch; None for anything else."""
+    """Return the value if it is a valid id of a request, task or batch; None if it is not."""
     try:
         return _REQUEST_ID.validate_python(value)
     except ValidationError:
         return None
 
 
-def plan(requests: Sequence[IncomingRequest], found: RequestLookup) -> Plan:
+def plan(requests: Sequence[IncomingRequest], stored: RequestLookup) -> Plan:
     """Decide which requests are refused and why, and which rows are to be written.
 
-    Only the first of several requests under one id has rows to write, and only if the id has no
-    result yet.
+    If several requests have the same id, only the first one has rows to write, and only if the id
+    has no result yet.
     """
-    checked = [_check(incoming, found) for incoming in requests]
-    claimed = set(found.results)
+    checked = [_check(incoming, stored) for incoming in requests]
+    claimed = set(stored.results)
     pairs: list[Pair] = []
     for request in checked:
         if request.incoming.request_id not in claimed:
             claimed.add(request.incoming.request_id)
             pairs += _pairs(request)
-    return Plan(checked, pairs, found.results)
+    return Plan(checked, pairs, stored.results)
 
 
 def conclude(
@@ -156,8 +156,8 @@ def conclude(
 ) -> list[Decision]:
     """Make the results of a plan, in the order of its requests.
 
-    `added` are the planned rows that were not there before. Of two requests that ask for the same
-    row, the first has added it and the second finds it there.
+    `added` are the planned rows that are new. If two requests ask for the same row, the first one
+    added it, and the second one was already enrolled.
     """
     new_rows = set(added)
     results = dict(plan.results)
@@ -183,17 +183,17 @@ def conclude(
 
 def not_processed(what_happened: str) -> EnrollmentProblem:
     """Return the refusal of a request that became a dead letter."""
-    last = what_happened.strip().splitlines()[-1:] or ["it failed"]
+    last_line = what_happened.strip().splitlines()[-1:] or ["it failed"]
     return EnrollmentProblem(
         code=Code.NOT_PROCESSED,
-        message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last[0])[1:-1][:200]})",
+        message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last_line[0])[1:-1][:200]})",
     )
 
 
 def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[tuple[int, int]]:
-    """Return the lines that a problem is about, with their places in the record.
+    """Return the lines that a problem is about, each with its position in the request.
 
-    They are the line of a course, or all lines of the request.
+    A problem is about the line of one course, or about all lines of the request.
     """
     lines = list(enumerate(incoming.lines))
     if len(lines) <= 1:
@@ -201,28 +201,28 @@ def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[t
     request, record = incoming.request, incoming.record
     courses = request.course_ids if request else record["course_ids"]
     about = [
-        (place, line)
-        for place, line in lines
-        if problem.field == f"course_ids[{place}]" or problem.course_id == courses[place]
+        (position, line)
+        for position, line in lines
+        if problem.field == f"course_ids[{position}]" or problem.course_id == courses[position]
     ]
     return about or lines
 
 
-def _check(incoming: IncomingRequest, found: RequestLookup) -> CheckedRequest:
-    """Say what is wrong with a request, and which courses are left to enroll in."""
+def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:
+    """Check a request against the roster: list its problems, and the courses to enroll in."""
     request = incoming.request
     if request is None or incoming.problems:
         return CheckedRequest(incoming, None, [], incoming.problems)
-    student = found.students.get(request.student_id)
+    student = stored.students.get(request.student_id)
     if student is None:
         return CheckedRequest(incoming, None, [], (_unknown_student(request.student_id),))
-    unknown = [course for course in request.course_ids if course not in found.courses]
+    unknown = [course for course in request.course_ids if course not in stored.courses]
     problems = tuple(map(_unknown_course, unknown))
-    # All or nothing: one bad course refuses the whole request.
+    # All or nothing: one unknown course refuses the whole request.
     if problems and request.atomic:
         return CheckedRequest(incoming, student, [], problems)
-    keys = [found.courses[course] for course in request.course_ids if course in found.courses]
-    # Two ids, a key and a SIS id, may name the same course.
+    keys = [stored.courses[course] for course in request.course_ids if course in stored.courses]
+    # A key and a SIS id in one request may name the same course.
     return CheckedRequest(incoming, student, list(dict.fromkeys(keys)), problems)
 
 
@@ -235,14 +235,14 @@ def _result(
     request: CheckedRequest, already: list[int], batch_id: str | None, decided_at: datetime
 ) -> StoredResult:
     incoming, student, courses, problems = request
-    asked_for = (
+    student_id = (
         incoming.request.student_id if incoming.request else _readable_student(incoming.record)
     )
     return StoredResult(
         request_id=incoming.request_id,
         fingerprint=incoming.fingerprint() if incoming.has_own_id else None,
-        student_id=asked_for if student is None and isinstance(asked_for, int) else student,
-        student_sis_id=asked_for if isinstance(asked_for, str) else None,
+        student_id=student_id if student is None and isinstance(student_id, int) else student,
+        student_sis_id=student_id if isinstance(student_id, str) else None,
         status=_status(courses, problems),
         enrolled_ids=courses,
         already_enrolled_ids=already,
@@ -259,12 +259,13 @@ def _status(courses: Sequence[int], problems: Problems) -> ResultStatus:
 
 
 def _located(problem: EnrollmentProblem, incoming: IncomingRequest) -> EnrollmentProblem:
+    """Add the first line that a problem is about."""
     lines = lines_about(incoming, problem)
     return problem.model_copy(update={"line": lines[0][1]}) if lines else problem
 
 
 def _readable_student(record: object) -> int | str | None:
-    """Return the student of a request that breaks the contract elsewhere, to find it by."""
+    """Return the student of an invalid request, so that its result can be found by student."""
     try:
         student = record.get("student_id") if isinstance(record, Mapping) else None
         return _IDENTIFIER.validate_python(student)
@@ -272,29 +273,30 @@ def _readable_student(record: object) -> int | str | None:
         return None
 
 
-def _unknown_student(asked_for: int | str) -> EnrollmentProblem:
-    message = f"no student has the {_shown_id(asked_for)}"
+def _unknown_student(student_id: int | str) -> EnrollmentProblem:
+    message = f"no student has the {_shown_id(student_id)}"
     return EnrollmentProblem(code=Code.UNKNOWN_STUDENT, message=message, field="student_id")
 
 
-def _unknown_course(asked_for: int | str) -> EnrollmentProblem:
-    message = f"no course has the {_shown_id(asked_for)}"
-    return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=asked_for)
+def _unknown_course(course_id: int | str) -> EnrollmentProblem:
+    message = f"no course has the {_shown_id(course_id)}"
+    return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=course_id)
 
 
-def _shown_id(asked_for: int | str) -> str:
-    if isinstance(asked_for, int):
-        sis_id = repr(str(asked_for))
-        return f"key {asked_for}; an integer is our key, for a SIS id send the string {sis_id}"
-    is_number = asked_for.isascii() and asked_for.isdigit()
-    hint = f"; a string is a SIS id, for our key send the integer {asked_for}"
-    return f"SIS id {asked_for!r}" + (hint if is_number else "")
+def _shown_id(value: int | str) -> str:
+    """Name an id, and explain keys and SIS ids where one may have been meant for the other."""
+    if isinstance(value, int):
+        sis_id = repr(str(value))
+        return f"key {value} (an integer is our key; for a SIS id, send the string {sis_id})"
+    looks_like_a_key = value.isascii() and value.isdigit()
+    hint = f" (a string is a SIS id; for our key, send the integer {value})"
+    return f"SIS id {value!r}" + (hint if looks_like_a_key else "")
 
 
 def _reused(incoming: IncomingRequest) -> EnrollmentProblem:
     return EnrollmentProblem(
         code=Code.REQUEST_ID_REUSED,
-        message=f"request id {incoming.request_id!r} was used before for another content;"
-        " nothing was changed, submit again under a new id",
+        message=f"request id {incoming.request_id!r} was already used for a different request;"
+        " nothing was changed; submit this one under a new id",
         field="request_id",
     )

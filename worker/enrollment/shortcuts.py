@@ -1,6 +1,6 @@
-"""Enroll the clean requests of a chunk at once, for speed alone.
+"""Enroll the clean requests of a chunk all at once, for speed alone.
 
-What comes out is what the rulebook would make of them, and a property test holds the two together.
+The results are exactly those of the rulebook; a property test compares the two.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,23 +23,23 @@ class ShortcutResult(NamedTuple):
     """What the shortcut did, and what it left to the rulebook."""
 
     requests: int
-    """Requests that are now wholly enrolled."""
+    """Requests that are now enrolled in all of their courses."""
     rows: int
     added: int
-    """Rows that were not there before."""
+    """Rows that are new."""
     rest: Sequence[int]
-    """The places in the chunk of the other requests."""
+    """The positions, in the chunk, of the requests that are left to the rulebook."""
 
 
 _Clean = tuple[str, int, int | str, list[int]]
-"""A clean request: its id, the student's key, the student as asked for, the courses' keys."""
+"""A clean request: its id, the student's key, the student as named, the keys of its courses."""
 
 
 class _Columns(NamedTuple):
     """The requests of a chunk, as columns."""
 
     student_ids: Sequence[int | str | None]
-    """None for a request that breaks the contract."""
+    """An entry is None if its request breaks the contract."""
     course_ids: Sequence[Sequence[int | str]]
     atomic: Sequence[bool]
 
@@ -49,11 +49,11 @@ def enroll_clean_requests(
 ) -> ShortcutResult:
     """Enroll the requests of a chunk whose student and courses all exist.
 
-    All requests are left to the rulebook where one is poison, has an id of its own or a result
-    already, and where their order matters. Raises DBAPIError.
+    All requests are left to the rulebook if one of them is poison, has an id of its own or already
+    has a result, or if their order matters. Raises DBAPIError.
     """
-    places = range(len(chunk.row_counts))
-    nothing = ShortcutResult(0, 0, 0, places)
+    positions = range(len(chunk.row_counts))
+    nothing = ShortcutResult(0, 0, 0, positions)
     columns = _columns(chunk)
     if columns is None or poison or find_results_of_chunk(connection, chunk.batch_id, chunk.number):
         return nothing
@@ -62,23 +62,21 @@ def enroll_clean_requests(
     keys = [students.get(student_id) for student_id in columns.student_ids]
     known = [[courses[c] for c in wanted if c in courses] for wanted in columns.course_ids]
     rest = [
-        place
-        for place, key, of_request, wanted in zip(
-            places, keys, known, columns.course_ids, strict=True
+        position
+        for position, key, course_keys, wanted in zip(
+            positions, keys, known, columns.course_ids, strict=True
         )
-        if key is None or len(of_request) < len(wanted)
+        if key is None or len(course_keys) < len(wanted)
     ]
-    rest_writes = any(
-        keys[place] is not None and known[place] and not columns.atomic[place] for place in rest
-    )
-    for place in rest:
-        known[place] = []
-    ids = [line_request_id(chunk.batch_id, chunk.number, place) for place in places]
+    rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
+    for position in rest:
+        known[position] = []
+    ids = [line_request_id(chunk.batch_id, chunk.number, position) for position in positions]
     requests = zip(ids, keys, columns.student_ids, known, strict=True)
-    # Courses are left only where the student is known. In the order of an index of the results,
-    # and nearly in that of the rows.
+    # A request with known courses has a known student: the others were emptied above. The sort
+    # gives the order of an index on the results, and nearly that of the rows.
     clean = cast("list[_Clean]", sorted([r for r in requests if r[3]], key=itemgetter(1)))
-    pairs = [(key, course) for _, key, _, of_request in clean for course in of_request]
+    pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
     if _order_matters(pairs, rest_writes=rest_writes):
         return nothing
     added = insert_enrollments(connection, pairs, now)
@@ -87,16 +85,16 @@ def enroll_clean_requests(
 
 
 def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
-    """Say whether the requests of a chunk must be decided one after another.
+    """Return whether the requests of a chunk must be decided one after another.
 
-    They must if two of them ask for one row, because only the first adds it, and if the rest has
-    rows to write, because all rows of a chunk are written in the order of their keys.
+    They must if two of them ask for the same row, because only the first one adds it. They must
+    also if the rest has rows to write, because a chunk writes all rows in the order of their keys.
     """
     return rest_writes or len(set(pairs)) < len(pairs)
 
 
 def _columns(chunk: Chunk) -> _Columns | None:
-    """Return the requests of a chunk as columns; None if one has an id of its own."""
+    """Return the requests of a chunk as columns; None if one of them has an id of its own."""
     given = getattr(chunk, "requests", None)
     if isinstance(given, CheckedColumns):
         atomic = [given.atomic] * len(given.student_ids)
@@ -119,7 +117,7 @@ def _with_already(
     pairs: Sequence[Pair],
     added: Collection[Pair],
 ) -> list[CleanRequest]:
-    """Add to each request the courses whose row was there before."""
+    """Add to each request the courses whose row existed before."""
     if len(added) == len(pairs):
         return [CleanRequest(*request, []) for request in clean]
     new = set(added)

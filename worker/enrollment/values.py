@@ -1,4 +1,4 @@
-"""Define the values that rules and SQL exchange: what is stored, and what requests name."""
+"""Define the values that the rules and the SQL exchange: stored results, and what requests name."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,7 +10,7 @@ Problems = tuple[EnrollmentProblem, ...]
 
 
 class CourseSummary(NamedTuple):
-    """A course as results show it."""
+    """What a result shows about a course."""
 
     id: int
     sis_id: str
@@ -20,8 +20,8 @@ class CourseSummary(NamedTuple):
 class StoredResult(NamedTuple):
     """A row of `enrollment_results`: the result of one request.
 
-    `student_id` is our key, or the key that was asked for; `student_sis_id` is set when the
-    request named the student by SIS id. `fingerprint` is None where the request id was made of a
+    `student_id` is our key, or the key that the request gave. `student_sis_id` is set when the
+    request named the student by SIS id. `fingerprint` is None if the request id was made from a
     chunk's number.
     """
 
@@ -31,9 +31,9 @@ class StoredResult(NamedTuple):
     student_sis_id: str | None
     status: ResultStatus
     enrolled_ids: list[int]
-    """Keys of the courses that the student is enrolled in, in the order asked."""
+    """Keys of the courses that the student is enrolled in, in the order of the request."""
     already_enrolled_ids: list[int]
-    """Those of them whose row was there before."""
+    """Keys of those courses whose row existed before."""
     errors: Problems
     batch_id: str | None
     completed_at: datetime
@@ -46,18 +46,18 @@ class CleanRequest(NamedTuple):
     student: int
     """The student's key."""
     student_id: int | str
-    """The student as asked for."""
+    """The student as the request named it."""
     enrolled_ids: list[int]
     already_enrolled_ids: list[int]
 
 
 class RequestLookup(NamedTuple):
-    """What the database holds of everything that some requests name."""
+    """What the database knows about everything that some requests name."""
 
     students: Mapping[int | str | None, int]
-    """Keys of the students that exist, by the id that was asked for."""
+    """Keys of the students that exist, by the id that a request gave."""
     courses: Mapping[int | str, int]
-    """Keys of the courses that exist, by the id that was asked for."""
+    """Keys of the courses that exist, by the id that a request gave."""
     summaries: Mapping[int, CourseSummary]
     """The courses that these requests and their earlier results name, by key."""
     results: Mapping[str, StoredResult]

@@ -1,1 +1,1 @@
-"""Apply chunks of a batch, keep its ledger, and report where it stands."""
+"""Apply the chunks of a batch, record them in its ledger, and report its status."""

@@ -1,4 +1,4 @@
-"""Chunks of a batch: applied once, with results, refusals and an entry in the ledger."""
+"""Apply a chunk exactly once, with its results, its refusals and its entry in the ledger."""
 
 import json
 from collections import Counter
@@ -34,29 +34,29 @@ from worker.service import add_enrollments
 
 
 class ChunkOutcome(StrEnum):
-    """What became of a delivery of a chunk."""
+    """What happened to a delivery of a chunk."""
 
     APPLIED = "applied"
-    """Its records were decided, and it was entered into the ledger."""
+    """Its records were decided, and the chunk was entered into the ledger."""
     REPEATED = "repeated"
-    """It had been applied before; nothing was changed."""
+    """It was already applied before; nothing was changed."""
     CONFLICT = "conflict"
-    """Another content was applied under this batch id and number; nothing was changed."""
+    """A different chunk was applied under this batch id and number; nothing was changed."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """A delivery of a chunk, and what it added to the books of its batch."""
+    """A delivery of a chunk, and what it added to the counts of its batch."""
 
     outcome: ChunkOutcome
     batch_id: str
     number: int
     counts: Counts = field(default_factory=dict)
-    """As in the ledger; empty unless it was applied now."""
+    """The counts of its ledger entry; empty unless this delivery was applied."""
     requests: Counter[ResultStatus] = field(default_factory=Counter)
     """Requests by the status of their results."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Refused lines by their codes."""
+    """Refused lines by code."""
     poisoned: int = 0
     """Records that became dead letters."""
 
@@ -66,8 +66,8 @@ def apply_chunk(
 ) -> Applied:
     """Apply a chunk, its results and its entry in the ledger, exactly once.
 
-    `payload` is a JSON object, or a string that holds one. Records that are poison become dead
-    letters, and are refused. Raises ValidationError, DBAPIError.
+    `payload` is a JSON object, or a string that holds one. Poison records are refused and become
+    dead letters. Raises ValidationError, DBAPIError.
     """
     chunk, fingerprint = read_chunk(kind, payload)
     return transaction(
@@ -77,7 +77,7 @@ def apply_chunk(
 
 
 def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
-    """A chunk and its fingerprint. Raises ValidationError."""
+    """Parse a chunk; return it with its fingerprint. Raises ValidationError."""
     if isinstance(payload, str):
         return KIND_CHUNKS[kind].model_validate_json(payload), fingerprint_of(payload)
     text = json.dumps(payload, sort_keys=True)
@@ -85,7 +85,7 @@ def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
 
 
 def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence[Any]) -> None:
-    """Do for some records of a chunk what applying it does; the caller rolls back."""
+    """Apply some records of a chunk as a trial, which the caller rolls back."""
     part = type(chunk).model_construct(
         batch_id=chunk.batch_id, number=chunk.number, records=tuple(records)
     )
@@ -98,7 +98,7 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
 def apply_to(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
 ) -> Applied:
-    """Apply a chunk within a transaction."""
+    """Apply a chunk within an open transaction."""
     earlier = _earlier_delivery(connection, kind, chunk, fingerprint)
     if earlier is not None:
         return earlier
@@ -110,7 +110,7 @@ def apply_to(
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison)
     add_dead_letters(
-        connection, [_letter(kind, chunk, place, what) for place, what in poison.items()]
+        connection, [_letter(kind, chunk, position, what) for position, what in poison.items()]
     )
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
@@ -131,12 +131,12 @@ def apply_to(
 def _earlier_delivery(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int
 ) -> Applied | None:
-    """Say why a chunk is not to be applied; None if it is. Opens its batch."""
+    """Return why a chunk must not be applied, or None if it must. Opens its batch."""
     outcome = None
-    entered = find_chunk(connection, chunk.batch_id, chunk.number)
-    if entered is not None:
-        same = entered.kind == kind and entered.fingerprint == fingerprint
-        outcome = ChunkOutcome.REPEATED if same else ChunkOutcome.CONFLICT
+    entry = find_chunk(connection, chunk.batch_id, chunk.number)
+    if entry is not None:
+        is_same = entry.kind == kind and entry.fingerprint == fingerprint
+        outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
     elif open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
         outcome = ChunkOutcome.CONFLICT
     return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
@@ -162,8 +162,8 @@ def _enter(
     )
 
 
-def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[str, Any]:
-    record = plain_record(chunk.records_in_order[place])
+def _letter(kind: Kind, chunk: Chunk, position: int, what_happened: str) -> dict[str, Any]:
+    record = plain_record(chunk.records_in_order[position])
     own_id = record.get("request_id") if isinstance(record, dict) else None
     return dead_letter(
         LetterForm.RECORD,
@@ -172,7 +172,7 @@ def _letter(kind: Kind, chunk: Chunk, place: int, what_happened: str) -> dict[st
         what_happened,
         task=KIND_TASKS[kind],
         batch_id=chunk.batch_id,
-        request_id=own_id or line_request_id(chunk.batch_id, chunk.number, place),
+        request_id=own_id or line_request_id(chunk.batch_id, chunk.number, position),
     )
 
 
@@ -189,7 +189,7 @@ def _enroll(
     requests = _incoming_requests(chunk, shortcut.rest, poison)
     decided = add_enrollments(connection, requests, chunk.batch_id, now).decided
     statuses.update(decision.result.status for decision in decided)
-    row_counts = [chunk.row_counts[place] for place in shortcut.rest]
+    row_counts = [chunk.row_counts[position] for position in shortcut.rest]
     add_to_counts(counts, decided, row_counts)
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
@@ -197,26 +197,28 @@ def _enroll(
 
 
 def _incoming_requests(
-    chunk: Chunk, places: Sequence[int], poison: Poison
+    chunk: Chunk, positions: Sequence[int], poison: Poison
 ) -> list[IncomingRequest]:
-    """Read the records at these places of a chunk; poison is refused, whatever it asks for."""
+    """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
     lines = lines_of_records(chunk)
-    for place in places:
-        record = chunk.records_in_order[place]
+    for position in positions:
+        record = chunk.records_in_order[position]
         request, problems = parse_record(StudentEnrollmentRequest, record)
-        if place in poison:
-            problems = (not_processed(poison[place]),)
+        if position in poison:
+            problems = (not_processed(poison[position]),)
         own_id = request.request_id if request else None
-        request_id = own_id or line_request_id(chunk.batch_id, chunk.number, place)
+        request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
         requests.append(
-            IncomingRequest(request_id, record, request, problems, lines[place], own_id is not None)
+            IncomingRequest(
+                request_id, record, request, problems, lines[position], own_id is not None
+            )
         )
     return requests
 
 
 def batch_of(chunk: Any) -> str | None:
-    """The batch of a chunk that may break the contract elsewhere."""
+    """Return the batch id of a chunk, even of an invalid one; None if there is none."""
     try:
         return readable_id((json.loads(chunk) if isinstance(chunk, str) else chunk)["batch_id"])
     except (LookupError, TypeError, ValueError, RecursionError):

@@ -12,20 +12,20 @@ Refusals = list[dict[str, Any]]
 
 
 def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict[str, Any]]:
-    """Give a refusal for each line that a problem of a request is about.
+    """Yield a refusal for each line that a problem of a request is about.
 
-    Each holds the part of the request that stands in that line. `cells` are those of the file, by
-    line.
+    A refusal holds the part of the request that is in its line. `cells` are the cells of the
+    file, by line.
     """
     incoming = decision.incoming
     if not decision.result.errors:
         return
     record = plain_record(incoming.record)
     for problem in decision.result.errors:
-        for place, line in lines_about(incoming, problem):
+        for position, line in lines_about(incoming, problem):
             part = record
             if len(incoming.lines) > 1:
-                part = {**record, "course_ids": [record["course_ids"][place]]}
+                part = {**record, "course_ids": [record["course_ids"][position]]}
             yield refusal_of_line(line, problem, part, cells.get(line))
 
 
@@ -45,6 +45,7 @@ def plain_record(record: Any) -> Any:
 def refusal_of_line(
     line: int, problem: EnrollmentProblem, record: object, cells: Cells | None
 ) -> dict[str, Any]:
+    """Return a refusal as a row of `batch_refusals`."""
     return {
         "line": line,
         "code": problem.code.value,
@@ -55,7 +56,7 @@ def refusal_of_line(
 
 
 def _json(value: object) -> str:
-    """Anything as JSON that every database takes: NaN, which JSON does not know, as text."""
+    """Return any value as JSON that every database accepts; NaN, which is not JSON, as a string."""
     try:
         return json.dumps(value, default=repr, allow_nan=False)
     except ValueError:

@@ -14,7 +14,7 @@ FIRST_LINES = 5
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
-    """The ledger's entry of a chunk with the kind of its batch, if it was applied."""
+    """Return a chunk's ledger entry and the kind of its batch; None if it was not applied."""
     return connection.execute(_CHUNK, {"batch": batch_id, "chunk": number}).one_or_none()
 
 
@@ -28,7 +28,7 @@ _CHUNK = (
 def open_batch(
     connection: Connection, batch_id: str, kind: str, columns: Sequence[str] | None
 ) -> str:
-    """Note a batch at its first chunk; returns the kind under which it is known."""
+    """Store a batch when its first chunk arrives; return the kind that is stored."""
     known = find_kind(connection, batch_id)
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
@@ -48,7 +48,7 @@ _ADD_CHUNK = insert(BatchChunk)
 
 
 def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
-    """Of these chunks of a batch, the fingerprints of those that were applied."""
+    """Return the fingerprints of those chunks of a batch that were applied, by number."""
     dialect = connection.dialect.name
     statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
         BatchChunk.batch_id == batch_id, is_among(dialect, BatchChunk.number)
@@ -58,7 +58,7 @@ def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -
 
 
 def find_kind(connection: Connection, batch_id: str) -> str | None:
-    """The kind of a batch of which something was applied."""
+    """Return the kind of a batch; None if none of its chunks was applied."""
     kind: str | None = connection.scalar(_KIND, {"batch": batch_id})
     return kind
 
@@ -67,7 +67,7 @@ _KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 
 
 def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
-    """The header of the file that each batch was made of, where there was one."""
+    """Return the column names of the file that each batch was made from; None if it had none."""
     dialect = connection.dialect.name
     statement = select_among(dialect, Batch.id, Batch.columns)
     rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
@@ -77,7 +77,7 @@ def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, 
 def add_refusals(
     connection: Connection, batch_id: str, refusals: Iterable[Mapping[str, Any]]
 ) -> None:
-    """Keep refused lines with their records."""
+    """Store refused lines with their records."""
     rows = [(batch_id, *map(refusal.__getitem__, _REFUSAL)) for refusal in refusals]
     add_rows(connection, BatchRefusal, ("batch_id", *_REFUSAL), rows)
 
@@ -85,7 +85,7 @@ def add_refusals(
 def find_refusals(
     connection: Connection, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[Any]:
-    """Refusals in the order of their lines, those behind a (line, id)."""
+    """Return refusals in the order of their lines, from behind a (line, id)."""
     refusal = BatchRefusal
     statement = (
         select(*refusal.__table__.columns)
@@ -97,7 +97,7 @@ def find_refusals(
 
 
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
-    """The ledger of each batch that is known, summed over its applied chunks, in one statement."""
+    """Return the ledger of each known batch, summed over its applied chunks, in one statement."""
     dialect = connection.dialect.name
     return list(connection.execute(_sum_chunks(dialect), list_parameter(dialect, set(batch_ids))))
 
@@ -137,9 +137,9 @@ def _sum_chunks(dialect: str) -> Any:
 def newest_batches(
     connection: Connection, limit: int, offset: int, *, perhaps_unfinished: bool
 ) -> list[str]:
-    """Return the batches of which a chunk was applied last, the newest first, from an offset.
+    """Return the ids of batches, the one with the newest applied chunk first, from an offset.
 
-    With `perhaps_unfinished` those that are surely done are left out.
+    `perhaps_unfinished` leaves out the batches that are certainly done.
     """
     chunk = BatchChunk
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
@@ -152,7 +152,7 @@ def newest_batches(
 
 
 def refused_batches(connection: Connection, limit: int) -> list[str]:
-    """Batches of which nothing was applied, and a chunk is a dead letter; the newest first."""
+    """Return batches, newest first, that have a dead letter and no applied chunk."""
     letter = DeadLetter
     known = exists().where(Batch.id == letter.batch_id)
     newest = (
@@ -165,7 +165,7 @@ def refused_batches(connection: Connection, limit: int) -> list[str]:
 
 
 def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
-    """A batch's refusals by code: how many, and the first few lines with their messages."""
+    """Return a batch's refusals by code: how many, and the first few lines with their messages."""
     refusal = BatchRefusal
     counted = select(refusal.code, func.count()).where(refusal.batch_id == batch_id)
     groups = []

@@ -16,14 +16,14 @@ from worker.repository import upsert_roster
 def upsert_records(
     connection: Connection, kind: Kind, chunk: Chunk, poison: Poison
 ) -> tuple[Counts, Refusals]:
-    """Write the records of a chunk; of two with one SIS id, the later one has the last word."""
+    """Write the records of a chunk; if two have the same SIS id, the later one wins."""
     model = Student if kind is Kind.STUDENTS else Course
     counts = no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    of_records = zip(chunk.records_in_order, chunk.row_counts, lines_of_records(chunk), strict=True)
-    for position, (record, rows, (line, *_)) in enumerate(of_records):
+    numbered = zip(chunk.records_in_order, chunk.row_counts, lines_of_records(chunk), strict=True)
+    for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
@@ -35,9 +35,9 @@ def upsert_records(
                 for problem in problems
             )
         else:
-            given = parsed.model_dump(exclude_none=True)
-            merged.setdefault(given["sis_id"], {}).update(given)
+            values = parsed.model_dump(exclude_none=True)
+            merged.setdefault(values["sis_id"], {}).update(values)
     counts["upserted"] = upsert_roster(connection, model, list(merged.values()))
-    good = len(chunk.row_counts) - counts["requests_rejected"]
-    counts["unchanged"] = good - counts["upserted"]
+    accepted = len(chunk.row_counts) - counts["requests_rejected"]
+    counts["unchanged"] = accepted - counts["upserted"]
     return counts, refusals

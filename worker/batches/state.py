@@ -1,4 +1,4 @@
-"""Decide where a batch stands. Pure: from its ledger, its mark and its dead letters."""
+"""Decide the state of a batch from its ledger, its mark and its dead letters. Pure functions."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ from producer.contract.marks import AgedMark
 from worker.plain_text import printable
 
 STALLED_SECONDS = 60.0
-"""A batch that lacks something, and for which nothing came for so long, is stalled."""
+"""An unfinished batch is stalled if nothing has arrived for it for this many seconds."""
 
-_TWO_CONTENTS = (
-    "A chunk came for every place, but they do not belong together: two contents were submitted"
-    " under this batch id, and rows of both are missing. Submit what is right under a new batch"
-    " id: what is there already is not done twice."
+_MIXED_SUBMISSIONS = (
+    "Every chunk has arrived, but the chunks do not belong together: two different submissions"
+    " used this batch id, and rows of both are missing. Submit the right one again under a new"
+    " batch id; rows that are already stored are not added twice."
 )
 
 
@@ -26,7 +26,7 @@ class DeadChunks(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """Where a batch stands, and what to do if something is wrong."""
+    """The state of a batch, and what to do if something is wrong."""
 
     state: BatchState
     advice: str | None = None
@@ -35,24 +35,25 @@ class Standing(NamedTuple):
 def batch_state(
     ledger: Any | None, mark: AgedMark | None, dead: DeadChunks, now: datetime
 ) -> Standing:
-    """Decide where a batch stands.
+    """Decide the state of a batch.
 
-    `ledger` is the sum of its applied chunks, None if there is none. `mark` is what its submitter
-    left in Redis, None where that is unknown. The mark must have been read before the ledger: what
-    is applied was submitted by then.
+    `ledger` is the sum of its applied chunks, None if none was applied. `mark` is its mark in
+    Redis, None if it has none or Redis was not asked. Read the mark before the ledger: then every
+    chunk that the mark counts was published before the ledger was read.
     """
     if is_whole(ledger, mark, dead):
         return Standing(BatchState.DONE)
     standing = _of_unfinished(ledger, mark, now)
-    lacks_chunks = missing_chunks(ledger, mark) > 0
+    has_missing_chunks = missing_chunks(ledger, mark) > 0
     is_stuck = standing.state in (BatchState.STALLED, BatchState.UNKNOWN)
-    if not dead.letters or not (lacks_chunks or is_stuck):
-        # Dead letters stay when what they held was corrected and has come.
+    if not dead.letters or not (has_missing_chunks or is_stuck):
+        # Dead letters remain stored after their chunks were corrected and submitted again.
         return standing
-    last = dead.detail.strip().splitlines()[-1:] or [""]
+    last_line = dead.detail.strip().splitlines()[-1:] or [""]
+    became = "became a dead letter" if dead.letters == 1 else "became dead letters"
     advice = (
-        f"{dead.letters} of its chunks became dead letters ({printable(last[0])[:200]}). If they"
-        " have not been corrected since, correct and submit them again, or tell the operator."
+        f"{dead.letters} of its chunks {became} ({printable(last_line[0])[:200]}). Unless that has"
+        " been corrected since, correct the records and submit them again, or ask the operator."
         f" {standing.advice or ''}"
     )
     state = BatchState.STALLED if is_stuck else standing.state
@@ -60,11 +61,11 @@ def batch_state(
 
 
 def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> bool:
-    """Say whether every chunk of a batch was applied, and all of them belong together.
+    """Return whether every chunk of a batch was applied and all chunks belong together.
 
-    Two contents under one batch id, each cut in its own way, fill each other's numbers: every
-    number is there, and rows are missing. Where no chunk was refused, a publisher has only
-    counted wrong.
+    Two different submissions under one batch id, each with its own chunk sizes, fill each other's
+    numbers: every number is there, but rows are missing. If no chunk became a dead letter, there
+    was only one submission, and its publisher miscounted.
     """
     if ledger is None or total_chunks(ledger, mark) is None or missing_chunks(ledger, mark):
         return False
@@ -72,19 +73,19 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
 
 
 def adds_up(ledger: Any) -> bool:
-    """Say whether all chunks are there, and as many rows as the last of them says."""
+    """Return whether all chunks were applied, with as many rows as the last chunk says."""
     return bool(ledger.applied == ledger.chunks and ledger.rows >= ledger.rows_through)
 
 
 def total_chunks(ledger: Any | None, mark: AgedMark | None) -> int | None:
-    """Return how many chunks a batch has; None while that is unknown."""
+    """Return how many chunks a batch has; None as long as that is unknown."""
     if ledger is not None and ledger.chunks is not None:
         return int(ledger.chunks)
     return mark.mark.chunks if mark is not None and mark.mark.complete else None
 
 
 def missing_chunks(ledger: Any | None, mark: AgedMark | None) -> int:
-    """Return how many chunks of a batch are known of and not applied."""
+    """Return how many of the known chunks of a batch were not applied."""
     published = 0 if mark is None else mark.mark.chunks
     if ledger is None:
         return published
@@ -96,16 +97,17 @@ def _of_unfinished(ledger: Any | None, mark: AgedMark | None, now: datetime) -> 
         return Standing(BatchState.UNKNOWN)
     total = total_chunks(ledger, mark)
     if ledger is not None and total is not None and not missing_chunks(ledger, mark):
-        return Standing(BatchState.STALLED, _TWO_CONTENTS)
-    quiet = [] if mark is None else [mark.seconds_ago]
+        return Standing(BatchState.STALLED, _MIXED_SUBMISSIONS)
+    ages = [] if mark is None else [mark.seconds_ago]
     if ledger is not None:
-        quiet.append((now - ledger.finished_at).total_seconds())
-    if min(quiet) < STALLED_SECONDS:
+        ages.append((now - ledger.finished_at).total_seconds())
+    quiet_seconds = min(ages)
+    if quiet_seconds < STALLED_SECONDS:
         return Standing(BatchState.QUEUED if ledger is None else BatchState.RUNNING)
-    what = "the submitter stopped before the end" if total is None else "chunks are missing"
+    cause = "the submitter stopped before the end" if total is None else "chunks are missing"
     return Standing(
         BatchState.STALLED,
-        f"Nothing came for {min(quiet):.0f} s, and {what}. See that a worker is running; if one"
-        " is, submit the same again under this batch id (`enroll submit --resume` does): only what"
-        " is missing is done.",
+        f"Nothing has arrived for {quiet_seconds:.0f} s, and {cause}. Check that a worker is"
+        " running. If one is, submit the batch again under the same batch id (`enroll submit"
+        " --resume` does that); only the missing chunks are applied.",
     )

@@ -1,4 +1,4 @@
-"""Report where batches stand: counts, refusals by cause, state and advice."""
+"""Report the status of batches: counts, refusals by cause, state and advice."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,9 +46,10 @@ def batch_statuses(
     *,
     refusals: bool,
 ) -> list[BatchStatus]:
-    """Say where batches stand, in the same order; on request with their refusals by cause.
+    """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    The marks must have been read before: what is applied was submitted by then.
+    Read the marks before this call: then every chunk that a mark counts was published before the
+    ledger is read.
     """
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
@@ -58,15 +59,15 @@ def batch_statuses(
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-        # Dead letters say nothing about a batch that is complete.
+        # Dead letters do not matter to a batch that is complete.
         unclear = [i for i in batch_ids if i not in ledgers or not adds_up(ledgers[i])]
         dead = count_dead_chunks(connection, unclear) if unclear else {}
     now = datetime.now(UTC)
     statuses = []
     for batch_id in batch_ids:
         ledger, mark = ledgers.get(batch_id), marks.get(batch_id)
-        of_batch = DeadChunks(*dead.get(batch_id, ()))
-        standing = batch_state(ledger, mark, of_batch, now)
+        dead_chunks = DeadChunks(*dead.get(batch_id, ()))
+        standing = batch_state(ledger, mark, dead_chunks, now)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(
             status.model_copy(
@@ -92,7 +93,7 @@ def _status(
             chunks_missing=missing_chunks(None, aged),
         )
     is_done = standing.state is BatchState.DONE
-    # Of a batch that is done, what was applied is what was received.
+    # A batch that is done has received exactly what was applied, whatever its mark says.
     known = Tally() if is_done else mark.tally
     received = max(known.rows, 0 if is_done else ledger.rows_through, ledger.rows)
     speed = _rows_per_second(ledger)
@@ -124,7 +125,7 @@ def _status(
 
 
 def _rows_per_second(ledger: Any) -> float | None:
-    """Over the time between the first and the last chunk, of which the first is no part."""
+    """Return the speed from the first chunk to the last; the first chunk itself is not counted."""
     seconds = (ledger.finished_at - ledger.started_at).total_seconds()
     if seconds <= 0:
         return None
@@ -132,19 +133,19 @@ def _rows_per_second(ledger: Any) -> float | None:
 
 
 def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
-    """Which of these chunks of a batch were applied. Same order."""
+    """Return which of these chunks of a batch were applied, in order."""
     with database.reading() as connection:
         kind = find_kind(connection, batch_id)
-        found = find_chunks(connection, batch_id, numbers) if kind else {}
+        applied = find_chunks(connection, batch_id, numbers) if kind else {}
     return AppliedChunks(
-        kind=Kind(kind) if kind else None, fingerprints=tuple(map(found.get, numbers))
+        kind=Kind(kind) if kind else None, fingerprints=tuple(map(applied.get, numbers))
     )
 
 
 def refused_records(
     database: Database, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[RefusedRecord]:
-    """A batch's refusals with their records, by line, those behind a (line, id)."""
+    """Return a batch's refusals with their records, by line, from behind a (line, id)."""
     with database.reading() as connection:
         rows = find_refusals(connection, batch_id, after, limit)
     return [

@@ -1,1 +1,1 @@
-"""Keep what could not be understood or processed, whole and with its reason."""
+"""Store messages and records that could not be processed, whole and with the reason."""

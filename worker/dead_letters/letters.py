@@ -1,4 +1,4 @@
-"""Dead letters: what could not be understood or kept failing, whole, with its reason."""
+"""Make and store dead letters, each whole and with the reason."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ def dead_letter(
     request_id: str | None = None,
     batch_id: str | None = None,
 ) -> dict[str, Any]:
-    """A row of `dead_letters`."""
+    """Return a row of `dead_letters`."""
     now = datetime.now(UTC)
     return {
         "fingerprint": hashlib.sha256(form.encode() + b":" + content).hexdigest(),

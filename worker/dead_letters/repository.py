@@ -10,7 +10,7 @@ from worker.models import DeadLetter, LetterForm
 
 
 def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
-    """Keep dead letters; one that is there already is counted."""
+    """Store dead letters; one that is already stored only counts another delivery."""
     letter = DeadLetter
     for values in letters:
         new = insert_into(connection.dialect.name, letter).values(**values)
@@ -29,16 +29,16 @@ def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]
 def find_dead_letters(
     connection: Connection, *, after: int = 0, limit: int = 1000, only: int | None = None
 ) -> list[Any]:
-    """Dead letters by id, those behind an id, or only one."""
-    chosen = DeadLetter.id > after if only is None else DeadLetter.id == only
-    statement = select(*DeadLetter.__table__.columns).where(chosen)
+    """Return dead letters in the order of their ids: those behind an id, or only one."""
+    condition = DeadLetter.id > after if only is None else DeadLetter.id == only
+    statement = select(*DeadLetter.__table__.columns).where(condition)
     return list(connection.execute(statement.order_by(DeadLetter.id).limit(limit)))
 
 
 def list_dead_letters(
     connection: Connection, *, after: int = 0, through: int | None = None, limit: int = 1000
 ) -> list[Any]:
-    """Dead letters by id, those behind an id, with the size of their content instead of it."""
+    """Return dead letters behind an id, in order, with the size of the content in its place."""
     columns = [c for c in DeadLetter.__table__.columns if c.name != "content"]
     size = func.length(DeadLetter.content).label("size")
     statement = select(*columns, size).where(DeadLetter.id > after)
@@ -48,19 +48,19 @@ def list_dead_letters(
 
 
 def newest_dead_letter(connection: Connection) -> int:
-    """The id of the dead letter that was added last; 0 if there is none."""
+    """Return the id of the newest dead letter; 0 if there are none."""
     return connection.scalar(select(func.max(DeadLetter.id))) or 0
 
 
 def count_all_dead_letters(connection: Connection) -> int:
-    """How many are kept."""
+    """Return how many dead letters are stored."""
     return connection.scalar(select(func.count()).select_from(DeadLetter)) or 0
 
 
 def count_dead_chunks(
     connection: Connection, batch_ids: Iterable[str]
 ) -> dict[str, tuple[int, str]]:
-    """How many dead letters are whole chunks, by batch, and what happened to one of them."""
+    """Count the dead letters that are whole chunks, by batch, with the detail of one of them."""
     dialect = connection.dialect.name
     statement = (
         select(DeadLetter.batch_id, func.count(), func.max(DeadLetter.detail))
@@ -72,5 +72,5 @@ def count_dead_chunks(
 
 
 def delete_dead_letter(connection: Connection, letter_id: int) -> bool:
-    """Remove a dead letter; returns whether it was there."""
+    """Remove a dead letter; return whether it existed."""
     return bool(connection.execute(delete(DeadLetter).where(DeadLetter.id == letter_id)).rowcount)

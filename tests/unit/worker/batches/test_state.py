@@ -82,7 +82,7 @@ def test_the_advice_says_whether_the_submitter_or_the_queue_is_behind() -> None:
 @pytest.mark.parametrize("left", [None, mark()])
 def test_two_contents_under_one_name_are_stalled_and_never_done(left: AgedMark | None) -> None:
     assert state(TWO_CONTENTS, left, ONE) is BatchState.STALLED
-    assert "two contents were submitted" in advice(TWO_CONTENTS, left, ONE)
+    assert "two different submissions" in advice(TWO_CONTENTS, left, ONE)
 
 
 def test_a_publisher_that_counted_wrong_has_a_batch_that_is_done() -> None:
@@ -98,4 +98,4 @@ def test_dead_letters_are_named_while_something_is_missing_and_not_after() -> No
 
 def test_a_batch_that_was_wholly_refused_is_stalled() -> None:
     assert state(None, None, ONE) is BatchState.STALLED
-    assert "1 of its chunks became dead letters" in advice(None, None, ONE)
+    assert "1 of its chunks became a dead letter" in advice(None, None, ONE)

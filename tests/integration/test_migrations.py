@@ -95,7 +95,7 @@ def test_an_operator_goes_back_and_forth(
         run("--help")
     assert helped.value.code == 0
     assert "--to REVISION" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="no migration 9999; there are 0001, 0002, 0003, 0004"):
+    with pytest.raises(SystemExit, match="no migration 9999; choose one of 0001, 0002, 0003, 0004"):
         run("--to", "9999")
     engine = make_engine(empty_database_url)
     assert inspect(engine).get_table_names() == []

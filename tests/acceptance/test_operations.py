@@ -210,7 +210,7 @@ def test_what_is_old_is_counted_and_then_removed(database: Database, roster: Non
     ("arguments", "words"),
     [
         (["prune"], "--older-than"),
-        (["prune", "--older-than", "1y"], "'1y' is no age"),
+        (["prune", "--older-than", "1y"], "'1y' is not a valid age"),
         (["dead-letters", "retry"], "--all"),
         (["dead-letters", "retry", "1", "--all"], "--all"),
         (["dead-letters", "discard"], "ID..."),

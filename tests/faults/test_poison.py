@@ -163,7 +163,7 @@ def test_another_content_under_a_chunks_number_is_kept_whole(
     client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", resume=False)
     wait_for(lambda: len(letters(database)) == 1)
     assert letters(database)[0].reason == "conflict"
-    with pytest.raises(CannotRetry, match="another chunk was applied"):
+    with pytest.raises(CannotRetry, match="a different chunk was already applied"):
         retry_letter(database, letters(database)[0].id)
     student = client.student("S2")
     assert student is not None

@@ -1,4 +1,4 @@
-"""What becomes of a message that was tried too often, and of a dead letter that is tried again."""
+"""Isolate what fails in a message that was tried too often, and make dead letters of it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,20 +26,21 @@ def call_letter(
     reason: LetterReason,
     why: str,
 ) -> dict[str, Any]:
-    """The dead letter of a whole task."""
+    """Return the dead letter for a whole task with its arguments."""
     content = json.dumps({"task": task, "task_id": task_id, "args": args, "kwargs": kwargs})
     batch_id = batch_of(args[0]) if args else None
     return dead_letter(LetterForm.CALL, content.encode(), reason, why, task=task, batch_id=batch_id)
 
 
 def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | str:
-    """Apply a chunk without the records that are poison; they become dead letters.
+    """Apply a chunk without its poison records, which become dead letters.
 
-    Returns what happened if not even reading it goes well. Raises TrialInterrupted, DBAPIError.
+    Returns a description of the failure if the chunk cannot even be read. Raises TrialInterrupted,
+    DBAPIError.
     """
-    happened = run_in_child(database, lambda _: read_chunk(kind, payload))
-    if happened is not None:
-        return happened
+    failure = run_in_child(database, lambda _: read_chunk(kind, payload))
+    if failure is not None:
+        return failure
     chunk, _ = read_chunk(kind, payload)
     poison = find_poison(
         database,
@@ -50,27 +51,27 @@ def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | 
 
 
 def isolate_request(database: Database, incoming: IncomingRequest) -> Decisions:
-    """Decide a request, or make it a dead letter and refuse it, if not even a trial goes well.
+    """Try a request in a child process; decide it if that succeeds, else give it up.
 
     Raises TrialInterrupted, DBAPIError.
     """
-    happened = run_in_child(database, lambda connection: add_enrollments(connection, [incoming]))
-    if happened is None:
+    failure = run_in_child(database, lambda connection: add_enrollments(connection, [incoming]))
+    if failure is None:
         return add_enrollments(database, [incoming])
-    return give_up_request(database, incoming, happened)
+    return give_up_request(database, incoming, failure)
 
 
-def give_up_request(database: Database, incoming: IncomingRequest, happened: str) -> Decisions:
-    """Make a request a dead letter and refuse it; or give the result that it has already."""
+def give_up_request(database: Database, incoming: IncomingRequest, failure: str) -> Decisions:
+    """Refuse a request and make it a dead letter; if it already has a result, return that."""
     letter = dead_letter(
         LetterForm.RECORD,
         json.dumps(incoming.record, default=repr).encode(),
         LetterReason.NOT_PROCESSED,
-        happened,
+        failure,
         task=TaskName.ENROLL,
         request_id=incoming.request_id,
     )
-    refused = incoming._replace(problems=(not_processed(happened),))
+    refused = incoming._replace(problems=(not_processed(failure),))
 
     def give_up(connection: Connection) -> Decisions:
         decisions = add_enrollments(connection, [refused])

@@ -1,4 +1,4 @@
-"""Retry a dead letter: do what it asked for, and remove it, in one transaction."""
+"""Retry a dead letter: do what it asked for and remove it, in one transaction."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,43 +26,46 @@ _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
 
 
 class CannotRetry(Exception):
-    """A dead letter stays one; the text says why."""
+    """A dead letter cannot be retried and stays stored. The message says why."""
 
 
 def retry_letter(database: Database, letter_id: int) -> str:
-    """Do what a dead letter asked for, and remove it, in one transaction; return what came of it.
+    """Do what a dead letter asked for and remove it, in one transaction; describe the outcome.
 
-    Of two at once the second is told that it is gone. Raises CannotRetry, TrialInterrupted,
-    DBAPIError.
+    If two retries run at once, the second one raises CannotRetry. Raises CannotRetry,
+    TrialInterrupted, DBAPIError.
     """
     work = _work_of(_letter(database, letter_id))
 
     def once(connection: Connection) -> str:
-        # First of all: whoever tries the same letter meanwhile waits here.
+        # This comes first: a concurrent retry of the same letter waits here.
         if not delete_dead_letter(connection, letter_id):
             raise _gone(letter_id)
         return work(connection)
 
-    happened = run_in_child(database, once)
-    if happened is not None:
-        _letter(database, letter_id)
-        raise CannotRetry(f"it fails again: {happened.strip().splitlines()[-1]}")
+    failure = run_in_child(database, once)
+    if failure is not None:
+        _letter(database, letter_id)  # Raises if another retry has removed it in the meantime.
+        raise CannotRetry(f"it failed again: {failure.strip().splitlines()[-1]}")
     return transaction(database, once)
 
 
 def _letter(database: Database, letter_id: int) -> Any:
     with database.reading() as connection:
-        found = find_dead_letters(connection, only=letter_id)
-    if not found:
+        letters = find_dead_letters(connection, only=letter_id)
+    if not letters:
         raise _gone(letter_id)
-    return found[0]
+    return letters[0]
 
 
 def _gone(letter_id: int) -> CannotRetry:
-    return CannotRetry(f"there is no dead letter {letter_id}; it was retried, discarded or pruned")
+    return CannotRetry(
+        f"there is no dead letter {letter_id}; it may have been retried, discarded or pruned"
+    )
 
 
 def _work_of(letter: Any) -> Callable[[Connection], str]:
+    """Return the function that does what a dead letter asked for. Raises CannotRetry."""
     match letter.form:
         case LetterForm.RECORD:
             record = json.loads(letter.content)
@@ -80,12 +83,14 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
             except MalformedMessage as error:
                 raise CannotRetry(f"it still cannot be understood: {error}") from error
         case _:
-            raise CannotRetry(f"its form {letter.form!r} is a newer version's; upgrade first")
+            raise CannotRetry(
+                f"this version does not know its form {letter.form!r}; upgrade, then retry"
+            )
     if task == TaskName.ENROLL:
         incoming = read_request(task_id, args, kwargs)
         return lambda connection: _retry_request(connection, incoming, None)
     if task not in _KINDS:
-        raise CannotRetry("a lookup is not tried again; discard it")
+        raise CannotRetry("a lookup cannot be retried; discard it")
     return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args)
 
 
@@ -100,16 +105,16 @@ def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
         return _retry_request(connection, incoming, letter.batch_id)
     model = Student if kind is Kind.STUDENTS else Course
     try:
-        given = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
+        values = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    upsert_roster(connection, model, [given])
+    upsert_roster(connection, model, [values])
     return "written"
 
 
 def _retry_request(connection: Connection, incoming: IncomingRequest, batch_id: str | None) -> str:
     for earlier in find_results(connection, [incoming.request_id]):
-        # What it got when it became a dead letter was no decision.
+        # A result that only says "became a dead letter" is replaced by a real decision.
         if [error.code for error in earlier.errors] == [Code.NOT_PROCESSED]:
             delete_result(connection, incoming.request_id)
     (decision,) = add_enrollments(connection, [incoming], batch_id).decided
@@ -124,5 +129,8 @@ def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str
         raise CannotRetry(explain(error)[0].message) from error
     outcome = apply_to(connection, kind, chunk, fingerprint, {}).outcome
     if outcome is ChunkOutcome.CONFLICT:
-        raise CannotRetry("another chunk was applied under its batch and number; discard it")
+        raise CannotRetry(
+            "a different chunk was already applied under this batch id and number;"
+            " submit it under another batch id, then discard this letter"
+        )
     return outcome.value

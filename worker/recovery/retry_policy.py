@@ -26,14 +26,14 @@ FAILURE_PAUSE = 0.5
 """Seconds before a message whose work failed with an unexpected error is requeued."""
 
 WARNING_PAUSE = 30.0
-"""Seconds between two lines of the log that say the same."""
+"""Seconds between two log lines with the same warning."""
 
 
 class RetryPolicy:
     """Decides what a task does when its work fails.
 
-    `database_wait` is how many seconds a task keeps its message while the database is away.
-    `waited` is called with the seconds that pass while it waits.
+    `database_wait` is the number of seconds that a task waits for an unavailable database before
+    it requeues its message. `waited` is called with the seconds that pass during such a wait.
     """
 
     def __init__(
@@ -45,17 +45,17 @@ class RetryPolicy:
         self._warned_at = float("-inf")
 
     def through_outage(self, work: Callable[[], T], seconds: float | None = None) -> T:
-        """Do work; again while the database is away, with growing pauses.
+        """Do the work, and repeat it with growing pauses while the database is unavailable.
 
-        `seconds` bounds the wait, by default `database_wait`. Raises DBAPIError.
+        `seconds` limits the wait; the default is `database_wait`. Raises DBAPIError.
         """
-        counted = time.monotonic()
+        counted_until = time.monotonic()
 
         def before_sleep(state: RetryCallState) -> None:
-            nonlocal counted
-            wakes = time.monotonic() + (state.upcoming_sleep or 0)
-            self._waited(wakes - counted)
-            counted = wakes
+            nonlocal counted_until
+            wake_time = time.monotonic() + (state.upcoming_sleep or 0)
+            self._waited(wake_time - counted_until)
+            counted_until = wake_time
             self._warn_waiting(state)
 
         retrying = Retrying(
@@ -76,14 +76,14 @@ class RetryPolicy:
         log.warning("The database is away (%s); trying again", *cause or [type(error).__name__])
 
     def or_requeue(self, work: Callable[[], T]) -> T:
-        """Do work through an outage; if that lasts too long, requeue its message. Raises Reject."""
+        """Do the work, and requeue its message if an outage lasts too long. Raises Reject."""
         try:
             return self.through_outage(work)
         except TrialInterrupted as error:
-            raise Reject("The database went away", requeue=True) from error
+            raise Reject("The database became unavailable", requeue=True) from error
         except DBAPIError as error:
             if is_outage(error):
-                raise Reject(f"The database is away: {error.orig}", requeue=True) from error
+                raise Reject(f"The database is unavailable: {error.orig}", requeue=True) from error
             raise
 
     def with_fallbacks(
@@ -96,23 +96,25 @@ class RetryPolicy:
     ) -> T:
         """Do the work of a task, and count the attempts that fail or kill their process.
 
-        After too many of them `isolate` is tried instead, and when that fails too often as well,
-        `give_up`. Raises Reject when the message is to be tried again.
+        After too many failed attempts, `isolate` is called instead of `work`; if that also fails
+        too often, `give_up` is called. Raises Reject if the message is to be requeued.
         """
-        ways = (work, isolate, give_up)
+        steps = (work, isolate, give_up)
         times_at_limit = self._attempts.begin([task_id])
         done = False
         try:
             while True:
                 try:
-                    value = self.or_requeue(ways[min(times_at_limit, len(ways) - 1)])
+                    value = self.or_requeue(steps[min(times_at_limit, len(steps) - 1)])
                 except Reject:
                     raise
                 except Exception as error:
                     log.exception("task failed", extra={"task_id": task_id})
                     if self._attempts.failed(task_id) <= times_at_limit:
                         time.sleep(FAILURE_PAUSE)
-                        raise Reject(f"It is tried again: {error}", requeue=True) from error
+                        raise Reject(
+                            f"The task failed and is requeued: {error}", requeue=True
+                        ) from error
                     times_at_limit += 1
                 else:
                     done = True

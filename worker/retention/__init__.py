@@ -1,1 +1,1 @@
-"""Remove results, ledgers and dead letters that are too old."""
+"""Remove old results, ledgers and dead letters."""

@@ -1,7 +1,8 @@
-"""How long things are kept: results, ledgers and dead letters older than an age are removed.
+"""Remove results, ledgers and dead letters that are older than an age.
 
-Page by page along the keys, each in a short transaction, so that a worker never waits long and
-memory stays flat. What is forgotten is unknown: a request id of it that comes again is new.
+Rows are removed page by page in key order, each page in a short transaction, so that no worker
+waits long and memory use stays flat. A request whose result was removed is unknown again: its id
+counts as new.
 """
 
 import re
@@ -29,42 +30,43 @@ from worker.retention.repository import (
 )
 
 PAGE: Final = 5_000
-"""Rows that are looked at in one transaction."""
+"""Rows that one transaction looks at."""
 
 PAUSE: Final = 0.01
-"""Seconds between two transactions that removed something, in which others can write."""
+"""Seconds between two transactions that removed rows, so that workers can write in between."""
 
 T = TypeVar("T")
-LONGEST: Final = 100 * 366 * 24
-"""Hours; nothing here is older."""
+MAX_AGE_HOURS: Final = 100 * 366 * 24
+"""Hours in 100 years, the largest age that is accepted."""
 
 KINDS: Final = ("results", "batches", "batch_chunks", "batch_refusals", "dead_letters")
-"""What is counted, in this order."""
+"""What `prune` counts, in this order."""
 
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24}
 _TABLES: Mapping[str, Aged] = {"results": EnrollmentResult, "dead_letters": DeadLetter}
 
 
 def parse_age(text: str) -> timedelta:
-    """An age as `36h`, `400d` or `12w`. Raises ValueError with a sentence."""
+    """Parse an age such as `36h`, `400d` or `12w`. Raises ValueError with a message for people."""
     match = re.fullmatch(r"([0-9]{1,9})([hdw])", text.strip())
     if match is None:
         raise ValueError(
-            f"{text!r} is no age: write a whole number of hours, days or weeks, as 36h, 400d, 12w"
+            f"{text!r} is not a valid age: write a whole number of hours, days or weeks,"
+            " for example 36h, 400d or 12w"
         )
     hours = int(match[1]) * _HOURS[match[2]]
-    if not 0 < hours <= LONGEST:
-        raise ValueError(f"{text!r} is out of range: at least 1h, at most 100 years")
+    if not 0 < hours <= MAX_AGE_HOURS:
+        raise ValueError(f"{text!r} is out of range: an age is at least 1h, at most 100 years")
     return timedelta(hours=hours)
 
 
 def prune(
     database: Database, before: datetime, *, dry_run: bool = False, page: int = PAGE
 ) -> dict[str, int]:
-    """Remove what is older than a moment; returns how many rows, for each of `KINDS`.
+    """Remove what is older than a moment; return how many rows, for each of `KINDS`.
 
-    With `dry_run` the same is counted and nothing removed. A batch goes as a whole, when its
-    newest chunk is older. Raises DBAPIError; what was removed until then stays removed.
+    With `dry_run` the same rows are counted and none are removed. A batch is removed as a whole,
+    once its newest chunk is older. Raises DBAPIError; rows removed before the error stay removed.
     """
     removed = Counter(dict.fromkeys(KINDS, 0))
     for kind, table in _TABLES.items():
@@ -84,22 +86,23 @@ def _old_rows(
             through = end_of_page(connection, table, after, page)
             if through is None:
                 return
-            place = (table, after, through, before)
-            count = count_older(connection, *place)
+            bounds = (table, after, through, before)
+            count = count_older(connection, *bounds)
         if count and not dry_run:
-            count = _shortly(database, partial(_delete_older, place=place))
+            count = _then_pause(database, partial(_delete_older, bounds=bounds))
         yield count
         after = through
 
 
-def _delete_older(connection: Connection, place: tuple[Aged, Any, Any, datetime]) -> int:
-    return delete_older(connection, *place)
+def _delete_older(connection: Connection, bounds: tuple[Aged, Any, Any, datetime]) -> int:
+    return delete_older(connection, *bounds)
 
 
-def _shortly(database: Database, work: Callable[[Connection], T]) -> T:
-    done = transaction(database, work)
+def _then_pause(database: Database, work: Callable[[Connection], T]) -> T:
+    """Run work in a transaction, then give workers a moment to write."""
+    value = transaction(database, work)
     time.sleep(PAUSE)
-    return done
+    return value
 
 
 def _old_batches(
@@ -108,12 +111,12 @@ def _old_batches(
     after: str | None = None
     while True:
         with database.reading() as connection:
-            found = find_batches(connection, after, max(1, page // 10), before)
-        if not found:
+            batches = find_batches(connection, after, max(1, page // 10), before)
+        if not batches:
             return
-        after = found[-1].id
-        old = [row for row in found if row.chunks is not None]
-        # The ledger goes last: who is interrupted before it finds the batch again.
+        after = batches[-1].id
+        old = [row for row in batches if row.chunks is not None]
+        # The ledger is removed last, so that the run after an interrupted one finds the batch.
         for row in old:
             if row.refused:
                 yield {"batch_refusals": _refusals(database, row.id, before, page, dry_run=dry_run)}
@@ -122,15 +125,15 @@ def _old_batches(
                 yield {"batches": len(group), "batch_chunks": sum(row.chunks for row in group)}
             else:
                 ids = [row.id for row in group]
-                yield _shortly(database, partial(_forget, batch_ids=ids, before=before))
+                yield _then_pause(database, partial(_delete_ledgers, batch_ids=ids, before=before))
 
 
-def _groups(old: Iterable[Any], most: int) -> Iterator[list[Any]]:
-    """Batches that are removed together: those of a page's chunks, or one that has more."""
+def _groups(old: Iterable[Any], max_chunks: int) -> Iterator[list[Any]]:
+    """Yield groups of batches to remove together: up to `max_chunks`, or one batch with more."""
     group: list[Any] = []
     chunks = 0
     for row in old:
-        if group and chunks + row.chunks > most:
+        if group and chunks + row.chunks > max_chunks:
             yield group
             group, chunks = [], 0
         group.append(row)
@@ -139,8 +142,10 @@ def _groups(old: Iterable[Any], most: int) -> Iterator[list[Any]]:
         yield group
 
 
-def _forget(connection: Connection, batch_ids: list[str], before: datetime) -> dict[str, int]:
-    """Remove the ledgers of these batches, but of those that somebody went on with meanwhile."""
+def _delete_ledgers(
+    connection: Connection, batch_ids: list[str], before: datetime
+) -> dict[str, int]:
+    """Remove the ledgers of these batches, except batches that got a new chunk in the meantime."""
     old = lock_old_batches(connection, batch_ids, before)
     batches, chunks = delete_batches(connection, old)
     return {"batches": batches, "batch_chunks": chunks}
@@ -155,7 +160,7 @@ def _refusals(
     removed, after = 0, (0, 0)
     while True:
         work = partial(_delete_refusals, batch_id=batch_id, after=after, before=before, page=page)
-        count, after = _shortly(database, work)
+        count, after = _then_pause(database, work)
         removed += count
         if count < page:
             return removed

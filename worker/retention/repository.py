@@ -14,22 +14,22 @@ _AGED: Mapping[Aged, tuple[Any, Any]] = {
     EnrollmentResult: (EnrollmentResult.request_id, EnrollmentResult.completed_at),
     DeadLetter: (DeadLetter.id, DeadLetter.last_at),
 }
-"""The key by which a table is walked, and the column that tells a row's age."""
+"""For each table, the key to walk along and the column with a row's age."""
 
 
 def end_of_page(connection: Connection, model: Aged, after: Any | None, size: int) -> Any | None:
-    """The last key of the next so many rows behind a key; None if there are no more."""
+    """Return the last key of the next `size` rows behind a key; None if there are no more."""
     key, _ = _AGED[model]
-    behind = select(key.label("key")).order_by(key).limit(size)
+    page = select(key.label("key")).order_by(key).limit(size)
     if after is not None:
-        behind = behind.where(key > after)
-    return connection.scalar(select(func.max(behind.subquery().c.key)))
+        page = page.where(key > after)
+    return connection.scalar(select(func.max(page.subquery().c.key)))
 
 
 def count_older(
     connection: Connection, model: Aged, after: Any | None, through: Any, before: datetime
 ) -> int:
-    """How many rows of a page are older than a moment."""
+    """Count the rows of a page that are older than a moment."""
     older = select(func.count()).select_from(model).where(*_older(model, after, through, before))
     return connection.scalar(older) or 0
 
@@ -37,7 +37,7 @@ def count_older(
 def delete_older(
     connection: Connection, model: Aged, after: Any | None, through: Any, before: datetime
 ) -> int:
-    """Remove the rows of a page that are older than a moment; returns how many."""
+    """Remove the rows of a page that are older than a moment; return how many."""
     return connection.execute(delete(model).where(*_older(model, after, through, before))).rowcount
 
 
@@ -47,7 +47,7 @@ def _older(model: Aged, after: Any | None, through: Any, before: datetime) -> li
 
 
 def _is_older(before: datetime) -> Any:
-    """The condition that no chunk of a batch was applied since a moment."""
+    """Return the condition that no chunk of a batch was applied at or after a moment."""
     chunk = BatchChunk
     return ~exists().where(chunk.batch_id == Batch.id, chunk.applied_at >= before)
 
@@ -55,10 +55,10 @@ def _is_older(before: datetime) -> Any:
 def find_batches(
     connection: Connection, after: str | None, size: int, before: datetime
 ) -> list[Any]:
-    """The next so many batches by id; `chunks` is null where a chunk came since a moment."""
+    """Return the next `size` batches by id; `chunks` is null if a batch has a newer chunk."""
     chunks = select(func.count()).where(BatchChunk.batch_id == Batch.id).scalar_subquery()
     refused = exists().where(BatchRefusal.batch_id == Batch.id).correlate(Batch)
-    columns = [case((_is_older(before), of)) for of in (chunks, refused)]
+    columns = [case((_is_older(before), value)) for value in (chunks, refused)]
     statement = select(Batch.id, columns[0].label("chunks"), columns[1].label("refused"))
     if after is not None:
         statement = statement.where(Batch.id > after)
@@ -68,17 +68,17 @@ def find_batches(
 def lock_old_batches(
     connection: Connection, batch_ids: Collection[str], before: datetime
 ) -> list[str]:
-    """Of these batches, those that are still older than a moment; no chunk can come meanwhile."""
+    """Lock these batches against new chunks; return those still older than a moment."""
     dialect = connection.dialect.name
-    these = select(Batch.id).where(is_among(dialect, Batch.id)).order_by(Batch.id)
-    given = list_parameter(dialect, batch_ids)
-    # In two statements: whoever waited for the lock must see what the other one wrote.
-    connection.execute(these.with_for_update(), given)
-    return list(connection.scalars(these.where(_is_older(before)), given))
+    listed = select(Batch.id).where(is_among(dialect, Batch.id)).order_by(Batch.id)
+    ids = list_parameter(dialect, batch_ids)
+    # Two statements: the second one sees what a worker wrote while the first one waited.
+    connection.execute(listed.with_for_update(), ids)
+    return list(connection.scalars(listed.where(_is_older(before)), ids))
 
 
 def count_refusals(connection: Connection, batch_id: str) -> int:
-    """How many refused lines of a batch are kept."""
+    """Count the refusals of a batch."""
     counted = select(func.count()).select_from(BatchRefusal)
     return connection.scalar(counted.where(BatchRefusal.batch_id == batch_id)) or 0
 
@@ -86,9 +86,9 @@ def count_refusals(connection: Connection, batch_id: str) -> int:
 def delete_refusals(
     connection: Connection, batch_id: str, after: tuple[int, int], size: int
 ) -> tuple[int, tuple[int, int]]:
-    """Remove the next refused lines of a batch, those behind a (line, id).
+    """Remove the next `size` refusals of a batch, from behind a (line, id).
 
-    Returns how many, and the last one.
+    Returns how many, and the (line, id) of the last one.
     """
     refusal = BatchRefusal
     page = (
@@ -98,15 +98,15 @@ def delete_refusals(
         .limit(size)
     )
     removed = delete(refusal).where(refusal.id.in_(page)).returning(refusal.line, refusal.id)
-    places = [(line, key) for line, key in connection.execute(removed)]
-    return len(places), max(places, default=after)
+    positions = [(line, key) for line, key in connection.execute(removed)]
+    return len(positions), max(positions, default=after)
 
 
 def delete_batches(connection: Connection, batch_ids: Collection[str]) -> tuple[int, int]:
-    """Remove batches without refusals; returns how many, and how many chunks they had."""
+    """Remove batches whose refusals are gone; return how many batches and chunks."""
     dialect = connection.dialect.name
-    given = list_parameter(dialect, batch_ids)
-    of_chunks = delete(BatchChunk).where(is_among(dialect, BatchChunk.batch_id))
-    chunks = connection.execute(of_chunks, given).rowcount
-    of_batches = delete(Batch).where(is_among(dialect, Batch.id))
-    return connection.execute(of_batches, given).rowcount, chunks
+    ids = list_parameter(dialect, batch_ids)
+    delete_chunks = delete(BatchChunk).where(is_among(dialect, BatchChunk.batch_id))
+    chunks = connection.execute(delete_chunks, ids).rowcount
+    delete_listed = delete(Batch).where(is_among(dialect, Batch.id))
+    return connection.execute(delete_listed, ids).rowcount, chunks

@@ -1,1 +1,1 @@
-"""Make Celery and Redis safe: take, check, group and acknowledge messages."""
+"""Make Celery and Redis safe: receive, check, group and acknowledge messages."""

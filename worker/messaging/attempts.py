@@ -1,8 +1,8 @@
-"""Count failed attempts at a message, where the death of a worker cannot make them forgotten.
+"""Count failed attempts at each message, in Redis, so that the counts survive the worker.
 
-A worker notes what it is executing. The worker that finds it dead counts that
-(`worker.messaging.transport`), the main process counts what took a pool process with it, and a
-task counts its own unexpected errors.
+A worker records which tasks it is executing. If it dies, the worker that notices counts a failed
+attempt for each of them (`worker.messaging.transport`). The main process counts tasks that killed
+their pool process, and a task counts its own unexpected errors.
 """
 
 import logging
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Attempts:
-    """Counts by task id. Connects at first use; the pool notices a fork.
+    """The counts, by task id. It connects at first use; its connection pool notices a fork.
 
-    Where Redis is away the work goes on uncounted.
+    While Redis is unavailable, work goes on and attempts are not counted.
     """
 
     def __init__(self, redis_url: str, instance: str, limit: int) -> None:
@@ -28,19 +28,19 @@ class Attempts:
         self._limit = limit
 
     def begin(self, task_ids: Sequence[str]) -> int:
-        """Note that these are executed now; returns how many times the limit one has reached."""
+        """Record that these tasks start; return how many times one has reached the limit."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(ATTEMPTS, task_ids)
                 pipeline.hset(self._running, mapping=dict.fromkeys(task_ids, 1))
                 counts, _ = pipeline.execute()
         except RedisError as error:
-            log.warning("Attempts are not counted, Redis does not answer: %s", error)
+            log.warning("Redis did not answer; attempts are not being counted: %s", error)
             return 0
         return max(int(count or 0) for count in counts) // self._limit
 
     def end(self, task_ids: Sequence[str], *, done: bool = True) -> None:
-        """They are no longer executed; what is done need not be counted any more."""
+        """Record that these tasks ended; if they are done, remove their counts."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hdel(self._running, *task_ids)
@@ -48,13 +48,13 @@ class Attempts:
                     pipeline.hdel(ATTEMPTS, *task_ids)
                 pipeline.execute()
         except RedisError as error:
-            log.warning("The end of a task could not be noted: %s", error)
+            log.warning("Redis did not record the end of a task: %s", error)
 
     def failed(self, task_id: str) -> int:
-        """Count an attempt in vain; returns how many times the limit is reached."""
+        """Count a failed attempt; return how many times the limit has been reached."""
         try:
             count = int(self._redis.hincrby(ATTEMPTS, task_id, 1))
         except RedisError as error:
-            log.warning("An attempt could not be counted: %s", error)
+            log.warning("Redis did not count a failed attempt: %s", error)
             return 0
         return count // self._limit

@@ -1,7 +1,7 @@
-"""Check messages before anything trusts them; what cannot be understood is put in quarantine.
+"""Check messages before anything trusts them, and put malformed ones in quarantine.
 
-It is kept whole in the table of dead letters, with its reason, and acknowledged after that. Until
-the database has it, it stays where it was taken.
+A malformed message is stored whole in the table of dead letters, with the reason, and only then
+acknowledged. Until then it stays in its slot.
 """
 
 import base64
@@ -30,7 +30,7 @@ from worker.plain_text import first_line
 log = logging.getLogger(__name__)
 
 RETRY = 1.0
-"""Seconds until it is tried again to put a message in quarantine."""
+"""Seconds before another attempt to put a message in quarantine."""
 
 
 class _Events(Protocol):
@@ -38,7 +38,7 @@ class _Events(Protocol):
 
 
 class ConsumerServices(Protocol):
-    """What the consumer needs of the services that our tasks carry."""
+    """The services, among those that our tasks carry, that the consumer needs."""
 
     @property
     def attempts(self) -> Attempts: ...
@@ -50,14 +50,14 @@ class ConsumerServices(Protocol):
 
 
 def services_of(app: Celery) -> ConsumerServices:
-    """Return the services that the app's tasks carry: Celery makes the consumer, and knows none."""
+    """Return the services that the app's tasks carry; Celery cannot pass them to the consumer."""
     services: ConsumerServices = app.tasks[TaskName.ENROLL.value].services
     return services
 
 
 def rejection_reason(message: Any, tasks: Container[str]) -> str | None:
-    """Why a message of the broker is not to be trusted; None if it is."""
-    # Our own transport has looked at the envelope already.
+    """Return why a message must be rejected; None if it is valid."""
+    # Our own transport has already checked the envelope.
     fault: str | None = getattr(message, "fault", None)
     if fault is not None:
         return fault
@@ -79,7 +79,7 @@ def _payload(message: Any) -> object:
 
 
 def raw_bytes(message: Any) -> bytes:
-    """A message as it came, or, where the broker gives it in parts, all of them as JSON."""
+    """Return a message as it came; if the broker delivers it in parts, return the parts as JSON."""
     raw: bytes | None = getattr(message, "raw", None)
     if raw is not None:
         return raw
@@ -95,25 +95,27 @@ def raw_bytes(message: Any) -> bytes:
 
 
 class ValidatingConsumer(Consumer):
-    """Celery's consumer, but that every message is checked first (`worker_consumer`).
+    """Celery's consumer, with a check of every message first (`worker_consumer`).
 
-    It talks to no other worker: nothing here needs that, and its Redis user may not. Only Flower
-    wants to know that it lives.
+    It does not talk to other workers: nothing here needs that, and its Redis user has no right to.
+    It sends Celery's heartbeats only if task events are on, because only Flower reads them.
     """
 
     def __init__(self, *args: Any, app: Any, worker_options: Any = None, **more: Any) -> None:
-        silent = {"without_gossip": True, "without_mingle": True}
-        silent["without_heartbeat"] = not app.conf.worker_send_task_events
+        switched_off = {"without_gossip": True, "without_mingle": True}
+        switched_off["without_heartbeat"] = not app.conf.worker_send_task_events
         super().__init__(
-            *args, app=app, worker_options={**(worker_options or {}), **silent}, **more
+            *args, app=app, worker_options={**(worker_options or {}), **switched_off}, **more
         )
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
-        # Celery brings tasks of its own; they are not for strangers.
+        # Celery's built-in tasks are not for clients.
         ours = {name for name in self.app.tasks if not name.startswith("celery.")}
-        # To kombu a KeyError is a sign of a broken connection.
-        away = tuple(error for error in self.connection_errors if error is not KeyError)
+        # kombu lists KeyError as a sign of a broken connection; here it may be a message's fault.
+        broken_connection = tuple(
+            error for error in self.connection_errors if error is not KeyError
+        )
 
         def on_task_received(message: Any) -> None:
             fault = rejection_reason(message, ours)
@@ -122,74 +124,75 @@ class ValidatingConsumer(Consumer):
                 return
             try:
                 handle(message)
-            except away:
+            except broken_connection:
                 raise
             except Exception as error:
-                log.exception("A message that was found good could not be taken")
-                self.quarantine(message, f"it could not be taken: {first_line(error)}")
+                log.exception("A valid message could not be accepted")
+                self.quarantine(message, f"it could not be accepted: {first_line(error)}")
 
         return on_task_received
 
-    # The checks let nothing through that ends here; if Celery finds more, it is not dropped.
+    # Our checks catch all of these before Celery does. If one is missed, it is not dropped.
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         self.quarantine(message, f"it cannot be decoded: {first_line(exc)}")
 
     def on_unknown_message(self, _body: Any, message: Any) -> None:
-        self.quarantine(message, "it is no task")
+        self.quarantine(message, "it is not a task")
 
     def on_unknown_task(self, _body: Any, message: Any, exc: Exception) -> None:
         self.quarantine(message, f"there is no task {first_line(exc)}")
 
     def on_invalid_task(self, _body: Any, message: Any, exc: Exception) -> None:
-        self.quarantine(message, f"it is no valid task: {first_line(exc)}")
+        self.quarantine(message, f"it is not a valid task: {first_line(exc)}")
 
     def quarantine(self, message: Any, reason: str) -> None:
-        """Keep a message as a dead letter, then acknowledge it."""
+        """Store a message as a dead letter, then acknowledge it."""
         queue = str((message.delivery_info or {}).get("routing_key", ""))
-        self._keep(message, (raw_bytes(message), queue, reason))
+        self._store(message, (raw_bytes(message), queue, reason))
 
-    def _keep(self, message: Any, letter: tuple[bytes, str, str]) -> None:
-        def kept(done: Any) -> None:
-            if done is True:
+    def _store(self, message: Any, letter: tuple[bytes, str, str]) -> None:
+        def acknowledge(is_stored: Any) -> None:
+            if is_stored is True:
                 message.ack_log_error(log, self.connection_errors)
             else:
-                again()
+                retry()
 
-        def again(*_: Any) -> None:
-            if message.channel.connection is not None:  # Else it has been given back.
-                self.timer.call_after(RETRY, self._keep, (message, letter))
+        def retry(*_: Any) -> None:
+            # A closed channel has already requeued the message.
+            if message.channel.connection is not None:
+                self.timer.call_after(RETRY, self._store, (message, letter))
 
-        self.pool.apply_async(store_dead_letter, letter, callback=kept, error_callback=again)
+        self.pool.apply_async(store_dead_letter, letter, callback=acknowledge, error_callback=retry)
 
 
 def store_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
-    """In a pool process: keep a message as a dead letter; return that the database has it."""
+    """Store a message as a dead letter, in a pool process; return True once it is stored."""
     services_of(current_app).quarantine(raw, queue, reason)
     return True
 
 
 def is_stopping() -> bool:
-    """The worker was told to end; Celery keeps the exit code there, which may be 0."""
+    """Return whether the worker was told to stop. Celery stores an exit code, which may be 0."""
     return any(
-        told is not None and told is not False
-        for told in (state.should_stop, state.should_terminate)
+        exit_code is not None and exit_code is not False
+        for exit_code in (state.should_stop, state.should_terminate)
     )
 
 
 class CountedRequest(Request):
-    """Celery's request (`Task.Request`), but that what happens to it is counted."""
+    """Celery's request (`Task.Request`), which also counts failed attempts and requeues."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
         error = getattr(exc_info.exception, "exc", exc_info.exception)
-        # Who stops a worker may well kill its processes; the message is not to blame.
+        # Stopping a worker may kill its processes; that is not the fault of the message.
         if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
             services_of(self.app).attempts.failed(self.id)
         return super().on_failure(exc_info, *args, **options)
 
     def _success_was_stored(self) -> bool:
-        # What Celery asks when a process was lost. It may be the answer to an earlier message
-        # under this id; what was done is done once in effect, so the message is tried again.
+        # Celery asks this when a process was lost. A stored result may belong to an earlier message
+        # with the same id. Running the message again is safe, because it has an effect only once.
         return False
 
     def reject(self, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's

@@ -1,6 +1,6 @@
-"""What a message must look like before anything trusts it: message protocol 2 of Celery, in JSON.
+"""Check that a message follows Celery's message protocol 2, in JSON, before anything trusts it.
 
-Knows no broker and no Celery.
+Knows nothing of brokers and does not import Celery.
 """
 
 import base64
@@ -20,7 +20,7 @@ Envelope = dict[str, Any]
 
 
 class MalformedMessage(Exception):
-    """A message cannot be understood; the text says where and why."""
+    """A message cannot be understood. The text says where and why."""
 
 
 class Call(NamedTuple):
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
 
 def open_envelope(raw: bytes) -> Envelope:
-    """The envelope of a message as it lies in Redis. Raises Unacceptable."""
+    """Parse the envelope of a message from Redis. Raises MalformedMessage."""
     check_size(raw)
     envelope = _json(raw, "the message")
     if not isinstance(envelope, dict):
@@ -42,7 +42,9 @@ def open_envelope(raw: bytes) -> Envelope:
         )
     headers, properties = envelope.get("headers"), envelope.get("properties", {})
     if not isinstance(headers, dict) or headers.get("compression") is not None:
-        raise MalformedMessage("headers must be an object with task and id, and no compression")
+        raise MalformedMessage(
+            "headers must be an object with task and id, and without compression"
+        )
     if not isinstance(properties, dict):
         raise MalformedMessage("properties must be an object")
     for name in ("correlation_id", "reply_to"):
@@ -54,27 +56,28 @@ def open_envelope(raw: bytes) -> Envelope:
 
 
 def decoded_body(envelope: Envelope) -> bytes:
+    """Return the body as bytes, decoded from base64 if necessary. Raises MalformedMessage."""
     body, encoding = envelope.get("body"), envelope["properties"].get("body_encoding")
     if not isinstance(body, str):
         raise MalformedMessage("body must be a string")
     if encoding not in (None, "utf-8", "base64"):
         raise MalformedMessage(
-            f"properties.body_encoding must be base64 or absent, not {encoding!r}"
+            f"properties.body_encoding must be base64, utf-8 or absent, not {_shown(encoding)}"
         )
     try:
         return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
     except (ValueError, binascii.Error) as error:
-        raise MalformedMessage(f"body cannot be decoded: {first_line(error)}") from error
+        raise MalformedMessage(f"body is not valid base64: {first_line(error)}") from error
 
 
 def check_size(raw: bytes | str) -> None:
-    """Before a byte of it is read. Raises Unacceptable."""
+    """Check the size, before anything parses the message. Raises MalformedMessage."""
     if len(raw) > MAX_MESSAGE:
-        raise MalformedMessage(f"it has {len(raw)} bytes; at most {MAX_MESSAGE} are taken")
+        raise MalformedMessage(f"it has {len(raw)} bytes; at most {MAX_MESSAGE} are accepted")
 
 
 def check_content(content_type: object, content_encoding: object) -> None:
-    """Only JSON is ever decoded. Raises Unacceptable."""
+    """Check that the body is JSON in UTF-8; nothing else is decoded. Raises MalformedMessage."""
     if content_type != "application/json":
         raise MalformedMessage(f"content-type must be application/json, not {_shown(content_type)}")
     if not isinstance(content_encoding, str) or content_encoding.lower() not in ("utf-8", "utf8"):
@@ -82,37 +85,37 @@ def check_content(content_type: object, content_encoding: object) -> None:
 
 
 def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
-    """The headers of a message for one of these tasks. Raises Unacceptable."""
+    """Parse the headers of a message for one of these tasks. Raises MalformedMessage."""
     if not isinstance(headers, Mapping):
         raise MalformedMessage("headers must be an object with task and id")
     try:
         checked = MessageHeaders.model_validate(headers)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        said = "is not taken here" if problem["type"] == "none_required" else problem["msg"]
-        raise MalformedMessage(f"headers.{problem['loc'][0]}: {said}") from error
+        reason = "is not supported" if problem["type"] == "none_required" else problem["msg"]
+        raise MalformedMessage(f"headers.{problem['loc'][0]}: {reason}") from error
     if checked.task not in tasks:
         raise MalformedMessage(f"there is no task {_shown(checked.task)}")
     if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
-        raise MalformedMessage("headers.expires: only a lookup expires")
+        raise MalformedMessage("headers.expires: only a lookup may expire")
     return checked
 
 
 def check_body(body: object) -> None:
-    """The body, decoded. Raises Unacceptable."""
+    """Check the decoded body. Raises MalformedMessage."""
     match body:
         case [list(), dict(), dict() | None as embed]:
             if embed and any(embed.values()):
-                asked = ", ".join(_shown(name) for name, value in embed.items() if value)
+                names = ", ".join(_shown(name) for name, value in embed.items() if value)
                 raise MalformedMessage(
-                    f"the body asks for {asked}; a task here is done when it is done"
+                    f"the body asks for {names}; callbacks, chains and the like are not supported"
                 )
         case _:
             raise MalformedMessage("the body must be [args, kwargs, {}]")
 
 
 def parse_call(raw: bytes, tasks: Container[str]) -> Call:
-    """What a message asks for that lay in Redis. Raises Unacceptable."""
+    """Parse a message from Redis into what it asks for. Raises MalformedMessage."""
     envelope = open_envelope(raw)
     check_content(envelope.get("content-type"), envelope["content-encoding"])
     headers = check_headers(envelope.get("headers"), tasks)

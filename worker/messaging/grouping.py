@@ -1,9 +1,9 @@
-"""Single requests that wait together are committed together.
+"""Group single requests that wait at the same time, so that they are committed together.
 
-While a pool process commits one group, the next one gathers; an idle worker starts a lone request
+While a pool process commits one group, the next group forms; an idle worker starts a lone request
 at once. Two groups at a time would be smaller and not faster. A message is acknowledged after the
-commit of its group. Where a group fails, each of its requests is run by itself, so that one harms
-no other.
+commit of its group. If a group fails, each of its requests runs alone, so that one bad request
+does not harm the others.
 """
 
 import logging
@@ -22,25 +22,25 @@ log = logging.getLogger(__name__)
 
 MAX_GROUP = 100
 MAX_HELD = 400
-"""Messages that wait or run in groups; no more are taken from the queue ahead of their turn."""
+"""Messages that may wait or run in groups at a time; further ones stay in the queue."""
 
 
 class QueuedRequest(NamedTuple):
-    """A request's message, as the pool process gets it."""
+    """The message of a single request, as the pool process gets it."""
 
     task_id: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     ignore_result: bool
     headers: Mapping[str, Any] = MappingProxyType({})
-    """Those of the message; tracing looks for its own among them."""
+    """The headers of the message, where tracing finds its own."""
 
 
 class GroupingConsumer:
-    """Stands in for the consumer of one task: takes its requests where Celery would run them.
+    """Takes the place of the consumer for one task, and groups its requests before they run.
 
-    There is one for each connection to the broker. What an earlier one still holds after a
-    reconnect is delivered again.
+    Each connection to the broker has its own. Messages that an earlier one still holds after a
+    reconnect are delivered again.
     """
 
     def __init__(self, task: Any, consumer: Any) -> None:
@@ -50,16 +50,16 @@ class GroupingConsumer:
         self._waiting: deque[tuple[Any, QueuedRequest]] = deque()
         self._held = 0
         self._running = False
-        # Some pools call back from threads of their own.
+        # Some pools call back from their own threads.
         self._lock = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._consumer, name)
 
     def on_task_request(self, request: Any) -> None:
-        """A message has come, and its envelope is good."""
+        """Take a message whose envelope is valid."""
         match request.message.payload:
-            # What else is to be done after a task (links, chains) is Celery's own business.
+            # Celery itself handles a message with links or chains.
             case [list() | tuple() as args, dict() as kwargs, dict() as embed] if not any(
                 embed.values()
             ):
@@ -76,8 +76,8 @@ class GroupingConsumer:
 
     def _start(self) -> None:
         with self._lock:
-            # What waits when the worker is told to stop goes back to the queue unacknowledged.
-            if self._running or is_stopping() or self._is_past() or not self._waiting:
+            # When the worker stops, waiting messages go back to the queue unacknowledged.
+            if self._running or is_stopping() or self._is_stale() or not self._waiting:
                 return
             count = min(MAX_GROUP, len(self._waiting))
             group = [self._waiting.popleft() for _ in range(count)]
@@ -91,8 +91,8 @@ class GroupingConsumer:
                 soft_timeout=self._task.soft_time_limit,
                 timeout=self._task.time_limit,
             )
-        except Exception:  # A nesting that is too deep to be handed over, or whatever it is.
-            log.exception("A group of %s requests could not be handed over", len(group))
+        except Exception:  # For example arguments that are nested too deeply to be pickled.
+            log.exception("A group of %s requests could not be sent to a pool process", len(group))
             self._ended(group, failed=True)
 
     def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
@@ -107,7 +107,7 @@ class GroupingConsumer:
         self._start()
 
     def _hold(self, more: int) -> None:
-        """What is held stands outside of the slots, so that the next message may come to it."""
+        """Raise the prefetch limit by the number of held messages, so that more can arrive."""
         before, self._held = self._held, self._held + more
         change = min(self._held, MAX_HELD) - min(before, MAX_HELD)
         if change > 0:
@@ -115,19 +115,19 @@ class GroupingConsumer:
         elif change < 0:
             self._qos.decrement_eventually(-change)
 
-    def _is_past(self) -> bool:
-        """Whether these messages came by a connection that is gone; each has a consumer."""
+    def _is_stale(self) -> bool:
+        """Return whether these messages came over a connection that has been replaced."""
         return self._qos is not self._consumer.qos
 
 
 def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
-    """Return Celery's own strategy, but with what it would run grouped (`Task.Strategy`)."""
-    made: Callable[..., None] = default(task, app, GroupingConsumer(task, consumer))
-    return made
+    """Return Celery's default strategy with our grouping consumer (`Task.Strategy`)."""
+    handler: Callable[..., None] = default(task, app, GroupingConsumer(task, consumer))
+    return handler
 
 
 def _headers(request: Any) -> dict[str, Any]:
-    """Return the headers of a message without the copies of its arguments."""
+    """Return the headers of a message, without the copies of its arguments."""
     headers: dict[str, Any] = request.request_dict
     return {
         n: v for n, v in headers.items() if n not in ("args", "kwargs", "argsrepr", "kwargsrepr")
@@ -135,6 +135,6 @@ def _headers(request: Any) -> dict[str, Any]:
 
 
 def run_group(task_name: str, queued: list[QueuedRequest]) -> bool:
-    """In a pool process: decide a group; return whether its requests must be run one by one."""
+    """Decide a group, in a pool process; return whether each request must run alone instead."""
     failed: bool = current_app.tasks[task_name].decide_group(queued)
     return failed

@@ -1,24 +1,24 @@
 #!lua flags=allow-oom
--- Give a sign of life, and move what lost workers hold back to its queue; returns how many messages.
--- A taker is "instance/number"; an instance has one for each of its connections in turn. The dead
--- stay registered for a minute: what they asked for last may still come to their slots.
+-- Renew this worker's lease, and move the messages of lost workers back to their queues; return how
+-- many. A taker, "instance/number", is one connection of a worker (instance) over time. A lost taker
+-- stays registered for a minute, because its last command may still move a message into its slots.
 local prefix, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local mine = string.match(me, '^[^/]+')
+local my_instance = string.match(me, '^[^/]+')
 local now = tonumber(redis.call('TIME')[1])
-redis.call('SET', prefix .. '.alive.' .. mine, '1', 'EX', lease)
+redis.call('SET', prefix .. '.alive.' .. my_instance, '1', 'EX', lease)
 redis.call('SADD', prefix .. '.takers', me)
 redis.call('HDEL', prefix .. '.lost', me)
-local back = 0
+local requeued = 0
 for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
   local instance = string.match(taker, '^[^/]+')
   local lost = redis.call('EXISTS', prefix .. '.alive.' .. instance) == 0
-  if taker ~= me and (instance == mine or lost) then
-    local found = 0
+  if taker ~= me and (instance == my_instance or lost) then
+    local moved = 0
     for queue = 5, #ARGV do
       for slot = 0, slots - 1 do
         local key = prefix .. '.taken.' .. taker .. '.' .. ARGV[queue] .. '.' .. slot
         while redis.call('LMOVE', key, ARGV[queue], 'LEFT', 'RIGHT') do
-          found = found + 1
+          moved = moved + 1
         end
       end
     end
@@ -30,11 +30,11 @@ for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
       redis.call('DEL', running)
     end
     redis.call('HSETNX', prefix .. '.lost', taker, now)
-    if found == 0 and now - redis.call('HGET', prefix .. '.lost', taker) > 60 then
+    if moved == 0 and now - redis.call('HGET', prefix .. '.lost', taker) > 60 then
       redis.call('SREM', prefix .. '.takers', taker)
       redis.call('HDEL', prefix .. '.lost', taker)
     end
-    back = back + found
+    requeued = requeued + moved
   end
 end
-return back
+return requeued

@@ -1,4 +1,4 @@
-"""Read and write the marks that tell `queued` and `running` from `unknown`."""
+"""Read and write the marks that distinguish `queued` and `running` from `unknown`."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 
 
 class SubmissionMarks:
-    """The marks in Redis. Connects at first use; the pool notices a fork."""
+    """The marks in Redis. It connects at first use; its connection pool notices a fork."""
 
     def __init__(self, result_backend_url: str) -> None:
         self._redis = Redis.from_url(
@@ -31,11 +31,11 @@ class SubmissionMarks:
         )
 
     def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
-        """What is known, by request id. Raises RedisError: silence would say `unknown`."""
+        """Return the marks of requests, by id. Raises RedisError: a failure is not `unknown`."""
         return self._find(request_ids, request_key)
 
     def of_batches(self, batch_ids: Sequence[str]) -> dict[str, AgedMark]:
-        """What is known, by batch id. Raises RedisError: silence would say `unknown`."""
+        """Return the marks of batches, by id. Raises RedisError: a failure is not `unknown`."""
         return self._find(batch_ids, batch_key)
 
     def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, AgedMark]:
@@ -44,24 +44,24 @@ class SubmissionMarks:
             for name in keys:
                 pipeline.get(name)
                 pipeline.pttl(name)
-            answers = pipeline.execute()
-        found = {}
-        for identity, text, left in zip(identities, answers[::2], answers[1::2], strict=True):
+            replies = pipeline.execute()
+        marks = {}
+        for identity, text, ttl in zip(identities, replies[::2], replies[1::2], strict=True):
             try:
                 if text is not None:
-                    # Redis counts the time, so that no two clocks need to agree.
-                    age = max(0.0, MARK_SECONDS - left / 1000)
-                    # A newer submitter may have more to say.
-                    left_by = SubmissionMark.model_validate_json(text, extra="ignore")
-                    found[identity] = AgedMark(left_by, age)
+                    # The age comes from the TTL, so that no clocks need to agree.
+                    age = max(0.0, MARK_SECONDS - ttl / 1000)
+                    # A newer submitter may write more fields.
+                    mark = SubmissionMark.model_validate_json(text, extra="ignore")
+                    marks[identity] = AgedMark(mark, age)
             except ValidationError:
-                log.warning("The submission of %r cannot be read and is ignored", identity)
-        return found
+                log.warning("The mark of %r cannot be read and is ignored", identity)
+        return marks
 
     def set_running(self, keys: Iterable[str]) -> None:
         """Mark requests as running, by the keys of their marks.
 
-        Only logs what Redis does not take: the work goes on.
+        If Redis fails, this only logs a warning, and the work goes on.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -69,11 +69,11 @@ class SubmissionMarks:
                     pipeline.set(key, _RUNNING, ex=MARK_SECONDS)
                 pipeline.execute()
         except RedisError as error:
-            log.warning("Requests could not be marked as running: %s", error)
+            log.warning("Redis did not mark requests as running: %s", error)
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove marks by their keys. Only logs what Redis does not take."""
+        """Remove marks by their keys. If Redis fails, this only logs a warning."""
         try:
             self._redis.unlink(*keys)
         except RedisError as error:
-            log.warning("The marks of requests could not be removed: %s", error)
+            log.warning("Redis did not remove the marks of requests: %s", error)

@@ -13,29 +13,29 @@ from prometheus_client import values
 
 
 def stop_pool_processes_soon(**_: Any) -> None:
-    """Let a pool process that stops wait 2 seconds for its last result to be read, and not 30.
+    """Make a stopping pool process wait 2 seconds, and not 30, for its last result to be read.
 
-    billiard's `Worker._ensure_messages_consumed` waits 300 times 0.1 s. A task that was handed over
-    just before the worker was told to stop is requeued: nothing reads its result any more. Called
-    in each pool process, where the constant is looked up.
+    billiard's `Worker._ensure_messages_consumed` waits 300 times 0.1 s. A task that started just
+    before the worker was told to stop is requeued, and nothing reads its result. Call this in each
+    pool process, which looks the constant up.
     """
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 
 def log_shutdown_messages() -> None:
-    """Send what Celery says when it is told to stop through the log.
+    """Send Celery's shutdown messages through the log.
 
-    `celery.apps.worker.safe_say` writes to standard error past the log, from a signal's handler: in
-    a log of JSON lines it would be the only line that is not JSON.
+    `celery.apps.worker.safe_say` writes from a signal handler straight to standard error. In a
+    JSON log, that would be the only line that is not JSON.
     """
     log = logging.getLogger("celery")
     celery_worker.safe_say = lambda text, _stream=None: log.info(text)
 
 
 def count_in_all_processes() -> None:
-    """Make prometheus-client keep its numbers in files that all processes share.
+    """Make prometheus-client store its numbers in files that all processes share.
 
-    It decides that by PROMETHEUS_MULTIPROC_DIR when it is first imported. Flower, where it is
-    installed, imports it before we can set the variable.
+    The library decides that by PROMETHEUS_MULTIPROC_DIR when it is first imported. Flower, if it
+    is installed, imports it before we can set the variable.
     """
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]

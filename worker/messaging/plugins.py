@@ -1,21 +1,21 @@
-"""Name the classes of ours that Celery and kombu load by a string: the one table of them.
+"""List our classes that Celery and kombu load by name.
 
-The client's only one stands in `producer.publishing.transport`.
+The client has only one such class; its name is in `producer.publishing.transport`.
 """
 
 from typing import Final
 
 TRANSPORT: Final = "worker.messaging.transport:Transport"
-"""`broker_transport`: takes messages from Redis without a gap."""
+"""`broker_transport`: moves messages within Redis, so that none is lost with its worker."""
 
 CONSUMER: Final = "worker.messaging.consumer:ValidatingConsumer"
 """`worker_consumer`: checks every message before anything trusts it."""
 
 REQUEST: Final = "worker.messaging.consumer:CountedRequest"
-"""`Task.Request`: counts what happens to a message."""
+"""`Task.Request`: counts failed attempts and requeues."""
 
 STRATEGY: Final = "worker.messaging.grouping:strategy"
-"""`Task.Strategy`: groups single requests that wait together."""
+"""`Task.Strategy`: groups single requests that wait at the same time."""
 
 RESULT_BACKEND: Final = "worker.messaging.result_backend:ResultBackend"
 """The backend for `redis://` and `rediss://` URLs: stores a result in one round trip."""

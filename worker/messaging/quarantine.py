@@ -1,4 +1,4 @@
-"""Keep messages that cannot be understood as dead letters, with what they say of themselves."""
+"""Store malformed messages as dead letters, with the ids that can still be read from them."""
 
 import json
 from contextlib import suppress
@@ -14,11 +14,11 @@ from worker.messaging.envelope import MalformedMessage, decoded_body
 from worker.models import LetterForm, LetterReason
 
 MAX_READ = 4 * MAX_MESSAGE
-"""Bytes of a message that is too large, up to which its names are still looked for."""
+"""Bytes; a larger message is stored without a search for its ids."""
 
 
 class MessageIds(NamedTuple):
-    """What a message says of itself that may be wrong elsewhere; None where it says nothing."""
+    """The task and ids that a malformed message names; None if it does not name one."""
 
     task: str | None = None
     task_id: str | None = None
@@ -27,7 +27,7 @@ class MessageIds(NamedTuple):
 
 
 def salvage_ids(raw: bytes) -> MessageIds:
-    """What can be read of a message that cannot be understood, so that its sender is told."""
+    """Read the ids of a malformed message, so that its sender can learn the reason."""
     if len(raw) > MAX_READ:
         return MessageIds()
     try:
@@ -35,35 +35,33 @@ def salvage_ids(raw: bytes) -> MessageIds:
         headers = envelope["headers"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return MessageIds()
-    given = headers if isinstance(headers, dict) else {}
-    task = given["task"] if given.get("task") in list(TASK_QUEUES) else None
-    task_id = readable_id(given.get("id"))
-    first: Any = None
+    named = headers if isinstance(headers, dict) else {}
+    task = named["task"] if named.get("task") in list(TASK_QUEUES) else None
+    task_id = readable_id(named.get("id"))
+    first_argument: Any = None
     with suppress(
         MalformedMessage, ValueError, LookupError, TypeError, AttributeError, RecursionError
     ):
-        first = json.loads(decoded_body({"properties": {}, **envelope}))[0][0]
+        first_argument = json.loads(decoded_body({"properties": {}, **envelope}))[0][0]
     queue = None if task is None else TASK_QUEUES[task]
     if queue is Queue.BATCHES:
-        return MessageIds(task, task_id, batch_id=batch_of(first))
-    # A task that there is not may well have been meant to be the one for requests.
-    return MessageIds(task, task_id, None if queue is Queue.LOOKUPS else given_id(first) or task_id)
+        return MessageIds(task, task_id, batch_id=batch_of(first_argument))
+    # An unknown task may have been meant as a request.
+    is_lookup = queue is Queue.LOOKUPS
+    return MessageIds(task, task_id, None if is_lookup else given_id(first_argument) or task_id)
 
 
 def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> MessageIds:
-    """Store a message that cannot be understood; returns what it says of itself.
-
-    Raises DBAPIError.
-    """
-    names = salvage_ids(raw)
+    """Store a malformed message as a dead letter; return its ids. Raises DBAPIError."""
+    ids = salvage_ids(raw)
     letter = dead_letter(
         LetterForm.MESSAGE,
         raw,
         LetterReason.MALFORMED,
         f"queue {queue}: {reason}",
-        task=names.task,
-        request_id=names.request_id,
-        batch_id=names.batch_id,
+        task=ids.task,
+        request_id=ids.request_id,
+        batch_id=ids.batch_id,
     )
     keep(database, letter)
-    return names
+    return ids

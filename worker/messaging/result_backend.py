@@ -1,4 +1,4 @@
-"""Answers in Redis, where Celery's result backend puts them, for whoever waits for one."""
+"""Store task results in Redis, in Celery's format, for the clients that wait for them."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class ResultBackend(RedisBackend):
-    """Celery's own, but each answer takes one round trip, and no traceback leaves the worker.
+    """Celery's Redis backend, with one round trip per result and without tracebacks for clients.
 
-    Celery looks first whether there is a success already, and keeps it. Here the newest answer
-    stands, which is the one to the message that was sent last.
+    Celery first checks for a stored success and would leave it in place. Here the newest result
+    replaces it, because it belongs to the message that was sent last.
     """
 
     def _store_result(
@@ -26,34 +26,39 @@ class ResultBackend(RedisBackend):
         request: Any = None,
         **_: Any,
     ) -> Any:
-        self._put([(task_id, self._answer(task_id, result, state, request))])
+        self._put([(task_id, self._encoded_result(task_id, result, state, request))])
         return result
 
-    def _answer(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
+    def _encoded_result(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
         meta = self._get_result_meta(result, state, None, request)
         return self.encode({**meta, "task_id": task_id})
 
-    def _put(self, answers: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
-        # Not Celery's `set`, which tries again for half a minute: no work waits for answers.
+    def _put(self, encoded: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
+        # Celery's `set` would retry for half a minute; no work should wait that long for a result.
         with self.client.pipeline(transaction=False) as pipeline:
-            for task_id, answer in answers:
+            for task_id, value in encoded:
                 key = self.get_key_for_task(task_id)
-                pipeline.set(key, answer, ex=self.expires)
-                pipeline.publish(key, answer)
+                pipeline.set(key, value, ex=self.expires)
+                pipeline.publish(key, value)
             if forget:
                 pipeline.unlink(*forget)
             pipeline.execute()
 
     def store_all(self, results: Iterable[tuple[str, Any]], forget: Sequence[str]) -> None:
-        """Store what tasks returned, by their ids, and remove keys. Raises RedisError."""
-        answers = [(task_id, self._answer(task_id, r, states.SUCCESS)) for task_id, r in results]
-        self._put(answers, forget)
+        """Store results by task id, and remove the keys in `forget`. Raises RedisError."""
+        encoded = [
+            (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results
+        ]
+        self._put(encoded, forget)
 
     def store_refusal(self, task_id: str, why: str) -> None:
-        """Tell whoever waits that his message was refused. Only logs what Redis does not take."""
+        """Store a message's refusal for its client. If Redis fails, this only logs a warning."""
         try:
             self.store_result(
                 task_id, ValueError(f"the message was refused: {why}"), states.FAILURE
             )
-        except Exception as error:  # noqa: BLE001 - whatever the backend raises
-            log.warning("A refusal could not be handed over; a dead letter has it: %s", error)
+        except Exception as error:  # noqa: BLE001 - a backend may raise anything
+            log.warning(
+                "A refusal could not be sent to its client; it is stored as a dead letter: %s",
+                error,
+            )

@@ -1,6 +1,6 @@
-"""Send Celery's signals about tasks for the requests of a group, which Celery does not trace.
+"""Send Celery's task signals for the requests of a group, which Celery runs as one call.
 
-Tracing, such as OpenTelemetry's, follows a task by `task_prerun` and `task_postrun`.
+Tracing tools, such as OpenTelemetry, follow a task by `task_prerun` and `task_postrun`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,35 +15,35 @@ from worker.messaging.grouping import QueuedRequest
 
 @contextmanager
 def sending_signals(task: Task, queued: Sequence[QueuedRequest]) -> Iterator[None]:
-    """Let listeners see each request of a group begin, and end when the group does.
+    """Signal the start of each request of a group, and its end when the group ends.
 
-    Each has a context of its own, as if it ran alone. Where the group fails the state is RETRY:
-    its requests are run once more, each by itself.
+    Each request has its own context, as if it ran alone. If the group fails, the state is RETRY,
+    because each request then runs again, alone.
     """
     if not (signals.task_prerun.receivers or signals.task_postrun.receivers):
         yield
         return
     contexts = [copy_context() for _ in queued]
-    for context, one in zip(contexts, queued, strict=True):
-        context.run(_send, signals.task_prerun, task, one)
+    for context, message in zip(contexts, queued, strict=True):
+        context.run(_send, signals.task_prerun, task, message)
     state = states.RETRY
     try:
         yield
         state = states.SUCCESS
     finally:
-        for context, one in zip(contexts, queued, strict=True):
-            context.run(_send, signals.task_postrun, task, one, retval=None, state=state)
+        for context, message in zip(contexts, queued, strict=True):
+            context.run(_send, signals.task_postrun, task, message, retval=None, state=state)
 
 
-def _send(signal: Any, task: Task, one: QueuedRequest, **outcome: Any) -> None:
-    task.push_request(dict(one.headers), args=one.args, kwargs=one.kwargs)
+def _send(signal: Any, task: Task, message: QueuedRequest, **outcome: Any) -> None:
+    task.push_request(dict(message.headers), args=message.args, kwargs=message.kwargs)
     try:
         signal.send(
             sender=task,
-            task_id=one.task_id,
+            task_id=message.task_id,
             task=task,
-            args=one.args,
-            kwargs=one.kwargs,
+            args=message.args,
+            kwargs=message.kwargs,
             **outcome,
         )
     finally:

@@ -1,10 +1,10 @@
-"""Messages are taken from Redis without a gap, and come back when their worker is lost.
+"""Receive messages from Redis so that none is lost, and requeue those of lost workers.
 
-kombu's own transport pops a message and only then notes that it holds it: what was popped is lost
-with a worker that is killed in between. Here Redis itself moves each message into a slot, a list
-of one that belongs to its worker; acknowledging deletes the slot, and whatever lies in the slots
-of a worker that no longer says that it lives goes back to its queue. Relies on the private parts
-of kombu that `tests/unit/test_transport.py` names.
+kombu's own transport pops a message and only afterwards records that it holds it; if the worker
+is killed in between, the message is lost. Here Redis itself moves each message into a slot: a list
+for one message that belongs to the worker. Acknowledging a message deletes its slot. When a
+worker's heartbeat stops, another worker moves the contents of its slots back to their queues.
+This module relies on the private parts of kombu that `tests/unit/test_transport.py` names.
 """
 
 import itertools
@@ -26,16 +26,16 @@ from worker.messaging.envelope import MalformedMessage, open_envelope
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 8
-"""Seconds, of Redis's clock, after which a worker that gave no sign of life is lost."""
+"""Seconds, by Redis's clock, without a heartbeat after which a worker counts as lost."""
 
 HEARTBEAT_SECONDS = 2
-"""Seconds between two signs of life; what the lost held is looked for as often."""
+"""Seconds between two heartbeats. Each heartbeat also looks for the messages of lost workers."""
 
 WARNING_PAUSE = 30.0
-"""Seconds between two lines of the log that say the same."""
+"""Seconds between two log lines with the same warning."""
 
 SLOTS = 1024
-"""Messages of one queue that a worker can hold."""
+"""The number of slots, and so of messages, that a worker can hold of one queue."""
 
 PREFIX = "enrollment.intake"
 TAKERS = f"{PREFIX}.takers"
@@ -44,7 +44,7 @@ ATTEMPTS = f"{PREFIX}.attempts"
 
 
 def running_key(instance: str) -> str:
-    """The hash of the task ids that a worker is executing."""
+    """Return the key of the hash with the task ids that a worker is executing."""
     return f"{PREFIX}.running.{instance}"
 
 
@@ -54,7 +54,7 @@ _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
-    """A message as it lay in the queue, and the slot in which it lies now."""
+    """A message as it was in the queue, and the slot that it is in now."""
 
     raw: bytes
     slot: str
@@ -62,7 +62,7 @@ class TakenMessage(NamedTuple):
 
 
 class Message(virtual.Message):
-    """A message whose envelope was checked: `fault` says why it cannot be understood."""
+    """A message with a checked envelope; `fault` says why it is malformed, or is None."""
 
     def __init__(
         self, payload: TakenMessage | dict[str, Any], channel: Any = None, **options: Any
@@ -70,7 +70,7 @@ class Message(virtual.Message):
         self.raw: bytes | None = None
         self.fault: str | None = None
         if not isinstance(payload, TakenMessage):
-            # Published to all, as Celery's events are, and taken from no queue.
+            # A broadcast, such as Celery's events, which does not come from a queue.
             super().__init__(payload, channel=channel, **options)
             return
         self.raw = payload.raw
@@ -78,7 +78,7 @@ class Message(virtual.Message):
             envelope = open_envelope(payload.raw)
         except MalformedMessage as error:
             self.fault, envelope = str(error), {"headers": {}, "properties": {}}
-        # Whatever the sender says of its delivery, this is how it came.
+        # Overwrite what the sender says about the delivery with how the message really came.
         delivery = {"exchange": "", "routing_key": payload.queue}
         properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
         envelope = {**envelope, "properties": {**envelope["properties"], **properties}}
@@ -86,7 +86,7 @@ class Message(virtual.Message):
 
 
 class QoS(virtual.QoS):
-    """What a worker holds. An acknowledgement that Redis does not take is made good later."""
+    """The messages that a worker holds. A failed acknowledgement is repeated later."""
 
     prefetch_count: int
 
@@ -95,13 +95,14 @@ class QoS(virtual.QoS):
         self._held: defaultdict[str, set[str]] = defaultdict(set)
         self._queues: dict[str, str] = {}
         self._free: dict[str, deque[str]] = {}
-        self._owed: deque[tuple[str, bool]] = deque()
+        self._pending_acks: deque[tuple[str, bool]] = deque()
         self._abandoned: list[str] = []
 
     def has_room(self, queue: str) -> bool:
-        """Each queue has the whole limit, so that none waits for another.
+        """Return whether the worker may hold one more message of this queue.
 
-        The requests that are held for groups raise the limit; the other queues get nothing of it.
+        The whole prefetch limit applies to each queue, so that no queue waits for another.
+        Requests held for grouping raise the limit, but only for their own queue.
         """
         limit = self.prefetch_count
         if queue != Queue.ENROLLMENTS:
@@ -117,9 +118,9 @@ class QoS(virtual.QoS):
         return self._free[queue]
 
     def reserve(self, queue: str) -> str:
-        """A free slot. Raises ConnectionError where all are used up: a new connection has more."""
+        """Reserve a free slot. Raises ConnectionError if none are left; reconnecting gives new ones."""
         if not self._slots(queue):
-            raise ConnectionError(f"No slots are left for {queue}")
+            raise ConnectionError(f"All {SLOTS} slots for the queue {queue} are in use")
         slot = self._slots(queue).popleft()
         self._queues[slot] = queue
         return slot
@@ -138,59 +139,64 @@ class QoS(virtual.QoS):
         self._held[self._queues[slot]].discard(slot)
         super().ack(slot)
         try:
-            self._pay(slot, requeue=requeue)
+            self._acknowledge(slot, requeue=requeue)
         except (RedisError, OSError) as error:
-            # Not used again: what Redis was told, it may still do, whenever it wakes.
-            log.warning("Redis did not take an acknowledgement, it is repeated: %s", error)
-            self._owed.append((slot, requeue))
+            # The slot is not reused: Redis may still carry out the command later.
+            log.warning("Redis did not confirm an acknowledgement; it will be repeated: %s", error)
+            self._pending_acks.append((slot, requeue))
         else:
             self._slots(self._queues[slot]).append(slot)
 
-    def _pay(self, slot: str, *, requeue: bool) -> None:
+    def _acknowledge(self, slot: str, *, requeue: bool) -> None:
         if requeue:
             self.channel.sync.eval(_MOVE, 2, slot, self._queues[slot], "LEFT", "RIGHT")
         else:
             self.channel.sync.unlink(slot)
 
     def abandon_slot(self, slot: str) -> None:
-        """Nobody knows whether a message came, or comes, into this slot: it is emptied for good."""
+        """Retire a slot into which Redis may still move a message; requeue what arrives there."""
         self._abandoned.append(slot)
 
     def restore_visible(self, *_: object, **__: object) -> None:
-        """Kombu's hook for what is to be done now and then."""
+        """Send the heartbeat; kombu calls this hook at regular intervals."""
         self.channel.beat_if_allowed()
 
     def retry_pending_acks(self) -> None:
-        """Repeat what Redis did not take. Raises RedisError."""
-        for _ in range(len(self._owed)):
-            slot, requeue = self._owed[0]
-            self._pay(slot, requeue=requeue)
-            self._owed.popleft()
+        """Repeat the acknowledgements that Redis did not confirm. Raises RedisError."""
+        for _ in range(len(self._pending_acks)):
+            slot, requeue = self._pending_acks[0]
+            self._acknowledge(slot, requeue=requeue)
+            self._pending_acks.popleft()
         for slot in self._abandoned:
-            self._pay(slot, requeue=True)
+            self._acknowledge(slot, requeue=True)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
-        """Give everything back at once; where Redis is away, the lease does it."""
+        """Requeue every held message now; if Redis is unavailable, the end of the lease does it."""
         self._on_collect.cancel()
         held = [slot for slots in self._held.values() for slot in slots]
-        self._owed.extend((slot, True) for slot in held)
+        self._pending_acks.extend((slot, True) for slot in held)
         self._held.clear()
         self._delivered.clear()
         self._delivered.restored = True
         if held:
-            log.info("Giving back %s messages", len(held))
+            log.info("Requeuing %s messages", len(held))
         try:
             self.retry_pending_acks()
         except (RedisError, OSError) as error:
-            if self._owed:
-                log.warning("%s messages come back later: %s", len(self._owed), error)
+            if self._pending_acks:
+                log.warning(
+                    "Redis did not requeue %s messages; they come back when this worker's lease"
+                    " ends: %s",
+                    len(self._pending_acks),
+                    error,
+                )
 
 
 class QueueReceiver(redis.Channel):
-    """The connection that waits for one queue: BLMOVE knows one source only."""
+    """The connection that waits for one queue: BLMOVE accepts only one source."""
 
     RETRY = 1.0
-    """Seconds until Redis is asked again after it refused, as a full or a read-only one does."""
+    """Seconds to pause after Redis refused a command, for example because it is read-only."""
 
     def __init__(self, channel: "Channel", queue: str) -> None:
         self._channel = channel
@@ -204,15 +210,15 @@ class QueueReceiver(redis.Channel):
 
     @property
     def qos(self) -> "QueueReceiver":
-        """What kombu asks whether more may be taken: the channel knows, for each queue."""
+        """Return the object that kombu asks whether it may consume: this one, for its own queue."""
         return self
 
     def can_consume(self) -> bool:
-        """Whether the worker may hold one more message of this queue."""
+        """Return whether the worker may hold one more message of this queue."""
         return bool(self._channel.qos.has_room(self._queue))
 
     def restore_visible(self, *_: object, **__: object) -> None:
-        """Kombu's hook for what is to be done now and then."""
+        """Send the heartbeat; kombu calls this hook at regular intervals."""
         self._channel.beat_if_allowed()
 
     def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - kombu's
@@ -229,11 +235,12 @@ class QueueReceiver(redis.Channel):
         if self._slot is None:
             self._slot = self._channel.qos.reserve(self._queue)
         move = (self._queue, self._slot, "RIGHT", "LEFT")
-        ask = ("EVAL", _MOVE, 2, *move) if self._full else ("BLMOVE", *move, self.brpop_timeout)
+        blocking = ("BLMOVE", *move, self.brpop_timeout)
+        command = ("EVAL", _MOVE, 2, *move) if self._full else blocking
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         self._sent = True
-        self.client.connection.send_command(*ask)
+        self.client.connection.send_command(*command)
 
     def _brpop_read(self, **options: Any) -> bool:
         connection = self.client.connection
@@ -260,7 +267,7 @@ class QueueReceiver(redis.Channel):
         return True
 
     def _refused(self, error: ResponseError) -> None:
-        """Redis is full, read-only or forbids it; it is asked again, as long as it takes."""
+        """Log that Redis refuses (full, read-only or forbidden), and set how to try again."""
         self._channel.warn_throttled(f"Redis lets nobody take from {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
@@ -268,12 +275,12 @@ class QueueReceiver(redis.Channel):
 
     def _wait_for_room(self) -> None:
         if self._full:
-            # The script does not block; after a while Redis may have room for BLMOVE again.
+            # The queue is empty. After a pause, try BLMOVE again: the script does not block.
             self._full = False
             self._not_before = time.monotonic() + self.RETRY
 
     def close(self) -> None:
-        """Without waiting for an answer; what it may bring is looked for by the channel."""
+        """Close without waiting for a reply; the channel requeues a message that still arrives."""
         self._in_poll = None
         if self._slot is not None and self._sent:
             self._channel.qos.abandon_slot(self._slot)
@@ -282,85 +289,85 @@ class QueueReceiver(redis.Channel):
 
 
 class Channel(redis.Channel):
-    """A worker's channel: a taker for each queue, one account of what is held."""
+    """A worker's channel: one receiver for each queue, and one record of what is held."""
 
     QoS = QoS
     Message = Message
     from_transport_options = (*redis.Channel.from_transport_options, "instance", "recovered")
     instance = uuid4().hex
     recovered: Callable[[int], None] = staticmethod(lambda _: None)
-    """Told how many messages of the lost were given back."""
+    """Called with the number of messages of lost workers that were requeued."""
     _numbers = itertools.count()
-    _complained: ClassVar[dict[str, float]] = {}
+    _warned_at: ClassVar[dict[str, float]] = {}
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._takers: dict[str, QueueReceiver] = {}
-        self._beaten = float("-inf")
+        self._receivers: dict[str, QueueReceiver] = {}
+        self._last_beat = float("-inf")
         super().__init__(*args, **options)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-        # For what is answered at once; what a task acknowledges late outlives the channel.
+        # For commands that return at once; late acknowledgements may outlive the channel.
         self.sync = self._create_client()
 
     @property
     def active_queues(self) -> list[str]:
-        """None for kombu's own BRPOP: the takers have them."""
+        """Return no queues for kombu's own BRPOP: the receivers serve them."""
         return []
 
     def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
         consuming = super().basic_consume(queue, *args, **options)
-        if queue not in self._fanout_queues and queue not in self._takers:
-            self._takers[queue] = QueueReceiver(self, queue)
+        if queue not in self._fanout_queues and queue not in self._receivers:
+            self._receivers[queue] = QueueReceiver(self, queue)
         return consuming
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
-        taker = self._takers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
-        if taker is not None:
-            taker.close()
+        receiver = self._receivers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
+        if receiver is not None:
+            receiver.close()
         return super()._basic_cancel(consumer_tag)
 
     def _queue_bind(self, *args: Any, **options: Any) -> None:
         try:
             super()._queue_bind(*args, **options)
         except ResponseError as error:
-            # Our queues are reached by their names; a worker must start on a full Redis too.
-            self.warn_throttled("A queue could not be bound", error)
+            # Our queues work without the binding, and a worker must start on a full Redis.
+            self.warn_throttled("Redis did not store the binding of a queue", error)
 
     def stay_alive(self) -> None:
-        """Before anything is taken, its taker must be known to live. Raises RedisError."""
-        if time.monotonic() - self._beaten > LEASE_SECONDS / 2:
+        """Renew the lease, if necessary, before messages are received. Raises RedisError."""
+        if time.monotonic() - self._last_beat > LEASE_SECONDS / 2:
             self.beat()
 
     def beat(self) -> None:
-        """Give a sign of life, and give back what the lost held. Raises RedisError."""
+        """Send a heartbeat, and requeue the messages of lost workers. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        back = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
-        self._beaten = time.monotonic()
-        if back:
-            self.recovered(back)
+        requeued = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        self._last_beat = time.monotonic()
+        if requeued:
+            self.recovered(requeued)
         self.qos.retry_pending_acks()
 
     def beat_if_allowed(self) -> None:
-        """The same, but a Redis that refuses is asked again later: connecting anew is no help."""
+        """Send a heartbeat; if Redis refuses it, only warn: reconnecting would not help."""
         try:
             self.beat()
         except ResponseError as error:
-            self.warn_throttled("Redis refuses a sign of life", error)
+            self.warn_throttled("Redis refuses the heartbeat", error)
 
     def warn_throttled(self, what: str, error: ResponseError) -> None:
-        """Say it in the log, once in a while."""
-        this = f"{what} {type(error).__name__}"
-        if time.monotonic() - self._complained.get(this, float("-inf")) > WARNING_PAUSE:
-            self._complained[this] = time.monotonic()
+        """Log a warning, but the same one only once in `WARNING_PAUSE`."""
+        warning = f"{what} {type(error).__name__}"
+        if time.monotonic() - self._warned_at.get(warning, float("-inf")) > WARNING_PAUSE:
+            self._warned_at[warning] = time.monotonic()
             log.warning("%s: %s", what, error)
 
     def close(self) -> None:
-        for taker in self._takers.values():
-            taker.close()
-        self._takers.clear()
+        for receiver in self._receivers.values():
+            receiver.close()
+        self._receivers.clear()
         super().close()
 
 
 class Transport(redis.Transport):
-    """kombu's Redis, but that what is taken stays in Redis until it is acknowledged."""
+    """kombu's Redis transport, where a received message stays in Redis until acknowledged."""
 
     Channel = Channel

@@ -118,7 +118,7 @@ class QoS(virtual.QoS):
         return self._free[queue]
 
     def reserve(self, queue: str) -> str:
-        """Reserve a free slot. Raises ConnectionError if none are left; reconnecting gives new ones."""
+        """Reserve a free slot. Raises ConnectionError if none is left: reconnecting helps."""
         if not self._slots(queue):
             raise ConnectionError(f"All {SLOTS} slots for the queue {queue} are in use")
         slot = self._slots(queue).popleft()

@@ -1,1 +1,1 @@
-"""Connect to PostgreSQL or SQLite, classify their errors, and write sets of rows."""
+"""Connect to PostgreSQL or SQLite, classify their errors, and read and write sets of rows."""

@@ -1,7 +1,8 @@
-"""Write many rows at once into PostgreSQL: `COPY`, in the transaction of a connection.
+"""Write many rows into PostgreSQL at once, with `COPY` in the transaction of a connection.
 
-`student_courses` is written most and packed here in PostgreSQL's binary form (manual, COPY,
-"Binary Format"): psycopg looks at each value and takes twice as long. All other rows go as text.
+Most rows go to `student_courses`. They are packed here in PostgreSQL's binary format (see "Binary
+Format" in the manual, under COPY), because psycopg inspects each value and takes twice as long.
+All other rows are written as text.
 """
 
 import struct
@@ -25,7 +26,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 def copy_rows(
     connection: Connection, table: str, names: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Write any rows; JSON columns are given as text. Raises IntegrityError, DBAPIError."""
+    """Write rows to any table; pass JSON values as text. Raises IntegrityError, DBAPIError."""
     columns = map(as_text, zip(*rows, strict=True))
     copy_lines(connection, table, names, map("\t".join, zip(*columns, strict=True)))
 
@@ -33,7 +34,7 @@ def copy_rows(
 def copy_lines(
     connection: Connection, table: str, names: Sequence[str], lines: Iterable[str]
 ) -> None:
-    """Write rows that are in the text form of COPY: cells by `as_text`, with tabs between them.
+    """Write rows in the text format of COPY: values from `as_text`, separated by tabs.
 
     Raises IntegrityError, DBAPIError.
     """
@@ -42,21 +43,21 @@ def copy_lines(
 
 
 def copy_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetime) -> None:
-    """Write rows of `student_courses`. Raises IntegrityError if one is there."""
+    """Write rows of `student_courses`. Raises IntegrityError if one already exists."""
     columns = ("student_id", "course_id", "enrolled_at")
     pack = struct.Struct(">hiiiiiq").pack
-    # Microseconds since the year 2000, as PostgreSQL keeps them.
+    # PostgreSQL stores a timestamp as microseconds since the year 2000.
     moment = (now - _EPOCH) // timedelta(microseconds=1)
-    # A row is the number of its fields, then each of them after its length.
+    # A row is the number of its fields, then for each field its length and its value.
     rows = [pack(3, 4, student, 4, course, 8, moment) for student, course in pairs]
     with _copying(connection, StudentCourse.__tablename__, columns, "BINARY") as copy:
         copy.write(b"".join((_HEAD, *rows, _END)))
 
 
 def as_text(values: Sequence[Any]) -> list[str]:
-    """Return the values of a column in the text form of COPY."""
+    """Return the values of a column in the text format of COPY."""
     texts = "".join([value for value in values if type(value) is str])
-    # Looking at all at once is cheap, and few columns have anything to escape.
+    # One check of all values together is cheap, and few columns need escapes.
     if "\\" in texts or not texts.isprintable():
         values = [v.translate(_ESCAPES) if type(v) is str else v for v in values]
     return [r"\N" if value is None else str(value) for value in values]
@@ -64,10 +65,10 @@ def as_text(values: Sequence[Any]) -> list[str]:
 
 @contextmanager
 def _copying(
-    connection: Connection, table: str, columns: Iterable[str], form: str
+    connection: Connection, table: str, columns: Iterable[str], copy_format: str
 ) -> Iterator[Any]:
-    """Run `COPY` by psycopg's own means; its errors become those of SQLAlchemy."""
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT {form})"
+    """Run `COPY` through psycopg, and convert its errors to SQLAlchemy's."""
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT {copy_format})"
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:

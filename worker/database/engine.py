@@ -1,4 +1,4 @@
-"""Engines: how a connection to PostgreSQL or SQLite is set up, and one engine for each process."""
+"""Set up connections to PostgreSQL or SQLite, with one engine for each process."""
 
 import os
 import threading
@@ -14,10 +14,11 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from worker.database.errors import is_conflict
 
 BUSY_SECONDS = 30
+"""Seconds that SQLite waits for another connection's lock."""
 
 
 def make_engine(url: str, connect_seconds: int = 10) -> Engine:
-    """An engine that has not connected yet; `postgresql://` means psycopg 3."""
+    """Make an engine, without connecting; `postgresql://` means psycopg 3."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
@@ -25,8 +26,8 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
         return engine
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-    # No ping before each use: a connection that the server closed meanwhile is an outage like any
-    # other, which tasks wait out.
+    # No ping before each use: if the server has closed a connection in the meantime, that is an
+    # outage like any other, and tasks wait until it is over.
     engine = create_engine(parsed, connect_args={"connect_timeout": connect_seconds})
     _configure_postgresql(engine)
     return engine
@@ -35,8 +36,8 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
 def _configure_postgresql(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
-        # Whatever we look for has an index. Plans are kept, and one that was made while a table
-        # was small would go on comparing every row with every value after it has grown.
+        # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
+        # table would still compare every row with every value after the table has grown.
         connection.execute("SET enable_seqscan = off")
         connection.commit()
 
@@ -44,7 +45,7 @@ def _configure_postgresql(engine: Engine) -> None:
 def _configure_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # The driver must not open transactions of its own.
+        connection.isolation_level = None  # The driver must not begin transactions itself.
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # A committed row survives a power cut.
@@ -53,13 +54,13 @@ def _configure_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # A writer takes the lock at once: one that read first could no longer wait for it.
+        # A writer takes the lock at the start: in SQLite, a reader cannot wait to become a writer.
         read_only = connection.get_execution_options().get("read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 
 class Database:
-    """One engine for each process, made at first use: connections must not survive a fork."""
+    """One engine for each process, made at first use: connections must not cross a fork."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -77,22 +78,22 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One transaction that writes: committed at the end, rolled back by an exception."""
+        """Open a transaction that writes: commit it at the end, roll it back on an exception."""
         with self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def one_by_one(self) -> Iterator[Connection]:
-        """For PostgreSQL: each statement is a transaction by itself, without BEGIN and COMMIT."""
+        """Open a PostgreSQL connection on which each statement is its own transaction."""
         with self.engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """For what only reads; on SQLite one transaction, which does not wait for a writer."""
+        """Open a connection that only reads; on SQLite, a transaction that no writer blocks."""
         if self.engine.dialect.name == "postgresql":
-            # A transaction there would see no more than its statements one by one do, and its
-            # end by ROLLBACK would make the driver forget every statement that it prepared.
+            # At PostgreSQL's default isolation, a transaction would see no more than separate
+            # statements do, and the final ROLLBACK would drop the driver's prepared statements.
             with self.one_by_one() as connection:
                 yield connection
             return
@@ -106,14 +107,15 @@ class Database:
 
 
 CONFLICT_ATTEMPTS = 8
+"""How often a transaction is run again after conflicts."""
 
 T = TypeVar("T")
 
 
 def transaction(database: "Database | Connection", work: Callable[[Connection], T]) -> T:
-    """Run work in a transaction of its own, or within the one that a connection has open.
+    """Run work in its own transaction, or within the open transaction of a connection.
 
-    A transaction of its own is run again from the start when another one came first.
+    Its own transaction is run again from the start after a conflict with another one.
     """
     if isinstance(database, Connection):
         return work(database)

@@ -1,13 +1,13 @@
-"""Say what a database error means: an outage, a conflict, or neither."""
+"""Classify a database error: an outage, a conflict, or neither."""
 
 from sqlalchemy.exc import DBAPIError
 
 RETRYABLE_STATES = ("40001", "40P01")
-"""Serialization failure and deadlock: the whole transaction may simply be run again."""
+"""Serialization failure and deadlock: the whole transaction can simply be run again."""
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """The database is away, restarting, full or locked: the same work may succeed later."""
+    """Return whether the database is unavailable, full or locked: the work may succeed later."""
     state = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated or state is None:
         return type(error).__name__ in ("OperationalError", "InterfaceError")
@@ -15,7 +15,7 @@ def is_outage(error: DBAPIError) -> bool:
 
 
 def is_conflict(error: DBAPIError) -> bool:
-    """Another transaction came first: run again, this one will see what the other did."""
+    """Return whether another transaction came first: the next run will see what it wrote."""
     return (
         type(error).__name__ == "IntegrityError"
         or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES

@@ -1,4 +1,4 @@
-"""Build the parts of set-based SQL: lists of values and rows as tables, on both dialects."""
+"""Build the parts of set-based SQL, on both dialects: lists of values, and rows as tables."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -29,24 +29,24 @@ from worker.models import Base
 Columns = Mapping[str, TypeEngine[Any]]
 
 COPY_ROWS = 200
-"""From so many rows on, PostgreSQL's COPY is faster than a statement with arrays."""
+"""With at least this many rows, PostgreSQL's COPY is faster than a statement with arrays."""
 
 
-# Statements are built once for each dialect, with the names of their parameters, and run with the
-# values that `row_parameters` or `list_parameter` gives: to build one takes longer than to run it.
+# Building a statement takes longer than running it. So each statement is built once per dialect,
+# with named parameters, and runs with the values from `row_parameters` or `list_parameter`.
 
 
 def columns_of(model: type[Base], *names: str) -> Columns:
     """Return columns of a table with their types.
 
-    A text has no length here: a cast to `varchar(n)` would cut what is longer without an error.
+    Text columns have no length here: a cast to `varchar(n)` would cut longer values silently.
     """
     types = ((name, model.__table__.columns[name].type) for name in names)
     return {n: String() if isinstance(type_, String) else type_ for n, type_ in types}
 
 
 def rows_as_table(dialect: str, columns: Columns) -> FromClause:
-    """Rows as a table: `unnest` of an array a column, or `json_each` of one document."""
+    """Return rows as a table: `unnest` of one array per column, or `json_each` of a document."""
     if dialect == "postgresql":
         arrays = [
             cast(bindparam(f"source_{name}", type_=String()), postgresql.ARRAY(type_))
@@ -56,29 +56,29 @@ def rows_as_table(dialect: str, columns: Columns) -> FromClause:
         return func.unnest(*arrays).table_valued(*named, name="source").render_derived()
     each = func.json_each(bindparam("source", type_=String())).table_valued("key", "value")
     extracted = (
-        type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
-        for place, (name, type_) in enumerate(columns.items())
+        type_coerce(func.json_extract(each.c.value, f"$[{index}]"), type_).label(name)
+        for index, (name, type_) in enumerate(columns.items())
     )
     return select(*extracted).subquery("source")
 
 
 def row_parameters(dialect: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> dict[str, str]:
-    """The parameters of `rows_as_table` for these rows."""
+    """Return the parameters of `rows_as_table` for these rows."""
     if dialect != "postgresql":
         return {"source": json.dumps(rows, default=_instant)}
     values = zip(*rows, strict=True) if rows else repeat(())
     return {
-        f"source_{name}": array_literal(type_, of_column)
-        for (name, type_), of_column in zip(columns.items(), values, strict=False)
+        f"source_{name}": array_literal(type_, column_values)
+        for (name, type_), column_values in zip(columns.items(), values, strict=False)
     }
 
 
 def is_among(dialect: str, of: Any, name: str = "listed") -> Any:
-    """The condition that a column has one of the values that `list_parameter` gives."""
+    """Return the condition that a column has one of the values from `list_parameter`."""
     listed = bindparam(name, type_=String())
     if dialect == "postgresql":
         type_ = Integer() if isinstance(of.type, Integer) else String()
-        # The index is walked once along the values; `worker.database.engine` makes sure of that.
+        # The index is scanned once for all values; `worker.database.engine` ensures that.
         return of == func.any(cast(listed, postgresql.ARRAY(type_)))
     return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))
 
@@ -86,10 +86,10 @@ def is_among(dialect: str, of: Any, name: str = "listed") -> Any:
 def list_parameter(
     dialect: str, values: Collection[int | str], name: str = "listed"
 ) -> dict[str, str]:
-    """The parameter of `is_among` for values that are all of the column's type."""
+    """Return the parameter of `is_among`; all values must have the type of the column."""
     if dialect != "postgresql":
         return {name: json.dumps(list(values))}
-    # In order, as the server would otherwise have to put them.
+    # Sorted here, because the server would otherwise have to sort them.
     texts = list(map(str, sorted(values)))
     joined = '","'.join(texts)
     if "\\" in joined or joined.count('"') != 2 * max(0, len(texts) - 1):
@@ -98,12 +98,12 @@ def list_parameter(
 
 
 def _instant(value: datetime) -> str:
-    """A moment in UTC as SQLite keeps it."""
+    """Return a moment in UTC, in the format that SQLAlchemy uses for SQLite."""
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def array_literal(type_: TypeEngine[Any], values: Sequence[Any]) -> str:
-    """A PostgreSQL array as text; the driver would take longer over it than the server."""
+    """Return a PostgreSQL array as text: the driver would take longer than the server."""
     if isinstance(type_, Integer):
         return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
     return f"{{{','.join(map(_quoted, values))}}}"
@@ -119,7 +119,7 @@ def _quoted(value: Any) -> str:
 
 
 def insert_into(dialect: str, table: Any) -> Any:
-    """`INSERT` with `ON CONFLICT`, which both dialects have under the same names."""
+    """Return an `INSERT` that has `ON CONFLICT`, with the same methods on both dialects."""
     return (postgresql if dialect == "postgresql" else sqlite).insert(table)
 
 
@@ -129,9 +129,9 @@ def add_rows(
     names: tuple[str, ...],
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """Insert rows with values for the columns of these names; JSON is given as text.
+    """Insert rows with values for the columns of these names; pass JSON values as text.
 
-    Raises IntegrityError if a row is there already.
+    Raises IntegrityError if a row already exists.
     """
     if not rows:
         return
@@ -159,4 +159,5 @@ def _insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any
 
 @cache
 def select_among(dialect: str, of: Any, *others: Any) -> Any:
+    """Select columns of the rows whose first column has one of the values from `list_parameter`."""
     return select(of, *others).where(is_among(dialect, of))

@@ -193,5 +193,5 @@ def test_dead_letters_are_a_warning(working: tuple[str, str], broker: tuple[str,
         ("dead letters", "ok")
     }:
         assert time.monotonic() < end
-    assert "1 are kept" in found["dead letters", "warning"]
+    assert "1 stored" in found["dead letters", "warning"]
     assert "enroll dead-letters list" in found["dead letters", "warning"]

@@ -1,1 +1,1 @@
-"""Show an operator what happens: log lines, metrics and health."""
+"""Show an operator what is happening: log lines, metrics and health."""

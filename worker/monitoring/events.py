@@ -1,4 +1,4 @@
-"""What happened, said twice: as a line of the log, and in numbers for Prometheus."""
+"""Report what happened, both as a log line and in the metrics."""
 
 import logging
 from collections import Counter
@@ -22,15 +22,15 @@ _ROWS = {
     "unchanged": "unchanged",
     "rejected": "rejected",
 }
-"""The ledger's counts of rows, as their metric calls them."""
+"""The name that the metric of rows gives to each count of the ledger."""
 
 
 class Events:
-    """Every process has one; durations are in seconds."""
+    """Reports the events of one process. Durations are in seconds."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
-        # What never happened is 0, so that the first time is seen as a rise.
+        # Start every series at 0, so that its first event shows as an increase.
         for code in Code:
             metrics.refusals.labels(code.value)
         for reason in LetterReason:
@@ -39,19 +39,19 @@ class Events:
             metrics.redeliveries.labels(task.value)
         for status, how in product(ResultStatus, ("single", "batch")):
             metrics.requests.labels(status.value, how)
-        for kind, delivered in product(Kind, ChunkOutcome):
-            metrics.chunks.labels(kind.value, delivered.value)
+        for kind, chunk_outcome in product(Kind, ChunkOutcome):
+            metrics.chunks.labels(kind.value, chunk_outcome.value)
         for kind in Kind:
-            good = ("enrolled", "already_enrolled")
+            accepted = ("enrolled", "already_enrolled")
             if kind is not Kind.ENROLLMENTS:
-                good = ("changed", "unchanged")
-            for outcome in (*good, "rejected"):
+                accepted = ("changed", "unchanged")
+            for outcome in (*accepted, "rejected"):
                 metrics.rows.labels(kind.value, outcome)
 
     def requests_decided(
         self, task_ids: Sequence[str], decisions: Decisions, duration: float
     ) -> None:
-        """Single requests were decided together."""
+        """Report single requests that were decided together."""
         together = len(task_ids)
         for task_id, decision in zip(task_ids, decisions.decided, strict=True):
             result = decision.result
@@ -75,19 +75,19 @@ class Events:
         rows: Counter[str] = Counter()
         for decision in new:
             request = decision.incoming.request
-            of_request = decision.count_rows(len(request.course_ids) if request else 1)
-            rows.update(of_request._asdict())
+            request_counts = decision.count_rows(len(request.course_ids) if request else 1)
+            rows.update(request_counts._asdict())
         self._count_rows(Kind.ENROLLMENTS, rows)
         codes = [[error.code.value for error in decision.result.errors] for decision in new]
         self._count_refusals(Counter(chain.from_iterable(codes)))
-        for decision, of_request_codes in zip(new, codes, strict=True):
-            if of_request_codes == [Code.NOT_PROCESSED]:
+        for decision, request_codes in zip(new, codes, strict=True):
+            if request_codes == [Code.NOT_PROCESSED]:
                 request_id = decision.incoming.request_id
                 self.dead_letter(LetterReason.NOT_PROCESSED, request_id=request_id)
 
     def chunk_delivered(self, kind: Kind, task_id: str, applied: Applied, duration: float) -> None:
-        """A chunk was applied, or turned out to be none that can be."""
-        about = {name: count for name, count in applied.counts.items() if count}
+        """Report a delivery of a chunk: applied, repeated, or in conflict with an earlier one."""
+        counts = {name: count for name, count in applied.counts.items() if count}
         log.info(
             "chunk delivered",
             extra={
@@ -96,14 +96,14 @@ class Events:
                 "task_id": task_id,
                 "kind": kind.value,
                 "outcome": applied.outcome.value,
-                **about,
+                **counts,
                 "duration": round(duration, 6),
             },
         )
         self.metrics.chunks.labels(kind.value, applied.outcome.value).inc()
         if applied.outcome is ChunkOutcome.APPLIED:
             self.metrics.chunk_duration.labels(kind.value).observe(duration)
-        self._count_rows(kind, {_ROWS[n]: count for n, count in about.items() if n in _ROWS})
+        self._count_rows(kind, {_ROWS[n]: count for n, count in counts.items() if n in _ROWS})
         self._count_refusals(applied.refused)
         for status, count in applied.requests.items():
             self.metrics.requests.labels(status.value, "batch").inc(count)
@@ -111,25 +111,25 @@ class Events:
             self.dead_letter(LetterReason.NOT_PROCESSED, batch_id=applied.batch_id)
 
     def looked_up(self, lookup: str, task_id: str, duration: float) -> None:
-        """A question was answered; whoever polls asks often."""
+        """Report an answered lookup, at debug level only, because clients poll often."""
         about = {"lookup": lookup, "task_id": task_id, "duration": round(duration, 6)}
         log.debug("lookup answered", extra=about)
         self.metrics.lookup_duration.labels(lookup.rpartition(".")[2]).observe(duration)
 
     def dead_letter(self, reason: LetterReason, why: str = "", **about: Any) -> None:
-        """Something was kept as a dead letter."""
+        """Report a new dead letter."""
         if why:
             about["why"] = why
         log.error("dead letter", extra={"reason": reason.value, **about})
         self.metrics.dead_letters.labels(reason.value).inc()
 
     def requeued(self, task: str, task_id: str) -> None:
-        """A message went back to its queue, to be tried again."""
+        """Report a message that went back to its queue to be tried again."""
         log.warning("task requeued", extra={"task": task, "task_id": task_id})
         self.metrics.redeliveries.labels(task).inc()
 
     def recovered(self, messages: int) -> None:
-        """Messages of a lost worker or connection went back to their queues."""
+        """Report messages of a lost worker or connection that went back to their queues."""
         log.warning("messages recovered", extra={"messages": messages})
         self.metrics.recovered.inc(messages)
 

@@ -1,4 +1,4 @@
-"""How a worker and its database are, for `enroll doctor`."""
+"""Report the health of a worker and its database, for `enroll doctor`."""
 
 import logging
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ CONNECT_SECONDS = 3
 
 
 def of_worker(database_url: str) -> WorkerHealth:
-    """What a worker says of itself; it answers also without its database."""
+    """Return the health of this worker. This works without a database, too."""
     engine = make_engine(database_url, connect_seconds=CONNECT_SECONDS)
     try:
         state, detail = _of_database(engine)
     finally:
         engine.dispose()
     if state is DatabaseState.AWAY:
-        # Whoever asks is a stranger: what the driver says names hosts and users.
+        # The client may be anyone, and the driver's message names hosts and users.
         log.warning("The database is away: %s", detail)
-        detail = "Its log says why"
+        detail = "The log of the worker says why"
     return WorkerHealth(
         version=version("enrollment-worker"),
         now=datetime.now(UTC),
@@ -43,15 +43,17 @@ def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
     try:
         applied, newest = migrate.revisions(engine)
     except DBAPIError as error:
-        return DatabaseState.AWAY, (str(error.orig).strip().splitlines() or ["It is away"])[0]
+        return DatabaseState.AWAY, (str(error.orig).strip().splitlines() or ["It is unavailable"])[
+            0
+        ]
     if applied != newest:
-        has = ", ".join(applied) or "none"
-        return DatabaseState.OUTDATED, f"It has migration {has}, not {', '.join(newest)}"
+        current = ", ".join(applied) or "none"
+        return DatabaseState.OUTDATED, f"It has migration {current}, not {', '.join(newest)}"
     return DatabaseState.READY, f"{engine.dialect.name}, migration {', '.join(newest)}"
 
 
 def checks() -> Iterator[dict[str, str]]:
-    """What `enroll doctor` finds out by itself where it knows the database (`enroll.checks`)."""
+    """Check the database directly, if `enroll doctor` has its URL (entry point `enroll.checks`)."""
     try:
         url = find_database_url()
     except SettingsError as error:
@@ -61,31 +63,31 @@ def checks() -> Iterator[dict[str, str]]:
         return
     engine = make_engine(url, connect_seconds=CONNECT_SECONDS)
     try:
-        yield from _looked_at(engine)
+        yield from _check(engine)
     finally:
         engine.dispose()
 
 
-def _looked_at(engine: Engine) -> Iterator[dict[str, str]]:
+def _check(engine: Engine) -> Iterator[dict[str, str]]:
     path = engine.url.database
     if engine.dialect.name == "sqlite" and not Path(path or "").is_file():
         yield _finding("wrong", f"there is no file {path}", "Run `python -m worker.migrate`.")
         return
     state, detail = _of_database(engine)
     remedies = {
-        DatabaseState.AWAY: "Start it, or correct ENROLL_DATABASE_URL.",
+        DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL.",
         DatabaseState.OUTDATED: "Run `python -m worker.migrate`, then restart the workers.",
     }
     bad = state is not DatabaseState.READY
-    said = f"as seen from here: {state}. {detail}"
-    yield _finding("wrong" if bad else "ok", said, remedies.get(state, ""))
+    found = f"as seen from here: {state}. {detail}"
+    yield _finding("wrong" if bad else "ok", found, remedies.get(state, ""))
     if bad:
         return
     with engine.connect().execution_options(read_only=True) as connection:
         letters = count_all_dead_letters(connection)
     if letters:
-        remedy = "Read why: `enroll dead-letters list`; then retry or discard them."
-        yield _finding("warning", f"{letters:,} are kept", remedy, "dead letters")
+        remedy = "See why with `enroll dead-letters list`, then retry or discard them."
+        yield _finding("warning", f"{letters:,} stored", remedy, "dead letters")
     else:
         yield _finding("ok", "none", check="dead letters")
 

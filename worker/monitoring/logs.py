@@ -1,7 +1,7 @@
-"""The form of the log: one line an event, for people or, as JSON, for machines.
+"""Format the log: one line for each event, as text for people or as JSON for machines.
 
-Celery's own lines have the same form. Modules write with the standard library, and what an event
-is about goes into `extra`.
+Celery's own lines have the same format. Modules log with the standard library and pass the fields
+of an event in `extra`.
 """
 
 import logging
@@ -22,22 +22,22 @@ from worker.messaging import patches
 from worker.plain_text import printable
 from worker.settings import LogFormat
 
-_SAID_BY_US = ("celery.worker.strategy", "celery.app.trace")
-"""Loggers whose lines about a good task say less than our events, and quote its arguments."""
+_REDUNDANT_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
+"""Loggers whose lines about successful tasks tell less than our events, and quote arguments."""
 
 Event = MutableMapping[str, Any]
 
 
 def configure(log_format: LogFormat) -> None:
-    """Give Celery's process the log's form as soon as it sets up logging."""
+    """Make Celery's processes use this log format as soon as they set up logging."""
 
     def begin(**_: Any) -> None:
-        # Warnings of what Celery checks before it sets up logging have the same form.
+        # Celery warns about some things before it sets up logging; format these lines as well.
         logging.captureWarnings(True)
         setup(logging.WARNING)
 
     def setup(loglevel: int, logfile: str | None = None, **_: Any) -> None:
-        # Watched, so that it may be rotated.
+        # A watched file is reopened after it has been rotated.
         handler = (
             logging.handlers.WatchedFileHandler(logfile, encoding="utf-8")
             if logfile
@@ -47,17 +47,18 @@ def configure(log_format: LogFormat) -> None:
         root = logging.getLogger()
         root.handlers = [handler]
         root.setLevel(loglevel)
-        for name in _SAID_BY_US:
+        for name in _REDUNDANT_LOGGERS:
             logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
-        # What it says when a worker is asked how its database is.
+        # Alembic logs two lines each time a worker is asked for its health.
         logging.getLogger("alembic").setLevel(max(loglevel, logging.WARNING))
-        # The pool's own, which says how a process ended; it keeps to itself otherwise.
+        # The pool's logger reports how a process ended; by default it does not propagate.
         pool = billiard_util.get_logger()
         pool.propagate = True
         pool.setLevel(max(loglevel, logging.WARNING))
 
     def silence(**_: Any) -> None:
-        # What a lost connection does to running tasks was decided; see `worker.app.options`.
+        # We chose what happens to running tasks when the connection is lost; see
+        # `worker.messaging.celery_settings`.
         warnings.filterwarnings("ignore", "\nIn Celery 5.1", CPendingDeprecationWarning)
 
     signals.celeryd_after_setup.connect(silence, weak=False)
@@ -68,8 +69,8 @@ def configure(log_format: LogFormat) -> None:
 
 
 def make_formatter(log_format: LogFormat, *, colors: bool = False) -> logging.Formatter:
-    """What makes a line of a record of the standard library."""
-    # rich, where it is installed, would print the values of variables.
+    """Return the formatter that turns a record of the standard library into a line."""
+    # If rich is installed, structlog would print local variables, which may hold secrets.
     plain = structlog.dev.plain_traceback
     text = structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=plain, sort_keys=False, pad_event_to=0
@@ -93,13 +94,13 @@ def make_formatter(log_format: LogFormat, *, colors: bool = False) -> logging.Fo
 
 
 def _without_arguments(_logger: Any, _method: str, event: Event) -> Event:
-    """Celery adds the arguments of a task, with whatever they hold."""
+    """Remove the arguments of a task, which Celery adds and which may hold personal data."""
     event.pop("data", None)
     return event
 
 
 def _without_control_characters(_logger: Any, _method: str, event: Event) -> Event:
-    """Nothing that strangers wrote moves a cursor, or looks like a line of its own."""
+    """Escape control characters: a client's text must not move a cursor or fake a log line."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = printable(value, keep="\n" if name == "exception" else "")

@@ -1,4 +1,4 @@
-"""Count in every process; `worker.monitoring.exporter` puts the numbers together."""
+"""Count events in every process; `worker.monitoring.exporter` adds the numbers up."""
 
 import atexit
 import os
@@ -10,69 +10,67 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from worker.messaging import patches
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that tells prometheus-client where processes put their numbers together."""
+"""The variable that tells prometheus-client where processes share their numbers."""
 
 CHUNK_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
 CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 100)
 
 
 class Metrics:
-    """What is counted. Made before the pool is forked; each process has its own numbers then.
+    """The metrics of a worker, made before the pool forks. Each process has its own numbers.
 
-    With `served` they are put together in files of a temporary folder.
+    With `served`, all processes write their numbers to files in a shared temporary folder.
     """
 
     def __init__(self, *, served: bool = False) -> None:
         if served:
             os.environ[FOLDER] = _temporary_folder()
             patches.count_in_all_processes()
-        # Never asked: what is served is read from the files of all processes.
+        # Never read: the exporter reads the files of all processes.
         self._registry = CollectorRegistry()
         self.requests = self._counter(
             "requests",
-            "Requests that were decided, by the status of their results and by how they came.",
+            "Decided requests, by the status of their results and by how they came.",
             "outcome",
             "how",
         )
         self.rows = self._counter(
             "rows",
-            "Rows that were decided: pairs of student and course, or records of a roster.",
+            "Decided rows: pairs of student and course, or records of a roster.",
             "kind",
             "outcome",
         )
         self.refusals = self._counter(
-            "refusals", "Refusals of lines and single requests by code.", "code"
+            "refusals", "Refused lines of batches and problems of single requests, by code.", "code"
         )
         self.chunks = self._counter(
-            "chunks", "Deliveries of chunks by what became of them.", "kind", "outcome"
+            "chunks", "Deliveries of chunks, by their outcome.", "kind", "outcome"
         )
         self.redeliveries = self._counter(
-            "redeliveries", "Messages that were requeued, to be tried again.", "task"
+            "redeliveries", "Messages that tasks requeued, to be tried again.", "task"
         )
         self.recovered = self._counter(
             "recovered_messages",
             "Messages of lost workers and connections that this worker requeued.",
         )
-        self.dead_letters = self._counter(
-            "dead_letters", "New dead letters by their reason.", "reason"
-        )
+        self.dead_letters = self._counter("dead_letters", "New dead letters, by reason.", "reason")
         self.database_wait = self._counter(
             "database_wait_seconds",
-            "Time that processes waited for an absent database; its rate is how many wait.",
+            "Seconds that processes waited for the database; the rate is how many wait now.",
         )
         self._time()
 
     def _time(self) -> None:
         self.chunk_duration = self._histogram(
-            "chunk", "Time to apply a chunk, committed.", CHUNK_SECONDS, "kind"
+            "chunk", "Seconds to apply a chunk, including the commit.", CHUNK_SECONDS, "kind"
         )
         self.request_duration = self._histogram(
             "request",
-            "Time to decide a single request, committed; those decided together share it.",
+            "Seconds to decide a single request, including the commit; a group shares one time.",
             CALL_SECONDS,
         )
         self.lookup_duration = self._histogram(
-            "lookup", "Time to answer a lookup.", CALL_SECONDS, "lookup"
+            "lookup", "Seconds to answer a lookup.", CALL_SECONDS, "lookup"
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -91,7 +89,7 @@ class Metrics:
 
 
 def _temporary_folder() -> str:
-    """A folder that goes when this process ends; a forked one leaves it alone."""
+    """Make a folder that is removed when this process, but not a forked one, ends."""
     folder, owner = tempfile.mkdtemp(prefix="enroll-metrics-"), os.getpid()
 
     def remove() -> None:

@@ -97,7 +97,7 @@ def _check_schema(database_url: str) -> None:
     try:
         if not migrate.is_current(engine):
             raise SystemExit(
-                "The database at ENROLL_DATABASE_URL is missing migrations;"
+                "The database at ENROLL_DATABASE_URL is not migrated to this version;"
                 " run `python -m worker.migrate` (or `alembic upgrade head`)."
             )
     except DBAPIError as error:

@@ -230,8 +230,8 @@ def test_wrong_usage_is_said(
         ("", "ENROLL_DATABASE_URL: is not set", USAGE),
         ("mysql://u:hunter2@h/d", "ENROLL_DATABASE_URL: must look like", USAGE),
         ("sqlite:///{folder}/new.db", "python -m worker.migrate", USAGE),
-        ("postgresql://u:hunter2@127.0.0.1:1/d", "did not answer: ", UNREACHABLE),
-        ("sqlite:////nowhere/at/all.db", "did not answer: unable to open", UNREACHABLE),
+        ("postgresql://u:hunter2@127.0.0.1:1/d", "cannot be used: ", UNREACHABLE),
+        ("sqlite:////nowhere/at/all.db", "cannot be used: unable to open", UNREACHABLE),
     ],
 )
 def test_a_database_that_cannot_be_used_is_said_without_its_password(

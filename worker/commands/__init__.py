@@ -1,1 +1,1 @@
-"""The operator's part of `enroll`: commands that act on the database itself."""
+"""Implement the operator's commands of `enroll`, which work directly on the database."""

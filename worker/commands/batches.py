@@ -1,4 +1,4 @@
-"""`enroll batches`: list batches and where they stand."""
+"""Implement `enroll batches`: list batches with their states."""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from producer.contract.batches import BatchState
 from worker.batches.repository import newest_batches, refused_batches, sum_chunks
 from worker.batches.state import DeadChunks, batch_state
-from worker.commands.session import EPILOG, print_table, tell, with_database
+from worker.commands.session import EPILOG, print_message, print_table, with_database
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
 
@@ -25,37 +25,42 @@ Examples:
 
 
 @click.command(epilog=EPILOG + BATCHES_EXAMPLES)
-@click.option("--unfinished", is_flag=True, help="Those only of which something is missing.")
+@click.option("--unfinished", is_flag=True, help="List only batches that are not done.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many."
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="List at most this many.",
 )
 @with_database
 def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
-    """List batches, the one that was worked on last first; then those wholly refused.
+    """List batches, newest first, then batches whose chunks are all dead letters.
 
-    One that is not done has chunks that wait in the queue, were lost with it, or are dead letters;
-    `enroll status BATCH` says which. A batch that waits wholly in the queue is not listed.
+    A batch that is not done has chunks that wait in the queue, were lost with the queue, or became
+    dead letters; `enroll status BATCH` says which. A batch is listed once its first chunk has been
+    applied or has become a dead letter.
     """
     with database.reading() as connection:
-        found = _newest(connection, limit, unfinished=unfinished)
-        refused = refused_batches(connection, limit - len(found))
+        rows = _newest(connection, limit, unfinished=unfinished)
+        refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
-    found += [_row(batch_id, None, DeadChunks(*dead[batch_id])) for batch_id in refused]
+    rows += [_row(batch_id, None, DeadChunks(*dead[batch_id])) for batch_id in refused]
     if as_json:
-        for row in found:
+        for row in rows:
             click.echo(json.dumps(row))
-    elif found:
-        print_table(tuple(found[0]), [tuple(row.values()) for row in found], "applied", "of")
+    elif rows:
+        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], "applied", "of")
     else:
-        tell("There are no unfinished batches." if unfinished else "There are no batches.")
+        print_message("There are no unfinished batches." if unfinished else "There are no batches.")
     return 0
 
 
 def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row]:
-    """Return the newest batches of the ledger, on request only those that are not done."""
-    found: list[Row] = []
+    """Return the newest batches in the ledger; with `unfinished`, only those that are not done."""
+    listed: list[Row] = []
     offset = 0
-    while len(found) < limit:
+    while len(listed) < limit:
         ids = newest_batches(connection, limit, offset, perhaps_unfinished=unfinished)
         if not ids:
             break
@@ -63,16 +68,16 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
         ledgers = {row.id: row for row in sum_chunks(connection, ids)}
         dead = count_dead_chunks(connection, ids)
         rows = [_row(i, ledgers[i], DeadChunks(*dead.get(i, ()))) for i in ids]
-        found += [row for row in rows if not (unfinished and row["state"] == BatchState.DONE)]
-    return found[:limit]
+        listed += [row for row in rows if not (unfinished and row["state"] == BatchState.DONE)]
+    return listed[:limit]
 
 
 def _row(batch_id: str, ledger: Any | None, dead: DeadChunks) -> Row:
-    """Return a line about a batch; `of` is how many chunks it has, unknown until the last came."""
+    """Return a row of the list; `of` is the number of chunks, None until the last one arrives."""
     state = batch_state(ledger, None, dead, datetime.now(UTC)).state
     if ledger is None:
-        nothing = dict.fromkeys(("kind", "applied", "of", "rows", "rejected", "newest"))
-        return {"batch": batch_id, "state": state, **nothing, "dead_letters": dead.letters}
+        unknown = dict.fromkeys(("kind", "applied", "of", "rows", "rejected", "newest"))
+        return {"batch": batch_id, "state": state, **unknown, "dead_letters": dead.letters}
     return {
         "batch": batch_id,
         "state": state,

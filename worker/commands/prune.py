@@ -1,4 +1,4 @@
-"""`enroll prune`: remove what is older than an age."""
+"""Implement `enroll prune`: remove what is older than an age."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from worker.commands.session import EPILOG, print_table, shown_moment, tell, with_database
+from worker.commands.session import (
+    EPILOG,
+    format_moment,
+    print_message,
+    print_table,
+    with_database,
+)
 from worker.database.engine import Database
 from worker.retention import prune as retention
 
@@ -36,23 +42,25 @@ class _Age(click.ParamType[timedelta]):
     metavar="AGE",
     required=True,
     type=_Age(),
-    help="In hours, days or weeks: 36h, 400d, 12w.",
+    help="An age in hours, days or weeks, for example 36h, 400d or 12w.",
 )
-@click.option("--dry-run", is_flag=True, help="Count the same, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Count what would be removed, and remove nothing.")
 @with_database
 def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: bool) -> int:
     """Remove results, ledgers and dead letters that are older than an age.
 
     \b
-    results       by the moment at which the request was decided
-    batches       with chunks and refused lines, when the newest chunk is older
-    dead letters  by the moment at which they came last
+    results       by the time at which the request was decided
+    batches       by the newest chunk, with all chunks and refused lines
+    dead letters  by the time at which they last arrived
 
-    Enrollments and rosters stay. What is removed is unknown: a request id of it that comes again
-    is a new request. Workers may go on meanwhile.
+    Enrollments and rosters are never removed. The id of a request whose result was removed counts
+    as new if it is submitted again. Workers can keep running.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     before = datetime.now(UTC) - older_than
-    tell(f"{'Counting' if dry_run else 'Removing'} what is older than {shown_moment(before)} ...")
+    print_message(
+        f"{'Counting' if dry_run else 'Removing'} what is older than {format_moment(before)} ..."
+    )
     removed = retention.prune(database, before, dry_run=dry_run)
     if as_json:
         click.echo(
@@ -60,6 +68,6 @@ def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: boo
         )
     else:
         rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in removed.items()]
-        name = "would be removed" if dry_run else "removed"
-        print_table(("", name), rows, name)
+        heading = "would be removed" if dry_run else "removed"
+        print_table(("", heading), rows, heading)
     return 0

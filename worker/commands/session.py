@@ -1,7 +1,8 @@
-"""The operator's commands: batches, dead letters and retention, on the database itself.
+"""Share what the operator's commands need: the database, exit codes and printing.
 
-The queue has no such commands: whoever can publish must not be able to discard evidence. Data on
-standard output, talk on standard error; what strangers wrote is never sent to a terminal raw.
+These commands act on the database itself. The queue offers none of them, because a publisher must
+not be able to discard dead letters. Data goes to standard output, messages go to standard error.
+Text from clients is never printed to a terminal unescaped.
 """
 
 import contextlib
@@ -26,24 +27,24 @@ from worker.settings import SettingsError, load_database_url
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3
 EXIT_CODES = """
 \b
-Exit codes: 0 all good, 1 a dead letter is not there or could not be retried,
-2 wrong usage or settings, 3 the database is not reachable.
+Exit codes: 0 success, 1 a dead letter does not exist or could not be retried,
+2 wrong usage or settings, 3 the database cannot be used.
 """
-DATABASE = "Acts on the database of ENROLL_DATABASE_URL, with the operator's rights."
+DATABASE = "Works directly on the database at ENROLL_DATABASE_URL; run it as the operator."
 EPILOG = DATABASE + "\n" + EXIT_CODES
 
 
 def with_database(command: Callable[..., int]) -> Callable[..., None]:
-    """Give a command the database, and make its exit code of what it returns."""
+    """Pass the database to a command, and exit with the code that it returns."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, a document a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             with contextlib.closing(Database(load_database_url())) as database:
                 if not migrate.is_current(database.engine):
                     fail(
-                        "The database of ENROLL_DATABASE_URL lacks migrations;"
+                        "The database at ENROLL_DATABASE_URL is not migrated to this version;"
                         " run `python -m worker.migrate`.",
                         USAGE,
                     )
@@ -51,12 +52,16 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
         except SettingsError as error:
             fail(str(error), USAGE)
         except TrialInterrupted:
-            fail("The database went away. What was done so far stays; run it again.", UNREACHABLE)
-        except DBAPIError as error:
-            said = str(error.orig).strip().splitlines()[:1] or [type(error.orig).__name__]
             fail(
-                f"The database of ENROLL_DATABASE_URL did not answer: {said[0]}. Is it running, and"
-                " is the URL right?",
+                "The database became unavailable. What was done so far stays done; run the command"
+                " again.",
+                UNREACHABLE,
+            )
+        except DBAPIError as error:
+            reason = str(error.orig).strip().splitlines()[:1] or [type(error.orig).__name__]
+            fail(
+                f"The database at ENROLL_DATABASE_URL cannot be used: {reason[0]}. Check that it is"
+                " running, that the URL is right, and that its user has the necessary privileges.",
                 UNREACHABLE,
             )
         sys.exit(code)
@@ -65,29 +70,33 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
 
 
 def fail(sentence: str, code: int) -> NoReturn:
+    """Print an error message and exit."""
     click.echo(f"Error: {sentence}", err=True)
     sys.exit(code)
 
 
-def tell(sentence: str) -> None:
+def print_message(sentence: str) -> None:
+    """Print a message that is not data, on standard error."""
     click.echo(sentence, err=True)
 
 
 def safe_text(text: object) -> str:
-    """Text of strangers, for a terminal: nothing in it moves a cursor or hides a letter."""
+    """Escape text from clients, so that it cannot move a terminal's cursor or hide letters."""
     return printable(str(text), keep="\n\t")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *right: str) -> None:
+    """Print a table; the columns named in `right` are aligned to the right."""
     table = Table(box=None, pad_edge=False)
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(safe_text("" if cell is None else cell)) for cell in row))
     console = Console(highlight=False)
-    # A pipe has no width; lines for a program to read are not folded at 80 columns.
+    # A pipe has no width; do not fold lines at 80 columns that another program reads.
     (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
 
 
-def shown_moment(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
+    """Return a moment as text, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

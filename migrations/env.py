@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the connection it is handed, or the database of ENROLL_DATABASE_URL."""
+"""Run Alembic's migrations on the given connection, or on the database at ENROLL_DATABASE_URL."""
 
 from alembic import context
 from sqlalchemy import Connection
@@ -12,7 +12,8 @@ def migrate(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
-        render_as_batch=True,  # SQLite alters a table by making it anew; elsewhere it does nothing.
+        # To alter a table on SQLite, Alembic copies it; elsewhere this option has no effect.
+        render_as_batch=True,
         compare_type=True,
         compare_server_default=True,
     )

@@ -1,6 +1,6 @@
 """${message}
 
-Workers of the version before keep running while this is applied: add first, remove a release later.
+Workers of the previous version keep running during this migration: add now, remove one release later.
 
 Revision: ${up_revision}
 Revises: ${down_revision | comma,n}

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def _request_id() -> sa.String:
-    # Compared byte by byte whatever the database's language: the ids of one chunk are a range.
+    # Compared byte by byte in every locale, so that the ids of one chunk form a range.
     return sa.String(152, collation="C").with_variant(sa.String(152), "sqlite")
 
 

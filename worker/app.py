@@ -70,9 +70,9 @@ def make_app(settings: Settings) -> Celery:
 
 def _serve_metrics(settings: Settings, instance: str) -> None:
     # Not `instance`: Prometheus uses that label for the target.
-    about = {"version": version("enrollment-worker"), "worker": instance}
+    labels = {"version": version("enrollment-worker"), "worker": instance}
     try:
-        server = Exporter(settings, about)
+        server = Exporter(settings, labels)
     except OSError as error:
         raise SystemExit(
             f"ENROLL_METRICS_PORT: cannot listen on {settings.metrics_host} port"

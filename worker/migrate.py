@@ -102,8 +102,10 @@ def main() -> None:
     except UnknownMigration as error:
         sys.exit(str(error))
     except DBAPIError as error:
-        what = "is not available" if is_outage(error) else "was not migrated; nothing was changed"
-        sys.exit(f"The database at ENROLL_DATABASE_URL {what}: {error.orig}")
+        problem = (
+            "is not available" if is_outage(error) else "was not migrated; nothing was changed"
+        )
+        sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")
     finally:
         engine.dispose()
     print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201

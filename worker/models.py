@@ -26,7 +26,7 @@ Pair = tuple[int, int]
 
 
 class Instant(TypeDecorator[datetime]):
-    """A moment in UTC. It is read with a time zone also from SQLite, which stores none."""
+    """A moment in UTC. A value from SQLite, which stores no time zone, is given one."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -39,7 +39,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """The base of all tables. It names every constraint, so that migrations find them by name."""
+    """The base of all tables. It names every constraint, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -91,7 +91,7 @@ class EnrollmentResult(Base):
     the student of a refused request may not exist. `student_sis_id` is set when the request named
     the student by SIS id. Two indexes serve "newest first by student". `enrolled` holds the keys
     of the courses in the order of the request; `already` holds those whose row existed before.
-    `fingerprint` is null where the request id is made from a chunk's, which has its own.
+    `fingerprint` is null if the request id was made from a chunk's number: the chunk has one.
     """
 
     __tablename__ = "enrollment_results"

@@ -1,4 +1,4 @@
-"""Read the worker's settings from the environment; no other module of the worker reads it."""
+"""Read the worker's settings, `ENROLL_...`, from the environment. Only this module does."""
 
 from enum import StrEnum
 from typing import Annotated, TypeVar

@@ -131,7 +131,7 @@ def apply_to(
 def _earlier_delivery(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int
 ) -> Applied | None:
-    """Return why a chunk must not be applied, or None if it must. Opens its batch."""
+    """Return the outcome if a chunk is a repeat or a conflict; else None. Opens its batch."""
     outcome = None
     entry = find_chunk(connection, chunk.batch_id, chunk.number)
     if entry is not None:

@@ -85,7 +85,7 @@ def add_refusals(
 def find_refusals(
     connection: Connection, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[Any]:
-    """Return refusals in the order of their lines, from behind a (line, id)."""
+    """Return refusals in the order of their lines, starting after a (line, id)."""
     refusal = BatchRefusal
     statement = (
         select(*refusal.__table__.columns)

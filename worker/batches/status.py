@@ -145,7 +145,7 @@ def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) ->
 def refused_records(
     database: Database, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[RefusedRecord]:
-    """Return a batch's refusals with their records, by line, from behind a (line, id)."""
+    """Return a batch's refusals with their records, by line, starting after a (line, id)."""
     with database.reading() as connection:
         rows = find_refusals(connection, batch_id, after, limit)
     return [

@@ -29,7 +29,7 @@ def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]
 def find_dead_letters(
     connection: Connection, *, after: int = 0, limit: int = 1000, only: int | None = None
 ) -> list[Any]:
-    """Return dead letters in the order of their ids: those behind an id, or only one."""
+    """Return dead letters in the order of their ids: those after an id, or only one."""
     condition = DeadLetter.id > after if only is None else DeadLetter.id == only
     statement = select(*DeadLetter.__table__.columns).where(condition)
     return list(connection.execute(statement.order_by(DeadLetter.id).limit(limit)))
@@ -38,7 +38,7 @@ def find_dead_letters(
 def list_dead_letters(
     connection: Connection, *, after: int = 0, through: int | None = None, limit: int = 1000
 ) -> list[Any]:
-    """Return dead letters behind an id, in order, with the size of the content in its place."""
+    """Return dead letters after an id, in order, with the size of the content in its place."""
     columns = [c for c in DeadLetter.__table__.columns if c.name != "content"]
     size = func.length(DeadLetter.content).label("size")
     statement = select(*columns, size).where(DeadLetter.id > after)

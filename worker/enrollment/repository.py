@@ -159,14 +159,14 @@ def _select_results(dialect: str) -> Any:
 
 def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[StoredResult]:
     """Return the results under request ids made from a chunk's number; usually there are none."""
-    first, behind = line_request_ids(batch_id, number)
-    rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "behind": behind})
+    first, end = line_request_ids(batch_id, number)
+    rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "end": end})
     return list(map(_result, rows))
 
 
 _RESULTS_OF_CHUNK = select(*_RESULT).where(
     EnrollmentResult.request_id >= bindparam("first"),
-    EnrollmentResult.request_id < bindparam("behind"),
+    EnrollmentResult.request_id < bindparam("end"),
 )
 
 
@@ -176,7 +176,7 @@ def find_results_of_student(
     limit: int,
     before: tuple[datetime, str] | None = None,
 ) -> list[StoredResult]:
-    """Return a student's results, newest first, also those from before the student existed."""
+    """Return a student's results, newest first, even those from before the student existed."""
     values: dict[str, Any] = {"student": student_id, "limit": limit}
     if before is not None:
         values["moment"], values["id"] = before

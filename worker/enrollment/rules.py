@@ -200,12 +200,12 @@ def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[t
         return lines
     request, record = incoming.request, incoming.record
     courses = request.course_ids if request else record["course_ids"]
-    about = [
+    matching = [
         (position, line)
         for position, line in lines
         if problem.field == f"course_ids[{position}]" or problem.course_id == courses[position]
     ]
-    return about or lines
+    return matching or lines
 
 
 def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:

@@ -87,18 +87,18 @@ def enroll_clean_requests(
 def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
     """Return whether the requests of a chunk must be decided one after another.
 
-    They must if two of them ask for the same row, because only the first one adds it. They must
-    also if the rest has rows to write, because a chunk writes all rows in the order of their keys.
+    They must be if two of them ask for the same row, because only the first one adds it; and if
+    the rest has rows to write, because a chunk writes all its rows in the order of their keys.
     """
     return rest_writes or len(set(pairs)) < len(pairs)
 
 
 def _columns(chunk: Chunk) -> _Columns | None:
     """Return the requests of a chunk as columns; None if one of them has an id of its own."""
-    given = getattr(chunk, "requests", None)
-    if isinstance(given, CheckedColumns):
-        atomic = [given.atomic] * len(given.student_ids)
-        return _Columns(given.student_ids, given.course_ids, atomic)
+    columns = getattr(chunk, "requests", None)
+    if isinstance(columns, CheckedColumns):
+        atomic = [columns.atomic] * len(columns.student_ids)
+        return _Columns(columns.student_ids, columns.course_ids, atomic)
     requests = [
         record if isinstance(record, StudentEnrollmentRequest) else None
         for record in chunk.records_in_order

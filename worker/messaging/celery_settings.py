@@ -85,7 +85,7 @@ def _tasks() -> dict[str, Any]:
         "task_acks_on_timeout": False,
         "task_soft_time_limit": TASK_TIME_LIMIT - 20,
         "task_time_limit": TASK_TIME_LIMIT,
-        # Prefetched messages would wait behind this worker's own; prefetching gains no speed.
+        # Prefetched messages would wait here while other workers are free; speed stays the same.
         "worker_prefetch_multiplier": 1,
         # When the connection is lost, the running chunk is finished: killing a commit is worse.
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 MAX_GROUP = 100
 MAX_HELD = 400
-"""Messages that may wait or run in groups at a time; further ones stay in the queue."""
+"""The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
 
 class QueuedRequest(NamedTuple):

@@ -118,7 +118,7 @@ class QoS(virtual.QoS):
         return self._free[queue]
 
     def reserve(self, queue: str) -> str:
-        """Reserve a free slot. Raises ConnectionError if none is left: reconnecting helps."""
+        """Reserve a free slot. Raises ConnectionError if none is left, to force a reconnect."""
         if not self._slots(queue):
             raise ConnectionError(f"All {SLOTS} slots for the queue {queue} are in use")
         slot = self._slots(queue).popleft()

@@ -55,19 +55,19 @@ class Events:
         together = len(task_ids)
         for task_id, decision in zip(task_ids, decisions.decided, strict=True):
             result = decision.result
-            about: dict[str, Any] = {
+            fields: dict[str, Any] = {
                 "request_id": decision.incoming.request_id,
                 "task_id": task_id,
                 "outcome": result.status.value,
                 "duration": round(duration, 6),
             }
             if result.errors:
-                about["codes"] = sorted({error.code.value for error in result.errors})
+                fields["codes"] = sorted({error.code.value for error in result.errors})
             if decision.is_repeat:
-                about["repeated"] = True
+                fields["repeated"] = True
             if together > 1:
-                about["together"] = together
-            log.info("request decided", extra=about)
+                fields["together"] = together
+            log.info("request decided", extra=fields)
             self.metrics.request_duration.observe(duration)
         new = [decision for decision in decisions.decided if not decision.is_repeat]
         for status, count in Counter(decision.result.status for decision in new).items():
@@ -112,15 +112,15 @@ class Events:
 
     def looked_up(self, lookup: str, task_id: str, duration: float) -> None:
         """Report an answered lookup, at debug level only, because clients poll often."""
-        about = {"lookup": lookup, "task_id": task_id, "duration": round(duration, 6)}
-        log.debug("lookup answered", extra=about)
+        fields = {"lookup": lookup, "task_id": task_id, "duration": round(duration, 6)}
+        log.debug("lookup answered", extra=fields)
         self.metrics.lookup_duration.labels(lookup.rpartition(".")[2]).observe(duration)
 
-    def dead_letter(self, reason: LetterReason, why: str = "", **about: Any) -> None:
+    def dead_letter(self, reason: LetterReason, why: str = "", **fields: Any) -> None:
         """Report a new dead letter."""
         if why:
-            about["why"] = why
-        log.error("dead letter", extra={"reason": reason.value, **about})
+            fields["why"] = why
+        log.error("dead letter", extra={"reason": reason.value, **fields})
         self.metrics.dead_letters.labels(reason.value).inc()
 
     def requeued(self, task: str, task_id: str) -> None:

@@ -24,11 +24,11 @@ BROKER_TIMEOUT = 2.0
 class Exporter:
     """Serves the metrics of all processes, and of the queues, at `/metrics`."""
 
-    def __init__(self, settings: Settings, about: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, labels: dict[str, str]) -> None:
         """Start listening. Raises OSError."""
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        registry.register(_Worker(about))
+        registry.register(_Worker(labels))
         registry.register(_Broker(settings.broker_url.get_secret_value()))
         assert settings.metrics_port is not None  # noqa: S101 - the caller checks it
         self._server, _ = start_http_server(
@@ -50,11 +50,11 @@ class Exporter:
 class _Worker:
     """A constant metric about this worker; join it to the others by the target."""
 
-    def __init__(self, about: dict[str, str]) -> None:
-        self._about = about
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("enrollment_worker", "Version and id of this worker.", self._about)
+        yield InfoMetricFamily("enrollment_worker", "Version and id of this worker.", self._labels)
 
 
 class _Broker:

@@ -21,7 +21,7 @@ CONNECT_SECONDS = 3
 
 
 def of_worker(database_url: str) -> WorkerHealth:
-    """Return the health of this worker. This works without a database, too."""
+    """Return the health of this worker, even while its database is unavailable."""
     engine = make_engine(database_url, connect_seconds=CONNECT_SECONDS)
     try:
         state, detail = _of_database(engine)

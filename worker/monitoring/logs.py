@@ -49,7 +49,7 @@ def configure(log_format: LogFormat) -> None:
         root.setLevel(loglevel)
         for name in _REDUNDANT_LOGGERS:
             logging.getLogger(name).setLevel(max(loglevel, logging.WARNING))
-        # Alembic logs two lines each time a worker is asked for its health.
+        # Alembic logs lines of its own each time a worker is asked for its health.
         logging.getLogger("alembic").setLevel(max(loglevel, logging.WARNING))
         # The pool's logger reports how a process ended; by default it does not propagate.
         pool = billiard_util.get_logger()

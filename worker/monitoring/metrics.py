@@ -73,15 +73,15 @@ class Metrics:
             "lookup", "Seconds to answer a lookup.", CALL_SECONDS, "lookup"
         )
 
-    def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(f"enrollment_{name}", about, labels, registry=self._registry)
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"enrollment_{name}", help_text, labels, registry=self._registry)
 
     def _histogram(
-        self, name: str, about: str, buckets: tuple[float, ...], *labels: str
+        self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str
     ) -> Histogram:
         return Histogram(
             f"enrollment_{name}_duration_seconds",
-            about,
+            help_text,
             labels,
             registry=self._registry,
             buckets=buckets,

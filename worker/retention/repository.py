@@ -18,7 +18,7 @@ _AGED: Mapping[Aged, tuple[Any, Any]] = {
 
 
 def end_of_page(connection: Connection, model: Aged, after: Any | None, size: int) -> Any | None:
-    """Return the last key of the next `size` rows behind a key; None if there are no more."""
+    """Return the last key of the next `size` rows after a key; None if there are no more."""
     key, _ = _AGED[model]
     page = select(key.label("key")).order_by(key).limit(size)
     if after is not None:
@@ -86,7 +86,7 @@ def count_refusals(connection: Connection, batch_id: str) -> int:
 def delete_refusals(
     connection: Connection, batch_id: str, after: tuple[int, int], size: int
 ) -> tuple[int, tuple[int, int]]:
-    """Remove the next `size` refusals of a batch, from behind a (line, id).
+    """Remove the next `size` refusals of a batch, starting after a (line, id).
 
     Returns how many, and the (line, id) of the last one.
     """

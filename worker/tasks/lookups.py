@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
-"""Seconds that a lookup waits for an unavailable database: a client is waiting meanwhile."""
+"""Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
 
 _TEXTS = TypeAdapter(RequestIds)
 _NUMBERS = TypeAdapter(Numbers)
@@ -71,7 +71,7 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
-        """Return at most `limit` refused lines, from behind a line and an id."""
+        """Return at most `limit` refused lines, starting after a line and an id."""
         (checked_id,) = _checked(_TEXTS, [batch_id])
         cursor = _checked(_NUMBERS, [line, after], "[line, after]")
         page_size = _checked(_LIMIT, limit, "limit")

@@ -107,7 +107,7 @@ class GroupingConsumer:
         self._start()
 
     def _hold(self, more: int) -> None:
-        """Raise the prefetch limit by the number of held messages, so that more can arrive."""
+        """Adjust the prefetch limit to the number of held messages, so that more can arrive."""
         before, self._held = self._held, self._held + more
         change = min(self._held, MAX_HELD) - min(before, MAX_HELD)
         if change > 0:

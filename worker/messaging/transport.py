@@ -120,7 +120,7 @@ class QoS(virtual.QoS):
     def reserve(self, queue: str) -> str:
         """Reserve a free slot. Raises ConnectionError if none is left, to force a reconnect."""
         if not self._slots(queue):
-            raise ConnectionError(f"All {SLOTS} slots for the queue {queue} are in use")
+            raise ConnectionError(f"All {SLOTS} slots for the queue {queue} are used up")
         slot = self._slots(queue).popleft()
         self._queues[slot] = queue
         return slot
@@ -171,7 +171,7 @@ class QoS(virtual.QoS):
             self._acknowledge(slot, requeue=True)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
-        """Requeue every held message now; if Redis is unavailable, the end of the lease does it."""
+        """Requeue every held message now; if Redis is unavailable, a later heartbeat does it."""
         self._on_collect.cancel()
         held = [slot for slots in self._held.values() for slot in slots]
         self._pending_acks.extend((slot, True) for slot in held)
@@ -184,11 +184,9 @@ class QoS(virtual.QoS):
             self.retry_pending_acks()
         except (RedisError, OSError) as error:
             if self._pending_acks:
+                count = len(self._pending_acks)
                 log.warning(
-                    "Redis did not requeue %s messages; they come back when this worker's lease"
-                    " ends: %s",
-                    len(self._pending_acks),
-                    error,
+                    "Redis has not requeued %s messages yet; it will later: %s", count, error
                 )
 
 

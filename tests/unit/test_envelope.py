@@ -39,7 +39,7 @@ def test_a_malformed_message_is_not(raw: bytes) -> None:
         (message(headers__task="os.system"), "there is no task 'os.system'"),
         (message(**{"content-type": "application/x-python-serialize"}), "application/json"),
         (message([[GOOD_REQUEST], {}, {"chain": [1]}]), "asks for 'chain'"),
-        (message(headers__expires="2099-01-01T00:00:00+00:00"), "only a lookup expires"),
+        (message(headers__expires="2099-01-01T00:00:00+00:00"), "only a lookup may expire"),
     ],
 )
 def test_the_fault_names_the_place(changed: dict[str, Any], said: str) -> None:

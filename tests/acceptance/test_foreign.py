@@ -12,38 +12,39 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from servers import ROOT, Deployment, submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
 from producer.contract import asyncapi
-from producer.schemas import Kind
-from worker.database.engine import Database
-from worker.dead_letters.repository import list_dead_letters
+from support.commands import run_program
+from support.databases import dead_letters, opened_database
+from support.paths import ROOT
+from support.requirements import require_program
+from support.rosters import enter_roster
+from support.waiting import wait_for
+from support.workers import Deployment
 
 EXAMPLES = ROOT / "docs" / "examples"
 NODE = Path(__file__).parent / "node"
 RENEW = "renew it: enroll schema {form} > {file}"
 
-needs_node = pytest.mark.skipif(
-    shutil.which("node") is None or shutil.which("npm") is None, reason="Node is not installed"
-)
 Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs a script in a folder that has the packages of the tests."""
+    program, installer = require_program("node"), require_program("npm")
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(NODE / name, folder)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
+    install = [installer, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = run_program(*install, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
 
     def run(script: Path, *arguments: str) -> str:
         copied = shutil.copy(script, folder)
         done = subprocess.run(
-            ["node", copied, *arguments],
+            [program, copied, *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -59,8 +60,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def roster(client: EnrollmentClient) -> None:
-    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "F1"}, {"sis_id": "4711"}])
-    submit_and_finish(client, Kind.COURSES, [{"sis_id": "LOGIC-1", "title": "Logic"}])
+    enter_roster(client, ["F1", "4711"], [{"sis_id": "LOGIC-1", "title": "Logic"}])
 
 
 # --- The documents ----------------------------------------------------------------------------
@@ -77,7 +77,6 @@ def test_a_document_says_what_the_models_say(form: str, make: Callable[[], Any],
     assert json.loads((ROOT / file).read_text()) == make(), RENEW.format(form=form, file=file)
 
 
-@needs_node
 @pytest.mark.xdist_group("node")
 def test_the_official_parser_finds_nothing_wrong(node: Run) -> None:
     assert node(NODE / "parse.js", str(ROOT / "docs" / "asyncapi.json")) == ""
@@ -120,7 +119,6 @@ def test_thirty_lines_of_python_enroll_a_student(deployment: Deployment) -> None
     assert [course["sis_id"] for course in answer["enrolled_courses"]] == ["LOGIC-1"]
 
 
-@needs_node
 @pytest.mark.xdist_group("node")
 @pytest.mark.usefixtures("roster")
 def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run) -> None:
@@ -132,7 +130,6 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
     assert "for our key send the integer 17" in refused["errors"][0]["message"]
 
 
-@needs_node
 @pytest.mark.xdist_group("node")
 def test_celery_for_node_submits_and_reads_outcome_and_books(
     deployment: Deployment, client: EnrollmentClient, node: Run
@@ -177,18 +174,12 @@ def envelope(body: Any, **headers: Any) -> dict[str, Any]:
 def test_what_is_no_message_is_kept_and_the_next_one_served(
     fresh_deployment: Deployment, message: dict[str, Any], words: str
 ) -> None:
-    database = Database(fresh_deployment.database_url)
-
-    def letters() -> list[Any]:
-        with database.reading() as connection:
-            return list_dead_letters(connection)
-
     with Redis.from_url(fresh_deployment.broker_url) as redis:
         redis.lpush("enrollments", json.dumps(message))
-    wait_for(lambda: len(letters()) == 1)
-    assert words in letters()[0].detail
+    with opened_database(fresh_deployment.database_url) as database:
+        wait_for(lambda: len(dead_letters(database)) == 1)
+        assert words in dead_letters(database)[0].detail
     assert raw_python(fresh_deployment.broker_url, "F9", "X")["status"] == "rejected"
-    database.close()
 
 
 @pytest.mark.usefixtures("roster")

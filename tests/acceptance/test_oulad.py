@@ -1,71 +1,111 @@
-"""Real registrations of a real university, through the queue into both databases."""
+"""Real registrations of a real university, through the queue and over HTTP, into both databases."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx
+import psutil
 import pytest
-from servers import ROOT, Deployment
-from sqlalchemy import text
 
-from worker.database.engine import Database
+from support.commands import GOOD
+from support.databases import count_rows, opened_database
+from support.http import serving
+from support.paths import ROOT, TESTS
+from support.waiting import wait_for
+from support.workers import Deployment
+from worker.models import Course, Student, StudentCourse
 
-OULAD = ROOT.parent / "shared" / "data" / "oulad"
-PAIRS = 32_593
+pytestmark = pytest.mark.timeout(300)
+
 COURSE = "{code_module}-{code_presentation}"
 FILES = [
-    ("courses.csv", ["--kind", "courses", "--map", f"sis_id={COURSE}"]),
-    ("studentInfo.csv", ["--kind", "students", "--map", "sis_id={id_student}"]),
+    ("courses.csv", "courses", {"sis_id": COURSE}),
+    ("studentInfo.csv", "students", {"sis_id": "{id_student}"}),
     (
         "studentRegistration.csv",
-        ["--map", "student_sis_id={id_student}", "--map", f"course_sis_id={COURSE}"],
+        "enrollments",
+        {"student_sis_id": "{id_student}", "course_sis_id": COURSE},
     ),
 ]
 
-pytestmark = [
-    pytest.mark.skipif(not OULAD.is_dir(), reason="the data set is not here"),
-    pytest.mark.timeout(300),
-]
+
+class DataSet(NamedTuple):
+    """A folder with the three files, and what they hold."""
+
+    folder: Path
+    students: int
+    courses: int
+    registrations: int
 
 
-def submit(deployment: Deployment, path: Path, *options: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "producer", "submit", str(path), *options, "--json"],
-        env=deployment.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+DATA_SETS = {
+    "excerpt": DataSet(TESTS / "data" / "oulad", 84, 22, 214),
+    "whole": DataSet(ROOT.parent / "shared" / "data" / "oulad", 28_785, 22, 32_593),
+}
+
+
+@pytest.fixture(params=DATA_SETS)
+def oulad(request: pytest.FixtureRequest) -> DataSet:
+    """The excerpt, which is always there, and the whole where it lies beside the checkout.
+
+    The whole is in no package that could be installed, so that it is not missed where CI is set.
+    """
+    data_set = DATA_SETS[request.param]
+    if request.param == "whole" and not data_set.folder.is_dir():
+        pytest.skip("The whole data set is not beside the checkout.")
+    return data_set
+
+
+def submit(deployment: Deployment, path: Path, kind: str, maps: dict[str, str]) -> dict[str, Any]:
+    options = ["--kind", kind]
+    for column, template in maps.items():
+        options += ["--map", f"{column}={template}"]
+    done = deployment.enroll("submit", path, *options, "--json", expect=GOOD)
     status: dict[str, Any] = json.loads(done.stdout)
     assert status["state"] == "done"
     assert status["refusals"] == []
     return status
 
 
-def counts(deployment: Deployment) -> tuple[int, ...]:
-    database = Database(deployment.database_url)
-    with database.reading() as connection:
-        tables = ("students", "courses", "student_courses")
-        found = tuple(
-            connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()  # noqa: S608
-            for table in tables
-        )
-    database.close()
-    return found
+def stored(deployment: Deployment) -> tuple[int, ...]:
+    with opened_database(deployment.database_url) as database:
+        return tuple(count_rows(database, of) for of in (Student, Course, StudentCourse))
 
 
-def test_every_registration_is_enrolled_once(fresh_deployment: Deployment) -> None:
+def test_the_files_have_their_original_form(oulad: DataSet) -> None:
+    for name, _, _ in FILES:
+        lines = (oulad.folder / name).read_bytes().splitlines(keepends=True)
+        assert all(line.startswith(b'"') and line.endswith(b'"\r\n') for line in lines)
+
+
+def test_every_registration_is_enrolled_once(fresh_deployment: Deployment, oulad: DataSet) -> None:
     first, second = (
-        [submit(fresh_deployment, OULAD / name, *options) for name, options in FILES]
+        [submit(fresh_deployment, oulad.folder / name, kind, maps) for name, kind, maps in FILES]
         for _ in range(2)
     )
     books = [status["books"] for status in first]
-    assert [b["upserted"] for b in books] == [22, 28_785, 0]
-    assert books[2]["enrolled"] == books[2]["received"] == PAIRS
+    assert [b["upserted"] for b in books] == [oulad.courses, oulad.students, 0]
+    assert books[2]["enrolled"] == books[2]["received"] == oulad.registrations
     books = [status["books"] for status in second]
     assert [b["upserted"] for b in books] == [0, 0, 0]
-    assert books[2]["already_enrolled"] == books[2]["received"] == PAIRS
-    assert counts(fresh_deployment) == (28_785, 22, PAIRS)
+    assert books[2]["already_enrolled"] == books[2]["received"] == oulad.registrations
+    expected = (oulad.students, oulad.courses, oulad.registrations)
+    assert stored(fresh_deployment) == expected
+
+
+def test_oulad_through_http_gives_the_same_rows(
+    fresh_deployment: Deployment, oulad: DataSet, tmp_path: Path
+) -> None:
+    with (
+        serving(fresh_deployment.environment, tmp_path / "log") as (url, process),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        for name, kind, maps in FILES:
+            query = {"kind": kind, "map": [f"{c}={t}" for c, t in maps.items()]}
+            with (oulad.folder / name).open("rb") as body:
+                answer = client.post("/batches", params=query, content=body)
+            where = answer.headers["location"]
+            wait_for(lambda w=where: client.get(w).json()["state"] == "done")  # type: ignore[misc]
+        assert client.get(where).json()["books"]["enrolled"] == oulad.registrations
+        print(f"server memory: {psutil.Process(process.pid).memory_info().rss >> 20} MiB")

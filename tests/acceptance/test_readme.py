@@ -4,19 +4,22 @@ import gzip
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from servers import ROOT, Deployment, copy_of_repository, running_worker, serving
 
 from producer.schemas import Code
+from support.commands import clean_environment, run_enroll, run_program
+from support.http import serving
+from support.paths import BIN, ROOT
+from support.repository_copy import copy_of_repository
+from support.requirements import require_program
+from support.workers import Deployment, running_worker
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BIN = Path(sys.executable).parent
 
 
 def blocks(language: str) -> list[str]:
@@ -48,21 +51,14 @@ def test_the_transcript_is_true(fresh_deployment: Deployment, tmp_path: Path) ->
                 assert normal(file.read_text()) == normal(expected)
             file.write_text(expected)
             continue
-        done = subprocess.run(
-            words, env=environment, cwd=folder, capture_output=True, text=True, check=False
-        )
+        done = run_program(*words, env=environment, cwd=folder)
         assert normal(done.stdout) == normal(expected), command + done.stderr
 
 
 def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -> None:
     (example,) = blocks("python")
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        env=fresh_deployment.environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_program(
+        sys.executable, "-c", example, env=fresh_deployment.environment, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "unknown_student" in done.stdout
@@ -72,14 +68,7 @@ def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -
 def test_the_lines_without_make_show_the_demo(tmp_path: Path) -> None:
     (script,) = (block for block in blocks("sh") if "venv" in block)
     copy_of_repository(tmp_path)
-    done = subprocess.run(
-        ["sh", "-euc", script],  # noqa: S607
-        env={k: v for k, v in os.environ.items() if not k.startswith("ENROLL_")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program("sh", "-euc", script, env=clean_environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "What to type next" in done.stdout
 
@@ -103,8 +92,8 @@ def test_the_worker_starts_as_the_readme_says(
         pass  # It answers a lookup, or the fixture fails.
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl.")
 def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
+    require_program("curl")
     files = {
         words[1]: expected
         for block in blocks("console")
@@ -113,15 +102,14 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
     }
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    rosters = [sys.executable, "-m", "producer", "submit", "students.csv", "courses.csv"]
     environment = fresh_deployment.environment
-    subprocess.run(rosters, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    run_enroll(environment, "submit", "students.csv", "courses.csv", cwd=tmp_path)
     (script,) = (block for block in blocks("sh") if "curl" in block)
     said = []
     with serving(environment, tmp_path / "http.log") as (url, _):
         for line in script.splitlines():
             words = shlex.split(line.replace("http://localhost:8000", url))
-            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+            done = run_program(*words, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
             time.sleep(1)  # A person reads what it said.
@@ -138,13 +126,12 @@ def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Pa
     pairs = "student_sis_id,course_sis_id\nS1,C1\n"
     (tmp_path / "enrollments.csv.gz").write_bytes(gzip.compress(pairs.encode()))
     (line,) = (line for line in SHELL_LINES if "zcat" in line)
-    done = subprocess.run(
-        ["sh", "-c", line],  # noqa: S607
+    done = run_program(
+        "sh",
+        "-c",
+        line,
         env=fresh_deployment.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 1, done.stderr
     assert "no student has the SIS id 'S1'" in done.stdout
@@ -163,16 +150,14 @@ def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Pa
     ids=["bash", "zsh", "fish"],
 )
 def test_the_line_for_completion_works(shell: list[str], script: str, tmp_path: Path) -> None:
-    if shutil.which(shell[0]) is None:
-        pytest.skip(f"There is no {shell[0]}.")
+    require_program(shell[0])
     (tmp_path / ".config/fish/completions").mkdir(parents=True)
     (line,) = (line for line in SHELL_LINES if f"completion {shell[0]}" in line)
-    done = subprocess.run(
-        [*shell, "-c", script.format(line=line.partition("#")[0])],
+    done = run_program(
+        *shell,
+        "-c",
+        script.format(line=line.partition("#")[0]),
         env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     expected = "submit\t" if shell[0] == "fish" else "_enroll_completion"

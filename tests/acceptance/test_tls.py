@@ -7,14 +7,14 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from click.testing import CliRunner, Result
-from relay import Relay, make_certificates
-from servers import running_worker, submit_and_finish
+from click.testing import Result
 
-from producer.cli import enroll
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, NoWorkerAnswered
-from producer.schemas import Kind
+from support.commands import invoke_enroll
+from support.relay import Relay, make_certificates
+from support.rosters import enter_roster
+from support.workers import running_worker
 from worker.settings import SettingsError, load_settings
 
 
@@ -61,8 +61,7 @@ def test_a_worker_and_a_client_work_over_tls(
         running_worker(broker, database, log, "--concurrency=2"),
         EnrollmentClient(broker, timeout=20) as client,
     ):
-        submit_and_finish(client, Kind.COURSES, [{"sis_id": "C"}])
-        submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "S"}])
+        enter_roster(client, ["S"], ["C"])
         outcome = client.enroll({"student_id": "S", "course_ids": ["C"]})
         assert outcome.status == "enrolled"
         assert client.status(outcome.request_id).state == "done"
@@ -106,7 +105,7 @@ def test_without_tls_nothing_goes_through_the_door(
 
 def operate(url: str) -> Result:
     """A command of the operator; its exit code is 0 if it reached the database."""
-    return CliRunner().invoke(enroll, ["dead-letters", "list"], env={"ENROLL_DATABASE_URL": url})
+    return invoke_enroll("dead-letters", "list", ENROLL_DATABASE_URL=url)
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
-from click.testing import CliRunner
 from redis import Redis
-from servers import Deployment, wait_for
 from sqlalchemy import func, select
 
-from producer.cli import enroll
 from producer.client import EnrollmentClient
 from producer.contract.marks import SubmissionMark, batch_key, request_key
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
+from support.commands import invoke_enroll
+from support.databases import dead_letters_at, url_of
+from support.plain_celery import plain_celery
+from support.waiting import wait_for
+from support.workers import Deployment
 from worker.database.engine import Database
-from worker.dead_letters.repository import list_dead_letters
 from worker.messaging.quarantine import keep_message
 from worker.models import Course
 
@@ -39,26 +39,13 @@ def own_broker_url(broker_url: str) -> str:
 # --- A newer producer meets this worker -----------------------------------------------------
 
 
-@contextmanager
-def newer_producer(deployment: Deployment) -> Iterator[Celery]:
-    url = deployment.broker_url
-    with Celery(broker=url, backend=url, set_as_current=False) as app:
-        yield app
-        app.backend.result_consumer.stop()
-        app.backend.client.connection_pool.disconnect()
-
-
 def retry(database_url: str, *letters: str) -> tuple[int, str]:
-    command = ["dead-letters", "retry", *letters]
-    done = CliRunner().invoke(enroll, command, env={"ENROLL_DATABASE_URL": database_url})
+    done = invoke_enroll("dead-letters", "retry", *letters, ENROLL_DATABASE_URL=database_url)
     return done.exit_code, done.output
 
 
 def letters(database_url: str, words: str) -> list[Any]:
-    database = Database(database_url)
-    with database.reading() as connection:
-        found = list_dead_letters(connection)
-    database.close()
+    found = dead_letters_at(database_url)
     return [letter for letter in found if words in f"{letter.detail} {letter.batch_id}"]
 
 
@@ -66,7 +53,7 @@ def test_an_unknown_field_of_a_request_is_refused_by_its_name(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     request = {"student_id": "S", "course_ids": ["C"], "seat": "window"}
-    with newer_producer(deployment) as app:
+    with plain_celery(deployment.broker_url) as app:
         sent = app.send_task("enrollment.enroll", [request], queue="enrollments")
         answer = sent.get(timeout=20)
     assert (answer["status"], answer["enrolled_courses"]) == ("rejected", [])
@@ -82,7 +69,7 @@ def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
 ) -> None:
     name, course = f"newer-{uuid.uuid4()}", f"C-{uuid.uuid4()}"
     chunk = {"batch_id": name, "number": 0, "last": True, "records": [{"sis_id": course}]}
-    with newer_producer(deployment) as app:
+    with plain_celery(deployment.broker_url) as app:
         text = json.dumps({**chunk, "compressed": True})
         app.send_task("roster.upsert_courses", [text], queue="batches")
     wait_for(lambda: bool(letters(deployment.database_url, name)))
@@ -100,7 +87,7 @@ def test_an_unknown_task_is_kept_and_harms_nothing(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     task = f"enrollment.drop-{uuid.uuid4()}"
-    with newer_producer(deployment) as app:
+    with plain_celery(deployment.broker_url) as app:
         app.send_task(task, [{"student_id": "S"}], queue="enrollments")
     wait_for(lambda: bool(letters(deployment.database_url, task)))
     (letter,) = letters(deployment.database_url, task)
@@ -120,7 +107,7 @@ def test_what_an_older_worker_kept_is_done_after_the_upgrade(
     # As a worker keeps it that does not know this task yet.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
-    code, said = retry(database.engine.url.render_as_string(hide_password=False), "--all")
+    code, said = retry(url_of(database), "--all")
     assert (code, said.endswith(": applied\n")) == (0, True), said
     with database.reading() as connection:
         counted = select(func.count()).where(Course.sis_id == course)
@@ -130,7 +117,7 @@ def test_what_an_older_worker_kept_is_done_after_the_upgrade(
 def test_an_option_of_a_lookup_that_is_unknown_is_said_so(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
-    with newer_producer(deployment) as app:
+    with plain_celery(deployment.broker_url) as app:
         asked = {"with_history": True}
         sent = app.send_task("enrollment.batch", [["x"]], asked, queue="lookups")
         with pytest.raises(TypeError, match="with_history"):
@@ -240,7 +227,7 @@ def test_a_submit_does_not_wait_for_a_version_to_pass(own_broker_url: str, tmp_p
     file.write_text("sis_id,title\nC,Logic\n")
     variables = {"ENROLL_BROKER_URL": own_broker_url, "XDG_STATE_HOME": str(tmp_path)}
     with newer_worker(own_broker_url, BEYOND["batch"]):
-        done = CliRunner().invoke(enroll, ["submit", str(file)], env=variables)
+        done = invoke_enroll("submit", str(file), **variables)
     assert done.exit_code == 3
     assert "upgrade the producer" in done.stderr
 

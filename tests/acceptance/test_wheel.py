@@ -14,10 +14,11 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
-from servers import ROOT, copy_of_repository
+
+from support.paths import BIN, ROOT
+from support.repository_copy import copy_of_repository
 
 pytestmark = pytest.mark.timeout(400)
-TOOLS = Path(sys.executable).parent
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -126,9 +127,9 @@ def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: 
 
 
 def test_what_is_published_passes_the_checks_of_the_index(wheel: Path, archive: Path) -> None:
-    run(TOOLS / "twine", "check", "--strict", wheel, archive, cwd=wheel.parent)
+    run(BIN / "twine", "check", "--strict", wheel, archive, cwd=wheel.parent)
     settings = ROOT / "pyproject.toml"
-    run(TOOLS / "check-wheel-contents", "--config", settings, wheel, cwd=wheel.parent)
+    run(BIN / "check-wheel-contents", "--config", settings, wheel, cwd=wheel.parent)
 
 
 def test_the_wheel_of_a_checkout_is_the_wheel_of_the_source_archive(

@@ -19,19 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import rig
 from celery import Celery
 from redis import Redis
 from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
-from rig import ENROLL, NOOP
-from servers import ROOT, Deployment, running_worker, submit_and_finish
 
+from benchmarks import rig
+from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.files.reader import open_source
 from producer.schemas import Kind
+from support.paths import ROOT
+from support.rosters import submit_and_finish
+from support.workers import Deployment, running_worker
 
 GOALS = {
     "batch_requests_vs_copy": (">=", 1.0),
@@ -54,6 +56,7 @@ SAMPLE = 1_000
 BATCHES = ("--concurrency=2", "--loglevel=WARNING", "-Q", Queue.BATCHES)
 OTHERS = ("--concurrency=1", "--loglevel=WARNING", "-Q", f"{Queue.ENROLLMENTS},{Queue.LOOKUPS}")
 ALL = ("--concurrency=2", "--loglevel=WARNING")
+PLAIN_APP = "benchmarks.plain"
 PLAIN = "plain"
 """The queue of empty tasks, where our own workers do not listen."""
 
@@ -157,11 +160,14 @@ class Bench:
             for n in range(1, SINGLES + 1)
         ]
         with self.rig.database() as url:
-            noop = self._drain(url, "plain", SINGLES, lambda app, _: self._send(app, NOOP, []))
+            noop = self._drain(url, PLAIN_APP, SINGLES, lambda app, _: self._send(app, NOOP, []))
             self.note("noop_tasks_per_s", noop)
         with self.rig.database() as url:
             naive = self._drain(
-                url, "plain", NAIVE, lambda app, n: self._send(app, ENROLL, [*requests[n].values()])
+                url,
+                PLAIN_APP,
+                NAIVE,
+                lambda app, n: self._send(app, ENROLL, [*requests[n].values()]),
             )
             self.note("naive_requests_per_s", naive)
         with self.rig.database() as url:
@@ -206,7 +212,7 @@ class Bench:
         log = self.rig.folder / "plain.log"
         with self.rig.database() as url, self.client() as client, self.deployment(url):
             with (
-                rig.process(self.rig.broker_url, url, log, "plain", *ALL, "-Q", PLAIN),
+                rig.process(self.rig.broker_url, url, log, PLAIN_APP, *ALL, "-Q", PLAIN),
                 Celery(broker=self.rig.broker_url, set_as_current=False) as app,
             ):
                 noop, idle = self._latencies(

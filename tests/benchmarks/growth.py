@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 import psycopg
-import rig
-from servers import running_worker, submit_and_finish
 
+from benchmarks import rig
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.files.reader import open_source
 from producer.schemas import Kind
+from support.rosters import submit_and_finish
+from support.workers import running_worker
 
 ROWS = 1_000_000
 

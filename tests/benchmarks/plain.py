@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import cache
 
 from celery import Celery
-from rig import ENROLL, NOOP
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
+from benchmarks.rig import ENROLL, NOOP
 from worker.database.engine import make_engine
 from worker.messaging.celery_settings import celery_settings
 from worker.models import Course, Student, StudentCourse

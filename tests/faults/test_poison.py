@@ -3,20 +3,19 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fleet import Fleet, fleet
-from malformed import message
 from redis import Redis
-from servers import submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
-from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
+from support.databases import dead_letters, opened_database
+from support.fleet import Fleet, fleet
+from support.malformed import message
+from support.rosters import enter_roster, finished
+from support.waiting import wait_for
 from worker.database.engine import Database
-from worker.dead_letters.repository import find_dead_letters
 from worker.recovery.retry import CannotRetry, retry_letter
 
 STUDENTS = 400
@@ -29,25 +28,13 @@ def sick(
     """A worker to whom two courses are poison, with a roster."""
     dialect = getattr(request, "param", "sqlite")
     with fleet(tmp_path, new_database(dialect)) as made:
-        made.start_worker("poisoned")
-        database = Database(made.database_url)
-        with EnrollmentClient(made.broker.url, timeout=30) as client:
-            students = [{"sis_id": f"S{n}"} for n in range(STUDENTS)]
-            submit_and_finish(client, Kind.STUDENTS, students)
-            courses = [{"sis_id": name} for name in ("C1", "KILLS", "RAISES")]
-            submit_and_finish(client, Kind.COURSES, courses)
+        made.start_worker("support.apps.poisoned")
+        with (
+            opened_database(made.database_url) as database,
+            EnrollmentClient(made.broker.url, timeout=30) as client,
+        ):
+            enter_roster(client, [f"S{n}" for n in range(STUDENTS)], ["C1", "KILLS", "RAISES"])
             yield made, client, database
-        database.close()
-
-
-def letters(database: Database) -> list[Any]:
-    with database.reading() as connection:
-        return find_dead_letters(connection)
-
-
-def finished(client: EnrollmentClient, batch_id: str) -> BatchStatus:
-    wait_for(lambda: client.batch(batch_id).state == "done", 90)
-    return client.batch(batch_id)
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
@@ -61,13 +48,13 @@ def test_of_a_chunk_only_the_poison_becomes_dead_letters(
     records[390]["course_ids"] = ["RAISES"]
     poisoned = client.submit_batch(Kind.ENROLLMENTS, records).batch_id
     good = client.submit_batch(Kind.ENROLLMENTS, records[100:200]).batch_id
-    status = finished(client, poisoned)
+    status = finished(client, poisoned, 90)
     assert (status.books.received, status.books.rejected) == (STUDENTS + 1, 4)
     assert status.books.enrolled + status.books.already_enrolled == STUDENTS - 3
-    assert finished(client, good).books.rejected == 0
+    assert finished(client, good, 90).books.rejected == 0
     (group,) = status.refusals
     assert (group.code, group.first_lines[:1]) == (Code.NOT_PROCESSED, (18,))
-    kept = letters(database)
+    kept = dead_letters(database)
     assert [letter.request_id for letter in kept] == [
         f"{poisoned}:0:17",
         "own-18",
@@ -93,7 +80,7 @@ def test_a_single_request_that_kills_its_worker_gets_an_answer(
     assert [problem.code for problem in answer.errors] == [Code.NOT_PROCESSED]
     wait_for(lambda: all(s.state == "done" for s in client.statuses(harmless)))
     assert {s.result.status for s in client.statuses(harmless) if s.result} == {"enrolled"}
-    assert [letter.request_id for letter in letters(database)] == [deadly]
+    assert [letter.request_id for letter in dead_letters(database)] == [deadly]
     assert made.workers[0].alive()
     # Submitted once more under its id, it gets its outcome again, and kills nobody.
     again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}
@@ -111,7 +98,7 @@ def test_an_earlier_answer_under_its_id_hides_no_poison(
             sent = message([[request], {}, {}], headers__id="used-twice")
             redis.lpush("enrollments", json.dumps(sent))
             wait_for(lambda: client.status(name).state == "done", 60)  # noqa: B023 - at once
-    assert [letter.request_id for letter in letters(database)] == ["asks-KILLS"]
+    assert [letter.request_id for letter in dead_letters(database)] == ["asks-KILLS"]
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
@@ -122,9 +109,9 @@ def test_a_dead_letter_is_retried_once_in_effect(
     request = {"student_id": "S3", "course_ids": ["RAISES"], "request_id": "mended"}
     assert client.enroll(request, timeout=60).errors[0].code is Code.NOT_PROCESSED
     batch = client.submit_batch(Kind.ENROLLMENTS, [{"student_id": "S4", "course_ids": ["KILLS"]}])
-    finished(client, batch.batch_id)
+    finished(client, batch.batch_id, 90)
     # This process has no fault: it is the next release.
-    single, of_batch = letters(database)
+    single, of_batch = dead_letters(database)
     assert retry_letter(database, single.id) == "enrolled"
     assert retry_letter(database, of_batch.id) == "enrolled"
     with pytest.raises(CannotRetry, match="there is no dead letter"):
@@ -134,7 +121,7 @@ def test_a_dead_letter_is_retried_once_in_effect(
     assert (mended.status, mended.errors) == ("enrolled", ())
     assert client.results("S4")[0].status == "enrolled"
     assert client.results("S4")[0].batch_id == batch.batch_id
-    assert letters(database) == []
+    assert dead_letters(database) == []
 
 
 def test_a_chunk_that_breaks_the_contract_is_kept_whole(
@@ -145,8 +132,8 @@ def test_a_chunk_that_breaks_the_contract_is_kept_whole(
     made.broker.redis.lpush(
         "batches", json.dumps(message([[raw], {}, {}], headers__task=TaskName.ENROLL_BATCH))
     )
-    wait_for(lambda: len(letters(database)) == 1)
-    (letter,) = letters(database)
+    wait_for(lambda: len(dead_letters(database)) == 1)
+    (letter,) = dead_letters(database)
     assert (letter.reason, letter.batch_id) == ("invalid_chunk", "b")
     assert "number" in letter.detail
     wait_for(lambda: made.broker.holds() == 0)
@@ -159,12 +146,12 @@ def test_another_content_under_a_chunks_number_is_kept_whole(
     one = [{"student_id": "S1", "course_ids": ["C1"]}]
     other = [{"student_id": "S2", "course_ids": ["C1"]}]
     client.submit_batch(Kind.ENROLLMENTS, one, batch_id="same", resume=False)
-    finished(client, "same")
+    finished(client, "same", 90)
     client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", resume=False)
-    wait_for(lambda: len(letters(database)) == 1)
-    assert letters(database)[0].reason == "conflict"
+    wait_for(lambda: len(dead_letters(database)) == 1)
+    assert dead_letters(database)[0].reason == "conflict"
     with pytest.raises(CannotRetry, match="a different chunk was already applied"):
-        retry_letter(database, letters(database)[0].id)
+        retry_letter(database, dead_letters(database)[0].id)
     student = client.student("S2")
     assert student is not None
     assert student.courses == ()

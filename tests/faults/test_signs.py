@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fleet import fleet
-from servers import wait_for
-from storm import Storm
-from watch import Watch
 
 from producer.contract.routing import Queue
+from support.fleet import fleet
+from support.storm import Storm
+from support.waiting import wait_for
+from support.watch import Watch
 
 ABSENT = {"not up"}
 LOST = {"not up", "messages recovered", "enrollment_recovered_messages_total"}
@@ -61,7 +61,7 @@ def test_a_fault_is_seen(
 ) -> None:
     with fleet(tmp_path, new_database("postgresql")) as made:
         made.start_worker(proxied=True)
-        made.start_worker("skewed")
+        made.start_worker("support.apps.skewed")
         storm = Storm(made, 20260901, restart_postgres)
         storm.enter_roster()
         with Watch(made) as watch:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fleet import Fleet, fleet
-from servers import ROOT
-from storm import Report, Storm
+
+from support.fleet import Fleet, fleet
+from support.paths import ROOT
+from support.storm import Report, Storm
 
 SEED = int(os.environ.get("FAULTS_SEED", "20260901"))
 FAULTS = dict(item.split("=") for item in os.environ.get("FAULTS", "").split())
@@ -28,7 +29,7 @@ def reports() -> Iterator[list[Report]]:
 
 def weather(made: Fleet, postgres: Callable[[], None] | None, long: int) -> Report:
     made.start_worker(proxied=True)
-    made.start_worker("skewed")
+    made.start_worker("support.apps.skewed")
     storm = Storm(made, SEED, postgres)
     storm.enter_roster()
     chance = random.Random(SEED)

@@ -6,16 +6,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fleet import Fleet, Worker, fleet
-from malformed import message
-from servers import submit_and_finish, wait_for
 
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.schemas import Kind
+from support.databases import dead_letters_at, sqlite_taken_away
+from support.fleet import Fleet, Worker, fleet
+from support.malformed import message
+from support.rosters import enter_roster
+from support.waiting import wait_for
 from worker.messaging.transport import LEASE_SECONDS
 
 
@@ -30,11 +31,6 @@ def small(tmp_path: Path, new_database: Callable[[str], str]) -> Iterator[Fleet]
 def client(small: Fleet) -> Iterator[EnrollmentClient]:
     with EnrollmentClient(small.broker.url, timeout=30) as made:
         yield made
-
-
-def enter_roster(client: EnrollmentClient, *courses: str) -> None:
-    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": "S1"}, {"sis_id": "S2"}])
-    submit_and_finish(client, Kind.COURSES, [{"sis_id": name} for name in ("C1", "C2", *courses)])
 
 
 def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
@@ -53,7 +49,7 @@ def test_a_kill_between_taking_and_noting_loses_nothing(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
-    enter_roster(client)
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     request_id = kill_while_it_takes(small, client, worker)
     small.start_worker()
     wait_for(lambda: client.status(request_id).state == "done", 30)
@@ -64,12 +60,12 @@ def test_the_same_kill_loses_the_message_with_the_stock_transport(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     """So that the test above cannot pass by luck."""
-    worker = small.start_worker("stock")
-    enter_roster(client)
+    worker = small.start_worker("support.apps.stock")
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     request_id = kill_while_it_takes(small, client, worker)
     redis = small.broker.redis
     assert (redis.llen("enrollments"), redis.hlen("unacked")) == (0, 0)
-    small.start_worker("stock")
+    small.start_worker("support.apps.stock")
     time.sleep(8)  # Longer than its visibility timeout.
     assert client.status(request_id).state == "queued"  # For ever: nobody has it.
 
@@ -90,14 +86,14 @@ def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
     small.start_worker()
     wait_for(lambda: small.broker.holds() == 0, LEASE_SECONDS + 10)
     print(f"came back {time.monotonic() - started:.1f} s after the kill")
-    assert len(kept(small)) == len(Queue)
+    assert len(dead_letters_at(small.database_url)) == len(Queue)
 
 
 def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     slow, _ = small.start_worker(), small.start_worker()
-    enter_roster(client)
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     slow.signal_group(signal.SIGSTOP)
     # Some of these are taken by the one that stands still.
     requests = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(20)]
@@ -120,7 +116,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
-    enter_roster(client)
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(300)]
     os.kill(worker.process.pid, signal.SIGTERM)
     assert worker.process.wait(20) == 0
@@ -133,7 +129,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
 
 def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
     worker = small.start_worker()
-    enter_roster(client)
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     worker.end()
     small.workers.remove(worker)
     ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(50)]
@@ -147,7 +143,7 @@ def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     small.start_worker(proxied=True)
-    enter_roster(client)
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     with small.proxy.silent():
         ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(5)]
         time.sleep(3)
@@ -160,29 +156,13 @@ def test_a_malformed_message_waits_for_a_database_that_is_away(
 ) -> None:
     worker = small.start_worker()
     client.status("ready?")
-    path = Path(small.database_url.removeprefix("sqlite:///"))
-    aside = path.with_suffix(".aside")
     worker.end()
     small.workers.remove(worker)
-    path.rename(aside)
-    path.mkdir()  # Nothing can be opened under this name now.
-    small.start_worker()
-    small.broker.redis.lpush("enrollments", b"not JSON")
-    wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
-    time.sleep(2)
-    assert small.broker.holds() == 1  # Whole, in its worker's hands.
-    path.rmdir()
-    aside.rename(path)
+    with sqlite_taken_away(small.database_url):
+        small.start_worker()
+        small.broker.redis.lpush("enrollments", b"not JSON")
+        wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
+        time.sleep(2)
+        assert small.broker.holds() == 1  # Whole, in its worker's hands.
     wait_for(lambda: small.broker.holds() == 0, 60)
-    assert kept(small) == [b"not JSON"]
-
-
-def kept(small: Fleet) -> list[Any]:
-    from worker.database.engine import Database  # noqa: PLC0415
-    from worker.dead_letters.repository import find_dead_letters  # noqa: PLC0415
-
-    database = Database(small.database_url)
-    with database.reading() as connection:
-        letters = find_dead_letters(connection)
-    database.close()
-    return [letter.content for letter in letters]
+    assert [letter.content for letter in dead_letters_at(small.database_url)] == [b"not JSON"]

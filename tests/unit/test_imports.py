@@ -1,7 +1,6 @@
 """Who loads whom: a submitter needs no SQL, and an import connects to nothing."""
 
 import ast
-import os
 import pkgutil
 import subprocess
 import sys
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import worker
+from support.commands import clean_environment
+from support.paths import ROOT
 
-ROOT = Path(worker.__file__).parent.parent
 MODULES = [module.name for module in pkgutil.walk_packages(worker.__path__, "worker.")]
 
 LOADED = """
@@ -34,10 +34,9 @@ importlib.import_module({module!r})
 
 
 def run(code: str) -> "subprocess.CompletedProcess[str]":
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=clean, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=clean_environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 

@@ -1,0 +1,47 @@
+"""What is wrong with a command line is said by name, with a remedy, and without a password."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.commands import UNREACHABLE, USAGE, clean_environment, run_enroll
+
+ABSENT = "redis://:s3cret@127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["student", "S1"], USAGE, "give --broker or ENROLL_BROKER_URL"),
+        (["serve"], USAGE, "give --broker or ENROLL_BROKER_URL"),
+        (["student", "S1", "--broker", "redis://:s3/cret@h/0"], USAGE, "quoted, as %2F for /"),
+        (["student", "S1", "--broker", "redis://:s3cret@h:s3/0"], USAGE, "Mend --broker"),
+        (["student", "S1", "--broker", "reddis://:s3cret@h/0"], USAGE, "must begin with one of"),
+        (["student", "S1", "--broker", ABSENT], UNREACHABLE, "Is it running there"),
+        (["student", "key:x", "--broker", ABSENT], USAGE, "a key is an integer, as key:4711"),
+        (["submit", "none.csv", "--broker", ABSENT], USAGE, "the path of a file that you may read"),
+        (["submit", "--map", "x", "f.csv", "--broker", ABSENT], USAGE, "write it as COLUMN="),
+        (["submit", "a", "b", "--batch-id", "x", "--broker", ABSENT], USAGE, "give one file"),
+        (["serve", "--broker", ABSENT, "--host", "192.0.2.1"], USAGE, "give --tokens FILE"),
+        (["serve", "--broker", ABSENT, "--tokens", "tokens"], USAGE, "tokens: Tokens, line 1:"),
+        (["serve", "--broker", "reddis://:s3cret@h/0"], USAGE, "must begin with one of"),
+        (["up", "--folder", "/proc/none"], UNREACHABLE, "choose another with --folder"),
+        (["prune", "--older-than", "4y"], USAGE, "as 36h, 400d, 12w"),
+        (["prune", "--older-than", "4d"], USAGE, "ENROLL_DATABASE_URL: is not set"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_said_with_its_remedy(
+    tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "tokens").write_text("s3cret\n")
+    done = run_enroll(clean_environment(), *arguments, expect=code, cwd=tmp_path)
+    assert said in done.stderr
+    assert "s3" not in done.stderr
+
+
+def test_a_setting_of_the_http_front_that_cannot_be_meant_is_named(tmp_path: Path) -> None:
+    environment = os.environ | {"ENROLL_HTTP_RATE": "s3cret"}
+    done = run_enroll(environment, "serve", "--broker", ABSENT, expect=USAGE, cwd=tmp_path)
+    assert "ENROLL_HTTP_RATE: " in done.stderr
+    assert "s3cret" not in done.stderr

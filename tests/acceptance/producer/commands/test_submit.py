@@ -1,0 +1,256 @@
+"""Batches that are watched, interrupted, resumed, refused in part and mended."""
+
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from producer.client import EnrollmentClient
+from producer.contract.routing import Queue
+from producer.errors import BatchConflict
+from producer.schemas import MAX_CHUNK_RECORDS, Kind
+from support.commands import INTERRUPTED, REFUSED
+from support.rosters import enter_roster
+from support.waiting import wait_for
+from support.workers import Deployment
+
+STUDENTS, COURSES = 400, 60
+PAIRS = STUDENTS * COURSES
+
+
+@pytest.fixture
+def course(deployment: Deployment, client: EnrollmentClient) -> str:
+    """The prefix of a roster of this test's own."""
+    prefix = uuid.uuid4().hex[:8]
+    enter_prefixed_roster(client, prefix)
+    return prefix
+
+
+def enter_prefixed_roster(client: EnrollmentClient, prefix: str) -> None:
+    students = [f"{prefix}-S{n}" for n in range(STUDENTS)]
+    enter_roster(client, students, [f"{prefix}-C{n}" for n in range(COURSES)])
+
+
+def pairs(prefix: str) -> list[dict[str, Any]]:
+    """One request for each pair, so that there are several chunks."""
+    return [
+        {"student_id": f"{prefix}-S{s}", "course_ids": [f"{prefix}-C{c}"]}
+        for c in range(COURSES)
+        for s in range(STUDENTS)
+    ]
+
+
+def write_pairs(path: Path, prefix: str) -> Path:
+    rows = (f"{r['student_id']},{r['course_ids'][0]}\n" for r in pairs(prefix))
+    path.write_text("student_sis_id,course_sis_id\n" + "".join(rows))
+    return path
+
+
+def applied(client: EnrollmentClient, batch_id: str) -> int:
+    return client.batch(batch_id, refusals=False).chunks_applied
+
+
+def test_a_batch_tells_the_truth_at_every_moment(client: EnrollmentClient, course: str) -> None:
+    batch_id = uuid.uuid4().hex
+    states = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            status = client.batch(batch_id, refusals=False)
+            books = status.books
+            done = books.enrolled + books.already_enrolled + books.rejected
+            assert books.received == done + books.not_applied
+            assert status.requests_applied <= status.requests
+            assert status.chunks is None or status.chunks_applied <= status.chunks
+            states.append(status.state)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    client.submit_batch(Kind.ENROLLMENTS, pairs(course), batch_id=batch_id)
+    wait_for(lambda: client.batch(batch_id).state == "done")
+    over.set()
+    watcher.join()
+    order = ["unknown", "queued", "running", "done"]
+    assert states == sorted(states, key=order.index)
+    status = client.batch(batch_id)
+    assert status.books.enrolled == PAIRS
+    assert (status.chunks_missing, status.seconds_left) == (0, None)
+    assert status.rows_per_second is not None
+
+
+def test_the_same_content_under_the_same_name_is_not_published_again(
+    client: EnrollmentClient, course: str
+) -> None:
+    name = f"night of {course}"
+    first = client.submit_batch(Kind.ENROLLMENTS, pairs(course), batch_id=name)
+    assert first.published == first.chunks == -(-PAIRS // MAX_CHUNK_RECORDS)
+    wait_for(lambda: client.batch(name).state == "done")
+    status = client.batch(name)
+    assert client.submit_batch(Kind.ENROLLMENTS, pairs(course), batch_id=name).published == 0
+    assert client.batch(name) == status
+    with pytest.raises(BatchConflict, match="another content"):
+        client.submit_batch(Kind.ENROLLMENTS, pairs(course)[::-1], batch_id=name)
+    with pytest.raises(BatchConflict, match="holds enrollments, not students"):
+        client.submit_batch(Kind.STUDENTS, [{"sis_id": "S"}], batch_id=name)
+    assert client.batch(name) == status
+
+
+def test_an_interrupted_submit_is_resumed(
+    deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
+) -> None:
+    path = write_pairs(tmp_path / "pairs.csv", course)
+    process = deployment.start_enroll("submit", "--max-queued", "1", path)
+    assert process.stderr is not None
+    batch_id = process.stderr.readline().split("batch ")[1].split()[0]
+    wait_for(lambda: applied(client, batch_id) >= 1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED, err
+    assert "--resume" in err
+    assert "Traceback" not in err
+    status = json.loads(deployment.enroll("submit", "--resume", path, "--json").stdout)
+    assert (status["batch_id"], status["state"]) == (batch_id, "done")
+    assert status["books"]["enrolled"] == status["books"]["received"] == PAIRS
+    again = json.loads(deployment.enroll("submit", path, "--json").stdout)
+    assert again["batch_id"] != batch_id
+    assert again["books"]["already_enrolled"] == PAIRS
+
+
+def test_a_batch_that_the_broker_lost_is_completed_under_its_name(
+    fresh_deployment: Deployment,
+) -> None:
+    prefix = "lost"
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        enter_prefixed_roster(client, prefix)
+        os.kill(fresh_deployment.process.pid, signal.SIGSTOP)
+        client.submit_batch(Kind.ENROLLMENTS, pairs(prefix), batch_id="b", resume=False)
+        redis.delete(Queue.BATCHES.value)
+        os.kill(fresh_deployment.process.pid, signal.SIGCONT)
+        missing = client.batch("b")
+        assert missing.state in ("queued", "running")
+        assert missing.chunks_missing > 0
+        client.submit_batch(Kind.ENROLLMENTS, pairs(prefix), batch_id="b")
+        wait_for(lambda: client.batch("b").state == "done")
+        books = client.batch("b").books
+        assert books.received == books.enrolled + books.already_enrolled == PAIRS
+
+
+def test_a_full_queue_holds_the_submitter_back(fresh_deployment: Deployment) -> None:
+    made = 0
+
+    def endless() -> Iterator[dict[str, str]]:
+        nonlocal made
+        while made < 12 * MAX_CHUNK_RECORDS:
+            made += 1
+            yield {"sis_id": f"S{made}"}
+
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        os.kill(fresh_deployment.process.pid, signal.SIGSTOP)
+        submitter = threading.Thread(
+            target=lambda: client.submit_batch(
+                Kind.STUDENTS, endless(), batch_id="b", resume=False, max_queued=3
+            )
+        )
+        submitter.start()
+        wait_for(lambda: redis.llen(Queue.BATCHES.value) == 3)
+        time.sleep(0.5)
+        assert redis.llen(Queue.BATCHES.value) == 3
+        assert made <= 7 * MAX_CHUNK_RECORDS
+        os.kill(fresh_deployment.process.pid, signal.SIGCONT)
+        submitter.join()
+        wait_for(lambda: client.batch("b").state == "done")
+        assert client.batch("b").books.upserted == 12 * MAX_CHUNK_RECORDS
+
+
+def test_refused_lines_are_mended_and_submitted_again(
+    deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "term.csv"
+    path.write_text(
+        "who;module;term;note\n"
+        f"{course}-S1;{course};C1;fine\n"
+        f"{course}-S2;{course};X1;mistyped\n"
+        f'nobody;{course};C2;"a;b"\n'
+        ";;;empty\n"
+        f"{course}-S3;{course}\n"
+    )
+    maps = ["--map", "student_sis_id={who}", "--map", "course_sis_id={module}-{term}"]
+    status = json.loads(deployment.enroll("submit", path, *maps, "--json", expect=REFUSED).stdout)
+    batch_id = status["batch_id"]
+    listed = deployment.enroll("errors", batch_id, expect=REFUSED).stdout
+    assert all(word in listed for word in ("unknown_course", "unknown_student", "invalid_request"))
+    refused = tmp_path / "refused.csv"
+    deployment.enroll("errors", batch_id, "--csv", refused, expect=REFUSED)
+    lines = refused.read_text().splitlines()
+    assert lines[0] == "refused_line,who,module,term,note,refused_code,refused_message"
+    assert lines[1].startswith(f"3,{course}-S2,{course},X1,mistyped,unknown_course,no course has")
+    assert lines[2].startswith(f"4,nobody,{course},C2,a;b,unknown_student,")
+    assert lines[3].startswith("5,,,,empty,invalid_request,")
+    assert lines[4].startswith(f"6,{course}-S3,{course},invalid_request,has 2 cells")
+    mended = lines[0] + "\n" + lines[1].replace("X1", "C1") + "\n"
+    refused.write_text(mended + lines[2].replace("nobody", f"{course}-S4") + "\n")
+    status = json.loads(deployment.enroll("submit", refused, *maps, "--json").stdout)
+    assert status["books"]["enrolled"] == 2
+    assert "No refusals" in deployment.enroll("errors", status["batch_id"]).stdout
+
+
+def test_refused_requests_come_back_as_json_lines(
+    deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
+) -> None:
+    good = {"student_id": f"{course}-S1", "course_ids": [f"{course}-C1"]}
+    bad = {"student_id": f"{course}-S1", "course_ids": [f"{course}-C1", "X", "Y"], "atomic": True}
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in (good, bad)) + "{\n")
+    status = json.loads(deployment.enroll("submit", path, "--json", expect=REFUSED).stdout)
+    csv_file, jsonl_file = tmp_path / "refused.csv", tmp_path / "refused.jsonl"
+    where: list[str | Path] = ["--csv", csv_file, "--jsonl", jsonl_file]
+    deployment.enroll("errors", status["batch_id"], *where, expect=REFUSED)
+    (again,) = map(json.loads, jsonl_file.read_text().splitlines())
+    assert again == {name: value for name, value in bad.items() if name != "atomic"}
+    lines = csv_file.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["refused_line", "2", "3"]
+    assert "'X'" in lines[1]
+    assert "'Y'" in lines[1]
+    deployment.enroll("errors", "nobody's batch", expect=REFUSED)
+
+
+def test_a_submitter_waits_for_a_broker_that_is_away(
+    fresh_deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = "away"
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        enter_prefixed_roster(client, prefix)
+        broker = int(redis.info("server")["process_id"])
+        path = write_pairs(tmp_path / "pairs.csv", prefix)
+        submit = fresh_deployment.start_enroll("submit", "--max-queued", "1", path, "--json")
+        assert submit.stderr is not None
+        batch_id = submit.stderr.readline().split("batch ")[1].split()[0]
+        wait_for(lambda: applied(client, batch_id) >= 1)
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            assert "Waiting for it" in submit.stderr.readline()
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        out, err = submit.communicate(timeout=120)
+        assert submit.returncode == 0, err
+        assert "It is back" in err
+        books = json.loads(out)["books"]
+        assert books["received"] == books["enrolled"] == PAIRS

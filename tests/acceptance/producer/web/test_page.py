@@ -1,0 +1,71 @@
+"""The page for people, in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import EnrollmentClient
+from support.http import serving
+from support.requirements import require_program
+from support.rosters import enter_roster
+from support.workers import Deployment
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = require_program("chromium", "chromium-browser")
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
+    browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        students = [{"sis_id": "P1", "name": "Page One"}]
+        enter_roster(client, students, [{"sis_id": "PC1", "title": "Reading"}])
+    file = tmp_path / "mistakes.csv"
+    file.write_text(
+        'who,course_sis_id,note\nP1,PC1,"fine, really"\nP1,NOPE,<b>bold</b>\nghost,PC1,\n'
+    )
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(url)
+        page.set_input_files("#file", str(file))
+        page.wait_for_selector("#preview table")
+        assert "fine, really" in page.inner_text("#preview")
+        assert "<b>bold</b>" in page.inner_text("#preview")
+        page.select_option("#preview select", "who")
+        page.click("#submit")
+        page.get_by_text(": done").wait_for()
+        assert page.inner_text("#books").split() == [
+            *("Rows", "received", "3", "enrolled", "1"),
+            *("rejected", "2", "not", "yet", "applied", "0"),
+        ]
+        refused = page.inner_text("#refusals")
+        assert "unknown_course" in refused
+        assert "no student has the SIS id 'ghost'" in refused
+        with page.expect_download() as download:
+            page.click("#download")
+        text = Path(download.value.path()).read_text()
+        assert text.splitlines()[1].startswith("3,P1,NOPE,<b>bold</b>,unknown_course")
+        page.fill("#student", "P1")
+        page.press("#student", "Enter")
+        page.wait_for_selector("#found li")
+        assert "PC1 · Reading" in page.inner_text("#found")
+        page.fill("#student", "nobody at all")
+        page.press("#student", "Enter")
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error") == "There is no such student."
+        assert [line for line in said if "404" not in line] == []
+        page.close()

@@ -1,0 +1,130 @@
+"""Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
+
+import base64
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from producer.client import EnrollmentClient
+from producer.contract.marks import SubmissionMark, request_key
+from producer.contract.routing import TaskName
+from producer.schemas import MAX_MESSAGE
+from support.databases import dead_letters, opened_database
+from support.malformed import message, random_bytes, shapes
+from support.rosters import enter_roster
+from support.waiting import wait_for
+from support.workers import Deployment
+from worker.database.engine import Database
+
+CHUNKS = TaskName.ENROLL_BATCH.value
+
+
+@pytest.fixture
+def own(fresh_deployment: Deployment) -> Iterator[tuple[EnrollmentClient, Any, Database]]:
+    """A deployment whose dead letters are all of one test, with a student and a course."""
+    with (
+        opened_database(fresh_deployment.database_url) as database,
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        enter_roster(client, ["S1"], ["C1"])
+        yield client, redis, database
+
+
+def nothing_is_held(redis: Any) -> bool:
+    return not list(redis.scan_iter("enrollment.intake.taken.*")) and not any(
+        redis.llen(queue) for queue in ("enrollments", "batches", "lookups")
+    )
+
+
+def test_every_malformed_message_is_kept_whole_and_nothing_else_is_harmed(
+    own: tuple[EnrollmentClient, Any, Database], fresh_deployment: Deployment
+) -> None:
+    client, redis, database = own
+    processes = {p.pid for p in psutil.Process(fresh_deployment.process.pid).children()}
+    slowest = 0.0
+    for place, raw in enumerate(shapes().values()):
+        redis.lpush(("enrollments", "batches", "lookups")[place % 3], raw)
+        started = time.monotonic()
+        outcome = client.enroll({"student_id": "S1", "course_ids": ["C1"]})
+        slowest = max(slowest, time.monotonic() - started)
+        assert outcome.status == "enrolled"
+    print(f"slowest answer behind a malformed message: {slowest * 1000:.0f} ms")
+    wait_for(lambda: nothing_is_held(redis))
+    kept = dead_letters(database)
+    assert sorted(letter.content for letter in kept) == sorted(shapes().values())
+    assert {letter.reason for letter in kept} == {"malformed"}
+    assert fresh_deployment.process.poll() is None
+    assert {p.pid for p in psutil.Process(fresh_deployment.process.pid).children()} == processes
+    assert client.student("S1").courses[0].sis_id == "C1"  # type: ignore[union-attr]
+
+
+def test_whoever_waits_for_a_message_that_is_none_is_told(
+    own: tuple[EnrollmentClient, Any, Database],
+) -> None:
+    client, redis, database = own
+    request = {"student_id": "S1", "course_ids": ["C1"], "request_id": "theirs"}
+    chunk = {"batch_id": "night", "number": 0}
+    mistakes = {
+        "headers.eta": message([[request], {}, {}], headers__eta="2099-01-01T00:00:00Z"),
+        "there is no task": message([[request], {}, {}], headers__task="enrollment.enrol"),
+        "the body is not JSON": message() | {"body": base64.b64encode(b"{").decode()},
+        "bytes; at most": message([[request | {"more": "x" * MAX_MESSAGE}], {}, {}]),
+        "records: must": message([[chunk | {"records": 5}], {}, {}], headers__task=CHUNKS),
+        "headers.expires": message([[chunk], {}, {}], headers__task=CHUNKS, headers__expires="x"),
+    }
+    for place, (said, sent) in enumerate(mistakes.items()):
+        sent["headers"]["id"] = task_id = f"task-{place}"
+        for name in ("theirs", task_id):
+            redis.set(request_key(name), SubmissionMark().model_dump_json(), ex=60)
+        redis.lpush("enrollments", json.dumps(sent))
+        wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}"))  # noqa: B023 - at once
+        answer = json.loads(redis.get(f"celery-task-meta-{task_id}"))
+        assert (answer["status"], answer["traceback"]) == ("FAILURE", None)
+        assert said in answer["result"]["exc_message"][0]
+        of_batch = "night" in str(base64.b64decode(sent["body"]))
+        asked_for = task_id if said == "the body is not JSON" else "theirs"
+        if not of_batch:
+            wait_for(lambda: client.status(asked_for).state == "unknown")  # noqa: B023
+    night = client.batch("night")
+    assert night.state == "stalled"
+    assert "2 of its chunks became dead letters" in (night.advice or "")
+    about = {(letter.request_id, letter.batch_id) for letter in dead_letters(database)}
+    assert about == {("theirs", None), ("task-2", None), (None, "night")}
+    # What is mended may come under the same ids.
+    assert client.enroll(request).status == "enrolled"
+
+
+def test_the_newest_answer_stands(own: tuple[EnrollmentClient, Any, Database]) -> None:
+    _, redis, _ = own
+    for course, status in (("C1", "enrolled"), ("C2", "rejected")):
+        sent = message([[{"student_id": "S1", "course_ids": [course]}], {}, {}], headers__id="one")
+        redis.lpush("enrollments", json.dumps(sent))
+        wait_for(lambda: status in str(redis.get("celery-task-meta-one")))  # noqa: B023 - at once
+
+
+def test_random_bytes_do_no_harm(own: tuple[EnrollmentClient, Any, Database]) -> None:
+    client, redis, database = own
+    pushed = list(random_bytes(random.Random(4711), 300))
+    for raw in pushed:
+        redis.lpush("enrollments", raw)
+    assert client.enroll({"student_id": "S1", "course_ids": ["C1"]}).status == "enrolled"
+    wait_for(lambda: nothing_is_held(redis))
+    kept = {letter.content for letter in dead_letters(database)}
+    assert kept <= set(pushed)
+    # A byte that was changed within the request's text may leave a message that can be read.
+    assert len(kept) > 200
+
+
+def test_a_message_that_comes_twice_is_kept_once_and_counted(
+    own: tuple[EnrollmentClient, Any, Database],
+) -> None:
+    _, redis, database = own
+    redis.lpush("batches", b"twice", b"twice")
+    wait_for(lambda: [letter.deliveries for letter in dead_letters(database)] == [2])

@@ -1,0 +1,107 @@
+"""The status of a batch: its counts balance at every moment, and its refusals are read in pages."""
+
+from sqlalchemy import text
+
+from producer.contract.batches import BatchStatus
+from producer.contract.chunks import Tally
+from producer.contract.marks import AgedMark, SubmissionMark
+from producer.schemas import Kind
+from support.chunks import apply_chunk, books, chunk, pairs, status
+from worker.batches.apply import ChunkOutcome
+from worker.batches.repository import newest_batches
+from worker.batches.state import STALLED_SECONDS
+from worker.batches.status import batch_statuses, refused_records
+from worker.database.engine import Database
+from worker.dead_letters.letters import dead_letter, keep
+from worker.models import LetterForm, LetterReason
+
+
+def test_the_books_balance_while_chunks_are_missing(database: Database) -> None:
+    first = chunk(pairs("A", "M1"), last=False)
+    third = chunk(pairs("B", "M1"), number=2, before=Tally(requests=2, rows=3))
+    apply_chunk(database, Kind.ENROLLMENTS, third)
+    apply_chunk(database, Kind.ENROLLMENTS, first)
+    assert books(database) == {"received": 4, "enrolled": 2, "not_applied": 2}
+    found = status(database)
+    assert (found.state, found.chunks, found.chunks_applied) == ("running", 3, 2)
+    second = chunk(pairs("B", "M2", "M1"), number=1, before=Tally(requests=1, rows=1))
+    apply_chunk(database, Kind.ENROLLMENTS, second.model_copy(update={"last": False}))
+    assert status(database).state == "done"
+    assert books(database) == {"received": 4, "enrolled": 3, "already_enrolled": 1}
+
+
+def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Database) -> None:
+    """As when the same file is cut in another way under the same name."""
+    first = chunk(pairs("A", "M1"), pairs("A", "M2"), last=False)
+    other_first = chunk(pairs("A", "M1"), pairs("A", "M2"), pairs("B", "M1"), last=False)
+    other_second = chunk(pairs("B", "M2"), number=1, before=Tally(requests=3, rows=3))
+    assert apply_chunk(database, Kind.ENROLLMENTS, first) is ChunkOutcome.APPLIED
+    assert apply_chunk(database, Kind.ENROLLMENTS, other_first) is ChunkOutcome.CONFLICT
+    assert apply_chunk(database, Kind.ENROLLMENTS, other_second) is ChunkOutcome.APPLIED
+    assert status(database).state == "done"  # Its publisher may have counted wrong.
+    letter = dead_letter(
+        LetterForm.CALL,
+        b"the other first",
+        LetterReason.CONFLICT,
+        "another was applied",
+        batch_id="b",
+    )
+    keep(database, letter)
+    found = status(database)
+    assert (found.state, found.chunks, found.chunks_missing) == ("stalled", 2, 0)
+    assert found.finished_at is None
+    assert found.advice is not None
+    assert "another was applied" in found.advice
+    assert "new batch id" in found.advice
+    assert books(database) == {"received": 4, "enrolled": 3, "not_applied": 1}
+    with database.reading() as connection:
+        assert newest_batches(connection, 10, 0, perhaps_unfinished=True) == ["b"]
+
+
+def test_an_empty_batch_is_done(database: Database) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk())
+    assert (status(database).state, books(database)) == ("done", {})
+
+
+def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> None:
+    left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
+    queued, unknown = batch_statuses(
+        database, ["q", "u"], {"q": AgedMark(left, 1.0)}, refusals=True
+    )
+    assert (queued.state, queued.books.received, queued.books.not_applied) == ("queued", 5, 5)
+    assert unknown.state == "unknown"
+
+
+def test_a_batch_of_which_nothing_comes_any_more_is_stalled(database: Database) -> None:
+    def told(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
+        tally = Tally(requests=chunks, rows=chunks)
+        left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)
+        found = {"b": AgedMark(left, seconds_ago)}
+        return batch_statuses(database, ["b"], found, refusals=False)[0]
+
+    long_ago = STALLED_SECONDS + 1
+    assert told(2, complete=True, seconds_ago=1).state == "queued"
+    assert told(2, complete=True, seconds_ago=long_ago).state == "stalled"
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), last=False))
+    assert told(2, complete=True, seconds_ago=long_ago).state == "running"
+    with database.writing() as connection:
+        connection.execute(text("UPDATE batch_chunks SET applied_at = '2026-01-01 00:00:00+00:00'"))
+    for complete, why in ((True, "chunks are missing"), (False, "the submitter stopped")):
+        status = told(2, complete=complete, seconds_ago=long_ago)
+        assert (status.state, status.chunks_missing) == ("stalled", 1)
+        assert status.advice is not None
+        assert why in status.advice
+        assert "--resume" in status.advice
+    assert told(1, complete=True, seconds_ago=long_ago).state == "done"
+
+
+def test_refusals_are_read_page_by_page_in_the_order_of_their_lines(database: Database) -> None:
+    records = [pairs("A", f"X{n}", f"Y{n}") for n in range(5)]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*records, lines=[9, 7, 5, 3, 1]))
+    read = []
+    after = (0, 0)
+    while page := refused_records(database, "b", after, 3):
+        read += [(one.line, one.message) for one in page]
+        after = (page[-1].line, page[-1].id)
+    assert [line for line, _ in read] == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
+    assert len(set(read)) == 10

@@ -1,0 +1,65 @@
+"""`enroll batches`: what arrived, and what is missing."""
+
+import json
+
+from producer.schemas import Kind
+from support.malformed import message
+from support.operator import ask, run
+from worker.batches.apply import apply_chunk
+from worker.batches.status import batch_statuses
+from worker.database.engine import Database
+from worker.dead_letters.letters import keep
+from worker.messaging.quarantine import keep_message
+from worker.models import LetterReason
+from worker.recovery.isolate import call_letter
+
+
+def test_batches_are_listed_with_what_they_lack(database: Database, roster: None) -> None:
+    assert run(database, "batches") == ("", "There are no batches.\n")
+
+    def apply(batch_id: str, number: int, *, last: bool) -> None:
+        record = {"student_id": "S", "course_ids": ["C" if number else "NOPE"]}
+        chunk = {"batch_id": batch_id, "number": number, "last": last, "records": [record]}
+        apply_chunk(database, Kind.ENROLLMENTS, chunk)
+
+    for number in (0, 1):
+        apply("whole", number, last=number == 1)
+    apply("gap", 2, last=True)
+    apply("cut off", 0, last=False)
+    apply_two_contents(database, "two contents")
+    refused = {"batch_id": "refused", "number": 0, "records": 5}
+    raw = json.dumps(message([[refused], {}, {}], headers__task="enrollment.enroll_batch"))
+    keep_message(database, raw.encode(), "batches", "records: must be a list")
+    found = {line["batch"]: line for line in ask(database, "batches")}
+    assert {name: line["state"] for name, line in found.items()} == {
+        "two contents": "stalled",
+        "cut off": "running",
+        "gap": "running",
+        "whole": "done",
+        "refused": "stalled",
+    }
+    statuses = batch_statuses(database, [*found], {}, refusals=False)
+    assert [status.state for status in statuses] == [line["state"] for line in found.values()]
+    assert (found["gap"]["applied"], found["gap"]["of"]) == (1, 3)
+    assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
+    assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)
+    assert (found["refused"]["kind"], found["refused"]["dead_letters"]) == (None, 1)
+    left = ask(database, "batches", "--unfinished")
+    assert [line["batch"] for line in left] == ["two contents", "cut off", "gap", "refused"]
+    assert ask(database, "batches", "--unfinished", "--limit", "2") == left[:2]
+    out, _ = run(database, "batches", "--limit", "1")
+    assert [line.split()[0] for line in out.splitlines()] == ["batch", "two"]
+
+
+def apply_two_contents(database: Database, batch_id: str) -> None:
+    """Two files under one name fill each other's numbers; a chunk of one is a dead letter."""
+    record = {"student_id": "S", "course_ids": ["C"]}
+    first = {"batch_id": batch_id, "number": 0, "records": [record]}
+    before = {"requests": 3, "rows": 3}
+    last = {"batch_id": batch_id, "number": 1, "last": True, "before": before, "records": [record]}
+    for chunk in (first, last):
+        apply_chunk(database, Kind.ENROLLMENTS, chunk)
+    other = {"batch_id": batch_id, "number": 0, "records": [record] * 3}
+    reason = "another chunk was applied under its batch and number"
+    letter = call_letter("enrollment.enroll_batch", "t", [other], {}, LetterReason.CONFLICT, reason)
+    keep(database, letter)

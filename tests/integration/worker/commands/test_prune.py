@@ -1,0 +1,29 @@
+"""`enroll prune`: what is old is counted, and then removed."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import update
+
+from support.databases import count_rows
+from support.operator import ask, keep_requests, run
+from worker.database.engine import Database
+from worker.models import EnrollmentResult, StudentCourse
+
+
+def test_what_is_old_is_counted_and_then_removed(database: Database, roster: None) -> None:
+    keep_requests(database, "r1", "r2")
+    run(database, "dead-letters", "retry", "--all")
+    with database.writing() as connection:
+        aged = update(EnrollmentResult).where(EnrollmentResult.request_id == "r1")
+        connection.execute(aged.values(completed_at=datetime(2020, 2, 2, tzinfo=UTC)))
+    out, err = run(database, "prune", "--older-than", "400d", "--dry-run")
+    assert err.startswith("Counting what is older than 20")
+    assert "would be removed" in out
+    for _ in range(2):
+        (told,) = ask(database, "prune", "--older-than", "400d", "--dry-run")
+        assert (told["dry_run"], told["removed"]["results"]) == (True, 1)
+    out, err = run(database, "prune", "--older-than", "57w")
+    assert "Removing" in err
+    assert ["results", "1"] in [line.split() for line in out.splitlines()]
+    assert count_rows(database, EnrollmentResult) == 1
+    assert count_rows(database, StudentCourse) == 1

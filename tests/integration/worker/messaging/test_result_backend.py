@@ -1,0 +1,57 @@
+"""Answers in Redis, or not."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+from redis.exceptions import ConnectionError  # noqa: A004
+
+from support.valkey import free_port
+from worker.messaging.result_backend import ResultBackend
+
+
+@contextmanager
+def backend_of(url: str) -> Iterator[ResultBackend]:
+    with Celery(set_as_current=False) as app:
+        backend = ResultBackend(app=app, url=url)
+        yield backend
+        backend.client.close()
+
+
+def test_answers_are_stored_together_and_the_newest_stands(broker_url: str) -> None:
+    with backend_of(broker_url) as backend, Redis.from_url(broker_url) as redis:
+
+        def answer(task_id: str) -> Any:
+            return json.loads(redis.get(f"celery-task-meta-{task_id}") or b"null")
+
+        redis.set("a-mark", "queued")
+        backend.store_all([("a-1", {"n": 1}), ("a-2", {"n": 2})], forget=["a-mark"])
+        assert [answer(i)["result"] for i in ("a-1", "a-2")] == [{"n": 1}, {"n": 2}]
+        assert redis.get("a-mark") is None
+        assert 0 < redis.ttl("celery-task-meta-a-1") <= backend.expires
+        backend.store_result("a-1", ValueError("no"), "FAILURE", traceback="File /where/it/is.py")
+        assert (answer("a-1")["status"], answer("a-1")["traceback"]) == ("FAILURE", None)
+        backend.store_refusal("a-2", "it is none")
+        assert answer("a-2")["result"]["exc_message"] == ["the message was refused: it is none"]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda backend: backend.store_result("x", {}, "SUCCESS"),
+        lambda backend: backend.store_all([("x", {})], forget=["a-mark"]),
+    ],
+    ids=["one", "many"],
+)
+def test_nobody_waits_for_an_absent_redis(store: Callable[[ResultBackend], None]) -> None:
+    started = time.monotonic()
+    with backend_of(f"redis://localhost:{free_port()}/0") as backend:
+        with pytest.raises(ConnectionError):
+            store(backend)
+        backend.store_refusal("x", "it is none")  # It only says so in the log.
+    assert time.monotonic() - started < 3

@@ -1,0 +1,158 @@
+"""What is older is removed, page by page, and nothing else. On both databases."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from support.databases import count_rows, store_roster
+from worker.batches.repository import add_chunk, open_batch
+from worker.database.engine import Database
+from worker.dead_letters.letters import dead_letter
+from worker.enrollment.rules import read_request
+from worker.models import (
+    Base,
+    Batch,
+    BatchChunk,
+    BatchRefusal,
+    DeadLetter,
+    EnrollmentResult,
+    LetterForm,
+    LetterReason,
+    StudentCourse,
+)
+from worker.repository import enroll_student_in_courses
+from worker.retention.prune import prune
+from worker.service import add_enrollments
+
+NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
+NOTHING = {"results": 0, "batches": 0, "batch_chunks": 0, "batch_refusals": 0, "dead_letters": 0}
+
+
+def days(count: float) -> datetime:
+    return NOW - timedelta(days=count)
+
+
+def result(request_id: str, age: float) -> dict[str, Any]:
+    kept = {"status": "rejected", "enrolled": [], "already": [], "errors": [], "fingerprint": 1}
+    return {"request_id": request_id, "completed_at": days(age), **kept}
+
+
+def chunk(batch_id: str, number: int, age: float) -> dict[str, Any]:
+    counts = ("requests_through", "rows_through", "requests", "requests_rejected", "rows")
+    more = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected", "fingerprint")
+    place = {"batch_id": batch_id, "number": number, "last": False, "applied_at": days(age)}
+    return {**dict.fromkeys((*counts, *more), 0), **place}
+
+
+def refusal(batch_id: str, line: int) -> dict[str, Any]:
+    return {"batch_id": batch_id, "line": line, "code": "x", "message": "m", "record": {}}
+
+
+def letter(content: bytes, age: float) -> dict[str, Any]:
+    made = dead_letter(LetterForm.MESSAGE, content, LetterReason.MALFORMED, "because")
+    return {**made, "first_at": days(age + 1000), "last_at": days(age)}
+
+
+def add(database: Database, model: type[Base], rows: list[dict[str, Any]]) -> None:
+    with database.writing() as connection:
+        connection.execute(insert(model), rows)
+
+
+def add_batch(database: Database, batch_id: str, ages: list[float], refusals: int = 0) -> None:
+    add(database, Batch, [{"id": batch_id, "kind": "enrollments", "columns": None}])
+    add(database, BatchChunk, [chunk(batch_id, n, age) for n, age in enumerate(ages)])
+    if refusals:
+        lines = [refusal(batch_id, n // 2) for n in range(refusals)]
+        add(database, BatchRefusal, lines)
+
+
+def ids(database: Database, of: Any) -> list[Any]:
+    with database.reading() as connection:
+        return list(connection.scalars(select(of).order_by(of)))
+
+
+def counts(database: Database) -> dict[str, int]:
+    tables = (EnrollmentResult, Batch, BatchChunk, BatchRefusal, DeadLetter)
+    found = [count_rows(database, table) for table in tables]
+    return dict(zip(NOTHING, found, strict=True))
+
+
+def test_exactly_what_is_older_is_removed_whatever_the_size_of_a_page(database: Database) -> None:
+    ages = [(n * 37) % 101 for n in range(101)]  # Every age once, in no order of the keys.
+    for page in (1, 7, 1000):
+        add(
+            database, EnrollmentResult, [result(f"r-{page}-{n}", age) for n, age in enumerate(ages)]
+        )
+        add(database, DeadLetter, [letter(b"%d-%d" % (page, n), n) for n in ages])
+        kept = {f"r-{page}-{n}" for n, age in enumerate(ages) if age <= 60}
+        expected = {**NOTHING, "results": 40, "dead_letters": 40}
+        before = days(60)
+        assert prune(database, before, dry_run=True, page=page) == expected
+        assert len(ids(database, EnrollmentResult.request_id)) >= 101  # Counted, not removed.
+        assert prune(database, before, page=page) == expected
+        assert prune(database, before, page=page) == NOTHING
+        assert kept <= set(ids(database, EnrollmentResult.request_id))
+    assert counts(database) == {**NOTHING, "results": 3 * 61, "dead_letters": 3 * 61}
+
+
+def test_a_batch_goes_as_a_whole_when_its_newest_chunk_is_older(database: Database) -> None:
+    add_batch(database, "all old", [500, 450, 401], refusals=25)
+    add_batch(database, "old and refused nothing", [401])
+    add_batch(database, "gone on with", [500, 450, 399], refusals=9)
+    add_batch(database, "young", [1], refusals=3)
+    for n in range(12):
+        add_batch(database, f"one of many {n}", [402] * 3, refusals=n % 3)
+    expected = {**NOTHING, "batches": 14, "batch_chunks": 40, "batch_refusals": 25 + 12}
+    before = counts(database)
+    assert prune(database, days(400), dry_run=True, page=10) == expected
+    assert counts(database) == before
+    assert prune(database, days(400), page=10) == expected
+    assert ids(database, Batch.id) == ["gone on with", "young"]
+    after = counts(database)
+    assert {kind: before[kind] - after[kind] for kind in NOTHING} == expected
+
+
+@pytest.mark.parametrize("refusals", [0, 30])
+def test_a_batch_that_is_gone_on_with_meanwhile_stays_known(
+    database: Database, refusals: int
+) -> None:
+    add_batch(database, "b", [500], refusals=refusals)
+    removed: list[dict[str, int]] = []
+    pruning = threading.Thread(target=lambda: removed.append(prune(database, days(400), page=10)))
+    with database.writing() as connection:
+        # What a worker does with one more chunk of it.
+        open_batch(connection, "b", "enrollments", None)
+        add_chunk(connection, **chunk("b", 1, 0))
+        pruning.start()
+        time.sleep(0.5)
+    pruning.join(60)
+    assert removed == [NOTHING]
+    assert counts(database) == {**NOTHING, "batches": 1, "batch_chunks": 2} | {
+        "batch_refusals": refusals
+    }
+
+
+def test_enrollments_and_rosters_stay(database: Database) -> None:
+    store_roster(database, ["S"], ["C"])
+    with database.writing() as connection:
+        enroll_student_in_courses(connection, 1, [1], days(5000))
+    prune(database, NOW)
+    assert ids(database, StudentCourse.student_id) == [1]
+
+
+def test_a_repeated_id_is_a_new_request_after_its_result_was_removed(database: Database) -> None:
+    first = {"student_id": "S", "course_ids": ["C"], "request_id": "mine"}
+    other = {**first, "course_ids": ["D"]}
+
+    def decide(record: dict[str, Any]) -> list[str]:
+        (decision,) = add_enrollments(database, [read_request("task", [record], {})]).decided
+        return [error.code for error in decision.result.errors]
+
+    assert decide(first) == ["unknown_student"]
+    assert decide(other) == ["request_id_reused"]
+    assert prune(database, datetime.now(UTC))["results"] == 1
+    assert decide(other) == ["unknown_student"]

@@ -1,0 +1,48 @@
+"""`python -m worker.migrate`: what an operator does to the schema."""
+
+import pytest
+from sqlalchemy import inspect, text
+
+from support.migrations import run_alembic
+from worker import migrate
+from worker.database.engine import make_engine
+
+
+def test_a_database_is_current_only_at_the_newest_migration(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    assert not migrate.is_current(engine)
+    run_alembic(engine, "upgrade", "0002")
+    assert not migrate.is_current(engine)
+    migrate.upgrade(engine)
+    assert migrate.is_current(engine)
+    engine.dispose()
+
+
+def test_an_operator_goes_back_and_forth(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENROLL_DATABASE_URL", empty_database_url)
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["migrate", *arguments])
+        migrate.main()
+        return capsys.readouterr().out.strip()
+
+    with pytest.raises(SystemExit) as helped:
+        run("--help")
+    assert helped.value.code == 0
+    assert "--to REVISION" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="no migration 9999; choose one of 0001, 0002, 0003, 0004"):
+        run("--to", "9999")
+    engine = make_engine(empty_database_url)
+    assert inspect(engine).get_table_names() == []
+    assert run() == "Migrated: none -> 0004"
+    assert run() == "Nothing to do: 0004"
+    assert run("--to", "0003") == "Migrated: 0004 -> 0003"
+    assert migrate.revisions(engine) == (["0003"], ["0004"])
+    assert run() == "Migrated: 0003 -> 0004"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    with pytest.raises(SystemExit, match="0099, which this version does not know"):
+        run("--to", "0003")
+    engine.dispose()

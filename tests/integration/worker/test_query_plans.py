@@ -1,0 +1,61 @@
+"""How PostgreSQL finds what is looked for."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import Connection, text
+
+from support.databases import store_roster
+from worker.database.engine import Database
+from worker.enrollment.rules import read_request
+from worker.models import Student
+from worker.repository import find_keys
+from worker.service import add_enrollments
+
+NAMES = [f"S{n}" for n in range(30)]
+
+
+@pytest.fixture
+def small_database(new_database: Callable[[str], str]) -> Iterator[Database]:
+    """A few rows, and statistics that say so."""
+    database = Database(new_database("postgresql"))
+    store_roster(database, NAMES, NAMES)
+    with database.writing() as connection:
+        connection.execute(text("ANALYZE students, courses"))
+    yield database
+    database.close()
+
+
+def kept_plan(connection: Connection, part: str) -> str:
+    """The plan that has been kept for a prepared statement, whatever its values are."""
+    prepared = text(
+        "SELECT name, cardinality(parameter_types), generic_plans FROM pg_prepared_statements"
+        " WHERE statement LIKE :part ORDER BY generic_plans DESC LIMIT 1"
+    )
+    ((name, count, generic_plans),) = connection.execute(prepared, {"part": f"%{part}%"})
+    assert generic_plans > 0
+    values = ", ".join(["NULL"] * count)
+    lines = connection.execute(text(f"EXPLAIN EXECUTE {name}({values})")).scalars().all()
+    return "\n".join(lines)
+
+
+def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Database) -> None:
+    with small_database.writing() as connection:
+        for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
+            find_keys(connection, Student, NAMES)
+        plan = kept_plan(connection, "json_object_agg")
+    assert "uq_students_sis_id" in plan
+    assert "Seq Scan" not in plan
+
+
+def test_a_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
+    with small_database.writing() as connection:
+        for number in range(20):
+            record = {"student_id": NAMES[number], "course_ids": NAMES[:3]}
+            add_enrollments(connection, [read_request(f"r{number}", [record], {})])
+        plan = kept_plan(connection, "request_id = any(")
+    for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
+        # Else it is walked from end to end.
+        assert re.search(rf"(using|on) {index} .*\n *Index Cond:", plan), plan
+    assert "Seq Scan" not in plan

@@ -1,0 +1,86 @@
+"""Run `enroll` as people do, in a process of its own, or within the process of the test."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from producer.cli import enroll
+
+ENROLL = [sys.executable, "-m", "producer"]
+GOOD, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+"""The exit codes of `enroll`."""
+
+
+def clean_environment() -> dict[str, str]:
+    """The variables of this process but ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
+
+
+def run_enroll(
+    environment: Mapping[str, str],
+    *arguments: str | Path,
+    expect: int = GOOD,
+    given: str | bytes | None = None,
+    cwd: Path | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command that must end with the given exit code and without a traceback.
+
+    `given` is its standard input.
+    """
+    done = subprocess.run(
+        [*ENROLL, *map(str, arguments)],
+        env=environment,
+        cwd=cwd,
+        input=given.encode() if isinstance(given, str) else given,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    told = subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+    assert told.returncode == expect, told.stderr + told.stdout
+    assert "Traceback" not in told.stderr
+    return told
+
+
+def start_enroll(
+    environment: Mapping[str, str], *arguments: str | Path, cwd: Path | None = None
+) -> "subprocess.Popen[str]":
+    """Start a command whose output can be read while it runs."""
+    return subprocess.Popen(
+        [*ENROLL, *map(str, arguments)],
+        env=environment,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def write_lines(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def run_program(
+    *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run any other program, and leave it to the test what its exit code must be."""
+    return subprocess.run(
+        [str(part) for part in command],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def invoke_enroll(*arguments: str, **variables: str | None) -> Result:
+    """Run a command within this process; a variable that is None is not set."""
+    return CliRunner().invoke(enroll, arguments, env=variables)

@@ -1,0 +1,63 @@
+"""Store rosters in a database, count its rows, read its dead letters, take it away."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from worker.database.engine import Database
+from worker.dead_letters.repository import find_dead_letters
+from worker.models import Course, Student
+from worker.repository import upsert_roster
+
+
+def url_of(database: Database) -> str:
+    return database.engine.url.render_as_string(hide_password=False)
+
+
+@contextmanager
+def opened_database(database_url: str) -> Iterator[Database]:
+    """A database of which only the URL is known."""
+    database = Database(database_url)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def store_roster(database: Database, students: Iterable[str], courses: Iterable[str]) -> None:
+    """Store students and courses by their SIS ids; in an empty database their keys begin at 1."""
+    with database.writing() as connection:
+        for model, names in ((Student, students), (Course, courses)):
+            upsert_roster(connection, model, [{"sis_id": name} for name in names])
+
+
+def count_rows(database: Database, of: Any) -> int:
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(of)) or 0
+
+
+def dead_letters(database: Database) -> list[Any]:
+    """All dead letters, whole, in the order in which they were stored."""
+    with database.reading() as connection:
+        return find_dead_letters(connection)
+
+
+def dead_letters_at(database_url: str) -> list[Any]:
+    with opened_database(database_url) as database:
+        return dead_letters(database)
+
+
+@contextmanager
+def sqlite_taken_away(database_url: str) -> Iterator[None]:
+    """Let nothing open an SQLite database; what has it open goes on."""
+    path = Path(database_url.removeprefix("sqlite:///"))
+    aside = path.rename(path.with_suffix(".aside"))
+    path.mkdir()  # A folder cannot be opened as a database.
+    try:
+        yield
+    finally:
+        path.rmdir()
+        aside.rename(path)

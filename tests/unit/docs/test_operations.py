@@ -1,0 +1,93 @@
+"""The files for operators hang together: with one another, and with what the worker exports."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from support.commands import run_program
+from support.paths import ROOT
+from support.requirements import require_program
+from worker.monitoring import exporter, metrics
+from worker.settings import PREFIX, Settings
+
+FOLDER = ROOT / "docs" / "operations"
+ALERTS = yaml.safe_load((FOLDER / "alerts.yaml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text())
+EXPRESSIONS = [rule["expr"] for rule in RULES] + [
+    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
+]
+
+
+@pytest.fixture(scope="module")
+def exported() -> set[str]:
+    """The names of all series that a worker can have."""
+    registry = CollectorRegistry()
+    registry.register(exporter._Worker({}))  # noqa: SLF001 - what it would serve
+    registry.register(exporter._Broker("redis://localhost:1/0"))  # noqa: SLF001
+    found = {family.name for family in registry.collect() if family.type != "info"}
+    found.add("enrollment_worker_info")
+    for counted in vars(metrics.Metrics()).values():
+        for family in counted.collect():
+            suffixes = ("_total",) if family.type == "counter" else ("_bucket", "_sum", "_count")
+            found |= {family.name + suffix for suffix in suffixes}
+    return found
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_only_what_is_exported_is_asked_for(expression: str, exported: set[str]) -> None:
+    asked = set(re.findall(r"enrollment_\w+", expression))
+    assert asked
+    assert asked <= exported
+
+
+def test_what_is_exported_is_explained(exported: set[str]) -> None:
+    page = (FOLDER / "watching.md").read_text()
+    said = set(re.findall(r"^\| `(enrollment_\w+)`", page, flags=re.MULTILINE))
+    assert said == {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported}
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_its_section(rule: dict[str, Any]) -> None:
+    page, _, section = rule["annotations"]["runbook"].partition("#")
+    text = (FOLDER / page).read_text()
+    assert section in anchors(text)
+    assert f"`{rule['alert']}`" in text
+
+
+def test_panels_have_ids_of_their_own_and_say_what_they_show() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(
+        panel["description"] and panel["fieldConfig"]["defaults"]["unit"] for panel in panels
+    )
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
+def test_variables_are_those_that_are_read(path: Any) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs" / "http.md").read_text()
+    for name in re.findall(rf"\b{PREFIX}[A-Z_]+[A-Z]\b", path.read_text()):
+        assert name in known or f"`{name}`" in readme
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "kubernetes.yaml"])
+def test_it_is_yaml(name: str) -> None:
+    assert all(yaml.safe_load_all((FOLDER / name).read_text()))
+
+
+@pytest.mark.parametrize(
+    "command", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml")]
+)
+def test_prometheus_takes_the_rules(command: tuple[str, ...]) -> None:
+    done = run_program(require_program("promtool"), *command, cwd=FOLDER)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,54 @@
+"""A bad cell refuses its line, with the column and the remedy, and harms no other line."""
+
+import pytest
+
+from producer.contract.chunks import RefusedLine
+from producer.files.reader import HEAD_BYTES
+from producer.publishing.chunking import SourceRecord
+from support.source_files import KEYS, PAIRS, Open, courses
+
+LONG = "9" * 5_000
+BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
+    "too few cells": (PAIRS, "S1", None, ["has 1 cells", "the header has 2"]),
+    "too many cells": (PAIRS, "S1,M1,M2", None, ["has 3 cells", "the header has 2"]),
+    "blanks": (PAIRS, "  ", None, ["has 1 cells"]),
+    "no student": (PAIRS, ",M1", "student_sis_id", ["is empty"]),
+    "a blank course": (PAIRS, "S1,  ", "course_sis_id", ["is empty"]),
+    "a long SIS id": (PAIRS, "S1," + "x" * 256, "course_sis_id", ["256 characters", "255"]),
+    "NUL": (PAIRS, "S1,M\0", "course_sis_id", ["NUL"]),
+    "not UTF-8": (PAIRS, "S1,M\udcff", "course_sis_id", ["not UTF-8", "save the file"]),
+    "a name for a key": (
+        KEYS,
+        "S1,7",
+        "student_id",
+        ["'S1' is no integer from 1 to 2147483647", "into the column student_sis_id"],
+    ),
+    "a course's name for its key": (KEYS, "7,M1", "course_id", ["into the column course_sis_id"]),
+    "no key": (KEYS, ",7", "student_id", ["'' is no integer"]),
+    "zero": (KEYS, "0,7", "student_id", ["'0' is no integer"]),
+    "a negative key": (KEYS, "-1,7", "student_id", ["'-1' is no integer"]),
+    "a fraction": (KEYS, "1.0,7", "student_id", ["'1.0' is no integer"]),
+    "a key too large": (KEYS, "2147483648,7", "student_id", ["'2147483648' is no integer"]),
+    "digits of another script": (KEYS, "٣,7", "student_id", [r"'\u0663' is no integer"]),
+    "a huge key": (KEYS, f"{LONG},7", "student_id", [f"'{LONG[:60]}' is no integer"]),
+    "a huge key behind zeros": (KEYS, f"00000000001{LONG},7", "student_id", ["is no integer"]),
+}
+
+
+@pytest.mark.parametrize(("header", "bad", "field", "words"), BAD_LINES.values(), ids=BAD_LINES)
+def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
+    opened: Open, header: str, bad: str, field: str | None, words: list[str]
+) -> None:
+    blank = "\n" * HEAD_BYTES  # What is wrong in the head is wrong with the file.
+    content = f"{header}1,2\n{blank}{bad}\n3,4\n".encode("utf-8", "surrogateescape")
+    entries = list(opened(content).records())
+    (line,) = (entry for entry in entries if isinstance(entry, RefusedLine))
+    assert (line.line, line.field) == (3 + HEAD_BYTES, field)
+    for word in words:
+        assert word in line.message
+    good = [entry.lines for entry in entries if isinstance(entry, SourceRecord)]
+    assert good == [[2], [4 + HEAD_BYTES]]
+
+
+def test_a_key_at_the_bounds_is_taken(opened: Open) -> None:
+    assert courses(opened(KEYS + "1,2147483647\n")) == [(1, [2147483647], (2,))]

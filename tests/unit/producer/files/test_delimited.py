@@ -1,0 +1,95 @@
+"""Delimited files: each form is read, every line is counted, an open quote is reported."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.contract.chunks import RefusedLine
+from producer.files.delimited import read_rows
+from producer.publishing.chunking import SourceRecord
+from producer.schemas import MAX_CHUNK_BYTES, Kind
+from support.source_files import PAIRS, Open, read, refused
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_csv_file_is_read_in_each_of_its_forms(
+    opened: Open, delimiter: str, end: str, encoding: str
+) -> None:
+    rows = [["sis_id", "title"], ["M1", "Ä"], [], ["M2", f'"a{delimiter} {end}b"'], ["M3", ""]]
+    text = end.join(delimiter.join(row) for row in rows)
+    source = opened(text.encode(encoding))
+    assert source.kind is Kind.COURSES
+    assert read(source) == [
+        ({"sis_id": "M1", "title": "Ä"}, (2,)),
+        ({"sis_id": "M2", "title": f"a{delimiter} {end}b"}, (4,)),
+        ({"sis_id": "M3"}, (6,)),
+    ]
+
+
+def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Open) -> None:
+    source = opened('sis_id,title,"a\nnote"\nM1,"two\r\n\r\nlines",\nM2,,\n,,\n')
+    assert read(source) == [
+        ({"sis_id": "M1", "title": "two\r\n\r\nlines"}, (3,)),
+        ({"sis_id": "M2"}, (6,)),
+        (7, "sis_id: is empty"),
+    ]
+
+
+@pytest.mark.parametrize("bad", ['S2,"M2', '"S2,M2', 'S2,"M2\nS3,M3\nS4,M4', 'S2,M2\nS3,"'])
+def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, bad: str) -> None:
+    source = opened(f"{PAIRS}S1,M1\n{bad}")
+    line = refused(source)
+    assert line.message == "a quote is left open; nothing after this line was read"
+    assert line.line == 3 + bad[: bad.index('"')].count("\n")
+    entries = [entry for entry in source.records() if isinstance(entry, SourceRecord)]
+    assert [n for entry in entries for n in entry.lines] == list(range(2, line.line))
+
+
+def test_a_quote_left_open_in_a_large_file_ends_the_reading(opened: Open) -> None:
+    line = refused(opened(PAIRS + 'S1,M1\n"' + "S2,M2\n" * (MAX_CHUNK_BYTES // 5)))
+    assert line.line == 3
+    assert "a quote may be left open; nothing after this line was read" in line.message
+
+
+cells = st.sampled_from(["S1", "S2", " S3 ", "4711", '"a\n""b"', "", "x" * 256])
+lines_of_a_file = st.lists(st.lists(cells, max_size=3).map(tuple), max_size=40)
+
+
+@given(lines_of_a_file)
+# Each run writes the file anew, and timings are not asserted.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_every_line_is_accounted_for_exactly_once(
+    opened: Open, rows: list[tuple[str, ...]]
+) -> None:
+    text, expected, bad = PAIRS, [], []
+    for row in rows:
+        line = text.count("\n") + 1
+        text += ",".join(row) + "\n"
+        values = [cell.strip('"\n ').replace('""', '"') for cell in row]
+        if len(row) == 2 and all(1 <= len(value) <= 255 for value in values):
+            expected.append((line, *values))
+        elif row not in ((), ("",)):  # A blank line holds nothing.
+            bad.append(line)
+    entries = list(opened(text).records())
+    pairs = [
+        (line, entry.record["student_id"], course)
+        for entry in entries
+        if isinstance(entry, SourceRecord)
+        for line, course in zip(entry.lines, entry.record["course_ids"], strict=True)
+    ]
+    assert sorted(pairs) == expected
+    assert [entry.line for entry in entries if isinstance(entry, RefusedLine)] == bad
+
+
+def test_a_reader_that_outlives_its_file_ends_without_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "left.csv"
+    path.write_text("student_sis_id,course_sis_id\nS1,C1\nS2,C2\n")
+    with path.open("rb") as file:
+        rows: Any = read_rows(file, ",", 2)
+        assert next(rows) == (2, ["S1", "C1"])
+    rows.close()

@@ -1,0 +1,71 @@
+"""JSON Lines: a record a line; a line that is not valid JSON harms no other line."""
+
+import json
+from typing import Any
+
+import pytest
+
+from producer.contract.chunks import RefusedLine
+from producer.files.reader import HEAD_BYTES
+from producer.schemas import MAX_CHUNK_BYTES, Kind
+from support.source_files import Open, read, refused
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ({"student_id": 1, "course_ids": ["M1"]}, Kind.ENROLLMENTS),
+        ({"sis_id": "S1", "name": "A"}, Kind.STUDENTS),
+        ({"sis_id": "S1", "email": None}, Kind.STUDENTS),
+        ({"sis_id": "M1", "title": "T\u2028\x85"}, Kind.COURSES),
+        ({"sis_id": "S1", "name": "é" * HEAD_BYTES}, Kind.STUDENTS),
+        ({"sis_id": "S12", "name": "é" * HEAD_BYTES}, Kind.STUDENTS),
+    ],
+)
+def test_the_first_record_tells_the_kind(opened: Open, record: dict[str, Any], kind: Kind) -> None:
+    source = opened("\ufeff\n" + json.dumps(record, ensure_ascii=False) + "\n")
+    assert source.kind is kind
+    assert read(source) == [(record, (2,))]
+
+
+FIRST = b'{"sis_id": "S1", "name": "A"}\n'
+BAD_JSON = {
+    "half an object": (b'{"sis_id":', "EOF"),
+    "no quotes": (b"{sis_id: 1}", "key must be a string"),
+    "two in a line": (b"{} {}", "trailing"),
+    "NaN": (b'{"sis_id": NaN}', "expected value"),
+    "Infinity": (b'{"sis_id": -Infinity}', "invalid number"),
+    "deep nesting": (b"[" * 100_000, "recursion limit"),
+    "an integer of 5000 digits": (b'{"sis_id": 1' + b"0" * 5_000 + b"}", "out of range"),
+    "half a character": (rb'{"sis_id": "\ud800"}', "hex escape"),
+    "not UTF-8": (b'{"sis_id": "\xff"}', "unicode"),
+    "too long": (b'{"sis_id": "' + b"x" * 3 * MAX_CHUNK_BYTES + b'"}', "longer than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize(("bad", "word"), BAD_JSON.values(), ids=BAD_JSON)
+def test_a_line_that_is_no_json_is_refused_and_harms_no_other(
+    opened: Open, bad: bytes, word: str
+) -> None:
+    blank = b" " * HEAD_BYTES + b"\r\n"  # What is wrong in the head is wrong with the file.
+    source = opened(FIRST + b"\n" + blank + bad + b"\n" + FIRST)
+    entries = list(source.records())
+    assert [entry.line if isinstance(entry, RefusedLine) else entry.lines for entry in entries] == [
+        [1],
+        4,
+        [5],
+    ]
+    assert word in refused(source).message
+
+
+def test_a_last_line_that_is_too_long_and_has_no_end_is_refused(opened: Open) -> None:
+    assert refused(opened(FIRST + b"1" * (MAX_CHUNK_BYTES + 1))).line == 2
+
+
+def test_a_value_that_is_no_record_is_left_to_the_worker_to_refuse(opened: Open) -> None:
+    assert read(opened(FIRST + b"5\n[]\nnull"))[1:] == [(5, (2,)), ([], (3,)), (None, (4,))]
+
+
+def test_a_given_kind_needs_no_readable_first_line(opened: Open) -> None:
+    source = opened(b"{\n" + FIRST, Kind.STUDENTS)
+    assert (source.kind, refused(source).line) == (Kind.STUDENTS, 1)

@@ -1,0 +1,100 @@
+"""A file is opened as a stream of records, or refused with the place and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.errors import UnreadableFile
+from producer.files.reader import open_source
+from producer.schemas import Kind
+from support.source_files import KEYS, PAIRS, Open, read
+
+
+def test_records_can_be_read_again_and_tell_how_far_they_came(opened: Open) -> None:
+    source = opened(PAIRS + "S1,M1\nS2,M2\n")
+    assert read(source) == read(source)
+    assert source.bytes_read == source.size == source.path.stat().st_size
+
+
+HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
+    "empty": ("", {}, ["is empty", "begins with a header line"]),
+    "blank": (" \n\r\n", {}, ["is empty", "begins with a header line"]),
+    "a mark and nothing else": (b"\xef\xbb\xbf", {}, ["is empty"]),
+    "binary": (b"PK\x03\x04\x00\x00", {}, ["binary", "export it as CSV or JSON Lines in UTF-8"]),
+    "UTF-16": (PAIRS.encode("utf-16"), {}, ["binary", "UTF-8"]),
+    "Latin-1": ("sis_id,name\nS1,\xe9\n".encode("latin-1"), {}, ["line 2", "not UTF-8", "save"]),
+    "nothing known": ("a,b\n", {}, ["first line does not tell", "--kind", "--map"]),
+    "only a SIS id": ("sis_id\n", {}, ["first line does not tell", "--kind"]),
+    "no course": (
+        "student_id\n",
+        {},
+        ["enrollments need a column course_id or course_sis_id", "--map course_sis_id='{column}'"],
+    ),
+    "no student": ("course_id\n", {}, ["student_id or student_sis_id", "--map student_sis_id="]),
+    "no SIS id": ("name\n", {}, ["students need a column sis_id", "--map sis_id="]),
+    "two students": (
+        "student_id,student_sis_id,course_id\n",
+        {},
+        ["has both student_id and student_sis_id", "remove one"],
+    ),
+    "two courses": (
+        KEYS,
+        {"course_sis_id": "{course_id}"},
+        ["has both course_id and course_sis_id", "remove one"],
+    ),
+    "two kinds": (
+        "sis_id,name,title\n",
+        {},
+        ["title is no column of students", "they have sis_id, name, email"],
+    ),
+    "another kind": (
+        "sis_id,name\n",
+        {"kind": Kind.COURSES},
+        ["name is no column of courses", "they have sis_id, title"],
+    ),
+    "doubled": ("student_id,course_id,course_id\n", {}, ["course_id", "twice", "rename one"]),
+    "doubled in a template": (
+        "a,a,sis_id\n",
+        {"title": "{a}"},
+        ["['a'] twice", "rename one"],
+    ),
+    "a template of a column that is not there": (
+        "code,b\n",
+        {"title": "{cod}"},
+        ["--map title={cod} has no column 'cod'", "the columns are: code, b"],
+    ),
+    "an empty brace": ("code,b\n", {"title": "{}"}, ["has no column ''", "columns are: code, b"]),
+    "an unpaired opening brace": ("a,b\n", {"title": "{a"}, ["unpaired brace", "are: a, b"]),
+    "an unpaired closing brace": ("a,b\n", {"title": "{a}}"}, ["unpaired brace", "are: a, b"]),
+    "an open quote": (
+        'student_sis_id,"course_sis_id\nS1,M1\n',
+        {},
+        ["line 1", "header cannot be read", "close its quotes"],
+    ),
+    "line ends of old": (
+        "student_sis_id,course_sis_id\rS1,M1\r",
+        {},
+        ["line 1", "save the file with the line ends of Unix or Windows"],
+    ),
+    "JSON with a template": ('{"sis_id": "S1"}', {"name": "{x}"}, ["--map is for CSV"]),
+    "no JSON": ('{"sis_id": \n', {}, ["first line is no JSON", "one record in each line"]),
+    "JSON that does not tell": ('{"sis_id": "S1"}', {}, ["first line does not tell", "--kind"]),
+}
+
+
+@pytest.mark.parametrize(("content", "options", "words"), HEADERS.values(), ids=HEADERS)
+def test_an_unreadable_file_is_named_with_the_place_and_the_remedy(
+    opened: Open, content: str | bytes, options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        opened(content, **options)
+    for word in ("upload.csv", *words):
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match=r"none\.csv cannot be read: No such file"):
+        open_source(tmp_path / "none.csv", None, {})
+    with pytest.raises(UnreadableFile, match="is a directory; name the files in it"):
+        open_source(tmp_path, None, {})

@@ -20,9 +20,15 @@ install: $(READY) ## Make the virtual environment and install everything, once
 demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and what became of them
 	@$(BIN)/enroll demo
 
-test: $(READY) ## Check format, lint, types and import rules, then run all tests
+test: $(READY) ## Check format, lint, types and import rules, then run all tests and print their coverage
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/coverage run -m pytest --numprocesses 4 --dist loadgroup
+	@$(MAKE) --no-print-directory coverage
+
+coverage: ## Print the modules that the last `make test` covered least, and the total
+	@if ls build/coverage/data.* >/dev/null 2>&1; then $(BIN)/coverage combine --quiet; fi
+	@$(BIN)/coverage report --sort=cover --skip-covered | awk 'NR < 18 || /^TOTAL/'
 
 test-python: ## The same on another Python: make test-python PYTHON=python3.13
 	@$(MAKE) --no-print-directory test VENV=build/$(notdir $(PYTHON))
@@ -52,4 +58,4 @@ up: $(READY) ## Keep broker, database and worker running in the foreground
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-python check faults bench bench-large format up clean
+.PHONY: help install demo test test-python coverage check faults bench bench-large format up clean

@@ -124,7 +124,7 @@ class Bench:
 
     def _copy_seconds(self, pairs: Sequence[rig.Pair]) -> float:
         """The yardstick, measured before a batch and after it: meanwhile the machine changes."""
-        with self.rig.database() as url:
+        with self.rig.database("yardstick") as url:
             return rig.copy_seconds(url, pairs)
 
     def _submit(self, client: EnrollmentClient, path: Path) -> float:

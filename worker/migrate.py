@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.database.engine import make_engine
 from worker.database.errors import is_outage
+from worker.database.migration_lock import DEFAULT_LIMITS, Limits, MigrationBlocked, migrating
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent
@@ -32,9 +34,9 @@ def alembic_config() -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> None:
-    """Apply every missing migration."""
-    change(engine, "head")
+def upgrade(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Apply every missing migration. Raises what `change` raises."""
+    change(engine, "head", limits)
 
 
 def is_current(engine: Engine) -> bool:
@@ -51,10 +53,13 @@ def revisions(engine: Engine) -> tuple[list[str], list[str]]:
     return sorted(applied), sorted(newest)
 
 
-def change(engine: Engine, target: str) -> tuple[str, str]:
+def change(engine: Engine, target: str, limits: Limits = DEFAULT_LIMITS) -> tuple[str, str]:
     """Migrate the database up or down to a migration; return the ones before and after.
 
-    Raises UnknownMigration, DBAPIError.
+    Migrations of one database run one after the other. On PostgreSQL the engine lends two
+    connections: one migrates, the other one holds the advisory lock.
+
+    Raises UnknownMigration, MigrationBlocked, DBAPIError.
     """
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
@@ -65,7 +70,7 @@ def change(engine: Engine, target: str) -> tuple[str, str]:
         raise UnknownMigration(
             f"This version has no migration {target}; choose one of {', '.join(order)}."
         )
-    with engine.begin() as connection:
+    with migrating(engine, limits) as connection:
         (had,) = MigrationContext.configure(connection).get_current_heads() or ("none",)
         if had not in ("none", *order):
             raise UnknownMigration(
@@ -73,7 +78,9 @@ def change(engine: Engine, target: str) -> tuple[str, str]:
                 " newer version that it belongs to, or migrate back with that version:"
                 f" python -m worker.migrate --to {order[-1]}"
             )
-        config.attributes["connection"] = connection
+        if engine.dialect.name == "postgresql":
+            connection.rollback()  # Ends the read: the transaction that migrates is Alembic's.
+        config.attributes.update(connection=connection, limits=limits)
         is_downgrade = had != "none" and order.index(target) < order.index(had)
         (command.downgrade if is_downgrade else command.upgrade)(config, target)
     return had, target
@@ -92,18 +99,27 @@ def main() -> None:
         default="head",
         help="the migration to go to, up or down; by default the newest",
     )
-    target = parser.parse_args().to
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=DEFAULT_LIMITS.turn,
+        help="how long to wait for another migration of the same PostgreSQL (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
     try:
         engine = make_engine(load_database_url())
     except SettingsError as error:
         sys.exit(str(error))
     try:
-        had, has = change(engine, target)
-    except UnknownMigration as error:
+        had, has = change(engine, arguments.to, replace(DEFAULT_LIMITS, turn=arguments.wait))
+    except (UnknownMigration, MigrationBlocked) as error:
         sys.exit(str(error))
     except DBAPIError as error:
         problem = (
-            "is not available" if is_outage(error) else "was not migrated; nothing was changed"
+            "is not available"
+            if is_outage(error)
+            else "was not migrated; the migration was rolled back"
         )
         sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")
     finally:

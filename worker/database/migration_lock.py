@@ -1,0 +1,185 @@
+"""Hold the lock and the time limits of migrations, and explain why a migration gave up.
+
+What a migration changes, and which ones there are, is Alembic's business and `worker.migrate`'s.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy.exc import DBAPIError
+
+from worker.database.engine import BUSY_SECONDS
+
+log = logging.getLogger(__name__)
+
+ADVISORY_LOCK = 0x656E726F6C6C
+"""The key of PostgreSQL's advisory lock for migrations: "enroll" in ASCII.
+
+Any number would do, as long as every version uses the same one and no other application in the same
+database does. PostgreSQL keeps advisory locks apart by database.
+"""
+
+_POLL_SECONDS = 0.2
+_LOCK_NOT_AVAILABLE, _QUERY_CANCELED = "55P03", "57014"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a migration of PostgreSQL may wait or run, in seconds.
+
+    `turn` is for another migration of the same database to end. `lock` is for one lock of a table
+    or row: every query that comes later queues behind the migration while it waits, so this is how
+    long workers may be held up. `statement` is for one statement, which may hold such a lock.
+    """
+
+    turn: float = 60
+    lock: float = 5
+    statement: float = 60
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class MigrationBlocked(Exception):
+    """A lock or a limit stopped the migration, which was rolled back; the text says what to do."""
+
+
+@contextmanager
+def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Connection]:
+    """Yield a connection for a migration, while no other migration of this database runs.
+
+    On SQLite the connection is in a transaction, which holds the only lock for writing. On
+    PostgreSQL it is not: Alembic begins the transaction, so that a migration can leave it with
+    `autocommit_block`. The advisory lock is therefore held by a second connection.
+
+    Raises MigrationBlocked, DBAPIError.
+    """
+    try:
+        if engine.dialect.name == "sqlite":
+            with engine.begin() as connection:
+                yield connection
+        else:
+            with engine.connect() as guard, engine.connect() as connection:
+                _take_turn(guard, limits)
+                yield connection
+    except DBAPIError as error:
+        reason = _reason(engine, error)
+        if reason is None:
+            raise
+        raise MigrationBlocked(reason) from error
+
+
+def limit_statements(dialect: str, limits: Limits) -> tuple[str, ...]:
+    """The statements that set the limits until the transaction ends."""
+    if dialect != "postgresql":
+        return ()
+    return (
+        f"SET LOCAL lock_timeout = {limits.lock * 1000:.0f}",
+        f"SET LOCAL statement_timeout = {limits.statement * 1000:.0f}",
+    )
+
+
+def _take_turn(guard: Connection, limits: Limits) -> None:
+    """Take the advisory lock; the transaction of `guard` then holds it.
+
+    The lock is tried again and again instead of waited for. A statement that waits keeps a
+    snapshot, and `CREATE INDEX CONCURRENTLY` in the migration that has the lock would wait for that
+    snapshot in turn, for ever. Each try is a transaction of its own: behind a pooler a migration
+    that waits occupies no connection, and the driver prepares nothing.
+    """
+    end = time.monotonic() + limits.turn
+    warned = False
+    while not guard.execute(_TRY_LOCK, {"key": ADVISORY_LOCK}).scalar_one():
+        holders = _sessions(guard, _LOCK_HOLDERS, key=ADVISORY_LOCK)
+        guard.rollback()
+        if time.monotonic() >= end:
+            raise MigrationBlocked(
+                f"Another migration of this database did not end within {limits.turn:g} s"
+                f"{holders}. Nothing was changed. Wait until it ends, then migrate again; if its"
+                " process no longer exists, end its session first:"
+                " SELECT pg_terminate_backend(<process>)."
+            )
+        if not warned:
+            log.warning("Another migration is running%s; waiting for it to end.", holders)
+            warned = True
+        time.sleep(_POLL_SECONDS)
+    guard.execute(_STAY_IDLE)
+
+
+def _reason(engine: Engine, error: DBAPIError) -> str | None:
+    """The sentence for an error about a lock or a time limit; None for every other error."""
+    statement = " ".join((error.statement or "").split())[:120]
+    state = getattr(error.orig, "sqlstate", None)
+    if state == _LOCK_NOT_AVAILABLE:
+        with engine.connect() as connection:
+            holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)
+        return (
+            f"The migration gave up waiting for a lock (lock_timeout) at: {statement}. It was"
+            f" rolled back. Tables in use{holders or ': no longer any'}. Wait until these"
+            " transactions end, or end them: SELECT pg_terminate_backend(<process>). Then migrate"
+            " again."
+        )
+    if state == _QUERY_CANCELED:
+        return (
+            f"The migration was interrupted ({error.orig}) at: {statement}. It was rolled back."
+            " Migrate again while the database is less busy; a migration that needs longer raises"
+            " its own limit, as migrations/script.py.mako describes."
+        )
+    if engine.dialect.name == "sqlite" and "database is locked" in str(error.orig):
+        return (
+            f"Another process held the SQLite database's lock for writing for {BUSY_SECONDS} s."
+            " Nothing was changed. Stop that process or wait until it has finished, then migrate"
+            " again."
+        )
+    return None
+
+
+def _sessions(connection: Connection, query: TextClause, **values: object) -> str:
+    """The sessions that a query finds, ready to be put into a sentence; empty if it finds none."""
+    found = [
+        f"process {row.pid}, user {row.usename}"
+        + (f", {row.application_name}" if row.application_name else "")
+        + (f", {row.state} for {row.seconds:.0f} s" if row.state else "")
+        + (f", on {row.tables}" if row.tables else "")
+        for row in connection.execute(query, values)
+    ]
+    return ": " + "; ".join(found) if found else ""
+
+
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint))")
+
+# The guard is idle while the migration runs, and must not be ended for that. Not every version of
+# PostgreSQL has both settings.
+_STAY_IDLE = text(
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+
+_LOCK_HOLDERS = text(
+    "SELECT a.pid, a.usename, a.application_name, a.state,"
+    " extract(epoch FROM now() - a.state_change) AS seconds, NULL AS tables"
+    " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+    " WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()"
+    " AND l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = CAST(:key AS bigint)"
+)
+
+# Only tables that the statement names, the oldest transaction first: most likely the culprit.
+_TABLE_HOLDERS = text(
+    r"""
+    SELECT a.pid, a.usename, a.application_name, a.state,
+           extract(epoch FROM now() - a.state_change) AS seconds,
+           string_agg(DISTINCT c.relname, ', ') AS tables
+    FROM pg_locks l
+    JOIN pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p')
+    JOIN pg_stat_activity a USING (pid)
+    WHERE l.granted AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+      AND :statement ~ ('\m' || c.relname || '\M')
+    GROUP BY a.pid, a.usename, a.application_name, a.state, a.state_change, a.xact_start
+    ORDER BY a.xact_start
+    LIMIT 3
+    """
+)

@@ -1,0 +1,344 @@
+"""The shortcut for the clean requests of a chunk gives what the rulebook gives. Both databases."""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+
+from producer.contract.chunks import line_request_id
+from producer.schemas import Kind, StudentEnrollmentRequest
+from worker.batches.apply import Applied, apply_to, read_chunk
+from worker.database.engine import Database
+from worker.enrollment import shortcuts
+from worker.enrollment.rules import IncomingRequest
+from worker.enrollment.shortcuts import ShortcutResult, enroll_clean_requests
+from worker.models import Pair
+from worker.repository import insert_enrollments
+from worker.service import add_enrollments
+
+AWKWARD = ["back\\slash", "tab\tnew\nline\r", "\\N", '"quotes\'"', "Zoë 🎓\u2028", "NULL", "{,}"]
+"""SIS ids of the roster's students and courses, whose keys are 1 to 7."""
+
+BATCH = 'b\\N\t"ø'
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+_Request = tuple[Any, list[Any]]
+"""A student and the courses to enroll in, as ids."""
+
+TABLES = {
+    "student_courses": "student_id, course_id, enrolled_at < '2021-01-01'",
+    "enrollment_results": "request_id, batch_id, fingerprint, student_id, student_sis_id, status,"
+    " enrolled, already, errors",
+    "batches": "id, kind",
+    "batch_chunks": "batch_id, number, fingerprint, last, requests_through, rows_through, requests,"
+    " requests_rejected, rows, enrolled, already_enrolled, upserted, unchanged, rejected",
+    "batch_refusals": "batch_id, line, code, message, record, cells",
+    "dead_letters": "request_id, batch_id, reason",
+}
+"""What must agree: every column but moments and generated keys."""
+
+
+class Effect(NamedTuple):
+    """What a chunk did to the database, and what its delivery reports."""
+
+    applied: Applied
+    tables: dict[str, list[tuple[Any, ...]]]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def roster(
+    request: pytest.FixtureRequest, new_database: Callable[[str], str]
+) -> Iterator[Database]:
+    """A database with the students and courses of AWKWARD; every test leaves it as it was."""
+    made = Database(new_database(request.param))
+    add_roster(made, students=AWKWARD, courses=AWKWARD)
+    yield made
+    made.close()
+
+
+def add_roster(database: Database, *, students: Sequence[str], courses: Sequence[str]) -> None:
+    """Add students and courses whose keys are their places in these lists, from 1."""
+    with database.writing() as connection:
+        for table, names in (("students", students), ("courses", courses)):
+            rows = [{"id": key, "name": name} for key, name in enumerate(names, 1)]
+            connection.execute(text(f"INSERT INTO {table} (id, sis_id) VALUES (:id, :name)"), rows)  # noqa: S608
+
+
+class Past(NamedTuple):
+    """What was there before the chunk."""
+
+    rows: frozenset[Pair] = frozenset()
+    request_ids: tuple[str, ...] = ()
+
+
+NOTHING = Past()
+
+
+@contextmanager
+def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
+    """Open a transaction that finds what was there before; everything in it is rolled back."""
+    with database.engine.connect() as connection, connection.begin() as transaction:
+        insert_enrollments(connection, past.rows, LONG_AGO)
+        request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
+        earlier = [IncomingRequest(request_id, {}, request) for request_id in past.request_ids]
+        if earlier:
+            add_enrollments(connection, earlier, None, LONG_AGO)
+        yield connection
+        transaction.rollback()
+
+
+def effect_of(database: Database, payload: Any, past: Past) -> Effect:
+    """Apply a chunk, look at everything that it did, and roll it back."""
+    chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
+    with rolled_back(database, past) as connection:
+        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {})
+        tables = {
+            table: sorted(
+                (tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {table}"))),  # noqa: S608
+                key=repr,
+            )
+            for table, names in TABLES.items()
+        }
+    return Effect(applied, tables)
+
+
+def assert_same_without_the_shortcut(database: Database, payload: Any, past: Past) -> Effect:
+    with_shortcut = effect_of(database, payload, past)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shortcuts, "_order_matters", lambda *_, **__: True)
+        by_the_rulebook = effect_of(database, payload, past)
+    assert with_shortcut == by_the_rulebook
+    return with_shortcut
+
+
+def shortcut_of(
+    database: Database, payload: Any, past: Past = NOTHING, poison: Collection[int] = ()
+) -> ShortcutResult:
+    """Return what the shortcut does for a chunk, and roll it back."""
+    chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
+    with rolled_back(database, past) as connection:
+        return enroll_clean_requests(connection, chunk, poison, LONG_AGO)
+
+
+# --- Any chunk --------------------------------------------------------------------------------
+
+numbers = st.integers(1, len(AWKWARD))
+"""The keys of the roster."""
+
+
+def spelled(keys: st.SearchStrategy[int]) -> st.SearchStrategy[int | str]:
+    """Return a strategy that names a student or course by its key or by its SIS id."""
+    return st.builds(lambda key, by_key: key if by_key else AWKWARD[key - 1], keys, st.booleans())
+
+
+@st.composite
+def clean_requests(draw: st.DrawFn) -> list[_Request]:
+    """Draw requests for students and courses that exist, each row once."""
+    students = draw(st.lists(numbers, unique=True, max_size=6))
+    courses = [draw(st.lists(numbers, unique=True, min_size=1, max_size=3)) for _ in students]
+    return [
+        (draw(spelled(st.just(student))), [draw(spelled(st.just(course))) for course in wanted])
+        for student, wanted in zip(students, courses, strict=True)
+    ]
+
+
+unknown = st.sampled_from(["nobody", "1", 99])
+refused_requests = st.tuples(unknown, st.lists(spelled(numbers), min_size=1, max_size=2)) | (
+    st.builds(
+        lambda student, good, bad: (student, [*good, bad]),
+        spelled(numbers),
+        st.lists(spelled(numbers), max_size=2),
+        unknown,
+    )
+)
+any_requests = st.lists(
+    st.tuples(spelled(numbers), st.lists(spelled(numbers), min_size=1, max_size=3)), max_size=6
+)
+request_lists = (
+    any_requests
+    | clean_requests()
+    | st.builds(
+        lambda clean, refused, place: [*clean[:place], *refused, *clean[place:]],
+        clean_requests(),
+        st.lists(refused_requests, max_size=2),
+        st.integers(0, 6),
+    )
+)
+bad_records = st.sampled_from(
+    [
+        "what is this",
+        None,
+        {"student_id": 1.5, "course_ids": ["\\N", 2]},
+        {"student_id": "NULL", "course_ids": [], "request_id": "r0"},
+        {"student_id": "NULL", "course_ids": [1], "surprise": "\t"},
+    ]
+)
+
+
+def columns_of(request_list: Sequence[_Request], *, atomic: bool) -> dict[str, Any]:
+    students, courses = [r[0] for r in request_list], [r[1] for r in request_list]
+    return {"requests": {"student_ids": students, "course_ids": courses, "atomic": atomic}}
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw the requests of a chunk, as columns or as records, some of which may be bad."""
+    request_list = draw(request_lists)
+    are_atomic = draw(st.booleans())
+    with_bad = draw(st.booleans())
+    if draw(st.booleans()):
+        # One that breaks the contract: each request is looked at by itself.
+        bad: list[_Request] = [(True, ["NULL"])] if with_bad else []
+        return columns_of([*request_list, *bad], atomic=are_atomic)
+    with_ids = draw(st.sampled_from([False, False, False, True]))
+    made: list[Any] = []
+    for student, courses in request_list:
+        record = {"student_id": student, "course_ids": courses}
+        if not are_atomic:
+            record["atomic"] = draw(st.booleans())
+        if with_ids and (own_id := draw(st.sampled_from([None, "r0", "r1"]))):
+            record["request_id"] = own_id
+        made.append(record)
+        if with_bad and draw(st.booleans()):
+            made.append(draw(bad_records))
+    return {"records": made}
+
+
+past_rows = st.frozensets(st.tuples(st.integers(1, 7), st.integers(1, 7)), max_size=20)
+past_ids = st.lists(
+    st.sampled_from(["r0", line_request_id(BATCH, 0, 1), line_request_id(BATCH, 1, 0)]),
+    unique=True,
+    max_size=1,
+).map(tuple)
+
+
+def with_lines(form: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Give a chunk its lines: none, one for each record, or one for each row."""
+    payload = {"batch_id": BATCH, "number": 0, "last": True, **form}
+    chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
+    count = len(chunk.row_counts) if kind == "records" else sum(chunk.row_counts)
+    if kind == "none":
+        return payload
+    cells = [[f"cell\t{line}", "\\N"] for line in range(count)]
+    return {**payload, "lines": [2 * line + 5 for line in range(count)], "cells": cells}
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    form=forms(),
+    lines=st.sampled_from(["none", "records", "rows"]),
+    as_text=st.booleans(),
+    past=st.builds(Past, past_rows, past_ids),
+)
+def test_a_chunk_has_the_same_effect_with_the_shortcut_and_without(
+    roster: Database, form: dict[str, Any], lines: str, as_text: bool, past: Past
+) -> None:
+    payload = with_lines(form, lines)
+    event(f"taken: {shortcut_of(roster, payload, past).requests > 0}")
+    assert_same_without_the_shortcut(roster, json.dumps(payload) if as_text else payload, past)
+
+
+# --- Is it taken? -----------------------------------------------------------------------------
+
+
+def records(*requests: _Request, **more: Any) -> dict[str, Any]:
+    made = [{"student_id": s, "course_ids": c, **more} for s, c in requests]
+    return {"batch_id": BATCH, "number": 0, "records": made}
+
+
+def columns(*requests: _Request, atomic: bool = True) -> dict[str, Any]:
+    return {"batch_id": BATCH, "number": 0, **columns_of(requests, atomic=atomic)}
+
+
+@pytest.mark.parametrize("form", [records, columns])
+def test_a_clean_chunk_takes_the_shortcut_as_a_whole(
+    roster: Database, form: Callable[..., Any]
+) -> None:
+    payload = form(("\\N", [1, "NULL"]), (1, ["{,}", 3]), ("NULL", [1]))
+    past = Past(frozenset({(3, 1), (1, 7)}))
+    taken = shortcut_of(roster, payload, past)
+    assert taken == ShortcutResult(requests=3, rows=5, added=3, rest=[])
+    assert_same_without_the_shortcut(roster, payload, past)
+
+
+@pytest.mark.parametrize("form", [records, columns])
+def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
+    roster: Database, form: Callable[..., Any]
+) -> None:
+    payload = form((1, [1]), ("nobody", [1]), (2, [1, "nothing"]), (2, [1]), (99, [1]), (3, [99]))
+    taken = shortcut_of(roster, payload)
+    assert taken == ShortcutResult(requests=2, rows=2, added=2, rest=[1, 2, 4, 5])
+    effect = assert_same_without_the_shortcut(roster, payload, NOTHING)
+    assert [row[:2] for row in effect.tables["student_courses"]] == [(1, 1), (2, 1)]
+
+
+def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Database) -> None:
+    payload = records((1, [1]), (2.5, [1]), (3, [1]))
+    assert shortcut_of(roster, payload) == ShortcutResult(2, 2, 2, rest=[1])
+
+
+@pytest.mark.parametrize(
+    ("payload", "past"),
+    [
+        (records((1, [1]), ("back\\slash", [2, 1])), NOTHING),
+        (records((1, [1, "back\\slash"])), NOTHING),
+        (columns((1, [1]), (2, [1, "nothing"]), atomic=False), NOTHING),
+        (records((1, [1]), (2, [1]), request_id="own"), NOTHING),
+        (records((1, [1]), (2, [1])), Past(request_ids=(line_request_id(BATCH, 0, 5),))),
+    ],
+    ids=["a row twice", "a course twice", "a partial request", "own ids", "earlier results"],
+)
+def test_where_the_order_matters_all_requests_are_left_to_the_rulebook(
+    roster: Database, payload: dict[str, Any], past: Past
+) -> None:
+    count = len(read_chunk(Kind.ENROLLMENTS, payload)[0].row_counts)
+    assert shortcut_of(roster, payload, past) == ShortcutResult(0, 0, 0, rest=range(count))
+
+
+def test_poison_leaves_all_requests_to_the_rulebook(roster: Database) -> None:
+    taken = shortcut_of(roster, records((1, [1]), (2, [1])), poison={1})
+    assert taken == ShortcutResult(0, 0, 0, rest=range(2))
+
+
+def test_a_result_of_another_chunk_keeps_no_chunk_from_the_shortcut(roster: Database) -> None:
+    past = Past(request_ids=(line_request_id(BATCH, 1, 0), line_request_id(BATCH + "!", 0, 0)))
+    assert shortcut_of(roster, records((1, [1])), past).requests == 1
+
+
+# --- Many at once -----------------------------------------------------------------------------
+
+MANY = 320
+"""More than the 200 rows from which on PostgreSQL's COPY is used."""
+
+
+@pytest.mark.parametrize("form", [records, columns])
+def test_a_large_chunk_has_the_same_effect_with_the_shortcut_and_without(
+    database: Database, form: Callable[..., Any]
+) -> None:
+    names = [f"{AWKWARD[n % len(AWKWARD)]}{n}" for n in range(MANY)]
+    add_roster(database, students=names, courses=AWKWARD)
+    keys = {name: key for key, name in enumerate(names, 1)}
+    good = [(name, [AWKWARD[keys[name] % 5], 6]) for name in names]
+    refused: list[_Request] = [("nobody\\N", [1]), (1, [7, "nothing\t"])]
+    past = Past(frozenset((key, 6) for key in keys.values() if key % 7 == 0))
+    payload = form(*good[:100], *refused, *good[100:])
+    assert shortcut_of(database, payload, past).rest == [100, 101]
+    effect = assert_same_without_the_shortcut(database, payload, past)
+    expected = {(key, course) for key in keys.values() for course in (key % 5 + 1, 6)}
+    rows = effect.tables["student_courses"]
+    assert {(student, course) for student, course, _ in rows} == expected
+    assert {(student, course) for student, course, before in rows if before} == past.rows
+    enrolled = [row for row in effect.tables["enrollment_results"] if row[5] == "enrolled"]
+    assert {(row[3], row[4]) for row in enrolled} == {(keys[name], name) for name in names}
+    assert {row[1] for row in enrolled} == {BATCH}

@@ -1,0 +1,157 @@
+"""Attempts are counted in a real Valkey, where the death of a worker cannot forget them."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from kombu.connection import Connection
+from redis import Redis
+from servers import free_port
+
+from worker.messaging import plugins
+from worker.messaging.attempts import Attempts
+from worker.messaging.transport import ATTEMPTS, PREFIX, running_key
+
+LIMIT = 3
+
+
+@pytest.fixture
+def instance() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def attempts(broker_url: str, instance: str) -> Attempts:
+    return Attempts(broker_url, instance, LIMIT)
+
+
+@pytest.fixture
+def task_id() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def redis(broker_url: str) -> Iterator[Redis]:
+    with Redis.from_url(broker_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
+    """Gives a worker's sign of life, which also looks for the dead."""
+    connections = []
+
+    def give(instance: str) -> None:
+        connection = Connection(
+            broker_url, transport=plugins.TRANSPORT, transport_options={"instance": instance}
+        )
+        connections.append(connection)
+        connection.channel().beat()
+
+    yield give
+    for connection in connections:
+        connection.close()
+
+
+def executing(redis: Redis, instance: str) -> set[str]:
+    """Return the tasks that an instance notes that it is executing."""
+    return set(map(str, redis.hkeys(running_key(instance))))
+
+
+def test_what_begins_is_noted_until_it_ends(
+    attempts: Attempts, redis: Redis, instance: str
+) -> None:
+    assert attempts.begin(["a", "b", "c"]) == 0
+    assert executing(redis, instance) == {"a", "b", "c"}
+    attempts.end(["a"])
+    attempts.end(["b"], done=False)
+    assert executing(redis, instance) == {"c"}
+
+
+def test_every_failure_counts_towards_the_next_limit(attempts: Attempts, task_id: str) -> None:
+    assert [attempts.failed(task_id) for _ in range(7)] == [0, 0, 1, 1, 1, 2, 2]
+    assert attempts.begin([task_id]) == 2
+
+
+def test_the_limit_of_a_group_is_that_of_its_worst(attempts: Attempts, task_id: str) -> None:
+    for _ in range(LIMIT):
+        attempts.failed(task_id)
+    assert attempts.begin([str(uuid.uuid4())]) == 0
+    assert attempts.begin([str(uuid.uuid4()), task_id, str(uuid.uuid4())]) == 1
+
+
+def test_what_is_done_is_forgotten_and_what_is_not_is_still_counted(
+    attempts: Attempts, redis: Redis, task_id: str
+) -> None:
+    for _ in range(LIMIT):
+        attempts.failed(task_id)
+    attempts.begin([task_id])
+    attempts.end([task_id], done=False)
+    assert attempts.begin([task_id]) == 1
+    attempts.end([task_id])
+    assert attempts.begin([task_id]) == 0
+    assert not redis.hexists(ATTEMPTS, task_id)
+
+
+def test_workers_count_together(broker_url: str, task_id: str) -> None:
+    workers = [Attempts(broker_url, uuid.uuid4().hex, LIMIT) for _ in range(LIMIT)]
+    assert [worker.failed(task_id) for worker in workers] == [0, 0, 1]
+
+
+def test_where_redis_is_absent_the_work_goes_on_uncounted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts = Attempts(f"redis://127.0.0.1:{free_port()}/0", "here", limit=1)
+    assert attempts.begin(["a"]) == 0
+    assert attempts.failed("a") == 0
+    attempts.end(["a"])
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+
+
+# --- The death of a worker --------------------------------------------------------------------
+
+
+def test_what_a_dead_worker_was_executing_counts_once_when_another_finds_it(
+    attempts: Attempts,
+    redis: Redis,
+    beat: Callable[[str], None],
+    instance: str,
+    task_id: str,
+) -> None:
+    beat(instance)
+    attempts.begin([task_id, f"{task_id} ended"])
+    attempts.end([f"{task_id} ended"], done=False)
+    redis.delete(f"{PREFIX}.alive.{instance}")
+    for _ in range(2):
+        beat(uuid.uuid4().hex)
+    assert redis.hmget(ATTEMPTS, [task_id, f"{task_id} ended"]) == ["1", None]
+    assert executing(redis, instance) == set()
+
+
+def test_a_message_that_killed_as_many_workers_as_the_limit_says_has_reached_it(
+    broker_url: str, redis: Redis, beat: Callable[[str], None], task_id: str
+) -> None:
+    reached = []
+    for _ in range(LIMIT + 1):
+        instance = uuid.uuid4().hex
+        beat(instance)
+        reached.append(Attempts(broker_url, instance, LIMIT).begin([task_id]))
+        redis.delete(f"{PREFIX}.alive.{instance}")
+        beat(uuid.uuid4().hex)
+    assert reached == [0, 0, 0, 1]
+
+
+def test_what_a_living_worker_executes_is_not_counted(
+    attempts: Attempts,
+    redis: Redis,
+    beat: Callable[[str], None],
+    instance: str,
+    task_id: str,
+) -> None:
+    beat(instance)
+    attempts.begin([task_id])
+    # Another worker, and a new connection of the same one.
+    beat(uuid.uuid4().hex)
+    beat(instance)
+    assert not redis.hexists(ATTEMPTS, task_id)
+    assert executing(redis, instance) == {task_id}

@@ -1,0 +1,120 @@
+"""The marks of submissions, in a real Valkey."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+from servers import free_port
+
+from producer.contract.chunks import Tally
+from producer.contract.marks import (
+    MARK_SECONDS,
+    MarkState,
+    SubmissionMark,
+    batch_key,
+    request_key,
+)
+from producer.schemas import Kind
+from worker.messaging.marks import SubmissionMarks
+
+QUEUED = SubmissionMark().model_dump_json()
+
+
+@pytest.fixture
+def marks(broker_url: str) -> SubmissionMarks:
+    return SubmissionMarks(broker_url)
+
+
+@pytest.fixture
+def redis(broker_url: str) -> Iterator[Redis]:
+    with Redis.from_url(broker_url) as client:
+        yield client
+
+
+@pytest.fixture
+def name() -> str:
+    return uuid.uuid4().hex
+
+
+def test_an_id_without_a_mark_is_not_among_the_found(marks: SubmissionMarks, name: str) -> None:
+    assert marks.of_requests([name]) == {}
+    assert marks.of_batches([name]) == {}
+
+
+def test_a_request_and_a_batch_of_the_same_id_have_marks_of_their_own(
+    marks: SubmissionMarks, redis: Redis, name: str
+) -> None:
+    batch = SubmissionMark(kind=Kind.COURSES, tally=Tally(requests=2, rows=3), chunks=1)
+    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS)
+    redis.set(batch_key(name), batch.model_dump_json(), ex=MARK_SECONDS)
+    other = f"{name} other"
+    assert {i: aged.mark for i, aged in marks.of_requests([other, name]).items()} == {
+        name: SubmissionMark()
+    }
+    assert {i: aged.mark for i, aged in marks.of_batches([name, other]).items()} == {name: batch}
+
+
+def test_a_mark_is_as_old_as_the_part_of_its_time_that_has_passed(
+    marks: SubmissionMarks, redis: Redis, name: str
+) -> None:
+    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS - 100)
+    assert marks.of_requests([name])[name].seconds_ago == pytest.approx(100, abs=5)
+    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS + 100)
+    assert marks.of_requests([name])[name].seconds_ago == 0
+
+
+def test_a_running_request_has_a_fresh_mark_that_says_so(
+    marks: SubmissionMarks, redis: Redis, name: str
+) -> None:
+    redis.set(request_key(name), QUEUED, ex=100)
+    # Other systems leave no mark when they submit.
+    unmarked = f"{name} unmarked"
+    marks.set_running([request_key(name), request_key(unmarked)])
+    found = marks.of_requests([name, unmarked])
+    assert [aged.mark.state for aged in found.values()] == [MarkState.RUNNING] * 2
+    assert max(aged.seconds_ago for aged in found.values()) < 5
+
+
+def test_a_removed_mark_is_gone_and_the_others_stay(marks: SubmissionMarks, name: str) -> None:
+    names = [f"{name} {n}" for n in range(3)]
+    marks.set_running([request_key(i) for i in names])
+    marks.remove([request_key(i) for i in names[:2]])
+    assert set(marks.of_requests(names)) == {names[2]}
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"state": "paused"}', b"\xff\xfe"])
+def test_a_mark_that_cannot_be_read_is_ignored_and_hides_no_other(
+    marks: SubmissionMarks,
+    redis: Redis,
+    name: str,
+    content: str | bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redis.set(request_key(name), content)
+    redis.set(request_key(f"{name} good"), QUEUED)
+    assert set(marks.of_requests([name, f"{name} good"])) == {f"{name} good"}
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert name in caplog.text
+
+
+def test_a_mark_of_a_newer_submitter_is_read_without_what_is_unknown(
+    marks: SubmissionMarks, redis: Redis, name: str
+) -> None:
+    redis.set(batch_key(name), '{"state": "queued", "chunks": 3, "urgency": "high"}')
+    assert marks.of_batches([name])[name].mark == SubmissionMark(chunks=3)
+
+
+def test_where_redis_is_absent_nothing_is_said_to_be_unknown_and_the_work_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    marks = SubmissionMarks(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(RedisError):
+        marks.of_requests(["r"])
+    with pytest.raises(RedisError):
+        marks.of_batches(["b"])
+    marks.set_running([request_key("r")])
+    marks.remove([request_key("r")])
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2

@@ -1,0 +1,159 @@
+"""A task waits while the database is away, and requeues its message when that lasts too long.
+
+What happens when its work fails for another reason is in tests/integration.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from celery.exceptions import Reject
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from worker.database.engine import make_engine
+from worker.messaging.attempts import Attempts
+from worker.recovery.retry_policy import RetryPolicy
+from worker.recovery.trial import TrialInterrupted
+
+UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3)
+"""It connects at first use, and here is none."""
+
+
+def run_sql(*statements: str) -> None:
+    engine = make_engine("sqlite://")
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+def meet_outage() -> NoReturn:
+    """Raise what a database raises that lacks a table, as while it is being migrated."""
+    run_sql("SELECT * FROM nowhere")
+    raise AssertionError
+
+
+def break_constraint() -> NoReturn:
+    run_sql("CREATE TABLE t (i INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1), (1)")
+    raise AssertionError
+
+
+def fail() -> NoReturn:
+    raise ZeroDivisionError
+
+
+class Work:
+    """Work that fails so many times before it succeeds."""
+
+    def __init__(self, failures: int, fail: Callable[[], NoReturn] = meet_outage) -> None:
+        self.attempts = 0
+        self._failures = failures
+        self._fail = fail
+
+    def __call__(self) -> str:
+        self.attempts += 1
+        if self.attempts <= self._failures:
+            self._fail()
+        return "done"
+
+
+def make_policy(seconds: float = 60, waits: list[float] | None = None) -> RetryPolicy:
+    """Return a policy that adds what it reports to `waits`."""
+    reported: list[float] = [] if waits is None else waits
+    return RetryPolicy(UNUSED, seconds, reported.append)
+
+
+# --- through_outage ---------------------------------------------------------------------------
+
+
+def test_work_is_done_again_until_the_database_is_back() -> None:
+    work = Work(failures=3)
+    assert make_policy().through_outage(work) == "done"
+    assert work.attempts == 4
+
+
+def test_pauses_grow_and_are_reported_as_they_are_made() -> None:
+    waited: list[float] = []
+    started = time.monotonic()
+    make_policy(waits=waited).through_outage(Work(failures=3))
+    assert waited == pytest.approx([0.1, 0.2, 0.4], abs=0.09)
+    assert sum(waited) <= time.monotonic() - started
+
+
+def test_work_that_meets_no_outage_reports_no_wait() -> None:
+    waited: list[float] = []
+    make_policy(waits=waited).through_outage(Work(failures=0))
+    assert waited == []
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_an_outage_that_lasts_is_given_up_in_time_and_raised(configured: bool) -> None:
+    work = Work(failures=1000)
+    policy = make_policy(0.25) if configured else make_policy(60)
+    started = time.monotonic()
+    with pytest.raises(OperationalError, match="nowhere"):
+        policy.through_outage(work, None if configured else 0.25)
+    assert 0.25 <= time.monotonic() - started < 3
+    assert 2 <= work.attempts <= 4
+
+
+def test_without_time_to_wait_work_is_tried_once() -> None:
+    work = Work(failures=1)
+    with pytest.raises(OperationalError):
+        make_policy(0).through_outage(work)
+    assert work.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"), [(break_constraint, IntegrityError), (fail, ZeroDivisionError)]
+)
+def test_no_other_error_is_waited_out(fail: Callable[[], NoReturn], error: type[Exception]) -> None:
+    work = Work(failures=1, fail=fail)
+    with pytest.raises(error):
+        make_policy().through_outage(work)
+    assert work.attempts == 1
+
+
+def test_the_log_says_once_in_a_while_why_it_waits(caplog: pytest.LogCaptureFixture) -> None:
+    policy = make_policy()
+    for _ in range(2):
+        policy.through_outage(Work(failures=2))
+    (record,) = caplog.records
+    assert (record.levelname, "no such table" in record.getMessage()) == ("WARNING", True)
+
+
+# --- or_requeue -------------------------------------------------------------------------------
+
+
+def test_work_that_is_done_requeues_nothing() -> None:
+    assert make_policy().or_requeue(Work(failures=1)) == "done"
+
+
+def test_an_outage_that_lasts_requeues_the_message() -> None:
+    with pytest.raises(Reject) as caught:
+        make_policy(0).or_requeue(Work(failures=1000))
+    assert caught.value.requeue
+    assert "no such table" in caught.value.reason
+
+
+def test_a_trial_that_was_interrupted_requeues_the_message() -> None:
+    def interrupted() -> NoReturn:
+        raise TrialInterrupted
+
+    with pytest.raises(Reject) as caught:
+        make_policy().or_requeue(interrupted)
+    assert caught.value.requeue
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"), [(break_constraint, IntegrityError), (fail, ZeroDivisionError)]
+)
+def test_no_other_error_requeues_the_message(
+    fail: Callable[[], NoReturn], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        make_policy().or_requeue(Work(failures=1, fail=fail))

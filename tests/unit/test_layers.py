@@ -1,0 +1,100 @@
+"""Who may build SQL: what the import contracts cannot say, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import worker
+
+ROOT = Path(worker.__file__).parent
+MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+TYPES_AND_ERRORS = {
+    "sqlalchemy.Connection",
+    "sqlalchemy.Engine",
+    "sqlalchemy.engine.make_url",
+}
+"""What every module may import: what it needs to pass a connection on and to see it fail."""
+
+STRINGS_OF_SQL = {"exec_driver_sql"}
+"""Methods that run a string as SQL, without any import."""
+
+
+def builds_sql(module: str) -> bool:
+    """Say whether a module is one of those that may build SQL."""
+    path = Path(module)
+    return path.name in ("repository.py", "models.py", "migrate.py") or path.parts[0] == "database"
+
+
+def imports(source: str) -> set[str]:
+    """Return what a module imports; `from a import b` counts as a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def forbidden_sql(source: str) -> Iterator[str]:
+    """Give what a module uses to build SQL."""
+    for name in imports(source):
+        package = name.partition(".")[0]
+        is_error = name.startswith("sqlalchemy.exc.")
+        if package == "psycopg" or (
+            package == "sqlalchemy" and name not in TYPES_AND_ERRORS and not is_error
+        ):
+            yield name
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in STRINGS_OF_SQL:
+            yield node.attr
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not builds_sql(name)])
+def test_a_module_that_is_no_repository_builds_no_sql(module: str) -> None:
+    assert sorted(forbidden_sql((ROOT / module).read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sqlalchemy import Connection, select",
+        "from sqlalchemy import text as words",
+        "import sqlalchemy",
+        "import sqlalchemy as sa",
+        "from sqlalchemy.dialects import postgresql",
+        "from sqlalchemy.sql.expression import func",
+        "def late(): from sqlalchemy import insert",
+        "import psycopg",
+        "connection.exec_driver_sql('DELETE FROM students')",
+    ],
+)
+def test_sql_in_another_module_would_be_seen(source: str) -> None:
+    assert list(forbidden_sql(source))
+
+
+def test_types_and_errors_are_free_to_all() -> None:
+    source = "from sqlalchemy import Connection, Engine\nfrom sqlalchemy.exc import DBAPIError"
+    assert list(forbidden_sql(source)) == []
+
+
+def test_the_modules_that_build_sql_are_those_that_we_know() -> None:
+    """A new place for SQL is a decision, and is made here."""
+    assert {str(Path(name).parent) for name in MODULES if builds_sql(name)} == {
+        ".",
+        "batches",
+        "database",
+        "dead_letters",
+        "enrollment",
+        "retention",
+    }
+
+
+@pytest.mark.parametrize("module", ["enrollment/rules.py", "enrollment/values.py"])
+def test_the_rules_know_neither_sql_nor_a_repository(module: str) -> None:
+    found = imports((ROOT / module).read_text())
+    assert {name for name in found if name.partition(".")[0] in ("sqlalchemy", "psycopg")} == set()
+    assert {name for name in found if "repository" in name or "database" in name} == set()

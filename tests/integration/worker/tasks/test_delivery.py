@@ -1,0 +1,223 @@
+"""A delivery of a chunk: it is applied, or becomes a dead letter whole. On both databases."""
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from producer.contract.routing import KIND_TASKS
+from producer.schemas import Code, Kind
+from worker.batches.status import batch_statuses
+from worker.database.engine import Database
+from worker.dead_letters.repository import find_dead_letters
+from worker.enrollment.lookups import request_statuses
+from worker.monitoring.events import Events
+from worker.monitoring.metrics import Metrics
+from worker.tasks.delivery import ChunkDelivery
+
+GOOD = {"student_id": "A", "course_ids": ["M1"]}
+POISON = {
+    "sqlite": [
+        """CREATE TRIGGER poison BEFORE INSERT ON student_courses WHEN NEW.course_id = 3
+        BEGIN SELECT RAISE(ABORT, 'a fault'); END""",
+    ],
+    "postgresql": [
+        """CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'a fault'; END $$""",
+        """CREATE TRIGGER poison BEFORE INSERT ON student_courses FOR EACH ROW
+        WHEN (NEW.course_id = 3) EXECUTE FUNCTION fault()""",
+    ],
+}
+"""Statements that make every row of course M3 fail, whatever writes it."""
+
+
+@pytest.fixture(autouse=True)
+def roster(database: Database) -> None:
+    """A student A (key 1), and courses M1 to M3 (keys 1 to 3)."""
+    with database.writing() as connection:
+        connection.execute(text("INSERT INTO students (id, sis_id) VALUES (1, 'A')"))
+        courses = "INSERT INTO courses (id, sis_id) VALUES (1, 'M1'), (2, 'M2'), (3, 'M3')"
+        connection.execute(text(courses))
+
+
+@pytest.fixture
+def poison(database: Database) -> None:
+    with database.writing() as connection:
+        for statement in POISON[connection.dialect.name]:
+            connection.execute(text(statement))
+
+
+def chunk(*records: Any, **fields: Any) -> dict[str, Any]:
+    return {"batch_id": "b", "number": 0, "last": True, "records": list(records), **fields}
+
+
+def deliver(
+    database: Database,
+    *args: Any,
+    kind: Kind = Kind.ENROLLMENTS,
+    task_id: str = "task",
+    how: str = "apply",
+    **kwargs: Any,
+) -> str | None:
+    """Deliver a call of a task; return why it was refused, if it was."""
+    delivery = ChunkDelivery(database, Events(Metrics()), kind, task_id, args, kwargs)
+    getattr(delivery, how)()
+    return delivery.refused
+
+
+def books(database: Database) -> dict[str, int]:
+    (status,) = batch_statuses(database, ["b"], {}, refusals=True)
+    counts = status.books.model_dump()
+    assert counts["received"] == sum(counts.values()) - counts["received"]
+    return {name: count for name, count in counts.items() if count}
+
+
+def letters(database: Database) -> list[Any]:
+    with database.reading() as connection:
+        return find_dead_letters(connection)
+
+
+def call(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return what a dead letter holds of a call."""
+    task = KIND_TASKS[Kind.ENROLLMENTS].value
+    return {"task": task, "task_id": "task", "args": list(args), "kwargs": kwargs}
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_good_chunk_is_applied_and_leaves_no_dead_letter(
+    database: Database, as_text: bool
+) -> None:
+    sent = chunk(GOOD, {"student_id": "Z", "course_ids": ["M1"]})
+    assert deliver(database, json.dumps(sent) if as_text else sent) is None
+    assert books(database) == {"received": 2, "enrolled": 1, "rejected": 1}
+    assert letters(database) == []
+
+
+@pytest.mark.parametrize("how", ["apply", "isolate"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_repeated_chunk_changes_nothing_and_is_no_fault(database: Database, how: str) -> None:
+    sent = chunk(GOOD)
+    assert deliver(database, sent) is None
+    assert deliver(database, sent, task_id="again", how=how) is None
+    assert books(database) == {"received": 1, "enrolled": 1}
+    assert letters(database) == []
+
+
+@pytest.mark.parametrize("how", ["apply", "isolate"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_another_content_under_its_number_becomes_a_dead_letter(
+    database: Database, how: str
+) -> None:
+    deliver(database, chunk(GOOD), task_id="first")
+    other = chunk({"student_id": "A", "course_ids": ["M2"]})
+    refused = deliver(database, other, how=how)
+    assert refused is not None
+    assert "another chunk was applied" in refused
+    assert books(database) == {"received": 1, "enrolled": 1}
+    (letter,) = letters(database)
+    assert (letter.form, letter.reason, letter.detail) == ("call", "conflict", refused)
+    assert (letter.task, letter.batch_id) == (KIND_TASKS[Kind.ENROLLMENTS], "b")
+    assert json.loads(letter.content) == call(other)
+
+
+def test_another_kind_under_a_batchs_name_becomes_a_dead_letter(database: Database) -> None:
+    deliver(database, chunk(GOOD))
+    students = chunk({"sis_id": "B"}, number=1)
+    assert deliver(database, students, kind=Kind.STUDENTS) is not None
+    (letter,) = letters(database)
+    assert (letter.reason, letter.task) == ("conflict", KIND_TASKS[Kind.STUDENTS])
+    with database.reading() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM students")) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "batch_id", "why"),
+    [
+        ([chunk(GOOD, number=-1)], "b", "number"),
+        ([chunk(GOOD, batch_id="")], None, "batch_id"),
+        ([json.dumps(chunk(GOOD, colour="red"))], "b", "colour"),
+        (["no JSON"], None, "JSON"),
+        ([7], None, ""),
+        ([], None, ""),
+        ([chunk(GOOD), "too many"], "b", ""),
+    ],
+)
+def test_a_chunk_that_breaks_the_contract_becomes_a_dead_letter_whole(
+    database: Database, args: list[Any], batch_id: str | None, why: str
+) -> None:
+    refused = deliver(database, *args)
+    assert refused
+    assert why in refused
+    (letter,) = letters(database)
+    assert (letter.reason, letter.batch_id) == ("invalid_chunk", batch_id)
+    assert json.loads(letter.content) == call(*args)
+    assert books(database) == {}
+
+
+def test_a_chunk_given_by_name_becomes_a_dead_letter_whole(database: Database) -> None:
+    assert deliver(database, chunk=chunk(GOOD)) is not None
+    (letter,) = letters(database)
+    assert json.loads(letter.content) == call(chunk=chunk(GOOD))
+
+
+def test_an_invalid_chunk_that_comes_again_is_one_dead_letter_that_was_delivered_twice(
+    database: Database,
+) -> None:
+    for _ in range(2):
+        deliver(database, "no JSON")
+    assert [letter.deliveries for letter in letters(database)] == [2]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_isolating_keeps_the_good_records_and_makes_dead_letters_of_the_others(
+    database: Database, poison: None
+) -> None:
+    bad = {"student_id": "A", "course_ids": ["M3"]}
+    own = {"student_id": "A", "course_ids": ["M2", "M3"], "request_id": "own"}
+    sent = chunk(GOOD, bad, {"student_id": "A", "course_ids": ["M2"]}, own)
+    with pytest.raises(Exception, match="a fault"):
+        deliver(database, sent)
+    assert books(database) == {}
+    assert deliver(database, sent, how="isolate") is None
+    assert books(database) == {"received": 5, "enrolled": 2, "rejected": 3}
+    kept = letters(database)
+    assert [(letter.form, letter.request_id) for letter in kept] == [
+        ("record", "b:0:1"),
+        ("record", "own"),
+    ]
+    assert {letter.reason for letter in kept} == {"not_processed"}
+    assert [json.loads(letter.content) for letter in kept] == [bad, own]
+    assert "a fault" in kept[0].detail
+    (status,) = request_statuses(database, ["own"], {})
+    assert status.result is not None
+    assert [problem.code for problem in status.result.errors] == [Code.NOT_PROCESSED]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_isolating_a_chunk_without_poison_applies_it(database: Database) -> None:
+    assert deliver(database, chunk(GOOD), how="isolate") is None
+    assert books(database) == {"received": 1, "enrolled": 1}
+    assert letters(database) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_chunk_that_cannot_even_be_read_is_kept_whole_when_it_is_isolated(
+    database: Database,
+) -> None:
+    refused = deliver(database, chunk(GOOD, number=-1), how="isolate")
+    assert refused is not None
+    assert "ValidationError" in refused
+    (letter,) = letters(database)
+    assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
+
+
+def test_giving_up_keeps_the_chunk_whole_and_applies_nothing(database: Database) -> None:
+    sent = chunk(GOOD)
+    refused = deliver(database, sent, how="give_up")
+    assert refused is not None
+    assert "killed" in refused
+    (letter,) = letters(database)
+    assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
+    assert json.loads(letter.content) == call(sent)
+    assert books(database) == {}

@@ -303,6 +303,7 @@ def test_nothing_that_came_by_an_earlier_connection_starts(
     arrive(grouping, celery_consumer, "r0", "r1")
     celery_consumer.connect()
     celery_consumer.pool.end()
+    arrive(grouping, celery_consumer, "r2")
     assert celery_consumer.pool.groups == [["r0"]]
     assert celery_consumer.acknowledged == ["r0"]
     # The new connection has a limit, and a consumer, of its own.

@@ -283,6 +283,14 @@ def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
     assert [row[:2] for row in effect.tables["student_courses"]] == [(1, 1), (2, 1)]
 
 
+def test_a_refused_request_that_writes_no_row_keeps_no_other_from_the_shortcut(
+    roster: Database,
+) -> None:
+    payload = columns((1, [1]), ("nobody", [1]), (3, [99]), atomic=False)
+    assert shortcut_of(roster, payload) == ShortcutResult(1, 1, 1, rest=[1, 2])
+    assert_same_without_the_shortcut(roster, payload, NOTHING)
+
+
 def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Database) -> None:
     payload = records((1, [1]), (2.5, [1]), (3, [1]))
     assert shortcut_of(roster, payload) == ShortcutResult(2, 2, 2, rest=[1])

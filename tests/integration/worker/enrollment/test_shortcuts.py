@@ -347,6 +347,15 @@ def test_a_large_chunk_has_the_same_effect_with_the_shortcut_and_without(
     rows = effect.tables["student_courses"]
     assert {(student, course) for student, course, _ in rows} == expected
     assert {(student, course) for student, course, before in rows if before} == past.rows
+    added, already = len(expected) - len(past.rows), len(past.rows)
+    counts = effect.applied.counts
+    assert (counts["enrolled"], counts["already_enrolled"], counts["rejected"]) == (
+        added,
+        already,
+        3,
+    )
     enrolled = [row for row in effect.tables["enrollment_results"] if row[5] == "enrolled"]
     assert {(row[3], row[4]) for row in enrolled} == {(keys[name], name) for name in names}
     assert {row[1] for row in enrolled} == {BATCH}
+    found_there = {(row[3], 6) for row in enrolled if row[7] in ([6], "[6]")}
+    assert found_there == past.rows

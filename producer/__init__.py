@@ -1,1 +1,1 @@
-"""What an upstream system installs: publish enrollment requests, read their outcomes."""
+"""Publish enrollment requests and read their results: the part that upstream systems install."""

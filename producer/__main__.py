@@ -1,4 +1,4 @@
-"""`python -m producer` is the `enroll` command."""
+"""Run the `enroll` command as `python -m producer`."""
 
 from producer.cli import main
 

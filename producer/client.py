@@ -1,6 +1,7 @@
-"""The client: publishes requests and batches, and asks the workers about them.
+"""Define the client: it publishes requests and batches, and looks up their status and results.
 
-It needs the broker alone; every read is answered by a worker over the queue `lookups`.
+The client connects only to the broker (and to the Redis of results). It never reads the database:
+every read is a lookup, which a worker answers.
 """
 
 import uuid
@@ -26,7 +27,7 @@ from producer.publishing.batches import (
     SubmittedBatch,
     plain_fields,
 )
-from producer.publishing.connection import CALL_ID, BrokerConnection, parse_answer
+from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
 from producer.schemas import (
     MAX_LOOKUP,
     Kind,
@@ -38,13 +39,14 @@ from producer.schemas import (
 
 
 class EnrollmentClient:
-    """A submitter's connection to the service; may be shared between threads.
+    """A submitter's connection to the service; threads may share one.
 
-    `timeout` is in seconds and bounds every wait for an answer. Every method raises
-    BrokerUnavailable when the broker does not do its part, within ten seconds, and LookupFailed
-    when an answer cannot be understood. A `rediss://` URL is one whose certificate is checked,
-    by `ssl_ca_certs=FILE` in its query if not by the system's authorities. Raises ValueError for
-    a URL that cannot be meant.
+    `timeout` is the longest wait for a worker's answer, in seconds. With a `rediss://` URL the
+    server's certificate is checked, against `ssl_ca_certs=FILE` from the URL's query or else the
+    system's authorities. The constructor raises ValueError for an invalid URL.
+
+    If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
+    answer cannot be understood, the method raises LookupFailed.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class EnrollmentClient:
 
     @property
     def shown_url(self) -> str:
-        """The broker's URL without its password, for messages."""
+        """Return the broker's URL without its password, for messages."""
         return self._connection.shown_url
 
     def __enter__(self) -> Self:
@@ -71,9 +73,9 @@ class EnrollmentClient:
     # --- publishing ---------------------------------------------------------------------------
 
     def submit(self, request: StudentEnrollmentRequest | Mapping[str, Any]) -> str:
-        """Publish one request and return its id at once; ask `status` for the result.
+        """Publish one request and return its id at once; call `status` for the result later.
 
-        The id is the request's own, or a new one. Raises InvalidRequest.
+        The id is the request's own, or a new one if it has none. Raises InvalidRequest.
         """
         request, request_id = _with_id(request)
         self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
@@ -85,17 +87,18 @@ class EnrollmentClient:
         requests: Sequence[StudentEnrollmentRequest | Mapping[str, Any]],
         call_ids: Sequence[str | None] | None = None,
     ) -> list[str]:
-        """Publish requests, each as a message of its own, in one go; returns their ids.
+        """Publish several requests together, each as its own message, and return their ids.
 
-        For many at once a batch is cheaper. `call_ids` are what the ids of their tasks begin
-        with. Raises InvalidRequest; after BrokerUnavailable some may have been published.
+        A batch is cheaper for many requests. `call_ids`, if given, holds for each request the
+        text that its task id begins with. Raises InvalidRequest, before anything is published.
+        After BrokerUnavailable, some requests may have been published.
         """
         checked = [_with_id(request) for request in requests]
         marks = {request_key(request_id): SubmissionMark() for _, request_id in checked}
         self._connection.mark_submitted(marks)
-        callers = repeat(None) if call_ids is None else call_ids
+        prefixes = repeat(None) if call_ids is None else call_ids
         with self._connection.sending_together() as producer:
-            for (request, _), call_id in zip(checked, callers, strict=False):
+            for (request, _), call_id in zip(checked, prefixes, strict=False):
                 CALL_ID.set(call_id)
                 args = [plain_fields(request)]
                 self._connection.send(TaskName.ENROLL, args, ignore_result=True, producer=producer)
@@ -109,17 +112,17 @@ class EnrollmentClient:
     ) -> StudentEnrollmentResponse:
         """Publish one request and wait for its result, at most `timeout` seconds.
 
-        Raises InvalidRequest, and NoWorkerAnswered when the time is up: the request stays
-        queued then, and its result can be asked for later by its id. LookupFailed means that it
-        was decided, and that the result cannot be understood.
+        Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
+        queued, and `status` has its result later. Raises LookupFailed if the request was
+        processed but its result cannot be understood.
         """
         request, request_id = _with_id(request)
         self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
         seconds = self.timeout if timeout is None else timeout
-        hint = f"Request {request_id} stays queued; ask for its status later."
-        answer = self._connection.wait(task_id, seconds, hint)
-        result: StudentEnrollmentResponse = parse_answer(TaskName.ENROLL, answer)
+        hint = f"Request {request_id} stays queued; look up its status later."
+        data = self._connection.wait(task_id, seconds, hint)
+        result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
 
     def submit_batch(
@@ -134,17 +137,23 @@ class EnrollmentClient:
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedBatch:
-        """Publish a stream of records in chunks, holding one chunk at a time.
+        """Publish a stream of records in chunks, with one chunk in memory at a time.
 
-        A record that breaks the contract is refused by the worker, with its line; it harms no
-        other. `batch_id` names the batch: of what was submitted under the same name before, only
-        the chunks that were never applied are published, and another content raises
-        BatchConflict; without a worker that cannot be known, unless you say by `resume=False`
-        that the name is new. `columns` is the header of the file. While `max_queued` chunks wait
-        in the queue nothing is published; NoWorkerAnswered is raised when that lasts ten minutes,
-        or when a named batch cannot be asked about. `on_progress` is called after each chunk.
-        With `on_outage` a broker that is away is waited for, at most ten minutes: it is called
-        with each error, and the chunk is published again, which its identity makes harmless.
+        The worker refuses a record that breaks the contract and reports its line; the other
+        records are not affected.
+
+        `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
+        before, only the chunks that were never applied are published, and different records raise
+        BatchConflict. A worker must be running to look this up, and NoWorkerAnswered is raised if
+        none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
+
+        `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
+        queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.
+        `on_progress` is called after each chunk.
+
+        With `on_outage`, publishing waits up to ten minutes for an unavailable broker. It is
+        called with each error, and the chunk is published again; this is safe because a worker
+        applies a chunk only once.
         """
         publisher = BatchPublisher(
             self._connection, batch_id or uuid.uuid4().hex, kind, self.timeout
@@ -161,23 +170,23 @@ class EnrollmentClient:
     # --- reading ------------------------------------------------------------------------------
 
     def status(self, request_id: str) -> RequestStatus:
-        """Return where a request stands. Raises NoWorkerAnswered."""
+        """Return the status of a request. Raises NoWorkerAnswered."""
         return self.statuses([request_id])[0]
 
     def statuses(self, request_ids: Sequence[str]) -> list[RequestStatus]:
-        """Return where requests stand, in the same order. Raises NoWorkerAnswered."""
+        """Return the status of each request, in the same order. Raises NoWorkerAnswered."""
         return self._look_up(TaskName.STATUS, request_ids)
 
     def batch(self, batch_id: str, *, refusals: bool = True) -> BatchStatus:
-        """Return where a batch stands, with its refusals by cause. Raises NoWorkerAnswered."""
+        """Return the status of a batch, with its refusals by cause. Raises NoWorkerAnswered."""
         return self.batches([batch_id], refusals=refusals)[0]
 
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
-        """Return where batches stand, in the same order. Raises NoWorkerAnswered."""
+        """Return the status of each batch, in the same order. Raises NoWorkerAnswered."""
         return self._look_up(TaskName.BATCH, batch_ids, refusals=refusals)
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
-        """Give every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
         after: tuple[int, int] | None = (0, 0)
         while after is not None:
             page: list[RefusedRecord] = self._connection.ask(
@@ -195,11 +204,12 @@ class EnrollmentClient:
     ) -> list[StudentEnrollmentResponse]:
         """Return a student's newest results, at most `limit`. Raises NoWorkerAnswered.
 
-        `before` is `completed_at` and `request_id` of a result: only older ones are given.
+        `before` is the `completed_at` and `request_id` of a result; only older results are
+        returned.
         """
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
-        (found,) = self._look_up(TaskName.RESULTS, [student], limit=limit, **cursor)
-        return list(found)
+        (newest_results,) = self._look_up(TaskName.RESULTS, [student], limit=limit, **cursor)
+        return list(newest_results)
 
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
@@ -208,7 +218,7 @@ class EnrollmentClient:
         return self._look_up(TaskName.RESULTS, students, limit=limit)
 
     def student(self, student: int | str) -> StudentResponse | None:
-        """Return a student with courses; None if there is none. Raises NoWorkerAnswered."""
+        """Return a student with courses, or None if there is none. Raises NoWorkerAnswered."""
         return self.students([student])[0]
 
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
@@ -216,23 +226,26 @@ class EnrollmentClient:
         return self._look_up(TaskName.STUDENT, students)
 
     def health(self) -> WorkerHealth:
-        """Return what a worker says of itself and its database. Raises NoWorkerAnswered."""
+        """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
         return health
 
     def _look_up(self, task: TaskName, ids: Sequence[Any], **options: Any) -> list[Any]:
-        """Ask about any number of ids, as many at a time as one lookup takes."""
-        found: list[Any] = []
+        """Look up any number of ids, in pages of the largest size that a lookup allows."""
+        results: list[Any] = []
         for start in range(0, len(ids), MAX_LOOKUP):
             page = list(ids[start : start + MAX_LOOKUP])
-            found += self._connection.ask(task, [page], options, timeout=self.timeout)
-        return found
+            results += self._connection.ask(task, [page], options, timeout=self.timeout)
+        return results
 
 
 def _with_id(
     request: StudentEnrollmentRequest | Mapping[str, Any],
 ) -> tuple[StudentEnrollmentRequest, str]:
-    """Return the request with an id of its own, so that a repeated delivery has one effect."""
+    """Return the request and its id, a new one if it has none. Raises InvalidRequest.
+
+    With an id of its own, a request that is delivered twice still takes effect only once.
+    """
     try:
         checked = StudentEnrollmentRequest.model_validate(request)
     except ValidationError as error:

@@ -1,14 +1,14 @@
-"""Every fault that a submitter meets; a refused request is a value and not among them."""
+"""Define every error that the producer raises; a refused request is a value, not an error."""
 
 from producer.schemas import EnrollmentProblem
 
 
 class EnrollmentError(Exception):
-    """Base of all errors of the producer's side; the message is a sentence for a person."""
+    """The base of all errors that the producer raises; the message is written for people."""
 
 
 class InvalidRequest(EnrollmentError):
-    """The request breaks the contract; nothing was published. `problems` say where."""
+    """The request breaks the contract, and nothing was published; `problems` names the fields."""
 
     def __init__(self, problems: tuple[EnrollmentProblem, ...]) -> None:
         super().__init__("; ".join(problem.message for problem in problems))
@@ -16,24 +16,27 @@ class InvalidRequest(EnrollmentError):
 
 
 class UnreadableFile(EnrollmentError):
-    """A file cannot be read or understood; nothing of it was published."""
+    """A file cannot be read or understood.
+
+    If its header is the problem, nothing was published.
+    """
 
 
 class BatchConflict(EnrollmentError):
-    """Another content was submitted under the batch's name before."""
+    """The batch id was already used for different records or for another kind of record."""
 
 
 class BrokerUnavailable(EnrollmentError):
-    """The broker did not take the message, or did not hand over the answer, in time."""
+    """The broker could not be reached, or did not respond in time."""
 
 
 class NoWorkerAnswered(EnrollmentError):
-    """The broker is there, but no worker answered in time."""
+    """The broker is reachable, but no worker answered in time."""
 
 
 class LookupFailed(EnrollmentError):
-    """A worker answered that it could not look this up."""
+    """A worker reported that the lookup failed, or its answer could not be read."""
 
 
 class AnswerNotUnderstood(LookupFailed):
-    """A worker answered in a newer version of the contract; the producer must be upgraded."""
+    """A worker answered in a newer version of the contract; upgrade the producer."""

@@ -1,7 +1,7 @@
-"""The published face of the service: every message and answer that crosses the queue.
+"""Define the heart of the public contract: requests, results, roster records and codes.
 
-Nothing of ours may be imported here. Names, fields and codes are a contract with systems in
-other languages: they are added to, never renamed.
+This module imports nothing else of ours. Its names, fields and codes are a contract with systems
+in other languages: new ones may be added, none is ever renamed.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,15 @@ MAX_LOOKUP: Final = 1_000
 MAX_CHUNK_RECORDS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576
-"""The largest chunk that a client publishes, as JSON in ASCII; larger ones are halved."""
+"""The largest chunk that a client publishes, in bytes of ASCII JSON; a larger one is split."""
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
-"""Bytes of a message; a chunk of 1 MiB of text, in quotes and in base64, is less than that."""
+"""The largest message that a worker accepts, in bytes: more than a 1 MiB chunk needs once it is
+quoted and encoded in base64."""
 
 
 class Kind(StrEnum):
-    """What the records of a batch are."""
+    """The kind of records that a batch holds."""
 
     STUDENTS = "students"
     COURSES = "courses"
@@ -35,7 +36,7 @@ class Kind(StrEnum):
 
 
 class Code(StrEnum):
-    """Why a request, or a part of it, was refused."""
+    """The reason why a request, or a part of it, was refused."""
 
     UNKNOWN_STUDENT = "unknown_student"
     """The student is not in the roster."""
@@ -44,23 +45,24 @@ class Code(StrEnum):
     INVALID_REQUEST = "invalid_request"
     """The record breaks the contract."""
     REQUEST_ID_REUSED = "request_id_reused"
-    """The request id was used before, for another request."""
+    """The request id was already used for a different request."""
     NOT_PROCESSED = "not_processed"
-    """Deciding the request fails or kills its worker, whatever the environment."""
+    """Processing the request fails or kills the worker, even in a healthy environment."""
 
 
 CODE_MEANINGS: Final[Mapping[Code, str]] = {
-    Code.UNKNOWN_STUDENT: "no such student; submit the students first",
-    Code.UNKNOWN_COURSE: "no such course; submit the courses first",
-    Code.INVALID_REQUEST: "the record breaks the contract; mend the field that is named",
-    Code.REQUEST_ID_REUSED: "this request id was used before for another content; use a new one",
-    Code.NOT_PROCESSED: "a fault of the system; it is kept as a dead letter, tell the operator",
+    Code.UNKNOWN_STUDENT: "the student is not in the roster; submit the students first",
+    Code.UNKNOWN_COURSE: "the course is not in the roster; submit the courses first",
+    Code.INVALID_REQUEST: "the line or record is not valid; fix what the message names",
+    Code.REQUEST_ID_REUSED: "the request id was already used for another request; use a new id",
+    Code.NOT_PROCESSED: "the system failed on this record and stored it as a dead letter;"
+    " contact the operator",
 }
 
 
 Key = Annotated[int, Field(strict=True, ge=1, le=MAX_KEY)]
 NO_NUL: Final = r"^[^\x00]*$"
-"""PostgreSQL stores every character but this one."""
+"""NUL is the one character that PostgreSQL cannot store."""
 Text = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)
 ]
@@ -68,7 +70,7 @@ RequestId = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
 ]
 Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
-"""An integer is our primary key, a string is the upstream SIS id; never one for the other."""
+"""An integer is our primary key, a string is the upstream SIS id; neither is read as the other."""
 
 
 def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -78,75 +80,83 @@ def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
 CourseIds = Annotated[
     tuple[Identifier, ...], Field(min_length=1, max_length=MAX_COURSES), AfterValidator(_fold)
 ]
-"""Duplicates are folded, the order is kept."""
+"""Duplicates are removed; the order stays."""
 
 
 class ContractModel(BaseModel):
-    """Frozen data that crosses the queue; a field nobody knows is refused."""
+    """Frozen data that crosses the queue; an unknown field is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StudentEnrollmentRequest(ContractModel):
-    """One student and the courses to enroll in: the unit that succeeds or is refused."""
+    """One student and one or more courses to enroll in; the unit that succeeds or is refused."""
 
-    student_id: Identifier = Field(description="Our key (integer) or the SIS id (string).")
-    course_ids: CourseIds = Field(description="1 to 100 courses, in order.")
+    student_id: Identifier = Field(
+        description="The student, by our key (an integer) or by SIS id (a string)."
+    )
+    course_ids: CourseIds = Field(
+        description="1 to 100 courses, each by our key (an integer) or by SIS id (a string)."
+    )
     request_id: RequestId | None = Field(
-        None, description="The submitter's own id; when absent, the Celery task id is used."
+        None, description="The submitter's own id; if absent, the Celery task id is used."
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
-        True, description="True: one bad course refuses all. False: the good ones are kept."
+        True,
+        description="If true, the whole request is refused if any of its courses is;"
+        " if false, the student is enrolled in the other courses.",
     )
 
 
 class StudentRecord(ContractModel):
-    """A student as upstream knows it; written by SIS id."""
+    """A student in the roster, as the upstream system knows them; stored under the SIS id."""
 
     sis_id: Text = Field(description="The upstream system's own identifier.")
-    name: Text | None = Field(None, description="Absent: what is stored is kept.")
-    email: Text | None = Field(None, description="Absent: what is stored is kept.")
+    name: Text | None = Field(None, description="If absent, the stored name does not change.")
+    email: Text | None = Field(None, description="If absent, the stored address does not change.")
 
 
 class CourseRecord(ContractModel):
-    """A course as upstream knows it; written by SIS id."""
+    """A course in the roster, as the upstream system knows it; stored under the SIS id."""
 
     sis_id: Text = Field(description="The upstream system's own identifier.")
-    title: Text | None = Field(None, description="Absent: what is stored is kept.")
+    title: Text | None = Field(None, description="If absent, the stored title does not change.")
 
 
 class ResultStatus(StrEnum):
-    """What became of a request."""
+    """How a request ended."""
 
     ENROLLED = "enrolled"
-    """The student is enrolled in every course that was asked for."""
+    """The student is enrolled in every course of the request."""
     PARTIAL = "partial"
-    """The student is enrolled in some of the courses; the errors are about the others."""
+    """The student is enrolled in some of the courses; `errors` explains the others."""
     REJECTED = "rejected"
-    """The request was refused as a whole and changed nothing."""
+    """The whole request was refused and changed nothing."""
 
 
 class RequestState(StrEnum):
-    """Where a request stands."""
+    """The state of a request."""
 
     UNKNOWN = "unknown"
     """No request was submitted under this id."""
     QUEUED = "queued"
-    """It was submitted, and no worker has begun with it."""
+    """The request was submitted, and no worker has started on it."""
     RUNNING = "running"
-    """A worker is deciding it."""
+    """A worker is processing the request."""
     DONE = "done"
-    """It was decided, and its result is stored."""
+    """The result of the request is stored."""
 
 
 class EnrollmentProblem(ContractModel):
-    """One reason for a refusal."""
+    """One reason why a request, or a part of it, was refused."""
 
-    code: Code = Field(description="Stable and lower case, for machines.")
-    message: str = Field(description="A sentence for a person.")
-    course_id: int | str | None = Field(None, description="The course it is about, as asked.")
-    field: str | None = Field(None, description="The field it is about, as course_ids[3].")
-    line: int | None = Field(None, description="The line of the submitted file, from 1.")
+    code: Code = Field(description="A stable code in lower case, for programs.")
+    message: str = Field(description="An explanation for people.")
+    course_id: int | str | None = Field(
+        None, description="The refused course, as the request names it."
+    )
+    field: str | None = Field(None, description="The invalid field, for example course_ids[3].")
+    line: int | None = Field(None, description="The line of the submitted file, counted from 1.")
 
 
 class EnrolledCourse(ContractModel):
@@ -154,44 +164,54 @@ class EnrolledCourse(ContractModel):
 
     id: int = Field(description="Our key.")
     sis_id: str = Field(description="The upstream system's own identifier.")
-    title: str | None = Field(description="The course's title, where upstream gave one.")
-    added: bool = Field(description="True if this request wrote the row, false if it was there.")
+    title: str | None = Field(description="The course's title; null if upstream sent none.")
+    added: bool = Field(
+        description="True if this request enrolled the student; false if they already were."
+    )
 
 
 class StudentEnrollmentResponse(ContractModel):
-    """The stored outcome of one request."""
+    """The stored result of one request."""
 
-    request_id: str = Field(description="The request's identity.")
-    student_id: int | str | None = Field(description="As asked; null if it could not be read.")
-    status: ResultStatus = Field(description="What became of it.")
-    enrolled_courses: tuple[EnrolledCourse, ...] = Field((), description="In the order asked.")
-    errors: tuple[EnrollmentProblem, ...] = Field((), description="Why it was not all done.")
-    batch_id: str | None = Field(None, description="The batch that it came with.")
-    completed_at: datetime = Field(description="When it was decided, in UTC.")
+    request_id: str = Field(description="The id of the request.")
+    student_id: int | str | None = Field(
+        description="The student, as the request names them; null if that could not be read."
+    )
+    status: ResultStatus = Field(description="How the request ended.")
+    enrolled_courses: tuple[EnrolledCourse, ...] = Field(
+        (), description="The courses that the student is enrolled in, in the order of the request."
+    )
+    errors: tuple[EnrollmentProblem, ...] = Field(
+        (), description="Why the request, or some of its courses, was refused."
+    )
+    batch_id: str | None = Field(None, description="The batch of the request; null if it had none.")
+    completed_at: datetime = Field(description="When the request was processed, in UTC.")
 
 
 class EnrolledCourseRecord(ContractModel):
-    """A course in a student's record."""
+    """A course that a student is enrolled in."""
 
     id: int = Field(description="Our key.")
     sis_id: str = Field(description="The upstream system's own identifier.")
-    title: str | None = Field(description="The course's title, where upstream gave one.")
-    enrolled_at: datetime = Field(description="When the row was written, in UTC.")
+    title: str | None = Field(description="The course's title; null if upstream sent none.")
+    enrolled_at: datetime = Field(description="When the student was enrolled, in UTC.")
 
 
 class StudentResponse(ContractModel):
-    """A student with its courses."""
+    """A student with their courses."""
 
     id: int = Field(description="Our key.")
     sis_id: str = Field(description="The upstream system's own identifier.")
-    name: str | None = Field(description="The student's name, where upstream gave one.")
-    email: str | None = Field(description="The e-mail address, where upstream gave one.")
-    courses: tuple[EnrolledCourseRecord, ...] = Field(description="Ordered by SIS id.")
+    name: str | None = Field(description="The student's name; null if upstream sent none.")
+    email: str | None = Field(description="The e-mail address; null if upstream sent none.")
+    courses: tuple[EnrolledCourseRecord, ...] = Field(description="Sorted by SIS id.")
 
 
 class RequestStatus(ContractModel):
-    """Where a request stands; `unknown` means that nobody submitted it."""
+    """The state of a request; `unknown` means that no request was submitted under this id."""
 
-    request_id: str = Field(description="The id that was asked about.")
-    state: RequestState = Field(description="Where it stands.")
-    result: StudentEnrollmentResponse | None = Field(None, description="Present when done.")
+    request_id: str = Field(description="The id in the lookup.")
+    state: RequestState = Field(description="The state of the request.")
+    result: StudentEnrollmentResponse | None = Field(
+        None, description="The result; present when the state is `done`."
+    )

@@ -1,1 +1,1 @@
-"""The rest of the published face: how messages are routed, cut, looked up and explained."""
+"""Define the rest of the public contract: routing, batches, chunks, lookups and explanations."""

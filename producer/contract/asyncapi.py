@@ -1,6 +1,7 @@
-"""The contract as documents for other languages, made of the models: JSON Schemas and AsyncAPI 3.0.
+"""Generate documents of the contract for other languages: JSON Schemas and AsyncAPI 3.0.
 
-`docs/schemas.json` and `docs/asyncapi.json` are what `enroll schema` prints.
+Both are made from the models. `docs/schemas.json` and `docs/asyncapi.json` hold what
+`enroll schema` prints.
 """
 
 from typing import Annotated, Any, NamedTuple
@@ -10,13 +11,20 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from producer.contract.chunks import KIND_CHUNKS
 from producer.contract.headers import MessageHeaders
-from producer.contract.lookups import ANSWERS, Identifiers, Limit, Numbers, RequestIds, ResultCursor
+from producer.contract.lookups import (
+    RESULT_TYPES,
+    Identifiers,
+    Limit,
+    Numbers,
+    RequestIds,
+    ResultCursor,
+)
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE, Code, RequestId, StudentEnrollmentRequest
 
 VERSION = "1.0.0"
-"""Of the contract: the second number grows with each addition; nothing is ever taken away."""
+"""The version of the contract. An addition raises the second number; nothing is ever removed."""
 
 Json = dict[str, Any]
 
@@ -24,7 +32,7 @@ _Line = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Signature(NamedTuple):
-    """What a task takes; the first `required` of its positional arguments must be given."""
+    """A task's arguments; callers must pass the first `required` of the positional ones."""
 
     about: str
     args: dict[str, Any]
@@ -42,75 +50,80 @@ SIGNATURES: dict[TaskName, Signature] = {
         )
         for kind, task in KIND_TASKS.items()
     },
-    TaskName.STATUS: Signature("Where requests stand.", {"request_ids": RequestIds}, 1, {}),
+    TaskName.STATUS: Signature(
+        "Return the status of requests.", {"request_ids": RequestIds}, 1, {}
+    ),
     TaskName.BATCH: Signature(
-        "Where batches stand; without their refusals where `refusals` is false.",
+        "Return the status of batches, without their refusals if `refusals` is false.",
         {"batch_ids": RequestIds},
         1,
         {"refusals": bool},
     ),
     TaskName.CHUNKS: Signature(
-        "Which of these chunks were applied.", {"batch_id": RequestId, "numbers": Numbers}, 2, {}
+        "Return which of these chunks have been applied.",
+        {"batch_id": RequestId, "numbers": Numbers},
+        2,
+        {},
     ),
     TaskName.REFUSALS: Signature(
-        "Refused lines of a batch that come after a line and the id of one of its refusals.",
+        "Return one page of a batch's refusals: those after the refusal with this line and id.",
         {"batch_id": RequestId, "line": _Line, "after": _Line, "limit": Limit},
         1,
         {},
     ),
     TaskName.RESULTS: Signature(
-        "The newest outcomes of each student, older than `before` where it is given.",
+        "Return the newest results of each student; with `before`, only older ones.",
         {"students": Identifiers},
         1,
         {"limit": Limit, "before": ResultCursor | None},
     ),
     TaskName.STUDENT: Signature(
-        "Students with their courses; null for one that does not exist.",
+        "Return students with their courses; null for a student that does not exist.",
         {"students": Identifiers},
         1,
         {},
     ),
-    TaskName.HEALTH: Signature("How a worker and its database are.", {}, 0, {}),
+    TaskName.HEALTH: Signature("Return the health of a worker and its database.", {}, 0, {}),
 }
 
-_READ = (MessageHeaders, SubmissionMark)
-"""Models that are neither argument nor answer."""
+_OTHER_MODELS = (MessageHeaders, SubmissionMark)
+"""Models that are neither an argument nor a result of a task."""
 
 
 def json_schemas() -> Json:
-    """All models of the contract as one JSON Schema of draft 2020-12, below `$defs`."""
+    """Return all models of the contract as one JSON Schema (draft 2020-12), below `$defs`."""
     _, definitions = _schemas("#/$defs/{model}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Enrollment worker: every message and answer that crosses the queue",
+        "title": "Enrollment worker: every message and result that crosses the queue",
         "$defs": definitions,
     }
 
 
 def asyncapi() -> Json:
-    """The AsyncAPI 3.0 document: the queues, what may be sent to them, and where answers lie."""
-    of, definitions = _schemas("#/components/schemas/{model}")
+    """Return the AsyncAPI 3.0 document: queues, messages, and where results are stored."""
+    schemas, definitions = _schemas("#/components/schemas/{model}")
     _as_draft_7(definitions)
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Enrollment worker",
             "version": VERSION,
-            "description": "Enrollment requests, rosters and questions, as tasks of Celery's"
-            " message protocol 2. docs/integration.md tells it at length.",
+            "description": "Enrollment requests, rosters and lookups, sent as tasks in Celery's"
+            " message protocol 2. The details are in docs/integration.md.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
         "servers": _servers(),
         "channels": {
             **{queue.value: _channel(queue) for queue in Queue},
-            "answers": _answers_channel(),
+            "answers": _results_channel(),
         },
         "operations": {task.value: _operation(task) for task in TaskName},
         "components": {
             "messages": {
-                **{task.value: _message(task, of) for task in TaskName},
-                **{f"{task}.answer": _answer(task, of) for task in ANSWERS},
+                **{task.value: _message(task, schemas) for task in TaskName},
+                **{f"{task}.answer": _result(task, schemas) for task in RESULT_TYPES},
             },
             "schemas": definitions,
         },
@@ -118,43 +131,48 @@ def asyncapi() -> Json:
 
 
 def _schemas(template: str) -> tuple[dict[tuple[str, str], Json], Json]:
-    """The schema of each argument and answer, by task and name, and what they refer to."""
+    """Return the schemas of all arguments and results, by task and name, and the definitions.
+
+    `template` is the form of their references to the definitions.
+    """
     inputs: list[tuple[tuple[str, str], JsonSchemaMode, TypeAdapter[Any]]] = []
     for task, signature in SIGNATURES.items():
-        for name, form in (signature.args | signature.kwargs).items():
-            inputs.append(((task.value, name), "validation", TypeAdapter(form)))
-        if task in ANSWERS:
-            answer: TypeAdapter[Any] = TypeAdapter(ANSWERS[task])
-            inputs.append(((task.value, "answer"), "serialization", answer))
-    inputs += [((model.__name__, ""), "validation", TypeAdapter(model)) for model in _READ]
-    of, rest = TypeAdapter.json_schemas(inputs, ref_template=template, schema_generator=_Generator)
-    return {key: schema for (key, _), schema in of.items()}, rest["$defs"]
+        for name, type_ in (signature.args | signature.kwargs).items():
+            inputs.append(((task.value, name), "validation", TypeAdapter(type_)))
+        if task in RESULT_TYPES:
+            result: TypeAdapter[Any] = TypeAdapter(RESULT_TYPES[task])
+            inputs.append(((task.value, "result"), "serialization", result))
+    inputs += [((model.__name__, ""), "validation", TypeAdapter(model)) for model in _OTHER_MODELS]
+    schemas, rest = TypeAdapter.json_schemas(
+        inputs, ref_template=template, schema_generator=_Generator
+    )
+    return {key: schema for (key, _), schema in schemas.items()}, rest["$defs"]
 
 
 class _Generator(GenerateJsonSchema):
-    """The order of fields is that of the models: what matters comes first.
+    """Generates schemas with fields in the order of the models, where the important come first.
 
-    An answer may come from a newer worker: it may hold more fields, and codes that are new.
+    A result may come from a newer worker, so its schema allows unknown fields and codes.
     """
 
     def model_schema(self, schema: Any) -> Json:
-        made = super().model_schema(schema)
+        generated = super().model_schema(schema)
         if self.mode == "serialization":
-            made.pop("additionalProperties", None)
-        return made
+            generated.pop("additionalProperties", None)
+        return generated
 
     def enum_schema(self, schema: Any) -> Json:
-        made = super().enum_schema(schema)
+        generated = super().enum_schema(schema)
         if schema["cls"] is Code:
-            made["examples"] = made.pop("enum")
-        return made
+            generated["examples"] = generated.pop("enum")
+        return generated
 
     def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002 - pydantic's
         return value
 
 
 def _as_draft_7(schema: Any) -> None:
-    """AsyncAPI's own schemas know tuples in the form of draft 7 only."""
+    """Rewrite tuples in place in the form of draft 7, the only one that AsyncAPI understands."""
     if isinstance(schema, dict):
         if "prefixItems" in schema:
             schema["items"] = schema.pop("prefixItems")
@@ -170,12 +188,12 @@ def _servers() -> Json:
         "redis": {
             "host": "localhost:6379",
             "protocol": "redis",
-            "description": "Redis 7 or Valkey; a queue is a list, written with LPUSH.",
+            "description": "Redis 7 or Valkey; each queue is a list, and LPUSH adds a message.",
         },
         "rabbitmq": {
             "host": "localhost:5672",
             "protocol": "amqp",
-            "description": "RabbitMQ with quorum queues; answers lie in Redis all the same.",
+            "description": "RabbitMQ with quorum queues; results are still stored in Redis.",
         },
     }
 
@@ -188,15 +206,17 @@ def _channel(queue: Queue) -> Json:
     }
 
 
-def _answers_channel() -> Json:
+def _results_channel() -> Json:
     return {
         "address": "celery-task-meta-{task_id}",
-        "title": "Answers",
-        "description": "A key of Redis; its value is replaced as the task goes on, and expires.",
+        "title": "Results",
+        "description": "A Redis key for each task. Its value changes as the task progresses,"
+        " and the key expires.",
         "servers": [{"$ref": "#/servers/redis"}],
         "parameters": {"task_id": {"description": "The id in the headers of the message."}},
         "messages": {
-            f"{task}.answer": {"$ref": f"#/components/messages/{task}.answer"} for task in ANSWERS
+            f"{task}.answer": {"$ref": f"#/components/messages/{task}.answer"}
+            for task in RESULT_TYPES
         },
     }
 
@@ -209,7 +229,7 @@ def _operation(task: TaskName) -> Json:
         "channel": {"$ref": f"#/channels/{channel}"},
         "messages": [{"$ref": f"#/channels/{channel}/messages/{task}"}],
     }
-    if task in ANSWERS:
+    if task in RESULT_TYPES:
         operation["reply"] = {
             "channel": {"$ref": "#/channels/answers"},
             "messages": [{"$ref": f"#/channels/answers/messages/{task}.answer"}],
@@ -217,11 +237,11 @@ def _operation(task: TaskName) -> Json:
     return operation
 
 
-def _message(task: TaskName, of: dict[tuple[str, str], Json]) -> Json:
-    """The headers and the body of a message, decoded."""
+def _message(task: TaskName, schemas: dict[tuple[str, str], Json]) -> Json:
+    """Describe the headers and the decoded body of a task's message."""
     signature = SIGNATURES[task]
-    args = [_argument(task, name, of[task.value, name]) for name in signature.args]
-    kwargs = {name: of[task.value, name] for name in signature.kwargs}
+    args = [_argument(task, name, schemas[task.value, name]) for name in signature.args]
+    kwargs = {name: schemas[task.value, name] for name in signature.kwargs}
     for schema in (*args, *kwargs.values()):
         _as_draft_7(schema)
     return {
@@ -237,7 +257,7 @@ def _message(task: TaskName, of: dict[tuple[str, str], Json]) -> Json:
         },
         "payload": {
             "title": "[args, kwargs, embed]",
-            "description": f"The body, decoded from base64. The whole message has at most"
+            "description": "The body, decoded from base64. The whole message may have at most"
             f" {MAX_MESSAGE} bytes.",
             "type": "array",
             "minItems": 3,
@@ -250,31 +270,32 @@ def _message(task: TaskName, of: dict[tuple[str, str], Json]) -> Json:
                     **({"items": args} if args else {}),
                 },
                 {"type": "object", "properties": kwargs, "additionalProperties": False},
-                {"type": ["object", "null"], "description": "Empty, or all its values are null."},
+                {"type": ["object", "null"], "description": "Empty, or every value is null."},
             ],
         },
     }
 
 
 def _argument(task: TaskName, name: str, schema: Json) -> Json:
-    """A chunk may also come as a string; it is decoded once then, and in one go."""
+    """Describe one argument; a chunk may also be a string that holds it as JSON."""
     if task not in KIND_TASKS.values():
         return {"title": name, **schema} if "$ref" not in schema else schema
     text = {
         "type": "string",
         "contentMediaType": "application/json",
-        "description": f"The same as JSON; our clients send at most {MAX_CHUNK_BYTES} bytes of it.",
+        "description": "The same object as JSON text; our own clients send at most"
+        f" {MAX_CHUNK_BYTES} bytes.",
     }
     return {"title": name, "anyOf": [schema, text]}
 
 
-def _answer(task: TaskName, of: dict[tuple[str, str], Json]) -> Json:
-    """What lies under the key of an answer."""
-    schema = of[task.value, "answer"]
+def _result(task: TaskName, schemas: dict[tuple[str, str], Json]) -> Json:
+    """Describe the value of the Redis key that holds a task's result."""
+    schema = schemas[task.value, "result"]
     _as_draft_7(schema)
     return {
         "name": f"{task}.answer",
-        "title": f"Answer to {task}",
+        "title": f"Result of {task}",
         "contentType": "application/json",
         "payload": {
             "type": "object",
@@ -283,10 +304,10 @@ def _answer(task: TaskName, of: dict[tuple[str, str], Json]) -> Json:
                 "task_id": {"type": "string"},
                 "status": {
                     "enum": ["SUCCESS", "FAILURE", "REVOKED"],
-                    "description": "SUCCESS: there is an answer. FAILURE: the question was none."
-                    " REVOKED: it expired.",
+                    "description": "SUCCESS: `result` holds the result. FAILURE: the worker could"
+                    " not process the message. REVOKED: the message expired.",
                 },
-                "result": {"anyOf": [schema, {"description": "Where it is no SUCCESS."}]},
+                "result": {"anyOf": [schema, {"description": "If the status is not SUCCESS."}]},
             },
         },
     }

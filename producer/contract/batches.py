@@ -1,4 +1,4 @@
-"""Define what is told about a batch: its counts, refusals and state."""
+"""Define what a worker reports about a batch: its state, counts and refusals."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,81 +10,93 @@ from producer.schemas import Code, ContractModel, Kind
 
 
 class Books(ContractModel):
-    """A batch's accounts in rows: `received` is always the sum of all the others."""
+    """The counts of a batch in rows: `received` is always the sum of all the others."""
 
-    received: int = Field(0, description="The sum of all that follows.")
-    enrolled: int = Field(0, description="Written to student_courses by this batch.")
-    already_enrolled: int = Field(0, description="Were there before.")
-    upserted: int = Field(0, description="Roster records that were added or changed.")
-    unchanged: int = Field(0, description="Roster records that were equal to what is stored.")
-    rejected: int = Field(0, description="Refused; the refusals say why.")
-    not_applied: int = Field(0, description="No worker has committed them yet.")
+    received: int = Field(0, description="All rows of the batch: the sum of the other counts.")
+    enrolled: int = Field(0, description="Pairs that this batch wrote to student_courses.")
+    already_enrolled: int = Field(0, description="Pairs that were already in student_courses.")
+    upserted: int = Field(0, description="Roster records that this batch added or changed.")
+    unchanged: int = Field(0, description="Roster records that matched what was already stored.")
+    rejected: int = Field(0, description="Rows that were refused; the refusals say why.")
+    not_applied: int = Field(0, description="Rows that no worker has committed yet.")
 
 
 class RefusalGroup(ContractModel):
-    """All refusals of a batch for one cause."""
+    """All refusals of a batch that have the same cause."""
 
     code: Code = Field(description="The cause.")
     message: str = Field(description="What the code means and what to do.")
-    count: int = Field(description="How many refusals.")
-    first_lines: tuple[int, ...] = Field(description="The first lines, in order.")
-    example: str = Field(description="The message of the first of them.")
+    count: int = Field(description="The number of refusals.")
+    first_lines: tuple[int, ...] = Field(description="The lines of the first refusals, in order.")
+    example: str = Field(description="The message of the first refusal.")
 
 
 class BatchState(StrEnum):
-    """Where a batch stands."""
+    """The state of a batch."""
 
     UNKNOWN = "unknown"
     """No batch was submitted under this id."""
     QUEUED = "queued"
-    """It is being submitted, and no chunk of it has been applied."""
+    """The batch has been submitted, at least in part, and none of its chunks is applied yet."""
     RUNNING = "running"
-    """Some of its chunks have been applied."""
+    """Some chunks of the batch have been applied."""
     STALLED = "stalled"
-    """Something is missing, and nothing comes any more; the advice says what to do."""
+    """Chunks are missing and no more are arriving; `advice` says what to do."""
     DONE = "done"
-    """Every chunk has been applied."""
+    """Every chunk of the batch has been applied."""
 
 
 class BatchStatus(ContractModel):
-    """Where a batch stands."""
+    """The status of a batch: its state, counts and refusals."""
 
-    batch_id: str = Field(description="The id that was asked about.")
+    batch_id: str = Field(description="The id in the lookup.")
     state: BatchState = Field(
-        description="Where it stands; stalled: something is missing, and nothing comes any more."
+        description="The state of the batch; `stalled` means that chunks are missing and no more"
+        " are arriving."
     )
-    advice: str | None = Field(None, description="When something is wrong: what to do.")
-    kind: Kind | None = Field(None, description="What its records are.")
+    advice: str | None = Field(None, description="What to do if something is wrong.")
+    kind: Kind | None = Field(None, description="The kind of its records.")
     columns: tuple[str, ...] | None = Field(None, description="The header of its CSV file.")
-    books: Books = Field(Books(), description="Its accounts, in rows.")
-    requests: int = Field(0, description="Requests or records received.")
-    requests_applied: int = Field(0, description="Those of them that were decided.")
-    requests_rejected: int = Field(0, description="Those of them that were wholly refused.")
-    chunks: int | None = Field(None, description="How many chunks; null while still submitting.")
-    chunks_applied: int = Field(0, description="How many of them are committed.")
-    chunks_missing: int = Field(0, description="How many are known of and not committed.")
-    refusals: tuple[RefusalGroup, ...] = Field((), description="Grouped by cause.")
-    started_at: datetime | None = Field(None, description="When its first chunk was applied.")
-    finished_at: datetime | None = Field(None, description="When its last chunk was applied.")
-    rows_per_second: float | None = Field(None, description="Applied since the first chunk.")
-    seconds_left: float | None = Field(None, description="For what is not yet applied.")
+    books: Books = Field(Books(), description="The counts of the batch, in rows.")
+    requests: int = Field(0, description="The number of requests or roster records received.")
+    requests_applied: int = Field(0, description="How many of these have been applied.")
+    requests_rejected: int = Field(0, description="How many of these were refused as a whole.")
+    chunks: int | None = Field(
+        None, description="The number of chunks; null while the batch is still being submitted."
+    )
+    chunks_applied: int = Field(0, description="The number of chunks that are committed.")
+    chunks_missing: int = Field(0, description="The number of known chunks that are not committed.")
+    refusals: tuple[RefusalGroup, ...] = Field((), description="The refusals, grouped by cause.")
+    started_at: datetime | None = Field(None, description="When the first chunk was applied.")
+    finished_at: datetime | None = Field(None, description="When the last chunk was applied.")
+    rows_per_second: float | None = Field(
+        None, description="The average speed since the first chunk was applied."
+    )
+    seconds_left: float | None = Field(
+        None, description="The estimated time until the rest is applied."
+    )
 
 
 class AppliedChunks(ContractModel):
-    """What a batch has applied of the chunks that were asked about."""
+    """Which of the chunks in a lookup have been applied."""
 
-    kind: Kind | None = Field(None, description="Of the batch; null if nothing was applied.")
+    kind: Kind | None = Field(
+        None, description="The kind of the batch; null if none of it has been applied."
+    )
     fingerprints: tuple[int | None, ...] = Field(
-        description="The fingerprint of each chunk that was applied, else null; as asked."
+        description="For each chunk in the lookup, in the same order: its fingerprint if it has"
+        " been applied, else null."
     )
 
 
 class RefusedRecord(ContractModel):
-    """A refusal with what was submitted, to be mended and submitted again."""
+    """A refusal with the submitted record, to be corrected and submitted again."""
 
-    id: int = Field(description="Where it stands in the list: ask for those after it.")
-    line: int = Field(description="The line of the submitted file, from 1.")
+    id: int = Field(
+        description="The id of the refusal; with `line` it says where the next page begins."
+    )
+    line: int = Field(description="The line of the submitted file, counted from 1.")
     code: Code = Field(description="The cause.")
-    message: str = Field(description="A sentence for a person.")
+    message: str = Field(description="An explanation for people.")
     record: Any = Field(None, description="The record, or the part of it that was refused.")
-    cells: tuple[str, ...] | None = Field(None, description="The line of the CSV file.")
+    cells: tuple[str, ...] | None = Field(None, description="The cells of the line in a CSV file.")

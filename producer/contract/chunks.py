@@ -35,89 +35,100 @@ Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
 
 class RefusedLine(ContractModel):
-    """A line that the submitter itself could not turn into a record."""
+    """A line of a file that the submitter could not turn into a record."""
 
-    line: Annotated[int, Field(strict=True, ge=1)] = Field(description="From 1.")
-    message: Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)] = Field(
-        description="What is wrong and what to do."
+    line: Annotated[int, Field(strict=True, ge=1)] = Field(
+        description="The line of the submitted file, counted from 1."
     )
-    field: Text | None = Field(None, description="The column or field it is about.")
-    cells: Cells | None = Field(None, description="The line as it stands in the CSV file.")
+    message: Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)] = Field(
+        description="What is wrong with the line and what to do."
+    )
+    field: Text | None = Field(None, description="The invalid column or field.")
+    cells: Cells | None = Field(None, description="The cells of the line in the CSV file.")
 
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
 
 class Tally(ContractModel):
-    """How much of a batch: requests (or roster records), and the rows that they stand for."""
+    """The size of a part of a batch, in requests (or roster records) and in rows."""
 
-    requests: Count = Field(0, description="Requests, or roster records.")
-    rows: Count = Field(0, description="Student-course pairs, or roster records.")
+    requests: Count = Field(0, description="The number of requests or roster records.")
+    rows: Count = Field(0, description="The number of student-course pairs or roster records.")
 
 
 def _records() -> Any:
     return Field(
-        (), max_length=MAX_CHUNK_RECORDS, description="Requests or roster records, in their order."
+        (),
+        max_length=MAX_CHUNK_RECORDS,
+        description="The requests or roster records, in the order of the batch.",
     )
 
 
 class Chunk(ContractModel):
     """The part of a batch that travels as one message and is applied in one transaction.
 
-    Records are checked one by one when the chunk is applied, so that a bad one harms no other.
-    As the argument of its task a chunk is a JSON object, or a string that holds one: the text
-    of a large chunk is read in one go, where an object is walked twice on its way.
+    Records are checked one by one when the chunk is applied, so that a bad record does not affect
+    the others. The argument of the task is the chunk as a JSON object, or a string that holds this
+    object as JSON. A string is faster for a large chunk, because it is parsed only once.
     """
 
-    batch_id: RequestId = Field(description="The batch it belongs to.")
-    number: Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)] = Field(description="From 0.")
-    last: Annotated[bool, Field(strict=True)] = Field(False, description="No chunk follows.")
-    before: Tally = Field(Tally(), description="What the chunks before this one hold.")
+    batch_id: RequestId = Field(description="The batch that the chunk belongs to.")
+    number: Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)] = Field(
+        description="The number of the chunk in its batch, counted from 0."
+    )
+    last: Annotated[bool, Field(strict=True)] = Field(
+        False, description="True for the last chunk of the batch."
+    )
+    before: Tally = Field(Tally(), description="The size of all earlier chunks of the batch.")
     columns: Annotated[Cells, Field(max_length=MAX_COLUMNS)] | None = Field(
-        None, description="The header of the CSV file that the batch was made of."
+        None, description="The header of the submitted CSV file."
     )
     records: tuple[Any, ...] = _records()
     lines: tuple[Count, ...] | None = Field(
-        None, description="The line of each record, or for requests the line of each row."
+        None,
+        description="The line of each record in the submitted file; for requests that were made"
+        " from several lines, the line of each row.",
     )
     cells: tuple[Cells, ...] | None = Field(
-        None, description="For each of the lines its cells, if they hold more than the record."
+        None,
+        description="The cells of each line in `lines`, if the lines hold more than the records.",
     )
     refused: Annotated[tuple[RefusedLine, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
-        (), description="Lines that could not be turned into a record."
+        (), description="The lines that could not be turned into records."
     )
 
     @model_validator(mode="after")
     def _lines_fit(self) -> Self:
-        given = None if self.lines is None else len(self.lines)
-        if given not in (None, len(self.row_counts)) and given != sum(self.row_counts):
+        line_count = None if self.lines is None else len(self.lines)
+        if line_count not in (None, len(self.row_counts)) and line_count != sum(self.row_counts):
             raise ValueError("lines must have an entry for each record, or one for each row")
         if self.cells is not None and len(self.cells) != len(self.lines or ()):
-            raise ValueError("cells must have an entry for each of the lines")
+            raise ValueError("cells must have an entry for each entry of lines")
         return self
 
     @property
     def records_in_order(self) -> Sequence[Any]:
-        """The records one by one, in whatever form they came."""
+        """Return the records one by one, in the form in which they were sent."""
         return self.records
 
     @cached_property
     def row_counts(self) -> list[int]:
-        """How many rows each record stands for in the batch's books."""
+        """Return the number of rows that each record adds to the batch counts."""
         return list(map(count_rows, self.records_in_order))
 
     def tally(self) -> Tally:
-        """What this chunk adds to the batch's books."""
+        """Return the size of this chunk, refused lines included."""
         refused = len(self.refused)
         return Tally(requests=len(self.row_counts) + refused, rows=sum(self.row_counts) + refused)
 
 
 _Either = Field(union_mode="left_to_right")
-"""A record as its model if it keeps the contract, else as it came."""
+"""Read a record as its model if it follows the contract, and as plain JSON if it does not."""
 
 
 class UncheckedColumns(ContractModel):
-    """Columns of which one element breaks the contract: each request is looked at by itself."""
+    """Columns with an element that breaks the contract; each request is then checked on its own."""
 
     student_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The student of each request."
@@ -125,17 +136,19 @@ class UncheckedColumns(ContractModel):
     course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The courses of each request."
     )
-    atomic: Annotated[bool, Field(strict=True)] = Field(True, description="Of all of them.")
+    atomic: Annotated[bool, Field(strict=True)] = Field(
+        True, description="The value of `atomic` for every request."
+    )
 
     @model_validator(mode="after")
-    def _are_as_long(self) -> Self:
+    def _have_equal_length(self) -> Self:
         if len(self.student_ids) != len(self.course_ids):
             raise ValueError("student_ids and course_ids must have an entry for each request")
         return self
 
 
 class CheckedColumns(UncheckedColumns):
-    """Requests without ids of their own, all alike, as columns: many are read in one go."""
+    """Requests as columns, which are faster to read; for requests without ids of their own."""
 
     student_ids: Annotated[tuple[Identifier, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
         description="The student of each request."
@@ -150,18 +163,18 @@ class EnrollmentChunk(Chunk):
 
     records: tuple[Annotated[StudentEnrollmentRequest | Any, _Either], ...] = _records()
     requests: Annotated[CheckedColumns | SkipJsonSchema[UncheckedColumns], _Either] | None = Field(
-        None, description="Requests as columns; then there are no records."
+        None, description="The requests as columns; `records` must then be empty."
     )
 
     @model_validator(mode="after")
     def _have_one_form(self) -> Self:
         if self.requests is not None and self.records:
-            raise ValueError("there must be either records or requests")
+            raise ValueError("a chunk may have either records or requests, not both")
         return self
 
     @cached_property
     def records_in_order(self) -> Sequence[Any]:
-        """The requests one by one; as they came where one breaks the contract."""
+        """Return the requests one by one; as plain JSON if any of them breaks the contract."""
         columns = self.requests
         if columns is None:
             return self.records
@@ -178,7 +191,7 @@ class EnrollmentChunk(Chunk):
 
     @cached_property
     def row_counts(self) -> list[int]:
-        """How many rows each request stands for in the batch's books."""
+        """Return the number of rows that each request adds to the batch counts."""
         if isinstance(self.requests, CheckedColumns):
             return list(map(len, self.requests.course_ids))
         return list(map(count_rows, self.records_in_order))
@@ -204,28 +217,32 @@ KIND_CHUNKS: Final[Mapping[Kind, type[Chunk]]] = {
 
 
 def fingerprint_of(text: str) -> int:
-    """64 bits of BLAKE2b over a chunk's text, as a signed integer that SQL can hold.
+    """Return 64 bits of BLAKE2b over a chunk's text, as a signed integer that SQL can store.
 
-    A chunk that comes again under its batch and number must have the same.
+    A chunk that is submitted again must have the same fingerprint as the first time.
     """
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
 
 def line_request_id(batch_id: str, number: int, position: int) -> str:
-    """The request id of a batch's request that brought none: batch, chunk, place in the chunk."""
+    """Make the id of a request that has none of its own, from its batch, chunk and position."""
     return f"{batch_id}:{number}:{position}"
 
 
 def line_request_ids(batch_id: str, number: int) -> tuple[str, str]:
-    """The range of the request ids that a chunk makes, compared byte by byte, without its end."""
+    """Return the range that holds all ids which `line_request_id` makes for a chunk.
+
+    The ids are compared byte by byte; the end of the range is not part of it.
+    """
     return f"{batch_id}:{number}:", f"{batch_id}:{number};"
 
 
 def count_rows(record: Any) -> int:
-    """How many rows a record stands for in a batch's books; both sides count with this.
+    """Return the number of rows that a record adds to the batch counts.
 
-    A request stands for its distinct courses; a roster record, and whatever cannot be read, for 1.
+    A request counts once for each distinct course; a roster record counts once, and so does
+    anything that cannot be read. The submitter and the worker both count with this function.
     """
     if isinstance(record, dict):
         courses = record.get("course_ids")
@@ -239,6 +256,6 @@ def count_rows(record: Any) -> int:
         if len(set(courses)) == len(courses):
             return len(courses)
     except TypeError:
-        pass  # A course that cannot be hashed is no id.
-    # A key and a SIS id differ, and so do values of any two types that Python holds for equal.
+        pass  # A course that cannot be hashed is not a valid id; it still counts below.
+    # Values of different types are different courses, even if Python calls them equal (1 == True).
     return len({(type(course), str(course)) for course in courses})

@@ -1,4 +1,4 @@
-"""Explain a validation error: one problem for each field, with its place and the rule."""
+"""Explain a validation error: one problem for each field, with its position and its rule."""
 
 import json
 from collections.abc import Mapping
@@ -33,61 +33,63 @@ _RULES: Final[Mapping[str, str]] = {
 }
 
 
-_NO_TEXT: Final[Mapping[str, str]] = {
+_TEXT_RULES: Final[Mapping[str, str]] = {
     "string_pattern_mismatch": "must not contain the character NUL",
-    "string_unicode": "must be text; a lone surrogate is none",
+    "string_unicode": "must be valid Unicode text, without lone surrogates",
 }
 
 
 def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
-    """One problem for each field that breaks the contract, with its place and the rule."""
+    """Return one problem for each field that breaks the contract, with its position and rule."""
     problems: dict[str, EnrollmentProblem] = {}
     for detail in error.errors(include_url=False):
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # Not empty, but every element is bad: each has its own problem.
+            continue  # The list has elements, but all are invalid: each has its own problem.
         name, *rest = detail["loc"] or ("",)
-        place = _plain(str(name))
-        element = rest[0] if rest and isinstance(rest[0], int) else None
-        if element is not None:
-            place = f"{place}[{element}]"
-        message = _sentence(detail, str(name), within=element is not None)
+        field = _plain(str(name))
+        index = rest[0] if rest and isinstance(rest[0], int) else None
+        if index is not None:
+            field = f"{field}[{index}]"
+        message = _sentence(detail, str(name), is_element=index is not None)
         problem = EnrollmentProblem(
             code=Code.INVALID_REQUEST,
-            message=f"{place}: {message}" if place else message,
-            field=place or None,
+            message=f"{field}: {message}" if field else message,
+            field=field or None,
         )
-        if place not in problems or detail["type"] in ("value_error", *_NO_TEXT):
-            problems[place] = problem  # Of an id's two forms, the rule that says more.
+        # An id may be a key or a SIS id, so it has two errors; the more specific one is shown.
+        if field not in problems or detail["type"] in ("value_error", *_TEXT_RULES):
+            problems[field] = problem
     return tuple(problems.values())
 
 
-def _sentence(detail: Any, name: str, *, within: bool) -> str:
+def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
     match detail["type"]:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            return "is no field of the contract; remove it"
+            return "is not a known field; remove it"
         case "model_type" | "model_attributes_type" | "dataclass_type":
             return f"must be a JSON object, not {_shown(detail['input'])}"
         case "value_error":
             return str(detail["msg"]).removeprefix("Value error, ")
         case "string_pattern_mismatch" | "string_unicode" as kind:
-            return _NO_TEXT[kind]
-    known = "student_id" if within and name == "course_ids" else name
-    rule = _RULES.get(known, "must be as the contract says")
+            return _TEXT_RULES[kind]
+    # An element of course_ids follows the same rule as student_id.
+    rule_name = "student_id" if is_element and name == "course_ids" else name
+    rule = _RULES.get(rule_name, "must have the form that docs/integration.md describes")
     return f"{rule}, not {_shown(detail['input'])}"
 
 
 def _plain(text: str) -> str:
-    """Text that every database, terminal and log can take, cut to the length of a field."""
+    """Return text that is safe for every database, terminal and log, cut to a field's length."""
     return (text if text.isprintable() else ascii(text))[:MAX_TEXT]
 
 
-def _shown(value: object, longest: int = 60) -> str:
+def _shown(value: object, max_length: int = 60) -> str:
     if isinstance(value, list | tuple) and len(value) > MAX_COURSES:
         return f"a list of {len(value)}"
     try:
         text = json.dumps(value, default=repr)
-    except ValueError:  # An integer of more digits than Python prints.
+    except ValueError:  # The value is an integer with more digits than Python prints.
         text = f"a {type(value).__name__} that is too large to show"
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."

@@ -14,43 +14,43 @@ def _is_moment(text: str) -> str:
     return text
 
 
-_Word = str | None
+_Text = str | None
 _Empty = Annotated[list[Any] | dict[str, Any], Field(max_length=0)] | None
-_Few = Annotated[int, Field(ge=0, le=1000)] | None
+_SmallCount = Annotated[int, Field(ge=0, le=1000)] | None
 _TaskId = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_REQUEST_ID, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
 
 
 class MessageHeaders(BaseModel):
-    """The headers of Celery's message protocol 2, as far as a worker reads them.
+    """The headers of Celery's message protocol 2 that a worker reads.
 
-    What would make it do more than the task, or do it later, is not for strangers.
+    Headers that would make the worker do more than run the task, or run it later, must be empty.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    task: str = Field(description="The fixed name of a task.")
-    id: _TaskId = Field(description="The task's id; the key of its answer ends with it.")
+    task: str = Field(description="The name of the task.")
+    id: _TaskId = Field(description="The task id; the Redis key of the result ends with it.")
     expires: Annotated[str, AfterValidator(_is_moment)] | None = Field(
-        None, description="Of a lookup: the moment from which on nobody waits for the answer."
+        None, description="For a lookup: when it expires, because the client stops waiting."
     )
-    ignore_result: bool | None = Field(None, description="True: no answer is stored.")
+    ignore_result: bool | None = Field(None, description="If true, no result is stored in Redis.")
     timelimit: Annotated[list[None], Field(max_length=2)] | None = None
     eta: None = None
     chord: None = None
     compression: None = None
     stamped_headers: _Empty = None
     stamps: _Empty = None
-    group_index: _Few = None
-    retries: _Few = None
-    replaced_task_nesting: _Few = None
-    group: _Word = None
-    root_id: _Word = None
-    parent_id: _Word = None
-    shadow: _Word = None
-    origin: _Word = None
-    lang: _Word = None
-    meth: _Word = None
-    argsrepr: _Word = None
-    kwargsrepr: _Word = None
+    group_index: _SmallCount = None
+    retries: _SmallCount = None
+    replaced_task_nesting: _SmallCount = None
+    group: _Text = None
+    root_id: _Text = None
+    parent_id: _Text = None
+    shadow: _Text = None
+    origin: _Text = None
+    lang: _Text = None
+    meth: _Text = None
+    argsrepr: _Text = None
+    kwargsrepr: _Text = None

@@ -21,23 +21,23 @@ from producer.schemas import (
 
 
 class DatabaseState(StrEnum):
-    """How a worker finds its database."""
+    """The state of the database, as a worker sees it."""
 
     READY = "ready"
-    """It answers, and has all migrations."""
+    """The database is reachable and has all migrations."""
     AWAY = "away"
-    """It does not answer."""
+    """The database is not reachable."""
     OUTDATED = "outdated"
-    """It lacks migrations that this worker needs."""
+    """The database lacks migrations that this worker needs."""
 
 
 class WorkerHealth(ContractModel):
-    """What a worker says of itself."""
+    """A worker's report on itself and its database."""
 
-    version: str = Field(description="Its version.")
-    now: datetime = Field(description="What its clock says.")
-    database: DatabaseState = Field(description="How it finds its database.")
-    detail: str = Field("", description="The same in words, for a person.")
+    version: str = Field(description="The worker's version.")
+    now: datetime = Field(description="The time on the worker's clock.")
+    database: DatabaseState = Field(description="The state of the database, as the worker sees it.")
+    detail: str = Field("", description="More about this state, for people.")
 
 
 RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]
@@ -47,9 +47,9 @@ Numbers = Annotated[
 ]
 Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
 ResultCursor = tuple[datetime, str]
-"""`completed_at` and `request_id` of an outcome: only older ones are asked for."""
+"""The `completed_at` and `request_id` of a result; a page holds only results older than this."""
 
-ANSWERS: Final[Mapping[TaskName, Any]] = {
+RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.ENROLL: StudentEnrollmentResponse,
     TaskName.STATUS: list[RequestStatus],
     TaskName.BATCH: list[BatchStatus],
@@ -59,4 +59,4 @@ ANSWERS: Final[Mapping[TaskName, Any]] = {
     TaskName.STUDENT: list[StudentResponse | None],
     TaskName.HEALTH: WorkerHealth,
 }
-"""What is stored as the result of each task that has one, in the order of what was asked."""
+"""The type of each task's result; lists are in the order of the ids in the lookup."""

@@ -10,44 +10,48 @@ from producer.schemas import ContractModel, Kind
 
 
 class MarkState(StrEnum):
-    """How far a submission got, as its mark tells."""
+    """The state of a submission, according to its mark."""
 
     QUEUED = "queued"
-    """It was published, or is about to be."""
+    """The submission was published, or is about to be."""
     RUNNING = "running"
-    """A worker has begun with it."""
+    """A worker has started on the submission."""
 
 
 class SubmissionMark(ContractModel):
-    """What a client leaves in Redis beside the queue, so that `queued` can be told from `unknown`.
+    """A client's note in Redis that something was submitted, so that it is not `unknown`.
 
-    Stored as JSON under `enrollment:request:ID` or `enrollment:batch:ID`, for seven days. It is a
-    hint: what is finished is known without it.
+    The mark is stored as JSON for seven days, under `enrollment:request:ID` or
+    `enrollment:batch:ID`. It is only a hint: finished work is known without it.
     """
 
-    state: MarkState = Field(MarkState.QUEUED, description="As far as it got.")
-    kind: Kind | None = Field(None, description="Of a batch: what its records are.")
-    tally: Tally = Field(Tally(), description="Of a batch: what was published so far.")
-    chunks: int = Field(0, description="Of a batch: how many were published so far.")
-    complete: bool = Field(False, description="Of a batch: nothing is still to be published.")
+    state: MarkState = Field(
+        MarkState.QUEUED, description="Whether the submission is queued or running."
+    )
+    kind: Kind | None = Field(None, description="For a batch: the kind of its records.")
+    tally: Tally = Field(Tally(), description="For a batch: the size of what was published so far.")
+    chunks: int = Field(0, description="For a batch: the number of chunks published so far.")
+    complete: bool = Field(
+        False, description="For a batch: true if no further chunks will be published."
+    )
 
 
 MARK_SECONDS: Final = 7 * 24 * 3600
-"""Seconds for which a submission can be told from an unknown id without having been applied."""
+"""How long a mark lasts, in seconds. Later, a submission that no worker has applied is unknown."""
 
 
 def request_key(request_id: str) -> str:
-    """The Redis key of a request's `SubmissionMark`."""
+    """Return the Redis key of a request's `SubmissionMark`."""
     return f"enrollment:request:{request_id}"
 
 
 def batch_key(batch_id: str) -> str:
-    """The Redis key of a batch's `SubmissionMark`; a request may have the same id."""
+    """Return the Redis key of a batch's `SubmissionMark`; a request may have the same id."""
     return f"enrollment:batch:{batch_id}"
 
 
 class AgedMark(NamedTuple):
-    """What a submitter left in Redis, and how long ago."""
+    """The mark of a submission, and its age."""
 
     mark: SubmissionMark
     seconds_ago: float

@@ -1,4 +1,4 @@
-"""Name the tasks and queues, and say which task goes where."""
+"""Name the tasks and the queues, and map each task to its queue."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,7 +8,7 @@ from producer.schemas import Kind
 
 
 class Queue(StrEnum):
-    """The three queues; one worker serves all of them unless told otherwise."""
+    """The three queues; a worker serves all of them by default."""
 
     ENROLLMENTS = "enrollments"
     BATCHES = "batches"
@@ -16,7 +16,7 @@ class Queue(StrEnum):
 
 
 class TaskName(StrEnum):
-    """The fixed names under which any Celery client in any language can publish."""
+    """The fixed names of the tasks, for Celery clients in any language."""
 
     ENROLL = "enrollment.enroll"
     ENROLL_BATCH = "enrollment.enroll_batch"
@@ -32,7 +32,7 @@ class TaskName(StrEnum):
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
-"""The arguments with which the queues are declared where RabbitMQ is the broker."""
+"""The arguments for declaring the queues if RabbitMQ is the broker."""
 
 TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.ENROLL: Queue.ENROLLMENTS,

@@ -1,4 +1,4 @@
-"""Talk to the broker: send tasks, wait for their results, and leave marks in Redis."""
+"""Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
 import json
 import time
@@ -19,28 +19,28 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from producer.contract.broker_url import BROKERS, REDIS, check_address, require_certificate_check
-from producer.contract.lookups import ANSWERS
+from producer.contract.lookups import RESULT_TYPES
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
-"""Seconds; what one call does at the broker, one thing after another, fails within ten."""
+"""Seconds, chosen so that all steps of one call to the broker together fail within ten."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
-"""What the ids of tasks begin with that are published in this context, to be found in the logs."""
+"""The text that task ids begin with in this context, so that a call can be found in the logs."""
 
-_ANSWERS: dict[TaskName, TypeAdapter[Any]] = {
-    task: TypeAdapter(answer) for task, answer in ANSWERS.items()
+_RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
+    task: TypeAdapter(type_) for task, type_ in RESULT_TYPES.items()
 }
 
 
 class BrokerConnection:
-    """One connection to the broker and to the Redis of results; may be shared between threads.
+    """A connection to the broker and to the Redis of results; threads may share one.
 
-    Every method raises BrokerUnavailable within ten seconds when the broker does not do its part.
-    Raises ValueError for a URL that cannot be meant. Connects at first use.
+    It connects when it is first used. The constructor raises ValueError for an invalid URL; every
+    method raises BrokerUnavailable within ten seconds if the broker cannot be used.
     """
 
     def __init__(self, broker_url: str, result_backend_url: str | None) -> None:
@@ -51,7 +51,8 @@ class BrokerConnection:
             raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
-                "Answers travel through Redis: give result_backend_url, as redis://host:6379/0."
+                "Results are stored in Redis, so result_backend_url must be a Redis URL, for"
+                " example redis://host:6379/0."
             )
         self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
         """The broker's URL without its password and options, for messages."""
@@ -59,7 +60,7 @@ class BrokerConnection:
             require_certificate_check(results_url),
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            # Once: what redis-py does by default depends on how the client is made.
+            # One attempt; the default of redis-py depends on how the client is created.
             retry=Retry(NoBackoff(), 0),
         )
         self._over_redis = broker_url.startswith(REDIS)
@@ -77,16 +78,17 @@ class BrokerConnection:
         kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> str:
-        """Publish a task and return its id. `options` are those of Celery's `send_task`."""
+        """Publish a task and return its id; `options` are passed to Celery's `send_task`."""
         with self._broker():
             if self._over_redis:
-                # A list needs no declaration, and its sender no right to declare one.
+                # A Redis list need not be declared, and the submitter may lack the right to do so.
                 options["declare"] = []
             if task is TaskName.ENROLL:
-                # For those who look at messages. Celery's own way takes a tenth of a publish.
+                # Tools such as Flower show this text. Celery's own way of making it would take a
+                # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
             task_id = _task_id()
-            # AMQP's own field for it, in seconds: it tells how long a message has been waiting.
+            # This is AMQP's standard field, in seconds; it shows how long a message has waited.
             options["timestamp"] = int(time.time())
             queue = TASK_QUEUES[task].value
             self._app.send_task(task.value, args, kwargs, task_id=task_id, queue=queue, **options)
@@ -94,7 +96,7 @@ class BrokerConnection:
 
     @contextmanager
     def sending_together(self) -> Iterator[Any]:
-        """Give a `producer` for `send`; what is sent with it reaches the broker at the end."""
+        """Yield a `producer` for `send`; its messages are sent together at the end."""
         with self._broker(), self._app.producer_or_acquire() as producer, producer.batch():
             yield producer
 
@@ -105,51 +107,53 @@ class BrokerConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float,
-        hint: str = "Is a worker running?",
+        hint: str = "Check that a worker is running and serves the queue lookups.",
     ) -> Any:
-        """Send a lookup and return its result; after `timeout` seconds it expires unanswered.
+        """Send a lookup and return its result; the lookup expires after `timeout` seconds.
 
-        `hint` ends the message of NoWorkerAnswered. Raises LookupFailed too.
+        Raises NoWorkerAnswered, with `hint` at the end of the message, and LookupFailed.
         """
         task_id = self.send(task, args, kwargs, expires=timeout)
-        return parse_answer(task, self.wait(task_id, timeout, hint))
+        return parse_result(task, self.wait(task_id, timeout, hint))
 
     def wait(self, task_id: str, seconds: float, hint: str) -> Any:
-        """Return what the task returned, read from where Celery's Redis backend puts it.
+        """Wait for the result of a task, in the key where Celery's Redis backend stores it.
 
-        Celery's own `AsyncResult.get` is not used: it subscribes with every publish, and its
-        backend is not to be shared between threads. Raises NoWorkerAnswered, LookupFailed.
+        Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
+        its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
-        asked = time.monotonic()
-        while (answer := self._take_answer(task_id)) is None:
-            waited = time.monotonic() - asked
+        started = time.monotonic()
+        while (stored := self._read_result(task_id)) is None:
+            waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
-            # A tenth of the time that it takes is lost with looking, and no more.
+            # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
-        if answer["status"] == states.REVOKED:
-            raise NoWorkerAnswered(f"No worker came to it within {seconds:g} s. {hint}")
-        if answer["status"] != states.SUCCESS:
-            reason = (answer.get("result") or {}).get("exc_message", answer["status"])
-            said = " ".join(map(str, reason)) if isinstance(reason, list) else reason
-            raise LookupFailed(f"The worker could not answer: {said}")
-        return answer.get("result")
+        if stored["status"] == states.REVOKED:
+            raise NoWorkerAnswered(f"No worker started on the task within {seconds:g} s. {hint}")
+        if stored["status"] != states.SUCCESS:
+            reason = (stored.get("result") or {}).get("exc_message", stored["status"])
+            text = " ".join(map(str, reason)) if isinstance(reason, list) else reason
+            raise LookupFailed(f"The worker could not answer: {text}")
+        return stored.get("result")
 
-    def _take_answer(self, task_id: str) -> dict[str, Any] | None:
+    def _read_result(self, task_id: str) -> dict[str, Any] | None:
+        key = f"celery-task-meta-{task_id}"
         with self._broker():
-            text = self._redis.get(f"celery-task-meta-{task_id}")
+            text = self._redis.get(key)
         try:
-            answer = {} if text is None else json.loads(text)
-            return answer if answer and answer["status"] in states.READY_STATES else None
+            stored = {} if text is None else json.loads(text)
+            return stored if stored and stored["status"] in states.READY_STATES else None
         except (ValueError, LookupError, TypeError) as error:
             raise LookupFailed(
-                f"The stored result of the task cannot be read: {error!r}"
+                f"The result in the Redis key {key} cannot be read: {error!r}. Check that no other"
+                " application writes to the same Redis database."
             ) from error
 
     def mark_submitted(self, marks: Mapping[str, SubmissionMark]) -> None:
-        """Write the mark of each submission, by its key, before it is published.
+        """Write the marks of submissions, by key, before the submissions are published.
 
-        From now on its state is `queued`.
+        The state of each submission is `queued` from now on.
         """
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
@@ -157,7 +161,7 @@ class BrokerConnection:
             pipeline.execute()
 
     def count_queued_chunks(self) -> int:
-        """Return how many chunks wait in their queue."""
+        """Return the number of chunks that wait in the queue."""
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
                 return int(connection.default_channel.client.llen(Queue.BATCHES.value))
@@ -173,48 +177,47 @@ class BrokerConnection:
             yield
         except (BatchPublishError, OperationalError, LimitExceeded, RedisError, OSError) as error:
             raise BrokerUnavailable(
-                f"The broker {self.shown_url} did not answer: {error}"
+                f"The broker {self.shown_url} is not available: {error}"
             ) from error
 
 
-def parse_answer(task: TaskName, answer: Any) -> Any:
-    """Return an answer as the contract's models, without fields that a newer worker added.
+def parse_result(task: TaskName, result: Any) -> Any:
+    """Return a task's result as models of the contract, without fields that a newer worker added.
 
     Raises AnswerNotUnderstood.
     """
     try:
-        return _ANSWERS[task].validate_python(answer, extra="ignore")
+        return _RESULT_ADAPTERS[task].validate_python(result, extra="ignore")
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        place = ".".join(map(str, detail["loc"])) or "all of it"
+        field = ".".join(map(str, detail["loc"])) or "the whole answer"
         raise AnswerNotUnderstood(
-            f"The answer cannot be understood ({place}: {detail['msg']}, not"
-            f" {ascii(detail['input'])[:60]}): the worker speaks a newer version;"
+            f"The worker's answer cannot be understood ({field}: {detail['msg']}, not"
+            f" {ascii(detail['input'])[:60]}), because the worker has a newer version;"
             " upgrade the producer."
         ) from error
 
 
 def _task_id() -> str:
-    called = CALL_ID.get()
-    return f"{called}.{uuid.uuid4().hex[:12]}" if called else str(uuid.uuid4())
+    call_id = CALL_ID.get()
+    return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
 
 
 def _make_app(broker_url: str, *, over_redis: bool) -> Celery:
-    """Make the Celery app that publishes; it never runs a task."""
+    """Create the Celery app that publishes; it never runs a task."""
     app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
     options = _options(over_redis=over_redis)
     if over_redis:
-        # kombu keeps one pool a process for what it holds for the same broker: the same host
-        # with the same options, whatever certificates are trusted. This tells them apart.
-        trusted = {"url_options": broker_url.partition("?")[2]}
-        options["broker_transport_options"].update(trusted)
+        # kombu shares one connection pool in a process among URLs with the same host and options,
+        # even if they trust different certificates. This extra option keeps them apart.
+        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
         options["broker_transport"] = "producer.publishing.transport:Transport"
     app.conf.update(options)
     return app
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:
-    """Return Celery's options, bounded in every state of the broker; its defaults wait for ever."""
+    """Return Celery's options, with a time limit on every wait; by default it may wait forever."""
     timeouts = {
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -226,14 +229,15 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
         "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
-        # A queue must be declared by everybody in the same way.
+        # Every client and worker must declare a RabbitMQ queue in the same way.
         "task_queues": None
         if over_redis
         else [
             entity.Queue(q.value, entity.Exchange(q.value), q.value, queue_arguments=QUORUM)
             for q in Queue
         ],
-        # What broke while it lay idle is made again at once; what does not answer, not twice.
+        # One retry renews a RabbitMQ connection that broke while idle. Over Redis there is no
+        # retry, so that a server that does not respond costs only one timeout.
         "task_publish_retry": not over_redis,
         "task_publish_retry_policy": {
             "max_retries": 1,

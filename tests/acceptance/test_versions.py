@@ -74,13 +74,13 @@ def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
         app.send_task("roster.upsert_courses", [text], queue="batches")
     wait_for(lambda: bool(letters(deployment.database_url, name)))
     (letter,) = letters(deployment.database_url, name)
-    assert "compressed: is no field of the contract" in letter.detail
+    assert "compressed: is not a known field" in letter.detail
     code, said = retry(deployment.database_url, str(letter.id))
-    assert (code, "compressed: is no field of the contract" in said) == (1, True)
+    assert (code, "compressed: is not a known field" in said) == (1, True)
     assert len(letters(deployment.database_url, name)) == 1
     status = client.batch(name)
     assert (status.state, status.chunks_applied) == ("stalled", 0)
-    assert "compressed: is no field of the contract" in (status.advice or "")
+    assert "compressed: is not a known field" in (status.advice or "")
 
 
 def test_an_unknown_task_is_kept_and_harms_nothing(

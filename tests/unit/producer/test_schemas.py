@@ -34,7 +34,7 @@ BAD_IDS: dict[str, tuple[Any, str]] = {
     "an empty string": ("", f'{ID_RULE}, not ""'),
     "a string too long": ("x" * 256, f'{ID_RULE}, not "{"x" * 56}...'),
     "NUL": ("a\0b", "must not contain the character NUL"),
-    "a lone surrogate": ("\ud800", "must be text; a lone surrogate is none"),
+    "a lone surrogate": ("\ud800", "must be valid Unicode text, without lone surrogates"),
     "a list": ([], f"{ID_RULE}, not []"),
     "an object": ({}, f"{ID_RULE}, not {{}}"),
 }
@@ -111,7 +111,7 @@ def test_a_request_is_all_or_nothing_by_default() -> None:
 
 
 def test_a_field_that_nobody_knows_is_refused() -> None:
-    assert problems(request(seat=3)) == {"seat": "seat: is no field of the contract; remove it"}
+    assert problems(request(seat=3)) == {"seat": "seat: is not a known field; remove it"}
 
 
 def test_a_request_is_frozen() -> None:

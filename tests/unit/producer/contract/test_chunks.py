@@ -72,7 +72,7 @@ def test_lines_that_do_not_fit_their_records_are_refused(records: Any, lines: An
 def test_cells_are_given_for_each_line() -> None:
     kept = chunk(records=[PAIR], lines=[7, 9], cells=[["1", "A"], ["1", "B"]])
     assert Chunk.model_validate(kept).cells == (("1", "A"), ("1", "B"))
-    message = "cells must have an entry for each of the lines"
+    message = "cells must have an entry for each entry of lines"
     assert problems({**kept, "cells": [["1", "A"]]}, Chunk) == {None: message}
 
 

@@ -1,1 +1,1 @@
-"""Publish over the broker: connections, batches, chunks and back-pressure."""
+"""Publish to the broker: connections, batches, chunks and back-pressure."""

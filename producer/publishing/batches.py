@@ -1,4 +1,4 @@
-"""Publish a batch: its chunks, back-pressure, resume and outages."""
+"""Publish a batch: chunks, back-pressure, resuming and outages."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,13 +16,13 @@ from producer.publishing.connection import BrokerConnection
 from producer.schemas import MAX_LOOKUP, ContractModel, Kind
 
 MAX_QUEUED = 64
-"""Chunks that may wait in the queue: enough to keep workers busy, and little for a modest Redis,
-some 30 MB of enrollments or 80 MB of a roster."""
+"""How many chunks may wait in the queue: enough to keep workers busy, but small enough for a modest
+Redis, at about 30 MB of enrollments or 80 MB of roster records."""
 QUEUE_PATIENCE = 600.0
-"""Seconds for which a full queue may stay full before its submitter gives up."""
+"""How long the queue may stay full, in seconds, before the submitter gives up."""
 
 OUTAGE_PAUSE = 1.0
-"""Seconds between two attempts while the broker is away."""
+"""Seconds between two attempts while the broker is unavailable."""
 
 Record = ContractModel | Mapping[str, Any] | SourceRecord | RefusedLine
 OnOutage = Callable[[BrokerUnavailable], None] | None
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class SubmittedBatch(ContractModel):
-    """What has been handed over of a batch; `published` of its chunks, the others were applied."""
+    """The submitted part of a batch; chunks that were not `published` had been applied before."""
 
     batch_id: str
     kind: Kind
@@ -43,7 +43,7 @@ OnProgress = Callable[[SubmittedBatch], None] | None
 
 
 class BatchPublisher:
-    """Publishes one batch, a chunk at a time. `timeout` bounds, in seconds, a wait for a worker."""
+    """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds."""
 
     def __init__(
         self, connection: BrokerConnection, batch_id: str, kind: Kind, timeout: float
@@ -85,24 +85,24 @@ class BatchPublisher:
             self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
 
     def _skip_applied(self, chunks: Iterator[EncodedChunk]) -> Iterator[tuple[EncodedChunk, bool]]:
-        """Give each chunk, and whether it was applied before. Raises BatchConflict."""
+        """Yield each chunk, and whether it was applied before. Raises BatchConflict."""
         batch = self._batch
         applied = AppliedChunks(fingerprints=())
         for chunk in chunks:
-            place = chunk.number % MAX_LOOKUP
-            if place == 0:
+            index = chunk.number % MAX_LOOKUP
+            if index == 0:
                 applied = self._find_applied(chunk.number)
-            fingerprint = applied.fingerprints[place]
+            fingerprint = applied.fingerprints[index]
             if applied.kind not in (None, batch.kind):
                 raise BatchConflict(
-                    f"Batch {batch.batch_id} holds {applied.kind}, not {batch.kind};"
-                    " nothing was published, choose another name."
+                    f"Batch {batch.batch_id} already holds {applied.kind}, not {batch.kind}."
+                    " Nothing was published; choose another batch id."
                 )
             if fingerprint is not None and fingerprint != fingerprint_of(chunk.text):
                 raise BatchConflict(
-                    f"Batch {batch.batch_id} was submitted before with another content: chunk"
-                    f" {chunk.number} differs from the one that was applied. Submit the same"
-                    " records in the same order, or choose another name."
+                    f"Batch {batch.batch_id} was already submitted with different records: chunk"
+                    f" {chunk.number} is not the same as the one that was applied. Submit the same"
+                    " records in the same order, or choose another batch id."
                 )
             yield chunk, fingerprint is not None
 
@@ -111,50 +111,52 @@ class BatchPublisher:
             TaskName.CHUNKS,
             [self._batch.batch_id, list(range(start, start + MAX_LOOKUP))],
             timeout=self._timeout,
-            hint="What was applied of the batch before cannot be known without one.",
+            hint="Only a worker knows which chunks of the batch were applied before; start one,"
+            " then submit again.",
         )
         return applied
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
-        """Come back each time when there is room for one more chunk in the queue."""
+        """Yield once for each chunk that may be published, after waiting for room in the queue."""
         while True:
-            since = time.monotonic()
+            started = time.monotonic()
             pause = 0.01
             count = self._connection.count_queued_chunks
             while (queued := _retry_while_unreachable(on_outage, count)) >= max_queued:
-                if time.monotonic() - since > QUEUE_PATIENCE:
+                if time.monotonic() - started > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
-                        f"{queued} chunks have been waiting for {QUEUE_PATIENCE:g} s. Start a"
-                        " worker, and submit again under the same batch id to go on."
+                        f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"
+                        " waiting. Start a worker, then submit again under the same batch id"
+                        " to continue."
                     )
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.2)
-            # Some of the room is left to other submitters, who count at the same time.
+            # Half of the room is left to other submitters, who may be counting at the same time.
             yield from repeat(None, max(1, (max_queued - queued) // 2))
 
 
 def plain_fields(message: ContractModel) -> dict[str, Any]:
-    """Return a record as JSON that says no more than its submitter did."""
+    """Return a record as JSON, without the fields that have their default value."""
     return message.model_dump(mode="json", exclude_defaults=True)
 
 
 def _retry_while_unreachable(on_outage: OnOutage, work: Callable[[], T]) -> T:
-    """Do work; with `on_outage`, again and again while the broker is away."""
-    since = time.monotonic()
+    """Do the work; with `on_outage`, retry it while the broker is unavailable."""
+    started = time.monotonic()
     while True:
         try:
             return work()
         except BrokerUnavailable as error:
-            if on_outage is None or time.monotonic() - since > QUEUE_PATIENCE:
+            if on_outage is None or time.monotonic() - started > QUEUE_PATIENCE:
                 raise
             on_outage(error)
             time.sleep(OUTAGE_PAUSE)
 
 
 def _source_records(records: Iterable[Record]) -> Iterator[Line]:
-    """Number records that come without the lines of a file."""
+    """Number the records that were not read from the lines of a file."""
     for number, record in enumerate(records, 1):
-        if isinstance(record, SourceRecord) or isinstance(record, RefusedLine):  # noqa: SIM101 - quicker
+        if isinstance(record, SourceRecord) or isinstance(record, RefusedLine):  # noqa: SIM101 - faster
             yield record
         else:
             plain = plain_fields(record) if isinstance(record, ContractModel) else record

@@ -1,4 +1,4 @@
-"""A stream of records becomes a stream of chunks, each small enough for one message."""
+"""Split a stream of records into chunks, each small enough for one message."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,14 +13,15 @@ from producer.contract.chunks import RefusedLine, Tally, count_rows
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
 
 CHUNK_ROWS = MAX_CHUNK_RECORDS
-"""Rows of a chunk: large enough that a message costs little, small enough to be overtaken. Each
-record is one at least, so that there are never more records than a chunk may hold."""
+"""The largest number of rows in a chunk: enough to make the cost of a message negligible, but few
+enough that other messages need not wait long. A record has at least one row, so a chunk never
+exceeds MAX_CHUNK_RECORDS."""
 
 
 class SourceRecord(NamedTuple):
-    """A record with the lines of the file that it was made of: one, or one for each row.
+    """A record, and the lines of the file that it was made from: one, or one for each row.
 
-    `cells` are those lines of the CSV file, where they hold more than the record does.
+    `cells` holds the cells of these lines in a CSV file, if they hold more than the record does.
     """
 
     record: Any
@@ -28,7 +29,7 @@ class SourceRecord(NamedTuple):
     cells: list[list[str]] | None = None
 
     def add(self, line: int, row: list[str]) -> None:
-        """One more line of the same record."""
+        """Add one more line to the record."""
         self.lines.append(line)
         if self.cells is not None:
             self.cells.append(row)
@@ -38,7 +39,7 @@ Line = SourceRecord | RefusedLine
 
 
 class EncodedChunk(NamedTuple):
-    """A chunk as the text that is published, a JSON object in ASCII."""
+    """A chunk as the text that is published: a JSON object in ASCII."""
 
     number: int
     last: bool
@@ -52,10 +53,11 @@ def split_into_chunks(
     columns: Iterable[str] | None = None,
     kind: Kind | None = None,
 ) -> Iterator[EncodedChunk]:
-    """Chunks in order, the last one marked; always the same ones for the same entries.
+    """Yield the chunks in order, the last one marked as such.
 
-    There is at least one, so that an empty batch is known and done. Of `kind` enrollments those
-    travel as columns that may.
+    The same entries always make the same chunks. There is always at least one, so that an empty
+    batch is known and `done`. If `kind` is enrollments, requests are written as columns where
+    possible.
     """
     before = Tally()
     names = None if columns is None else list(columns)
@@ -86,22 +88,22 @@ class _Group(NamedTuple):
 
 
 def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
-    """What may travel together, with the number of rows of each."""
+    """Yield groups of entries with at most CHUNK_ROWS rows, and the row count of each entry."""
     group: list[Line] = []
     rows: list[int] = []
     total = 0
     for entry in entries:
-        more = 1
+        row_count = 1
         if isinstance(entry, SourceRecord):
-            more = len(entry.lines)
-            if more == 1:
-                more = count_rows(entry.record)
-        total += more
+            row_count = len(entry.lines)
+            if row_count == 1:
+                row_count = count_rows(entry.record)
+        total += row_count
         if group and total > CHUNK_ROWS:
             yield group, rows
-            group, rows, total = [], [], more
+            group, rows, total = [], [], row_count
         group.append(entry)
-        rows.append(more)
+        rows.append(row_count)
     if group:
         yield group, rows
 
@@ -110,7 +112,7 @@ Write = Callable[[Sequence[Line], Sequence[int]], str]
 
 
 def _split_to_fit(group: list[Line], rows: list[int], write: Write) -> Iterator[_Group]:
-    """The group as text, halved until each part is small enough; a single giant is refused."""
+    """Yield the group as text, halved until each part fits; refuse a record that never fits."""
     text = write(group, rows)
     if len(text) <= MAX_CHUNK_BYTES:
         yield _Group(text, Tally(requests=len(group), rows=sum(rows)))
@@ -119,27 +121,30 @@ def _split_to_fit(group: list[Line], rows: list[int], write: Write) -> Iterator[
         yield from _split_to_fit(group[:middle], rows[:middle], write)
         yield from _split_to_fit(group[middle:], rows[middle:], write)
     else:
-        giant = group[0]
-        lines = giant.lines if isinstance(giant, SourceRecord) else [giant.line]
-        message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
-        refused = [RefusedLine(line=n, message=message) for n in lines]
+        entry = group[0]
+        lines = entry.lines if isinstance(entry, SourceRecord) else [entry.line]
+        message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; shorten or split it"
+        refused = [RefusedLine(line=line, message=message) for line in lines]
         tally = Tally(requests=len(lines), rows=len(lines))
         yield _Group(write(refused, [1] * len(refused)), tally)
 
 
 def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> str:
-    """The fields of a chunk that hold the group, as the rest of a JSON object."""
+    """Return the fields of a chunk that hold the group, as the remainder of a JSON object."""
     entries = [entry for entry in group if isinstance(entry, SourceRecord)]
     records = [entry.record for entry in entries]
     as_columns = _as_columns(records) if compact else None
     fields: dict[str, Any] = {"requests": as_columns} if as_columns else {"records": records}
     lines = list(chain.from_iterable([entry.lines for entry in entries]))
     if len(lines) > len(entries):
-        # A line for each row: a record that is one line stands there with all its rows.
-        of_each = zip(group, rows, strict=True)
-        counted = [(one.lines, count) for one, count in of_each if isinstance(one, SourceRecord)]
-        repeated = [of_one if len(of_one) > 1 else of_one * count for of_one, count in counted]
-        lines = list(chain.from_iterable(repeated))
+        # Some record has several lines, so `lines` must have one for each row: the line of a
+        # record that has only one is repeated for each of its rows.
+        lines = [
+            line
+            for entry, row_count in zip(group, rows, strict=True)
+            if isinstance(entry, SourceRecord)
+            for line in (entry.lines if len(entry.lines) > 1 else entry.lines * row_count)
+        ]
     fields["lines"] = lines
     cells = [entry.cells for entry in entries if entry.cells]
     if cells:
@@ -151,12 +156,13 @@ def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> st
 
 
 def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
-    """Requests as columns, if all of them have the same fields and no ids of their own."""
+    """Return the requests as columns if all have the same fields and no id, else None."""
     if set(map(type, records)) != {dict} or len(sizes := set(map(len, records))) != 1:
         return None
     try:
-        columns = {name: [r[name] for r in records] for name in ("student_id", "course_ids")}
-        atomic = [r["atomic"] for r in records] if sizes == {3} else [True]
+        names = ("student_id", "course_ids")
+        columns = {name: [record[name] for record in records] for name in names}
+        atomic = [record["atomic"] for record in records] if sizes == {3} else [True]
     except KeyError:
         return None
     if sizes - {2, 3} or set(map(type, atomic)) != {bool} or len(set(atomic)) != 1:
@@ -169,7 +175,7 @@ def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _json(value: Any) -> str:
-    # Several times as quick; what it cannot write, or not in ASCII, is the other one's.
+    # Pydantic's writer is several times faster; json.dumps handles what it cannot write as ASCII.
     with suppress(ValueError):
         text = to_json(value)
         if text.isascii():
@@ -178,5 +184,5 @@ def _json(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """What a caller put into a record and JSON does not know; the worker refuses the rest."""
+    """Convert a value that is not JSON; the worker refuses what cannot be converted."""
     return to_jsonable_python(value, fallback=lambda other: {"not JSON": repr(other)})

@@ -1,4 +1,4 @@
-"""kombu's Redis transport, but that it does not make a client for each message."""
+"""Change kombu's Redis transport so that it does not create a new client for each message."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,19 +8,20 @@ from kombu.transport import redis
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """A channel with one client; to make one takes as long as Redis takes for a message."""
+    """A channel that reuses one client; creating one takes as long as sending a message."""
 
-    _made: Any = None
+    _own_client: Any = None
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """The client that is given, or the channel's own, as long as its connections are."""
-        if client is None and (self._made is None or self._made.connection_pool is not self.pool):
-            self._made = self._create_client()
-        yield client or self._made
+        """Yield the given client, or the channel's own, which is recreated if the pool changes."""
+        own = self._own_client
+        if client is None and (own is None or own.connection_pool is not self.pool):
+            self._own_client = self._create_client()
+        yield client or self._own_client
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
-    """What the client publishes through (`broker_transport`)."""
+    """The transport that the client publishes through (`broker_transport`)."""
 
     Channel = Channel

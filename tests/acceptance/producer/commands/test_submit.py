@@ -97,7 +97,7 @@ def test_the_same_content_under_the_same_name_is_not_published_again(
     status = client.batch(name)
     assert client.submit_batch(Kind.ENROLLMENTS, pairs(course), batch_id=name).published == 0
     assert client.batch(name) == status
-    with pytest.raises(BatchConflict, match="another content"):
+    with pytest.raises(BatchConflict, match="different records"):
         client.submit_batch(Kind.ENROLLMENTS, pairs(course)[::-1], batch_id=name)
     with pytest.raises(BatchConflict, match="holds enrollments, not students"):
         client.submit_batch(Kind.STUDENTS, [{"sis_id": "S"}], batch_id=name)
@@ -246,11 +246,11 @@ def test_a_submitter_waits_for_a_broker_that_is_away(
         wait_for(lambda: applied(client, batch_id) >= 1)
         os.kill(broker, signal.SIGSTOP)
         try:
-            assert "Waiting for it" in submit.stderr.readline()
+            assert "Waiting until" in submit.stderr.readline()
         finally:
             os.kill(broker, signal.SIGCONT)
         out, err = submit.communicate(timeout=120)
         assert submit.returncode == 0, err
-        assert "It is back" in err
+        assert "is available again" in err
         books = json.loads(out)["books"]
         assert books["received"] == books["enrolled"] == PAIRS

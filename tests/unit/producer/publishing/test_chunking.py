@@ -137,7 +137,7 @@ def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
     assert [record for chunk in chunks for record in chunk.records] == [small.record] * 2
     refused = [line for chunk in chunks for line in chunk.refused]
     assert [line.line for line in refused] == [2, 4, 5]
-    message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; split it"
+    message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; shorten or split it"
     assert {line.message for line in refused} == {message}
 
 

@@ -1,1 +1,1 @@
-"""Read files: turn CSV and JSON Lines into records, and refused lines back into a file."""
+"""Turn CSV and JSON Lines files into records, and refused lines back into a file."""

@@ -1,4 +1,4 @@
-"""Read cells: turn the text of a row into ids and records, or say what is wrong with it."""
+"""Turn the cells of a row into ids and records, or report what is wrong with a cell."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,42 +12,49 @@ Row = tuple[int, list[str]]
 
 
 class BadCell(Exception):
+    """A cell that cannot be read; the message names its column and the problem."""
+
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(f"{column}: {problem}")
         self.column = column
 
 
 def storable(row: Iterable[str]) -> tuple[str, ...]:
-    """Cells as text that every database takes; what is none is shown as U+FFFD."""
+    """Return the cells as text that every database can store; other bytes become U+FFFD."""
     texts = (cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for cell in row)
     return tuple(text.replace("\x00", "\ufffd") for text in texts)
 
 
-def refused_line(line: int, row: list[str], bad: BadCell) -> RefusedLine:
-    return RefusedLine(line=line, field=bad.column, message=str(bad), cells=storable(row))
+def refused_line(line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
+    """Return the refusal of a line because of one of its cells."""
+    return RefusedLine(line=line, field=bad_cell.column, message=str(bad_cell), cells=storable(row))
 
 
-def pair_reader(made: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:
-    student, course = (_identifier(name, make) for name, make in sorted(made.items(), reverse=True))
+def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:
+    """Return a function that reads the student and the course of a row. It raises BadCell."""
+    # Two columns, in reverse alphabetical order: the student's comes first.
+    student, course = (
+        _identifier(name, read) for name, read in sorted(readers.items(), reverse=True)
+    )
     return lambda row: (student(row), course(row))
 
 
-def _identifier(column: str, make: ColumnReader) -> Callable[[list[str]], int | str]:
+def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
     def key(row: list[str]) -> int:
-        text = make(row)
+        text = read(row)
         digits = text.lstrip("0")
-        # Ten digits at most: a cell may hold so many that int() refuses to read them.
+        # Eleven digits are enough to see that a key is too large, and int() has a limit.
         if not (digits.isascii() and digits.isdigit() and int(digits[:11]) <= MAX_KEY):
             raise BadCell(
                 column,
-                f"{text[:60]!a} is no integer from 1 to {MAX_KEY};"
-                f" a SIS id goes into the column {column.replace('_id', '_sis_id')}",
+                f"{text[:60]!a} is not an integer from 1 to {MAX_KEY};"
+                f" if it is a SIS id, rename the column to {column.replace('_id', '_sis_id')}",
             )
         return int(digits)
 
     def sis_id(row: list[str]) -> str:
-        text = make(row)
-        # What nearly every cell is.
+        text = read(row)
+        # This quick check is enough for almost every cell.
         return (
             text if text.isprintable() and 0 < len(text) <= MAX_TEXT else checked_text(column, text)
         )
@@ -56,12 +63,14 @@ def _identifier(column: str, make: ColumnReader) -> Callable[[list[str]], int | 
 
 
 def checked_text(column: str, text: str) -> str:
-    if not 1 <= len(text) <= MAX_TEXT:
-        problem = f"has {len(text)} characters, more than {MAX_TEXT}" if text else "is empty"
-        raise BadCell(column, problem)
+    """Return the text of a cell if it is valid. Raises BadCell."""
+    if not text:
+        raise BadCell(column, "is empty; fill it in")
+    if len(text) > MAX_TEXT:
+        raise BadCell(column, f"has {len(text)} characters; at most {MAX_TEXT} are allowed")
     if not text.isprintable():
         if "\x00" in text:
-            raise BadCell(column, "holds the character NUL")
+            raise BadCell(column, "contains the character NUL; remove it")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -70,13 +79,14 @@ def checked_text(column: str, text: str) -> str:
 
 
 def record_reader(
-    kind: Kind, made: Mapping[str, ColumnReader]
+    kind: Kind, readers: Mapping[str, ColumnReader]
 ) -> Callable[[list[str]], dict[str, str]]:
-    columns = [(name, made[name]) for name in COLUMNS[kind] if name in made]
+    """Return a function that makes a roster record from a row. It raises BadCell."""
+    columns = [(name, readers[name]) for name in COLUMNS[kind] if name in readers]
 
-    def read(row: list[str]) -> dict[str, str]:
-        texts = ((name, make(row)) for name, make in columns)
-        # An empty cell says nothing: what is stored is kept. Only the SIS id must be there.
+    def read_record(row: list[str]) -> dict[str, str]:
+        texts = ((name, read(row)) for name, read in columns)
+        # An empty cell leaves the stored value as it is; only the SIS id is required.
         return {name: checked_text(name, text) for name, text in texts if text or name == "sis_id"}
 
-    return read
+    return read_record

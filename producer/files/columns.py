@@ -14,45 +14,59 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 ColumnReader = Callable[[Sequence[str]], str]
-"""Makes the text of one of our columns out of a row's cells."""
+"""Returns the text of one of our columns, from the cells of a row."""
 
 
 def column_readers(
     path: str, header: list[str], templates: Mapping[str, str]
 ) -> dict[str, ColumnReader]:
-    """How to make each of our columns that this file has or that a template gives."""
-    doubled = {name for name in header if header.count(name) > 1}
-    ours = {name for columns in COLUMNS.values() for name in columns}
-    if doubled & (ours | set(_PLACEHOLDER.findall(" ".join(templates.values())))):
-        raise UnreadableFile(f"{path}: the header names {sorted(doubled)} twice; rename one.")
-    made = {name: _cell(place) for place, name in enumerate(header) if name in ours}
+    """Return a reader for each of our columns that the file has or that a template makes.
+
+    Raises UnreadableFile.
+    """
+    repeated = {name for name in header if header.count(name) > 1}
+    our_columns = {name for columns in COLUMNS.values() for name in columns}
+    in_templates = set(_PLACEHOLDER.findall(" ".join(templates.values())))
+    if repeated & (our_columns | in_templates):
+        names = ", ".join(sorted(repeated))
+        raise UnreadableFile(
+            f"{path}: these columns occur more than once in the header: {names}."
+            " Rename or remove the extra ones."
+        )
+    readers = {name: _cell(index) for index, name in enumerate(header) if name in our_columns}
     for name, template in templates.items():
-        if name not in ours:
+        if name not in our_columns:
             raise UnreadableFile(
-                f"--map {name}=…: there is no such column; choose from {', '.join(sorted(ours))}."
+                f"--map {name}=…: {name} is not one of our columns; choose from"
+                f" {', '.join(sorted(our_columns))}."
             )
         parts = _PLACEHOLDER.split(template)
         unknown = [column for column in parts[1::2] if column not in header]
         if unknown or "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
-            what = f"has no column {unknown[0]!r}" if unknown else "does not fit: unpaired brace"
-            raise UnreadableFile(
-                f"{path}: --map {name}={template} {what}; the columns are: {', '.join(header)}."
+            problem = (
+                f"the file has no column {unknown[0]!r}"
+                if unknown
+                else "the template has an unmatched brace"
             )
-        made[name] = _template(parts, header)
-    return made
+            raise UnreadableFile(
+                f"{path}: --map {name}={template}: {problem}; its columns are: {', '.join(header)}."
+            )
+        readers[name] = _template(parts, header)
+    return readers
 
 
-def _cell(place: int) -> ColumnReader:
-    return lambda row: row[place].strip()
+def _cell(index: int) -> ColumnReader:
+    return lambda row: row[index].strip()
 
 
 def _template(parts: list[str], header: list[str]) -> ColumnReader:
-    places = [header.index(name) for name in parts[1::2]]
-    form = "%s".join(text.replace("%", "%%") for text in parts[::2])
-    return lambda row: form % tuple(row[place].strip() for place in places)
+    indexes = [header.index(name) for name in parts[1::2]]
+    pattern = "%s".join(text.replace("%", "%%") for text in parts[::2])
+    return lambda row: pattern % tuple(row[index].strip() for index in indexes)
 
 
 def kind_of(path: str, columns: Iterable[str]) -> Kind:
+    """Return the kind of record that these columns belong to. Raises UnreadableFile."""
     names = set(columns)
     if names & set(COLUMNS[Kind.ENROLLMENTS]):
         return Kind.ENROLLMENTS
@@ -61,27 +75,31 @@ def kind_of(path: str, columns: Iterable[str]) -> Kind:
     if "title" in names:
         return Kind.COURSES
     raise UnreadableFile(
-        f"{path}: the first line does not tell whether these are students, courses or enrollments;"
-        " give --kind, and for CSV --map for columns that have another name."
+        f"{path}: the first line does not show whether the file holds students, courses or"
+        " enrollments. Give --kind; if the columns of a CSV file have other names, give --map too."
     )
 
 
-def check_columns(path: str, kind: Kind, made: Mapping[str, ColumnReader]) -> None:
+def check_columns(path: str, kind: Kind, readers: Mapping[str, ColumnReader]) -> None:
+    """Raise UnreadableFile if a required column is missing or if a column does not fit."""
     if kind is not Kind.ENROLLMENTS:
         choices: list[tuple[str, ...]] = [("sis_id",)]
     else:
         choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
     for names in choices:
-        present = [name for name in names if name in made]
+        present = [name for name in names if name in readers]
         if not present:
             raise UnreadableFile(
-                f"{path}: {kind} need a column {' or '.join(names)};"
-                f" add it to the header, or give --map {names[-1]}='{{column}}'."
+                f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or make"
+                f" it from another column with --map {names[-1]}='{{column}}'."
             )
         if len(present) > 1:
-            raise UnreadableFile(f"{path}: has both {' and '.join(names)}; remove one of them.")
-    strange = [name for name in made if name not in COLUMNS[kind]]
-    if strange:
+            raise UnreadableFile(
+                f"{path} has both {' and '.join(names)}, but may have only one of them; remove one."
+            )
+    misplaced = [name for name in readers if name not in COLUMNS[kind]]
+    if misplaced:
         raise UnreadableFile(
-            f"{path}: {strange[0]} is no column of {kind}; they have {', '.join(COLUMNS[kind])}."
+            f"{path}: {misplaced[0]} is not a column of {kind}, which have"
+            f" {', '.join(COLUMNS[kind])}. Rename or remove it, or choose another --kind."
         )

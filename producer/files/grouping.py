@@ -9,39 +9,40 @@ from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COURSES
 
 WINDOW = 5_000
-"""Rows within which pairs are grouped by student: what the reader holds of a file."""
+"""The number of rows within which pairs are grouped; the reader holds this much of a file."""
 
 
 def group_requests(
-    rows: Iterator[Row | RefusedLine], read: Callable[[list[str]], Pair], *, keep: bool
+    rows: Iterator[Row | RefusedLine], read: Callable[[list[str]], Pair], *, keep_cells: bool
 ) -> Lines:
-    """Group pairs by student within a window of rows, in the order of first mention.
+    """Group pairs by student within a window of rows, in the order in which students appear.
 
-    A pair that is there twice, and more than 100 courses, make a further request, so that every
-    line is accounted for.
+    A repeated pair, or a course beyond the hundredth, starts another request for the student, so
+    that every line is counted.
     """
     latest: dict[int | str, SourceRecord] = {}
-    entries: list[SourceRecord] = []
-    for place, one in enumerate(rows, 1):
-        if not isinstance(one, tuple):
-            yield one
+    requests: list[SourceRecord] = []
+    for row_number, entry in enumerate(rows, 1):
+        if not isinstance(entry, tuple):
+            yield entry
         else:
-            line, row = one
+            line, row = entry
             try:
                 student, course = read(row)
-            except BadCell as bad:
-                yield refused_line(line, row, bad)
+            except BadCell as bad_cell:
+                yield refused_line(line, row, bad_cell)
             else:
-                entry = latest.get(student)
-                courses: list[int | str] = entry.record["course_ids"] if entry else []
-                if entry is None or course in courses or len(courses) == MAX_COURSES:
+                request = latest.get(student)
+                courses: list[int | str] = request.record["course_ids"] if request else []
+                if request is None or course in courses or len(courses) == MAX_COURSES:
                     record = {"student_id": student, "course_ids": [course], "atomic": False}
-                    entry = latest[student] = SourceRecord(record, [line], [row] if keep else None)
-                    entries.append(entry)
+                    request = SourceRecord(record, [line], [row] if keep_cells else None)
+                    latest[student] = request
+                    requests.append(request)
                 else:
                     courses.append(course)
-                    entry.add(line, row)
-        if place % WINDOW == 0:
-            yield from entries
-            latest, entries = {}, []
-    yield from entries
+                    request.add(line, row)
+        if row_number % WINDOW == 0:
+            yield from requests
+            latest, requests = {}, []
+    yield from requests

@@ -1,4 +1,4 @@
-"""Read JSON Lines: one record a line."""
+"""Read JSON Lines files, with one record per line."""
 
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -18,17 +18,21 @@ MAX_NESTING = 20
 def json_lines_layout(
     path: str, kind: Kind | None, templates: Mapping[str, str], head: str
 ) -> FileLayout:
+    """Describe a JSON Lines file by its first line. Raises UnreadableFile."""
     if templates:
-        raise UnreadableFile(f"{path}: --map is for CSV; JSON Lines hold whole records.")
+        raise UnreadableFile(
+            f"{path}: --map works only with CSV files; leave it out, because this is JSON Lines."
+        )
     if kind is None:
         try:
             first = from_json(head.lstrip().split("\n", 1)[0])
         except ValueError:
             raise UnreadableFile(
-                f"{path}: the first line is no JSON; put one record in each line, or give --kind."
+                f"{path}: the first line is not valid JSON; write one record per line, or give"
+                " --kind to submit the other lines."
             ) from None
-        named = {"student_id"} if "course_ids" in first else set(first)
-        kind = kind_of(path, named)
+        fields = {"student_id"} if "course_ids" in first else set(first)
+        kind = kind_of(path, fields)
     return FileLayout(kind, _json_records)
 
 
@@ -39,7 +43,7 @@ def _json_records(file: BinaryIO) -> Lines:
         if len(raw) > MAX_CHUNK_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_CHUNK_BYTES)
-            message = f"the line is longer than {MAX_CHUNK_BYTES} bytes; split the request"
+            message = f"the line is longer than {MAX_CHUNK_BYTES} bytes; shorten or split it"
             yield RefusedLine(line=number, message=message)
             continue
         raw = raw.strip().removeprefix(BOM)
@@ -48,8 +52,9 @@ def _json_records(file: BinaryIO) -> Lines:
         try:
             record = from_json(raw, allow_inf_nan=False)
             if raw.count(b"[") + raw.count(b"{") > MAX_NESTING:
-                # The reader's bound on nesting must still hold within the chunk.
+                # Inside a chunk the record is nested deeper, and must still be within the
+                # parser's limit.
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
             yield SourceRecord(record, [number])
         except ValueError as error:
-            yield RefusedLine(line=number, message=f"no JSON: {error}"[:1000])
+            yield RefusedLine(line=number, message=f"not valid JSON: {error}"[:1000])

@@ -1,4 +1,4 @@
-"""Describe the layout of a file: what its records are, and how to read them."""
+"""Describe the layout of a file: the kind of its records and how to read them."""
 
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
@@ -12,7 +12,7 @@ Lines = Iterator[Line]
 
 
 class FileLayout(NamedTuple):
-    """What the head of a file tells: what its records are, how to read them, its header."""
+    """What the first lines of a file show: the kind of its records, a reader, and the header."""
 
     kind: Kind
     read: Callable[[BinaryIO], Lines]

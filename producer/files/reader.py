@@ -1,7 +1,7 @@
-"""Open a file as a stream of records: delimited text or JSON Lines.
+"""Open a CSV or JSON Lines file as a stream of records.
 
-The head of a file is checked before anything is handed out; a bad line later on becomes a
-`RefusedLine` and harms no other.
+The first lines are checked before any record is read. A bad line later in the file becomes a
+`RefusedLine` and does not affect the others.
 """
 
 import io
@@ -20,9 +20,9 @@ HEAD_BYTES = 65_536
 
 
 class FileSource:
-    """A file whose head was checked: its path, its size in bytes, and what its records are.
+    """A file whose first lines have been checked.
 
-    `columns` is the header of a CSV file.
+    `size` is in bytes; `columns` is the header of a CSV file.
     """
 
     def __init__(
@@ -41,21 +41,21 @@ class FileSource:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return the name of the file in messages."""
         return str(self.path)
 
     @property
     def share(self) -> float | None:
-        """The share of it that was read so far; None before the beginning."""
+        """Return the fraction of the file that has been read; None if nothing has."""
         return self.bytes_read / self.size or None
 
     @property
     def bytes_read(self) -> int:
-        """How far the reader has come."""
+        """Return how many bytes of the file have been read."""
         return 0 if self._file is None else self.size if self._file.closed else self._file.tell()
 
     def records(self) -> Lines:
-        """Every record from the beginning."""
+        """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with _io_errors_named(self.name), self.path.open("rb") as self._file:
             yield from self._read(self._file)
 
@@ -66,15 +66,16 @@ def _io_errors_named(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnreadableFile(
-            f"{name} cannot be read on: {error.strerror}. What was queued of it goes on; submit"
-            " it again when it can be read, with --resume or --batch-id."
+            f"Reading {name} failed in the middle: {error.strerror}. The part that was submitted"
+            " will still be processed. Once the file can be read again, submit it with --resume or"
+            " the same --batch-id."
         ) from error
 
 
 class StreamSource:
-    """What comes through a pipe, its head checked; it is read once, and its size is not known.
+    """A pipe whose first lines have been checked; it can be read once, and has no known size.
 
-    `name` is what messages call it. Raises UnreadableFile, as `open_source`.
+    `name` is its name in messages. The constructor raises UnreadableFile, like `open_source`.
     """
 
     share = None
@@ -84,18 +85,18 @@ class StreamSource:
     ) -> None:
         self.name = name
         with _io_errors_named(name):
-            form, self._lines = open_stream(file, kind, templates, name)
-        self.kind = form.kind
-        self.columns = form.columns
+            layout, self._lines = open_stream(file, kind, templates, name)
+        self.kind = layout.kind
+        self.columns = layout.columns
 
     def records(self) -> Lines:
-        """Every record from the beginning."""
+        """Yield every record from the beginning of the stream. Raises UnreadableFile."""
         with _io_errors_named(self.name):
             yield from self._lines
 
 
 class _Replayed(io.RawIOBase):
-    """A stream whose beginning was read already, from the beginning."""
+    """A stream that starts again from the beginning, a part of which has already been read."""
 
     def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
         self._beginning = memoryview(beginning)
@@ -114,21 +115,22 @@ class _Replayed(io.RawIOBase):
 def open_stream(
     file: BinaryIO, kind: Kind | None, templates: Mapping[str, str], name: str
 ) -> tuple[FileLayout, Lines]:
-    """Check the head of a stream that can be read once; gives its form and its records.
+    """Check the first lines of a stream that can be read once; return its layout and records.
 
-    `name` is what errors call it; else as `open_source`. Raises UnreadableFile.
+    `name` is its name in error messages; the other arguments are those of `open_source`.
+    Raises UnreadableFile.
     """
     raw = _beginning(file)
-    form = _layout(name, kind, templates, _decoded_head(name, raw))
-    return form, form.read(io.BufferedReader(_Replayed(raw, file), 1 << 16))
+    layout = _layout(name, kind, templates, _decoded_head(name, raw))
+    return layout, layout.read(io.BufferedReader(_Replayed(raw, file), 1 << 16))
 
 
 def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> FileSource:
-    """Check a file's head and its mapping.
+    """Check the first lines of a file and the mapping of its columns.
 
-    `kind` is taken from the header where it is None. `templates` gives for one of our columns
-    a text over the file's own columns, as `{code_module}-{code_presentation}`.
-    Raises UnreadableFile, which names the file, the place and the remedy.
+    If `kind` is None, the header decides. `templates` maps one of our columns to a template over
+    the file's own columns, for example `{code_module}-{code_presentation}`. Raises
+    UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:
         with path.open("rb") as file:
@@ -139,8 +141,8 @@ def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> 
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; give the path of a file that you may read."
         ) from None
-    form = _layout(str(path), kind, templates, _decoded_head(str(path), raw))
-    return FileSource(path, *form)
+    layout = _layout(str(path), kind, templates, _decoded_head(str(path), raw))
+    return FileSource(path, *layout)
 
 
 def _layout(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) -> FileLayout:
@@ -150,12 +152,12 @@ def _layout(path: str, kind: Kind | None, templates: Mapping[str, str], head: st
 
 
 def _beginning(file: BinaryIO) -> bytes:
-    """It ends where a line ends, so that no character of it is cut in two."""
+    """Read the first lines, up to the end of a line, so that no character is cut in half."""
     return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
 
 
 def _decoded_head(path: str, raw: bytes) -> str:
-    """The first lines."""
+    """Return the first lines as text. Raises UnreadableFile."""
     if b"\x00" in raw:
         raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
     try:
@@ -163,8 +165,10 @@ def _decoded_head(path: str, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(
-            f"{path}, line {line}: not UTF-8; save the file with the encoding UTF-8."
+            f"{path}, line {line}: the text is not UTF-8; save the file with the encoding UTF-8."
         ) from None
     if not text.strip():
-        raise UnreadableFile(f"{path} is empty; a CSV file begins with a header line.")
+        raise UnreadableFile(
+            f"{path} is empty; submit a CSV file with a header line, or JSON Lines."
+        )
     return text

@@ -1,10 +1,11 @@
-"""The refused lines of a batch as a file that can be mended and submitted again."""
+"""Write the refused lines of a batch to a file that can be corrected and submitted again."""
 
 import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, TextIO
 
 from producer.contract.batches import RefusedRecord
@@ -16,10 +17,11 @@ RECORD = "record"
 def write_csv(
     file: TextIO, columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]
 ) -> int:
-    """Write each refused line once, with its cells and every reason; returns how many.
+    """Write each refused line once, with its cells and every reason; return the number of lines.
 
-    `columns` are those of the submitted CSV file; the records of any other are one column, JSON.
-    `refusals` come by line. Columns that an earlier call added are not doubled.
+    `columns` is the header of the submitted CSV file; if it is None, each record is written as
+    JSON in a single column. `refusals` must be sorted by line. If the submitted file was itself
+    written by this function, the columns that it added are not repeated.
     """
     writer = csv.writer(file, lineterminator="\n")
     count = -1
@@ -31,30 +33,30 @@ def write_csv(
 def csv_pages(
     columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], page: int = 500
 ) -> Iterator[str]:
-    """The same file as text, some lines at a time."""
+    """Yield the same file as text, a page of lines at a time."""
     rows = _rows(columns, refusals)
-    while some := list(islice(rows, page)):
+    while page_rows := list(islice(rows, page)):
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(some)
+        csv.writer(text, lineterminator="\n").writerows(page_rows)
         yield text.getvalue()
 
 
 def _rows(columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]) -> Iterator[list[Any]]:
     names = [RECORD] if columns is None else list(columns)
-    kept = [place for place, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
-    yield [LINE, *(names[place] for place in kept), CODE, MESSAGE]
+    own = [index for index, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
+    yield [LINE, *(names[index] for index in own), CODE, MESSAGE]
     for line, group in _by_line(refusals):
         cells = _cells(names, group[0])
-        # A line with too few or too many cells is shown as it stands.
-        shown = [cells[place] for place in kept] if len(cells) == len(names) else cells
-        reasons = "; ".join(dict.fromkeys(one.message for one in group))
-        yield [line, *shown, group[0].code.value, reasons]
+        # A line with too few or too many cells is written unchanged.
+        own_cells = [cells[index] for index in own] if len(cells) == len(names) else cells
+        reasons = "; ".join(dict.fromkeys(refusal.message for refusal in group))
+        yield [line, *own_cells, group[0].code.value, reasons]
 
 
 def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:
-    """Write the refused records, one a line as they were submitted; returns how many.
+    """Write the refused records as they were submitted, one per line; return their number.
 
-    A line that never became a record is left out: a CSV file shows it.
+    Lines that could not be turned into a record are left out; `write_csv` includes them.
     """
     count = 0
     for _, group in _by_line(refusals):
@@ -65,20 +67,20 @@ def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:
 
 
 def _by_line(refusals: Iterable[RefusedRecord]) -> Iterator[tuple[int, list[RefusedRecord]]]:
-    return ((line, list(group)) for line, group in groupby(refusals, lambda one: one.line))
+    return ((line, list(group)) for line, group in groupby(refusals, attrgetter("line")))
 
 
 def _cells(names: Sequence[str], refusal: RefusedRecord) -> list[str]:
-    """The cells of a refused line, from its record where they did not travel with it."""
+    """Return the cells of a refused line, made from its record if they did not travel with it."""
     if refusal.cells is not None:
         return list(refusal.cells)
     record = refusal.record if isinstance(refusal.record, dict) else {}
     return [_cell(name, record, refusal.record) for name in names]
 
 
-def _cell(name: str, record: dict[str, Any], whole: object) -> str:
+def _cell(name: str, record: dict[str, Any], submitted: object) -> str:
     if name == RECORD and name not in record:
-        return json.dumps(whole)
+        return json.dumps(submitted)
     if name in ("student_id", "student_sis_id"):
         return str(record.get("student_id", ""))
     if name in ("course_id", "course_sis_id"):

@@ -55,7 +55,7 @@ BAD = {
     "another database": ("DATABASE_URL", "mysql://u:hunter2@h/d", "must look like postgresql://"),
     "no URL": ("DATABASE_URL", "hunter2", "or sqlite:////absolute/path.db"),
     "a password apart": ("BROKER_URL", "redis://h/0?password=hunter2", "before the host"),
-    "an unquoted password": ("BROKER_URL", "redis://:a?hunter2=b@h/0", "before the host, quoted"),
+    "an unquoted password": ("BROKER_URL", "redis://:a?hunter2=b@h/0", "host, percent-encoded"),
     "TLS by half": ("BROKER_URL", "redis://:hunter2@h?ssl_ca_certs=x", "with ssl_ options must"),
     "TLS, perhaps": ("BROKER_URL", "rediss://:hunter2@h?ssl_cert_reqs=hunter2", "one of required"),
     "RabbitMQ for answers": ("RESULT_BACKEND_URL", "amqp://u:hunter2@h", "must begin with one of"),

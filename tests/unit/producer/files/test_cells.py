@@ -9,9 +9,9 @@ from support.source_files import KEYS, PAIRS, Open, courses
 
 LONG = "9" * 5_000
 BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
-    "too few cells": (PAIRS, "S1", None, ["has 1 cells", "the header has 2"]),
+    "too few cells": (PAIRS, "S1", None, ["has 1 cell,", "the header has 2"]),
     "too many cells": (PAIRS, "S1,M1,M2", None, ["has 3 cells", "the header has 2"]),
-    "blanks": (PAIRS, "  ", None, ["has 1 cells"]),
+    "blanks": (PAIRS, "  ", None, ["has 1 cell,"]),
     "no student": (PAIRS, ",M1", "student_sis_id", ["is empty"]),
     "a blank course": (PAIRS, "S1,  ", "course_sis_id", ["is empty"]),
     "a long SIS id": (PAIRS, "S1," + "x" * 256, "course_sis_id", ["256 characters", "255"]),
@@ -21,17 +21,17 @@ BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
         KEYS,
         "S1,7",
         "student_id",
-        ["'S1' is no integer from 1 to 2147483647", "into the column student_sis_id"],
+        ["'S1' is not an integer from 1 to 2147483647", "the column to student_sis_id"],
     ),
-    "a course's name for its key": (KEYS, "7,M1", "course_id", ["into the column course_sis_id"]),
-    "no key": (KEYS, ",7", "student_id", ["'' is no integer"]),
-    "zero": (KEYS, "0,7", "student_id", ["'0' is no integer"]),
-    "a negative key": (KEYS, "-1,7", "student_id", ["'-1' is no integer"]),
-    "a fraction": (KEYS, "1.0,7", "student_id", ["'1.0' is no integer"]),
-    "a key too large": (KEYS, "2147483648,7", "student_id", ["'2147483648' is no integer"]),
-    "digits of another script": (KEYS, "٣,7", "student_id", [r"'\u0663' is no integer"]),
-    "a huge key": (KEYS, f"{LONG},7", "student_id", [f"'{LONG[:60]}' is no integer"]),
-    "a huge key behind zeros": (KEYS, f"00000000001{LONG},7", "student_id", ["is no integer"]),
+    "a course's name for its key": (KEYS, "7,M1", "course_id", ["the column to course_sis_id"]),
+    "no key": (KEYS, ",7", "student_id", ["'' is not an integer"]),
+    "zero": (KEYS, "0,7", "student_id", ["'0' is not an integer"]),
+    "a negative key": (KEYS, "-1,7", "student_id", ["'-1' is not an integer"]),
+    "a fraction": (KEYS, "1.0,7", "student_id", ["'1.0' is not an integer"]),
+    "a key too large": (KEYS, "2147483648,7", "student_id", ["'2147483648' is not an integer"]),
+    "digits of another script": (KEYS, "٣,7", "student_id", [r"'\u0663' is not an integer"]),
+    "a huge key": (KEYS, f"{LONG},7", "student_id", [f"'{LONG[:60]}' is not an integer"]),
+    "a huge key behind zeros": (KEYS, f"00000000001{LONG},7", "student_id", ["is not an integer"]),
 }
 
 

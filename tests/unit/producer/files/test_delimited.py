@@ -36,7 +36,7 @@ def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Op
     assert read(source) == [
         ({"sis_id": "M1", "title": "two\r\n\r\nlines"}, (3,)),
         ({"sis_id": "M2"}, (6,)),
-        (7, "sis_id: is empty"),
+        (7, "sis_id: is empty; fill it in"),
     ]
 
 
@@ -44,7 +44,7 @@ def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Op
 def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, bad: str) -> None:
     source = opened(f"{PAIRS}S1,M1\n{bad}")
     line = refused(source)
-    assert line.message == "a quote is left open; nothing after this line was read"
+    assert "never closed, so nothing after this line was read" in line.message
     assert line.line == 3 + bad[: bad.index('"')].count("\n")
     entries = [entry for entry in source.records() if isinstance(entry, SourceRecord)]
     assert [n for entry in entries for n in entry.lines] == list(range(2, line.line))
@@ -53,7 +53,7 @@ def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, b
 def test_a_quote_left_open_in_a_large_file_ends_the_reading(opened: Open) -> None:
     line = refused(opened(PAIRS + 'S1,M1\n"' + "S2,M2\n" * (MAX_CHUNK_BYTES // 5)))
     assert line.line == 3
-    assert "a quote may be left open; nothing after this line was read" in line.message
+    assert "may not be closed, so nothing after this line was read" in line.message
 
 
 cells = st.sampled_from(["S1", "S2", " S3 ", "4711", '"a\n""b"', "", "x" * 256])

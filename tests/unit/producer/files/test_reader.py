@@ -18,14 +18,14 @@ def test_records_can_be_read_again_and_tell_how_far_they_came(opened: Open) -> N
 
 
 HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
-    "empty": ("", {}, ["is empty", "begins with a header line"]),
-    "blank": (" \n\r\n", {}, ["is empty", "begins with a header line"]),
+    "empty": ("", {}, ["is empty", "with a header line"]),
+    "blank": (" \n\r\n", {}, ["is empty", "with a header line"]),
     "a mark and nothing else": (b"\xef\xbb\xbf", {}, ["is empty"]),
     "binary": (b"PK\x03\x04\x00\x00", {}, ["binary", "export it as CSV or JSON Lines in UTF-8"]),
     "UTF-16": (PAIRS.encode("utf-16"), {}, ["binary", "UTF-8"]),
     "Latin-1": ("sis_id,name\nS1,\xe9\n".encode("latin-1"), {}, ["line 2", "not UTF-8", "save"]),
-    "nothing known": ("a,b\n", {}, ["first line does not tell", "--kind", "--map"]),
-    "only a SIS id": ("sis_id\n", {}, ["first line does not tell", "--kind"]),
+    "nothing known": ("a,b\n", {}, ["first line does not show", "--kind", "--map"]),
+    "only a SIS id": ("sis_id\n", {}, ["first line does not show", "--kind"]),
     "no course": (
         "student_id\n",
         {},
@@ -46,7 +46,7 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "two kinds": (
         "sis_id,name,title\n",
         {},
-        ["title is no column of students", "they have sis_id, name, email"],
+        ["title is not a column of students", "which have sis_id, name, email"],
     ),
     "another kind": (
         "sis_id,name\n",
@@ -57,29 +57,29 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "doubled in a template": (
         "a,a,sis_id\n",
         {"title": "{a}"},
-        ["['a'] twice", "rename one"],
+        ["more than once in the header: a.", "Rename"],
     ),
     "a template of a column that is not there": (
         "code,b\n",
         {"title": "{cod}"},
-        ["--map title={cod} has no column 'cod'", "the columns are: code, b"],
+        ["--map title={cod}: the file has no column 'cod'", "columns are: code, b"],
     ),
     "an empty brace": ("code,b\n", {"title": "{}"}, ["has no column ''", "columns are: code, b"]),
-    "an unpaired opening brace": ("a,b\n", {"title": "{a"}, ["unpaired brace", "are: a, b"]),
-    "an unpaired closing brace": ("a,b\n", {"title": "{a}}"}, ["unpaired brace", "are: a, b"]),
+    "an unpaired opening brace": ("a,b\n", {"title": "{a"}, ["unmatched brace", "are: a, b"]),
+    "an unpaired closing brace": ("a,b\n", {"title": "{a}}"}, ["unmatched brace", "are: a, b"]),
     "an open quote": (
         'student_sis_id,"course_sis_id\nS1,M1\n',
         {},
-        ["line 1", "header cannot be read", "close its quotes"],
+        ["line 1", "header cannot be read", "Close every quote"],
     ),
     "line ends of old": (
         "student_sis_id,course_sis_id\rS1,M1\r",
         {},
-        ["line 1", "save the file with the line ends of Unix or Windows"],
+        ["line 1", "save the file with Unix or Windows line endings"],
     ),
-    "JSON with a template": ('{"sis_id": "S1"}', {"name": "{x}"}, ["--map is for CSV"]),
-    "no JSON": ('{"sis_id": \n', {}, ["first line is no JSON", "one record in each line"]),
-    "JSON that does not tell": ('{"sis_id": "S1"}', {}, ["first line does not tell", "--kind"]),
+    "JSON with a template": ('{"sis_id": "S1"}', {"name": "{x}"}, ["--map works only with CSV"]),
+    "no JSON": ('{"sis_id": \n', {}, ["first line is not valid JSON", "one record per line"]),
+    "JSON that does not tell": ('{"sis_id": "S1"}', {}, ["first line does not show", "--kind"]),
 }
 
 

@@ -1,6 +1,7 @@
-"""The HTTP front: a client of the queue like any other, for systems that cannot speak to one.
+"""Define the HTTP front, for systems that cannot use the queue directly.
 
-`uvicorn producer.main:app`, or `enroll serve`. It needs the broker alone and adds no rule.
+Start it with `enroll serve` or `uvicorn producer.main:app`. It is an ordinary client of the queue:
+it connects only to the broker (and the Redis of results), and it adds no rules of its own.
 """
 
 import asyncio
@@ -65,18 +66,18 @@ Client = Annotated[EnrollmentClient, Depends(_client)]
 
 
 def _student(text: str) -> int | str:
-    """`key:4711` is our key, anything else a SIS id; `sis:` may stand before one."""
+    """Return our key if the text is like `key:4711`, else the SIS id, without a leading `sis:`."""
     text = unquote(text)
     digits = text.removeprefix("key:")
     if digits != text and digits.isascii() and digits.isdigit():
         if not 1 <= int(digits[:20]) <= MAX_KEY:
-            raise Refused(404, "unknown_student", f"A key is a number from 1 to {MAX_KEY}.")
+            raise Refused(404, "unknown_student", f"A key is an integer from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")
 
 
 def _wait_seconds(prefer: str | None) -> float:
-    """RFC 7240: `wait=N`, at most a minute; other preferences may be ignored."""
+    """Return the N of `wait=N`, at most 60; RFC 7240 allows ignoring all other preferences."""
     for part in (prefer or "").split(","):
         name, _, value = part.strip().partition("=")
         if name.lower() == "wait" and value.isascii() and value.isdigit():
@@ -85,42 +86,42 @@ def _wait_seconds(prefer: str | None) -> float:
 
 
 async def enroll(
-    asked: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
+    enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
     request: Request,
     client: Client,
     prefer: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
 ) -> Response:
-    """Enroll a student; with `Prefer: wait=N` the outcome is waited for."""
-    own_id = idempotency_key or asked.request_id
+    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result."""
+    own_id = idempotency_key or enrollment.request_id
     request_id = own_id or uuid.uuid4().hex
-    asked = asked.model_copy(update={"request_id": request_id})
+    enrollment = enrollment.model_copy(update={"request_id": request_id})
     seconds = _wait_seconds(prefer)
     if own_id is not None and not seconds:
-        # Where no worker answers it is taken: the id alone sees to it that it is done once.
+        # If no worker answers, the request is accepted; its id ensures that it takes effect once.
         with suppress(NoWorkerAnswered):
-            known = await run_in_threadpool(client.status, own_id)
-            if known.state is not RequestState.UNKNOWN:
-                # The worker says whether it asks for the same, and the first outcome.
+            earlier = await run_in_threadpool(client.status, own_id)
+            if earlier.state is not RequestState.UNKNOWN:
+                # Wait for the worker: it returns the first result, or refuses a reused id.
                 seconds = client.timeout
     if seconds:
         with suppress(NoWorkerAnswered):
-            outcome = await run_in_threadpool(client.enroll, asked, timeout=seconds)
-            refused = outcome.status is ResultStatus.REJECTED
-            status = STATUS_OF_CODE[outcome.errors[0].code] if refused else 200
-            return Response(outcome.model_dump_json(), status, media_type="application/json")
+            result = await run_in_threadpool(client.enroll, enrollment, timeout=seconds)
+            refused = result.status is ResultStatus.REJECTED
+            status = STATUS_OF_CODE[result.errors[0].code] if refused else 200
+            return Response(result.model_dump_json(), status, media_type="application/json")
     else:
-        await request.app.state.publisher.submit(asked)
+        await request.app.state.publisher.submit(enrollment)
     url = f"/requests/{quote(request_id, safe='')}"
     accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
     return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
 
 
 def get_request(request_id: str, client: Client) -> RequestStatus:
-    """Where a request stands; 404 if nobody submitted it."""
+    """Return the status of a request; 404 if no request was submitted under this id."""
     status = client.status(_request_id(request_id))
     if status.state is RequestState.UNKNOWN:
-        raise Refused(404, "unknown_request", "Nobody submitted a request under this id.")
+        raise Refused(404, "unknown_request", "No request was submitted under this id.")
     return status
 
 
@@ -128,7 +129,9 @@ def _request_id(text: str) -> str:
     try:
         return _REQUEST_ID.validate_python(unquote(text))
     except ValidationError:
-        raise Refused(404, "unknown_request", "This is no id of a request or batch.") from None
+        raise Refused(
+            404, "unknown_request", "This is not an id: an id has 1 to 128 characters, without NUL."
+        ) from None
 
 
 def get_results(
@@ -137,38 +140,42 @@ def get_results(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> Results:
-    """A student's outcomes, newest first."""
-    found = client.results(_student(student), limit=limit, before=_place(cursor))
-    last = found[-1] if len(found) == limit else None
-    return Results(results=found, next=_cursor(last) if last else None)
+    """Return a page of a student's results, newest first."""
+    before = _decoded_cursor(cursor)
+    results = client.results(_student(student), limit=limit, before=before)
+    last = results[-1] if len(results) == limit else None
+    return Results(results=results, next=_encoded_cursor(last) if last else None)
 
 
-def _cursor(last: StudentEnrollmentResponse) -> str:
-    place = json.dumps([last.completed_at.isoformat(), last.request_id])
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def _encoded_cursor(last: StudentEnrollmentResponse) -> str:
+    text = json.dumps([last.completed_at.isoformat(), last.request_id])
+    return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def _place(cursor: str | None) -> tuple[datetime, str] | None:
+def _decoded_cursor(cursor: str | None) -> tuple[datetime, str] | None:
     if cursor is None:
         return None
     try:
-        at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(at), _REQUEST_ID_MADE.validate_python(request_id)
+        completed_at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return datetime.fromisoformat(completed_at), _ANY_REQUEST_ID.validate_python(request_id)
     except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise Refused(422, "bad_cursor", "Use the cursor that `next` gave.") from None
+        raise Refused(
+            422, "bad_cursor", "The cursor is not valid; use `next` from the previous page."
+        ) from None
 
 
-_REQUEST_ID_MADE: TypeAdapter[str] = TypeAdapter(
+_ANY_REQUEST_ID: TypeAdapter[str] = TypeAdapter(
     Annotated[str, Field(min_length=1, max_length=152, pattern=r"^[^\x00]*$")]
 )
+"""The ids that `line_request_id` makes are longer than those of submitters."""
 
 
 def get_student(student: str, client: Client) -> StudentResponse:
-    """A student with courses. `key:4711` is our key, everything else a SIS id."""
-    found = client.student(_student(student))
-    if found is None:
-        raise Refused(404, "unknown_student", "There is no such student.")
-    return found
+    """Return a student with their courses, by SIS id; write `key:4711` for our key."""
+    response = client.student(_student(student))
+    if response is None:
+        raise Refused(404, "unknown_student", "No student has this id.")
+    return response
 
 
 async def post_batch(
@@ -179,20 +186,25 @@ async def post_batch(
     batch_id: RequestId | None = None,
     maps: Annotated[list[str] | None, Query(alias="map")] = None,
 ) -> AcceptedBatch:
-    """Submit a CSV or JSON Lines file: the body itself, or a multipart upload.
+    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
 
-    `map=COLUMN=TEMPLATE` makes one of our columns of the file's own; `batch_id` names the batch.
+    `map=COLUMN=TEMPLATE` makes one of our columns from the file's own. `batch_id` is your own id
+    for the batch; if the same file is sent again under it, nothing is done twice.
     """
     templates = {}
     for text in maps or ():
         column, equals, template = text.partition("=")
         if not equals or not template:
-            raise Refused(422, "bad_map", f"map={text}: write map=COLUMN=TEMPLATE.")
+            raise Refused(
+                422,
+                "bad_map",
+                f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}.",
+            )
         templates[column] = template
 
     def submit(body: io.BufferedReader) -> SubmittedBatch:
-        form, records = open_stream(body, kind, templates, "the body")
-        return client.submit_batch(form.kind, records, batch_id=batch_id, columns=form.columns)
+        layout, records = open_stream(body, kind, templates, "the file")
+        return client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
 
     content_type = request.headers.get("content-type", "")
     batch = await read_in_thread(request.stream(), content_type, submit)
@@ -207,31 +219,31 @@ async def post_batch(
 def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = True) -> BatchStatus:
     status = client.batch(_request_id(batch_id), refusals=with_refusals)
     if status.state is BatchState.UNKNOWN:
-        raise Refused(404, "unknown_batch", "Nobody submitted a batch under this id.")
+        raise Refused(404, "unknown_batch", "No batch was submitted under this id.")
     return status
 
 
 def get_batch(batch_id: str, client: Client) -> BatchStatus:
-    """Where a batch stands: its books, its refusals by cause."""
+    """Return the status of a batch: its state, counts, and refusals by cause."""
     return _batch(client, batch_id)
 
 
 def get_errors(
     batch_id: str, client: Client, accept: Annotated[str, Header()] = "application/json"
 ) -> Any:
-    """The refusals by cause; with `Accept: text/csv` every refused line, to be mended."""
+    """Return the refusals by cause; with `Accept: text/csv`, every refused line, to correct."""
     status = _batch(client, batch_id)
     if "text/csv" not in accept:
         return list(status.refusals)
     pages = refused_lines.csv_pages(status.columns, client.refusals(status.batch_id))
-    # Asked for before the head of the answer is sent: afterwards no error could be told.
+    # The first page is read before the response begins; afterwards no error could be reported.
     text = chain([next(pages)], pages)
-    name = {"Content-Disposition": 'attachment; filename="refused.csv"'}
-    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=name)
+    headers = {"Content-Disposition": 'attachment; filename="refused.csv"'}
+    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 async def get_events(batch_id: str, client: Client) -> StreamingResponse:
-    """Progress as server-sent events, until the batch is done."""
+    """Send the status of a batch as server-sent events until it is done."""
     first = await run_in_threadpool(_batch, client, batch_id)
 
     async def events() -> AsyncIterator[str]:
@@ -250,18 +262,18 @@ async def get_events(batch_id: str, client: Client) -> StreamingResponse:
 
 
 def live() -> Health:
-    """The process answers."""
+    """Report that this process is running."""
     return Health(status="live")
 
 
 def ready(client: Client) -> Health:
-    """Broker and worker answer; else 503."""
+    """Report that the broker and a worker answer; 503 if they do not."""
     client.status("ready?")
     return Health(status="ready")
 
 
 def _page(name: str) -> HTMLResponse:
-    """A page for people; it asks nobody but this service."""
+    """Return a web page that can load data only from this service."""
     text = (Path(__file__).parent / "web" / name).read_text(encoding="utf-8")
     policy = (
         "default-src 'none'; connect-src 'self'; img-src data:; form-action 'none';"
@@ -275,10 +287,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: HttpSettings = app.state.settings
     lines = settings.http_tokens.read_text().splitlines() if settings.http_tokens else []
     app.state.tokens = read_tokens(lines)
-    answers = settings.result_backend_url
+    results_url = settings.result_backend_url
     with EnrollmentClient(
         settings.broker_url.get_secret_value(),
-        result_backend_url=answers.get_secret_value() if answers else None,
+        result_backend_url=results_url.get_secret_value() if results_url else None,
         timeout=settings.timeout,
     ) as client:
         app.state.client = client
@@ -287,11 +299,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def make_app(settings: HttpSettings) -> FastAPI:
-    """The application. Nothing connects before it is started."""
+    """Create the application; it connects to nothing until it is started."""
     app = FastAPI(
         title="Enrollment",
         version=version("enrollment-worker"),
-        description="Enroll students in courses; results are kept and can be read by student.",
+        description="Enroll students in courses, and read the stored results by student.",
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
@@ -300,9 +312,9 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add = app.add_api_route
     read: dict[str, Any] = {"dependencies": reading, "responses": problems(404)}
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
-    outcome = {**problems(), **REFUSALS, 202: {"model": Accepted}}
+    responses = {**problems(), **REFUSALS, 202: {"model": Accepted}}
     model = StudentEnrollmentResponse
-    add("/students/enroll", enroll, response_model=model | Accepted, responses=outcome, **submit)
+    add("/students/enroll", enroll, response_model=model | Accepted, responses=responses, **submit)
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}", get_student, **read)
     add("/requests/{request_id}", get_request, **read)
@@ -330,7 +342,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
 
 
 def __getattr__(name: str) -> Any:
-    """`app`, for `uvicorn producer.main:app`: made when it is asked for, from the environment."""
+    """Create `app` from the environment when `uvicorn producer.main:app` asks for it."""
     if name == "app":
         return make_app(HttpSettings())
     raise AttributeError(name)

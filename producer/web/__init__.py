@@ -1,1 +1,1 @@
-"""Serve HTTP: access, limits, uploads and errors, around the routes of `producer.main`."""
+"""Surround the routes of `producer.main` with access, limits, uploads and problems."""

@@ -1,4 +1,4 @@
-"""Let a caller in: bearer tokens and their scopes, as dependencies of the routes."""
+"""Check bearer tokens and their scopes, as dependencies of the routes."""
 
 from typing import Annotated
 
@@ -9,11 +9,11 @@ from producer.web.limits import is_loopback
 from producer.web.problems import Refused
 from producer.web.tokens import Scope, Token, find_token
 
-bearer = HTTPBearer(auto_error=False, description="A token of ENROLL_HTTP_TOKENS.")
+bearer = HTTPBearer(auto_error=False, description="A token listed in ENROLL_HTTP_TOKENS.")
 
 
 class RequireScope:
-    """The dependency of a route: who calls it must have a scope."""
+    """A dependency of a route that requires the caller's token to have a scope."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -21,7 +21,7 @@ class RequireScope:
     async def __call__(
         self,
         request: Request,
-        sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
     ) -> None:
         tokens: tuple[Token, ...] = request.app.state.tokens
         if not tokens:
@@ -30,15 +30,26 @@ class RequireScope:
                 raise Refused(
                     403,
                     "tokens_required",
-                    "Without tokens this service answers on loopback only: set ENROLL_HTTP_TOKENS.",
+                    "Without tokens, this service answers only on loopback;"
+                    " ask the operator to set ENROLL_HTTP_TOKENS.",
                 )
             return
-        token = find_token(tokens, sent.credentials) if sent else None
+        token = find_token(tokens, credentials.credentials) if credentials else None
         if token is None:
             challenge = {"WWW-Authenticate": "Bearer"}
-            raise Refused(401, "token_required", "Send a token as a bearer.", **challenge)
+            raise Refused(
+                401,
+                "token_required",
+                "A valid token is required: enter it on the page, or send it in the header"
+                " Authorization: Bearer TOKEN.",
+                **challenge,
+            )
         if self._scope not in token.scopes:
-            raise Refused(403, "scope_required", f"The token lacks the scope {self._scope}.")
+            raise Refused(
+                403,
+                "scope_required",
+                f"The token lacks the scope {self._scope}; use a token that has it.",
+            )
 
 
 submitting = [Depends(RequireScope(Scope.SUBMIT))]

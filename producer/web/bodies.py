@@ -1,4 +1,4 @@
-"""Define the bodies of answers that only HTTP has."""
+"""Define the response bodies that only HTTP has."""
 
 from pydantic import BaseModel
 
@@ -6,7 +6,7 @@ from producer.schemas import Kind, RequestState, StudentEnrollmentResponse
 
 
 class Accepted(BaseModel):
-    """What was taken, and where to ask about it."""
+    """An accepted request, with the URL of its status."""
 
     request_id: str
     state: RequestState
@@ -14,7 +14,7 @@ class Accepted(BaseModel):
 
 
 class AcceptedBatch(BaseModel):
-    """A batch that was published whole."""
+    """An accepted batch, with the URL of its status; all of its chunks are published."""
 
     batch_id: str
     kind: Kind
@@ -24,13 +24,13 @@ class AcceptedBatch(BaseModel):
 
 
 class Results(BaseModel):
-    """A page of a student's outcomes; `next` is the cursor of the next one."""
+    """A page of a student's results; `next` is the cursor of the next page."""
 
     results: list[StudentEnrollmentResponse]
     next: str | None = None
 
 
 class Health(BaseModel):
-    """The service answers."""
+    """The health of the service."""
 
     status: str

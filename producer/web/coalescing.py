@@ -1,4 +1,4 @@
-"""Single requests that arrive together are published together, in one thread beside the loop."""
+"""Publish single requests that arrive together in one go, in a thread beside the event loop."""
 
 import asyncio
 
@@ -7,13 +7,13 @@ from producer.publishing.connection import CALL_ID
 from producer.schemas import StudentEnrollmentRequest
 
 MAX_PER_PUBLISH = 200
-"""Requests that are published in one go."""
+"""The largest number of requests that are published together."""
 
 _Waiting = tuple[StudentEnrollmentRequest, str | None, "asyncio.Future[str]"]
 
 
 class RequestCoalescer:
-    """Belongs to one event loop. While some are being published, the next ones gather."""
+    """Collects new requests while earlier ones are being published; belongs to one event loop."""
 
     def __init__(self, client: EnrollmentClient) -> None:
         self._client = client
@@ -21,7 +21,7 @@ class RequestCoalescer:
         self._publishing: asyncio.Task[None] | None = None
 
     async def submit(self, request: StudentEnrollmentRequest) -> str:
-        """The request's id, once the broker has it. Raises BrokerUnavailable."""
+        """Publish a request and return its id once the broker has it. Raises BrokerUnavailable."""
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, CALL_ID.get(), future))
         if self._publishing is None:
@@ -30,17 +30,17 @@ class RequestCoalescer:
 
     async def _publish(self) -> None:
         while self._waiting:
-            some, self._waiting = self._waiting[:MAX_PER_PUBLISH], self._waiting[MAX_PER_PUBLISH:]
-            requests = [request for request, _, _ in some]
-            callers = [call_id for _, call_id, _ in some]
+            group, self._waiting = self._waiting[:MAX_PER_PUBLISH], self._waiting[MAX_PER_PUBLISH:]
+            requests = [request for request, _, _ in group]
+            call_ids = [call_id for _, call_id, _ in group]
             try:
-                ids = await asyncio.to_thread(self._client.submit_all, requests, callers)
-            except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
-                for _, _, future in some:
+                ids = await asyncio.to_thread(self._client.submit_all, requests, call_ids)
+            except Exception as error:  # noqa: BLE001 - every waiting caller receives the error
+                for _, _, future in group:
                     if not future.done():
                         future.set_exception(error)
             else:
-                for (_, _, future), request_id in zip(some, ids, strict=True):
+                for (_, _, future), request_id in zip(group, ids, strict=True):
                     if not future.done():
                         future.set_result(request_id)
         self._publishing = None

@@ -1,4 +1,4 @@
-"""What every HTTP request passes before a route sees it: an id, bounds, security headers."""
+"""Check every HTTP call before a route sees it, and add an id and security headers to responses."""
 
 import asyncio
 import ipaddress
@@ -21,7 +21,7 @@ Send = Callable[[Any], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SMALL_BODY = 1_048_576
-"""Bytes of a body that is not an upload; a request of a hundred courses has some kilobytes."""
+"""The largest body in bytes, except for uploads; a request for 100 courses has a few kilobytes."""
 
 _CALL_ID = re.compile(r"[\w.-]{1,64}")
 _HEADERS = [
@@ -32,12 +32,13 @@ _HEADERS = [
 
 
 class RequestLimits:
-    """ASGI middleware. `rate` is requests a second and caller, 0 for no bound.
+    """ASGI middleware that limits the size, the number and the origin of calls.
 
-    `body_wait` is how many seconds the next piece of a body is waited for.
+    `rate` is the number of calls per second and caller, 0 for no limit. `body_wait` is how many
+    seconds to wait for the next piece of a body.
 
-    With `local` nobody shows a token: then it must be made sure that it is a program or a page
-    of this machine, and not a page of the web in this machine's browser.
+    `local` means that callers have no tokens. Then the middleware makes sure that a call comes from
+    a program or a page of this machine, not from a foreign web page in this machine's browser.
     """
 
     def __init__(
@@ -65,40 +66,46 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        sent = headers.get(b"x-request-id", b"").decode("latin-1")
-        call_id = sent if _CALL_ID.fullmatch(sent) else uuid.uuid4().hex
+        client_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        call_id = client_id if _CALL_ID.fullmatch(client_id) else uuid.uuid4().hex
         CALL_ID.set(call_id)
-        # Routes see the path as it was sent: a SIS id may hold a slash.
+        # Routes see the path as it was sent, because a SIS id may contain an encoded slash.
         scope["path"] = scope.get("raw_path", b"").partition(b"?")[0].decode("ascii", "replace")
 
-        async def sending(message: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 extra = [(b"x-request-id", call_id.encode()), *_HEADERS]
                 message = {**message, "headers": [*message.get("headers", ()), *extra]}
             await send(message)
 
         limit = self._max_upload if scope["path"] == "/batches" else SMALL_BODY
-        foreign = _cross_site_reason(headers) if self._local else None
-        if foreign is not None:
-            await _refuse(sending, 403, "foreign", foreign)
-            return
-        encoding = headers.get(b"content-encoding", b"identity")
-        if encoding.lower() != b"identity":
-            said = f"A body is taken as it is, not as {encoding.decode('latin-1')[:40]}."
-            await _refuse(sending, 415, "unsupported_encoding", said)
-            return
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > limit:
-            await _refuse(sending, 413, "too_large", f"At most {limit} bytes are taken here.")
-            return
-        if self._running >= self._max_running or self._is_too_fast(scope):
-            await _refuse(sending, 429, "too_many_requests", "Slow down, and try again.")
+        refusal = self._find_refusal(scope, headers, limit)
+        if refusal is not None:
+            await _refuse(send_with_headers, *refusal)
             return
         self._running += 1
         try:
-            await self._app(scope, _bounded(receive, limit, self._body_wait), sending)
+            await self._app(scope, _bounded(receive, limit, self._body_wait), send_with_headers)
         finally:
             self._running -= 1
+
+    def _find_refusal(
+        self, scope: Scope, headers: dict[bytes, bytes], limit: int
+    ) -> tuple[int, str, str] | None:
+        """Return status, code and detail if the call must be refused, else None."""
+        cross_site_reason = _cross_site_reason(headers) if self._local else None
+        if cross_site_reason is not None:
+            return 403, "foreign", cross_site_reason
+        encoding = headers.get(b"content-encoding", b"identity")
+        if encoding.lower() != b"identity":
+            name = encoding.decode("latin-1")[:40]
+            return 415, "unsupported_encoding", f"Send the body without the encoding {name}."
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            return 413, "too_large", _too_large(limit)
+        if self._running >= self._max_running or self._is_too_fast(scope):
+            return 429, "too_many_requests", "There are too many calls at once; try again later."
+        return None
 
     def _is_too_fast(self, scope: Scope) -> bool:
         if not self._rate:
@@ -113,29 +120,32 @@ class RequestLimits:
 
 
 def _bounded(receive: Receive, limit: int, wait: float) -> Receive:
-    """Gives the body on; what breaks its bounds is raised where the application reads it."""
-    taken, whole = 0, False
+    """Return a `receive` that raises Refused if the body is too large or arrives too slowly."""
+    size, complete = 0, False
 
-    async def receiving() -> Any:
-        nonlocal taken, whole
+    async def bounded_receive() -> Any:
+        nonlocal size, complete
         try:
-            # After the body only the end of the connection is waited for.
-            message = await asyncio.wait_for(receive(), None if whole else wait)
+            # After the body, only the end of the connection follows, and it may take any time.
+            message = await asyncio.wait_for(receive(), None if complete else wait)
         except TimeoutError:
-            said = f"Nothing of the body came for {wait:g} s; send it again."
-            raise Refused(408, "body_timeout", said, Connection="close") from None
-        whole = not message.get("more_body", False)
-        taken += len(message.get("body", b""))
-        if taken > limit:
-            said = f"At most {limit} bytes are taken here."
-            raise Refused(413, "too_large", said, Connection="close")
+            detail = f"No data of the body arrived for {wait:g} s; send the body again."
+            raise Refused(408, "body_timeout", detail, Connection="close") from None
+        complete = not message.get("more_body", False)
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise Refused(413, "too_large", _too_large(limit), Connection="close")
         return message
 
-    return receiving
+    return bounded_receive
+
+
+def _too_large(limit: int) -> str:
+    return f"The body is too large: at most {limit} bytes are allowed here. Send it in parts."
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine only."""
+    """Return whether an address can be reached only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -143,20 +153,19 @@ def is_loopback(host: str) -> bool:
 
 
 def _cross_site_reason(headers: dict[bytes, bytes]) -> str | None:
-    """Why a call did not come from a program or a page of this machine; None if it did."""
+    """Return why a call may come from a foreign web page, or None if it cannot."""
     host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin", f"http://{host}".encode("latin-1")).decode("latin-1")
     try:
-        local, same = (
-            is_loopback(urlsplit(f"//{host}").hostname or ""),
-            urlsplit(origin).netloc == host,
-        )
+        host_is_local = is_loopback(urlsplit(f"//{host}").hostname or "")
+        same_origin = urlsplit(origin).netloc == host
     except ValueError:
-        local = same = False
-    if not local:
-        # A name of the web that was made to point here.
-        return "Without tokens this service is called localhost, 127.0.0.1 or [::1] only."
-    return None if same else "Without tokens pages of other sites may not call this service."
+        host_is_local = same_origin = False
+    if not host_is_local:
+        # Without this check, a foreign web page could use a domain name that it made to point
+        # to this machine (DNS rebinding).
+        return "Without tokens, call this service as localhost, 127.0.0.1 or [::1]."
+    return None if same_origin else "Without tokens, pages of other sites cannot use this service."
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:

@@ -1,4 +1,4 @@
-"""What FastAPI does not find out by itself for the OpenAPI document."""
+"""Complete the OpenAPI document with what FastAPI does not find out by itself."""
 
 from typing import Any
 
@@ -9,17 +9,18 @@ from producer.web.problems import PROBLEM, Problem
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problems that a route may answer with."""
+    """Return the problems that any route may respond with, and those of the given statuses."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"description": "See `code` and `detail`.", "content": {PROBLEM: schema}}
+        status: {"description": "A problem; see `code` and `detail`.", "content": {PROBLEM: schema}}
         for status in (*statuses, 400, 401, 403, 408, 413, 415, 422, 429, 503)
     }
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {
-        "description": "Refused; the errors say why. Or a problem with the call itself.",
+        "description": "The request was refused, and `errors` says why; or there is a problem with"
+        " the call itself.",
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/StudentEnrollmentResponse"}
@@ -37,7 +38,7 @@ UPLOAD = {
             "schema": {"type": "string"},
             "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
         },
-        # JSON Lines have no type that all agree on.
+        # JSON Lines have no media type that is generally agreed on.
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
             "schema": {
@@ -51,19 +52,20 @@ UPLOAD = {
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """What FastAPI makes, with the problems that it does not know of."""
+    """Return FastAPI's document, with the problems and media types that FastAPI does not know."""
     if app.openapi_schema is None:
-        made = get_openapi(
+        document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        schemas = made["components"]["schemas"]
+        schemas = document["components"]["schemas"]
         schemas["Problem"] = Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
-        errors = made["paths"]["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
+        paths = document["paths"]
+        errors = paths["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
         errors["text/csv"] = {"schema": {"type": "string"}}
-        events = made["paths"]["/batches/{batch_id}/events"]["get"]["responses"]["200"]
+        events = paths["/batches/{batch_id}/events"]["get"]["responses"]["200"]
         event = {"type": "object", "properties": {"data": {"type": "string"}}}
         events["content"] = {"text/event-stream": {"schema": event}}
-        app.openapi_schema = made
+        app.openapi_schema = document
     return app.openapi_schema

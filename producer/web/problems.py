@@ -1,4 +1,4 @@
-"""What goes wrong over HTTP, and how it is said: problems of RFC 9457, with stable codes."""
+"""Turn every error into an HTTP problem (RFC 9457) with a stable code."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -30,7 +30,9 @@ STATUS_OF_CODE: Mapping[Code, int] = {
     Code.INVALID_REQUEST: 422,
     Code.NOT_PROCESSED: 422,
 }
-"""How HTTP says that a request was wholly refused; the code itself is in the body."""
+"""The HTTP status of a rejected request, by its first code; the codes are in the body."""
+
+_INTERNAL_ERROR = "The service failed; its log has the details. Try again, or ask the operator."
 
 STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
     InvalidRequest: (422, "invalid_request"),
@@ -43,7 +45,7 @@ STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
 
 
 class Problem(BaseModel):
-    """RFC 9457: `code` is for a machine, `detail` for a person."""
+    """A problem in the form of RFC 9457; `code` is for programs, `detail` for people."""
 
     type: str
     title: str
@@ -54,7 +56,7 @@ class Problem(BaseModel):
 
 
 def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
-    """A document of RFC 9457; `code` is for a machine, `detail` for a person."""
+    """Return a problem document of RFC 9457; `code` is for programs, `detail` for people."""
     title = HTTPStatus(status).phrase
     return {"type": "about:blank", "title": title, "status": status, "code": code} | {
         "detail": detail,
@@ -63,6 +65,8 @@ def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
 
 
 class Refused(HTTPException):
+    """A call that the HTTP front refuses; raised in routes and turned into a problem."""
+
     def __init__(self, status: int, code: str, detail: str, **headers: str) -> None:
         super().__init__(status, detail, headers or None)
         self.code = code
@@ -76,7 +80,11 @@ def _problem_response(
 
 
 def _on_fault(_: Request, error: Exception) -> JSONResponse:
-    status, code = next(found for kind, found in STATUS_OF_FAULT.items() if isinstance(error, kind))
+    status, code = next(
+        status_and_code
+        for kind, status_and_code in STATUS_OF_FAULT.items()
+        if isinstance(error, kind)
+    )
     headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
     return _problem_response(status, code, str(error), headers)
 
@@ -96,11 +104,11 @@ def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 def _on_bug(_: Request, _error: Exception) -> JSONResponse:
-    return _problem_response(500, "internal_error", "A fault of the service; it is in its log.")
+    return _problem_response(500, "internal_error", _INTERNAL_ERROR)
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Every error of the application becomes a problem."""
+    """Install handlers that turn every error of the application into a problem."""
     app.add_exception_handler(EnrollmentError, _on_fault)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -1,4 +1,4 @@
-"""Who may call the HTTP front: bearer tokens, of which only the hashes are kept."""
+"""Read the bearer tokens of the HTTP front; only their hashes are stored."""
 
 import hashlib
 import hmac
@@ -13,18 +13,18 @@ _LINE = re.compile(r"(?P<name>[\w.-]+)\s+(?P<scopes>[a-z,]+)\s+(?P<digest>[0-9a-
 
 
 class TokensError(EnrollmentError):
-    """The tokens cannot be read; the message names the line and the remedy."""
+    """The file of tokens cannot be read; the message names the line and the remedy."""
 
 
 class Scope(StrEnum):
-    """What a token is good for."""
+    """What a token allows its caller to do."""
 
     SUBMIT = "submit"
     READ = "read"
 
 
 class Token(NamedTuple):
-    """A caller, by the SHA-256 of the token that it sends."""
+    """A caller, recognized by the SHA-256 hash of the token that it sends."""
 
     name: str
     scopes: frozenset[Scope]
@@ -32,30 +32,31 @@ class Token(NamedTuple):
 
 
 def read_tokens(lines: Iterable[str]) -> tuple[Token, ...]:
-    """Tokens from lines `NAME SCOPES SHA256`; empty lines and `#` comments are skipped.
+    """Read tokens from lines `NAME SCOPES SHA256`; skip empty lines and `#` comments.
 
-    Several of one name stand side by side while one replaces the other. Raises TokensError.
+    A name may have several tokens, so that a new one can replace an old one without a gap. Raises
+    TokensError.
     """
     tokens = []
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
-        found = _LINE.fullmatch(text)
-        names = found["scopes"].split(",") if found else []
-        if text and (found is None or not set(names) <= {*Scope}):
+        match = _LINE.fullmatch(text)
+        names = match["scopes"].split(",") if match else []
+        if text and (match is None or not set(names) <= {*Scope}):
             raise TokensError(
-                f"Tokens, line {number}: write NAME SCOPES SHA256, as"
-                " `sis submit,read 9f86d081…`; the hash is that of `printf %s TOKEN | sha256sum`."
+                f"Tokens, line {number}: write NAME SCOPES SHA256, for example"
+                " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash."
             )
-        if found is not None:
-            tokens.append(Token(found["name"], frozenset(map(Scope, names)), found["digest"]))
+        if match is not None:
+            tokens.append(Token(match["name"], frozenset(map(Scope, names)), match["digest"]))
     return tuple(tokens)
 
 
-def find_token(tokens: Iterable[Token], sent: str) -> Token | None:
-    """The caller that sends this token; takes as long whichever it is."""
-    digest = hashlib.sha256(sent.encode()).hexdigest()
-    found = None
+def find_token(tokens: Iterable[Token], secret: str) -> Token | None:
+    """Return the token with this secret, or None, in a time that does not reveal which it is."""
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    matching_token = None
     for token in tokens:
         if hmac.compare_digest(token.digest, digest):
-            found = token
-    return found
+            matching_token = token
+    return matching_token

@@ -1,4 +1,4 @@
-"""A body that comes in pieces becomes a stream that a thread reads: no more of it is held."""
+"""Turn the pieces of an HTTP body into a stream for a thread, with a few pieces in memory."""
 
 import asyncio
 import io
@@ -14,53 +14,56 @@ from python_multipart.multipart import parse_options_header
 from producer.errors import UnreadableFile
 
 PIECES = 16
-"""Pieces of the body that may wait for the reader."""
+"""How many pieces of the body may wait for the reader."""
 
 T = TypeVar("T")
 
 
 class TruncatedUpload(UnreadableFile):
-    """The body ended before its end."""
+    """The body was cut off before its end."""
 
 
 class _BodyPipe(io.RawIOBase):
-    """What one side puts in, the other side reads."""
+    """A stream of the pieces that another thread puts in."""
 
     def __init__(self) -> None:
         self._pieces: queue.Queue[bytes | Exception] = queue.Queue(PIECES)
-        self._left = b""
+        self._unread = b""
         self._ended = False
         self.abandoned = False
 
     def put(self, piece: bytes | Exception) -> None:
-        """Wait for room; an empty piece is the end, an exception is raised where it is read."""
-        waits = True
-        while waits and not self.abandoned:
+        """Add a piece, after waiting for room.
+
+        An empty piece ends the stream. An exception is raised in the reader.
+        """
+        waiting = True
+        while waiting and not self.abandoned:
             with suppress(queue.Full):
                 self._pieces.put(piece, timeout=0.5)
-                waits = False
+                waiting = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._left and not self._ended:
+        if not self._unread and not self._ended:
             piece = self._pieces.get()
             if isinstance(piece, Exception):
                 raise piece
-            self._left, self._ended = piece, not piece
-        size = min(len(buffer), len(self._left))
-        buffer[:size], self._left = self._left[:size], self._left[size:]
+            self._unread, self._ended = piece, not piece
+        size = min(len(buffer), len(self._unread))
+        buffer[:size], self._unread = self._unread[:size], self._unread[size:]
         return size
 
 
 async def read_in_thread(
     body: AsyncIterator[bytes], content_type: str, read: Callable[[io.BufferedReader], T]
 ) -> T:
-    """Feed a request's body to a reader in a thread; returns what that returns.
+    """Feed the body of an HTTP call to `read` in a thread, and return its result.
 
-    Of a multipart body the first file is read. A body that is cut off is an error for the
-    reader and not an end. Raises UnreadableFile, and whatever the reader raises.
+    In a multipart body, the file is read. If the body is cut off, `read` gets an exception, not
+    the end of the stream. Raises UnreadableFile, and whatever `read` raises.
     """
     pieces = _BodyPipe()
     reading = asyncio.create_task(asyncio.to_thread(read, io.BufferedReader(pieces, 1 << 16)))
@@ -75,7 +78,7 @@ async def read_in_thread(
         await asyncio.to_thread(pieces.put, error)
     except BaseException:
         await asyncio.to_thread(
-            pieces.put, TruncatedUpload("The upload was cut off; send it again.")
+            pieces.put, TruncatedUpload("The upload was cut off; send the file again.")
         )
         await asyncio.gather(reading, return_exceptions=True)
         raise
@@ -91,22 +94,27 @@ async def _first_file(body: AsyncIterator[bytes], content_type: str) -> AsyncIte
             yield piece
         return
     if not options.get(b"boundary"):
-        raise UnreadableFile("The multipart body names no boundary; use a client that does.")
+        raise UnreadableFile(
+            "The Content-Type of the multipart body lacks its boundary; leave this header to your"
+            " HTTP client."
+        )
     form = _MultipartFile(options[b"boundary"])
     async for piece in body:
         yield form.feed(piece)
     if not form.seen:
-        raise UnreadableFile("The multipart body holds no file; add one, as `curl -F file=@FILE`.")
+        raise UnreadableFile(
+            "The multipart body contains no file; add one, for example with `curl -F file=@FILE`."
+        )
 
 
 class _MultipartFile:
-    """Finds the first file of a multipart body, a piece at a time."""
+    """Extracts the file from a multipart body, piece by piece."""
 
     def __init__(self, boundary: bytes) -> None:
         self.seen = False
         self._wanted = False
         self._header = self._value = b""
-        self._found: list[bytes] = []
+        self._data: list[bytes] = []
         self._parser = MultipartParser(
             boundary,
             {
@@ -119,14 +127,17 @@ class _MultipartFile:
         )
 
     def feed(self, piece: bytes) -> bytes:
-        """What a piece of the body holds of the file. Raises UnreadableFile."""
+        """Return the part of the file that a piece of the body holds. Raises UnreadableFile."""
         try:
             self._parser.write(piece)
         except FormParserError as error:
-            raise UnreadableFile(f"The multipart body cannot be read: {error}") from None
-        found = b"".join(self._found)
-        self._found.clear()
-        return found
+            raise UnreadableFile(
+                f"The multipart body is malformed ({error}); send the file as the body itself, or"
+                " with `curl -F file=@FILE`."
+            ) from None
+        data = b"".join(self._data)
+        self._data.clear()
+        return data
 
     def _on_field(self, raw: bytes, start: int, end: int) -> None:
         self._header += raw[start:end]
@@ -138,12 +149,12 @@ class _MultipartFile:
         if self._header.lower() == b"content-disposition":
             self._wanted = b"filename" in parse_options_header(self._value)[1]
             if self._wanted and self.seen:
-                raise UnreadableFile("The multipart body holds two files; a batch has one.")
+                raise UnreadableFile("The multipart body contains two files; send one at a time.")
         self._header = self._value = b""
 
     def _on_data(self, raw: bytes, start: int, end: int) -> None:
         if self._wanted:
-            self._found.append(raw[start:end])
+            self._data.append(raw[start:end])
 
     def _on_end(self) -> None:
         self.seen = self.seen or self._wanted

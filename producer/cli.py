@@ -1,6 +1,6 @@
-"""The command `enroll`: data on standard output, talk and progress on standard error.
+"""Define the command `enroll`: data on standard output, messages and progress on standard error.
 
-A command's module is imported when the command is used, so that help and completion are quick.
+The module of a command is imported when the command is used, so that help and completion are fast.
 """
 
 import gc
@@ -14,19 +14,19 @@ from producer.commands.exit_codes import EXIT_CODES
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
-    "request": ("request", "Enroll one student in courses, and wait for the outcome."),
-    "status": ("queries", "Say where a request or a batch stands."),
-    "errors": ("queries", "Show or write what was refused of a batch."),
-    "student": ("queries", "Show a student with courses."),
-    "results": ("queries", "Show what became of a student's requests."),
-    "doctor": ("doctor", "Look at broker, worker and database, and say what to do."),
-    "up": ("up", "Keep an embedded broker, database and worker running."),
-    "demo": ("demo", "Show it all with a sample, and stop."),
-    "serve": ("serve", "Serve the HTTP front and its page for people."),
+    "request": ("request", "Enroll one student in courses, and wait for the result."),
+    "status": ("queries", "Show the status of a request or a batch."),
+    "errors": ("queries", "Show the refusals of a batch, or write them to a file."),
+    "student": ("queries", "Show a student with their courses."),
+    "results": ("queries", "Show the results of a student's requests."),
+    "doctor": ("doctor", "Check broker, worker and database, and advise what to do."),
+    "up": ("up", "Run an embedded broker, database and worker until Ctrl-C."),
+    "demo": ("demo", "Demonstrate the system with sample data, then stop."),
+    "serve": ("serve", "Serve the HTTP front and its web page."),
     "schema": ("schema", "Print the contract for other languages."),
-    "completion": ("completion", "Print the script for completion in a shell."),
+    "completion": ("completion", "Print the completion script for a shell."),
 }
-"""Each command's module in `producer.commands`, and its line in the list of commands."""
+"""The module of each command in `producer.commands`, and its line in the list of commands."""
 
 EXAMPLES = """
 \b
@@ -38,50 +38,51 @@ Examples:
 
 
 class _Commands(click.Group):
-    """The commands of the producer, and those that other installed parts bring.
+    """The producer's own commands, and the operator's commands if they are installed.
 
-    Theirs are the entry points `enroll.commands`: a submitter needs no SQL.
+    The operator's commands are the entry points `enroll.commands`, which need SQL; a submitter
+    does not need them.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's form
-        """The names of all."""
-        return [*COMMANDS, *_brought()]
+        """Return the names of all commands."""
+        return [*COMMANDS, *_operator_commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by its name; None if there is none."""
+        """Return a command by its name, or None if there is no such command."""
         if cmd_name in COMMANDS:
             module = f"producer.commands.{COMMANDS[cmd_name][0]}"
             own: click.Command = resolve_name(f"{module}:{cmd_name}")
             return own
-        brought = _brought().get(cmd_name)
+        entry_point = _operator_commands().get(cmd_name)
         try:
-            command: click.Command | None = brought.load() if brought else None
+            command: click.Command | None = entry_point.load() if entry_point else None
         except ImportError as error:
             if ctx.resilient_parsing:
-                return None  # A shell that completes is told nothing.
+                return None  # During completion, an error message would disturb the shell.
             raise click.UsageError(
-                f"`enroll {cmd_name}` acts on the database, which needs another part:"
-                f" pip install 'enrollment-worker[worker]' ({error})."
+                f"`enroll {cmd_name}` works on the database and needs the worker part, which is"
+                f" not installed: pip install 'enrollment-worker[worker]' ({error})."
             ) from None
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the help's list of commands."""
+        """Write the list of commands."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-        if brought := _brought():
-            with formatter.section("Commands of the operator, on the database"):
-                formatter.write_dl([(name, f"See: enroll {name} --help") for name in brought])
+        if names := _operator_commands():
+            with formatter.section("Operator commands, which work on the database"):
+                formatter.write_dl([(name, f"See: enroll {name} --help") for name in names])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What begins with what was typed; no command is imported for it."""
+        """Return the commands and options that begin with `incomplete`; import no command."""
         lines = {name: line for name, (_, line) in COMMANDS.items()}
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=lines.get(name)) for name in names), *options]
 
 
-def _brought() -> dict[str, EntryPoint]:
+def _operator_commands() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in sorted(entry_points(group="enroll.commands"))}
 
 
@@ -92,9 +93,9 @@ def _brought() -> dict[str, EntryPoint]:
 )
 @click.version_option(package_name="enrollment-worker")
 def enroll() -> None:
-    """Enroll students in courses through the queue, and ask what became of it."""
-    # A file is millions of objects without a cycle; to look for one takes longer than to read.
-    # This runs when the command's module is loaded, so that nothing of it is looked at either.
+    """Enroll students in courses through the queue, and look up the results."""
+    # Reading a file creates millions of objects without cycles; looking for cycles would take
+    # longer than reading. The command's module is loaded by now, so its objects are skipped too.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
 

@@ -1,1 +1,1 @@
-"""The commands of `enroll`, each module imported when one of its commands is used."""
+"""Define the commands of `enroll`; a module is imported when one of its commands is used."""

@@ -1,7 +1,7 @@
-"""`enroll doctor`: what is wrong with a set-up, as seen from where it runs, and what to do.
+"""Check a set-up for `enroll doctor`: find what is wrong, as seen from here, and what to do.
 
-It looks and changes nothing, but for one question to a worker, which any submitter may ask. What
-can be seen of the database alone comes from the entry points `enroll.checks`.
+The checks change nothing; they only send one lookup to a worker, as any submitter may. Checks of
+the database itself come from the entry points `enroll.checks`.
 """
 
 import json
@@ -23,27 +23,30 @@ from producer.contract.routing import Queue
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 
 OLD_SERVER = 7
-"""The first version of Redis that can do all that the worker asks of it."""
+"""The oldest major version of Redis that has all the commands that the worker needs."""
 FULL = 0.8
-"""The part of a Redis's memory from which on it is worth a warning."""
+"""The fraction of Redis's maxmemory from which on its use is a warning."""
 WAITING_LONG = {Queue.ENROLLMENTS: 60.0, Queue.LOOKUPS: 60.0, Queue.BATCHES: 900.0}
-"""Seconds after which a message that waits is worth a warning, as in the alerts."""
+"""Seconds after which a waiting message is a warning, as in the alerts of docs/operations."""
 UNNAMED = "celery"
-"""The list into which Celery's clients put what names no queue."""
+"""The list into which Celery clients put messages without a queue name."""
 CLOCKS_APART = 5.0
-"""Seconds by which clocks may differ: questions expire by them."""
+"""Seconds by which clocks may differ; lookups expire by the clock."""
 
 
 class State(StrEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
+    """Nothing needs to be done."""
     WARNING = "warning"
+    """The system works, but may soon have a problem."""
     WRONG = "wrong"
+    """Something does not work, or will lose data when a server fails."""
 
 
 class Finding(BaseModel):
-    """One thing that was looked at."""
+    """The result of one check, with a remedy unless all is well."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,23 +57,23 @@ class Finding(BaseModel):
 
 
 def ok(check: str, found: str) -> Finding:
-    """Nothing to do."""
+    """Return a finding with nothing to do."""
     return Finding(check=check, state=State.OK, found=found)
 
 
 def warning(check: str, found: str, remedy: str) -> Finding:
-    """It works, and may not for long."""
+    """Return a finding that may soon be a problem."""
     return Finding(check=check, state=State.WARNING, found=found, remedy=remedy)
 
 
 def wrong(check: str, found: str, remedy: str) -> Finding:
-    """It does not work, or loses data when something happens."""
+    """Return a finding that is a problem now, or will lose data when a server fails."""
     return Finding(check=check, state=State.WRONG, found=found, remedy=remedy)
 
 
 def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterator[Finding]:
-    """Look at everything that can be seen from here, in the order in which to mend it."""
-    answers = True
+    """Check everything that can be seen from here, in the order in which to fix it."""
+    broker_works = True
     if broker_url.startswith(REDIS):
         with Redis.from_url(
             require_certificate_check(broker_url),
@@ -78,21 +81,21 @@ def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterat
             socket_connect_timeout=timeout,
         ) as redis:
             for finding in _redis(redis, client.shown_url):
-                # A full one takes no question to a worker.
-                bad = finding.check in ("broker", "memory") and finding.state is State.WRONG
-                answers = answers and not bad
+                # A full broker does not accept a lookup, so the worker cannot be asked.
+                if finding.check in ("broker", "memory") and finding.state is State.WRONG:
+                    broker_works = False
                 yield finding
-    for brought in entry_points(group="enroll.checks"):
-        yield from (Finding(**found) for found in _brought(brought))
-    if answers:
+    for entry_point in entry_points(group="enroll.checks"):
+        yield from (Finding(**fields) for fields in _installed_check(entry_point))
+    if broker_works:
         yield from _worker(client)
 
 
-def _brought(brought: Any) -> Iterable[dict[str, str]]:
+def _installed_check(entry_point: Any) -> Iterable[dict[str, str]]:
     try:
-        check: Callable[[], Iterable[dict[str, str]]] = brought.load()
+        check: Callable[[], Iterable[dict[str, str]]] = entry_point.load()
     except ImportError:
-        return ()  # A submitter's installation, which has no driver for the database.
+        return ()  # A submitter's installation has no database driver.
     return check()
 
 
@@ -101,24 +104,32 @@ def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
     try:
         redis.ping()
     except RedisError as error:
-        said = f"{shown_url} does not answer: {error}"
-        yield wrong("broker", said, "Start it, or correct ENROLL_BROKER_URL and what it allows.")
+        yield wrong(
+            "broker",
+            f"{shown_url} does not answer: {error}",
+            "Start the broker, or correct the address, user and password in ENROLL_BROKER_URL.",
+        )
         return
-    took = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
+    answers = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
     try:
         info = redis.info("everything")
     except NoPermissionError:
-        yield ok("broker", f"{shown_url} {took}")
+        yield ok("broker", f"{shown_url} {answers}")
         yield warning(
             "persistence",
-            "this user may not look at the server",
-            "Run it as the operator, see docs/access.md: whether Redis may forget stays unknown.",
+            "unknown, because this Redis user may not run INFO",
+            "To check whether Redis can lose data, run doctor as the Redis user operator"
+            " (docs/access.md).",
         )
         return
     except ResponseError as error:
-        yield wrong("broker", f"{shown_url} refuses to work: {error}", "Wait, or ask its operator.")
+        yield wrong(
+            "broker",
+            f"{shown_url} refuses commands: {error}",
+            "Wait and try again, or ask the operator of this Redis.",
+        )
         return
-    yield _server(info, f"{shown_url} {took}")
+    yield _server(info, f"{shown_url} {answers}")
     yield from (_persistence(info), _eviction(info), _memory(info))
     seconds, microseconds = redis.time()
     yield from _clock("the broker's", seconds + microseconds / 1e6)
@@ -127,71 +138,80 @@ def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
 
 def _server(info: dict[str, Any], where: str) -> Finding:
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
-    said = f"{where}: {name}"
+    found = f"{where}: {name}"
     if info.get("cluster_enabled"):
-        return wrong("broker", f"{said}, a cluster", "Use one server; queues cannot be spread.")
+        remedy = "Use a single server; the queues cannot be spread over a cluster."
+        return wrong("broker", f"{found}, a cluster", remedy)
     if info.get("role") != "master":
-        return wrong("broker", f"{said}, a replica", "Point ENROLL_BROKER_URL at the primary.")
+        return wrong("broker", f"{found}, a replica", "Point ENROLL_BROKER_URL at the primary.")
     if int(str(info["redis_version"]).split(".")[0]) < OLD_SERVER:
-        return wrong("broker", f"{said} is too old", "Upgrade to Redis 7 or Valkey.")
-    return ok("broker", said)
+        return wrong("broker", f"{found}, which is too old", "Upgrade to Redis 7 or Valkey.")
+    return ok("broker", found)
 
 
 def _persistence(info: dict[str, Any]) -> Finding:
     if not info.get("aof_enabled"):
         return wrong(
             "persistence",
-            "a restart of Redis forgets what is queued (appendonly no)",
-            "CONFIG SET appendonly yes, and the same in its configuration file.",
+            "a restart of Redis loses the queued messages (appendonly no)",
+            "Run CONFIG SET appendonly yes, and set the same in Redis's configuration file.",
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
-            return wrong("persistence", f"{part} is {info[part]}", "Look at Redis's log and disk.")
-    return ok("persistence", "appendonly yes: a restart forgets at most the last second")
+            remedy = "Check Redis's log, and the space on its disk."
+            return wrong("persistence", f"{part} is {info[part]}", remedy)
+    return ok("persistence", "appendonly yes: a restart of Redis loses at most the last second")
 
 
 def _eviction(info: dict[str, Any]) -> Finding:
     policy, limit = str(info.get("maxmemory_policy")), int(info.get("maxmemory", 0))
-    said = f"maxmemory-policy {policy}"
-    remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file."
+    found = f"maxmemory-policy {policy}"
+    remedy = (
+        "Run CONFIG SET maxmemory-policy noeviction, and set the same in Redis's configuration"
+        " file."
+    )
     if policy == "noeviction":
-        return ok("eviction", f"{said}: a full Redis refuses, and throws nothing away")
+        return ok("eviction", f"{found}: a full Redis refuses writes, but deletes nothing")
     if not policy.startswith("allkeys"):
-        return warning("eviction", f"{said}: a full Redis throws answers away", remedy)
+        return warning("eviction", f"{found}: a full Redis deletes results", remedy)
     if not limit:
-        return warning("eviction", f"{said}, although no maxmemory is set", remedy)
-    return wrong("eviction", f"{said}: a full Redis throws the queues away", remedy)
+        return warning("eviction", f"{found}: harmless only while maxmemory is not set", remedy)
+    return wrong("eviction", f"{found}: a full Redis deletes the queues", remedy)
 
 
 def _memory(info: dict[str, Any]) -> Finding:
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    said = f"{used / 2**20:,.0f} MiB used"
+    found = f"{used / 2**20:,.0f} MiB used"
     if not limit:
         total = int(info.get("total_system_memory", 0))
-        return ok("memory", f"{said}, no limit" + (f" but {total / 2**30:,.1f} GiB" * bool(total)))
-    said += f" of {limit / 2**20:,.0f}"
+        machine = f"; the machine has {total / 2**30:,.1f} GiB" if total else ""
+        return ok("memory", f"{found}, no maxmemory{machine}")
+    found += f" of {limit / 2**20:,.0f} MiB"
     if used < FULL * limit:
-        return ok("memory", said)
+        return ok("memory", found)
     if used >= limit and info.get("maxmemory_policy") == "noeviction":
-        remedy = "Raise maxmemory: workers still drain the queues, and nobody can submit."
-        return wrong("memory", f"{said}: it is full", remedy)
-    return warning("memory", said, "Start more workers, raise maxmemory, or submit less at once.")
+        remedy = (
+            "Raise maxmemory; until then workers can empty the queues, but clients cannot submit."
+        )
+        return wrong("memory", f"{found}: Redis is full", remedy)
+    remedy = "Start more workers, raise maxmemory, or submit less at once."
+    return warning("memory", found, remedy)
 
 
 def _queues(redis: Any) -> Iterator[Finding]:
     for queue in Queue:
         count, age = redis.llen(queue.value), _age(redis.lindex(queue.value, -1))
-        said = f"{count:,} wait in {queue.value}"
+        found = f"messages waiting in {queue.value}: {count:,}"
         if age is None:
-            yield ok("queue", said)
+            yield ok("queue", found)
         elif age < WAITING_LONG[queue]:
-            yield ok("queue", f"{said}, the oldest for {age:,.0f} s")
+            yield ok("queue", f"{found}, the oldest for {age:,.0f} s")
         else:
-            remedy = "Start workers, or more of them; see whether the running ones serve it (-Q)."
-            yield warning("queue", f"{said}, the oldest for {age / 60:,.0f} min", remedy)
-    # kombu's form of priorities: lists of their own beside the queue.
-    beside = [f"{queue.value}\x06\x16{step}" for queue in Queue for step in (3, 6, 9)]
-    for name in (*beside, UNNAMED):
+            remedy = "Start more workers, and check that the running ones serve this queue (-Q)."
+            yield warning("queue", f"{found}, the oldest for {age / 60:,.0f} min", remedy)
+    # kombu puts messages with a priority into separate lists, which no worker reads.
+    priority_lists = [f"{queue.value}\x06\x16{step}" for queue in Queue for step in (3, 6, 9)]
+    for name in (*priority_lists, UNNAMED):
         yield from _unread(redis, name)
 
 
@@ -200,24 +220,26 @@ def _unread(redis: Any, name: str) -> Iterator[Finding]:
     if not count:
         return
     queue = name.partition("\x06")[0]
-    why = "name no queue" if name == UNNAMED else f"for {queue} have a priority"
+    if name == UNNAMED:
+        found, remedy = "messages without a queue name", "Publish to the queue of the task"
+    else:
+        found, remedy = f"messages for {queue} with a priority", "Publish without a priority"
     quoted = "'" + name.encode("unicode_escape").decode() + "'"
     yield warning(
         "queue",
-        f"{count:,} messages {why}, and no worker reads them",
-        f"Publish {'into the queue of the task' if name == UNNAMED else 'without a priority'}, and"
-        f" submit these again: redis-cli LRANGE ${quoted} 0 -1 shows them, DEL ${quoted} removes"
-        " them.",
+        f"{found}: {count:,}; no worker reads them",
+        f"{remedy}, and submit these messages again. redis-cli LRANGE ${quoted} 0 -1 prints them,"
+        f" redis-cli DEL ${quoted} removes them.",
     )
 
 
 def _age(message: bytes | None) -> float | None:
-    """Seconds since a message was submitted; None where it does not say."""
+    """Return the seconds since a message was submitted, or None if it has no timestamp."""
     try:
-        at = json.loads(message or b"{}")["properties"]["timestamp"]
+        submitted_at = json.loads(message or b"{}")["properties"]["timestamp"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return max(0.0, time.time() - at) if type(at) in (int, float) else None
+    return max(0.0, time.time() - submitted_at) if type(submitted_at) in (int, float) else None
 
 
 def _worker(client: EnrollmentClient) -> Iterator[Finding]:
@@ -225,17 +247,20 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
     try:
         health = client.health()
     except NoWorkerAnswered as error:
+        # The error's own advice is left out, because the remedy has more.
+        found = str(error).partition(" s. ")[0] + " s"
         remedy = "Start a worker: celery -A worker worker; its queues (-Q) must include lookups."
-        yield wrong("worker", str(error), remedy)
+        yield wrong("worker", found, remedy)
         return
     except BrokerUnavailable as error:
-        remedy = "Start it, or correct ENROLL_BROKER_URL."
+        remedy = "Start the broker, or correct ENROLL_BROKER_URL."
         if "permission" in str(error).lower():
-            remedy = "Ask as another of its users: operator, or producer (docs/access.md)."
+            remedy = "Connect as the Redis user operator or producer (docs/access.md)."
         yield wrong("broker", str(error), remedy)
         return
     except EnrollmentError as error:
-        yield wrong("worker", str(error), "Upgrade the workers; the producer is newer.")
+        remedy = "Install the same version here and on the workers."
+        yield wrong("worker", str(error), remedy)
         return
     yield ok("worker", f"answered in {(time.perf_counter() - started) * 1000:.0f} ms")
     yield _versions(health)
@@ -244,26 +269,31 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
 
 
 def _versions(health: WorkerHealth) -> Finding:
-    mine = version("enrollment-worker")
-    said = f"here {mine}, the worker that answered {health.version}"
-    if mine == health.version:
-        return ok("versions", said)
-    return warning("versions", said, "Upgrade the database first, then workers, then producers.")
+    own_version = version("enrollment-worker")
+    found = f"{own_version} here, {health.version} on the worker that answered"
+    if own_version == health.version:
+        return ok("versions", found)
+    remedy = "Upgrade the database first, then the workers, then the producers."
+    return warning("versions", found, remedy)
 
 
 def _clock(whose: str, seconds: float) -> Iterator[Finding]:
-    apart = abs(time.time() - seconds)
-    if apart <= CLOCKS_APART:
-        yield ok("clock", f"{whose} clock is {max(0.0, apart):.0f} s apart")
+    difference = abs(time.time() - seconds)
+    found = f"{whose} clock and this machine's differ by {difference:,.0f} s"
+    if difference <= CLOCKS_APART:
+        yield ok("clock", found)
     else:
-        said = f"{whose} clock is {apart:,.0f} s apart from this machine's"
         here = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC here"
-        yield wrong("clock", f"{said} ({here})", "Let both follow NTP: questions expire by it.")
+        remedy = "Synchronize both clocks with NTP; lookups expire by the clock."
+        yield wrong("clock", f"{found} (it is {here})", remedy)
 
 
 _DATABASE: dict[DatabaseState, tuple[Literal["ok", "wrong"], str]] = {
     DatabaseState.READY: ("ok", ""),
-    DatabaseState.AWAY: ("wrong", "Start it, or correct ENROLL_DATABASE_URL of the workers."),
+    DatabaseState.AWAY: (
+        "wrong",
+        "Start the database, or correct ENROLL_DATABASE_URL of the workers.",
+    ),
     DatabaseState.OUTDATED: ("wrong", "Run `python -m worker.migrate`, then restart the workers."),
 }
 

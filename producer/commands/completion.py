@@ -1,4 +1,4 @@
-"""`enroll completion`: what a shell runs to complete commands and options."""
+"""Define `enroll completion`, which prints the script that completes commands and options."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -17,8 +17,8 @@ Examples:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script with which bash, zsh or fish completes `enroll`."""
-    found = get_completion_class(shell)
-    assert found is not None  # noqa: S101 - each of SHELLS is one that click knows
-    script = found(context.find_root().command, {}, "enroll", "_ENROLL_COMPLETE")
+    """Print the script that makes bash, zsh or fish complete `enroll`."""
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None  # noqa: S101 - click supports all of SHELLS
+    script = completion_class(context.find_root().command, {}, "enroll", "_ENROLL_COMPLETE")
     click.echo(script.source())

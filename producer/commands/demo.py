@@ -1,4 +1,4 @@
-"""`enroll demo`, the guided tour: a real broker, database and worker, and a sample."""
+"""Define `enroll demo`, a guided tour with a real broker, database and worker, and sample data."""
 
 import sys
 import tempfile
@@ -21,19 +21,19 @@ from producer.schemas import Kind
 
 NEXT_STEPS = """\
 What to type next:
-  enroll up                                   keep such a stack running, in this terminal
-  enroll submit your-file.csv                 submit a file, in a second terminal
+  enroll up                                   run a broker, database and worker in this terminal
+  enroll submit your-file.csv                 submit a file from a second terminal
   enroll request SIS_ID COURSE_SIS_ID         enroll one student
-  enroll student SIS_ID                       see a student with courses
-  enroll --help                               all commands
-With `make` the command is .venv/bin/enroll, or: . .venv/bin/activate"""
+  enroll student SIS_ID                       show a student with their courses
+  enroll --help                               list all commands
+After `make`, the command is .venv/bin/enroll; `. .venv/bin/activate` makes it plain enroll."""
 
 
 def run_demo(folder: Path, console: Console) -> None:
-    """Run the tour in a folder and stop everything that it started. Raises EnrollmentError."""
-    console.print("Starting Valkey, SQLite with its migrations, and a Celery worker ...")
+    """Run the tour in a folder, and stop everything that was started. Raises EnrollmentError."""
+    console.print("Starting Valkey, a SQLite database and a Celery worker ...")
     with stack.running(folder) as broker_url, EnrollmentClient(broker_url) as client:
-        console.print(f"Running: the broker is {broker_url}, the files are in {folder}")
+        console.print(f"Running. The broker is {broker_url}, and the files are in {folder}.")
         paths = write_sample(folder)
         sources = [open_source(path, None, {}) for path in paths]
         sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
@@ -42,23 +42,23 @@ def run_demo(folder: Path, console: Console) -> None:
             console.print(display.batch(submit_source(client, source, console, wait=True)))
         sis_id = _interesting_student(client, paths[0])
         console.print(Rule(f"enroll student {sis_id}", align="left"))
-        found = client.student(sis_id)
-        console.print(display.student(found) if found else f"No student {sis_id}.")
+        student = client.student(sis_id)
+        console.print(display.student(student) if student else f"No student has the id {sis_id}.")
         console.print(Rule(f"enroll results {sis_id}", align="left"))
         console.print(display.results(client.results(sis_id)))
         console.print(Rule())
         console.print(NEXT_STEPS, highlight=False)
-    console.print("Everything that was started has been stopped, and its folder removed.")
+    console.print("The broker and the worker have been stopped, and the folder removed.")
 
 
 def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:
-    """The first student of the file that was enrolled in something and refused something."""
+    """Return the first student of the file with both an enrollment and a refusal."""
     lines = enrollments.read_text(encoding="utf-8").splitlines()[1:]
-    asked = [line.split(",")[0] for line in lines if ",X" in line]
-    for sis_id, results in zip(asked, client.results_of(asked), strict=True):
+    candidates = [line.split(",")[0] for line in lines if ",X" in line]
+    for sis_id, results in zip(candidates, client.results_of(candidates), strict=True):
         if any(r.enrolled_courses for r in results) and any(r.errors for r in results):
             return sis_id
-    return asked[0]
+    return candidates[0]
 
 
 DEMO_EXAMPLES = """
@@ -70,7 +70,7 @@ Examples:
 
 @click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
 def demo() -> None:
-    """Show it: start everything in a temporary folder, submit a sample, explain, stop."""
+    """Demonstrate the system with sample data in a temporary folder, then stop everything."""
     end_on_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
@@ -78,5 +78,5 @@ def demo() -> None:
     except EnrollmentError as error:
         fail(error)
     except KeyboardInterrupt:
-        click.echo("Interrupted; everything that was started has been stopped.", err=True)
+        click.echo("Interrupted. The broker and the worker have been stopped.", err=True)
         sys.exit(INTERRUPTED)

@@ -1,6 +1,6 @@
-"""How answers look to a person; machines get the same as JSON from the command line.
+"""Lay out results and statuses for people; with `--json`, programs get the same data as JSON.
 
-They are for a console without markup: whatever is in an id or a title is printed as it is.
+The layout is for a console without markup, so that ids and titles are printed unchanged.
 """
 
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ def _word(word: str) -> Text:
 
 
 def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
-    """A batch's counts and its refusals by cause; its speed and times where `timed` is set."""
+    """Lay out the counts of a batch and its refusals by cause; with `timed`, also its progress."""
     if status.state is BatchState.UNKNOWN:
-        return Text(f"Nobody submitted {status.batch_id}.")
+        return Text(f"No batch was submitted under the id {status.batch_id}.")
     head = Text.assemble(
         ("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state)
     )
@@ -67,25 +67,28 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
 
 
 def _progress(status: BatchStatus) -> Text:
-    """Requests, chunks, speed and times."""
-    of = "the file is still being read" if status.chunks is None else f"of {status.chunks:,}"
+    """Lay out the requests, chunks, speed and times of a batch."""
     requests = f"{status.requests_applied:,} of {status.requests:,} requests applied"
-    said = [
+    if status.chunks is None:
+        chunks = f"{status.chunks_applied:,} chunks applied (still being submitted)"
+    else:
+        chunks = f"{status.chunks_applied:,} of {status.chunks:,} chunks applied"
+    lines = [
         f"{requests}, {status.requests_rejected:,} wholly rejected",
-        f"{status.chunks_applied:,} chunks applied ({of}), {status.chunks_missing:,} missing",
+        f"{chunks}, {status.chunks_missing:,} missing",
     ]
     if status.rows_per_second:
-        said.append(f"{status.rows_per_second:,.0f} rows/s")
+        lines.append(f"{status.rows_per_second:,.0f} rows/s")
     if status.seconds_left:
-        said.append(f"about {status.seconds_left:,.0f} s left")
+        lines.append(f"about {status.seconds_left:,.0f} s left")
     for word, moment in (("started", status.started_at), ("finished", status.finished_at)):
         if moment is not None:
-            said.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
-    return Text("\n".join(said))
+            lines.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
+    return Text("\n".join(lines))
 
 
 def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
-    """Refusals by cause."""
+    """Lay out refusals by cause."""
     if not groups:
         return Text("No refusals.")
     table = _table("code", "count", "first lines", "for example")
@@ -97,14 +100,14 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
 
 
 def request(status: RequestStatus) -> RenderableType:
-    """Where a request stands, with its outcome when it is done."""
+    """Lay out the status of a request, with its result if it is done."""
     if status.result is not None:
         return response(status.result)
     return Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
 
 
 def response(result: StudentEnrollmentResponse) -> RenderableType:
-    """The outcome of one request."""
+    """Lay out the result of one request."""
     when = result.completed_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     head = Text.assemble(
         ("Request ", "bold"),
@@ -123,23 +126,23 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
 
 
 def _problem(problem: EnrollmentProblem) -> Text:
-    place = f"line {problem.line}: " if problem.line else ""
-    return Text.assemble("  ", (problem.code.value, "red"), f": {place}{problem.message}")
+    line = f"line {problem.line}: " if problem.line else ""
+    return Text.assemble("  ", (problem.code.value, "red"), f": {line}{problem.message}")
 
 
-def results(found: Sequence[StudentEnrollmentResponse]) -> RenderableType:
-    """A student's outcomes, newest first."""
-    if not found:
+def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
+    """Lay out a student's results, newest first."""
+    if not responses:
         return Text("No results.")
-    return Group(*map(response, found))
+    return Group(*map(response, responses))
 
 
-def student(found: StudentResponse) -> RenderableType:
-    """A student with courses."""
-    about = ", ".join(filter(None, (found.name, found.email)))
-    head = Text.assemble(("Student ", "bold"), f"{found.sis_id} (key {found.id}) {about}")
+def student(data: StudentResponse) -> RenderableType:
+    """Lay out a student with their courses."""
+    contact = ", ".join(filter(None, (data.name, data.email)))
+    head = Text.assemble(("Student ", "bold"), f"{data.sis_id} (key {data.id}) {contact}")
     table = _table("course", "key", "title", "enrolled")
-    for course in found.courses:
+    for course in data.courses:
         when = course.enrolled_at.strftime("%Y-%m-%d %H:%M")
         table.add_row(course.sis_id, str(course.id), course.title or "", when)
     return Group(head, table)

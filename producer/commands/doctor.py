@@ -1,4 +1,4 @@
-"""`enroll doctor`: findings for people and for health checks."""
+"""Define `enroll doctor`, which prints findings for people and for health checks."""
 
 import click
 from rich.table import Table
@@ -7,10 +7,10 @@ from rich.text import Text
 from producer.commands.checks import Finding, State, examine
 from producer.commands.session import Session, with_session
 
-FOUND = 1
+SOMETHING_WRONG = 1
 EXIT_CODES = """
 \b
-Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage.
+Exit codes: 0 nothing is wrong, 1 something is wrong, 2 wrong usage.
 """
 EXAMPLES = """
 \b
@@ -23,31 +23,32 @@ _COLORS = {State.OK: "green", State.WARNING: "yellow", State.WRONG: "red"}
 
 
 @click.command(epilog=EXIT_CODES + EXAMPLES)
-@click.option("--strict", is_flag=True, help="End with 1 for a warning too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @with_session
 def doctor(session: Session, strict: bool) -> int:
-    """Look at broker, queues, worker, clocks, versions and database, and say what to do.
+    """Check the broker, queues, worker, clocks, versions and database, and advise what to do.
 
-    Looks from where it runs, and asks one worker how it finds the database. Where
-    ENROLL_DATABASE_URL is set and the worker's part is installed, it looks there itself too. As
-    the user `operator` of docs/redis-acl.conf it sees whether Redis may forget or evict.
+    The checks run from this machine, and one worker is asked about its database. If
+    ENROLL_DATABASE_URL is set and the worker part is installed, the database is also checked
+    directly. To check whether Redis can lose data, connect as the user `operator` of
+    docs/redis-acl.conf.
     """
-    bad = {State.WRONG, State.WARNING} if strict else {State.WRONG}
-    found = []
+    bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
+    findings = []
     for finding in examine(session.client, session.broker_url, session.client.timeout):
-        found.append(finding)
+        findings.append(finding)
         if session.as_json:
             click.echo(finding.model_dump_json())
     if not session.as_json:
-        session.out.print(_table(found))
-    return FOUND if any(finding.state in bad for finding in found) else 0
+        session.out.print(_table(findings))
+    return SOMETHING_WRONG if any(f.state in bad_states for f in findings) else 0
 
 
-def _table(found: list[Finding]) -> Table:
+def _table(findings: list[Finding]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
-    for finding in found:
+    for finding in findings:
         state = Text(finding.state.value, style=_COLORS[finding.state])
         table.add_row(state, finding.check, Text(finding.found))
         if finding.remedy:

@@ -1,4 +1,4 @@
-"""The exit codes of all commands, and what every help says about them."""
+"""Define the exit codes of all commands, and the lines about them in every help text."""
 
 REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 

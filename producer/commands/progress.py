@@ -1,6 +1,6 @@
-"""Records are submitted as a batch, and followed until it is done.
+"""Submit records as a batch, and show its progress until it is done.
 
-On a terminal with a live bar; elsewhere, as in a log, with a plain line now and then.
+On a terminal the progress is a live bar; elsewhere, for example in a log, a line now and then.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBat
 
 POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
-"""Between two lines about the progress, where there is no terminal."""
+"""Seconds between two lines of progress if there is no terminal."""
 
 
 def submit_source(
@@ -41,13 +41,13 @@ def submit_source(
     resume: bool = False,
     max_queued: int = MAX_QUEUED,
 ) -> BatchStatus:
-    """Submit a source's records; returns the batch's status, when `wait` is set once it is done.
+    """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
     `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
-    BrokerUnavailable, BatchConflict; NoWorkerAnswered when nobody works on it.
+    BrokerUnavailable, BatchConflict, and NoWorkerAnswered if no worker processes the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
-    console.print(f"{source.name} becomes batch {batch_id} ({source.kind})")
+    console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -62,7 +62,7 @@ def submit_source(
             )
         if submitted.published < submitted.chunks:
             applied = submitted.chunks - submitted.published
-            console.print(f"{applied} of its {submitted.chunks} chunks had been applied before.")
+            console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if wait:
             _wait_until_done(client, batch_id, bar)
             return client.batch(batch_id)
@@ -77,57 +77,61 @@ def submit_source(
 
 
 def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> None:
-    heard = applied = time.monotonic()
+    last_answer = last_progress = time.monotonic()
     while True:
         now = time.monotonic()
         try:
             status = client.batch(batch_id, refusals=False)
         except (BrokerUnavailable, LookupFailed) as error:
-            # Waiting makes no version older.
-            if isinstance(error, AnswerNotUnderstood) or now - heard > QUEUE_PATIENCE:
+            # Waiting does not help if the worker has a different version.
+            if isinstance(error, AnswerNotUnderstood) or now - last_answer > QUEUE_PATIENCE:
                 raise
             bar.outage(error)
         except NoWorkerAnswered as error:
-            # A worker needs a while to come back after its broker did.
-            if not bar.away or now - heard > QUEUE_PATIENCE:
-                hint = f" Batch {batch_id} stays queued; see later with: enroll status {batch_id}"
+            # After an outage of the broker, a worker needs a while to reconnect.
+            if not bar.in_outage or now - last_answer > QUEUE_PATIENCE:
+                hint = (
+                    f" Batch {batch_id} stays queued; see it later with: enroll status {batch_id}"
+                )
                 raise NoWorkerAnswered(str(error) + hint) from error
         else:
-            heard = now
+            last_answer = now
             bar.applied(status)
             if status.state is BatchState.DONE:
                 return
             if status.state not in (BatchState.STALLED, BatchState.UNKNOWN):
-                applied = now
-            elif now - applied > QUEUE_PATIENCE:
-                lost = f"The broker lost it: submit the same again with --batch-id {batch_id}"
-                what = status.advice or lost
-                raise NoWorkerAnswered(f"Batch {batch_id} stands still. {what}")
+                last_progress = now
+            elif now - last_progress > QUEUE_PATIENCE:
+                advice = status.advice or (
+                    "The broker has lost it; submit the same records again with"
+                    f" --batch-id {batch_id}"
+                )
+                raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {advice}")
         time.sleep(POLL_SECONDS)
 
 
 class _Bar:
-    """Submitted, applied and refused rows, rows a second, time left."""
+    """Shows the rows submitted, applied and rejected, the speed, and the time left."""
 
     def __init__(self, source: FileSource | StreamSource, console: Console) -> None:
         self._source = source
-        self._started = self._said = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._advised = False
-        self.away = False
-        # Not where colors are forced upon a log: a bar is drawn over itself.
+        self.in_outage = False
+        # A log has no bar, even if colors are forced, because a bar is redrawn over itself.
         self._live = console.is_interactive and console.file.isatty()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.completed:,.0f} of {task.fields[submitted]:,} applied"),
-            TextColumn("{task.fields[refused]:,} refused"),
+            TextColumn("{task.fields[rejected]:,} rejected"),
             TextColumn("{task.fields[speed]:,.0f} rows/s"),
             TimeRemainingColumn(),
             console=console,
             disable=not self._live,
         )
         self._task: TaskID = self._progress.add_task(
-            Path(source.name).name, total=None, submitted=0, refused=0, speed=0.0
+            Path(source.name).name, total=None, submitted=0, rejected=0, speed=0.0
         )
 
     def __enter__(self) -> Self:
@@ -136,45 +140,46 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-        self._say_line(seconds=0)
+        self._print_line(seconds=0)
 
-    def _say_line(self, seconds: float = LINE_SECONDS) -> None:
-        """Where there is no bar: a line, unless there was one less than so many seconds ago."""
+    def _print_line(self, seconds: float = LINE_SECONDS) -> None:
+        """Print a line if there is no bar and the last line is at least so many seconds old."""
         now = time.monotonic()
-        if self._live or now - self._said < seconds:
+        if self._live or now - self._last_line < seconds:
             return
-        self._said = now
+        self._last_line = now
         (task,) = self._progress.tasks
-        left = task.time_remaining
+        seconds_left = task.time_remaining
         self._progress.console.print(
             f"{task.description}: {task.completed:,.0f} of {task.fields['submitted']:,} rows"
-            f" applied, {task.fields['refused']:,} refused, {task.fields['speed']:,.0f} rows/s"
-            + (f", about {left:,.0f} s left" if left else "")
+            f" applied, {task.fields['rejected']:,} rejected, {task.fields['speed']:,.0f} rows/s"
+            + (f", about {seconds_left:,.0f} s left" if seconds_left else "")
         )
 
     def submitted(self, batch: SubmittedBatch) -> None:
-        """A chunk was published; the file's size tells how many rows are to come."""
-        self._back()
+        """Show that a chunk was published, and estimate the total from the size of the file."""
+        self._end_outage()
         share = self._source.share
         rows = batch.tally.rows
         total = max(rows, round(rows / share)) if share else None
         self._progress.update(self._task, submitted=rows, total=total)
-        self._say_line()
+        self._print_line()
 
     def outage(self, error: EnrollmentError) -> None:
-        """The broker or the database is away: said once, until it is back."""
-        if not self.away:
-            self._progress.console.print(f"{error} Waiting for it ...", style="yellow")
-        self.away = True
+        """Print, once in an outage, that the broker or the database is not available."""
+        if not self.in_outage:
+            message = f"{str(error).rstrip('.')}. Waiting until the service is available ..."
+            self._progress.console.print(message, style="yellow")
+        self.in_outage = True
 
-    def _back(self) -> None:
-        if self.away:
-            self._progress.console.print("It is back.", style="green")
-        self.away = False
+    def _end_outage(self) -> None:
+        if self.in_outage:
+            self._progress.console.print("The service is available again.", style="green")
+        self.in_outage = False
 
     def applied(self, status: BatchStatus) -> None:
-        """A worker told how far it has come."""
-        self._back()
+        """Show the progress that a worker reported."""
+        self._end_outage()
         if status.advice and not self._advised:
             self._progress.console.print(status.advice, style="yellow")
         self._advised = status.advice is not None
@@ -183,21 +188,21 @@ class _Bar:
             self._task,
             completed=rows,
             submitted=status.books.received,
-            refused=status.books.rejected,
+            rejected=status.books.rejected,
             speed=rows / (time.monotonic() - self._started),
         )
         if status.chunks is not None:
             self._progress.update(self._task, total=status.books.received)
-        self._say_line()
+        self._print_line()
 
     @contextlib.contextmanager
     def following(self, client: EnrollmentClient, batch_id: str) -> Iterator[None]:
-        """Ask for the progress while the file is still being published."""
-        over = threading.Event()
+        """Look up the progress in a thread while the file is still being published."""
+        published = threading.Event()
 
         def follow() -> None:
-            while not over.wait(POLL_SECONDS if self._live else LINE_SECONDS / 4):
-                # Publishing goes on without an answer; whether one comes is found out after it.
+            while not published.wait(POLL_SECONDS if self._live else LINE_SECONDS / 4):
+                # An error does not stop publishing; if it persists, it is reported afterwards.
                 with contextlib.suppress(EnrollmentError):
                     self.applied(client.batch(batch_id, refusals=False))
 
@@ -206,5 +211,5 @@ class _Bar:
         try:
             yield
         finally:
-            over.set()
+            published.set()
             thread.join()

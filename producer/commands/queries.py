@@ -1,4 +1,4 @@
-"""The commands that ask: `status`, `errors`, `student` and `results`."""
+"""Define the commands that look something up: `status`, `errors`, `student` and `results`."""
 
 from typing import TextIO
 
@@ -11,7 +11,7 @@ from producer.contract.batches import BatchState, BatchStatus
 from producer.files import refused_lines
 from producer.schemas import RequestState, RequestStatus
 
-_CSV_HELP = "Write every refused line with its cells and the reason, to be mended and submitted."
+_CSV_HELP = "Write every refused line with its cells and the reason, to correct and submit again."
 _JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
 STATUS_EXAMPLES = """
 \b
@@ -44,17 +44,16 @@ Examples:
 @click.argument("identity", metavar="ID")
 @with_session
 def status(session: Session, identity: str) -> int:
-    """Say where a request or a batch stands."""
-    found: RequestStatus | BatchStatus = session.client.status(identity)
-    if found.state is RequestState.UNKNOWN:
-        batch = session.client.batch(identity)
-        found = batch if batch.state is not BatchState.UNKNOWN else found
-    if isinstance(found, BatchStatus):
-        session.say(found, display.batch(found, timed=True))
-        return REFUSED if found.books.rejected else 0
-    session.say(found, display.request(found))
-    refused = found.state is RequestState.UNKNOWN or (
-        found.result is not None and found.result.errors
+    """Show the status of a request or a batch."""
+    request: RequestStatus = session.client.status(identity)
+    if request.state is RequestState.UNKNOWN:
+        batch: BatchStatus = session.client.batch(identity)
+        if batch.state is not BatchState.UNKNOWN:
+            session.show(batch, display.batch(batch, timed=True))
+            return REFUSED if batch.books.rejected else 0
+    session.show(request, display.request(request))
+    refused = request.state is RequestState.UNKNOWN or (
+        request.result is not None and request.result.errors
     )
     return REFUSED if refused else 0
 
@@ -68,46 +67,50 @@ def errors(
     session: Session, batch_id: str, csv_file: TextIO | None, jsonl_file: TextIO | None
 ) -> int:
     """Show the refusals of a batch by cause, or write every refused line to a file."""
-    found = session.client.batch(batch_id)
-    if found.state is BatchState.UNKNOWN:
-        click.echo(f"Nobody submitted the batch {batch_id}.", err=True)
+    batch = session.client.batch(batch_id)
+    if batch.state is BatchState.UNKNOWN:
+        click.echo(f"No batch was submitted under the id {batch_id}.", err=True)
         return REFUSED
     if csv_file is not None:
-        with csv_file:  # On a full disk it is the closing that fails.
+        with csv_file:  # If the disk is full, closing the file fails.
             count = refused_lines.write_csv(
-                csv_file, found.columns, session.client.refusals(batch_id)
+                csv_file, batch.columns, session.client.refusals(batch_id)
             )
-        click.echo(f"{count:,} refused lines written to {csv_file.name}.", err=True)
+        click.echo(f"Refused lines written to {csv_file.name}: {count:,}.", err=True)
     if jsonl_file is not None:
         with jsonl_file:
             count = refused_lines.write_json_lines(jsonl_file, session.client.refusals(batch_id))
-        click.echo(f"{count:,} refused records written to {jsonl_file.name}.", err=True)
+        click.echo(f"Refused records written to {jsonl_file.name}: {count:,}.", err=True)
     if csv_file is None and jsonl_file is None:
-        session.say(list(found.refusals), display.refusals(found.refusals))
-    return REFUSED if found.refusals else 0
+        session.show(list(batch.refusals), display.refusals(batch.refusals))
+    return REFUSED if batch.refusals else 0
 
 
 @click.command(epilog=IDS + EXIT_CODES + STUDENT_EXAMPLES)
 @click.argument("student")
 @with_session
 def student(session: Session, student: str) -> int:
-    """Show a student with courses."""
-    found = session.client.student(parse_identifier(student))
-    if found is None:
+    """Show a student with their courses."""
+    response = session.client.student(parse_identifier(student))
+    if response is None:
         click.echo(f"No student has the id {student}.", err=True)
         return REFUSED
-    session.say(found, display.student(found))
+    session.show(response, display.student(response))
     return 0
 
 
 @click.command(epilog=IDS + EXIT_CODES + RESULTS_EXAMPLES)
 @click.argument("student")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many."
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 1000),
+    help="How many results to show at most.",
 )
 @with_session
 def results(session: Session, student: str, limit: int) -> int:
-    """Show what became of a student's requests, newest first."""
-    found = session.client.results(parse_identifier(student), limit=limit)
-    session.say(found, display.results(found))
+    """Show the results of a student's requests, newest first."""
+    newest = session.client.results(parse_identifier(student), limit=limit)
+    session.show(newest, display.results(newest))
     return 0

@@ -1,4 +1,4 @@
-"""`enroll request`: enroll one student, and print the result."""
+"""Define `enroll request`, which enrolls one student and prints the result."""
 
 import click
 
@@ -18,8 +18,13 @@ Examples:
 @click.command(epilog=IDS + EXIT_CODES + REQUEST_EXAMPLES)
 @click.argument("student")
 @click.argument("courses", metavar="COURSE...", nargs=-1, required=True)
-@click.option("--request-id", help="Your own id; a repeat under it has no further effect.")
-@click.option("--partial", is_flag=True, help="Keep the good courses when some are refused.")
+@click.option(
+    "--request-id",
+    help="Your own id for the request; the same request under the same id has no further effect.",
+)
+@click.option(
+    "--partial", is_flag=True, help="Enroll in the other courses even if some are refused."
+)
 @with_session
 def request(
     session: Session,
@@ -28,13 +33,13 @@ def request(
     request_id: str | None,
     partial: bool,
 ) -> int:
-    """Enroll one student in courses; waits, and prints the outcome."""
-    asked = {
+    """Enroll one student in courses, wait, and print the result."""
+    enrollment = {
         "student_id": parse_identifier(student),
         "course_ids": [parse_identifier(course) for course in courses],
         "request_id": request_id,
         "atomic": not partial,
     }
-    result = session.client.enroll(asked)
-    session.say(result, display.response(result))
+    result = session.client.enroll(enrollment)
+    session.show(result, display.response(result))
     return REFUSED if result.errors else 0

@@ -1,4 +1,4 @@
-"""`enroll schema`: the contract, for other languages and their tools."""
+"""Define `enroll schema`, which prints the contract for other languages and their tools."""
 
 import json
 
@@ -15,8 +15,8 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("form", type=click.Choice(["json", "asyncapi"]))
 def schema(form: str) -> None:
-    """Print the contract: JSON Schemas of every message and answer, or AsyncAPI 3.0."""
-    from producer.contract import asyncapi  # noqa: PLC0415 - the help is quicker without it
+    """Print the contract as JSON Schemas of every message and result, or as AsyncAPI 3.0."""
+    from producer.contract import asyncapi  # noqa: PLC0415 - the help is faster without it
 
     document = asyncapi.asyncapi() if form == "asyncapi" else asyncapi.json_schemas()
     click.echo(json.dumps(document, indent=2))

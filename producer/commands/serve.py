@@ -1,4 +1,4 @@
-"""`enroll serve`: serve the HTTP front."""
+"""Define `enroll serve`, which serves the HTTP front."""
 
 import os
 import sys
@@ -22,7 +22,11 @@ Examples:
 @click.command(epilog=EXIT_CODES + SERVE_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="The port."
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on.",
 )
 @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help="The broker's URL.")
 @click.option(
@@ -30,10 +34,10 @@ Examples:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="ENROLL_HTTP_TOKENS",
     show_envvar=True,
-    help="Who may call: lines NAME SCOPES SHA256.",
+    help="A file with the allowed callers, one line NAME SCOPES SHA256 for each.",
 )
 def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None:
-    """Serve the HTTP front and its page for people, on loopback unless there are tokens."""
+    """Serve the HTTP front and its web page; without tokens, only on loopback."""
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 
@@ -42,15 +46,15 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
         click.echo(
-            "Error: `enroll serve` needs another part: pip install 'enrollment-worker[http]'"
-            f" ({error}).",
+            "Error: `enroll serve` needs the HTTP part, which is not installed:"
+            f" pip install 'enrollment-worker[http]' ({error}).",
             err=True,
         )
         sys.exit(USAGE)
     if tokens is None and not is_loopback(host):
         raise click.UsageError(
-            f"Without tokens only loopback is served, not {host}: give --tokens FILE,"
-            " with a line NAME SCOPES SHA256 for each caller."
+            f"Without tokens, the service listens only on loopback, not on {host}. To serve other"
+            " machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
     url = broker_or_fail(broker)
     try:
@@ -61,8 +65,11 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
         raise click.UsageError(_settings_error(error)) from None
     except (TokensError, OSError, UnicodeDecodeError) as error:
         raise click.UsageError(f"--tokens {tokens}: {error}") from None
-    answers = settings.result_backend_url
-    open_client(url, answers.get_secret_value() if answers else None, settings.timeout).close()
+    results_url = settings.result_backend_url
+    # Opening a client checks the URLs.
+    open_client(
+        url, results_url.get_secret_value() if results_url else None, settings.timeout
+    ).close()
     uvicorn.run(
         make_app(settings),
         host=host,
@@ -73,6 +80,6 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
 
 
 def _settings_error(error: ValidationError) -> str:
-    """Which variables cannot be meant, without their values."""
-    found = error.errors(include_url=False, include_input=False)
-    return "; ".join(f"ENROLL_{str(one['loc'][0]).upper()}: {one['msg']}" for one in found)
+    """Name the invalid variables, without their values, which may be secret."""
+    details = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"ENROLL_{str(item['loc'][0]).upper()}: {item['msg']}" for item in details)

@@ -1,4 +1,4 @@
-"""What commands share: the client they ask, how they answer, and how they fail."""
+"""Define what the commands share: the client, the output, the options and the exit codes."""
 
 import contextlib
 import errno
@@ -25,23 +25,25 @@ from producer.errors import (
 from producer.schemas import ContractModel
 
 IDS = """
-An id is a SIS id; for our integer key write key:4711 (and sis:key:1 for a SIS id that
-itself begins with key: or sis:).
+Students and courses are named by their SIS ids. To name one by our integer key, write key:4711.
+If a SIS id itself begins with key: or sis:, write sis: before it, for example sis:key:1.
 """
 
-_BROKER_HELP = "The broker's URL; one with a password belongs into the variable, hidden from `ps`."
+_BROKER_HELP = (
+    "The broker's URL. Put a URL with a password into the variable, because `ps` shows options."
+)
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: an id such as `[red]` or `:x:` is no markup."""
+    """Create a console that prints text unchanged; an id such as `[red]` or `:x:` is not markup."""
     make = functools.partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
     console = make()
-    # A pipe has no width; lines for a program to read are not folded at 80 columns.
+    # A pipe has no width; lines for a program to read must not be folded at 80 columns.
     return console if console.file.isatty() else make(width=200)
 
 
 class Session:
-    """One run of a command: where to ask, and how to answer."""
+    """One run of a command: its client, and its output."""
 
     def __init__(
         self, broker: str | None, result_backend: str | None, timeout: float, as_json: bool
@@ -52,46 +54,47 @@ class Session:
         self.err = make_console(stderr=True)
         self.as_json = as_json
 
-    def say(self, data: ContractModel | Sequence[ContractModel], shown: RenderableType) -> None:
-        """Print an answer, for a machine as one line of JSON."""
+    def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
+        """Print the text for people, or the data as one line of JSON if `--json` was given."""
         if not self.as_json:
-            self.out.print(shown)
+            self.out.print(text)
         elif isinstance(data, ContractModel):
             click.echo(data.model_dump_json())
         else:
-            click.echo(json.dumps([one.model_dump(mode="json") for one in data]))
+            click.echo(json.dumps([model.model_dump(mode="json") for model in data]))
 
 
-def broker_or_fail(given: str | None) -> str:
-    """The broker's URL: the one given, or that of a running `enroll up`. Raises UsageError."""
-    url = given or stack.find_broker_url()
+def broker_or_fail(broker: str | None) -> str:
+    """Return the given URL of the broker, or that of a running `enroll up`. Raises UsageError."""
+    url = broker or stack.find_broker_url()
     if url is None:
         raise click.UsageError(
-            "No broker: give --broker or ENROLL_BROKER_URL, or run `enroll up` in this folder."
+            "The broker's URL is missing: give --broker or ENROLL_BROKER_URL, or run `enroll up`"
+            " in this folder."
         )
     return url
 
 
 def open_client(broker: str, result_backend: str | None, timeout: float) -> EnrollmentClient:
-    """A client, which connects when it is used. Raises UsageError for URLs that cannot be meant."""
+    """Create a client, which connects when it is used. Raises UsageError for an invalid URL."""
     try:
         return EnrollmentClient(broker, result_backend_url=result_backend, timeout=timeout)
     except ValueError as error:
         raise click.UsageError(
-            f"{error} Mend --broker (ENROLL_BROKER_URL) or --result-backend"
+            f"{error} Correct --broker (ENROLL_BROKER_URL) or --result-backend"
             " (ENROLL_RESULT_BACKEND_URL)."
         ) from None
 
 
 def with_session(command: Callable[..., int]) -> Callable[..., None]:
-    """Give a command the options that all share, and make its exit code of what it returns."""
+    """Add the shared options to a command; the number that it returns becomes its exit code."""
 
     @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
     @click.option(
         "--result-backend",
         envvar="ENROLL_RESULT_BACKEND_URL",
         show_envvar=True,
-        help="Where answers come from; by default the broker.",
+        help="The URL of the Redis that stores the results; by default the broker's.",
     )
     @click.option(
         "--timeout",
@@ -100,9 +103,9 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         default=10.0,
         show_default=True,
         type=click.FloatRange(0.1),
-        help="Seconds to wait for an answer.",
+        help="Seconds to wait for a worker's answer.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, a document a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
     @functools.wraps(command)
     def run(
         *args: Any,
@@ -123,7 +126,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _failing_with_exit_codes() -> Iterator[None]:
-    """End with a sentence and an exit code for whatever a command may meet."""
+    """Turn the errors that a command may raise into a message and an exit code."""
     try:
         yield
     except EnrollmentError as error:
@@ -133,9 +136,11 @@ def _failing_with_exit_codes() -> Iterator[None]:
         sys.exit(USAGE)
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise  # The reader has seen enough; click ends it without a word.
+            raise  # The reader of the pipe has closed it; click then exits silently.
         click.echo(
-            f"Error: The output cannot be written: {error}. Correct that, and ask again.", err=True
+            f"Error: The output cannot be written: {error}. Correct this, then run the command"
+            " again.",
+            err=True,
         )
         sys.exit(USAGE)
     except KeyboardInterrupt:
@@ -144,26 +149,30 @@ def _failing_with_exit_codes() -> Iterator[None]:
 
 
 def fail(error: EnrollmentError) -> NoReturn:
-    """Say what is wrong, and end with the exit code of its kind."""
-    hint = ""
+    """Print the error, and exit with the code for its kind."""
+    message = str(error)
     if isinstance(error, BrokerUnavailable):
-        hint = " Is it running there, and is --broker (ENROLL_BROKER_URL) right?"
-    click.echo(f"Error: {error}{hint}", err=True)
+        remedy = "Check that it is running and that --broker (ENROLL_BROKER_URL) is correct."
+        message = f"{message.rstrip('.')}. {remedy}"
+    click.echo(f"Error: {message}", err=True)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 
 
 def parse_identifier(text: str) -> int | str:
+    """Return the key in `key:4711`, or else the SIS id. Raises UsageError."""
     if text.startswith("sis:"):
         return text.removeprefix("sis:")
     if not text.startswith("key:"):
         return text
     digits = text.removeprefix("key:")
     if not (digits.isascii() and digits.isdigit()):
-        raise click.UsageError(f"{text!r}: a key is an integer, as key:4711.")
+        raise click.UsageError(
+            f"{text!r} is not a key: write key: and an integer, for example key:4711."
+        )
     return int(digits)
 
 
 def end_on_sigterm() -> None:
-    """Let SIGTERM unwind like Ctrl-C does, so that whatever was started is stopped."""
+    """Make SIGTERM unwind the program like Ctrl-C, so that it stops everything that it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

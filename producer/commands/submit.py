@@ -1,4 +1,4 @@
-"""`enroll submit`: files, or what comes through a pipe, as batches."""
+"""Define `enroll submit`, which submits files or standard input as batches."""
 
 import sys
 import uuid
@@ -34,23 +34,23 @@ Examples:
 @click.option(
     "--kind",
     type=click.Choice([k.value for k in Kind]),
-    help="What the records are; by default the header tells.",
+    help="The kind of the records; by default the header decides.",
 )
 @click.option(
     "--map",
     "maps",
     metavar="COLUMN=TEMPLATE",
     multiple=True,
-    help="Make one of our columns of the file's own: --map course_sis_id='{module}-{term}'.",
+    help="Make one of our columns from the file's own: --map course_sis_id='{module}-{term}'.",
 )
-@click.option("--no-wait", is_flag=True, help="Print the batch id and return once it is queued.")
+@click.option("--no-wait", is_flag=True, help="Print the batch id and exit once it is queued.")
 @click.option(
     "--batch-id",
     metavar="NAME",
-    help="Name the batch of the one file: submitted again, only what is missing is done.",
+    help="Your own id for the batch of a single file; a repeat publishes only missing chunks.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on with what was interrupted; only what is missing is done."
+    "--resume", is_flag=True, help="Continue an interrupted submit; publish only missing chunks."
 )
 @click.option(
     "--max-queued",
@@ -59,7 +59,7 @@ Examples:
     default=MAX_QUEUED,
     show_default=True,
     type=click.IntRange(1),
-    help="Chunks that may wait in the queue.",
+    help="How many chunks may wait in the queue.",
 )
 @with_session
 def submit(
@@ -74,19 +74,19 @@ def submit(
 ) -> int:
     """Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
 
-    The FILE - is standard input.
+    Write - as FILE for standard input.
 
     \b
     Columns (comma, semicolon or tab; UTF-8):
       students     sis_id, name, email
       courses      sis_id, title
       enrollments  student_id or student_sis_id, course_id or course_sis_id
-    JSON Lines hold a whole request or record in each line.
+    In JSON Lines, each line is a whole request or record.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     chosen = Kind(kind) if kind else None
     templates = dict(_template(text) for text in maps)
-    # Every file's head is checked before the first message is published.
+    # The first lines of every file are checked before the first message is published.
     sources = [_open(name, chosen, templates) for name in names]
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
     return _submit_all(
@@ -103,10 +103,13 @@ def _submit_all(
     wait: bool,
     max_queued: int,
 ) -> int:
-    """Submit one source after another; without `wait` the last one is not waited for."""
+    """Submit one source after another and return the exit code.
+
+    Without `wait`, the last batch is not waited for.
+    """
     journal = ResumeJournal()
     refused = False
-    for place, source in enumerate(sources, 1):
+    for number, source in enumerate(sources, 1):
         path = source.path if isinstance(source, FileSource) else None
         earlier_id = batch_id or (journal.find(path) if resume and path else None)
         new_id = earlier_id or uuid.uuid4().hex
@@ -119,18 +122,19 @@ def _submit_all(
                 session.err,
                 batch_id=new_id,
                 resume=earlier_id is not None,
-                wait=wait or place < len(sources),
+                wait=wait or number < len(sources),
                 max_queued=max_queued,
             )
         except KeyboardInterrupt:
-            again = "the same command with --resume" if path else f"again with --batch-id {new_id}"
+            option = "--resume" if path else f"--batch-id {new_id}"
             click.echo(
-                f"Interrupted; what was queued of batch {new_id} goes on. For the rest: {again}.",
+                f"Interrupted. The queued part of batch {new_id} will still be processed."
+                f" To submit the rest, run the same command with {option}.",
                 err=True,
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE
-        session.say(status, display.batch(status) if is_done else status.batch_id)
+        session.show(status, display.batch(status) if is_done else status.batch_id)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0
@@ -138,28 +142,30 @@ def _submit_all(
 
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
     if batch_id is not None and len(names) > 1:
-        raise click.UsageError("--batch-id names one batch: give one file.")
+        raise click.UsageError("--batch-id is the id of one batch; give one file.")
     if names.count(STANDARD_INPUT) > 1:
-        raise click.UsageError("Standard input can be read once: give - once among the files.")
+        raise click.UsageError("Standard input can be read only once; give - only once.")
     if resume and batch_id is None and (streams := [name for name in names if _is_stream(name)]):
         raise click.UsageError(
-            f"--resume finds a batch by its file, and {streams[0]} is none: submit it alone, with"
-            " --batch-id and the id that was printed."
+            f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
+            " alone, with --batch-id and the batch id that was printed."
         )
 
 
 def _is_stream(name: str) -> bool:
-    """Whether it can be read only once: standard input, or a pipe as of `<(zcat FILE)`."""
+    """Return whether an input can be read only once, like standard input or `<(zcat FILE)`."""
     try:
         return name == STANDARD_INPUT or Path(name).is_fifo()
     except OSError:
-        return False  # Whoever opens it says what is wrong.
+        return False  # Opening the file reports the error.
 
 
 def _template(text: str) -> tuple[str, str]:
     column, equals, template = text.partition("=")
     if not equals or not template:
-        raise click.UsageError(f"--map {text}: write it as COLUMN=TEMPLATE, as sis_id='{{id}}'.")
+        raise click.UsageError(
+            f"--map {text}: write it as COLUMN=TEMPLATE, for example sis_id='{{id}}'."
+        )
     return column.strip(), template
 
 

@@ -1,4 +1,4 @@
-"""`enroll up`: keep the embedded stack running."""
+"""Define `enroll up`, which runs the embedded stack until Ctrl-C."""
 
 import time
 from pathlib import Path
@@ -24,18 +24,21 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     default=stack.FOLDER,
     show_default=True,
-    help="Where broker and database keep their files.",
+    help="The folder for the files of the broker and the database.",
 )
 def up(folder: Path) -> None:
-    """Keep an embedded broker, database and worker running until Ctrl-C.
+    """Run an embedded broker, database and worker until Ctrl-C.
 
-    The other commands find them when they run in the same folder or below it.
+    Other commands find the broker without --broker if they are started in the same folder or in
+    one below it.
     """
     end_on_sigterm()
     try:
         with stack.running(folder) as broker_url:
             click.echo(f"Running at {broker_url}; files and logs are in {folder}/.", err=True)
-            click.echo("Try in a second terminal: enroll submit FILE. Ctrl-C stops.", err=True)
+            click.echo(
+                "Try `enroll submit FILE` in a second terminal. Press Ctrl-C to stop.", err=True
+            )
             while True:
                 time.sleep(3600)
     except EnrollmentError as error:

@@ -103,7 +103,7 @@ def test_the_producer_alone_publishes_and_brings_no_sql(
             check=False,
         )  # fmt: skip
         assert refused.returncode == 2
-        assert "needs another part: pip install 'enrollment-worker[" in refused.stderr
+        assert "is not installed: pip install 'enrollment-worker[" in refused.stderr
     typed = {
         "COMP_WORDS": "enroll prune --",
         "COMP_CWORD": "2",

@@ -75,11 +75,11 @@ def test_a_broker_that_is_away() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "finding", "words"),
     [
-        ("appendonly", "no", ("persistence", "wrong"), "forgets what is queued"),
-        ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "throws the queues away"),
-        ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "throws answers away"),
+        ("appendonly", "no", ("persistence", "wrong"), "loses the queued messages"),
+        ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "deletes the queues"),
+        ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes results"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
-        ("maxmemory", "used up", ("memory", "wrong"), "it is full -> Raise maxmemory"),
+        ("maxmemory", "used up", ("memory", "wrong"), "Redis is full -> Raise maxmemory"),
     ],
 )
 def test_a_broker_that_may_forget(
@@ -114,10 +114,10 @@ def test_no_worker_and_messages_that_wait(broker: tuple[str, Any]) -> None:
     assert code == 1
     assert "Start a worker" in found["worker", "wrong"]
     waiting, asked, urgent, unnamed = found["queue", "warning"].splitlines()
-    assert "2 wait in batches, the oldest for 60 min" in waiting
-    assert "wait in lookups, the oldest for 2 min" in asked
-    assert "1 messages for enrollments have a priority" in urgent
-    assert "2 messages name no queue" in unnamed
+    assert "waiting in batches: 2, the oldest for 60 min" in waiting
+    assert "waiting in lookups: 1, the oldest for 2 min" in asked
+    assert "messages for enrollments with a priority: 1" in urgent
+    assert "messages without a queue name: 2" in unnamed
     # The remedy works as it is printed.
     (command,) = re.findall(r"DEL (\S+)", urgent)
     name = subprocess.run(
@@ -156,7 +156,7 @@ def test_a_clock_that_is_wrong(
     ):
         code, found = doctor(url)
     assert code == 1
-    assert "the worker's clock is 60 s apart" in found["clock", "wrong"]
+    assert "the worker's clock and this machine's differ by 60 s" in found["clock", "wrong"]
 
 
 def test_a_user_that_may_not_look_at_the_server(
@@ -168,7 +168,7 @@ def test_a_user_that_may_not_look_at_the_server(
     )
     code, found = doctor(url.replace("redis://", "redis://producer:p@"))
     assert code == 0
-    assert "Run it as the operator" in found["persistence", "warning"]
+    assert "as the Redis user operator" in found["persistence", "warning"]
     assert ("worker", "ok") in found
 
 

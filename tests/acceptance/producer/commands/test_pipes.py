@@ -96,12 +96,12 @@ def test_a_named_pipe_of_the_shell_is_read_once_and_whole(
 @pytest.mark.parametrize(
     ("arguments", "given", "said"),
     [
-        (("-", "-"), PAIRS, "give - once among the files"),
-        (("-", "--resume"), PAIRS, "--resume finds a batch by its file, and - is none"),
-        (("-",), "", "standard input is empty; a CSV file begins with a header line"),
-        (("-",), b"\xff\xfe", "standard input, line 1: not UTF-8"),
+        (("-", "-"), PAIRS, "give - only once"),
+        (("-", "--resume"), PAIRS, "--resume finds a batch by its file, but - is not"),
+        (("-",), "", "standard input is empty; submit a CSV file with a header line"),
+        (("-",), b"\xff\xfe", "standard input, line 1: the text is not UTF-8"),
         (("-",), b"a\x00b", "standard input is a binary file"),
-        (("-",), "a,b\n1,2\n", "standard input: the first line does not tell"),
+        (("-",), "a,b\n1,2\n", "standard input: the first line does not show"),
     ],
 )
 def test_what_cannot_be_read_from_a_pipe_is_said_with_its_remedy(

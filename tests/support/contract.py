@@ -6,11 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from producer.contract.explain import explain
-from producer.schemas import (
-    Code,
-    ContractModel,
-    StudentEnrollmentRequest,
-)
+from producer.schemas import Code, ContractModel, StudentEnrollmentRequest
 
 
 def problems(record: Any, model: type[ContractModel] = StudentEnrollmentRequest) -> dict[Any, str]:

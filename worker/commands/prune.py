@@ -6,13 +6,7 @@ from typing import Any
 
 import click
 
-from worker.commands.session import (
-    EPILOG,
-    format_moment,
-    print_message,
-    print_table,
-    with_database,
-)
+from worker.commands.session import EPILOG, format_moment, print_message, print_table, with_database
 from worker.database.engine import Database
 from worker.retention import prune as retention
 

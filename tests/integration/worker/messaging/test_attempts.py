@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from kombu.connection import Connection
 from redis import Redis
-from servers import free_port
 
+from support.valkey import free_port
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.transport import ATTEMPTS, PREFIX, running_key

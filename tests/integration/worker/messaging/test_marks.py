@@ -7,17 +7,11 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
-from servers import free_port
 
 from producer.contract.chunks import Tally
-from producer.contract.marks import (
-    MARK_SECONDS,
-    MarkState,
-    SubmissionMark,
-    batch_key,
-    request_key,
-)
+from producer.contract.marks import MARK_SECONDS, MarkState, SubmissionMark, batch_key, request_key
 from producer.schemas import Kind
+from support.valkey import free_port
 from worker.messaging.marks import SubmissionMarks
 
 QUEUED = SubmissionMark().model_dump_json()

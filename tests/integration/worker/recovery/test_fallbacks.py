@@ -9,9 +9,9 @@ from celery.exceptions import Reject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
-from servers import free_port
 from sqlalchemy import text
 
+from support.valkey import free_port
 from worker.database.engine import make_engine
 from worker.messaging.attempts import Attempts
 from worker.messaging.transport import ATTEMPTS, running_key

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from producer.contract.chunks import Chunk, RefusedLine, Tally, count_rows
-from producer.schemas import (
-    MAX_CHUNK_RECORDS,
-)
+from producer.schemas import MAX_CHUNK_RECORDS
 from support.contract import problems
 
 

@@ -4,11 +4,7 @@ from typing import Any
 
 import pytest
 
-from producer.schemas import (
-    ContractModel,
-    CourseRecord,
-    StudentRecord,
-)
+from producer.schemas import ContractModel, CourseRecord, StudentRecord
 from support.contract import problems
 
 

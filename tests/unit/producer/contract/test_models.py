@@ -6,9 +6,7 @@ from pkgutil import iter_modules
 import pytest
 
 from producer import contract, schemas
-from producer.schemas import (
-    ContractModel,
-)
+from producer.schemas import ContractModel
 
 
 def models() -> list[type[ContractModel]]:

@@ -14,9 +14,7 @@ from support.environment import GOOD
 from worker.app import make_app
 from worker.messaging.celery_settings import TASK_TIME_LIMIT, celery_settings
 from worker.messaging.transport import Transport
-from worker.settings import (
-    load_settings,
-)
+from worker.settings import load_settings
 
 
 @pytest.fixture(scope="module")

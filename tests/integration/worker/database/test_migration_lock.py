@@ -12,9 +12,11 @@ import psutil
 import pytest
 from alembic import command
 from alembic.config import Config
-from servers import ROOT, wait_for, worker_environment
 from sqlalchemy import Connection, Engine, event, inspect, text
 
+from support.paths import ROOT
+from support.waiting import wait_for
+from support.workers import worker_environment
 from worker import migrate
 from worker.database.engine import Database, make_engine
 from worker.database.migration_lock import ADVISORY_LOCK, Limits, MigrationBlocked

@@ -23,6 +23,7 @@ from worker.messaging.envelope import (
     check_body,
     check_content,
     check_headers,
+    check_nesting,
     check_size,
 )
 from worker.plain_text import first_line
@@ -65,6 +66,7 @@ def rejection_reason(message: Any, tasks: Container[str]) -> str | None:
         check_size(message.body or b"")
         check_content(message.content_type, message.content_encoding)
         check_headers(message.headers, tasks)
+        check_nesting(message.properties, "properties")
         check_body(_payload(message))
     except MalformedMessage as error:
         return str(error)
@@ -91,7 +93,10 @@ def raw_bytes(message: Any) -> bytes:
         "headers": message.headers,
         "properties": {"body_encoding": "base64"},
     }
-    return json.dumps(parts, default=repr).encode()
+    try:
+        return json.dumps(parts, default=repr).encode()
+    except RecursionError:
+        return json.dumps({**parts, "headers": {}}).encode()
 
 
 class ValidatingConsumer(Consumer):

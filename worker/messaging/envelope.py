@@ -18,6 +18,10 @@ from worker.plain_text import _shown, first_line
 
 Envelope = dict[str, Any]
 
+MAX_NESTING = 50
+"""Levels of lists and objects in headers and properties. Celery sends both to a pool process, and
+cannot do so if they are nested some hundred levels deep."""
+
 
 class MalformedMessage(Exception):
     """A message cannot be understood. The text says where and why."""
@@ -84,10 +88,24 @@ def check_content(content_type: object, content_encoding: object) -> None:
         raise MalformedMessage(f"content-encoding must be utf-8, not {_shown(content_encoding)}")
 
 
+def check_nesting(value: object, what: str) -> None:
+    """Check how deeply headers or properties are nested. Raises MalformedMessage."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        nested = [one for one in level if isinstance(one, dict | list | tuple)]
+        level = [
+            child for one in nested for child in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise MalformedMessage(f"{what} must not be nested more than {MAX_NESTING} levels deep")
+
+
 def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
     """Parse the headers of a message for one of these tasks. Raises MalformedMessage."""
     if not isinstance(headers, Mapping):
         raise MalformedMessage("headers must be an object with task and id")
+    check_nesting(headers, "headers")
     try:
         checked = MessageHeaders.model_validate(headers)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from celery import Celery, current_app
 from celery.worker.strategy import default
 
 from worker.messaging.consumer import is_stopping
+from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +99,22 @@ class GroupingConsumer:
     def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
         for request, _ in group:
             if failed:
-                self._consumer.on_task_request(request)
+                self._run_alone(request)
             else:
                 request.on_success((0, None, 0.0))
         with self._lock:
             self._running = False
             self._hold(-len(group))
         self._start()
+
+    def _run_alone(self, request: Any) -> None:
+        try:
+            self._consumer.on_task_request(request)
+        except Exception as error:
+            # This runs in a callback of the pool: an error would end the worker.
+            log.exception("A request could not be sent to a pool process")
+            reason = f"it could not be sent to a pool process: {first_line(error)}"
+            self._consumer.quarantine(request.message, reason)
 
     def _hold(self, more: int) -> None:
         """Adjust the prefetch limit to the number of held messages, so that more can arrive."""

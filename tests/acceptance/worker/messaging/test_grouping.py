@@ -210,14 +210,18 @@ def test_a_request_is_running_while_it_is_decided_alone(
         wait_for(lambda: not redis.exists(request_key("alone")))
 
 
+def message(record: dict[str, Any], task_id: str, embedded: Any = None) -> dict[str, Any]:
+    """Return a message as other systems publish it; `embedded` is the third part of its body."""
+    return {
+        "headers": {"task": TaskName.ENROLL.value, "id": task_id},
+        "content-type": "application/json",
+        "body": json.dumps([[record], {}, embedded]),
+    }
+
+
 def submit_ungrouped(redis: Redis, record: dict[str, Any]) -> None:
     """Submit a request as a message that joins no group: its third part is null, which is taken."""
-    message = {
-        "headers": {"task": TaskName.ENROLL.value, "id": "task-alone"},
-        "content-type": "application/json",
-        "body": json.dumps([[record], {}, None]),
-    }
-    redis.lpush(Queue.ENROLLMENTS, json.dumps(message))
+    redis.lpush(Queue.ENROLLMENTS, json.dumps(message(record, "task-alone")))
 
 
 def states(client: EnrollmentClient, ids: list[str]) -> set[RequestState]:

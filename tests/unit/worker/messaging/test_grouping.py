@@ -83,6 +83,7 @@ class CeleryConsumer:
         self.pool = HeldPool()
         self.run_singly: list[str] = []
         self.acknowledged: list[str] = []
+        self.cannot_take: str | None = None
         self.hostname = "here"
         self.connect()
 
@@ -91,6 +92,8 @@ class CeleryConsumer:
         self.qos = QoS(lambda **_: None, PREFETCH)
 
     def on_task_request(self, request: Request) -> None:
+        if request.id == self.cannot_take:
+            raise RecursionError
         self.run_singly.append(request.id)
 
 
@@ -254,6 +257,19 @@ def test_a_pool_that_does_not_take_a_group_loses_nothing(
     celery_consumer.pool.refuses = False
     arrive(grouping, celery_consumer, "r3")
     assert celery_consumer.pool.groups == [["r0"], ["r3"]]
+
+
+def test_a_request_that_celery_cannot_take_either_harms_no_other(
+    grouping: GroupingConsumer, celery_consumer: CeleryConsumer
+) -> None:
+    arrive(grouping, celery_consumer, "r0", "r1", "r2", "r3")
+    celery_consumer.pool.end()
+    celery_consumer.cannot_take = "r2"
+    # Nothing above a pool's callback catches an error: it would end the worker.
+    celery_consumer.pool.end(failed=True)
+    assert celery_consumer.run_singly == ["r1", "r3"]
+    arrive(grouping, celery_consumer, "r4")
+    assert celery_consumer.pool.groups[-1] == ["r4"]
 
 
 # --- What goes past ---------------------------------------------------------------------------

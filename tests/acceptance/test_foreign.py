@@ -127,7 +127,7 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
     assert (answer["status"], answer["errors"]) == ("enrolled", [])
     refused = json.loads(node(EXAMPLES / "raw.js", url, "4711", "17"))
     assert [error["code"] for error in refused["errors"]] == ["unknown_course"]
-    assert "for our key send the integer 17" in refused["errors"][0]["message"]
+    assert "for our key, send the integer 17" in refused["errors"][0]["message"]
 
 
 @pytest.mark.xdist_group("node")

@@ -50,7 +50,7 @@ def test_what_comes_through_a_pipe_is_submitted_and_its_lines_are_named(
     status = json.loads(done.stdout)
     assert status["books"]["enrolled"] == len(names)
     assert status["refusals"][0]["first_lines"] == [len(names) + 2]
-    assert "standard input becomes batch" in done.stderr
+    assert "Submitting standard input as batch" in done.stderr
 
 
 def test_json_lines_come_through_a_pipe(deployment: Deployment) -> None:
@@ -79,7 +79,7 @@ def test_the_same_input_under_the_same_name_is_done_once(deployment: Deployment)
     first, again = (json.loads(deployment.enroll(*arguments, given=given).stdout) for _ in "12")
     assert first == again
     told = deployment.enroll(*arguments, "--resume", given=given).stderr
-    assert "1 of its 1 chunks had been applied before." in told
+    assert "1 of the 1 chunks had already been applied." in told
 
 
 def test_a_named_pipe_of_the_shell_is_read_once_and_whole(
@@ -134,7 +134,7 @@ def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Dep
         assert submit.stderr is not None
         submit.stdin.write(b"".join([PAIRS.encode(), *rows[:-1]]))
         submit.stdin.flush()
-        assert b"becomes batch" in submit.stderr.readline()
+        assert b"as batch" in submit.stderr.readline()
         # The pipe stays open; the line comes by itself.
         early = submit.stderr.readline().decode()
         _, rest = submit.communicate(rows[-1])

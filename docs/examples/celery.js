@@ -1,4 +1,4 @@
-// A roster, a request, a batch and its books with celery-node: node celery.js redis://localhost:6379/0 night-1
+// A roster, a request, a batch and its counts with celery-node: node celery.js redis://localhost:6379/0 night-1
 const celery = require("celery-node");
 
 function queue(url, name) {
@@ -28,13 +28,13 @@ async function main([url, name]) {
   await done(`${name}-students`);
   await done(`${name}-courses`);
   const request = { student_id: "N1", course_ids: ["NODE-1"], request_id: `${name}-1` };
-  const outcome = await enrollments.sendTask("enrollment.enroll", [request], {}).get(10000, 50);
+  const result = await enrollments.sendTask("enrollment.enroll", [request], {}).get(10000, 50);
   send("enrollment.enroll_batch", name, [
     { student_id: "N1", course_ids: ["NODE-1"] },
     { student_id: "N2", course_ids: ["NODE-1"] },
   ]);
   const batch = await done(name);
-  console.log(JSON.stringify({ outcome, books: batch.books, refusals: batch.refusals }));
+  console.log(JSON.stringify({ result, books: batch.books, refusals: batch.refusals }));
   await Promise.all([batches, enrollments, lookups].map((client) => client.disconnect()));
 }
 

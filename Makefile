@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## Make the virtual environment and install everything, once
 
-demo: $(READY) ## Show it: broker, database, worker, 25,000 enrollments, and what became of them
+demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments, show the results
 	@$(BIN)/enroll demo
 
 test: $(READY) ## Check format, lint, types and import rules, then run all tests and print their coverage
@@ -30,7 +30,7 @@ coverage: ## Print the modules that the last `make test` covered least, and the 
 	@if ls build/coverage/data.* >/dev/null 2>&1; then $(BIN)/coverage combine --quiet; fi
 	@$(BIN)/coverage report --sort=cover --skip-covered | awk 'NR < 18 || /^TOTAL/'
 
-test-python: ## The same on another Python: make test-python PYTHON=python3.13
+test-python: ## Run the tests on another Python: make test-python PYTHON=python3.13
 	@$(MAKE) --no-print-directory test VENV=build/$(notdir $(PYTHON))
 
 check: $(READY) ## Check format, lint, types and import rules only
@@ -39,16 +39,19 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-faults: $(READY) ## 20 kinds of faults: each is seen; 280 change nothing; writes build/faults.json (half an hour)
+faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (half an hour)
 	@FAULTS="postgresql=220 sqlite=60" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py
 
-bench-large: $(READY) ## The same with a long run of 20,000,000 rows
+bench-large: $(READY) ## Measure with a long run of 20,000,000 rows
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py --large 20000000
 
-format: $(READY) ## Put the code into the house's form
+pictures: $(READY) ## Renew the pictures and transcripts of README and docs, from a real session (needs Chromium)
+	@PYTHONPATH=tests $(BIN)/python -m support.pictures
+
+format: $(READY) ## Fix the format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
@@ -58,4 +61,4 @@ up: $(READY) ## Keep broker, database and worker running in the foreground
 clean: ## Remove the virtual environment and everything that was built
 	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-python coverage check faults bench bench-large format up clean
+.PHONY: help install demo test test-python coverage check faults bench bench-large pictures format up clean

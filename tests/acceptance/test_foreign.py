@@ -135,8 +135,8 @@ def test_celery_for_node_submits_and_reads_outcome_and_books(
     deployment: Deployment, client: EnrollmentClient, node: Run
 ) -> None:
     told = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
-    outcome, books = told["outcome"], told["books"]
-    assert (outcome["request_id"], outcome["status"]) == ("from-node-1", "enrolled")
+    result, books = told["result"], told["books"]
+    assert (result["request_id"], result["status"]) == ("from-node-1", "enrolled")
     assert (books["received"], books["already_enrolled"], books["rejected"]) == (2, 1, 1)
     (group,) = told["refusals"]
     assert (group["code"], group["first_lines"]) == ("unknown_student", [2])

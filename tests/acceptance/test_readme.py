@@ -1,62 +1,91 @@
-"""Every command of the README is run, and its transcript is what really comes out."""
+"""Every command that README and docs show is run, and its transcript is what really comes out."""
 
 import gzip
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from producer.schemas import Code
+from producer.web.tokens import read_tokens
 from support.commands import clean_environment, run_enroll, run_program
 from support.http import serving
 from support.paths import BIN, ROOT
 from support.repository_copy import copy_of_repository
 from support.requirements import require_program
+from support.transcripts import DOCUMENTS, PAGES, Step, blocks, normal, play, reader, without_colors
 from support.workers import Deployment, running_worker
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = ROOT / "docs" / "examples"
+
+RUN_BY = {
+    "make demo": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
+    "python3 -m venv .venv": "test_the_lines_without_make_show_the_demo",
+    ".venv/bin/enroll up": "test_the_transcripts_are_true",
+    ". .venv/bin/activate": "test_the_transcripts_are_true",
+    "zcat enrollments.csv.gz": "test_the_line_with_a_pipe_submits",
+    'eval "$(enroll completion bash)"': "test_the_line_for_completion_works",
+    "pip install enrollment-worker": "test_wheel.py",
+    "pip install 'enrollment-worker[http]'": "test_wheel.py",
+    "curl --fail-with-body": "test_the_calls_of_curl_are_answered",
+    "token=$(openssl rand -hex 32)": "test_a_token_is_made_as_the_page_says",
+    "npm install redis": "test_foreign.py",
+    "for user in operator producer worker": "test_access.py",
+    "pip install 'enrollment-worker[worker]'": "test_the_worker_starts_as_the_page_says",
+    "celery -A worker worker -Q batches": "test_a_worker_for_some_queues_starts_as_the_page_says",
+    "pip install flower": "worker/monitoring/test_monitoring.py",
+    "make test": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
+    "make help": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
+    "enroll schema asyncapi": "test_foreign.py",
+    "alembic revision --rev-id": "test_a_migration_begins_as_the_page_says",
+    "python -m build": "test_wheel.py",
+}
+"""How each block of shell in README and docs begins, and what runs it: a test here, or a file."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def shell_block(beginning: str) -> str:
+    """The one block of shell in all pages that begins so."""
+    found = [b for name in DOCUMENTS for b in blocks(name, "sh") if b.startswith(beginning)]
+    assert len(found) == 1, beginning
+    return found[0]
 
 
-def transcript(block: str) -> list[tuple[str, str]]:
-    """Each command with what the README says that it prints."""
-    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
-    return list(zip(parts[::2], parts[1::2], strict=True))
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_block_of_shell_is_run_by_a_test(name: str) -> None:
+    for block in blocks(name, "sh"):
+        runners = {test for beginning, test in RUN_BY.items() if block.startswith(beginning)}
+        assert len(runners) == 1, block
+        (runner,) = runners
+        assert runner in globals() or (Path(__file__).parent / runner).exists()
 
 
-def normal(text: str) -> str:
-    """Ids and moments differ each time; trailing blanks mean nothing."""
-    text = re.sub(r"[0-9a-f]{32}", "ID", text)
-    text = re.sub(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z)?", "MOMENT", text)
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+def test_every_session_is_run_by_a_test() -> None:
+    assert {name for name in DOCUMENTS if blocks(name, "console")} == set(PAGES)
+    assert [name for name in DOCUMENTS if blocks(name, "python")] == ["docs/python.md"]
 
 
-def test_the_transcript_is_true(fresh_deployment: Deployment, tmp_path: Path) -> None:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    environment = fresh_deployment.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    for command, expected in (step for block in blocks("console") for step in transcript(block)):
-        words = shlex.split(command)
-        if words[0] == "cat":
-            file = folder / words[1]
-            if file.exists():
-                assert normal(file.read_text()) == normal(expected)
-            file.write_text(expected)
-            continue
-        done = run_program(*words, env=environment, cwd=folder)
-        assert normal(done.stdout) == normal(expected), command + done.stderr
+@pytest.mark.timeout(400)
+def test_the_transcripts_are_true(tmp_path: Path) -> None:
+    false: list[str] = []
+
+    def see(step: Step, printed: str) -> None:
+        now = without_colors(printed)
+        if normal(now) != normal(step.expected):
+            false.append(f"{step.page}: {step.command}\n{now}")
+
+    with reader(tmp_path) as made:
+        play(made, see)
+    assert false == [], "renew them: make pictures"
 
 
 def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -> None:
-    (example,) = blocks("python")
+    (example,) = blocks("docs/python.md", "python")
     done = run_program(
         sys.executable, "-c", example, env=fresh_deployment.environment, cwd=tmp_path
     )
@@ -64,19 +93,32 @@ def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -
     assert "unknown_student" in done.stdout
 
 
+def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
+    named = {
+        t
+        for text in DOCUMENTS.values()
+        for t in re.findall(r"^ *make ([a-z-]+)", text, re.MULTILINE)
+    }
+    inline = {t for text in DOCUMENTS.values() for t in re.findall(r"`make ([a-z-]+)", text)}
+    assert named | inline <= targets
+    assert {"demo", "test", "check", "pictures"} <= named
+
+
 @pytest.mark.timeout(400)
 def test_the_lines_without_make_show_the_demo(tmp_path: Path) -> None:
-    (script,) = (block for block in blocks("sh") if "venv" in block)
+    script = shell_block("python3 -m venv .venv")
     copy_of_repository(tmp_path)
     done = run_program("sh", "-euc", script, env=clean_environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "What to type next" in done.stdout
 
 
-def test_the_worker_starts_as_the_readme_says(
+def test_the_worker_starts_as_the_page_says(
     broker_url: str, empty_postgres_url: str, tmp_path: Path
 ) -> None:
-    (script,) = (block for block in blocks("sh") if "celery" in block)
+    script = shell_block("pip install 'enrollment-worker[worker]'")
     lines = [line.split("#")[0].strip() for line in script.splitlines()]
     settings = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": empty_postgres_url}
     assert {line.split("=")[0] for line in lines if line.startswith("export")} == {
@@ -94,17 +136,11 @@ def test_the_worker_starts_as_the_readme_says(
 
 def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
     require_program("curl")
-    files = {
-        words[1]: expected
-        for block in blocks("console")
-        for command, expected in transcript(block)
-        if (words := shlex.split(command))[0] == "cat"
-    }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
+    for path in EXAMPLES.glob("*.csv"):
+        shutil.copy(path, tmp_path)
     environment = fresh_deployment.environment
     run_enroll(environment, "submit", "students.csv", "courses.csv", cwd=tmp_path)
-    (script,) = (block for block in blocks("sh") if "curl" in block)
+    script = shell_block("curl --fail-with-body")
     said = []
     with serving(environment, tmp_path / "http.log") as (url, _):
         for line in script.splitlines():
@@ -119,20 +155,56 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
     assert "5,S2,LOGIK-1,unknown_course" in said[5]
 
 
-(SHELL_LINES,) = (block.splitlines() for block in blocks("sh") if "completion" in block)
+def test_a_worker_for_some_queues_starts_as_the_page_says(
+    broker_url: str, empty_postgres_url: str, tmp_path: Path
+) -> None:
+    migrate = [sys.executable, "-m", "worker.migrate"]
+    environment = os.environ | {"ENROLL_DATABASE_URL": empty_postgres_url}
+    subprocess.run(migrate, env=environment, cwd=ROOT, check=True, capture_output=True)
+    batches, others = shell_block("celery -A worker worker -Q batches").splitlines()
+    worker = partial(running_worker, broker_url, empty_postgres_url)
+    with (
+        # Only this one answers lookups.
+        worker(tmp_path / "others", *shlex.split(others)[4:]),
+        worker(tmp_path / "batches", *shlex.split(batches)[4:]),
+    ):
+        pass
+
+
+def test_a_token_is_made_as_the_page_says(tmp_path: Path) -> None:
+    require_program("openssl")
+    script = shell_block("token=$(openssl rand -hex 32)")
+    done = run_program("sh", "-euc", script)
+    assert read_tokens([f"sis submit,read {done.stdout.split()[0]}"])
+    (lines,) = re.findall(
+        r"^```\n(sis .*?)```", DOCUMENTS["docs/http.md"], flags=re.MULTILINE | re.DOTALL
+    )
+    assert [token.name for token in read_tokens(lines.splitlines())] == ["sis", "dashboard"]
+
+
+def test_a_migration_begins_as_the_page_says(tmp_path: Path) -> None:
+    copy_of_repository(tmp_path)
+    environment = os.environ | {"ENROLL_DATABASE_URL": f"sqlite:///{tmp_path / 'new.db'}"}
+    alembic, *arguments = shlex.split(shell_block("alembic revision --rev-id"))
+    for command in ([sys.executable, "-m", "worker.migrate"], [str(BIN / alembic), *arguments]):
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    (made,) = (tmp_path / "migrations" / "versions").glob("0005*")
+    assert "Add first, remove a release later" in made.read_text()
+
+
+SHELL_LINES = [
+    line
+    for beginning in ("zcat", 'eval "$(enroll completion bash)"')
+    for line in shell_block(beginning).splitlines()
+]
 
 
 def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Path) -> None:
     pairs = "student_sis_id,course_sis_id\nS1,C1\n"
     (tmp_path / "enrollments.csv.gz").write_bytes(gzip.compress(pairs.encode()))
     (line,) = (line for line in SHELL_LINES if "zcat" in line)
-    done = run_program(
-        "sh",
-        "-c",
-        line,
-        env=fresh_deployment.environment | {"PATH": f"{BIN}:{os.environ['PATH']}"},
-        cwd=tmp_path,
-    )
+    path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = run_program("sh", "-c", line, env=fresh_deployment.environment | path, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "no student has the SIS id 'S1'" in done.stdout
 
@@ -162,14 +234,3 @@ def test_the_line_for_completion_works(shell: list[str], script: str, tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
     expected = "submit\t" if shell[0] == "fish" else "_enroll_completion"
     assert expected in done.stdout
-
-
-def test_every_code_is_explained() -> None:
-    integration = (ROOT / "docs" / "integration.md").read_text(encoding="utf-8")
-    assert all(f"| `{code.value}` |" in integration for code in Code)
-
-
-def test_every_setting_is_explained() -> None:
-    from worker.settings import PREFIX, Settings  # noqa: PLC0415
-
-    assert all(f"| `{PREFIX}{name.upper()}` |" in README for name in Settings.model_fields)

@@ -1,0 +1,151 @@
+"""README and docs hang together: with one another, and with the code that they describe."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from pkgutil import resolve_name
+
+import billiard
+import celery
+import click
+import pytest
+
+from producer.cli import enroll
+from producer.schemas import CODE_MEANINGS, Code
+from producer.web.problems import STATUS_OF_CODE
+from producer.web.settings import HttpSettings
+from support.paths import ROOT
+from support.transcripts import DOCUMENTS
+from worker.settings import PREFIX, Settings
+
+
+def rows(name: str) -> list[list[str]]:
+    """The cells of all tables of a page."""
+    lines = re.findall(r"^\| (.*) \|$", DOCUMENTS[name], flags=re.MULTILINE)
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
+
+
+def test_every_code_is_explained() -> None:
+    told = {row[0].strip("`"): row[-1] for row in rows("docs/codes.md") if row[0].startswith("`")}
+    assert told == {code.value: str(STATUS_OF_CODE[code]) for code in Code}
+    assert set(CODE_MEANINGS) == set(Code)
+
+
+def test_every_setting_is_explained_with_its_default() -> None:
+    told = {row[0].strip("`"): row[-1] for row in rows("docs/settings.md") if PREFIX in row[0]}
+    for model in (Settings, HttpSettings):
+        for name, field in model.model_fields.items():
+            default = told[PREFIX + name.upper()]
+            if isinstance(field.default, bool):
+                assert default == str(field.default).lower()
+            elif isinstance(field.default, int | float | str):
+                assert default == f"{field.default}"
+
+
+UNITS = {"MiB": 2**20, "days": 86_400}
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in rows("docs/limits.md") if r[-1].startswith("`")], ids=lambda row: row[-1]
+)
+def test_a_limit_is_that_of_the_code(row: list[str]) -> None:
+    module, _, name = row[-1].strip("`").rpartition(".")
+    number, unit = re.findall(r"([\d,]*\d) ?(\w*)", row[1].removeprefix("1 to "))[0]
+    told = int(number.replace(",", "")) * UNITS.get(unit, 1)
+    assert told == getattr(import_module(module), name)
+
+
+def anchors(name: str) -> set[str]:
+    without_code = re.sub(r"^```.*?^```", "", DOCUMENTS[name], flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", without_code, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[name]):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(str(found.relative_to(ROOT))), target
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = set(re.findall(r"\]\(([^)]+)\)", DOCUMENTS["docs/README.md"]))
+    pages = {name.removeprefix("docs/") for name in DOCUMENTS if name.startswith("docs/")}
+    assert {page for page in pages if not page.startswith("notes/")} - index == {"README.md"}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_and_object_that_a_page_names_exists(name: str) -> None:
+    for path in re.findall(
+        r"`((?:producer|worker|migrations|tests|docs)/[\w/.-]*)`", DOCUMENTS[name]
+    ):
+        assert (ROOT / path).exists(), path
+    for dotted in re.findall(r"`((?:producer|worker)(?:\.\w+)+)`", DOCUMENTS[name]):
+        assert resolve_name(dotted), dotted
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_that_a_page_names_exists(name: str) -> None:
+    known = enroll.list_commands(click.Context(enroll))
+    named = re.findall(r"(?:`|^\$ |^)enroll ([a-z][a-z-]*)", DOCUMENTS[name], flags=re.MULTILINE)
+    assert set(named) <= set(known)
+
+
+def test_no_name_is_explained_in_two_tables() -> None:
+    """A row about a code, a metric, a variable or a field stands on one page."""
+    pages: dict[str, set[str]] = {}
+    for name in DOCUMENTS:
+        for row in rows(name):
+            if re.fullmatch(r"`[\w./-]+`", row[0]):
+                pages.setdefault(row[0], set()).add(name)
+    # It is a code, and a reason of dead letters.
+    assert {told for told, found in pages.items() if len(found) > 1} == {"`not_processed`"}
+
+
+def test_what_an_operator_looks_for_in_the_log_is_written_there() -> None:
+    _, logs, _, faults, _ = re.split(
+        r"^## (?:Logs|Metrics|What a fault looks like|Traces)$",
+        DOCUMENTS["docs/operations/watching.md"],
+        flags=re.MULTILINE,
+    )
+    signs = re.findall(r"^\| `([^`]+)` \|", logs, flags=re.MULTILINE)
+    for line in re.findall(r"^\| .*\|$", faults, flags=re.MULTILINE):
+        signs += re.findall(r"`([^`]+)`", line.split(" | ")[-1])
+    folders = [ROOT / "worker", *(Path(str(made.__file__)).parent for made in (celery, billiard))]
+    assert len(signs) > len(faults.splitlines()) // 2
+    assert missing_in(folders, signs) == []
+
+
+@pytest.mark.parametrize("name", ["docs/submitting.md", "docs/registrars.md"])
+def test_a_message_that_a_page_explains_is_one_of_ours(name: str) -> None:
+    table = DOCUMENTS[name].partition("\n| You see |")[2]
+    messages = [m for line in table.splitlines() for m in re.findall(r"`([^`]+)`", first(line))]
+    assert messages
+    assert missing_in([ROOT / "producer", ROOT / "worker"], messages) == []
+
+
+def first(line: str) -> str:
+    """The first cell of a line of a table."""
+    return line.split(" | ", maxsplit=1)[0]
+
+
+def missing_in(folders: list[Path], messages: list[str]) -> list[str]:
+    """The messages whose longest literal part stands nowhere in the code of these folders."""
+    code = "".join(path.read_text("utf-8") for f in folders for path in f.rglob("*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", code)
+    return [text for text in messages if max(text.split("…"), key=len) not in joined]
+
+
+def test_the_places_to_change_are_where_the_page_says() -> None:
+    """In CONTRIBUTING, the names after a path stand in that file."""
+    wrong = []
+    for line in DOCUMENTS["CONTRIBUTING.md"].splitlines():
+        for path, rest in re.findall(r"`([\w/.]+\.(?:py|html|md))`((?:(?!`[\w/]+/).)*)", line):
+            text = (ROOT / path).read_text(encoding="utf-8")
+            wrong += [f"{path}: {n}" for n in re.findall(r"`(\w+)`", rest) if n not in text]
+    assert wrong == []

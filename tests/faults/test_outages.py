@@ -16,6 +16,7 @@ from producer.client import EnrollmentClient
 from producer.schemas import Code, Kind
 from support.databases import sqlite_taken_away
 from support.fleet import fleet
+from support.postgres import folder_for_all_users
 from support.requirements import require_program
 from support.rosters import enter_roster, finished
 from support.waiting import wait_for
@@ -25,17 +26,16 @@ SIZE = 24 * 1024 * 1024
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A file system of 24 MiB, where the user may make one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
     mount, unmount = require_program("mount"), require_program("umount")
-    command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        # Continuous integration cannot help it either: in most containers not even root may.
-        pytest.skip("This user may not mount a small disk.")
-    yield folder
-    subprocess.run([unmount, "--lazy", str(folder)], check=True)
+    with folder_for_all_users() as folder:
+        command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            # Continuous integration cannot help it either: in most containers not even root may.
+            pytest.skip("This user may not mount a small disk.")
+        yield folder
+        subprocess.run([unmount, "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path) -> Path:
@@ -60,10 +60,7 @@ def database_on_it(request: pytest.FixtureRequest, small_disk: Path) -> Iterator
     space = small_disk / "space"
     space.mkdir()
     if server.system_user:
-        # Its server runs as another user, who must be able to come there.
-        shutil.chown(space, server.system_user)
-        for folder in (small_disk, *small_disk.parents[:-2]):
-            folder.chmod(folder.stat().st_mode | 0o011)
+        shutil.chown(space, server.system_user)  # Its server runs as another user.
     with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE TABLESPACE small LOCATION '{space}'")
         connection.execute(f"ALTER DATABASE {name} SET TABLESPACE small")

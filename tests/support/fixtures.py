@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from producer.client import EnrollmentClient
-from support.postgres import running_postgres
+from support.postgres import folder_for_all_users, running_postgres
 from support.valkey import running_valkey
 from support.workers import Deployment, running_worker
 from worker import migrate
@@ -25,9 +25,9 @@ DATABASES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres_server() -> Iterator[Any]:
     """A real PostgreSQL."""
-    with running_postgres(tmp_path_factory.mktemp("pg") / "data") as server:
+    with folder_for_all_users() as folder, running_postgres(folder / "data") as server:
         yield server
 
 

@@ -302,16 +302,25 @@ def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Datab
         (records((1, [1]), ("back\\slash", [2, 1])), NOTHING),
         (records((1, [1, "back\\slash"])), NOTHING),
         (columns((1, [1]), (2, [1, "nothing"]), atomic=False), NOTHING),
+        (records((1, [1, "nothing"]), (1, [1]), atomic=False), NOTHING),
         (records((1, [1]), (2, [1]), request_id="own"), NOTHING),
         (records((1, [1]), (2, [1])), Past(request_ids=(line_request_id(BATCH, 0, 5),))),
     ],
-    ids=["a row twice", "a course twice", "a partial request", "own ids", "earlier results"],
+    ids=[
+        "a row twice",
+        "a course twice",
+        "a partial request as columns",
+        "a partial request as a record",
+        "own ids",
+        "earlier results",
+    ],
 )
 def test_where_the_order_matters_all_requests_are_left_to_the_rulebook(
     roster: Database, payload: dict[str, Any], past: Past
 ) -> None:
     count = len(read_chunk(Kind.ENROLLMENTS, payload)[0].row_counts)
     assert shortcut_of(roster, payload, past) == ShortcutResult(0, 0, 0, rest=range(count))
+    assert_same_without_the_shortcut(roster, payload, past)
 
 
 def test_poison_leaves_all_requests_to_the_rulebook(roster: Database) -> None:

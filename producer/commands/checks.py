@@ -284,7 +284,7 @@ def _clock(whose: str, seconds: float) -> Iterator[Finding]:
         yield ok("clock", found)
     else:
         here = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC here"
-        remedy = "Synchronize both clocks with NTP; lookups expire by the clock."
+        remedy = "Synchronize both clocks with NTP, because lookups expire at a fixed time."
         yield wrong("clock", f"{found} (it is {here})", remedy)
 
 

@@ -106,7 +106,7 @@ def student(session: Session, student: str) -> int:
     default=20,
     show_default=True,
     type=click.IntRange(1, 1000),
-    help="How many results to show at most.",
+    help="The largest number of results to show.",
 )
 @with_session
 def results(session: Session, student: str, limit: int) -> int:

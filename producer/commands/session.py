@@ -168,7 +168,7 @@ def parse_identifier(text: str) -> int | str:
     digits = text.removeprefix("key:")
     if not (digits.isascii() and digits.isdigit()):
         raise click.UsageError(
-            f"{text!r} is not a key: write key: and an integer, for example key:4711."
+            f"{text!r} is not a valid key; write an integer after key:, for example key:4711."
         )
     return int(digits)
 

@@ -231,7 +231,7 @@ def line_request_id(batch_id: str, number: int, position: int) -> str:
 
 
 def line_request_ids(batch_id: str, number: int) -> tuple[str, str]:
-    """Return the range that holds all ids which `line_request_id` makes for a chunk.
+    """Return the range of the ids that `line_request_id` makes for a chunk.
 
     The ids are compared byte by byte; the end of the range is not part of it.
     """

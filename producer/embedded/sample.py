@@ -1,4 +1,4 @@
-"""Make up a sample roster and batch with deliberate mistakes, the same on every machine."""
+"""Generate a sample roster and batch with deliberate mistakes, the same on every machine."""
 
 import csv
 import random

@@ -1,4 +1,4 @@
-"""Run the embedded stack for trying things out: broker and worker as child processes, and SQLite.
+"""Run the embedded stack: a broker and a worker as child processes, with a SQLite database.
 
 The processes listen on loopback, store their files in one folder, and end with the command that
 started them. In production, the same settings point at your own servers.

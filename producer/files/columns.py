@@ -100,6 +100,6 @@ def check_columns(path: str, kind: Kind, readers: Mapping[str, ColumnReader]) ->
     misplaced = [name for name in readers if name not in COLUMNS[kind]]
     if misplaced:
         raise UnreadableFile(
-            f"{path}: {misplaced[0]} is not a column of {kind}, which have"
+            f"{path}: {misplaced[0]} is not a column of {kind}, whose columns are"
             f" {', '.join(COLUMNS[kind])}. Rename or remove it, or choose another --kind."
         )

@@ -89,7 +89,7 @@ def read_rows(file: BinaryIO, delimiter: str, width: int) -> Iterator[Row | Refu
     except csv.Error as error:
         # After an unclosed quote, it is impossible to know where the next row begins.
         message = (
-            f"{error}: a quote on this line may not be closed, so nothing after this line was"
+            f"{error}: a quote on this line is probably not closed, so nothing after this line was"
             " read; close the quote and submit the file again"
         )
         yield RefusedLine(line=line, message=message)

@@ -66,7 +66,7 @@ def _io_errors_named(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UnreadableFile(
-            f"Reading {name} failed in the middle: {error.strerror}. The part that was submitted"
+            f"Reading {name} failed partway: {error.strerror}. The part that was submitted"
             " will still be processed. Once the file can be read again, submit it with --resume or"
             " the same --batch-id."
         ) from error
@@ -96,7 +96,7 @@ class StreamSource:
 
 
 class _Replayed(io.RawIOBase):
-    """A stream that starts again from the beginning, a part of which has already been read."""
+    """A stream that puts its beginning, which was already read, back in front of the rest."""
 
     def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
         self._beginning = memoryview(beginning)
@@ -139,7 +139,7 @@ def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> 
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
         raise UnreadableFile(
-            f"{path} cannot be read: {error.strerror}; give the path of a file that you may read."
+            f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
     layout = _layout(str(path), kind, templates, _decoded_head(str(path), raw))
     return FileSource(path, *layout)

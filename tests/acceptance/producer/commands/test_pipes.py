@@ -134,16 +134,16 @@ def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Dep
         assert submit.stderr is not None
         submit.stdin.write(b"".join([PAIRS.encode(), *rows[:-1]]))
         submit.stdin.flush()
-        assert b"as batch" in submit.stderr.readline()
+        assert b"Submitting " in submit.stderr.readline()
         # The pipe stays open; the line comes by itself.
         early = submit.stderr.readline().decode()
         _, rest = submit.communicate(rows[-1])
     assert submit.returncode == GOOD
     assert re.fullmatch(
-        r"standard input: [\d,]+ of [\d,]+ rows applied, 0 refused, [\d,]+ rows/s.*\n", early
+        r"standard input: [\d,]+ of [\d,]+ rows applied, 0 rejected, [\d,]+ rows/s.*\n", early
     )
     last = rest.decode().splitlines()[-1]
-    assert last.startswith("standard input: 12,000 of 12,000 rows applied, 0 refused, ")
+    assert last.startswith("standard input: 12,000 of 12,000 rows applied, 0 rejected, ")
     assert CONTROL.search(early + rest.decode()) is None
 
 

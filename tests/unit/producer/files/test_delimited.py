@@ -53,7 +53,7 @@ def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, b
 def test_a_quote_left_open_in_a_large_file_ends_the_reading(opened: Open) -> None:
     line = refused(opened(PAIRS + 'S1,M1\n"' + "S2,M2\n" * (MAX_CHUNK_BYTES // 5)))
     assert line.line == 3
-    assert "may not be closed, so nothing after this line was read" in line.message
+    assert "probably not closed, so nothing after this line was read" in line.message
 
 
 cells = st.sampled_from(["S1", "S2", " S3 ", "4711", '"a\n""b"', "", "x" * 256])

@@ -46,12 +46,12 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "two kinds": (
         "sis_id,name,title\n",
         {},
-        ["title is not a column of students", "which have sis_id, name, email"],
+        ["title is not a column of students", "whose columns are sis_id, name, email"],
     ),
     "another kind": (
         "sis_id,name\n",
         {"kind": Kind.COURSES},
-        ["name is not a column of courses", "which have sis_id, title"],
+        ["name is not a column of courses", "whose columns are sis_id, title"],
     ),
     "doubled": (
         "student_id,course_id,course_id\n",

@@ -201,7 +201,7 @@ def test_refused_lines_are_mended_and_submitted_again(
     assert lines[1].startswith(f"3,{course}-S2,{course},X1,mistyped,unknown_course,no course has")
     assert lines[2].startswith(f"4,nobody,{course},C2,a;b,unknown_student,")
     assert lines[3].startswith("5,,,,empty,invalid_request,")
-    assert lines[4].startswith(f"6,{course}-S3,{course},invalid_request,has 2 cells")
+    assert lines[4].startswith(f'6,{course}-S3,{course},invalid_request,"the line has 2 cells,')
     mended = lines[0] + "\n" + lines[1].replace("X1", "C1") + "\n"
     refused.write_text(mended + lines[2].replace("nobody", f"{course}-S4") + "\n")
     status = json.loads(deployment.enroll("submit", refused, *maps, "--json").stdout)

@@ -51,8 +51,8 @@ class Code(StrEnum):
 
 
 CODE_MEANINGS: Final[Mapping[Code, str]] = {
-    Code.UNKNOWN_STUDENT: "the student is not in the roster; submit the students first",
-    Code.UNKNOWN_COURSE: "the course is not in the roster; submit the courses first",
+    Code.UNKNOWN_STUDENT: "the student is not in the roster; correct the id, or submit the student",
+    Code.UNKNOWN_COURSE: "the course is not in the roster; correct the id, or submit the course",
     Code.INVALID_REQUEST: "the line or record is not valid; fix what the message names",
     Code.REQUEST_ID_REUSED: "the request id was already used for another request; use a new id",
     Code.NOT_PROCESSED: "the system failed on this record and stored it as a dead letter;"
@@ -103,7 +103,7 @@ class StudentEnrollmentRequest(ContractModel):
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
         True,
-        description="If true, the whole request is refused if any of its courses is;"
+        description="If true, one refused course refuses the whole request;"
         " if false, the student is enrolled in the other courses.",
     )
 
@@ -138,7 +138,7 @@ class RequestState(StrEnum):
     """The state of a request."""
 
     UNKNOWN = "unknown"
-    """No request was submitted under this id."""
+    """Neither a result nor a mark is stored under this id."""
     QUEUED = "queued"
     """The request was submitted, and no worker has started on it."""
     RUNNING = "running"
@@ -210,7 +210,7 @@ class StudentResponse(ContractModel):
 class RequestStatus(ContractModel):
     """The state of a request; `unknown` means that no request was submitted under this id."""
 
-    request_id: str = Field(description="The id in the lookup.")
+    request_id: str = Field(description="The id that was looked up.")
     state: RequestState = Field(description="The state of the request.")
     result: StudentEnrollmentResponse | None = Field(
         None, description="The result; present when the state is `done`."

@@ -117,7 +117,7 @@ def main() -> None:
         sys.exit(str(error))
     except DBAPIError as error:
         problem = (
-            "is not available"
+            "is not available; check that it is running and that the URL is right"
             if is_outage(error)
             else "was not migrated; the migration was rolled back"
         )

@@ -25,7 +25,9 @@ from worker.database.sets import (
 )
 from worker.models import Course, Pair, Student, StudentCourse
 
-SAMPLED = 20
+SAMPLE_SIZE = 20
+"""About how many pairs are looked up to see whether a chunk is new."""
+
 _PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
 _PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
@@ -129,7 +131,7 @@ def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datet
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
         # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
-        sample = wanted[:: len(wanted) // SAMPLED]
+        sample = wanted[:: len(wanted) // SAMPLE_SIZE]
         new = wanted
         if len(_find_missing(connection, sample)) < len(sample):
             new = sorted(_find_missing(connection, wanted))

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 
 from producer.schemas import StudentEnrollmentRequest, StudentEnrollmentResponse
 from worker.database.engine import Database, transaction
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.repository import add_results, load_for_requests
 from worker.enrollment.results import to_response
-from worker.enrollment.rules import Decisions, IncomingRequest, conclude, plan
+from worker.enrollment.rules import Decisions, conclude, plan
 from worker.repository import insert_enrollments
 
 

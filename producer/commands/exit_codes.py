@@ -4,7 +4,7 @@ REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
 EXIT_CODES = """
 \b
-Exit codes: 0 all good, 1 something was refused or is unknown,
+Exit codes: 0 success, 1 something was refused or is unknown,
 2 wrong usage or an unreadable file, 3 broker or worker not reachable,
 130 interrupted.
 """

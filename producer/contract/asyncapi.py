@@ -305,7 +305,7 @@ def _result(task: TaskName, schemas: dict[tuple[str, str], Json]) -> Json:
                 "status": {
                     "enum": ["SUCCESS", "FAILURE", "REVOKED"],
                     "description": "SUCCESS: `result` holds the result. FAILURE: the worker could"
-                    " not process the message. REVOKED: the message expired.",
+                    " not process the message. REVOKED: the lookup expired.",
                 },
                 "result": {"anyOf": [schema, {"description": "If the status is not SUCCESS."}]},
             },

@@ -35,7 +35,7 @@ class BatchState(StrEnum):
     """The state of a batch."""
 
     UNKNOWN = "unknown"
-    """No batch was submitted under this id."""
+    """Neither an applied chunk nor a mark is stored under this id."""
     QUEUED = "queued"
     """The batch has been submitted, at least in part, and none of its chunks is applied yet."""
     RUNNING = "running"
@@ -49,7 +49,7 @@ class BatchState(StrEnum):
 class BatchStatus(ContractModel):
     """The status of a batch: its state, counts and refusals."""
 
-    batch_id: str = Field(description="The id in the lookup.")
+    batch_id: str = Field(description="The id that was looked up.")
     state: BatchState = Field(
         description="The state of the batch; `stalled` means that chunks are missing and no more"
         " are arriving."

@@ -65,7 +65,7 @@ def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | 
 def checked_text(column: str, text: str) -> str:
     """Return the text of a cell if it is valid. Raises BadCell."""
     if not text:
-        raise BadCell(column, "is empty; fill it in")
+        raise BadCell(column, "the cell is empty; fill it in")
     if len(text) > MAX_TEXT:
         raise BadCell(column, f"has {len(text)} characters; at most {MAX_TEXT} are allowed")
     if not text.isprintable():

@@ -49,7 +49,8 @@ def column_readers(
                 else "the template has an unmatched brace"
             )
             raise UnreadableFile(
-                f"{path}: --map {name}={template}: {problem}; its columns are: {', '.join(header)}."
+                f"{path}: --map {name}={template}: {problem}; the file's columns are:"
+                f" {', '.join(header)}."
             )
         readers[name] = _template(parts, header)
     return readers

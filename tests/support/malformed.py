@@ -13,7 +13,10 @@ GOOD_REQUEST = {"student_id": "S1", "course_ids": ["C1"]}
 
 
 def message(body: Any = None, **changes: Any) -> dict[str, Any]:
-    """A good message, changed: `headers__x=None` removes or sets a header, `x` a field of it."""
+    """Return a good message with changes.
+
+    `headers__x=1` sets a header, `headers__x=...` removes it, `x` changes a field of the message.
+    """
     body = [[GOOD_REQUEST], {}, {}] if body is None else body
     made: dict[str, Any] = {
         "body": base64.b64encode(json.dumps(body).encode()).decode(),

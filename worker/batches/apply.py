@@ -27,7 +27,8 @@ from worker.batches.roster import upsert_records
 from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
-from worker.enrollment.rules import IncomingRequest, not_processed, readable_id
+from worker.enrollment.incoming import IncomingRequest, readable_id
+from worker.enrollment.rules import not_processed
 from worker.enrollment.shortcuts import enroll_clean_requests
 from worker.models import LetterForm, LetterReason
 from worker.service import add_enrollments

@@ -52,8 +52,8 @@ def batch_state(
     last_line = dead.detail.strip().splitlines()[-1:] or [""]
     became = "became a dead letter" if dead.letters == 1 else "became dead letters"
     advice = (
-        f"{dead.letters} of its chunks {became} ({printable(last_line[0])[:200]}). Unless that has"
-        " been corrected since, correct the records and submit them again, or ask the operator."
+        f"{dead.letters} of its chunks {became} ({printable(last_line[0])[:200]}). If you have not"
+        " corrected the records since, correct them and submit them again, or ask the operator."
         f" {standing.advice or ''}"
     )
     state = BatchState.STALLED if is_stuck else standing.state

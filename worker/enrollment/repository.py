@@ -1,4 +1,7 @@
-"""Read what requests name, and read and write their results in SQL."""
+"""Read what requests name, and read and write their results in SQL.
+
+Rows of `student_courses` are written by `worker.repository`.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,7 +28,7 @@ from producer.contract.chunks import line_request_ids
 from producer.schemas import EnrollmentProblem, ResultStatus
 from worker.database import copy
 from worker.database.sets import COPY_ROWS, add_rows, is_among, list_parameter, select_among
-from worker.enrollment.rules import IncomingRequest
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.values import CleanRequest, CourseSummary, RequestLookup, StoredResult
 from worker.models import Course, EnrollmentResult, Instant, Student
 
@@ -63,6 +66,8 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
         "results": {incoming.request_id for incoming in requests},
     }
     wanted = {name: ids for name, ids in wanted.items() if ids}
+    if not wanted:
+        return RequestLookup({}, {}, {}, {})
     parameters: dict[str, str] = {}
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)

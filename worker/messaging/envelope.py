@@ -1,6 +1,7 @@
 """Check that a message follows Celery's message protocol 2, in JSON, before anything trusts it.
 
-Knows nothing of brokers and does not import Celery.
+`worker.messaging.consumer` applies these checks. Knows nothing of brokers and does not import
+Celery.
 """
 
 import base64
@@ -77,7 +78,9 @@ def decoded_body(envelope: Envelope) -> bytes:
 def check_size(raw: bytes | str) -> None:
     """Check the size, before anything parses the message. Raises MalformedMessage."""
     if len(raw) > MAX_MESSAGE:
-        raise MalformedMessage(f"it has {len(raw)} bytes; at most {MAX_MESSAGE} are accepted")
+        raise MalformedMessage(
+            f"the message has {len(raw)} bytes; at most {MAX_MESSAGE} are accepted"
+        )
 
 
 def check_content(content_type: object, content_encoding: object) -> None:

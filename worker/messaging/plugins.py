@@ -1,6 +1,6 @@
 """List our classes that Celery and kombu load by name.
 
-The client has only one such class; its name is in `producer.publishing.transport`.
+The client has only one such class; its name is in `producer.publishing.connection`.
 """
 
 from typing import Final

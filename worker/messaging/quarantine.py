@@ -9,7 +9,7 @@ from producer.schemas import MAX_MESSAGE
 from worker.batches.apply import batch_of
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
-from worker.enrollment.rules import given_id, readable_id
+from worker.enrollment.incoming import given_id, readable_id
 from worker.messaging.envelope import MalformedMessage, decoded_body
 from worker.models import LetterForm, LetterReason
 

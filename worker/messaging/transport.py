@@ -4,7 +4,8 @@ kombu's own transport pops a message and only afterwards records that it holds i
 is killed in between, the message is lost. Here Redis itself moves each message into a slot: a list
 for one message that belongs to the worker. Acknowledging a message deletes its slot. When a
 worker's heartbeat stops, another worker moves the contents of its slots back to their queues.
-This module relies on the private parts of kombu that `tests/unit/test_transport.py` names.
+This module relies on private parts of kombu, which tests/unit/worker/messaging/test_transport.py
+names.
 """
 
 import itertools
@@ -38,7 +39,7 @@ SLOTS = 1024
 """The number of slots, and so of messages, that a worker can hold of one queue."""
 
 PREFIX = "enrollment.intake"
-TAKERS = f"{PREFIX}.takers"
+
 ATTEMPTS = f"{PREFIX}.attempts"
 """The hash that counts failed attempts by task id; see `worker.messaging.attempts`."""
 

@@ -12,7 +12,8 @@ from worker.batches.apply import Applied, apply_chunk, batch_of, read_chunk, reh
 from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
-from worker.enrollment.rules import Decisions, IncomingRequest, not_processed
+from worker.enrollment.incoming import IncomingRequest
+from worker.enrollment.rules import Decisions, not_processed
 from worker.models import LetterForm, LetterReason
 from worker.recovery.trial import find_poison, run_in_child
 from worker.service import add_enrollments

@@ -14,8 +14,8 @@ from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
+from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.repository import delete_result, find_results
-from worker.enrollment.rules import IncomingRequest, read_request
 from worker.messaging.envelope import MalformedMessage, parse_call
 from worker.models import Course, LetterForm, Student
 from worker.recovery.trial import run_in_child

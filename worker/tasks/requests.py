@@ -9,8 +9,9 @@ from celery import Celery
 
 from producer.contract.marks import request_key
 from producer.contract.routing import TaskName
+from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.results import to_response
-from worker.enrollment.rules import Decisions, IncomingRequest, read_request
+from worker.enrollment.rules import Decisions
 from worker.messaging import plugins
 from worker.messaging.grouping import QueuedRequest
 from worker.messaging.signals import sending_signals

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from support.databases import store_roster
 from worker.database.engine import Database
-from worker.enrollment.rules import read_request
+from worker.enrollment.incoming import read_request
 from worker.models import Student
 from worker.repository import find_keys
 from worker.service import add_enrollments

@@ -17,9 +17,9 @@ from producer.schemas import (
 from support.chunks import apply_chunk, chunk
 from support.databases import count_rows, store_roster
 from worker.database.engine import Database
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.lookups import student_results, students
 from worker.enrollment.results import to_response
-from worker.enrollment.rules import IncomingRequest
 from worker.models import EnrollmentResult
 from worker.service import add_enrollment, add_enrollments
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from worker import service
 from worker.app import make_app
 from worker.enrollment import shortcuts
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.repository import load_for_requests
-from worker.enrollment.rules import IncomingRequest
 from worker.enrollment.values import RequestLookup
 from worker.repository import find_keys
 from worker.settings import load_settings

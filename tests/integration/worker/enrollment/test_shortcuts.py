@@ -16,7 +16,7 @@ from producer.schemas import Kind, StudentEnrollmentRequest
 from worker.batches.apply import Applied, apply_to, read_chunk
 from worker.database.engine import Database
 from worker.enrollment import shortcuts
-from worker.enrollment.rules import IncomingRequest
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.shortcuts import ShortcutResult, enroll_clean_requests
 from worker.models import Pair
 from worker.repository import insert_enrollments

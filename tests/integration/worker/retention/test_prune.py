@@ -12,7 +12,7 @@ from support.databases import count_rows, store_roster
 from worker.batches.repository import add_chunk, open_batch
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter
-from worker.enrollment.rules import read_request
+from worker.enrollment.incoming import read_request
 from worker.models import (
     Base,
     Batch,

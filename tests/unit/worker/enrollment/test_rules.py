@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.schemas import Code, EnrollmentProblem, ResultStatus, StudentEnrollmentRequest
-from worker.enrollment.rules import (
-    Decision,
-    IncomingRequest,
-    conclude,
-    lines_about,
-    not_processed,
-    plan,
-    read_request,
-)
+from worker.enrollment.incoming import IncomingRequest, read_request
+from worker.enrollment.rules import Decision, conclude, lines_about, not_processed, plan
 from worker.enrollment.values import CourseSummary, RequestLookup, StoredResult
 from worker.models import Pair
 

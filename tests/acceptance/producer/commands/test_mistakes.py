@@ -27,7 +27,7 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
         (["serve", "--broker", ABSENT, "--tokens", "tokens"], USAGE, "tokens: Tokens, line 1:"),
         (["serve", "--broker", "reddis://:s3cret@h/0"], USAGE, "must begin with one of"),
         (["up", "--folder", "/proc/none"], UNREACHABLE, "choose another with --folder"),
-        (["prune", "--older-than", "4y"], USAGE, "as 36h, 400d, 12w"),
+        (["prune", "--older-than", "4y"], USAGE, "36h, 400d or 12w"),
         (["prune", "--older-than", "4d"], USAGE, "ENROLL_DATABASE_URL: is not set"),
     ],
 )  # fmt: skip

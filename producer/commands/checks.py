@@ -297,7 +297,10 @@ _DATABASE: dict[DatabaseState, tuple[Literal["ok", "wrong"], str]] = {
         "wrong",
         "Start the database, or correct ENROLL_DATABASE_URL of the workers.",
     ),
-    DatabaseState.OUTDATED: ("wrong", "Run `python -m worker.migrate`, then restart the workers."),
+    DatabaseState.OUTDATED: (
+        "wrong",
+        "Run `python -m worker.migrate`, or upgrade the workers if the database is newer.",
+    ),
 }
 
 

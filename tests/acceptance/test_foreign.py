@@ -86,7 +86,7 @@ def test_the_official_parser_finds_nothing_wrong(node: Run) -> None:
 
 
 @pytest.mark.usefixtures("roster")
-def test_the_message_of_the_page_is_one(deployment: Deployment) -> None:
+def test_the_message_on_the_integration_page_is_valid(deployment: Deployment) -> None:
     page = (ROOT / "docs" / "integration.md").read_text()
     (message,) = [line for line in page.splitlines() if line.startswith('{"body"')]
     body, question = [line for line in page.splitlines() if line.startswith("[[")]

@@ -148,7 +148,7 @@ def test_a_worker_that_cannot_start_tells_no_password(
     right = (broker_url(broker), database(OF_DATABASE))
     starts = {
         "wrong at the broker": (broker_url(broker, WRONG), right[1], "Cannot connect"),
-        "wrong at the database": (right[0], database(WRONG), "The database does not answer"),
+        "wrong at the database": (right[0], database(WRONG), "The database is not available yet"),
     }
     with ExitStack() as stack:
         logs = {}

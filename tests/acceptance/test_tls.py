@@ -71,7 +71,7 @@ def test_a_worker_and_a_client_work_over_tls(
 
 
 @pytest.mark.parametrize("options", ["", "?ssl_check_hostname=false"])
-def test_a_certificate_of_nobody_is_refused(redis: Relay, options: str) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(redis: Relay, options: str) -> None:
     """By redis-py, which leaves the mark, and by kombu, which publishes."""
     why = "CERTIFICATE_VERIFY_FAILED"
     with EnrollmentClient(f"rediss://127.0.0.1:{redis.port}/0{options}") as client:
@@ -92,9 +92,7 @@ def test_a_certificate_for_another_host_is_refused(broker_url: str, tmp_path: Pa
             client.status("x")
 
 
-def test_without_tls_nothing_goes_through_the_door(
-    redis: Relay, postgresql: tuple[Relay, str]
-) -> None:
+def test_a_connection_without_tls_is_refused(redis: Relay, postgresql: tuple[Relay, str]) -> None:
     url = f"redis://127.0.0.1:{redis.port}/0"
     with EnrollmentClient(url) as client, pytest.raises(BrokerUnavailable):
         client.status("x")
@@ -145,7 +143,7 @@ def test_postgresql_is_spoken_to_as_its_sslmode_says(
         ("rediss://h/0?ssl_cert_reqs=maybe", "ssl_cert_reqs must be one of required, optional"),
     ],
 )
-def test_a_url_that_cannot_be_meant_is_said_on_both_sides(url: str, words: str) -> None:
+def test_client_and_worker_reject_an_invalid_url(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         EnrollmentClient(url)
     with pytest.MonkeyPatch.context() as environment:

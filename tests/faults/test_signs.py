@@ -16,7 +16,7 @@ ABSENT = {"not up"}
 LOST = {"not up", "messages recovered", "enrollment_recovered_messages_total"}
 CUT = {"consumer: Connection to broker lost"}
 AWAY = {"The database is away", "enrollment_database_wait_seconds_total"}
-REFUSES = {f"Redis lets nobody take from {queue}" for queue in Queue}
+REFUSES = {f"Redis refuses to hand out messages of {queue}" for queue in Queue}
 SIGNS: dict[str, set[str]] = {
     "kill_pool_process": {"Process 'ForkPoolWorker-"},
     "kill_worker": LOST,
@@ -53,7 +53,7 @@ SHORT = ("kill_worker", "forbid_writing", "terminate_backends")
 
 @pytest.mark.timeout(0 if LONG else 120)
 @pytest.mark.parametrize("fault", SIGNS if LONG else SHORT)
-def test_a_fault_is_seen(
+def test_each_fault_shows_in_metrics_or_log(
     tmp_path: Path,
     new_database: Callable[[str], str],
     restart_postgres: Callable[[], None],

@@ -267,7 +267,7 @@ class QueueReceiver(redis.Channel):
 
     def _refused(self, error: ResponseError) -> None:
         """Log that Redis refuses (full, read-only or forbidden), and set how to try again."""
-        self._channel.warn_throttled(f"Redis lets nobody take from {self._queue}", error)
+        self._channel.warn_throttled(f"Redis refuses to hand out messages of {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
             self._not_before = time.monotonic() + self.RETRY

@@ -76,7 +76,8 @@ def _check(engine: Engine) -> Iterator[dict[str, str]]:
     state, detail = _of_database(engine)
     remedies = {
         DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL.",
-        DatabaseState.OUTDATED: "Run `python -m worker.migrate`, then restart the workers.",
+        DatabaseState.OUTDATED: "If the database is older, run `python -m worker.migrate`; if it is"
+        " newer, install the newer version. Then restart the workers.",
     }
     bad = state is not DatabaseState.READY
     found = f"as seen from here: {state}. {detail}"

@@ -83,7 +83,7 @@ def test_a_repeated_request_enrolls_once(client: EnrollmentClient, roster: tuple
     assert [error.code for error in other.errors] == ["request_id_reused"]
 
 
-def test_nobodys_id_is_unknown(client: EnrollmentClient) -> None:
+def test_an_unknown_id_is_unknown(client: EnrollmentClient) -> None:
     assert client.status("never submitted").state == "unknown"
     assert client.batch("never submitted").state == "unknown"
     assert client.student("never enrolled") is None
@@ -133,7 +133,7 @@ def test_a_bad_record_of_a_batch_harms_no_other(
         ([[[[]]]], {}, "JSON object"),
     ],
 )
-def test_a_stranger_who_breaks_the_contract_gets_a_refusal(
+def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
     deployment: Deployment,
     client: EnrollmentClient,
     args: list[Any],
@@ -151,7 +151,7 @@ def test_a_stranger_who_breaks_the_contract_gets_a_refusal(
     assert client.status(sent.id).state == "done"
 
 
-def test_a_stranger_whose_lookup_is_wrong_is_told_so(deployment: Deployment) -> None:
+def test_a_foreign_client_whose_lookup_is_wrong_is_told_so(deployment: Deployment) -> None:
     with EnrollmentClient(deployment.broker_url) as client:
         with pytest.raises(LookupFailed, match=r"list of ids\[1\]"):
             client.students(["fine", ""])

@@ -59,7 +59,7 @@ def test_a_request_is_accepted_and_its_outcome_found_where_it_says(front: httpx.
         (ask(student="nobody of HTTP"), 404, "unknown_student"),
     ],
 )
-def test_who_waits_gets_the_outcome(
+def test_prefer_wait_returns_the_result(
     front: httpx.Client, request_: dict[str, Any], status: int, code: str | None
 ) -> None:
     answer = front.post("/students/enroll", json=request_, headers={"Prefer": "wait=20"})
@@ -360,7 +360,7 @@ def test_a_compressed_body_is_refused_by_its_name(front: httpx.Client) -> None:
     assert "gzip" in answer.json()["detail"]
 
 
-def test_of_two_files_none_is_left_out_in_silence(front: httpx.Client) -> None:
+def test_an_upload_of_two_files_is_refused(front: httpx.Client) -> None:
     rows = b"sis_id,name\nH1,Ada\n"
     files = [("file", ("one.csv", rows)), ("file", ("two.csv", rows))]
     answer = front.post("/batches", files=files)

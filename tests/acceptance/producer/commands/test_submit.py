@@ -177,7 +177,7 @@ def test_a_full_queue_holds_the_submitter_back(fresh_deployment: Deployment) -> 
         assert client.batch("b").books.upserted == 12 * MAX_CHUNK_RECORDS
 
 
-def test_refused_lines_are_mended_and_submitted_again(
+def test_refused_lines_are_corrected_and_submitted_again(
     deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "term.csv"

@@ -65,7 +65,7 @@ def test_every_malformed_message_is_kept_whole_and_nothing_else_is_harmed(
     assert client.student("S1").courses[0].sis_id == "C1"  # type: ignore[union-attr]
 
 
-def test_whoever_waits_for_a_message_that_is_none_is_told(
+def test_the_sender_of_a_malformed_message_gets_the_reason(
     own: tuple[EnrollmentClient, Any, Database],
 ) -> None:
     client, redis, database = own

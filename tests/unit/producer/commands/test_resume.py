@@ -35,7 +35,7 @@ def test_a_file_that_was_changed_is_another_submission(file: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "\xff"])
-def test_a_journal_that_cannot_be_read_is_begun_anew(file: Path, content: str) -> None:
+def test_a_journal_that_cannot_be_read_is_started_again(file: Path, content: str) -> None:
     ResumeJournal().begin(file, "b")
     (written,) = (file.parent / "state").rglob("*.json")
     written.write_bytes(content.encode("latin-1"))

@@ -89,7 +89,7 @@ def test_the_tasks_have_their_fixed_names(app: Celery) -> None:
 
 
 @pytest.mark.parametrize("name", TaskName)
-def test_a_task_is_acknowledged_late_and_given_back_when_its_worker_is_lost(
+def test_a_task_is_acknowledged_late_and_requeued_when_its_worker_is_lost(
     app: Celery, name: TaskName
 ) -> None:
     task = app.tasks[name.value]

@@ -42,7 +42,7 @@ def test_a_malformed_message_is_not(raw: bytes) -> None:
         (message(headers__expires="2099-01-01T00:00:00+00:00"), "only a lookup may expire"),
     ],
 )
-def test_the_fault_names_the_place(changed: dict[str, Any], said: str) -> None:
+def test_the_reason_names_the_faulty_part(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(MalformedMessage, match=said):
         parse_call(as_bytes(changed), TASKS)
 
@@ -59,7 +59,7 @@ def test_the_fault_names_the_place(changed: dict[str, Any], said: str) -> None:
         message(headers__timelimit=[None, None], headers__stamps={}, headers__retries=0),
     ],
 )
-def test_what_may_be_left_out_may_be_left_out(changed: dict[str, Any]) -> None:
+def test_optional_parts_may_be_missing_or_empty(changed: dict[str, Any]) -> None:
     assert parse_call(as_bytes(changed), TASKS).args == [GOOD_REQUEST]
 
 

@@ -209,7 +209,7 @@ def test_requests_that_come_while_a_group_runs_form_the_next_in_their_order(
     assert celery_consumer.pool.groups[2:] == [["r4"]]
 
 
-def test_a_group_has_at_most_so_many(
+def test_a_group_has_at_most_max_group_requests(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     arrive(grouping, celery_consumer, *names(0, MAX_GROUP + 2))

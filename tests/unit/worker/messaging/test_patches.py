@@ -116,7 +116,9 @@ def test_what_celery_says_when_it_is_told_to_stop_goes_through_the_log(
 
 
 @SIGNALS
-def test_without_the_patch_it_would_go_past_the_log(install: str, number: str, text: str) -> None:
+def test_without_the_patch_the_stop_message_bypasses_the_log(
+    install: str, number: str, text: str
+) -> None:
     done = run(STOP.format(install=install, number=number), "as it is")
     assert (done.stdout + done.stderr).lstrip().startswith(text)
     assert "log: worker:" not in done.stdout

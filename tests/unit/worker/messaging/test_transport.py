@@ -36,7 +36,9 @@ from worker.messaging import consumer, transport
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_what_is_overridden_exists_there(ours: type, theirs: type, names: list[str]) -> None:
+def test_every_method_we_override_exists_in_its_base_class(
+    ours: type, theirs: type, names: list[str]
+) -> None:
     for name in names:
         assert name in vars(ours), f"{ours.__name__}.{name} is no longer ours"
         assert hasattr(theirs, name), f"{theirs.__name__}.{name} is gone: nobody calls ours"
@@ -64,7 +66,9 @@ def test_what_is_overridden_exists_there(ours: type, theirs: type, names: list[s
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
-def test_they_still_work_the_way_that_ours_relies_on(where: object, needles: list[str]) -> None:
+def test_the_private_code_our_transport_relies_on_is_unchanged(
+    where: object, needles: list[str]
+) -> None:
     source = inspect.getsource(where)  # type: ignore[arg-type]
     for needle in needles:
         assert needle in source, f"{where} no longer has {needle}"

@@ -57,7 +57,7 @@ def test_an_error_for_people_has_no_values_of_variables() -> None:
     assert "in a variable" not in text
 
 
-def test_what_strangers_wrote_moves_no_cursor_and_makes_no_line() -> None:
+def test_what_foreign_clients_wrote_moves_no_cursor_and_makes_no_line() -> None:
     nasty = "good\n2026-01-01 [info] forged \x1b[2J"
     for log_format in LogFormat:
         line = make_formatter(log_format).format(record(nasty, why=nasty))

@@ -36,7 +36,7 @@ def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Op
     assert read(source) == [
         ({"sis_id": "M1", "title": "two\r\n\r\nlines"}, (3,)),
         ({"sis_id": "M2"}, (6,)),
-        (7, "sis_id: is empty; fill it in"),
+        (7, "sis_id: the cell is empty; fill it in"),
     ]
 
 

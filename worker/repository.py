@@ -141,7 +141,7 @@ def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datet
             with connection.begin_nested():
                 copy.copy_enrollments(connection, new, now)
         except IntegrityError:
-            pass  # The sample missed a row, or another transaction added one: try row by row.
+            pass  # The sample missed a row, or another transaction added one.
         else:
             return new
     rows = [(*pair, now) for pair in wanted]

@@ -36,10 +36,10 @@ def add_enrollments(
 ) -> Decisions:
     """Decide requests in order, write their rows and store their results.
 
-    Every request runs through here, alone or with others, on its first try or a later one. Only
-    the clean requests of a chunk may take the shortcut in `worker.enrollment.shortcuts`. All of it
-    is one transaction, or part of the open transaction if a connection is given. `decided_at` is
-    the time of the rows and results; by default it is now. Raises DBAPIError.
+    Every request runs through here, alone or in a group, on its first attempt or a later one; only
+    the clean requests of a chunk take the shortcut in `worker.enrollment.shortcuts`. All of it is
+    one transaction, or part of the open transaction if a connection is given. `decided_at` is the
+    time of the rows and results; by default it is now. Raises DBAPIError.
     """
 
     def decide(connection: Connection) -> Decisions:

@@ -80,7 +80,7 @@ def submit(
     Columns (comma, semicolon or tab; UTF-8):
       students     sis_id, name, email
       courses      sis_id, title
-      enrollments  student_sis_id or student_id (our key), course_sis_id or course_id (our key)
+      enrollments  student_sis_id and course_sis_id, or our keys: student_id and course_id
     In JSON Lines, each line is a whole request or record.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)

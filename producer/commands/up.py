@@ -30,7 +30,7 @@ def up(folder: Path) -> None:
     """Run an embedded broker, database and worker until Ctrl-C.
 
     Other commands find the broker without --broker if they are started in the same folder or in
-    one below it.
+    one below it. With --folder, pass them the URL that is printed with --broker.
     """
     end_on_sigterm()
     try:

@@ -210,7 +210,7 @@ def _results_channel() -> Json:
     return {
         "address": "celery-task-meta-{task_id}",
         "title": "Results",
-        "description": "A Redis key for each task. Its value changes as the task progresses,"
+        "description": "A Redis key for each task. It appears when the task has ended,"
         " and the key expires.",
         "servers": [{"$ref": "#/servers/redis"}],
         "parameters": {"task_id": {"description": "The id in the headers of the message."}},
@@ -307,7 +307,9 @@ def _result(task: TaskName, schemas: dict[tuple[str, str], Json]) -> Json:
                     "description": "SUCCESS: `result` holds the result. FAILURE: the worker could"
                     " not process the message. REVOKED: the lookup expired.",
                 },
-                "result": {"anyOf": [schema, {"description": "If the status is not SUCCESS."}]},
+                "result": {
+                    "anyOf": [schema, {"description": "The error, if the status is not SUCCESS."}]
+                },
             },
         },
     }

@@ -73,7 +73,7 @@ class BatchStatus(ContractModel):
         None, description="The average speed since the first chunk was applied."
     )
     seconds_left: float | None = Field(
-        None, description="The estimated time until the rest is applied."
+        None, description="The estimated time until the rest is applied, in seconds."
     )
 
 

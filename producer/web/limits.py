@@ -129,7 +129,7 @@ def _bounded(receive: Receive, limit: int, wait: float) -> Receive:
             # After the body, only the end of the connection follows, and it may take any time.
             message = await asyncio.wait_for(receive(), None if complete else wait)
         except TimeoutError:
-            detail = f"No data of the body arrived for {wait:g} s; send the body again."
+            detail = f"No data arrived for {wait:g} s; send the request again."
             raise Refused(408, "body_timeout", detail, Connection="close") from None
         complete = not message.get("more_body", False)
         size += len(message.get("body", b""))

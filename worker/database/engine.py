@@ -70,7 +70,7 @@ class Database:
 
     @property
     def engine(self) -> Engine:
-        """This process's engine."""
+        """Return this process's engine."""
         with self._lock:
             if self._engine is None or self._pid != os.getpid():
                 self._engine, self._pid = make_engine(self.url), os.getpid()

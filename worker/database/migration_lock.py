@@ -74,7 +74,7 @@ def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Conne
 
 
 def limit_statements(dialect: str, limits: Limits) -> tuple[str, ...]:
-    """The statements that set the limits until the transaction ends."""
+    """Return the statements that set the limits until the transaction ends."""
     if dialect != "postgresql":
         return ()
     return (
@@ -111,7 +111,7 @@ def _take_turn(guard: Connection, limits: Limits) -> None:
 
 
 def _reason(engine: Engine, error: DBAPIError) -> str | None:
-    """The sentence for an error about a lock or a time limit; None for every other error."""
+    """Return the explanation of an error about a lock or a time limit, else None."""
     statement = " ".join((error.statement or "").split())[:120]
     state = getattr(error.orig, "sqlstate", None)
     if state == _LOCK_NOT_AVAILABLE:
@@ -119,9 +119,9 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
             holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)
         return (
             f"The migration gave up waiting for a lock (lock_timeout) at: {statement}. It was"
-            f" rolled back. Tables in use{holders or ': no longer any'}. Wait until these"
-            " transactions end, or end them: SELECT pg_terminate_backend(<process>). Then migrate"
-            " again."
+            f" rolled back. Sessions that use its tables{holders or ': none any more'}. Wait until"
+            " their transactions end, or end them: SELECT pg_terminate_backend(<process>). Then"
+            " migrate again."
         )
     if state == _QUERY_CANCELED:
         return (
@@ -139,7 +139,7 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
 
 
 def _sessions(connection: Connection, query: TextClause, **values: object) -> str:
-    """The sessions that a query finds, ready to be put into a sentence; empty if it finds none."""
+    """Return the sessions that a query finds, as part of a sentence; empty if there are none."""
     found = [
         f"process {row.pid}, user {row.usename}"
         + (f", {row.application_name}" if row.application_name else "")

@@ -32,8 +32,7 @@ class CannotRetry(Exception):
 def retry_letter(database: Database, letter_id: int) -> str:
     """Do what a dead letter asked for and remove it, in one transaction; describe the outcome.
 
-    If two retries run at once, the second one raises CannotRetry. Raises CannotRetry,
-    TrialInterrupted, DBAPIError.
+    Raises CannotRetry (also in the second of two concurrent retries), TrialInterrupted, DBAPIError.
     """
     work = _work_of(_letter(database, letter_id))
 

@@ -203,7 +203,7 @@ async def post_batch(
         templates[column] = template
 
     def submit(body: io.BufferedReader) -> SubmittedBatch:
-        layout, records = open_stream(body, kind, templates, "the file")
+        layout, records = open_stream(body, kind, templates, "The file")
         return client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
 
     content_type = request.headers.get("content-type", "")

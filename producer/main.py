@@ -92,7 +92,10 @@ async def enroll(
     prefer: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
 ) -> Response:
-    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result."""
+    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result.
+
+    `Idempotency-Key` is your own id for the request; it takes precedence over `request_id`.
+    """
     own_id = idempotency_key or enrollment.request_id
     request_id = own_id or uuid.uuid4().hex
     enrollment = enrollment.model_copy(update={"request_id": request_id})
@@ -140,7 +143,10 @@ def get_results(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> Results:
-    """Return a page of a student's results, newest first."""
+    """Return a page of a student's results, newest first; write `key:4711` for our key.
+
+    `cursor` is `next` from the previous page.
+    """
     before = _decoded_cursor(cursor)
     results = client.results(_student(student), limit=limit, before=before)
     last = results[-1] if len(results) == limit else None
@@ -174,7 +180,7 @@ def get_student(student: str, client: Client) -> StudentResponse:
     """Return a student with their courses, by SIS id; write `key:4711` for our key."""
     response = client.student(_student(student))
     if response is None:
-        raise Refused(404, "unknown_student", "No student has this id.")
+        raise Refused(404, "unknown_student", "No student has this id; check it.")
     return response
 
 
@@ -203,7 +209,7 @@ async def post_batch(
         templates[column] = template
 
     def submit(body: io.BufferedReader) -> SubmittedBatch:
-        layout, records = open_stream(body, kind, templates, "the file")
+        layout, records = open_stream(body, kind, templates, "The file")
         return client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
 
     content_type = request.headers.get("content-type", "")

@@ -97,9 +97,9 @@ def _check_schema(database_url: str) -> None:
     try:
         if not migrate.is_current(engine):
             raise SystemExit(
-                "The migrations of the database at ENROLL_DATABASE_URL are not those of this"
-                " version. If the database is older, run `python -m worker.migrate` (or `alembic"
-                " upgrade head`); if it is newer, install the newer version."
+                "The database at ENROLL_DATABASE_URL and this version have different migrations."
+                " If the database is older, run `python -m worker.migrate` (or `alembic upgrade"
+                " head`); if it is newer, install the newer version."
             )
     except DBAPIError as error:
         log.warning("The database is not available yet; tasks wait for it: %s", error.orig)

@@ -104,7 +104,8 @@ def main() -> None:
         metavar="SECONDS",
         type=float,
         default=DEFAULT_LIMITS.turn,
-        help="how long to wait for another migration of the same PostgreSQL (default: %(default)s)",
+        help="how long to wait until another migration of the same PostgreSQL database ends"
+        " (default: %(default)s)",
     )
     arguments = parser.parse_args()
     try:
@@ -119,7 +120,7 @@ def main() -> None:
         problem = (
             "is not available; check that it is running and that the URL is right"
             if is_outage(error)
-            else "was not migrated; the migration was rolled back"
+            else "was not migrated; the migration was rolled back. Correct this, then migrate again"
         )
         sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")
     finally:

@@ -159,7 +159,8 @@ def _persistence(info: dict[str, Any]) -> Finding:
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
             remedy = "Check Redis's log, and the space on its disk."
-            return wrong("persistence", f"{part} is {info[part]}", remedy)
+            found = f"Redis failed to write its append-only file ({part} is {info[part]})"
+            return wrong("persistence", found, remedy)
     return ok(
         "persistence",
         "appendonly yes: a restart of Redis loses nothing, a power cut at most the last second",

@@ -133,7 +133,7 @@ def _problem(problem: EnrollmentProblem) -> Text:
 def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
     """Lay out a student's results, newest first."""
     if not responses:
-        return Text("No results.")
+        return Text("No results are stored for this student.")
     return Group(*map(response, responses))
 
 

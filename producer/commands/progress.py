@@ -103,7 +103,7 @@ def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> No
                 last_progress = now
             elif now - last_progress > QUEUE_PATIENCE:
                 advice = status.advice or (
-                    "The broker has lost it; submit the same records again with"
+                    "The broker lost its messages; submit the same records again with"
                     f" --batch-id {batch_id}"
                 )
                 raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {advice}")

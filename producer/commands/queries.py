@@ -51,6 +51,11 @@ def status(session: Session, identity: str) -> int:
         if batch.state is not BatchState.UNKNOWN:
             session.show(batch, display.batch(batch, timed=True))
             return REFUSED if batch.books.rejected else 0
+        click.echo(
+            f"Neither a request nor a batch is known under the id {identity}. Check the id; if it"
+            " is right, submit again under the same id.",
+            err=True,
+        )
     session.show(request, display.request(request))
     refused = request.state is RequestState.UNKNOWN or (
         request.result is not None and request.result.errors
@@ -93,7 +98,9 @@ def student(session: Session, student: str) -> int:
     """Show a student with their courses."""
     response = session.client.student(parse_identifier(student))
     if response is None:
-        click.echo(f"No student has the id {student}.", err=True)
+        click.echo(
+            f"No student has the id {student}. Check the id, or submit the student.", err=True
+        )
         return REFUSED
     session.show(response, display.student(response))
     return 0

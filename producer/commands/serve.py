@@ -34,7 +34,8 @@ Examples:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     envvar="ENROLL_HTTP_TOKENS",
     show_envvar=True,
-    help="A file with the allowed callers, one line NAME SCOPES SHA256 for each.",
+    help="A file with a line NAME SCOPES SHA256 for each allowed caller, for example"
+    " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
 )
 def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None:
     """Serve the HTTP front and its web page; without tokens, only on loopback."""

@@ -59,7 +59,7 @@ Examples:
     default=MAX_QUEUED,
     show_default=True,
     type=click.IntRange(1),
-    help="How many chunks may wait in the queue.",
+    help="How many chunks may wait in the queue before publishing pauses.",
 )
 @with_session
 def submit(

@@ -30,7 +30,7 @@ def up(folder: Path) -> None:
     """Run an embedded broker, database and worker until Ctrl-C.
 
     Other commands find the broker without --broker if they are started in the same folder or in
-    one below it. With --folder, pass them the URL that is printed with --broker.
+    one below it. If you give --folder, pass the printed URL to them with --broker.
     """
     end_on_sigterm()
     try:

@@ -66,7 +66,8 @@ SIGNATURES: dict[TaskName, Signature] = {
         {},
     ),
     TaskName.REFUSALS: Signature(
-        "Return one page of a batch's refusals: those after the refusal with this line and id.",
+        "Return one page of a batch's refusals: those after the refusal with the line `line` and"
+        " the id `after`.",
         {"batch_id": RequestId, "line": _Line, "after": _Line, "limit": Limit},
         1,
         {},
@@ -210,8 +211,8 @@ def _results_channel() -> Json:
     return {
         "address": "celery-task-meta-{task_id}",
         "title": "Results",
-        "description": "A Redis key for each task. It appears when the task has ended,"
-        " and the key expires.",
+        "description": "A Redis key for each task. It appears when the task has ended, and expires"
+        " after the worker's ENROLL_RESULT_TTL (one day by default).",
         "servers": [{"$ref": "#/servers/redis"}],
         "parameters": {"task_id": {"description": "The id in the headers of the message."}},
         "messages": {

@@ -28,7 +28,7 @@ class DatabaseState(StrEnum):
     AWAY = "away"
     """The database is not reachable."""
     OUTDATED = "outdated"
-    """The database lacks migrations that this worker needs."""
+    """The database does not have the migrations of this worker; it is older or newer."""
 
 
 class WorkerHealth(ContractModel):

@@ -67,7 +67,7 @@ def checked_text(column: str, text: str) -> str:
     if not text:
         raise BadCell(column, "the cell is empty; fill it in")
     if len(text) > MAX_TEXT:
-        raise BadCell(column, f"has {len(text)} characters; at most {MAX_TEXT} are allowed")
+        raise BadCell(column, f"has {len(text)} characters; shorten it to at most {MAX_TEXT}")
     if not text.isprintable():
         if "\x00" in text:
             raise BadCell(column, "contains the character NUL; remove it")

@@ -77,7 +77,8 @@ def kind_of(path: str, columns: Iterable[str]) -> Kind:
         return Kind.COURSES
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        " enrollments. Give --kind; if the columns of a CSV file have other names, give --map too."
+        " enrollments. Give the kind (--kind); if the columns of a CSV file have other names, map"
+        " them too (--map)."
     )
 
 

@@ -57,4 +57,5 @@ def _json_records(file: BinaryIO) -> Lines:
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
             yield SourceRecord(record, [number])
         except ValueError as error:
-            yield RefusedLine(line=number, message=f"not valid JSON: {error}"[:1000])
+            message = f"not valid JSON: {str(error)[:900]}; correct the line"
+            yield RefusedLine(line=number, message=message)

@@ -130,7 +130,7 @@ class BrokerConnection:
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:
-            raise NoWorkerAnswered(f"No worker started on the task within {seconds:g} s. {hint}")
+            raise NoWorkerAnswered(f"No worker started on the lookup within {seconds:g} s. {hint}")
         if stored["status"] != states.SUCCESS:
             reason = (stored.get("result") or {}).get("exc_message", stored["status"])
             text = " ".join(map(str, reason)) if isinstance(reason, list) else reason

@@ -99,7 +99,7 @@ class RequestLimits:
         encoding = headers.get(b"content-encoding", b"identity")
         if encoding.lower() != b"identity":
             name = encoding.decode("latin-1")[:40]
-            return 415, "unsupported_encoding", f"Send the body without the encoding {name}."
+            return 415, "unsupported_encoding", f"Send the body without Content-Encoding: {name}."
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             return 413, "too_large", _too_large(limit)

@@ -182,7 +182,7 @@ def _text(content: bytes) -> str | None:
 )
 @with_database
 def retry(database: Database, letters: tuple[int, ...], everything: bool, as_json: bool) -> int:
-    """Do what dead letters ask for, and remove those that succeed.
+    """Process dead letters again, and remove those that succeed.
 
     Each letter is retried in its own transaction and takes effect only once: if two operators retry
     the same letter at the same time, the second one gets an error. A letter that fails again is
@@ -197,7 +197,7 @@ def retry(database: Database, letters: tuple[int, ...], everything: bool, as_jso
         except CannotRetry as error:
             code = REMAINS
             data = {"retried": False, "why": str(error)}
-            _print_result(letter_id, data, f"not retried: {error}", as_json)
+            _print_result(letter_id, data, f"retry failed: {error}", as_json)
         else:
             _print_result(letter_id, {"retried": True, "outcome": outcome}, outcome, as_json)
     return code

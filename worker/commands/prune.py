@@ -41,7 +41,7 @@ class _Age(click.ParamType[timedelta]):
 @click.option("--dry-run", is_flag=True, help="Count what would be removed, and remove nothing.")
 @with_database
 def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: bool) -> int:
-    """Remove results, ledgers and dead letters that are older than an age.
+    """Remove results, batches and dead letters that are older than an age.
 
     \b
     results       by the time at which the request was decided

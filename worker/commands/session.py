@@ -44,9 +44,9 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
             with contextlib.closing(Database(load_database_url())) as database:
                 if not migrate.is_current(database.engine):
                     fail(
-                        "The migrations of the database at ENROLL_DATABASE_URL are not those of"
-                        " this version. If the database is older, run `python -m worker.migrate`;"
-                        " if it is newer, install the newer version.",
+                        "The database at ENROLL_DATABASE_URL and this version have different"
+                        " migrations. If the database is older, run `python -m worker.migrate`; if"
+                        " it is newer, install the newer version.",
                         USAGE,
                     )
                 code = command(database, *args, **kwargs)

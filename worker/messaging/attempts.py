@@ -35,7 +35,7 @@ class Attempts:
                 pipeline.hset(self._running, mapping=dict.fromkeys(task_ids, 1))
                 counts, _ = pipeline.execute()
         except RedisError as error:
-            log.warning("Redis did not answer; attempts are not being counted: %s", error)
+            log.warning("Redis did not answer, so failed attempts are not counted: %s", error)
             return 0
         return max(int(count or 0) for count in counts) // self._limit
 

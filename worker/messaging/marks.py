@@ -76,4 +76,4 @@ class SubmissionMarks:
         try:
             self._redis.unlink(*keys)
         except RedisError as error:
-            log.warning("Redis did not remove the marks of requests: %s", error)
+            log.warning("Redis did not remove the marks of requests; they expire later: %s", error)

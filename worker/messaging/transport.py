@@ -329,7 +329,9 @@ class Channel(redis.Channel):
             super()._queue_bind(*args, **options)
         except ResponseError as error:
             # Our queues work without the binding, and a worker must start on a full Redis.
-            self.warn_throttled("Redis did not store the binding of a queue", error)
+            self.warn_throttled(
+                "Redis did not store the binding of a queue; the queue works without it", error
+            )
 
     def stay_alive(self) -> None:
         """Renew the lease, if necessary, before messages are received. Raises RedisError."""
@@ -350,7 +352,10 @@ class Channel(redis.Channel):
         try:
             self.beat()
         except ResponseError as error:
-            self.warn_throttled("Redis refuses the heartbeat", error)
+            self.warn_throttled(
+                "Redis refuses the heartbeat; other workers may take over this worker's messages",
+                error,
+            )
 
     def warn_throttled(self, what: str, error: ResponseError) -> None:
         """Log a warning, but the same one only once in `WARNING_PAUSE`."""

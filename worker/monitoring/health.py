@@ -47,8 +47,10 @@ def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
             0
         ]
     if applied != newest:
-        current = ", ".join(applied) or "none"
-        return DatabaseState.OUTDATED, f"It has migration {current}, not {', '.join(newest)}"
+        needed = ", ".join(newest)
+        if not applied:
+            return DatabaseState.OUTDATED, f"It has no migrations; this version needs {needed}"
+        return DatabaseState.OUTDATED, f"It has migration {', '.join(applied)}, not {needed}"
     return DatabaseState.READY, f"{engine.dialect.name}, migration {', '.join(newest)}"
 
 

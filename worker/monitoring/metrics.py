@@ -56,7 +56,7 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "New dead letters, by reason.", "reason")
         self.database_wait = self._counter(
             "database_wait_seconds",
-            "Seconds that processes waited for the database; the rate is how many wait now.",
+            "Seconds that processes waited for the database; the rate is the number that wait.",
         )
         self._time()
 

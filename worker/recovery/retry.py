@@ -45,7 +45,7 @@ def retry_letter(database: Database, letter_id: int) -> str:
     failure = run_in_child(database, once)
     if failure is not None:
         _letter(database, letter_id)  # Raises if another retry has removed it in the meantime.
-        raise CannotRetry(f"it failed again: {failure.strip().splitlines()[-1]}")
+        raise CannotRetry(failure.strip().splitlines()[-1])
     return transaction(database, once)
 
 

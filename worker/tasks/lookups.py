@@ -111,7 +111,7 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
         # The client may be anyone, and the driver's message names hosts and users.
         if not is_outage(error):
             log.exception("The lookup %s failed", current_task.request.task)
-        raise Unanswerable("the worker could not read its database; try again later") from None
+        raise Unanswerable("the database could not be read; try again later") from None
     task = current_task.request
     services.events.looked_up(task.task, task.id, time.perf_counter() - started)
     return answer

@@ -59,7 +59,7 @@ def test_a_retried_letter_is_done_and_gone_and_a_hopeless_one_stays(
     assert told[1]["why"].startswith("there is no dead letter 999999;")
     out, _ = run(database, "dead-letters", "retry", "--all", expect=REMAINS)
     assert out.splitlines()[0] == f"{refused}: enrolled"
-    assert "not retried: it still cannot be understood: the message is not JSON" in out
+    assert "retry failed: it still cannot be understood: the message is not JSON" in out
     assert (count_rows(database, StudentCourse), count_rows(database, DeadLetter)) == (1, 1)
     assert count_rows(database, EnrollmentResult) == 2
 

@@ -92,7 +92,9 @@ def test_a_full_disk_delays_and_loses_nothing(
         assert 1 <= made.log.read_text().count("The database is away") < 10
 
 
-def test_an_outage_burns_no_attempts(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+def test_an_outage_is_not_counted_as_a_failed_attempt(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
     with (
         fleet(tmp_path, new_database("sqlite")) as made,
         EnrollmentClient(made.broker.url, timeout=30) as client,

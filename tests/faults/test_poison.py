@@ -38,7 +38,7 @@ def sick(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_of_a_chunk_only_the_poison_becomes_dead_letters(
+def test_only_the_poison_records_of_a_chunk_become_dead_letters(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick
@@ -68,7 +68,7 @@ def test_of_a_chunk_only_the_poison_becomes_dead_letters(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_a_single_request_that_kills_its_worker_gets_an_answer(
+def test_a_single_request_that_kills_its_worker_gets_a_result(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, client, database = sick
@@ -87,7 +87,7 @@ def test_a_single_request_that_kills_its_worker_gets_an_answer(
     assert client.enroll(again, timeout=60).errors == answer.errors
 
 
-def test_an_earlier_answer_under_its_id_hides_no_poison(
+def test_an_earlier_result_under_the_same_id_does_not_hide_poison(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, client, database = sick
@@ -102,7 +102,7 @@ def test_an_earlier_answer_under_its_id_hides_no_poison(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_a_dead_letter_is_retried_once_in_effect(
+def test_a_dead_letter_that_is_retried_twice_takes_effect_once(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick
@@ -124,7 +124,7 @@ def test_a_dead_letter_is_retried_once_in_effect(
     assert dead_letters(database) == []
 
 
-def test_a_chunk_that_breaks_the_contract_is_kept_whole(
+def test_a_chunk_that_breaks_the_contract_is_stored_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, _, database = sick
@@ -139,7 +139,7 @@ def test_a_chunk_that_breaks_the_contract_is_kept_whole(
     wait_for(lambda: made.broker.holds() == 0)
 
 
-def test_another_content_under_a_chunks_number_is_kept_whole(
+def test_a_different_chunk_under_the_same_number_is_stored_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick

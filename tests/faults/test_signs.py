@@ -53,7 +53,7 @@ SHORT = ("kill_worker", "forbid_writing", "terminate_backends")
 
 @pytest.mark.timeout(0 if LONG else 120)
 @pytest.mark.parametrize("fault", SIGNS if LONG else SHORT)
-def test_each_fault_shows_in_metrics_or_log(
+def test_each_fault_is_visible_in_the_metrics_or_the_log(
     tmp_path: Path,
     new_database: Callable[[str], str],
     restart_postgres: Callable[[], None],

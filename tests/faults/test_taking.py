@@ -45,7 +45,7 @@ def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) 
     return request_id
 
 
-def test_a_kill_between_taking_and_noting_loses_nothing(
+def test_a_worker_killed_while_it_receives_a_message_loses_nothing(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -56,7 +56,7 @@ def test_a_kill_between_taking_and_noting_loses_nothing(
     assert client.results("S1")[0].status == "enrolled"
 
 
-def test_the_same_kill_loses_the_message_with_the_stock_transport(
+def test_the_same_kill_loses_the_message_with_kombus_own_transport(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     """So that the test above cannot pass by luck."""
@@ -70,7 +70,7 @@ def test_the_same_kill_loses_the_message_with_the_stock_transport(
     assert client.status(request_id).state == "queued"  # For ever: nobody has it.
 
 
-def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
+def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -89,7 +89,7 @@ def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
     assert len(dead_letters_at(small.database_url)) == len(Queue)
 
 
-def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
+def test_a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     slow, _ = small.start_worker(), small.start_worker()
@@ -112,7 +112,7 @@ def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
     assert (books.enrolled, books.already_enrolled, books.received) == (2, 98, 100)
 
 
-def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
+def test_a_stopping_worker_requeues_the_messages_it_held(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -127,7 +127,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 30)
 
 
-def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
+def test_a_full_redis_lets_workers_empty_its_queues(small: Fleet, client: EnrollmentClient) -> None:
     worker = small.start_worker()
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     worker.end()
@@ -139,7 +139,7 @@ def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
     assert all(status.state == "done" for status in client.statuses(ids))
 
 
-def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
+def test_a_connection_that_falls_silent_and_breaks_loses_nothing(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     small.start_worker(proxied=True)
@@ -151,7 +151,7 @@ def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 60)
 
 
-def test_a_malformed_message_waits_for_a_database_that_is_away(
+def test_a_malformed_message_waits_for_an_unavailable_database(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()

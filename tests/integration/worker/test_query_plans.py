@@ -40,7 +40,7 @@ def kept_plan(connection: Connection, part: str) -> str:
     return "\n".join(lines)
 
 
-def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Database) -> None:
+def test_a_plan_made_for_a_small_table_uses_the_index(small_database: Database) -> None:
     with small_database.writing() as connection:
         for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
             find_keys(connection, Student, NAMES)
@@ -49,7 +49,7 @@ def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Da
     assert "Seq Scan" not in plan
 
 
-def test_a_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
+def test_a_request_finds_everything_it_names_by_index(small_database: Database) -> None:
     with small_database.writing() as connection:
         for number in range(20):
             record = {"student_id": NAMES[number], "course_ids": NAMES[:3]}

@@ -152,7 +152,7 @@ def test_several_migrations_may_start_in_the_same_moment(
     assert said == ["Migrated: none -> 0004", *["Nothing to do: 0004"] * 3]
 
 
-def test_a_migration_gives_up_while_another_one_does_not_end(
+def test_a_migration_gives_up_if_another_one_does_not_end(
     empty_postgres_url: str, start: Callable[..., Process]
 ) -> None:
     engine = make_engine(empty_postgres_url)
@@ -194,7 +194,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
     [(*MIGRATE, "--to", "0003"), ("-m", "alembic", "downgrade", "0003")],
     ids=["worker.migrate", "alembic"],
 )
-def test_both_commands_give_up_with_a_sentence_and_exit_code_1(
+def test_both_commands_give_up_with_a_message_and_exit_code_1(
     engine: Engine, start: Callable[..., Process], arguments: tuple[str, ...]
 ) -> None:
     url = engine.url.render_as_string(hide_password=False)

@@ -262,7 +262,7 @@ def columns(*requests: _Request, atomic: bool = True) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", [records, columns])
-def test_a_clean_chunk_takes_the_shortcut_as_a_whole(
+def test_every_request_of_a_clean_chunk_takes_the_shortcut(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form(("\\N", [1, "NULL"]), (1, ["{,}", 3]), ("NULL", [1]))
@@ -273,7 +273,7 @@ def test_a_clean_chunk_takes_the_shortcut_as_a_whole(
 
 
 @pytest.mark.parametrize("form", [records, columns])
-def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
+def test_only_refused_requests_are_left_to_the_rulebook(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form((1, [1]), ("nobody", [1]), (2, [1, "nothing"]), (2, [1]), (99, [1]), (3, [99]))
@@ -283,9 +283,7 @@ def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
     assert [row[:2] for row in effect.tables["student_courses"]] == [(1, 1), (2, 1)]
 
 
-def test_a_refused_request_that_writes_no_row_keeps_no_other_from_the_shortcut(
-    roster: Database,
-) -> None:
+def test_a_refused_request_without_rows_does_not_exclude_the_others(roster: Database) -> None:
     payload = columns((1, [1]), ("nobody", [1]), (3, [99]), atomic=False)
     assert shortcut_of(roster, payload) == ShortcutResult(1, 1, 1, rest=[1, 2])
     assert_same_without_the_shortcut(roster, payload, NOTHING)
@@ -315,7 +313,7 @@ def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Datab
         "earlier results",
     ],
 )
-def test_where_the_order_matters_all_requests_are_left_to_the_rulebook(
+def test_all_requests_are_left_to_the_rulebook_if_their_order_matters(
     roster: Database, payload: dict[str, Any], past: Past
 ) -> None:
     count = len(read_chunk(Kind.ENROLLMENTS, payload)[0].row_counts)
@@ -328,7 +326,7 @@ def test_poison_leaves_all_requests_to_the_rulebook(roster: Database) -> None:
     assert taken == ShortcutResult(0, 0, 0, rest=range(2))
 
 
-def test_a_result_of_another_chunk_keeps_no_chunk_from_the_shortcut(roster: Database) -> None:
+def test_a_result_of_another_chunk_does_not_prevent_the_shortcut(roster: Database) -> None:
     past = Past(request_ids=(line_request_id(BATCH, 1, 0), line_request_id(BATCH + "!", 0, 0)))
     assert shortcut_of(roster, records((1, [1])), past).requests == 1
 

@@ -50,5 +50,5 @@ def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
     assert good == [[2], [4 + HEAD_BYTES]]
 
 
-def test_a_key_at_the_bounds_is_taken(opened: Open) -> None:
+def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
     assert courses(opened(KEYS + "1,2147483647\n")) == [(1, [2147483647], (2,))]

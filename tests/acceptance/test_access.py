@@ -83,7 +83,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(port, {**passwords, "stranger": passwords["producer"]})
 
 
-def test_a_worker_and_a_client_have_all_that_they_need(
+def test_the_rules_allow_everything_that_worker_and_client_need(
     guarded: Guarded, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     database, producer = new_database("postgresql"), guarded.url("producer")
@@ -258,7 +258,7 @@ def test_what_a_user_must_not_do_is_denied(guarded: Guarded, user: str, what: st
     assert denied.startswith(f"{user} ")
 
 
-def test_a_script_of_a_worker_reaches_its_own_keys_alone(guarded: Guarded) -> None:
+def test_a_workers_script_reaches_only_the_workers_own_keys(guarded: Guarded) -> None:
     guarded.denied()
     script = "return redis.call('GET', 'anything')"
     with guarded.connect("worker") as redis, pytest.raises(ResponseError, match="ACL failure"):
@@ -266,7 +266,7 @@ def test_a_script_of_a_worker_reaches_its_own_keys_alone(guarded: Guarded) -> No
     assert guarded.denied() == ["worker key anything"]
 
 
-def test_nobody_is_let_in_without_a_password(guarded: Guarded) -> None:
+def test_a_client_without_a_password_is_refused(guarded: Guarded) -> None:
     once = Retry(NoBackoff(), 0)
     with Redis(port=guarded.port, retry=once) as redis, pytest.raises(AuthenticationError):
         redis.ping()

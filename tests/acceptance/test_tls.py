@@ -117,7 +117,7 @@ def operate(url: str) -> Result:
         ("sslmode=sometimes", "sslmode"),
     ],
 )
-def test_postgresql_is_spoken_to_as_its_sslmode_says(
+def test_a_connection_to_postgresql_follows_its_sslmode(
     postgresql: tuple[Relay, str],
     certificates: Certificates,
     tmp_path: Path,

@@ -182,7 +182,7 @@ def is_loading(redis: "Redis") -> bool:
     raise AssertionError("it has loaded already")
 
 
-def test_a_client_goes_on_when_the_broker_is_back(tmp_path: Path) -> None:
+def test_a_client_recovers_when_the_broker_is_available_again(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         port = server.port
         with EnrollmentClient(server.connection_url, timeout=0.5) as client:

@@ -168,7 +168,7 @@ def spans_of_requests(folder: Path) -> int:
 # --- What a status says meanwhile -------------------------------------------------------------
 
 
-def test_a_request_is_running_while_a_group_decides_it_and_queued_before(
+def test_a_request_is_queued_until_a_group_decides_it_and_then_running(
     start: Callable[..., Any],
     client: EnrollmentClient,
     redis: Redis,

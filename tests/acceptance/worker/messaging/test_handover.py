@@ -71,7 +71,7 @@ def are_done(client: EnrollmentClient, names: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("task", [TaskName.ENROLL_BATCH, TaskName.STATUS])
-def test_messages_that_no_process_can_be_given_use_up_no_process(
+def test_messages_that_cannot_be_sent_to_a_process_block_no_process(
     client: EnrollmentClient, valkey: str, task: TaskName
 ) -> None:
     push(valkey, TASK_QUEUES[task], [message(task, f"{n}", deep="headers") for n in range(3)])
@@ -81,14 +81,14 @@ def test_messages_that_no_process_can_be_given_use_up_no_process(
 
 
 @pytest.mark.parametrize("part", ["headers", "properties"])
-def test_a_request_that_no_process_can_be_given_holds_up_no_later_request(
+def test_a_request_that_cannot_be_sent_to_a_process_blocks_no_later_one(
     client: EnrollmentClient, valkey: str, part: str
 ) -> None:
     push(valkey, Queue.ENROLLMENTS, [message(TaskName.ENROLL, "deep", deep=part)])
     assert client.enroll(GOOD).status == "enrolled"
 
 
-def test_a_request_that_no_process_can_be_given_harms_no_other_of_its_group(
+def test_a_request_that_cannot_be_sent_to_a_process_does_not_harm_its_group(
     client: EnrollmentClient, valkey: str
 ) -> None:
     names = [f"good-{n}" for n in range(40)]

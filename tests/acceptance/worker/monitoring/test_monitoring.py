@@ -100,7 +100,7 @@ def test_every_line_from_start_to_stop_is_an_object_and_holds_no_personal_data(
 # --- Metrics ----------------------------------------------------------------------------------
 
 
-def test_the_numbers_of_all_processes_are_served_together(
+def test_the_metrics_of_all_processes_are_served_together(
     start: Callable[..., Any], valkey: str
 ) -> None:
     port = str(free_port())
@@ -133,9 +133,7 @@ def message(**properties: Any) -> str:
     return json.dumps({"headers": {}, "properties": properties, "body": ""})
 
 
-def test_the_queues_are_seen_also_where_nobody_takes_from_them(
-    start: Callable[..., Any], valkey: str
-) -> None:
+def test_queues_without_a_consumer_are_measured_too(start: Callable[..., Any], valkey: str) -> None:
     port = str(free_port())
     settings = {"ENROLL_METRICS_PORT": port}
     with start("-Q", "enrollments,lookups", **settings), Redis.from_url(valkey) as redis:
@@ -165,7 +163,7 @@ def test_recovered_messages_and_dead_letters_are_counted(
         assert scrape(port)["enrollment_recovered_messages_total",] == 1
 
 
-def test_a_broker_that_is_away_is_seen_and_the_rest_still_told(
+def test_an_unavailable_broker_does_not_stop_the_other_metrics(
     start: Callable[..., Any], valkey: str
 ) -> None:
     port = str(free_port())
@@ -179,7 +177,7 @@ def test_a_broker_that_is_away_is_seen_and_the_rest_still_told(
     assert found["enrollment_lookup_duration_seconds_count", "status"] >= 1
 
 
-def test_two_workers_cannot_have_one_port_and_nothing_is_left_behind(
+def test_two_workers_cannot_share_a_port_and_no_file_is_left_behind(
     start: Callable[..., Any], valkey: str, tmp_path: Path
 ) -> None:
     port = str(free_port())

@@ -50,7 +50,7 @@ RUN_BY = {
 
 
 def shell_block(beginning: str) -> str:
-    """The one block of shell in all pages that begins so."""
+    """Return the only block of shell in all pages that begins with this text."""
     found = [b for name in DOCUMENTS for b in blocks(name, "sh") if b.startswith(beginning)]
     assert len(found) == 1, beginning
     return found[0]
@@ -131,7 +131,7 @@ def test_the_worker_starts_as_the_page_says(
     (start,) = (shlex.split(line) for line in lines if line.startswith("celery"))
     assert start[:4] == ["celery", "-A", "worker", "worker"]
     with running_worker(broker_url, empty_postgres_url, tmp_path / "log", *start[4:]):
-        pass  # It answers a lookup, or the fixture fails.
+        pass  # It answers a lookup; otherwise the fixture fails.
 
 
 def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
             done = run_program(*words, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
-            time.sleep(1)  # A person reads what it said.
+            time.sleep(1)  # The log is shown to whoever reads the failure.
     assert '"status":"enrolled"' in said[1]
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]

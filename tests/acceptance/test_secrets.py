@@ -100,7 +100,7 @@ def test_a_worker_never_reveals_a_password(
             check_processes(process)
             with Redis(port=broker.port, password=OF_BROKER) as redis:
                 redis.lpush("enrollments", "not JSON")
-                # The server's side of both connections goes away, and demands another password.
+                # The broker closes every connection, and demands another password.
                 redis.config_set("requirepass", "another")
                 cut_connections(redis)
             wait_for(lambda: "invalid username-password" in log.read_text())

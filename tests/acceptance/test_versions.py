@@ -1,6 +1,6 @@
-"""Two versions of the contract in flight, as while a new one is being rolled out.
+"""Two versions of the contract at the same time, as while a new one is being rolled out.
 
-The contract only grows: what one side does not know yet is refused, kept or left out, and never
+The contract only grows: what one side does not know yet is refused, stored or left out, and never
 half done.
 """
 
@@ -104,7 +104,7 @@ def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
     with EnrollmentClient(own_broker_url) as client, Redis.from_url(own_broker_url) as redis:
         client.submit_batch(Kind.COURSES, [{"sis_id": course}])
         raw: Any = redis.lpop("batches")
-    # As a worker keeps it that does not know this task yet.
+    # This is how a worker that does not know the task yet stores the message.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
     code, said = retry(url_of(database), "--all")
@@ -180,7 +180,7 @@ BEYOND: dict[str, Any] = {
 
 @contextmanager
 def newer_worker(broker_url: str, answer: Any) -> Iterator[EnrollmentClient]:
-    """Answers every question as a newer worker might, from where Celery puts answers."""
+    """Answers every lookup as a newer worker might, in the key where Celery stores results."""
     over = threading.Event()
 
     def work() -> None:

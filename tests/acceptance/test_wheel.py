@@ -1,4 +1,4 @@
-"""What is published, installed in empty environments, and held to what it says of itself."""
+"""The published files, installed in empty environments and compared with their metadata."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""One record that kills its worker, or fails whatever is done, harms no other."""
+"""A record that kills its worker, or always fails, does not harm any other."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ STUDENTS = 400
 def sick(
     request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
 ) -> Iterator[tuple[Fleet, EnrollmentClient, Database]]:
-    """A worker to whom two courses are poison, with a roster."""
+    """A worker for which two courses are poison, and a roster."""
     dialect = getattr(request, "param", "sqlite")
     with fleet(tmp_path, new_database(dialect)) as made:
         made.start_worker("support.apps.poisoned")
@@ -82,7 +82,7 @@ def test_a_single_request_that_kills_its_worker_gets_a_result(
     assert {s.result.status for s in client.statuses(harmless) if s.result} == {"enrolled"}
     assert [letter.request_id for letter in dead_letters(database)] == [deadly]
     assert made.workers[0].alive()
-    # Submitted once more under its id, it gets its outcome again, and kills nobody.
+    # Submitted again under its id, it gets its first result and kills no worker.
     again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}
     assert client.enroll(again, timeout=60).errors == answer.errors
 

@@ -1,4 +1,4 @@
-"""A message is never in nobody's hands, and no two hands do harm."""
+"""No message is ever lost on its way to a worker, and a second delivery does no harm."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def client(small: Fleet) -> Iterator[EnrollmentClient]:
 
 
 def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
-    """Redis hands a message to a worker that stands still, and then the worker is killed."""
+    """Let Redis move a message to a worker that is stopped, and then kill the worker."""
     client.status("a worker that has answered waits for the next message")
     time.sleep(0.2)
     worker.signal_group(signal.SIGSTOP)
@@ -59,7 +59,7 @@ def test_a_worker_killed_while_it_receives_a_message_loses_nothing(
 def test_the_same_kill_loses_the_message_with_kombus_own_transport(
     small: Fleet, client: EnrollmentClient
 ) -> None:
-    """So that the test above cannot pass by luck."""
+    """This proves that the test above cannot pass by luck."""
     worker = small.start_worker("support.apps.stock")
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     request_id = kill_while_it_takes(small, client, worker)
@@ -67,7 +67,7 @@ def test_the_same_kill_loses_the_message_with_kombus_own_transport(
     assert (redis.llen("enrollments"), redis.hlen("unacked")) == (0, 0)
     small.start_worker("support.apps.stock")
     time.sleep(8)  # Longer than its visibility timeout.
-    assert client.status(request_id).state == "queued"  # For ever: nobody has it.
+    assert client.status(request_id).state == "queued"  # No queue has the message.
 
 
 def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
@@ -95,7 +95,7 @@ def test_a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm(
     slow, _ = small.start_worker(), small.start_worker()
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     slow.signal_group(signal.SIGSTOP)
-    # Some of these are taken by the one that stands still.
+    # The stopped worker receives some of these.
     requests = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(20)]
     batch = client.submit_batch(
         Kind.ENROLLMENTS, [{"student_id": "S2", "course_ids": ["C1", "C2"]}] * 50
@@ -122,7 +122,7 @@ def test_a_stopping_worker_requeues_the_messages_it_held(
     assert worker.process.wait(20) == 0
     small.workers.remove(worker)
     slots = small.broker.redis.scan_iter("enrollment.intake.taken.*", 1000)
-    assert list(slots) == []  # At once, and not when a lease is over.
+    assert list(slots) == []  # They are empty at once, and not only when the lease has expired.
     small.start_worker()
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 30)
 
@@ -163,6 +163,6 @@ def test_a_malformed_message_waits_for_an_unavailable_database(
         small.broker.redis.lpush("enrollments", b"not JSON")
         wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
         time.sleep(2)
-        assert small.broker.holds() == 1  # Whole, in its worker's hands.
+        assert small.broker.holds() == 1  # The message is whole, in its worker's slot.
     wait_for(lambda: small.broker.holds() == 0, 60)
     assert [letter.content for letter in dead_letters_at(small.database_url)] == [b"not JSON"]

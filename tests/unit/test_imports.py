@@ -1,4 +1,4 @@
-"""Who loads whom: a submitter needs no SQL, and an import connects to nothing."""
+"""What imports load: a submitter needs no SQL, and no import opens a connection."""
 
 import ast
 import pkgutil

@@ -23,7 +23,7 @@ STRINGS_OF_SQL = {"exec_driver_sql"}
 
 
 def builds_sql(module: str) -> bool:
-    """Say whether a module is one of those that may build SQL."""
+    """Return whether a module may build SQL."""
     path = Path(module)
     return path.name in ("repository.py", "models.py", "migrate.py") or path.parts[0] == "database"
 
@@ -40,7 +40,7 @@ def imports(source: str) -> set[str]:
 
 
 def forbidden_sql(source: str) -> Iterator[str]:
-    """Give what a module uses to build SQL."""
+    """Yield the names with which a module builds SQL."""
     for name in imports(source):
         package = name.partition(".")[0]
         is_error = name.startswith("sqlalchemy.exc.")
@@ -82,7 +82,7 @@ def test_types_and_errors_are_free_to_all() -> None:
 
 
 def test_the_list_of_modules_that_build_sql_is_complete() -> None:
-    """A new place for SQL is a decision, and is made here."""
+    """A new module with SQL is a decision, which is recorded here."""
     assert {str(Path(name).parent) for name in MODULES if builds_sql(name)} == {
         ".",
         "batches",

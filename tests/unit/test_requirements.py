@@ -1,4 +1,4 @@
-"""A missing program is skipped at home, and a failure in continuous integration."""
+"""A missing program is a skip on a developer's machine and a failure in CI."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a registrar types: files, requests and questions, with their exit codes."""
+"""The commands of a registrar: files, requests and lookups, with their exit codes."""
 
 import json
 import uuid
@@ -23,7 +23,7 @@ from support.workers import Deployment
 
 
 def ask(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> Any:
-    """Data alone is on standard output: every line of it is JSON."""
+    """Only data is on standard output: every line of it is JSON."""
     lines = deployment.enroll(*arguments, "--json", expect=expect).stdout.splitlines()
     return json.loads(lines[0]) if len(lines) == 1 else [json.loads(line) for line in lines]
 

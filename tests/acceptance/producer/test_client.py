@@ -140,7 +140,7 @@ def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
     kwargs: dict[str, Any],
     place: str,
 ) -> None:
-    """Any Celery client may publish by the fixed name; its mistake is answered, not dropped."""
+    """Any Celery client may publish by the fixed name; it gets a refusal for its mistake."""
     with plain_celery(deployment.broker_url) as app:
         sent = app.send_task("enrollment.enroll", args, kwargs, queue="enrollments")
         answer = sent.get(timeout=20)

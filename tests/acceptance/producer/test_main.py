@@ -1,4 +1,4 @@
-"""The HTTP front as a stranger meets it: a real server, a real broker, a real worker."""
+"""The HTTP front as a client sees it: a real server, a real broker, a real worker."""
 
 import hashlib
 import os
@@ -202,7 +202,7 @@ def test_every_response_has_an_id_that_the_worker_logs_too(
     assert answer.headers["x-request-id"] == mine
     assert len(front.get("/health/live").headers["x-request-id"]) == 32
     with Redis.from_url(deployment.broker_url) as redis:
-        # The worker's log names tasks by these ids; their answers are kept under them.
+        # These are the task ids in the worker's log, under which results are stored.
         assert list(redis.scan_iter(f"celery-task-meta-{mine}.*", 1000))
 
 

@@ -203,7 +203,7 @@ def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) ->
 
 @contextmanager
 def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterator[None]:
-    """Another transaction has done something; it ends a moment after the block has begun."""
+    """Hold another transaction open; it ends a moment after the block has begun."""
     with database.engine.connect() as other:
         transaction = other.begin()
         other.execute(text(statement))

@@ -1,4 +1,4 @@
-"""The files for operators hang together: with one another, and with what the worker exports."""
+"""The files for operators agree with each other, and with the metrics of the worker."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""README and docs hang together: with one another, and with the code that they describe."""
+"""README and docs agree with each other, and with the code that they describe."""
 
 import re
 from importlib import import_module
@@ -135,14 +135,14 @@ def first(line: str) -> str:
 
 
 def missing_in(folders: list[Path], messages: list[str]) -> list[str]:
-    """The messages whose longest literal part stands nowhere in the code of these folders."""
+    """Return the messages whose longest literal part is not in the code of these folders."""
     code = "".join(path.read_text("utf-8") for f in folders for path in f.rglob("*.py"))
     joined = re.sub(r'"\s*\n\s*f?"', "", code)
     return [text for text in messages if max(text.split("…"), key=len) not in joined]
 
 
 def test_the_names_in_contributing_are_in_the_files_beside_them() -> None:
-    """In CONTRIBUTING, the names after a path stand in that file."""
+    """In CONTRIBUTING, the names after a path occur in that file."""
     wrong = []
     for line in DOCUMENTS["CONTRIBUTING.md"].splitlines():
         for path, rest in re.findall(r"`([\w/.]+\.(?:py|html|md))`((?:(?!`[\w/]+/).)*)", line):

@@ -22,7 +22,7 @@ Findings = dict[tuple[str, str], str]
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[tuple[str, Any]]:
-    """A Valkey that keeps what it is told, and a connection to it."""
+    """A Valkey that persists its data, and a connection to it."""
     with running_valkey(tmp_path / "valkey") as server:
         url = f"{server.connection_url}/0"
         with Redis.from_url(url) as redis:
@@ -42,7 +42,7 @@ def working(
 
 
 def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
-    """The exit code, and by check and state what was found with its remedy."""
+    """Return the exit code, and the findings with their remedies, by check and state."""
     variables = {"ENROLL_DATABASE_URL": None, **environment}
     done = invoke_enroll("doctor", "--broker", url, "--json", *options, **variables)
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said by name, with a remedy, and without a password."""
+"""A wrong command line is reported with the faulty part and a remedy, and without a password."""
 
 import os
 from pathlib import Path

@@ -124,7 +124,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: De
     rows = [f"{name},{course}\n".encode() for name in names]
     with subprocess.Popen(
         [*ENROLL, "submit", "-"],
-        # Colors that are forced upon a log must not bring the bar.
+        # Forced colors must not make the bar appear in a log.
         env=deployment.environment | {"FORCE_COLOR": "1", "NO_COLOR": "1"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as submit:  # fmt: skip
@@ -133,7 +133,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: De
         submit.stdin.write(b"".join([PAIRS.encode(), *rows[:-1]]))
         submit.stdin.flush()
         assert b"Submitting " in submit.stderr.readline()
-        # The pipe stays open; the line comes by itself.
+        # The pipe stays open, so the line is not printed because the input ended.
         early = submit.stderr.readline().decode()
         _, rest = submit.communicate(rows[-1])
     assert submit.returncode == GOOD
@@ -146,7 +146,7 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: De
 
 
 def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -> str:
-    """What a terminal is sent, standard error included."""
+    """Return what is written to a terminal, standard error included."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*ENROLL, *arguments],
@@ -159,7 +159,7 @@ def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -
         while piece := os.read(ours, 4096):
             sent += piece
     except OSError:
-        pass  # It is how a terminal ends.
+        pass  # A terminal reports its end with this error.
     finally:
         os.close(ours)
     process.wait(60)

@@ -1,4 +1,4 @@
-"""Batches that are watched, interrupted, resumed, refused in part and mended."""
+"""Batches that are watched, interrupted, resumed, refused in part and corrected."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PAIRS = STUDENTS * COURSES
 
 @pytest.fixture
 def course(deployment: Deployment, client: EnrollmentClient) -> str:
-    """The prefix of a roster of this test's own."""
+    """Return the prefix of the ids of this test's own roster."""
     prefix = uuid.uuid4().hex[:8]
     enter_prefixed_roster(client, prefix)
     return prefix
@@ -40,7 +40,7 @@ def enter_prefixed_roster(client: EnrollmentClient, prefix: str) -> None:
 
 
 def pairs(prefix: str) -> list[dict[str, Any]]:
-    """One request for each pair, so that there are several chunks."""
+    """Return a request for each pair, so that there are several chunks."""
     return [
         {"student_id": f"{prefix}-S{s}", "course_ids": [f"{prefix}-C{c}"]}
         for c in range(COURSES)

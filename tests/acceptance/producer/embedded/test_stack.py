@@ -35,7 +35,7 @@ def finish(folder: Path, *arguments: str, expect: int) -> str:
 
 
 def left_running(folder: Path) -> list[str]:
-    """What works in the folder: the children of a stack do, whatever they call themselves."""
+    """Return the names of the processes that run in the folder, as all children of a stack do."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""Whatever the HTTP front is asked, it keeps its own OpenAPI document (schemathesis)."""
+"""Every response of the HTTP front follows its own OpenAPI document (schemathesis)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
+"""Whatever is in the queues, it is stored whole, and the worker decides the next request."""
 
 import base64
 import json
@@ -97,7 +97,7 @@ def test_the_sender_of_a_malformed_message_gets_the_reason(
     assert "2 of its chunks became dead letters" in (night.advice or "")
     about = {(letter.request_id, letter.batch_id) for letter in dead_letters(database)}
     assert about == {("theirs", None), ("task-2", None), (None, "night")}
-    # What is mended may come under the same ids.
+    # A corrected message may be sent under the same ids.
     assert client.enroll(request).status == "enrolled"
 
 

@@ -1,4 +1,4 @@
-"""A message that cannot be handed to a process of the pool holds up no other."""
+"""A message that cannot be sent to a pool process does not delay any other."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ GOOD = {"student_id": "S1", "course_ids": ["C1"]}
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey of one test alone."""
+    """A Valkey that only this test uses."""
     with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
         yield f"{server.connection_url}/0"
 
@@ -54,7 +54,7 @@ def message(task: TaskName, name: str, *, deep: str = "") -> dict[str, Any]:
         nested: Any = []
         for _ in range(700):
             nested = [nested]
-        # No one reads this, and so no one has looked at it.
+        # Nothing reads this part, so nothing has checked how deeply it is nested.
         made[deep]["x-trace"] = nested
     return made
 

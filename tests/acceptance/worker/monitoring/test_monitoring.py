@@ -35,7 +35,7 @@ BAD = {"student_id": "S1", "course_ids": ["C9"]}
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey of one test alone."""
+    """A Valkey that only this test uses."""
     with running_valkey(tmp_path / "valkey") as server:
         yield f"{server.connection_url}/0"
 
@@ -143,7 +143,7 @@ def test_queues_without_a_consumer_are_measured_too(start: Callable[..., Any], v
         assert 500 <= found["enrollment_queue_oldest_seconds", "batches"] < 600
         assert found["enrollment_queue_messages", "lookups"] == 0
         assert found["enrollment_queue_oldest_seconds", "lookups"] == 0
-        # Where a message does not say when it was submitted, it is as old as its first sight.
+        # A message without a timestamp is as old as the time since it was first seen.
         redis.rpop("batches")
         assert scrape(port)["enrollment_queue_oldest_seconds", "batches"] < 60
         time.sleep(0.2)
@@ -156,7 +156,7 @@ def test_recovered_messages_and_dead_letters_are_counted(
 ) -> None:
     port = str(free_port())
     with start(ENROLL_METRICS_PORT=port), Redis.from_url(valkey) as redis:
-        # What a worker leaves behind that was killed.
+        # This is what a killed worker leaves behind.
         redis.lpush("enrollment.intake.taken.gone/0.enrollments.0", "no message")
         redis.sadd("enrollment.intake.takers", "gone/0")
         wait_for(lambda: scrape(port)["enrollment_dead_letters_total", "malformed"] == 1)
@@ -168,7 +168,7 @@ def test_an_unavailable_broker_does_not_stop_the_other_metrics(
 ) -> None:
     port = str(free_port())
     with start(ENROLL_METRICS_PORT=port), Redis.from_url(valkey) as redis:
-        # It refuses to work for anybody new, as one that is away.
+        # It refuses every new connection, like a broker that is unavailable.
         redis.config_set("requirepass", "changed")
         found = scrape(port)
         redis.config_set("requirepass", "")

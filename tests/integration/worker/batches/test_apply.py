@@ -88,7 +88,7 @@ def test_concurrent_deliveries_of_one_chunk_apply_it_once(database: Database) ->
 
 
 def test_concurrent_chunks_over_the_same_rows_do_not_deadlock(database: Database) -> None:
-    """Each row is added by exactly one of them, whatever the order of their records."""
+    """Each row is added by exactly one of the chunks, whatever the order of their records."""
     students = [{"sis_id": f"S{n:03}"} for n in range(60)]
     courses = [{"sis_id": f"K{n:03}"} for n in range(20)]
     apply_chunk(database, Kind.STUDENTS, chunk(*students, batch_id="more students"))
@@ -146,7 +146,7 @@ def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
 
 
 def test_a_large_chunk_writes_the_same_rows_as_small_ones(database: Database) -> None:
-    """COPY with what a text may hold, a race with a row that is there, and every outcome."""
+    """COPY handles any text and rows that exist already, and every status of a result occurs."""
     odd = ['"', "\\", "\t\n\r", "NULL", "{,}", "é\u2028", "  "]
     names = [f"{mark}{n}" for n in range(100) for mark in odd]
     apply_chunk(database, Kind.STUDENTS, chunk(*({"sis_id": n} for n in names), batch_id="odd"))
@@ -166,7 +166,7 @@ def test_a_large_chunk_writes_the_same_rows_as_small_ones(database: Database) ->
 
 
 def test_requests_get_the_same_results_as_columns_and_as_records(database: Database) -> None:
-    """All found, one unknown, one that breaks the contract, a row asked for twice."""
+    """Cases: all found, one unknown, one that breaks the contract, a row requested twice."""
     several: list[tuple[list[Any], list[Any]]] = [
         (["A", "B"], [["M1", "M2"], ["M1"]]),
         (["A", "Z", "B"], [["M1", "X"], ["M1"], ["M2"]]),

@@ -31,14 +31,14 @@ def test_the_counts_balance_while_chunks_are_missing(database: Database) -> None
 
 
 def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Database) -> None:
-    """As when the same file is cut in another way under the same name."""
+    """This happens if a file is submitted again under its batch id in chunks of another size."""
     first = chunk(pairs("A", "M1"), pairs("A", "M2"), last=False)
     other_first = chunk(pairs("A", "M1"), pairs("A", "M2"), pairs("B", "M1"), last=False)
     other_second = chunk(pairs("B", "M2"), number=1, before=Tally(requests=3, rows=3))
     assert apply_chunk(database, Kind.ENROLLMENTS, first) is ChunkOutcome.APPLIED
     assert apply_chunk(database, Kind.ENROLLMENTS, other_first) is ChunkOutcome.CONFLICT
     assert apply_chunk(database, Kind.ENROLLMENTS, other_second) is ChunkOutcome.APPLIED
-    assert status(database).state == "done"  # Its publisher may have counted wrong.
+    assert status(database).state == "done"  # Its publisher may have miscounted.
     letter = dead_letter(
         LetterForm.CALL,
         b"the other first",

@@ -1,4 +1,4 @@
-"""The shortcut for the clean requests of a chunk gives what the rulebook gives. Both databases."""
+"""The shortcut for the clean requests of a chunk agrees with the rulebook. On both databases."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -41,7 +41,7 @@ TABLES = {
     "batch_refusals": "batch_id, line, code, message, record, cells",
     "dead_letters": "request_id, batch_id, reason",
 }
-"""What must agree: every column but moments and generated keys."""
+"""Return what must agree: every column except moments and generated keys."""
 
 
 class Effect(NamedTuple):
@@ -63,7 +63,7 @@ def roster(
 
 
 def add_roster(database: Database, *, students: Sequence[str], courses: Sequence[str]) -> None:
-    """Add students and courses whose keys are their places in these lists, from 1."""
+    """Add students and courses whose keys are their positions in these lists, from 1."""
     with database.writing() as connection:
         for table, names in (("students", students), ("courses", courses)):
             rows = [{"id": key, "name": name} for key, name in enumerate(names, 1)]
@@ -71,7 +71,7 @@ def add_roster(database: Database, *, students: Sequence[str], courses: Sequence
 
 
 class Past(NamedTuple):
-    """What was there before the chunk."""
+    """What the database holds before the chunk."""
 
     rows: frozenset[Pair] = frozenset()
     request_ids: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ NOTHING = Past()
 
 @contextmanager
 def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
-    """Open a transaction that finds what was there before; everything in it is rolled back."""
+    """Open a transaction that sees these earlier rows; everything in it is rolled back."""
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert_enrollments(connection, past.rows, LONG_AGO)
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
@@ -94,7 +94,7 @@ def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
 
 
 def effect_of(database: Database, payload: Any, past: Past) -> Effect:
-    """Apply a chunk, look at everything that it did, and roll it back."""
+    """Apply a chunk, return everything that it did, and roll it back."""
     chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {})
@@ -193,7 +193,7 @@ def forms(draw: st.DrawFn) -> dict[str, Any]:
     are_atomic = draw(st.booleans())
     with_bad = draw(st.booleans())
     if draw(st.booleans()):
-        # One that breaks the contract: each request is looked at by itself.
+        # This one breaks the contract, so each request is checked on its own.
         bad: list[_Request] = [(True, ["NULL"])] if with_bad else []
         return columns_of([*request_list, *bad], atomic=are_atomic)
     with_ids = draw(st.sampled_from([False, False, False, True]))
@@ -334,7 +334,7 @@ def test_a_result_of_another_chunk_does_not_prevent_the_shortcut(roster: Databas
 # --- Many at once -----------------------------------------------------------------------------
 
 MANY = 320
-"""More than the 200 rows from which on PostgreSQL's COPY is used."""
+"""Return requests with more than 200 rows, so that PostgreSQL's COPY is used."""
 
 
 @pytest.mark.parametrize("form", [records, columns])

@@ -1,4 +1,4 @@
-"""Attempts are counted in a real Valkey, where the death of a worker cannot forget them."""
+"""Attempts are counted in a real Valkey, so that the counts survive a lost worker."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def redis(broker_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
-    """Gives a worker's sign of life, which also looks for the dead."""
+    """Sends a worker's heartbeat, which also looks for lost workers."""
     connections = []
 
     def give(instance: str) -> None:
@@ -54,7 +54,7 @@ def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
 
 
 def executing(redis: Redis, instance: str) -> set[str]:
-    """Return the tasks that an instance notes that it is executing."""
+    """Return the tasks that a worker has recorded as executing."""
     return set(map(str, redis.hkeys(running_key(instance))))
 
 

@@ -1,4 +1,4 @@
-"""Answers in Redis, or not."""
+"""Results are stored in Redis, and nothing waits if Redis is unavailable."""
 
 import json
 import time
@@ -53,5 +53,5 @@ def test_no_work_waits_for_an_unavailable_redis(store: Callable[[ResultBackend],
     with backend_of(f"redis://localhost:{free_port()}/0") as backend:
         with pytest.raises(ConnectionError):
             store(backend)
-        backend.store_refusal("x", "it is none")  # It only says so in the log.
+        backend.store_refusal("x", "it is none")  # It only logs a warning.
     assert time.monotonic() - started < 3

@@ -48,7 +48,7 @@ def leave() -> NoReturn:
 
 
 class Task:
-    """A task whose three ways do what they are told; notes which of them were tried."""
+    """A task whose three ways do what the test says; it records which of them were tried."""
 
     def __init__(self, broker_url: str, task_id: str) -> None:
         self.tried: list[str] = []
@@ -57,7 +57,7 @@ class Task:
         self._task_id = task_id
 
     def run(self, **ways: Way) -> str:
-        """Run it; a way that is not told anything succeeds with its name."""
+        """Run the task; a way that the test does not set succeeds and returns its own name."""
 
         def make(name: str) -> Way:
             def way() -> str:
@@ -233,7 +233,7 @@ def test_only_the_count_of_attempts_decides_what_is_tried(
             count += 1
             if count % LIMIT == 0:
                 expected.append(min(count // LIMIT, 2))
-                # What fails while it is given up fails at once again.
+                # If giving up reaches the limit, it is tried again at once, and fails again.
                 count += way == 2
         with pytest.raises(Reject):
             task.run(**ways)

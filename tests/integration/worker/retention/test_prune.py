@@ -1,4 +1,4 @@
-"""What is older is removed, page by page, and nothing else. On both databases."""
+"""Exactly the older rows are removed, page by page. On both databases."""
 
 import threading
 import time
@@ -82,7 +82,7 @@ def counts(database: Database) -> dict[str, int]:
 
 
 def test_exactly_the_older_rows_are_removed_for_any_page_size(database: Database) -> None:
-    ages = [(n * 37) % 101 for n in range(101)]  # Every age once, in no order of the keys.
+    ages = [(n * 37) % 101 for n in range(101)]  # Each age once, shuffled.
     for page in (1, 7, 1000):
         add(
             database, EnrollmentResult, [result(f"r-{page}-{n}", age) for n, age in enumerate(ages)]
@@ -122,7 +122,7 @@ def test_a_batch_that_is_continued_meanwhile_stays_known(database: Database, ref
     removed: list[dict[str, int]] = []
     pruning = threading.Thread(target=lambda: removed.append(prune(database, days(400), page=10)))
     with database.writing() as connection:
-        # What a worker does with one more chunk of it.
+        # This is what a worker does with one more chunk of the batch.
         open_batch(connection, "b", "enrollments", None)
         add_chunk(connection, **chunk("b", 1, 0))
         pruning.start()

@@ -1,4 +1,4 @@
-"""What was submitted and not finished is found again, and nothing else is."""
+"""The journal finds unfinished submissions again, and nothing else."""
 
 import os
 from pathlib import Path

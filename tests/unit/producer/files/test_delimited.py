@@ -61,7 +61,7 @@ lines_of_a_file = st.lists(st.lists(cells, max_size=3).map(tuple), max_size=40)
 
 
 @given(lines_of_a_file)
-# Each run writes the file anew, and timings are not asserted.
+# Each run writes the file again, and timings are not asserted.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_every_line_is_accounted_for_exactly_once(
     opened: Open, rows: list[tuple[str, ...]]

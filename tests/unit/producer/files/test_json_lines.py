@@ -49,7 +49,7 @@ BAD_JSON = {
 def test_a_line_that_is_not_json_is_refused_and_harms_no_other(
     opened: Open, bad: bytes, word: str
 ) -> None:
-    blank = b" " * HEAD_BYTES + b"\r\n"  # What is wrong in the head is wrong with the file.
+    blank = b" " * HEAD_BYTES + b"\r\n"  # A fault in the first lines refuses the whole file.
     source = opened(FIRST + b"\n" + blank + bad + b"\n" + FIRST)
     entries = list(source.records())
     assert [entry.line if isinstance(entry, RefusedLine) else entry.lines for entry in entries] == [

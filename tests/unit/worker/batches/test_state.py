@@ -1,4 +1,4 @@
-"""Where a batch stands: one rule for status, list and page."""
+"""The state of a batch: one rule for `enroll status`, `enroll batches` and the web page."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

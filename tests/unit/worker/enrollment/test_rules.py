@@ -329,7 +329,7 @@ def test_the_refusal_of_poison_quotes_the_last_line_of_the_error() -> None:
 
 
 class Outcome(NamedTuple):
-    """What the model says of a request."""
+    """The model's result for a request."""
 
     status: str
     enrolled: list[int]
@@ -342,7 +342,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Model:
-    """What the rules mean for one request after another, in the plainest words."""
+    """A model of the rules that decides one request after another, in plain Python."""
 
     rows: set[Pair] = field(default_factory=set)
     results: dict[str, tuple[Any, Outcome]] = field(default_factory=dict)

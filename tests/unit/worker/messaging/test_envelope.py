@@ -1,4 +1,4 @@
-"""What a message must look like, and what its faults are called."""
+"""The form that a message must have, and the reasons for which it is rejected."""
 
 import json
 from typing import Any

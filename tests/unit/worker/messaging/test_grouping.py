@@ -1,4 +1,4 @@
-"""Requests that wait together form a group: how groups begin, end and fail, on a pool by hand."""
+"""Requests that wait together form a group: how groups begin, end and fail, on a fake pool."""
 
 import inspect
 import threading
@@ -43,7 +43,7 @@ enroll: Any = app.task(name="enroll", soft_time_limit=100, time_limit=120, share
 
 
 class HeldPool(BasePool):  # type: ignore[misc]
-    """A pool of Celery whose jobs are done by the test; `refuses` makes it take none."""
+    """A pool of Celery whose jobs are done by the test; with `refuses`, it accepts none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class HeldPool(BasePool):  # type: ignore[misc]
         return [[queued.task_id for queued in args[1]] for _, args, _ in self.jobs]
 
     def end(self, *, failed: bool = False) -> None:
-        """End the group that runs, as its process says."""
+        """End the running group, as its process does."""
         self.jobs[-1][2]["callback"](failed)
 
     def lose(self) -> None:
-        """End the group that runs as a lost process does."""
+        """End the running group, as the loss of its process does."""
         try:
             self._process_is_lost()
         except WorkerLostError:
@@ -89,7 +89,7 @@ class CeleryConsumer:
         self.connect()
 
     def connect(self) -> None:
-        """Connect to the broker, once more."""
+        """Connect to the broker again."""
         self.qos = QoS(lambda **_: None, PREFETCH)
 
     def on_task_request(self, request: Request) -> None:
@@ -278,7 +278,7 @@ def test_a_request_that_cannot_run_alone_either_harms_no_other(
     assert celery_consumer.pool.groups[-1] == ["r4"]
 
 
-# --- What goes past ---------------------------------------------------------------------------
+# --- What is not grouped --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_nothing_starts_while_the_worker_is_stopping(
     celery_consumer.pool.end()
     arrive(grouping, celery_consumer, "r2")
     assert celery_consumer.pool.groups == [["r0"]]
-    # What had begun is finished, and the rest stays unacknowledged.
+    # The running group is finished, and the rest stays unacknowledged.
     assert celery_consumer.acknowledged == ["r0"]
     assert celery_consumer.run_singly == []
 
@@ -385,7 +385,7 @@ def test_each_request_runs_once_and_in_order_whatever_happens(events: list[int |
 
 
 class InterruptedConsumer(CeleryConsumer):
-    """Lets other threads go on whenever it is asked for its limit."""
+    """Lets other threads run whenever its limit is read."""
 
     @property
     def qos(self) -> QoS:

@@ -88,7 +88,7 @@ def ask(code: str, broker_url: str = "redis://127.0.0.1:1/0") -> Any:
 
 @pytest.fixture(scope="module")
 def celery() -> Any:
-    """Return what Celery says of a worker whose broker is Redis."""
+    """Return Celery's report on a worker whose broker is Redis."""
     return ask(ASK_CELERY)
 
 

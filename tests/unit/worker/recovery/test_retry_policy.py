@@ -1,4 +1,4 @@
-"""A task waits while the database is away, and requeues its message when that lasts too long.
+"""A task waits for an unavailable database, and requeues its message if that takes too long.
 
 What happens when its work fails for another reason is in tests/integration.
 """
@@ -18,7 +18,7 @@ from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
 UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3)
-"""It connects at first use, and here is none."""
+"""It connects at first use, and no server is listening."""
 
 
 def run_sql(*statements: str) -> None:
@@ -32,7 +32,7 @@ def run_sql(*statements: str) -> None:
 
 
 def meet_outage() -> NoReturn:
-    """Raise what a database raises that lacks a table, as while it is being migrated."""
+    """Raise the error of a database without a table, as while it is being migrated."""
     run_sql("SELECT * FROM nowhere")
     raise AssertionError
 
@@ -47,7 +47,7 @@ def fail() -> NoReturn:
 
 
 class Work:
-    """Work that fails so many times before it succeeds."""
+    """Work that fails `failures` times before it succeeds."""
 
     def __init__(self, failures: int, fail: Callable[[], NoReturn] = meet_outage) -> None:
         self.attempts = 0

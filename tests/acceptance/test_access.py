@@ -34,7 +34,7 @@ ACCESS = (ROOT / "docs" / "access.md").read_text()
 
 
 class Guarded(NamedTuple):
-    """A Valkey that knows the users of the rules alone."""
+    """A Valkey whose only users are those of the rules."""
 
     port: int
     passwords: dict[str, str]
@@ -46,7 +46,7 @@ class Guarded(NamedTuple):
         return Redis.from_url(self.url(user))
 
     def denied(self) -> list[str]:
-        """What was denied since the last time, by the server's own account."""
+        """Return what the server has denied, by its own log, since the last call."""
         with self.connect("operator") as redis:
             log: Any = redis.acl_log()
             redis.acl_log_reset()
@@ -83,7 +83,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(port, {**passwords, "stranger": passwords["producer"]})
 
 
-def test_a_worker_and_a_client_have_all_that_they_need(
+def test_the_rules_allow_everything_that_worker_and_client_need(
     guarded: Guarded, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     database, producer = new_database("postgresql"), guarded.url("producer")
@@ -117,7 +117,7 @@ def test_a_worker_and_a_client_have_all_that_they_need(
         ):
             wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
             wait_for(lambda: client.batch(name).state == "done")
-            # As if a minute had gone by: the lost worker is forgotten.
+            # As if a minute had passed, after which the lost worker is forgotten.
             lost = redis.hkeys("enrollment.intake.lost")
             assert lost
             redis.hset("enrollment.intake.lost", mapping=dict.fromkeys(lost, 1))
@@ -158,7 +158,7 @@ def use_plain_celery(url: str) -> None:
 
 
 def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:
-    """A full Redis takes nothing more, and what it has is worked off."""
+    """A full Redis accepts nothing more, and the messages in it are processed."""
     ids = [submit(client, name) for name in students]
     redis.config_set("maxmemory", 1)
     with pytest.raises(BrokerUnavailable, match="maxmemory"):
@@ -258,7 +258,7 @@ def test_what_a_user_must_not_do_is_denied(guarded: Guarded, user: str, what: st
     assert denied.startswith(f"{user} ")
 
 
-def test_a_script_of_a_worker_reaches_its_own_keys_alone(guarded: Guarded) -> None:
+def test_a_workers_script_reaches_only_the_workers_own_keys(guarded: Guarded) -> None:
     guarded.denied()
     script = "return redis.call('GET', 'anything')"
     with guarded.connect("worker") as redis, pytest.raises(ResponseError, match="ACL failure"):
@@ -266,14 +266,14 @@ def test_a_script_of_a_worker_reaches_its_own_keys_alone(guarded: Guarded) -> No
     assert guarded.denied() == ["worker key anything"]
 
 
-def test_nobody_is_let_in_without_a_password(guarded: Guarded) -> None:
+def test_a_client_without_a_password_is_refused(guarded: Guarded) -> None:
     once = Retry(NoBackoff(), 0)
     with Redis(port=guarded.port, retry=once) as redis, pytest.raises(AuthenticationError):
         redis.ping()
 
 
 def test_the_rules_are_not_loaded_before_their_passwords_are_set(tmp_path: Path) -> None:
-    """Nobody runs with passwords that stand in the documentation."""
+    """No server must run with the passwords from the documentation."""
     with valkey(tmp_path) as (port, rules), Redis(port=port) as redis:
         rules.write_text(RULES.read_text())
         with pytest.raises(ResponseError, match="password"):

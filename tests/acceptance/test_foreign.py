@@ -73,7 +73,7 @@ def roster(client: EnrollmentClient) -> None:
         ("asyncapi", asyncapi.asyncapi, "docs/asyncapi.json"),
     ],
 )
-def test_a_document_says_what_the_models_say(form: str, make: Callable[[], Any], file: str) -> None:
+def test_the_documents_agree_with_the_models(form: str, make: Callable[[], Any], file: str) -> None:
     assert json.loads((ROOT / file).read_text()) == make(), RENEW.format(form=form, file=file)
 
 
@@ -131,7 +131,7 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
 
 
 @pytest.mark.xdist_group("node")
-def test_celery_for_node_submits_and_reads_outcome_and_books(
+def test_celery_for_node_submits_and_reads_results_and_counts(
     deployment: Deployment, client: EnrollmentClient, node: Run
 ) -> None:
     told = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
@@ -171,7 +171,7 @@ def envelope(body: Any, **headers: Any) -> dict[str, Any]:
     ],
     ids=["wrong name", "protocol 1", "no headers", "no envelope"],
 )
-def test_what_is_no_message_is_kept_and_the_next_one_served(
+def test_a_malformed_message_is_stored_and_the_next_one_processed(
     fresh_deployment: Deployment, message: dict[str, Any], words: str
 ) -> None:
     with Redis.from_url(fresh_deployment.broker_url) as redis:

@@ -47,9 +47,9 @@ DATA_SETS = {
 
 @pytest.fixture(params=DATA_SETS)
 def oulad(request: pytest.FixtureRequest) -> DataSet:
-    """The excerpt, which is always there, and the whole where it lies beside the checkout.
+    """Return the excerpt, which is always there, and the full data if it lies beside the checkout.
 
-    The whole is in no package that could be installed, so that it is not missed where CI is set.
+    No package contains the full data, so its absence is not a failure in CI.
     """
     data_set = DATA_SETS[request.param]
     if request.param == "whole" and not data_set.folder.is_dir():

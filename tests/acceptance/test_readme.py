@@ -26,11 +26,11 @@ EXAMPLES = ROOT / "docs" / "examples"
 
 RUN_BY = {
     "make demo": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
-    "python3 -m venv .venv": "test_the_lines_without_make_show_the_demo",
+    "python3 -m venv .venv": "test_the_commands_without_make_run_the_demo",
     ".venv/bin/enroll up": "test_the_transcripts_are_true",
     ". .venv/bin/activate": "test_the_transcripts_are_true",
-    "zcat enrollments.csv.gz": "test_the_line_with_a_pipe_submits",
-    'eval "$(enroll completion bash)"': "test_the_line_for_completion_works",
+    "zcat enrollments.csv.gz": "test_the_command_with_a_pipe_submits",
+    'eval "$(enroll completion bash)"': "test_the_command_for_completion_works",
     "pip install enrollment-worker": "test_wheel.py",
     "pip install 'enrollment-worker[http]'": "test_wheel.py",
     "curl --fail-with-body": "test_the_calls_of_curl_are_answered",
@@ -50,7 +50,7 @@ RUN_BY = {
 
 
 def shell_block(beginning: str) -> str:
-    """The one block of shell in all pages that begins so."""
+    """Return the only block of shell in all pages that begins with this text."""
     found = [b for name in DOCUMENTS for b in blocks(name, "sh") if b.startswith(beginning)]
     assert len(found) == 1, beginning
     return found[0]
@@ -107,7 +107,7 @@ def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
 
 
 @pytest.mark.timeout(400)
-def test_the_lines_without_make_show_the_demo(tmp_path: Path) -> None:
+def test_the_commands_without_make_run_the_demo(tmp_path: Path) -> None:
     script = shell_block("python3 -m venv .venv")
     copy_of_repository(tmp_path)
     done = run_program("sh", "-euc", script, env=clean_environment(), cwd=tmp_path)
@@ -131,7 +131,7 @@ def test_the_worker_starts_as_the_page_says(
     (start,) = (shlex.split(line) for line in lines if line.startswith("celery"))
     assert start[:4] == ["celery", "-A", "worker", "worker"]
     with running_worker(broker_url, empty_postgres_url, tmp_path / "log", *start[4:]):
-        pass  # It answers a lookup, or the fixture fails.
+        pass  # It answers a lookup; otherwise the fixture fails.
 
 
 def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
             done = run_program(*words, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
-            time.sleep(1)  # A person reads what it said.
+            time.sleep(1)  # The log is shown to whoever reads the failure.
     assert '"status":"enrolled"' in said[1]
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]
@@ -199,7 +199,7 @@ SHELL_LINES = [
 ]
 
 
-def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Path) -> None:
+def test_the_command_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Path) -> None:
     pairs = "student_sis_id,course_sis_id\nS1,C1\n"
     (tmp_path / "enrollments.csv.gz").write_bytes(gzip.compress(pairs.encode()))
     (line,) = (line for line in SHELL_LINES if "zcat" in line)
@@ -221,7 +221,7 @@ def test_the_line_with_a_pipe_submits(fresh_deployment: Deployment, tmp_path: Pa
     ],
     ids=["bash", "zsh", "fish"],
 )
-def test_the_line_for_completion_works(shell: list[str], script: str, tmp_path: Path) -> None:
+def test_the_command_for_completion_works(shell: list[str], script: str, tmp_path: Path) -> None:
     require_program(shell[0])
     (tmp_path / ".config/fish/completions").mkdir(parents=True)
     (line,) = (line for line in SHELL_LINES if f"completion {shell[0]}" in line)

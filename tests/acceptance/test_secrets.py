@@ -89,7 +89,7 @@ def database(
     rules.write_text(rules.read_text().partition("\n")[2])
 
 
-def test_a_worker_tells_no_password_whatever_goes_wrong(
+def test_a_worker_never_reveals_a_password(
     broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path
 ) -> None:
     log = tmp_path / "worker.log"
@@ -100,7 +100,7 @@ def test_a_worker_tells_no_password_whatever_goes_wrong(
             check_processes(process)
             with Redis(port=broker.port, password=OF_BROKER) as redis:
                 redis.lpush("enrollments", "not JSON")
-                # The server's side of both connections goes away, and demands another password.
+                # The broker closes every connection, and demands another password.
                 redis.config_set("requirepass", "another")
                 cut_connections(redis)
             wait_for(lambda: "invalid username-password" in log.read_text())
@@ -142,7 +142,7 @@ def answers(client: EnrollmentClient) -> bool:
     return True
 
 
-def test_a_worker_that_cannot_start_tells_no_password(
+def test_a_worker_that_cannot_start_reveals_no_password(
     broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path
 ) -> None:
     right = (broker_url(broker), database(OF_DATABASE))
@@ -193,7 +193,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("state", ["right", "wrong", "away", "in the query"])
-def test_a_client_tells_no_password(
+def test_a_client_never_reveals_a_password(
     broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path, state: str
 ) -> None:
     url, to_database = {

@@ -32,7 +32,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def redis(broker_url: str, certificates: Certificates) -> Iterator[Relay]:
-    """The door to the broker through which only TLS goes."""
+    """A relay to the broker that accepts only TLS."""
     with Relay(("127.0.0.1", urlsplit(broker_url).port or 0), certificates.server) as relay:
         yield relay
 
@@ -41,7 +41,7 @@ def redis(broker_url: str, certificates: Certificates) -> Iterator[Relay]:
 def postgresql(
     new_database: Callable[[str], str], certificates: Certificates
 ) -> Iterator[tuple[Relay, str]]:
-    """The same to PostgreSQL, and the name of a database."""
+    """The same for PostgreSQL, and the name of a database."""
     url = urlsplit(new_database("postgresql"))
     folder = parse_qs(url.query)["host"][0]
     port = url.port or 5432
@@ -72,7 +72,7 @@ def test_a_worker_and_a_client_work_over_tls(
 
 @pytest.mark.parametrize("options", ["", "?ssl_check_hostname=false"])
 def test_a_certificate_of_an_unknown_authority_is_refused(redis: Relay, options: str) -> None:
-    """By redis-py, which leaves the mark, and by kombu, which publishes."""
+    """redis-py, which writes the mark, and kombu, which publishes, both refuse the connection."""
     why = "CERTIFICATE_VERIFY_FAILED"
     with EnrollmentClient(f"rediss://127.0.0.1:{redis.port}/0{options}") as client:
         with pytest.raises(BrokerUnavailable, match=why):
@@ -117,7 +117,7 @@ def operate(url: str) -> Result:
         ("sslmode=sometimes", "sslmode"),
     ],
 )
-def test_postgresql_is_spoken_to_as_its_sslmode_says(
+def test_a_connection_to_postgresql_follows_its_sslmode(
     postgresql: tuple[Relay, str],
     certificates: Certificates,
     tmp_path: Path,

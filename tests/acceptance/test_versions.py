@@ -1,6 +1,6 @@
-"""Two versions of the contract in flight, as while a new one is being rolled out.
+"""Two versions of the contract at the same time, as while a new one is being rolled out.
 
-The contract only grows: what one side does not know yet is refused, kept or left out, and never
+The contract only grows: what one side does not know yet is refused, stored or left out, and never
 half done.
 """
 
@@ -49,7 +49,7 @@ def letters(database_url: str, words: str) -> list[Any]:
     return [letter for letter in found if words in f"{letter.detail} {letter.batch_id}"]
 
 
-def test_an_unknown_field_of_a_request_is_refused_by_its_name(
+def test_an_unknown_field_of_a_request_is_refused_and_named(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     request = {"student_id": "S", "course_ids": ["C"], "seat": "window"}
@@ -64,7 +64,7 @@ def test_an_unknown_field_of_a_request_is_refused_by_its_name(
     assert status.result.errors[0].field == "seat"
 
 
-def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
+def test_a_chunk_with_an_unknown_field_is_stored_whole(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     name, course = f"newer-{uuid.uuid4()}", f"C-{uuid.uuid4()}"
@@ -83,7 +83,7 @@ def test_an_unknown_field_of_a_chunk_keeps_the_chunk_whole(
     assert "compressed: is not a known field" in (status.advice or "")
 
 
-def test_an_unknown_task_is_kept_and_harms_nothing(
+def test_a_message_for_an_unknown_task_is_stored_and_harms_nothing(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     task = f"enrollment.drop-{uuid.uuid4()}"
@@ -97,14 +97,14 @@ def test_an_unknown_task_is_kept_and_harms_nothing(
     assert len(letters(deployment.database_url, task)) == 1
 
 
-def test_what_an_older_worker_kept_is_done_after_the_upgrade(
+def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
     database: Database, own_broker_url: str
 ) -> None:
     course = f"C-{uuid.uuid4()}"
     with EnrollmentClient(own_broker_url) as client, Redis.from_url(own_broker_url) as redis:
         client.submit_batch(Kind.COURSES, [{"sis_id": course}])
         raw: Any = redis.lpop("batches")
-    # As a worker keeps it that does not know this task yet.
+    # This is how a worker that does not know the task yet stores the message.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
     code, said = retry(url_of(database), "--all")
@@ -114,7 +114,7 @@ def test_what_an_older_worker_kept_is_done_after_the_upgrade(
         assert connection.scalar(counted) == 1
 
 
-def test_an_option_of_a_lookup_that_is_unknown_is_said_so(
+def test_an_unknown_option_of_a_lookup_is_refused_and_named(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     with plain_celery(deployment.broker_url) as app:
@@ -125,7 +125,7 @@ def test_an_option_of_a_lookup_that_is_unknown_is_said_so(
     assert client.batch(f"nobody-{uuid.uuid4()}").state == "unknown"
 
 
-def test_a_mark_that_says_more_is_read_all_the_same(
+def test_a_mark_with_unknown_fields_is_still_read(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
     name = f"newer-{uuid.uuid4()}"
@@ -180,7 +180,7 @@ BEYOND: dict[str, Any] = {
 
 @contextmanager
 def newer_worker(broker_url: str, answer: Any) -> Iterator[EnrollmentClient]:
-    """Answers every question as a newer worker might, from where Celery puts answers."""
+    """Answers every lookup as a newer worker might, in the key where Celery stores results."""
     over = threading.Event()
 
     def work() -> None:
@@ -203,14 +203,14 @@ def newer_worker(broker_url: str, answer: Any) -> Iterator[EnrollmentClient]:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_answer_that_says_more_is_understood(own_broker_url: str, call: str) -> None:
+def test_a_result_with_unknown_fields_is_understood(own_broker_url: str, call: str) -> None:
     answer, ask = CALLS[call]
     with newer_worker(own_broker_url, answer) as client:
         assert ask(client) is not None
 
 
 @pytest.mark.parametrize("call", BEYOND)
-def test_an_answer_that_cannot_be_understood_asks_for_an_upgrade(
+def test_a_result_that_cannot_be_understood_asks_for_an_upgrade(
     own_broker_url: str, call: str
 ) -> None:
     _, ask = CALLS[call]
@@ -222,7 +222,9 @@ def test_an_answer_that_cannot_be_understood_asks_for_an_upgrade(
         assert "pydantic" not in str(caught.value)
 
 
-def test_a_submit_does_not_wait_for_a_version_to_pass(own_broker_url: str, tmp_path: Path) -> None:
+def test_a_submit_does_not_wait_for_a_worker_of_another_version(
+    own_broker_url: str, tmp_path: Path
+) -> None:
     file = tmp_path / "courses.csv"
     file.write_text("sis_id,title\nC,Logic\n")
     variables = {"ENROLL_BROKER_URL": own_broker_url, "XDG_STATE_HOME": str(tmp_path)}
@@ -232,7 +234,7 @@ def test_a_submit_does_not_wait_for_a_version_to_pass(own_broker_url: str, tmp_p
     assert "upgrade the producer" in done.stderr
 
 
-def test_what_is_no_answer_at_all_is_said(own_broker_url: str) -> None:
+def test_a_result_that_is_not_json_is_reported(own_broker_url: str) -> None:
     with Redis.from_url(own_broker_url) as redis, EnrollmentClient(own_broker_url) as client:
         over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What is published, installed in empty environments, and held to what it says of itself."""
+"""The published files, installed in empty environments and compared with their metadata."""
 
 import os
 import shutil
@@ -74,7 +74,7 @@ def metadata(wheel: Path) -> Message:
     return BytesParser().parsebytes(raw)
 
 
-def test_the_producer_alone_publishes_and_brings_no_sql(
+def test_the_producer_alone_publishes_and_installs_no_sql_library(
     tmp_path: Path, wheel: Path, broker_url: str
 ) -> None:
     bin_folder = install(tmp_path, wheel)
@@ -126,7 +126,7 @@ def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: 
     run(bin_folder / "python", "-c", script, cwd=tmp_path)
 
 
-def test_what_is_published_passes_the_checks_of_the_index(wheel: Path, archive: Path) -> None:
+def test_the_published_files_pass_the_checks_of_the_index(wheel: Path, archive: Path) -> None:
     run(BIN / "twine", "check", "--strict", wheel, archive, cwd=wheel.parent)
     settings = ROOT / "pyproject.toml"
     run(BIN / "check-wheel-contents", "--config", settings, wheel, cwd=wheel.parent)
@@ -153,7 +153,7 @@ def test_the_source_archive_holds_what_a_checkout_holds(tmp_path: Path, archive:
         assert "demo" in run("make", "help", cwd=unpacked)
 
 
-def test_the_wheel_says_that_it_is_typed_and_what_it_runs_on(wheel: Path) -> None:
+def test_the_wheel_declares_its_types_and_supported_versions(wheel: Path) -> None:
     assert {"producer/py.typed", "worker/py.typed"} <= set(contents(wheel))
     about = metadata(wheel)
     assert about["License-Expression"] == "MIT"

@@ -123,7 +123,7 @@ class Bench:
         self.ratios["batch_pairs_vs_copy"] = rate / copy
 
     def _copy_seconds(self, pairs: Sequence[rig.Pair]) -> float:
-        """The yardstick, measured before a batch and after it: meanwhile the machine changes."""
+        """Measure the yardstick before and after a batch, because the machine's speed changes."""
         with self.rig.database("yardstick") as url:
             return rig.copy_seconds(url, pairs)
 
@@ -140,7 +140,7 @@ class Bench:
         return seconds
 
     def _check_sample(self, client: EnrollmentClient, pairs: Sequence[rig.Pair]) -> None:
-        """A thousand results are looked up and compared with what was asked."""
+        """Look up a thousand results, and compare them with the requests."""
         expected: dict[str, set[str]] = {}
         for student, course in pairs:
             expected.setdefault(f"S{student}", set()).add(f"C{course}")
@@ -188,7 +188,7 @@ class Bench:
     def _drain(
         self, url: str, name: str, count: int, publish: Callable[[Celery, int], None] | None
     ) -> float:
-        """Tasks a second of two worker processes through a backlog, without its first tenth."""
+        """Return the tasks per second of two processes on a backlog, without its first tenth."""
         if publish is not None:
             with Celery(broker=self.rig.broker_url, set_as_current=False) as app:
                 for number in range(count):
@@ -238,7 +238,7 @@ class Bench:
         assert outcome.status == "enrolled"
 
     def _latencies(self, *ways: Callable[[int], object]) -> list[float]:
-        """The median of each, asked by turns, as the speed of a machine changes with time."""
+        """Return the median of each, measured in turns, because the machine's speed changes."""
         taken: list[list[float]] = [[] for _ in ways]
         for turn in range(TURNS + 1):  # The first one warms up.
             for way, of_way in zip(ways, taken, strict=True):
@@ -321,7 +321,7 @@ class _Memory:
 
 
 def _peak_kib(pid: int) -> int:
-    """What Linux remembers as a process's largest resident memory since it was started."""
+    """Return a process's largest resident memory since its start, as Linux reports it."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
@@ -335,7 +335,7 @@ def _seconds(work: Callable[[int], object], number: int) -> float:
 
 
 def _report(bench: Bench) -> bool:
-    """Print the table, draw it, write the JSON; tells whether every goal was reached."""
+    """Print the table, draw it, write the JSON; return whether every goal was reached."""
     table = Table("figure", "value", "goal", "", title="Benchmark, ratios measured in one run")
     reached = []
     for name, (sign, goal) in GOALS.items():

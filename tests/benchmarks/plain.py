@@ -35,7 +35,7 @@ def sessions() -> "sessionmaker[Session]":
 
 @app.task(name=NOOP)
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @app.task(name=ENROLL)

@@ -1,4 +1,4 @@
-"""A database that cannot store anything: nothing is acknowledged that was not committed."""
+"""While the database cannot store anything, no message is acknowledged before its commit."""
 
 import contextlib
 import shutil
@@ -27,19 +27,19 @@ SIZE = 24 * 1024 * 1024
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 24 MiB, where the user may make one."""
+    """A file system of 24 MiB; the test is skipped if the user may not mount one."""
     mount, unmount = require_program("mount"), require_program("umount")
     with folder_for_all_users() as folder:
         command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
-            # Continuous integration cannot help it either: in most containers not even root may.
+            # This is a skip in CI too: in most containers, not even root may mount one.
             pytest.skip("This user may not mount a small disk.")
         yield folder
         subprocess.run([unmount, "--lazy", str(folder)], check=True)
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on it."""
+    """Fill the file system completely."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -88,11 +88,13 @@ def test_a_full_disk_delays_and_loses_nothing(
         assert (status.books.received, status.books.not_applied) == (4_000, 4_000)
         filler.unlink()
         assert finished(client, batch_id).books.enrolled == 4_000
-        # It said so, and not in a storm.
+        # The outage is logged, but not in a flood of lines.
         assert 1 <= made.log.read_text().count("The database is away") < 10
 
 
-def test_an_outage_burns_no_attempts(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+def test_an_outage_is_not_counted_as_a_failed_attempt(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
     with (
         fleet(tmp_path, new_database("sqlite")) as made,
         EnrollmentClient(made.broker.url, timeout=30) as client,

@@ -1,4 +1,4 @@
-"""One record that kills its worker, or fails whatever is done, harms no other."""
+"""A record that kills its worker, or always fails, does not harm any other."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ STUDENTS = 400
 def sick(
     request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
 ) -> Iterator[tuple[Fleet, EnrollmentClient, Database]]:
-    """A worker to whom two courses are poison, with a roster."""
+    """A worker for which two courses are poison, and a roster."""
     dialect = getattr(request, "param", "sqlite")
     with fleet(tmp_path, new_database(dialect)) as made:
         made.start_worker("support.apps.poisoned")
@@ -38,7 +38,7 @@ def sick(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_of_a_chunk_only_the_poison_becomes_dead_letters(
+def test_only_the_poison_records_of_a_chunk_become_dead_letters(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick
@@ -68,7 +68,7 @@ def test_of_a_chunk_only_the_poison_becomes_dead_letters(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_a_single_request_that_kills_its_worker_gets_an_answer(
+def test_a_single_request_that_kills_its_worker_gets_a_result(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, client, database = sick
@@ -82,12 +82,12 @@ def test_a_single_request_that_kills_its_worker_gets_an_answer(
     assert {s.result.status for s in client.statuses(harmless) if s.result} == {"enrolled"}
     assert [letter.request_id for letter in dead_letters(database)] == [deadly]
     assert made.workers[0].alive()
-    # Submitted once more under its id, it gets its outcome again, and kills nobody.
+    # Submitted again under its id, it gets its first result and kills no worker.
     again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}
     assert client.enroll(again, timeout=60).errors == answer.errors
 
 
-def test_an_earlier_answer_under_its_id_hides_no_poison(
+def test_an_earlier_result_under_the_same_id_does_not_hide_poison(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, client, database = sick
@@ -102,7 +102,7 @@ def test_an_earlier_answer_under_its_id_hides_no_poison(
 
 
 @pytest.mark.parametrize("sick", ["sqlite", "postgresql"], indirect=True)
-def test_a_dead_letter_is_retried_once_in_effect(
+def test_a_dead_letter_that_is_retried_twice_takes_effect_once(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick
@@ -124,7 +124,7 @@ def test_a_dead_letter_is_retried_once_in_effect(
     assert dead_letters(database) == []
 
 
-def test_a_chunk_that_breaks_the_contract_is_kept_whole(
+def test_a_chunk_that_breaks_the_contract_is_stored_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     made, _, database = sick
@@ -139,7 +139,7 @@ def test_a_chunk_that_breaks_the_contract_is_kept_whole(
     wait_for(lambda: made.broker.holds() == 0)
 
 
-def test_another_content_under_a_chunks_number_is_kept_whole(
+def test_a_different_chunk_under_the_same_number_is_stored_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
     _, client, database = sick

@@ -1,4 +1,4 @@
-"""What the operator sees of each fault: in the metrics and in the log, during batches."""
+"""Every fault during a batch is visible to the operator in the metrics or the log."""
 
 import os
 from collections.abc import Callable
@@ -39,13 +39,13 @@ SIGNS: dict[str, set[str]] = {
     "deliver_again": set(),
     "shuffle": set(),
 }
-"""Of each fault the metrics that rise, and the beginnings of lines of the log."""
+"""For each fault, the metrics that rise and the beginnings of log lines."""
 
 LOSES_NUMBERS = {
     *("kill_pool_process", "kill_worker", "kill_main_process", "kill_while_taking"),
     *("terminate_worker", "terminate_group", "wipe_broker"),
 }
-"""A worker's numbers since its last scrape go with it; a broker that was wiped is asked twice."""
+"""A killed worker loses its numbers since the last scrape; a wiped broker is checked twice."""
 
 LONG = bool(os.environ.get("FAULTS"))
 SHORT = ("kill_worker", "forbid_writing", "terminate_backends")
@@ -53,7 +53,7 @@ SHORT = ("kill_worker", "forbid_writing", "terminate_backends")
 
 @pytest.mark.timeout(0 if LONG else 120)
 @pytest.mark.parametrize("fault", SIGNS if LONG else SHORT)
-def test_each_fault_shows_in_metrics_or_log(
+def test_each_fault_is_visible_in_the_metrics_or_the_log(
     tmp_path: Path,
     new_database: Callable[[str], str],
     restart_postgres: Callable[[], None],

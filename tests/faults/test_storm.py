@@ -1,4 +1,4 @@
-"""Whatever strikes, in whatever order: nothing lost, nothing doubled, every request decided."""
+"""Whatever the faults and their order, nothing is lost or duplicated, every request decided."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from support.storm import Report, Storm
 
 SEED = int(os.environ.get("FAULTS_SEED", "20260901"))
 FAULTS = dict(item.split("=") for item in os.environ.get("FAULTS", "").split())
-"""The faults of a long run, as `FAULTS="postgresql=220 sqlite=60"`; by default it is short."""
+"""The numbers of faults, for example `FAULTS="postgresql=220 sqlite=60"`; few by default."""
 
 
 @pytest.fixture(scope="module")
 def reports() -> Iterator[list[Report]]:
-    """Of all storms; they end as one JSON document."""
+    """The reports of all storms, written as one JSON document at the end."""
     made: list[Report] = []
     yield made
     path = ROOT / "build" / "faults.json"

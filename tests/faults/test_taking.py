@@ -1,4 +1,4 @@
-"""A message is never in nobody's hands, and no two hands do harm."""
+"""No message is ever lost on its way to a worker, and a second delivery does no harm."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def client(small: Fleet) -> Iterator[EnrollmentClient]:
 
 
 def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
-    """Redis hands a message to a worker that stands still, and then the worker is killed."""
+    """Let Redis move a message to a worker that is stopped, and then kill the worker."""
     client.status("a worker that has answered waits for the next message")
     time.sleep(0.2)
     worker.signal_group(signal.SIGSTOP)
@@ -45,7 +45,7 @@ def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) 
     return request_id
 
 
-def test_a_kill_between_taking_and_noting_loses_nothing(
+def test_a_worker_killed_while_it_receives_a_message_loses_nothing(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -56,10 +56,10 @@ def test_a_kill_between_taking_and_noting_loses_nothing(
     assert client.results("S1")[0].status == "enrolled"
 
 
-def test_the_same_kill_loses_the_message_with_the_stock_transport(
+def test_the_same_kill_loses_the_message_with_kombus_own_transport(
     small: Fleet, client: EnrollmentClient
 ) -> None:
-    """So that the test above cannot pass by luck."""
+    """This proves that the test above cannot pass by luck."""
     worker = small.start_worker("support.apps.stock")
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     request_id = kill_while_it_takes(small, client, worker)
@@ -67,10 +67,10 @@ def test_the_same_kill_loses_the_message_with_the_stock_transport(
     assert (redis.llen("enrollments"), redis.hlen("unacked")) == (0, 0)
     small.start_worker("support.apps.stock")
     time.sleep(8)  # Longer than its visibility timeout.
-    assert client.status(request_id).state == "queued"  # For ever: nobody has it.
+    assert client.status(request_id).state == "queued"  # No queue has the message.
 
 
-def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
+def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -89,13 +89,13 @@ def test_what_a_killed_worker_held_comes_back_whichever_queue_it_came_from(
     assert len(dead_letters_at(small.database_url)) == len(Queue)
 
 
-def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
+def test_a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     slow, _ = small.start_worker(), small.start_worker()
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     slow.signal_group(signal.SIGSTOP)
-    # Some of these are taken by the one that stands still.
+    # The stopped worker receives some of these.
     requests = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(20)]
     batch = client.submit_batch(
         Kind.ENROLLMENTS, [{"student_id": "S2", "course_ids": ["C1", "C2"]}] * 50
@@ -112,7 +112,7 @@ def test_a_worker_that_stood_still_beyond_its_lease_does_no_harm(
     assert (books.enrolled, books.already_enrolled, books.received) == (2, 98, 100)
 
 
-def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
+def test_a_stopping_worker_requeues_the_messages_it_held(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -122,12 +122,12 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_held(
     assert worker.process.wait(20) == 0
     small.workers.remove(worker)
     slots = small.broker.redis.scan_iter("enrollment.intake.taken.*", 1000)
-    assert list(slots) == []  # At once, and not when a lease is over.
+    assert list(slots) == []  # They are empty at once, and not only when the lease has expired.
     small.start_worker()
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 30)
 
 
-def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
+def test_a_full_redis_lets_workers_empty_its_queues(small: Fleet, client: EnrollmentClient) -> None:
     worker = small.start_worker()
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     worker.end()
@@ -139,7 +139,7 @@ def test_a_full_redis_drains(small: Fleet, client: EnrollmentClient) -> None:
     assert all(status.state == "done" for status in client.statuses(ids))
 
 
-def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
+def test_a_connection_that_falls_silent_and_breaks_loses_nothing(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     small.start_worker(proxied=True)
@@ -151,7 +151,7 @@ def test_a_connection_that_goes_silent_is_given_up_and_nothing_is_lost(
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 60)
 
 
-def test_a_malformed_message_waits_for_a_database_that_is_away(
+def test_a_malformed_message_waits_for_an_unavailable_database(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     worker = small.start_worker()
@@ -163,6 +163,6 @@ def test_a_malformed_message_waits_for_a_database_that_is_away(
         small.broker.redis.lpush("enrollments", b"not JSON")
         wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
         time.sleep(2)
-        assert small.broker.holds() == 1  # Whole, in its worker's hands.
+        assert small.broker.holds() == 1  # The message is whole, in its worker's slot.
     wait_for(lambda: small.broker.holds() == 0, 60)
     assert [letter.content for letter in dead_letters_at(small.database_url)] == [b"not JSON"]

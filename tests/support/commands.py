@@ -16,7 +16,7 @@ GOOD, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def clean_environment() -> dict[str, str]:
-    """The variables of this process but ours."""
+    """Return the environment of this process without our own variables."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ENROLL_")}
 
 
@@ -70,7 +70,7 @@ def write_lines(path: Path, *lines: str) -> Path:
 def run_program(
     *command: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run any other program, and leave it to the test what its exit code must be."""
+    """Run any other program; the test checks its exit code."""
     return subprocess.run(
         [str(part) for part in command],
         env=env,

@@ -1,4 +1,4 @@
-"""Store rosters in a database, count its rows, read its dead letters, take it away."""
+"""Store rosters in a database, count its rows, read its dead letters, make it unavailable."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ def dead_letters_at(database_url: str) -> list[Any]:
 
 @contextmanager
 def sqlite_taken_away(database_url: str) -> Iterator[None]:
-    """Let nothing open an SQLite database; what has it open goes on."""
+    """Make an SQLite database impossible to open; connections that are already open still work."""
     path = Path(database_url.removeprefix("sqlite:///"))
     aside = path.rename(path.with_suffix(".aside"))
     path.mkdir()  # A folder cannot be opened as a database.

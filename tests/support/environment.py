@@ -1,4 +1,4 @@
-"""The variables of a worker that is not going to connect."""
+"""The environment of a worker that does not connect to anything."""
 
 import os
 
@@ -9,7 +9,7 @@ GOOD = {"ENROLL_BROKER_URL": "redis://h/0", "ENROLL_DATABASE_URL": "postgresql:/
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The two variables that must be there, and no other of ours."""
+    """Set the two required variables, and none of our others."""
     for name in [name for name in os.environ if name.startswith("ENROLL_")]:
         monkeypatch.delenv(name)
     for name, value in GOOD.items():

@@ -33,7 +33,7 @@ def postgres_server() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def postgres(postgres_server: Any) -> Callable[[str], str]:
-    """Gives the URL of one of the databases of a real PostgreSQL."""
+    """Returns the URL of one of the databases of a real PostgreSQL."""
     get_uri: Callable[[str], str] = postgres_server.get_uri
     return get_uri
 

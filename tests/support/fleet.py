@@ -57,7 +57,7 @@ class Broker:
         self._process.wait()
 
     def wipe(self) -> None:
-        """Kill it and forget all that it knew."""
+        """Kill the broker and delete all its data."""
         self.kill()
         shutil.rmtree(self.folder)
         self.start()
@@ -80,7 +80,7 @@ class Broker:
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
-        """A replica whose master is away, as after a failover that went wrong."""
+        """A replica whose master is unavailable, as after a failed failover."""
         self.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
             yield
@@ -92,7 +92,7 @@ class Broker:
             self.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
     def holds(self) -> int:
-        """Messages that wait, or that a worker holds."""
+        """Return the number of messages that wait in a queue or that a worker holds."""
         waiting = sum(int(self.redis.llen(queue)) for queue in Queue)
         return waiting + sum(1 for _ in self.redis.scan_iter("enrollment.intake.taken.*", 1000))
 
@@ -124,7 +124,7 @@ class Worker:
         return []
 
     def end(self) -> None:
-        """In order; by force when that does not help within half a minute."""
+        """Stop the worker; kill it if it has not ended within half a minute."""
         self.signal_group(signal.SIGCONT)
         self.process.terminate()
         try:
@@ -161,7 +161,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
-        """Nothing goes through; the connections stay open, and those that are made hang."""
+        """Forward nothing; connections stay open, and new ones hang."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -169,7 +169,7 @@ class Proxy:
             self._process.send_signal(signal.SIGCONT)
 
     def cut(self) -> None:
-        """Every connection ends at once."""
+        """Cut every connection at once."""
         self.close()
         self._start()
 
@@ -201,7 +201,7 @@ class Fleet:
         return chance.choice([worker for worker in self.workers if worker.alive()])
 
     def replace(self, worker: Worker) -> None:
-        """A supervisor starts what ended."""
+        """Restart workers that have ended, as a supervisor does."""
         self.workers.remove(worker)
         self.start_worker()
 

@@ -1,4 +1,4 @@
-"""Messages that no client of ours publishes, as a stranger might push them into a queue."""
+"""Messages that no client of ours publishes, but that other systems might push into a queue."""
 
 import base64
 import json
@@ -54,7 +54,7 @@ def _text(text: str) -> str:
 
 @cache
 def shapes() -> dict[str, bytes]:
-    """Messages that cannot be understood, by what is wrong with them."""
+    """Malformed messages, by what is wrong with them."""
     objects: dict[str, Any] = {
         "a list": [1, 2],
         "null": None,

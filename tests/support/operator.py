@@ -10,7 +10,7 @@ from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
 
 REMAINS = 1
-"""The exit code of a command that could not do all that it was told."""
+"""The exit code of a command that could not do everything it was asked to do."""
 
 
 def run(url: str | Database, *arguments: str, expect: int = GOOD) -> tuple[str, str]:

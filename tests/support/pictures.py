@@ -30,7 +30,7 @@ RECORDED = (
 
 WIDTH = 92
 TYPING_SECONDS = 1.5
-"""Between two commands of the recording."""
+"""Seconds between two commands of the recording."""
 
 
 def renew_transcripts(folder: Path) -> list[tuple[Step, str]]:

@@ -1,4 +1,4 @@
-"""A Celery client that knows nothing of ours."""
+"""A plain Celery client without any of our code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A TCP proxy, `python proxy.py PORT TARGET`: stopped it is silent, killed it cuts all."""
+"""A TCP proxy, `python proxy.py PORT TARGET`: silent while stopped, and cut off if killed."""
 
 import asyncio
 import contextlib

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Self
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""How a client of PostgreSQL asks for TLS, in the clear."""
+"""The unencrypted message with which a client of PostgreSQL asks for TLS."""
 
 
 class Relay:
     """Listens on a free port of loopback while its context is open.
 
-    `target` is a host and a port, or the path of a socket. With `tls` what comes is decrypted,
-    with `postgres` after PostgreSQL's own request for it; who asks for no TLS is turned away.
+    `target` is a host and a port, or the path of a socket. With `tls`, traffic is decrypted; with
+    `postgres`, after PostgreSQL's own request for TLS. A client that does not use TLS is refused.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Relay:
         self._listener.close()
 
     def fall_silent(self) -> None:
-        """Forward nothing any more, and keep every connection open."""
+        """Stop forwarding, and leave every connection open."""
         self._silent.set()
 
     def _listen(self) -> None:
@@ -68,7 +68,7 @@ class Relay:
                 self._carry(client, far)
 
     def _decrypted(self, accepted: socket.socket) -> socket.socket:
-        """Raises OSError for whoever does not ask for TLS, or does not trust us."""
+        """Raises OSError if the client does not ask for TLS, or does not trust our certificate."""
         if self._tls is None:
             return accepted
         if self._postgres:
@@ -85,7 +85,7 @@ class Relay:
         return far
 
     def _carry(self, client: socket.socket, far: socket.socket) -> None:
-        """What is there, in both directions. Raises OSError when one side has closed."""
+        """Forward the available data in both directions. Raises OSError if one side has closed."""
         if self._silent.is_set():
             time.sleep(0.05)
             return
@@ -101,7 +101,7 @@ class Relay:
 def make_certificates(
     folder: Path, names: str = "IP:127.0.0.1,DNS:localhost"
 ) -> tuple[Path, ssl.SSLContext]:
-    """An authority of the test's own, and what a server needs that it vouches for."""
+    """Return the certificate of a test authority, and the TLS context of a server it vouches for."""
     files = ("ca.pem", "ca.key", "cert.pem", "cert.key")
     authority, own_key, certificate, key = (str(folder / name) for name in files)
     new = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]

@@ -1,4 +1,4 @@
-"""Copy the repository, so that what is built in the copy leaves no trace."""
+"""Copy the repository, so that builds leave no trace in the original."""
 
 import shutil
 import subprocess

@@ -1,7 +1,7 @@
-"""Decide what a test does where a program or a server that it needs is missing.
+"""Decide what a test does if a program or a server that it needs is missing.
 
 It is skipped on a developer's machine, and fails in continuous integration (`CI` is set), where
-it would otherwise be skipped for ever without anybody noticing.
+it would otherwise be skipped forever without being noticed.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 
 
 def report_missing(what: str) -> NoReturn:
-    """Skip the test; fail it where `CI` is set."""
+    """Skip the test; fail it if `CI` is set."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} This is a failure because CI is set.", pytrace=False)
     pytest.skip(what)

@@ -44,6 +44,6 @@ def courses(source: FileSource) -> list[tuple[Any, list[Any], tuple[int, ...]]]:
 
 
 def refused(source: FileSource) -> RefusedLine:
-    """The only refused line."""
+    """Return the only refused line."""
     (line,) = (entry for entry in source.records() if isinstance(entry, RefusedLine))
     return line

@@ -31,7 +31,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Report:
-    """What a storm did and what became of it; the counters are those of Jepsen's total-queue."""
+    """What a storm did and with what result; the counters are those of Jepsen's total-queue."""
 
     database: str
     seed: int
@@ -80,7 +80,7 @@ class Storm:
         }
 
     def submit_singles(self, count: int, seed: int) -> None:
-        """One by one, each again under its id until the broker has it."""
+        """Submit requests one by one; repeat each under its id until the broker has it."""
         chance = random.Random(seed)
         for number in range(count):
             request = self._new_request(chance, f"single-{seed}-{number}")
@@ -88,7 +88,7 @@ class Storm:
             while True:
                 with contextlib.suppress(BrokerUnavailable):
                     self._submitting.submit(request)
-                    if not chance.randrange(50):  # An upstream that is not sure sends it again.
+                    if not chance.randrange(50):  # The upstream sends it again.
                         self._submitting.submit(request)
                     break
                 time.sleep(0.2)
@@ -163,7 +163,7 @@ class Storm:
     def _kill_while_taking(self) -> None:
         worker = self.fleet.any_worker(self.chance)
         worker.signal_group(signal.SIGSTOP)
-        time.sleep(0.3)  # Meanwhile Redis gives it what it asked for.
+        time.sleep(0.3)  # In the meantime, Redis moves a message to the frozen worker.
         worker.kill()
         self.fleet.replace(worker)
 
@@ -211,7 +211,7 @@ class Storm:
             time.sleep(self.chance.uniform(0.5, 2))
 
     def _deliver_again(self) -> None:
-        """What waits, two to five times, for everybody at once."""
+        """Copy the next message of each queue, so that it is delivered two to five times."""
         redis = self.fleet.broker.redis
         for queue in ("enrollments", "batches"):
             waiting = redis.lindex(queue, -1)
@@ -219,7 +219,7 @@ class Storm:
                 redis.rpush(queue, *[waiting] * self.chance.randrange(1, 5))
 
     def _shuffle(self) -> None:
-        """Messages out of order: the oldest becomes the newest."""
+        """Reorder the messages: the oldest becomes the newest."""
         for _ in range(20):
             self.fleet.broker.redis.lmove("enrollments", "enrollments", "RIGHT", "LEFT")
 
@@ -240,7 +240,7 @@ class Storm:
         self._postgres()
 
     def kinds(self) -> list[str]:
-        """The faults that can strike here, but those after which something must be resubmitted."""
+        """Return the faults that can happen here, except those that require resubmission."""
         kinds = [
             *("kill_pool_process", "kill_worker", "kill_main_process", "terminate_worker"),
             *("terminate_group", "kill_while_taking", "stop_beyond_lease", "restart_broker"),
@@ -254,7 +254,7 @@ class Storm:
     # --- the run ----------------------------------------------------------------------------
 
     def run(self, faults: list[str], singles: int, batches: int, size: int) -> Report:
-        """Submit while the faults strike one after the other; then heal, and compare."""
+        """Submit while the faults happen one after another; then repair everything, and compare."""
         started = time.monotonic()
         self._progress = 0.0
         seed = self.report.seed
@@ -282,7 +282,7 @@ class Storm:
         return self.report
 
     def _recover(self) -> None:
-        """Wait until nothing is on its way; what a broker forgot is submitted again."""
+        """Wait until every request is decided; resubmit those that the broker lost."""
         wait_for(lambda: self.fleet.broker.holds() == 0, 180)
         if not self._wiped:
             return
@@ -347,7 +347,7 @@ class Storm:
             report.lost += len(self.malformed - kept_letters)
 
     def _model(self, request: Request) -> tuple[str, list[str]]:
-        """The rules, written once more without a database."""
+        """Apply the rules, written a second time without a database."""
         if int(request["student_id"][1:]) >= STUDENTS:
             return "rejected", []
         good = [course for course in request["course_ids"] if int(course[1:]) < COURSES]

@@ -35,7 +35,7 @@ PAGES = (
 """The pages with sessions, in the order in which a reader meets them."""
 
 OPERATOR_PAGES = ("docs/operations/dead-letters.md", "docs/operations/retention.md")
-"""Their reader has set ENROLL_DATABASE_URL."""
+"""Pages whose reader has set ENROLL_DATABASE_URL."""
 
 _VARYING = (
     (r"[0-9a-f]{32}", "ID"),
@@ -71,14 +71,14 @@ def steps(page: str) -> Iterator[Step]:
 
 
 def normal(text: str) -> str:
-    """What a session prints without what differs each time."""
+    """Return the output of a session without the parts that differ each time."""
     for pattern, name in _VARYING:
         text = re.sub(pattern, name, text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 class Reader:
-    """Somebody who types what the pages say, in a folder with the example files."""
+    """A reader who types the commands of the pages, in a folder with the example files."""
 
     def __init__(self, folder: Path, broker_url: str, database_url: str) -> None:
         self.folder = folder
@@ -135,6 +135,6 @@ def play(made: Reader, see: Callable[[Step, str], None]) -> None:
 
 
 def without_colors(printed: str) -> str:
-    """The same text as a page shows it."""
+    """Return the text in the form in which a page shows it."""
     lines = Text.from_ansi(printed).plain.splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines)

@@ -19,7 +19,7 @@ class Watch:
 
     def __init__(self, fleet: Fleet) -> None:
         self.metrics: dict[str, float] = defaultdict(float)
-        """How far the counters rose in all, and what was not up."""
+        """How much the counters rose in total, and what was not up."""
         self._fleet = fleet
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._scrape_again_and_again)
@@ -36,12 +36,12 @@ class Watch:
         self._thread.join()
 
     def lines(self) -> list[dict[str, Any]]:
-        """What the workers wrote. Raises ValueError for a line that is no JSON."""
+        """Return the log lines of the workers. Raises ValueError for a line that is not JSON."""
         text = self._fleet.log.read_text()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def signs(self, expected: set[str]) -> set[str]:
-        """Those that were seen: a metric that rose, or how a line begins."""
+        """Return the signs that were seen: a metric that rose, or the beginning of a line."""
         rose = {name for name, value in self.metrics.items() if value}
         events = [line["event"] for line in self.lines()]
         return {

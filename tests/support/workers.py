@@ -18,7 +18,7 @@ from support.commands import GOOD, clean_environment, run_enroll, start_enroll
 from support.paths import ROOT, TESTS
 
 WITHOUT_GOSSIP = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-"""Options of a worker that has no use for the others; it is ready sooner."""
+"""Options that switch off contact with other workers, so that a worker is ready sooner."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Deployment:
 
 
 def worker_environment(broker_url: str, database_url: str) -> dict[str, str]:
-    """The variables of this process, and of ours only these two."""
+    """Return the environment of this process, with only these two of our own variables."""
     urls = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": database_url}
     return clean_environment() | urls
 

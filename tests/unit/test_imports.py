@@ -1,4 +1,4 @@
-"""Who loads whom: a submitter needs no SQL, and an import connects to nothing."""
+"""What imports load: a submitter needs no SQL, and no import opens a connection."""
 
 import ast
 import pkgutil
@@ -55,12 +55,12 @@ def test_a_module_of_the_worker_needs_no_environment_and_opens_no_socket(module:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_guard_against_sockets_would_see_one() -> None:
+def test_the_guard_against_sockets_catches_one() -> None:
     done = run(NO_SOCKETS.format(module="socket", then="socket = sys.modules['socket'].socket()"))
     assert "RuntimeError: socket.__new__" in done.stderr
 
 
-def test_the_process_file_of_the_worker_says_which_variable_is_missing() -> None:
+def test_worker_celery_names_the_missing_variable() -> None:
     done = run("import worker.celery")
     assert done.returncode == 1
     assert "ENROLL_DATABASE_URL: is not set" in done.stderr
@@ -79,7 +79,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_the_worker_knows_the_contract_and_nothing_else_of_the_producer() -> None:
+def test_the_worker_imports_only_the_contract_from_the_producer() -> None:
     found = set().union(*map(imports, (ROOT / "worker").rglob("*.py")))
     of_producer = {name for name in found if name.partition(".")[0] == "producer"}
     assert of_producer
@@ -95,7 +95,7 @@ def test_every_module_of_the_worker_is_checked() -> None:
     assert {*MODULES, "worker"} == names
 
 
-def test_the_help_lists_the_commands_of_the_operator_and_loads_none_of_them() -> None:
+def test_the_help_lists_the_operators_commands_without_importing_them() -> None:
     code = "from producer.cli import enroll; enroll(['--help'], standalone_mode=False)"
     done = run(f"{code}; import sys; print(*sys.modules)")
     assert done.returncode == 0, done.stderr

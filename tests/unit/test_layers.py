@@ -23,7 +23,7 @@ STRINGS_OF_SQL = {"exec_driver_sql"}
 
 
 def builds_sql(module: str) -> bool:
-    """Say whether a module is one of those that may build SQL."""
+    """Return whether a module may build SQL."""
     path = Path(module)
     return path.name in ("repository.py", "models.py", "migrate.py") or path.parts[0] == "database"
 
@@ -40,7 +40,7 @@ def imports(source: str) -> set[str]:
 
 
 def forbidden_sql(source: str) -> Iterator[str]:
-    """Give what a module uses to build SQL."""
+    """Yield the names with which a module builds SQL."""
     for name in imports(source):
         package = name.partition(".")[0]
         is_error = name.startswith("sqlalchemy.exc.")
@@ -54,7 +54,7 @@ def forbidden_sql(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not builds_sql(name)])
-def test_a_module_that_is_no_repository_builds_no_sql(module: str) -> None:
+def test_only_repositories_build_sql(module: str) -> None:
     assert sorted(forbidden_sql((ROOT / module).read_text())) == []
 
 
@@ -72,7 +72,7 @@ def test_a_module_that_is_no_repository_builds_no_sql(module: str) -> None:
         "connection.exec_driver_sql('DELETE FROM students')",
     ],
 )
-def test_sql_in_another_module_would_be_seen(source: str) -> None:
+def test_sql_in_another_module_is_detected(source: str) -> None:
     assert list(forbidden_sql(source))
 
 
@@ -81,8 +81,8 @@ def test_types_and_errors_are_free_to_all() -> None:
     assert list(forbidden_sql(source)) == []
 
 
-def test_the_modules_that_build_sql_are_those_that_we_know() -> None:
-    """A new place for SQL is a decision, and is made here."""
+def test_the_list_of_modules_that_build_sql_is_complete() -> None:
+    """A new module with SQL is a decision, which is recorded here."""
     assert {str(Path(name).parent) for name in MODULES if builds_sql(name)} == {
         ".",
         "batches",
@@ -94,7 +94,7 @@ def test_the_modules_that_build_sql_are_those_that_we_know() -> None:
 
 
 @pytest.mark.parametrize("module", ["enrollment/rules.py", "enrollment/values.py"])
-def test_the_rules_know_neither_sql_nor_a_repository(module: str) -> None:
+def test_the_rules_import_neither_sql_nor_a_repository(module: str) -> None:
     found = imports((ROOT / module).read_text())
     assert {name for name in found if name.partition(".")[0] in ("sqlalchemy", "psycopg")} == set()
     assert {name for name in found if "repository" in name or "database" in name} == set()

@@ -1,11 +1,11 @@
-"""A missing program is skipped at home, and a failure in continuous integration."""
+"""A missing program is a skip on a developer's machine and a failure in CI."""
 
 import pytest
 
 from support.requirements import require_program
 
 
-def test_a_program_that_is_there_is_returned_with_its_path() -> None:
+def test_the_path_of_an_installed_program_is_returned() -> None:
     assert require_program("no-such-program", "sh").endswith("/sh")
 
 
@@ -15,7 +15,7 @@ def test_a_missing_program_skips_a_test(monkeypatch: pytest.MonkeyPatch) -> None
         require_program("no-such-program")
 
 
-def test_a_missing_program_fails_a_test_where_ci_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_fails_a_test_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no-such-program is not installed"):
         require_program("no-such-program")

@@ -1,4 +1,4 @@
-"""What a registrar types: files, requests and questions, with their exit codes."""
+"""The commands of a registrar: files, requests and lookups, with their exit codes."""
 
 import json
 import uuid
@@ -23,7 +23,7 @@ from support.workers import Deployment
 
 
 def ask(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> Any:
-    """Data alone is on standard output: every line of it is JSON."""
+    """Only data is on standard output: every line of it is JSON."""
     lines = deployment.enroll(*arguments, "--json", expect=expect).stdout.splitlines()
     return json.loads(lines[0]) if len(lines) == 1 else [json.loads(line) for line in lines]
 
@@ -100,7 +100,7 @@ def test_json_lines_hold_whole_requests(
     assert ask(deployment, "status", f"r-{student}")["result"]["status"] == "enrolled"
 
 
-def test_without_waiting_the_batch_id_is_all_of_the_output(
+def test_without_waiting_only_the_batch_id_is_printed(
     deployment: Deployment, tmp_path: Path, names: tuple[str, str]
 ) -> None:
     students = write_lines(tmp_path / "students.csv", "sis_id,name", f"{names[0]},Ada")
@@ -110,7 +110,7 @@ def test_without_waiting_the_batch_id_is_all_of_the_output(
         assert client.batch(batch_id).state != "unknown"
 
 
-def test_one_request_waits_and_prints_its_outcome(
+def test_one_request_waits_and_prints_its_result(
     deployment: Deployment, roster: tuple[str, str]
 ) -> None:
     student, course = roster
@@ -136,7 +136,9 @@ def test_a_student_is_found_by_sis_id_and_by_key(
 
 
 @pytest.mark.parametrize("command", [["status", "nothing"], ["student", "nobody"]])
-def test_what_nobody_submitted_is_unknown(deployment: Deployment, command: list[str]) -> None:
+def test_an_id_that_was_never_submitted_is_unknown(
+    deployment: Deployment, command: list[str]
+) -> None:
     deployment.enroll(*command, expect=REFUSED)
 
 
@@ -171,17 +173,17 @@ def test_a_file_that_cannot_be_understood_publishes_nothing(
 
 
 @pytest.mark.parametrize("path", ["missing.csv", "."])
-def test_a_path_that_is_no_file_is_said_so(deployment: Deployment, path: str) -> None:
+def test_a_path_that_is_not_a_file_is_reported(deployment: Deployment, path: str) -> None:
     assert path in deployment.enroll("submit", path, expect=USAGE).stderr
 
 
-def test_an_absent_broker_is_its_own_exit_code(deployment: Deployment) -> None:
+def test_an_unavailable_broker_has_its_own_exit_code(deployment: Deployment) -> None:
     url = f"redis://:s3cret@127.0.0.1:{free_port()}/0"
     done = deployment.enroll("student", "S1", "--broker", url, expect=UNREACHABLE)
     assert "s3cret" not in done.stderr
 
 
-def test_an_absent_worker_is_its_own_exit_code(
+def test_a_missing_worker_has_its_own_exit_code(
     deployment: Deployment, broker_url: str, tmp_path: Path
 ) -> None:
     asked = ("--broker", broker_url, "--timeout", "0.5")
@@ -191,6 +193,6 @@ def test_an_absent_worker_is_its_own_exit_code(
     assert "stays queued" in done.stderr
 
 
-def test_without_a_broker_the_remedy_is_said(tmp_path: Path) -> None:
+def test_without_a_broker_the_message_names_the_remedy(tmp_path: Path) -> None:
     done = run_enroll(clean_environment(), "student", "S1", expect=USAGE, cwd=tmp_path)
     assert "enroll up" in done.stderr

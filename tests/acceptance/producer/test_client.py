@@ -64,7 +64,7 @@ def test_messages_share_a_client_of_redis_as_long_as_its_connections_live(
             assert given is first
 
 
-def test_waiting_for_the_outcome_gives_it(
+def test_enroll_waits_and_returns_the_result(
     client: EnrollmentClient, roster: tuple[str, str]
 ) -> None:
     student, course = roster
@@ -90,7 +90,7 @@ def test_an_unknown_id_is_unknown(client: EnrollmentClient) -> None:
     assert client.results("never enrolled") == []
 
 
-def test_many_answers_come_in_the_order_asked(
+def test_many_results_are_returned_in_the_requested_order(
     client: EnrollmentClient, roster: tuple[str, str]
 ) -> None:
     student, course = roster
@@ -140,7 +140,7 @@ def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
     kwargs: dict[str, Any],
     place: str,
 ) -> None:
-    """Any Celery client may publish by the fixed name; its mistake is answered, not dropped."""
+    """Any Celery client may publish by the fixed name; it gets a refusal for its mistake."""
     with plain_celery(deployment.broker_url) as app:
         sent = app.send_task("enrollment.enroll", args, kwargs, queue="enrollments")
         answer = sent.get(timeout=20)
@@ -151,7 +151,7 @@ def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
     assert client.status(sent.id).state == "done"
 
 
-def test_a_foreign_client_whose_lookup_is_wrong_is_told_so(deployment: Deployment) -> None:
+def test_a_foreign_client_with_an_invalid_lookup_gets_the_reason(deployment: Deployment) -> None:
     with EnrollmentClient(deployment.broker_url) as client:
         with pytest.raises(LookupFailed, match=r"list of ids\[1\]"):
             client.students(["fine", ""])
@@ -168,9 +168,7 @@ def test_a_broken_chunk_harms_nothing(
     assert client.enroll({"student_id": student, "course_ids": [course]}).status == "enrolled"
 
 
-def test_without_a_worker_a_request_is_queued_and_a_question_is_not_answered(
-    broker_url: str,
-) -> None:
+def test_without_a_worker_requests_are_queued_and_lookups_fail(broker_url: str) -> None:
     with EnrollmentClient(broker_url, timeout=0.5) as client:
         client.submit({"student_id": 1, "course_ids": [1]})
         with pytest.raises(NoWorkerAnswered, match=r"No worker answered in 0\.5 s"):
@@ -179,7 +177,7 @@ def test_without_a_worker_a_request_is_queued_and_a_question_is_not_answered(
             client.enroll({"student_id": 1, "course_ids": [1]})
 
 
-def test_an_absent_broker_is_said_in_time_and_without_its_password() -> None:
+def test_an_unavailable_broker_is_reported_in_time_without_its_password() -> None:
     port = free_port()
     url = f"redis://user:s3cret@127.0.0.1:{port}/0"
     started = time.monotonic()

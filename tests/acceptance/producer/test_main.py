@@ -1,4 +1,4 @@
-"""The HTTP front as a stranger meets it: a real server, a real broker, a real worker."""
+"""The HTTP front as a client sees it: a real server, a real broker, a real worker."""
 
 import hashlib
 import os
@@ -42,7 +42,7 @@ def ask(course: str = "HC1", student: str = "H1", **more: Any) -> dict[str, Any]
     return {"student_id": student, "course_ids": [course], **more}
 
 
-def test_a_request_is_accepted_and_its_outcome_found_where_it_says(front: httpx.Client) -> None:
+def test_a_request_is_accepted_and_its_location_has_the_result(front: httpx.Client) -> None:
     answer = front.post("/students/enroll", json=ask())
     assert answer.status_code == 202
     where = answer.headers["location"]
@@ -77,7 +77,7 @@ def test_prefer_wait_returns_the_result(
         ([], None),
     ],
 )
-def test_what_breaks_the_contract_is_a_problem_that_names_the_field(
+def test_a_request_that_breaks_the_contract_gets_a_problem_for_the_field(
     front: httpx.Client, body: Any, field: str | None
 ) -> None:
     answer = front.post("/students/enroll", json=body)
@@ -88,9 +88,7 @@ def test_what_breaks_the_contract_is_a_problem_that_names_the_field(
     assert (found["field"] or "").startswith(field or "")
 
 
-def test_a_repeated_key_gets_the_first_outcome_and_another_content_a_conflict(
-    front: httpx.Client,
-) -> None:
+def test_a_repeated_key_gets_the_first_result_or_a_conflict(front: httpx.Client) -> None:
     key = {"Idempotency-Key": uuid.uuid4().hex}
     first = front.post("/students/enroll", json=ask(), headers=key | {"Prefer": "wait=20"})
     assert first.status_code == 200
@@ -173,9 +171,7 @@ def test_a_body_that_cannot_be_understood_is_a_problem(
     assert said in answer.json()["detail"]
 
 
-def test_a_named_batch_is_not_submitted_twice_and_not_with_another_content(
-    front: httpx.Client,
-) -> None:
+def test_a_batch_id_is_not_submitted_twice_nor_with_a_different_file(front: httpx.Client) -> None:
     name = f"http-{uuid.uuid4().hex}"
     text = "student_sis_id,course_sis_id\nH1,HC2\n"
     assert front.post("/batches", params={"batch_id": name}, content=text).status_code == 202
@@ -192,13 +188,13 @@ def test_a_named_batch_is_not_submitted_twice_and_not_with_another_content(
         *("/students/key:0", "/students/key:2147483648/results", f"/students/key:{'9' * 5000}"),
     ],
 )
-def test_what_nobody_submitted_is_not_found(front: httpx.Client, path: str) -> None:
+def test_an_id_that_was_never_submitted_is_not_found(front: httpx.Client, path: str) -> None:
     answer = front.get(path)
     assert answer.status_code == 404
     assert answer.json()["code"].startswith("unknown_")
 
 
-def test_every_answer_has_an_id_that_the_worker_logs_too(
+def test_every_response_has_an_id_that_the_worker_logs_too(
     front: httpx.Client, deployment: Deployment
 ) -> None:
     mine = f"call-{uuid.uuid4().hex}"
@@ -206,7 +202,7 @@ def test_every_answer_has_an_id_that_the_worker_logs_too(
     assert answer.headers["x-request-id"] == mine
     assert len(front.get("/health/live").headers["x-request-id"]) == 32
     with Redis.from_url(deployment.broker_url) as redis:
-        # The worker's log names tasks by these ids; their answers are kept under them.
+        # These are the task ids in the worker's log, under which results are stored.
         assert list(redis.scan_iter(f"celery-task-meta-{mine}.*", 1000))
 
 
@@ -220,7 +216,7 @@ def test_health_docs_and_page(front: httpx.Client) -> None:
     assert "/students/enroll" in paths
 
 
-def test_bounds_are_kept(deployment: Deployment, tmp_path: Path) -> None:
+def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None:
     bounds = {"ENROLL_HTTP_MAX_UPLOAD": "1000", "ENROLL_HTTP_RATE": "30"}
     with (
         serving(deployment.environment | bounds, tmp_path / "log") as (url, _),
@@ -244,7 +240,7 @@ def test_bounds_are_kept(deployment: Deployment, tmp_path: Path) -> None:
         assert slow[0].headers["retry-after"] == "1"
 
 
-def test_tokens_are_asked_for_and_scopes_kept(deployment: Deployment, tmp_path: Path) -> None:
+def test_tokens_are_required_and_scopes_enforced(deployment: Deployment, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     lines = [
         f"{name} {scopes} {hashlib.sha256(name.encode()).hexdigest()}"
@@ -276,7 +272,7 @@ def test_without_tokens_only_loopback_is_served(deployment: Deployment) -> None:
     assert "only on loopback" in done.stderr
 
 
-def test_an_absent_broker_is_said_in_time(tmp_path: Path) -> None:
+def test_an_unavailable_broker_is_reported_in_time(tmp_path: Path) -> None:
     environment = {**os.environ, "ENROLL_BROKER_URL": f"redis://:secret@127.0.0.1:{free_port()}/0"}
     with serving(environment, tmp_path / "log") as (url, _):
         started = time.monotonic()
@@ -287,7 +283,7 @@ def test_an_absent_broker_is_said_in_time(tmp_path: Path) -> None:
     assert "secret" not in answer.text + (tmp_path / "log").read_text()
 
 
-def test_a_body_that_stops_coming_is_not_waited_for(broker_url: str, tmp_path: Path) -> None:
+def test_a_body_that_stops_arriving_times_out(broker_url: str, tmp_path: Path) -> None:
     environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_BODY_WAIT": "0.5"}
 
     def pieces() -> Iterator[bytes]:
@@ -306,7 +302,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(broker_url: str, tmp_path: P
         assert time.monotonic() - started < 6
 
 
-def test_a_key_without_a_worker_is_taken_and_done_later(
+def test_without_a_worker_a_request_with_a_key_is_accepted_and_done_later(
     new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     with (
@@ -340,21 +336,21 @@ def test_a_key_without_a_worker_is_taken_and_done_later(
     ],
     ids=str,
 )
-def test_without_tokens_no_page_of_the_web_reaches_it(
+def test_without_tokens_a_foreign_page_is_refused(
     front: httpx.Client, headers: dict[str, str]
 ) -> None:
     answer = front.post("/students/enroll", json=ask(), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "foreign")
 
 
-def test_a_page_of_its_own_and_every_name_of_loopback_reach_it(front: httpx.Client) -> None:
+def test_without_tokens_its_own_page_is_served_on_every_loopback_name(front: httpx.Client) -> None:
     port = front.base_url.port
     for host in ("localhost", "127.0.0.1", "[::1]"):
         headers = {"Host": f"{host}:{port}", "Origin": f"http://{host}:{port}"}
         assert front.post("/students/enroll", json=ask(), headers=headers).status_code == 202
 
 
-def test_a_compressed_body_is_refused_by_its_name(front: httpx.Client) -> None:
+def test_a_compressed_body_is_refused_and_its_encoding_named(front: httpx.Client) -> None:
     answer = front.post("/batches", content=b"x", headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
     assert "gzip" in answer.json()["detail"]

@@ -61,7 +61,7 @@ def load(client: EnrollmentClient, students: int) -> list[str]:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
-def test_it_works_the_same_in_every_pool(
+def test_a_worker_behaves_the_same_in_every_pool(
     broker_url: str,
     new_database: Callable[[str], str],
     tmp_path: Path,
@@ -79,7 +79,7 @@ def test_it_works_the_same_in_every_pool(
         assert {s.result.status for s in client.statuses(ids) if s.result} == {"enrolled"}
 
 
-def test_a_killed_pool_process_loses_and_doubles_nothing(
+def test_a_killed_pool_process_loses_and_duplicates_nothing(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url, log = new_database("postgresql"), tmp_path / "log"

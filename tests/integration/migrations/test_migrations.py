@@ -44,7 +44,7 @@ def test_every_constraint_and_index_has_a_name(empty_database_url: str) -> None:
     engine.dispose()
 
 
-def test_there_is_one_line_of_migrations() -> None:
+def test_the_migrations_have_a_single_head() -> None:
     script = ScriptDirectory.from_config(migrate.alembic_config())
     assert len(script.get_heads()) == 1
     names = [revision.path.split("/")[-1] for revision in script.walk_revisions()]

@@ -18,7 +18,7 @@ def test_a_database_is_current_only_at_the_newest_migration(empty_database_url: 
     engine.dispose()
 
 
-def test_an_operator_goes_back_and_forth(
+def test_an_operator_can_downgrade_and_upgrade_again(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ENROLL_DATABASE_URL", empty_database_url)

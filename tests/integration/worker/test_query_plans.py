@@ -1,4 +1,4 @@
-"""How PostgreSQL finds what is looked for."""
+"""PostgreSQL uses an index for everything that it looks up."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def small_database(new_database: Callable[[str], str]) -> Iterator[Database]:
 
 
 def kept_plan(connection: Connection, part: str) -> str:
-    """The plan that has been kept for a prepared statement, whatever its values are."""
+    """Return the plan that PostgreSQL has cached for a prepared statement, for any values."""
     prepared = text(
         "SELECT name, cardinality(parameter_types), generic_plans FROM pg_prepared_statements"
         " WHERE statement LIKE :part ORDER BY generic_plans DESC LIMIT 1"
@@ -40,7 +40,7 @@ def kept_plan(connection: Connection, part: str) -> str:
     return "\n".join(lines)
 
 
-def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Database) -> None:
+def test_a_plan_made_for_a_small_table_uses_the_index(small_database: Database) -> None:
     with small_database.writing() as connection:
         for _ in range(20):  # Prepared after the fifth, planned for good after the tenth.
             find_keys(connection, Student, NAMES)
@@ -49,13 +49,13 @@ def test_a_plan_made_while_a_table_was_small_enters_its_index(small_database: Da
     assert "Seq Scan" not in plan
 
 
-def test_a_request_enters_an_index_for_all_that_it_names(small_database: Database) -> None:
+def test_a_request_finds_everything_it_names_by_index(small_database: Database) -> None:
     with small_database.writing() as connection:
         for number in range(20):
             record = {"student_id": NAMES[number], "course_ids": NAMES[:3]}
             add_enrollments(connection, [read_request(f"r{number}", [record], {})])
         plan = kept_plan(connection, "request_id = any(")
     for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
-        # Else it is walked from end to end.
+        # Without a condition, the whole index would be scanned.
         assert re.search(rf"(using|on) {index} .*\n *Index Cond:", plan), plan
     assert "Seq Scan" not in plan

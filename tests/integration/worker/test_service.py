@@ -76,7 +76,7 @@ def test_an_unknown_student_is_refused(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("asked", "hint"), [("1", "the integer 1"), (99, "the string '99'")])
-def test_a_key_and_a_sis_id_are_never_taken_for_each_other(
+def test_a_key_is_never_confused_with_a_sis_id(
     database: Database, asked: int | str, hint: str
 ) -> None:
     student = enroll(database, asked, ["M1"], "by-student")
@@ -107,7 +107,7 @@ def test_a_request_without_any_good_course_is_rejected_even_if_not_atomic(
     assert enroll(database, "A", ["X"], atomic=False).status == "rejected"
 
 
-def test_what_is_already_there_is_told_from_what_was_added(database: Database) -> None:
+def test_existing_rows_are_distinguished_from_added_rows(database: Database) -> None:
     enroll(database, "A", ["M1"], "first")
     response = enroll(database, "A", ["M1", "M2"], "second")
     assert [course.added for course in response.enrolled_courses] == [False, True]
@@ -119,7 +119,7 @@ def test_two_names_of_one_course_are_one_enrollment(database: Database) -> None:
     assert response.status == "enrolled"
 
 
-def test_a_repeated_request_enrolls_once_and_gets_the_first_outcome(database: Database) -> None:
+def test_a_repeated_request_enrolls_once_and_gets_the_first_result(database: Database) -> None:
     first = enroll(database, "A", ["M1", "X"], atomic=False)
     assert enroll(database, "A", ["M1", "X"], atomic=False) == first
     assert count_rows(database, EnrollmentResult) == 1
@@ -159,7 +159,7 @@ def test_a_lone_request_loads_all_that_it_names_in_one_statement(
     ("student", "courses", "atomic"),
     [("B", ["M1"], True), ("A", ["M2"], True), ("A", ["M1"], False)],
 )
-def test_a_request_id_with_another_content_is_refused_and_changes_nothing(
+def test_a_reused_request_id_is_refused_and_changes_nothing(
     database: Database, student: str, courses: list[str], atomic: bool
 ) -> None:
     first = enroll(database, "A", ["M1"])
@@ -169,7 +169,7 @@ def test_a_request_id_with_another_content_is_refused_and_changes_nothing(
     assert enroll(database, "A", ["M1"]) == first
 
 
-def test_a_request_that_breaks_the_contract_has_a_stored_outcome(database: Database) -> None:
+def test_a_request_that_breaks_the_contract_has_a_stored_result(database: Database) -> None:
     record = {"student_id": "A", "course_ids": [True], "surprise": "\x00"}
     with pytest.raises(ValueError, match="course_ids") as caught:
         StudentEnrollmentRequest.model_validate(record)
@@ -203,7 +203,7 @@ def test_concurrent_deliveries_of_one_request_enroll_once(database: Database) ->
 
 @contextmanager
 def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterator[None]:
-    """Another transaction has done something; it ends a moment after the block has begun."""
+    """Hold another transaction open; it ends a moment after the block has begun."""
     with database.engine.connect() as other:
         transaction = other.begin()
         other.execute(text(statement))
@@ -217,7 +217,7 @@ def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterato
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_row_that_another_transaction_is_writing_is_waited_for(
+def test_a_request_waits_for_a_row_that_another_transaction_is_writing(
     database: Database, committed: bool
 ) -> None:
     row = "INSERT INTO student_courses VALUES (1, 1, '2026-09-01 00:00:00+00:00')"
@@ -228,7 +228,7 @@ def test_a_row_that_another_transaction_is_writing_is_waited_for(
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_course_that_goes_while_a_request_is_decided_is_unknown(
+def test_a_course_deleted_while_a_request_is_decided_is_unknown(
     database: Database, committed: bool
 ) -> None:
     with meanwhile(database, "DELETE FROM courses WHERE id = 1", committed=committed):

@@ -18,7 +18,7 @@ from worker.settings import load_settings
 
 
 def _strike(ids: Iterable[Any]) -> list[Any]:
-    """Where a fault of the code would strike, whichever way a request takes."""
+    """Fail where a bug in the code would, whichever way a request takes."""
     ids = list(ids)
     if "KILLS" in ids:
         os.kill(os.getpid(), signal.SIGKILL)

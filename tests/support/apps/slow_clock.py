@@ -1,4 +1,4 @@
-"""The same worker with a clock that says it is a minute ago."""
+"""The same worker with a clock that is a minute slow."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from worker.settings import load_settings
 
 
 class SlowClock(datetime):
-    """What `health` reads; the questions are not to expire by it."""
+    """The clock that `health` reads; lookups must not expire by it."""
 
     @classmethod
     def now(cls, tz: Any = UTC) -> Any:

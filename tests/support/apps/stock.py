@@ -1,4 +1,4 @@
-"""The same worker with Celery's own transport; what it loses, ours must not lose."""
+"""The same worker with kombu's own transport; ours must not lose the messages that it loses."""
 
 from worker.app import make_app
 from worker.settings import load_settings

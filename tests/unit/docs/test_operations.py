@@ -1,4 +1,4 @@
-"""The files for operators hang together: with one another, and with what the worker exports."""
+"""The files for operators agree with each other, and with the metrics of the worker."""
 
 import json
 import re
@@ -39,13 +39,13 @@ def exported() -> set[str]:
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_only_what_is_exported_is_asked_for(expression: str, exported: set[str]) -> None:
+def test_every_metric_in_an_expression_is_exported(expression: str, exported: set[str]) -> None:
     asked = set(re.findall(r"enrollment_\w+", expression))
     assert asked
     assert asked <= exported
 
 
-def test_what_is_exported_is_explained(exported: set[str]) -> None:
+def test_every_exported_metric_is_explained(exported: set[str]) -> None:
     page = (FOLDER / "watching.md").read_text()
     said = set(re.findall(r"^\| `(enrollment_\w+)`", page, flags=re.MULTILINE))
     assert said == {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported}
@@ -57,14 +57,14 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_leads_to_its_section(rule: dict[str, Any]) -> None:
+def test_an_alert_links_to_its_section(rule: dict[str, Any]) -> None:
     page, _, section = rule["annotations"]["runbook"].partition("#")
     text = (FOLDER / page).read_text()
     assert section in anchors(text)
     assert f"`{rule['alert']}`" in text
 
 
-def test_panels_have_ids_of_their_own_and_say_what_they_show() -> None:
+def test_panels_have_unique_ids_descriptions_and_units() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(
@@ -73,7 +73,7 @@ def test_panels_have_ids_of_their_own_and_say_what_they_show() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.iterdir()), ids=lambda path: path.name)
-def test_variables_are_those_that_are_read(path: Any) -> None:
+def test_every_variable_in_a_file_exists(path: Any) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     page = (ROOT / "docs" / "settings.md").read_text()
     for name in re.findall(rf"\b{PREFIX}[A-Z_]+[A-Z]\b", path.read_text()):
@@ -81,13 +81,13 @@ def test_variables_are_those_that_are_read(path: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "kubernetes.yaml"])
-def test_it_is_yaml(name: str) -> None:
+def test_an_example_deployment_is_valid_yaml(name: str) -> None:
     assert all(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
 @pytest.mark.parametrize(
     "command", [("check", "rules", "alerts.yaml"), ("test", "rules", "alerts.test.yaml")]
 )
-def test_prometheus_takes_the_rules(command: tuple[str, ...]) -> None:
+def test_prometheus_accepts_the_rules(command: tuple[str, ...]) -> None:
     done = run_program(require_program("promtool"), *command, cwd=FOLDER)
     assert done.returncode == 0, done.stdout + done.stderr

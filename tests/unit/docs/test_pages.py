@@ -1,4 +1,4 @@
-"""README and docs hang together: with one another, and with the code that they describe."""
+"""README and docs agree with each other, and with the code that they describe."""
 
 import re
 from importlib import import_module
@@ -48,7 +48,7 @@ UNITS = {"MiB": 2**20, "days": 86_400}
 @pytest.mark.parametrize(
     "row", [r for r in rows("docs/limits.md") if r[-1].startswith("`")], ids=lambda row: row[-1]
 )
-def test_a_limit_is_that_of_the_code(row: list[str]) -> None:
+def test_a_limit_on_a_page_equals_the_one_in_the_code(row: list[str]) -> None:
     module, _, name = row[-1].strip("`").rpartition(".")
     number, unit = re.findall(r"([\d,]*\d) ?(\w*)", row[1].removeprefix("1 to "))[0]
     told = int(number.replace(",", "")) * UNITS.get(unit, 1)
@@ -107,7 +107,7 @@ def test_no_name_is_explained_in_two_tables() -> None:
     assert {told for told, found in pages.items() if len(found) > 1} == {"`not_processed`"}
 
 
-def test_what_an_operator_looks_for_in_the_log_is_written_there() -> None:
+def test_every_log_message_that_a_page_names_is_logged() -> None:
     _, logs, _, faults, _ = re.split(
         r"^## (?:Logs|Metrics|What a fault looks like|Traces)$",
         DOCUMENTS["docs/operations/watching.md"],
@@ -135,14 +135,14 @@ def first(line: str) -> str:
 
 
 def missing_in(folders: list[Path], messages: list[str]) -> list[str]:
-    """The messages whose longest literal part stands nowhere in the code of these folders."""
+    """Return the messages whose longest literal part is not in the code of these folders."""
     code = "".join(path.read_text("utf-8") for f in folders for path in f.rglob("*.py"))
     joined = re.sub(r'"\s*\n\s*f?"', "", code)
     return [text for text in messages if max(text.split("…"), key=len) not in joined]
 
 
-def test_the_places_to_change_are_where_the_page_says() -> None:
-    """In CONTRIBUTING, the names after a path stand in that file."""
+def test_the_names_in_contributing_are_in_the_files_beside_them() -> None:
+    """In CONTRIBUTING, the names after a path occur in that file."""
     wrong = []
     for line in DOCUMENTS["CONTRIBUTING.md"].splitlines():
         for path, rest in re.findall(r"`([\w/.]+\.(?:py|html|md))`((?:(?!`[\w/]+/).)*)", line):

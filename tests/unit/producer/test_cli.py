@@ -63,12 +63,12 @@ def test_an_example_can_be_typed(
         command.make_context(command.name, words)
 
 
-def test_an_example_that_cannot_be_typed_would_be_seen() -> None:
+def test_an_example_with_a_mistake_is_detected() -> None:
     with pytest.raises(click.UsageError):
         ALL["enroll submit"].make_context("submit", ["--nonsense", "students.csv"])
 
 
-def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:
+def test_the_list_of_commands_agrees_with_the_help_of_each_command() -> None:
     listed = help_of("enroll")
     for name in COMMANDS:
         first = (ALL[f"enroll {name}"].help or "").split(".")[0]
@@ -77,7 +77,7 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:
         assert line.group(1).split()[0] == first.split()[0], name
 
 
-def test_an_unknown_command_is_said() -> None:
+def test_an_unknown_command_is_reported() -> None:
     done = invoke_enroll("sumbit")
     assert done.exit_code == 2
     assert "No such command 'sumbit'" in done.output

@@ -49,19 +49,19 @@ def test_a_bad_student_id_is_refused_with_the_rule_and_what_was_given(
 
 
 @bad_ids
-def test_a_bad_course_id_is_refused_by_its_place_in_the_list(bad: Any, message: str) -> None:
+def test_a_bad_course_id_is_refused_with_its_position_in_the_list(bad: Any, message: str) -> None:
     found = problems(request(course_ids=["M1", bad, 3]))
     assert found == {"course_ids[1]": f"course_ids[1]: {message}"}
 
 
 @pytest.mark.parametrize("good", [1, MAX_KEY, "4711", 4711, "x", "x" * 255, "Ä 😀", " "])
-def test_an_id_is_kept_as_it_came(good: int | str) -> None:
+def test_an_id_is_unchanged(good: int | str) -> None:
     taken = StudentEnrollmentRequest.model_validate(request(student_id=good, course_ids=[good]))
     for kept in (taken.student_id, *taken.course_ids):
         assert (type(kept), kept) == (type(good), good)
 
 
-def test_repeated_courses_are_folded_in_order_and_a_key_is_no_sis_id() -> None:
+def test_repeated_courses_are_removed_and_a_key_differs_from_a_sis_id() -> None:
     taken = StudentEnrollmentRequest.model_validate(request(course_ids=["B", 1, "A", "1", "B", 1]))
     assert taken.course_ids == ("B", 1, "A", "1")
 
@@ -83,7 +83,7 @@ def test_anything_but_1_to_100_courses_is_one_problem(courses: Any, shown: str) 
     }
 
 
-def test_a_hundred_courses_are_taken() -> None:
+def test_a_hundred_courses_are_accepted() -> None:
     courses = tuple(range(1, 101))
     assert StudentEnrollmentRequest(student_id=1, course_ids=courses).course_ids == courses
 
@@ -101,7 +101,7 @@ def test_a_request_id_has_1_to_128_characters(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("good", ["x", "x" * 128, None])
-def test_a_request_id_at_the_bounds_is_taken(good: str | None) -> None:
+def test_a_request_id_at_the_bounds_is_accepted(good: str | None) -> None:
     taken = StudentEnrollmentRequest.model_validate(request(request_id=good))
     assert taken.request_id == good
 
@@ -110,7 +110,7 @@ def test_a_request_is_all_or_nothing_by_default() -> None:
     assert StudentEnrollmentRequest.model_validate(request()).atomic is True
 
 
-def test_a_field_that_nobody_knows_is_refused() -> None:
+def test_an_unknown_field_is_refused() -> None:
     assert problems(request(seat=3)) == {"seat": "seat: is not a known field; remove it"}
 
 

@@ -90,15 +90,13 @@ def test_each_bad_variable_has_a_line(environment: pytest.MonkeyPatch) -> None:
     assert named == {"ENROLL_DATABASE_URL", "ENROLL_BROKER_URL", "ENROLL_RESULT_TTL"}
 
 
-def test_with_rabbitmq_the_redis_for_the_answers_must_be_named(
-    environment: pytest.MonkeyPatch,
-) -> None:
+def test_with_rabbitmq_the_redis_for_results_is_required(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ENROLL_BROKER_URL", "amqp://h//")
     with pytest.raises(SettingsError, match=r"^ENROLL_RESULT_BACKEND_URL: must begin with one of"):
         load_settings()
 
 
-def test_a_migration_needs_the_database_alone(environment: pytest.MonkeyPatch) -> None:
+def test_a_migration_needs_only_the_database(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("ENROLL_BROKER_URL")
     assert load_database_url() == GOOD["ENROLL_DATABASE_URL"]
 

@@ -22,7 +22,7 @@ Findings = dict[tuple[str, str], str]
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[tuple[str, Any]]:
-    """A Valkey that keeps what it is told, and a connection to it."""
+    """A Valkey that persists its data, and a connection to it."""
     with running_valkey(tmp_path / "valkey") as server:
         url = f"{server.connection_url}/0"
         with Redis.from_url(url) as redis:
@@ -42,7 +42,7 @@ def working(
 
 
 def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
-    """The exit code, and by check and state what was found with its remedy."""
+    """Return the exit code, and the findings with their remedies, by check and state."""
     variables = {"ENROLL_DATABASE_URL": None, **environment}
     done = invoke_enroll("doctor", "--broker", url, "--json", *options, **variables)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -64,7 +64,7 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     }
 
 
-def test_a_broker_that_is_away() -> None:
+def test_an_unavailable_broker_is_found() -> None:
     code, found = doctor(f"redis://:a-password@localhost:{free_port()}/0")
     assert code == 1
     (said,) = found.values()
@@ -82,7 +82,7 @@ def test_a_broker_that_is_away() -> None:
         ("maxmemory", "used up", ("memory", "wrong"), "Redis is full -> Raise maxmemory"),
     ],
 )
-def test_a_broker_that_may_forget(
+def test_a_broker_that_may_lose_data_is_found(
     working: tuple[str, str],
     broker: tuple[str, Any],
     setting: str,
@@ -103,7 +103,7 @@ def test_a_broker_that_may_forget(
     assert doctor(url, "--strict")[0] == 1
 
 
-def test_no_worker_and_messages_that_wait(broker: tuple[str, Any]) -> None:
+def test_a_missing_worker_and_waiting_messages_are_found(broker: tuple[str, Any]) -> None:
     url, redis = broker
     since = int(time.time()) - 3600
     redis.lpush("batches", json.dumps({"properties": {"timestamp": since}}), "{}")
@@ -127,7 +127,7 @@ def test_no_worker_and_messages_that_wait(broker: tuple[str, Any]) -> None:
     assert "priority" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
 
 
-def test_a_database_that_is_away_or_lacks_migrations(working: tuple[str, str]) -> None:
+def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]) -> None:
     url, database_url = working
     path = Path(database_url.removeprefix("sqlite:///"))
     with sqlite3.connect(path) as database:
@@ -143,7 +143,7 @@ def test_a_database_that_is_away_or_lacks_migrations(working: tuple[str, str]) -
         assert "there is no file" in seen
 
 
-def test_a_clock_that_is_wrong(
+def test_a_wrong_clock_is_found(
     broker: tuple[str, Any], new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url, _ = broker
@@ -159,7 +159,7 @@ def test_a_clock_that_is_wrong(
     assert "the worker's clock and this machine's differ by 60 s" in found["clock", "wrong"]
 
 
-def test_a_user_that_may_not_look_at_the_server(
+def test_a_user_who_may_not_inspect_the_server_learns_which_user_may(
     working: tuple[str, str], broker: tuple[str, Any]
 ) -> None:
     url, redis = broker
@@ -172,7 +172,7 @@ def test_a_user_that_may_not_look_at_the_server(
     assert ("worker", "ok") in found
 
 
-def test_a_variable_that_is_no_database(working: tuple[str, str]) -> None:
+def test_a_variable_that_is_not_a_database_url_is_found(working: tuple[str, str]) -> None:
     code, found = doctor(working[0], ENROLL_DATABASE_URL="mysql://me:a-password@h/d")
     assert code == 1
     assert "ENROLL_DATABASE_URL" in found["database", "wrong"]

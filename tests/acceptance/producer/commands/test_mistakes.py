@@ -1,4 +1,4 @@
-"""What is wrong with a command line is said by name, with a remedy, and without a password."""
+"""A wrong command line is reported with the faulty part and a remedy, and without a password."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
         (["prune", "--older-than", "4d"], USAGE, "ENROLL_DATABASE_URL: is not set"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_said_with_its_remedy(
+def test_a_mistake_is_reported_with_its_remedy(
     tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "tokens").write_text("s3cret\n")
@@ -40,7 +40,7 @@ def test_a_mistake_is_said_with_its_remedy(
     assert "s3" not in done.stderr
 
 
-def test_a_setting_of_the_http_front_that_cannot_be_meant_is_named(tmp_path: Path) -> None:
+def test_an_invalid_setting_of_the_http_front_is_named(tmp_path: Path) -> None:
     environment = os.environ | {"ENROLL_HTTP_RATE": "s3cret"}
     done = run_enroll(environment, "serve", "--broker", ABSENT, expect=USAGE, cwd=tmp_path)
     assert "ENROLL_HTTP_RATE: " in done.stderr

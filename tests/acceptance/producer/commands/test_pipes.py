@@ -34,9 +34,7 @@ def roster(deployment: Deployment, students: int) -> tuple[list[str], str]:
 # --- Standard input -------------------------------------------------------------------------
 
 
-def test_what_comes_through_a_pipe_is_submitted_and_its_lines_are_named(
-    deployment: Deployment,
-) -> None:
+def test_a_pipe_is_submitted_and_its_refused_lines_are_named(deployment: Deployment) -> None:
     # More than the head that is checked, and several chunks.
     names, course = roster(deployment, 12_000)
     rows = "".join(f"{name},{course}\n" for name in names)
@@ -53,14 +51,14 @@ def test_what_comes_through_a_pipe_is_submitted_and_its_lines_are_named(
     assert "Submitting standard input as batch" in done.stderr
 
 
-def test_json_lines_come_through_a_pipe(deployment: Deployment) -> None:
+def test_json_lines_are_read_from_a_pipe(deployment: Deployment) -> None:
     (name,), course = roster(deployment, 1)
     request = json.dumps({"student_id": name, "course_ids": [course]})
     done = deployment.enroll("submit", "-", "--json", given=f"{request}\n")
     assert json.loads(done.stdout)["books"]["enrolled"] == 1
 
 
-def test_standard_input_stands_among_files_and_rosters_go_first(
+def test_standard_input_is_mixed_with_files_and_rosters_go_first(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     (name,), course = roster(deployment, 1)
@@ -72,7 +70,7 @@ def test_standard_input_stands_among_files_and_rosters_go_first(
     assert statuses[1]["books"]["enrolled"] == 1
 
 
-def test_the_same_input_under_the_same_name_is_done_once(deployment: Deployment) -> None:
+def test_the_same_input_under_the_same_batch_id_is_applied_once(deployment: Deployment) -> None:
     names, course = roster(deployment, 3)
     given = PAIRS + "".join(f"{name},{course}\n" for name in names)
     arguments = ("submit", "-", "--batch-id", f"night of {course}", "--json")
@@ -82,7 +80,7 @@ def test_the_same_input_under_the_same_name_is_done_once(deployment: Deployment)
     assert "1 of the 1 chunks had already been applied." in told
 
 
-def test_a_named_pipe_of_the_shell_is_read_once_and_whole(
+def test_a_process_substitution_is_read_once_and_whole(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     (name,), course = roster(deployment, 1)
@@ -104,13 +102,13 @@ def test_a_named_pipe_of_the_shell_is_read_once_and_whole(
         (("-",), "a,b\n1,2\n", "standard input: the first line does not show"),
     ],
 )
-def test_what_cannot_be_read_from_a_pipe_is_said_with_its_remedy(
+def test_an_unreadable_pipe_is_reported_with_its_remedy(
     deployment: Deployment, arguments: tuple[str, ...], given: str | bytes, said: str
 ) -> None:
     assert said in deployment.enroll("submit", *arguments, given=given, expect=USAGE).stderr
 
 
-def test_a_closed_standard_input_is_said(deployment: Deployment) -> None:
+def test_a_closed_standard_input_is_reported(deployment: Deployment) -> None:
     done = run_program(
         "bash", "-c", f"{shlex.join(ENROLL)} submit - <&-", env=deployment.environment
     )
@@ -121,12 +119,12 @@ def test_a_closed_standard_input_is_said(deployment: Deployment) -> None:
 # --- Logs and terminals ---------------------------------------------------------------------
 
 
-def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Deployment) -> None:
+def test_without_a_terminal_progress_is_a_plain_line_now_and_then(deployment: Deployment) -> None:
     names, course = roster(deployment, 12_000)
     rows = [f"{name},{course}\n".encode() for name in names]
     with subprocess.Popen(
         [*ENROLL, "submit", "-"],
-        # Colors that are forced upon a log must not bring the bar.
+        # Forced colors must not make the bar appear in a log.
         env=deployment.environment | {"FORCE_COLOR": "1", "NO_COLOR": "1"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as submit:  # fmt: skip
@@ -135,7 +133,7 @@ def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Dep
         submit.stdin.write(b"".join([PAIRS.encode(), *rows[:-1]]))
         submit.stdin.flush()
         assert b"Submitting " in submit.stderr.readline()
-        # The pipe stays open; the line comes by itself.
+        # The pipe stays open, so the line is not printed because the input ended.
         early = submit.stderr.readline().decode()
         _, rest = submit.communicate(rows[-1])
     assert submit.returncode == GOOD
@@ -148,7 +146,7 @@ def test_a_log_gets_a_plain_line_now_and_then_and_one_at_the_end(deployment: Dep
 
 
 def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -> str:
-    """What a terminal is sent, standard error included."""
+    """Return what is written to a terminal, standard error included."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [*ENROLL, *arguments],
@@ -161,7 +159,7 @@ def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -
         while piece := os.read(ours, 4096):
             sent += piece
     except OSError:
-        pass  # It is how a terminal ends.
+        pass  # A terminal reports its end with this error.
     finally:
         os.close(ours)
     process.wait(60)
@@ -209,7 +207,7 @@ def test_ids_that_look_like_markup_are_printed_as_they_are(
 
 
 @pytest.mark.parametrize("file", ["/nowhere/refused.csv", "/dev/full"])
-def test_a_file_that_cannot_be_written_is_said(deployment: Deployment, file: str) -> None:
+def test_an_unwritable_file_is_reported(deployment: Deployment, file: str) -> None:
     (name,), course = roster(deployment, 1)
     given = f"{PAIRS}{name},X\n"
     deployment.enroll("submit", "-", "--batch-id", course, given=given, expect=REFUSED)
@@ -217,9 +215,7 @@ def test_a_file_that_cannot_be_written_is_said(deployment: Deployment, file: str
     assert "No such file or directory" in said or "No space left on device" in said
 
 
-def test_a_reader_that_has_seen_enough_ends_the_command_without_a_word(
-    deployment: Deployment,
-) -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_command_silently(deployment: Deployment) -> None:
     names, course = roster(deployment, 2_000)
     given = PAIRS + "".join(f"{name},X\n" for name in names)
     deployment.enroll("submit", "-", "--batch-id", course, given=given, expect=REFUSED)

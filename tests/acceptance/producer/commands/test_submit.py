@@ -1,4 +1,4 @@
-"""Batches that are watched, interrupted, resumed, refused in part and mended."""
+"""Batches that are watched, interrupted, resumed, refused in part and corrected."""
 
 import json
 import os
@@ -28,7 +28,7 @@ PAIRS = STUDENTS * COURSES
 
 @pytest.fixture
 def course(deployment: Deployment, client: EnrollmentClient) -> str:
-    """The prefix of a roster of this test's own."""
+    """Return the prefix of the ids of this test's own roster."""
     prefix = uuid.uuid4().hex[:8]
     enter_prefixed_roster(client, prefix)
     return prefix
@@ -40,7 +40,7 @@ def enter_prefixed_roster(client: EnrollmentClient, prefix: str) -> None:
 
 
 def pairs(prefix: str) -> list[dict[str, Any]]:
-    """One request for each pair, so that there are several chunks."""
+    """Return a request for each pair, so that there are several chunks."""
     return [
         {"student_id": f"{prefix}-S{s}", "course_ids": [f"{prefix}-C{c}"]}
         for c in range(COURSES)
@@ -58,7 +58,9 @@ def applied(client: EnrollmentClient, batch_id: str) -> int:
     return client.batch(batch_id, refusals=False).chunks_applied
 
 
-def test_a_batch_tells_the_truth_at_every_moment(client: EnrollmentClient, course: str) -> None:
+def test_the_status_of_a_batch_is_true_at_every_moment(
+    client: EnrollmentClient, course: str
+) -> None:
     batch_id = uuid.uuid4().hex
     states = []
     over = threading.Event()
@@ -87,7 +89,7 @@ def test_a_batch_tells_the_truth_at_every_moment(client: EnrollmentClient, cours
     assert status.rows_per_second is not None
 
 
-def test_the_same_content_under_the_same_name_is_not_published_again(
+def test_the_same_file_under_the_same_batch_id_is_not_published_again(
     client: EnrollmentClient, course: str
 ) -> None:
     name = f"night of {course}"
@@ -125,7 +127,7 @@ def test_an_interrupted_submit_is_resumed(
     assert again["books"]["already_enrolled"] == PAIRS
 
 
-def test_a_batch_that_the_broker_lost_is_completed_under_its_name(
+def test_a_batch_that_the_broker_lost_is_completed_under_its_id(
     fresh_deployment: Deployment,
 ) -> None:
     prefix = "lost"
@@ -147,7 +149,7 @@ def test_a_batch_that_the_broker_lost_is_completed_under_its_name(
         assert books.received == books.enrolled + books.already_enrolled == PAIRS
 
 
-def test_a_full_queue_holds_the_submitter_back(fresh_deployment: Deployment) -> None:
+def test_a_full_queue_makes_the_submitter_wait(fresh_deployment: Deployment) -> None:
     made = 0
 
     def endless() -> Iterator[dict[str, str]]:
@@ -209,7 +211,7 @@ def test_refused_lines_are_corrected_and_submitted_again(
     assert "No refusals" in deployment.enroll("errors", status["batch_id"]).stdout
 
 
-def test_refused_requests_come_back_as_json_lines(
+def test_refused_requests_are_written_as_json_lines(
     deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
 ) -> None:
     good = {"student_id": f"{course}-S1", "course_ids": [f"{course}-C1"]}
@@ -229,7 +231,7 @@ def test_refused_requests_come_back_as_json_lines(
     deployment.enroll("errors", "nobody's batch", expect=REFUSED)
 
 
-def test_a_submitter_waits_for_a_broker_that_is_away(
+def test_a_submitter_waits_for_an_unavailable_broker(
     fresh_deployment: Deployment, tmp_path: Path
 ) -> None:
     prefix = "away"

@@ -35,7 +35,7 @@ def finish(folder: Path, *arguments: str, expect: int) -> str:
 
 
 def left_running(folder: Path) -> list[str]:
-    """What works in the folder: the children of a stack do, whatever they call themselves."""
+    """Return the names of the processes that run in the folder, as all children of a stack do."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -44,7 +44,7 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
-def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_demo_shows_every_step_and_leaves_nothing_behind(tmp_path: Path) -> None:
     shown = finish(tmp_path, "demo", expect=GOOD)
     for words in (
         "25,000",
@@ -60,7 +60,7 @@ def test_the_demo_shows_it_all_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, "demo") as demo:
         assert demo.stdout is not None
         while "Running" not in demo.stdout.readline():
@@ -90,7 +90,7 @@ def test_a_running_stack_is_found_without_configuration(tmp_path: Path) -> None:
     finish(tmp_path, "student", "S1", expect=USAGE)
 
 
-def test_a_stack_that_is_started_again_still_knows_everything(tmp_path: Path) -> None:
+def test_a_restarted_stack_still_has_all_its_data(tmp_path: Path) -> None:
     write_lines(tmp_path / "students.csv", "sis_id,name", "S1,Ada")
     for command in (["submit", "students.csv"], ["student", "S1"]):
         with start(tmp_path, "up") as up:

@@ -1,4 +1,4 @@
-"""Whatever has become of Redis, every call of the client fails in time and by the same name."""
+"""Whatever is wrong with Redis, every call of the client raises the same error in time."""
 
 import os
 import signal
@@ -78,7 +78,7 @@ def valkey(folder: Path) -> Iterator[ValkeyServer]:
     try:
         yield server
     finally:
-        server.terminate()  # By force, it may be frozen.
+        server.terminate()  # It is killed, because it may be frozen.
 
 
 Clients = dict[tuple[str, str], EnrollmentClient]
@@ -105,7 +105,7 @@ def clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients]:
 
 
 def check_that_all_fail(clients: Clients) -> None:
-    """All at once, each in its own time."""
+    """Make all calls at the same time, and check how long each one takes."""
 
     def call(which: tuple[str, str]) -> tuple[EnrollmentError | str, float]:
         started = time.monotonic()
@@ -182,7 +182,7 @@ def is_loading(redis: "Redis") -> bool:
     raise AssertionError("it has loaded already")
 
 
-def test_a_client_goes_on_when_the_broker_is_back(tmp_path: Path) -> None:
+def test_a_client_recovers_when_the_broker_is_available_again(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         port = server.port
         with EnrollmentClient(server.connection_url, timeout=0.5) as client:
@@ -191,7 +191,7 @@ def test_a_client_goes_on_when_the_broker_is_back(tmp_path: Path) -> None:
             with pytest.raises(BrokerUnavailable):
                 client.submit(REQUEST)
             with ValkeyServer(port=port, data_dir=tmp_path) as again:
-                # Neither pool's stale connections are noticed by whoever submits.
+                # The submitter does not notice the stale connections in either pool.
                 for _ in range(2):
                     client.submit(REQUEST)
                     client.submit_batch(Kind.ENROLLMENTS, [REQUEST])

@@ -1,4 +1,4 @@
-"""Whatever lies in the queues: it is kept whole, nothing stops, the next request is answered."""
+"""Whatever is in the queues, it is stored whole, and the worker decides the next request."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ def nothing_is_held(redis: Any) -> bool:
     )
 
 
-def test_every_malformed_message_is_kept_whole_and_nothing_else_is_harmed(
+def test_every_malformed_message_is_stored_whole_and_harms_nothing_else(
     own: tuple[EnrollmentClient, Any, Database], fresh_deployment: Deployment
 ) -> None:
     client, redis, database = own
@@ -97,11 +97,11 @@ def test_the_sender_of_a_malformed_message_gets_the_reason(
     assert "2 of its chunks became dead letters" in (night.advice or "")
     about = {(letter.request_id, letter.batch_id) for letter in dead_letters(database)}
     assert about == {("theirs", None), ("task-2", None), (None, "night")}
-    # What is mended may come under the same ids.
+    # A corrected message may be sent under the same ids.
     assert client.enroll(request).status == "enrolled"
 
 
-def test_the_newest_answer_stands(own: tuple[EnrollmentClient, Any, Database]) -> None:
+def test_the_newest_result_wins(own: tuple[EnrollmentClient, Any, Database]) -> None:
     _, redis, _ = own
     for course, status in (("C1", "enrolled"), ("C2", "rejected")):
         sent = message([[{"student_id": "S1", "course_ids": [course]}], {}, {}], headers__id="one")
@@ -122,7 +122,7 @@ def test_random_bytes_do_no_harm(own: tuple[EnrollmentClient, Any, Database]) ->
     assert len(kept) > 200
 
 
-def test_a_message_that_comes_twice_is_kept_once_and_counted(
+def test_a_malformed_message_that_arrives_twice_is_stored_once_and_counted(
     own: tuple[EnrollmentClient, Any, Database],
 ) -> None:
     _, redis, database = own

@@ -26,14 +26,14 @@ from worker.database.engine import make_engine
 from worker.messaging.grouping import MAX_GROUP
 
 HOLD = "SHARE ROW EXCLUSIVE"
-"""PostgreSQL's weakest lock that keeps out writers, and others who ask for it."""
+"""PostgreSQL's weakest lock that excludes writers, and other transactions that take it."""
 
 STUDENTS = [f"S{number}" for number in range(300)]
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey of one test alone."""
+    """A Valkey that only this test uses."""
     with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
         yield f"{server.connection_url}/0"
 
@@ -109,7 +109,7 @@ def test_requests_that_are_submitted_at_once_are_decided_in_groups(
     sizes = [line.get("together", 1) for line in decided]
     assert 1 < max(sizes) <= MAX_GROUP
     assert len([size for size in sizes if size > 1]) > 200
-    # Each group is told of by as many lines as it has requests.
+    # The log has a line for each request of a group.
     assert all(count % size == 0 for size, count in Counter(sizes).items())
 
 
@@ -128,7 +128,7 @@ def test_a_poisoned_request_in_a_group_harms_no_other(
         held_table(database_url) as release,
     ):
         load_roster(client)
-        # While the first waits for the table, the others gather.
+        # While the first request waits for the table, the others form a group.
         first = client.submit({"student_id": "S299", "course_ids": ["C1"]})
         wait_for(lambda: states(client, [first]) == {RequestState.RUNNING})
         ids = client.submit_all(at_once)
@@ -168,7 +168,7 @@ def spans_of_requests(folder: Path) -> int:
 # --- What a status says meanwhile -------------------------------------------------------------
 
 
-def test_a_request_is_running_while_a_group_decides_it_and_queued_before(
+def test_a_request_is_queued_until_a_group_decides_it_and_then_running(
     start: Callable[..., Any],
     client: EnrollmentClient,
     redis: Redis,
@@ -182,7 +182,7 @@ def test_a_request_is_running_while_a_group_decides_it_and_queued_before(
         gathered = client.submit_all(requests()[1:6])
         wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
         assert states(client, gathered) == {RequestState.QUEUED}
-        # Somebody else asks for the table, and gets it before the next group does.
+        # Another transaction asks for the table, and gets it before the next group does.
         held_again = other.submit(stack.enter_context, held_table(database_url))
         wait_for(lambda: waiting_for_table(database_url) == 1)
         release()
@@ -230,7 +230,7 @@ def states(client: EnrollmentClient, ids: list[str]) -> set[RequestState]:
 
 @contextmanager
 def held_table(database_url: str) -> Iterator[Callable[[], None]]:
-    """Let no worker write rows until the function that is given is called."""
+    """Let no worker write rows until the function that this yields is called."""
     engine = make_engine(database_url)
     try:
         with engine.connect() as connection:
@@ -241,7 +241,7 @@ def held_table(database_url: str) -> Iterator[Callable[[], None]]:
 
 
 def waiting_for_table(database_url: str) -> int:
-    """Count those who wait for `held_table`."""
+    """Count the transactions that wait for `held_table`."""
     statement = """SELECT count(*) FROM pg_locks WHERE NOT granted
         AND mode = 'ShareRowExclusiveLock' AND relation = 'student_courses'::regclass"""
     engine = make_engine(database_url)

@@ -1,4 +1,4 @@
-"""A message that cannot be handed to a process of the pool holds up no other."""
+"""A message that cannot be sent to a pool process does not delay any other."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ GOOD = {"student_id": "S1", "course_ids": ["C1"]}
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey of one test alone."""
+    """A Valkey that only this test uses."""
     with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
         yield f"{server.connection_url}/0"
 
@@ -54,7 +54,7 @@ def message(task: TaskName, name: str, *, deep: str = "") -> dict[str, Any]:
         nested: Any = []
         for _ in range(700):
             nested = [nested]
-        # No one reads this, and so no one has looked at it.
+        # Nothing reads this part, so nothing has checked how deeply it is nested.
         made[deep]["x-trace"] = nested
     return made
 
@@ -71,7 +71,7 @@ def are_done(client: EnrollmentClient, names: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("task", [TaskName.ENROLL_BATCH, TaskName.STATUS])
-def test_messages_that_no_process_can_be_given_use_up_no_process(
+def test_messages_that_cannot_be_sent_to_a_process_block_no_process(
     client: EnrollmentClient, valkey: str, task: TaskName
 ) -> None:
     push(valkey, TASK_QUEUES[task], [message(task, f"{n}", deep="headers") for n in range(3)])
@@ -81,14 +81,14 @@ def test_messages_that_no_process_can_be_given_use_up_no_process(
 
 
 @pytest.mark.parametrize("part", ["headers", "properties"])
-def test_a_request_that_no_process_can_be_given_holds_up_no_later_request(
+def test_a_request_that_cannot_be_sent_to_a_process_blocks_no_later_one(
     client: EnrollmentClient, valkey: str, part: str
 ) -> None:
     push(valkey, Queue.ENROLLMENTS, [message(TaskName.ENROLL, "deep", deep=part)])
     assert client.enroll(GOOD).status == "enrolled"
 
 
-def test_a_request_that_no_process_can_be_given_harms_no_other_of_its_group(
+def test_a_request_that_cannot_be_sent_to_a_process_does_not_harm_its_group(
     client: EnrollmentClient, valkey: str
 ) -> None:
     names = [f"good-{n}" for n in range(40)]

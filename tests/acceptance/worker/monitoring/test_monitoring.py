@@ -35,7 +35,7 @@ BAD = {"student_id": "S1", "course_ids": ["C9"]}
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey of one test alone."""
+    """A Valkey that only this test uses."""
     with running_valkey(tmp_path / "valkey") as server:
         yield f"{server.connection_url}/0"
 
@@ -100,7 +100,7 @@ def test_every_line_from_start_to_stop_is_an_object_and_holds_no_personal_data(
 # --- Metrics ----------------------------------------------------------------------------------
 
 
-def test_the_numbers_of_all_processes_are_served_together(
+def test_the_metrics_of_all_processes_are_served_together(
     start: Callable[..., Any], valkey: str
 ) -> None:
     port = str(free_port())
@@ -133,9 +133,7 @@ def message(**properties: Any) -> str:
     return json.dumps({"headers": {}, "properties": properties, "body": ""})
 
 
-def test_the_queues_are_seen_also_where_nobody_takes_from_them(
-    start: Callable[..., Any], valkey: str
-) -> None:
+def test_queues_without_a_consumer_are_measured_too(start: Callable[..., Any], valkey: str) -> None:
     port = str(free_port())
     settings = {"ENROLL_METRICS_PORT": port}
     with start("-Q", "enrollments,lookups", **settings), Redis.from_url(valkey) as redis:
@@ -145,7 +143,7 @@ def test_the_queues_are_seen_also_where_nobody_takes_from_them(
         assert 500 <= found["enrollment_queue_oldest_seconds", "batches"] < 600
         assert found["enrollment_queue_messages", "lookups"] == 0
         assert found["enrollment_queue_oldest_seconds", "lookups"] == 0
-        # Where a message does not say when it was submitted, it is as old as its first sight.
+        # A message without a timestamp is as old as the time since it was first seen.
         redis.rpop("batches")
         assert scrape(port)["enrollment_queue_oldest_seconds", "batches"] < 60
         time.sleep(0.2)
@@ -158,19 +156,19 @@ def test_recovered_messages_and_dead_letters_are_counted(
 ) -> None:
     port = str(free_port())
     with start(ENROLL_METRICS_PORT=port), Redis.from_url(valkey) as redis:
-        # What a worker leaves behind that was killed.
+        # This is what a killed worker leaves behind.
         redis.lpush("enrollment.intake.taken.gone/0.enrollments.0", "no message")
         redis.sadd("enrollment.intake.takers", "gone/0")
         wait_for(lambda: scrape(port)["enrollment_dead_letters_total", "malformed"] == 1)
         assert scrape(port)["enrollment_recovered_messages_total",] == 1
 
 
-def test_a_broker_that_is_away_is_seen_and_the_rest_still_told(
+def test_an_unavailable_broker_does_not_stop_the_other_metrics(
     start: Callable[..., Any], valkey: str
 ) -> None:
     port = str(free_port())
     with start(ENROLL_METRICS_PORT=port), Redis.from_url(valkey) as redis:
-        # It refuses to work for anybody new, as one that is away.
+        # It refuses every new connection, like a broker that is unavailable.
         redis.config_set("requirepass", "changed")
         found = scrape(port)
         redis.config_set("requirepass", "")
@@ -179,7 +177,7 @@ def test_a_broker_that_is_away_is_seen_and_the_rest_still_told(
     assert found["enrollment_lookup_duration_seconds_count", "status"] >= 1
 
 
-def test_two_workers_cannot_have_one_port_and_nothing_is_left_behind(
+def test_two_workers_cannot_share_a_port_and_no_file_is_left_behind(
     start: Callable[..., Any], valkey: str, tmp_path: Path
 ) -> None:
     port = str(free_port())

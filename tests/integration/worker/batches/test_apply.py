@@ -16,7 +16,7 @@ from worker.enrollment import lookups
 from worker.enrollment.lookups import student_results
 
 
-def test_a_chunk_keeps_its_good_requests_and_refuses_the_others(database: Database) -> None:
+def test_a_chunk_applies_its_good_requests_and_refuses_the_others(database: Database) -> None:
     mixed = chunk(
         pairs("A", "M1", "X"),
         pairs("Z", "M1"),
@@ -58,7 +58,7 @@ def test_a_second_delivery_of_a_chunk_changes_nothing(database: Database) -> Non
 
 
 @pytest.mark.parametrize("kind", [Kind.ENROLLMENTS, Kind.STUDENTS])
-def test_another_content_under_a_chunks_number_is_refused(database: Database, kind: Kind) -> None:
+def test_a_different_chunk_under_the_same_number_is_refused(database: Database, kind: Kind) -> None:
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1")))
     before = status(database)
     other = chunk(pairs("B", "M2")) if kind is Kind.ENROLLMENTS else chunk({"sis_id": "C"})
@@ -88,7 +88,7 @@ def test_concurrent_deliveries_of_one_chunk_apply_it_once(database: Database) ->
 
 
 def test_concurrent_chunks_over_the_same_rows_do_not_deadlock(database: Database) -> None:
-    """Each row is added by exactly one of them, whatever the order of their records."""
+    """Each row is added by exactly one of the chunks, whatever the order of their records."""
     students = [{"sis_id": f"S{n:03}"} for n in range(60)]
     courses = [{"sis_id": f"K{n:03}"} for n in range(20)]
     apply_chunk(database, Kind.STUDENTS, chunk(*students, batch_id="more students"))
@@ -126,7 +126,7 @@ def test_a_repeated_request_id_in_a_chunk_is_one_request(database: Database) -> 
     assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]
 
 
-def test_a_request_id_of_an_earlier_batch_is_not_done_again(database: Database) -> None:
+def test_a_request_id_of_an_earlier_batch_is_not_decided_again(database: Database) -> None:
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1", request_id="r")))
     again = chunk(pairs("A", "M1", request_id="r"), batch_id="b2")
     apply_chunk(database, Kind.ENROLLMENTS, again)
@@ -145,8 +145,8 @@ def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
     assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]
 
 
-def test_a_large_chunk_is_written_as_a_small_one_is(database: Database) -> None:
-    """COPY with what a text may hold, a race with a row that is there, and every outcome."""
+def test_a_large_chunk_writes_the_same_rows_as_small_ones(database: Database) -> None:
+    """COPY handles any text and rows that exist already, and every status of a result occurs."""
     odd = ['"', "\\", "\t\n\r", "NULL", "{,}", "é\u2028", "  "]
     names = [f"{mark}{n}" for n in range(100) for mark in odd]
     apply_chunk(database, Kind.STUDENTS, chunk(*({"sis_id": n} for n in names), batch_id="odd"))
@@ -165,8 +165,8 @@ def test_a_large_chunk_is_written_as_a_small_one_is(database: Database) -> None:
     assert [e.course_id for e in newest.errors] == ["N1"]
 
 
-def test_requests_as_columns_are_decided_as_records_are(database: Database) -> None:
-    """All found, one unknown, one that breaks the contract, a row asked for twice."""
+def test_requests_get_the_same_results_as_columns_and_as_records(database: Database) -> None:
+    """Cases: all found, one unknown, one that breaks the contract, a row requested twice."""
     several: list[tuple[list[Any], list[Any]]] = [
         (["A", "B"], [["M1", "M2"], ["M1"]]),
         (["A", "Z", "B"], [["M1", "X"], ["M1"], ["M2"]]),

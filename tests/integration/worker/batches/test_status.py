@@ -16,7 +16,7 @@ from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
 
 
-def test_the_books_balance_while_chunks_are_missing(database: Database) -> None:
+def test_the_counts_balance_while_chunks_are_missing(database: Database) -> None:
     first = chunk(pairs("A", "M1"), last=False)
     third = chunk(pairs("B", "M1"), number=2, before=Tally(requests=2, rows=3))
     apply_chunk(database, Kind.ENROLLMENTS, third)
@@ -31,14 +31,14 @@ def test_the_books_balance_while_chunks_are_missing(database: Database) -> None:
 
 
 def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Database) -> None:
-    """As when the same file is cut in another way under the same name."""
+    """This happens if a file is submitted again under its batch id in chunks of another size."""
     first = chunk(pairs("A", "M1"), pairs("A", "M2"), last=False)
     other_first = chunk(pairs("A", "M1"), pairs("A", "M2"), pairs("B", "M1"), last=False)
     other_second = chunk(pairs("B", "M2"), number=1, before=Tally(requests=3, rows=3))
     assert apply_chunk(database, Kind.ENROLLMENTS, first) is ChunkOutcome.APPLIED
     assert apply_chunk(database, Kind.ENROLLMENTS, other_first) is ChunkOutcome.CONFLICT
     assert apply_chunk(database, Kind.ENROLLMENTS, other_second) is ChunkOutcome.APPLIED
-    assert status(database).state == "done"  # Its publisher may have counted wrong.
+    assert status(database).state == "done"  # Its publisher may have miscounted.
     letter = dead_letter(
         LetterForm.CALL,
         b"the other first",
@@ -63,7 +63,7 @@ def test_an_empty_batch_is_done(database: Database) -> None:
     assert (status(database).state, books(database)) == ("done", {})
 
 
-def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> None:
+def test_a_submitters_mark_distinguishes_queued_from_unknown(database: Database) -> None:
     left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=Tally(requests=2, rows=5))
     queued, unknown = batch_statuses(
         database, ["q", "u"], {"q": AgedMark(left, 1.0)}, refusals=True
@@ -72,7 +72,7 @@ def test_what_a_submitter_left_tells_queued_from_unknown(database: Database) -> 
     assert unknown.state == "unknown"
 
 
-def test_a_batch_of_which_nothing_comes_any_more_is_stalled(database: Database) -> None:
+def test_a_batch_whose_chunks_stop_arriving_is_stalled(database: Database) -> None:
     def told(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
         tally = Tally(requests=chunks, rows=chunks)
         left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)

@@ -14,7 +14,7 @@ from worker.models import LetterReason
 from worker.recovery.isolate import call_letter
 
 
-def test_batches_are_listed_with_what_they_lack(database: Database, roster: None) -> None:
+def test_batches_are_listed_with_what_is_missing(database: Database, roster: None) -> None:
     assert run(database, "batches") == ("", "There are no batches.\n")
 
     def apply(batch_id: str, number: int, *, last: bool) -> None:

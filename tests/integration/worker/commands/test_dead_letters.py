@@ -13,7 +13,7 @@ from worker.models import DeadLetter, EnrollmentResult, LetterForm, LetterReason
 HOSTILE = "a\x1b[2J\x07\u202ebidi\x9b31m [red]markup[/red] \\ ü\n"
 
 
-def test_a_dead_letter_is_shown_whole_and_harms_no_terminal(database: Database) -> None:
+def test_a_dead_letter_is_shown_whole_without_control_characters(database: Database) -> None:
     keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
     keep_message(database, HOSTILE.encode(), "batches", f"not JSON: {HOSTILE}")
     keep_message(database, b"\xff\xfe\x00", "lookups", "not JSON")
@@ -49,7 +49,7 @@ def test_many_dead_letters_are_listed_a_page_at_a_time(database: Database) -> No
     assert page[0]["detail"].endswith("ValueError: it failed")
 
 
-def test_a_retried_letter_is_done_and_gone_and_a_hopeless_one_stays(
+def test_a_retried_letter_is_removed_and_one_that_fails_again_stays(
     database: Database, roster: None
 ) -> None:
     good, refused = keep_requests(database, "r1", "r2")
@@ -64,7 +64,7 @@ def test_a_retried_letter_is_done_and_gone_and_a_hopeless_one_stays(
     assert count_rows(database, EnrollmentResult) == 2
 
 
-def test_all_means_all_that_were_there_however_many(database: Database, roster: None) -> None:
+def test_all_means_every_letter_stored_at_the_start(database: Database, roster: None) -> None:
     letters = [
         dead_letter(LetterForm.MESSAGE, b"%d" % n, LetterReason.MALFORMED, "because")
         for n in range(1100)
@@ -74,7 +74,7 @@ def test_all_means_all_that_were_there_however_many(database: Database, roster: 
     assert len(out.splitlines()) == 1100
 
 
-def test_a_discarded_letter_is_gone(database: Database) -> None:
+def test_a_discarded_letter_is_removed(database: Database) -> None:
     first, second = keep_requests(database, "r1", "r2")
     told = ask(database, "dead-letters", "discard", str(first), str(first), expect=REMAINS)
     assert told == [{"id": first, "discarded": True}, {"id": first, "discarded": False}]
@@ -82,9 +82,7 @@ def test_a_discarded_letter_is_gone(database: Database) -> None:
     run(database, "dead-letters", "show", str(first), expect=REMAINS)
 
 
-def test_of_two_operators_at_once_only_one_retries_a_letter(
-    database: Database, roster: None
-) -> None:
+def test_only_one_of_two_operators_retries_a_letter(database: Database, roster: None) -> None:
     kept = keep_requests(database, *(f"r{n}" for n in range(12)))
     command = ["dead-letters", "retry", *map(str, kept), "--json"]
     environment = clean_environment() | {"ENROLL_DATABASE_URL": url_of(database)}

@@ -10,7 +10,7 @@ from worker.database.engine import Database
 from worker.models import EnrollmentResult, StudentCourse
 
 
-def test_what_is_old_is_counted_and_then_removed(database: Database, roster: None) -> None:
+def test_old_rows_are_counted_and_then_removed(database: Database, roster: None) -> None:
     keep_requests(database, "r1", "r2")
     run(database, "dead-letters", "retry", "--all")
     with database.writing() as connection:

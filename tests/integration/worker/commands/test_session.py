@@ -21,7 +21,7 @@ from support.operator import run
         (["dead-letters", "list", "--limit", "0"], "--limit"),
     ],
 )
-def test_wrong_usage_is_said(
+def test_wrong_usage_is_reported(
     new_database: Callable[[str], str], arguments: list[str], words: str
 ) -> None:
     assert words in run(new_database("sqlite"), *arguments, expect=USAGE)[1]
@@ -37,7 +37,7 @@ def test_wrong_usage_is_said(
         ("sqlite:////nowhere/at/all.db", "cannot be used: unable to open", UNREACHABLE),
     ],
 )
-def test_a_database_that_cannot_be_used_is_said_without_its_password(
+def test_an_unusable_database_is_reported_without_its_password(
     tmp_path: Path, url: str, words: str, code: int
 ) -> None:
     out, err = run(url.format(folder=tmp_path), "dead-letters", "list", expect=code)

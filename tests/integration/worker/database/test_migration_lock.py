@@ -44,14 +44,14 @@ class Process:
         return self._log.read_text()
 
     def waits(self, path: str | None) -> bool:
-        """Whether it waits for another migration; SQLite's file is open by then."""
+        """Return whether it waits for another migration; SQLite's file is open by then."""
         assert self.popen.poll() is None, self.output
         if path is None:
             return "Another migration is running: process" in self.output
         return path in {file.path for file in psutil.Process(self.popen.pid).open_files()}
 
     def last_line(self, code: int = 0) -> str:
-        """The last line that it printed, or "", before it ended with this exit code."""
+        """Check the exit code; return the last line that the process printed, or ""."""
         assert self.popen.wait(60) == code, self.output
         return (["", *self.output.splitlines()])[-1]
 
@@ -119,7 +119,7 @@ def _process_id(connection: Connection) -> int:
 
 
 def _builds_an_index(engine: Engine) -> bool:
-    """Whether an index is being built and waits for the writers of its table."""
+    """Return whether an index is being built and waits for the writers of its table."""
     building = text("SELECT count(*) FROM pg_stat_progress_create_index WHERE lockers_total > 0")
     with engine.connect() as connection:
         return bool(connection.execute(building).scalar_one())
@@ -152,7 +152,7 @@ def test_several_migrations_may_start_in_the_same_moment(
     assert said == ["Migrated: none -> 0004", *["Nothing to do: 0004"] * 3]
 
 
-def test_a_migration_gives_up_while_another_one_does_not_end(
+def test_a_migration_gives_up_if_another_one_does_not_end(
     empty_postgres_url: str, start: Callable[..., Process]
 ) -> None:
     engine = make_engine(empty_postgres_url)
@@ -174,7 +174,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
     before = _tables(engine)
     with _held(engine, "SELECT * FROM student_courses") as holder:
         started = time.monotonic()
-        # Two migrations of the same run are undone already when the third one is blocked.
+        # Two migrations of the same run have already been undone when the third one is blocked.
         with pytest.raises(MigrationBlocked) as blocked:
             migrate.change(engine, "0001", HASTY)
         assert time.monotonic() - started < 5
@@ -194,7 +194,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
     [(*MIGRATE, "--to", "0003"), ("-m", "alembic", "downgrade", "0003")],
     ids=["worker.migrate", "alembic"],
 )
-def test_both_commands_give_up_with_a_sentence_and_exit_code_1(
+def test_both_commands_give_up_with_a_message_and_exit_code_1(
     engine: Engine, start: Callable[..., Process], arguments: tuple[str, ...]
 ) -> None:
     url = engine.url.render_as_string(hide_password=False)
@@ -231,7 +231,7 @@ def test_limits_and_lock_end_with_the_migration(engine: Engine) -> None:
     with _held(engine, "SELECT * FROM dead_letters"), pytest.raises(MigrationBlocked):
         migrate.change(engine, "0003", HASTY)
     migrate.change(engine, "0003", HASTY)
-    with engine.connect() as first, engine.connect() as second:  # Those that were just used.
+    with engine.connect() as first, engine.connect() as second:  # These connections were just used.
         for connection in (first, second):
             for setting in ("lock_timeout", "statement_timeout"):
                 assert connection.execute(text(f"SHOW {setting}")).scalar_one() == "0"
@@ -261,7 +261,7 @@ def test_a_slow_statement_is_interrupted_unless_its_migration_raises_the_limit(
 def test_an_index_is_built_concurrently_while_a_second_migration_waits(
     engine: Engine, project: Config, start: Callable[..., Process]
 ) -> None:
-    """The one that waits must hold no snapshot: the build of the index would wait for it."""
+    """The waiting migration must hold no snapshot, or the build of the index would wait for it."""
     url = engine.url.render_as_string(hide_password=False)
     _add_migration(
         project,

@@ -24,7 +24,7 @@ COURSES = [f"C{n}" for n in range(5)]
 
 @dataclass
 class Model:
-    """What the system must do, in the plainest words."""
+    """A model of what the system must do, in plain Python."""
 
     students: dict[str, int]
     courses: dict[str, int]
@@ -34,7 +34,7 @@ class Model:
     )
 
     def request(self, request_id: str, record: dict[str, Any]) -> tuple[str, int, int, int]:
-        """Status, and of its rows: enrolled, already enrolled, rejected."""
+        """The status, and how many rows were enrolled, already enrolled and rejected."""
         asked = list(dict.fromkeys(record["course_ids"]))
         content = (record["student_id"], tuple(asked), record["atomic"])
         if request_id in self.results:

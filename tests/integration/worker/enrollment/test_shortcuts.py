@@ -1,4 +1,4 @@
-"""The shortcut for the clean requests of a chunk gives what the rulebook gives. Both databases."""
+"""The shortcut for the clean requests of a chunk agrees with the rulebook. On both databases."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -41,7 +41,7 @@ TABLES = {
     "batch_refusals": "batch_id, line, code, message, record, cells",
     "dead_letters": "request_id, batch_id, reason",
 }
-"""What must agree: every column but moments and generated keys."""
+"""Return what must agree: every column except moments and generated keys."""
 
 
 class Effect(NamedTuple):
@@ -63,7 +63,7 @@ def roster(
 
 
 def add_roster(database: Database, *, students: Sequence[str], courses: Sequence[str]) -> None:
-    """Add students and courses whose keys are their places in these lists, from 1."""
+    """Add students and courses whose keys are their positions in these lists, from 1."""
     with database.writing() as connection:
         for table, names in (("students", students), ("courses", courses)):
             rows = [{"id": key, "name": name} for key, name in enumerate(names, 1)]
@@ -71,7 +71,7 @@ def add_roster(database: Database, *, students: Sequence[str], courses: Sequence
 
 
 class Past(NamedTuple):
-    """What was there before the chunk."""
+    """What the database holds before the chunk."""
 
     rows: frozenset[Pair] = frozenset()
     request_ids: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ NOTHING = Past()
 
 @contextmanager
 def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
-    """Open a transaction that finds what was there before; everything in it is rolled back."""
+    """Open a transaction that sees these earlier rows; everything in it is rolled back."""
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert_enrollments(connection, past.rows, LONG_AGO)
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
@@ -94,7 +94,7 @@ def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
 
 
 def effect_of(database: Database, payload: Any, past: Past) -> Effect:
-    """Apply a chunk, look at everything that it did, and roll it back."""
+    """Apply a chunk, return everything that it did, and roll it back."""
     chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {})
@@ -193,7 +193,7 @@ def forms(draw: st.DrawFn) -> dict[str, Any]:
     are_atomic = draw(st.booleans())
     with_bad = draw(st.booleans())
     if draw(st.booleans()):
-        # One that breaks the contract: each request is looked at by itself.
+        # This one breaks the contract, so each request is checked on its own.
         bad: list[_Request] = [(True, ["NULL"])] if with_bad else []
         return columns_of([*request_list, *bad], atomic=are_atomic)
     with_ids = draw(st.sampled_from([False, False, False, True]))
@@ -262,7 +262,7 @@ def columns(*requests: _Request, atomic: bool = True) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", [records, columns])
-def test_a_clean_chunk_takes_the_shortcut_as_a_whole(
+def test_every_request_of_a_clean_chunk_takes_the_shortcut(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form(("\\N", [1, "NULL"]), (1, ["{,}", 3]), ("NULL", [1]))
@@ -273,7 +273,7 @@ def test_a_clean_chunk_takes_the_shortcut_as_a_whole(
 
 
 @pytest.mark.parametrize("form", [records, columns])
-def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
+def test_only_refused_requests_are_left_to_the_rulebook(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form((1, [1]), ("nobody", [1]), (2, [1, "nothing"]), (2, [1]), (99, [1]), (3, [99]))
@@ -283,9 +283,7 @@ def test_refused_requests_are_left_to_the_rulebook_and_the_others_are_not(
     assert [row[:2] for row in effect.tables["student_courses"]] == [(1, 1), (2, 1)]
 
 
-def test_a_refused_request_that_writes_no_row_keeps_no_other_from_the_shortcut(
-    roster: Database,
-) -> None:
+def test_a_refused_request_without_rows_does_not_exclude_the_others(roster: Database) -> None:
     payload = columns((1, [1]), ("nobody", [1]), (3, [99]), atomic=False)
     assert shortcut_of(roster, payload) == ShortcutResult(1, 1, 1, rest=[1, 2])
     assert_same_without_the_shortcut(roster, payload, NOTHING)
@@ -315,7 +313,7 @@ def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Datab
         "earlier results",
     ],
 )
-def test_where_the_order_matters_all_requests_are_left_to_the_rulebook(
+def test_all_requests_are_left_to_the_rulebook_if_their_order_matters(
     roster: Database, payload: dict[str, Any], past: Past
 ) -> None:
     count = len(read_chunk(Kind.ENROLLMENTS, payload)[0].row_counts)
@@ -328,7 +326,7 @@ def test_poison_leaves_all_requests_to_the_rulebook(roster: Database) -> None:
     assert taken == ShortcutResult(0, 0, 0, rest=range(2))
 
 
-def test_a_result_of_another_chunk_keeps_no_chunk_from_the_shortcut(roster: Database) -> None:
+def test_a_result_of_another_chunk_does_not_prevent_the_shortcut(roster: Database) -> None:
     past = Past(request_ids=(line_request_id(BATCH, 1, 0), line_request_id(BATCH + "!", 0, 0)))
     assert shortcut_of(roster, records((1, [1])), past).requests == 1
 
@@ -336,7 +334,7 @@ def test_a_result_of_another_chunk_keeps_no_chunk_from_the_shortcut(roster: Data
 # --- Many at once -----------------------------------------------------------------------------
 
 MANY = 320
-"""More than the 200 rows from which on PostgreSQL's COPY is used."""
+"""Return requests with more than 200 rows, so that PostgreSQL's COPY is used."""
 
 
 @pytest.mark.parametrize("form", [records, columns])

@@ -1,4 +1,4 @@
-"""Attempts are counted in a real Valkey, where the death of a worker cannot forget them."""
+"""Attempts are counted in a real Valkey, so that the counts survive a lost worker."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def redis(broker_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
-    """Gives a worker's sign of life, which also looks for the dead."""
+    """Sends a worker's heartbeat, which also looks for lost workers."""
     connections = []
 
     def give(instance: str) -> None:
@@ -54,11 +54,11 @@ def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
 
 
 def executing(redis: Redis, instance: str) -> set[str]:
-    """Return the tasks that an instance notes that it is executing."""
+    """Return the tasks that a worker has recorded as executing."""
     return set(map(str, redis.hkeys(running_key(instance))))
 
 
-def test_what_begins_is_noted_until_it_ends(
+def test_a_task_is_recorded_from_its_start_to_its_end(
     attempts: Attempts, redis: Redis, instance: str
 ) -> None:
     assert attempts.begin(["a", "b", "c"]) == 0
@@ -73,14 +73,14 @@ def test_every_failure_counts_towards_the_next_limit(attempts: Attempts, task_id
     assert attempts.begin([task_id]) == 2
 
 
-def test_the_limit_of_a_group_is_that_of_its_worst(attempts: Attempts, task_id: str) -> None:
+def test_a_group_has_the_highest_count_of_its_tasks(attempts: Attempts, task_id: str) -> None:
     for _ in range(LIMIT):
         attempts.failed(task_id)
     assert attempts.begin([str(uuid.uuid4())]) == 0
     assert attempts.begin([str(uuid.uuid4()), task_id, str(uuid.uuid4())]) == 1
 
 
-def test_what_is_done_is_forgotten_and_what_is_not_is_still_counted(
+def test_only_finished_tasks_lose_their_counts(
     attempts: Attempts, redis: Redis, task_id: str
 ) -> None:
     for _ in range(LIMIT):
@@ -93,14 +93,12 @@ def test_what_is_done_is_forgotten_and_what_is_not_is_still_counted(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_workers_count_together(broker_url: str, task_id: str) -> None:
+def test_workers_share_their_counts(broker_url: str, task_id: str) -> None:
     workers = [Attempts(broker_url, uuid.uuid4().hex, LIMIT) for _ in range(LIMIT)]
     assert [worker.failed(task_id) for worker in workers] == [0, 0, 1]
 
 
-def test_where_redis_is_absent_the_work_goes_on_uncounted(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_without_redis_work_goes_on_uncounted(caplog: pytest.LogCaptureFixture) -> None:
     attempts = Attempts(f"redis://127.0.0.1:{free_port()}/0", "here", limit=1)
     assert attempts.begin(["a"]) == 0
     assert attempts.failed("a") == 0
@@ -111,7 +109,7 @@ def test_where_redis_is_absent_the_work_goes_on_uncounted(
 # --- The death of a worker --------------------------------------------------------------------
 
 
-def test_what_a_dead_worker_was_executing_counts_once_when_another_finds_it(
+def test_the_tasks_of_a_lost_worker_are_counted_once(
     attempts: Attempts,
     redis: Redis,
     beat: Callable[[str], None],
@@ -128,7 +126,7 @@ def test_what_a_dead_worker_was_executing_counts_once_when_another_finds_it(
     assert executing(redis, instance) == set()
 
 
-def test_a_message_that_killed_as_many_workers_as_the_limit_says_has_reached_it(
+def test_each_killed_worker_counts_towards_the_limit(
     broker_url: str, redis: Redis, beat: Callable[[str], None], task_id: str
 ) -> None:
     reached = []
@@ -141,7 +139,7 @@ def test_a_message_that_killed_as_many_workers_as_the_limit_says_has_reached_it(
     assert reached == [0, 0, 0, 1]
 
 
-def test_what_a_living_worker_executes_is_not_counted(
+def test_the_tasks_of_a_live_worker_are_not_counted(
     attempts: Attempts,
     redis: Redis,
     beat: Callable[[str], None],

@@ -33,12 +33,12 @@ def name() -> str:
     return uuid.uuid4().hex
 
 
-def test_an_id_without_a_mark_is_not_among_the_found(marks: SubmissionMarks, name: str) -> None:
+def test_an_id_without_a_mark_is_left_out(marks: SubmissionMarks, name: str) -> None:
     assert marks.of_requests([name]) == {}
     assert marks.of_batches([name]) == {}
 
 
-def test_a_request_and_a_batch_of_the_same_id_have_marks_of_their_own(
+def test_a_request_and_a_batch_with_the_same_id_have_separate_marks(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
     batch = SubmissionMark(kind=Kind.COURSES, tally=Tally(requests=2, rows=3), chunks=1)
@@ -51,7 +51,7 @@ def test_a_request_and_a_batch_of_the_same_id_have_marks_of_their_own(
     assert {i: aged.mark for i, aged in marks.of_batches([name, other]).items()} == {name: batch}
 
 
-def test_a_mark_is_as_old_as_the_part_of_its_time_that_has_passed(
+def test_the_age_of_a_mark_is_derived_from_its_ttl(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
     redis.set(request_key(name), QUEUED, ex=MARK_SECONDS - 100)
@@ -60,7 +60,7 @@ def test_a_mark_is_as_old_as_the_part_of_its_time_that_has_passed(
     assert marks.of_requests([name])[name].seconds_ago == 0
 
 
-def test_a_running_request_has_a_fresh_mark_that_says_so(
+def test_a_running_request_has_a_fresh_mark_with_that_state(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
     redis.set(request_key(name), QUEUED, ex=100)
@@ -72,7 +72,7 @@ def test_a_running_request_has_a_fresh_mark_that_says_so(
     assert max(aged.seconds_ago for aged in found.values()) < 5
 
 
-def test_a_removed_mark_is_gone_and_the_others_stay(marks: SubmissionMarks, name: str) -> None:
+def test_removing_a_mark_leaves_the_others(marks: SubmissionMarks, name: str) -> None:
     names = [f"{name} {n}" for n in range(3)]
     marks.set_running([request_key(i) for i in names])
     marks.remove([request_key(i) for i in names[:2]])
@@ -80,7 +80,7 @@ def test_a_removed_mark_is_gone_and_the_others_stay(marks: SubmissionMarks, name
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[]", '{"state": "paused"}', b"\xff\xfe"])
-def test_a_mark_that_cannot_be_read_is_ignored_and_hides_no_other(
+def test_an_unreadable_mark_is_ignored_and_the_others_are_returned(
     marks: SubmissionMarks,
     redis: Redis,
     name: str,
@@ -94,14 +94,14 @@ def test_a_mark_that_cannot_be_read_is_ignored_and_hides_no_other(
     assert name in caplog.text
 
 
-def test_a_mark_of_a_newer_submitter_is_read_without_what_is_unknown(
+def test_unknown_fields_of_a_newer_submitters_mark_are_ignored(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
     redis.set(batch_key(name), '{"state": "queued", "chunks": 3, "urgency": "high"}')
     assert marks.of_batches([name])[name].mark == SubmissionMark(chunks=3)
 
 
-def test_where_redis_is_absent_nothing_is_said_to_be_unknown_and_the_work_goes_on(
+def test_without_redis_reading_marks_fails_and_work_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     marks = SubmissionMarks(f"redis://127.0.0.1:{free_port()}/0")

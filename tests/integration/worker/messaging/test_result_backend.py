@@ -1,4 +1,4 @@
-"""Answers in Redis, or not."""
+"""Results are stored in Redis, and nothing waits if Redis is unavailable."""
 
 import json
 import time
@@ -23,7 +23,7 @@ def backend_of(url: str) -> Iterator[ResultBackend]:
         backend.client.close()
 
 
-def test_answers_are_stored_together_and_the_newest_stands(broker_url: str) -> None:
+def test_results_are_stored_together_and_the_newest_wins(broker_url: str) -> None:
     with backend_of(broker_url) as backend, Redis.from_url(broker_url) as redis:
 
         def answer(task_id: str) -> Any:
@@ -48,10 +48,10 @@ def test_answers_are_stored_together_and_the_newest_stands(broker_url: str) -> N
     ],
     ids=["one", "many"],
 )
-def test_nobody_waits_for_an_absent_redis(store: Callable[[ResultBackend], None]) -> None:
+def test_no_work_waits_for_an_unavailable_redis(store: Callable[[ResultBackend], None]) -> None:
     started = time.monotonic()
     with backend_of(f"redis://localhost:{free_port()}/0") as backend:
         with pytest.raises(ConnectionError):
             store(backend)
-        backend.store_refusal("x", "it is none")  # It only says so in the log.
+        backend.store_refusal("x", "it is none")  # It only logs a warning.
     assert time.monotonic() - started < 3

@@ -48,7 +48,7 @@ def leave() -> NoReturn:
 
 
 class Task:
-    """A task whose three ways do what they are told; notes which of them were tried."""
+    """A task whose three ways do what the test says; it records which of them were tried."""
 
     def __init__(self, broker_url: str, task_id: str) -> None:
         self.tried: list[str] = []
@@ -57,7 +57,7 @@ class Task:
         self._task_id = task_id
 
     def run(self, **ways: Way) -> str:
-        """Run it; a way that is not told anything succeeds with its name."""
+        """Run the task; a way that the test does not set succeeds and returns its own name."""
 
         def make(name: str) -> Way:
             def way() -> str:
@@ -93,7 +93,7 @@ def redis(broker_url: str) -> Iterator[Redis]:
         assert client.hkeys(running_key(INSTANCE)) == [], "an attempt was not ended"
 
 
-def test_good_work_is_done_and_its_earlier_attempts_are_forgotten(
+def test_successful_work_clears_its_earlier_attempts(
     task: Task, redis: Redis, task_id: str
 ) -> None:
     task.attempts.failed(task_id)
@@ -102,14 +102,14 @@ def test_good_work_is_done_and_its_earlier_attempts_are_forgotten(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_while_it_runs_it_is_noted_as_executed(task: Task, redis: Redis, task_id: str) -> None:
+def test_a_running_task_is_recorded_as_executing(task: Task, redis: Redis, task_id: str) -> None:
     def look() -> str:
         return ",".join(map(str, redis.hkeys(running_key(INSTANCE))))
 
     assert task.run(work=look) == task_id
 
 
-def test_an_unexpected_error_is_counted_logged_and_tried_again(
+def test_an_unexpected_error_is_counted_logged_and_retried(
     task: Task, redis: Redis, task_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Reject) as caught:
@@ -156,7 +156,7 @@ def test_the_failure_that_reaches_the_limit_is_isolated_at_once(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_what_has_killed_its_workers_is_isolated_and_then_given_up(
+def test_a_message_that_kills_workers_is_isolated_and_then_given_up(
     task: Task, redis: Redis, task_id: str
 ) -> None:
     redis.hset(ATTEMPTS, task_id, LIMIT)
@@ -166,7 +166,7 @@ def test_what_has_killed_its_workers_is_isolated_and_then_given_up(
     assert task.tried == ["isolate", "give_up"]
 
 
-def test_what_cannot_even_be_given_up_is_tried_for_ever(
+def test_a_message_that_cannot_be_given_up_is_retried_forever(
     task: Task, redis: Redis, task_id: str
 ) -> None:
     redis.hset(ATTEMPTS, task_id, 2 * LIMIT)
@@ -176,7 +176,7 @@ def test_what_cannot_even_be_given_up_is_tried_for_ever(
     assert set(task.tried) == {"give_up"}
 
 
-def test_a_worker_that_is_told_to_leave_ends_its_attempt_uncounted(
+def test_an_attempt_ended_by_a_stopping_worker_is_not_counted(
     task: Task, redis: Redis, task_id: str
 ) -> None:
     with pytest.raises(SystemExit):
@@ -196,7 +196,7 @@ def test_a_message_that_its_work_rejects_is_not_counted(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_without_redis_work_is_tried_again_and_never_isolated(task_id: str) -> None:
+def test_without_redis_work_is_retried_and_never_isolated(task_id: str) -> None:
     task = Task(f"redis://127.0.0.1:{free_port()}/0", task_id)
     for _ in range(LIMIT + 1):
         with pytest.raises(Reject):
@@ -210,7 +210,7 @@ def test_without_redis_work_is_tried_again_and_never_isolated(task_id: str) -> N
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.sampled_from(["fails", "fails", "dies", "outage"]), max_size=12))
-def test_whatever_happens_the_count_of_attempts_alone_decides_what_is_tried(
+def test_only_the_count_of_attempts_decides_what_is_tried(
     broker_url: str, events: list[str]
 ) -> None:
     task_id = str(uuid.uuid4())
@@ -233,7 +233,7 @@ def test_whatever_happens_the_count_of_attempts_alone_decides_what_is_tried(
             count += 1
             if count % LIMIT == 0:
                 expected.append(min(count // LIMIT, 2))
-                # What fails while it is given up fails at once again.
+                # If giving up reaches the limit, it is tried again at once, and fails again.
                 count += way == 2
         with pytest.raises(Reject):
             task.run(**ways)

@@ -1,4 +1,4 @@
-"""What is older is removed, page by page, and nothing else. On both databases."""
+"""Exactly the older rows are removed, page by page. On both databases."""
 
 import threading
 import time
@@ -81,8 +81,8 @@ def counts(database: Database) -> dict[str, int]:
     return dict(zip(NOTHING, found, strict=True))
 
 
-def test_exactly_what_is_older_is_removed_whatever_the_size_of_a_page(database: Database) -> None:
-    ages = [(n * 37) % 101 for n in range(101)]  # Every age once, in no order of the keys.
+def test_exactly_the_older_rows_are_removed_for_any_page_size(database: Database) -> None:
+    ages = [(n * 37) % 101 for n in range(101)]  # Each age once, shuffled.
     for page in (1, 7, 1000):
         add(
             database, EnrollmentResult, [result(f"r-{page}-{n}", age) for n, age in enumerate(ages)]
@@ -99,7 +99,7 @@ def test_exactly_what_is_older_is_removed_whatever_the_size_of_a_page(database: 
     assert counts(database) == {**NOTHING, "results": 3 * 61, "dead_letters": 3 * 61}
 
 
-def test_a_batch_goes_as_a_whole_when_its_newest_chunk_is_older(database: Database) -> None:
+def test_a_whole_batch_is_removed_if_its_newest_chunk_is_older(database: Database) -> None:
     add_batch(database, "all old", [500, 450, 401], refusals=25)
     add_batch(database, "old and refused nothing", [401])
     add_batch(database, "gone on with", [500, 450, 399], refusals=9)
@@ -117,14 +117,12 @@ def test_a_batch_goes_as_a_whole_when_its_newest_chunk_is_older(database: Databa
 
 
 @pytest.mark.parametrize("refusals", [0, 30])
-def test_a_batch_that_is_gone_on_with_meanwhile_stays_known(
-    database: Database, refusals: int
-) -> None:
+def test_a_batch_that_is_continued_meanwhile_stays_known(database: Database, refusals: int) -> None:
     add_batch(database, "b", [500], refusals=refusals)
     removed: list[dict[str, int]] = []
     pruning = threading.Thread(target=lambda: removed.append(prune(database, days(400), page=10)))
     with database.writing() as connection:
-        # What a worker does with one more chunk of it.
+        # This is what a worker does with one more chunk of the batch.
         open_batch(connection, "b", "enrollments", None)
         add_chunk(connection, **chunk("b", 1, 0))
         pruning.start()
@@ -136,7 +134,7 @@ def test_a_batch_that_is_gone_on_with_meanwhile_stays_known(
     }
 
 
-def test_enrollments_and_rosters_stay(database: Database) -> None:
+def test_enrollments_and_rosters_are_never_removed(database: Database) -> None:
     store_roster(database, ["S"], ["C"])
     with database.writing() as connection:
         enroll_student_in_courses(connection, 1, [1], days(5000))

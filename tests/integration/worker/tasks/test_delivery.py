@@ -96,7 +96,7 @@ def test_a_good_chunk_is_applied_and_leaves_no_dead_letter(
 
 @pytest.mark.parametrize("how", ["apply", "isolate"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_repeated_chunk_changes_nothing_and_is_no_fault(database: Database, how: str) -> None:
+def test_a_repeated_chunk_changes_nothing_and_is_not_an_error(database: Database, how: str) -> None:
     sent = chunk(GOOD)
     assert deliver(database, sent) is None
     assert deliver(database, sent, task_id="again", how=how) is None
@@ -106,7 +106,7 @@ def test_a_repeated_chunk_changes_nothing_and_is_no_fault(database: Database, ho
 
 @pytest.mark.parametrize("how", ["apply", "isolate"])
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_another_content_under_its_number_becomes_a_dead_letter(
+def test_a_different_chunk_under_the_same_number_becomes_a_dead_letter(
     database: Database, how: str
 ) -> None:
     deliver(database, chunk(GOOD), task_id="first")
@@ -121,7 +121,7 @@ def test_another_content_under_its_number_becomes_a_dead_letter(
     assert json.loads(letter.content) == call(other)
 
 
-def test_another_kind_under_a_batchs_name_becomes_a_dead_letter(database: Database) -> None:
+def test_a_chunk_of_another_kind_than_its_batch_becomes_a_dead_letter(database: Database) -> None:
     deliver(database, chunk(GOOD))
     students = chunk({"sis_id": "B"}, number=1)
     assert deliver(database, students, kind=Kind.STUDENTS) is not None
@@ -155,22 +155,20 @@ def test_a_chunk_that_breaks_the_contract_becomes_a_dead_letter_whole(
     assert books(database) == {}
 
 
-def test_a_chunk_given_by_name_becomes_a_dead_letter_whole(database: Database) -> None:
+def test_a_chunk_passed_by_keyword_becomes_a_dead_letter_whole(database: Database) -> None:
     assert deliver(database, chunk=chunk(GOOD)) is not None
     (letter,) = letters(database)
     assert json.loads(letter.content) == call(chunk=chunk(GOOD))
 
 
-def test_an_invalid_chunk_that_comes_again_is_one_dead_letter_that_was_delivered_twice(
-    database: Database,
-) -> None:
+def test_an_invalid_chunk_delivered_twice_becomes_one_dead_letter(database: Database) -> None:
     for _ in range(2):
         deliver(database, "no JSON")
     assert [letter.deliveries for letter in letters(database)] == [2]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_isolating_keeps_the_good_records_and_makes_dead_letters_of_the_others(
+def test_isolating_applies_the_good_records_and_stores_the_others(
     database: Database, poison: None
 ) -> None:
     bad = {"student_id": "A", "course_ids": ["M3"]}
@@ -202,9 +200,7 @@ def test_isolating_a_chunk_without_poison_applies_it(database: Database) -> None
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_chunk_that_cannot_even_be_read_is_kept_whole_when_it_is_isolated(
-    database: Database,
-) -> None:
+def test_isolating_an_unreadable_chunk_stores_it_whole(database: Database) -> None:
     refused = deliver(database, chunk(GOOD, number=-1), how="isolate")
     assert refused is not None
     assert "ValidationError" in refused
@@ -212,7 +208,7 @@ def test_a_chunk_that_cannot_even_be_read_is_kept_whole_when_it_is_isolated(
     assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
 
 
-def test_giving_up_keeps_the_chunk_whole_and_applies_nothing(database: Database) -> None:
+def test_giving_up_stores_the_chunk_whole_and_applies_nothing(database: Database) -> None:
     sent = chunk(GOOD)
     refused = deliver(database, sent, how="give_up")
     assert refused is not None

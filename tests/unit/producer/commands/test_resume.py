@@ -1,4 +1,4 @@
-"""What was submitted and not finished is found again, and nothing else is."""
+"""The journal finds unfinished submissions again, and nothing else."""
 
 import os
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_a_journal_that_cannot_be_read_is_started_again(file: Path, content: str
     assert ResumeJournal().find(file) == "b"
 
 
-def test_a_folder_that_cannot_be_written_costs_only_the_resume(file: Path) -> None:
+def test_an_unwritable_folder_disables_only_resuming(file: Path) -> None:
     (file.parent / "state").write_text("no folder")
     ResumeJournal().begin(file, "b")
     assert ResumeJournal().find(file) is None

@@ -67,7 +67,7 @@ def test_lines_that_do_not_fit_their_records_are_refused(records: Any, lines: An
     assert problems(chunk(records=records, lines=lines), Chunk) == {None: message}
 
 
-def test_cells_are_given_for_each_line() -> None:
+def test_there_are_cells_for_each_line_or_none() -> None:
     kept = chunk(records=[PAIR], lines=[7, 9], cells=[["1", "A"], ["1", "B"]])
     assert Chunk.model_validate(kept).cells == (("1", "A"), ("1", "B"))
     message = "cells must have an entry for each entry of lines"
@@ -102,7 +102,7 @@ def test_a_chunk_counts_refused_lines_as_requests_of_one_row() -> None:
     assert held.tally() == Tally(requests=4, rows=5)
 
 
-def test_a_chunk_survives_the_way_through_json() -> None:
+def test_a_chunk_survives_a_round_trip_through_json() -> None:
     sent = Chunk(batch_id="b", number=3, records=(PAIR,), lines=(7, 9), last=True)
     taken = Chunk.model_validate_json(sent.model_dump_json())
     assert taken.model_dump(mode="json") == sent.model_dump(mode="json")

@@ -27,7 +27,9 @@ def test_every_bad_field_is_explained_at_once() -> None:
 @pytest.mark.parametrize(
     ("value", "shown"), [(None, "null"), (5, "5"), ("x", '"x"'), ([1], "[1]"), (True, "true")]
 )
-def test_what_is_no_object_is_explained_without_a_field(value: Any, shown: str) -> None:
+def test_a_record_that_is_not_an_object_is_explained_without_a_field(
+    value: Any, shown: str
+) -> None:
     assert problems(value) == {None: f"must be a JSON object, not {shown}"}
 
 

@@ -39,7 +39,7 @@ BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
 def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
     opened: Open, header: str, bad: str, field: str | None, words: list[str]
 ) -> None:
-    blank = "\n" * HEAD_BYTES  # What is wrong in the head is wrong with the file.
+    blank = "\n" * HEAD_BYTES  # A fault in the first lines refuses the whole file.
     content = f"{header}1,2\n{blank}{bad}\n3,4\n".encode("utf-8", "surrogateescape")
     entries = list(opened(content).records())
     (line,) = (entry for entry in entries if isinstance(entry, RefusedLine))
@@ -50,5 +50,5 @@ def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
     assert good == [[2], [4 + HEAD_BYTES]]
 
 
-def test_a_key_at_the_bounds_is_taken(opened: Open) -> None:
+def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
     assert courses(opened(KEYS + "1,2147483647\n")) == [(1, [2147483647], (2,))]

@@ -31,7 +31,7 @@ def test_a_csv_file_is_read_in_each_of_its_forms(
     ]
 
 
-def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Open) -> None:
+def test_lines_are_counted_from_1_even_after_a_cell_of_several_lines(opened: Open) -> None:
     source = opened('sis_id,title,"a\nnote"\nM1,"two\r\n\r\nlines",\nM2,,\n,,\n')
     assert read(source) == [
         ({"sis_id": "M1", "title": "two\r\n\r\nlines"}, (3,)),
@@ -41,7 +41,7 @@ def test_a_line_is_counted_from_1_also_behind_a_cell_of_several_lines(opened: Op
 
 
 @pytest.mark.parametrize("bad", ['S2,"M2', '"S2,M2', 'S2,"M2\nS3,M3\nS4,M4', 'S2,M2\nS3,"'])
-def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, bad: str) -> None:
+def test_an_unclosed_quote_is_reported_and_not_read_as_a_long_name(opened: Open, bad: str) -> None:
     source = opened(f"{PAIRS}S1,M1\n{bad}")
     line = refused(source)
     assert "never closed, so nothing after this line was read" in line.message
@@ -50,7 +50,7 @@ def test_a_quote_left_open_is_told_and_not_taken_for_a_long_name(opened: Open, b
     assert [n for entry in entries for n in entry.lines] == list(range(2, line.line))
 
 
-def test_a_quote_left_open_in_a_large_file_ends_the_reading(opened: Open) -> None:
+def test_an_unclosed_quote_in_a_large_file_ends_the_reading(opened: Open) -> None:
     line = refused(opened(PAIRS + 'S1,M1\n"' + "S2,M2\n" * (MAX_CHUNK_BYTES // 5)))
     assert line.line == 3
     assert "probably not closed, so nothing after this line was read" in line.message
@@ -61,7 +61,7 @@ lines_of_a_file = st.lists(st.lists(cells, max_size=3).map(tuple), max_size=40)
 
 
 @given(lines_of_a_file)
-# Each run writes the file anew, and timings are not asserted.
+# Each run writes the file again, and timings are not asserted.
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_every_line_is_accounted_for_exactly_once(
     opened: Open, rows: list[tuple[str, ...]]

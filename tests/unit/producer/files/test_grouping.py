@@ -4,7 +4,7 @@ from producer.files.grouping import WINDOW
 from support.source_files import PAIRS, Open, courses, read
 
 
-def test_a_request_of_a_file_keeps_its_good_courses(opened: Open) -> None:
+def test_a_request_made_from_a_file_is_not_atomic(opened: Open) -> None:
     ((record, _),) = read(opened(PAIRS + "S1,M1\n"))
     assert record == {"student_id": "S1", "course_ids": ["M1"], "atomic": False}
 
@@ -28,7 +28,7 @@ def test_more_than_a_hundred_courses_make_a_further_request(opened: Open) -> Non
     assert [len(ids) for _, ids, _ in courses(source)] == [100, 100, 50]
 
 
-def test_pairs_far_apart_are_not_held_back_for_one_another(opened: Open) -> None:
+def test_pairs_that_are_far_apart_are_not_grouped(opened: Open) -> None:
     source = opened(PAIRS + "S1,M1\n" * WINDOW + "S1,M2\n")
     assert courses(source)[-1] == ("S1", ["M2"], (2 + WINDOW,))
     assert len(courses(source)) == WINDOW + 1

@@ -22,7 +22,9 @@ from support.source_files import Open, read, refused
         ({"sis_id": "S12", "name": "é" * HEAD_BYTES}, Kind.STUDENTS),
     ],
 )
-def test_the_first_record_tells_the_kind(opened: Open, record: dict[str, Any], kind: Kind) -> None:
+def test_the_first_record_decides_the_kind(
+    opened: Open, record: dict[str, Any], kind: Kind
+) -> None:
     source = opened("\ufeff\n" + json.dumps(record, ensure_ascii=False) + "\n")
     assert source.kind is kind
     assert read(source) == [(record, (2,))]
@@ -44,10 +46,10 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize(("bad", "word"), BAD_JSON.values(), ids=BAD_JSON)
-def test_a_line_that_is_no_json_is_refused_and_harms_no_other(
+def test_a_line_that_is_not_json_is_refused_and_harms_no_other(
     opened: Open, bad: bytes, word: str
 ) -> None:
-    blank = b" " * HEAD_BYTES + b"\r\n"  # What is wrong in the head is wrong with the file.
+    blank = b" " * HEAD_BYTES + b"\r\n"  # A fault in the first lines refuses the whole file.
     source = opened(FIRST + b"\n" + blank + bad + b"\n" + FIRST)
     entries = list(source.records())
     assert [entry.line if isinstance(entry, RefusedLine) else entry.lines for entry in entries] == [
@@ -62,7 +64,7 @@ def test_a_last_line_that_is_too_long_and_has_no_end_is_refused(opened: Open) ->
     assert refused(opened(FIRST + b"1" * (MAX_CHUNK_BYTES + 1))).line == 2
 
 
-def test_a_value_that_is_no_record_is_left_to_the_worker_to_refuse(opened: Open) -> None:
+def test_a_value_that_is_not_a_record_is_left_for_the_worker_to_refuse(opened: Open) -> None:
     assert read(opened(FIRST + b"5\n[]\nnull"))[1:] == [(5, (2,)), ([], (3,)), (None, (4,))]
 
 

@@ -11,7 +11,7 @@ from producer.schemas import Kind
 from support.source_files import KEYS, PAIRS, Open, read
 
 
-def test_records_can_be_read_again_and_tell_how_far_they_came(opened: Open) -> None:
+def test_records_can_be_read_twice_and_the_bytes_read_are_counted(opened: Open) -> None:
     source = opened(PAIRS + "S1,M1\nS2,M2\n")
     assert read(source) == read(source)
     assert source.bytes_read == source.size == source.path.stat().st_size
@@ -88,7 +88,7 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(("content", "options", "words"), HEADERS.values(), ids=HEADERS)
-def test_an_unreadable_file_is_named_with_the_place_and_the_remedy(
+def test_an_unreadable_file_is_reported_with_the_line_and_the_remedy(
     opened: Open, content: str | bytes, options: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(UnreadableFile) as caught:

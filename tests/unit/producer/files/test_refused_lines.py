@@ -32,7 +32,7 @@ def test_a_line_is_written_once_with_all_its_reasons() -> None:
     ]
 
 
-def test_cells_are_made_of_the_record_where_they_did_not_travel() -> None:
+def test_cells_that_did_not_travel_are_made_from_the_record() -> None:
     pair = {"student_id": 4711, "course_ids": ["C1"], "atomic": False}
     roster = {"sis_id": "S1", "name": "Ada"}
     header = "refused_line,student_id,course_sis_id,refused_code,refused_message"
@@ -42,7 +42,7 @@ def test_cells_are_made_of_the_record_where_they_did_not_travel() -> None:
     assert as_csv(columns, refused(2, "m", "no object"))[1] == "2,,,unknown_course,m"
 
 
-def test_columns_that_were_added_before_are_not_doubled() -> None:
+def test_columns_that_were_added_before_are_not_repeated() -> None:
     columns = ["refused_line", "sis_id", "refused_code", "refused_message"]
     again = refused(3, "new", None, ("9", "S1", "old", "old"))
     assert as_csv(columns, again) == [
@@ -51,11 +51,11 @@ def test_columns_that_were_added_before_are_not_doubled() -> None:
     ]
 
 
-def test_a_line_with_too_few_cells_is_shown_as_it_stands() -> None:
+def test_a_line_with_too_few_cells_is_written_unchanged() -> None:
     assert as_csv(["a", "b"], refused(3, "m", None, ("x",)))[1] == "3,x,unknown_course,m"
 
 
-def test_records_of_any_other_file_are_one_column() -> None:
+def test_records_without_a_header_are_written_in_one_column() -> None:
     record = {"student_id": "S1", "course_ids": ["X"]}
     assert as_csv(None, refused(1, "m", record), refused(2, "m")) == [
         "refused_line,record,refused_code,refused_message",
@@ -64,7 +64,7 @@ def test_records_of_any_other_file_are_one_column() -> None:
     ]
 
 
-def test_json_lines_hold_the_records_that_there_were() -> None:
+def test_json_lines_hold_the_records_as_submitted() -> None:
     record = {"student_id": "S1", "course_ids": ["X"]}
     file = io.StringIO()
     assert (

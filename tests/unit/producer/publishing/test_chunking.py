@@ -101,7 +101,7 @@ def test_chunks_are_numbered_and_only_the_last_is_marked(
 
 @given(streams)
 @UNTIMED
-def test_a_chunk_knows_the_sum_of_those_before_it(entries: list[Line]) -> None:
+def test_a_chunk_holds_the_sum_of_the_chunks_before_it(entries: list[Line]) -> None:
     requests = rows = 0
     for chunk in parsed(entries):
         assert chunk.before == Tally(requests=requests, rows=rows)
@@ -130,7 +130,7 @@ def test_a_group_that_is_too_large_is_halved() -> None:
     assert [len(chunk.records) for chunk in parsed(entries)] == [2, 2, 2, 2]
 
 
-def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
+def test_an_oversized_record_is_refused_on_each_of_its_lines() -> None:
     small = SourceRecord({"sis_id": "S1"}, [1])
     giant = SourceRecord({"course_ids": ["A", "B", "é" * (MAX_CHUNK_BYTES // 2)]}, [2, 4, 5])
     chunks = parsed([small, giant, small])
@@ -141,11 +141,11 @@ def test_a_giant_is_refused_by_each_of_its_lines_and_harms_no_other() -> None:
     assert {line.message for line in refused} == {message}
 
 
-def test_no_entries_make_one_empty_chunk_that_is_the_last() -> None:
+def test_without_entries_there_is_one_empty_last_chunk() -> None:
     assert parsed([]) == [Chunk(batch_id="b", number=0, last=True)]
 
 
-def test_chunks_are_handed_out_while_the_entries_still_come() -> None:
+def test_chunks_are_yielded_before_all_entries_have_been_read() -> None:
     asked = 0
 
     def endless() -> Iterator[SourceRecord]:

@@ -1,4 +1,4 @@
-"""Where a batch stands: one rule for status, list and page."""
+"""The state of a batch: one rule for `enroll status`, `enroll batches` and the web page."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ def advice(ledger: Ledger | None, left: AgedMark | None, dead: DeadChunks = NONE
     return batch_state(ledger, left, dead, NOW).advice or ""
 
 
-def test_a_batch_of_which_nothing_is_known_is_unknown() -> None:
+def test_a_batch_without_ledger_mark_and_dead_letters_is_unknown() -> None:
     assert state(None, None) is BatchState.UNKNOWN
 
 
@@ -66,7 +66,7 @@ def test_a_batch_whose_mark_knows_of_more_chunks_is_not_done() -> None:
 
 
 @pytest.mark.parametrize("ledger", [GAP, OPEN])
-def test_a_batch_that_lacks_chunks_is_running_until_nothing_comes_any_more(ledger: Ledger) -> None:
+def test_an_incomplete_batch_is_running_while_chunks_arrive(ledger: Ledger) -> None:
     assert state(ledger, None) is BatchState.RUNNING
     quiet = replace(ledger, finished_at=QUIET)
     assert state(quiet, None) is BatchState.STALLED
@@ -80,16 +80,18 @@ def test_the_advice_says_whether_the_submitter_or_the_queue_is_behind() -> None:
 
 
 @pytest.mark.parametrize("left", [None, mark()])
-def test_two_contents_under_one_name_are_stalled_and_never_done(left: AgedMark | None) -> None:
+def test_two_submissions_under_one_batch_id_are_stalled_and_never_done(
+    left: AgedMark | None,
+) -> None:
     assert state(TWO_CONTENTS, left, ONE) is BatchState.STALLED
     assert "two different submissions" in advice(TWO_CONTENTS, left, ONE)
 
 
-def test_a_publisher_that_counted_wrong_has_a_batch_that_is_done() -> None:
+def test_a_batch_is_done_even_if_its_publisher_miscounted() -> None:
     assert state(TWO_CONTENTS, None) is BatchState.DONE
 
 
-def test_dead_letters_are_named_while_something_is_missing_and_not_after() -> None:
+def test_dead_letters_are_named_only_while_chunks_are_missing() -> None:
     assert "ValueError: another chunk was applied" in advice(GAP, None, ONE)
     assert "Traceback" not in advice(GAP, None, ONE)
     assert state(GAP, None, ONE) is BatchState.RUNNING

@@ -57,7 +57,7 @@ def codes(decision: Decision) -> list[str]:
 # --- One request ------------------------------------------------------------------------------
 
 
-def test_a_student_is_enrolled_in_every_course_in_the_order_asked() -> None:
+def test_a_student_is_enrolled_in_every_course_in_the_requested_order() -> None:
     request = incoming("A", ["M3", 1])
     assert plan([request], lookup()).pairs == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)], batch_id="b")
@@ -88,7 +88,7 @@ def test_a_student_named_by_key_is_stored_without_a_sis_id() -> None:
 @pytest.mark.parametrize(
     ("asked", "key", "sis_id"), [("Z", None, "Z"), (99, 99, None), ("1", None, "1")]
 )
-def test_an_unknown_student_is_refused_and_can_be_found_by_what_was_asked_for(
+def test_the_result_of_an_unknown_student_holds_the_requested_id(
     asked: int | str, key: int | None, sis_id: str | None
 ) -> None:
     request = incoming(asked, ["M1", "X"], atomic=False)
@@ -177,9 +177,7 @@ def test_an_id_repeated_within_a_call_gets_the_first_result() -> None:
         IncomingRequest("r", {"student_id": "A"}, None, (BROKEN,)),
     ],
 )
-def test_an_id_used_again_for_something_else_is_refused_and_not_stored(
-    other: IncomingRequest,
-) -> None:
+def test_a_reused_id_is_refused_and_the_refusal_is_not_stored(other: IncomingRequest) -> None:
     once = incoming("A", ["M1"])
     planned = plan([once, other], lookup())
     assert planned.pairs == [(1, 1)]
@@ -191,7 +189,7 @@ def test_an_id_used_again_for_something_else_is_refused_and_not_stored(
     assert "'r'" in refused.result.errors[0].message
 
 
-def test_an_earlier_result_is_given_again_though_the_roster_has_changed() -> None:
+def test_an_earlier_result_is_returned_even_if_the_roster_has_changed() -> None:
     request = incoming("A", ["M1"])
     earlier = decide(incoming("A", ["M1"]))[0].result._replace(
         status=ResultStatus.REJECTED, enrolled_ids=[], errors=(BROKEN,), batch_id="earlier"
@@ -202,7 +200,7 @@ def test_an_earlier_result_is_given_again_though_the_roster_has_changed() -> Non
     assert decision.count_rows(1) == (0, 0, 1)
 
 
-def test_an_earlier_result_for_something_else_refuses_the_request() -> None:
+def test_an_earlier_result_of_a_different_request_refuses_the_request() -> None:
     earlier = decide(incoming("A", ["M1"]))[0].result
     other = incoming("A", ["M2"])
     assert plan([other], lookup([earlier])).pairs == []
@@ -220,9 +218,7 @@ def test_a_refused_reuse_does_not_replace_the_first_result() -> None:
 
 
 @pytest.mark.parametrize("own_ids", [(False, False), (False, True), (True, False)])
-def test_an_id_made_of_a_chunks_number_is_never_taken_for_a_repeat(
-    own_ids: tuple[bool, bool],
-) -> None:
+def test_an_id_made_from_a_chunks_number_is_never_a_repeat(own_ids: tuple[bool, bool]) -> None:
     first, second = decide(*(incoming("A", ["M1"], has_own_id=own) for own in own_ids))
     assert (first.result.fingerprint is not None) is own_ids[0]
     assert codes(second) == ["request_id_reused"]
@@ -241,14 +237,14 @@ def test_an_unreadable_record_is_compared_as_a_whole() -> None:
 # --- Several requests -------------------------------------------------------------------------
 
 
-def test_of_two_requests_for_one_row_the_first_adds_it_and_the_second_finds_it() -> None:
+def test_the_first_of_two_requests_for_a_row_adds_it() -> None:
     first, second = decide(incoming("A", ["M1", "M2"], "r1"), incoming(1, [2, 3], "r2"))
     assert first.result.already_enrolled_ids == []
     assert second.result.already_enrolled_ids == [2]
     assert (first.count_rows(2), second.count_rows(2)) == ((2, 0, 0), (1, 1, 0))
 
 
-def test_a_refused_request_adds_no_row_for_a_later_one_to_find() -> None:
+def test_a_refused_request_adds_no_row() -> None:
     _, second = decide(incoming("A", ["M1", "X"], "r1"), incoming("A", ["M1"], "r2"))
     assert second.result.already_enrolled_ids == []
 
@@ -299,7 +295,7 @@ def test_a_field_of_an_unreadable_record_is_found_in_its_line() -> None:
 # --- Reading and refusing ---------------------------------------------------------------------
 
 
-def test_a_request_without_an_id_takes_that_of_its_task() -> None:
+def test_a_request_without_an_id_gets_the_id_of_its_task() -> None:
     record = {"student_id": "A", "course_ids": ["M1"]}
     assert read_request("t" * 200, [record], {}).request_id == "t" * 128
     assert read_request("task", [{**record, "request_id": "own"}], {}).request_id == "own"
@@ -314,13 +310,13 @@ def test_a_record_that_breaks_the_contract_keeps_its_id_if_that_is_valid(
     assert read.problems
 
 
-def test_a_call_that_is_not_one_record_is_kept_whole_and_refused() -> None:
+def test_a_call_that_is_not_one_record_is_stored_whole_and_refused() -> None:
     read = read_request("task", [1, 2], {"three": 3})
     assert read.record == {"args": [1, 2], "kwargs": {"three": 3}}
     assert read.problems
 
 
-def test_the_refusal_of_poison_quotes_the_last_line_of_what_happened_and_stays_short() -> None:
+def test_the_refusal_of_poison_quotes_the_last_line_of_the_error() -> None:
     problem = not_processed("Traceback:\n  File x\nZeroDivisionError: \x1b[31m" + "é" * 900 + "\n")
     assert problem.code is Code.NOT_PROCESSED
     assert "Traceback" not in problem.message
@@ -333,7 +329,7 @@ def test_the_refusal_of_poison_quotes_the_last_line_of_what_happened_and_stays_s
 
 
 class Outcome(NamedTuple):
-    """What the model says of a request."""
+    """The model's result for a request."""
 
     status: str
     enrolled: list[int]
@@ -346,7 +342,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Model:
-    """What the rules mean for one request after another, in the plainest words."""
+    """A model of the rules that decides one request after another, in plain Python."""
 
     rows: set[Pair] = field(default_factory=set)
     results: dict[str, tuple[Any, Outcome]] = field(default_factory=dict)
@@ -437,7 +433,7 @@ calls = st.lists(st.lists(good_requests | broken_requests, max_size=6), max_size
 
 
 @given(rows=st.sets(st.tuples(st.integers(1, 2), st.integers(1, 3))), calls=calls)
-def test_any_sequence_of_calls_decides_as_one_request_after_another(
+def test_any_sequence_of_calls_decides_like_single_requests_in_order(
     rows: set[Pair], calls: list[list[IncomingRequest]]
 ) -> None:
     model = Model(rows=set(rows))

@@ -95,13 +95,13 @@ def test_a_task_is_acknowledged_late_and_requeued_when_its_worker_is_lost(
     task = app.tasks[name.value]
     lookup = TASK_QUEUES[name] is Queue.LOOKUPS
     assert (task.acks_late, task.serializer) == (True, "json")
-    # A question that takes its worker with it is not asked again.
+    # A lookup that kills its worker is not tried again.
     assert task.reject_on_worker_lost is not lookup
-    # What is stuck comes back and is counted; a fault of ours is counted by the task itself.
+    # A stuck message is requeued and counted; an error of ours is counted by the task itself.
     assert (task.acks_on_failure, task.acks_on_timeout) == (True, False)
 
 
-def test_only_chunks_have_no_answer(app: Celery) -> None:
+def test_only_chunks_have_no_result_in_redis(app: Celery) -> None:
     silent = {name for name in TaskName if app.tasks[name.value].ignore_result}
     assert silent == {*KIND_TASKS.values()}
 
@@ -112,10 +112,10 @@ def test_a_stuck_task_is_told_to_end_before_it_is_killed(app: Celery) -> None:
     assert limits[1] > limits[0] + 10
 
 
-def test_the_longest_wait_for_the_database_ends_before_the_time_of_a_task(
+def test_the_longest_wait_for_the_database_ends_before_a_tasks_time_limit(
     app: Celery, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setenv("ENROLL_DATABASE_WAIT", "80")  # One more is refused, see BAD.
+    environment.setenv("ENROLL_DATABASE_WAIT", "80")  # 81 is refused; see BAD.
     assert load_settings().database_wait < app.conf.task_soft_time_limit
 
 
@@ -147,7 +147,7 @@ def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -
     assert made["worker_consumer"] == "worker.messaging.consumer:ValidatingConsumer"
 
 
-def test_the_pool_still_has_what_we_shorten() -> None:
-    """An assignment to a name that an upgrade renamed would do nothing."""
+def test_the_pool_still_has_the_constants_we_patch() -> None:
+    """Otherwise an upgrade could rename a constant, and our assignment would do nothing."""
     assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT > 0
     assert pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL == 0.1

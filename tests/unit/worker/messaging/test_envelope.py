@@ -1,4 +1,4 @@
-"""What a message must look like, and what its faults are called."""
+"""The form that a message must have, and the reasons for which it is rejected."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def test_a_good_message_is_read() -> None:
 
 
 @pytest.mark.parametrize("raw", shapes().values(), ids=shapes())
-def test_a_malformed_message_is_not(raw: bytes) -> None:
+def test_a_malformed_message_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedMessage) as caught:
         parse_call(raw, TASKS)
     said = str(caught.value)
@@ -63,7 +63,7 @@ def test_optional_parts_may_be_missing_or_empty(changed: dict[str, Any]) -> None
     assert parse_call(as_bytes(changed), TASKS).args == [GOOD_REQUEST]
 
 
-def test_the_largest_chunk_of_a_client_is_taken() -> None:
+def test_the_largest_chunk_of_a_client_is_accepted() -> None:
     text = '"' * MAX_CHUNK_BYTES  # Each needs a backslash within the message's own JSON.
     raw = as_bytes(message([[text], {}, {}], headers__task=TaskName.ENROLL_BATCH))
     assert len(raw) < MAX_MESSAGE

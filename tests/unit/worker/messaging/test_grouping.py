@@ -1,4 +1,4 @@
-"""Requests that wait together form a group: how groups begin, end and fail, on a pool by hand."""
+"""Requests that wait together form a group: how groups begin, end and fail, on a fake pool."""
 
 import inspect
 import threading
@@ -43,7 +43,7 @@ enroll: Any = app.task(name="enroll", soft_time_limit=100, time_limit=120, share
 
 
 class HeldPool(BasePool):  # type: ignore[misc]
-    """A pool of Celery whose jobs are done by the test; `refuses` makes it take none."""
+    """A pool of Celery whose jobs are done by the test; with `refuses`, it accepts none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class HeldPool(BasePool):  # type: ignore[misc]
         return [[queued.task_id for queued in args[1]] for _, args, _ in self.jobs]
 
     def end(self, *, failed: bool = False) -> None:
-        """End the group that runs, as its process says."""
+        """End the running group, as its process does."""
         self.jobs[-1][2]["callback"](failed)
 
     def lose(self) -> None:
-        """End the group that runs as a lost process does."""
+        """End the running group, as the loss of its process does."""
         try:
             self._process_is_lost()
         except WorkerLostError:
@@ -89,7 +89,7 @@ class CeleryConsumer:
         self.connect()
 
     def connect(self) -> None:
-        """Connect to the broker, once more."""
+        """Connect to the broker again."""
         self.qos = QoS(lambda **_: None, PREFETCH)
 
     def on_task_request(self, request: Request) -> None:
@@ -197,7 +197,7 @@ def test_a_process_gets_what_the_message_says_and_the_limits_of_the_task(
     assert (options["soft_timeout"], options["timeout"]) == (100, 120)
 
 
-def test_requests_that_come_while_a_group_runs_form_the_next_in_their_order(
+def test_requests_that_arrive_while_a_group_runs_form_the_next_group(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     arrive(grouping, celery_consumer, "r0", "r1", "r2", "r3")
@@ -238,7 +238,7 @@ def test_requests_of_a_good_group_are_acknowledged_once_after_it(
 
 
 @pytest.mark.parametrize("end", [lambda pool: pool.end(failed=True), HeldPool.lose])
-def test_requests_of_a_failed_group_are_run_by_celery_one_by_one_in_their_order(
+def test_requests_of_a_failed_group_run_one_by_one_in_order(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer, end: Callable[[HeldPool], None]
 ) -> None:
     arrive(grouping, celery_consumer, "r0", "r1", "r2")
@@ -250,7 +250,7 @@ def test_requests_of_a_failed_group_are_run_by_celery_one_by_one_in_their_order(
     assert celery_consumer.pool.groups == [["r0"], ["r1", "r2"], ["r3"]]
 
 
-def test_a_pool_that_does_not_take_a_group_loses_nothing(
+def test_a_pool_that_refuses_a_group_loses_nothing(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     arrive(grouping, celery_consumer, "r0", "r1", "r2")
@@ -263,7 +263,7 @@ def test_a_pool_that_does_not_take_a_group_loses_nothing(
     assert celery_consumer.pool.groups == [["r0"], ["r3"]]
 
 
-def test_a_request_that_celery_cannot_take_either_harms_no_other(
+def test_a_request_that_cannot_run_alone_either_harms_no_other(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     arrive(grouping, celery_consumer, "r0", "r1", "r2", "r3")
@@ -278,7 +278,7 @@ def test_a_request_that_celery_cannot_take_either_harms_no_other(
     assert celery_consumer.pool.groups[-1] == ["r4"]
 
 
-# --- What goes past ---------------------------------------------------------------------------
+# --- What is not grouped --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_request_that_celery_cannot_take_either_harms_no_other(
         {"args": [], "kwargs": {}, "callbacks": [{"task": "next"}]},
     ],
 )
-def test_a_message_with_more_to_do_than_its_task_is_left_to_celery(
+def test_a_message_with_links_or_chains_is_left_to_celery(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer, payload: Any
 ) -> None:
     grouping.on_task_request(request(celery_consumer, "linked", payload))
@@ -300,7 +300,7 @@ def test_a_message_with_more_to_do_than_its_task_is_left_to_celery(
     assert celery_consumer.qos.value == PREFETCH
 
 
-def test_whatever_else_celery_asks_of_its_consumer_reaches_it(
+def test_every_other_attribute_is_the_consumers_own(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     assert grouping.hostname == "here"
@@ -315,12 +315,12 @@ def test_nothing_starts_while_the_worker_is_stopping(
     celery_consumer.pool.end()
     arrive(grouping, celery_consumer, "r2")
     assert celery_consumer.pool.groups == [["r0"]]
-    # What had begun is finished, and the rest stays unacknowledged.
+    # The running group is finished, and the rest stays unacknowledged.
     assert celery_consumer.acknowledged == ["r0"]
     assert celery_consumer.run_singly == []
 
 
-def test_nothing_that_came_by_an_earlier_connection_starts(
+def test_messages_of_an_earlier_connection_never_start(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     arrive(grouping, celery_consumer, "r0", "r1")
@@ -338,7 +338,7 @@ def test_nothing_that_came_by_an_earlier_connection_starts(
 # --- How many are held ------------------------------------------------------------------------
 
 
-def test_what_is_held_raises_the_prefetch_limit_up_to_a_bound(
+def test_held_messages_raise_the_prefetch_limit_up_to_a_bound(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     limits = []
@@ -359,9 +359,7 @@ endings = st.sampled_from(["good", "good", "failed", "lost", "refused"])
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(arrivals | endings, max_size=10))
-def test_in_any_order_of_events_each_request_is_run_once_and_in_its_order(
-    events: list[int | str],
-) -> None:
+def test_each_request_runs_once_and_in_order_whatever_happens(events: list[int | str]) -> None:
     consumer = CeleryConsumer()
     grouping = GroupingConsumer(enroll, consumer)
     pool = consumer.pool
@@ -387,7 +385,7 @@ def test_in_any_order_of_events_each_request_is_run_once_and_in_its_order(
 
 
 class InterruptedConsumer(CeleryConsumer):
-    """Lets other threads go on whenever it is asked for its limit."""
+    """Lets other threads run whenever its limit is read."""
 
     @property
     def qos(self) -> QoS:
@@ -399,7 +397,7 @@ class InterruptedConsumer(CeleryConsumer):
         self._qos = qos
 
 
-def test_a_pool_that_calls_back_from_threads_of_its_own_loses_and_doubles_nothing() -> None:
+def test_callbacks_from_other_threads_lose_and_duplicate_nothing() -> None:
     consumer = InterruptedConsumer()
     consumer.pool = pool = ThreadPool()
     grouping = GroupingConsumer(enroll, consumer)
@@ -417,7 +415,7 @@ def test_a_pool_that_calls_back_from_threads_of_its_own_loses_and_doubles_nothin
 # --- Celery's side ----------------------------------------------------------------------------
 
 
-def test_celery_has_what_the_stand_ins_have() -> None:
+def test_celery_has_every_attribute_of_the_stand_ins() -> None:
     assert {"on_task_request", "pool"} <= set(inspect.signature(Consumer).parameters)
     assert "c.qos = QoS(" in inspect.getsource(Tasks.start)
     made = inspect.getsource(Request.execute_using_pool)

@@ -105,7 +105,7 @@ SIGNALS = pytest.mark.parametrize(
 
 @SIGNALS
 @pytest.mark.parametrize("how", ["patched", "json"])
-def test_what_celery_says_when_it_is_told_to_stop_goes_through_the_log(
+def test_celerys_shutdown_message_goes_through_the_log(
     install: str, number: str, text: str, how: str
 ) -> None:
     done = run(STOP.format(install=install, number=number), how)
@@ -151,11 +151,11 @@ def files_of_numbers(how: str, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("how", ["patched", "metrics"])
-def test_numbers_are_kept_in_files_even_if_prometheus_was_imported_before(
+def test_numbers_are_stored_in_files_even_if_prometheus_was_imported_before(
     how: str, tmp_path: Path
 ) -> None:
     assert ".db" in files_of_numbers(how, tmp_path)
 
 
-def test_without_the_patch_they_would_be_kept_in_each_process(tmp_path: Path) -> None:
+def test_without_the_patch_numbers_would_be_stored_in_each_process(tmp_path: Path) -> None:
     assert files_of_numbers("as it is", tmp_path) == []

@@ -88,7 +88,7 @@ def ask(code: str, broker_url: str = "redis://127.0.0.1:1/0") -> Any:
 
 @pytest.fixture(scope="module")
 def celery() -> Any:
-    """Return what Celery says of a worker whose broker is Redis."""
+    """Return Celery's report on a worker whose broker is Redis."""
     return ask(ASK_CELERY)
 
 
@@ -102,7 +102,7 @@ def test_a_plugin_loads_by_its_name(name: str) -> None:
     assert symbol_by_name(name) is PLUGINS[name]
 
 
-def test_messages_are_taken_by_our_transport(celery: Any) -> None:
+def test_messages_are_received_by_our_transport(celery: Any) -> None:
     assert celery["transport"] == plugins.TRANSPORT
 
 
@@ -114,7 +114,7 @@ def test_results_are_stored_by_our_backend(celery: Any) -> None:
     assert celery["backend"] == plugins.RESULT_BACKEND
 
 
-def test_what_changes_something_is_counted_and_single_requests_are_grouped(celery: Any) -> None:
+def test_tasks_that_change_data_are_counted_and_single_requests_grouped(celery: Any) -> None:
     grouped = "worker.messaging.grouping:GroupingConsumer"
     chunks = {"roster.upsert_students", "roster.upsert_courses", "enrollment.enroll_batch"}
     assert len(chunks) == len(Kind)
@@ -124,7 +124,7 @@ def test_what_changes_something_is_counted_and_single_requests_are_grouped(celer
     assert counted == {"enrollment.enroll", *chunks}
 
 
-def test_where_rabbitmq_is_the_broker_its_own_transport_is_used_and_all_else_is_ours() -> None:
+def test_over_rabbitmq_only_the_transport_is_kombus_own() -> None:
     found = ask(ASK_CELERY, "amqp://127.0.0.1:1//")
     assert found["transport"] == "kombu.transport.pyamqp:Transport"
     assert (found["consumer"], found["backend"]) == (plugins.CONSUMER, plugins.RESULT_BACKEND)

@@ -1,4 +1,4 @@
-"""What `worker.messaging` rely on in kombu and Celery has not changed."""
+"""The parts of kombu and Celery that `worker.messaging` relies on have not changed."""
 
 import inspect
 
@@ -56,7 +56,7 @@ def test_every_method_we_override_exists_in_its_base_class(
         (redis.Channel.__init__, ["'BRPOP': self._brpop_read", "cycle.add(self)"]),
         (redis.Channel.close, ["_in_poll", "cycle.discard(self)"]),
         (redis.Transport.register_with_event_loop, ["unacked_restore_interval", "on_poll_init"]),
-        # What is taken reaches our Message through the channel that consumes.
+        # A received message reaches our Message class through the consuming channel.
         (virtual.Transport._deliver, ["self._callbacks[queue]"]),
         (virtual.Channel.basic_consume, ["self.Message(raw_message", "self.qos.append"]),
         (virtual.Channel.close, ["restore_unacked_once"]),

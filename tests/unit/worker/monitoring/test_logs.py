@@ -26,7 +26,7 @@ def failed_record() -> logging.LogRecord:
     )
 
 
-def test_an_event_for_machines_is_one_object_with_what_it_is_about() -> None:
+def test_a_json_event_is_one_object_with_its_fields() -> None:
     line = make_formatter(LogFormat.JSON).format(record("said", request_id="r1", duration=0.25))
     told = json.loads(line)
     assert told.pop("timestamp").endswith("Z")
@@ -39,25 +39,25 @@ def test_an_event_for_machines_is_one_object_with_what_it_is_about() -> None:
     }
 
 
-def test_an_event_for_people_is_one_line() -> None:
+def test_a_text_event_is_one_line() -> None:
     line = make_formatter(LogFormat.TEXT).format(record("said", request_id="r1", duration=0.25))
     assert line.endswith("[warning  ] said [a.logger] request_id=r1 duration=0.25")
 
 
-def test_an_error_for_machines_is_one_line_without_the_values_of_variables() -> None:
+def test_a_json_error_is_one_line_without_the_values_of_variables() -> None:
     line = make_formatter(LogFormat.JSON).format(failed_record())
     assert "\n" not in line
     assert "ValueError" in json.loads(line)["exception"]
     assert "in a variable" not in line
 
 
-def test_an_error_for_people_has_no_values_of_variables() -> None:
+def test_a_text_error_has_no_values_of_variables() -> None:
     text = make_formatter(LogFormat.TEXT).format(failed_record())
     assert "ValueError" in text
     assert "in a variable" not in text
 
 
-def test_what_foreign_clients_wrote_moves_no_cursor_and_makes_no_line() -> None:
+def test_control_characters_and_line_breaks_are_escaped() -> None:
     nasty = "good\n2026-01-01 [info] forged \x1b[2J"
     for log_format in LogFormat:
         line = make_formatter(log_format).format(record(nasty, why=nasty))

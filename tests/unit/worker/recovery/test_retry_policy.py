@@ -1,4 +1,4 @@
-"""A task waits while the database is away, and requeues its message when that lasts too long.
+"""A task waits for an unavailable database, and requeues its message if that takes too long.
 
 What happens when its work fails for another reason is in tests/integration.
 """
@@ -18,7 +18,7 @@ from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
 UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3)
-"""It connects at first use, and here is none."""
+"""It connects at first use, and no server is listening."""
 
 
 def run_sql(*statements: str) -> None:
@@ -32,7 +32,7 @@ def run_sql(*statements: str) -> None:
 
 
 def meet_outage() -> NoReturn:
-    """Raise what a database raises that lacks a table, as while it is being migrated."""
+    """Raise the error of a database without a table, as while it is being migrated."""
     run_sql("SELECT * FROM nowhere")
     raise AssertionError
 
@@ -47,7 +47,7 @@ def fail() -> NoReturn:
 
 
 class Work:
-    """Work that fails so many times before it succeeds."""
+    """Work that fails `failures` times before it succeeds."""
 
     def __init__(self, failures: int, fail: Callable[[], NoReturn] = meet_outage) -> None:
         self.attempts = 0
@@ -70,7 +70,7 @@ def make_policy(seconds: float = 60, waits: list[float] | None = None) -> RetryP
 # --- through_outage ---------------------------------------------------------------------------
 
 
-def test_work_is_done_again_until_the_database_is_back() -> None:
+def test_work_is_retried_until_the_database_is_available() -> None:
     work = Work(failures=3)
     assert make_policy().through_outage(work) == "done"
     assert work.attempts == 4
@@ -91,7 +91,7 @@ def test_work_that_meets_no_outage_reports_no_wait() -> None:
 
 
 @pytest.mark.parametrize("configured", [True, False])
-def test_an_outage_that_lasts_is_given_up_in_time_and_raised(configured: bool) -> None:
+def test_a_long_outage_is_raised_once_the_time_is_up(configured: bool) -> None:
     work = Work(failures=1000)
     policy = make_policy(0.25) if configured else make_policy(60)
     started = time.monotonic()
@@ -101,7 +101,7 @@ def test_an_outage_that_lasts_is_given_up_in_time_and_raised(configured: bool) -
     assert 2 <= work.attempts <= 4
 
 
-def test_without_time_to_wait_work_is_tried_once() -> None:
+def test_without_any_wait_work_is_tried_once() -> None:
     work = Work(failures=1)
     with pytest.raises(OperationalError):
         make_policy(0).through_outage(work)
@@ -111,14 +111,14 @@ def test_without_time_to_wait_work_is_tried_once() -> None:
 @pytest.mark.parametrize(
     ("fail", "error"), [(break_constraint, IntegrityError), (fail, ZeroDivisionError)]
 )
-def test_no_other_error_is_waited_out(fail: Callable[[], NoReturn], error: type[Exception]) -> None:
+def test_other_errors_are_not_retried(fail: Callable[[], NoReturn], error: type[Exception]) -> None:
     work = Work(failures=1, fail=fail)
     with pytest.raises(error):
         make_policy().through_outage(work)
     assert work.attempts == 1
 
 
-def test_the_log_says_once_in_a_while_why_it_waits(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reason_for_waiting_is_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     policy = make_policy()
     for _ in range(2):
         policy.through_outage(Work(failures=2))
@@ -133,7 +133,7 @@ def test_work_that_is_done_requeues_nothing() -> None:
     assert make_policy().or_requeue(Work(failures=1)) == "done"
 
 
-def test_an_outage_that_lasts_requeues_the_message() -> None:
+def test_a_long_outage_requeues_the_message() -> None:
     with pytest.raises(Reject) as caught:
         make_policy(0).or_requeue(Work(failures=1000))
     assert caught.value.requeue

@@ -53,7 +53,8 @@ def batch_state(
     became = "became a dead letter" if dead.letters == 1 else "became dead letters"
     advice = (
         f"{dead.letters} of its chunks {became} ({printable(last_line[0])[:200]}). If you have not"
-        " corrected the records since, correct them and submit them again, or ask the operator."
+        " corrected the records since, correct them and submit them again, or ask the operator"
+        " to retry the dead letters."
         f" {standing.advice or ''}"
     )
     state = BatchState.STALLED if is_stuck else standing.state

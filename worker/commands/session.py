@@ -27,7 +27,7 @@ from worker.settings import SettingsError, load_database_url
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3
 EXIT_CODES = """
 \b
-Exit codes: 0 success, 1 a dead letter does not exist or could not be retried,
+Exit codes: 0 success, 1 (dead letters only) one does not exist or could not be retried,
 2 wrong usage or settings, 3 the database cannot be used.
 """
 DATABASE = "Works directly on the database at ENROLL_DATABASE_URL; run it as the operator."

@@ -148,7 +148,7 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
             done = run_program(*words, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
-            time.sleep(1)  # The log is shown to whoever reads the failure.
+            time.sleep(1)  # The page is for people, who read each result first.
     assert '"status":"enrolled"' in said[1]
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]

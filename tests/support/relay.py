@@ -101,7 +101,7 @@ class Relay:
 def make_certificates(
     folder: Path, names: str = "IP:127.0.0.1,DNS:localhost"
 ) -> tuple[Path, ssl.SSLContext]:
-    """Return the certificate of a test authority, and the TLS context of a server it vouches for."""
+    """Return a test authority's certificate, and a server's TLS context that it vouches for."""
     files = ("ca.pem", "ca.key", "cert.pem", "cert.key")
     authority, own_key, certificate, key = (str(folder / name) for name in files)
     new = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]

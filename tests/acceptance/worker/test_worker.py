@@ -53,7 +53,7 @@ def test_a_database_without_migrations_is_refused_with_the_remedy(
 
 
 def load(client: EnrollmentClient, students: int) -> list[str]:
-    """A roster of one course, C, and some students, who are returned."""
+    """Enter a roster of one course, C, and some students; return the students."""
     names = [f"S-{uuid.uuid4()}" for _ in range(students)]
     enter_roster(client, names, ["C"])
     return names

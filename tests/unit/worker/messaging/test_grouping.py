@@ -58,7 +58,7 @@ class HeldPool(BasePool):  # type: ignore[misc]
 
     @property
     def groups(self) -> list[list[str]]:
-        """The ids of the requests of each group that was begun."""
+        """The ids of the requests of each group that was started."""
         return [[queued.task_id for queued in args[1]] for _, args, _ in self.jobs]
 
     def end(self, *, failed: bool = False) -> None:

@@ -108,7 +108,7 @@ class Reader:
         return done.stdout
 
     def _redis(self, words: list[str]) -> str:
-        """Act as `redis-cli`, which no wheel contains; then wait until the dead letter is stored."""
+        """Act as `redis-cli`, which no wheel contains; then wait until a dead letter is stored."""
         with Redis.from_url(self.broker_url) as redis:
             reply = redis.execute_command(*words)
             list_letters = "enroll dead-letters list --json"

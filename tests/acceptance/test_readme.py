@@ -33,7 +33,7 @@ RUN_BY = {
     'eval "$(enroll completion bash)"': "test_the_command_for_completion_works",
     "pip install enrollment-worker": "test_wheel.py",
     "pip install 'enrollment-worker[http]'": "test_wheel.py",
-    "curl --fail-with-body": "test_the_calls_of_curl_are_answered",
+    "curl --fail-with-body": "test_the_curl_commands_work",
     "token=$(openssl rand -hex 32)": "test_a_token_is_made_as_the_page_says",
     "npm install redis": "test_foreign.py",
     "for user in operator producer worker": "test_access.py",
@@ -134,7 +134,7 @@ def test_the_worker_starts_as_the_page_says(
         pass  # It answers a lookup; otherwise the fixture fails.
 
 
-def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
+def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) -> None:
     require_program("curl")
     for path in EXAMPLES.glob("*.csv"):
         shutil.copy(path, tmp_path)

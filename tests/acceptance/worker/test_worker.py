@@ -99,7 +99,7 @@ def test_a_killed_pool_process_loses_and_duplicates_nothing(
         assert [len(student.courses) for student in found if student] == [1] * 400
 
 
-def test_a_stopped_worker_finishes_what_it_runs_and_another_does_the_rest(
+def test_a_stopped_worker_finishes_its_task_and_another_does_the_rest(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = new_database("postgresql")

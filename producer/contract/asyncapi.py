@@ -151,7 +151,7 @@ def _schemas(template: str) -> tuple[dict[tuple[str, str], Json], Json]:
 
 
 class _Generator(GenerateJsonSchema):
-    """Generates schemas with fields in the order of the models, where the important come first.
+    """Generates schemas whose fields stay in the order of the models: the important ones first.
 
     A result may come from a newer worker, so its schema allows unknown fields and codes.
     """

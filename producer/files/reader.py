@@ -96,7 +96,7 @@ class StreamSource:
 
 
 class _Replayed(io.RawIOBase):
-    """A stream that puts its beginning, which was already read, back in front of the rest."""
+    """A stream whose beginning was already read, and which yields that beginning again first."""
 
     def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
         self._beginning = memoryview(beginning)

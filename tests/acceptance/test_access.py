@@ -65,7 +65,7 @@ def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """With passwords made as the documentation says, and the rules loaded into a running server."""
+    """A running server with the rules loaded, and passwords made as the documentation says."""
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copy(RULES, folder)
     (script,) = re.findall(r"```sh\n(for user.*?)```", ACCESS, flags=re.DOTALL)
@@ -150,7 +150,7 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
 
 
 def use_plain_celery(url: str) -> None:
-    """With the further rules that the documentation names for it."""
+    """Use a plain Celery client, with the extra rules that the documentation gives for it."""
     request = {"student_id": "S-0", "course_ids": ["C"]}
     with plain_celery(url) as app:
         sent = app.send_task("enrollment.enroll", [request], queue="enrollments", declare=[])
@@ -158,7 +158,7 @@ def use_plain_celery(url: str) -> None:
 
 
 def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:
-    """A full Redis accepts nothing more, and the messages in it are processed."""
+    """Fill Redis, and check that the messages in it are still processed."""
     ids = [submit(client, name) for name in students]
     redis.config_set("maxmemory", 1)
     with pytest.raises(BrokerUnavailable, match="maxmemory"):

@@ -33,7 +33,7 @@ RUN_BY = {
     'eval "$(enroll completion bash)"': "test_the_command_for_completion_works",
     "pip install enrollment-worker": "test_wheel.py",
     "pip install 'enrollment-worker[http]'": "test_wheel.py",
-    "curl --fail-with-body": "test_the_calls_of_curl_are_answered",
+    "curl --fail-with-body": "test_the_curl_commands_work",
     "token=$(openssl rand -hex 32)": "test_a_token_is_made_as_the_page_says",
     "npm install redis": "test_foreign.py",
     "for user in operator producer worker": "test_access.py",
@@ -134,7 +134,7 @@ def test_the_worker_starts_as_the_page_says(
         pass  # It answers a lookup; otherwise the fixture fails.
 
 
-def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: Path) -> None:
+def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) -> None:
     require_program("curl")
     for path in EXAMPLES.glob("*.csv"):
         shutil.copy(path, tmp_path)
@@ -148,7 +148,7 @@ def test_the_calls_of_curl_are_answered(fresh_deployment: Deployment, tmp_path: 
             done = run_program(*words, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
-            time.sleep(1)  # The log is shown to whoever reads the failure.
+            time.sleep(1)  # The page is for people, who read each result first.
     assert '"status":"enrolled"' in said[1]
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]

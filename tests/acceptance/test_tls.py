@@ -102,7 +102,7 @@ def test_a_connection_without_tls_is_refused(redis: Relay, postgresql: tuple[Rel
 
 
 def operate(url: str) -> Result:
-    """A command of the operator; its exit code is 0 if it reached the database."""
+    """Run an operator's command; its exit code is 0 if it reached the database."""
     return invoke_enroll("dead-letters", "list", ENROLL_DATABASE_URL=url)
 
 

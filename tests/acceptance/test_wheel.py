@@ -140,7 +140,7 @@ def test_the_wheel_of_a_checkout_is_the_wheel_of_the_source_archive(
     assert contents(tmp_path / wheel.name) == contents(wheel)
 
 
-def test_the_source_archive_holds_what_a_checkout_holds(tmp_path: Path, archive: Path) -> None:
+def test_the_source_archive_has_the_files_of_a_checkout(tmp_path: Path, archive: Path) -> None:
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
     (unpacked,) = tmp_path.iterdir()

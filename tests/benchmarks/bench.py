@@ -128,7 +128,7 @@ class Bench:
             return rig.copy_seconds(url, pairs)
 
     def _submit(self, client: EnrollmentClient, path: Path) -> float:
-        """Seconds from the first byte read until the batch is done."""
+        """Return the seconds from the first byte read until the batch is done."""
         started = time.perf_counter()
         source = open_source(path, None, {})
         batch = client.submit_batch(source.kind, source.records(), columns=source.columns)
@@ -258,7 +258,7 @@ class Bench:
     # --- growth ---------------------------------------------------------------------------
 
     def growth(self) -> None:
-        """A long run: what memory and a row's cost are at its end, compared with its beginning."""
+        """Compare the memory and the cost of a row at the end of a long run with its beginning."""
         with self.rig.database() as url, self.deployment(url) as deployment:
             small = rig.write_long(self.rig.folder / "small.csv", SMALL)
             few = self.note("producer_mib_small", self._submit_apart(small)[0] / 1024)
@@ -278,7 +278,7 @@ class Bench:
             self.ratios["cost_growth"] = rig.cost_growth(url, "long")
 
     def _submit_apart(self, path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Peak memory in KiB of `enroll submit` as a process of its own, and its answer."""
+        """Return the peak memory in KiB of `enroll submit` in its own process, and its result."""
         command = [sys.executable, "-m", "producer", "submit", str(path), "--json", *arguments]
         environment = os.environ | {
             "ENROLL_BROKER_URL": self.rig.broker_url,

@@ -23,7 +23,7 @@ ROWS = 1_000_000
 
 
 def rate(servers: rig.Rig, url: str, path: Path, rows: int, processes: int) -> float:
-    """Rows a second, from the first byte read to `done`."""
+    """Return the rows per second, from the first byte read to `done`."""
     log = servers.folder / "worker.log"
     own = ("--loglevel=WARNING", f"--concurrency={processes}", "-Q", Queue.BATCHES.value)
     others = ("--loglevel=WARNING", "--concurrency=1", "-Q", "enrollments,lookups")
@@ -42,7 +42,7 @@ def rate(servers: rig.Rig, url: str, path: Path, rows: int, processes: int) -> f
 
 
 def sizes(url: str) -> dict[str, int]:
-    """Bytes of each table with its indexes."""
+    """Return the bytes of each table with its indexes."""
     with psycopg.connect(url) as connection:
         found = connection.execute(
             "SELECT relname, pg_total_relation_size(oid) FROM pg_class"

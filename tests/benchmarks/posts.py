@@ -22,7 +22,7 @@ ROWS = 1_000_000
 
 
 def apply_async_seconds(broker_url: str) -> float:
-    """How long Celery itself takes to publish the same requests one after the other."""
+    """Return how long Celery itself takes to publish the same requests one after the other."""
     app = Celery("bare", broker=broker_url, set_as_current=False)
     app.conf.task_ignore_result = True
 

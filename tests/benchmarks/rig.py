@@ -124,7 +124,7 @@ def pairs_by_student(students: int = STUDENTS, courses: int = COURSES) -> list[P
 
 
 def write_requests(path: Path, pairs: Sequence[Pair]) -> Path:
-    """JSON Lines of requests, one for each student."""
+    """Write a JSON Lines file of requests, one for each student."""
     with path.open("w") as file:
         for start in range(0, len(pairs), COURSES_EACH):
             courses = ", ".join(f'"C{c}"' for _, c in pairs[start : start + COURSES_EACH])
@@ -133,7 +133,7 @@ def write_requests(path: Path, pairs: Sequence[Pair]) -> Path:
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> Path:
-    """CSV of pairs, in the given order."""
+    """Write a CSV file of pairs, in the given order."""
     with path.open("w") as file:
         file.write("student_sis_id,course_sis_id\n")
         file.writelines(f"S{student},C{course}\n" for student, course in pairs)
@@ -141,7 +141,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> Path:
 
 
 def write_long(path: Path, rows: int) -> Path:
-    """CSV of pairs as a registrar exports them, by student; ten courses each, all different."""
+    """Write pairs as CSV like a registrar's export: by student, each with different courses."""
     with path.open("w") as file:
         file.write("student_sis_id,course_sis_id\n")
         each = -(-rows // STUDENTS) if rows > STUDENTS else 1
@@ -156,7 +156,7 @@ def write_long(path: Path, rows: int) -> Path:
 
 
 def copy_seconds(database_url: str, pairs: Sequence[Pair]) -> float:
-    """How long one connection's `COPY` of the pairs into the yardstick's table takes."""
+    """Return how long a `COPY` of the pairs into the yardstick's table takes, in seconds."""
     rows = "".join(f"{s}\t{c}\t2026-09-01 00:00:00+00\n" for s, c in pairs).encode()
     with psycopg.connect(database_url) as connection:
         started = time.perf_counter()
@@ -167,7 +167,7 @@ def copy_seconds(database_url: str, pairs: Sequence[Pair]) -> float:
 
 
 def cost_growth(database_url: str, batch_id: str) -> float:
-    """Seconds a row of the last fifth of a batch's rows, divided by those of its first fifth."""
+    """Return the time per row in the last fifth of a batch, divided by that in the first fifth."""
     with psycopg.connect(database_url) as connection:
         chunks = connection.execute(
             "SELECT extract(epoch FROM applied_at)::float, rows FROM batch_chunks"
@@ -190,7 +190,7 @@ def cost_growth(database_url: str, batch_id: str) -> float:
 
 
 def sqlite_database(path: Path) -> str:
-    """The URL of a new SQLite database with the roster."""
+    """Return the URL of a new SQLite database with the roster."""
     url = f"sqlite:///{path}"
     engine = make_engine(url)
     migrate.upgrade(engine)

@@ -45,7 +45,7 @@ LOSES_NUMBERS = {
     *("kill_pool_process", "kill_worker", "kill_main_process", "kill_while_taking"),
     *("terminate_worker", "terminate_group", "wipe_broker"),
 }
-"""A killed worker loses its numbers since the last scrape; a wiped broker is checked twice."""
+"""Killed workers lose the numbers since the last scrape; after a wipe, requests come twice."""
 
 LONG = bool(os.environ.get("FAULTS"))
 SHORT = ("kill_worker", "forbid_writing", "terminate_backends")

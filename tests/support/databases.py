@@ -19,7 +19,7 @@ def url_of(database: Database) -> str:
 
 @contextmanager
 def opened_database(database_url: str) -> Iterator[Database]:
-    """A database of which only the URL is known."""
+    """Open a database by its URL, and close it at the end."""
     database = Database(database_url)
     try:
         yield database
@@ -40,7 +40,7 @@ def count_rows(database: Database, of: Any) -> int:
 
 
 def dead_letters(database: Database) -> list[Any]:
-    """All dead letters, whole, in the order in which they were stored."""
+    """Return all dead letters, whole, in the order in which they were stored."""
     with database.reading() as connection:
         return find_dead_letters(connection)
 

@@ -147,7 +147,7 @@ def deployment(
 def fresh_deployment(
     request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]
 ) -> Iterator[Deployment]:
-    """The same for one test alone, whose database is empty."""
+    """A deployment with an empty database that only this test uses."""
     with _deployment(tmp_path, new_database(request.param)) as made:
         yield made
 

@@ -80,7 +80,7 @@ class Broker:
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
-        """A replica whose master is unavailable, as after a failed failover."""
+        """Make it a replica whose master is unavailable, as after a failed failover."""
         self.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
             yield

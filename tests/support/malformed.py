@@ -145,7 +145,7 @@ def shapes() -> dict[str, bytes]:
 
 
 def random_bytes(chance: random.Random, count: int) -> Iterator[bytes]:
-    """Bytes without sense, and good messages with some of their bytes changed."""
+    """Return random bytes, and good messages with some of their bytes changed."""
     for number in range(count):
         if number % 2:
             yield chance.randbytes(chance.randrange(1, 400))

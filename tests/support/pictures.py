@@ -54,9 +54,9 @@ def renew_transcripts(folder: Path) -> list[tuple[Step, str]]:
 
 
 def draw_session(session: list[tuple[Step, str]]) -> str:
-    """The recording: an SVG in which each command appears with what it printed.
+    """Draw the recording as an SVG in which each command appears with its output.
 
-    Where pictures do not move, all of it is there from the beginning.
+    A viewer without animation shows all of it from the beginning.
     """
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     begins = []
@@ -90,7 +90,7 @@ def _animated(svg: str, begins: list[int]) -> str:
 
 
 def photograph_page(folder: Path, target: Path, chromium: str) -> None:
-    """The lower part of the page, after a file was submitted and a student was looked up."""
+    """Photograph the lower part of the page, after a submission and a lookup of a student."""
     with (
         reader(folder) as made,
         serving(made.environment, folder / "http.log") as (url, _),

@@ -10,7 +10,7 @@ from support.waiting import wait_for
 
 
 def finished(client: EnrollmentClient, batch_id: str, seconds: float = 60) -> BatchStatus:
-    """The status of a batch, once it is done."""
+    """Wait until a batch is done, and return its status."""
     wait_for(lambda: client.batch(batch_id).state == "done", seconds)
     return client.batch(batch_id)
 

@@ -29,7 +29,7 @@ def opened(tmp_path: Path) -> Open:
 
 
 def read(source: FileSource) -> list[Any]:
-    """Entries as (record, lines), refused lines as (line, message)."""
+    """Return entries as (record, lines), and refused lines as (line, message)."""
     return [
         (entry.record, tuple(entry.lines))
         if isinstance(entry, SourceRecord)
@@ -39,7 +39,7 @@ def read(source: FileSource) -> list[Any]:
 
 
 def courses(source: FileSource) -> list[tuple[Any, list[Any], tuple[int, ...]]]:
-    """The requests as (student, courses, lines), where nothing is refused."""
+    """Return the requests as (student, courses, lines); nothing may be refused."""
     return [(r["student_id"], r["course_ids"], lines) for r, lines in read(source)]
 
 

@@ -56,14 +56,14 @@ class Step:
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The code blocks of a page that are in this language."""
+    """Return the code blocks of a page that are in this language."""
     form = rf"^( *)```{language}\n(.*?)^ *```"
     found = re.findall(form, DOCUMENTS[page], flags=re.MULTILINE | re.DOTALL)
     return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
 def steps(page: str) -> Iterator[Step]:
-    """The steps of the sessions that a page shows."""
+    """Return the steps of the sessions that a page shows."""
     for block in blocks(page, "console"):
         parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
         for command, expected in zip(parts[::2], parts[1::2], strict=True):
@@ -91,14 +91,14 @@ class Reader:
         self._operator = {"ENROLL_DATABASE_URL": database_url}
 
     def submit_rosters(self) -> None:
-        """What the README says to do before its session."""
+        """Do what the README says to do before its session."""
         (script,) = (block for block in blocks(README, "sh") if "cd docs/examples" in block)
         for line in script.splitlines():
             if line.startswith("enroll "):
                 self.run(README, line)
 
     def run(self, page: str, command: str, **more: str) -> str:
-        """What a command prints on standard output."""
+        """Run a command and return its standard output."""
         words = shlex.split(command)
         if words[0] == "redis-cli":
             return self._redis(words[1:])
@@ -108,7 +108,7 @@ class Reader:
         return done.stdout
 
     def _redis(self, words: list[str]) -> str:
-        """As `redis-cli` does; it comes with no wheel. Then wait until a worker has taken it."""
+        """Act as `redis-cli`, which no wheel contains; then wait until a dead letter is stored."""
         with Redis.from_url(self.broker_url) as redis:
             reply = redis.execute_command(*words)
             list_letters = "enroll dead-letters list --json"
@@ -118,7 +118,7 @@ class Reader:
 
 @contextmanager
 def reader(folder: Path) -> Iterator[Reader]:
-    """The embedded stack, and somebody who has just submitted the rosters."""
+    """Start the embedded stack, and yield a reader who has just submitted the rosters."""
     shutil.copytree(ROOT / "docs" / "examples", folder / "examples")
     with stack.running(folder / "stack") as broker_url:
         database_url = f"sqlite:///{folder / 'stack' / 'enrollment.db'}"

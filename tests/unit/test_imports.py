@@ -68,7 +68,7 @@ def test_worker_celery_names_the_missing_variable() -> None:
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports; `from producer import x` counts as producer.x."""
+    """Return the modules that a file imports; `from producer import x` counts as producer.x."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -132,7 +132,7 @@ def apply_to(
 def _earlier_delivery(
     connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int
 ) -> Applied | None:
-    """Return the outcome if a chunk is a repeat or a conflict; else None. Opens its batch."""
+    """Open a chunk's batch; return the outcome of a repeat or a conflict, else None."""
     outcome = None
     entry = find_chunk(connection, chunk.batch_id, chunk.number)
     if entry is not None:

@@ -22,7 +22,7 @@ class DeadChunks(NamedTuple):
 
     letters: int = 0
     detail: str = ""
-    """What happened to one of them."""
+    """What happened to one of these chunks."""
 
 
 class Standing(NamedTuple):

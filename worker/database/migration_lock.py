@@ -1,6 +1,6 @@
 """Hold the lock and the time limits of migrations, and explain why a migration gave up.
 
-What a migration changes, and which ones there are, is Alembic's business and `worker.migrate`'s.
+`worker.migrate` and Alembic find the migrations and run them; nothing here knows what they change.
 """
 
 import logging
@@ -31,9 +31,9 @@ _LOCK_NOT_AVAILABLE, _QUERY_CANCELED = "55P03", "57014"
 class Limits:
     """How long a migration of PostgreSQL may wait or run, in seconds.
 
-    `turn` is for another migration of the same database to end. `lock` is for one lock of a table
-    or row: every query that comes later queues behind the migration while it waits, so this is how
-    long workers may be held up. `statement` is for one statement, which may hold such a lock.
+    `turn` limits the wait for another migration of the same database. `lock` limits the wait for a
+    lock on a table or row: later queries queue behind the waiting migration, so this is how long
+    workers may be delayed. `statement` limits one statement, which may hold such a lock.
     """
 
     turn: float = 60
@@ -86,10 +86,10 @@ def limit_statements(dialect: str, limits: Limits) -> tuple[str, ...]:
 def _take_turn(guard: Connection, limits: Limits) -> None:
     """Take the advisory lock; the transaction of `guard` then holds it.
 
-    The lock is tried again and again instead of waited for. A statement that waits keeps a
-    snapshot, and `CREATE INDEX CONCURRENTLY` in the migration that has the lock would wait for that
-    snapshot in turn, for ever. Each try is a transaction of its own: behind a pooler a migration
-    that waits occupies no connection, and the driver prepares nothing.
+    The lock is polled, because a waiting statement would keep a snapshot, and a `CREATE INDEX
+    CONCURRENTLY` in the migration that has the lock would wait forever for that snapshot. Each
+    attempt is its own transaction, so that a waiting migration occupies no connection behind a
+    pooler, and the driver prepares no statement.
     """
     end = time.monotonic() + limits.turn
     warned = False

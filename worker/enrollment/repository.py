@@ -1,4 +1,4 @@
-"""Read what requests name, and read and write their results in SQL.
+"""Read the students and courses that requests name, and read and write results, in SQL.
 
 Rows of `student_courses` are written by `worker.repository`.
 """

@@ -87,8 +87,9 @@ def enroll_clean_requests(
 def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
     """Return whether the requests of a chunk must be decided one after another.
 
-    They must be if two of them ask for the same row, because only the first one adds it; and if
-    the rest has rows to write, because a chunk writes all its rows in the order of their keys.
+    The order matters if two requests ask for the same row, because only the first one adds it. It
+    also matters if the requests that are left to the rulebook have rows to write, because a chunk
+    writes all its rows in the order of their keys.
     """
     return rest_writes or len(set(pairs)) < len(pairs)
 

@@ -30,7 +30,7 @@ class CannotRetry(Exception):
 
 
 def retry_letter(database: Database, letter_id: int) -> str:
-    """Do what a dead letter asked for and remove it, in one transaction; describe the outcome.
+    """Do what a dead letter asked for and remove it, in one transaction; describe the result.
 
     Raises CannotRetry (also in the second of two concurrent retries), TrialInterrupted, DBAPIError.
     """

@@ -53,7 +53,7 @@ def test_a_database_without_migrations_is_refused_with_the_remedy(
 
 
 def load(client: EnrollmentClient, students: int) -> list[str]:
-    """A roster of one course, C, and some students, who are returned."""
+    """Enter a roster of one course, C, and some students; return the students."""
     names = [f"S-{uuid.uuid4()}" for _ in range(students)]
     enter_roster(client, names, ["C"])
     return names
@@ -99,7 +99,7 @@ def test_a_killed_pool_process_loses_and_duplicates_nothing(
         assert [len(student.courses) for student in found if student] == [1] * 400
 
 
-def test_a_stopped_worker_finishes_what_it_runs_and_another_does_the_rest(
+def test_a_stopped_worker_finishes_its_task_and_another_does_the_rest(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url = new_database("postgresql")

@@ -18,7 +18,7 @@ NAMES = [f"S{n}" for n in range(30)]
 
 @pytest.fixture
 def small_database(new_database: Callable[[str], str]) -> Iterator[Database]:
-    """A few rows, and statistics that say so."""
+    """A database with a few rows, and statistics that agree."""
     database = Database(new_database("postgresql"))
     store_roster(database, NAMES, NAMES)
     with database.writing() as connection:

@@ -57,7 +57,7 @@ def codes(response: StudentEnrollmentResponse) -> list[str]:
     return [problem.code.value for problem in response.errors]
 
 
-def test_a_student_is_enrolled_in_every_course_asked_for(database: Database) -> None:
+def test_a_student_is_enrolled_in_every_requested_course(database: Database) -> None:
     response = enroll(database, "A", ["M2", 1])
     assert response.status == "enrolled"
     assert response.student_id == "A"
@@ -94,7 +94,7 @@ def test_one_unknown_course_refuses_an_atomic_request(database: Database) -> Non
     assert rows(database) == set()
 
 
-def test_a_request_that_is_not_atomic_keeps_its_good_courses(database: Database) -> None:
+def test_a_request_that_is_not_atomic_enrolls_in_its_good_courses(database: Database) -> None:
     response = enroll(database, "A", ["X", "M3"], atomic=False)
     assert (response.status, codes(response)) == ("partial", ["unknown_course"])
     assert [course.sis_id for course in response.enrolled_courses] == ["M3"]

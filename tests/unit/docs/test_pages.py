@@ -20,7 +20,7 @@ from worker.settings import PREFIX, Settings
 
 
 def rows(name: str) -> list[list[str]]:
-    """The cells of all tables of a page."""
+    """Return the cells of all tables of a page, by row."""
     lines = re.findall(r"^\| (.*) \|$", DOCUMENTS[name], flags=re.MULTILINE)
     return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
@@ -97,7 +97,7 @@ def test_every_command_that_a_page_names_exists(name: str) -> None:
 
 
 def test_no_name_is_explained_in_two_tables() -> None:
-    """A row about a code, a metric, a variable or a field stands on one page."""
+    """Only one page has a row about each code, metric, variable or field."""
     pages: dict[str, set[str]] = {}
     for name in DOCUMENTS:
         for row in rows(name):
@@ -130,7 +130,7 @@ def test_a_message_that_a_page_explains_is_one_of_ours(name: str) -> None:
 
 
 def first(line: str) -> str:
-    """The first cell of a line of a table."""
+    """Return the first cell of a line of a table."""
     return line.split(" | ", maxsplit=1)[0]
 
 

@@ -32,7 +32,7 @@ def help_of(name: str) -> str:
 
 
 def examples(name: str) -> list[str]:
-    """The lines of the section, which is the last one."""
+    """Return the lines of the section of examples, which is the last one."""
     _, _, section = help_of(name).partition("\n  Examples:\n")
     return [line.strip() for line in section.splitlines() if line.strip()]
 

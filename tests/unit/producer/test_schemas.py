@@ -42,9 +42,7 @@ bad_ids = pytest.mark.parametrize(("bad", "message"), BAD_IDS.values(), ids=BAD_
 
 
 @bad_ids
-def test_a_bad_student_id_is_refused_with_the_rule_and_what_was_given(
-    bad: Any, message: str
-) -> None:
+def test_a_bad_student_id_is_refused_with_the_rule_and_the_value(bad: Any, message: str) -> None:
     assert problems(request(student_id=bad)) == {"student_id": f"student_id: {message}"}
 
 

@@ -21,7 +21,7 @@ COLOR = re.compile(r"\x1b\[[0-9;]*(?:3|4|9|10)[0-7][0-9;]*m")
 
 
 def roster(deployment: Deployment, students: int) -> tuple[list[str], str]:
-    """Students and a course of a test's own, submitted through pipes."""
+    """Submit a test's own students and course through pipes; return their SIS ids."""
     prefix = uuid.uuid4().hex[:8]
     names = [f"{prefix}-S{n}" for n in range(students)]
     rows = "".join(f"{name},Ada\n" for name in names)

@@ -54,7 +54,7 @@ def start(valkey: str, new_database: Callable[[str], str], tmp_path: Path) -> Ca
 
 
 def scrape(port: str) -> dict[tuple[str, ...], float]:
-    """The samples by their names and the values of their labels."""
+    """Return the samples by their names and the values of their labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         text = answer.read().decode()
     return {
@@ -276,7 +276,7 @@ def assert_traced(client: EnrollmentClient, provider: TracerProvider, spans: Pat
 
 
 def read(spans: Path) -> list[tuple[str, str]]:
-    """The names of a worker's spans about enrollments, with their traces."""
+    """Return the names of a worker's spans about enrollments, with their traces."""
     lines = [
         line.split("\t") for path in spans.glob("*.spans") for line in path.read_text().splitlines()
     ]

@@ -52,7 +52,7 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
 
 
 def apply_two_contents(database: Database, batch_id: str) -> None:
-    """Two files under one name fill each other's numbers; a chunk of one is a dead letter."""
+    """Apply chunks of two submissions under one batch id, and store a third as a dead letter."""
     record = {"student_id": "S", "course_ids": ["C"]}
     first = {"batch_id": batch_id, "number": 0, "records": [record]}
     before = {"requests": 3, "rows": 3}

@@ -34,7 +34,7 @@ class Model:
     )
 
     def request(self, request_id: str, record: dict[str, Any]) -> tuple[str, int, int, int]:
-        """The status, and how many rows were enrolled, already enrolled and rejected."""
+        """Return the status, and the numbers of enrolled, already enrolled and rejected rows."""
         asked = list(dict.fromkeys(record["course_ids"]))
         content = (record["student_id"], tuple(asked), record["atomic"])
         if request_id in self.results:

@@ -133,7 +133,7 @@ def test_a_message_waits_a_moment_before_it_is_requeued(
 
 @pytest.mark.parametrize("way_out", [meet_outage, interrupted])
 @pytest.mark.parametrize(("before", "way"), [(0, "work"), (3, "isolate"), (6, "give_up")])
-def test_an_outage_counts_no_attempt_whatever_it_interrupts(
+def test_an_outage_is_never_counted_as_a_failed_attempt(
     task: Task, redis: Redis, task_id: str, way_out: Way, before: int, way: str
 ) -> None:
     for _ in range(before):

@@ -10,7 +10,7 @@ from producer.schemas import ContractModel
 
 
 def models() -> list[type[ContractModel]]:
-    """Every model of the contract, wherever it is defined."""
+    """Return every model of the contract, wherever it is defined."""
     names = [info.name for info in iter_modules(contract.__path__, "producer.contract.")]
     modules = [schemas, *map(import_module, names)]
     found = {value for module in modules for value in vars(module).values() if is_model(value)}

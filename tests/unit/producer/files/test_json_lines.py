@@ -68,6 +68,6 @@ def test_a_value_that_is_not_a_record_is_left_for_the_worker_to_refuse(opened: O
     assert read(opened(FIRST + b"5\n[]\nnull"))[1:] == [(5, (2,)), ([], (3,)), (None, (4,))]
 
 
-def test_a_given_kind_needs_no_readable_first_line(opened: Open) -> None:
+def test_with_a_given_kind_the_first_line_may_be_unreadable(opened: Open) -> None:
     source = opened(b"{\n" + FIRST, Kind.STUDENTS)
     assert (source.kind, refused(source).line) == (Kind.STUDENTS, 1)

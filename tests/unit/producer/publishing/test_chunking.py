@@ -26,7 +26,7 @@ Sizes = list[tuple[str, int, int]]
 
 
 def build(sizes: Sizes) -> list[Line]:
-    """An entry for each (what, courses or times, length of its texts); lines count from 1."""
+    """Make an entry for each (kind, courses or repeats, length of its texts); lines from 1."""
     entries: list[Line] = []
     line = 1
     for what, courses, length in sizes:
@@ -55,7 +55,7 @@ streams = st.lists(
 
 
 def said(entries: list[Line]) -> list[tuple[Any, ...]]:
-    """What must arrive: each record with its lines, each refused line, by line."""
+    """Return what must arrive: each record with its lines, each refused line, by line."""
     told = [("refused", e) if isinstance(e, RefusedLine) else (e.record, e.lines) for e in entries]
     return sorted(told, key=by_line)
 

@@ -111,7 +111,7 @@ def test_one_unknown_course_refuses_an_atomic_request_as_a_whole() -> None:
     assert decision.count_rows(3) == (0, 0, 3)
 
 
-def test_a_request_that_is_not_atomic_keeps_its_good_courses() -> None:
+def test_a_request_that_is_not_atomic_enrolls_in_its_good_courses() -> None:
     request = incoming("A", ["X", "M3", "M1"], atomic=False)
     assert plan([request], lookup()).pairs == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)])

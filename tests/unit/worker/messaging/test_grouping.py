@@ -58,7 +58,7 @@ class HeldPool(BasePool):  # type: ignore[misc]
 
     @property
     def groups(self) -> list[list[str]]:
-        """The ids of the requests of each group that was begun."""
+        """The ids of the requests of each group that was started."""
         return [[queued.task_id for queued in args[1]] for _, args, _ in self.jobs]
 
     def end(self, *, failed: bool = False) -> None:
@@ -182,7 +182,7 @@ def test_a_lone_request_starts_at_once(
     assert celery_consumer.run_singly == []
 
 
-def test_a_process_gets_what_the_message_says_and_the_limits_of_the_task(
+def test_a_process_gets_the_message_and_the_time_limits_of_its_task(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:
     payload = [[1, "two"], {"three": 3}, {}]

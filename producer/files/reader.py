@@ -159,9 +159,7 @@ def _beginning(file: BinaryIO) -> bytes:
 def _decoded_head(path: str, raw: bytes) -> str:
     """Return the first lines as text. Raises UnreadableFile."""
     if b"\x00" in raw:
-        raise UnreadableFile(
-            f"{path} is not a text file in UTF-8; export it as CSV or JSON Lines in UTF-8."
-        )
+        raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

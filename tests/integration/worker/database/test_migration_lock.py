@@ -182,7 +182,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert migrate.is_current(engine)
         said = str(blocked.value)
         assert "lock_timeout) at: DROP TABLE student_courses. It was rolled back" in said
-        assert f"Tables in use: process {_process_id(holder)}, user" in said
+        assert f"Sessions that use its tables: process {_process_id(holder)}, user" in said
         assert "idle in transaction for" in said
         assert "on student_courses. Wait until" in said
     assert migrate.change(engine, "0001", HASTY) == ("0004", "0001")

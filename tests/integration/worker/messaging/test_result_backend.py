@@ -36,8 +36,8 @@ def test_results_are_stored_together_and_the_newest_wins(broker_url: str) -> Non
         assert 0 < redis.ttl("celery-task-meta-a-1") <= backend.expires
         backend.store_result("a-1", ValueError("no"), "FAILURE", traceback="File /where/it/is.py")
         assert (answer("a-1")["status"], answer("a-1")["traceback"]) == ("FAILURE", None)
-        backend.store_refusal("a-2", "it is none")
-        assert answer("a-2")["result"]["exc_message"] == ["the message was refused: it is none"]
+        backend.store_refusal("a-2", "it is not JSON")
+        assert answer("a-2")["result"]["exc_message"] == ["the message was refused: it is not JSON"]
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_no_work_waits_for_an_unavailable_redis(store: Callable[[ResultBackend],
     with backend_of(f"redis://localhost:{free_port()}/0") as backend:
         with pytest.raises(ConnectionError):
             store(backend)
-        backend.store_refusal("x", "it is none")  # It only logs a warning.
+        backend.store_refusal("x", "it is not JSON")  # It only logs a warning.
     assert time.monotonic() - started < 3

@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from producer.client import EnrollmentClient
 from support.postgres import folder_for_all_users, running_postgres
+from support.standby import Pair, running_pair
 from support.valkey import running_valkey
 from support.workers import Deployment, running_worker
 from worker import migrate
@@ -51,6 +52,13 @@ def restart_postgres(postgres_server: Any) -> Callable[[], None]:
         )
 
     return restart
+
+
+@pytest.fixture(scope="session")
+def postgres_pair(postgres_server: Any) -> Iterator[Pair]:
+    """A real PostgreSQL and its standby behind one name."""
+    with running_pair(postgres_server.system_user) as pair:
+        yield pair
 
 
 @pytest.fixture(scope="session")

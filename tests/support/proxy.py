@@ -1,8 +1,12 @@
-"""A TCP proxy, `python proxy.py PORT TARGET`: silent while stopped, and cut off if killed."""
+"""A TCP proxy, `python proxy.py PORT FILE`: silent while stopped, and cut off if killed.
+
+The file holds the port that new connections lead to.
+"""
 
 import asyncio
 import contextlib
 import sys
+from pathlib import Path
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -13,10 +17,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def _serve(port: int, target: int) -> None:
+async def _serve(port: int, target: Path) -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", target)
+            there, back = await asyncio.open_connection("127.0.0.1", int(target.read_text()))
         except OSError:
             writer.close()
             return
@@ -27,4 +31,4 @@ async def _serve(port: int, target: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_serve(int(sys.argv[1]), Path(sys.argv[2])))

@@ -186,10 +186,10 @@ class Storm:
         self.fleet.broker.cut_connections()
 
     def _cut_proxy(self) -> None:
-        self.fleet.proxy.cut()
+        self.fleet.name.cut()
 
     def _silence_proxy(self) -> None:
-        with self.fleet.proxy.silent():
+        with self.fleet.name.silent():
             time.sleep(self.chance.uniform(1, 4))
 
     def _freeze_broker(self, seconds: float = 5) -> None:

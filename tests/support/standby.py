@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from support.names import Name
 from support.postgres import folder_for_all_users
 from support.valkey import free_port
 from support.waiting import wait_for
+from worker import migrate
+from worker.database.engine import make_engine
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -24,6 +27,15 @@ wal_receiver_status_interval = '100ms'
 wal_retrieve_retry_interval = '100ms'
 """
 """The port is given at the start. `fsync` is off because no test cuts the power."""
+
+UNLIMITED = " ".join(
+    f"-c {setting}"
+    for setting in (
+        *("statement_timeout=0", "transaction_timeout=0", "lock_timeout=0"),
+        *("idle_in_transaction_session_timeout=0", "idle_session_timeout=0"),
+        *("default_transaction_read_only=off", "client_encoding=UTF8", "DateStyle=ISO"),
+    )
+)
 
 
 class Node:
@@ -60,15 +72,26 @@ class Node:
             file.write(f"primary_conninfo = '{conninfo}'\n")
         (self.data / "standby.signal").touch()
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+    def ask(self, statement: str, database: str = "postgres") -> Any:
+        """Run a statement as the superuser, whatever the server's own limits are.
 
-    def ask(self, statement: Any) -> Any:
-        """Run a statement, and return the first value of the first row, if there is one."""
-        with psycopg.connect(self.url(), autocommit=True) as connection:
-            cursor = connection.execute(statement)
+        Returns the first value of the first row, if there is one.
+        """
+        with self.connect(database) as connection:
+            cursor = connection.execute(statement.encode())
             row = cursor.fetchone() if cursor.description else None
             return None if row is None else row[0]
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
+        """Connect as the superuser, without a limit to statements or transactions."""
+        return psycopg.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user="postgres",
+            dbname=database,
+            autocommit=True,
+            options=UNLIMITED,
+        )
 
 
 class Pair:
@@ -94,8 +117,8 @@ class Pair:
     def switch_over(self) -> None:
         """Let the servers change places; nothing that was committed is lost.
 
-        Until the name moves, it leads to the old primary, first down and then a standby. Its
-        connections stay open when the name moves.
+        The name leads to the old primary, first down and then a standby, until it is moved with
+        `name.lead_to`. Its connections stay open then.
         """
         old, new = self.primary, self.standby
         old.stop()  # It ends when the standby has received everything.
@@ -103,7 +126,6 @@ class Pair:
         new.ask("SELECT pg_promote()")
         old.start()
         self.primary, self.standby = new, old
-        self.name.lead_to(new.port)
         self.wait_for_standby()
 
     def wait_for_standby(self) -> None:
@@ -115,6 +137,63 @@ class Pair:
         for node in (self.primary, self.standby):
             if (node.data / "postmaster.pid").exists():
                 node.stop("immediate")
+
+
+class PairDatabase:
+    """A migrated database of a pair, owned by a role that is no superuser; `url` has the name."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair = pair
+        self.name = self.role = f"t{uuid.uuid4().hex}"
+        pair.primary.ask(f"CREATE ROLE {self.role} LOGIN")
+        pair.primary.ask(f"CREATE DATABASE {self.name} OWNER {self.role}")
+        self.url = f"postgresql://{self.role}@127.0.0.1:{pair.name.port}/{self.name}"
+        engine = make_engine(self.url)
+        migrate.upgrade(engine)
+        engine.dispose()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return self.pair.primary.connect(self.name)
+
+    def ask(self, statement: str) -> Any:
+        """Run a statement in the primary as the superuser."""
+        return self.pair.primary.ask(statement, self.name)
+
+    def end_sessions(self) -> None:
+        """End the sessions of the role, so that the next ones start with its present settings."""
+        with self.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
+                [self.role],
+            )
+
+    @contextmanager
+    def setting_of_server(self, **settings: str) -> Iterator[None]:
+        """Set settings of the primary for all its sessions, also those that are open."""
+        node = self.pair.primary
+        for name, value in settings.items():
+            node.ask(f"ALTER SYSTEM SET {name} = '{value}'")
+        node.ask("SELECT pg_reload_conf()")
+        try:
+            yield
+        finally:
+            for name in settings:
+                node.ask(f"ALTER SYSTEM RESET {name}")
+            node.ask("SELECT pg_reload_conf()")
+
+    @contextmanager
+    def setting_of_role(self, **settings: str) -> Iterator[None]:
+        """Set settings for the role, and end its sessions, so that new ones begin with them."""
+        role = f"ALTER ROLE {self.role} IN DATABASE {self.name}"
+        for name, value in settings.items():
+            self.ask(f"{role} SET {name} = '{value}'")
+        self.end_sessions()
+        try:
+            yield
+        finally:
+            for name in settings:
+                self.ask(f"{role} RESET {name}")
+            self.end_sessions()
 
 
 @contextmanager

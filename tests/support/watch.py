@@ -40,7 +40,7 @@ class Watch:
         text = self._fleet.log.read_text()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
-    def signs(self, expected: set[str]) -> set[str]:
+    def signs(self, expected: frozenset[str]) -> set[str]:
         """Return the signs that were seen: a metric that rose, or the beginning of a line."""
         rose = {name for name, value in self.metrics.items() if value}
         events = [line["event"] for line in self.lines()]

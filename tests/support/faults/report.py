@@ -1,0 +1,104 @@
+"""What a storm did, and how the database compares with a plain model of the rules."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from support.databases import opened_database
+from worker.dead_letters.repository import find_dead_letters
+from worker.models import Course, EnrollmentResult, Student, StudentCourse
+from worker.repository import find_keys
+
+STUDENTS, COURSES = 1_000, 40
+Request = dict[str, Any]
+
+
+@dataclass
+class Report:
+    """What a storm did and with what result; the counters are those of Jepsen's total-queue."""
+
+    database: str
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    kinds: int = 0
+    requests: int = 0
+    acknowledged: int = 0
+    recovered: int = 0
+    """Requests that were submitted again because the broker was made to lose them."""
+    lost: int = 0
+    """Rows that should be there, and malformed messages that are no dead letters."""
+    doubled: int = 0
+    wrongly_refused: int = 0
+    """Good rows and requests whose final result is a refusal."""
+    undecided: int = 0
+    """Requests without a final result."""
+    unexpected: int = 0
+    unexplained: int = 0
+    """Results, counts, dead letters and states that differ from those of the model."""
+    silent_lookups: int = 0
+    """Lookups that were not answered within five seconds, although another session's lock must
+    not silence them."""
+    dead_letters: int = 0
+    seconds: float = 0.0
+
+    def faulty(self) -> dict[str, int]:
+        """Return the counters that must be 0 and are not."""
+        names = ("lost", "doubled", "wrongly_refused", "undecided", "unexpected", "unexplained")
+        return {
+            name: getattr(self, name) for name in (*names, "silent_lookups") if getattr(self, name)
+        }
+
+
+def expected_result(request: Request) -> tuple[str, list[str]]:
+    """Apply the rules, written a second time without a database."""
+    if int(request["student_id"][1:]) >= STUDENTS:
+        return "rejected", []
+    good = [course for course in request["course_ids"] if int(course[1:]) < COURSES]
+    if len(good) == len(request["course_ids"]):
+        return "enrolled", good
+    if request["atomic"] or not good:
+        return "rejected", []
+    return "partial", good
+
+
+def stored_results(database_url: str) -> dict[str, Any]:
+    """Return the results that the database holds, by request id."""
+    with opened_database(database_url) as database, database.reading() as connection:
+        rows = connection.execute(select(*EnrollmentResult.__table__.columns)).all()
+    return {row.request_id: row for row in rows}
+
+
+def compare(database_url: str, submitted: dict[str, Request], report: Report) -> set[bytes]:
+    """Compare results and rows with the model, and return what became a dead letter."""
+    results = stored_results(database_url)
+    with opened_database(database_url) as database, database.reading() as connection:
+        students = find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
+        courses = find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
+        rows = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id)).all()
+        letters = find_dead_letters(connection)
+    added: Counter[tuple[int, int]] = Counter()
+    expected: set[tuple[int, int]] = set()
+    for name, request in submitted.items():
+        status, kept = expected_result(request)
+        keys = [courses[course] for course in kept]
+        expected |= {(students[request["student_id"]], key) for key in keys}
+        result = results.get(name)
+        if result is None:
+            continue
+        if missing := set(keys) - set(result.enrolled):
+            report.wrongly_refused += len(missing)
+        elif (result.status, result.enrolled) != (status, keys):
+            report.unexplained += 1
+        new = set(result.enrolled) - set(result.already)
+        added.update((result.student_id, key) for key in new)
+    there = {(row.student_id, row.course_id) for row in rows}
+    report.lost += len(expected - there)
+    report.unexpected += len(there - expected) + len(results.keys() - submitted.keys())
+    # Every row was written by exactly one request, and that one says so.
+    report.doubled += len(rows) - len(there)
+    report.doubled += sum(count - 1 for count in added.values() if count > 1)
+    report.unexplained += len(there - added.keys())
+    report.dead_letters = len(letters)
+    return {letter.content for letter in letters}

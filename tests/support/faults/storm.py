@@ -1,0 +1,219 @@
+"""A storm: requests without end, faults at random moments, and a plain model to compare with."""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from producer.client import EnrollmentClient
+from producer.errors import BrokerUnavailable, EnrollmentError
+from producer.schemas import Kind
+from support.faults import FAULTS
+from support.faults.kinds import Fault, Scene
+from support.faults.report import COURSES, STUDENTS, Report, Request, compare, stored_results
+from support.rosters import enter_roster
+from support.waiting import wait_for
+
+T = TypeVar("T")
+RECOVERY_SECONDS = 180
+SECOND_FAULTS = ("kill_pool_process", "kill_worker", "terminate_worker", "deliver_again")
+"""What can strike in the midst of another fault."""
+
+
+class Storm:
+    """Submits while faults strike, and compares the database with a model at the end."""
+
+    def __init__(self, scene: Scene, seed: int) -> None:
+        self.scene = scene
+        self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
+        self.submitted: dict[str, Request] = {}
+        self.batches: dict[str, list[Request]] = {}
+        self._over = threading.Event()
+        self._progress = 0.0
+        url = scene.fleet.broker.url
+        self._client = EnrollmentClient(url, timeout=20)
+        self._submitting = EnrollmentClient(url, timeout=20)
+
+    def kinds(self) -> list[str]:
+        """Return the faults that can happen here."""
+        return [name for name, fault in FAULTS.items() if fault.possible(self.scene)]
+
+    # --- what is submitted ------------------------------------------------------------------
+
+    def enter_roster(self) -> None:
+        students = [f"S{n}" for n in range(STUDENTS)]
+        enter_roster(self._client, students, [f"C{n}" for n in range(COURSES)])
+
+    def _new_request(self, chance: random.Random, name: str) -> Request:
+        # One in thirty names a student or a course that does not exist.
+        courses = chance.sample(range(COURSES), chance.randrange(1, 5))
+        return {
+            "request_id": name,
+            "student_id": f"S{chance.randrange(STUDENTS + 30)}",
+            "course_ids": [f"C{n if chance.randrange(60) else n + COURSES}" for n in courses],
+            "atomic": chance.random() < 0.7,
+        }
+
+    def submit_singles(self, count: int, seed: int) -> None:
+        """Submit requests one by one; repeat each under its id until the broker has it."""
+        chance = random.Random(seed)
+        for number in range(count):
+            request = self._new_request(chance, f"single-{seed}-{number}")
+            self.submitted[request["request_id"]] = request
+            self._submit(self._submitting, request)
+            if not chance.randrange(50):  # The upstream sends it again.
+                self._submit(self._submitting, request)
+            self._pace(number / count)
+
+    def _submit(self, client: EnrollmentClient, request: Request) -> None:
+        while True:
+            with contextlib.suppress(BrokerUnavailable):
+                client.submit(request)
+                return
+            time.sleep(0.2)
+
+    def submit_batches(self, count: int, size: int, seed: int) -> None:
+        chance = random.Random(seed + 1)
+        for number in range(count):
+            name = f"batch-{seed}-{number}"
+            requests = [self._new_request(chance, f"{name}-{n}") for n in range(size)]
+            self.batches[name] = requests
+            self.submitted.update((request["request_id"], request) for request in requests)
+            self._submit_batch(self._client, name)
+            self._pace(number / count)
+
+    def _submit_batch(self, client: EnrollmentClient, name: str, *, resume: bool = False) -> None:
+        while True:
+            with contextlib.suppress(EnrollmentError):
+                client.submit_batch(
+                    Kind.ENROLLMENTS,
+                    self.batches[name],
+                    batch_id=name,
+                    resume=resume,
+                    on_outage=lambda _: None,
+                )
+                return
+            time.sleep(0.2)
+
+    def _pace(self, share: float) -> None:
+        """Spread what is submitted over the faults that are to come."""
+        while share > self._progress and not self._over.is_set():
+            time.sleep(0.05)
+
+    # --- the run ----------------------------------------------------------------------------
+
+    def run(self, faults: Sequence[str], singles: int, batches: int, size: int) -> Report:
+        """Submit while the faults happen one after another; then repair everything, and compare.
+
+        The fault `nothing` is a second in which nothing happens.
+        """
+        started = time.monotonic()
+        seed = self.report.seed
+        submitters = [
+            threading.Thread(target=self.submit_singles, args=(singles, seed)),
+            threading.Thread(target=self.submit_batches, args=(batches, size, seed)),
+        ]
+        for submitter in submitters:
+            submitter.start()
+        try:
+            for number, name in enumerate(faults, 1):
+                self._progress = number / len(faults)
+                time.sleep(self.scene.chance.uniform(0, 1))
+                self._let_happen(name)
+        finally:
+            self._over.set()
+            for submitter in submitters:
+                submitter.join()
+        self._recover()
+        self._compare()
+        self.report.seconds = round(time.monotonic() - started, 1)
+        self._client.close()
+        self._submitting.close()
+        return self.report
+
+    def _let_happen(self, name: str) -> None:
+        if name == "nothing":
+            time.sleep(1)
+            return
+        fault, strikes = FAULTS[name], self.report.faults
+        # The choices depend on the kind and on how often it has struck, and on nothing else: they
+        # are the same in a run with this kind alone.
+        chance = self.scene.chance = random.Random(f"{self.report.seed} {name} {strikes[name]}")
+        seconds = chance.uniform(*fault.seconds)
+        second = chance.choice(SECOND_FAULTS) if seconds and chance.random() < 0.25 else None
+        print(f"{time.strftime('%X')} {name} {seconds:.1f} s", second or "", flush=True)
+        with fault.strike(self.scene):
+            time.sleep(seconds / 2)
+            if second is not None:
+                self._strike_within(FAULTS[second])
+            time.sleep(seconds / 2)
+        strikes[name] += 1
+
+    def _strike_within(self, fault: Fault) -> None:
+        with fault.strike(self.scene):
+            self.report.faults[fault.name] += 1
+
+    def _recover(self) -> None:
+        """Wait until every request is decided; resubmit those that the broker lost."""
+        self._wait_for_empty_queues()
+        if not self.scene.loses_messages:
+            return
+        done = stored_results(self.scene.fleet.database_url).keys()
+        missing = [name for name in self.submitted if name not in done]
+        for state in self._states(missing):
+            # The status has to say that they are nowhere, so that their submitter acts.
+            self.report.unexplained += state in ("queued", "running")
+        for name, requests in self.batches.items():
+            if any(request["request_id"] not in done for request in requests):
+                self._submit_batch(self._client, name, resume=True)
+        for name in missing:
+            self.report.recovered += 1
+            if name.startswith("single"):
+                self._submit(self._client, self.submitted[name])
+        self._wait_for_empty_queues()
+
+    def _wait_for_empty_queues(self) -> None:
+        with contextlib.suppress(AssertionError):  # The comparison says what is missing.
+            wait_for(lambda: self.scene.fleet.broker.holds() == 0, RECOVERY_SECONDS)
+
+    def _states(self, names: Sequence[str]) -> list[str]:
+        statuses = self._look_up(lambda: self._client.statuses(names))
+        return ["no answer"] * len(names) if statuses is None else [s.state for s in statuses]
+
+    def _look_up(self, work: Callable[[], T]) -> T | None:
+        """Look something up; return None if it fails three times."""
+        for _ in range(3):
+            with contextlib.suppress(EnrollmentError):
+                return work()
+        return None
+
+    # --- the comparison ---------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        report, scene = self.report, self.scene
+        report.kinds = len(report.faults)
+        report.requests = report.acknowledged = len(self.submitted)
+        report.silent_lookups = scene.silent_lookups
+        report.undecided = sum(state != "done" for state in self._states(list(self.submitted)))
+        letters = compare(scene.fleet.database_url, self.submitted, report)
+        report.unexplained += self._unbalanced_batches()
+        report.unexplained += len(letters - scene.malformed)
+        if not scene.loses_messages:
+            report.lost += len(scene.malformed - letters)
+
+    def _unbalanced_batches(self) -> int:
+        wrong = 0
+        for name, requests in self.batches.items():
+            status = self._look_up(partial(self._client.batch, name, refusals=False))
+            if status is None:
+                wrong += 1
+                continue
+            books = status.books.model_dump()
+            rows = sum(len(request["course_ids"]) for request in requests)
+            received = books.pop("received")
+            balanced = received == rows == sum(books.values()) and books["not_applied"] == 0
+            wrong += not (balanced and status.state == "done" and status.requests == len(requests))
+        return wrong

@@ -39,8 +39,8 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (half an hour)
-	@FAULTS="postgresql=220 sqlite=60" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
+faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (40 minutes)
+	@FAULTS="postgresql=300 sqlite=60" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)
 	@PYTHONPATH=tests $(BIN)/python tests/benchmarks/bench.py

@@ -205,6 +205,40 @@ def widen_column(scene: Scene) -> Iterator[None]:
         scene.database.ask(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {narrow}")
 
 
+@on_postgres()
+def widen_key(scene: Scene) -> Iterator[None]:
+    """Change the type of the keys that enrollments consist of, and change it back."""
+    column = scene.chance.choice(("student_id", "course_id"))
+    scene.database.ask(f"ALTER TABLE student_courses ALTER COLUMN {column} TYPE bigint")
+    try:
+        yield
+    finally:
+        scene.database.ask(f"ALTER TABLE student_courses ALTER COLUMN {column} TYPE integer")
+
+
+@on_postgres(*AWAY)
+def require_column(scene: Scene) -> Iterator[None]:
+    """Add a column that must not be null, as a migration of somebody else's might."""
+    database, table = scene.database, scene.chance.choice(TABLES[2:])
+    database.ask(f"ALTER TABLE {table} ADD extra integer NOT NULL DEFAULT 0")
+    database.ask(f"ALTER TABLE {table} ALTER extra DROP DEFAULT")
+    try:
+        yield
+    finally:
+        database.ask(f"ALTER TABLE {table} DROP extra")
+
+
+@on_postgres(*AWAY)
+def forbid_rows(scene: Scene) -> Iterator[None]:
+    """Add a condition that no new row meets."""
+    database, table = scene.database, scene.chance.choice(TABLES[2:])
+    database.ask(f"ALTER TABLE {table} ADD CONSTRAINT no_rows CHECK (false) NOT VALID")
+    try:
+        yield
+    finally:
+        database.ask(f"ALTER TABLE {table} DROP CONSTRAINT no_rows")
+
+
 # --- locks -------------------------------------------------------------------------------------
 
 

@@ -92,6 +92,17 @@ def test_a_certificate_for_another_host_is_refused(broker_url: str, tmp_path: Pa
             client.status("x")
 
 
+def test_without_a_check_of_the_certificate_the_host_is_not_checked_either(
+    broker_url: str, tmp_path: Path
+) -> None:
+    """It takes no second option: redis-py looks up the status, and kombu publishes the lookup."""
+    _, server = make_certificates(tmp_path, "DNS:elsewhere.example")
+    with Relay(("127.0.0.1", urlsplit(broker_url).port or 0), server) as relay:
+        url = f"rediss://127.0.0.1:{relay.port}/0?ssl_cert_reqs=none"
+        with EnrollmentClient(url, timeout=0.1) as client, pytest.raises(NoWorkerAnswered):
+            client.status("x")
+
+
 def test_a_connection_without_tls_is_refused(redis: Relay, postgresql: tuple[Relay, str]) -> None:
     url = f"redis://127.0.0.1:{redis.port}/0"
     with EnrollmentClient(url) as client, pytest.raises(BrokerUnavailable):

@@ -135,6 +135,22 @@ def test_a_request_id_of_an_earlier_batch_is_not_decided_again(database: Databas
     assert result.batch_id == "b"
 
 
+def test_a_corrected_request_needs_a_new_id_unless_it_broke_the_contract(
+    database: Database,
+) -> None:
+    broken = {**pairs("B", "M1", request_id="broken"), "atomic": "perhaps"}
+    refused = chunk(pairs("Z", "M1", request_id="unknown"), broken)
+    apply_chunk(database, Kind.ENROLLMENTS, refused)
+    assert books(database) == {"received": 2, "rejected": 2}
+    corrected = chunk(
+        pairs("A", "M1", request_id="unknown"), pairs("B", "M1", request_id="broken"), batch_id="b2"
+    )
+    apply_chunk(database, Kind.ENROLLMENTS, corrected)
+    assert books(database, "b2") == {"received": 2, "enrolled": 1, "rejected": 1}
+    refusals = status(database, "b2").refusals
+    assert [(g.code, g.first_lines) for g in refusals] == [("request_id_reused", (1,))]
+
+
 def test_a_failed_commit_leaves_nothing_of_a_chunk(database: Database) -> None:
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), batch_id="before"))
     with database.writing() as connection:

@@ -307,5 +307,5 @@ _DATABASE: dict[DatabaseState, tuple[Literal["ok", "wrong"], str]] = {
 
 def _database_of(health: WorkerHealth) -> Finding:
     state, remedy = _DATABASE[health.database]
-    found = f"as the worker sees it: {health.database}. {health.detail}".strip()
+    found = f"as the worker sees it: {health.database.shown}. {health.detail}".strip()
     return Finding(check="database", state=State(state), found=found, remedy=remedy)

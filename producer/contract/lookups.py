@@ -26,9 +26,14 @@ class DatabaseState(StrEnum):
     READY = "ready"
     """The database is reachable and has all migrations."""
     AWAY = "away"
-    """The database is not reachable."""
+    """The database is unavailable."""
     OUTDATED = "outdated"
     """The database does not have the migrations of this worker; it is older or newer."""
+
+    @property
+    def shown(self) -> str:
+        """Return the word that messages use for this state."""
+        return "unavailable" if self is DatabaseState.AWAY else self.value
 
 
 class WorkerHealth(ContractModel):

@@ -118,7 +118,7 @@ def test_a_worker_never_reveals_a_password(
                     )
                 )
                 client.submit({"student_id": "S", "course_ids": ["C"]})
-                wait_for(lambda: "The database is away" in log.read_text())
+                wait_for(lambda: "The database is unavailable" in log.read_text())
                 connection.execute(text("ALTER ROLE guarded LOGIN"))
                 connection.commit()
             engine.dispose()
@@ -192,14 +192,17 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.parametrize("state", ["right", "wrong", "away", "in the query"])
+@pytest.mark.parametrize("state", ["right", "wrong", "unavailable", "in the query"])
 def test_a_client_never_reveals_a_password(
     broker: ValkeyServer, database: Callable[[str], str], tmp_path: Path, state: str
 ) -> None:
     url, to_database = {
         "right": (broker_url(broker), f"sqlite:///{tmp_path / 'no' / 'such.db'}"),
         "wrong": (broker_url(broker, WRONG), database(WRONG)),
-        "away": (broker_url(1), f"postgresql://u:{quote(OF_DATABASE, safe='')}@127.0.0.1:1/x"),
+        "unavailable": (
+            broker_url(1),
+            f"postgresql://u:{quote(OF_DATABASE, safe='')}@127.0.0.1:1/x",
+        ),
         "in the query": (f"redis://127.0.0.1:1/0?password={quote(OF_BROKER, safe='')}", "x"),
     }[state]
 

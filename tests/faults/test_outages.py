@@ -89,7 +89,7 @@ def test_a_full_disk_delays_and_loses_nothing(
         filler.unlink()
         assert finished(client, batch_id).books.enrolled == 4_000
         # The outage is logged, but not in a flood of lines.
-        assert 1 <= made.log.read_text().count("The database is away") < 10
+        assert 1 <= made.log.read_text().count("The database is unavailable") < 10
 
 
 def test_an_outage_is_not_counted_as_a_failed_attempt(

@@ -29,7 +29,7 @@ def of_worker(database_url: str) -> WorkerHealth:
         engine.dispose()
     if state is DatabaseState.AWAY:
         # The client may be anyone, and the driver's message names hosts and users.
-        log.warning("The database is away: %s", detail)
+        log.warning("The database is unavailable: %s", detail)
         detail = "The log of the worker says why"
     return WorkerHealth(
         version=version("enrollment-worker"),
@@ -43,9 +43,8 @@ def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
     try:
         applied, newest = migrate.revisions(engine)
     except DBAPIError as error:
-        return DatabaseState.AWAY, (str(error.orig).strip().splitlines() or ["It is unavailable"])[
-            0
-        ]
+        first_line = str(error.orig).strip().partition("\n")[0]
+        return DatabaseState.AWAY, first_line or type(error.orig).__name__
     if applied != newest:
         needed = ", ".join(newest)
         if not applied:
@@ -82,7 +81,7 @@ def _check(engine: Engine) -> Iterator[dict[str, str]]:
         " newer, install the newer version. Then restart the workers.",
     }
     bad = state is not DatabaseState.READY
-    found = f"as seen from here: {state}. {detail}"
+    found = f"as seen from here: {state.shown}. {detail}"
     yield _finding("wrong" if bad else "ok", found, remedies.get(state, ""))
     if bad:
         return

@@ -73,7 +73,9 @@ class RetryPolicy:
         self._warned_at = time.monotonic()
         error = state.outcome.exception() if state.outcome else None
         cause = str(getattr(error, "orig", error)).splitlines()[:1]
-        log.warning("The database is away (%s); trying again", *cause or [type(error).__name__])
+        log.warning(
+            "The database is unavailable (%s); trying again", *cause or [type(error).__name__]
+        )
 
     def or_requeue(self, work: Callable[[], T]) -> T:
         """Do the work, and requeue its message if an outage lasts too long. Raises Reject."""

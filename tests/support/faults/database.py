@@ -10,7 +10,7 @@ import psycopg
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from support.faults.kinds import Needs, Scene, blow, state
 
-AWAY = ("The database is away", "enrollment_database_wait_seconds_total")
+AWAY = ("The database is unavailable", "enrollment_database_wait_seconds_total")
 TABLES = ("students", "courses", "student_courses", "enrollment_results", "batches", "batch_chunks")
 LOOKUP_SECONDS = 5
 """How long a lookup may take while another session holds a lock."""

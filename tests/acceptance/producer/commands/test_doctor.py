@@ -138,7 +138,7 @@ def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]
     assert "outdated. It has migration 0003, not 0004" in found["database", "wrong"]
     assert "python -m worker.migrate" in found["database", "wrong"]
     with sqlite_taken_away(database_url):
-        assert "as the worker sees it: away" in doctor(url)[1]["database", "wrong"]
+        assert "as the worker sees it: unavailable" in doctor(url)[1]["database", "wrong"]
         seen = doctor(url, ENROLL_DATABASE_URL=database_url)[1]["database", "wrong"]
         assert "there is no file" in seen
 

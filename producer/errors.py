@@ -18,8 +18,13 @@ class InvalidRequest(EnrollmentError):
 class UnreadableFile(EnrollmentError):
     """A file cannot be read or understood.
 
-    If its header is the problem, nothing was published.
+    If its header is the problem, nothing was published. `options` are the options of a submit that
+    may help, `kind` or `map`. Readers know them under different names, so the message uses none.
     """
+
+    def __init__(self, message: str, *options: str) -> None:
+        super().__init__(message)
+        self.options = options
 
 
 class BatchConflict(EnrollmentError):

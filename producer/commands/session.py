@@ -154,6 +154,9 @@ def fail(error: EnrollmentError) -> NoReturn:
     if isinstance(error, BrokerUnavailable):
         remedy = "Check that it is running and that --broker (ENROLL_BROKER_URL) is correct."
         message = f"{message.rstrip('.')}. {remedy}"
+    if isinstance(error, UnreadableFile) and error.options:
+        names = " and ".join(f"--{option}" for option in error.options)
+        message += f" See {names} in `enroll submit --help`."
     click.echo(f"Error: {message}", err=True)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
     sys.exit(USAGE if wrong_input else UNREACHABLE)

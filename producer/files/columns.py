@@ -37,8 +37,9 @@ def column_readers(
     for name, template in templates.items():
         if name not in our_columns:
             raise UnreadableFile(
-                f"--map {name}=…: {name} is not one of our columns; choose from"
-                f" {', '.join(sorted(our_columns))}."
+                f"{path}: the mapping {name}={template}: {name} is not one of our columns; choose"
+                f" from {', '.join(sorted(our_columns))}.",
+                "map",
             )
         parts = _PLACEHOLDER.split(template)
         unknown = [column for column in parts[1::2] if column not in header]
@@ -49,8 +50,9 @@ def column_readers(
                 else "the template has an unmatched brace"
             )
             raise UnreadableFile(
-                f"{path}: --map {name}={template}: {problem}; the file's columns are:"
-                f" {', '.join(header)}."
+                f"{path}: the mapping {name}={template}: {problem}; the file's columns are:"
+                f" {', '.join(header)}.",
+                "map",
             )
         readers[name] = _template(parts, header)
     return readers
@@ -77,8 +79,10 @@ def kind_of(path: str, columns: Iterable[str]) -> Kind:
         return Kind.COURSES
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        " enrollments. Give the kind (--kind); if the columns of a CSV file have other names, map"
-        " them too (--map)."
+        " enrollments. Choose the kind of the records; if the columns of a CSV file have other"
+        " names than ours, also map them.",
+        "kind",
+        "map",
     )
 
 
@@ -92,8 +96,9 @@ def check_columns(path: str, kind: Kind, readers: Mapping[str, ColumnReader]) ->
         present = [name for name in names if name in readers]
         if not present:
             raise UnreadableFile(
-                f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or make"
-                f" it from another column with --map {names[-1]}='{{column}}'."
+                f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or map"
+                f" another column to it, for example {names[-1]}={{column}}.",
+                "map",
             )
         if len(present) > 1:
             raise UnreadableFile(
@@ -103,5 +108,6 @@ def check_columns(path: str, kind: Kind, readers: Mapping[str, ColumnReader]) ->
     if misplaced:
         raise UnreadableFile(
             f"{path}: {misplaced[0]} is not a column of {kind}, whose columns are"
-            f" {', '.join(COLUMNS[kind])}. Rename or remove it, or choose another --kind."
+            f" {', '.join(COLUMNS[kind])}. Rename or remove it, or choose another kind of records.",
+            "kind",
         )

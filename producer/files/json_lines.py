@@ -21,15 +21,18 @@ def json_lines_layout(
     """Describe a JSON Lines file by its first line. Raises UnreadableFile."""
     if templates:
         raise UnreadableFile(
-            f"{path}: --map works only with CSV files; leave it out, because this is JSON Lines."
+            f"{path}: this is JSON Lines, and only the columns of a CSV file can be mapped; leave"
+            " the mapping out.",
+            "map",
         )
     if kind is None:
         try:
             first = from_json(head.lstrip().split("\n", 1)[0])
         except ValueError:
             raise UnreadableFile(
-                f"{path}: the first line is not valid JSON; write one record per line, or give"
-                " --kind to submit the other lines."
+                f"{path}: the first line is not valid JSON; write one record per line, or choose"
+                " the kind of the records to submit the other lines.",
+                "kind",
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
         kind = kind_of(path, fields)

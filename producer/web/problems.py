@@ -86,7 +86,9 @@ def _on_fault(_: Request, error: Exception) -> JSONResponse:
         if isinstance(error, kind)
     )
     headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
-    return _problem_response(status, code, str(error), headers)
+    options = error.options if isinstance(error, UnreadableFile) else ()
+    field = {"field": options[0]} if options else {}
+    return _problem_response(status, code, str(error), headers, **field)
 
 
 def _on_http(_: Request, error: Exception) -> JSONResponse:

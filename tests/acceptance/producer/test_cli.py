@@ -149,7 +149,7 @@ def test_an_id_that_was_never_submitted_is_unknown(
         (b"\x00\x01\x02", [], ["binary", "CSV"]),
         ("sis_id,name\nS1,J\xf6rg\n".encode("latin-1"), [], ["line 2", "UTF-8"]),
         (b"a,b\n1,2\n", [], ["--kind", "--map"]),
-        (b"student_id,b\n1,2\n", [], ["course_id or course_sis_id"]),
+        (b"student_id,b\n1,2\n", [], ["course_id or course_sis_id", "See --map in `enroll submit"]),
         (b"a,b\n1,2\n", ["--map", "student_sis_id={nope}"], ["'nope'", "columns are"]),
         (b"a,b\n1,2\n", ["--map", "nope={a}"], ["nope", "student_sis_id"]),
         (b"a,b\n1,2\n", ["--map", "nope"], ["COLUMN=TEMPLATE"]),

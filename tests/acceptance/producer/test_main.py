@@ -155,20 +155,23 @@ def test_a_form_and_a_mapping_do_the_same(front: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "words", "field"),
     [
-        (b"", "empty"),
-        (b"a,b\n1,2\n", "first line"),
-        (b"\x00\x01", "binary"),
-        (b"sis_id\n\xff", "UTF-8"),
+        (b"", "empty", None),
+        (b"a,b\n1,2\n", "first line", "kind"),
+        (b"student_id,b\n1,2\n", "map another column", "map"),
+        (b"\x00\x01", "binary", None),
+        (b"sis_id\n\xff", "UTF-8", None),
     ],
 )
 def test_a_body_that_cannot_be_understood_is_a_problem(
-    front: httpx.Client, body: bytes, said: str
+    front: httpx.Client, body: bytes, words: str, field: str | None
 ) -> None:
     answer = front.post("/batches", content=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_file")
-    assert said in answer.json()["detail"]
+    assert words in answer.json()["detail"]
+    assert "--" not in answer.json()["detail"]
+    assert answer.json().get("field") == field
 
 
 def test_a_batch_id_is_not_submitted_twice_nor_with_a_different_file(front: httpx.Client) -> None:

@@ -24,15 +24,15 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "binary": (b"PK\x03\x04\x00\x00", {}, ["binary", "export it as CSV or JSON Lines in UTF-8"]),
     "UTF-16": (PAIRS.encode("utf-16"), {}, ["binary", "UTF-8"]),
     "Latin-1": ("sis_id,name\nS1,\xe9\n".encode("latin-1"), {}, ["line 2", "not UTF-8", "save"]),
-    "nothing known": ("a,b\n", {}, ["first line does not show", "--kind", "--map"]),
-    "only a SIS id": ("sis_id\n", {}, ["first line does not show", "--kind"]),
+    "nothing known": ("a,b\n", {}, ["first line does not show", "the kind", "also map them"]),
+    "only a SIS id": ("sis_id\n", {}, ["first line does not show", "the kind"]),
     "no course": (
         "student_id\n",
         {},
-        ["enrollments need a column course_id or course_sis_id", "--map course_sis_id='{column}'"],
+        ["enrollments need a column course_id or course_sis_id", "example course_sis_id={column}."],
     ),
-    "no student": ("course_id\n", {}, ["student_id or student_sis_id", "--map student_sis_id="]),
-    "no SIS id": ("name\n", {}, ["students need a column sis_id", "--map sis_id="]),
+    "no student": ("course_id\n", {}, ["student_id or student_sis_id", "map another column"]),
+    "no SIS id": ("name\n", {}, ["students need a column sis_id", "map another column"]),
     "two students": (
         "student_id,student_sis_id,course_id\n",
         {},
@@ -66,7 +66,7 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "a template of a column that is not there": (
         "code,b\n",
         {"title": "{cod}"},
-        ["--map title={cod}: the file has no column 'cod'", "columns are: code, b"],
+        ["mapping title={cod}: the file has no column 'cod'", "columns are: code, b"],
     ),
     "an empty brace": ("code,b\n", {"title": "{}"}, ["has no column ''", "columns are: code, b"]),
     "an unpaired opening brace": ("a,b\n", {"title": "{a"}, ["unmatched brace", "are: a, b"]),
@@ -81,9 +81,13 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         {},
         ["line 1", "save the file with Unix or Windows line endings"],
     ),
-    "JSON with a template": ('{"sis_id": "S1"}', {"name": "{x}"}, ["--map works only with CSV"]),
+    "JSON with a template": (
+        '{"sis_id": "S1"}',
+        {"name": "{x}"},
+        ["only the columns of a CSV file can be mapped"],
+    ),
     "no JSON": ('{"sis_id": \n', {}, ["first line is not valid JSON", "one record per line"]),
-    "JSON that does not tell": ('{"sis_id": "S1"}', {}, ["first line does not show", "--kind"]),
+    "JSON that does not tell": ('{"sis_id": "S1"}', {}, ["first line does not show", "the kind"]),
 }
 
 
@@ -95,6 +99,29 @@ def test_an_unreadable_file_is_reported_with_the_line_and_the_remedy(
         opened(content, **options)
     for word in ("upload.csv", *words):
         assert word in str(caught.value)
+    # The message is for the command line, for HTTP and for the page.
+    assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nothing known", ("kind", "map")),
+        ("no course", ("map",)),
+        ("a template of a column that is not there", ("map",)),
+        ("another kind", ("kind",)),
+        ("JSON with a template", ("map",)),
+        ("no JSON", ("kind",)),
+        ("Latin-1", ()),
+    ],
+)
+def test_an_error_names_the_options_that_may_help(
+    opened: Open, name: str, options: tuple[str, ...]
+) -> None:
+    content, given, _ = HEADERS[name]
+    with pytest.raises(UnreadableFile) as caught:
+        opened(content, **given)
+    assert caught.value.options == options
 
 
 def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:

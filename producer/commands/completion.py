@@ -17,7 +17,10 @@ Examples:
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that makes bash, zsh or fish complete `enroll`."""
+    """Print the completion script for a shell.
+
+    The script makes bash, zsh or fish complete `enroll`.
+    """
     completion_class = get_completion_class(shell)
     assert completion_class is not None  # noqa: S101 - click supports all of SHELLS
     script = completion_class(context.find_root().command, {}, "enroll", "_ENROLL_COMPLETE")

@@ -70,7 +70,10 @@ Examples:
 
 @click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
 def demo() -> None:
-    """Demonstrate the system with sample data in a temporary folder, then stop everything."""
+    """Demonstrate the system with sample data, then stop.
+
+    Everything runs in a temporary folder.
+    """
     end_on_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:

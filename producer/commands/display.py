@@ -13,6 +13,7 @@ from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.schemas import (
     EnrollmentProblem,
     Kind,
+    RequestState,
     RequestStatus,
     ResultStatus,
     StudentEnrollmentResponse,
@@ -103,6 +104,11 @@ def request(status: RequestStatus) -> RenderableType:
     """Lay out the status of a request, with its result if it is done."""
     if status.result is not None:
         return response(status.result)
+    if status.state is RequestState.UNKNOWN:
+        return Text(
+            f"No request or batch with the id {status.request_id} is known. Check the id; if it is"
+            " right, submit again under the same id."
+        )
     return Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
 
 

@@ -26,12 +26,12 @@ _COLORS = {State.OK: "green", State.WARNING: "yellow", State.WRONG: "red"}
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @with_session
 def doctor(session: Session, strict: bool) -> int:
-    """Check the broker, queues, worker, clocks, versions and database, and advise what to do.
+    """Check broker, worker and database, and advise what to do.
 
-    The checks run from this machine, and one worker is asked about its database. If
-    ENROLL_DATABASE_URL is set and the worker part is installed, the database is also checked
-    directly. To check whether Redis can lose data, connect as the user `operator` of
-    docs/redis-acl.conf.
+    The checks run from this machine and include the queues, clocks and versions; one worker is
+    asked about its database. If ENROLL_DATABASE_URL is set and the worker part is installed, the
+    database is also checked directly. To check whether Redis can lose data, connect as the user
+    `operator` of docs/redis-acl.conf.
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []

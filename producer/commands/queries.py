@@ -51,11 +51,6 @@ def status(session: Session, identity: str) -> int:
         if batch.state is not BatchState.UNKNOWN:
             session.show(batch, display.batch(batch, timed=True))
             return REFUSED if batch.books.rejected else 0
-        click.echo(
-            f"Neither a request nor a batch is known under the id {identity}. Check the id; if it"
-            " is right, submit again under the same id.",
-            err=True,
-        )
     session.show(request, display.request(request))
     refused = request.state is RequestState.UNKNOWN or (
         request.result is not None and request.result.errors
@@ -71,7 +66,7 @@ def status(session: Session, identity: str) -> int:
 def errors(
     session: Session, batch_id: str, csv_file: TextIO | None, jsonl_file: TextIO | None
 ) -> int:
-    """Show the refusals of a batch by cause, or write every refused line to a file."""
+    """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
     if batch.state is BatchState.UNKNOWN:
         click.echo(f"No batch was submitted under the id {batch_id}.", err=True)

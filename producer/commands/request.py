@@ -33,7 +33,7 @@ def request(
     request_id: str | None,
     partial: bool,
 ) -> int:
-    """Enroll one student in courses, wait, and print the result."""
+    """Enroll one student in courses, and wait for the result."""
     enrollment = {
         "student_id": parse_identifier(student),
         "course_ids": [parse_identifier(course) for course in courses],

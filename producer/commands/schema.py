@@ -15,7 +15,10 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("form", type=click.Choice(["json", "asyncapi"]))
 def schema(form: str) -> None:
-    """Print the contract as JSON Schemas of every message and result, or as AsyncAPI 3.0."""
+    """Print the contract for other languages.
+
+    The formats are JSON Schemas of every message and result, and AsyncAPI 3.0.
+    """
     from producer.contract import asyncapi  # noqa: PLC0415 - the help is faster without it
 
     document = asyncapi.asyncapi() if form == "asyncapi" else asyncapi.json_schemas()

@@ -38,7 +38,10 @@ Examples:
     " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
 )
 def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None:
-    """Serve the HTTP front and its web page; without tokens, only on loopback."""
+    """Serve the HTTP front and its web page.
+
+    Without tokens, the service listens only on loopback.
+    """
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 

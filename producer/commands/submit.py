@@ -72,9 +72,10 @@ def submit(
     resume: bool,
     max_queued: int,
 ) -> int:
-    """Submit CSV or JSON Lines files as batches, rosters first, and wait until they are done.
+    """Submit CSV or JSON Lines files as batches.
 
-    Write - as FILE for standard input.
+    Rosters go first, and the command waits until the batches are done. Write - as FILE for standard
+    input.
 
     \b
     Columns (comma, semicolon or tab; UTF-8):

@@ -135,15 +135,15 @@ def _sum_chunks(dialect: str) -> Any:
 
 
 def newest_batches(
-    connection: Connection, limit: int, offset: int, *, perhaps_unfinished: bool
+    connection: Connection, limit: int, offset: int, *, incomplete_only: bool
 ) -> list[str]:
     """Return the ids of batches, the one with the newest applied chunk first, from an offset.
 
-    `perhaps_unfinished` leaves out the batches that are certainly done.
+    With `incomplete_only`, leave out the batches of which every chunk and every row was applied.
     """
     chunk = BatchChunk
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
-    if perhaps_unfinished:
+    if incomplete_only:
         total = func.max(case((chunk.last, chunk.number + 1)))
         lacks_rows = func.sum(chunk.rows) < func.max(chunk.rows_through)
         statement = statement.having(or_(total.is_(None), func.count() < total, lacks_rows))

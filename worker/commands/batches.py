@@ -10,11 +10,24 @@ from sqlalchemy import Connection
 from producer.contract.batches import BatchState
 from worker.batches.repository import newest_batches, refused_batches, sum_chunks
 from worker.batches.state import DeadChunks, batch_state
-from worker.commands.session import EPILOG, print_message, print_table, with_database
+from worker.commands.session import (
+    EPILOG,
+    limit_option,
+    print_message,
+    print_table,
+    with_database,
+)
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
 
 Row = dict[str, Any]
+
+HEADINGS = (
+    "batch", "state", "kind", "chunks applied", "chunks in all", "rows", "rejected", "newest chunk",
+    "dead letters",
+)  # fmt: skip
+"""The headings of the table, in the order of the fields of a row."""
+NUMBERS = ("chunks applied", "chunks in all", "rows", "rejected", "dead letters")
 
 BATCHES_EXAMPLES = """
 \b
@@ -26,13 +39,7 @@ Examples:
 
 @click.command(epilog=EPILOG + BATCHES_EXAMPLES)
 @click.option("--unfinished", is_flag=True, help="List only batches that are not done.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=50,
-    show_default=True,
-    help="List at most this many.",
-)
+@limit_option
 @with_database
 def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
     """List batches, newest first, then batches whose chunks are all dead letters.
@@ -50,7 +57,7 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
         for row in rows:
             click.echo(json.dumps(row))
     elif rows:
-        print_table(tuple(rows[0]), [tuple(row.values()) for row in rows], "applied", "of")
+        print_table(HEADINGS, [tuple(row.values()) for row in rows], *NUMBERS)
     else:
         print_message("There are no unfinished batches." if unfinished else "There are no batches.")
     return 0
@@ -61,7 +68,7 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
     listed: list[Row] = []
     offset = 0
     while len(listed) < limit:
-        ids = newest_batches(connection, limit, offset, perhaps_unfinished=unfinished)
+        ids = newest_batches(connection, limit, offset, incomplete_only=unfinished)
         if not ids:
             break
         offset += len(ids)

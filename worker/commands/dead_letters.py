@@ -12,8 +12,10 @@ import click
 from worker.commands.session import (
     DATABASE,
     EPILOG,
+    LETTERS_EPILOG,
     REMAINS,
     format_moment,
+    limit_option,
     print_message,
     print_table,
     safe_text,
@@ -85,13 +87,7 @@ def dead_letters() -> None:
     default=0,
     help="List only those after this id.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1000),
-    default=50,
-    show_default=True,
-    help="List at most this many.",
-)
+@limit_option
 @with_database
 def list_letters(database: Database, after: int, limit: int, as_json: bool) -> int:
     """List dead letters, oldest first."""
@@ -129,7 +125,7 @@ def _row(letter: Any) -> tuple[object, ...]:
     )
 
 
-@dead_letters.command(epilog=EPILOG + SHOW_EXAMPLES)
+@dead_letters.command(epilog=LETTERS_EPILOG + SHOW_EXAMPLES)
 @click.argument("letter_id", metavar="ID", type=LETTER_ID)
 @with_database
 def show(database: Database, letter_id: int, as_json: bool) -> int:
@@ -175,7 +171,7 @@ def _text(content: bytes) -> str | None:
     return None if any(c < " " and c not in "\t\n\r" for c in text) else text
 
 
-@dead_letters.command(epilog=EPILOG + RETRY_EXAMPLES)
+@dead_letters.command(epilog=LETTERS_EPILOG + RETRY_EXAMPLES)
 @click.argument("letters", metavar="ID...", nargs=-1, type=LETTER_ID)
 @click.option(
     "--all", "everything", is_flag=True, help="Retry all dead letters that are stored now."
@@ -224,7 +220,7 @@ def _print_result(letter_id: int, data: dict[str, Any], sentence: str, as_json: 
     click.echo(line)
 
 
-@dead_letters.command(epilog=EPILOG + DISCARD_EXAMPLES)
+@dead_letters.command(epilog=LETTERS_EPILOG + DISCARD_EXAMPLES)
 @click.argument("letters", metavar="ID...", nargs=-1, required=True, type=LETTER_ID)
 @with_database
 def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:

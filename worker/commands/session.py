@@ -25,13 +25,26 @@ from worker.recovery.trial import TrialInterrupted
 from worker.settings import SettingsError, load_database_url
 
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3
-EXIT_CODES = """
+DATABASE = "Works directly on the database at ENROLL_DATABASE_URL; run it as the operator."
+EPILOG = f"""{DATABASE}
+
 \b
-Exit codes: 0 success, 1 (dead letters only) one does not exist or could not be retried,
+Exit codes: 0 success, 2 wrong usage or settings, 3 the database cannot be used.
+"""
+LETTERS_EPILOG = f"""{DATABASE}
+
+\b
+Exit codes: 0 success, 1 a dead letter does not exist or could not be retried,
 2 wrong usage or settings, 3 the database cannot be used.
 """
-DATABASE = "Works directly on the database at ENROLL_DATABASE_URL; run it as the operator."
-EPILOG = DATABASE + "\n" + EXIT_CODES
+
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="List at most this many.",
+)
 
 
 def with_database(command: Callable[..., int]) -> Callable[..., None]:

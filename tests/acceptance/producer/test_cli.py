@@ -142,6 +142,13 @@ def test_an_id_that_was_never_submitted_is_unknown(
     deployment.enroll(*command, expect=REFUSED)
 
 
+def test_an_unknown_id_may_be_that_of_a_request_or_of_a_batch(deployment: Deployment) -> None:
+    done = deployment.enroll("status", "nothing", expect=REFUSED)
+    assert done.stdout.startswith("No request or batch with the id nothing is known. Check the id")
+    assert done.stderr == ""
+    assert ask(deployment, "status", "nothing", expect=REFUSED)["state"] == "unknown"
+
+
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [

@@ -74,7 +74,14 @@ def test_the_list_of_commands_agrees_with_the_help_of_each_command() -> None:
         first = (ALL[f"enroll {name}"].help or "").split(".")[0]
         line = re.search(rf"^  {name} +(.*)\.$", listed, flags=re.MULTILINE)
         assert line is not None
-        assert line.group(1).split()[0] == first.split()[0], name
+        assert line.group(1) == first
+
+
+def test_exit_code_1_is_explained_only_where_it_can_occur() -> None:
+    operator = {name for name in ALL if "the database cannot be used" in help_of(name)}
+    explained = {name for name in operator if "1 a dead letter does not exist" in help_of(name)}
+    assert explained == {f"enroll dead-letters {part}" for part in ("show", "retry", "discard")}
+    assert operator - explained == {"enroll batches", "enroll prune", "enroll dead-letters list"}
 
 
 def test_an_unknown_command_is_reported() -> None:

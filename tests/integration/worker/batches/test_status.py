@@ -55,7 +55,7 @@ def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Dat
     assert "new batch id" in found.advice
     assert books(database) == {"received": 4, "enrolled": 3, "not_applied": 1}
     with database.reading() as connection:
-        assert newest_batches(connection, 10, 0, perhaps_unfinished=True) == ["b"]
+        assert newest_batches(connection, 10, 0, incomplete_only=True) == ["b"]
 
 
 def test_an_empty_batch_is_done(database: Database) -> None:

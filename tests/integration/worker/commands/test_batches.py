@@ -1,12 +1,14 @@
 """`enroll batches`: what arrived, and what is missing."""
 
 import json
+import re
 
 from producer.schemas import Kind
 from support.malformed import message
 from support.operator import ask, run
 from worker.batches.apply import apply_chunk
 from worker.batches.status import batch_statuses
+from worker.commands.batches import HEADINGS
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.messaging.quarantine import keep_message
@@ -49,6 +51,8 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
     assert ask(database, "batches", "--unfinished", "--limit", "2") == left[:2]
     out, _ = run(database, "batches", "--limit", "1")
     assert [line.split()[0] for line in out.splitlines()] == ["batch", "two"]
+    assert re.split(r"  +", out.splitlines()[0].strip()) == [*HEADINGS]
+    assert len(HEADINGS) == len(left[0])
 
 
 def apply_two_contents(database: Database, batch_id: str) -> None:

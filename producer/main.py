@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import Field, TypeAdapter, ValidationError
@@ -33,7 +33,6 @@ from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
     MAX_KEY,
-    Kind,
     RequestId,
     RequestState,
     RequestStatus,
@@ -47,6 +46,19 @@ from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
 from producer.web.coalescing import RequestCoalescer
 from producer.web.limits import RequestLimits
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
+from producer.web.parameters import (
+    AcceptedType,
+    BatchIdInPath,
+    BatchKind,
+    ColumnMaps,
+    IdempotencyKey,
+    OwnBatchId,
+    PageCursor,
+    PageLimit,
+    Prefer,
+    RequestIdInPath,
+    StudentInPath,
+)
 from producer.web.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
@@ -89,13 +101,10 @@ async def enroll(
     enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
     request: Request,
     client: Client,
-    prefer: Annotated[str | None, Header()] = None,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=128)] = None,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result.
-
-    `Idempotency-Key` is your own id for the request; it takes precedence over `request_id`.
-    """
+    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result."""
     own_id = idempotency_key or enrollment.request_id
     request_id = own_id or uuid.uuid4().hex
     enrollment = enrollment.model_copy(update={"request_id": request_id})
@@ -120,7 +129,7 @@ async def enroll(
     return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
 
 
-def get_request(request_id: str, client: Client) -> RequestStatus:
+def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
     """Return the status of a request; 404 if no request was submitted under this id."""
     status = client.status(_request_id(request_id))
     if status.state is RequestState.UNKNOWN:
@@ -138,15 +147,9 @@ def _request_id(text: str) -> str:
 
 
 def get_results(
-    student: str,
-    client: Client,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(max_length=400)] = None,
+    student: StudentInPath, client: Client, limit: PageLimit = 100, cursor: PageCursor = None
 ) -> Results:
-    """Return a page of a student's results, newest first; write `key:4711` for our key.
-
-    `cursor` is `next` from the previous page.
-    """
+    """Return a page of a student's results, newest first, even if the roster lacks the student."""
     before = _decoded_cursor(cursor)
     results = client.results(_student(student), limit=limit, before=before)
     last = results[-1] if len(results) == limit else None
@@ -176,8 +179,8 @@ _ANY_REQUEST_ID: TypeAdapter[str] = TypeAdapter(
 """The ids that `line_request_id` makes are longer than those of submitters."""
 
 
-def get_student(student: str, client: Client) -> StudentResponse:
-    """Return a student with their courses, by SIS id; write `key:4711` for our key."""
+def get_student(student: StudentInPath, client: Client) -> StudentResponse:
+    """Return a student with their courses."""
     response = client.student(_student(student))
     if response is None:
         raise Refused(404, "unknown_student", "No student has this id; check it.")
@@ -188,15 +191,11 @@ async def post_batch(
     request: Request,
     response: Response,
     client: Client,
-    kind: Kind | None = None,
-    batch_id: RequestId | None = None,
-    maps: Annotated[list[str] | None, Query(alias="map")] = None,
+    kind: BatchKind = None,
+    batch_id: OwnBatchId = None,
+    maps: ColumnMaps = None,
 ) -> AcceptedBatch:
-    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
-
-    `map=COLUMN=TEMPLATE` makes one of our columns from the file's own. `batch_id` is your own id
-    for the batch; if the same file is sent again under it, nothing is done twice.
-    """
+    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload."""
     templates = {}
     for text in maps or ():
         column, equals, template = text.partition("=")
@@ -229,13 +228,13 @@ def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = Tru
     return status
 
 
-def get_batch(batch_id: str, client: Client) -> BatchStatus:
+def get_batch(batch_id: BatchIdInPath, client: Client) -> BatchStatus:
     """Return the status of a batch: its state, counts, and refusals by cause."""
     return _batch(client, batch_id)
 
 
 def get_errors(
-    batch_id: str, client: Client, accept: Annotated[str, Header()] = "application/json"
+    batch_id: BatchIdInPath, client: Client, accept: AcceptedType = "application/json"
 ) -> Any:
     """Return the refusals by cause; with `Accept: text/csv`, every refused line, to correct."""
     status = _batch(client, batch_id)
@@ -248,7 +247,7 @@ def get_errors(
     return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def get_events(batch_id: str, client: Client) -> StreamingResponse:
+async def get_events(batch_id: BatchIdInPath, client: Client) -> StreamingResponse:
     """Send the status of a batch as server-sent events until it is done."""
     first = await run_in_threadpool(_batch, client, batch_id)
 

@@ -56,19 +56,19 @@ class Finding(BaseModel):
     remedy: str = ""
 
 
-def ok(check: str, found: str) -> Finding:
+def ok(check: str, observation: str) -> Finding:
     """Return a finding with nothing to do."""
-    return Finding(check=check, state=State.OK, found=found)
+    return Finding(check=check, state=State.OK, found=observation)
 
 
-def warning(check: str, found: str, remedy: str) -> Finding:
+def warning(check: str, observation: str, remedy: str) -> Finding:
     """Return a finding that may soon be a problem."""
-    return Finding(check=check, state=State.WARNING, found=found, remedy=remedy)
+    return Finding(check=check, state=State.WARNING, found=observation, remedy=remedy)
 
 
-def wrong(check: str, found: str, remedy: str) -> Finding:
+def wrong(check: str, observation: str, remedy: str) -> Finding:
     """Return a finding that is a problem now, or will lose data when a server fails."""
-    return Finding(check=check, state=State.WRONG, found=found, remedy=remedy)
+    return Finding(check=check, state=State.WRONG, found=observation, remedy=remedy)
 
 
 def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterator[Finding]:
@@ -138,15 +138,15 @@ def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
 
 def _server(info: dict[str, Any], where: str) -> Finding:
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
-    found = f"{where}: {name}"
+    server = f"{where}: {name}"
     if info.get("cluster_enabled"):
         remedy = "Use a single server; the queues cannot be spread over a cluster."
-        return wrong("broker", f"{found}, a cluster", remedy)
+        return wrong("broker", f"{server}, a cluster", remedy)
     if info.get("role") != "master":
-        return wrong("broker", f"{found}, a replica", "Point ENROLL_BROKER_URL at the primary.")
+        return wrong("broker", f"{server}, a replica", "Point ENROLL_BROKER_URL at the primary.")
     if int(str(info["redis_version"]).split(".")[0]) < OLD_SERVER:
-        return wrong("broker", f"{found}, which is too old", "Upgrade to Redis 7 or Valkey.")
-    return ok("broker", found)
+        return wrong("broker", f"{server}, which is too old", "Upgrade to Redis 7 or Valkey.")
+    return ok("broker", server)
 
 
 def _persistence(info: dict[str, Any]) -> Finding:
@@ -159,8 +159,8 @@ def _persistence(info: dict[str, Any]) -> Finding:
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
             remedy = "Check Redis's log, and the space on its disk."
-            found = f"Redis failed to write its append-only file ({part} is {info[part]})"
-            return wrong("persistence", found, remedy)
+            failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
+            return wrong("persistence", failure, remedy)
     return ok(
         "persistence",
         "appendonly yes: a restart of Redis loses nothing, a power cut at most the last second",
@@ -169,50 +169,52 @@ def _persistence(info: dict[str, Any]) -> Finding:
 
 def _eviction(info: dict[str, Any]) -> Finding:
     policy, limit = str(info.get("maxmemory_policy")), int(info.get("maxmemory", 0))
-    found = f"maxmemory-policy {policy}"
+    policy_text = f"maxmemory-policy {policy}"
     remedy = (
         "Run CONFIG SET maxmemory-policy noeviction, and set the same in Redis's configuration"
         " file."
     )
     if policy == "noeviction":
-        return ok("eviction", f"{found}: a full Redis refuses writes, but deletes nothing")
+        return ok("eviction", f"{policy_text}: a full Redis refuses writes, but deletes nothing")
     if not policy.startswith("allkeys"):
-        return warning("eviction", f"{found}: a full Redis deletes results", remedy)
+        return warning("eviction", f"{policy_text}: a full Redis deletes results", remedy)
     if not limit:
-        return warning("eviction", f"{found}: harmless only while maxmemory is not set", remedy)
-    return wrong("eviction", f"{found}: a full Redis deletes the queues", remedy)
+        return warning(
+            "eviction", f"{policy_text}: harmless only while maxmemory is not set", remedy
+        )
+    return wrong("eviction", f"{policy_text}: a full Redis deletes the queues", remedy)
 
 
 def _memory(info: dict[str, Any]) -> Finding:
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    found = f"{used / 2**20:,.0f} MiB used"
+    usage = f"{used / 2**20:,.0f} MiB used"
     if not limit:
         total = int(info.get("total_system_memory", 0))
         machine = f"; the machine has {total / 2**30:,.1f} GiB" if total else ""
-        return ok("memory", f"{found}, no maxmemory{machine}")
-    found += f" of {limit / 2**20:,.0f} MiB"
+        return ok("memory", f"{usage}, no maxmemory{machine}")
+    usage += f" of {limit / 2**20:,.0f} MiB"
     if used < FULL * limit:
-        return ok("memory", found)
+        return ok("memory", usage)
     if used >= limit and info.get("maxmemory_policy") == "noeviction":
         remedy = (
             "Raise maxmemory; until then workers can empty the queues, but clients cannot submit."
         )
-        return wrong("memory", f"{found}: Redis is full", remedy)
+        return wrong("memory", f"{usage}: Redis is full", remedy)
     remedy = "Start more workers, raise maxmemory, or submit less at once."
-    return warning("memory", found, remedy)
+    return warning("memory", usage, remedy)
 
 
 def _queues(redis: Any) -> Iterator[Finding]:
     for queue in Queue:
         count, age = redis.llen(queue.value), _age(redis.lindex(queue.value, -1))
-        found = f"messages waiting in {queue.value}: {count:,}"
+        waiting = f"messages waiting in {queue.value}: {count:,}"
         if age is None:
-            yield ok("queue", found)
+            yield ok("queue", waiting)
         elif age < WAITING_LONG[queue]:
-            yield ok("queue", f"{found}, the oldest for {age:,.0f} s")
+            yield ok("queue", f"{waiting}, the oldest for {age:,.0f} s")
         else:
             remedy = "Start more workers, and check that the running ones serve this queue (-Q)."
-            yield warning("queue", f"{found}, the oldest for {age / 60:,.0f} min", remedy)
+            yield warning("queue", f"{waiting}, the oldest for {age / 60:,.0f} min", remedy)
     # kombu puts messages with a priority into separate lists, which no worker reads.
     priority_lists = [f"{queue.value}\x06\x16{step}" for queue in Queue for step in (3, 6, 9)]
     for name in (*priority_lists, UNNAMED):
@@ -225,13 +227,13 @@ def _unread(redis: Any, name: str) -> Iterator[Finding]:
         return
     queue = name.partition("\x06")[0]
     if name == UNNAMED:
-        found, remedy = "messages without a queue name", "Publish to the queue of the task"
+        messages, remedy = "messages without a queue name", "Publish to the queue of the task"
     else:
-        found, remedy = f"messages for {queue} with a priority", "Publish without a priority"
+        messages, remedy = f"messages for {queue} with a priority", "Publish without a priority"
     quoted = "'" + name.encode("unicode_escape").decode() + "'"
     yield warning(
         "queue",
-        f"{found}: {count:,}; no worker reads them",
+        f"{messages}: {count:,}; no worker reads them",
         f"{remedy}, and submit these messages again. redis-cli LRANGE ${quoted} 0 -1 prints them,"
         f" redis-cli DEL ${quoted} removes them.",
     )
@@ -252,9 +254,9 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
         health = client.health()
     except NoWorkerAnswered as error:
         # The error's own advice is left out, because the remedy has more.
-        found = str(error).partition(" s. ")[0] + " s"
+        silence = str(error).partition(" s. ")[0] + " s"
         remedy = "Start a worker: celery -A worker worker; its queues (-Q) must include lookups."
-        yield wrong("worker", found, remedy)
+        yield wrong("worker", silence, remedy)
         return
     except BrokerUnavailable as error:
         remedy = "Start the broker, or correct ENROLL_BROKER_URL."
@@ -274,22 +276,22 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
 
 def _versions(health: WorkerHealth) -> Finding:
     own_version = version("enrollment-worker")
-    found = f"{own_version} here, {health.version} on the worker that answered"
+    versions = f"{own_version} here, {health.version} on the worker that answered"
     if own_version == health.version:
-        return ok("versions", found)
+        return ok("versions", versions)
     remedy = "Upgrade the database first, then the workers, then the producers."
-    return warning("versions", found, remedy)
+    return warning("versions", versions, remedy)
 
 
 def _clock(whose: str, seconds: float) -> Iterator[Finding]:
     difference = abs(time.time() - seconds)
-    found = f"{whose} clock and this machine's differ by {difference:,.0f} s"
+    comparison = f"{whose} clock and this machine's differ by {difference:,.0f} s"
     if difference <= CLOCKS_APART:
-        yield ok("clock", found)
+        yield ok("clock", comparison)
     else:
         here = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC here"
         remedy = "Synchronize both clocks with NTP, because lookups expire at a fixed time."
-        yield wrong("clock", f"{found} (it is {here})", remedy)
+        yield wrong("clock", f"{comparison} (it is {here})", remedy)
 
 
 _DATABASE: dict[DatabaseState, tuple[Literal["ok", "wrong"], str]] = {
@@ -307,5 +309,5 @@ _DATABASE: dict[DatabaseState, tuple[Literal["ok", "wrong"], str]] = {
 
 def _database_of(health: WorkerHealth) -> Finding:
     state, remedy = _DATABASE[health.database]
-    found = f"as the worker sees it: {health.database.shown}. {health.detail}".strip()
-    return Finding(check="database", state=State(state), found=found, remedy=remedy)
+    report = f"as the worker sees it: {health.database.shown}. {health.detail}".strip()
+    return Finding(check="database", state=State(state), found=report, remedy=remedy)

@@ -140,14 +140,14 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
 
 def _sessions(connection: Connection, query: TextClause, **values: object) -> str:
     """Return the sessions that a query finds, as part of a sentence; empty if there are none."""
-    found = [
+    sessions = [
         f"process {row.pid}, user {row.usename}"
         + (f", {row.application_name}" if row.application_name else "")
         + (f", {row.state} for {row.seconds:.0f} s" if row.state else "")
         + (f", on {row.tables}" if row.tables else "")
         for row in connection.execute(query, values)
     ]
-    return ": " + "; ".join(found) if found else ""
+    return ": " + "; ".join(sessions) if sessions else ""
 
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint))")

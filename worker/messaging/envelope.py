@@ -95,9 +95,11 @@ def check_nesting(value: object, what: str) -> None:
     """Check how deeply headers or properties are nested. Raises MalformedMessage."""
     level = [value]
     for _ in range(MAX_NESTING):
-        nested = [one for one in level if isinstance(one, dict | list | tuple)]
+        nested = [value for value in level if isinstance(value, dict | list | tuple)]
         level = [
-            child for one in nested for child in (one.values() if isinstance(one, dict) else one)
+            child
+            for value in nested
+            for child in (value.values() if isinstance(value, dict) else value)
         ]
         if not level:
             return

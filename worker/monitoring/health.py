@@ -81,8 +81,8 @@ def _check(engine: Engine) -> Iterator[dict[str, str]]:
         " newer, install the newer version. Then restart the workers.",
     }
     bad = state is not DatabaseState.READY
-    found = f"as seen from here: {state.shown}. {detail}"
-    yield _finding("wrong" if bad else "ok", found, remedies.get(state, ""))
+    report = f"as seen from here: {state.shown}. {detail}"
+    yield _finding("wrong" if bad else "ok", report, remedies.get(state, ""))
     if bad:
         return
     with engine.connect().execution_options(read_only=True) as connection:
@@ -94,5 +94,7 @@ def _check(engine: Engine) -> Iterator[dict[str, str]]:
         yield _finding("ok", "none", check="dead letters")
 
 
-def _finding(state: str, found: str, remedy: str = "", check: str = "database") -> dict[str, str]:
-    return {"check": check, "state": state, "found": found, "remedy": remedy}
+def _finding(
+    state: str, observation: str, remedy: str = "", check: str = "database"
+) -> dict[str, str]:
+    return {"check": check, "state": state, "found": observation, "remedy": remedy}

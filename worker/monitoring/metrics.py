@@ -1,13 +1,11 @@
 """Count events in every process; `worker.monitoring.exporter` adds the numbers up."""
 
-import atexit
 import os
-import shutil
-import tempfile
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from worker.messaging import patches
+from worker.monitoring.shared_folder import make_shared_folder
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that tells prometheus-client where processes share their numbers."""
@@ -24,7 +22,7 @@ class Metrics:
 
     def __init__(self, *, served: bool = False) -> None:
         if served:
-            os.environ[FOLDER] = _temporary_folder()
+            os.environ[FOLDER] = make_shared_folder()
             patches.count_in_all_processes()
         # Never read: the exporter reads the files of all processes.
         self._registry = CollectorRegistry()
@@ -86,15 +84,3 @@ class Metrics:
             registry=self._registry,
             buckets=buckets,
         )
-
-
-def _temporary_folder() -> str:
-    """Make a folder that is removed when this process, but not a forked one, ends."""
-    folder, owner = tempfile.mkdtemp(prefix="enroll-metrics-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder

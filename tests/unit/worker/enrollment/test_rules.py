@@ -1,58 +1,12 @@
 """The rulebook without a database: who is refused and why, and which rows are written."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from producer.schemas import Code, EnrollmentProblem, ResultStatus, StudentEnrollmentRequest
+from producer.schemas import Code, ResultStatus
+from support.rulebook import BROKEN, NOW, codes, decide, incoming, lookup
 from worker.enrollment.incoming import IncomingRequest, read_request
-from worker.enrollment.rules import Decision, conclude, lines_about, not_processed, plan
-from worker.enrollment.values import CourseSummary, RequestLookup, StoredResult
-from worker.models import Pair
-
-NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
-STUDENTS: dict[int | str | None, int] = {"A": 1, 1: 1, "B": 2, 2: 2}
-COURSES: dict[int | str, int] = {"M1": 1, 1: 1, "M2": 2, 2: 2, "M3": 3, 3: 3}
-BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", field="student_id")
-
-
-def lookup(results: Iterable[StoredResult] = ()) -> RequestLookup:
-    """Return what a database with students A, B and courses M1, M2, M3 would say."""
-    summaries = {key: CourseSummary(key, f"M{key}", None) for key in (1, 2, 3)}
-    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results})
-
-
-def incoming(
-    student: int | str,
-    courses: Sequence[int | str],
-    request_id: str = "r",
-    *,
-    atomic: bool = True,
-    **more: Any,
-) -> IncomingRequest:
-    request = StudentEnrollmentRequest(student_id=student, course_ids=tuple(courses), atomic=atomic)
-    return IncomingRequest(request_id, request.model_dump(), request, **more)
-
-
-def decide(
-    *requests: IncomingRequest,
-    rows: Iterable[Pair] = (),
-    results: Iterable[StoredResult] = (),
-    batch_id: str | None = None,
-) -> list[Decision]:
-    """Decide requests in one call; `rows` and `results` are those of earlier calls."""
-    planned = plan(requests, lookup(results))
-    return conclude(planned, set(planned.pairs) - set(rows), batch_id, NOW)
-
-
-def codes(decision: Decision) -> list[str]:
-    return [problem.code.value for problem in decision.result.errors]
-
+from worker.enrollment.rules import Decision, lines_about, not_processed, plan
+from worker.enrollment.values import StoredResult
 
 # --- One request ------------------------------------------------------------------------------
 
@@ -292,28 +246,7 @@ def test_a_field_of_an_unreadable_record_is_found_in_its_line() -> None:
     }
 
 
-# --- Reading and refusing ---------------------------------------------------------------------
-
-
-def test_a_request_without_an_id_gets_the_id_of_its_task() -> None:
-    record = {"student_id": "A", "course_ids": ["M1"]}
-    assert read_request("t" * 200, [record], {}).request_id == "t" * 128
-    assert read_request("task", [{**record, "request_id": "own"}], {}).request_id == "own"
-
-
-@pytest.mark.parametrize(("own", "expected"), [("own", "own"), ("", "task"), (7, "task")])
-def test_a_record_that_breaks_the_contract_keeps_its_id_if_that_is_valid(
-    own: object, expected: str
-) -> None:
-    read = read_request("task", [{"student_id": None, "request_id": own}], {})
-    assert (read.request_id, read.request) == (expected, None)
-    assert read.problems
-
-
-def test_a_call_that_is_not_one_record_is_stored_whole_and_refused() -> None:
-    read = read_request("task", [1, 2], {"three": 3})
-    assert read.record == {"args": [1, 2], "kwargs": {"three": 3}}
-    assert read.problems
+# --- Poison -----------------------------------------------------------------------------------
 
 
 def test_the_refusal_of_poison_quotes_the_last_line_of_the_error() -> None:
@@ -323,136 +256,3 @@ def test_the_refusal_of_poison_quotes_the_last_line_of_the_error() -> None:
     assert r"ZeroDivisionError: \x1b[31m\xe9" in problem.message
     assert len(problem.message) < 400
     assert "it failed" in not_processed("").message
-
-
-# --- Any sequence, against a model that decides one request after another ----------------------
-
-
-class Outcome(NamedTuple):
-    """The model's result for a request."""
-
-    status: str
-    enrolled: list[int]
-    already: list[int]
-    errors: list[str]
-    is_new: bool
-    is_repeat: bool
-    counts: tuple[int, int, int]
-
-
-@dataclass
-class Model:
-    """A model of the rules that decides one request after another, in plain Python."""
-
-    rows: set[Pair] = field(default_factory=set)
-    results: dict[str, tuple[Any, Outcome]] = field(default_factory=dict)
-
-    def decide(self, incoming: IncomingRequest) -> Outcome:
-        content = _content(incoming)
-        total = len(incoming.request.course_ids) if incoming.request else 1
-        if incoming.request_id in self.results:
-            first_content, first = self.results[incoming.request_id]
-            if content is None or content != first_content:
-                errors = ["request_id_reused"]
-                return Outcome("rejected", [], [], errors, False, False, (0, 0, total))
-            rejected = total if first.status == "rejected" else len(first.errors)
-            counts = (0, total - rejected, rejected)
-            return first._replace(is_new=False, is_repeat=True, counts=counts)
-        outcome = self._decide_new(incoming, total)
-        self.results[incoming.request_id] = (content, outcome)
-        return outcome
-
-    def _decide_new(self, incoming: IncomingRequest, total: int) -> Outcome:
-        errors = self._errors(incoming)
-        request = incoming.request
-        enrolled: list[int] = []
-        if request and not errors["all"] and not (request.atomic and errors["some"]):
-            for course in request.course_ids:
-                if course in COURSES and COURSES[course] not in enrolled:
-                    enrolled.append(COURSES[course])
-        told = errors["all"] or errors["some"]
-        status = "enrolled" if not told else "partial" if enrolled else "rejected"
-        student = STUDENTS.get(request.student_id, 0) if request else 0
-        already = [course for course in enrolled if (student, course) in self.rows]
-        self.rows |= {(student, course) for course in enrolled}
-        added = len(enrolled) - len(already)
-        rejected = total if status == "rejected" else len(told)
-        counts = (added, total - added - rejected, rejected)
-        return Outcome(status, enrolled, already, told, True, False, counts)
-
-    @staticmethod
-    def _errors(incoming: IncomingRequest) -> Mapping[str, list[str]]:
-        request = incoming.request
-        if incoming.problems or request is None:
-            return {"all": [problem.code.value for problem in incoming.problems], "some": []}
-        if request.student_id not in STUDENTS:
-            return {"all": ["unknown_student"], "some": []}
-        unknown = [course for course in request.course_ids if course not in COURSES]
-        return {"all": [], "some": ["unknown_course"] * len(unknown)}
-
-
-def _content(incoming: IncomingRequest) -> Any:
-    """Return what a request asks for; None where nothing is ever equal to it."""
-    request = incoming.request
-    if not incoming.has_own_id:
-        return None
-    if request is None:
-        return incoming.record
-    return (request.student_id, request.course_ids, request.atomic)
-
-
-def _of_decision(decision: Decision) -> Outcome:
-    result, request = decision.result, decision.incoming.request
-    return Outcome(
-        result.status.value,
-        result.enrolled_ids,
-        result.already_enrolled_ids,
-        codes(decision),
-        decision.is_new,
-        decision.is_repeat,
-        tuple(decision.count_rows(len(request.course_ids) if request else 1)),  # type: ignore[arg-type]
-    )
-
-
-good_requests = st.builds(
-    incoming,
-    st.sampled_from(["A", "B", 1, 2, "Z", 99, "1"]),
-    st.lists(st.sampled_from(["M1", "M2", 1, 2, 3, "X", 77]), min_size=1, max_size=4),
-    st.sampled_from(["r0", "r1", "r2", "r3", "r4", "r5"]),
-    atomic=st.booleans(),
-    problems=st.sampled_from([(), (), (), (not_processed("it died"),)]),
-    has_own_id=st.sampled_from([True, True, True, False]),
-)
-broken_requests = st.builds(
-    lambda *about: IncomingRequest(about[0], about[1], None, about[2]),
-    st.sampled_from(["r0", "r1", "r2"]),
-    st.sampled_from([{"student_id": "A"}, {"student_id": 0}]),
-    st.sampled_from([(BROKEN,), (BROKEN, BROKEN)]),
-)
-calls = st.lists(st.lists(good_requests | broken_requests, max_size=6), max_size=5)
-
-
-@given(rows=st.sets(st.tuples(st.integers(1, 2), st.integers(1, 3))), calls=calls)
-def test_any_sequence_of_calls_decides_like_single_requests_in_order(
-    rows: set[Pair], calls: list[list[IncomingRequest]]
-) -> None:
-    model = Model(rows=set(rows))
-    stored: dict[str, StoredResult] = {}
-    for requests in calls:
-        planned = plan(requests, lookup(stored.values()))
-        before = set(model.rows)
-        expected = [model.decide(request) for request in requests]
-        decided = conclude(planned, set(planned.pairs) - rows, None, NOW)
-        assert set(planned.pairs) - rows == model.rows - before
-        rows |= set(planned.pairs)
-        assert [_of_decision(decision) for decision in decided] == expected
-        for decision in decided:
-            total = len(decision.incoming.request.course_ids) if decision.incoming.request else 1
-            counts = decision.count_rows(total)
-            assert sum(counts) == total
-            assert min(counts) >= 0
-            if decision.is_new:
-                assert decision.incoming.request_id not in stored
-                stored[decision.incoming.request_id] = decision.result
-    assert rows == model.rows
-    assert set(stored) == set(model.results)

@@ -1,104 +1,25 @@
 """Requests that wait together form a group: how groups begin, end and fail, on a fake pool."""
 
 import inspect
-import threading
-import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
 import pytest
-from billiard.einfo import ExceptionInfo
-from billiard.exceptions import WorkerLostError
-from celery import Celery
-from celery.concurrency.base import BasePool
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from kombu.common import QoS
-from kombu.message import Message
-from kombu.utils.json import dumps
 
-from worker.messaging.grouping import (
-    MAX_GROUP,
-    MAX_HELD,
-    GroupingConsumer,
-    QueuedRequest,
-    run_group,
+from support.celery_consumer import (
+    PREFETCH,
+    CeleryConsumer,
+    HeldPool,
+    arrive,
+    enroll,
+    names,
+    request,
 )
-
-PREFETCH = 2
-
-app = Celery(set_as_current=False)
-app.conf.task_acks_late = True
-
-
-def _enroll() -> None: ...
-
-
-enroll: Any = app.task(name="enroll", soft_time_limit=100, time_limit=120, shared=False)(_enroll)
-
-
-class HeldPool(BasePool):  # type: ignore[misc]
-    """A pool of Celery whose jobs are done by the test; with `refuses`, it accepts none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.jobs: list[tuple[Callable[..., Any], Any, dict[str, Any]]] = []
-        self.refuses = False
-
-    def on_apply(self, target: Any, args: Any, kwargs: Any, **options: Any) -> None:
-        assert not kwargs
-        if self.refuses:
-            raise RecursionError
-        self.jobs.append((target, args, options))
-
-    @property
-    def groups(self) -> list[list[str]]:
-        """The ids of the requests of each group that was started."""
-        return [[queued.task_id for queued in args[1]] for _, args, _ in self.jobs]
-
-    def end(self, *, failed: bool = False) -> None:
-        """End the running group, as its process does."""
-        self.jobs[-1][2]["callback"](failed)
-
-    def lose(self) -> None:
-        """End the running group, as the loss of its process does."""
-        try:
-            self._process_is_lost()
-        except WorkerLostError:
-            self.jobs[-1][2]["error_callback"](ExceptionInfo())
-
-    def _process_is_lost(self) -> None:
-        raise WorkerLostError("it was killed")
-
-
-class CeleryConsumer:
-    """What a GroupingConsumer uses of Celery's consumer."""
-
-    def __init__(self) -> None:
-        self.pool = HeldPool()
-        self.run_singly: list[str] = []
-        self.acknowledged: list[str] = []
-        self.cannot_take: str | None = None
-        self.quarantined: list[tuple[Any, str]] = []
-        self.hostname = "here"
-        self.connect()
-
-    def connect(self) -> None:
-        """Connect to the broker again."""
-        self.qos = QoS(lambda **_: None, PREFETCH)
-
-    def on_task_request(self, request: Request) -> None:
-        if request.id == self.cannot_take:
-            raise RecursionError
-        self.run_singly.append(request.id)
-
-    def quarantine(self, message: Any, reason: str) -> None:
-        self.quarantined.append((message, reason))
+from worker.messaging.grouping import MAX_GROUP, GroupingConsumer, QueuedRequest, run_group
 
 
 @pytest.fixture
@@ -116,59 +37,6 @@ def stopping() -> Iterator[Callable[[], None]]:
     """Tells the worker to stop, as a signal does: with an exit code, which is 0."""
     yield lambda: setattr(state, "should_stop", 0)
     state.should_stop = None
-
-
-class ThreadPool(HeldPool):
-    """A pool whose jobs end at once, each in a thread of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: list[threading.Thread] = []
-        self.together: list[int] = []
-        self._running: list[int] = []
-
-    def on_apply(self, target: Any, args: Any, kwargs: Any, **options: Any) -> None:
-        super().on_apply(target, args, kwargs, **options)
-        self._running.append(1)
-        self.together.append(len(self._running))
-
-        def run() -> None:
-            self._running.pop()
-            options["callback"](False)
-
-        self.threads.append(threading.Thread(target=run))
-        self.threads[-1].start()
-
-
-def request(consumer: CeleryConsumer, task_id: str, payload: Any = None, **headers: Any) -> Request:
-    """Return Celery's own request for a message; its acknowledgement is noted."""
-    empty = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = dumps([[{"student_id": task_id}], {}, empty] if payload is None else payload)
-    message = Message(
-        body,
-        content_type="application/json",
-        content_encoding="utf-8",
-        headers={"id": task_id, "task": enroll.name, "argsrepr": "(…)", **headers},
-        accept={"application/json"},
-    )
-    # As Celery's strategy does: a message of an older protocol is a dictionary.
-    older = {"body": ([], {}, empty), "decoded": True} if isinstance(payload, dict) else {}
-    return Request(
-        message,
-        **older,
-        app=app,
-        task=enroll,
-        on_ack=lambda *_: consumer.acknowledged.append(task_id),
-    )
-
-
-def arrive(grouping: GroupingConsumer, consumer: CeleryConsumer, *task_ids: str) -> None:
-    for task_id in task_ids:
-        grouping.on_task_request(request(consumer, task_id))
-
-
-def names(start: int, stop: int) -> list[str]:
-    return [f"r{number}" for number in range(start, stop)]
 
 
 # --- How groups begin -------------------------------------------------------------------------
@@ -278,7 +146,7 @@ def test_a_request_that_cannot_run_alone_either_harms_no_other(
     assert celery_consumer.pool.groups[-1] == ["r4"]
 
 
-# --- What is not grouped --------------------------------------------------------------------------
+# --- What is not grouped ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -333,83 +201,6 @@ def test_messages_of_an_earlier_connection_never_start(
     assert celery_consumer.qos.value == PREFETCH
     arrive(GroupingConsumer(enroll, celery_consumer), celery_consumer, "r1")
     assert celery_consumer.pool.groups == [["r0"], ["r1"]]
-
-
-# --- How many are held ------------------------------------------------------------------------
-
-
-def test_held_messages_raise_the_prefetch_limit_up_to_a_bound(
-    grouping: GroupingConsumer, celery_consumer: CeleryConsumer
-) -> None:
-    limits = []
-    for name in names(0, MAX_HELD + 50):
-        arrive(grouping, celery_consumer, name)
-        limits.append(celery_consumer.qos.value - PREFETCH)
-    assert limits == [*range(1, MAX_HELD + 1), *[MAX_HELD] * 50]
-    while len(celery_consumer.acknowledged) < MAX_HELD + 50:
-        celery_consumer.pool.end()
-        held = MAX_HELD + 50 - len(celery_consumer.acknowledged)
-        assert celery_consumer.qos.value - PREFETCH == min(held, MAX_HELD)
-    assert celery_consumer.qos.value == PREFETCH
-
-
-arrivals = st.sampled_from([1, 2, MAX_GROUP, MAX_GROUP + 1, MAX_HELD // 2])
-endings = st.sampled_from(["good", "good", "failed", "lost", "refused"])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(arrivals | endings, max_size=10))
-def test_each_request_runs_once_and_in_order_whatever_happens(events: list[int | str]) -> None:
-    consumer = CeleryConsumer()
-    grouping = GroupingConsumer(enroll, consumer)
-    pool = consumer.pool
-    come = 0
-    for event in [*events, *["good"] * (MAX_HELD * len(events) // MAX_GROUP + 1)]:
-        settled = len(consumer.acknowledged) + len(consumer.run_singly)
-        if isinstance(event, int):
-            arrive(grouping, consumer, *names(come, come + event))
-            come += event
-        elif settled < come:
-            pool.refuses = event == "refused"
-            if event == "lost":
-                pool.lose()
-            else:
-                pool.end(failed=event == "failed")
-            pool.refuses = False
-        held = come - len(consumer.acknowledged) - len(consumer.run_singly)
-        assert consumer.qos.value - PREFETCH == min(held, MAX_HELD)
-    assert max(map(len, pool.groups), default=0) <= MAX_GROUP
-    for in_order in (consumer.acknowledged, consumer.run_singly, list(chain(*pool.groups))):
-        assert in_order == sorted(in_order, key=lambda name: int(name[1:]))
-    assert sorted(consumer.acknowledged + consumer.run_singly) == sorted(names(0, come))
-
-
-class InterruptedConsumer(CeleryConsumer):
-    """Lets other threads run whenever its limit is read."""
-
-    @property
-    def qos(self) -> QoS:
-        time.sleep(0.0005)
-        return self._qos
-
-    @qos.setter
-    def qos(self, qos: QoS) -> None:
-        self._qos = qos
-
-
-def test_callbacks_from_other_threads_lose_and_duplicate_nothing() -> None:
-    consumer = InterruptedConsumer()
-    consumer.pool = pool = ThreadPool()
-    grouping = GroupingConsumer(enroll, consumer)
-    made = [request(consumer, name) for name in names(0, 500)]
-    for one_after_another in made:
-        grouping.on_task_request(one_after_another)
-    # A thread that ends may have begun another.
-    for thread in pool.threads:
-        thread.join()
-    assert sorted(consumer.acknowledged) == sorted(names(0, 500))
-    assert set(pool.together) == {1}
-    assert consumer.qos.value == PREFETCH
 
 
 # --- Celery's side ----------------------------------------------------------------------------

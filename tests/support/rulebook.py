@@ -1,0 +1,49 @@
+"""Requests, a roster and a way to decide, for the tests of the rulebook without a database."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from producer.schemas import Code, EnrollmentProblem, StudentEnrollmentRequest
+from worker.enrollment.incoming import IncomingRequest
+from worker.enrollment.rules import Decision, conclude, plan
+from worker.enrollment.values import CourseSummary, RequestLookup, StoredResult
+from worker.models import Pair
+
+NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
+STUDENTS: dict[int | str | None, int] = {"A": 1, 1: 1, "B": 2, 2: 2}
+COURSES: dict[int | str, int] = {"M1": 1, 1: 1, "M2": 2, 2: 2, "M3": 3, 3: 3}
+BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", field="student_id")
+
+
+def lookup(results: Iterable[StoredResult] = ()) -> RequestLookup:
+    """Return what a database with students A, B and courses M1, M2, M3 would say."""
+    summaries = {key: CourseSummary(key, f"M{key}", None) for key in (1, 2, 3)}
+    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results})
+
+
+def incoming(
+    student: int | str,
+    courses: Sequence[int | str],
+    request_id: str = "r",
+    *,
+    atomic: bool = True,
+    **more: Any,
+) -> IncomingRequest:
+    request = StudentEnrollmentRequest(student_id=student, course_ids=tuple(courses), atomic=atomic)
+    return IncomingRequest(request_id, request.model_dump(), request, **more)
+
+
+def decide(
+    *requests: IncomingRequest,
+    rows: Iterable[Pair] = (),
+    results: Iterable[StoredResult] = (),
+    batch_id: str | None = None,
+) -> list[Decision]:
+    """Decide requests in one call; `rows` and `results` are those of earlier calls."""
+    planned = plan(requests, lookup(results))
+    return conclude(planned, set(planned.pairs) - set(rows), batch_id, NOW)
+
+
+def codes(decision: Decision) -> list[str]:
+    return [problem.code.value for problem in decision.result.errors]

@@ -46,7 +46,7 @@ Examples:
 @click.option("--no-wait", is_flag=True, help="Print the batch id and exit once it is queued.")
 @click.option(
     "--batch-id",
-    metavar="NAME",
+    metavar="ID",
     help="Your own id for the batch of a single file; a repeat publishes only missing chunks.",
 )
 @click.option(

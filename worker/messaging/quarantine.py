@@ -27,7 +27,7 @@ class MessageIds(NamedTuple):
 
 
 def salvage_ids(raw: bytes) -> MessageIds:
-    """Read the ids of a malformed message, so that its sender can learn the reason."""
+    """Read the ids of a malformed message, so that its client can learn the reason."""
     if len(raw) > MAX_READ:
         return MessageIds()
     try:

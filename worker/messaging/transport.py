@@ -79,7 +79,7 @@ class Message(virtual.Message):
             envelope = open_envelope(payload.raw)
         except MalformedMessage as error:
             self.fault, envelope = str(error), {"headers": {}, "properties": {}}
-        # Replace what the sender claims about the delivery with the queue that it really came from.
+        # Replace what the client claims about the delivery with the queue that it really came from.
         delivery = {"exchange": "", "routing_key": payload.queue}
         properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
         envelope = {**envelope, "properties": {**envelope["properties"], **properties}}

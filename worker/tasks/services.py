@@ -30,7 +30,7 @@ class Services:
     """Store the reason why a message was refused, by task id, for the client that waits."""
 
     def quarantine(self, raw: bytes, queue: str, reason: str) -> None:
-        """Store a malformed message as a dead letter, and report the reason to its sender.
+        """Store a malformed message as a dead letter, and report the reason to its client.
 
         Raises DBAPIError.
         """

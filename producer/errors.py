@@ -44,4 +44,4 @@ class LookupFailed(EnrollmentError):
 
 
 class AnswerNotUnderstood(LookupFailed):
-    """A worker answered in a newer version of the contract; upgrade the producer."""
+    """A worker answered in a newer version of the contract; upgrade the client."""

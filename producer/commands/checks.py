@@ -279,7 +279,7 @@ def _versions(health: WorkerHealth) -> Finding:
     versions = f"{own_version} here, {health.version} on the worker that answered"
     if own_version == health.version:
         return ok("versions", versions)
-    remedy = "Upgrade the database first, then the workers, then the producers."
+    remedy = "Upgrade the database first, then the workers, then the clients."
     return warning("versions", versions, remedy)
 
 

@@ -194,7 +194,7 @@ def parse_result(task: TaskName, result: Any) -> Any:
         raise AnswerNotUnderstood(
             f"The worker's answer cannot be understood ({field}: {detail['msg']}, not"
             f" {ascii(detail['input'])[:60]}), because the worker has a newer version;"
-            " upgrade the producer."
+            " upgrade the client."
         ) from error
 
 

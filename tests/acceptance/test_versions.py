@@ -216,7 +216,7 @@ def test_a_result_that_cannot_be_understood_asks_for_an_upgrade(
     _, ask = CALLS[call]
     with newer_worker(own_broker_url, BEYOND[call]) as client:
         with pytest.raises(
-            AnswerNotUnderstood, match="newer version; upgrade the producer"
+            AnswerNotUnderstood, match="newer version; upgrade the client"
         ) as caught:
             ask(client)
         assert "pydantic" not in str(caught.value)
@@ -231,7 +231,7 @@ def test_a_submit_does_not_wait_for_a_worker_of_another_version(
     with newer_worker(own_broker_url, BEYOND["batch"]):
         done = invoke_enroll("submit", str(file), **variables)
     assert done.exit_code == 3
-    assert "upgrade the producer" in done.stderr
+    assert "upgrade the client" in done.stderr
 
 
 def test_a_result_that_is_not_json_is_reported(own_broker_url: str) -> None:

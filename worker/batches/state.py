@@ -66,7 +66,7 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
 
     Two different submissions under one batch id, each with its own chunk sizes, fill each other's
     numbers: every number is there, but rows are missing. If no chunk became a dead letter, there
-    was only one submission, and its publisher miscounted.
+    was only one submission, and its client miscounted.
     """
     if ledger is None or total_chunks(ledger, mark) is None or missing_chunks(ledger, mark):
         return False

@@ -1,7 +1,7 @@
 """Share what the operator's commands need: the database, exit codes and printing.
 
-These commands act on the database itself. The queue offers none of them, because a publisher must
-not be able to discard dead letters. Data goes to standard output, messages go to standard error.
+These commands act on the database itself. The queue offers none of them, because a client must not
+be able to discard dead letters. Data goes to standard output, messages go to standard error.
 Text from clients is never printed to a terminal unescaped.
 """
 

@@ -30,7 +30,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         **(_over_redis() if over_redis else {}),
         # Every message is checked before anything trusts it.
         "worker_consumer": plugins.CONSUMER,
-        # With remote control, any publisher could stop workers. Events cost 40 % of the speed.
+        # With remote control, any client could stop workers. Events cost 40 % of the speed.
         "worker_enable_remote_control": False,
         "worker_send_task_events": settings.task_events,
         "task_send_sent_event": False,

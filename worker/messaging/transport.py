@@ -122,9 +122,9 @@ class QoS(virtual.QoS):
         """Reserve a free slot. Raises ConnectionError if none is left, to force a reconnect."""
         if not self._slots(queue):
             raise ConnectionError(
-                f"All {SLOTS} slots for the queue {queue} are used up, because Redis did not"
-                " confirm that messages were acknowledged; the worker reconnects and gets new ones."
-                " If this happens again, check Redis and the network"
+                f"All {SLOTS} slots for the queue {queue} are used up, because Redis left too many"
+                " commands without a reply. The worker reconnects and gets new slots; if this"
+                " happens again, check Redis and the network"
             )
         slot = self._slots(queue).popleft()
         self._queues[slot] = queue

@@ -38,7 +38,7 @@ def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Dat
     assert apply_chunk(database, Kind.ENROLLMENTS, first) is ChunkOutcome.APPLIED
     assert apply_chunk(database, Kind.ENROLLMENTS, other_first) is ChunkOutcome.CONFLICT
     assert apply_chunk(database, Kind.ENROLLMENTS, other_second) is ChunkOutcome.APPLIED
-    assert status(database).state == "done"  # Its publisher may have miscounted.
+    assert status(database).state == "done"  # Its client may have miscounted.
     letter = dead_letter(
         LetterForm.CALL,
         b"the other first",

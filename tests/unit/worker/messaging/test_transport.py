@@ -1,11 +1,13 @@
 """The parts of kombu and Celery that `worker.messaging` relies on have not changed."""
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport import redis, virtual
+from redis.exceptions import ConnectionError  # noqa: A004
 
 from worker.messaging import consumer, transport
 
@@ -72,6 +74,15 @@ def test_the_private_code_our_transport_relies_on_is_unchanged(
     source = inspect.getsource(where)  # type: ignore[arg-type]
     for needle in needles:
         assert needle in source, f"{where} no longer has {needle}"
+
+
+def test_used_up_slots_are_reported_with_a_remedy() -> None:
+    qos = transport.QoS(SimpleNamespace(taker="here"))
+    slots = {qos.reserve("batches") for _ in range(transport.SLOTS)}
+    assert len(slots) == transport.SLOTS
+    with pytest.raises(ConnectionError, match=r"reconnects and gets new slots.*check Redis"):
+        qos.reserve("batches")
+    assert qos.reserve("lookups")
 
 
 def test_a_channel_takes_its_options_from_the_settings() -> None:

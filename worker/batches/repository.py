@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, select, tuple_
 
 from worker.database.sets import add_rows, insert_into, is_among, list_parameter, select_among
-from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter
+from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter, LetterForm
 
 _REFUSAL = ("line", "code", "message", "record", "cells")
 FIRST_LINES = 5
@@ -124,6 +124,7 @@ def _sum_chunks(dialect: str) -> Any:
             *(func.sum(getattr(chunk, name)).label(name) for name in sums),
             func.max(chunk.requests_through).label("requests_through"),
             func.max(chunk.rows_through).label("rows_through"),
+            func.max(chunk.rows_through - chunk.rows).label("rows_before"),
             func.max(case((chunk.last, chunk.number + 1))).label("chunks"),
             func.min(chunk.applied_at).label("started_at"),
             func.max(chunk.applied_at).label("finished_at"),
@@ -145,19 +146,22 @@ def newest_batches(
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
     if incomplete_only:
         total = func.max(case((chunk.last, chunk.number + 1)))
-        lacks_rows = func.sum(chunk.rows) < func.max(chunk.rows_through)
-        statement = statement.having(or_(total.is_(None), func.count() < total, lacks_rows))
+        has_gaps = func.count() != func.max(chunk.number) + 1
+        other_rows = func.sum(chunk.rows) != func.max(chunk.rows_through)
+        statement = statement.having(
+            or_(total.is_(None), func.count() != total, has_gaps, other_rows)
+        )
     newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id)
     return list(connection.scalars(newest.limit(limit).offset(offset)))
 
 
 def refused_batches(connection: Connection, limit: int) -> list[str]:
-    """Return batches, newest first, that have a dead letter and no applied chunk."""
+    """Return batches, newest first, that have a whole chunk as a dead letter and none applied."""
     letter = DeadLetter
     known = exists().where(Batch.id == letter.batch_id)
     newest = (
         select(letter.batch_id)
-        .where(letter.batch_id.is_not(None), ~known)
+        .where(letter.batch_id.is_not(None), letter.form != LetterForm.RECORD, ~known)
         .group_by(letter.batch_id)
         .order_by(func.max(letter.last_at).desc(), letter.batch_id)
     )

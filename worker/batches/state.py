@@ -65,8 +65,8 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
     """Return whether every chunk of a batch was applied and all chunks belong together.
 
     Two different submissions under one batch id, each with its own chunk sizes, fill each other's
-    numbers: every number is there, but rows are missing. If no chunk became a dead letter, there
-    was only one submission, and its client miscounted.
+    numbers: every number is there, but there are too few rows or too many. If no chunk became a
+    dead letter, there was only one submission, and its client miscounted.
     """
     if ledger is None or total_chunks(ledger, mark) is None or missing_chunks(ledger, mark):
         return False
@@ -74,8 +74,13 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
 
 
 def adds_up(ledger: Any) -> bool:
-    """Return whether all chunks were applied, with as many rows as the last chunk says."""
-    return bool(ledger.applied == ledger.chunks and ledger.rows >= ledger.rows_through)
+    """Return whether all chunks were applied, with exactly as many rows as the last chunk says.
+
+    A publisher that does not count the rows before each chunk is taken at its word.
+    """
+    counts_rows = ledger.rows_before > 0
+    has_all_rows = ledger.rows == ledger.rows_through or not counts_rows
+    return bool(ledger.applied == ledger.chunks and has_all_rows)
 
 
 def total_chunks(ledger: Any | None, mark: AgedMark | None) -> int | None:

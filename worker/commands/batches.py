@@ -52,7 +52,7 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
         rows = _newest(connection, limit, unfinished=unfinished)
         refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
-    rows += [_row(batch_id, None, DeadChunks(*dead[batch_id])) for batch_id in refused]
+    rows += [_row(batch_id, None, DeadChunks(*dead.get(batch_id, ()))) for batch_id in refused]
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -74,7 +74,7 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
         offset += len(ids)
         ledgers = {row.id: row for row in sum_chunks(connection, ids)}
         dead = count_dead_chunks(connection, ids)
-        rows = [_row(i, ledgers[i], DeadChunks(*dead.get(i, ()))) for i in ids]
+        rows = [_row(i, ledgers[i], DeadChunks(*dead.get(i, ()))) for i in ids if i in ledgers]
         listed += [row for row in rows if not (unfinished and row["state"] == BatchState.DONE)]
     return listed[:limit]
 

@@ -10,9 +10,9 @@ from worker.batches.apply import apply_chunk
 from worker.batches.status import batch_statuses
 from worker.commands.batches import HEADINGS
 from worker.database.engine import Database
-from worker.dead_letters.letters import keep
+from worker.dead_letters.letters import dead_letter, keep
 from worker.messaging.quarantine import keep_message
-from worker.models import LetterReason
+from worker.models import LetterForm, LetterReason
 from worker.recovery.isolate import call_letter
 
 
@@ -28,13 +28,15 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
         apply("whole", number, last=number == 1)
     apply("gap", 2, last=True)
     apply("cut off", 0, last=False)
-    apply_two_contents(database, "two contents")
+    apply_two_contents(database, "too few rows", first_rows=1)
+    apply_two_contents(database, "too many rows", first_rows=5)
     refused = {"batch_id": "refused", "number": 0, "records": 5}
     raw = json.dumps(message([[refused], {}, {}], headers__task="enrollment.enroll_batch"))
     keep_message(database, raw.encode(), "batches", "records: must be a list")
     found = {line["batch"]: line for line in ask(database, "batches")}
     assert {name: line["state"] for name, line in found.items()} == {
-        "two contents": "stalled",
+        "too many rows": "stalled",
+        "too few rows": "stalled",
         "cut off": "running",
         "gap": "running",
         "whole": "done",
@@ -47,18 +49,36 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
     assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)
     assert (found["refused"]["kind"], found["refused"]["dead_letters"]) == (None, 1)
     left = ask(database, "batches", "--unfinished")
-    assert [line["batch"] for line in left] == ["two contents", "cut off", "gap", "refused"]
+    assert [line["batch"] for line in left] == [
+        "too many rows",
+        "too few rows",
+        "cut off",
+        "gap",
+        "refused",
+    ]
     assert ask(database, "batches", "--unfinished", "--limit", "2") == left[:2]
     out, _ = run(database, "batches", "--limit", "1")
-    assert [line.split()[0] for line in out.splitlines()] == ["batch", "two"]
+    assert [line.split()[0] for line in out.splitlines()] == ["batch", "too"]
     assert re.split(r"  +", out.splitlines()[0].strip()) == [*HEADINGS]
     assert len(HEADINGS) == len(left[0])
 
 
-def apply_two_contents(database: Database, batch_id: str) -> None:
-    """Apply chunks of two submissions under one batch id, and store a third as a dead letter."""
+def test_a_batch_of_which_only_a_dead_record_is_left_is_not_listed(database: Database) -> None:
+    """Its chunk was applied once; then the batch was pruned, and the dead letter was kept."""
+    letter = dead_letter(
+        LetterForm.RECORD, b"{}", LetterReason.NOT_PROCESSED, "boom", batch_id="pruned"
+    )
+    keep(database, letter)
+    assert run(database, "batches") == ("", "There are no batches.\n")
+
+
+def apply_two_contents(database: Database, batch_id: str, first_rows: int) -> None:
+    """Apply chunks of two submissions under one batch id, and store a third as a dead letter.
+
+    The second chunk belongs to a submission whose first chunk, the third one, has three rows.
+    """
     record = {"student_id": "S", "course_ids": ["C"]}
-    first = {"batch_id": batch_id, "number": 0, "records": [record]}
+    first = {"batch_id": batch_id, "number": 0, "records": [record] * first_rows}
     before = {"requests": 3, "rows": 3}
     last = {"batch_id": batch_id, "number": 1, "last": True, "before": before, "records": [record]}
     for chunk in (first, last):

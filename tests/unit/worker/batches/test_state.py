@@ -24,13 +24,16 @@ class Ledger:
     chunks: int | None = 3
     rows: int = 30
     rows_through: int = 30
+    rows_before: int = 20
+    """The most rows that a chunk says come before it; 0 if its publisher does not count them."""
     finished_at: datetime = NOW - timedelta(seconds=5)
 
 
 WHOLE = Ledger()
 GAP = replace(WHOLE, applied=2, rows=20)
 OPEN = replace(WHOLE, applied=2, known=2, chunks=None, rows=20, rows_through=20)
-TWO_CONTENTS = replace(WHOLE, rows=25)
+TOO_FEW_ROWS = replace(WHOLE, rows=25)
+TOO_MANY_ROWS = replace(WHOLE, rows=35)
 QUIET = NOW - timedelta(seconds=STALLED_SECONDS + 1)
 
 
@@ -80,15 +83,22 @@ def test_the_advice_says_whether_the_submitter_or_the_queue_is_behind() -> None:
 
 
 @pytest.mark.parametrize("left", [None, mark()])
+@pytest.mark.parametrize("mixed", [TOO_FEW_ROWS, TOO_MANY_ROWS])
 def test_two_submissions_under_one_batch_id_are_stalled_and_never_done(
-    left: AgedMark | None,
+    mixed: Ledger, left: AgedMark | None
 ) -> None:
-    assert state(TWO_CONTENTS, left, ONE) is BatchState.STALLED
-    assert "two different submissions" in advice(TWO_CONTENTS, left, ONE)
+    assert state(mixed, left, ONE) is BatchState.STALLED
+    assert "two different submissions" in advice(mixed, left, ONE)
 
 
-def test_a_batch_is_done_even_if_its_publisher_miscounted() -> None:
-    assert state(TWO_CONTENTS, None) is BatchState.DONE
+@pytest.mark.parametrize("miscounted", [TOO_FEW_ROWS, TOO_MANY_ROWS])
+def test_a_batch_is_done_even_if_its_publisher_miscounted(miscounted: Ledger) -> None:
+    assert state(miscounted, None) is BatchState.DONE
+
+
+def test_a_publisher_that_does_not_count_the_rows_before_a_chunk_is_believed() -> None:
+    uncounted = replace(WHOLE, rows_through=10, rows_before=0)
+    assert batch_state(uncounted, None, ONE, NOW) == (BatchState.DONE, None)
 
 
 def test_dead_letters_are_named_only_while_chunks_are_missing() -> None:

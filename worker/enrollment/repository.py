@@ -10,6 +10,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import (
     JSON,
     Connection,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -132,11 +134,23 @@ def _result(row: Sequence[Any]) -> StoredResult:
     if isinstance(completed_at, str):
         at = datetime.fromisoformat(completed_at)
         completed_at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    is_known = result.status in list(ResultStatus)
     return result._replace(
-        status=ResultStatus(result.status),
-        errors=tuple(map(EnrollmentProblem.model_validate, result.errors)),
+        status=ResultStatus(result.status) if is_known else result.status,
+        errors=tuple(map(_problem, result.errors)),
         completed_at=completed_at,
     )
+
+
+def _problem(stored: Any) -> EnrollmentProblem:
+    """Return a stored refusal, even with a code that only a newer version knows.
+
+    That request was decided, and this version must not decide it again.
+    """
+    try:
+        return EnrollmentProblem.model_validate(stored, extra="ignore")
+    except ValidationError:
+        return EnrollmentProblem.model_construct(**stored)
 
 
 def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int, CourseSummary]:
@@ -162,16 +176,17 @@ def _select_results(dialect: str) -> Any:
     return select(*_RESULT).where(is_among(dialect, EnrollmentResult.request_id))
 
 
-def find_results_of_chunk(connection: Connection, batch_id: str, number: int) -> list[StoredResult]:
-    """Return the results under request ids made from a chunk's number; usually there are none."""
+def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
+    """Return whether a request id made from a chunk's number has a result; usually none has."""
     first, end = line_request_ids(batch_id, number)
-    rows = connection.execute(_RESULTS_OF_CHUNK, {"first": first, "end": end})
-    return list(map(_result, rows))
+    return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
 
 
-_RESULTS_OF_CHUNK = select(*_RESULT).where(
-    EnrollmentResult.request_id >= bindparam("first"),
-    EnrollmentResult.request_id < bindparam("end"),
+_HAS_RESULTS = select(
+    exists().where(
+        EnrollmentResult.request_id >= bindparam("first"),
+        EnrollmentResult.request_id < bindparam("end"),
+    )
 )
 
 

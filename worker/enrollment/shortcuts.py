@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import CheckedColumns, Chunk, line_request_id
 from producer.schemas import StudentEnrollmentRequest
-from worker.enrollment.repository import add_clean_results, find_results_of_chunk
+from worker.enrollment.repository import add_clean_results, has_results_of_chunk
 from worker.enrollment.values import CleanRequest
 from worker.models import Course, Pair, Student
 from worker.repository import find_keys, insert_enrollments
@@ -55,7 +55,7 @@ def enroll_clean_requests(
     positions = range(len(chunk.row_counts))
     nothing = ShortcutResult(0, 0, 0, positions)
     columns = _columns(chunk)
-    if columns is None or poison or find_results_of_chunk(connection, chunk.batch_id, chunk.number):
+    if columns is None or poison or has_results_of_chunk(connection, chunk.batch_id, chunk.number):
         return nothing
     students = find_keys(connection, Student, columns.student_ids)
     courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))

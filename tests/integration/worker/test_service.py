@@ -132,6 +132,20 @@ def test_a_repeated_refusal_stays_a_refusal_after_the_roster_changed(database: D
     assert enroll(database, "A", ["X"], "a new id").status == "enrolled"
 
 
+def test_a_result_of_a_newer_version_is_repeated_although_its_code_is_unknown(
+    database: Database,
+) -> None:
+    """Two versions run at the same time during an upgrade."""
+    enroll(database, "nobody", ["M1"])
+    document = '[{"code": "course_full", "message": "It is full.", "seats": 0}]'
+    with database.writing() as connection:
+        connection.execute(text("UPDATE enrollment_results SET errors = :e"), {"e": document})
+    repeat = enroll(database, "nobody", ["M1"])
+    (problem,) = repeat.model_dump(mode="json", warnings=False)["errors"]
+    assert (problem["code"], problem["message"]) == ("course_full", "It is full.")
+    assert rows(database) == set()
+
+
 @pytest.mark.parametrize("student", ["A", 1])
 @pytest.mark.parametrize("courses", [["M2", "M1"], [2, 1], ["M2", 1]])
 def test_a_lone_request_loads_all_that_it_names_in_one_statement(

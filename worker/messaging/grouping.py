@@ -59,21 +59,15 @@ class GroupingConsumer:
 
     def on_task_request(self, request: Any) -> None:
         """Take a message whose envelope is valid."""
-        match request.message.payload:
-            # Celery itself handles a message with links or chains.
-            case [list() | tuple() as args, dict() as kwargs, dict() as embed] if not any(
-                embed.values()
-            ):
-                queued = QueuedRequest(
-                    request.id, tuple(args), kwargs, bool(request.ignore_result), _headers(request)
-                )
-                with self._lock:
-                    self._qos = self._qos or self._consumer.qos
-                    self._waiting.append((request, queued))
-                    self._hold(1)
-                self._start()
-            case _:
-                self._consumer.on_task_request(request)
+        args, kwargs, _ = request.message.payload
+        queued = QueuedRequest(
+            request.id, tuple(args), kwargs, bool(request.ignore_result), _headers(request)
+        )
+        with self._lock:
+            self._qos = self._qos or self._consumer.qos
+            self._waiting.append((request, queued))
+            self._hold(1)
+        self._start()
 
     def _start(self) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """Send Celery's task signals for the requests of a group, which Celery runs as one call.
 
-Tracing tools, such as OpenTelemetry, follow a task by `task_prerun` and `task_postrun`.
+Tracing tools, such as OpenTelemetry, follow a task by `task_prerun` and `task_postrun`. The third
+signal of a task that runs to its end is `task_success`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,27 +13,34 @@ from celery import Task, signals, states
 
 from worker.messaging.grouping import QueuedRequest
 
+_SIGNALS = (signals.task_prerun, signals.task_success, signals.task_postrun)
+
 
 @contextmanager
-def sending_signals(task: Task, queued: Sequence[QueuedRequest]) -> Iterator[None]:
+def sending_signals(task: Task, queued: Sequence[QueuedRequest]) -> Iterator[dict[str, Any]]:
     """Signal the start of each request of a group, and its end when the group ends.
 
-    Each request has its own context, as if it ran alone. If the group fails, the state is RETRY,
-    because each request then runs again, alone.
+    Each request has its own context, as if it ran alone. Put the result of each into the dictionary
+    that this yields, by task id. If the group fails, the state is RETRY, because each request then
+    runs again, alone.
     """
-    if not (signals.task_prerun.receivers or signals.task_postrun.receivers):
-        yield
+    results: dict[str, Any] = {}
+    if not any(signal.receivers for signal in _SIGNALS):
+        yield results
         return
     contexts = [copy_context() for _ in queued]
     for context, message in zip(contexts, queued, strict=True):
         context.run(_send, signals.task_prerun, task, message)
     state = states.RETRY
     try:
-        yield
+        yield results
         state = states.SUCCESS
     finally:
         for context, message in zip(contexts, queued, strict=True):
-            context.run(_send, signals.task_postrun, task, message, retval=None, state=state)
+            result = results.get(message.task_id)
+            if state is states.SUCCESS:
+                context.run(signals.task_success.send, sender=task, result=result)
+            context.run(_send, signals.task_postrun, task, message, retval=result, state=state)
 
 
 def _send(signal: Any, task: Task, message: QueuedRequest, **outcome: Any) -> None:

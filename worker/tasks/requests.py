@@ -48,8 +48,13 @@ class EnrollTask(ServicedTask):
             services.attempts.end(task_ids, done=False)
             return True
         try:
-            with sending_signals(self, queued):
-                self.decide(queued, together, self.backend.store_all)
+            with sending_signals(self, queued) as sent:
+
+                def hand_over(decided: list[tuple[str, Any]], marks: list[str]) -> None:
+                    sent.update(decided)
+                    self.backend.store_all(decided, marks)
+
+                self.decide(queued, together, hand_over)
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
             error_name = type(getattr(error, "orig", error)).__name__
             log.warning(

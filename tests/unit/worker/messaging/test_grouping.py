@@ -149,25 +149,6 @@ def test_a_request_that_cannot_run_alone_either_harms_no_other(
 # --- What is not grouped ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        [[], {}, {"callbacks": [{"task": "next"}]}],
-        [[], {}, {"errbacks": [{"task": "next"}]}],
-        [[], {}, {"chord": {"task": "next"}}],
-        [[], {}, {"chain": [{"task": "next"}]}],
-        {"args": [], "kwargs": {}, "callbacks": [{"task": "next"}]},
-    ],
-)
-def test_a_message_with_links_or_chains_is_left_to_celery(
-    grouping: GroupingConsumer, celery_consumer: CeleryConsumer, payload: Any
-) -> None:
-    grouping.on_task_request(request(celery_consumer, "linked", payload))
-    assert celery_consumer.run_singly == ["linked"]
-    assert celery_consumer.pool.jobs == []
-    assert celery_consumer.qos.value == PREFETCH
-
-
 def test_every_other_attribute_is_the_consumers_own(
     grouping: GroupingConsumer, celery_consumer: CeleryConsumer
 ) -> None:

@@ -33,6 +33,7 @@ from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
     MAX_KEY,
+    Code,
     RequestId,
     RequestState,
     RequestStatus,
@@ -83,7 +84,7 @@ def _student(text: str) -> int | str:
     digits = text.removeprefix("key:")
     if digits != text and digits.isascii() and digits.isdigit():
         if not 1 <= int(digits[:20]) <= MAX_KEY:
-            raise Refused(404, "unknown_student", f"A key is an integer from 1 to {MAX_KEY}.")
+            raise Refused(404, Code.UNKNOWN_STUDENT, f"A key is an integer from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")
 
@@ -183,7 +184,7 @@ def get_student(student: StudentInPath, client: Client) -> StudentResponse:
     """Return a student with their courses."""
     response = client.student(_student(student))
     if response is None:
-        raise Refused(404, "unknown_student", "No student has this id; check it.")
+        raise Refused(404, Code.UNKNOWN_STUDENT, "No student has this id; check it.")
     return response
 
 

@@ -7,7 +7,7 @@ def first_line(error: BaseException) -> str:
     return ascii(lines[0])[1:-1][:200] if lines else type(error).__name__
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value, escaped and cut."""
     return ascii(value)[:100]
 

@@ -35,7 +35,7 @@ STATUS_OF_CODE: Mapping[Code, int] = {
 _INTERNAL_ERROR = "The service failed; its log has the details. Try again, or ask the operator."
 
 STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
-    InvalidRequest: (422, "invalid_request"),
+    InvalidRequest: (422, Code.INVALID_REQUEST),
     UnreadableFile: (422, "unreadable_file"),
     BatchConflict: (409, "batch_conflict"),
     BrokerUnavailable: (503, "broker_unavailable"),
@@ -102,7 +102,7 @@ def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"][1:])) or None
     detail = f"{field}: {first['msg']}" if field else str(first["msg"])
-    return _problem_response(422, "invalid_request", detail[:500], field=field)
+    return _problem_response(422, Code.INVALID_REQUEST, detail[:500], field=field)
 
 
 def _on_bug(_: Request, _error: Exception) -> JSONResponse:

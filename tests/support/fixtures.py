@@ -54,6 +54,13 @@ def restart_postgres(postgres_server: Any) -> Callable[[], None]:
     return restart
 
 
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    """The URL of a Valkey that only this test uses."""
+    with running_valkey(tmp_path / "valkey") as server:
+        yield f"{server.connection_url}/0"
+
+
 @pytest.fixture(scope="session")
 def postgres_pair(postgres_server: Any) -> Iterator[Pair]:
     """A real PostgreSQL and its standby behind one name."""

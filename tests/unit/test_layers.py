@@ -1,4 +1,4 @@
-"""Who may build SQL: what the import contracts cannot say, read from the source."""
+"""What the import contracts cannot say, read from the source: who may build SQL, and sizes."""
 
 import ast
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import producer
 import worker
 
 ROOT = Path(worker.__file__).parent
@@ -98,3 +99,25 @@ def test_the_rules_import_neither_sql_nor_a_repository(module: str) -> None:
     found = imports((ROOT / module).read_text())
     assert {name for name in found if name.partition(".")[0] in ("sqlalchemy", "psycopg")} == set()
     assert {name for name in found if "repository" in name or "database" in name} == set()
+
+
+# --- Sizes ------------------------------------------------------------------------------------
+
+MODULE_LINES, FUNCTION_LINES = 400, 45
+"""What fits into a head. A module that grows beyond it holds more than one thing."""
+
+SOURCES = sorted((*ROOT.rglob("*.py"), *Path(producer.__file__).parent.rglob("*.py")))
+
+
+def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_modules_and_functions_are_short(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= MODULE_LINES
+    lines = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in functions(source)}
+    assert {name: n for name, n in lines.items() if n > FUNCTION_LINES} == {}

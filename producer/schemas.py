@@ -215,3 +215,6 @@ class RequestStatus(ContractModel):
     result: StudentEnrollmentResponse | None = Field(
         None, description="The result; present when the state is `done`."
     )
+    advice: str | None = Field(
+        None, description="What is wrong and what to do; null as long as nothing is wrong."
+    )

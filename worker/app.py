@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import migrate
 from worker.database.engine import Database, make_engine
+from worker.database.errors import is_answer, sentence_of
 from worker.messaging import patches, plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.celery_settings import attempts_url, celery_settings, results_url
@@ -37,12 +38,26 @@ def make_app(settings: Settings) -> Celery:
     database = Database(settings.database_url.get_secret_value())
     metrics = Metrics(served=settings.metrics_port is not None)
     attempts = Attempts(attempts_url(settings), instance, settings.max_attempts)
+    marks = SubmissionMarks(results_url(settings))
+    events = Events(metrics)
+
+    def refused(error: BaseException) -> None:
+        events.database_refused(error)
+        if is_answer(error):  # The driver's own messages name hosts and users.
+            marks.note_outage(sentence_of(error))
+
     services = Services(
         database=database,
-        marks=SubmissionMarks(results_url(settings)),
+        marks=marks,
         attempts=attempts,
-        retry_policy=RetryPolicy(attempts, settings.database_wait, metrics.database_wait.inc),
-        events=Events(metrics),
+        retry_policy=RetryPolicy(
+            database,
+            attempts,
+            settings.database_wait,
+            metrics.database_wait.inc,
+            refused,
+        ),
+        events=events,
         # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
     )

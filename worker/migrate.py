@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.engine import make_engine
-from worker.database.errors import is_outage
+from worker.database.errors import is_answer, is_outage
 from worker.database.migration_lock import DEFAULT_LIMITS, Limits, MigrationBlocked, migrating
 from worker.settings import SettingsError, load_database_url
 
@@ -119,7 +119,7 @@ def main() -> None:
     except DBAPIError as error:
         problem = (
             "is not available; check that it is running and that the URL is right"
-            if is_outage(error)
+            if is_outage(error) and not is_answer(error)
             else "was not migrated; the migration was rolled back. Correct this, then migrate again"
         )
         sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")

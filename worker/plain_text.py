@@ -12,6 +12,14 @@ def shown(value: object) -> str:
     return ascii(value)[:100]
 
 
+def waiting_for_database(sentence: str) -> str:
+    """Return the advice for work that waits because the database refuses it."""
+    return (
+        f"The database refuses to work at the moment: {printable(sentence)[:300]}. What waits goes"
+        " on by itself once the operator has repaired that; do not submit it again."
+    )
+
+
 def printable(text: str, keep: str = "") -> str:
     """Return text with its control characters escaped, except those in `keep`."""
     if text.isprintable():

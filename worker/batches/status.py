@@ -35,6 +35,9 @@ from worker.batches.state import (
 )
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
+from worker.plain_text import waiting_for_database
+
+_WAITING = (BatchState.QUEUED, BatchState.RUNNING, BatchState.STALLED)
 
 RefusalGroups = tuple[RefusalGroup, ...]
 
@@ -45,8 +48,11 @@ def batch_statuses(
     marks: Mapping[str, AgedMark],
     *,
     refusals: bool,
+    outage: str | None = None,
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
+
+    `outage` is why work waits, if it does.
 
     Read the marks before this call: then every chunk that a mark counts was published before the
     ledger is read.
@@ -68,6 +74,8 @@ def batch_statuses(
         ledger, mark = ledgers.get(batch_id), marks.get(batch_id)
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
         standing = batch_state(ledger, mark, dead_chunks, now)
+        if outage is not None and standing.state in _WAITING:
+            standing = Standing(standing.state, waiting_for_database(outage))
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(
             status.model_copy(

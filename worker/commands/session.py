@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import migrate
 from worker.database.engine import Database
+from worker.database.errors import sentence_of
 from worker.plain_text import printable
 from worker.recovery.trial import TrialInterrupted
 from worker.settings import SettingsError, load_database_url
@@ -72,10 +73,10 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
                 UNREACHABLE,
             )
         except DBAPIError as error:
-            reason = str(error.orig).strip().splitlines()[:1] or [type(error.orig).__name__]
             fail(
-                f"The database at ENROLL_DATABASE_URL cannot be used: {reason[0]}. Check that it is"
-                " running, that the URL is right, and that its user has the necessary privileges.",
+                f"The database at ENROLL_DATABASE_URL cannot be used: {sentence_of(error)}. Check"
+                " that it is running, that the URL is right, and that its user has the necessary"
+                " privileges.",
                 UNREACHABLE,
             )
         sys.exit(code)

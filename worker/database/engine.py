@@ -4,44 +4,131 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+import psycopg
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from worker.database.errors import is_conflict
+from worker.settings import SettingsError
 
 BUSY_SECONDS = 30
 """Seconds that SQLite waits for another connection's lock."""
 
 
+LOCK_SECONDS = 2
+"""Seconds that a statement on PostgreSQL waits for a lock; see `SETTINGS`."""
+
+SETTINGS = {
+    # What the driver relies on to understand the server.
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "standard_conforming_strings": "on",
+    # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
+    # table would still compare every row with every value after the table has grown.
+    "enable_seqscan": "off",
+    # For a lone request, planning its statement again would take longer than running it.
+    "plan_cache_mode": "force_generic_plan",
+    # Somebody else's lock must not keep all processes of a worker waiting in a statement: the work
+    # is requeued and lookups get their turn.
+    "lock_timeout": f"{LOCK_SECONDS}s",
+    # What an operator sets for other programs is too short for a chunk. A task has a time limit of
+    # its own, and what a worker leaves behind that was stopped or lost ends after these.
+    "statement_timeout": "120s",
+    "idle_in_transaction_session_timeout": "60s",
+    "transaction_timeout": "0",
+}
+"""What each connection to PostgreSQL sets for itself, whatever the role or server has set."""
+
+_NEEDS_VERSION = {"transaction_timeout": 17_00_00}
+"""The server versions from which on a setting exists, as libpq numbers them."""
+
+
+class PoolMode(StrEnum):
+    """For how long a pooler such as PgBouncer lends a connection of the server to a client."""
+
+    SESSION = "session"
+    """As long as the client is connected; also right without a pooler."""
+    TRANSACTION = "transaction"
+    """For one transaction: nothing outlives it, neither settings nor prepared statements."""
+
+
 def make_engine(url: str, connect_seconds: int = 10) -> Engine:
-    """Make an engine, without connecting; `postgresql://` means psycopg 3."""
+    """Make an engine, without connecting; `postgresql://` means psycopg 3.
+
+    The URL's parameter `pool_mode`, one of `PoolMode`, says how a pooler lends connections. Raises
+    SettingsError for a parameter that nobody knows.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
         _configure_sqlite(engine)
         return engine
+    parsed, pool_mode = _split_pool_mode(parsed)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
+    options: dict[str, Any] = {"connect_timeout": connect_seconds, "client_encoding": "utf8"}
+    if pool_mode is PoolMode.TRANSACTION:
+        options["prepare_threshold"] = None
     # No ping before each use: if the server has closed a connection in the meantime, that is an
     # outage like any other, and tasks wait until it is over.
-    engine = create_engine(parsed, connect_args={"connect_timeout": connect_seconds})
-    _configure_postgresql(engine)
+    engine = create_engine(parsed, connect_args=options)
+    if pool_mode is PoolMode.TRANSACTION:
+        engine = engine.execution_options(settings_per_transaction=True)
+        _set_in_each_transaction(engine)
+    else:
+        _set_in_each_session(engine)
     return engine
 
 
-def _configure_postgresql(engine: Engine) -> None:
+def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
+    """Return the URL without its parameter `pool_mode`, and the mode. Raises SettingsError."""
+    mode = url.query.get("pool_mode", PoolMode.SESSION.value)
+    if mode not in list(PoolMode):
+        raise SettingsError(
+            f"ENROLL_DATABASE_URL: pool_mode must be one of {', '.join(PoolMode)}, not {mode!r}"
+        )
+    url = url.difference_update_query(["pool_mode"])
+    for name in url.query:
+        try:
+            make_conninfo(**{name: ""})
+        except psycopg.ProgrammingError:
+            raise SettingsError(
+                f"ENROLL_DATABASE_URL: PostgreSQL has no connection parameter {name!r}. For a"
+                " pooler that lends connections for one transaction, such as PgBouncer with"
+                " pool_mode = transaction, write pool_mode=transaction."
+            ) from None
+    return url, PoolMode(mode)
+
+
+def _set_in_each_session(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
-        # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
-        # table would still compare every row with every value after the table has grown.
-        connection.execute("SET enable_seqscan = off")
-        # For a lone request, planning its statement again would take longer than running it.
-        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute(_set_all(connection, is_local=False))
         connection.commit()
+
+
+def _set_in_each_transaction(engine: Engine) -> None:
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        connection.exec_driver_sql(_set_all(driver, is_local=True))
+
+
+def _set_all(connection: Any, *, is_local: bool) -> str:
+    version = connection.info.server_version
+    calls = [
+        f"set_config('{name}', '{value}', {is_local})"
+        for name, value in SETTINGS.items()
+        if version >= _NEEDS_VERSION.get(name, 0)
+    ]
+    return f"SELECT {', '.join(calls)}"
 
 
 def _configure_sqlite(engine: Engine) -> None:
@@ -65,6 +152,8 @@ class Database:
     """One engine for each process, made at first use: connections must not cross a fork."""
 
     def __init__(self, url: str) -> None:
+        """Raises SettingsError, as `make_engine` does."""
+        make_engine(url).dispose()
         self.url = url
         self._engine: Engine | None = None
         self._pid = 0
@@ -87,7 +176,8 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a connection that only reads; on SQLite, a transaction that no writer blocks."""
-        if self.engine.dialect.name == "postgresql":
+        options = self.engine.get_execution_options()
+        if self.engine.dialect.name == "postgresql" and not options.get("settings_per_transaction"):
             # At PostgreSQL's default isolation, a transaction would see no more than separate
             # statements do, and the final ROLLBACK would drop the driver's prepared statements.
             with self.engine.connect() as connection:

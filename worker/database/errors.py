@@ -1,22 +1,114 @@
-"""Classify a database error: an outage, a conflict, or neither."""
+"""Say what a database error means, and so what to do. Nothing else reads an error's code.
 
-from sqlalchemy.exc import DBAPIError
+An error about the records of a message counts as a failed attempt of that message. Every other
+error comes from the environment: the message is tried again, however long that takes.
+"""
+
+import sqlite3
+from enum import StrEnum
+
+import psycopg
+from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004
+
+
+class Meaning(StrEnum):
+    """What an error says about the message whose work failed."""
+
+    RECORD = "record"
+    """The records, or our own code: the attempt counts."""
+    STALE = "stale"
+    """The connection is broken, or leads to the wrong server: connect again."""
+    REFUSED = "refused"
+    """The database answers and refuses, for example for lack of a right: wait."""
+
 
 RETRYABLE_STATES = ("40001", "40P01")
 """Serialization failure and deadlock: the whole transaction can simply be run again."""
 
+_RECORD_CLASSES = ("22", "23")
+"""The SQLSTATE classes of bad data and of broken constraints."""
 
-def is_outage(error: DBAPIError) -> bool:
-    """Return whether the database is unavailable, full or locked: the work may succeed later."""
-    state = getattr(error.orig, "sqlstate", None)
-    if error.connection_invalidated or state is None:
-        return type(error).__name__ in ("OperationalError", "InterfaceError")
-    return state[:2] in ("08", "53", "57", "58") or state == "25006"
+_STALE_CLASSES = ("08", "57P")
+"""The beginnings of the SQLSTATEs of broken connections and of servers that stop or start."""
+
+_STALE_STATES = (
+    "25006",  # The server is read-only: a standby, or a primary that became one.
+    "25P02",  # A statement failed earlier in a transaction that is not ours: a pooler's.
+    "25P03",  # The server ended the connection: idle in a transaction for too long.
+    "25P04",  # The server ended the connection: the transaction took too long.
+    "26000",  # The prepared statement does not exist: the session behind the pooler changed.
+    "42P05",  # The prepared statement exists already, for the same reason.
+)
+
+_CACHED_PLAN = "0A000"
+"""What a prepared statement gets after the type of one of its columns changed, among others."""
+
+_ABOUT_VALUES = (
+    psycopg.DataError,
+    psycopg.ProgrammingError,
+    psycopg.NotSupportedError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+)
+"""The errors without a SQLSTATE, from the driver or from SQLite, that are about the values."""
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """Return what an error means; an error that is not the database's is about the record."""
+    cause = _cause(error)
+    if isinstance(cause, TimeoutError):
+        return Meaning.STALE  # No connection of our own pool became free.
+    if not isinstance(cause, psycopg.Error | sqlite3.Error):
+        return Meaning.RECORD
+    state = sqlstate_of(error)
+    if state is None:
+        return Meaning.RECORD if isinstance(cause, _ABOUT_VALUES) else Meaning.STALE
+    if state[:2] in _RECORD_CLASSES:
+        return Meaning.RECORD
+    is_stale = state.startswith(_STALE_CLASSES) or state in _STALE_STATES
+    if is_stale or (state == _CACHED_PLAN and "cached plan" in str(cause)):
+        return Meaning.STALE
+    return Meaning.REFUSED
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether the environment failed, and not the work: it may succeed later."""
+    return meaning_of(error) is not Meaning.RECORD
+
+
+def is_answer(error: BaseException) -> bool:
+    """Return whether a database that is up gave this error: other work may succeed meanwhile.
+
+    If not, there is no database to ask: it is unreachable, starting, stopping or out of
+    connections.
+    """
+    state = sqlstate_of(error)
+    return state is not None and not state.startswith((*_STALE_CLASSES, "53"))
 
 
 def is_conflict(error: DBAPIError) -> bool:
     """Return whether another transaction came first: the next run will see what it wrote."""
-    return (
-        type(error).__name__ == "IntegrityError"
-        or getattr(error.orig, "sqlstate", None) in RETRYABLE_STATES
-    )
+    return type(error).__name__ == "IntegrityError" or sqlstate_of(error) in RETRYABLE_STATES
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error; None if the server did not send it."""
+    state: str | None = getattr(_cause(error), "sqlstate", None)
+    return state
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return an error in one line: the database's own sentence, or the error's type and text."""
+    cause = _cause(error)
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    first = lines[0] if lines else type(cause).__name__
+    is_from_database = isinstance(cause, psycopg.Error | sqlite3.Error)
+    return first if is_from_database else f"{type(cause).__name__}: {first}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's error, which SQLAlchemy wraps; any other error is returned as it is."""
+    driver_error: BaseException | None = getattr(error, "orig", None)
+    return driver_error or error

@@ -64,6 +64,11 @@ def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Conne
                 yield connection
         else:
             with engine.connect() as guard, engine.connect() as connection:
+                # A statement outside a transaction, such as CREATE INDEX CONCURRENTLY, takes as
+                # long as it takes. The connection is closed afterwards, so nobody inherits this.
+                connection.detach()
+                connection.execute(_NO_LIMITS)
+                connection.commit()
                 _take_turn(guard, limits)
                 yield connection
     except DBAPIError as error:
@@ -157,6 +162,11 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint))")
 _STAY_IDLE = text(
     "SELECT set_config(name, '0', true) FROM pg_settings"
     " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+
+_NO_LIMITS = text(
+    "SELECT set_config(name, '0', false) FROM pg_settings"
+    " WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')"
 )
 
 _LOCK_HOLDERS = text(

@@ -16,26 +16,36 @@ from worker.database.engine import Database
 from worker.enrollment.repository import find_results, find_results_of_student
 from worker.enrollment.results import load_responses
 from worker.models import Student
+from worker.plain_text import waiting_for_database
 from worker.repository import courses_of_students, describe_students, find_keys
 
 
 def request_statuses(
-    database: Database, request_ids: Sequence[str], marks: Mapping[str, AgedMark]
+    database: Database,
+    request_ids: Sequence[str],
+    marks: Mapping[str, AgedMark],
+    outage: str | None = None,
 ) -> list[RequestStatus]:
-    """Return the states of requests, in order: from the database, else from their marks."""
+    """Return the states of requests, in order: from the database, else from their marks.
+
+    `outage` is why work waits, if it does.
+    """
     with database.reading() as connection:
         results = load_responses(connection, find_results(connection, request_ids))
     done = {result.request_id: result for result in results}
     return [
         RequestStatus(request_id=i, state=RequestState.DONE, result=done[i])
         if i in done
-        else RequestStatus(request_id=i, state=_state_of_mark(marks.get(i)))
+        else _status_of_mark(i, marks.get(i), outage)
         for i in request_ids
     ]
 
 
-def _state_of_mark(aged: AgedMark | None) -> RequestState:
-    return RequestState.UNKNOWN if aged is None else RequestState(aged.mark.state)
+def _status_of_mark(request_id: str, aged: AgedMark | None, outage: str | None) -> RequestStatus:
+    if aged is None:
+        return RequestStatus(request_id=request_id, state=RequestState.UNKNOWN)
+    advice = None if outage is None else waiting_for_database(outage)
+    return RequestStatus(request_id=request_id, state=RequestState(aged.mark.state), advice=advice)
 
 
 def student_results(

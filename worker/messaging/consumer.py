@@ -26,6 +26,7 @@ from worker.messaging.envelope import (
     check_nesting,
     check_size,
 )
+from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
@@ -185,11 +186,21 @@ def is_stopping() -> bool:
     )
 
 
+def cause_of(exc_info: Any) -> BaseException:
+    """Return the exception that a pool process raised."""
+    cause: BaseException = getattr(exc_info.exception, "exc", exc_info.exception)
+    return cause
+
+
 class CountedRequest(Request):
     """Celery's request (`Task.Request`), which also counts failed attempts and requeues."""
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        error = cause_of(exc_info)
+        if isinstance(error, DatabaseUnavailable):
+            pause_work = getattr(self.message.channel, "pause_work", None)
+            if pause_work is not None:  # RabbitMQ's channel has none; the pool process pauses.
+                pause_work(error.pause)
         # Stopping a worker may kill its processes; that is not the fault of the message.
         if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
             services_of(self.app).attempts.failed(self.id)

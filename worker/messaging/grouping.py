@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from celery import Celery, current_app
 from celery.worker.strategy import default
 
-from worker.messaging.consumer import is_stopping
+from worker.messaging.consumer import cause_of, is_stopping
+from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class GroupingConsumer:
                 run_group,
                 (self._task.name, [queued for _, queued in group]),
                 callback=lambda failed: self._ended(group, failed=failed),
-                error_callback=lambda _: self._ended(group, failed=True),
+                error_callback=lambda info: self._failed(group, info),
                 soft_timeout=self._task.soft_time_limit,
                 timeout=self._task.time_limit,
             )
@@ -90,15 +91,28 @@ class GroupingConsumer:
             log.exception("A group of %s requests could not be sent to a pool process", len(group))
             self._ended(group, failed=True)
 
+    def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:
+        """Requeue a group if the database was unavailable, else run each of its requests alone."""
+        if not isinstance(cause_of(info), DatabaseUnavailable):
+            self._ended(group, failed=True)
+            return
+        for request, _ in group:
+            request.on_failure(info)
+        self._release(len(group))
+
     def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
         for request, _ in group:
             if failed:
                 self._run_alone(request)
             else:
                 request.on_success((0, None, 0.0))
+        self._release(len(group))
+
+    def _release(self, count: int) -> None:
+        """Hold fewer messages, and run the next group."""
         with self._lock:
             self._running = False
-            self._hold(-len(group))
+            self._hold(-count)
         self._start()
 
     def _run_alone(self, request: Any) -> None:

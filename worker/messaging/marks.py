@@ -19,6 +19,12 @@ from producer.contract.marks import (
 log = logging.getLogger(__name__)
 
 
+OUTAGE = "enrollment.outage"
+"""The key of the reason why work waits."""
+
+OUTAGE_SECONDS = 30
+"""How long the reason is believed; each attempt that fails renews it."""
+
 _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 
 
@@ -57,6 +63,18 @@ class SubmissionMarks:
             except ValidationError:
                 log.warning("The mark of %r cannot be read and is ignored", identity)
         return marks
+
+    def note_outage(self, sentence: str) -> None:
+        """Store why work waits, in the database's words, for `OUTAGE_SECONDS`."""
+        try:
+            self._redis.set(OUTAGE, sentence, ex=OUTAGE_SECONDS)
+        except RedisError as error:
+            log.warning("Redis did not store why work waits: %s", error)
+
+    def outage(self) -> str | None:
+        """Return why work waits; None if it does not, as far as is known. Raises RedisError."""
+        sentence = self._redis.get(OUTAGE)
+        return None if sentence is None else sentence.decode(errors="replace")
 
     def set_running(self, keys: Iterable[str]) -> None:
         """Mark requests as running, by the keys of their marks.

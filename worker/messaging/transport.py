@@ -282,6 +282,10 @@ class QueueReceiver(redis.Channel):
             self._full = False
             self._not_before = time.monotonic() + self.RETRY
 
+    def pause(self, seconds: float) -> None:
+        """Ask for no more messages for so long; one that was asked for already may still come."""
+        self._not_before = max(self._not_before, time.monotonic() + seconds)
+
     def close(self) -> None:
         """Close without waiting for a reply; the channel requeues a message that still arrives."""
         self._in_poll = None
@@ -336,6 +340,12 @@ class Channel(redis.Channel):
             self.warn_throttled(
                 "Redis did not store the binding of a queue; the queue works without it", error
             )
+
+    def pause_work(self, seconds: float) -> None:
+        """Receive only lookups for so long."""
+        for queue, receiver in self._receivers.items():
+            if queue != Queue.LOOKUPS:
+                receiver.pause(seconds)
 
     def stay_alive(self) -> None:
         """Renew the lease, if necessary, before messages are received. Raises RedisError."""

@@ -9,6 +9,7 @@ from typing import Any
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind, ResultStatus
 from worker.batches.apply import Applied, ChunkOutcome
+from worker.database.errors import sqlstate_of
 from worker.enrollment.rules import Decisions
 from worker.models import LetterReason
 from worker.monitoring.metrics import Metrics
@@ -47,6 +48,10 @@ class Events:
                 accepted = ("changed", "unchanged")
             for outcome in (*accepted, "rejected"):
                 metrics.rows.labels(kind.value, outcome)
+
+    def database_refused(self, error: BaseException) -> None:
+        """Report that work was requeued because the database refused it, or was unreachable."""
+        self.metrics.database_refusals.labels(sqlstate_of(error) or "none").inc()
 
     def requests_decided(
         self, task_ids: Sequence[str], decisions: Decisions, duration: float

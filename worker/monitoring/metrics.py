@@ -56,6 +56,11 @@ class Metrics:
             "database_wait_seconds",
             "Seconds that processes waited for the database; the rate is the number that wait.",
         )
+        self.database_refusals = self._counter(
+            "database_refusals",
+            "Attempts that the database refused for reasons of its own, by SQLSTATE.",
+            "sqlstate",
+        )
         self._time()
 
     def _time(self) -> None:

@@ -6,17 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import Reject
-from sqlalchemy.exc import DBAPIError
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_delay,
-    wait_exponential,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from worker.database.errors import is_outage
+from worker.database.engine import Database
+from worker.database.errors import Meaning, is_answer, is_outage, meaning_of, sentence_of
+from worker.database.probe import probe
 from worker.messaging.attempts import Attempts
+from worker.messaging.unavailable import DatabaseUnavailable
+from worker.recovery.circuit import Circuit
 from worker.recovery.trial import TrialInterrupted
 
 log = logging.getLogger(__name__)
@@ -25,6 +22,12 @@ T = TypeVar("T")
 FAILURE_PAUSE = 0.5
 """Seconds before a message whose work failed with an unexpected error is requeued."""
 
+REFUSAL_WAIT = 1.0
+"""Seconds for which a task repeats its work while the database answers but refuses it.
+
+Then the message is requeued, so that the process is free for lookups, which may succeed.
+"""
+
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
 
@@ -32,16 +35,25 @@ WARNING_PAUSE = 30.0
 class RetryPolicy:
     """Decides what a task does when its work fails.
 
-    `database_wait` is the number of seconds that a task waits for an unavailable database before
-    it requeues its message. `waited` is called with the seconds that pass during such a wait.
+    `database_wait` is the number of seconds that a task waits for an unreachable database before
+    it requeues its message. `waited` is called with the seconds that pass during such a wait, and
+    `refused` with the error when a message is requeued.
     """
 
     def __init__(
-        self, attempts: Attempts, database_wait: float, waited: Callable[[float], None]
+        self,
+        database: Database,
+        attempts: Attempts,
+        database_wait: float,
+        waited: Callable[[float], None],
+        refused: Callable[[BaseException], None],
     ) -> None:
+        self._database = database
         self._attempts = attempts
         self._database_wait = database_wait
         self._waited = waited
+        self._refused = refused
+        self._circuit = Circuit()
         self._warned_at = float("-inf")
 
     def through_outage(self, work: Callable[[], T], seconds: float | None = None) -> T:
@@ -49,6 +61,7 @@ class RetryPolicy:
 
         `seconds` limits the wait; the default is `database_wait`. Raises DBAPIError.
         """
+        limit = self._database_wait if seconds is None else seconds
         counted_until = time.monotonic()
 
         def before_sleep(state: RetryCallState) -> None:
@@ -56,36 +69,65 @@ class RetryPolicy:
             wake_time = time.monotonic() + (state.upcoming_sleep or 0)
             self._waited(wake_time - counted_until)
             counted_until = wake_time
-            self._warn_waiting(state)
+            self._warn_waiting(_error_of(state))
+
+        def stop(state: RetryCallState) -> bool:
+            own_limit = min(limit, REFUSAL_WAIT) if is_answer(_error_of(state)) else limit
+            return (state.seconds_since_start or 0) >= own_limit
 
         retrying = Retrying(
-            retry=retry_if_exception(lambda e: isinstance(e, DBAPIError) and is_outage(e)),
+            retry=retry_if_exception(self._may_pass),
             wait=wait_exponential(multiplier=0.1, max=10),
-            stop=stop_after_delay(self._database_wait if seconds is None else seconds),
+            stop=stop,
             before_sleep=before_sleep,
             reraise=True,
         )
         return retrying(work)
 
-    def _warn_waiting(self, state: RetryCallState) -> None:
+    def _may_pass(self, error: BaseException) -> bool:
+        """Return whether the work may succeed later; if connections are stale, close them."""
+        if meaning_of(error) is Meaning.STALE:
+            self._database.close()
+        return is_outage(error)
+
+    def _warn_waiting(self, error: BaseException) -> None:
         if time.monotonic() - self._warned_at < WARNING_PAUSE:
             return
         self._warned_at = time.monotonic()
-        error = state.outcome.exception() if state.outcome else None
-        cause = str(getattr(error, "orig", error)).splitlines()[:1]
-        log.warning(
-            "The database is unavailable (%s); trying again", *cause or [type(error).__name__]
-        )
+        problem = "refuses to work" if is_answer(error) else "is unavailable"
+        log.warning("The database %s (%s); trying again", problem, sentence_of(error))
 
     def or_requeue(self, work: Callable[[], T]) -> T:
-        """Do the work, and requeue its message if an outage lasts too long. Raises Reject."""
+        """Do the work, and requeue its message if an outage lasts too long.
+
+        Raises DatabaseUnavailable.
+        """
+        self._circuit.check()
         try:
-            return self.through_outage(work)
+            value = self.through_outage(work)
         except TrialInterrupted as error:
-            raise Reject("The database became unavailable", requeue=True) from error
-        except DBAPIError as error:
+            raise self._unavailable(error.__cause__ or error) from error
+        except Exception as error:
             if is_outage(error):
-                raise Reject(f"The database is unavailable: {error.orig}", requeue=True) from error
+                raise self._unavailable(error) from error
+            raise
+        self._circuit.close()
+        return value
+
+    def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
+        """Pause the work of this process, and say why."""
+        self._warn_waiting(error)
+        self._refused(error)
+        return self._circuit.open(f"The database is unavailable: {sentence_of(error)}")
+
+    def _require_database(self) -> None:
+        """Make sure that a failure is not the environment's. Raises DatabaseUnavailable."""
+        try:
+            probe(self._database)
+        except Exception as error:
+            if is_outage(error):
+                self._may_pass(error)
+                raise self._unavailable(error) from error
             raise
 
     def with_fallbacks(
@@ -112,6 +154,7 @@ class RetryPolicy:
                     raise
                 except Exception as error:
                     log.exception("task failed", extra={"task_id": task_id})
+                    self._require_database()
                     if self._attempts.failed(task_id) <= times_at_limit:
                         time.sleep(FAILURE_PAUSE)
                         raise Reject(
@@ -123,3 +166,9 @@ class RetryPolicy:
                     return value
         finally:
             self._attempts.end([task_id], done=done)
+
+
+def _error_of(state: RetryCallState) -> BaseException:
+    """Return the error of an attempt that failed."""
+    error = state.outcome.exception() if state.outcome else None
+    return error or AssertionError("an attempt that succeeded is not repeated")

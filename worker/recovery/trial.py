@@ -16,7 +16,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.engine import Database
-from worker.database.errors import is_outage
+from worker.database.errors import is_outage, sentence_of
+from worker.database.probe import probe
 
 T = TypeVar("T")
 TRIAL_SECONDS = 20.0
@@ -25,11 +26,15 @@ TRIAL_SECONDS = 20.0
 SEARCH_SECONDS = 60.0
 """Seconds after which the search stops: records that failed together then all count as poison."""
 
-_OUTAGE = b"!"
+_OUTAGE = "!"
+"""What a child process reports if the database was unavailable."""
 
 
 class TrialInterrupted(Exception):
-    """The database was unavailable during a trial, so the trial says nothing about the records."""
+    """The database was unavailable during a trial, so the trial says nothing about the records.
+
+    If the database still is, its error is the cause.
+    """
 
 
 def find_poison(
@@ -56,8 +61,21 @@ def find_poison(
 def run_in_child(database: Database, work: Callable[[Connection], Any]) -> str | None:
     """Do the work in a child process, which it may kill; return the failure, or None.
 
-    The database is left unchanged. Raises TrialInterrupted.
+    The database is left unchanged. A failure counts only if the database would have accepted other
+    work at the same time. Raises TrialInterrupted.
     """
+    failure = _run_in_child(database, work)
+    if failure is not None:
+        try:
+            probe(database)
+        except DBAPIError as error:
+            raise TrialInterrupted from error
+    if failure == _OUTAGE:
+        raise TrialInterrupted
+    return failure
+
+
+def _run_in_child(database: Database, work: Callable[[Connection], Any]) -> str | None:
     database.close()  # No connection may be shared with another process.
     reader, writer = os.pipe()
     child = os.fork()
@@ -67,8 +85,6 @@ def run_in_child(database: Database, work: Callable[[Connection], Any]) -> str |
     report = _read(reader, child)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    if report == _OUTAGE:
-        raise TrialInterrupted
     if code == 0:
         return None
     if code == -signal.SIGKILL and report is None:
@@ -86,10 +102,8 @@ def _try(database: Database, work: Callable[[Connection], Any], writer: int) -> 
             work(connection)
             raise _Rollback  # noqa: TRY301 - rolls back the transaction
         code = 0
-    except DBAPIError as error:
-        os.write(writer, _OUTAGE if is_outage(error) else _traceback(error))
     except BaseException as error:  # noqa: BLE001 - every failure is reported
-        os.write(writer, _traceback(error))
+        os.write(writer, _report(error))
     finally:
         os._exit(code)
 
@@ -98,9 +112,15 @@ class _Rollback(Exception):
     """Rolls a trial back."""
 
 
-def _traceback(error: BaseException) -> bytes:
-    """Return the end of the traceback, short enough for a pipe that is not being read yet."""
-    return "".join(traceback.format_exception(error)).encode(errors="replace")[-32_000:]
+def _report(error: BaseException) -> bytes:
+    """Return what went wrong, short enough for a pipe that is not being read yet.
+
+    The last line says it for people; the lines before it are the end of the traceback.
+    """
+    if is_outage(error):
+        return _OUTAGE.encode()
+    trace = "".join(traceback.format_tb(error.__traceback__)).encode(errors="replace")
+    return trace[-30_000:] + sentence_of(error).encode(errors="replace")[:2_000]
 
 
 def _read(reader: int, child: int) -> bytes | None:

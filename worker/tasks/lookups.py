@@ -14,7 +14,7 @@ from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, R
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_LOOKUP
 from worker.batches.status import applied_chunks, batch_statuses, refused_records
-from worker.database.errors import is_outage
+from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
 from worker.monitoring import health
@@ -55,13 +55,19 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
         request_marks = marks.of_requests(ids)
-        return answer(lambda: request_statuses(database, ids, request_marks))
+        outage = marks.outage() if request_marks else None
+        return answer(lambda: request_statuses(database, ids, request_marks, outage))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         batch_marks = marks.of_batches(ids)
-        return answer(lambda: batch_statuses(database, ids, batch_marks, refusals=refusals is True))
+        outage = marks.outage()
+        return answer(
+            lambda: batch_statuses(
+                database, ids, batch_marks, refusals=refusals is True, outage=outage
+            )
+        )
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
@@ -108,10 +114,12 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
     try:
         answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
     except DBAPIError as error:
-        # The client may be anyone, and the driver's message names hosts and users.
         if not is_outage(error):
             log.exception("The lookup %s failed", current_task.request.task)
-        raise Unanswerable("the database could not be read; try again later") from None
+        # The client may be anyone: the server's own sentence is for everybody, but the driver's
+        # names hosts and users.
+        why = f" ({sentence_of(error)})" if is_answer(error) else ""
+        raise Unanswerable(f"the database could not be read{why}; try again later") from None
     task = current_task.request
     services.events.looked_up(task.task, task.id, time.perf_counter() - started)
     return answer

@@ -15,6 +15,7 @@ from worker.enrollment.rules import Decisions
 from worker.messaging import plugins
 from worker.messaging.grouping import QueuedRequest
 from worker.messaging.signals import sending_signals
+from worker.messaging.unavailable import DatabaseUnavailable
 from worker.recovery.isolate import give_up_request, isolate_request
 from worker.service import add_enrollments
 from worker.tasks.services import ServicedTask, Services
@@ -33,8 +34,8 @@ class EnrollTask(ServicedTask):
     def decide_group(self, queued: Sequence[QueuedRequest]) -> bool:
         """Decide requests in one transaction; return whether each must run alone instead.
 
-        Each must run alone if the group fails, whatever the reason, or if one of the requests has
-        already failed or killed its worker too often.
+        Each must run alone if the group fails, or if one of the requests has already failed or
+        killed its worker too often. Raises DatabaseUnavailable if all are to be requeued.
         """
         services = self.services
         task_ids = [message.task_id for message in queued]
@@ -47,6 +48,7 @@ class EnrollTask(ServicedTask):
         if services.attempts.begin(task_ids):
             services.attempts.end(task_ids, done=False)
             return True
+        done = False
         try:
             with sending_signals(self, queued) as sent:
 
@@ -55,6 +57,9 @@ class EnrollTask(ServicedTask):
                     self.backend.store_all(decided, marks)
 
                 self.decide(queued, together, hand_over)
+            done = True
+        except DatabaseUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
             error_name = type(getattr(error, "orig", error)).__name__
             log.warning(
@@ -62,10 +67,9 @@ class EnrollTask(ServicedTask):
                 len(queued),
                 error_name,
             )
-            services.attempts.end(task_ids, done=False)
-            return True
-        services.attempts.end(task_ids)
-        return False
+        finally:
+            services.attempts.end(task_ids, done=done)
+        return not done
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
         """Decide a request alone and return its result, for Celery to store.

@@ -12,10 +12,11 @@ from redis import Redis
 from sqlalchemy import text
 
 from support.valkey import free_port
-from worker.database.engine import make_engine
+from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
 from worker.messaging.transport import ATTEMPTS, running_key
-from worker.recovery import retry_policy
+from worker.messaging.unavailable import DatabaseUnavailable
+from worker.recovery import circuit, retry_policy
 from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
@@ -50,10 +51,13 @@ def leave() -> NoReturn:
 class Task:
     """A task whose three ways do what the test says; it records which of them were tried."""
 
-    def __init__(self, broker_url: str, task_id: str) -> None:
+    def __init__(self, database_url: str, broker_url: str, task_id: str) -> None:
         self.tried: list[str] = []
         self.attempts = Attempts(broker_url, INSTANCE, LIMIT)
-        self._policy = RetryPolicy(self.attempts, 0, lambda _seconds: None)
+        self.database = Database(database_url)
+        self._policy = RetryPolicy(
+            self.database, self.attempts, 0, lambda _seconds: None, lambda _error: None
+        )
         self._task_id = task_id
 
     def run(self, **ways: Way) -> str:
@@ -74,6 +78,7 @@ class Task:
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry_policy, "FAILURE_PAUSE", 0)
+    monkeypatch.setattr(circuit, "FIRST_PAUSE", 0)
 
 
 @pytest.fixture
@@ -82,8 +87,15 @@ def task_id() -> str:
 
 
 @pytest.fixture
-def task(broker_url: str, task_id: str) -> Task:
-    return Task(broker_url, task_id)
+def database_url(new_database: Callable[[str], str]) -> str:
+    return new_database("sqlite")
+
+
+@pytest.fixture
+def task(database_url: str, broker_url: str, task_id: str) -> Iterator[Task]:
+    made = Task(database_url, broker_url, task_id)
+    yield made
+    made.database.close()
 
 
 @pytest.fixture
@@ -129,6 +141,31 @@ def test_a_message_waits_a_moment_before_it_is_requeued(
     with pytest.raises(Reject):
         task.run(work=fail)
     assert slept == [retry_policy.FAILURE_PAUSE]
+
+
+def test_a_failure_of_our_own_code_does_not_count_while_the_database_refuses_to_work(
+    task: Task, redis: Redis, task_id: str
+) -> None:
+    """Otherwise an error that only follows from the refusal would make a dead letter."""
+    with task.database.writing() as connection:
+        connection.execute(text("ALTER TABLE student_courses RENAME TO elsewhere"))
+    for _ in range(2 * LIMIT):
+        with pytest.raises(DatabaseUnavailable, match="no such table: student_courses"):
+            task.run(work=fail)
+    assert not redis.hexists(ATTEMPTS, task_id)
+    with task.database.writing() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO student_courses"))
+    assert task.run() == "work"
+
+
+def test_after_a_refusal_other_messages_wait_before_they_are_tried(
+    task: Task, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            task.run(work=meet_outage)
+    assert task.tried == ["work"]
 
 
 @pytest.mark.parametrize("way_out", [meet_outage, interrupted])
@@ -196,8 +233,10 @@ def test_a_message_that_its_work_rejects_is_not_counted(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_without_redis_work_is_retried_and_never_isolated(task_id: str) -> None:
-    task = Task(f"redis://127.0.0.1:{free_port()}/0", task_id)
+def test_without_redis_work_is_retried_and_never_isolated(
+    database_url: str, task_id: str
+) -> None:
+    task = Task(database_url, f"redis://127.0.0.1:{free_port()}/0", task_id)
     for _ in range(LIMIT + 1):
         with pytest.raises(Reject):
             task.run(work=fail)
@@ -211,10 +250,10 @@ def test_without_redis_work_is_retried_and_never_isolated(task_id: str) -> None:
 )
 @given(st.lists(st.sampled_from(["fails", "fails", "dies", "outage"]), max_size=12))
 def test_only_the_count_of_attempts_decides_what_is_tried(
-    broker_url: str, events: list[str]
+    database_url: str, broker_url: str, events: list[str]
 ) -> None:
     task_id = str(uuid.uuid4())
-    task = Task(broker_url, task_id)
+    task = Task(database_url, broker_url, task_id)
     expected = []
     count = 0
     for event in events:

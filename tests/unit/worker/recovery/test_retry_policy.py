@@ -12,7 +12,7 @@ from celery.exceptions import Reject
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from worker.database.engine import make_engine
+from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
 from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
@@ -61,10 +61,19 @@ class Work:
         return "done"
 
 
-def make_policy(seconds: float = 60, waits: list[float] | None = None) -> RetryPolicy:
-    """Return a policy that adds what it reports to `waits`."""
-    reported: list[float] = [] if waits is None else waits
-    return RetryPolicy(UNUSED, seconds, reported.append)
+def make_policy(
+    seconds: float = 60,
+    waits: list[float] | None = None,
+    refusals: list[BaseException] | None = None,
+) -> RetryPolicy:
+    """Return a policy that adds what it reports to `waits` and `refusals`."""
+    return RetryPolicy(
+        Database("sqlite://"),
+        UNUSED,
+        seconds,
+        ([] if waits is None else waits).append,
+        ([] if refusals is None else refusals).append,
+    )
 
 
 # --- through_outage ---------------------------------------------------------------------------

@@ -1,0 +1,16 @@
+"""Requeue a message because the database was unavailable, which is not the message's fault."""
+
+from celery.exceptions import Reject
+
+
+class DatabaseUnavailable(Reject):
+    """The message is to be requeued, and the worker should take no more work for `pause` seconds.
+
+    Lookups are not affected: they may be answered, and their clients are waiting.
+    """
+
+    def __init__(self, reason: str, pause: float) -> None:
+        super().__init__(reason, requeue=True)
+        # What a pool process raises is sent to the main process, made again from these.
+        self.args = (reason, pause)
+        self.pause = pause

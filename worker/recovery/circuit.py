@@ -1,0 +1,39 @@
+"""Stop a process from trying one message after another while the database refuses all of them."""
+
+import time
+
+from worker.messaging.unavailable import DatabaseUnavailable
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+"""Seconds without an attempt after the database refused one; each refusal doubles the pause."""
+
+REQUEUE_SECONDS = 0.1
+"""Seconds before a message that came during a pause is requeued, so that none circles quickly."""
+
+
+class Circuit:
+    """Is open, and lets no work through, for a pause after each refusal. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._pause = FIRST_PAUSE
+        self._open_until = float("-inf")
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable during a pause; after it, let the next attempt through."""
+        seconds_left = self._open_until - time.monotonic()
+        if seconds_left > 0:
+            time.sleep(min(REQUEUE_SECONDS, seconds_left))
+            raise DatabaseUnavailable(self._reason, seconds_left)
+
+    def open(self, reason: str) -> DatabaseUnavailable:
+        """Begin a pause, twice as long as the one before; return the error to raise."""
+        self._reason = reason
+        pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
+        self._open_until = time.monotonic() + pause
+        return DatabaseUnavailable(reason, pause)
+
+    def close(self) -> None:
+        """Forget earlier refusals: work succeeded."""
+        self._pause = FIRST_PAUSE

@@ -233,9 +233,7 @@ def test_a_message_that_its_work_rejects_is_not_counted(
     assert not redis.hexists(ATTEMPTS, task_id)
 
 
-def test_without_redis_work_is_retried_and_never_isolated(
-    database_url: str, task_id: str
-) -> None:
+def test_without_redis_work_is_retried_and_never_isolated(database_url: str, task_id: str) -> None:
     task = Task(database_url, f"redis://127.0.0.1:{free_port()}/0", task_id)
     for _ in range(LIMIT + 1):
         with pytest.raises(Reject):

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from celery.worker import state

@@ -1,0 +1,338 @@
+"""What an operator does to PostgreSQL is never the message's fault: it is waited out, aloud.
+
+Each fault strikes a running worker with two processes and its open connections, and is then
+repaired; nothing is refused, and no process is restarted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from producer.client import EnrollmentClient
+from producer.errors import LookupFailed
+from producer.schemas import Kind, RequestState, ResultStatus
+from support.databases import dead_letters_at
+from support.pgbouncer import running_pgbouncer
+from support.rosters import enter_roster, finished
+from support.standby import running_pair
+from support.waiting import wait_for
+from support.workers import running_worker
+from worker import migrate
+from worker.database.engine import LOCK_SECONDS, make_engine
+
+STUDENTS = [f"S{number}" for number in range(40)]
+
+Operator = Callable[[str], None]
+"""Runs a statement as the owner of the database."""
+
+ROLE = "enrollment_worker"
+
+
+@pytest.fixture
+def owner_url(new_database: Callable[[str], str]) -> str:
+    return new_database("postgresql")
+
+
+@pytest.fixture
+def operator(owner_url: str) -> Operator:
+    def run(statement: str) -> None:
+        with psycopg.connect(owner_url, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    return run
+
+
+@pytest.fixture
+def database_url(owner_url: str, operator: Operator) -> Iterator[str]:
+    """The URL of a role that may use all tables, and owns none."""
+    operator(f"CREATE ROLE {ROLE} LOGIN")
+    operator(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE}")
+    operator(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {ROLE}")
+    before, _, after = owner_url.partition("://")
+    yield f"{before}://{ROLE}@{after.rpartition('@')[2]}"
+    operator(f"DROP OWNED BY {ROLE}")
+    operator(f"DROP ROLE {ROLE}")
+
+
+@pytest.fixture
+def client(valkey: str) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(valkey, timeout=30) as connected:
+        yield connected
+
+
+@contextmanager
+def struck(operator: Operator, strike: list[str], repair: list[str]) -> Iterator[None]:
+    for statement in strike:
+        operator(statement)
+    try:
+        yield
+    finally:
+        for statement in repair:
+            operator(statement)
+
+
+END_SESSIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'enrollment_worker'"
+)
+
+RAISE = "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not now''; END'"
+
+REFUSALS: dict[str, tuple[list[str], list[str], str]] = {
+    "right to write": (
+        [f"REVOKE INSERT ON student_courses FROM {ROLE}"],
+        [f"GRANT INSERT ON student_courses TO {ROLE}"],
+        "permission denied for table student_courses",
+    ),
+    "right to read": (
+        ["REVOKE SELECT ON students FROM enrollment_worker"],
+        [f"GRANT SELECT ON students TO {ROLE}"],
+        "permission denied for table students",
+    ),
+    "schema": (
+        ["ALTER SCHEMA public RENAME TO aside"],
+        ["ALTER SCHEMA aside RENAME TO public"],
+        "does not exist",
+    ),
+    "table": (
+        ["ALTER TABLE enrollment_results RENAME TO aside"],
+        ["ALTER TABLE aside RENAME TO enrollment_results"],
+        'relation "enrollment_results" does not exist',
+    ),
+    "columns": (
+        [
+            "ALTER TABLE batch_chunks RENAME COLUMN rows TO aside",
+            "ALTER TABLE courses RENAME COLUMN title TO aside",
+        ],
+        [
+            "ALTER TABLE batch_chunks RENAME COLUMN aside TO rows",
+            "ALTER TABLE courses RENAME COLUMN aside TO title",
+        ],
+        "does not exist",
+    ),
+    "read-only": (
+        [f"ALTER ROLE {ROLE} SET default_transaction_read_only = on", END_SESSIONS],
+        [f"ALTER ROLE {ROLE} RESET default_transaction_read_only"],
+        "in a read-only transaction",
+    ),
+    "trigger": (
+        [
+            RAISE,
+            "CREATE TRIGGER no BEFORE INSERT ON student_courses EXECUTE FUNCTION no()",
+        ],
+        ["DROP TRIGGER no ON student_courses", "DROP FUNCTION no()"],
+        "not now",
+    ),
+}
+"""What strikes, what repairs, and a part of the database's own sentence."""
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+def test_what_the_database_refuses_is_waited_out_with_its_own_sentence(
+    what: str,
+    valkey: str,
+    database_url: str,
+    owner_url: str,
+    operator: Operator,
+    client: EnrollmentClient,
+    tmp_path: Path,
+) -> None:
+    strike, repair, sentence = REFUSALS[what]
+    with running_worker(valkey, database_url, tmp_path / "worker.log", "--concurrency=2") as made:
+        enter_roster(client, STUDENTS, ["C1", "C2"])
+        with struck(operator, strike, repair):
+            ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+            batch = client.submit_batch(
+                Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+            )
+            wait_for(lambda: sentence in made.log.read_text())
+            # Long enough for every attempt that a faulty message would have.
+            refusals = "The database refuses to work"
+            wait_for(lambda: made.log.read_text().count(refusals) >= 2, 90)
+        assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+        assert made.process.poll() is None
+
+
+def assert_all_enrolled(
+    client: EnrollmentClient, ids: list[str], batch_id: str, owner_url: str
+) -> None:
+    wait_for(lambda: all(s.state == RequestState.DONE for s in client.statuses(ids)))
+    results = [status.result for status in client.statuses(ids)]
+    assert {result.status for result in results if result} == {ResultStatus.ENROLLED}
+    books = finished(client, batch_id).books
+    assert (books.enrolled, books.rejected) == (len(STUDENTS), 0)
+    assert dead_letters_at(owner_url) == []
+
+
+def test_the_status_of_what_waits_says_why(
+    valkey: str,
+    database_url: str,
+    owner_url: str,
+    operator: Operator,
+    client: EnrollmentClient,
+    tmp_path: Path,
+) -> None:
+    strike, repair, sentence = REFUSALS["right to write"]
+    with running_worker(valkey, database_url, tmp_path / "worker.log", "--concurrency=2"):
+        enter_roster(client, STUDENTS, ["C1", "C2"])
+        with struck(operator, strike, repair):
+            request_id = client.submit({"student_id": "S1", "course_ids": ["C1"]})
+            batch = client.submit_batch(
+                Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+            )
+            wait_for(lambda: sentence in (client.status(request_id).advice or ""))
+            wait_for(lambda: sentence in (client.batch(batch.batch_id).advice or ""))
+        assert_all_enrolled(client, [request_id], batch.batch_id, owner_url)
+        assert client.status(request_id).advice is None
+
+
+@contextmanager
+def locked(owner_url: str, table: str) -> Iterator[None]:
+    with psycopg.connect(owner_url) as other:
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")  # type: ignore[call-overload]
+        yield
+        other.rollback()
+
+
+@pytest.mark.parametrize("table", ["student_courses", "enrollment_results", "students"])
+@pytest.mark.parametrize("setting", ["lock_timeout = '0'", "lock_timeout = '30s'"])
+def test_somebody_elses_lock_refuses_nothing_and_does_not_silence_lookups(
+    table: str,
+    setting: str,
+    valkey: str,
+    database_url: str,
+    owner_url: str,
+    operator: Operator,
+    client: EnrollmentClient,
+    tmp_path: Path,
+) -> None:
+    operator(f"ALTER ROLE {ROLE} SET {setting}")
+    with running_worker(valkey, database_url, tmp_path / "worker.log", "--concurrency=2") as made:
+        enter_roster(client, STUDENTS, ["C1", "C2"])
+        with locked(owner_url, table):
+            ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+            batch = client.submit_batch(
+                Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+            )
+            lookups: list[Callable[[], Any]] = [
+                lambda: client.student("S1"),
+                lambda: client.results("S1"),
+                lambda: client.batch("another"),
+                lambda: client.status("another"),
+                client.health,
+            ]
+            end = time.monotonic() + 4 * LOCK_SECONDS
+            while time.monotonic() < end:
+                for lookup in lookups:
+                    started = time.monotonic()
+                    with suppress(LookupFailed):  # A lookup that needs the table, with the reason.
+                        lookup()
+                    assert time.monotonic() - started < 5
+        assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+        assert "lock timeout" in made.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "statement_timeout = '5ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "transaction_timeout = '5ms'",
+        "lock_timeout = '1ms'",
+        "DateStyle = 'German, DMY'",
+        "TimeZone = 'Asia/Kathmandu'",
+        "IntervalStyle = 'iso_8601'",
+        "client_encoding = 'LATIN1'",
+        "idle_session_timeout = '50ms'",
+    ],
+)
+def test_no_setting_of_an_operator_stops_a_chunk(
+    setting: str,
+    valkey: str,
+    database_url: str,
+    owner_url: str,
+    operator: Operator,
+    client: EnrollmentClient,
+    tmp_path: Path,
+) -> None:
+    operator(f"ALTER ROLE {ROLE} SET {setting}")
+    with running_worker(valkey, database_url, tmp_path / "worker.log", "--concurrency=2"):
+        enter_roster(client, [{"sis_id": s, "name": "Zoë Łem"} for s in STUDENTS], ["C1", "C2"])
+        ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+        batch = client.submit_batch(
+            Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+        )
+        assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+        student = client.student("S1")
+        assert student is not None
+        assert student.name == "Zoë Łem"
+        assert abs(student.courses[0].enrolled_at.timestamp() - time.time()) < 60
+
+
+def test_a_widened_column_does_not_break_the_statements_that_are_prepared(
+    valkey: str,
+    database_url: str,
+    owner_url: str,
+    operator: Operator,
+    client: EnrollmentClient,
+    tmp_path: Path,
+) -> None:
+    with running_worker(valkey, database_url, tmp_path / "worker.log", "--concurrency=2"):
+        enter_roster(client, STUDENTS, ["C1", "C2"])
+        for _ in range(20):  # The driver prepares what it has run five times, in each process.
+            client.student("S1")
+            client.results("S1")
+        operator("ALTER TABLE students ALTER COLUMN name TYPE text")
+        operator("ALTER TABLE courses ALTER COLUMN title TYPE varchar(400)")
+        for _ in range(20):
+            client.student("S1")
+            client.results("S1")
+        ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+        batch = client.submit_batch(
+            Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+        )
+        assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+
+
+def test_behind_pgbouncer_in_transaction_mode_everything_works(
+    valkey: str, owner_url: str, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    with running_pgbouncer(owner_url, default_pool_size=2) as pooled:
+        url = f"{pooled}?pool_mode=transaction"
+        log = tmp_path / "worker.log"
+        with running_worker(valkey, url, log, "--concurrency=4"):
+            enter_roster(client, STUDENTS, ["C1", "C2"])
+            ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+            for name in STUDENTS:
+                assert client.student(name) is not None
+            batch = client.submit_batch(
+                Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+            )
+            assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+            text = log.read_text()
+            assert "prepared statement" not in text
+            assert "Traceback" not in text
+
+
+def test_when_a_name_leads_to_the_new_primary_the_worker_follows(
+    postgres_server: Any, valkey: str, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    with running_pair(postgres_server.system_user) as pair:
+        engine = make_engine(pair.url())
+        migrate.upgrade(engine)
+        engine.dispose()
+        with running_worker(valkey, pair.url(), tmp_path / "worker.log", "--concurrency=2"):
+            enter_roster(client, STUDENTS, ["C1", "C2"])
+            pair.wait_for_standby()
+            pair.switch_over()
+            started = time.monotonic()
+            ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
+            batch = client.submit_batch(
+                Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
+            )
+            assert_all_enrolled(client, ids, batch.batch_id, pair.primary.url())
+            assert time.monotonic() - started < 10

@@ -33,8 +33,6 @@ SETTINGS = {
     # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
     # table would still compare every row with every value after the table has grown.
     "enable_seqscan": "off",
-    # For a lone request, planning its statement again would take longer than running it.
-    "plan_cache_mode": "force_generic_plan",
     # Somebody else's lock must not keep all processes of a worker waiting in a statement: the work
     # is requeued and lookups get their turn.
     "lock_timeout": f"{LOCK_SECONDS}s",

@@ -318,14 +318,20 @@ def test_behind_pgbouncer_in_transaction_mode_everything_works(
             assert "Traceback" not in text
 
 
-def test_when_a_name_leads_to_the_new_primary_the_worker_follows(
-    postgres_server: Any, valkey: str, client: EnrollmentClient, tmp_path: Path
+@pytest.mark.parametrize("way", ["a name that moves", "a list of servers"])
+def test_after_a_failover_the_worker_goes_on_at_the_new_primary(
+    way: str, postgres_server: Any, valkey: str, client: EnrollmentClient, tmp_path: Path
 ) -> None:
     with running_pair(postgres_server.system_user) as pair:
-        engine = make_engine(pair.url())
+        url = pair.url()
+        if way == "a list of servers":
+            hosts = [f"host=127.0.0.1:{node.port}" for node in (pair.standby, pair.primary)]
+            options = "&".join([*hosts, "target_session_attrs=read-write"])
+            url = f"postgresql://postgres@/postgres?{options}"
+        engine = make_engine(url)
         migrate.upgrade(engine)
         engine.dispose()
-        with running_worker(valkey, pair.url(), tmp_path / "worker.log", "--concurrency=2"):
+        with running_worker(valkey, url, tmp_path / "worker.log", "--concurrency=2"):
             enter_roster(client, STUDENTS, ["C1", "C2"])
             pair.wait_for_standby()
             pair.switch_over()

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
@@ -73,7 +74,7 @@ class SubmissionMarks:
 
     def outage(self) -> str | None:
         """Return why work waits; None if it does not, as far as is known. Raises RedisError."""
-        sentence = self._redis.get(OUTAGE)
+        sentence: Any = self._redis.get(OUTAGE)
         return None if sentence is None else sentence.decode(errors="replace")
 
     def set_running(self, keys: Iterable[str]) -> None:

@@ -42,7 +42,7 @@ def owner_url(new_database: Callable[[str], str]) -> str:
 def operator(owner_url: str) -> Operator:
     def run(statement: str) -> None:
         with psycopg.connect(owner_url, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     return run
 
@@ -193,7 +193,7 @@ def test_the_status_of_what_waits_says_why(
 @contextmanager
 def locked(owner_url: str, table: str) -> Iterator[None]:
     with psycopg.connect(owner_url) as other:
-        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")  # type: ignore[call-overload]
+        other.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         yield
         other.rollback()
 

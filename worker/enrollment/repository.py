@@ -249,14 +249,19 @@ def add_results(connection: Connection, results: Iterable[StoredResult]) -> None
 
 
 def add_clean_results(
-    connection: Connection, requests: Sequence[CleanRequest], batch_id: str, now: datetime
+    connection: Connection,
+    requests: Sequence[CleanRequest],
+    already: Iterable[list[int]],
+    batch_id: str,
+    now: datetime,
 ) -> None:
     """Store the results of a batch's requests that were enrolled in all of their courses.
 
-    Raises IntegrityError if one of them has a result already.
+    `already` has, for each request, the courses whose row existed before. Raises IntegrityError if
+    one of the requests has a result already.
     """
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        _copy_clean_results(connection, requests, batch_id, now)
+        _copy_clean_results(connection, requests, already, batch_id, now)
         return
     results = [
         StoredResult(
@@ -266,18 +271,24 @@ def add_clean_results(
             student_sis_id=student_id if isinstance(student_id, str) else None,
             status=ResultStatus.ENROLLED,
             enrolled_ids=enrolled,
-            already_enrolled_ids=already,
+            already_enrolled_ids=existing,
             errors=(),
             batch_id=batch_id,
             completed_at=now,
         )
-        for request_id, student, student_id, enrolled, already in requests
+        for (request_id, student, student_id, enrolled), existing in zip(
+            requests, already, strict=True
+        )
     ]
     add_results(connection, results)
 
 
 def _copy_clean_results(
-    connection: Connection, requests: Sequence[CleanRequest], batch_id: str, now: datetime
+    connection: Connection,
+    requests: Sequence[CleanRequest],
+    already: Iterable[list[int]],
+    batch_id: str,
+    now: datetime,
 ) -> None:
     """Write the results with COPY; format the values that all results share only once."""
     shared: dict[str, Any] = {
@@ -292,9 +303,9 @@ def _copy_clean_results(
     end = "\t".join(copy.as_text(list(shared.values())))
     # The string of a Python list of integers is valid JSON.
     lines = [
-        f"{request_id}\t{sis_id}\t{student}\t{enrolled}\t{already}\t{end}"
-        for request_id, sis_id, (_, student, _, enrolled, already) in zip(
-            ids, sis_ids, requests, strict=True
+        f"{request_id}\t{sis_id}\t{student}\t{enrolled}\t{existing}\t{end}"
+        for request_id, sis_id, (_, student, _, enrolled), existing in zip(
+            ids, sis_ids, requests, already, strict=True
         )
     ]
     copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)

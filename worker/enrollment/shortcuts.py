@@ -3,9 +3,9 @@
 The results are exactly those of the rulebook; a property test compares the two.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple, cast
 
@@ -29,10 +29,6 @@ class ShortcutResult(NamedTuple):
     """Rows that are new."""
     rest: Sequence[int]
     """The positions, in the chunk, of the requests that are left to the rulebook."""
-
-
-_Clean = tuple[str, int, int | str, list[int]]
-"""A clean request: its id, the student's key, the student as named, the keys of its courses."""
 
 
 class _Columns(NamedTuple):
@@ -75,12 +71,13 @@ def enroll_clean_requests(
     requests = zip(ids, keys, columns.student_ids, known, strict=True)
     # A request with known courses has a known student: the others were emptied above. The sort
     # gives the order of an index on the results, and nearly that of the rows.
-    clean = cast("list[_Clean]", sorted([r for r in requests if r[3]], key=itemgetter(1)))
+    clean = cast("list[CleanRequest]", sorted([r for r in requests if r[3]], key=itemgetter(1)))
     pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
     if _order_matters(pairs, rest_writes=rest_writes):
         return nothing
     added = insert_enrollments(connection, pairs, now)
-    add_clean_results(connection, _with_already(clean, pairs, added), chunk.batch_id, now)
+    already = _already_enrolled(clean, pairs, added)
+    add_clean_results(connection, clean, already, chunk.batch_id, now)
     return ShortcutResult(len(clean), len(pairs), len(added), rest)
 
 
@@ -113,16 +110,11 @@ def _columns(chunk: Chunk) -> _Columns | None:
     )
 
 
-def _with_already(
-    clean: Sequence[_Clean],
-    pairs: Sequence[Pair],
-    added: Collection[Pair],
-) -> list[CleanRequest]:
-    """Add to each request the courses whose row existed before."""
+def _already_enrolled(
+    clean: Sequence[CleanRequest], pairs: Sequence[Pair], added: Collection[Pair]
+) -> Iterable[list[int]]:
+    """Return, for each request, the courses whose row existed before."""
     if len(added) == len(pairs):
-        return [CleanRequest(*request, []) for request in clean]
+        return repeat([], len(clean))
     new = set(added)
-    return [
-        CleanRequest(*request, [c for c in request[3] if (request[1], c) not in new])
-        for request in clean
-    ]
+    return [[c for c in courses if (key, c) not in new] for _, key, _, courses in clean]

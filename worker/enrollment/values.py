@@ -39,16 +39,9 @@ class StoredResult(NamedTuple):
     completed_at: datetime
 
 
-class CleanRequest(NamedTuple):
-    """A request of a chunk that is enrolled in every course it asks for."""
-
-    request_id: str
-    student: int
-    """The student's key."""
-    student_id: int | str
-    """The student as the request named it."""
-    enrolled_ids: list[int]
-    already_enrolled_ids: list[int]
+CleanRequest = tuple[str, int, int | str, list[int]]
+"""A request of a chunk that is enrolled in every course it asks for: its id, the student's key, the
+student as the request named it, and the keys of the courses."""
 
 
 class RequestLookup(NamedTuple):

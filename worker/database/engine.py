@@ -33,6 +33,8 @@ SETTINGS = {
     # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
     # table would still compare every row with every value after the table has grown.
     "enable_seqscan": "off",
+    # Planning a lone request again would take a fourth of the time of its statements.
+    "plan_cache_mode": "force_generic_plan",
     # Somebody else's lock must not keep all processes of a worker waiting in a statement: the work
     # is requeued and lookups get their turn.
     "lock_timeout": f"{LOCK_SECONDS}s",

@@ -5,7 +5,7 @@ import time
 from worker.messaging.unavailable import DatabaseUnavailable
 
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 8.0
+LONGEST_PAUSE = 5.0
 """Seconds without an attempt after the database refused one; each refusal doubles the pause."""
 
 REQUEUE_SECONDS = 0.1

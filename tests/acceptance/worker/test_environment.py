@@ -335,10 +335,14 @@ def test_after_a_failover_the_worker_goes_on_at_the_new_primary(
             enter_roster(client, STUDENTS, ["C1", "C2"])
             pair.wait_for_standby()
             pair.switch_over()
-            started = time.monotonic()
             ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
             batch = client.submit_batch(
                 Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
             )
-            assert_all_enrolled(client, ids, batch.batch_id, pair.url())
+            if way == "a name that moves":
+                refused = "in a read-only transaction"
+                wait_for(lambda: refused in (tmp_path / "worker.log").read_text())
+                pair.name.lead_to(pair.primary.port)
+            started = time.monotonic()
+            assert_all_enrolled(client, ids, batch.batch_id, url)
             assert time.monotonic() - started < 10

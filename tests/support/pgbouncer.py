@@ -14,6 +14,9 @@ from support.requirements import require_program
 from support.valkey import free_port
 from support.waiting import wait_for
 
+NOBODY = 65534
+"""The system user that owns nothing."""
+
 
 class PgBouncer:
     """A PgBouncer in transaction mode, on a port that it keeps.
@@ -24,6 +27,7 @@ class PgBouncer:
 
     def __init__(self, folder: Path, database_url: str, **options: str | int) -> None:
         self.folder = folder
+        self._user: int | None = None
         server, port = conninfo_to_dict(database_url), free_port()
         self.url = f"postgresql://{server['user']}@127.0.0.1:{port}/{server['dbname']}"
         target = " ".join(
@@ -43,21 +47,26 @@ class PgBouncer:
         lines = ["[databases]", f"* = {target}", "[pgbouncer]"]
         lines += [f"{name} = {value}" for name, value in settings.items()]
         (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
+        if os.geteuid() == 0:  # PgBouncer refuses to run as root.
+            host = str(server["host"])
+            # Where the socket is, only its owner may enter.
+            self._user = Path(host).stat().st_uid if host.startswith("/") else NOBODY
         self._process: subprocess.Popen[bytes]
         self.start()
 
     def start(self) -> None:
-        root = os.geteuid() == 0  # PgBouncer refuses to run as root.
         with (self.folder / "pgbouncer.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [require_program("pgbouncer"), str(self.folder / "pgbouncer.ini")],
                 stdout=log,
                 stderr=log,
-                user="nobody" if root else None,
-                group="nogroup" if root else None,
-                extra_groups=[] if root else None,
+                user=self._user,
             )
-        wait_for(self._answers)
+        try:
+            wait_for(self._answers, 20)
+        except AssertionError:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self.folder / "pgbouncer.log").read_text()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from support.databases import sqlite_taken_away
-from support.faults.database import AWAY, TABLES
+from support.faults.database import TABLES, UNAVAILABLE
 from support.faults.kinds import Needs, Scene, state
 
 on_sqlite = partial(state, needs=Needs.SQLITE)
@@ -23,7 +23,7 @@ def lock_sqlite(scene: Scene) -> Iterator[None]:
         connection.close()
 
 
-@on_sqlite(*AWAY)
+@on_sqlite(*UNAVAILABLE)
 def rename_sqlite_table(scene: Scene) -> Iterator[None]:
     table = scene.chance.choice(TABLES)
     connection = _connect(scene)
@@ -36,7 +36,7 @@ def rename_sqlite_table(scene: Scene) -> Iterator[None]:
         connection.close()
 
 
-@on_sqlite(*AWAY)
+@on_sqlite(*UNAVAILABLE)
 def take_sqlite_away(scene: Scene) -> Iterator[None]:
     """Make the file impossible to open, and end a worker, whose successor must open it."""
     with sqlite_taken_away(scene.fleet.database_url):

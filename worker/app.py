@@ -35,32 +35,8 @@ def make_app(settings: Settings) -> Celery:
     app.conf.update(celery_settings(settings))
     app.conf.broker_transport_options["instance"] = instance
     app.loader.override_backends = dict.fromkeys(("redis", "rediss"), plugins.RESULT_BACKEND)
-    database = Database(settings.database_url.get_secret_value())
-    metrics = Metrics(served=settings.metrics_port is not None)
-    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts)
-    marks = SubmissionMarks(results_url(settings))
-    events = Events(metrics)
-
-    def refused(error: BaseException) -> None:
-        events.database_refused(error)
-        if is_answer(error):  # The driver's own messages name hosts and users.
-            marks.note_outage(sentence_of(error))
-
-    services = Services(
-        database=database,
-        marks=marks,
-        attempts=attempts,
-        retry_policy=RetryPolicy(
-            database,
-            attempts,
-            settings.database_wait,
-            metrics.database_wait.inc,
-            refused,
-        ),
-        events=events,
-        # Celery makes one backend for each thread, so it is looked up at each call.
-        store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
-    )
+    services = _make_services(app, settings, instance)
+    database = services.database
     register(app, services)
     app.conf.broker_transport_options["recovered"] = services.events.recovered
 
@@ -81,6 +57,35 @@ def make_app(settings: Settings) -> Celery:
     signals.worker_process_shutdown.connect(lambda **_: database.close(), weak=False)
     app.set_current()
     return app
+
+
+def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
+    database = Database(settings.database_url.get_secret_value())
+    metrics = Metrics(served=settings.metrics_port is not None)
+    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts)
+    marks = SubmissionMarks(results_url(settings))
+    events = Events(metrics)
+
+    def refused(error: BaseException) -> None:
+        events.database_refused(error)
+        if is_answer(error):  # The driver's own messages name hosts and users.
+            marks.note_outage(sentence_of(error))
+
+    return Services(
+        database=database,
+        marks=marks,
+        attempts=attempts,
+        retry_policy=RetryPolicy(
+            database,
+            attempts,
+            settings.database_wait,
+            metrics.database_wait.inc,
+            refused,
+        ),
+        events=events,
+        # Celery makes one backend for each thread, so it is looked up at each call.
+        store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
+    )
 
 
 def _serve_metrics(settings: Settings, instance: str) -> None:

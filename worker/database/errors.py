@@ -40,6 +40,9 @@ _STALE_STATES = (
     "42P05",  # The prepared statement exists already, for the same reason.
 )
 
+LOCK_NOT_AVAILABLE = "55P03"
+"""Somebody held a lock for longer than `lock_timeout`."""
+
 _CACHED_PLAN = "0A000"
 """What a prepared statement gets after the type of one of its columns changed, among others."""
 

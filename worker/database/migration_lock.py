@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.engine import BUSY_SECONDS
+from worker.database.errors import LOCK_NOT_AVAILABLE
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ database does. PostgreSQL keeps advisory locks apart by database.
 """
 
 _POLL_SECONDS = 0.2
-_LOCK_NOT_AVAILABLE, _QUERY_CANCELED = "55P03", "57014"
+_QUERY_CANCELED = "57014"
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Conne
         else:
             with engine.connect() as guard, engine.connect() as connection:
                 # A statement outside a transaction, such as CREATE INDEX CONCURRENTLY, takes as
-                # long as it takes. The connection is closed afterwards, so nobody inherits this.
-                connection.detach()
+                # long as it takes.
                 connection.execute(_NO_LIMITS)
                 connection.commit()
                 _take_turn(guard, limits)
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    connection.invalidate()  # Nobody inherits its settings.
     except DBAPIError as error:
         reason = _reason(engine, error)
         if reason is None:
@@ -119,7 +122,7 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
     """Return the explanation of an error about a lock or a time limit, else None."""
     statement = " ".join((error.statement or "").split())[:120]
     state = getattr(error.orig, "sqlstate", None)
-    if state == _LOCK_NOT_AVAILABLE:
+    if state == LOCK_NOT_AVAILABLE:
         with engine.connect() as connection:
             holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)
         return (

@@ -9,7 +9,15 @@ from celery.exceptions import Reject
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from worker.database.engine import Database
-from worker.database.errors import Meaning, is_answer, is_outage, meaning_of, sentence_of
+from worker.database.errors import (
+    LOCK_NOT_AVAILABLE,
+    Meaning,
+    is_answer,
+    is_outage,
+    meaning_of,
+    sentence_of,
+    sqlstate_of,
+)
 from worker.database.probe import probe
 from worker.messaging.attempts import Attempts
 from worker.messaging.unavailable import DatabaseUnavailable
@@ -27,6 +35,9 @@ REFUSAL_WAIT = 1.0
 
 Then the message is requeued, so that the process is free for lookups, which may succeed.
 """
+
+REFUSALS_IN_A_ROW = 3
+"""Refusals without a success between them after which the work of the process pauses."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
@@ -54,6 +65,7 @@ class RetryPolicy:
         self._waited = waited
         self._refused = refused
         self._circuit = Circuit()
+        self._refusals = 0
         self._warned_at = float("-inf")
 
     def through_outage(self, work: Callable[[], T], seconds: float | None = None) -> T:
@@ -112,13 +124,34 @@ class RetryPolicy:
                 raise self._unavailable(error) from error
             raise
         self._circuit.close()
+        self._refusals = 0
         return value
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
-        """Pause the work of this process, and say why."""
+        """Report that the database is unavailable; return the error that requeues the message.
+
+        If the database accepts other work, only this message waits: it may meet a trigger, or a
+        row that somebody has locked. Otherwise, and after several refusals without a success, the
+        work of this process pauses.
+        """
         self._warn_waiting(error)
         self._refused(error)
-        return self._circuit.open(f"The database is unavailable: {sentence_of(error)}")
+        reason = f"The database is unavailable: {sentence_of(error)}"
+        self._refusals += 1
+        if self._refusals < REFUSALS_IN_A_ROW and self._accepts_other_work(error):
+            return DatabaseUnavailable(reason, 0)
+        return self._circuit.open(reason)
+
+    def _accepts_other_work(self, error: BaseException) -> bool:
+        # A lock that somebody holds would make the probe wait as long as the work did.
+        if not is_answer(error) or sqlstate_of(error) == LOCK_NOT_AVAILABLE:
+            return False
+        try:
+            probe(self._database)
+        except Exception as refusal:  # noqa: BLE001 - whatever it is, the database is not well
+            self._may_pass(refusal)
+            return False
+        return True
 
     def _require_database(self) -> None:
         """Make sure that a failure is not the environment's. Raises DatabaseUnavailable."""

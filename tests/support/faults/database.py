@@ -10,7 +10,7 @@ import psycopg
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from support.faults.kinds import Needs, Scene, blow, state
 
-AWAY = ("The database is unavailable", "enrollment_database_wait_seconds_total")
+UNAVAILABLE = ("The database is unavailable", "enrollment_database_wait_seconds_total")
 TABLES = ("students", "courses", "student_courses", "enrollment_results", "batches", "batch_chunks")
 LOOKUP_SECONDS = 5
 """How long a lookup may take while another session holds a lock."""
@@ -21,18 +21,18 @@ on_postgres = partial(state, needs=Needs.POSTGRESQL)
 # --- the server --------------------------------------------------------------------------------
 
 
-@blow(*AWAY, needs=Needs.POSTGRESQL)
+@blow(*UNAVAILABLE, needs=Needs.POSTGRESQL)
 def terminate_backends(scene: Scene) -> None:
     scene.database.end_sessions()
 
 
-@blow(*AWAY, needs=Needs.POSTGRESQL)
+@blow(*UNAVAILABLE, needs=Needs.POSTGRESQL)
 def restart_postgres(scene: Scene) -> None:
     scene.database.pair.primary.stop("immediate")
     scene.database.pair.primary.start()
 
 
-@on_postgres(*AWAY, seconds=(1, 4))
+@on_postgres(*UNAVAILABLE, seconds=(1, 4))
 def silence_postgres(scene: Scene) -> Iterator[None]:
     """Let the network before PostgreSQL go silent; what hangs is cut, or continues."""
     name = scene.database.pair.name
@@ -42,7 +42,7 @@ def silence_postgres(scene: Scene) -> Iterator[None]:
         name.cut()
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def lead_to_standby(scene: Scene) -> Iterator[None]:
     """Let the name lead to the standby for a while; its connections stay open afterwards."""
     pair = scene.database.pair
@@ -54,7 +54,7 @@ def lead_to_standby(scene: Scene) -> Iterator[None]:
         pair.name.lead_to(pair.primary.port)
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def switch_postgres(scene: Scene) -> Iterator[None]:
     """Let primary and standby change places; the name follows later."""
     pair = scene.database.pair
@@ -65,19 +65,19 @@ def switch_postgres(scene: Scene) -> Iterator[None]:
         pair.name.lead_to(pair.primary.port)
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def forbid_login(scene: Scene) -> Iterator[None]:
     with _altered_role(scene, "NOLOGIN", "LOGIN"):
         yield
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def limit_connections(scene: Scene) -> Iterator[None]:
     with _altered_role(scene, "CONNECTION LIMIT 1", "CONNECTION LIMIT -1"):
         yield
 
 
-@state(*AWAY, needs=Needs.PGBOUNCER)
+@state(*UNAVAILABLE, needs=Needs.PGBOUNCER)
 def restart_pgbouncer(scene: Scene) -> Iterator[None]:
     assert scene.pgbouncer is not None
     scene.pgbouncer.kill()
@@ -102,19 +102,19 @@ def _altered_role(scene: Scene, begin: str, end: str) -> Iterator[None]:
 # --- rights and tables -------------------------------------------------------------------------
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def revoke_insert(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "INSERT"):
         yield
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def revoke_select(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "SELECT"):
         yield
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def revoke_all(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "ALL"):
         yield
@@ -130,7 +130,7 @@ def _without_right(scene: Scene, right: str) -> Iterator[None]:
         database.ask(f"GRANT {right} ON {table} TO {database.role}")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def revoke_schema(scene: Scene) -> Iterator[None]:
     """Without the right to use the schema, the tables do not exist for the role."""
     scene.database.ask("REVOKE USAGE ON SCHEMA public FROM PUBLIC, pg_database_owner")
@@ -140,7 +140,7 @@ def revoke_schema(scene: Scene) -> Iterator[None]:
         scene.database.ask("GRANT USAGE ON SCHEMA public TO PUBLIC, pg_database_owner")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def rename_table(scene: Scene) -> Iterator[None]:
     database, table = scene.database, scene.chance.choice(TABLES)
     database.ask(f"ALTER TABLE {table} RENAME TO {table}_away")
@@ -150,7 +150,7 @@ def rename_table(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def rename_column(scene: Scene) -> Iterator[None]:
     database = scene.database
     table, column = scene.chance.choice(
@@ -166,7 +166,7 @@ def rename_column(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table} RENAME {column}_away TO {column}")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def fail_in_trigger(scene: Scene) -> Iterator[None]:
     """Let somebody else's trigger refuse every new row of a table."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -216,7 +216,7 @@ def widen_key(scene: Scene) -> Iterator[None]:
         scene.database.ask(f"ALTER TABLE student_courses ALTER COLUMN {column} TYPE integer")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def require_column(scene: Scene) -> Iterator[None]:
     """Add a column that must not be null, as a migration of somebody else's might."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -228,7 +228,7 @@ def require_column(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table} DROP extra")
 
 
-@on_postgres(*AWAY)
+@on_postgres(*UNAVAILABLE)
 def forbid_rows(scene: Scene) -> Iterator[None]:
     """Add a condition that no new row meets."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -258,7 +258,7 @@ def lock_rows(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_postgres(*AWAY, seconds=(2, 8))
+@on_postgres(*UNAVAILABLE, seconds=(2, 8))
 def lock_table_with_limit(scene: Scene) -> Iterator[None]:
     """Hold a lock while the role has a `lock_timeout` of its own."""
     table, limit = scene.chance.choice(TABLES), scene.chance.choice(("50ms", "1s"))

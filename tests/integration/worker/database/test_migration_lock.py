@@ -233,8 +233,8 @@ def test_limits_and_lock_end_with_the_migration(engine: Engine) -> None:
     migrate.change(engine, "0003", HASTY)
     with engine.connect() as first, engine.connect() as second:  # These connections were just used.
         for connection in (first, second):
-            for setting in ("lock_timeout", "statement_timeout"):
-                assert connection.execute(text(f"SHOW {setting}")).scalar_one() == "0"
+            for setting, value in (("lock_timeout", "2s"), ("statement_timeout", "2min")):
+                assert connection.execute(text(f"SHOW {setting}")).scalar_one() == value
         held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         assert first.execute(held).scalar_one() == 0
 

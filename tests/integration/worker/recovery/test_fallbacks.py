@@ -159,9 +159,10 @@ def test_a_failure_of_our_own_code_does_not_count_while_the_database_refuses_to_
 
 
 def test_after_a_refusal_other_messages_wait_before_they_are_tried(
-    task: Task, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    database_url: str, broker_url: str, task_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
+    task = Task(database_url, broker_url, task_id)
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):
             task.run(work=meet_outage)

@@ -24,7 +24,7 @@ POISON = {
     ],
     "postgresql": [
         """CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql
-        AS $$ BEGIN RAISE EXCEPTION 'a fault'; END $$""",
+        AS $$ BEGIN RAISE EXCEPTION 'a fault' USING ERRCODE = 'check_violation'; END $$""",
         """CREATE TRIGGER poison BEFORE INSERT ON student_courses FOR EACH ROW
         WHEN (NEW.course_id = 3) EXECUTE FUNCTION fault()""",
     ],

@@ -107,7 +107,8 @@ def request(status: RequestStatus) -> RenderableType:
     if status.state is RequestState.UNKNOWN:
         return Text(
             f"No request or batch with the id {status.request_id} is known. Check the id; if it is"
-            " right, submit again under the same id."
+            " right, submit again under the same id.",
+            style="yellow",
         )
     return Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
 

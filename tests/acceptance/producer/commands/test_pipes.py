@@ -198,7 +198,7 @@ def test_ids_that_look_like_markup_are_printed_as_they_are(
     assert strange in done.stdout.splitlines()[0]
     assert f"'{strange}'" in done.stdout
     assert str(path) in done.stderr
-    assert f"Request {strange}: unknown" in deployment.enroll(
+    assert f"the id {strange} is known" in deployment.enroll(
         "status", f"{strange}?", given="", expect=REFUSED
     ).stdout.replace("?", "")
 

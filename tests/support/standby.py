@@ -72,6 +72,9 @@ class Node:
             file.write(f"primary_conninfo = '{conninfo}'\n")
         (self.data / "standby.signal").touch()
 
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
     def ask(self, statement: str, database: str = "postgres") -> Any:
         """Run a statement as the superuser, whatever the server's own limits are.
 
@@ -115,11 +118,16 @@ class Pair:
         return f"postgresql://postgres@127.0.0.1:{self.name.port}/{database}"
 
     def switch_over(self) -> None:
-        """Let the servers change places; nothing that was committed is lost.
+        """Let the servers change places, and lead the name to the new primary.
 
-        The name leads to the old primary, first down and then a standby, until it is moved with
-        `name.lead_to`. Its connections stay open then.
+        Until the name moves, it leads to the old primary, first down and then a standby. Its
+        connections stay open when the name moves.
         """
+        self.change_places()
+        self.name.lead_to(self.primary.port)
+
+    def change_places(self) -> None:
+        """Let the servers change places; nothing that was committed is lost."""
         old, new = self.primary, self.standby
         old.stop()  # It ends when the standby has received everything.
         old.follow(new.port)

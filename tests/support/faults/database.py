@@ -58,7 +58,7 @@ def lead_to_standby(scene: Scene) -> Iterator[None]:
 def switch_postgres(scene: Scene) -> Iterator[None]:
     """Let primary and standby change places; the name follows later."""
     pair = scene.database.pair
-    pair.switch_over()
+    pair.change_places()
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from producer.errors import EnrollmentError, NoWorkerAnswered
 from support.faults.kinds import Needs, Scene, blow, state
 
 UNAVAILABLE = ("The database is unavailable", "enrollment_database_wait_seconds_total")
+REFUSED = ("The database refuses to work", "enrollment_database_refusals_total")
 TABLES = ("students", "courses", "student_courses", "enrollment_results", "batches", "batch_chunks")
 LOOKUP_SECONDS = 5
 """How long a lookup may take while another session holds a lock."""
@@ -42,7 +43,7 @@ def silence_postgres(scene: Scene) -> Iterator[None]:
         name.cut()
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def lead_to_standby(scene: Scene) -> Iterator[None]:
     """Let the name lead to the standby for a while; its connections stay open afterwards."""
     pair = scene.database.pair
@@ -102,19 +103,19 @@ def _altered_role(scene: Scene, begin: str, end: str) -> Iterator[None]:
 # --- rights and tables -------------------------------------------------------------------------
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def revoke_insert(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "INSERT"):
         yield
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def revoke_select(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "SELECT"):
         yield
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def revoke_all(scene: Scene) -> Iterator[None]:
     with _without_right(scene, "ALL"):
         yield
@@ -130,7 +131,7 @@ def _without_right(scene: Scene, right: str) -> Iterator[None]:
         database.ask(f"GRANT {right} ON {table} TO {database.role}")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def revoke_schema(scene: Scene) -> Iterator[None]:
     """Without the right to use the schema, the tables do not exist for the role."""
     scene.database.ask("REVOKE USAGE ON SCHEMA public FROM PUBLIC, pg_database_owner")
@@ -140,7 +141,7 @@ def revoke_schema(scene: Scene) -> Iterator[None]:
         scene.database.ask("GRANT USAGE ON SCHEMA public TO PUBLIC, pg_database_owner")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def rename_table(scene: Scene) -> Iterator[None]:
     database, table = scene.database, scene.chance.choice(TABLES)
     database.ask(f"ALTER TABLE {table} RENAME TO {table}_away")
@@ -150,7 +151,7 @@ def rename_table(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def rename_column(scene: Scene) -> Iterator[None]:
     database = scene.database
     table, column = scene.chance.choice(
@@ -166,7 +167,7 @@ def rename_column(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table} RENAME {column}_away TO {column}")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def fail_in_trigger(scene: Scene) -> Iterator[None]:
     """Let somebody else's trigger refuse every new row of a table."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -216,7 +217,7 @@ def widen_key(scene: Scene) -> Iterator[None]:
         scene.database.ask(f"ALTER TABLE student_courses ALTER COLUMN {column} TYPE integer")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def require_column(scene: Scene) -> Iterator[None]:
     """Add a column that must not be null, as a migration of somebody else's might."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -228,7 +229,7 @@ def require_column(scene: Scene) -> Iterator[None]:
         database.ask(f"ALTER TABLE {table} DROP extra")
 
 
-@on_postgres(*UNAVAILABLE)
+@on_postgres(*REFUSED)
 def forbid_rows(scene: Scene) -> Iterator[None]:
     """Add a condition that no new row meets."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
@@ -242,7 +243,7 @@ def forbid_rows(scene: Scene) -> Iterator[None]:
 # --- locks -------------------------------------------------------------------------------------
 
 
-@on_postgres(seconds=(2, 12))
+@on_postgres(*REFUSED, seconds=(4, 12))
 def lock_table(scene: Scene) -> Iterator[None]:
     """Hold somebody else's lock on a table; lookups are answered meanwhile."""
     table = scene.chance.choice(TABLES)
@@ -250,7 +251,7 @@ def lock_table(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_postgres(seconds=(2, 12))
+@on_postgres(*REFUSED, seconds=(4, 12))
 def lock_rows(scene: Scene) -> Iterator[None]:
     """Hold the rows of all students or courses, which new enrollments refer to."""
     table = scene.chance.choice(("students", "courses"))
@@ -258,7 +259,7 @@ def lock_rows(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_postgres(*UNAVAILABLE, seconds=(2, 8))
+@on_postgres(*REFUSED, seconds=(4, 8))
 def lock_table_with_limit(scene: Scene) -> Iterator[None]:
     """Hold a lock while the role has a `lock_timeout` of its own."""
     table, limit = scene.chance.choice(TABLES), scene.chance.choice(("50ms", "1s"))

@@ -36,7 +36,7 @@ def postgres_scene(folder: Path, pair: Pair) -> Iterator[Scene]:
         try:
             made.start_worker(proxied=True)
             made.start_worker("support.apps.skewed")
-            made.start_worker(database_url=pooler.url, ENROLL_DATABASE_POOL_MODE="transaction")
+            made.start_worker(database_url=f"{pooler.url}?pool_mode=transaction")
             yield Scene(made, random.Random(), database, pooler)
         finally:
             pooler.kill()

@@ -46,9 +46,9 @@ class Report:
     def faulty(self) -> dict[str, int]:
         """Return the counters that must be 0 and are not."""
         names = ("lost", "doubled", "wrongly_refused", "undecided", "unexpected", "unexplained")
-        return {
-            name: getattr(self, name) for name in (*names, "silent_lookups") if getattr(self, name)
-        }
+        counters = {name: getattr(self, name) for name in (*names, "silent_lookups")}
+        counters["not acknowledged"] = self.requests - self.acknowledged
+        return {name: count for name, count in counters.items() if count}
 
 
 def expected_result(request: Request) -> tuple[str, list[str]]:

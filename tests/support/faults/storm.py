@@ -31,7 +31,9 @@ class Storm:
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
         self.batches: dict[str, list[Request]] = {}
+        self._acknowledged: set[str] = set()
         self._over = threading.Event()
+        self._deadline = float("inf")
         self._progress = 0.0
         url = scene.fleet.broker.url
         self._client = EnrollmentClient(url, timeout=20)
@@ -69,11 +71,17 @@ class Storm:
             self._pace(number / count)
 
     def _submit(self, client: EnrollmentClient, request: Request) -> None:
-        while True:
-            with contextlib.suppress(BrokerUnavailable):
-                client.submit(request)
-                return
+        if self._repeat(lambda: client.submit(request)):
+            self._acknowledged.add(request["request_id"])
+
+    def _repeat(self, attempt: Callable[[], object]) -> bool:
+        """Repeat until the broker accepts; return False some minutes after the last fault."""
+        while time.monotonic() < self._deadline:
+            with contextlib.suppress(EnrollmentError):
+                attempt()
+                return True
             time.sleep(0.2)
+        return False
 
     def submit_batches(self, count: int, size: int, seed: int) -> None:
         chance = random.Random(seed + 1)
@@ -82,21 +90,21 @@ class Storm:
             requests = [self._new_request(chance, f"{name}-{n}") for n in range(size)]
             self.batches[name] = requests
             self.submitted.update((request["request_id"], request) for request in requests)
-            self._submit_batch(self._client, name)
+            self._submit_batch(name)
             self._pace(number / count)
 
-    def _submit_batch(self, client: EnrollmentClient, name: str, *, resume: bool = False) -> None:
-        while True:
-            with contextlib.suppress(EnrollmentError):
-                client.submit_batch(
-                    Kind.ENROLLMENTS,
-                    self.batches[name],
-                    batch_id=name,
-                    resume=resume,
-                    on_outage=lambda _: None,
-                )
-                return
-            time.sleep(0.2)
+    def _submit_batch(self, name: str, *, resume: bool = False) -> None:
+        def on_outage(error: BrokerUnavailable) -> None:
+            if time.monotonic() > self._deadline:
+                raise error
+
+        requests = self.batches[name]
+        if self._repeat(
+            lambda: self._client.submit_batch(
+                Kind.ENROLLMENTS, requests, batch_id=name, resume=resume, on_outage=on_outage
+            )
+        ):
+            self._acknowledged.update(request["request_id"] for request in requests)
 
     def _pace(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
@@ -125,8 +133,10 @@ class Storm:
                 self._let_happen(name)
         finally:
             self._over.set()
+            self._deadline = time.monotonic() + RECOVERY_SECONDS
             for submitter in submitters:
                 submitter.join()
+        self._deadline = time.monotonic() + 2 * RECOVERY_SECONDS
         self._recover()
         self._compare()
         self.report.seconds = round(time.monotonic() - started, 1)
@@ -168,7 +178,7 @@ class Storm:
             self.report.unexplained += state in ("queued", "running")
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
-                self._submit_batch(self._client, name, resume=True)
+                self._submit_batch(name, resume=True)
         for name in missing:
             self.report.recovered += 1
             if name.startswith("single"):
@@ -195,7 +205,7 @@ class Storm:
     def _compare(self) -> None:
         report, scene = self.report, self.scene
         report.kinds = len(report.faults)
-        report.requests = report.acknowledged = len(self.submitted)
+        report.requests, report.acknowledged = len(self.submitted), len(self._acknowledged)
         report.silent_lookups = scene.silent_lookups
         report.undecided = sum(state != "done" for state in self._states(list(self.submitted)))
         letters = compare(scene.fleet.database_url, self.submitted, report)

@@ -10,7 +10,8 @@ from redis import Redis
 from support.valkey import free_port
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
-from worker.messaging.transport import ATTEMPTS, PREFIX, running_key
+from worker.messaging.slots import PREFIX
+from worker.messaging.transport import ATTEMPTS, running_key
 
 LIMIT = 3
 

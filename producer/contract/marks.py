@@ -21,7 +21,7 @@ class MarkState(StrEnum):
 class SubmissionMark(ContractModel):
     """A client's note in Redis that something was submitted: `queued`, and no longer `unknown`.
 
-    The mark is stored as JSON for seven days, under `enrollment:request:ID` or
+    The mark is stored as JSON for seven days, under the key `enrollment:request:ID` or
     `enrollment:batch:ID`. It is only a hint: finished work is known without it.
     """
 
@@ -38,16 +38,6 @@ class SubmissionMark(ContractModel):
 
 MARK_SECONDS: Final = 7 * 24 * 3600
 """How long a mark lasts, in seconds. Later, a submission that no worker has applied is unknown."""
-
-
-def request_key(request_id: str) -> str:
-    """Return the Redis key of a request's `SubmissionMark`."""
-    return f"enrollment:request:{request_id}"
-
-
-def batch_key(batch_id: str) -> str:
-    """Return the Redis key of a batch's `SubmissionMark`; a request may have the same id."""
-    return f"enrollment:batch:{batch_id}"
 
 
 class AgedMark(NamedTuple):

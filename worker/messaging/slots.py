@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 SLOTS = 1024
 """The number of slots, and so of messages, that a worker can hold of one queue."""
 
-PREFIX = "enrollment.intake"
-
 _SCRIPTS = files("worker.messaging")
 MOVE = _SCRIPTS.joinpath("move.lua").read_text(encoding="ascii")
 """Moves a message from one list to another; its second key may be a slot or a queue."""
@@ -53,7 +51,7 @@ class QoS(virtual.QoS):
 
     def _slots(self, queue: str) -> deque[str]:
         if queue not in self._free:
-            start = f"{PREFIX}.taken.{self.channel.taker}.{queue}."
+            start = self.channel.keys.intake("taken", self.channel.taker, queue, "")
             self._free[queue] = deque(f"{start}{number}" for number in range(SLOTS))
         return self._free[queue]
 
@@ -69,8 +67,14 @@ class QoS(virtual.QoS):
         self._queues[slot] = queue
         return slot
 
+    def release(self, slot: str) -> None:
+        """Make a slot that holds no message free again."""
+        self._slots(self._queues[slot]).append(slot)
+
     def append(self, message: Any, delivery_tag: str) -> None:
-        self._held[self._queues[delivery_tag]].add(delivery_tag)
+        # A broadcast lies in no slot.
+        if delivery_tag in self._queues:
+            self._held[self._queues[delivery_tag]].add(delivery_tag)
         super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -80,8 +84,10 @@ class QoS(virtual.QoS):
         self._finish(delivery_tag, requeue=requeue)
 
     def _finish(self, slot: str, *, requeue: bool) -> None:
-        self._held[self._queues[slot]].discard(slot)
         super().ack(slot)
+        if slot not in self._queues:
+            return
+        self._held[self._queues[slot]].discard(slot)
         try:
             self._acknowledge(slot, requeue=requeue)
         except (RedisError, OSError) as error:
@@ -89,11 +95,12 @@ class QoS(virtual.QoS):
             log.warning("Redis did not confirm an acknowledgement; it will be repeated: %s", error)
             self._pending_acks.append((slot, requeue))
         else:
-            self._slots(self._queues[slot]).append(slot)
+            self.release(slot)
 
     def _acknowledge(self, slot: str, *, requeue: bool) -> None:
         if requeue:
-            self.channel.sync.eval(MOVE, 2, slot, self._queues[slot], "LEFT", "RIGHT")
+            queue = self.channel.keys.queue(self._queues[slot])
+            self.channel.sync.eval(MOVE, 2, slot, queue, "LEFT", "RIGHT")
         else:
             self.channel.sync.unlink(slot)
 
@@ -115,13 +122,17 @@ class QoS(virtual.QoS):
             self._acknowledge(slot, requeue=True)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
-        """Requeue every held message now; if Redis is unavailable, a later heartbeat does it."""
+        """Requeue every held message for the last time: the channel is closed."""
         self._on_collect.cancel()
+        self.restore_unacked()
+        self._delivered.restored = True
+
+    def restore_unacked(self) -> None:
+        """Requeue every held message now; if Redis is unavailable, a later heartbeat does it."""
         held = [slot for slots in self._held.values() for slot in slots]
         self._pending_acks.extend((slot, True) for slot in held)
         self._held.clear()
         self._delivered.clear()
-        self._delivered.restored = True
         if held:
             log.info("Requeuing %s messages", len(held))
         try:

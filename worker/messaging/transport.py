@@ -11,18 +11,21 @@ names.
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.resources import files
 from queue import Empty
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
 from kombu.transport import redis, virtual
+from redis import Redis
 from redis.exceptions import ResponseError
 
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
-from worker.messaging.slots import MOVE, PREFIX, SLOTS, QoS
+from worker.messaging.slots import MOVE, SLOTS, QoS
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +38,15 @@ HEARTBEAT_SECONDS = 2
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
 
-ATTEMPTS = f"{PREFIX}.attempts"
-"""The hash that counts failed attempts by task id; see `worker.messaging.attempts`."""
+MOVED_AT_ONCE = 100
+"""The most messages with a priority that one command moves: Redis does nothing else meanwhile."""
 
+MOVING_SECONDS = 0.1
+"""Seconds of a heartbeat after which no further messages with a priority are moved."""
 
-def running_key(instance: str) -> str:
-    """Return the key of the hash with the task ids that a worker is executing."""
-    return f"{PREFIX}.running.{instance}"
-
-
-_HEARTBEAT = files("worker.messaging").joinpath("heartbeat.lua").read_text(encoding="ascii")
+_SCRIPTS = files("worker.messaging")
+_HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
+_PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
@@ -121,7 +123,7 @@ class QueueReceiver(redis.Channel):
             self._slot = None
         if self._slot is None:
             self._slot = self._channel.qos.reserve(self._queue)
-        move = (self._queue, self._slot, "RIGHT", "LEFT")
+        move = (self._channel.keys.queue(self._queue), self._slot, "RIGHT", "LEFT")
         blocking = ("BLMOVE", *move, self.brpop_timeout)
         command = ("EVAL", MOVE, 2, *move) if self._full else blocking
         self._in_poll = self.client.connection
@@ -195,20 +197,70 @@ class Channel(redis.Channel):
         self._receivers: dict[str, QueueReceiver] = {}
         self._last_beat = float("-inf")
         super().__init__(*args, **options)
+        self.keys = Keys(self.global_keyprefix)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-        # For commands that return at once; late acknowledgements may outlive the channel.
-        self.sync = self._create_client()
+        # For commands that return at once; late acknowledgements may outlive the channel. kombu's
+        # own client would add the prefix of the keys, but only to the commands that it knows.
+        self.sync = Redis(connection_pool=self.pool)
 
     @property
     def active_queues(self) -> list[str]:
         """Return no queues for kombu's own BRPOP: the receivers serve them."""
         return []
 
-    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
-        consuming = super().basic_consume(queue, *args, **options)
-        if queue not in self._fanout_queues and queue not in self._receivers:
+    def basic_consume(
+        self,
+        queue: str,
+        no_ack: bool,  # noqa: FBT001 - kombu's
+        callback: Callable[[Any], Any],
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        if queue in self._fanout_queues:
+            return super().basic_consume(queue, no_ack, callback, *args, **options)
+
+        def acknowledge_first(message: Any) -> Any:
+            self.qos.ack(message.delivery_tag)
+            return callback(message)
+
+        on_message = acknowledge_first if no_ack else callback
+        consuming = super().basic_consume(queue, False, on_message, *args, **options)
+        if queue not in self._receivers:
             self._receivers[queue] = QueueReceiver(self, queue)
         return consuming
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - kombu's
+        message = super().basic_get(queue, **options)
+        if no_ack and message is not None:
+            self.qos.ack(message.delivery_tag)
+        return message
+
+    def _get(self, queue: str) -> TakenMessage:
+        self.stay_alive()
+        self.collect_priorities([queue])
+        slot = self.qos.reserve(queue)
+        try:
+            raw = self.sync.eval(MOVE, 2, self.keys.queue(queue), slot, "RIGHT", "LEFT")
+        except BaseException:
+            self.qos.abandon_slot(slot)
+            raise
+        if raw is None:
+            self.qos.release(slot)
+            raise Empty
+        return TakenMessage(raw, slot, queue)
+
+    def _size(self, queue: str) -> int:
+        with self.sync.pipeline(transaction=False) as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+            return count_waiting(pipeline.execute(raise_on_error=False))
+
+    def _purge(self, queue: str) -> int:
+        with self.sync.pipeline() as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+                pipeline.delete(name)
+            return sum(pipeline.execute()[::2])
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         receiver = self._receivers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
@@ -239,11 +291,30 @@ class Channel(redis.Channel):
     def beat(self) -> None:
         """Send a heartbeat, and requeue the messages of lost workers. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        requeued = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        names = (self.keys.intake(), self.keys.queue(""))
+        requeued = self.sync.eval(_HEARTBEAT, 0, *names, self.taker, LEASE_SECONDS, SLOTS, *queues)
         self._last_beat = time.monotonic()
         if requeued:
             self.recovered(requeued)
         self.qos.retry_pending_acks()
+        self.collect_priorities(dict.fromkeys([*queues, *self._receivers]))
+
+    def collect_priorities(self, queues: Iterable[str]) -> None:
+        """Move messages that were published with a priority to their queues.
+
+        If Redis refuses it, only warn. Raises RedisError.
+        """
+        end = time.monotonic() + MOVING_SECONDS
+        try:
+            for queue in queues:
+                lists = self.keys.waiting(queue)
+                move = partial(self.sync.eval, _PRIORITIES, len(lists), *lists, MOVED_AT_ONCE)
+                while move() == MOVED_AT_ONCE and time.monotonic() < end:
+                    pass
+        except ResponseError as error:
+            self.warn_throttled(
+                "Redis refuses to move messages with a priority to their queues", error
+            )
 
     def beat_if_allowed(self) -> None:
         """Send a heartbeat; if Redis refuses it, only warn: reconnecting would not help."""

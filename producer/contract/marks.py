@@ -21,7 +21,7 @@ class MarkState(StrEnum):
 class SubmissionMark(ContractModel):
     """A client's note in Redis that something was submitted: `queued`, and no longer `unknown`.
 
-    The mark is stored as JSON for seven days, under the key `enrollment:request:ID` or
+    The mark is stored as JSON for seven days, under `enrollment:request:ID` or
     `enrollment:batch:ID`. It is only a hint: finished work is known without it.
     """
 

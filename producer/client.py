@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from producer.contract.batches import BatchStatus, RefusedRecord
 from producer.contract.explain import explain
 from producer.contract.lookups import WorkerHealth
-from producer.contract.marks import SubmissionMark, request_key
 from producer.contract.routing import TaskName
 from producer.errors import InvalidRequest
 from producer.publishing.batches import (
@@ -43,17 +42,23 @@ class EnrollmentClient:
 
     `timeout` is the longest wait for a worker's answer, in seconds. With a `rediss://` URL the
     server's certificate is checked, against `ssl_ca_certs=FILE` from the URL's query or else the
-    system's authorities. The constructor raises ValueError for an invalid URL.
+    system's authorities. `key_prefix` is the prefix of the deployment's keys in Redis, if it has
+    one. The constructor raises ValueError for an invalid URL or prefix.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.
     """
 
     def __init__(
-        self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
+        self,
+        broker_url: str,
+        *,
+        result_backend_url: str | None = None,
+        timeout: float = 10.0,
+        key_prefix: str = "",
     ) -> None:
         self.timeout = timeout
-        self._connection = BrokerConnection(broker_url, result_backend_url)
+        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
 
     @property
     def shown_url(self) -> str:
@@ -78,7 +83,7 @@ class EnrollmentClient:
         The id is the request's own, or a new one if it has none. Raises InvalidRequest.
         """
         request, request_id = _with_id(request)
-        self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
+        self._connection.mark_requests([request_id])
         self._connection.send(TaskName.ENROLL, [plain_fields(request)], ignore_result=True)
         return request_id
 
@@ -94,8 +99,7 @@ class EnrollmentClient:
         After BrokerUnavailable, some requests may have been published.
         """
         checked = [_with_id(request) for request in requests]
-        marks = {request_key(request_id): SubmissionMark() for _, request_id in checked}
-        self._connection.mark_submitted(marks)
+        self._connection.mark_requests([request_id for _, request_id in checked])
         prefixes = repeat(None) if call_ids is None else call_ids
         with self._connection.sending_together() as producer:
             for (request, _), call_id in zip(checked, prefixes, strict=False):
@@ -117,7 +121,7 @@ class EnrollmentClient:
         processed but its result cannot be understood.
         """
         request, request_id = _with_id(request)
-        self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
+        self._connection.mark_requests([request_id])
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
         seconds = self.timeout if timeout is None else timeout
         hint = f"Request {request_id} stays queued; look up its status later."

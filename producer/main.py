@@ -298,6 +298,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.broker_url.get_secret_value(),
         result_backend_url=results_url.get_secret_value() if results_url else None,
         timeout=settings.timeout,
+        key_prefix=settings.key_prefix,
     ) as client:
         app.state.client = client
         app.state.publisher = RequestCoalescer(client)

@@ -9,6 +9,7 @@ from uuid import uuid4
 from celery import Celery, signals
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.keys import Keys
 from worker import migrate
 from worker.database.engine import Database, make_engine
 from worker.database.errors import is_answer, sentence_of
@@ -62,8 +63,9 @@ def make_app(settings: Settings) -> Celery:
 def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
     database = Database(settings.database_url.get_secret_value())
     metrics = Metrics(served=settings.metrics_port is not None)
-    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts)
-    marks = SubmissionMarks(results_url(settings))
+    keys = Keys(settings.key_prefix)
+    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts, keys)
+    marks = SubmissionMarks(results_url(settings), keys)
     events = Events(metrics)
 
     def refused(error: BaseException) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from producer.contract.broker_url import BROKERS, REDIS, require_certificate_check
+from producer.contract.keys import check_key_prefix
 
 PREFIX = "ENROLL_"
 DATABASES = ("postgresql", "sqlite")
@@ -83,6 +84,9 @@ class Settings(DatabaseSettings):
     )
     result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
         None, description="The Redis that carries results to clients; by default the broker."
+    )
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = Field(
+        "", description="What every key in Redis begins with; by default nothing."
     )
     result_ttl: Annotated[int, Field(ge=60)] = Field(
         86_400, description="Seconds for which a result stays in the result backend."

@@ -6,7 +6,7 @@ the database itself come from the entry points `enroll.checks`.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib.metadata import entry_points, version
@@ -18,6 +18,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from producer.client import EnrollmentClient
 from producer.contract.broker_url import REDIS, require_certificate_check
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import DatabaseState, WorkerHealth
 from producer.contract.routing import Queue
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
@@ -71,7 +72,9 @@ def wrong(check: str, observation: str, remedy: str) -> Finding:
     return Finding(check=check, state=State.WRONG, found=observation, remedy=remedy)
 
 
-def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterator[Finding]:
+def examine(
+    client: EnrollmentClient, broker_url: str, timeout: float, keys: Keys
+) -> Iterator[Finding]:
     """Check everything that can be seen from here, in the order in which to fix it."""
     broker_works = True
     if broker_url.startswith(REDIS):
@@ -80,7 +83,7 @@ def examine(client: EnrollmentClient, broker_url: str, timeout: float) -> Iterat
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
         ) as redis:
-            for finding in _redis(redis, client.shown_url):
+            for finding in _redis(redis, client.shown_url, keys):
                 # A full broker does not accept a lookup, so the worker cannot be asked.
                 if finding.check in ("broker", "memory") and finding.state is State.WRONG:
                     broker_works = False
@@ -99,7 +102,7 @@ def _installed_check(entry_point: Any) -> Iterable[dict[str, str]]:
     return check()
 
 
-def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
+def _redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     started = time.perf_counter()
     try:
         redis.ping()
@@ -133,7 +136,7 @@ def _redis(redis: Any, shown_url: str) -> Iterator[Finding]:
     yield from (_persistence(info), _eviction(info), _memory(info))
     seconds, microseconds = redis.time()
     yield from _clock("the broker's", seconds + microseconds / 1e6)
-    yield from _queues(redis)
+    yield from _queues(redis, keys)
 
 
 def _server(info: dict[str, Any], where: str) -> Finding:
@@ -204,10 +207,10 @@ def _memory(info: dict[str, Any]) -> Finding:
     return warning("memory", usage, remedy)
 
 
-def _queues(redis: Any) -> Iterator[Finding]:
+def _queues(redis: Any, keys: Keys) -> Iterator[Finding]:
     for queue in Queue:
-        count, age = redis.llen(queue.value), _age(redis.lindex(queue.value, -1))
-        waiting = f"messages waiting in {queue.value}: {count:,}"
+        count, age = _waiting(redis, keys.waiting(queue))
+        waiting = f"messages waiting in {keys.queue(queue)}: {count:,}"
         if age is None:
             yield ok("queue", waiting)
         elif age < WAITING_LONG[queue]:
@@ -215,28 +218,32 @@ def _queues(redis: Any) -> Iterator[Finding]:
         else:
             remedy = "Start more workers, and check that the running ones serve this queue (-Q)."
             yield warning("queue", f"{waiting}, the oldest for {age / 60:,.0f} min", remedy)
-    # kombu puts messages with a priority into separate lists, which no worker reads.
-    priority_lists = [f"{queue.value}\x06\x16{step}" for queue in Queue for step in (3, 6, 9)]
-    for name in (*priority_lists, UNNAMED):
+    for name in keys.waiting(UNNAMED):
         yield from _unread(redis, name)
+
+
+def _waiting(redis: Any, lists: Sequence[str]) -> tuple[int, float | None]:
+    """Return the number of messages in the lists of a queue, and the age of the oldest one."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for name in lists:
+            pipeline.llen(name)
+        for name in lists:
+            pipeline.lindex(name, -1)
+        replies = pipeline.execute()
+    ages = [age for message in replies[len(lists) :] if (age := _age(message)) is not None]
+    return count_waiting(replies[: len(lists)]), max(ages, default=None)
 
 
 def _unread(redis: Any, name: str) -> Iterator[Finding]:
     count = redis.llen(name)
-    if not count:
-        return
-    queue = name.partition("\x06")[0]
-    if name == UNNAMED:
-        messages, remedy = "messages without a queue name", "Publish to the queue of the task"
-    else:
-        messages, remedy = f"messages for {queue} with a priority", "Publish without a priority"
-    quoted = "'" + name.encode("unicode_escape").decode() + "'"
-    yield warning(
-        "queue",
-        f"{messages}: {count:,}; no worker reads them",
-        f"{remedy}, and submit these messages again. redis-cli LRANGE ${quoted} 0 -1 prints them,"
-        f" redis-cli DEL ${quoted} removes them.",
-    )
+    if count:
+        quoted = "'" + name.encode("unicode_escape").decode() + "'"
+        yield warning(
+            "queue",
+            f"messages without a queue name: {count:,}; no worker reads them",
+            "Publish to the queue of the task, and submit these messages again. redis-cli LRANGE"
+            f" ${quoted} 0 -1 prints them, redis-cli DEL ${quoted} removes them.",
+        )
 
 
 def _age(message: bytes | None) -> float | None:

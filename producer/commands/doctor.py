@@ -6,6 +6,7 @@ from rich.text import Text
 
 from producer.commands.checks import Finding, State, examine
 from producer.commands.session import Session, with_session
+from producer.contract.keys import Keys
 
 SOMETHING_WRONG = 1
 EXIT_CODES = """
@@ -35,7 +36,8 @@ def doctor(session: Session, strict: bool) -> int:
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []
-    for finding in examine(session.client, session.broker_url, session.client.timeout):
+    keys = Keys(session.key_prefix)
+    for finding in examine(session.client, session.broker_url, session.client.timeout, keys):
         findings.append(finding)
         if session.as_json:
             click.echo(finding.model_dump_json())

@@ -40,16 +40,6 @@ MARK_SECONDS: Final = 7 * 24 * 3600
 """How long a mark lasts, in seconds. Later, a submission that no worker has applied is unknown."""
 
 
-def request_key(request_id: str) -> str:
-    """Return the Redis key of a request's `SubmissionMark`."""
-    return f"enrollment:request:{request_id}"
-
-
-def batch_key(batch_id: str) -> str:
-    """Return the Redis key of a batch's `SubmissionMark`; a request may have the same id."""
-    return f"enrollment:batch:{batch_id}"
-
-
 class AgedMark(NamedTuple):
     """The mark of a submission, and its age."""
 

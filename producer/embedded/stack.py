@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -32,21 +33,28 @@ class StackError(EnrollmentError):
     """The embedded stack could not be started; the message says why and what to do."""
 
 
-def find_broker_url() -> str | None:
-    """Return the broker's URL of a stack that runs in this folder or one above it, or None."""
+class RunningStack(NamedTuple):
+    """How to reach a stack that runs."""
+
+    broker_url: str
+    key_prefix: str
+
+
+def find_running() -> RunningStack | None:
+    """Return the stack that runs in this folder or one above it, or None."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = json.loads((folder / FOLDER / STATE).read_text())
             os.kill(state["pid"], 0)
-            return str(state["broker_url"])
+            return RunningStack(str(state["broker_url"]), state.get("ENROLL_KEY_PREFIX", ""))
     return None
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[str]:
+def running(folder: Path, key_prefix: str = "") -> Iterator[str]:
     """Start the stack in a folder and yield the broker's URL; stop the stack in any case.
 
-    Raises StackError.
+    Every key in Redis begins with `key_prefix`. Raises StackError.
     """
     _check_installed()
     folder = folder.resolve()
@@ -57,17 +65,18 @@ def running(folder: Path) -> Iterator[str]:
             f"The folder {folder} cannot be used: {error.strerror}; choose another with --folder."
         ) from None
     state = folder / STATE
-    if find_broker_url() is not None and state.exists():
+    if find_running() is not None and state.exists():
         raise StackError(f"A stack is already running in {folder}; use that one, or stop it first.")
     with contextlib.ExitStack() as children:
         broker_url = _start_broker(folder, children)
         settings = {
             "ENROLL_BROKER_URL": broker_url,
             "ENROLL_RESULT_BACKEND_URL": broker_url,
+            "ENROLL_KEY_PREFIX": key_prefix,
             "ENROLL_DATABASE_URL": f"sqlite:///{folder / 'enrollment.db'}",
         }
         _migrate(folder, settings)
-        _start_worker(folder, settings, broker_url, children)
+        _start_worker(folder, settings, children)
         state.write_text(json.dumps({"pid": os.getpid(), **settings, "broker_url": broker_url}))
         children.callback(state.unlink, missing_ok=True)
         yield broker_url
@@ -117,12 +126,11 @@ def _migrate(folder: Path, settings: dict[str, str]) -> None:
         )
 
 
-def _start_worker(
-    folder: Path, settings: dict[str, str], broker_url: str, children: contextlib.ExitStack
-) -> None:
+def _start_worker(folder: Path, settings: dict[str, str], children: contextlib.ExitStack) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"]
     worker = _start("worker", command, folder, settings, children)
-    with EnrollmentClient(broker_url, timeout=1) as client:
+    broker_url, key_prefix = settings["ENROLL_BROKER_URL"], settings["ENROLL_KEY_PREFIX"]
+    with EnrollmentClient(broker_url, timeout=1, key_prefix=key_prefix) as client:
         for _ in _until_ready("worker", worker, folder):
             with contextlib.suppress(NoWorkerAnswered):
                 client.status("is-a-worker-there")

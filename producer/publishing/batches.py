@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
 from producer.contract.chunks import RefusedLine, Tally, fingerprint_of
-from producer.contract.marks import SubmissionMark, batch_key
+from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
@@ -80,7 +80,7 @@ class BatchPublisher:
         return batch
 
     def _publish_chunk(self, mark: SubmissionMark, text: str | None) -> None:
-        self._connection.mark_submitted({batch_key(self._batch.batch_id): mark})
+        self._connection.mark_batch(self._batch.batch_id, mark)
         if text is not None:
             self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
 

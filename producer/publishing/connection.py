@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from producer.contract.broker_url import BROKERS, REDIS, check_address, require_certificate_check
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import RESULT_TYPES
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
@@ -39,11 +40,14 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
 class BrokerConnection:
     """A connection to the broker and to the Redis of results; threads may share one.
 
-    It connects when it is first used. The constructor raises ValueError for an invalid URL; every
-    method raises BrokerUnavailable within ten seconds if the broker cannot be used.
+    It connects when it is first used. The constructor raises ValueError for an invalid URL or key
+    prefix; every method raises BrokerUnavailable within ten seconds if the broker cannot be used.
     """
 
-    def __init__(self, broker_url: str, result_backend_url: str | None) -> None:
+    def __init__(
+        self, broker_url: str, result_backend_url: str | None, key_prefix: str = ""
+    ) -> None:
+        self._keys = Keys(key_prefix)
         results_url = result_backend_url or broker_url
         check_address(broker_url)
         check_address(results_url)
@@ -64,7 +68,9 @@ class BrokerConnection:
             retry=Retry(NoBackoff(), 0),
         )
         self._over_redis = broker_url.startswith(REDIS)
-        self._app = _make_app(require_certificate_check(broker_url), over_redis=self._over_redis)
+        self._app = _make_app(
+            require_certificate_check(broker_url), self._keys, over_redis=self._over_redis
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -138,7 +144,7 @@ class BrokerConnection:
         return stored.get("result")
 
     def _read_result(self, task_id: str) -> dict[str, Any] | None:
-        key = f"celery-task-meta-{task_id}"
+        key = self._keys.result(task_id)
         with self._broker():
             text = self._redis.get(key)
         try:
@@ -150,21 +156,25 @@ class BrokerConnection:
                 " application writes to the same Redis database."
             ) from error
 
-    def mark_submitted(self, marks: Mapping[str, SubmissionMark]) -> None:
-        """Write the marks of submissions, by key, before the submissions are published.
+    def mark_requests(self, request_ids: Sequence[str]) -> None:
+        """Mark requests as `queued`, before they are published."""
+        self._mark({self._keys.request(request_id): SubmissionMark() for request_id in request_ids})
 
-        The state of each submission is `queued` from now on.
-        """
+    def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:
+        """Write the mark of a batch, before the chunk that it counts last is published."""
+        self._mark({self._keys.batch(batch_id): mark})
+
+    def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
                 pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
             pipeline.execute()
 
     def count_queued_chunks(self) -> int:
-        """Return the number of chunks that wait in the queue."""
+        """Return the number of chunks that wait in the queue, also of those with a priority."""
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
-                return int(connection.default_channel.client.llen(Queue.BATCHES.value))
+                return _count_waiting(connection.default_channel.client, Queue.BATCHES)
             try:
                 queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
             except connection.channel_errors:
@@ -198,12 +208,20 @@ def parse_result(task: TaskName, result: Any) -> Any:
         ) from error
 
 
+def _count_waiting(client: Any, queue: Queue) -> int:
+    with client.pipeline(transaction=False) as pipeline:
+        # kombu's client itself adds the prefix of the keys.
+        for name in Keys().waiting(queue):
+            pipeline.llen(name)
+        return count_waiting(pipeline.execute(raise_on_error=False))
+
+
 def _task_id() -> str:
     call_id = CALL_ID.get()
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
 
 
-def _make_app(broker_url: str, *, over_redis: bool) -> Celery:
+def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
     """Create the Celery app that publishes; it never runs a task."""
     app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
     options = _options(over_redis=over_redis)
@@ -211,6 +229,7 @@ def _make_app(broker_url: str, *, over_redis: bool) -> Celery:
         # kombu shares one connection pool in a process among URLs with the same host and options,
         # even if they trust different certificates. This extra option keeps them apart.
         options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        options["broker_transport_options"]["global_keyprefix"] = keys.prefix
         options["broker_transport"] = "producer.publishing.transport:Transport"
     app.conf.update(options)
     return app

@@ -17,7 +17,8 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from producer.client import EnrollmentClient
-from producer.contract.marks import SubmissionMark, batch_key, request_key
+from producer.contract.keys import Keys
+from producer.contract.marks import SubmissionMark
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
 from support.commands import invoke_enroll
@@ -131,7 +132,7 @@ def test_a_mark_with_unknown_fields_is_still_read(
     name = f"newer-{uuid.uuid4()}"
     more = {**SubmissionMark(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
     with Redis.from_url(deployment.broker_url) as redis:
-        for key in (request_key(name), batch_key(name)):
+        for key in (Keys().request(name), Keys().batch(name)):
             redis.set(key, json.dumps(more), ex=60)
     assert client.status(name).state == "queued"
     assert client.batch(name).chunks_missing == 3

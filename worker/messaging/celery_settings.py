@@ -24,10 +24,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "result_backend": results_url(settings),
         # The database has the result; Redis holds a copy for the client that waits for it.
         "result_expires": settings.result_ttl,
+        "result_backend_transport_options": {"global_keyprefix": settings.key_prefix},
         **_queues(over_redis=over_redis),
         **_tasks(),
         **_broker(),
-        **(_over_redis() if over_redis else {}),
+        **(_over_redis(settings.key_prefix) if over_redis else {}),
         # Every message is checked before anything trusts it.
         "worker_consumer": plugins.CONSUMER,
         # With remote control, any client could stop workers. Events cost 40 % of the speed.
@@ -107,10 +108,11 @@ def _broker() -> dict[str, Any]:
     }
 
 
-def _over_redis() -> dict[str, Any]:
+def _over_redis(key_prefix: str) -> dict[str, Any]:
     return {
         "broker_transport": plugins.TRANSPORT,
         "broker_transport_options": {
+            "global_keyprefix": key_prefix,
             # How often kombu calls the transport's `restore_visible`, which sends the heartbeat.
             "unacked_restore_interval": HEARTBEAT_SECONDS,
             "socket_timeout": 10,
@@ -118,7 +120,7 @@ def _over_redis() -> dict[str, Any]:
             "socket_keepalive": True,
             # A half-open connection is noticed within twice this many seconds.
             "health_check_interval": 10,
-            # One list per queue: priorities are not used, and each step would be one more key.
+            # A worker takes messages with a priority, but publishes none.
             "priority_steps": [0],
         },
     }

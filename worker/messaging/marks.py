@@ -8,20 +8,11 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer.contract.marks import (
-    MARK_SECONDS,
-    AgedMark,
-    MarkState,
-    SubmissionMark,
-    batch_key,
-    request_key,
-)
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS, AgedMark, MarkState, SubmissionMark
 
 log = logging.getLogger(__name__)
 
-
-OUTAGE = "enrollment.outage"
-"""The key of the reason why work waits."""
 
 OUTAGE_SECONDS = 30
 """How long the reason is believed; each attempt that fails renews it."""
@@ -32,18 +23,20 @@ _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 class SubmissionMarks:
     """The marks in Redis. It connects at first use; its connection pool notices a fork."""
 
-    def __init__(self, result_backend_url: str) -> None:
+    def __init__(self, result_backend_url: str, keys: Keys) -> None:
+        self.keys = keys
+        """The names of the marks."""
         self._redis = Redis.from_url(
             result_backend_url, socket_timeout=10, socket_connect_timeout=3
         )
 
     def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of requests, by id. Raises RedisError: a failure is not `unknown`."""
-        return self._find(request_ids, request_key)
+        return self._find(request_ids, self.keys.request)
 
     def of_batches(self, batch_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of batches, by id. Raises RedisError: a failure is not `unknown`."""
-        return self._find(batch_ids, batch_key)
+        return self._find(batch_ids, self.keys.batch)
 
     def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, AgedMark]:
         keys = list(map(key, identities))
@@ -68,13 +61,13 @@ class SubmissionMarks:
     def note_outage(self, sentence: str) -> None:
         """Store why work waits, in the database's words, for `OUTAGE_SECONDS`."""
         try:
-            self._redis.set(OUTAGE, sentence, ex=OUTAGE_SECONDS)
+            self._redis.set(self.keys.outage, sentence, ex=OUTAGE_SECONDS)
         except RedisError as error:
             log.warning("Redis did not store why work waits: %s", error)
 
     def outage(self) -> str | None:
         """Return why work waits; None if it does not, as far as is known. Raises RedisError."""
-        sentence: Any = self._redis.get(OUTAGE)
+        sentence: Any = self._redis.get(self.keys.outage)
         return None if sentence is None else sentence.decode(errors="replace")
 
     def set_running(self, keys: Iterable[str]) -> None:

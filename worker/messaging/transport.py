@@ -11,18 +11,21 @@ names.
 import itertools
 import logging
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.resources import files
 from queue import Empty
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
 from kombu.transport import redis, virtual
-from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
+from redis import Redis
+from redis.exceptions import ResponseError
 
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
+from worker.messaging.slots import MOVE, SLOTS, QoS
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +38,15 @@ HEARTBEAT_SECONDS = 2
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
 
-SLOTS = 1024
-"""The number of slots, and so of messages, that a worker can hold of one queue."""
+MOVED_AT_ONCE = 100
+"""The most messages with a priority that one command moves: Redis does nothing else meanwhile."""
 
-PREFIX = "enrollment.intake"
-
-ATTEMPTS = f"{PREFIX}.attempts"
-"""The hash that counts failed attempts by task id; see `worker.messaging.attempts`."""
-
-
-def running_key(instance: str) -> str:
-    """Return the key of the hash with the task ids that a worker is executing."""
-    return f"{PREFIX}.running.{instance}"
-
+MOVING_SECONDS = 0.1
+"""Seconds of a heartbeat after which no further messages with a priority are moved."""
 
 _SCRIPTS = files("worker.messaging")
-_MOVE = _SCRIPTS.joinpath("move.lua").read_text(encoding="ascii")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
+_PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
@@ -84,115 +79,6 @@ class Message(virtual.Message):
         properties = {"delivery_tag": payload.slot, "delivery_info": delivery}
         envelope = {**envelope, "properties": {**envelope["properties"], **properties}}
         super().__init__(envelope, channel=channel, **options)
-
-
-class QoS(virtual.QoS):
-    """The messages that a worker holds. A failed acknowledgement is repeated later."""
-
-    prefetch_count: int
-
-    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
-        super().__init__(channel, prefetch_count)
-        self._held: defaultdict[str, set[str]] = defaultdict(set)
-        self._queues: dict[str, str] = {}
-        self._free: dict[str, deque[str]] = {}
-        self._pending_acks: deque[tuple[str, bool]] = deque()
-        self._abandoned: list[str] = []
-
-    def has_room(self, queue: str) -> bool:
-        """Return whether the worker may hold one more message of this queue.
-
-        The whole prefetch limit applies to each queue, so that no queue waits for another.
-        Requests held for grouping raise the limit, but only for their own queue.
-        """
-        limit = self.prefetch_count
-        if queue != Queue.ENROLLMENTS:
-            limit -= len(self._held[Queue.ENROLLMENTS])
-        if not self.prefetch_count:
-            limit = SLOTS // 2
-        return len(self._held[queue]) < min(limit, SLOTS // 2)
-
-    def _slots(self, queue: str) -> deque[str]:
-        if queue not in self._free:
-            start = f"{PREFIX}.taken.{self.channel.taker}.{queue}."
-            self._free[queue] = deque(f"{start}{number}" for number in range(SLOTS))
-        return self._free[queue]
-
-    def reserve(self, queue: str) -> str:
-        """Reserve a free slot. Raises ConnectionError if none is left, to force a reconnect."""
-        if not self._slots(queue):
-            raise ConnectionError(
-                f"All {SLOTS} slots for the queue {queue} are used up, because Redis left too many"
-                " commands without a reply. The worker reconnects and gets new slots; if this"
-                " happens again, check Redis and the network"
-            )
-        slot = self._slots(queue).popleft()
-        self._queues[slot] = queue
-        return slot
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        self._held[self._queues[delivery_tag]].add(delivery_tag)
-        super().append(message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        self._finish(delivery_tag, requeue=False)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
-        self._finish(delivery_tag, requeue=requeue)
-
-    def _finish(self, slot: str, *, requeue: bool) -> None:
-        self._held[self._queues[slot]].discard(slot)
-        super().ack(slot)
-        try:
-            self._acknowledge(slot, requeue=requeue)
-        except (RedisError, OSError) as error:
-            # The slot is not reused: Redis may still carry out the command later.
-            log.warning("Redis did not confirm an acknowledgement; it will be repeated: %s", error)
-            self._pending_acks.append((slot, requeue))
-        else:
-            self._slots(self._queues[slot]).append(slot)
-
-    def _acknowledge(self, slot: str, *, requeue: bool) -> None:
-        if requeue:
-            self.channel.sync.eval(_MOVE, 2, slot, self._queues[slot], "LEFT", "RIGHT")
-        else:
-            self.channel.sync.unlink(slot)
-
-    def abandon_slot(self, slot: str) -> None:
-        """Retire a slot into which Redis may still move a message; requeue what arrives there."""
-        self._abandoned.append(slot)
-
-    def restore_visible(self, *_: object, **__: object) -> None:
-        """Send the heartbeat; kombu calls this hook at regular intervals."""
-        self.channel.beat_if_allowed()
-
-    def retry_pending_acks(self) -> None:
-        """Repeat the acknowledgements that Redis did not confirm. Raises RedisError."""
-        for _ in range(len(self._pending_acks)):
-            slot, requeue = self._pending_acks[0]
-            self._acknowledge(slot, requeue=requeue)
-            self._pending_acks.popleft()
-        for slot in self._abandoned:
-            self._acknowledge(slot, requeue=True)
-
-    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
-        """Requeue every held message now; if Redis is unavailable, a later heartbeat does it."""
-        self._on_collect.cancel()
-        held = [slot for slots in self._held.values() for slot in slots]
-        self._pending_acks.extend((slot, True) for slot in held)
-        self._held.clear()
-        self._delivered.clear()
-        self._delivered.restored = True
-        if held:
-            log.info("Requeuing %s messages", len(held))
-        try:
-            self.retry_pending_acks()
-        except (RedisError, OSError) as error:
-            if self._pending_acks:
-                count = len(self._pending_acks)
-                log.warning(
-                    "Redis has not requeued %s messages yet; it will later: %s", count, error
-                )
 
 
 class QueueReceiver(redis.Channel):
@@ -237,9 +123,9 @@ class QueueReceiver(redis.Channel):
             self._slot = None
         if self._slot is None:
             self._slot = self._channel.qos.reserve(self._queue)
-        move = (self._queue, self._slot, "RIGHT", "LEFT")
+        move = (self._channel.keys.queue(self._queue), self._slot, "RIGHT", "LEFT")
         blocking = ("BLMOVE", *move, self.brpop_timeout)
-        command = ("EVAL", _MOVE, 2, *move) if self._full else blocking
+        command = ("EVAL", MOVE, 2, *move) if self._full else blocking
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         self._sent = True
@@ -311,20 +197,70 @@ class Channel(redis.Channel):
         self._receivers: dict[str, QueueReceiver] = {}
         self._last_beat = float("-inf")
         super().__init__(*args, **options)
+        self.keys = Keys(self.global_keyprefix)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-        # For commands that return at once; late acknowledgements may outlive the channel.
-        self.sync = self._create_client()
+        # For commands that return at once; late acknowledgements may outlive the channel. kombu's
+        # own client would add the prefix of the keys, but only to the commands that it knows.
+        self.sync = Redis(connection_pool=self.pool)
 
     @property
     def active_queues(self) -> list[str]:
         """Return no queues for kombu's own BRPOP: the receivers serve them."""
         return []
 
-    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
-        consuming = super().basic_consume(queue, *args, **options)
-        if queue not in self._fanout_queues and queue not in self._receivers:
+    def basic_consume(
+        self,
+        queue: str,
+        no_ack: bool,  # noqa: FBT001 - kombu's
+        callback: Callable[[Any], Any],
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        if queue in self._fanout_queues:
+            return super().basic_consume(queue, no_ack, callback, *args, **options)
+
+        def acknowledge_first(message: Any) -> Any:
+            self.qos.ack(message.delivery_tag)
+            return callback(message)
+
+        on_message = acknowledge_first if no_ack else callback
+        consuming = super().basic_consume(queue, False, on_message, *args, **options)
+        if queue not in self._receivers:
             self._receivers[queue] = QueueReceiver(self, queue)
         return consuming
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - kombu's
+        message = super().basic_get(queue, **options)
+        if no_ack and message is not None:
+            self.qos.ack(message.delivery_tag)
+        return message
+
+    def _get(self, queue: str) -> TakenMessage:
+        self.stay_alive()
+        self.collect_priorities([queue])
+        slot = self.qos.reserve(queue)
+        try:
+            raw = self.sync.eval(MOVE, 2, self.keys.queue(queue), slot, "RIGHT", "LEFT")
+        except BaseException:
+            self.qos.abandon_slot(slot)
+            raise
+        if raw is None:
+            self.qos.release(slot)
+            raise Empty
+        return TakenMessage(raw, slot, queue)
+
+    def _size(self, queue: str) -> int:
+        with self.sync.pipeline(transaction=False) as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+            return count_waiting(pipeline.execute(raise_on_error=False))
+
+    def _purge(self, queue: str) -> int:
+        with self.sync.pipeline() as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+                pipeline.delete(name)
+            return sum(pipeline.execute()[::2])
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         receiver = self._receivers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
@@ -355,11 +291,30 @@ class Channel(redis.Channel):
     def beat(self) -> None:
         """Send a heartbeat, and requeue the messages of lost workers. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        requeued = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        names = (self.keys.intake(), self.keys.queue(""))
+        requeued = self.sync.eval(_HEARTBEAT, 0, *names, self.taker, LEASE_SECONDS, SLOTS, *queues)
         self._last_beat = time.monotonic()
         if requeued:
             self.recovered(requeued)
         self.qos.retry_pending_acks()
+        self.collect_priorities(dict.fromkeys([*queues, *self._receivers]))
+
+    def collect_priorities(self, queues: Iterable[str]) -> None:
+        """Move messages that were published with a priority to their queues.
+
+        If Redis refuses it, only warn. Raises RedisError.
+        """
+        end = time.monotonic() + MOVING_SECONDS
+        try:
+            for queue in queues:
+                lists = self.keys.waiting(queue)
+                move = partial(self.sync.eval, _PRIORITIES, len(lists), *lists, MOVED_AT_ONCE)
+                while move() == MOVED_AT_ONCE and time.monotonic() < end:
+                    pass
+        except ResponseError as error:
+            self.warn_throttled(
+                "Redis refuses to move messages with a priority to their queues", error
+            )
 
     def beat_if_allowed(self) -> None:
         """Send a heartbeat; if Redis refuses it, only warn: reconnecting would not help."""

@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from redis import Redis
 
 from producer.contract.broker_url import REDIS
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
 from worker.settings import Settings
 
@@ -29,7 +30,9 @@ class Exporter:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         registry.register(_Worker(labels))
-        registry.register(_Broker(settings.broker_url.get_secret_value()))
+        registry.register(
+            _Broker(settings.broker_url.get_secret_value(), Keys(settings.key_prefix))
+        )
         assert settings.metrics_port is not None  # noqa: S101 - the caller checks it
         self._server, _ = start_http_server(
             settings.metrics_port, settings.metrics_host, registry=registry
@@ -60,8 +63,9 @@ class _Worker:
 class _Broker:
     """The lengths and ages of the queues, read at each scrape, so that they are always current."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys) -> None:
         self._url = url
+        self._keys = keys
         self._read: Callable[[], dict[str, tuple[int, float | None]]] = self._read_rabbitmq
         if url.startswith(REDIS):
             self._redis = Redis.from_url(
@@ -98,12 +102,13 @@ class _Broker:
         queues: dict[str, tuple[int, float | None]] = {}
         for queue in Queue:
             with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.llen(queue.value)
-                pipeline.lindex(queue.value, -1)
+                pipeline.lindex(self._keys.queue(queue), -1)
                 pipeline.time()
-                count, message, (seconds, microseconds) = pipeline.execute()
+                for name in self._keys.waiting(queue):
+                    pipeline.llen(name)
+                message, (seconds, microseconds), *counts = pipeline.execute(raise_on_error=False)
             now = seconds + microseconds / 1_000_000
-            queues[queue.value] = count, self._age(queue, message, now)
+            queues[queue.value] = count_waiting(counts), self._age(queue, message, now)
         return queues
 
     def _age(self, queue: Queue, message: bytes | None, now: float) -> float:

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from celery import Task
 
-from producer.contract.marks import request_key
 from worker.database.engine import Database
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
@@ -42,7 +41,7 @@ class Services:
         if ids.task_id is not None:
             self.store_refusal(ids.task_id, reason)
         if ids.request_id is not None:
-            self.marks.remove([request_key(ids.request_id)])
+            self.marks.remove([self.marks.keys.request(ids.request_id)])
 
 
 class ServicedTask(Task):

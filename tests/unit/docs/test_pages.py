@@ -39,7 +39,7 @@ def test_every_setting_is_explained_with_its_default() -> None:
             if isinstance(field.default, bool):
                 assert default == str(field.default).lower()
             elif isinstance(field.default, int | float | str):
-                assert default == f"{field.default}"
+                assert default == (f"{field.default}" or "empty")
 
 
 UNITS = {"MiB": 2**20, "days": 86_400}

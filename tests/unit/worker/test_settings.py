@@ -62,6 +62,8 @@ BAD = {
     "a word": ("RESULT_TTL", "hunter2", "should be a valid integer"),
     "a fraction": ("RESULT_TTL", "60.5", "should be a valid integer"),
     "too short": ("RESULT_TTL", "59", "greater than or equal to 60"),
+    "a prefix without an end": ("KEY_PREFIX", "hunter2", "ends with one of : . _ -"),
+    "a prefix with a glob": ("KEY_PREFIX", "hunter2*:", "letters, digits and : . _ - /"),
     "a negative wait": ("DATABASE_WAIT", "-1", "greater than or equal to 0"),
     "a wait beyond the time limit": ("DATABASE_WAIT", "81", "less than or equal to 80"),
 }

@@ -108,23 +108,25 @@ def test_a_missing_worker_and_waiting_messages_are_found(broker: tuple[str, Any]
     since = int(time.time()) - 3600
     redis.lpush("batches", json.dumps({"properties": {"timestamp": since}}), "{}")
     redis.lpush("lookups", json.dumps({"properties": {"timestamp": int(time.time()) - 90}}))
-    redis.lpush("enrollments\x06\x169", "{}")
+    redis.lpush("enrollments\x06\x169", json.dumps({"properties": {"timestamp": since}}))
     redis.lpush("celery", "{}", "{}")
+    redis.lpush("celery\x06\x163", "{}")
     code, found = doctor(url, "--timeout", "1")
     assert code == 1
     assert "Start a worker" in found["worker", "wrong"]
-    waiting, asked, urgent, unnamed = found["queue", "warning"].splitlines()
+    late, waiting, asked, unnamed, urgent = found["queue", "warning"].splitlines()
+    assert "waiting in enrollments: 1, the oldest for 60 min" in late
     assert "waiting in batches: 2, the oldest for 60 min" in waiting
     assert "waiting in lookups: 1, the oldest for 2 min" in asked
-    assert "messages for enrollments with a priority: 1" in urgent
     assert "messages without a queue name: 2" in unnamed
+    assert "messages without a queue name: 1" in urgent
     # The remedy works as it is printed.
     (command,) = re.findall(r"DEL (\S+)", urgent)
     name = subprocess.run(
         ["/bin/bash", "-c", f"printf %s {command}"], check=True, capture_output=True
     ).stdout
     assert redis.delete(name) == 1
-    assert "priority" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
+    assert "name: 1" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
 
 
 def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]) -> None:

@@ -135,7 +135,17 @@ def test_the_transport_is_given_its_celery_settings(app: Celery) -> None:
         "socket_keepalive": True,
         "health_check_interval": 10,
         "priority_steps": [0],
+        "global_keyprefix": "",
     }
+
+
+def test_the_prefix_of_the_keys_is_that_of_the_queue_and_of_the_results(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("ENROLL_KEY_PREFIX", "staging:")
+    made = celery_settings(load_settings())
+    assert made["broker_transport_options"]["global_keyprefix"] == "staging:"
+    assert made["result_backend_transport_options"] == {"global_keyprefix": "staging:"}
 
 
 def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from celery.worker.request import Request
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError  # noqa: A004
 
-from worker.messaging import consumer, transport
+from worker.messaging import consumer, slots, transport
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from worker.messaging import consumer, transport
         ),
         (transport.QueueReceiver, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
         (
-            transport.QoS,
+            slots.QoS,
             virtual.QoS,
             ["append", "ack", "reject", "restore_unacked_once", "restore_visible"],
         ),

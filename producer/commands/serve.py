@@ -62,16 +62,13 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
             " machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
     url, key_prefix = broker_or_fail(broker, key_prefix)
+    _check_tokens(tokens)
     try:
         settings = HttpSettings(
             broker_url=SecretStr(url), key_prefix=key_prefix, http_tokens=tokens
         )
-        if tokens is not None:
-            read_tokens(tokens.read_text().splitlines())
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
-    except (TokensError, OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--tokens {tokens}: {error}") from None
     results_url = settings.result_backend_url
     # Opening a client checks the URLs.
     open_client(
@@ -84,6 +81,15 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
         access_log=False,
         use_colors=False if os.environ.get("NO_COLOR") else None,
     )
+
+
+def _check_tokens(tokens: Path | None) -> None:
+    """Check the file of tokens, if there is one. Raises UsageError."""
+    try:
+        if tokens is not None:
+            read_tokens(tokens.read_text().splitlines())
+    except (TokensError, OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--tokens {tokens}: {error}") from None
 
 
 def _settings_error(error: ValidationError) -> str:

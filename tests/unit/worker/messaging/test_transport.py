@@ -9,6 +9,7 @@ from celery.worker.request import Request
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError  # noqa: A004
 
+from producer.contract.keys import Keys
 from worker.messaging import consumer, slots, transport
 
 
@@ -77,9 +78,9 @@ def test_the_private_code_our_transport_relies_on_is_unchanged(
 
 
 def test_used_up_slots_are_reported_with_a_remedy() -> None:
-    qos = transport.QoS(SimpleNamespace(taker="here"))
-    slots = {qos.reserve("batches") for _ in range(transport.SLOTS)}
-    assert len(slots) == transport.SLOTS
+    qos = slots.QoS(SimpleNamespace(taker="here", keys=Keys()))
+    reserved = {qos.reserve("batches") for _ in range(slots.SLOTS)}
+    assert len(reserved) == slots.SLOTS
     with pytest.raises(ConnectionError, match=r"reconnects and gets new slots.*check Redis"):
         qos.reserve("batches")
     assert qos.reserve("lookups")

@@ -19,13 +19,19 @@ from worker.messaging import consumer, slots, transport
         (
             transport.Channel,
             redis.Channel,
-            ["basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"],
+            [
+                *("basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"),
+                *("basic_get", "_get", "_size", "_purge"),
+            ],
         ),
         (transport.QueueReceiver, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
         (
             slots.QoS,
             virtual.QoS,
-            ["append", "ack", "reject", "restore_unacked_once", "restore_visible"],
+            [
+                *("append", "ack", "reject"),
+                *("restore_unacked", "restore_unacked_once", "restore_visible"),
+            ],
         ),
         (
             consumer.ValidatingConsumer,
@@ -63,6 +69,10 @@ def test_every_method_we_override_exists_in_its_base_class(
         (virtual.Transport._deliver, ["self._callbacks[queue]"]),
         (virtual.Channel.basic_consume, ["self.Message(raw_message", "self.qos.append"]),
         (virtual.Channel.close, ["restore_unacked_once"]),
+        (virtual.Channel.basic_get, ["self.Message(self._get(queue)", "self.qos.append"]),
+        (virtual.Channel.basic_recover, ["self.qos.restore_unacked()"]),
+        (virtual.Channel.queue_declare, ["self._size(queue)"]),
+        (virtual.Channel.queue_purge, ["self._purge(queue)"]),
         (virtual.Channel.basic_ack, ["self.qos.ack"]),
         (virtual.Channel.basic_reject, ["self.qos.reject"]),
         (Consumer.update_strategies, ["self.strategies"]),

@@ -44,9 +44,9 @@ class EnrollmentClient:
     With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
     `ssl_ca_certs=FILE` from the URL's query or else the system's authorities.
 
-    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of the
-    deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid URL
-    or prefix.
+    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
+    the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid
+    URL or prefix.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.

@@ -40,10 +40,13 @@ from producer.schemas import (
 class EnrollmentClient:
     """A submitter's connection to the service; threads may share one.
 
-    `timeout` is the longest wait for a worker's answer, in seconds. With a `rediss://` URL the
-    server's certificate is checked, against `ssl_ca_certs=FILE` from the URL's query or else the
-    system's authorities. `key_prefix` is the prefix of the deployment's keys in Redis, if it has
-    one. The constructor raises ValueError for an invalid URL or prefix.
+    The broker may be a Redis that sentinels name: `sentinel://HOST:PORT,HOST:PORT/0?master_name=…`.
+    With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
+    `ssl_ca_certs=FILE` from the URL's query or else the system's authorities.
+
+    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
+    the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid
+    URL or prefix.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.

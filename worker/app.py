@@ -9,6 +9,7 @@ from uuid import uuid4
 from celery import Celery, signals
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys
 from worker import migrate
 from worker.database.engine import Database, make_engine
@@ -28,6 +29,8 @@ from worker.tasks.services import Services
 
 log = logging.getLogger(__name__)
 
+RESULT_SCHEMES = [scheme.removesuffix("://") for scheme in REDIS]
+
 
 def make_app(settings: Settings) -> Celery:
     """Make the worker's Celery app, with its settings, services and tasks."""
@@ -35,7 +38,7 @@ def make_app(settings: Settings) -> Celery:
     instance = uuid4().hex  # Identifies this worker in all of its processes.
     app.conf.update(celery_settings(settings))
     app.conf.broker_transport_options["instance"] = instance
-    app.loader.override_backends = dict.fromkeys(("redis", "rediss"), plugins.RESULT_BACKEND)
+    app.loader.override_backends = dict.fromkeys(RESULT_SCHEMES, plugins.RESULT_BACKEND)
     services = _make_services(app, settings, instance)
     database = services.database
     register(app, services)

@@ -17,11 +17,22 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from producer.client import EnrollmentClient
-from producer.contract.broker_url import REDIS, require_certificate_check
+from producer.commands.sentinel_check import ask_sentinels
+from producer.contract.broker_url import (
+    REDIS,
+    SENTINEL,
+    parse_sentinel_url,
+    require_certificate_check,
+)
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import DatabaseState, WorkerHealth
 from producer.contract.routing import Queue
-from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.errors import (
+    AnswerNotUnderstood,
+    BrokerUnavailable,
+    EnrollmentError,
+    NoWorkerAnswered,
+)
 
 OLD_SERVER = 7
 """The oldest major version of Redis that has all the commands that the worker needs."""
@@ -78,20 +89,32 @@ def examine(
     """Check everything that can be seen from here, in the order in which to fix it."""
     broker_works = True
     if broker_url.startswith(REDIS):
-        with Redis.from_url(
-            require_certificate_check(broker_url),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-        ) as redis:
-            for finding in _redis(redis, client.shown_url, keys):
-                # A full broker does not accept a lookup, so the worker cannot be asked.
-                if finding.check in ("broker", "memory") and finding.state is State.WRONG:
-                    broker_works = False
-                yield finding
+        for finding in _over_redis(client, require_certificate_check(broker_url), timeout, keys):
+            # A full broker does not accept a lookup, so the worker cannot be asked.
+            unusable = finding.check in ("sentinel", "broker", "memory")
+            if unusable and finding.state is State.WRONG:
+                broker_works = False
+            yield finding
     for entry_point in entry_points(group="enroll.checks"):
         yield from (Finding(**fields) for fields in _installed_check(entry_point))
     if broker_works:
         yield from _worker(client)
+
+
+def _over_redis(
+    client: EnrollmentClient, url: str, timeout: float, keys: Keys
+) -> Iterator[Finding]:
+    """Check the sentinels, if the URL has them, and the server that they name."""
+    shown_url = client.shown_url
+    if url.startswith(SENTINEL):
+        address = parse_sentinel_url(url)
+        master, fields = ask_sentinels(address)
+        yield Finding(**fields)
+        if master is None:
+            return
+        shown_url, url = f"the master {master[0]}:{master[1]}", address.server(*master)
+    with Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout) as redis:
+        yield from _redis(redis, shown_url, keys)
 
 
 def _installed_check(entry_point: Any) -> Iterable[dict[str, str]]:
@@ -133,6 +156,8 @@ def _redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
         )
         return
     yield _server(info, f"{shown_url} {answers}")
+    if info.get("redis_mode") == "sentinel":
+        return
     yield from (_persistence(info), _eviction(info), _memory(info))
     seconds, microseconds = redis.time()
     yield from _clock("the broker's", seconds + microseconds / 1e6)
@@ -142,11 +167,16 @@ def _redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
 def _server(info: dict[str, Any], where: str) -> Finding:
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
     server = f"{where}: {name}"
+    if info.get("redis_mode") == "sentinel":
+        remedy = "Write its URL in the form sentinel://HOST:PORT/0?master_name=NAME."
+        return wrong("broker", f"{server}, a sentinel", remedy)
     if info.get("cluster_enabled"):
         remedy = "Use a single server; the queues cannot be spread over a cluster."
         return wrong("broker", f"{server}, a cluster", remedy)
     if info.get("role") != "master":
-        return wrong("broker", f"{server}, a replica", "Point ENROLL_BROKER_URL at the primary.")
+        master = f"{info.get('master_host')}:{info.get('master_port')}"
+        remedy = f"Point ENROLL_BROKER_URL, or the name in it, at its master, {master}."
+        return wrong("broker", f"{server}, a replica", remedy)
     if int(str(info["redis_version"]).split(".")[0]) < OLD_SERVER:
         return wrong("broker", f"{server}, which is too old", "Upgrade to Redis 7 or Valkey.")
     return ok("broker", server)
@@ -271,9 +301,11 @@ def _worker(client: EnrollmentClient) -> Iterator[Finding]:
             remedy = "Connect as the Redis user operator or producer (docs/access.md)."
         yield wrong("broker", str(error), remedy)
         return
+    except AnswerNotUnderstood as error:
+        yield wrong("worker", str(error), "Install the same version here and on the workers.")
+        return
     except EnrollmentError as error:
-        remedy = "Install the same version here and on the workers."
-        yield wrong("worker", str(error), remedy)
+        yield wrong("worker", str(error), "Read the worker's log, which has the reason.")
         return
     yield ok("worker", f"answered in {(time.perf_counter() - started) * 1000:.0f} ms")
     yield _versions(health)

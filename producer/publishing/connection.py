@@ -13,15 +13,21 @@ from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from producer.contract.broker_url import BROKERS, REDIS, check_address, require_certificate_check
+from producer.contract.broker_url import (
+    BROKERS,
+    REDIS,
+    SENTINEL,
+    check_address,
+    parse_sentinel_url,
+    require_certificate_check,
+)
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import RESULT_TYPES
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
+from producer.contract.redis_channel import kombu_url, secret_options
+from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
 
@@ -58,14 +64,12 @@ class BrokerConnection:
                 "Results are stored in Redis, so result_backend_url must be a Redis URL, for"
                 " example redis://host:6379/0."
             )
-        self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
+        self.shown_url = _shown(broker_url)
         """The broker's URL without its password and options, for messages."""
-        self._redis = Redis.from_url(
+        self._redis = connect_redis(
             require_certificate_check(results_url),
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            # One attempt; the default of redis-py depends on how the client is created.
-            retry=Retry(NoBackoff(), 0),
         )
         self._over_redis = broker_url.startswith(REDIS)
         self._app = _make_app(
@@ -208,6 +212,12 @@ def parse_result(task: TaskName, result: Any) -> Any:
         ) from error
 
 
+def _shown(broker_url: str) -> str:
+    if broker_url.startswith(SENTINEL):
+        return parse_sentinel_url(broker_url).shown
+    return str(maybe_sanitize_url(broker_url)).partition("?")[0]
+
+
 def _count_waiting(client: Any, queue: Queue) -> int:
     with client.pipeline(transaction=False) as pipeline:
         # kombu's client itself adds the prefix of the keys.
@@ -223,12 +233,14 @@ def _task_id() -> str:
 
 def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
     """Create the Celery app that publishes; it never runs a task."""
-    app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
+    app = Celery("enrollment-client", broker=kombu_url(broker_url), set_as_current=False)
     options = _options(over_redis=over_redis)
     if over_redis:
         # kombu shares one connection pool in a process among URLs with the same host and options,
         # even if they trust different certificates. This extra option keeps them apart.
-        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        options["broker_transport_options"] |= secret_options(broker_url) or {
+            "url_options": broker_url.partition("?")[2]
+        }
         options["broker_transport_options"]["global_keyprefix"] = keys.prefix
         options["broker_transport"] = "producer.publishing.transport:Transport"
     app.conf.update(options)

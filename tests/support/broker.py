@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -19,12 +20,21 @@ from support.waiting import wait_for
 
 
 class Server:
-    """A Valkey of its own, with an append-only file, on a port that it keeps."""
+    """A Valkey of its own, with an append-only file, on a port that it keeps.
 
-    def __init__(self, folder: Path) -> None:
+    `program` is another server, such as Redis, and `options` are more of its options.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, program: str | None = None, password: str = ""
+    ) -> None:
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [program or str(get_binary_path()), *options]
+        if password:
+            self._command += ["--requirepass", password, "--masterauth", password]
+        user = f":{quote(password, safe='')}@" if password else ""
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
         self.redis: Any = Redis.from_url(self.url, socket_timeout=30)
         self._process: subprocess.Popen[bytes]
         self.start()
@@ -33,7 +43,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [
-                str(get_binary_path()),
+                *self._command,
                 *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
                 *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"),
                 *("--repl-diskless-sync-delay", "0"),
@@ -64,9 +74,12 @@ class Server:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def follow(self, master: "Server") -> None:
-        """Become the replica of another server, and wait until all its data is here."""
-        self.redis.execute_command("REPLICAOF", "127.0.0.1", master.port)
+    def follow(self, master: "Server", port: int | None = None) -> None:
+        """Become the replica of another server, and wait until all its data is here.
+
+        `port` is another port of the master than its first one.
+        """
+        self.redis.execute_command("REPLICAOF", "127.0.0.1", port or master.port)
         wait_for(self.is_up_to_date)
 
     def is_up_to_date(self) -> bool:
@@ -78,10 +91,12 @@ class Server:
 class Broker:
     """The server that workers and submitters use; with a replica, they find it by a name."""
 
-    def __init__(self, folder: Path, *, replicated: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, replicated: bool = False, program: str | None = None
+    ) -> None:
         folder.mkdir(exist_ok=True)
-        self.master = Server(folder / "one")
-        self.replica = Server(folder / "two") if replicated else None
+        self.master = Server(folder / "one", program=program)
+        self.replica = Server(folder / "two", program=program) if replicated else None
         self._names: list[Name] = []
         self.url = self.master.url
         if self.replica is not None:

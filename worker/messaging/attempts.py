@@ -8,10 +8,10 @@ their pool process, and a task counts its own unexpected errors.
 import logging
 from collections.abc import Sequence
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.contract.keys import Keys
+from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Attempts:
     """
 
     def __init__(self, redis_url: str, instance: str, limit: int, keys: Keys) -> None:
-        self._redis = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=3)
+        self._redis = connect_redis(redis_url, socket_timeout=5, socket_connect_timeout=3)
         self._counts = keys.attempts
         self._running = keys.running(instance)
         self._limit = limit

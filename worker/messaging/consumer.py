@@ -8,6 +8,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any, Protocol
 
 from billiard.exceptions import WorkerLostError
@@ -30,6 +31,9 @@ from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
+
+RECONNECT = 4.0
+"""The longest pause, in seconds, between two attempts to connect to the broker."""
 
 RETRY = 1.0
 """Seconds before another attempt to put a message in quarantine."""
@@ -113,6 +117,13 @@ class ValidatingConsumer(Consumer):
         super().__init__(
             *args, app=app, worker_options={**(worker_options or {}), **switched_off}, **more
         )
+
+    def ensure_connected(self, conn: Any) -> Any:
+        # By default kombu's pauses between two attempts grow to half a minute.
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=RECONNECT
+        )
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)

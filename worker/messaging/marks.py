@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, AgedMark, MarkState, SubmissionMark
+from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,7 @@ class SubmissionMarks:
     def __init__(self, result_backend_url: str, keys: Keys) -> None:
         self.keys = keys
         """The names of the marks."""
-        self._redis = Redis.from_url(
-            result_backend_url, socket_timeout=10, socket_connect_timeout=3
-        )
+        self._redis = connect_redis(result_backend_url, socket_timeout=5, socket_connect_timeout=3)
 
     def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of requests, by id. Raises RedisError: a failure is not `unknown`."""

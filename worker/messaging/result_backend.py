@@ -7,6 +7,8 @@ from typing import Any
 from celery import states
 from celery.backends.redis import RedisBackend
 
+from producer.contract.redis_connection import connection_options
+
 log = logging.getLogger(__name__)
 
 
@@ -16,6 +18,10 @@ class ResultBackend(RedisBackend):
     Celery first checks for a stored success and would leave it in place. Here the newest result
     replaces it, because it belongs to the message that was sent last.
     """
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        # Celery knows only a part of a sentinel URL; see `redis_channel.kombu_url`.
+        return {**defaults, **connection_options(self._transport_options.get("secret_url", url))}
 
     def _store_result(
         self,

@@ -20,9 +20,11 @@ from uuid import uuid4
 
 from kombu.transport import redis, virtual
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
+from producer.contract import redis_channel
 from producer.contract.keys import Keys, count_waiting
+from producer.contract.redis_errors import REFUSALS
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
 from worker.messaging.slots import MOVE, SLOTS, QoS
@@ -81,7 +83,7 @@ class Message(virtual.Message):
         super().__init__(envelope, channel=channel, **options)
 
 
-class QueueReceiver(redis.Channel):
+class QueueReceiver(redis_channel.Channel):
     """The connection that waits for one queue: BLMOVE accepts only one source."""
 
     RETRY = 1.0
@@ -115,7 +117,7 @@ class QueueReceiver(redis.Channel):
             return
         try:
             self._channel.stay_alive()
-        except ResponseError as error:
+        except REFUSALS as error:
             self._refused(error)
             return
         if self._sent and self._slot is not None:
@@ -135,7 +137,7 @@ class QueueReceiver(redis.Channel):
         connection = self.client.connection
         try:
             raw = self.client.parse_response(connection, "BLMOVE", **options)
-        except ResponseError as error:
+        except REFUSALS as error:
             self._sent = False
             self._refused(error)
             raise Empty from error
@@ -148,6 +150,7 @@ class QueueReceiver(redis.Channel):
         self._sent = False
         if raw is None:
             self._wait_for_room()
+            connection.leave_if_due()
             raise Empty
         taken = TakenMessage(raw, self._slot or "", self._queue)
         self._slot = None
@@ -155,7 +158,7 @@ class QueueReceiver(redis.Channel):
         self.connection._deliver(taken, self._queue)  # noqa: SLF001 - kombu's
         return True
 
-    def _refused(self, error: ResponseError) -> None:
+    def _refused(self, error: RedisError) -> None:
         """Log that Redis refuses (full, read-only or forbidden), and set how to try again."""
         self._channel.warn_throttled(f"Redis refuses to hand out messages of {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
@@ -181,12 +184,16 @@ class QueueReceiver(redis.Channel):
         super().close()
 
 
-class Channel(redis.Channel):
+class Channel(redis_channel.Channel):
     """A worker's channel: one receiver for each queue, and one record of what is held."""
 
     QoS = QoS
     Message = Message
-    from_transport_options = (*redis.Channel.from_transport_options, "instance", "recovered")
+    from_transport_options = (
+        *redis_channel.Channel.from_transport_options,
+        "instance",
+        "recovered",
+    )
     instance = uuid4().hex
     recovered: Callable[[int], None] = staticmethod(lambda _: None)
     """Called with the number of messages of lost workers that were requeued."""
@@ -271,7 +278,7 @@ class Channel(redis.Channel):
     def _queue_bind(self, *args: Any, **options: Any) -> None:
         try:
             super()._queue_bind(*args, **options)
-        except ResponseError as error:
+        except REFUSALS as error:
             # Our queues work without the binding, and a worker must start on a full Redis.
             self.warn_throttled(
                 "Redis did not store the binding of a queue; the queue works without it", error
@@ -311,7 +318,7 @@ class Channel(redis.Channel):
                 move = partial(self.sync.eval, _PRIORITIES, len(lists), *lists, MOVED_AT_ONCE)
                 while move() == MOVED_AT_ONCE and time.monotonic() < end:
                     pass
-        except ResponseError as error:
+        except REFUSALS as error:
             self.warn_throttled(
                 "Redis refuses to move messages with a priority to their queues", error
             )
@@ -320,13 +327,13 @@ class Channel(redis.Channel):
         """Send a heartbeat; if Redis refuses it, only warn: reconnecting would not help."""
         try:
             self.beat()
-        except ResponseError as error:
+        except REFUSALS as error:
             self.warn_throttled(
                 "Redis refuses the heartbeat; other workers may take over this worker's messages",
                 error,
             )
 
-    def warn_throttled(self, what: str, error: ResponseError) -> None:
+    def warn_throttled(self, what: str, error: RedisError) -> None:
         """Log a warning, but the same one only once in `WARNING_PAUSE`."""
         warning = f"{what} {type(error).__name__}"
         if time.monotonic() - self._warned_at.get(warning, float("-inf")) > WARNING_PAUSE:

@@ -9,10 +9,10 @@ from kombu.connection import Connection
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
-from redis import Redis
 
 from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys, count_waiting
+from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import Queue
 from worker.settings import Settings
 
@@ -68,7 +68,7 @@ class _Broker:
         self._keys = keys
         self._read: Callable[[], dict[str, tuple[int, float | None]]] = self._read_rabbitmq
         if url.startswith(REDIS):
-            self._redis = Redis.from_url(
+            self._redis = connect_redis(
                 url, socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT
             )
             self._first_seen: dict[str, tuple[int, float]] = {}

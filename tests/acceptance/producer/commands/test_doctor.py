@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis import Redis
 
 from support.commands import invoke_enroll
 from support.databases import sqlite_taken_away
+from support.sentinels import sentinels
 from support.valkey import free_port, running_valkey
 from support.workers import running_worker
 
@@ -191,3 +193,63 @@ def test_dead_letters_are_a_warning(working: tuple[str, str], broker: tuple[str,
         assert time.monotonic() < end
     assert "1 stored" in found["dead letters", "warning"]
     assert "enroll dead-letters list" in found["dead letters", "warning"]
+
+
+def test_a_replica_is_found_and_its_master_is_named(broker: tuple[str, Any]) -> None:
+    url, redis = broker
+    redis.execute_command("REPLICAOF", "127.0.0.1", free_port())
+    master = redis.info("replication")["master_port"]
+    code, found = doctor(url, "--timeout", "1")
+    assert code == 1
+    assert "a replica -> Point ENROLL_BROKER_URL" in found["broker", "wrong"]
+    assert f"at its master, 127.0.0.1:{master}" in found["broker", "wrong"]
+    assert "pgrade" not in str(found)
+
+
+def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> None:
+    url, redis = broker
+
+    def answer() -> None:
+        _, message = redis.brpop("lookups", 30)
+        task_id = json.loads(message)["headers"]["id"]
+        failure = {"status": "FAILURE", "result": {"exc_message": ["something is wrong"]}}
+        redis.set(f"celery-task-meta-{task_id}", json.dumps(failure))
+
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(answer)
+        found = doctor(url)[1]["worker", "wrong"]
+        answered.result()
+    assert "something is wrong -> Read the worker's log" in found
+
+
+def test_what_the_sentinels_say_is_found(tmp_path: Path) -> None:
+    with sentinels(tmp_path) as servers:
+        master = f"127.0.0.1:{servers.master.port}"
+        found = doctor(servers.url, "--timeout", "1")[1]
+        assert f"3 of 3 sentinels name {master} as the master enrollment" in found["sentinel", "ok"]
+        assert f"the master {master} answers" in found["broker", "ok"]
+
+        other = doctor(servers.url.replace("=enrollment", "=other"), "--timeout", "1")
+        assert other[0] == 1
+        assert "it knows enrollment) -> Correct master_name" in other[1]["sentinel", "wrong"]
+        (name,) = set(re.findall(r"it knows (\w+)", other[1]["sentinel", "wrong"]))
+        assert ("sentinel", "ok") in doctor(servers.url.replace("=enrollment", f"={name}"))[1]
+
+        # A sentinel is taken for a server; the remedy works as it is printed.
+        address = f"127.0.0.1:{servers.ports[0]}"
+        found = doctor(f"redis://{address}/0", "--timeout", "1")[1]
+        (form,) = re.findall(r"sentinel://\S+=NAME", found["broker", "wrong"].splitlines()[0])
+        url = form.replace("HOST:PORT", address).replace("NAME", "enrollment")
+        assert ("sentinel", "ok") in doctor(url, "--timeout", "1")[1]
+
+        servers.kill_sentinel()
+        code, found = doctor(servers.url, "--timeout", "1")
+        assert f"2 of 3 sentinels name {master}" in found["sentinel", "warning"]
+        assert f"{address}: Error 111" in found["sentinel", "warning"]
+        servers.kill_sentinel()
+        servers.kill_sentinel()
+        code, found = doctor(servers.url, "--timeout", "1")
+        assert code == 1
+        assert "no sentinel names the master" in found["sentinel", "wrong"]
+        assert "-> Start the sentinels" in found["sentinel", "wrong"]
+        assert ("broker", "ok") not in found

@@ -4,13 +4,15 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+from celery.backends.redis import RedisBackend
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError  # noqa: A004
 
+from producer.contract import redis_channel
 from producer.contract.keys import Keys
-from worker.messaging import consumer, slots, transport
+from worker.messaging import consumer, result_backend, slots, transport
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,8 @@ from worker.messaging import consumer, slots, transport
                 *("basic_get", "_get", "_size", "_purge"),
             ],
         ),
+        (redis_channel.Channel, redis.Channel, ["_connparams", "connection_class_ssl"]),
+        (result_backend.ResultBackend, RedisBackend, ["_params_from_url", "_store_result"]),
         (transport.QueueReceiver, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
         (
             slots.QoS,
@@ -38,7 +42,7 @@ from worker.messaging import consumer, slots, transport
             Consumer,
             [
                 *("create_task_handler", "on_decode_error", "on_unknown_message"),
-                *("on_unknown_task", "on_invalid_task"),
+                *("on_unknown_task", "on_invalid_task", "ensure_connected"),
             ],
         ),
         (consumer.CountedRequest, Request, ["on_failure", "on_timeout"]),
@@ -63,6 +67,8 @@ def test_every_method_we_override_exists_in_its_base_class(
         (redis.MultiChannelPoller.maybe_restore_messages, ["channel.qos.restore_visible"]),
         (redis.MultiChannelPoller.maybe_check_brpop_health, ["_brpop_sent_at", "brpop_timeout"]),
         (redis.Channel.__init__, ["'BRPOP': self._brpop_read", "cycle.add(self)"]),
+        # The classes of its connections, extended for the event loop, are ours.
+        (redis.Channel._connparams, ["self.connection_class", "class Connection(connection_cls)"]),
         (redis.Channel.close, ["_in_poll", "cycle.discard(self)"]),
         (redis.Transport.register_with_event_loop, ["unacked_restore_interval", "on_poll_init"]),
         # A received message reaches our Message class through the consuming channel.
@@ -75,6 +81,8 @@ def test_every_method_we_override_exists_in_its_base_class(
         (virtual.Channel.queue_purge, ["self._purge(queue)"]),
         (virtual.Channel.basic_ack, ["self.qos.ack"]),
         (virtual.Channel.basic_reject, ["self.qos.reject"]),
+        (Consumer.ensure_connected, ["conn.ensure_connection("]),
+        (RedisBackend.__init__, ["self._params_from_url(url, self.connparams)"]),
         (Consumer.update_strategies, ["self.strategies"]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),

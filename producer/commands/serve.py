@@ -61,11 +61,9 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
             f"Without tokens, the service listens only on loopback, not on {host}. To serve other"
             " machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
-    url, key_prefix = broker_or_fail(broker, key_prefix)
+    url, prefix = broker_or_fail(broker, key_prefix)
     try:
-        settings = HttpSettings(
-            broker_url=SecretStr(url), key_prefix=key_prefix, http_tokens=tokens
-        )
+        settings = HttpSettings(broker_url=SecretStr(url), key_prefix=prefix, http_tokens=tokens)
         if tokens is not None:
             read_tokens(tokens.read_text().splitlines())
     except ValidationError as error:
@@ -75,7 +73,7 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
     results_url = settings.result_backend_url
     # Opening a client checks the URLs.
     open_client(
-        url, results_url.get_secret_value() if results_url else None, settings.timeout, key_prefix
+        url, results_url.get_secret_value() if results_url else None, settings.timeout, prefix
     ).close()
     uvicorn.run(
         make_app(settings),

@@ -72,7 +72,7 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
     results_url = settings.result_backend_url
     # Opening a client checks the URLs.
     open_client(
-        url, results_url.get_secret_value() if results_url else None, settings.timeout, prefix
+        url, results_url.get_secret_value() if results_url else None, settings.timeout, key_prefix
     ).close()
     uvicorn.run(
         make_app(settings),

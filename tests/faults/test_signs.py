@@ -8,18 +8,19 @@ import pytest
 from support.faults import FAULTS
 from support.faults.kinds import Needs
 from support.faults.scenes import scene_of
-from support.faults.storm import Storm
+from support.faults.storm import MINUTE, Storm
 from support.waiting import wait_for
 from support.watch import Watch
 
 KINDS = os.environ.get("FAULTS_KINDS", "").split()
 LONG = bool(os.environ.get("FAULTS"))
+ALL = [name for name, fault in FAULTS.items() if fault.seconds[1] < MINUTE]
 SHORT = ["kill_worker", "forbid_writing", "terminate_backends", "revoke_insert"]
 SCENES = {Needs.SQLITE: "sqlite", Needs.SENTINELS: "sentinels"}
 
 
 @pytest.mark.timeout(0 if LONG else 120)
-@pytest.mark.parametrize("name", KINDS or (list(FAULTS) if LONG else SHORT))
+@pytest.mark.parametrize("name", KINDS or (ALL if LONG else SHORT))
 def test_each_fault_is_visible_in_the_metrics_or_the_log(
     request: pytest.FixtureRequest, tmp_path: Path, name: str
 ) -> None:

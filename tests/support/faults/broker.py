@@ -50,6 +50,18 @@ def freeze_broker(scene: Scene) -> Iterator[None]:
         yield
 
 
+@on_broker(*SILENT, seconds=(60, 60))
+def freeze_broker_for_a_minute(scene: Scene) -> Iterator[None]:
+    with scene.broker.frozen():
+        yield
+
+
+@on_broker(*SILENT, seconds=(120, 120))
+def freeze_broker_for_two_minutes(scene: Scene) -> Iterator[None]:
+    with scene.broker.frozen():
+        yield
+
+
 @on_broker(*REFUSES, seconds=(0.5, 2))
 def fill_broker(scene: Scene) -> Iterator[None]:
     with scene.broker.full():

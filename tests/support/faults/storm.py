@@ -18,6 +18,9 @@ from support.rosters import enter_roster
 from support.waiting import wait_for
 
 T = TypeVar("T")
+MINUTE = 60
+"""From how many seconds on a fault happens only if it is named, and without a second one."""
+
 RECOVERY_SECONDS = 180
 SECOND_FAULTS = ("kill_pool_process", "kill_worker", "terminate_worker", "deliver_again")
 """What can strike in the midst of another fault."""
@@ -40,8 +43,12 @@ class Storm:
         self._submitting = EnrollmentClient(url, timeout=20)
 
     def kinds(self) -> list[str]:
-        """Return the faults that can happen here."""
-        return [name for name, fault in FAULTS.items() if fault.possible(self.scene)]
+        """Return the faults that can happen here, except those that take a minute or more."""
+        return [
+            name
+            for name, fault in FAULTS.items()
+            if fault.possible(self.scene) and fault.seconds[1] < MINUTE
+        ]
 
     # --- what is submitted ------------------------------------------------------------------
 
@@ -153,7 +160,9 @@ class Storm:
         # are the same in a run with this kind alone.
         chance = self.scene.chance = random.Random(f"{self.report.seed} {name} {strikes[name]}")
         seconds = chance.uniform(*fault.seconds)
-        second = chance.choice(SECOND_FAULTS) if seconds and chance.random() < 0.25 else None
+        second = chance.choice(SECOND_FAULTS) if chance.random() < 0.25 else None
+        if not 0 < seconds < MINUTE:
+            second = None
         print(f"{time.strftime('%X')} {name} {seconds:.1f} s", second or "", flush=True)
         with fault.strike(self.scene):
             time.sleep(seconds / 2)

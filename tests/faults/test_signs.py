@@ -30,7 +30,7 @@ def test_each_fault_is_visible_in_the_metrics_or_the_log(
         storm = Storm(scene, 20260901)
         storm.enter_roster()
         with Watch(scene.fleet) as watch:
-            report = storm.run(["nothing", name, "nothing"], singles=3_000, batches=30, size=400)
+            report = storm.run(["nothing", name, "nothing"], singles=3_000, batches=60, size=100)
             assert report.faulty() == {}
             wait_for(lambda: watch.signs(fault.signs) == fault.signs)
             if not fault.loses_numbers:

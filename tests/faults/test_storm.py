@@ -42,13 +42,13 @@ def weather(scene: Scene, name: str) -> Report:
     number = int(FAULTS.get(name, 0))
     kinds = KINDS or storm.kinds()
     if not number and not KINDS:
-        return storm.run(SHORT[name], singles=1_500, batches=6, size=500)
+        return storm.run(SHORT[name], singles=1_500, batches=30, size=100)
     number = number or len(kinds)
     faults = [kinds[n % len(kinds)] for n in range(number)]
     if not KINDS and name == "postgresql":
         faults += ["freeze_broker_for_a_minute", "freeze_broker_for_two_minutes"]
     random.Random(SEED).shuffle(faults)
-    return storm.run(faults, singles=100 * number, batches=number, size=400)
+    return storm.run(faults, singles=100 * number, batches=4 * number, size=100)
 
 
 @pytest.mark.xdist_group("storm")

@@ -6,6 +6,7 @@ from functools import partial
 
 from producer.contract.routing import Queue
 from support.faults.kinds import Needs, Scene, blow, state
+from support.faults.processes import stopped_workers
 
 CUT = ("consumer: Connection to broker lost",)
 SILENT = ("broker not up",)
@@ -22,10 +23,13 @@ def restart_broker(scene: Scene) -> None:
     scene.broker.start()
 
 
-@blow_broker(*CUT, loses_numbers=True)
-def wipe_broker(scene: Scene) -> None:
+@on_broker(*CUT, seconds=(1, 2), loses_numbers=True)
+def wipe_broker(scene: Scene) -> Iterator[None]:
+    """Lose all data while workers stand still and messages wait."""
     scene.loses_messages = True
-    scene.broker.wipe()
+    with stopped_workers(scene):
+        yield
+        scene.broker.wipe()
 
 
 @blow_broker(*CUT)

@@ -93,7 +93,7 @@ def occupy_redis(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_broker(*REFUSES, seconds=(0.5, 4))
+@on_broker(*CUT, seconds=(0.5, 4))
 def switch_redis(scene: Scene) -> Iterator[None]:
     """Let master and replica change places; the name follows later, open connections never."""
     scene.broker.switch_over()

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,45 +89,23 @@ class Server:
         return bool(state["role"] == "slave" and state["master_link_status"] == "up")
 
 
-class Broker:
-    """The server that workers and submitters use; with a replica, they find it by a name."""
+class RunningBroker(ABC):
+    """The server that workers and submitters use at present, and what can happen to it."""
 
-    def __init__(
-        self, folder: Path, *, replicated: bool = False, program: str | None = None
-    ) -> None:
-        folder.mkdir(exist_ok=True)
-        self.master = Server(folder / "one", program=program)
-        self.replica = Server(folder / "two", program=program) if replicated else None
-        self._names: list[Name] = []
-        self.url = self.master.url
-        if self.replica is not None:
-            self.replica.follow(self.master)
-            self.url = f"redis://127.0.0.1:{self.new_name().port}/0"
+    url: str
+
+    @property
+    @abstractmethod
+    def master(self) -> Server:
+        """The server that is the broker at present."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all servers."""
 
     @property
     def redis(self) -> Any:
         return self.master.redis
-
-    def new_name(self) -> Name:
-        """Return another name that leads to the master, also after a switchover."""
-        self._names.append(Name(self.master.port))
-        return self._names[-1]
-
-    def switch_over(self) -> None:
-        """Let master and replica change places; nothing that was written is lost.
-
-        The names lead to the old master until `move_names`.
-        """
-        assert self.replica is not None
-        wait_for(self.replica.is_up_to_date)
-        self.redis.execute_command("FAILOVER")
-        wait_for(self.master.is_up_to_date)
-        self.master, self.replica = self.replica, self.master
-
-    def move_names(self) -> None:
-        """Lead the names to the master; open connections stay with the old one."""
-        for name in self._names:
-            name.lead_to(self.master.port)
 
     def start(self) -> None:
         self.master.start()
@@ -189,6 +168,47 @@ class Broker:
         """Return the number of messages that wait in a queue or that a worker holds."""
         waiting = sum(int(self.redis.llen(queue)) for queue in Queue)
         return waiting + sum(1 for _ in self.redis.scan_iter("enrollment.intake.taken.*", 1000))
+
+
+class Broker(RunningBroker):
+    """The server that workers and submitters use; with a replica, they find it by a name."""
+
+    def __init__(
+        self, folder: Path, *, replicated: bool = False, program: str | None = None
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self._master = Server(folder / "one", program=program)
+        self.replica = Server(folder / "two", program=program) if replicated else None
+        self._names: list[Name] = []
+        self.url = self.master.url
+        if self.replica is not None:
+            self.replica.follow(self.master)
+            self.url = f"redis://127.0.0.1:{self.new_name().port}/0"
+
+    @property
+    def master(self) -> Server:
+        return self._master
+
+    def new_name(self) -> Name:
+        """Return another name that leads to the master, also after a switchover."""
+        self._names.append(Name(self.master.port))
+        return self._names[-1]
+
+    def switch_over(self) -> None:
+        """Let master and replica change places; nothing that was written is lost.
+
+        The names lead to the old master until `move_names`.
+        """
+        assert self.replica is not None
+        wait_for(self.replica.is_up_to_date)
+        self.redis.execute_command("FAILOVER")
+        wait_for(self.master.is_up_to_date)
+        self._master, self.replica = self.replica, self.master
+
+    def move_names(self) -> None:
+        """Lead the names to the master; open connections stay with the old one."""
+        for name in self._names:
+            name.lead_to(self.master.port)
 
     def close(self) -> None:
         for name in self._names:

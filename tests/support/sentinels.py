@@ -15,7 +15,7 @@ from urllib.parse import quote
 from redis import Redis
 from redis.exceptions import RedisError
 
-from support.broker import Server
+from support.broker import RunningBroker, Server
 from support.relay import make_certificates
 from support.requirements import require_program
 from support.valkey import free_port
@@ -123,6 +123,10 @@ class Sentinels:
                 return self.servers[int(address[1])]
         raise AssertionError("no sentinel answers")
 
+    def order_failover(self) -> None:
+        """Let the sentinels promote the replica although the master is there."""
+        self._ask[0].sentinel_failover(MASTER_NAME)
+
     def wait_for_successor(self, lost: Server) -> Server:
         """Return the server that was promoted in place of a lost one."""
         wait_for(lambda: self.master is not lost and role(self.master) == "master")
@@ -148,6 +152,21 @@ class Sentinels:
             ask.close()
         for server in self.servers.values():
             server.close()
+
+
+class SentinelBroker(RunningBroker):
+    """A broker that workers and submitters find by asking sentinels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sentinels = Sentinels(folder)
+        self.url = self.sentinels.url
+
+    @property
+    def master(self) -> Server:
+        return self.sentinels.master
+
+    def close(self) -> None:
+        self.sentinels.close()
 
 
 def _tls_options(folder: Path) -> list[str]:

@@ -205,6 +205,12 @@ class Broker(RunningBroker):
         wait_for(self.master.is_up_to_date)
         self._master, self.replica = self.replica, self.master
 
+    def promote(self) -> None:
+        """Make a master of the replica; the former master does not learn of it."""
+        assert self.replica is not None
+        self.replica.redis.execute_command("REPLICAOF", "NO", "ONE")
+        self._master, self.replica = self.replica, self._master
+
     def move_names(self) -> None:
         """Lead the names to the master; open connections stay with the old one."""
         for name in self._names:

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from producer.client import EnrollmentClient
-from producer.contract.marks import batch_key, request_key
+from producer.contract.keys import Keys
 from producer.contract.routing import Queue
 from support.commands import REFUSED
 from support.databases import dead_letters_at
@@ -130,7 +130,7 @@ def test_a_giant_comes_back_to_the_queue_when_its_worker_is_killed(own: Own) -> 
 
 @pytest.mark.parametrize("name", ["request", "batch"])
 def test_giant_marks_are_not_read(own: Own, name: str) -> None:
-    key = {"request": request_key, "batch": batch_key}[name]
+    key = {"request": Keys().request, "batch": Keys().batch}[name]
     look_up: Any = {"request": own.client.statuses, "batch": own.client.batches}[name]
     own.redis.set(key("giant"), b'{"state": "queued", "x": "' + b"x" * 2_000_000 + b'"}', ex=60)
     for _ in range(6):  # Whichever process answers.

@@ -36,8 +36,8 @@ def everything_that_is_shown(database: Database, monkeypatch: pytest.MonkeyPatch
     (status,) = batch_statuses(database, ["b"], {}, refusals=True)
     refusals = refused_records(database, "b", (0, 0), 1000)
     with database.reading() as connection:
-        for perhaps_unfinished in (True, False):
-            newest_batches(connection, 10, 0, perhaps_unfinished=perhaps_unfinished)
+        for incomplete_only in (True, False):
+            newest_batches(connection, 10, 0, incomplete_only=incomplete_only)
         assert [row.id for row in sum_chunks(connection, ["b"])] == ["b"]
     monkeypatch.setenv("ENROLL_DATABASE_URL", url_of(database))
     listed = click.testing.CliRunner().invoke(batches, ["--json"])

@@ -10,10 +10,8 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from producer.contract.batches import BatchStatus, RefusedRecord
-from producer.contract.explain import explain
+from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import InvalidRequest
@@ -29,6 +27,7 @@ from producer.publishing.batches import (
 from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
 from producer.schemas import (
     MAX_LOOKUP,
+    MAX_LOOKUP_RESULTS,
     Kind,
     RequestStatus,
     StudentEnrollmentRequest,
@@ -190,7 +189,7 @@ class EnrollmentClient:
 
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
         """Return the status of each batch, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.BATCH, batch_ids, refusals=refusals)
+        return self._look_up(TaskName.BATCH, batch_ids, options={"refusals": refusals})
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
@@ -215,14 +214,17 @@ class EnrollmentClient:
         returned.
         """
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
-        (newest_results,) = self._look_up(TaskName.RESULTS, [student], limit=limit, **cursor)
+        (newest_results,) = self._look_up(
+            TaskName.RESULTS, [student], options={"limit": limit, **cursor}
+        )
         return list(newest_results)
 
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """Return each student's newest results, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.RESULTS, students, limit=limit)
+        page = max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
+        return self._look_up(TaskName.RESULTS, students, page, options={"limit": limit})
 
     def student(self, student: int | str) -> StudentResponse | None:
         """Return a student with courses, or None if there is none. Raises NoWorkerAnswered."""
@@ -237,12 +239,18 @@ class EnrollmentClient:
         health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
         return health
 
-    def _look_up(self, task: TaskName, ids: Sequence[Any], **options: Any) -> list[Any]:
-        """Look up any number of ids, in pages of the largest size that a lookup allows."""
+    def _look_up(
+        self,
+        task: TaskName,
+        ids: Sequence[Any],
+        page: int = MAX_LOOKUP,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Look up any number of ids, at most `page` at a time."""
         results: list[Any] = []
-        for start in range(0, len(ids), MAX_LOOKUP):
-            page = list(ids[start : start + MAX_LOOKUP])
-            results += self._connection.ask(task, [page], options, timeout=self.timeout)
+        for start in range(0, len(ids), page):
+            some_ids = list(ids[start : start + page])
+            results += self._connection.ask(task, [some_ids], options, timeout=self.timeout)
         return results
 
 
@@ -253,9 +261,10 @@ def _with_id(
 
     With an id of its own, a request that is delivered twice still takes effect only once.
     """
-    try:
-        checked = StudentEnrollmentRequest.model_validate(request)
-    except ValidationError as error:
-        raise InvalidRequest(explain(error)) from error
+    # A model may hold what its own check would refuse, if it was copied with changes.
+    fields = request.model_dump() if isinstance(request, StudentEnrollmentRequest) else request
+    checked, problems = parse_record(StudentEnrollmentRequest, fields)
+    if checked is None:
+        raise InvalidRequest(problems)
     request_id = checked.request_id or uuid.uuid4().hex
     return checked.model_copy(update={"request_id": request_id}), request_id

@@ -83,7 +83,8 @@ def _student(text: str) -> int | str:
     text = unquote(text)
     digits = text.removeprefix("key:")
     if digits != text and digits.isascii() and digits.isdigit():
-        if not 1 <= int(digits[:20]) <= MAX_KEY:
+        digits = digits.lstrip("0")[:20]  # Python refuses to read thousands of digits.
+        if not digits or int(digits) > MAX_KEY:
             raise Refused(404, Code.UNKNOWN_STUDENT, f"A key is an integer from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")

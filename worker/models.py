@@ -179,6 +179,9 @@ class LetterForm(StrEnum):
 
     MESSAGE = "message"
     """A whole message, byte for byte."""
+    BEGINNING = "beginning"
+    """The first bytes of a message that is too large to be stored; `detail` has its size and
+    SHA-256."""
     CALL = "call"
     """A task with its arguments, as JSON."""
     RECORD = "record"
@@ -201,8 +204,8 @@ class LetterReason(StrEnum):
 class DeadLetter(Base):
     """A message or record that could not be understood or processed, whole and with its reason.
 
-    `form` says what `content` is. `fingerprint` is the SHA-256 of the two: a dead letter that
-    comes again is counted, and not stored twice.
+    `form` says what `content` is. `fingerprint` is the SHA-256 of the form and the whole content:
+    a dead letter that comes again is counted, and not stored twice.
     """
 
     __tablename__ = "dead_letters"

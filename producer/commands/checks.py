@@ -33,6 +33,7 @@ from producer.errors import (
     EnrollmentError,
     NoWorkerAnswered,
 )
+from producer.schemas import MAX_MESSAGE
 
 OLD_SERVER = 7
 """The oldest major version of Redis that has all the commands that the worker needs."""
@@ -44,6 +45,13 @@ UNNAMED = "celery"
 """The list into which Celery clients put messages without a queue name."""
 CLOCKS_APART = 5.0
 """Seconds by which clocks may differ; lookups expire by the clock."""
+
+
+_OLDEST = """
+local message = redis.call('LINDEX', KEYS[1], -1)
+return message and #message <= tonumber(ARGV[1]) and message
+"""
+"""The Lua script that reads the oldest message of a queue, unless it is too large to be one."""
 
 
 class State(StrEnum):
@@ -258,7 +266,7 @@ def _waiting(redis: Any, lists: Sequence[str]) -> tuple[int, float | None]:
         for name in lists:
             pipeline.llen(name)
         for name in lists:
-            pipeline.lindex(name, -1)
+            pipeline.eval(_OLDEST, 1, name, MAX_MESSAGE)
         replies = pipeline.execute()
     ages = [age for message in replies[len(lists) :] if (age := _age(message)) is not None]
     return count_waiting(replies[: len(lists)]), max(ages, default=None)
@@ -282,7 +290,10 @@ def _age(message: bytes | None) -> float | None:
         submitted_at = json.loads(message or b"{}")["properties"]["timestamp"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return max(0.0, time.time() - submitted_at) if type(submitted_at) in (int, float) else None
+    now = time.time()
+    if type(submitted_at) not in (int, float) or not submitted_at > 0:
+        return None
+    return 0.0 if submitted_at >= now else now - submitted_at
 
 
 def _worker(client: EnrollmentClient) -> Iterator[Finding]:

@@ -196,6 +196,10 @@ def fail(error: EnrollmentError) -> NoReturn:
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 
 
+MAX_DIGITS = 20
+"""Digits that are read of a key; Python refuses to read thousands of them."""
+
+
 def parse_identifier(text: str) -> int | str:
     """Return the key in `key:4711`, or else the SIS id. Raises UsageError."""
     if text.startswith("sis:"):
@@ -203,7 +207,7 @@ def parse_identifier(text: str) -> int | str:
     if not text.startswith("key:"):
         return text
     digits = text.removeprefix("key:")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS):
         raise click.UsageError(
             f"{text!r} is not a valid key; write an integer after key:, for example key:4711."
         )

@@ -98,5 +98,13 @@ class RefusedRecord(ContractModel):
     line: int = Field(description="The line of the submitted file, counted from 1.")
     code: Code = Field(description="The cause.")
     message: str = Field(description="An explanation for people.")
-    record: Any = Field(None, description="The record, or the part of it that was refused.")
-    cells: tuple[str, ...] | None = Field(None, description="The cells of the line in a CSV file.")
+    record: Any = Field(
+        None,
+        description="The record, or the part of it that was refused; null if an earlier refusal of"
+        " the line has it.",
+    )
+    cells: tuple[str, ...] | None = Field(
+        None,
+        description="The cells of the line in a CSV file; null if an earlier refusal of the line"
+        " has them.",
+    )

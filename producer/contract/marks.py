@@ -1,12 +1,12 @@
 """Define the mark: the note in Redis that a submission is queued or running."""
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
 from producer.contract.chunks import Tally
-from producer.schemas import ContractModel, Kind
+from producer.schemas import MAX_KEY, ContractModel, Kind
 
 
 class MarkState(StrEnum):
@@ -30,7 +30,9 @@ class SubmissionMark(ContractModel):
     )
     kind: Kind | None = Field(None, description="For a batch: the kind of its records.")
     tally: Tally = Field(Tally(), description="For a batch: the size of what was published so far.")
-    chunks: int = Field(0, description="For a batch: the number of chunks published so far.")
+    chunks: Annotated[int, Field(ge=0, le=MAX_KEY + 1)] = Field(
+        0, description="For a batch: the number of chunks published so far."
+    )
     complete: bool = Field(
         False, description="For a batch: true if no further chunks will be published."
     )

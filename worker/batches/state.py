@@ -41,6 +41,7 @@ def batch_state(
     Redis, None if it has none or Redis was not asked. Read the mark before the ledger: then every
     chunk that the mark counts was published before the ledger was read.
     """
+    mark = relevant_mark(ledger, mark)
     if is_whole(ledger, mark, dead):
         return Standing(BatchState.DONE)
     standing = _of_unfinished(ledger, mark, now)
@@ -59,6 +60,14 @@ def batch_state(
     )
     state = BatchState.STALLED if is_stuck else standing.state
     return Standing(state, advice.strip())
+
+
+def relevant_mark(ledger: Any | None, mark: AgedMark | None) -> AgedMark | None:
+    """Return a batch's mark, or None if its ledger is complete without it.
+
+    Every submitter may write marks, so none may change what the ledger proves.
+    """
+    return None if ledger is not None and adds_up(ledger) else mark
 
 
 def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> bool:

@@ -17,6 +17,7 @@ from producer.contract.batches import (
 from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
+from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
 from worker.batches.repository import (
     find_chunks,
     find_columns,
@@ -31,6 +32,7 @@ from worker.batches.state import (
     adds_up,
     batch_state,
     missing_chunks,
+    relevant_mark,
     total_chunks,
 )
 from worker.database.engine import Database
@@ -55,11 +57,15 @@ def batch_statuses(
     `outage` is why work waits, if it does.
 
     Read the marks before this call: then every chunk that a mark counts was published before the
-    ledger is read.
+    ledger is read. Raises AnswerTooLarge.
     """
+    size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
-        columns = find_columns(connection, ledgers)
+        named, characters = find_columns(connection, ledgers, size.left)
+        if characters >= size.left:
+            raise size.exceeded()
+        columns = {row.id: row.columns and tuple(row.columns) for row in named}
         groups = {
             batch_id: _refusal_groups(connection, batch_id)
             for batch_id in ledgers
@@ -71,7 +77,8 @@ def batch_statuses(
     now = datetime.now(UTC)
     statuses = []
     for batch_id in batch_ids:
-        ledger, mark = ledgers.get(batch_id), marks.get(batch_id)
+        ledger = ledgers.get(batch_id)
+        mark = relevant_mark(ledger, marks.get(batch_id))
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
         standing = batch_state(ledger, mark, dead_chunks, now)
         if outage is not None and standing.state in _WAITING:
@@ -82,6 +89,7 @@ def batch_statuses(
                 update={"columns": columns.get(batch_id), "refusals": groups.get(batch_id, ())}
             )
         )
+        size.add(statuses[-1])
     return statuses
 
 
@@ -153,9 +161,12 @@ def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) ->
 def refused_records(
     database: Database, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[RefusedRecord]:
-    """Return a batch's refusals with their records, by line, starting after a (line, id)."""
+    """Return a batch's refusals with their records, by line, starting after a (line, id).
+
+    There may be fewer than `limit` although more follow: a page with long records ends early.
+    """
     with database.reading() as connection:
-        rows = find_refusals(connection, batch_id, after, limit)
+        rows = find_refusals(connection, batch_id, after, limit, MAX_ANSWER)
     return [
         RefusedRecord(
             id=row.id,

@@ -13,6 +13,8 @@ from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
 
+MAX_MARK = 4_096
+"""Bytes of a mark that are read; a longer one is not a mark of ours."""
 
 OUTAGE_SECONDS = 30
 """How long the reason is believed; each attempt that fails renews it."""
@@ -37,16 +39,19 @@ class SubmissionMarks:
         return self._find(batch_ids, self.keys.batch)
 
     def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, AgedMark]:
-        keys = list(map(key, identities))
+        unique = list(dict.fromkeys(identities))
         with self._redis.pipeline(transaction=False) as pipeline:
-            for name in keys:
-                pipeline.get(name)
+            for name in map(key, unique):
+                # One byte more than a mark may have, to notice one that is too long.
+                pipeline.getrange(name, 0, MAX_MARK)
                 pipeline.pttl(name)
             replies = pipeline.execute()
         marks = {}
-        for identity, text, ttl in zip(identities, replies[::2], replies[1::2], strict=True):
+        for identity, text, ttl in zip(unique, replies[::2], replies[1::2], strict=True):
             try:
-                if text is not None:
+                if len(text) > MAX_MARK:
+                    log.warning("The mark of %r is too long and is ignored", identity)
+                elif text:
                     # The age comes from the TTL, so that no clocks need to agree.
                     age = max(0.0, MARK_SECONDS - ttl / 1000)
                     # A newer submitter may write more fields.

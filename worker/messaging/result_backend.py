@@ -6,10 +6,13 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from kombu.exceptions import EncodeError
 
 from producer.contract.redis_connection import connection_options
 
 log = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = "the worker ran out of memory; ask for fewer ids at a time, or set a smaller limit"
 
 
 class ResultBackend(RedisBackend):
@@ -37,7 +40,12 @@ class ResultBackend(RedisBackend):
 
     def _encoded_result(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
         meta = self._get_result_meta(result, state, None, request)
-        return self.encode({**meta, "task_id": task_id})
+        try:
+            return self.encode({**meta, "task_id": task_id})
+        except EncodeError as error:
+            if isinstance(error.args[0], MemoryError):
+                raise EncodeError(OUT_OF_MEMORY) from None
+            raise
 
     def _put(self, encoded: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.

@@ -44,7 +44,7 @@ class QoS(virtual.QoS):
         """
         limit = self.prefetch_count
         if queue != Queue.ENROLLMENTS:
-            limit -= len(self._held[Queue.ENROLLMENTS])
+            limit = max(1, limit - len(self._held[Queue.ENROLLMENTS]))
         if not self.prefetch_count:
             limit = SLOTS // 2
         return len(self._held[queue]) < min(limit, SLOTS // 2)

@@ -27,6 +27,7 @@ from producer.contract.keys import Keys, count_waiting
 from producer.contract.redis_errors import REFUSALS
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
+from worker.messaging.piecewise import PiecewiseChannel, keep_alive
 from worker.messaging.slots import MOVE, SLOTS, QoS
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ _PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
-    """A message as it was in the queue, and the slot that it is in now."""
+    """A message as it was in the queue, or its `Beginning`, and the slot that it is in now."""
 
     raw: bytes
     slot: str
@@ -83,7 +84,7 @@ class Message(virtual.Message):
         super().__init__(envelope, channel=channel, **options)
 
 
-class QueueReceiver(redis_channel.Channel):
+class QueueReceiver(PiecewiseChannel):
     """The connection that waits for one queue: BLMOVE accepts only one source."""
 
     RETRY = 1.0
@@ -132,6 +133,7 @@ class QueueReceiver(redis_channel.Channel):
         self._brpop_sent_at = time.monotonic()
         self._sent = True
         self.client.connection.send_command(*command)
+        keep_alive(self.client.connection, self._channel.stay_alive)
 
     def _brpop_read(self, **options: Any) -> bool:
         connection = self.client.connection
@@ -184,7 +186,7 @@ class QueueReceiver(redis_channel.Channel):
         super().close()
 
 
-class Channel(redis_channel.Channel):
+class Channel(PiecewiseChannel):
     """A worker's channel: one receiver for each queue, and one record of what is held."""
 
     QoS = QoS

@@ -14,6 +14,7 @@ from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import Queue
+from worker.messaging.piecewise import OPTIONS
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class _Broker:
         self._read: Callable[[], dict[str, tuple[int, float | None]]] = self._read_rabbitmq
         if url.startswith(REDIS):
             self._redis = connect_redis(
-                url, socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT
+                url, socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT, **OPTIONS
             )
             self._first_seen: dict[str, tuple[int, float]] = {}
             self._read = self._read_redis

@@ -80,9 +80,7 @@ def batch_statuses(
         ledger = ledgers.get(batch_id)
         mark = relevant_mark(ledger, marks.get(batch_id))
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        standing = batch_state(ledger, mark, dead_chunks, now)
-        if outage is not None and standing.state in _WAITING:
-            standing = Standing(standing.state, waiting_for_database(outage))
+        standing = _with_outage(batch_state(ledger, mark, dead_chunks, now), outage)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(
             status.model_copy(
@@ -91,6 +89,13 @@ def batch_statuses(
         )
         size.add(statuses[-1])
     return statuses
+
+
+def _with_outage(standing: Standing, outage: str | None) -> Standing:
+    """Say why an unfinished batch waits, if the database refuses to work."""
+    if outage is None or standing.state not in _WAITING:
+        return standing
+    return Standing(standing.state, waiting_for_database(outage))
 
 
 def _status(

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from producer.contract.batches import BatchStatus, RefusedRecord
+from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
 from producer.contract.explain import explain
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
@@ -201,6 +201,16 @@ class EnrollmentClient:
             )
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
+
+    def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
+        """Return which chunks of a batch are applied, with their fingerprints.
+
+        Raises NoWorkerAnswered.
+        """
+        chunks: AppliedChunks = self._connection.ask(
+            TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
+        )
+        return chunks
 
     def results(
         self,

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import repeat
 from typing import Any, Self
 
-from producer.contract.batches import BatchStatus, RefusedRecord
+from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
 from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
@@ -200,6 +200,16 @@ class EnrollmentClient:
             )
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
+
+    def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
+        """Return which chunks of a batch are applied, with their fingerprints.
+
+        Raises NoWorkerAnswered.
+        """
+        chunks: AppliedChunks = self._connection.ask(
+            TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
+        )
+        return chunks
 
     def results(
         self,

@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     DateTime,
     Dialect,
     ForeignKey,
@@ -224,3 +225,18 @@ class DeadLetter(Base):
     last_at: Mapped[datetime]
 
     __table_args__ = (Index(None, "batch_id"),)
+
+
+class IdentityRow(Base):
+    """What tells this database from others: a table with exactly one row.
+
+    `id` is random; `worker.database.identity` adds to it what tells a copy from its original.
+    """
+
+    __tablename__ = "database_identity"
+
+    singleton: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("singleton = 1", name="one_row"),)

@@ -1,5 +1,6 @@
 """Read the worker's settings, `ENROLL_...`, from the environment. Only this module does."""
 
+import os
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from producer.contract.broker_url import BROKERS, REDIS, require_certificate_check
+from producer.contract.environment import overriding_variables
 from producer.contract.keys import check_key_prefix
 
 PREFIX = "ENROLL_"
@@ -125,6 +127,12 @@ class Settings(DatabaseSettings):
 
 def load_settings() -> Settings:
     """Read the worker's settings. Raises SettingsError with one line for each bad variable."""
+    lines = [
+        f"{name}: is set, so Celery would replace {what}. Unset it: unset {name}"
+        for name, what in overriding_variables(os.environ).items()
+    ]
+    if lines:
+        raise SettingsError("\n".join(lines))
     return _load(Settings)
 
 

@@ -107,6 +107,11 @@ class Keys:
         """Return the hash that counts failed attempts by task id."""
         return self.intake("attempts")
 
+    @property
+    def database(self) -> str:
+        """Return the hash in which workers register their database."""
+        return self.intake("database")
+
     def running(self, instance: str) -> str:
         """Return the hash with the ids of the tasks that a worker is executing."""
         return self.intake("running", instance)

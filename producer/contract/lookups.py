@@ -9,6 +9,8 @@ from pydantic import Field, StringConstraints
 from pydantic.functional_validators import AfterValidator
 
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.findings import Finding
+from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
 from producer.schemas import (
     MAX_LOOKUP,
@@ -49,6 +51,12 @@ class WorkerHealth(ContractModel):
     now: datetime = Field(description="The time on the worker's clock.")
     database: DatabaseState = Field(description="The state of the database, as the worker sees it.")
     detail: str = Field("", description="More about this state, for people.")
+    identity: DatabaseIdentity | None = Field(
+        None, description="The identity of the worker's database; null if it could not be read."
+    )
+    findings: tuple[Finding, ...] = Field(
+        (), description="What the worker found when it checked itself and its database."
+    )
 
 
 RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]

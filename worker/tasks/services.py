@@ -11,6 +11,7 @@ from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.quarantine import keep_message
+from worker.messaging.registration import DatabaseRegister
 from worker.models import LetterReason
 from worker.monitoring.events import Events
 from worker.recovery.retry_policy import RetryPolicy
@@ -25,6 +26,7 @@ class Services:
     attempts: Attempts
     retry_policy: RetryPolicy
     events: Events
+    register: DatabaseRegister
     store_refusal: Callable[[str, str], None]
     """Store the reason why a message was refused, by task id, for the client that waits."""
 

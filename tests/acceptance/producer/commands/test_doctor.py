@@ -30,6 +30,7 @@ def broker(tmp_path: Path) -> Iterator[tuple[str, Any]]:
         with Redis.from_url(url) as redis:
             redis.config_set("appendonly", "yes")
             redis.config_set("maxmemory-policy", "noeviction")
+            redis.config_set("proto-max-bulk-len", 32 * 2**20)
             yield url, redis
 
 
@@ -61,8 +62,9 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     code, found = doctor(url, "--strict", ENROLL_DATABASE_URL=database_url)
     assert (code, {state for _, state in found}) == (0, {"ok"})
     assert {check for check, _ in found} == {
-        *("broker", "persistence", "eviction", "memory", "clock", "queue"),
-        *("worker", "versions", "database", "dead letters"),
+        *("broker", "persistence", "eviction", "memory", "message size", "clock", "queue"),
+        *("worker", "versions", "database", "encoding", "keys", "identity", "writes", "lookups"),
+        "dead letters",
     }
 
 
@@ -80,6 +82,8 @@ def test_an_unavailable_broker_is_found() -> None:
         ("appendonly", "no", ("persistence", "wrong"), "loses the queued messages"),
         ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "deletes the queues"),
         ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes results"),
+        ("proto-max-bulk-len", 512 * 2**20, ("message size", "warning"), "up to 512 MiB"),
+        ("proto-max-bulk-len", 2**20, ("message size", "wrong"), "fewer than a chunk may need"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
         ("maxmemory", "used up", ("memory", "wrong"), "Redis is full -> Raise maxmemory"),
     ],
@@ -88,7 +92,7 @@ def test_a_broker_that_may_lose_data_is_found(
     working: tuple[str, str],
     broker: tuple[str, Any],
     setting: str,
-    value: str,
+    value: str | int,
     finding: tuple[str, str],
     words: str,
 ) -> None:
@@ -97,7 +101,7 @@ def test_a_broker_that_may_lose_data_is_found(
     redis.config_set("maxmemory", "512mb")
     used = int(redis.info("memory")["used_memory"])
     sizes = {"nearly used up": int(used / 0.85), "used up": used // 2}
-    redis.config_set(setting, sizes.get(value, value))
+    redis.config_set(setting, sizes.get(str(value), value))
     found = doctor(url)[1]
     assert found[finding].count(words) == 1
     assert ("broker", "wrong") not in found
@@ -139,7 +143,7 @@ def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]
     database.close()
     code, found = doctor(url, ENROLL_DATABASE_URL=database_url)
     assert code == 1
-    assert "outdated. It has migration 0003, not 0004" in found["database", "wrong"]
+    assert "outdated. It has migration 0003, not 0005" in found["database", "wrong"]
     assert "python -m worker.migrate" in found["database", "wrong"]
     with sqlite_taken_away(database_url):
         assert "as the worker sees it: unavailable" in doctor(url)[1]["database", "wrong"]

@@ -1,21 +1,22 @@
-"""Check, for `enroll doctor`, what the sentinels say about the master."""
+"""Check what the sentinels say about the master."""
 
 from collections import Counter
 
 from producer.contract.broker_url import SentinelAddress
+from producer.contract.findings import Finding, State
 from producer.contract.sentinels import MasterLookup, describe_problems
 
 
-def ask_sentinels(address: SentinelAddress) -> tuple[tuple[str, int] | None, dict[str, str]]:
-    """Return the master's host and port, or None, and the fields of a finding about it."""
+def ask_sentinels(address: SentinelAddress) -> tuple[tuple[str, int] | None, Finding]:
+    """Return the master's host and port, or None, and a finding about it."""
     replies = list(MasterLookup(address).ask_all())
     named = Counter(reply.master for reply in replies if reply.master is not None)
     problems = describe_problems(replies)
     addresses = " and ".join(f"{host}:{port}" for host, port in sorted(named))
     found = f"{named.total()} of {len(replies)} sentinels name {addresses} as the master"
-    found, state, remedy = f"{found} {address.master_name}", "ok", ""
+    found, state, remedy = f"{found} {address.master_name}", State.OK, ""
     if not named:
-        state, found = "wrong", f"no sentinel names the master ({problems})"
+        state, found = State.WRONG, f"no sentinel names the master ({problems})"
         remedy = (
             "Start the sentinels, or correct their addresses and password in ENROLL_BROKER_URL."
         )
@@ -25,16 +26,16 @@ def ask_sentinels(address: SentinelAddress) -> tuple[tuple[str, int] | None, dic
                 " `sentinel monitor NAME …` of the sentinels."
             )
     elif len(named) > 1:
-        state = "warning"
+        state = State.WARNING
         remedy = (
             "A failover may be under way: run doctor again in a minute. If the sentinels still"
             " differ, check that they reach each other."
         )
     elif problems:
-        state, found = "warning", f"{found} ({problems})"
+        state, found = State.WARNING, f"{found} ({problems})"
         remedy = (
             "Start these sentinels, or correct their addresses and password in ENROLL_BROKER_URL:"
             " they replace a lost master only if most of them agree."
         )
     master = named.most_common(1)[0][0] if named else None
-    return master, {"check": "sentinel", "state": state, "found": found, "remedy": remedy}
+    return master, Finding(check="sentinel", state=state, found=found, remedy=remedy)

@@ -179,11 +179,7 @@ class BrokerConnection:
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
                 return _count_waiting(connection.default_channel.client, Queue.BATCHES)
-            try:
-                queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
-            except connection.channel_errors:
-                return 0  # No worker has declared it yet.
-            return int(queue.message_count)
+            return _count_in_rabbitmq(connection)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
@@ -226,6 +222,22 @@ def _count_waiting(client: Any, queue: Queue) -> int:
         return count_waiting(pipeline.execute(raise_on_error=False))
 
 
+def _count_in_rabbitmq(connection: Any) -> int:
+    """Return the number of chunks in the queue; renew a connection that broke while it was idle."""
+    for is_last in (False, True):
+        try:
+            queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
+            return int(queue.message_count)
+        except connection.channel_errors:
+            return 0  # No worker has declared it yet.
+        except connection.connection_errors as error:
+            # A late reply must not be taken for that to the next question.
+            connection.collect()
+            if is_last or isinstance(error, TimeoutError):
+                raise
+    return 0
+
+
 def _task_id() -> str:
     call_id = CALL_ID.get()
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
@@ -243,8 +255,15 @@ def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
         }
         options["broker_transport_options"]["global_keyprefix"] = keys.prefix
         options["broker_transport"] = "producer.publishing.transport:Transport"
+    elif broker_url.startswith("amqps"):
+        options["broker_transport"] = "producer.publishing.rabbitmq:TLSTransport"
+    else:
+        options["broker_transport"] = "producer.publishing.rabbitmq:Transport"
     app.conf.update(options)
     return app
+
+
+_ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:
@@ -255,11 +274,17 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "socket_keepalive": True,
         "priority_steps": [0],
     }
+    over_rabbitmq = {
+        "confirm_publish": True,
+        "socket_timeout": SOCKET_TIMEOUT,
+        # By default kombu tries for ever to connect.
+        **_ONE_RETRY,
+    }
     return {
         "task_serializer": "json",
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
-        "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
+        "broker_transport_options": timeouts if over_redis else over_rabbitmq,
         # Every client and worker must declare a RabbitMQ queue in the same way.
         "task_queues": None
         if over_redis
@@ -270,10 +295,5 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         # One retry renews a RabbitMQ connection that broke while idle. Over Redis there is no
         # retry, so that a server that does not respond costs only one timeout.
         "task_publish_retry": not over_redis,
-        "task_publish_retry_policy": {
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0.2,
-            "interval_max": 0.5,
-        },
+        "task_publish_retry_policy": _ONE_RETRY,
     }

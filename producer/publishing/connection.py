@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -34,6 +34,9 @@ from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 """Seconds, chosen so that all steps of one call to the broker together fail within ten."""
+
+CHECK_SECONDS = 10.0
+"""Seconds between two looks at the status of a request while its result is waited for."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""
@@ -126,17 +129,26 @@ class BrokerConnection:
         task_id = self.send(task, args, kwargs, expires=timeout)
         return parse_result(task, self.wait(task_id, timeout, hint))
 
-    def wait(self, task_id: str, seconds: float, hint: str) -> Any:
+    def wait(
+        self, task_id: str, seconds: float, hint: str, check: Callable[[float], None] | None = None
+    ) -> Any:
         """Wait for the result of a task, in the key where Celery's Redis backend stores it.
+
+        Every `CHECK_SECONDS`, `check` is called with the seconds that are left; it raises an error
+        to end the wait.
 
         Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
         its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
         started = time.monotonic()
+        next_check = CHECK_SECONDS
         while (stored := self._read_result(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+            if check is not None and waited > next_check:
+                check(seconds - waited)
+                next_check = time.monotonic() - started + CHECK_SECONDS
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:
@@ -167,6 +179,12 @@ class BrokerConnection:
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:
         """Write the mark of a batch, before the chunk that it counts last is published."""
         self._mark({self._keys.batch(batch_id): mark})
+
+    def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
+        """Write the mark of a batch unless there is one; return whether it was written."""
+        key, text = self._keys.batch(batch_id), mark.model_dump_json()
+        with self._broker():
+            return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
 
     def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:

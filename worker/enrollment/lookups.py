@@ -1,6 +1,6 @@
 """Answer lookups of requests and students. Reads only, for many ids at once; knows no Celery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
 
@@ -19,16 +19,24 @@ from worker.models import Student
 from worker.plain_text import waiting_for_database
 from worker.repository import courses_of_students, describe_students, find_keys
 
+_LOST = (
+    "The request was submitted, but it is lost: it has no result, and neither a queue nor a worker"
+    " has it any more, because the queue was purged or the broker lost its data. Submit it again"
+    " under the same id."
+)
+
 
 def request_statuses(
     database: Database,
     request_ids: Sequence[str],
     marks: Mapping[str, AgedMark],
     outage: str | None = None,
+    lost: Container[str] = (),
 ) -> list[RequestStatus]:
     """Return the states of requests, in order: from the database, else from their marks.
 
-    `outage` is why work waits, if it does.
+    `outage` is why work waits, if it does. `lost` are the requests that have a mark but no
+    message; look for both before this call.
     """
     with database.reading() as connection:
         results = load_responses(connection, find_results(connection, request_ids))
@@ -36,6 +44,8 @@ def request_statuses(
     return [
         RequestStatus(request_id=i, state=RequestState.DONE, result=done[i])
         if i in done
+        else RequestStatus(request_id=i, state=RequestState.UNKNOWN, advice=_LOST)
+        if i in lost
         else _status_of_mark(i, marks.get(i), outage)
         for i in request_ids
     ]

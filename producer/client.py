@@ -6,7 +6,9 @@ every read is a lookup, which a worker answers.
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from typing import Any, Self
 
@@ -14,7 +16,13 @@ from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
 from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
-from producer.errors import InvalidRequest
+from producer.errors import (
+    BatchConflict,
+    InvalidRequest,
+    LookupFailed,
+    NoWorkerAnswered,
+    SubmissionLost,
+)
 from producer.publishing.batches import (
     MAX_QUEUED,
     BatchPublisher,
@@ -22,6 +30,8 @@ from producer.publishing.batches import (
     OnProgress,
     Record,
     SubmittedBatch,
+    check_kind,
+    find_applied,
     plain_fields,
 )
 from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
@@ -29,10 +39,16 @@ from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
     Kind,
+    RequestState,
     RequestStatus,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
+)
+
+_LOST_WITH_MARK = (
+    "Redis lost its data, and the request with it if it waited there. Submit it again under the"
+    " same id."
 )
 
 
@@ -119,17 +135,28 @@ class EnrollmentClient:
         """Publish one request and wait for its result, at most `timeout` seconds.
 
         Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
-        queued, and `status` has its result later. Raises LookupFailed if the request was
-        processed but its result cannot be understood.
+        queued, and `status` has its result later. Raises SubmissionLost as soon as a worker reports
+        that the request is lost. Raises LookupFailed if the request was processed but its result
+        cannot be understood.
         """
         request, request_id = _with_id(request)
         self._connection.mark_requests([request_id])
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
         seconds = self.timeout if timeout is None else timeout
         hint = f"Request {request_id} stays queued; look up its status later."
-        data = self._connection.wait(task_id, seconds, hint)
+        data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
+
+    def _check(self, request_id: str, timeout: float) -> None:
+        """Raise SubmissionLost if a worker reports within the timeout that a request is lost."""
+        with suppress(NoWorkerAnswered, LookupFailed):
+            arguments = [[request_id]]
+            seconds = min(timeout, self.timeout)
+            (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
+            # Without its mark, which Redis keeps for days, it was lost together with that.
+            if status.state is RequestState.UNKNOWN:
+                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
 
     def submit_batch(
         self,
@@ -150,8 +177,9 @@ class EnrollmentClient:
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published, and different records raise
-        BatchConflict. A worker must be running to look this up, and NoWorkerAnswered is raised if
-        none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
+        BatchConflict: before anything is published if the first chunk differs or was applied, else
+        in `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised
+        if none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
 
         `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
         queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.
@@ -172,6 +200,31 @@ class EnrollmentClient:
             on_progress=on_progress,
             on_outage=on_outage,
         )
+
+    def count_applied(self, batch: SubmittedBatch) -> int:
+        """Return how many chunks of a submitted batch were applied. Raises NoWorkerAnswered.
+
+        The batch is complete when this is `batch.chunks`. Raises BatchConflict if a different
+        submission under the same batch id was applied, even in part, in place of this one: the
+        state of the batch may then be `done` although records of this submission are not stored.
+        """
+        count = refused = 0
+        for start in range(0, len(batch.fingerprints), MAX_LOOKUP):
+            own = batch.fingerprints[start : start + MAX_LOOKUP]
+            numbers = range(start, start + len(own))
+            applied = find_applied(self._connection, batch.batch_id, numbers, timeout=self.timeout)
+            check_kind(applied, batch)
+            pairs = list(zip(own, applied.fingerprints, strict=True))
+            count += sum(mine == stored for mine, stored in pairs)
+            refused += sum(stored not in (None, mine) for mine, stored in pairs)
+        if refused:
+            raise BatchConflict(
+                f"A different submission used the batch id {batch.batch_id} at the same time:"
+                f" {refused} of the {batch.chunks} chunks of this one were refused, and their"
+                " records are not stored. Submit these records again under a new batch id; rows"
+                " that are already stored are not added twice."
+            )
+        return count
 
     # --- reading ------------------------------------------------------------------------------
 

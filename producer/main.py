@@ -132,9 +132,11 @@ async def enroll(
 
 
 def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
-    """Return the status of a request; 404 if no request was submitted under this id."""
+    """Return the status of a request; 404 if no request is known under this id."""
     status = client.status(_request_id(request_id))
     if status.state is RequestState.UNKNOWN:
+        if status.advice is not None:
+            raise Refused(404, "lost_request", status.advice)
         raise Refused(404, "unknown_request", "No request was submitted under this id.")
     return status
 

@@ -163,7 +163,7 @@ class RequestState(StrEnum):
     """The state of a request."""
 
     UNKNOWN = "unknown"
-    """Neither a result nor a mark is stored under this id."""
+    """Neither a result nor a mark is stored under this id, or the request is lost."""
     QUEUED = "queued"
     """The request was submitted, and no worker has started on it."""
     RUNNING = "running"
@@ -233,7 +233,7 @@ class StudentResponse(ContractModel):
 
 
 class RequestStatus(ContractModel):
-    """The state of a request; `unknown` means that no request was submitted under this id."""
+    """The state of a request; `unknown` means that no request is known under this id."""
 
     request_id: str = Field(description="The id that was looked up.")
     state: RequestState = Field(description="The state of the request.")

@@ -13,7 +13,13 @@ from worker.database.errors import is_answer, sentence_of
 from worker.database.guard import GuardedDatabase
 from worker.messaging import patches, plugins
 from worker.messaging.attempts import Attempts
-from worker.messaging.celery_settings import attempts_url, celery_settings, results_url
+from worker.messaging.backlog import Backlog
+from worker.messaging.celery_settings import (
+    attempts_url,
+    celery_settings,
+    queues_url,
+    results_url,
+)
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.registration import DatabaseRegister
 from worker.monitoring import logs
@@ -79,6 +85,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
     return Services(
         database=database,
         marks=marks,
+        backlog=Backlog(queues_url(settings), keys),
         attempts=attempts,
         retry_policy=RetryPolicy(
             database,

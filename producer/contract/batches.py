@@ -66,6 +66,16 @@ class BatchStatus(ContractModel):
     )
     chunks_applied: int = Field(0, description="The number of chunks that are committed.")
     chunks_missing: int = Field(0, description="The number of known chunks that are not committed.")
+    chunks_lost: int = Field(
+        0,
+        description="The number of missing chunks that no longer wait in the broker: submit the"
+        " batch again under its id.",
+    )
+    conflicts: int = Field(
+        0,
+        description="The number of chunks of a different submission under this batch id that were"
+        " refused; they are not part of the counts.",
+    )
     refusals: tuple[RefusalGroup, ...] = Field((), description="The refusals, grouped by cause.")
     started_at: datetime | None = Field(None, description="When the first chunk was applied.")
     finished_at: datetime | None = Field(None, description="When the last chunk was applied.")
@@ -86,6 +96,11 @@ class AppliedChunks(ContractModel):
     fingerprints: tuple[int | None, ...] = Field(
         description="For each chunk in the lookup, in the same order: its fingerprint if it has"
         " been applied, else null."
+    )
+    first_chunk: int | None = Field(
+        None,
+        description="The fingerprint of the first chunk of the submission that has claimed the"
+        " batch id; null if that is unknown.",
     )
 
 

@@ -36,6 +36,11 @@ class SubmissionMark(ContractModel):
     complete: bool = Field(
         False, description="For a batch: true if no further chunks will be published."
     )
+    first_chunk: int | None = Field(
+        None,
+        description="For a batch: the fingerprint of its first chunk. It claims the batch id, so"
+        " that a different submission under this id is refused.",
+    )
 
 
 MARK_SECONDS: Final = 7 * 24 * 3600

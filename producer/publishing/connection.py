@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -34,6 +34,9 @@ from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 """Seconds, chosen so that all steps of one call to the broker together fail within ten."""
+
+CHECK_SECONDS = 10.0
+"""Seconds between two looks at the status of a request while its result is waited for."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""
@@ -126,17 +129,26 @@ class BrokerConnection:
         task_id = self.send(task, args, kwargs, expires=timeout)
         return parse_result(task, self.wait(task_id, timeout, hint))
 
-    def wait(self, task_id: str, seconds: float, hint: str) -> Any:
+    def wait(
+        self, task_id: str, seconds: float, hint: str, check: Callable[[float], None] | None = None
+    ) -> Any:
         """Wait for the result of a task, in the key where Celery's Redis backend stores it.
+
+        Every `CHECK_SECONDS`, `check` is called with the seconds that are left; it raises an error
+        to end the wait.
 
         Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
         its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
         started = time.monotonic()
+        next_check = CHECK_SECONDS
         while (stored := self._read_result(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+            if check is not None and waited > next_check:
+                check(seconds - waited)
+                next_check = time.monotonic() - started + CHECK_SECONDS
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:
@@ -168,6 +180,12 @@ class BrokerConnection:
         """Write the mark of a batch, before the chunk that it counts last is published."""
         self._mark({self._keys.batch(batch_id): mark})
 
+    def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
+        """Write the mark of a batch unless there is one; return whether it was written."""
+        key, text = self._keys.batch(batch_id), mark.model_dump_json()
+        with self._broker():
+            return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
+
     def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
@@ -179,11 +197,7 @@ class BrokerConnection:
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
                 return _count_waiting(connection.default_channel.client, Queue.BATCHES)
-            try:
-                queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
-            except connection.channel_errors:
-                return 0  # No worker has declared it yet.
-            return int(queue.message_count)
+            return _count_in_rabbitmq(connection)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
@@ -226,6 +240,22 @@ def _count_waiting(client: Any, queue: Queue) -> int:
         return count_waiting(pipeline.execute(raise_on_error=False))
 
 
+def _count_in_rabbitmq(connection: Any) -> int:
+    """Return the number of chunks in the queue; renew a connection that broke while it was idle."""
+    for is_last in (False, True):
+        try:
+            queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
+            return int(queue.message_count)
+        except connection.channel_errors:
+            return 0  # No worker has declared it yet.
+        except connection.connection_errors as error:
+            # A late reply must not be taken for that to the next question.
+            connection.collect()
+            if is_last or isinstance(error, TimeoutError):
+                raise
+    return 0
+
+
 def _task_id() -> str:
     call_id = CALL_ID.get()
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
@@ -243,8 +273,15 @@ def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
         }
         options["broker_transport_options"]["global_keyprefix"] = keys.prefix
         options["broker_transport"] = "producer.publishing.transport:Transport"
+    elif broker_url.startswith("amqps"):
+        options["broker_transport"] = "producer.publishing.rabbitmq:TLSTransport"
+    else:
+        options["broker_transport"] = "producer.publishing.rabbitmq:Transport"
     app.conf.update(options)
     return app
+
+
+_ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:
@@ -255,11 +292,17 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "socket_keepalive": True,
         "priority_steps": [0],
     }
+    over_rabbitmq = {
+        "confirm_publish": True,
+        "socket_timeout": SOCKET_TIMEOUT,
+        # By default kombu tries for ever to connect.
+        **_ONE_RETRY,
+    }
     return {
         "task_serializer": "json",
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
-        "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
+        "broker_transport_options": timeouts if over_redis else over_rabbitmq,
         # Every client and worker must declare a RabbitMQ queue in the same way.
         "task_queues": None
         if over_redis
@@ -270,10 +313,5 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         # One retry renews a RabbitMQ connection that broke while idle. Over Redis there is no
         # retry, so that a server that does not respond costs only one timeout.
         "task_publish_retry": not over_redis,
-        "task_publish_retry_policy": {
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0.2,
-            "interval_max": 0.5,
-        },
+        "task_publish_retry_policy": _ONE_RETRY,
     }

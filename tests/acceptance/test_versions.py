@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 
 from producer.client import EnrollmentClient
 from producer.contract.keys import Keys
-from producer.contract.marks import SubmissionMark
+from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
 from support.commands import invoke_enroll
@@ -133,7 +133,7 @@ def test_a_mark_with_unknown_fields_is_still_read(
     more = {**SubmissionMark(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
     with Redis.from_url(deployment.broker_url) as redis:
         for key in (Keys().request(name), Keys().batch(name)):
-            redis.set(key, json.dumps(more), ex=60)
+            redis.set(key, json.dumps(more), ex=MARK_SECONDS)
     assert client.status(name).state == "queued"
     assert client.batch(name).chunks_missing == 3
 

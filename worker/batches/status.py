@@ -29,7 +29,6 @@ from worker.batches.repository import (
 from worker.batches.state import (
     DeadChunks,
     Standing,
-    adds_up,
     batch_state,
     missing_chunks,
     relevant_mark,
@@ -51,13 +50,12 @@ def batch_statuses(
     *,
     refusals: bool,
     outage: str | None = None,
+    waiting: int | None = None,
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    `outage` is why work waits, if it does.
-
-    Read the marks before this call: then every chunk that a mark counts was published before the
-    ledger is read. Raises AnswerTooLarge.
+    `outage` is why work waits, if it does. `waiting` is the number of chunks that wait; read the
+    marks, then that, before this call (see `batch_state`). Raises AnswerTooLarge.
     """
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
@@ -71,29 +69,29 @@ def batch_statuses(
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-        # Dead letters do not matter to a batch that is complete.
-        unclear = [i for i in batch_ids if i not in ledgers or not adds_up(ledgers[i])]
-        dead = count_dead_chunks(connection, unclear) if unclear else {}
+        dead = count_dead_chunks(connection, batch_ids)
     now = datetime.now(UTC)
     statuses = []
     for batch_id in batch_ids:
         ledger = ledgers.get(batch_id)
         mark = relevant_mark(ledger, marks.get(batch_id))
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        standing = _with_outage(batch_state(ledger, mark, dead_chunks, now), outage)
+        standing = _with_outage(batch_state(ledger, mark, dead_chunks, now, waiting), outage)
         status = _status(batch_id, ledger, mark, standing)
-        statuses.append(
-            status.model_copy(
-                update={"columns": columns.get(batch_id), "refusals": groups.get(batch_id, ())}
-            )
-        )
+        more = {
+            "columns": columns.get(batch_id),
+            "refusals": groups.get(batch_id, ()),
+            "chunks_lost": standing.lost,
+            "conflicts": dead_chunks.conflicts,
+        }
+        statuses.append(status.model_copy(update=more))
         size.add(statuses[-1])
     return statuses
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:
     """Say why an unfinished batch waits, if the database refuses to work."""
-    if outage is None or standing.state not in _WAITING:
+    if outage is None or standing.lost or standing.state not in _WAITING:
         return standing
     return Standing(standing.state, waiting_for_database(outage))
 
@@ -153,13 +151,21 @@ def _rows_per_second(ledger: Any) -> float | None:
     return float(ledger.rows * (ledger.applied - 1) / ledger.applied / seconds)
 
 
-def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
-    """Return which of these chunks of a batch were applied, in order."""
+def applied_chunks(
+    database: Database, batch_id: str, numbers: Sequence[int], mark: AgedMark | None = None
+) -> AppliedChunks:
+    """Return which of these chunks of a batch were applied, in order, and who claimed its id.
+
+    A batch of which a chunk could not be processed may be corrected, so its id is not claimed.
+    """
     with database.reading() as connection:
         kind = find_kind(connection, batch_id)
         applied = find_chunks(connection, batch_id, numbers) if kind else {}
+        dead = DeadChunks(*count_dead_chunks(connection, [batch_id]).get(batch_id, ()))
     return AppliedChunks(
-        kind=Kind(kind) if kind else None, fingerprints=tuple(map(applied.get, numbers))
+        kind=Kind(kind) if kind else None,
+        fingerprints=tuple(map(applied.get, numbers)),
+        first_chunk=None if mark is None or dead.failed else mark.mark.first_chunk,
     )
 
 

@@ -1,7 +1,7 @@
 """Answer lookups of requests and students. Reads only, for many ids at once; knows no Celery."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice, repeat
 
@@ -27,16 +27,24 @@ from worker.repository import courses_of_students, describe_students, find_keys
 RESPONSES_AT_ONCE = 100
 """How many responses are made before their size is checked."""
 
+_LOST = (
+    "The request was submitted, but it is lost: it has no result, and neither a queue nor a worker"
+    " has it any more, because the queue was purged or the broker lost its data. Submit it again"
+    " under the same id."
+)
+
 
 def request_statuses(
     database: Database,
     request_ids: Sequence[str],
     marks: Mapping[str, AgedMark],
     outage: str | None = None,
+    lost: Container[str] = (),
 ) -> list[RequestStatus]:
     """Return the states of requests, in order: from the database, else from their marks.
 
-    `outage` is why work waits, if it does. Raises AnswerTooLarge.
+    `outage` is why work waits, if it does. `lost` are the requests that have a mark but no
+    message; look for both before this call. Raises AnswerTooLarge.
     """
     times = Counter(request_ids)
     size = AnswerSize(fewer_ids(len(request_ids)))
@@ -49,6 +57,8 @@ def request_statuses(
     return [
         RequestStatus(request_id=i, state=RequestState.DONE, result=done[i])
         if i in done
+        else RequestStatus(request_id=i, state=RequestState.UNKNOWN, advice=_LOST)
+        if i in lost
         else _status_of_mark(i, marks.get(i), outage)
         for i in request_ids
     ]

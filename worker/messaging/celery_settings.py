@@ -52,13 +52,18 @@ def results_url(settings: Settings) -> str:
     return (settings.result_backend_url or settings.broker_url).get_secret_value()
 
 
+def queues_url(settings: Settings) -> str | None:
+    """Return the URL of the Redis that holds the queues; None if the broker is not a Redis."""
+    broker = settings.broker_url.get_secret_value()
+    return broker if broker.startswith(REDIS) else None
+
+
 def attempts_url(settings: Settings) -> str:
     """Return the URL of the Redis that counts attempts.
 
     It is the broker if that is a Redis, else the result backend.
     """
-    broker = settings.broker_url.get_secret_value()
-    return broker if broker.startswith(REDIS) else results_url(settings)
+    return queues_url(settings) or results_url(settings)
 
 
 def _queues(*, over_redis: bool) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def register_lookups(app: Celery, services: Services) -> None:
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the states of requests and batches, and of refused lines."""
-    database, marks = services.database, services.marks
+    database, marks, backlog = services.database, services.marks, services.backlog
     answer = partial(_answer, services)
 
     @lookup(name=TaskName.STATUS.value)
@@ -108,24 +108,23 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         ids = _checked(_TEXTS, request_ids)
         request_marks = marks.of_requests(ids)
         outage = marks.outage() if request_marks else None
-        return answer(lambda: request_statuses(database, ids, request_marks, outage))
+        lost = backlog.lost_requests(request_marks)
+        return answer(lambda: request_statuses(database, ids, request_marks, outage, lost))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         batch_marks = marks.of_batches(ids)
-        outage = marks.outage()
-        return answer(
-            lambda: batch_statuses(
-                database, ids, batch_marks, refusals=refusals is True, outage=outage
-            )
-        )
+        outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
+        read = partial(batch_statuses, database, ids, batch_marks, outage=outage, waiting=waiting)
+        return answer(lambda: read(refusals=refusals is True))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
         (checked_id,) = _checked(_TEXTS, [batch_id])
         wanted = _checked(_NUMBERS, numbers, "numbers")
-        return answer(lambda: applied_chunks(database, checked_id, wanted))
+        mark = marks.of_batches([checked_id]).get(checked_id)
+        return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:

@@ -9,6 +9,7 @@ from celery import Task
 from worker.database.engine import Database
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
+from worker.messaging.backlog import Backlog
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
@@ -23,6 +24,7 @@ class Services:
 
     database: Database
     marks: SubmissionMarks
+    backlog: Backlog
     attempts: Attempts
     retry_policy: RetryPolicy
     events: Events

@@ -135,8 +135,12 @@ def test_a_client_of_redis_publishes_through_the_transport_that_its_string_names
     assert ask(ASK_CLIENT, f"{scheme}://127.0.0.1:1/0") == "producer.publishing.transport:Transport"
 
 
-def test_a_client_of_rabbitmq_publishes_through_kombus_own_transport() -> None:
-    assert ask(ASK_CLIENT, "amqp://127.0.0.1:1//") == "kombu.transport.pyamqp:Transport"
+@pytest.mark.parametrize(("scheme", "name"), [("amqp", "Transport"), ("amqps", "TLSTransport")])
+def test_a_client_of_rabbitmq_publishes_through_the_transport_that_its_string_names(
+    scheme: str, name: str
+) -> None:
+    found = ask(ASK_CLIENT, f"{scheme}://127.0.0.1:1//")
+    assert found == f"producer.publishing.rabbitmq:{name}"
 
 
 def loadable_strings(path: Path) -> set[str]:
@@ -156,5 +160,9 @@ def test_a_string_that_names_a_plugin_stands_in_the_table_alone() -> None:
     }
     assert found == {
         "worker/messaging/plugins.py": set(PLUGINS),
-        "producer/publishing/connection.py": {"producer.publishing.transport:Transport"},
+        "producer/publishing/connection.py": {
+            "producer.publishing.transport:Transport",
+            "producer.publishing.rabbitmq:Transport",
+            "producer.publishing.rabbitmq:TLSTransport",
+        },
     }

@@ -200,9 +200,10 @@ class Storm:
             return
         done = stored_results(self.scene.fleet.database_url).keys()
         missing = [name for name in self.submitted if name not in done]
-        for state in self._states(missing):
-            # The status has to say that they are nowhere, so that their submitter acts.
-            self.report.unexplained += state in ("queued", "running")
+        # The status has to say that they are nowhere, so that their submitter acts.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._seem_to_wait(missing), RECOVERY_SECONDS)
+        self.report.unexplained += self._seem_to_wait(missing)
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
                 self._submit_batch(name, resume=True)
@@ -211,6 +212,10 @@ class Storm:
             if name.startswith("single"):
                 self._submit(self._client, self.submitted[name])
         self._wait_for_empty_queues()
+
+    def _seem_to_wait(self, names: Sequence[str]) -> int:
+        """Count the requests that are queued or running, as their status says."""
+        return sum(state in ("queued", "running") for state in self._states(names))
 
     def _wait_for_empty_queues(self) -> None:
         with contextlib.suppress(AssertionError):  # The comparison says what is missing.

@@ -42,10 +42,14 @@ class Pace:
 
 
 class Storm:
-    """Submits while faults strike, and compares the database with a model at the end."""
+    """Submits while faults strike, and compares the database with a model at the end.
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    Unless `alone`, a second fault strikes in the midst of every fourth that lasts.
+    """
+
+    def __init__(self, scene: Scene, seed: int, *, alone: bool = False) -> None:
         self.scene = scene
+        self._alone = alone
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
         self.batches: dict[str, list[Request]] = {}
@@ -176,7 +180,7 @@ class Storm:
         chance = self.scene.chance = random.Random(f"{self.report.seed} {name} {strikes[name]}")
         seconds = chance.uniform(*fault.seconds)
         second = chance.choice(SECOND_FAULTS) if chance.random() < 0.25 else None
-        if not 0 < seconds < MINUTE:
+        if self._alone or not 0 < seconds < MINUTE:
             second = None
         print(f"{time.strftime('%X')} {name} {seconds:.1f} s", second or "", flush=True)
         calm = chance.uniform(0.1, 0.8)

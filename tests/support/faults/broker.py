@@ -79,7 +79,7 @@ def forbid_writing(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_broker(seconds=(1, 5))
+@on_broker("Redis ", seconds=(1, 5))
 def revoke_redis_right(scene: Scene) -> Iterator[None]:
     """Take a command, or all that write, from every client."""
     rights = ("-blmove", "-lmove", "-eval", "-set", "-get", "-del", "-publish", "-@write")
@@ -87,7 +87,7 @@ def revoke_redis_right(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_broker(seconds=(1, 4))
+@on_broker("Redis refuses", seconds=(1, 4))
 def occupy_redis(scene: Scene) -> Iterator[None]:
     """Let a script run without end: every command is answered with BUSY."""
     with scene.broker.busy():

@@ -27,7 +27,7 @@ def test_each_fault_is_visible_in_the_metrics_or_the_log(
     fault = FAULTS[name]
     scene_name = SCENES.get(fault.needs, "postgresql") if fault.needs else "postgresql"
     with scene_of(scene_name, tmp_path, request.getfixturevalue) as scene:
-        storm = Storm(scene, 20260901)
+        storm = Storm(scene, 20260901, alone=True)
         storm.enter_roster()
         with Watch(scene.fleet) as watch:
             report = storm.run(["nothing", name, "nothing"], singles=3_000, batches=60, size=100)

@@ -59,6 +59,7 @@ def test_a_storm_changes_nothing(
 ) -> None:
     with scene_of(name, tmp_path, request.getfixturevalue) as scene:
         report = weather(scene, name)
+    report.storm = name
     print(report)
     reports.append(report)
     assert report.faulty() == {}

@@ -10,6 +10,7 @@ from support.faults.processes import stopped_workers
 
 CUT = ("consumer: Connection to broker lost",)
 SILENT = ("broker not up",)
+WRONG_SERVER = ("Redis refuses to hand out messages of", *CUT)
 REFUSES = tuple(f"Redis refuses to hand out messages of {queue}" for queue in Queue)
 
 blow_broker = partial(blow, needs=Needs.NAMED_BROKER)
@@ -72,13 +73,13 @@ def fill_broker(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_broker(*REFUSES, seconds=(0.5, 2))
+@on_broker(*WRONG_SERVER, seconds=(0.5, 2))
 def forbid_writing(scene: Scene) -> Iterator[None]:
     with scene.broker.read_only():
         yield
 
 
-@on_broker(seconds=(1, 5))
+@on_broker("Redis ", seconds=(1, 5))
 def revoke_redis_right(scene: Scene) -> Iterator[None]:
     """Take a command, or all that write, from every client."""
     rights = ("-blmove", "-lmove", "-eval", "-set", "-get", "-del", "-publish", "-@write")
@@ -86,14 +87,14 @@ def revoke_redis_right(scene: Scene) -> Iterator[None]:
         yield
 
 
-@on_broker(seconds=(1, 4))
+@on_broker("Redis refuses", seconds=(1, 4))
 def occupy_redis(scene: Scene) -> Iterator[None]:
     """Let a script run without end: every command is answered with BUSY."""
     with scene.broker.busy():
         yield
 
 
-@on_broker(*CUT, seconds=(0.5, 4))
+@on_broker(*WRONG_SERVER, seconds=(0.5, 4))
 def switch_redis(scene: Scene) -> Iterator[None]:
     """Let master and replica change places; the name follows later, open connections never."""
     scene.broker.switch_over()

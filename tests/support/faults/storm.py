@@ -42,10 +42,14 @@ class Pace:
 
 
 class Storm:
-    """Submits while faults strike, and compares the database with a model at the end."""
+    """Submits while faults strike, and compares the database with a model at the end.
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    Unless `alone`, a second fault strikes in the midst of every fourth that lasts.
+    """
+
+    def __init__(self, scene: Scene, seed: int, *, alone: bool = False) -> None:
         self.scene = scene
+        self._alone = alone
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
         self.batches: dict[str, list[Request]] = {}
@@ -176,7 +180,7 @@ class Storm:
         chance = self.scene.chance = random.Random(f"{self.report.seed} {name} {strikes[name]}")
         seconds = chance.uniform(*fault.seconds)
         second = chance.choice(SECOND_FAULTS) if chance.random() < 0.25 else None
-        if not 0 < seconds < MINUTE:
+        if self._alone or not 0 < seconds < MINUTE:
             second = None
         print(f"{time.strftime('%X')} {name} {seconds:.1f} s", second or "", flush=True)
         calm = chance.uniform(0.1, 0.8)
@@ -200,9 +204,10 @@ class Storm:
             return
         done = stored_results(self.scene.fleet.database_url).keys()
         missing = [name for name in self.submitted if name not in done]
-        for state in self._states(missing):
-            # The status has to say that they are nowhere, so that their submitter acts.
-            self.report.unexplained += state in ("queued", "running")
+        # The status has to say that they are nowhere, so that their submitter acts.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._seem_to_wait(missing), RECOVERY_SECONDS)
+        self.report.unexplained += self._seem_to_wait(missing)
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
                 self._submit_batch(name, resume=True)
@@ -211,6 +216,10 @@ class Storm:
             if name.startswith("single"):
                 self._submit(self._client, self.submitted[name])
         self._wait_for_empty_queues()
+
+    def _seem_to_wait(self, names: Sequence[str]) -> int:
+        """Count the requests that are queued or running, as their status says."""
+        return sum(state in ("queued", "running") for state in self._states(names))
 
     def _wait_for_empty_queues(self) -> None:
         with contextlib.suppress(AssertionError):  # The comparison says what is missing.

@@ -113,13 +113,13 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         return
     # The client may be anyone, and the driver's message names hosts and users.
     log.warning("The database is unavailable: %s", sentence_of(error))
+    remedies = _OF_WORKER
     if is_answer(error) or isinstance(error.orig, sqlite3.Error):
         report.detail = sentence_of(error)
-        remedy = "Correct what the database says; workers wait for it and refuse nothing meanwhile."
-        report.findings.append(wrong("database", f"{IN_WORKER}{report.detail}", remedy))
+        remedies = {DatabaseState.AWAY: "Correct what the database says; workers wait meanwhile."}
     else:
         report.detail = "The log of the worker says why"
-        report.findings.append(_state(report, IN_WORKER, _OF_WORKER))
+    report.findings.append(_state(report, IN_WORKER, remedies))
 
 
 def _migrations(engine: Engine) -> tuple[DatabaseState, str]:

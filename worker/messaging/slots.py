@@ -92,7 +92,9 @@ class QoS(virtual.QoS):
             self._acknowledge(slot, requeue=requeue)
         except (RedisError, OSError) as error:
             # The slot is not reused: Redis may still carry out the command later.
-            log.warning("Redis did not confirm an acknowledgement; it will be repeated: %s", error)
+            self.channel.warn_throttled(
+                "Redis did not confirm an acknowledgement; it will be repeated", error
+            )
             self._pending_acks.append((slot, requeue))
         else:
             self.release(slot)

@@ -335,7 +335,7 @@ class Channel(PiecewiseChannel):
                 error,
             )
 
-    def warn_throttled(self, what: str, error: RedisError) -> None:
+    def warn_throttled(self, what: str, error: RedisError | OSError) -> None:
         """Log a warning, but the same one only once in `WARNING_PAUSE`."""
         warning = f"{what} {type(error).__name__}"
         if time.monotonic() - self._warned_at.get(warning, float("-inf")) > WARNING_PAUSE:

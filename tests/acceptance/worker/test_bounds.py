@@ -153,7 +153,9 @@ def test_a_lookup_that_nobody_waits_for_is_not_run(
     with Redis.from_url(deployment.broker_url) as redis:
         answer = ask(redis, TaskName.STATUS, ["x"], properties__timestamp=sent_at())
         if answered:
-            assert answer["result"] == [{"request_id": "x", "state": "unknown", "result": None}]
+            assert answer["result"] == [
+                {"request_id": "x", "state": "unknown", "result": None, "advice": None}
+            ]
         else:
             assert "send it again" in reason_of(answer)
 

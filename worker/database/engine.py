@@ -108,10 +108,15 @@ def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
 
 
 def _set_in_each_session(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        # Before SQLAlchemy asks the server anything, and in no transaction: a limit of the role may
+        # be shorter than that takes.
+        connection = dialect.connect(*arguments, **options)
+        connection.autocommit = True
         connection.execute(_set_all(connection, is_local=False))
-        connection.commit()
+        connection.autocommit = False
+        return connection
 
 
 def _set_in_each_transaction(engine: Engine) -> None:

@@ -212,6 +212,7 @@ def test_a_switchover_behind_one_name_is_survived(
         )
 
 
+@pytest.mark.long
 def test_a_name_that_moves_is_followed_while_the_former_server_is_still_a_master(
     tmp_path: Path, new_database: Callable[[str], str]
 ) -> None:
@@ -237,6 +238,7 @@ def freeze(servers: Sentinels) -> None:
         servers.wait_for_successor(lost)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_failover_by_sentinels_is_survived(
     tmp_path: Path, new_database: Callable[[str], str]
@@ -324,6 +326,7 @@ def test_the_documented_rules_are_enough_for_a_failover(
             assert [e for e in denied if e["reason"] != "auth"] == []
 
 
+@pytest.mark.long
 def test_a_failover_over_tls_is_survived(
     tmp_path: Path, new_database: Callable[[str], str]
 ) -> None:

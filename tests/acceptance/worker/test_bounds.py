@@ -80,6 +80,7 @@ def test_a_lookup_of_too_many_results_is_refused_with_what_is_allowed(
     assert len(client.results_of(["S1"] * 25, limit=1000)) == 25
 
 
+@pytest.mark.long
 def test_too_little_memory_never_ends_the_worker(
     own: tuple[Deployment, EnrollmentClient, Any],
 ) -> None:

@@ -132,6 +132,7 @@ REFUSALS: dict[str, tuple[list[str], list[str], str]] = {
 """What strikes, what repairs, and a part of the database's own sentence."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_what_the_database_refuses_is_waited_out_with_its_own_sentence(
     valkey: str,
@@ -208,6 +209,7 @@ def locked(owner_url: str, table: str) -> Iterator[None]:
         other.rollback()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_lock_of_another_session_refuses_nothing_and_does_not_silence_lookups(
     valkey: str,

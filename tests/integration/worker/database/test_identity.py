@@ -15,6 +15,7 @@ from support.copies import Administer, as_role, dump_and_restore, name_of, templ
 from support.databases import opened_database
 from support.pgbouncer import running_pgbouncer
 from support.standby import Pair, PairDatabase
+from support.waiting import wait_for
 from worker import migrate
 from worker.database.ask import through
 from worker.database.engine import Database, make_engine
@@ -88,6 +89,7 @@ def test_a_role_without_the_right_to_read_the_cluster_sees_the_same_database(
 def test_a_promoted_standby_is_the_same_database(postgres_pair: Pair) -> None:
     database = PairDatabase(postgres_pair)
     before = identity(database.url)
+    wait_for(postgres_pair.is_caught_up)
     standby = f"postgresql://postgres@127.0.0.1:{postgres_pair.standby.port}/{database.name}"
     assert identity(standby).is_same(before)
     postgres_pair.switch_over()

@@ -233,7 +233,10 @@ class StudentResponse(ContractModel):
 
 
 class RequestStatus(ContractModel):
-    """The state of a request; `unknown` means that no request is known under this id."""
+    """The state of a request.
+
+    `unknown` means that no request is known under this id, or that it is lost (see `advice`).
+    """
 
     request_id: str = Field(description="The id that was looked up.")
     state: RequestState = Field(description="The state of the request.")

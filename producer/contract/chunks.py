@@ -35,7 +35,7 @@ Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
 
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
-"""Not larger than what JavaScript can hold, and so small that sums of them fit into SQL."""
+"""At most 2**53, which JavaScript holds exactly; sums of such counts also fit into SQL."""
 
 
 class RefusedLine(ContractModel):

@@ -22,10 +22,13 @@ from producer.schemas import (
 )
 
 MAX_PROBLEMS: Final = 10
-"""The most problems that are reported of one record; the last one says how many more there are."""
+"""The most problems reported for one record; the last one says how many more there are."""
 
 _MAX_ERRORS: Final = 1_000
-"""With more errors than this, not even their fields are listed: pydantic makes a value of each."""
+"""With more errors than this, only their number is reported.
+
+Listing them makes pydantic build a value for each.
+"""
 
 _TOO_LONG: Final = [1] * (MAX_COURSES + 1)
 """Stands for a list that is too long for its field, whatever its elements are."""

@@ -14,7 +14,7 @@ class DatabaseIdentity(ContractModel):
     """The identity of a database.
 
     `id` is random and stored in the database, so that a copy has the same one. `cluster` and
-    `number` come from where the database is, so that a copy has others.
+    `number` depend on where the database is, so that a copy differs in at least one of them.
     """
 
     id: str = Field(description="The random id that the database got when it was migrated.")
@@ -28,7 +28,10 @@ class DatabaseIdentity(ContractModel):
     place: str = Field(description="The host and name, or the file, without user and password.")
 
     def is_same(self, other: "DatabaseIdentity") -> bool:
-        """Return whether both are the same database; who may not read the cluster believes it."""
+        """Return whether both are the same database.
+
+        If either cluster is unknown, clusters are not compared.
+        """
         same_cluster = None in (self.cluster, other.cluster) or self.cluster == other.cluster
         return self.id == other.id and self.number == other.number and same_cluster
 

@@ -94,7 +94,10 @@ class Keys:
         return f"{self.prefix}{_BATCH}{batch_id}"
 
     def intake(self, *parts: str) -> str:
-        """Return a key that only workers use, for example of a slot or a lease."""
+        """Return a key that submitters never use.
+
+        Such keys are those of slots, of leases, and of the registered database.
+        """
         return ".".join((f"{self.prefix}{_INTAKE}", *parts))
 
     @property

@@ -13,7 +13,10 @@ from producer.contract.redis_connection import (
 
 
 def kombu_url(url: str) -> str:
-    """Return the URL that kombu and Celery get: of sentinels, only the first one's address."""
+    """Return the URL that kombu and Celery get.
+
+    Of a sentinel URL, they get only the address of the first sentinel.
+    """
     return parse_sentinel_url(url).first if url.startswith(SENTINEL) else url
 
 

@@ -1,7 +1,8 @@
 """Connect to the Redis that accepts writes, and leave a server that no longer does.
 
-Every connection of clients and workers to Redis is made here, for a server behind one name as well
-as for a master that sentinels name.
+Clients and workers use these connections, kombu's included, both for a server behind a fixed name
+and for a master that sentinels name. `enroll doctor` examines a server through a plain connection,
+because it reports on replicas too.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Decide what an error of Redis means: ask another server, connect again, or wait.
 
-What is neither of the first two (a full server, a missing right, a failed snapshot) is reported
-as it comes: connecting again would not help, so the work is waited out or requeued.
+Any other error, such as that of a full server or a missing right, is raised unchanged: connecting
+again would not help, so the work waits or is requeued.
 """
 
 import re

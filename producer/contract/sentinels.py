@@ -13,7 +13,10 @@ from redis.retry import Retry
 from producer.contract.broker_url import SentinelAddress
 
 SENTINEL_TIMEOUT = 1.0
-"""Seconds to wait for one sentinel, to connect and to answer, before the next one is asked."""
+"""Seconds that connecting to one sentinel may take, and each of its replies.
+
+Then the next one is asked.
+"""
 
 
 class SentinelReply(NamedTuple):
@@ -38,7 +41,7 @@ def describe_problems(replies: Iterable[SentinelReply]) -> str:
 class MasterLookup:
     """Finds the master through sentinels, beginning with the one that answered last.
 
-    It keeps no connection to them. Processes and threads may share one.
+    It keeps no connections open, so threads and processes may share a lookup.
     """
 
     def __init__(self, address: SentinelAddress) -> None:

@@ -1,4 +1,6 @@
-"""Check the keys that the promise rests on: without them, rows double and refer to nothing.
+"""Check the keys that the promise rests on.
+
+Without them, rows could be stored twice or refer to nothing.
 
 A database can lose them in a restore, or have them and not enforce them.
 """
@@ -122,7 +124,7 @@ _POSTGRESQL_KEYS = f"""
 
 
 # Our connections avoid sequential scans, which makes every plan for the small catalogs look so
-# expensive that PostgreSQL would compile it, for many times as long as it runs.
+# expensive that PostgreSQL would JIT-compile it, which takes many times as long as running it.
 _PLAN_FOR_THE_CATALOG = (
     "SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'on', true)"
 )

@@ -1,4 +1,7 @@
-"""Check each new connection before its first transaction: is it to a database that may be used?"""
+"""Check that each new connection leads to a database that may be used.
+
+The check comes before the connection's first transaction.
+"""
 
 import logging
 import threading
@@ -28,7 +31,7 @@ WARNING_PAUSE = 30.0
 
 
 class DatabaseRefused(psycopg.OperationalError):
-    """The database must not be used. The message says why, in words for everybody.
+    """The database must not be used. The message says why, in words that any client may read.
 
     It counts as an error of the database, on SQLite too: for a message it is an outage.
     """
@@ -41,7 +44,7 @@ class DatabaseRefused(psycopg.OperationalError):
 
 
 class GuardedDatabase(Database):
-    """A database of which every new connection is checked before its first transaction.
+    """A database that checks every new connection before its first transaction.
 
     A refused connection raises OperationalError, which wraps DatabaseRefused.
     """
@@ -83,7 +86,7 @@ _logged_at: dict[str, float] = {}
 
 
 def _log(refusal: Refusal) -> None:
-    """Log a refusal whole, but the same one only once in `WARNING_PAUSE`."""
+    """Log the whole refusal, but each at most once in `WARNING_PAUSE`."""
     now = time.monotonic()
     if now - _logged_at.get(refusal.problem, float("-inf")) > WARNING_PAUSE:
         _logged_at[refusal.problem] = now

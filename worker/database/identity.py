@@ -1,12 +1,12 @@
 """Read what tells this database from others, and a restored copy from its original.
 
 A copy has the random id of its original. On PostgreSQL, the system identifier of the cluster and
-the OID of the database tell the two apart: what `pg_dump` or a template made has another OID or is
-in another cluster, while a promoted standby has both of its primary.
+the OID of the database tell the two apart. A restored dump, or a copy made from a template, has
+another OID or is in another cluster; a promoted standby keeps both.
 
-On SQLite, the inode of the file does. It stays when the file is renamed, mounted at another path in
-a container, or overwritten by a backup; another file has another one. The path would differ between
-containers, and the number of the device changes with a reboot.
+On SQLite, the inode of the file tells them apart. It stays the same when the file is renamed,
+mounted at another path in a container, or overwritten by a backup; any other file has another
+inode. The path would differ between containers, and the number of the device changes with a reboot.
 """
 
 from datetime import UTC, datetime

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.database.ask import through
 from worker.database.encoding import wrong_encoding
 from worker.database.engine import BUSY_SECONDS
-from worker.database.errors import LOCK_NOT_AVAILABLE
+from worker.database.errors import LOCK_NOT_AVAILABLE, sqlstate_of
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def _take_turn(guard: Connection, limits: Limits) -> None:
 def _reason(engine: Engine, error: DBAPIError) -> str | None:
     """Return the explanation of an error about a lock or a time limit, else None."""
     statement = " ".join((error.statement or "").split())[:120]
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate_of(error)
     if state == LOCK_NOT_AVAILABLE:
         with engine.connect() as connection:
             holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)

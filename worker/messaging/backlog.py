@@ -29,7 +29,10 @@ log = logging.getLogger(__name__)
 
 MAX_MESSAGES = 1_000
 MAX_BYTES = 64 * 1024 * 1024
-"""How much is looked at. If more waits, nothing is called lost; Redis looks at this in 50 ms."""
+"""The most messages and bytes that a look reads, which takes Redis about 50 ms.
+
+If more waits, no request is called lost.
+"""
 
 LOST_SECONDS = 30.0
 """The age from which on a mark without a message means that the request is lost. A client publishes
@@ -68,7 +71,7 @@ class Backlog:
         self._seen_at = float("-inf")
 
     def lost_requests(self, marks: Mapping[str, AgedMark]) -> frozenset[str]:
-        """Return the requests, of those with these marks, whose message is gone.
+        """Return those of the requests with these marks whose message is gone.
 
         Read the marks before this call, and the results after it: a request that is returned and
         has no result then was lost.

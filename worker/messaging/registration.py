@@ -38,7 +38,7 @@ class DatabaseRegister:
     def admit(self, own: DatabaseIdentity) -> Refusal | None:
         """Return why this process must not use its database now, or None.
 
-        Redis is asked only about a database that it has not accepted in this process.
+        Redis is asked only about a database that this process has not had accepted yet.
         """
         if self._accepted is not None and own.is_same(self._accepted):
             return None

@@ -16,7 +16,10 @@ from producer.contract.routing import Queue
 log = logging.getLogger(__name__)
 
 SLOTS = 1024
-"""The number of slots, and so of messages, that a worker can hold of one queue."""
+"""The number of slots that a worker has for each queue.
+
+It holds messages in at most half of them: the rest replace slots whose last command got no reply.
+"""
 
 _SCRIPTS = files("worker.messaging")
 MOVE = _SCRIPTS.joinpath("move.lua").read_text(encoding="ascii")
@@ -115,7 +118,10 @@ class QoS(virtual.QoS):
         self.channel.beat_if_allowed()
 
     def retry_pending_acks(self) -> None:
-        """Repeat the acknowledgements that Redis did not confirm. Raises RedisError."""
+        """Repeat unconfirmed acknowledgements and requeues, and empty retired slots.
+
+        Raises RedisError.
+        """
         for _ in range(len(self._pending_acks)):
             slot, requeue = self._pending_acks[0]
             self._acknowledge(slot, requeue=requeue)

@@ -1,9 +1,9 @@
 """Receive messages from Redis so that none is lost, and requeue those of lost workers.
 
-kombu's own transport pops a message and only afterwards records that it holds it; if the worker
-is killed in between, the message is lost. Here Redis itself moves each message into a slot: a list
-for one message that belongs to the worker. Acknowledging a message deletes its slot. When a
-worker's heartbeat stops, another worker moves the contents of its slots back to their queues.
+docs/reliability.md says why kombu's own transport is not enough. Here Redis itself moves each
+message into a slot: a list for one message that belongs to the worker. Acknowledging a message
+deletes its slot. When a worker's heartbeat stops, another worker moves the contents of its slots
+back to their queues.
 This module relies on private parts of kombu, which tests/unit/worker/messaging/test_transport.py
 names.
 """

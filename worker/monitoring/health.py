@@ -64,7 +64,7 @@ def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
     thread.join(REPORT_SECONDS)
     findings = tuple(report.findings)
     if thread.is_alive():
-        found = f"{IN_WORKER}it did not answer within {REPORT_SECONDS:g} s"
+        found = f"{IN_WORKER}the database did not answer within {REPORT_SECONDS:g} s"
         remedy = "Look for a lock that another session holds, or for a network that drops packets."
         findings += (wrong("database", found, remedy),)
     return WorkerHealth(

@@ -1,6 +1,6 @@
 """Run all checks of a set-up for `enroll doctor`.
 
-The checks change nothing; what they ask of a worker, any submitter may ask. Checks of the database
+The checks change nothing, and ask a worker only what any submitter may ask. Checks of the database
 itself come from the entry points `enroll.checks`.
 """
 

@@ -1,4 +1,4 @@
-"""Ask a worker how it and its database are, as any submitter may."""
+"""Ask a worker for its own health and that of its database, as any submitter may."""
 
 import time
 from importlib.metadata import version

@@ -15,16 +15,13 @@ from worker.database import copy
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
-    RowsUpTo,
     columns_of,
     insert_into,
     is_among,
     list_parameter,
     row_parameters,
     rows_as_table,
-    rows_up_to,
     select_among,
-    select_up_to,
 )
 from worker.models import Course, Pair, Student, StudentCourse
 
@@ -194,23 +191,18 @@ def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     return list(connection.execute(statement, list_parameter(dialect, set(keys))))
 
 
-def courses_of_students(connection: Connection, keys: Iterable[int], most: int) -> RowsUpTo:
-    """Return the enrollments of these students with their courses, ordered by SIS id.
-
-    They end once the texts of the courses have `most` characters.
-    """
+def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
+    """Return the enrollments of these students with their courses, ordered by SIS id."""
     dialect = connection.dialect.name
-    parameters = list_parameter(dialect, set(keys))
-    return rows_up_to(connection, _select_courses(dialect), parameters, most)
+    return list(connection.execute(_select_courses(dialect), list_parameter(dialect, set(keys))))
 
 
 @cache
 def _select_courses(dialect: str) -> Any:
     course = (Course.id, Course.sis_id, Course.title)
-    page = (
+    return (
         select(StudentCourse.student_id, *course, StudentCourse.enrolled_at)
         .join(Course, Course.id == StudentCourse.course_id)
         .where(is_among(dialect, StudentCourse.student_id))
-        .subquery()
+        .order_by(Course.sis_id)
     )
-    return select_up_to(page, ["sis_id", "title"], page.c.sis_id, page.c.student_id)

@@ -11,7 +11,6 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from producer.contract.chunks import KIND_CHUNKS
 from producer.contract.headers import MessageHeaders
-from producer.contract.keys import Keys
 from producer.contract.lookups import (
     RESULT_TYPES,
     Identifiers,
@@ -190,8 +189,7 @@ def _servers() -> Json:
         "redis": {
             "host": "localhost:6379",
             "protocol": "redis",
-            "description": "Redis 7 or Valkey; each queue is a list, and LPUSH adds a message."
-            " The key prefix of a deployment, if it has one, stands before each address.",
+            "description": "Redis 7 or Valkey; each queue is a list, and LPUSH adds a message.",
         },
         "rabbitmq": {
             "host": "localhost:5672",
@@ -204,14 +202,14 @@ def _servers() -> Json:
 def _channel(queue: Queue) -> Json:
     tasks = [task for task in TaskName if TASK_QUEUES[task] is queue]
     return {
-        "address": Keys().queue(queue),
+        "address": queue.value,
         "messages": {task.value: {"$ref": f"#/components/messages/{task}"} for task in tasks},
     }
 
 
 def _results_channel() -> Json:
     return {
-        "address": Keys().result("{task_id}"),
+        "address": "celery-task-meta-{task_id}",
         "title": "Results",
         "description": "A Redis key for each task. It appears when the task has ended, and expires"
         " after the worker's ENROLL_RESULT_TTL (one day by default).",

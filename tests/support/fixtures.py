@@ -17,7 +17,7 @@ from sqlalchemy import text
 from producer.client import EnrollmentClient
 from support.postgres import folder_for_all_users, running_postgres
 from support.standby import Pair, running_pair
-from support.valkey import forget_database, running_valkey
+from support.valkey import running_valkey
 from support.workers import Deployment, running_worker
 from worker import migrate
 from worker.database.engine import Database, make_engine
@@ -93,12 +93,6 @@ def _administer(postgres: Callable[[str], str], statement: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def administer(postgres: Callable[[str], str]) -> Callable[[str], None]:
-    """Runs a statement as the superuser of PostgreSQL, in no transaction."""
-    return lambda statement: _administer(postgres, statement)
-
-
 @pytest.fixture
 def empty_postgres_url(postgres: Callable[[str], str]) -> Iterator[str]:
     """A PostgreSQL database without tables."""
@@ -147,17 +141,10 @@ def database(
 
 
 @pytest.fixture(scope="session")
-def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real Valkey, which all tests share."""
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield f"{server.connection_url}/0"
-
-
-@pytest.fixture
-def broker_url(shared_valkey: str) -> str:
-    """A real Valkey on which no database is registered: each test's workers have their own."""
-    forget_database(shared_valkey)
-    return shared_valkey
 
 
 @pytest.fixture(scope="session", params=DATABASES)

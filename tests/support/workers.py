@@ -29,13 +29,11 @@ class Deployment:
     database_url: str
     process: "subprocess.Popen[bytes]"
     log: Path
-    key_prefix: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
         environment = worker_environment(self.broker_url, self.database_url)
-        own = {"XDG_STATE_HOME": str(self.log.parent / "state")}
-        return environment | own | {"ENROLL_KEY_PREFIX": self.key_prefix}
+        return environment | {"XDG_STATE_HOME": str(self.log.parent / "state")}
 
     def enroll(
         self, *arguments: str | Path, expect: int = GOOD, given: str | bytes | None = None
@@ -103,17 +101,14 @@ def running_worker(
     own; `settings` are more variables of its environment.
     """
     environment = worker_environment(broker_url, database_url) | dict(settings or {})
-    key_prefix = environment.get("ENROLL_KEY_PREFIX", "")
     with ended_after(start_worker(environment, log, *arguments, app=app)) as process:
-        _wait_until_ready(client_url or broker_url, key_prefix, process, log)
-        yield Deployment(broker_url, database_url, process, log, key_prefix)
+        _wait_until_ready(client_url or broker_url, process, log)
+        yield Deployment(broker_url, database_url, process, log)
 
 
-def _wait_until_ready(
-    broker_url: str, key_prefix: str, process: "subprocess.Popen[bytes]", log: Path
-) -> None:
+def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     end = time.monotonic() + 60
-    with EnrollmentClient(broker_url, timeout=1, key_prefix=key_prefix) as client:
+    with EnrollmentClient(broker_url, timeout=1) as client:
         while time.monotonic() < end:
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(NoWorkerAnswered):

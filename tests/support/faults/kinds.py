@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from producer.client import EnrollmentClient
-from support.broker import Broker
 from support.fleet import Fleet
 from support.pgbouncer import PgBouncer
-from support.sentinels import SentinelBroker, Sentinels
 from support.standby import PairDatabase
 
 
@@ -35,16 +33,6 @@ class Scene:
         assert self.postgres is not None
         return self.postgres
 
-    @property
-    def broker(self) -> Broker:
-        assert isinstance(self.fleet.broker, Broker)
-        return self.fleet.broker
-
-    @property
-    def sentinels(self) -> Sentinels:
-        assert isinstance(self.fleet.broker, SentinelBroker)
-        return self.fleet.broker.sentinels
-
     def any_setting(self, **settings: str) -> AbstractContextManager[None]:
         """Set settings for the whole server at once, or for the role and its next sessions."""
         database = self.database
@@ -56,14 +44,13 @@ class Scene:
 
 
 class Needs(Enum):
-    """What a fault needs beside workers."""
+    """What a fault needs beside a broker and workers."""
 
     POSTGRESQL = auto()
     SQLITE = auto()
     PGBOUNCER = auto()
-    NAMED_BROKER = auto()
-    """A broker that no sentinel watches, with a replica."""
-    SENTINELS = auto()
+    REPLICA = auto()
+    """A replica of the broker."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +74,11 @@ class Fault:
             case Needs.POSTGRESQL:
                 return scene.postgres is not None
             case Needs.SQLITE:
-                return scene.fleet.database_url.startswith("sqlite")
+                return scene.postgres is None
             case Needs.PGBOUNCER:
                 return scene.pgbouncer is not None
-            case Needs.NAMED_BROKER:
-                return isinstance(scene.fleet.broker, Broker)
-            case Needs.SENTINELS:
-                return isinstance(scene.fleet.broker, SentinelBroker)
+            case Needs.REPLICA:
+                return scene.fleet.broker.replica is not None
 
 
 def blow(

@@ -18,8 +18,8 @@ OWNER = """
 import os, sys
 from worker.monitoring.shared_folder import make_shared_folder
 print(make_shared_folder(), flush=True)
-if "fork" in sys.argv:
-    print(os.fork() or os.getpid(), flush=True)
+if "fork" in sys.argv and os.fork() == 0:
+    print(os.getpid(), flush=True)
 sys.stdin.read()
 """
 
@@ -81,7 +81,7 @@ def test_the_folder_stays_while_a_forked_process_of_a_killed_owner_lives(
 ) -> None:
     process, folder = start("fork")
     assert process.stdout is not None
-    forked = int(process.stdout.readline())  # Both processes print it.
+    forked = int(process.stdout.readline())
     try:
         kill(process)
         start()

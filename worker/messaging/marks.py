@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from producer.contract.marks import (
     MARK_SECONDS,
@@ -73,8 +73,14 @@ class SubmissionMarks:
             log.warning("Redis did not store why work waits: %s", error)
 
     def outage(self) -> str | None:
-        """Return why work waits; None if it does not, as far as is known. Raises RedisError."""
-        sentence: Any = self._redis.get(OUTAGE)
+        """Return why work waits; None if it does not, as far as is known. Raises RedisError.
+
+        Rules of an older version do not let the worker read this; then nothing is known.
+        """
+        try:
+            sentence: Any = self._redis.get(OUTAGE)
+        except NoPermissionError:
+            return None
         return None if sentence is None else sentence.decode(errors="replace")
 
     def set_running(self, keys: Iterable[str]) -> None:

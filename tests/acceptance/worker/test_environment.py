@@ -342,7 +342,7 @@ def test_after_a_failover_the_worker_goes_on_at_the_new_primary(
         with running_worker(valkey, url, tmp_path / "worker.log", "--concurrency=2"):
             enter_roster(client, STUDENTS, ["C1", "C2"])
             pair.wait_for_standby()
-            pair.switch_over()
+            pair.change_places()
             ids = client.submit_all([{"student_id": s, "course_ids": ["C1"]} for s in STUDENTS])
             batch = client.submit_batch(
                 Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]

@@ -41,8 +41,8 @@ class Admission:
     def check(self) -> None:
         """Check and register the database before anything is taken from a queue.
 
-        A database or a Redis that is away is no reason not to start: each new connection to the
-        database is checked as well. Raises NotAdmitted.
+        The worker starts even if the database or Redis is unavailable, because each new connection
+        to the database is checked as well. Raises NotAdmitted.
         """
         try:
             self._check()

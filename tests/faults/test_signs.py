@@ -15,7 +15,7 @@ from support.watch import Watch
 
 KINDS = os.environ.get("FAULTS_KINDS", "").split()
 LONG = bool(os.environ.get("FAULTS"))
-SHORT = ["kill_worker", "forbid_writing", "terminate_backends", "revoke_insert"]
+SHORT = ["kill_worker", "forbid_writing", "terminate_backends"]
 
 
 @pytest.mark.timeout(0 if LONG else 120)

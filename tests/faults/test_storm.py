@@ -20,7 +20,7 @@ FAULTS = dict(item.split("=") for item in os.environ.get("FAULTS", "").split())
 KINDS = os.environ.get("FAULTS_KINDS", "").split()
 """The kinds that strike, for example `FAULTS_KINDS="revoke_insert lock_table"`; by default all."""
 SHORT = {
-    "sqlite": ["kill_worker", "rename_sqlite_table", "lock_sqlite", "switch_redis", "purge"],
+    "sqlite": ["kill_worker", "rename_sqlite_table", "lock_sqlite", "switch_redis"],
     "postgresql": ["kill_worker", "revoke_insert", "lead_to_standby", "limit_statements"],
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from sqlalchemy import text
 
 from producer.client import EnrollmentClient
@@ -141,10 +142,17 @@ def database(
 
 
 @pytest.fixture(scope="session")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Valkey."""
+def _shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield f"{server.connection_url}/0"
+
+
+@pytest.fixture
+def broker_url(_shared_valkey: str) -> str:
+    """A real Valkey, empty: what another test left queued would reach this test's worker."""
+    with Redis.from_url(_shared_valkey) as redis:
+        redis.flushall()
+    return _shared_valkey
 
 
 @pytest.fixture(scope="session", params=DATABASES)

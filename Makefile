@@ -40,7 +40,7 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/lint-imports
 
 faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (40 minutes)
-	@FAULTS="postgresql=300 sqlite=60" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
+	@FAULTS="postgresql=300 sqlite=60 sentinels=12" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
 	@$(BIN)/python -m pytest -q -m long
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)

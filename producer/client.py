@@ -6,18 +6,23 @@ every read is a lookup, which a worker answers.
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from producer.contract.batches import BatchStatus, RefusedRecord
-from producer.contract.explain import explain
+from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
-from producer.contract.marks import SubmissionMark, request_key
 from producer.contract.routing import TaskName
-from producer.errors import InvalidRequest
+from producer.errors import (
+    BatchConflict,
+    InvalidRequest,
+    LookupFailed,
+    NoWorkerAnswered,
+    SubmissionLost,
+)
 from producer.publishing.batches import (
     MAX_QUEUED,
     BatchPublisher,
@@ -25,35 +30,53 @@ from producer.publishing.batches import (
     OnProgress,
     Record,
     SubmittedBatch,
+    check_kind,
+    find_applied,
     plain_fields,
 )
 from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
 from producer.schemas import (
     MAX_LOOKUP,
+    MAX_LOOKUP_RESULTS,
     Kind,
+    RequestState,
     RequestStatus,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
 )
 
+_LOST_WITH_MARK = (
+    "Redis lost its data, and the request with it if it waited there. Submit it again under the"
+    " same id."
+)
+
 
 class EnrollmentClient:
     """A submitter's connection to the service; threads may share one.
 
-    `timeout` is the longest wait for a worker's answer, in seconds. With a `rediss://` URL the
-    server's certificate is checked, against `ssl_ca_certs=FILE` from the URL's query or else the
-    system's authorities. The constructor raises ValueError for an invalid URL.
+    The broker may be a Redis that sentinels name: `sentinel://HOST:PORT,HOST:PORT/0?master_name=…`.
+    With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
+    `ssl_ca_certs=FILE` from the URL's query or else the system's authorities.
+
+    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
+    the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid
+    URL or prefix.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.
     """
 
     def __init__(
-        self, broker_url: str, *, result_backend_url: str | None = None, timeout: float = 10.0
+        self,
+        broker_url: str,
+        *,
+        result_backend_url: str | None = None,
+        timeout: float = 10.0,
+        key_prefix: str = "",
     ) -> None:
         self.timeout = timeout
-        self._connection = BrokerConnection(broker_url, result_backend_url)
+        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
 
     @property
     def shown_url(self) -> str:
@@ -78,7 +101,7 @@ class EnrollmentClient:
         The id is the request's own, or a new one if it has none. Raises InvalidRequest.
         """
         request, request_id = _with_id(request)
-        self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
+        self._connection.mark_requests([request_id])
         self._connection.send(TaskName.ENROLL, [plain_fields(request)], ignore_result=True)
         return request_id
 
@@ -94,8 +117,7 @@ class EnrollmentClient:
         After BrokerUnavailable, some requests may have been published.
         """
         checked = [_with_id(request) for request in requests]
-        marks = {request_key(request_id): SubmissionMark() for _, request_id in checked}
-        self._connection.mark_submitted(marks)
+        self._connection.mark_requests([request_id for _, request_id in checked])
         prefixes = repeat(None) if call_ids is None else call_ids
         with self._connection.sending_together() as producer:
             for (request, _), call_id in zip(checked, prefixes, strict=False):
@@ -113,17 +135,28 @@ class EnrollmentClient:
         """Publish one request and wait for its result, at most `timeout` seconds.
 
         Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
-        queued, and `status` has its result later. Raises LookupFailed if the request was
-        processed but its result cannot be understood.
+        queued, and `status` has its result later. Raises SubmissionLost as soon as a worker reports
+        that the request is lost. Raises LookupFailed if the request was processed but its result
+        cannot be understood.
         """
         request, request_id = _with_id(request)
-        self._connection.mark_submitted({request_key(request_id): SubmissionMark()})
+        self._connection.mark_requests([request_id])
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
         seconds = self.timeout if timeout is None else timeout
         hint = f"Request {request_id} stays queued; look up its status later."
-        data = self._connection.wait(task_id, seconds, hint)
+        data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
+
+    def _check(self, request_id: str, timeout: float) -> None:
+        """Raise SubmissionLost if a worker reports within the timeout that a request is lost."""
+        with suppress(NoWorkerAnswered, LookupFailed):
+            arguments = [[request_id]]
+            seconds = min(timeout, self.timeout)
+            (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
+            # Without its mark, which Redis keeps for days, it was lost together with that.
+            if status.state is RequestState.UNKNOWN:
+                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
 
     def submit_batch(
         self,
@@ -144,8 +177,9 @@ class EnrollmentClient:
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published, and different records raise
-        BatchConflict. A worker must be running to look this up, and NoWorkerAnswered is raised if
-        none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
+        BatchConflict: before anything is published if the first chunk differs or was applied, else
+        in `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised
+        if none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
 
         `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
         queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.
@@ -167,6 +201,31 @@ class EnrollmentClient:
             on_outage=on_outage,
         )
 
+    def count_applied(self, batch: SubmittedBatch) -> int:
+        """Return how many chunks of a submitted batch were applied. Raises NoWorkerAnswered.
+
+        The batch is complete when this is `batch.chunks`. Raises BatchConflict if a different
+        submission under the same batch id was applied, even in part, in place of this one: the
+        state of the batch may then be `done` although records of this submission are not stored.
+        """
+        count = refused = 0
+        for start in range(0, len(batch.fingerprints), MAX_LOOKUP):
+            own = batch.fingerprints[start : start + MAX_LOOKUP]
+            numbers = range(start, start + len(own))
+            applied = find_applied(self._connection, batch.batch_id, numbers, timeout=self.timeout)
+            check_kind(applied, batch)
+            pairs = list(zip(own, applied.fingerprints, strict=True))
+            count += sum(mine == stored for mine, stored in pairs)
+            refused += sum(stored not in (None, mine) for mine, stored in pairs)
+        if refused:
+            raise BatchConflict(
+                f"A different submission used the batch id {batch.batch_id} at the same time:"
+                f" {refused} of the {batch.chunks} chunks of this one were refused, and their"
+                " records are not stored. Submit these records again under a new batch id; rows"
+                " that are already stored are not added twice."
+            )
+        return count
+
     # --- reading ------------------------------------------------------------------------------
 
     def status(self, request_id: str) -> RequestStatus:
@@ -183,7 +242,7 @@ class EnrollmentClient:
 
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
         """Return the status of each batch, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.BATCH, batch_ids, refusals=refusals)
+        return self._look_up(TaskName.BATCH, batch_ids, options={"refusals": refusals})
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
@@ -194,6 +253,16 @@ class EnrollmentClient:
             )
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
+
+    def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
+        """Return which chunks of a batch are applied, with their fingerprints.
+
+        Raises NoWorkerAnswered.
+        """
+        chunks: AppliedChunks = self._connection.ask(
+            TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
+        )
+        return chunks
 
     def results(
         self,
@@ -208,14 +277,17 @@ class EnrollmentClient:
         returned.
         """
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
-        (newest_results,) = self._look_up(TaskName.RESULTS, [student], limit=limit, **cursor)
+        (newest_results,) = self._look_up(
+            TaskName.RESULTS, [student], options={"limit": limit, **cursor}
+        )
         return list(newest_results)
 
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """Return each student's newest results, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.RESULTS, students, limit=limit)
+        page = max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
+        return self._look_up(TaskName.RESULTS, students, page, options={"limit": limit})
 
     def student(self, student: int | str) -> StudentResponse | None:
         """Return a student with courses, or None if there is none. Raises NoWorkerAnswered."""
@@ -230,12 +302,18 @@ class EnrollmentClient:
         health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
         return health
 
-    def _look_up(self, task: TaskName, ids: Sequence[Any], **options: Any) -> list[Any]:
-        """Look up any number of ids, in pages of the largest size that a lookup allows."""
+    def _look_up(
+        self,
+        task: TaskName,
+        ids: Sequence[Any],
+        page: int = MAX_LOOKUP,
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Look up any number of ids, at most `page` at a time."""
         results: list[Any] = []
-        for start in range(0, len(ids), MAX_LOOKUP):
-            page = list(ids[start : start + MAX_LOOKUP])
-            results += self._connection.ask(task, [page], options, timeout=self.timeout)
+        for start in range(0, len(ids), page):
+            some_ids = list(ids[start : start + page])
+            results += self._connection.ask(task, [some_ids], options, timeout=self.timeout)
         return results
 
 
@@ -246,9 +324,10 @@ def _with_id(
 
     With an id of its own, a request that is delivered twice still takes effect only once.
     """
-    try:
-        checked = StudentEnrollmentRequest.model_validate(request)
-    except ValidationError as error:
-        raise InvalidRequest(explain(error)) from error
+    # A model may hold what its own check would refuse, if it was copied with changes.
+    fields = request.model_dump() if isinstance(request, StudentEnrollmentRequest) else request
+    checked, problems = parse_record(StudentEnrollmentRequest, fields)
+    if checked is None:
+        raise InvalidRequest(problems)
     request_id = checked.request_id or uuid.uuid4().hex
     return checked.model_copy(update={"request_id": request_id}), request_id

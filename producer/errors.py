@@ -39,6 +39,10 @@ class NoWorkerAnswered(EnrollmentError):
     """The broker is reachable, but no worker answered in time."""
 
 
+class SubmissionLost(EnrollmentError):
+    """What was submitted was not processed, and the broker no longer has it; submit it again."""
+
+
 class LookupFailed(EnrollmentError):
     """A worker reported that the lookup failed, or its answer could not be read."""
 

@@ -83,7 +83,8 @@ def _student(text: str) -> int | str:
     text = unquote(text)
     digits = text.removeprefix("key:")
     if digits != text and digits.isascii() and digits.isdigit():
-        if not 1 <= int(digits[:20]) <= MAX_KEY:
+        digits = digits.lstrip("0")[:20]  # Python refuses to read thousands of digits.
+        if not digits or int(digits) > MAX_KEY:
             raise Refused(404, Code.UNKNOWN_STUDENT, f"A key is an integer from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")
@@ -131,9 +132,11 @@ async def enroll(
 
 
 def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
-    """Return the status of a request; 404 if no request was submitted under this id."""
+    """Return the status of a request; 404 if no request is known under this id."""
     status = client.status(_request_id(request_id))
     if status.state is RequestState.UNKNOWN:
+        if status.advice is not None:
+            raise Refused(404, "lost_request", status.advice)
         raise Refused(404, "unknown_request", "No request was submitted under this id.")
     return status
 
@@ -298,6 +301,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.broker_url.get_secret_value(),
         result_backend_url=results_url.get_secret_value() if results_url else None,
         timeout=settings.timeout,
+        key_prefix=settings.key_prefix,
     ) as client:
         app.state.client = client
         app.state.publisher = RequestCoalescer(client)

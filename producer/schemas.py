@@ -4,6 +4,7 @@ This module imports nothing else of ours. Its names, fields and codes are a cont
 in other languages: new ones may be added, none is ever renamed.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,8 @@ MAX_COURSES: Final = 100
 MAX_TEXT: Final = 255
 MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
+MAX_LOOKUP_RESULTS: Final = 10_000
+"""The most results that one lookup may ask for: its students times its limit."""
 MAX_CHUNK_RECORDS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576
@@ -72,6 +75,26 @@ RequestId = Annotated[
 Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; neither is read as the other."""
 
+_LINE_REQUEST_ID: Final = re.compile(r".*:[0-9]+:[0-9]+", re.DOTALL)
+
+
+def is_line_request_id(request_id: str) -> bool:
+    """Return whether an id has the form `BATCH:CHUNK:POSITION` of ids made for lines of batches."""
+    return _LINE_REQUEST_ID.fullmatch(request_id) is not None
+
+
+def _not_of_a_line(request_id: str) -> str:
+    if is_line_request_id(request_id):
+        raise ValueError(
+            "must not end in :NUMBER:NUMBER, because such ids belong to the lines of batches;"
+            " choose another id"
+        )
+    return request_id
+
+
+OwnRequestId = Annotated[RequestId, AfterValidator(_not_of_a_line)]
+"""A submitter's own id of a request; it can never be the id of a line in somebody's batch."""
+
 
 def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return course_ids if len(course_ids) == 1 else tuple(dict.fromkeys(course_ids))
@@ -98,8 +121,10 @@ class StudentEnrollmentRequest(ContractModel):
     course_ids: CourseIds = Field(
         description="1 to 100 courses, each by our key (an integer) or by SIS id (a string)."
     )
-    request_id: RequestId | None = Field(
-        None, description="The submitter's own id; if absent, the Celery task id is used."
+    request_id: OwnRequestId | None = Field(
+        None,
+        description="The submitter's own id, which must not end in :NUMBER:NUMBER; if absent, the"
+        " Celery task id is used.",
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
         True,
@@ -138,7 +163,7 @@ class RequestState(StrEnum):
     """The state of a request."""
 
     UNKNOWN = "unknown"
-    """Neither a result nor a mark is stored under this id."""
+    """Neither a result nor a mark is stored under this id, or the request is lost."""
     QUEUED = "queued"
     """The request was submitted, and no worker has started on it."""
     RUNNING = "running"
@@ -208,7 +233,10 @@ class StudentResponse(ContractModel):
 
 
 class RequestStatus(ContractModel):
-    """The state of a request; `unknown` means that no request was submitted under this id."""
+    """The state of a request.
+
+    `unknown` means that no request is known under this id, or that it is lost (see `advice`).
+    """
 
     request_id: str = Field(description="The id that was looked up.")
     state: RequestState = Field(description="The state of the request.")

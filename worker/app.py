@@ -1,22 +1,29 @@
 """Assemble the worker from its parts. Only this module does that, and nothing connects here."""
 
 import gc
-import logging
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
 from celery import Celery, signals
-from sqlalchemy.exc import DBAPIError
 
-from worker import migrate
-from worker.database.engine import Database, make_engine
+from producer.contract.broker_url import REDIS
+from producer.contract.keys import Keys
 from worker.database.errors import is_answer, sentence_of
+from worker.database.guard import GuardedDatabase
 from worker.messaging import patches, plugins
 from worker.messaging.attempts import Attempts
-from worker.messaging.celery_settings import attempts_url, celery_settings, results_url
+from worker.messaging.backlog import Backlog
+from worker.messaging.celery_settings import (
+    attempts_url,
+    celery_settings,
+    queues_url,
+    results_url,
+)
 from worker.messaging.marks import SubmissionMarks
+from worker.messaging.registration import DatabaseRegister
 from worker.monitoring import logs
+from worker.monitoring.admission import Admission
 from worker.monitoring.events import Events
 from worker.monitoring.exporter import Exporter
 from worker.monitoring.metrics import Metrics
@@ -25,7 +32,7 @@ from worker.settings import LogFormat, Settings
 from worker.tasks.register import register
 from worker.tasks.services import Services
 
-log = logging.getLogger(__name__)
+RESULT_SCHEMES = [scheme.removesuffix("://") for scheme in REDIS]
 
 
 def make_app(settings: Settings) -> Celery:
@@ -34,9 +41,10 @@ def make_app(settings: Settings) -> Celery:
     instance = uuid4().hex  # Identifies this worker in all of its processes.
     app.conf.update(celery_settings(settings))
     app.conf.broker_transport_options["instance"] = instance
-    app.loader.override_backends = dict.fromkeys(("redis", "rediss"), plugins.RESULT_BACKEND)
+    app.loader.override_backends = dict.fromkeys(RESULT_SCHEMES, plugins.RESULT_BACKEND)
     services = _make_services(app, settings, instance)
     database = services.database
+    admission = Admission(database.url, services.register)
     register(app, services)
     app.conf.broker_transport_options["recovered"] = services.events.recovered
 
@@ -45,12 +53,13 @@ def make_app(settings: Settings) -> Celery:
             return
         # The start-up banner is not JSON, so a JSON log goes without it.
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
-        _check_schema(database.url)
+        admission.check()
         if settings.metrics_port is not None:
             _serve_metrics(settings, instance)
 
     logs.configure(settings.log_format)
     signals.worker_init.connect(start, weak=False)
+    signals.worker_ready.connect(lambda **_: admission.watch(), weak=False)
     signals.worker_init.connect(_collect_garbage_rarely, weak=False)
     signals.worker_process_init.connect(_collect_garbage_rarely, weak=False)
     signals.worker_process_init.connect(patches.stop_pool_processes_soon, weak=False)
@@ -60,10 +69,12 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
-    database = Database(settings.database_url.get_secret_value())
+    keys = Keys(settings.key_prefix)
+    database_register = DatabaseRegister(attempts_url(settings), keys)
+    database = GuardedDatabase(settings.database_url.get_secret_value(), database_register.admit)
     metrics = Metrics(served=settings.metrics_port is not None)
-    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts)
-    marks = SubmissionMarks(results_url(settings))
+    attempts = Attempts(attempts_url(settings), instance, settings.max_attempts, keys)
+    marks = SubmissionMarks(results_url(settings), keys)
     events = Events(metrics)
 
     def refused(error: BaseException) -> None:
@@ -74,6 +85,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
     return Services(
         database=database,
         marks=marks,
+        backlog=Backlog(queues_url(settings), keys),
         attempts=attempts,
         retry_policy=RetryPolicy(
             database,
@@ -83,6 +95,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
             refused,
         ),
         events=events,
+        register=database_register,
         # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
     )
@@ -109,19 +122,3 @@ def _collect_garbage_rarely(**_: Any) -> None:
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-
-
-def _check_schema(database_url: str) -> None:
-    # A separate engine: the pool forks after this and must not inherit a connection.
-    engine = make_engine(database_url)
-    try:
-        if not migrate.is_current(engine):
-            raise SystemExit(
-                "The database at ENROLL_DATABASE_URL and this version have different migrations."
-                " If the database is older, run `python -m worker.migrate` (or `alembic upgrade"
-                " head`); if it is newer, install the newer version."
-            )
-    except DBAPIError as error:
-        log.warning("The database is not available yet; tasks wait for it: %s", error.orig)
-    finally:
-        engine.dispose()

@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     DateTime,
     Dialect,
     ForeignKey,
@@ -179,6 +180,9 @@ class LetterForm(StrEnum):
 
     MESSAGE = "message"
     """A whole message, byte for byte."""
+    BEGINNING = "beginning"
+    """The first bytes of a message that is too large to be stored; `detail` has its size and
+    SHA-256."""
     CALL = "call"
     """A task with its arguments, as JSON."""
     RECORD = "record"
@@ -201,8 +205,8 @@ class LetterReason(StrEnum):
 class DeadLetter(Base):
     """A message or record that could not be understood or processed, whole and with its reason.
 
-    `form` says what `content` is. `fingerprint` is the SHA-256 of the two: a dead letter that
-    comes again is counted, and not stored twice.
+    `form` says what `content` is. `fingerprint` is the SHA-256 of the form and the whole content:
+    a dead letter that comes again is counted, and not stored twice.
     """
 
     __tablename__ = "dead_letters"
@@ -221,3 +225,18 @@ class DeadLetter(Base):
     last_at: Mapped[datetime]
 
     __table_args__ = (Index(None, "batch_id"),)
+
+
+class IdentityRow(Base):
+    """What tells this database from others: a table with exactly one row.
+
+    `id` is random; `worker.database.identity` adds to it what tells a copy from its original.
+    """
+
+    __tablename__ = "database_identity"
+
+    singleton: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime]
+
+    __table_args__ = (CheckConstraint("singleton = 1", name="one_row"),)

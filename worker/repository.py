@@ -15,13 +15,16 @@ from worker.database import copy
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
+    RowsUpTo,
     columns_of,
     insert_into,
     is_among,
     list_parameter,
     row_parameters,
     rows_as_table,
+    rows_up_to,
     select_among,
+    select_up_to,
 )
 from worker.models import Course, Pair, Student, StudentCourse
 
@@ -191,18 +194,23 @@ def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
     return list(connection.execute(statement, list_parameter(dialect, set(keys))))
 
 
-def courses_of_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
-    """Return the enrollments of these students with their courses, ordered by SIS id."""
+def courses_of_students(connection: Connection, keys: Iterable[int], most: int) -> RowsUpTo:
+    """Return the enrollments of these students with their courses, ordered by SIS id.
+
+    They end once the texts of the courses have `most` characters.
+    """
     dialect = connection.dialect.name
-    return list(connection.execute(_select_courses(dialect), list_parameter(dialect, set(keys))))
+    parameters = list_parameter(dialect, set(keys))
+    return rows_up_to(connection, _select_courses(dialect), parameters, most)
 
 
 @cache
 def _select_courses(dialect: str) -> Any:
     course = (Course.id, Course.sis_id, Course.title)
-    return (
+    page = (
         select(StudentCourse.student_id, *course, StudentCourse.enrolled_at)
         .join(Course, Course.id == StudentCourse.course_id)
         .where(is_among(dialect, StudentCourse.student_id))
-        .order_by(Course.sis_id)
+        .subquery()
     )
+    return select_up_to(page, ["sis_id", "title"], page.c.sis_id, page.c.student_id)

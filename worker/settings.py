@@ -1,5 +1,6 @@
 """Read the worker's settings, `ENROLL_...`, from the environment. Only this module does."""
 
+import os
 from enum import StrEnum
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from producer.contract.broker_url import BROKERS, REDIS, require_certificate_check
+from producer.contract.environment import overriding_variables
+from producer.contract.keys import check_key_prefix
 
 PREFIX = "ENROLL_"
 DATABASES = ("postgresql", "sqlite")
@@ -84,6 +87,9 @@ class Settings(DatabaseSettings):
     result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
         None, description="The Redis that carries results to clients; by default the broker."
     )
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = Field(
+        "", description="What every key in Redis begins with; by default nothing."
+    )
     result_ttl: Annotated[int, Field(ge=60)] = Field(
         86_400, description="Seconds for which a result stays in the result backend."
     )
@@ -121,6 +127,12 @@ class Settings(DatabaseSettings):
 
 def load_settings() -> Settings:
     """Read the worker's settings. Raises SettingsError with one line for each bad variable."""
+    lines = [
+        f"{name}: is set, so Celery would replace {what}. Unset it: unset {name}"
+        for name, what in overriding_variables(os.environ).items()
+    ]
+    if lines:
+        raise SettingsError("\n".join(lines))
     return _load(Settings)
 
 

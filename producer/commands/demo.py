@@ -12,7 +12,7 @@ from producer.client import EnrollmentClient
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
-from producer.commands.session import end_on_sigterm, fail, make_console
+from producer.commands.session import end_on_sigterm, fail, key_prefix_option, make_console
 from producer.embedded import stack
 from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
@@ -29,10 +29,13 @@ What to type next:
 After `make`, the command is .venv/bin/enroll; `. .venv/bin/activate` makes it plain enroll."""
 
 
-def run_demo(folder: Path, console: Console) -> None:
+def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
     """Run the tour in a folder, and stop everything that was started. Raises EnrollmentError."""
     console.print("Starting Valkey, a SQLite database and a Celery worker ...")
-    with stack.running(folder) as broker_url, EnrollmentClient(broker_url) as client:
+    with (
+        stack.running(folder, key_prefix) as broker_url,
+        EnrollmentClient(broker_url, key_prefix=key_prefix) as client,
+    ):
         console.print(f"Running. The broker is {broker_url}, and the files are in {folder}.")
         paths = write_sample(folder)
         sources = [open_source(path, None, {}) for path in paths]
@@ -69,7 +72,8 @@ Examples:
 
 
 @click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
-def demo() -> None:
+@key_prefix_option
+def demo(key_prefix: str) -> None:
     """Demonstrate the system with sample data, then stop.
 
     Everything runs in a temporary folder.
@@ -77,7 +81,7 @@ def demo() -> None:
     end_on_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
-            run_demo(Path(folder), make_console())
+            run_demo(Path(folder), make_console(), key_prefix)
     except EnrollmentError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -104,13 +104,14 @@ def request(status: RequestStatus) -> RenderableType:
     """Lay out the status of a request, with its result if it is done."""
     if status.result is not None:
         return response(status.result)
-    if status.state is RequestState.UNKNOWN:
+    if status.state is RequestState.UNKNOWN and status.advice is None:
         return Text(
             f"No request or batch with the id {status.request_id} is known. Check the id; if it is"
             " right, submit again under the same id.",
             style="yellow",
         )
-    return Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
+    head = Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
+    return Group(head, Text(status.advice, style="yellow")) if status.advice else head
 
 
 def response(result: StudentEnrollmentResponse) -> RenderableType:

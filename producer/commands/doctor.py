@@ -4,8 +4,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from producer.commands.checks import Finding, State, examine
+from producer.commands.checks.examine import examine
 from producer.commands.session import Session, with_session
+from producer.contract.findings import Finding, State
+from producer.contract.keys import Keys
 
 SOMETHING_WRONG = 1
 EXIT_CODES = """
@@ -28,14 +30,16 @@ _COLORS = {State.OK: "green", State.WARNING: "yellow", State.WRONG: "red"}
 def doctor(session: Session, strict: bool) -> int:
     """Check broker, worker and database, and advise what to do.
 
-    The checks run from this machine and include the queues, clocks and versions; one worker is
-    asked about its database. If ENROLL_DATABASE_URL is set and the worker part is installed, the
-    database is also checked directly. To check whether Redis can lose data, connect as the user
-    `operator` of docs/redis-acl.conf.
+    The checks run from this machine and include the queues, clocks and versions. One worker checks
+    its database through its own connections: it writes and rolls back. If ENROLL_DATABASE_URL is
+    set and the worker part is installed, the database is also checked directly, and compared with
+    the worker's. To check whether Redis can lose data, connect as the user `operator` of
+    docs/redis-acl.conf.
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []
-    for finding in examine(session.client, session.broker_url, session.client.timeout):
+    keys = Keys(session.key_prefix)
+    for finding in examine(session.client, session.broker_url, session.client.timeout, keys):
         findings.append(finding)
         if session.as_json:
             click.echo(finding.model_dump_json())

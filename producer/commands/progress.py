@@ -22,11 +22,15 @@ from producer.errors import (
     EnrollmentError,
     LookupFailed,
     NoWorkerAnswered,
+    SubmissionLost,
 )
 from producer.files.reader import FileSource, StreamSource
 from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBatch
 
 POLL_SECONDS = 0.25
+UNKNOWN_PATIENCE = 60.0
+"""How long a batch that was submitted may be unknown, in seconds: its mark was lost, but a worker
+may still apply a chunk that it holds."""
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress if there is no terminal."""
 
@@ -44,7 +48,8 @@ def submit_source(
     """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
     `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
-    BrokerUnavailable, BatchConflict, and NoWorkerAnswered if no worker processes the batch.
+    BrokerUnavailable, BatchConflict, SubmissionLost if the broker lost a part of the batch, and
+    NoWorkerAnswered if no worker processes it.
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
@@ -64,7 +69,7 @@ def submit_source(
             applied = submitted.chunks - submitted.published
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if wait:
-            _wait_until_done(client, batch_id, bar)
+            _Waiter(client, submitted, bar).wait()
             return client.batch(batch_id)
     return BatchStatus(
         batch_id=batch_id,
@@ -76,38 +81,75 @@ def submit_source(
     )
 
 
-def _wait_until_done(client: EnrollmentClient, batch_id: str, bar: "_Bar") -> None:
-    last_answer = last_progress = time.monotonic()
-    while True:
-        now = time.monotonic()
+class _Waiter:
+    """Waits until a submitted batch is done, and decides when waiting does not help."""
+
+    def __init__(self, client: EnrollmentClient, batch: SubmittedBatch, bar: "_Bar") -> None:
+        self._client = client
+        self._batch = batch
+        self._bar = bar
+        self._conflicts = 0
+        self._last_answer = self._last_progress = time.monotonic()
+
+    def wait(self) -> None:
+        """Return when every chunk of this submission is applied. Raises EnrollmentError."""
+        while not self._is_done():
+            time.sleep(POLL_SECONDS)
+
+    def _is_done(self) -> bool:
         try:
-            status = client.batch(batch_id, refusals=False)
-        except (BrokerUnavailable, LookupFailed) as error:
-            # Waiting does not help if the worker has a different version.
-            if isinstance(error, AnswerNotUnderstood) or now - last_answer > QUEUE_PATIENCE:
-                raise
-            bar.outage(error)
-        except NoWorkerAnswered as error:
+            status = self._client.batch(self._batch.batch_id, refusals=False)
+            complete = self._is_complete(status)
+        except (BrokerUnavailable, LookupFailed, NoWorkerAnswered) as error:
+            self._bear(error)
+            return False
+        self._last_answer = time.monotonic()
+        self._bar.applied(status)
+        if not complete:
+            self._check_progress(status)
+        return complete
+
+    def _is_complete(self, status: BatchStatus) -> bool:
+        """Return whether the batch is done with the chunks of this submission.
+
+        The status is that of the batch id, which a different submission may have used, too.
+        """
+        is_done = status.state is BatchState.DONE
+        if not is_done and status.conflicts == self._conflicts:
+            return False
+        applied = self._client.count_applied(self._batch)
+        self._conflicts = status.conflicts
+        return is_done and applied == self._batch.chunks
+
+    def _bear(self, error: EnrollmentError) -> None:
+        """Go on waiting after an error, or raise it if waiting does not help."""
+        batch_id = self._batch.batch_id
+        too_long = time.monotonic() - self._last_answer > QUEUE_PATIENCE
+        if isinstance(error, NoWorkerAnswered):
             # After an outage of the broker, a worker needs a while to reconnect.
-            if not bar.in_outage or now - last_answer > QUEUE_PATIENCE:
-                hint = (
-                    f" Batch {batch_id} stays queued; see it later with: enroll status {batch_id}"
-                )
-                raise NoWorkerAnswered(str(error) + hint) from error
+            if too_long or not self._bar.in_outage:
+                hint = f"Batch {batch_id} stays queued; see it later with: enroll status {batch_id}"
+                raise NoWorkerAnswered(f"{error} {hint}") from error
+        elif too_long or isinstance(error, AnswerNotUnderstood):
+            raise error  # A worker of a different version answers the same next time.
         else:
-            last_answer = now
-            bar.applied(status)
-            if status.state is BatchState.DONE:
-                return
-            if status.state not in (BatchState.STALLED, BatchState.UNKNOWN):
-                last_progress = now
-            elif now - last_progress > QUEUE_PATIENCE:
-                advice = status.advice or (
-                    "The broker lost its messages; submit the same records again with"
-                    f" --batch-id {batch_id}"
-                )
-                raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {advice}")
-        time.sleep(POLL_SECONDS)
+            self._bar.outage(error)
+
+    def _check_progress(self, status: BatchStatus) -> None:
+        """Raise an error if the batch was lost, or makes no progress for too long."""
+        batch_id = self._batch.batch_id
+        now = time.monotonic()
+        if status.chunks_lost:
+            raise SubmissionLost(f"Batch {batch_id}: {status.advice}")
+        if status.state in (BatchState.QUEUED, BatchState.RUNNING):
+            self._last_progress = now
+        elif status.state is BatchState.UNKNOWN and now - self._last_progress > UNKNOWN_PATIENCE:
+            raise SubmissionLost(
+                f"Batch {batch_id}: the broker lost its data; submit the same records again with"
+                f" --batch-id {batch_id}"
+            )
+        elif now - self._last_progress > QUEUE_PATIENCE:
+            raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {status.advice or ''}")
 
 
 class _Bar:

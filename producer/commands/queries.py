@@ -46,11 +46,11 @@ Examples:
 def status(session: Session, identity: str) -> int:
     """Show the status of a request or a batch."""
     request: RequestStatus = session.client.status(identity)
-    if request.state is RequestState.UNKNOWN:
+    if request.state is RequestState.UNKNOWN and request.advice is None:
         batch: BatchStatus = session.client.batch(identity)
         if batch.state is not BatchState.UNKNOWN:
             session.show(batch, display.batch(batch, timed=True))
-            return REFUSED if batch.books.rejected else 0
+            return REFUSED if batch.books.rejected or batch.conflicts else 0
     session.show(request, display.request(request))
     refused = request.state is RequestState.UNKNOWN or (
         request.result is not None and request.result.errors

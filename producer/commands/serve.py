@@ -8,7 +8,7 @@ import click
 from pydantic import SecretStr, ValidationError
 
 from producer.commands.exit_codes import EXIT_CODES, USAGE
-from producer.commands.session import broker_or_fail, open_client
+from producer.commands.session import broker_or_fail, key_prefix_option, open_client
 from producer.web.tokens import TokensError, read_tokens
 
 SERVE_EXAMPLES = """
@@ -29,6 +29,7 @@ Examples:
     help="The port to listen on.",
 )
 @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help="The broker's URL.")
+@key_prefix_option
 @click.option(
     "--tokens",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -37,7 +38,7 @@ Examples:
     help="A file with a line NAME SCOPES SHA256 for each allowed caller, for example"
     " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
 )
-def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None:
+def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Path | None) -> None:
     """Serve the HTTP front and its web page.
 
     Without tokens, the service listens only on loopback.
@@ -60,19 +61,18 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
             f"Without tokens, the service listens only on loopback, not on {host}. To serve other"
             " machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
-    url = broker_or_fail(broker)
+    url, key_prefix = broker_or_fail(broker, key_prefix)
+    _check_tokens(tokens)
     try:
-        settings = HttpSettings(broker_url=SecretStr(url), http_tokens=tokens)
-        if tokens is not None:
-            read_tokens(tokens.read_text().splitlines())
+        settings = HttpSettings(
+            broker_url=SecretStr(url), key_prefix=key_prefix, http_tokens=tokens
+        )
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
-    except (TokensError, OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--tokens {tokens}: {error}") from None
     results_url = settings.result_backend_url
     # Opening a client checks the URLs.
     open_client(
-        url, results_url.get_secret_value() if results_url else None, settings.timeout
+        url, results_url.get_secret_value() if results_url else None, settings.timeout, key_prefix
     ).close()
     uvicorn.run(
         make_app(settings),
@@ -81,6 +81,15 @@ def serve(host: str, port: int, broker: str | None, tokens: Path | None) -> None
         access_log=False,
         use_colors=False if os.environ.get("NO_COLOR") else None,
     )
+
+
+def _check_tokens(tokens: Path | None) -> None:
+    """Check the file of tokens, if there is one. Raises UsageError."""
+    try:
+        if tokens is not None:
+            read_tokens(tokens.read_text().splitlines())
+    except (TokensError, OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"--tokens {tokens}: {error}") from None
 
 
 def _settings_error(error: ValidationError) -> str:

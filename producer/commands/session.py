@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 
 from producer.client import EnrollmentClient
 from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
+from producer.contract.keys import check_key_prefix
 from producer.embedded import stack
 from producer.errors import (
     BatchConflict,
@@ -46,10 +47,15 @@ class Session:
     """One run of a command: its client, and its output."""
 
     def __init__(
-        self, broker: str | None, result_backend: str | None, timeout: float, as_json: bool
+        self,
+        broker: str | None,
+        result_backend: str | None,
+        timeout: float,
+        as_json: bool,
+        key_prefix: str,
     ) -> None:
-        self.broker_url = broker_or_fail(broker)
-        self.client = open_client(self.broker_url, result_backend, timeout)
+        self.broker_url, self.key_prefix = broker_or_fail(broker, key_prefix)
+        self.client = open_client(self.broker_url, result_backend, timeout, self.key_prefix)
         self.out = make_console()
         self.err = make_console(stderr=True)
         self.as_json = as_json
@@ -64,26 +70,52 @@ class Session:
             click.echo(json.dumps([model.model_dump(mode="json") for model in data]))
 
 
-def broker_or_fail(broker: str | None) -> str:
-    """Return the given URL of the broker, or that of a running `enroll up`. Raises UsageError."""
-    url = broker or stack.find_broker_url()
-    if url is None:
+def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:
+    """Return the given URL of the broker and prefix of keys, or those of a running `enroll up`.
+
+    Raises UsageError.
+    """
+    if broker:
+        return broker, key_prefix
+    running = stack.find_running()
+    if running is None:
         raise click.UsageError(
             "The broker's URL is missing: give --broker or ENROLL_BROKER_URL, or run `enroll up`"
             " in this folder."
         )
-    return url
+    return running.broker_url, key_prefix or running.key_prefix
 
 
-def open_client(broker: str, result_backend: str | None, timeout: float) -> EnrollmentClient:
+def open_client(
+    broker: str, result_backend: str | None, timeout: float, key_prefix: str
+) -> EnrollmentClient:
     """Create a client, which connects when it is used. Raises UsageError for an invalid URL."""
     try:
-        return EnrollmentClient(broker, result_backend_url=result_backend, timeout=timeout)
+        return EnrollmentClient(
+            broker, result_backend_url=result_backend, timeout=timeout, key_prefix=key_prefix
+        )
     except ValueError as error:
         raise click.UsageError(
             f"{error} Correct --broker (ENROLL_BROKER_URL) or --result-backend"
             " (ENROLL_RESULT_BACKEND_URL)."
         ) from None
+
+
+def _checked_prefix(_context: click.Context, _option: click.Parameter, prefix: str) -> str:
+    try:
+        return check_key_prefix(prefix)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
+key_prefix_option = click.option(
+    "--key-prefix",
+    envvar="ENROLL_KEY_PREFIX",
+    show_envvar=True,
+    default="",
+    callback=_checked_prefix,
+    help="What every key of the deployment in Redis begins with; by default nothing.",
+)
 
 
 def with_session(command: Callable[..., int]) -> Callable[..., None]:
@@ -105,6 +137,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         type=click.FloatRange(0.1),
         help="Seconds to wait for a worker's answer.",
     )
+    @key_prefix_option
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
     @functools.wraps(command)
     def run(
@@ -113,10 +146,11 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         result_backend: str | None,
         timeout: float,
         as_json: bool,
+        key_prefix: str,
         **kwargs: Any,
     ) -> None:
         with _failing_with_exit_codes():
-            session = Session(broker, result_backend, timeout, as_json)
+            session = Session(broker, result_backend, timeout, as_json, key_prefix)
             with session.client:
                 code = command(session, *args, **kwargs)
         sys.exit(code)
@@ -162,6 +196,10 @@ def fail(error: EnrollmentError) -> NoReturn:
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 
 
+MAX_DIGITS = 20
+"""Digits that are read of a key; Python refuses to read thousands of them."""
+
+
 def parse_identifier(text: str) -> int | str:
     """Return the key in `key:4711`, or else the SIS id. Raises UsageError."""
     if text.startswith("sis:"):
@@ -169,7 +207,7 @@ def parse_identifier(text: str) -> int | str:
     if not text.startswith("key:"):
         return text
     digits = text.removeprefix("key:")
-    if not (digits.isascii() and digits.isdigit()):
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS):
         raise click.UsageError(
             f"{text!r} is not a valid key; write an integer after key:, for example key:4711."
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from producer.commands.exit_codes import EXIT_CODES
-from producer.commands.session import end_on_sigterm, fail
+from producer.commands.session import end_on_sigterm, fail, key_prefix_option
 from producer.embedded import stack
 from producer.errors import EnrollmentError
 
@@ -26,7 +26,8 @@ Examples:
     show_default=True,
     help="The folder for the files of the broker and the database.",
 )
-def up(folder: Path) -> None:
+@key_prefix_option
+def up(folder: Path, key_prefix: str) -> None:
     """Run an embedded broker, database and worker until Ctrl-C.
 
     Other commands find the broker without --broker if they are started in the same folder or in
@@ -34,7 +35,7 @@ def up(folder: Path) -> None:
     """
     end_on_sigterm()
     try:
-        with stack.running(folder) as broker_url:
+        with stack.running(folder, key_prefix) as broker_url:
             click.echo(f"Running at {broker_url}; files and logs are in {folder}/.", err=True)
             click.echo(
                 "Try `enroll submit FILE` in a second terminal. Press Ctrl-C to stop.", err=True

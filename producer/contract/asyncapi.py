@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from producer.contract.chunks import KIND_CHUNKS
 from producer.contract.headers import MessageHeaders
+from producer.contract.keys import Keys
 from producer.contract.lookups import (
     RESULT_TYPES,
     Identifiers,
@@ -189,7 +190,8 @@ def _servers() -> Json:
         "redis": {
             "host": "localhost:6379",
             "protocol": "redis",
-            "description": "Redis 7 or Valkey; each queue is a list, and LPUSH adds a message.",
+            "description": "Redis 7 or Valkey; each queue is a list, and LPUSH adds a message."
+            " The key prefix of a deployment, if it has one, stands before each address.",
         },
         "rabbitmq": {
             "host": "localhost:5672",
@@ -202,14 +204,14 @@ def _servers() -> Json:
 def _channel(queue: Queue) -> Json:
     tasks = [task for task in TaskName if TASK_QUEUES[task] is queue]
     return {
-        "address": queue.value,
+        "address": Keys().queue(queue),
         "messages": {task.value: {"$ref": f"#/components/messages/{task}"} for task in tasks},
     }
 
 
 def _results_channel() -> Json:
     return {
-        "address": "celery-task-meta-{task_id}",
+        "address": Keys().result("{task_id}"),
         "title": "Results",
         "description": "A Redis key for each task. It appears when the task has ended, and expires"
         " after the worker's ENROLL_RESULT_TTL (one day by default).",

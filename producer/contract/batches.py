@@ -66,6 +66,16 @@ class BatchStatus(ContractModel):
     )
     chunks_applied: int = Field(0, description="The number of chunks that are committed.")
     chunks_missing: int = Field(0, description="The number of known chunks that are not committed.")
+    chunks_lost: int = Field(
+        0,
+        description="The number of missing chunks that no longer wait in the broker: submit the"
+        " batch again under its id.",
+    )
+    conflicts: int = Field(
+        0,
+        description="The number of chunks of a different submission under this batch id that were"
+        " refused; they are not part of the counts.",
+    )
     refusals: tuple[RefusalGroup, ...] = Field((), description="The refusals, grouped by cause.")
     started_at: datetime | None = Field(None, description="When the first chunk was applied.")
     finished_at: datetime | None = Field(None, description="When the last chunk was applied.")
@@ -87,6 +97,11 @@ class AppliedChunks(ContractModel):
         description="For each chunk in the lookup, in the same order: its fingerprint if it has"
         " been applied, else null."
     )
+    first_chunk: int | None = Field(
+        None,
+        description="The fingerprint of the first chunk of the submission that has claimed the"
+        " batch id; null if that is unknown.",
+    )
 
 
 class RefusedRecord(ContractModel):
@@ -98,5 +113,13 @@ class RefusedRecord(ContractModel):
     line: int = Field(description="The line of the submitted file, counted from 1.")
     code: Code = Field(description="The cause.")
     message: str = Field(description="An explanation for people.")
-    record: Any = Field(None, description="The record, or the part of it that was refused.")
-    cells: tuple[str, ...] | None = Field(None, description="The cells of the line in a CSV file.")
+    record: Any = Field(
+        None,
+        description="The record, or the part of it that was refused; null if an earlier refusal of"
+        " the line has it.",
+    )
+    cells: tuple[str, ...] | None = Field(
+        None,
+        description="The cells of the line in a CSV file; null if an earlier refusal of the line"
+        " has them.",
+    )

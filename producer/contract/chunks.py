@@ -34,10 +34,14 @@ KIND_MODELS: Final[Mapping[Kind, type[ContractModel]]] = {
 Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
 
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+"""At most 2**53, which JavaScript holds exactly; sums of such counts also fit into SQL."""
+
+
 class RefusedLine(ContractModel):
     """A line of a file that the submitter could not turn into a record."""
 
-    line: Annotated[int, Field(strict=True, ge=1)] = Field(
+    line: Annotated[int, Field(strict=True, ge=1, le=2**53)] = Field(
         description="The line of the submitted file, counted from 1."
     )
     message: Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)] = Field(
@@ -45,9 +49,6 @@ class RefusedLine(ContractModel):
     )
     field: Text | None = Field(None, description="The invalid column or field.")
     cells: Cells | None = Field(None, description="The cells of the line in the CSV file.")
-
-
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
 
 class Tally(ContractModel):

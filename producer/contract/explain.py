@@ -1,8 +1,12 @@
-"""Explain a validation error: one problem for each field, with its position and its rule."""
+"""Check a record against its model, and explain what is wrong with it: at most ten problems.
+
+The time and memory of an explanation are bounded, however many problems a record has.
+"""
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -13,8 +17,23 @@ from producer.schemas import (
     MAX_REQUEST_ID,
     MAX_TEXT,
     Code,
+    ContractModel,
     EnrollmentProblem,
 )
+
+MAX_PROBLEMS: Final = 10
+"""The most problems reported for one record; the last one says how many more there are."""
+
+_MAX_ERRORS: Final = 1_000
+"""With more errors than this, only their number is reported.
+
+Listing them makes pydantic build a value for each.
+"""
+
+_TOO_LONG: Final = [1] * (MAX_COURSES + 1)
+"""Stands for a list that is too long for its field, whatever its elements are."""
+
+ModelType = TypeVar("ModelType", bound=ContractModel)
 
 _RULES: Final[Mapping[str, str]] = {
     "student_id": f"must be our key (an integer from 1 to {MAX_KEY})"
@@ -39,27 +58,76 @@ _TEXT_RULES: Final[Mapping[str, str]] = {
 }
 
 
-def explain(error: ValidationError) -> tuple[EnrollmentProblem, ...]:
-    """Return one problem for each field that breaks the contract, with its position and rule."""
+def parse_record(
+    model: type[ModelType], record: object
+) -> tuple[ModelType | None, tuple[EnrollmentProblem, ...]]:
+    """Parse a record into its model; return the model, or the problems if the record is invalid."""
+    if isinstance(record, model):
+        return record, ()
+    short, left_out = _shortened(model, record)
+    try:
+        return model.model_validate(short), ()
+    except ValidationError as error:
+        return None, explain(error, record, left_out)
+
+
+def _shortened(model: type[ContractModel], record: object) -> tuple[object, int]:
+    """Leave out what makes a record invalid but would not be reported.
+
+    Return the rest, which is invalid as well, and the number of unknown fields that were left out.
+    """
+    if not isinstance(record, dict):
+        return record, 0
+    unknown = [name for name in record if name not in model.model_fields]
+    superfluous = set(unknown[MAX_PROBLEMS:])
+    return {
+        name: _TOO_LONG if isinstance(value, list) and len(value) > MAX_COURSES else value
+        for name, value in record.items()
+        if name not in superfluous
+    }, len(superfluous)
+
+
+def explain(
+    error: ValidationError, record: object = None, more: int = 0
+) -> tuple[EnrollmentProblem, ...]:
+    """Return one problem for each field that breaks the contract, with its position and rule.
+
+    At most `MAX_PROBLEMS` are returned; the last one names the number of those that are not, with
+    `more` added to it. `record` is the whole record, if only a part of it was validated.
+    """
+    if error.error_count() > _MAX_ERRORS:
+        count = error.error_count() + more
+        message = f"breaks the contract of {error.title} in {count} places, which are not listed"
+        return (_problem("", message),)
     problems: dict[str, EnrollmentProblem] = {}
     for detail in error.errors(include_url=False):
+        name, *rest = detail["loc"] or ("",)
         if detail["type"] == "too_short" and detail["input"]:
             continue  # The list has elements, but all are invalid: each has its own problem.
-        name, *rest = detail["loc"] or ("",)
         field = _plain(str(name))
         index = rest[0] if rest and isinstance(rest[0], int) else None
         if index is not None:
             field = f"{field}[{index}]"
-        message = _sentence(detail, str(name), is_element=index is not None)
-        problem = EnrollmentProblem(
-            code=Code.INVALID_REQUEST,
-            message=f"{field}: {message}" if field else message,
-            field=field or None,
-        )
         # An id may be a key or a SIS id, so it has two errors; the more specific one is shown.
         if field not in problems or detail["type"] in ("value_error", *_TEXT_RULES):
-            problems[field] = problem
-    return tuple(problems.values())
+            if not rest and isinstance(record, dict):
+                detail["input"] = record.get(name)
+            message = _sentence(detail, str(name), is_element=index is not None)
+            problems[field] = _problem(field, message)
+    reported = list(problems.values())[:MAX_PROBLEMS]
+    more += len(problems) - len(reported)
+    if more:
+        message = f"{reported[-1].message}; and {more} more problems"
+        reported[-1] = reported[-1].model_copy(update={"message": message})
+    return tuple(reported)
+
+
+def _problem(field: str, message: str) -> EnrollmentProblem:
+    return EnrollmentProblem(
+        code=Code.INVALID_REQUEST,
+        message=f"{field}: {message}" if field else message,
+        field=field or None,
+    )
 
 
 def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
@@ -82,14 +150,20 @@ def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
 
 def _plain(text: str) -> str:
     """Return text that is safe for every database, terminal and log, cut to a field's length."""
+    text = text[:MAX_TEXT]
     return (text if text.isprintable() else ascii(text))[:MAX_TEXT]
 
 
 def _shown(value: object, max_length: int = 60) -> str:
+    """Return the beginning of a value as JSON. The rest of it is not even converted."""
     if isinstance(value, list | tuple) and len(value) > MAX_COURSES:
         return f"a list of {len(value)}"
+    if isinstance(value, str):
+        value = value[: max_length + 1]
     try:
-        text = json.dumps(value, default=repr)
+        # Unlike json.dumps, this is lazy: it makes one piece after another.
+        pieces = json.JSONEncoder(default=repr).iterencode(value)
+        text = "".join(islice(pieces, max_length + 1))
     except ValueError:  # The value is an integer with more digits than Python prints.
         text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= max_length else text[: max_length - 3] + "..."

@@ -1,16 +1,21 @@
 """Define the arguments and results of the lookups."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
+from pydantic.functional_validators import AfterValidator
 
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.findings import Finding
+from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
 from producer.schemas import (
     MAX_LOOKUP,
+    MAX_REQUEST_ID,
+    NO_NUL,
     ContractModel,
     Identifier,
     RequestId,
@@ -18,6 +23,9 @@ from producer.schemas import (
     StudentEnrollmentResponse,
     StudentResponse,
 )
+
+MAX_RESULT_ID: Final = MAX_REQUEST_ID + 24
+"""Characters of the longest id of a result: that of a line is longer than that of its batch."""
 
 
 class DatabaseState(StrEnum):
@@ -43,6 +51,12 @@ class WorkerHealth(ContractModel):
     now: datetime = Field(description="The time on the worker's clock.")
     database: DatabaseState = Field(description="The state of the database, as the worker sees it.")
     detail: str = Field("", description="More about this state, for people.")
+    identity: DatabaseIdentity | None = Field(
+        None, description="The identity of the worker's database; null if it could not be read."
+    )
+    findings: tuple[Finding, ...] = Field(
+        (), description="What the worker found when it checked itself and its database."
+    )
 
 
 RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]
@@ -51,7 +65,19 @@ Numbers = Annotated[
     list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
 ]
 Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
-ResultCursor = tuple[datetime, str]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be in the years 1 to 9999 in UTC") from None
+
+
+ResultCursor = tuple[
+    Annotated[datetime, AfterValidator(_in_utc)],
+    Annotated[str, StringConstraints(max_length=MAX_RESULT_ID, pattern=NO_NUL)],
+]
 """The `completed_at` and `request_id` of a result; a page holds only results older than this."""
 
 RESULT_TYPES: Final[Mapping[TaskName, Any]] = {

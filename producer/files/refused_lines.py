@@ -46,7 +46,7 @@ def _rows(columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]) -> I
     own = [index for index, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
     yield [LINE, *(names[index] for index in own), CODE, MESSAGE]
     for line, group in _by_line(refusals):
-        cells = _cells(names, group[0])
+        cells = _cells(names, _with_record(group))
         # A line with too few or too many cells is written unchanged.
         own_cells = [cells[index] for index in own] if len(cells) == len(names) else cells
         reasons = "; ".join(dict.fromkeys(refusal.message for refusal in group))
@@ -60,14 +60,20 @@ def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:
     """
     count = 0
     for _, group in _by_line(refusals):
-        if group[0].record is not None:
-            file.write(json.dumps(group[0].record) + "\n")
+        record = _with_record(group).record
+        if record is not None:
+            file.write(json.dumps(record) + "\n")
             count += 1
     return count
 
 
 def _by_line(refusals: Iterable[RefusedRecord]) -> Iterator[tuple[int, list[RefusedRecord]]]:
     return ((line, list(group)) for line, group in groupby(refusals, attrgetter("line")))
+
+
+def _with_record(group: Sequence[RefusedRecord]) -> RefusedRecord:
+    """Return the refusal of a line that holds its record: the others do not repeat it."""
+    return next((refusal for refusal in group if refusal.record is not None), group[0])
 
 
 def _cells(names: Sequence[str], refusal: RefusedRecord) -> list[str]:

@@ -1,14 +1,15 @@
 """Publish a batch: chunks, back-pressure, resuming and outages."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
 from producer.contract.chunks import RefusedLine, Tally, fingerprint_of
-from producer.contract.marks import SubmissionMark, batch_key
+from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
@@ -24,6 +25,8 @@ QUEUE_PATIENCE = 600.0
 OUTAGE_PAUSE = 1.0
 """Seconds between two attempts while the broker is unavailable."""
 
+_REMEDY = "Submit the same records in the same order, or choose another batch id."
+
 Record = ContractModel | Mapping[str, Any] | SourceRecord | RefusedLine
 OnOutage = Callable[[BrokerUnavailable], None] | None
 T = TypeVar("T")
@@ -37,6 +40,9 @@ class SubmittedBatch(ContractModel):
     chunks: int = 0
     published: int = 0
     tally: Tally = Tally()
+    fingerprints: tuple[int, ...] = ()
+    """What the chunks are known by, in order, once the whole batch is published; see
+    `EnrollmentClient.count_applied`."""
 
 
 OnProgress = Callable[[SubmittedBatch], None] | None
@@ -51,6 +57,9 @@ class BatchPublisher:
         self._connection = connection
         self._batch = SubmittedBatch(batch_id=batch_id, kind=kind)
         self._timeout = timeout
+        self._page = AppliedChunks(fingerprints=())
+        """What a worker knew of the chunks that `_is_applied` last asked about."""
+        self._first_chunk: int | None = None
 
     def publish(
         self,
@@ -64,57 +73,80 @@ class BatchPublisher:
     ) -> SubmittedBatch:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
+        fingerprints = array("q")
         chunks = split_into_chunks(batch.batch_id, _source_records(records), columns, batch.kind)
         room = self._wait_for_room(max_queued, on_outage)
-        for chunk, applied in self._skip_applied(chunks) if resume else _all_new(chunks):
+        for chunk in chunks:
+            fingerprint = fingerprint_of(chunk.text)
+            fingerprints.append(fingerprint)
+            applied = resume and self._is_applied(chunk.number, fingerprint)
+            if chunk.number == 0:
+                _retry_while_unreachable(on_outage, partial(self._claim, fingerprint))
             batch = _with_chunk(batch, chunk, published=not applied)
             if not applied:
                 next(room)
             mark = SubmissionMark(
-                kind=batch.kind, tally=batch.tally, chunks=batch.chunks, complete=chunk.last
+                kind=batch.kind,
+                tally=batch.tally,
+                chunks=batch.chunks,
+                complete=chunk.last,
+                first_chunk=self._first_chunk,
             )
             text = None if applied else chunk.text
             _retry_while_unreachable(on_outage, partial(self._publish_chunk, mark, text))
             if on_progress is not None:
                 on_progress(batch)
-        return batch
+        return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
     def _publish_chunk(self, mark: SubmissionMark, text: str | None) -> None:
-        self._connection.mark_submitted({batch_key(self._batch.batch_id): mark})
+        self._connection.mark_batch(self._batch.batch_id, mark)
         if text is not None:
             self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
 
-    def _skip_applied(self, chunks: Iterator[EncodedChunk]) -> Iterator[tuple[EncodedChunk, bool]]:
-        """Yield each chunk, and whether it was applied before. Raises BatchConflict."""
-        batch = self._batch
-        applied = AppliedChunks(fingerprints=())
-        for chunk in chunks:
-            index = chunk.number % MAX_LOOKUP
-            if index == 0:
-                applied = self._find_applied(chunk.number)
-            fingerprint = applied.fingerprints[index]
-            if applied.kind not in (None, batch.kind):
-                raise BatchConflict(
-                    f"Batch {batch.batch_id} already holds {applied.kind}, not {batch.kind}."
-                    " Nothing was published; choose another batch id."
-                )
-            if fingerprint is not None and fingerprint != fingerprint_of(chunk.text):
-                raise BatchConflict(
-                    f"Batch {batch.batch_id} was already submitted with different records: chunk"
-                    f" {chunk.number} is not the same as the one that was applied. Submit the same"
-                    " records in the same order, or choose another batch id."
-                )
-            yield chunk, fingerprint is not None
+    def _is_applied(self, number: int, fingerprint: int) -> bool:
+        """Return whether a chunk was applied before; ask for the chunks in order.
+
+        Raises BatchConflict, NoWorkerAnswered.
+        """
+        index = number % MAX_LOOKUP
+        if index == 0:
+            self._page = self._find_applied(number)
+        check_kind(self._page, self._batch)
+        applied = self._page.fingerprints[index]
+        if applied not in (None, fingerprint):
+            raise BatchConflict(
+                f"Batch {self._batch.batch_id} was already submitted with different records: chunk"
+                f" {number} is not the same as the one that was applied. {_REMEDY}"
+            )
+        return applied is not None
+
+    def _claim(self, first_chunk: int) -> None:
+        """Claim the batch id for the submission with this first chunk, before it is published.
+
+        The claim is the first mark. It only refuses a mistake early: the ledger decides what is
+        applied (`EnrollmentClient.count_applied`). Raises BatchConflict, and NoWorkerAnswered if
+        the id is claimed and no worker says by which submission.
+        """
+        claim = SubmissionMark(kind=self._batch.kind, first_chunk=first_chunk)
+        claimed_by = self._page.first_chunk
+        if claimed_by is None and not self._connection.claim_batch(self._batch.batch_id, claim):
+            claimed_by = self._find_applied(0).first_chunk
+        if claimed_by not in (None, first_chunk):
+            raise BatchConflict(
+                f"Batch {self._batch.batch_id} was already submitted with different records, which"
+                f" may still wait in the queue. Nothing was published. {_REMEDY}"
+            )
+        self._first_chunk = first_chunk
 
     def _find_applied(self, start: int) -> AppliedChunks:
-        applied: AppliedChunks = self._connection.ask(
-            TaskName.CHUNKS,
-            [self._batch.batch_id, list(range(start, start + MAX_LOOKUP))],
+        return find_applied(
+            self._connection,
+            self._batch.batch_id,
+            range(start, start + MAX_LOOKUP),
             timeout=self._timeout,
-            hint="Only a worker knows which chunks of the batch were applied before; start one,"
+            hint="Only a worker knows what was submitted under this batch id before; start one,"
             " then submit again.",
         )
-        return applied
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
         """Yield once for each chunk that may be published, after waiting for room in the queue."""
@@ -133,6 +165,23 @@ class BatchPublisher:
                 pause = min(pause * 1.5, 0.2)
             # Half of the room is left to other submitters, who may be counting at the same time.
             yield from repeat(None, max(1, (max_queued - queued) // 2))
+
+
+def find_applied(
+    connection: BrokerConnection, batch_id: str, numbers: Sequence[int], **options: Any
+) -> AppliedChunks:
+    """Ask a worker which chunks of a batch were applied; `options` are those of `ask`."""
+    applied: AppliedChunks = connection.ask(TaskName.CHUNKS, [batch_id, list(numbers)], **options)
+    return applied
+
+
+def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:
+    """Raise BatchConflict if the applied part of a batch holds records of another kind."""
+    if applied.kind not in (None, batch.kind):
+        raise BatchConflict(
+            f"Batch {batch.batch_id} already holds {applied.kind}, not {batch.kind}. Choose another"
+            " batch id."
+        )
 
 
 def plain_fields(message: ContractModel) -> dict[str, Any]:
@@ -161,10 +210,6 @@ def _source_records(records: Iterable[Record]) -> Iterator[Line]:
         else:
             plain = plain_fields(record) if isinstance(record, ContractModel) else record
             yield SourceRecord(dict(plain) if isinstance(plain, Mapping) else plain, [number])
-
-
-def _all_new(chunks: Iterator[EncodedChunk]) -> Iterator[tuple[EncodedChunk, bool]]:
-    return ((chunk, False) for chunk in chunks)
 
 
 def _with_chunk(batch: SubmittedBatch, chunk: EncodedChunk, *, published: bool) -> SubmittedBatch:

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,20 +13,30 @@ from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
 from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from producer.contract.broker_url import BROKERS, REDIS, check_address, require_certificate_check
+from producer.contract.broker_url import (
+    BROKERS,
+    REDIS,
+    SENTINEL,
+    check_address,
+    parse_sentinel_url,
+    require_certificate_check,
+)
+from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import RESULT_TYPES
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
+from producer.contract.redis_channel import kombu_url, secret_options
+from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
 """Seconds, chosen so that all steps of one call to the broker together fail within ten."""
+
+CHECK_SECONDS = 10.0
+"""Seconds between two looks at the status of a request while its result is waited for."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""
@@ -39,11 +49,14 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
 class BrokerConnection:
     """A connection to the broker and to the Redis of results; threads may share one.
 
-    It connects when it is first used. The constructor raises ValueError for an invalid URL; every
-    method raises BrokerUnavailable within ten seconds if the broker cannot be used.
+    It connects when it is first used. The constructor raises ValueError for an invalid URL or key
+    prefix; every method raises BrokerUnavailable within ten seconds if the broker cannot be used.
     """
 
-    def __init__(self, broker_url: str, result_backend_url: str | None) -> None:
+    def __init__(
+        self, broker_url: str, result_backend_url: str | None, key_prefix: str = ""
+    ) -> None:
+        self._keys = Keys(key_prefix)
         results_url = result_backend_url or broker_url
         check_address(broker_url)
         check_address(results_url)
@@ -54,17 +67,17 @@ class BrokerConnection:
                 "Results are stored in Redis, so result_backend_url must be a Redis URL, for"
                 " example redis://host:6379/0."
             )
-        self.shown_url = str(maybe_sanitize_url(broker_url)).partition("?")[0]
+        self.shown_url = _shown(broker_url)
         """The broker's URL without its password and options, for messages."""
-        self._redis = Redis.from_url(
+        self._redis = connect_redis(
             require_certificate_check(results_url),
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            # One attempt; the default of redis-py depends on how the client is created.
-            retry=Retry(NoBackoff(), 0),
         )
         self._over_redis = broker_url.startswith(REDIS)
-        self._app = _make_app(require_certificate_check(broker_url), over_redis=self._over_redis)
+        self._app = _make_app(
+            require_certificate_check(broker_url), self._keys, over_redis=self._over_redis
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -116,17 +129,26 @@ class BrokerConnection:
         task_id = self.send(task, args, kwargs, expires=timeout)
         return parse_result(task, self.wait(task_id, timeout, hint))
 
-    def wait(self, task_id: str, seconds: float, hint: str) -> Any:
+    def wait(
+        self, task_id: str, seconds: float, hint: str, check: Callable[[float], None] | None = None
+    ) -> Any:
         """Wait for the result of a task, in the key where Celery's Redis backend stores it.
+
+        Every `CHECK_SECONDS`, `check` is called with the seconds that are left; it raises an error
+        to end the wait.
 
         Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
         its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
         started = time.monotonic()
+        next_check = CHECK_SECONDS
         while (stored := self._read_result(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+            if check is not None and waited > next_check:
+                check(seconds - waited)
+                next_check = time.monotonic() - started + CHECK_SECONDS
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:
@@ -138,7 +160,7 @@ class BrokerConnection:
         return stored.get("result")
 
     def _read_result(self, task_id: str) -> dict[str, Any] | None:
-        key = f"celery-task-meta-{task_id}"
+        key = self._keys.result(task_id)
         with self._broker():
             text = self._redis.get(key)
         try:
@@ -150,26 +172,32 @@ class BrokerConnection:
                 " application writes to the same Redis database."
             ) from error
 
-    def mark_submitted(self, marks: Mapping[str, SubmissionMark]) -> None:
-        """Write the marks of submissions, by key, before the submissions are published.
+    def mark_requests(self, request_ids: Sequence[str]) -> None:
+        """Mark requests as `queued`, before they are published."""
+        self._mark({self._keys.request(request_id): SubmissionMark() for request_id in request_ids})
 
-        The state of each submission is `queued` from now on.
-        """
+    def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:
+        """Write the mark of a batch, before the chunk that it counts last is published."""
+        self._mark({self._keys.batch(batch_id): mark})
+
+    def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
+        """Write the mark of a batch unless there is one; return whether it was written."""
+        key, text = self._keys.batch(batch_id), mark.model_dump_json()
+        with self._broker():
+            return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
+
+    def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
         with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
                 pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
             pipeline.execute()
 
     def count_queued_chunks(self) -> int:
-        """Return the number of chunks that wait in the queue."""
+        """Return the number of chunks that wait in the queue, also of those with a priority."""
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
-                return int(connection.default_channel.client.llen(Queue.BATCHES.value))
-            try:
-                queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
-            except connection.channel_errors:
-                return 0  # No worker has declared it yet.
-            return int(queue.message_count)
+                return _count_waiting(connection.default_channel.client, Queue.BATCHES)
+            return _count_in_rabbitmq(connection)
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
@@ -198,22 +226,62 @@ def parse_result(task: TaskName, result: Any) -> Any:
         ) from error
 
 
+def _shown(broker_url: str) -> str:
+    if broker_url.startswith(SENTINEL):
+        return parse_sentinel_url(broker_url).shown
+    return str(maybe_sanitize_url(broker_url)).partition("?")[0]
+
+
+def _count_waiting(client: Any, queue: Queue) -> int:
+    with client.pipeline(transaction=False) as pipeline:
+        # kombu's client itself adds the prefix of the keys.
+        for name in Keys().waiting(queue):
+            pipeline.llen(name)
+        return count_waiting(pipeline.execute(raise_on_error=False))
+
+
+def _count_in_rabbitmq(connection: Any) -> int:
+    """Return the number of chunks in the queue; renew a connection that broke while it was idle."""
+    for is_last in (False, True):
+        try:
+            queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
+            return int(queue.message_count)
+        except connection.channel_errors:
+            return 0  # No worker has declared it yet.
+        except connection.connection_errors as error:
+            # A late reply must not be taken for that to the next question.
+            connection.collect()
+            if is_last or isinstance(error, TimeoutError):
+                raise
+    return 0
+
+
 def _task_id() -> str:
     call_id = CALL_ID.get()
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
 
 
-def _make_app(broker_url: str, *, over_redis: bool) -> Celery:
+def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
     """Create the Celery app that publishes; it never runs a task."""
-    app = Celery("enrollment-client", broker=broker_url, set_as_current=False)
+    app = Celery("enrollment-client", broker=kombu_url(broker_url), set_as_current=False)
     options = _options(over_redis=over_redis)
     if over_redis:
         # kombu shares one connection pool in a process among URLs with the same host and options,
         # even if they trust different certificates. This extra option keeps them apart.
-        options["broker_transport_options"]["url_options"] = broker_url.partition("?")[2]
+        options["broker_transport_options"] |= secret_options(broker_url) or {
+            "url_options": broker_url.partition("?")[2]
+        }
+        options["broker_transport_options"]["global_keyprefix"] = keys.prefix
         options["broker_transport"] = "producer.publishing.transport:Transport"
+    elif broker_url.startswith("amqps"):
+        options["broker_transport"] = "producer.publishing.rabbitmq:TLSTransport"
+    else:
+        options["broker_transport"] = "producer.publishing.rabbitmq:Transport"
     app.conf.update(options)
     return app
+
+
+_ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 
 
 def _options(*, over_redis: bool) -> dict[str, Any]:
@@ -224,11 +292,17 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         "socket_keepalive": True,
         "priority_steps": [0],
     }
+    over_rabbitmq = {
+        "confirm_publish": True,
+        "socket_timeout": SOCKET_TIMEOUT,
+        # By default kombu tries for ever to connect.
+        **_ONE_RETRY,
+    }
     return {
         "task_serializer": "json",
         "broker_connection_timeout": CONNECT_TIMEOUT,
         "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
-        "broker_transport_options": timeouts if over_redis else {"confirm_publish": True},
+        "broker_transport_options": timeouts if over_redis else over_rabbitmq,
         # Every client and worker must declare a RabbitMQ queue in the same way.
         "task_queues": None
         if over_redis
@@ -239,10 +313,5 @@ def _options(*, over_redis: bool) -> dict[str, Any]:
         # One retry renews a RabbitMQ connection that broke while idle. Over Redis there is no
         # retry, so that a server that does not respond costs only one timeout.
         "task_publish_retry": not over_redis,
-        "task_publish_retry_policy": {
-            "max_retries": 1,
-            "interval_start": 0,
-            "interval_step": 0.2,
-            "interval_max": 0.5,
-        },
+        "task_publish_retry_policy": _ONE_RETRY,
     }

@@ -6,8 +6,10 @@ from typing import Any
 
 from kombu.transport import redis
 
+from producer.contract import redis_channel
 
-class Channel(redis.Channel):  # type: ignore[misc]
+
+class Channel(redis_channel.Channel):
     """A channel that reuses one client; creating one takes as long as sending a message."""
 
     _own_client: Any = None

@@ -17,6 +17,7 @@ from producer.errors import (
     InvalidRequest,
     LookupFailed,
     NoWorkerAnswered,
+    SubmissionLost,
     UnreadableFile,
 )
 from producer.schemas import Code
@@ -40,6 +41,7 @@ STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
     BatchConflict: (409, "batch_conflict"),
     BrokerUnavailable: (503, "broker_unavailable"),
     NoWorkerAnswered: (503, "no_worker"),
+    SubmissionLost: (503, "submission_lost"),
     LookupFailed: (503, "lookup_failed"),
 }
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from producer.contract.keys import check_key_prefix
 
 
 class HttpSettings(BaseSettings):
@@ -14,6 +16,7 @@ class HttpSettings(BaseSettings):
 
     broker_url: SecretStr
     result_backend_url: SecretStr | None = None
+    key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
     timeout: float = 10
     http_tokens: Path | None = None
     http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3

@@ -18,6 +18,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from redis.retry import Retry
 
 from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
 from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
 from support.commands import run_program
@@ -38,9 +39,18 @@ class Guarded(NamedTuple):
 
     port: int
     passwords: dict[str, str]
+    prefix: str
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.prefix)
+
+    def name(self, user: str) -> str:
+        """Return the name of a user of the rules, as it is on this server."""
+        return user if user == "operator" or not self.prefix else f"staging-{user}"
 
     def url(self, user: str) -> str:
-        return f"redis://{user}:{self.passwords[user]}@127.0.0.1:{self.port}/0"
+        return f"redis://{self.name(user)}:{self.passwords[user]}@127.0.0.1:{self.port}/0"
 
     def connect(self, user: str) -> "Redis":
         return Redis.from_url(self.url(user))
@@ -63,66 +73,81 @@ def valkey(folder: Path) -> Iterator[tuple[int, Path]]:
         yield server.port, rules
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """A running server with the rules loaded, and passwords made as the documentation says."""
+@pytest.fixture(scope="module", params=["", "staging:"], ids=["no prefix", "prefix"])
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Guarded]:
+    """A running server with the rules loaded, and passwords made as the documentation says.
+
+    With a prefix, the rules are changed by the command of the documentation.
+    """
+    prefix: str = request.param
     folder = tmp_path_factory.mktemp("guarded")
     shutil.copy(RULES, folder)
     (script,) = re.findall(r"```sh\n(for user.*?)```", ACCESS, flags=re.DOTALL)
+    if prefix:
+        (change,) = re.findall(r"```sh\n(sed .*?)```", ACCESS, flags=re.DOTALL)
+        assert prefix in change
+        script = change + script
     done = run_program("sh", "-euc", script, cwd=folder)
     assert done.returncode == 0, done.stderr
     passwords = dict(line.split() for line in done.stdout.splitlines())
     assert set(passwords) == {"operator", "producer", "worker"}
     with valkey(folder / "data") as (port, rules):
         text = (folder / RULES.name).read_text()
-        (producer,) = (line for line in text.splitlines() if line.startswith("user producer "))
-        stranger = producer.replace("user producer", "user stranger")
-        rules.write_text(f"{text}{stranger} {FOR_CELERY}\n")
+        name = "staging-producer" if prefix else "producer"
+        (producer,) = (line for line in text.splitlines() if line.startswith(f"user {name} "))
+        stranger = producer.replace("producer", "stranger")
+        for_celery = FOR_CELERY.replace("&", f"&{prefix}")
+        rules.write_text(f"{text}{stranger} {for_celery}\n")
         with Redis(port=port) as redis:
             redis.acl_load()
-        yield Guarded(port, {**passwords, "stranger": passwords["producer"]})
+        yield Guarded(port, {**passwords, "stranger": passwords["producer"]}, prefix)
 
 
 def test_the_rules_allow_everything_that_worker_and_client_need(
     guarded: Guarded, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
-    database, producer = new_database("postgresql"), guarded.url("producer")
+    database, producer, keys = new_database("postgresql"), guarded.url("producer"), guarded.keys
+    variables = {"ENROLL_KEY_PREFIX": guarded.prefix}
     guarded.denied()
     worker = (guarded.url("worker"), database)
-    with EnrollmentClient(producer, timeout=20) as client:
+    with EnrollmentClient(producer, timeout=20, key_prefix=guarded.prefix) as client:
         port = str(free_port())
         with running_worker(
             *worker,
             tmp_path / "1",
             "--concurrency=2",
             client_url=producer,
-            settings={"ENROLL_METRICS_PORT": port},
+            settings={"ENROLL_METRICS_PORT": port, **variables},
         ) as one:
             metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
             assert "enrollment_broker_up 1.0" in metrics
             students = [f"S-{n}" for n in range(300)]
             enter_roster(client, students, ["C"])
             use_everything(client, students)
-            use_plain_celery(guarded.url("stranger"))
+            use_plain_celery(guarded.url("stranger"), guarded.prefix)
             assert guarded.denied() == []
             with guarded.connect("operator") as redis:
-                drain_while_full(client, redis, students)
+                drain_while_full(client, redis, students, keys)
             assert guarded.denied() == []
             with guarded.connect("operator") as redis:
-                redis.lpush("batches", "what is this")
-                name, ids = kill_at_work(client, redis, one, students)
+                redis.lpush(keys.queue("batches"), "what is this")
+                name, ids = kill_at_work(client, redis, one, students, keys)
         with (
-            running_worker(*worker, tmp_path / "2", "--concurrency=2", client_url=producer),
+            running_worker(
+                *worker, tmp_path / "2", "--concurrency=2", client_url=producer, settings=variables
+            ),
             guarded.connect("operator") as redis,
         ):
             wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
             wait_for(lambda: client.batch(name).state == "done")
             # As if a minute had passed, after which the lost worker is forgotten.
-            lost = redis.hkeys("enrollment.intake.lost")
+            lost = redis.hkeys(keys.intake("lost"))
             assert lost
-            redis.hset("enrollment.intake.lost", mapping=dict.fromkeys(lost, 1))
-            wait_for(lambda: not redis.exists("enrollment.intake.lost"))
-            assert redis.hlen("enrollment.intake.attempts") == 0
+            redis.hset(keys.intake("lost"), mapping=dict.fromkeys(lost, 1))
+            wait_for(lambda: not redis.exists(keys.intake("lost")))
+            assert redis.hlen(keys.attempts) == 0
             assert guarded.denied() == []
         for log in (tmp_path / "1", tmp_path / "2"):
             assert "NOPERM" not in log.read_text()
@@ -149,35 +174,45 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
     assert client.results(students[0])
 
 
-def use_plain_celery(url: str) -> None:
+def use_plain_celery(url: str, prefix: str) -> None:
     """Use a plain Celery client, with the extra rules that the documentation gives for it."""
     request = {"student_id": "S-0", "course_ids": ["C"]}
-    with plain_celery(url) as app:
-        sent = app.send_task("enrollment.enroll", [request], queue="enrollments", declare=[])
-        assert sent.get(timeout=20)["status"] == "enrolled"
+    for options in ({}, {"priority_steps": list(range(10)), "sep": ":"}):
+        with plain_celery(url, prefix, **options) as app:
+            for priority in (None, 3, 9):
+                sent = app.send_task(
+                    "enrollment.enroll",
+                    [request],
+                    queue="enrollments",
+                    declare=[],
+                    priority=priority,
+                )
+                assert sent.get(timeout=20)["status"] == "enrolled"
 
 
-def drain_while_full(client: EnrollmentClient, redis: "Redis", students: list[str]) -> None:
+def drain_while_full(
+    client: EnrollmentClient, redis: "Redis", students: list[str], keys: Keys
+) -> None:
     """Fill Redis, and check that the messages in it are still processed."""
     ids = [submit(client, name) for name in students]
     redis.config_set("maxmemory", 1)
     with pytest.raises(BrokerUnavailable, match="maxmemory"):
         submit(client, "S-1")
-    wait_for(lambda: redis.llen("enrollments") == 0)
+    wait_for(lambda: redis.llen(keys.queue("enrollments")) == 0)
     redis.config_set("maxmemory", 0)
     wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
 
 
 def kill_at_work(
-    client: EnrollmentClient, redis: "Redis", worker: Deployment, students: list[str]
+    client: EnrollmentClient, redis: "Redis", worker: Deployment, students: list[str], keys: Keys
 ) -> tuple[str, list[str]]:
     """Kill a worker that holds messages and executes some of them."""
     records = [{"student_id": name, "course_ids": ["C", "D"]} for name in students] * 100
     batch = client.submit_batch(Kind.ENROLLMENTS, records, max_queued=100)
     ids = [submit(client, name) for name in students[:50]]
-    wait_for(lambda: bool(redis.keys("enrollment.intake.running.*")))
+    wait_for(lambda: bool(redis.keys(keys.running("*"))))
     os.killpg(worker.process.pid, signal.SIGKILL)
-    assert redis.keys("enrollment.intake.taken.*")
+    assert redis.keys(keys.intake("taken", "*"))
     return batch.batch_id, ids
 
 
@@ -194,10 +229,16 @@ OF_PRODUCER: dict[str, list[Any]] = {
     "let a queue expire": ["EXPIRE", "enrollments", 1],
     "overwrite a queue": ["SET", "enrollments", "x"],
     "publish to another list": ["LPUSH", "elsewhere", "x"],
+    "publish to a list named like a queue": ["LPUSH", "enrollments2", "x"],
+    "publish with no priority of Celery": ["LPUSH", "enrollments:10", "x"],
+    "read messages with a priority": ["LRANGE", "enrollments\x06\x163", 0, -1],
     "put before the others": ["RPUSH", "enrollments", "x"],
     "read what a worker holds": ["LRANGE", "enrollment.intake.taken.x", 0, -1],
     "look for what workers hold": ["SMEMBERS", "enrollment.intake.takers"],
     "register as a worker": ["SADD", "enrollment.intake.takers", "x/0"],
+    "look at the registered database": ["HGET", "enrollment.intake.database", "identity"],
+    "register another database": ["HSET", "enrollment.intake.database", "identity", "{}"],
+    "forget the registered database": ["DEL", "enrollment.intake.database"],
     "reset the attempts": ["HDEL", "enrollment.intake.attempts", "x"],
     "reroute an exchange": ["SADD", "_kombu.binding.enrollments", "x"],
     "forge an answer": ["SET", "celery-task-meta-x", "{}"],
@@ -245,17 +286,21 @@ OF_WORKER: dict[str, list[Any]] = {
     },
     **{what: OF_PRODUCER[what] for what in ("shut down", "cut connections", "watch others")},
 }
+OF_OUR_KEYS = ("enrollment", "batches", "celery-task-meta", "_kombu")
 FORBIDDEN = [("producer", what) for what in OF_PRODUCER] + [("worker", what) for what in OF_WORKER]
 
 
 @pytest.mark.parametrize(("user", "what"), FORBIDDEN)
 def test_what_a_user_must_not_do_is_denied(guarded: Guarded, user: str, what: str) -> None:
     guarded.denied()
-    command = (OF_PRODUCER if user == "producer" else OF_WORKER)[what]
+    command = [
+        guarded.prefix + part if str(part).startswith(OF_OUR_KEYS) else part
+        for part in (OF_PRODUCER if user == "producer" else OF_WORKER)[what]
+    ]
     with guarded.connect(user) as redis, pytest.raises(NoPermissionError):
         redis.execute_command(*command)
     (denied,) = guarded.denied()
-    assert denied.startswith(f"{user} ")
+    assert denied.startswith(f"{guarded.name(user)} ")
 
 
 def test_a_workers_script_reaches_only_the_workers_own_keys(guarded: Guarded) -> None:
@@ -263,7 +308,7 @@ def test_a_workers_script_reaches_only_the_workers_own_keys(guarded: Guarded) ->
     script = "return redis.call('GET', 'anything')"
     with guarded.connect("worker") as redis, pytest.raises(ResponseError, match="ACL failure"):
         redis.eval(script, 0)
-    assert guarded.denied() == ["worker key anything"]
+    assert guarded.denied() == [f"{guarded.name('worker')} key anything"]
 
 
 def test_a_client_without_a_password_is_refused(guarded: Guarded) -> None:

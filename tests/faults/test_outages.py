@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
 from producer.schemas import Code, Kind
 from support.databases import sqlite_taken_away
 from support.fleet import fleet
@@ -20,7 +21,6 @@ from support.postgres import folder_for_all_users
 from support.requirements import require_program
 from support.rosters import enter_roster, finished
 from support.waiting import wait_for
-from worker.messaging.transport import ATTEMPTS
 
 SIZE = 24 * 1024 * 1024
 
@@ -109,4 +109,4 @@ def test_an_outage_is_not_counted_as_a_failed_attempt(
         result = client.status(single).result
         assert result is not None
         assert [problem.code for problem in result.errors] != [Code.NOT_PROCESSED]
-        assert made.broker.redis.hgetall(ATTEMPTS) == {}
+        assert made.broker.redis.hgetall(Keys().attempts) == {}

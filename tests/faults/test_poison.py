@@ -142,12 +142,16 @@ def test_a_chunk_that_breaks_the_contract_is_stored_whole(
 def test_a_different_chunk_under_the_same_number_is_stored_whole(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
-    _, client, database = sick
+    made, client, database = sick
     one = [{"student_id": "S1", "course_ids": ["C1"]}]
     other = [{"student_id": "S2", "course_ids": ["C1"]}]
     client.submit_batch(Kind.ENROLLMENTS, one, batch_id="same", resume=False)
     finished(client, "same", 90)
-    client.submit_batch(Kind.ENROLLMENTS, other, batch_id="same", resume=False)
+    # A program in another language claims no batch id.
+    chunk = {"batch_id": "same", "number": 0, "last": True, "records": other}
+    raw = json.dumps(message([[chunk], {}, {}], headers__task=TaskName.ENROLL_BATCH.value))
+    with Redis.from_url(made.broker.url) as redis:
+        redis.lpush("batches", raw)
     wait_for(lambda: len(dead_letters(database)) == 1)
     assert dead_letters(database)[0].reason == "conflict"
     with pytest.raises(CannotRetry, match="a different chunk was already applied"):

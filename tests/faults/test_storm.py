@@ -3,14 +3,14 @@
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.faults.kinds import Scene
 from support.faults.report import Report
-from support.faults.scenes import postgres_scene, sqlite_scene
+from support.faults.scenes import SCENES, scene_of
 from support.faults.storm import Storm
 from support.paths import ROOT
 
@@ -20,8 +20,9 @@ FAULTS = dict(item.split("=") for item in os.environ.get("FAULTS", "").split())
 KINDS = os.environ.get("FAULTS_KINDS", "").split()
 """The kinds that strike, for example `FAULTS_KINDS="revoke_insert lock_table"`; by default all."""
 SHORT = {
-    "sqlite": ["kill_worker", "rename_sqlite_table", "lock_sqlite", "switch_redis"],
+    "sqlite": ["kill_worker", "rename_sqlite_table", "lock_sqlite", "switch_redis", "purge"],
     "postgresql": ["kill_worker", "revoke_insert", "lead_to_standby", "limit_statements"],
+    "sentinels": ["kill_master"],
 }
 
 
@@ -35,35 +36,30 @@ def reports() -> Iterator[list[Report]]:
     path.write_text(json.dumps([vars(report) for report in made], indent=2) + "\n")
 
 
-def weather(scene: Scene, dialect: str) -> Report:
+def weather(scene: Scene, name: str) -> Report:
     storm = Storm(scene, SEED)
     storm.enter_roster()
-    number = int(FAULTS.get(dialect, 0))
-    kinds = [kind for kind in KINDS or storm.kinds() if kind in storm.kinds()]
+    number = int(FAULTS.get(name, 0))
+    kinds = KINDS or storm.kinds()
     if not number and not KINDS:
-        return storm.run(SHORT[dialect], singles=1_500, batches=6, size=500)
+        return storm.run(SHORT[name], singles=1_500, batches=30, size=100)
     number = number or len(kinds)
     faults = [kinds[n % len(kinds)] for n in range(number)]
+    if not KINDS and name == "postgresql":
+        faults += ["freeze_broker_for_a_minute", "freeze_broker_for_two_minutes"]
     random.Random(SEED).shuffle(faults)
-    return storm.run(faults, singles=100 * number, batches=number, size=400)
+    return storm.run(faults, singles=100 * number, batches=4 * number, size=100)
 
 
 @pytest.mark.xdist_group("storm")
 @pytest.mark.timeout(0 if FAULTS or KINDS else 180)
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("name", SCENES)
 def test_a_storm_changes_nothing(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    new_database: Callable[[str], str],
-    reports: list[Report],
-    dialect: str,
+    request: pytest.FixtureRequest, tmp_path: Path, reports: list[Report], name: str
 ) -> None:
-    with (
-        sqlite_scene(tmp_path, new_database("sqlite"))
-        if dialect == "sqlite"
-        else postgres_scene(tmp_path, request.getfixturevalue("postgres_pair"))
-    ) as scene:
-        report = weather(scene, dialect)
+    with scene_of(name, tmp_path, request.getfixturevalue) as scene:
+        report = weather(scene, name)
+    report.storm = name
     print(report)
     reports.append(report)
     assert report.faulty() == {}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
 from producer.contract.routing import Queue
 from producer.schemas import Kind
 from support.databases import dead_letters_at, sqlite_taken_away
@@ -87,6 +88,34 @@ def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
     wait_for(lambda: small.broker.holds() == 0, LEASE_SECONDS + 10)
     print(f"came back {time.monotonic() - started:.1f} s after the kill")
     assert len(dead_letters_at(small.database_url)) == len(Queue)
+
+
+def test_messages_with_a_priority_are_processed_although_workers_are_killed(
+    small: Fleet, client: EnrollmentClient
+) -> None:
+    """Each worker is killed while it moves them to the queue, or soon after."""
+    small.start_worker()
+    enter_roster(client, ["S1", "S2"], ["C1", "C2"])
+    keys, ids = Keys(), []
+    lists = keys.priorities(Queue.ENROLLMENTS)
+
+    def waiting() -> int:
+        return sum(map(small.broker.redis.llen, lists))
+
+    for storm in range(4):
+        with small.broker.redis.pipeline() as pipeline:
+            for number in range(20 * len(lists)):
+                ids.append(f"{storm}-{number}")
+                request = {"student_id": "S1", "course_ids": ["C1"], "request_id": ids[-1]}
+                body = json.dumps(message([[request], {}, {}]))
+                pipeline.lpush(lists[number % len(lists)], body)
+            pipeline.execute()
+        wait_for(lambda: waiting() < 20 * len(lists))
+        small.workers.pop().kill()
+        small.start_worker()
+    wait_for(lambda: all(s.state == "done" for s in client.statuses(ids)), 60)
+    wait_for(lambda: small.broker.holds() + waiting() == 0)
+    assert dead_letters_at(small.database_url) == []
 
 
 def test_a_worker_that_was_frozen_for_longer_than_its_lease_does_no_harm(

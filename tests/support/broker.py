@@ -4,9 +4,11 @@ import contextlib
 import shutil
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -19,12 +21,21 @@ from support.waiting import wait_for
 
 
 class Server:
-    """A Valkey of its own, with an append-only file, on a port that it keeps."""
+    """A Valkey of its own, with an append-only file, on a port that it keeps.
 
-    def __init__(self, folder: Path) -> None:
+    `program` is another server, such as Redis, and `options` are more of its options.
+    """
+
+    def __init__(
+        self, folder: Path, *options: str, program: str | None = None, password: str = ""
+    ) -> None:
         self.folder = folder
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [program or str(get_binary_path()), *options]
+        if password:
+            self._command += ["--requirepass", password, "--masterauth", password]
+        user = f":{quote(password, safe='')}@" if password else ""
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
         self.redis: Any = Redis.from_url(self.url, socket_timeout=30)
         self._process: subprocess.Popen[bytes]
         self.start()
@@ -33,7 +44,7 @@ class Server:
         self.folder.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [
-                str(get_binary_path()),
+                *self._command,
                 *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)),
                 *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"),
                 *("--repl-diskless-sync-delay", "0"),
@@ -64,9 +75,12 @@ class Server:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def follow(self, master: "Server") -> None:
-        """Become the replica of another server, and wait until all its data is here."""
-        self.redis.execute_command("REPLICAOF", "127.0.0.1", master.port)
+    def follow(self, master: "Server", port: int | None = None) -> None:
+        """Become the replica of another server, and wait until all its data is here.
+
+        `port` is another port of the master than its first one.
+        """
+        self.redis.execute_command("REPLICAOF", "127.0.0.1", port or master.port)
         wait_for(self.is_up_to_date)
 
     def is_up_to_date(self) -> bool:
@@ -75,43 +89,23 @@ class Server:
         return bool(state["role"] == "slave" and state["master_link_status"] == "up")
 
 
-class Broker:
-    """The server that workers and submitters use; with a replica, they find it by a name."""
+class RunningBroker(ABC):
+    """The server that workers and submitters use at present, and what can happen to it."""
 
-    def __init__(self, folder: Path, *, replicated: bool = False) -> None:
-        folder.mkdir(exist_ok=True)
-        self.master = Server(folder / "one")
-        self.replica = Server(folder / "two") if replicated else None
-        self._names: list[Name] = []
-        self.url = self.master.url
-        if self.replica is not None:
-            self.replica.follow(self.master)
-            self.url = f"redis://127.0.0.1:{self.new_name().port}/0"
+    url: str
+
+    @property
+    @abstractmethod
+    def master(self) -> Server:
+        """The server that is the broker at present."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all servers."""
 
     @property
     def redis(self) -> Any:
         return self.master.redis
-
-    def new_name(self) -> Name:
-        """Return another name that leads to the master, also after a switchover."""
-        self._names.append(Name(self.master.port))
-        return self._names[-1]
-
-    def switch_over(self) -> None:
-        """Let master and replica change places; nothing that was written is lost.
-
-        The names lead to the old master until `move_names`.
-        """
-        assert self.replica is not None
-        wait_for(self.replica.is_up_to_date)
-        self.redis.execute_command("FAILOVER")
-        wait_for(self.master.is_up_to_date)
-        self.master, self.replica = self.replica, self.master
-
-    def move_names(self) -> None:
-        """Lead the names to the master; open connections stay with the old one."""
-        for name in self._names:
-            name.lead_to(self.master.port)
 
     def start(self) -> None:
         self.master.start()
@@ -174,6 +168,53 @@ class Broker:
         """Return the number of messages that wait in a queue or that a worker holds."""
         waiting = sum(int(self.redis.llen(queue)) for queue in Queue)
         return waiting + sum(1 for _ in self.redis.scan_iter("enrollment.intake.taken.*", 1000))
+
+
+class Broker(RunningBroker):
+    """The server that workers and submitters use; with a replica, they find it by a name."""
+
+    def __init__(
+        self, folder: Path, *, replicated: bool = False, program: str | None = None
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self._master = Server(folder / "one", program=program)
+        self.replica = Server(folder / "two", program=program) if replicated else None
+        self._names: list[Name] = []
+        self.url = self.master.url
+        if self.replica is not None:
+            self.replica.follow(self.master)
+            self.url = f"redis://127.0.0.1:{self.new_name().port}/0"
+
+    @property
+    def master(self) -> Server:
+        return self._master
+
+    def new_name(self) -> Name:
+        """Return another name that leads to the master, also after a switchover."""
+        self._names.append(Name(self.master.port))
+        return self._names[-1]
+
+    def switch_over(self) -> None:
+        """Let master and replica change places; nothing that was written is lost.
+
+        The names lead to the old master until `move_names`.
+        """
+        assert self.replica is not None
+        wait_for(self.replica.is_up_to_date)
+        self.redis.execute_command("FAILOVER")
+        wait_for(self.master.is_up_to_date)
+        self._master, self.replica = self.replica, self.master
+
+    def promote(self) -> None:
+        """Make a master of the replica; the former master does not learn of it."""
+        assert self.replica is not None
+        self.replica.redis.execute_command("REPLICAOF", "NO", "ONE")
+        self._master, self.replica = self.replica, self._master
+
+    def move_names(self) -> None:
+        """Lead the names to the master; open connections stay with the old one."""
+        for name in self._names:
+            name.lead_to(self.master.port)
 
     def close(self) -> None:
         for name in self._names:

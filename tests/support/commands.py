@@ -81,6 +81,9 @@ def run_program(
     )
 
 
-def invoke_enroll(*arguments: str, **variables: str | None) -> Result:
-    """Run a command within this process; a variable that is None is not set."""
-    return CliRunner().invoke(enroll, arguments, env=variables)
+def invoke_enroll(*arguments: str, given: str | None = None, **variables: str | None) -> Result:
+    """Run a command within this process; a variable that is None is not set.
+
+    `given` is its standard input.
+    """
+    return CliRunner().invoke(enroll, arguments, input=given, env=variables)

@@ -5,11 +5,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from worker.database.engine import Database
 from worker.dead_letters.repository import find_dead_letters
-from worker.models import Course, Student
+from worker.models import (
+    Batch,
+    BatchChunk,
+    BatchRefusal,
+    Course,
+    EnrollmentResult,
+    Student,
+    StudentCourse,
+)
 from worker.repository import upsert_roster
 
 
@@ -32,6 +40,13 @@ def store_roster(database: Database, students: Iterable[str], courses: Iterable[
     with database.writing() as connection:
         for model, names in ((Student, students), (Course, courses)):
             upsert_roster(connection, model, [{"sis_id": name} for name in names])
+
+
+def clear_batches(database: Database) -> None:
+    """Remove all batches, results and enrollments; rosters and dead letters stay."""
+    with database.writing() as connection:
+        for table in (BatchRefusal, BatchChunk, Batch, EnrollmentResult, StudentCourse):
+            connection.execute(delete(table))
 
 
 def count_rows(database: Database, of: Any) -> int:

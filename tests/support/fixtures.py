@@ -94,6 +94,12 @@ def _administer(postgres: Callable[[str], str], statement: str) -> None:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def administer(postgres: Callable[[str], str]) -> Callable[[str], None]:
+    """Runs a statement as the superuser of PostgreSQL, in no transaction."""
+    return lambda statement: _administer(postgres, statement)
+
+
 @pytest.fixture
 def empty_postgres_url(postgres: Callable[[str], str]) -> Iterator[str]:
     """A PostgreSQL database without tables."""
@@ -142,17 +148,18 @@ def database(
 
 
 @pytest.fixture(scope="session")
-def _shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shared_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Valkey, which all tests share."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield f"{server.connection_url}/0"
 
 
 @pytest.fixture
-def broker_url(_shared_valkey: str) -> str:
+def broker_url(shared_valkey: str) -> str:
     """A real Valkey, empty: what another test left queued would reach this test's worker."""
-    with Redis.from_url(_shared_valkey) as redis:
+    with Redis.from_url(shared_valkey) as redis:
         redis.flushall()
-    return _shared_valkey
+    return shared_valkey
 
 
 @pytest.fixture(scope="session", params=DATABASES)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from support.broker import Broker
+from support.broker import Broker, RunningBroker
+from support.names import Name
 from support.valkey import free_port
 from support.workers import WITHOUT_GOSSIP, start_worker, worker_environment
 
@@ -69,15 +70,21 @@ class Worker:
 
 
 class Fleet:
-    """A broker, a name that leads to it, and workers on one database."""
+    """A broker, perhaps a name that leads to it, and workers on one database."""
 
-    def __init__(self, folder: Path, database_url: str, *, replicated: bool = False) -> None:
+    def __init__(self, folder: Path, database_url: str, broker: RunningBroker) -> None:
         self.folder = folder
         self.database_url = database_url
-        self.broker = Broker(folder / "valkey", replicated=replicated)
-        self.name = self.broker.new_name()
+        self.broker = broker
+        self._name = broker.new_name() if isinstance(broker, Broker) else None
         self.log = folder / "worker.log"
         self.workers: list[Worker] = []
+
+    @property
+    def name(self) -> Name:
+        """The name that leads proxied workers to the broker; with sentinels there is none."""
+        assert self._name is not None
+        return self._name
 
     def start_worker(
         self,
@@ -90,8 +97,9 @@ class Fleet:
         return self._start(WorkerOptions(app, proxied, database_url, settings))
 
     def _start(self, options: WorkerOptions) -> Worker:
-        proxied_url = f"redis://127.0.0.1:{self.name.port}/0"
-        url = proxied_url if options.proxied else self.broker.url
+        url = self.broker.url
+        if options.proxied:
+            url = f"redis://127.0.0.1:{self.name.port}/0"
         worker = Worker(url, self.database_url, self.log, options)
         self.workers.append(worker)
         return worker
@@ -111,8 +119,9 @@ class Fleet:
 
 
 @contextlib.contextmanager
-def fleet(folder: Path, database_url: str, *, replicated: bool = False) -> Iterator[Fleet]:
-    made = Fleet(folder, database_url, replicated=replicated)
+def fleet(folder: Path, database_url: str, broker: RunningBroker | None = None) -> Iterator[Fleet]:
+    """A fleet with its own Valkey, unless another broker is given; it ends with the fleet."""
+    made = Fleet(folder, database_url, broker or Broker(folder / "valkey"))
     try:
         yield made
     finally:

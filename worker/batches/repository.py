@@ -4,10 +4,35 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    bindparam,
+    case,
+    cast,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
 
-from worker.database.sets import add_rows, insert_into, is_among, list_parameter, select_among
+from producer.schemas import MAX_KEY
+from worker.database.sets import (
+    RowsUpTo,
+    add_rows,
+    insert_into,
+    is_among,
+    list_parameter,
+    rows_up_to,
+    select_among,
+    select_up_to,
+)
 from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter, LetterForm
+
+_NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
+"""The number after a chunk's own, which may be the largest that the column can hold."""
 
 _REFUSAL = ("line", "code", "message", "record", "cells")
 FIRST_LINES = 5
@@ -53,7 +78,9 @@ def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -
     statement = select(BatchChunk.number, BatchChunk.fingerprint).where(
         BatchChunk.batch_id == batch_id, is_among(dialect, BatchChunk.number)
     )
-    rows = connection.execute(statement, list_parameter(dialect, set(numbers)))
+    # No chunk can have a larger number, and the column's type could not even be compared with it.
+    possible = {number for number in numbers if number <= MAX_KEY}
+    rows = connection.execute(statement, list_parameter(dialect, possible))
     return {row.number: row.fingerprint for row in rows}
 
 
@@ -66,12 +93,20 @@ def find_kind(connection: Connection, batch_id: str) -> str | None:
 _KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 
 
-def find_columns(connection: Connection, batch_ids: Iterable[str]) -> dict[str, Any]:
-    """Return the column names of the file that each batch was made from; None if it had none."""
+def find_columns(connection: Connection, batch_ids: Iterable[str], most: int) -> RowsUpTo:
+    """Return batches, as id and the column names of the file that each was made from, if any.
+
+    They end once these names have `most` characters.
+    """
     dialect = connection.dialect.name
-    statement = select_among(dialect, Batch.id, Batch.columns)
-    rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
-    return {row.id: row.columns for row in rows}
+    parameters = list_parameter(dialect, set(batch_ids))
+    return rows_up_to(connection, _select_columns(dialect), parameters, most)
+
+
+@cache
+def _select_columns(dialect: str) -> Any:
+    page = select_among(dialect, Batch.id, Batch.columns).subquery()
+    return select_up_to(page, ["columns"], page.c.id)
 
 
 def add_refusals(
@@ -83,17 +118,22 @@ def add_refusals(
 
 
 def find_refusals(
-    connection: Connection, batch_id: str, after: tuple[int, int], limit: int
+    connection: Connection, batch_id: str, after: tuple[int, int], limit: int, most: int
 ) -> list[Any]:
-    """Return refusals in the order of their lines, starting after a (line, id)."""
+    """Return refusals in the order of their lines, starting after a (line, id).
+
+    The page ends at `limit` refusals, or once their texts have `most` characters.
+    """
     refusal = BatchRefusal
-    statement = (
+    page = (
         select(*refusal.__table__.columns)
         .where(refusal.batch_id == batch_id, tuple_(refusal.line, refusal.id) > tuple_(*after))
         .order_by(refusal.line, refusal.id)
         .limit(limit)
+        .subquery()
     )
-    return list(connection.execute(statement))
+    texts = ["message", "record", "cells"]
+    return rows_up_to(connection, select_up_to(page, texts, page.c.line, page.c.id), {}, most).rows
 
 
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
@@ -120,12 +160,12 @@ def _sum_chunks(dialect: str) -> Any:
             Batch.id,
             Batch.kind,
             func.count().label("applied"),
-            (func.max(chunk.number) + 1).label("known"),
+            func.max(_NEXT_NUMBER).label("known"),
             *(func.sum(getattr(chunk, name)).label(name) for name in sums),
             func.max(chunk.requests_through).label("requests_through"),
             func.max(chunk.rows_through).label("rows_through"),
             func.max(chunk.rows_through - chunk.rows).label("rows_before"),
-            func.max(case((chunk.last, chunk.number + 1))).label("chunks"),
+            func.max(case((chunk.last, _NEXT_NUMBER))).label("chunks"),
             func.min(chunk.applied_at).label("started_at"),
             func.max(chunk.applied_at).label("finished_at"),
         )
@@ -145,8 +185,8 @@ def newest_batches(
     chunk = BatchChunk
     statement = select(chunk.batch_id).group_by(chunk.batch_id)
     if incomplete_only:
-        total = func.max(case((chunk.last, chunk.number + 1)))
-        has_gaps = func.count() != func.max(chunk.number) + 1
+        total = func.max(case((chunk.last, _NEXT_NUMBER)))
+        has_gaps = func.count() != func.max(_NEXT_NUMBER)
         other_rows = func.sum(chunk.rows) != func.max(chunk.rows_through)
         statement = statement.having(
             or_(total.is_(None), func.count() != total, has_gaps, other_rows)

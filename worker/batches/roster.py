@@ -5,9 +5,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_MODELS, Chunk
+from producer.contract.explain import parse_record
 from producer.schemas import Kind
-from worker.batches.counts import Counts, Poison, lines_of_records, no_counts, parse_record
-from worker.batches.refusals import Refusals, plain_record, refusal_of_line
+from worker.batches.counts import Counts, Poison, lines_of_records, no_counts
+from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.rules import not_processed
 from worker.models import Course, Student
 from worker.repository import upsert_roster
@@ -30,10 +31,7 @@ def upsert_records(
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
-            refusals.extend(
-                refusal_of_line(line, problem, plain_record(record), cells.get(line))
-                for problem in problems
-            )
+            refusals += refusals_of_line(line, problems, plain_record(record), cells.get(line))
         else:
             values = parsed.model_dump(exclude_none=True)
             merged.setdefault(values["sis_id"], {}).update(values)

@@ -15,50 +15,91 @@ _MIXED_SUBMISSIONS = (
     " used this batch id, and rows of both are missing. Submit the right one again under a new"
     " batch id; rows that are already stored are not added twice."
 )
+_RESUME = (
+    "submit the batch again under the same batch id (`enroll submit --resume` does that); only the"
+    " missing chunks are applied."
+)
 
 
 class DeadChunks(NamedTuple):
     """The chunks of a batch that became dead letters."""
 
-    letters: int = 0
+    failed: int = 0
+    """How many could not be processed."""
     detail: str = ""
-    """What happened to one of these chunks."""
+    """What happened to one of these."""
+    conflicts: int = 0
+    """How many were refused because a different chunk was applied under their number."""
 
 
 class Standing(NamedTuple):
-    """The state of a batch, and what to do if something is wrong."""
+    """The state of a batch, what to do if something is wrong, and how many chunks are lost."""
 
     state: BatchState
     advice: str | None = None
+    lost: int = 0
 
 
 def batch_state(
-    ledger: Any | None, mark: AgedMark | None, dead: DeadChunks, now: datetime
+    ledger: Any | None,
+    mark: AgedMark | None,
+    dead: DeadChunks,
+    now: datetime,
+    waiting: int | None = None,
 ) -> Standing:
     """Decide the state of a batch.
 
     `ledger` is the sum of its applied chunks, None if none was applied. `mark` is its mark in
-    Redis, None if it has none or Redis was not asked. Read the mark before the ledger: then every
-    chunk that the mark counts was published before the ledger was read.
+    Redis, None if it has none or Redis was not asked. `waiting` is the number of chunks, of all
+    batches, that wait in the broker or are being applied, None if that is unknown. Read the mark,
+    then what waits, then the ledger: then every chunk that the mark counts was published before
+    the ledger was read, and a chunk that no longer waited was applied by then.
     """
+    mark = relevant_mark(ledger, mark)
     if is_whole(ledger, mark, dead):
-        return Standing(BatchState.DONE)
-    standing = _of_unfinished(ledger, mark, now)
+        return Standing(BatchState.DONE, _advice_on_conflicts(dead))
+    standing = _of_unfinished(ledger, mark, dead, now, waiting)
     has_missing_chunks = missing_chunks(ledger, mark) > 0
     is_stuck = standing.state in (BatchState.STALLED, BatchState.UNKNOWN)
-    if not dead.letters or not (has_missing_chunks or is_stuck):
-        # Dead letters remain stored after their chunks were corrected and submitted again.
-        return standing
+    parts = [standing.advice]
+    if standing.advice is not _MIXED_SUBMISSIONS:
+        parts.insert(0, _advice_on_conflicts(dead))
+    # Dead letters remain stored after their chunks were corrected and submitted again.
+    if dead.failed and (has_missing_chunks or is_stuck):
+        parts.insert(0, _advice_on_failures(dead))
+    has_dead_chunks = dead.failed or dead.conflicts
+    state = BatchState.STALLED if is_stuck and has_dead_chunks else standing.state
+    return Standing(state, " ".join(filter(None, parts)) or None, standing.lost)
+
+
+def _advice_on_failures(dead: DeadChunks) -> str:
     last_line = dead.detail.strip().splitlines()[-1:] or [""]
-    became = "became a dead letter" if dead.letters == 1 else "became dead letters"
-    advice = (
-        f"{dead.letters} of its chunks {became} ({printable(last_line[0])[:200]}). If you have not"
+    became = "became a dead letter" if dead.failed == 1 else "became dead letters"
+    return (
+        f"{dead.failed} of its chunks {became} ({printable(last_line[0])[:200]}). If you have not"
         " corrected the records since, correct them and submit them again, or ask the operator"
         " to retry the dead letters."
-        f" {standing.advice or ''}"
     )
-    state = BatchState.STALLED if is_stuck else standing.state
-    return Standing(state, advice.strip())
+
+
+def _advice_on_conflicts(dead: DeadChunks) -> str | None:
+    if not dead.conflicts:
+        return None
+    were = "chunk was" if dead.conflicts == 1 else "chunks were"
+    return (
+        f"A different submission used this batch id, too: {dead.conflicts} {were} refused, and"
+        " their records are not stored. Submit the records of that submission again under a new"
+        " batch id; rows that are already stored are not added twice. Then the operator can discard"
+        " the refused chunks (`enroll dead-letters list`)."
+    )
+
+
+def relevant_mark(ledger: Any | None, mark: AgedMark | None) -> AgedMark | None:
+    """Return a batch's mark, or None if its ledger is complete without it.
+
+    Every submitter may write marks, so none may change what the ledger proves.
+    """
+    return None if ledger is not None and adds_up(ledger) else mark
 
 
 def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> bool:
@@ -70,7 +111,7 @@ def is_whole(ledger: Any | None, mark: AgedMark | None, dead: DeadChunks) -> boo
     """
     if ledger is None or total_chunks(ledger, mark) is None or missing_chunks(ledger, mark):
         return False
-    return adds_up(ledger) or not dead.letters
+    return adds_up(ledger) or not (dead.failed or dead.conflicts)
 
 
 def adds_up(ledger: Any) -> bool:
@@ -98,11 +139,18 @@ def missing_chunks(ledger: Any | None, mark: AgedMark | None) -> int:
     return int(max(published, ledger.known) - ledger.applied)
 
 
-def _of_unfinished(ledger: Any | None, mark: AgedMark | None, now: datetime) -> Standing:
+def _of_unfinished(
+    ledger: Any | None,
+    mark: AgedMark | None,
+    dead: DeadChunks,
+    now: datetime,
+    waiting: int | None,
+) -> Standing:
     if ledger is None and mark is None:
         return Standing(BatchState.UNKNOWN)
     total = total_chunks(ledger, mark)
-    if ledger is not None and total is not None and not missing_chunks(ledger, mark):
+    missing = missing_chunks(ledger, mark)
+    if ledger is not None and total is not None and not missing:
         return Standing(BatchState.STALLED, _MIXED_SUBMISSIONS)
     ages = [] if mark is None else [mark.seconds_ago]
     if ledger is not None:
@@ -110,10 +158,20 @@ def _of_unfinished(ledger: Any | None, mark: AgedMark | None, now: datetime) -> 
     quiet_seconds = min(ages)
     if quiet_seconds < STALLED_SECONDS:
         return Standing(BatchState.QUEUED if ledger is None else BatchState.RUNNING)
+    lost = max(0, missing - dead.failed) if waiting == 0 else 0
+    if lost:
+        were = "chunk was" if lost == 1 else "chunks were"
+        return Standing(
+            BatchState.STALLED,
+            f"{lost} {were} lost: not applied, and no longer in the queue or with a worker. To"
+            f" continue, {_RESUME}",
+            lost,
+        )
     cause = "the submitter stopped before the end" if total is None else "chunks are missing"
+    if waiting:
+        cause += f" ({waiting} chunks, of all batches, wait in the queue or are being applied)"
     return Standing(
         BatchState.STALLED,
         f"Nothing has arrived for {quiet_seconds:.0f} s, and {cause}. Check that a worker is"
-        " running. If one is, submit the batch again under the same batch id (`enroll submit"
-        " --resume` does that); only the missing chunks are applied.",
+        f" running. If one is, {_RESUME}",
     )

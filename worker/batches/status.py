@@ -17,6 +17,7 @@ from producer.contract.batches import (
 from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
+from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
 from worker.batches.repository import (
     find_chunks,
     find_columns,
@@ -28,9 +29,9 @@ from worker.batches.repository import (
 from worker.batches.state import (
     DeadChunks,
     Standing,
-    adds_up,
     batch_state,
     missing_chunks,
+    relevant_mark,
     total_chunks,
 )
 from worker.database.engine import Database
@@ -49,40 +50,50 @@ def batch_statuses(
     *,
     refusals: bool,
     outage: str | None = None,
+    waiting: int | None = None,
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    `outage` is why work waits, if it does.
-
-    Read the marks before this call: then every chunk that a mark counts was published before the
-    ledger is read.
+    `outage` is why work waits, if it does. `waiting` is the number of chunks that wait; read the
+    marks, then that, before this call (see `batch_state`). Raises AnswerTooLarge.
     """
+    size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
-        columns = find_columns(connection, ledgers)
+        named, characters = find_columns(connection, ledgers, size.left)
+        if characters >= size.left:
+            raise size.exceeded()
+        columns = {row.id: row.columns and tuple(row.columns) for row in named}
         groups = {
             batch_id: _refusal_groups(connection, batch_id)
             for batch_id in ledgers
             if refusals and ledgers[batch_id].rejected
         }
-        # Dead letters do not matter to a batch that is complete.
-        unclear = [i for i in batch_ids if i not in ledgers or not adds_up(ledgers[i])]
-        dead = count_dead_chunks(connection, unclear) if unclear else {}
+        dead = count_dead_chunks(connection, batch_ids)
     now = datetime.now(UTC)
     statuses = []
     for batch_id in batch_ids:
-        ledger, mark = ledgers.get(batch_id), marks.get(batch_id)
+        ledger = ledgers.get(batch_id)
+        mark = relevant_mark(ledger, marks.get(batch_id))
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        standing = batch_state(ledger, mark, dead_chunks, now)
-        if outage is not None and standing.state in _WAITING:
-            standing = Standing(standing.state, waiting_for_database(outage))
+        standing = _with_outage(batch_state(ledger, mark, dead_chunks, now, waiting), outage)
         status = _status(batch_id, ledger, mark, standing)
-        statuses.append(
-            status.model_copy(
-                update={"columns": columns.get(batch_id), "refusals": groups.get(batch_id, ())}
-            )
-        )
+        more = {
+            "columns": columns.get(batch_id),
+            "refusals": groups.get(batch_id, ()),
+            "chunks_lost": standing.lost,
+            "conflicts": dead_chunks.conflicts,
+        }
+        statuses.append(status.model_copy(update=more))
+        size.add(statuses[-1])
     return statuses
+
+
+def _with_outage(standing: Standing, outage: str | None) -> Standing:
+    """Say why an unfinished batch waits, if the database refuses to work."""
+    if outage is None or standing.lost or standing.state not in _WAITING:
+        return standing
+    return Standing(standing.state, waiting_for_database(outage))
 
 
 def _status(
@@ -140,22 +151,33 @@ def _rows_per_second(ledger: Any) -> float | None:
     return float(ledger.rows * (ledger.applied - 1) / ledger.applied / seconds)
 
 
-def applied_chunks(database: Database, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
-    """Return which of these chunks of a batch were applied, in order."""
+def applied_chunks(
+    database: Database, batch_id: str, numbers: Sequence[int], mark: AgedMark | None = None
+) -> AppliedChunks:
+    """Return which of these chunks of a batch were applied, in order, and who claimed its id.
+
+    A batch of which a chunk could not be processed may be corrected, so its id is not claimed.
+    """
     with database.reading() as connection:
         kind = find_kind(connection, batch_id)
         applied = find_chunks(connection, batch_id, numbers) if kind else {}
+        dead = DeadChunks(*count_dead_chunks(connection, [batch_id]).get(batch_id, ()))
     return AppliedChunks(
-        kind=Kind(kind) if kind else None, fingerprints=tuple(map(applied.get, numbers))
+        kind=Kind(kind) if kind else None,
+        fingerprints=tuple(map(applied.get, numbers)),
+        first_chunk=None if mark is None or dead.failed else mark.mark.first_chunk,
     )
 
 
 def refused_records(
     database: Database, batch_id: str, after: tuple[int, int], limit: int
 ) -> list[RefusedRecord]:
-    """Return a batch's refusals with their records, by line, starting after a (line, id)."""
+    """Return a batch's refusals with their records, by line, starting after a (line, id).
+
+    There may be fewer than `limit` although more follow: a page with long records ends early.
+    """
     with database.reading() as connection:
-        rows = find_refusals(connection, batch_id, after, limit)
+        rows = find_refusals(connection, batch_id, after, limit, MAX_ANSWER)
     return [
         RefusedRecord(
             id=row.id,

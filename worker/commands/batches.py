@@ -24,10 +24,10 @@ Row = dict[str, Any]
 
 HEADINGS = (
     "batch", "state", "kind", "chunks applied", "chunks in all", "rows", "rejected", "newest chunk",
-    "dead letters",
+    "dead letters", "conflicts",
 )  # fmt: skip
 """The headings of the table, in the order of the fields of a row."""
-NUMBERS = ("chunks applied", "chunks in all", "rows", "rejected", "dead letters")
+NUMBERS = ("chunks applied", "chunks in all", "rows", "rejected", "dead letters", "conflicts")
 
 BATCHES_EXAMPLES = """
 \b
@@ -46,7 +46,8 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
 
     A batch that is not done has chunks that wait in the queue, were lost with the queue, or became
     dead letters; `enroll status BATCH` says which. A batch is listed once its first chunk has been
-    applied or has become a dead letter.
+    applied or has become a dead letter. A conflict is a chunk of a different submission that was
+    refused; the batch may be done all the same.
     """
     with database.reading() as connection:
         rows = _newest(connection, limit, unfinished=unfinished)
@@ -82,9 +83,10 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
 def _row(batch_id: str, ledger: Any | None, dead: DeadChunks) -> Row:
     """Return a row of the list; `of` is the number of chunks, None until the last one arrives."""
     state = batch_state(ledger, None, dead, datetime.now(UTC)).state
+    letters = {"dead_letters": dead.failed + dead.conflicts, "conflicts": dead.conflicts}
     if ledger is None:
         unknown = dict.fromkeys(("kind", "applied", "of", "rows", "rejected", "newest"))
-        return {"batch": batch_id, "state": state, **unknown, "dead_letters": dead.letters}
+        return {"batch": batch_id, "state": state, **unknown, **letters}
     return {
         "batch": batch_id,
         "state": state,
@@ -94,5 +96,5 @@ def _row(batch_id: str, ledger: Any | None, dead: DeadChunks) -> Row:
         "rows": ledger.rows,
         "rejected": ledger.rejected,
         "newest": ledger.finished_at.isoformat(timespec="seconds"),
-        "dead_letters": dead.letters,
+        **letters,
     }

@@ -33,15 +33,16 @@ SETTINGS = {
     # Everything we look for has an index. PostgreSQL caches plans, and a plan made for a small
     # table would still compare every row with every value after the table has grown.
     "enable_seqscan": "off",
-    # Planning a lone request again would take a fourth of the time of its statements.
+    # PostgreSQL would otherwise plan a lone request again each time.
     "plan_cache_mode": "force_generic_plan",
-    # Somebody else's lock must not keep all processes of a worker waiting in a statement: the work
-    # is requeued and lookups get their turn.
+    # A lock of another session must not keep all processes of a worker waiting in a statement: the
+    # work is requeued and lookups get their turn.
     "lock_timeout": f"{LOCK_SECONDS}s",
-    # What an operator sets for other programs is too short for a chunk. A task has a time limit of
-    # its own, and what a worker leaves behind that was stopped or lost ends after these.
+    # Limits that an operator sets for other programs are too short for a chunk. Tasks have a time
+    # limit of their own; these two end the sessions that a stopped or lost worker left open.
     "statement_timeout": "120s",
     "idle_in_transaction_session_timeout": "60s",
+    # Off, for the same reason.
     "transaction_timeout": "0",
 }
 """What each connection to PostgreSQL sets for itself, whatever the role or server has set."""
@@ -63,7 +64,7 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     """Make an engine, without connecting; `postgresql://` means psycopg 3.
 
     The URL's parameter `pool_mode`, one of `PoolMode`, says how a pooler lends connections. Raises
-    SettingsError for a parameter that nobody knows.
+    SettingsError for an unknown parameter.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -108,10 +109,15 @@ def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
 
 
 def _set_in_each_session(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def connect(connection: Any, _record: Any) -> None:
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        # Before SQLAlchemy asks the server anything, and in no transaction: a limit of the role may
+        # be shorter than that takes.
+        connection = dialect.connect(*arguments, **options)
+        connection.autocommit = True
         connection.execute(_set_all(connection, is_local=False))
-        connection.commit()
+        connection.autocommit = False
+        return connection
 
 
 def _set_in_each_transaction(engine: Engine) -> None:

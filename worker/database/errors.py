@@ -1,5 +1,6 @@
-"""Say what a database error means, and so what to do. Nothing else reads an error's code.
+"""Decide what a database error means for the message whose work failed.
 
+Other modules read an error's code only through `sqlstate_of`.
 An error about the records of a message counts as a failed attempt of that message. Every other
 error comes from the environment: the message is tried again, however long that takes.
 """
@@ -41,7 +42,7 @@ _STALE_STATES = (
 )
 
 LOCK_NOT_AVAILABLE = "55P03"
-"""Somebody held a lock for longer than `lock_timeout`."""
+"""Another session held a lock for longer than `lock_timeout`."""
 
 _CACHED_PLAN = "0A000"
 """What a prepared statement gets after the type of one of its columns changed, among others."""
@@ -84,8 +85,9 @@ def is_outage(error: BaseException) -> bool:
 def is_answer(error: BaseException) -> bool:
     """Return whether a database that is up gave this error: other work may succeed meanwhile.
 
-    If not, there is no database to ask: it is unreachable, starting, stopping or out of
-    connections.
+    If not, no work can succeed now: the database is unreachable, starting, stopping, or out of
+    connections, memory or disk space. SQLite sends no SQLSTATE, so none of its errors counts as an
+    answer.
     """
     state = sqlstate_of(error)
     return state is not None and not state.startswith((*_STALE_CLASSES, "53"))

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
+from worker.database.ask import through
+from worker.database.encoding import wrong_encoding
 from worker.database.engine import BUSY_SECONDS
-from worker.database.errors import LOCK_NOT_AVAILABLE
+from worker.database.errors import LOCK_NOT_AVAILABLE, sqlstate_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class MigrationBlocked(Exception):
-    """A lock or a limit stopped the migration, which was rolled back; the text says what to do."""
+    """A migration was not begun, or was stopped and rolled back; the text says what to do."""
 
 
 @contextmanager
@@ -65,6 +67,7 @@ def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Conne
                 yield connection
         else:
             with engine.connect() as guard, engine.connect() as connection:
+                _require_utf8(guard)
                 # A statement outside a transaction, such as CREATE INDEX CONCURRENTLY, takes as
                 # long as it takes.
                 connection.execute(_NO_LIMITS)
@@ -89,6 +92,13 @@ def limit_statements(dialect: str, limits: Limits) -> tuple[str, ...]:
         f"SET LOCAL lock_timeout = {limits.lock * 1000:.0f}",
         f"SET LOCAL statement_timeout = {limits.statement * 1000:.0f}",
     )
+
+
+def _require_utf8(connection: Connection) -> None:
+    refusal = wrong_encoding(through(connection), connection.dialect.name)
+    connection.rollback()
+    if refusal is not None:
+        raise MigrationBlocked(str(refusal))
 
 
 def _take_turn(guard: Connection, limits: Limits) -> None:
@@ -121,7 +131,7 @@ def _take_turn(guard: Connection, limits: Limits) -> None:
 def _reason(engine: Engine, error: DBAPIError) -> str | None:
     """Return the explanation of an error about a lock or a time limit, else None."""
     statement = " ".join((error.statement or "").split())[:120]
-    state = getattr(error.orig, "sqlstate", None)
+    state = sqlstate_of(error)
     if state == LOCK_NOT_AVAILABLE:
         with engine.connect() as connection:
             holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)

@@ -5,10 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Connection,
     FromClause,
     Integer,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     select,
     type_coerce,
 )
@@ -27,6 +29,9 @@ from worker.database import copy
 from worker.models import Base
 
 Columns = Mapping[str, TypeEngine[Any]]
+
+ROW_CHARACTERS = 60
+"""What a row adds to an answer at least, beside its texts."""
 
 COPY_ROWS = 200
 """With at least this many rows, PostgreSQL's COPY is faster than a statement with arrays."""
@@ -155,6 +160,42 @@ def _insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any
         for name, type_ in columns.items()
     ]
     return insert_into(dialect, model).from_select(list(columns), select(*wanted))
+
+
+class RowsUpTo(NamedTuple):
+    """The first rows of a page, and how many characters they have together."""
+
+    rows: list[Any]
+    characters: int
+
+
+def select_up_to(page: FromClause, texts: Sequence[str], *order: Any) -> Any:
+    """Select the first rows of a page, for `rows_up_to`.
+
+    `texts` are the columns that count, beside `ROW_CHARACTERS` for each row.
+    """
+    lengths = [func.coalesce(func.length(cast(page.c[name], String())), 0) for name in texts]
+    row = sum(lengths, literal(ROW_CHARACTERS))
+    total = func.sum(row).over(order_by=order, rows=(None, 0))
+    sized = select(*page.c, total.label("characters"), (total - row).label("before")).subquery()
+    shown = [column for column in sized.c if column.name != "before"]
+    return (
+        select(*shown)
+        .where(sized.c.before < bindparam("most", type_=BigInteger()))
+        .order_by(sized.c.characters)
+    )
+
+
+def rows_up_to(
+    connection: Connection, statement: Any, parameters: Mapping[str, Any], most: int
+) -> RowsUpTo:
+    """Run a statement of `select_up_to`; return rows until they have `most` characters.
+
+    The last row may exceed them, so that a page is never empty only because its first row is long.
+    If fewer characters are returned, the page is complete. Each row has one more column at the end.
+    """
+    rows = connection.execute(statement, {**parameters, "most": most}).all()
+    return RowsUpTo(list(rows), rows[-1].characters if rows else 0)
 
 
 @cache

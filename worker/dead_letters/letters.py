@@ -15,14 +15,18 @@ def dead_letter(
     reason: LetterReason,
     detail: str,
     *,
+    identity: bytes | None = None,
     task: str | None = None,
     request_id: str | None = None,
     batch_id: str | None = None,
 ) -> dict[str, Any]:
-    """Return a row of `dead_letters`."""
+    """Return a row of `dead_letters`.
+
+    A letter with the same form and the same `identity`, by default its content, is the same letter.
+    """
     now = datetime.now(UTC)
     return {
-        "fingerprint": hashlib.sha256(form.encode() + b":" + content).hexdigest(),
+        "fingerprint": hashlib.sha256(form.encode() + b":" + (identity or content)).hexdigest(),
         "form": form.value,
         "reason": reason.value,
         "detail": detail.replace("\0", "\\0"),

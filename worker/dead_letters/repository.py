@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, case, delete, func, select
 
 from worker.database.sets import insert_into, is_among, list_parameter
-from worker.models import DeadLetter, LetterForm
+from worker.models import DeadLetter, LetterForm, LetterReason
 
 
 def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
@@ -59,16 +59,27 @@ def count_all_dead_letters(connection: Connection) -> int:
 
 def count_dead_chunks(
     connection: Connection, batch_ids: Iterable[str]
-) -> dict[str, tuple[int, str]]:
-    """Count the dead letters that are whole chunks, by batch, with the detail of one of them."""
+) -> dict[str, tuple[int, str, int]]:
+    """Count the dead letters that are whole chunks, by batch.
+
+    Of those that are not conflicts it also returns the detail of one; of conflicts the number.
+    """
     dialect = connection.dialect.name
+    is_conflict = DeadLetter.reason == LetterReason.CONFLICT
     statement = (
-        select(DeadLetter.batch_id, func.count(), func.max(DeadLetter.detail))
+        select(
+            DeadLetter.batch_id,
+            func.sum(case((is_conflict, 0), else_=1)),
+            func.max(case((is_conflict, ""), else_=DeadLetter.detail)),
+            func.sum(case((is_conflict, 1), else_=0)),
+        )
         .where(is_among(dialect, DeadLetter.batch_id), DeadLetter.form != LetterForm.RECORD)
         .group_by(DeadLetter.batch_id)
     )
     rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
-    return {str(batch_id): (count, detail) for batch_id, count, detail in rows}
+    return {
+        str(batch_id): (failed, detail, conflicts) for batch_id, failed, detail, conflicts in rows
+    }
 
 
 def delete_dead_letter(connection: Connection, letter_id: int) -> bool:

@@ -2,16 +2,31 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from uuid import NAMESPACE_OID, uuid5
 
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import fingerprint_of
-from producer.contract.explain import explain
-from producer.schemas import MAX_REQUEST_ID, RequestId, StudentEnrollmentRequest
+from producer.contract.explain import MAX_PROBLEMS, parse_record
+from producer.schemas import (
+    MAX_REQUEST_ID,
+    Code,
+    EnrollmentProblem,
+    RequestId,
+    StudentEnrollmentRequest,
+    is_line_request_id,
+)
 from worker.enrollment.values import Problems
 
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+
+_TASK_ID_OF_A_LINE: Final = EnrollmentProblem(
+    code=Code.INVALID_REQUEST,
+    message="the request has no request_id, and the task id that would take its place ends in"
+    " :NUMBER:NUMBER, as the ids of the lines of batches do; give the request an id of its own",
+    field="request_id",
+)
 
 
 class IncomingRequest(NamedTuple):
@@ -38,19 +53,31 @@ class IncomingRequest(NamedTuple):
 
 
 def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> IncomingRequest:
-    """Read a request from a task's arguments; without an id of its own it gets the task's id."""
+    """Read a request from a task's arguments; without an id of its own it gets the task's id.
+
+    It is refused if that id belongs to a line of a batch, and its result gets another id.
+    """
     record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
-    own_id = task_id[:MAX_REQUEST_ID]
-    try:
-        request = StudentEnrollmentRequest.model_validate(record)
-    except ValidationError as error:
-        return IncomingRequest(given_id(record) or own_id, record, None, explain(error))
-    return IncomingRequest(request.request_id or own_id, record, request)
+    incoming = read_record(task_id[:MAX_REQUEST_ID], record)
+    if not is_line_request_id(incoming.request_id):
+        return incoming
+    return incoming._replace(
+        request_id=uuid5(NAMESPACE_OID, incoming.request_id).hex,
+        problems=(*incoming.problems[: MAX_PROBLEMS - 1], _TASK_ID_OF_A_LINE),
+    )
+
+
+def read_record(fallback_id: str, record: Any) -> IncomingRequest:
+    """Read a request; without an id of its own it gets `fallback_id`."""
+    request, problems = parse_record(StudentEnrollmentRequest, record)
+    own_id = request.request_id if request else given_id(record)
+    return IncomingRequest(own_id or fallback_id, record, request, problems)
 
 
 def given_id(record: Any) -> str | None:
     """Return a request's own id, even if the record breaks the contract elsewhere."""
-    return readable_id(record.get("request_id")) if isinstance(record, dict) else None
+    own_id = readable_id(record.get("request_id")) if isinstance(record, dict) else None
+    return None if own_id is None or is_line_request_id(own_id) else own_id
 
 
 def readable_id(value: object) -> str | None:

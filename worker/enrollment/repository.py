@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import (
@@ -29,7 +29,15 @@ from sqlalchemy import (
 from producer.contract.chunks import line_request_ids
 from producer.schemas import EnrollmentProblem, ResultStatus
 from worker.database import copy
-from worker.database.sets import COPY_ROWS, add_rows, is_among, list_parameter, select_among
+from worker.database.sets import (
+    COPY_ROWS,
+    add_rows,
+    is_among,
+    list_parameter,
+    rows_up_to,
+    select_among,
+    select_up_to,
+)
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.values import CleanRequest, CourseSummary, RequestLookup, StoredResult
 from worker.models import Course, EnrollmentResult, Instant, Student
@@ -49,6 +57,13 @@ _COLUMNS = (
 """The columns of `enrollment_results`, in the order of `StoredResult`'s fields."""
 
 _RESULT = [getattr(EnrollmentResult, name) for name in _COLUMNS]
+
+
+class ResultsUpTo(NamedTuple):
+    """The first results of a page, and how many characters they have together."""
+
+    results: list[StoredResult]
+    characters: int
 
 
 def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
@@ -176,6 +191,28 @@ def _select_results(dialect: str) -> Any:
     return select(*_RESULT).where(is_among(dialect, EnrollmentResult.request_id))
 
 
+def find_results_up_to(
+    connection: Connection, request_ids: Iterable[str], most: int
+) -> ResultsUpTo:
+    """Return the stored results of these requests, until their errors have `most` characters."""
+    dialect = connection.dialect.name
+    parameters = list_parameter(dialect, set(request_ids))
+    return _results_up_to(connection, _select_results_up_to(dialect), parameters, most)
+
+
+@cache
+def _select_results_up_to(dialect: str) -> Any:
+    page = _select_results(dialect).subquery()
+    return select_up_to(page, ["errors"], page.c.request_id)
+
+
+def _results_up_to(
+    connection: Connection, statement: Any, parameters: Mapping[str, Any], most: int
+) -> ResultsUpTo:
+    rows, characters = rows_up_to(connection, statement, parameters, most)
+    return ResultsUpTo([_result(row[:-1]) for row in rows], characters)
+
+
 def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
     """Return whether a request id made from a chunk's number has a result; usually none has."""
     first, end = line_request_ids(batch_id, number)
@@ -194,14 +231,18 @@ def find_results_of_student(
     connection: Connection,
     student_id: int | str,
     limit: int,
-    before: tuple[datetime, str] | None = None,
-) -> list[StoredResult]:
-    """Return a student's results, newest first, even those from before the student existed."""
+    before: tuple[datetime, str] | None,
+    most: int,
+) -> ResultsUpTo:
+    """Return a student's results, newest first, even those from before the student existed.
+
+    The page ends at `limit` results, or once their errors have `most` characters.
+    """
     values: dict[str, Any] = {"student": student_id, "limit": limit}
     if before is not None:
         values["moment"], values["id"] = before
     statement = _select_results_of_student(isinstance(student_id, int), before is not None)
-    return list(map(_result, connection.execute(statement, values)))
+    return _results_up_to(connection, statement, values, most)
 
 
 @cache
@@ -225,7 +266,8 @@ def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT0
         )
     newest_first = [column.desc() for column in age]
     limit = bindparam("limit", type_=Integer())
-    return select(*_RESULT).where(condition).order_by(*newest_first).limit(limit)
+    page = select(*_RESULT).where(condition).order_by(*newest_first).limit(limit).subquery()
+    return select_up_to(page, ["errors"], page.c.completed_at.desc(), page.c.request_id.desc())
 
 
 def add_results(connection: Connection, results: Iterable[StoredResult]) -> None:

@@ -5,6 +5,7 @@ results once the database has said which of those rows are new. Every request go
 `worker.service` calls them.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from worker.enrollment.values import CourseSummary, Problems, RequestLookup, Sto
 from worker.models import Pair
 
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
+
+_COURSE_FIELD = re.compile(r"course_ids\[([0-9]{1,9})\]")
+"""The field of a problem that is about one course of a request."""
 
 
 class CheckedRequest(NamedTuple):
@@ -140,13 +144,13 @@ def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[t
     if len(lines) <= 1:
         return lines
     request, record = incoming.request, incoming.record
+    position = _COURSE_FIELD.fullmatch(problem.field or "")
+    if position is not None:
+        return lines[int(position[1]) :][:1] or lines
+    if problem.course_id is None:
+        return lines
     courses = request.course_ids if request else record["course_ids"]
-    matching = [
-        (position, line)
-        for position, line in lines
-        if problem.field == f"course_ids[{position}]" or problem.course_id == courses[position]
-    ]
-    return matching or lines
+    return [place for place in lines if problem.course_id == courses[place[0]]] or lines
 
 
 def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:

@@ -8,10 +8,10 @@ their pool process, and a task counts its own unexpected errors.
 import logging
 from collections.abc import Sequence
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from worker.messaging.transport import ATTEMPTS, running_key
+from producer.contract.keys import Keys
+from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +22,17 @@ class Attempts:
     While Redis is unavailable, work goes on and attempts are not counted.
     """
 
-    def __init__(self, redis_url: str, instance: str, limit: int) -> None:
-        self._redis = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=3)
-        self._running = running_key(instance)
+    def __init__(self, redis_url: str, instance: str, limit: int, keys: Keys) -> None:
+        self._redis = connect_redis(redis_url, socket_timeout=5, socket_connect_timeout=3)
+        self._counts = keys.attempts
+        self._running = keys.running(instance)
         self._limit = limit
 
     def begin(self, task_ids: Sequence[str]) -> int:
         """Record that these tasks start; return how many times one has reached the limit."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.hmget(ATTEMPTS, task_ids)
+                pipeline.hmget(self._counts, task_ids)
                 pipeline.hset(self._running, mapping=dict.fromkeys(task_ids, 1))
                 counts, _ = pipeline.execute()
         except RedisError as error:
@@ -45,7 +46,7 @@ class Attempts:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hdel(self._running, *task_ids)
                 if done:
-                    pipeline.hdel(ATTEMPTS, *task_ids)
+                    pipeline.hdel(self._counts, *task_ids)
                 pipeline.execute()
         except RedisError as error:
             log.warning("Redis did not record the end of a task: %s", error)
@@ -53,7 +54,7 @@ class Attempts:
     def failed(self, task_id: str) -> int:
         """Count a failed attempt; return how many times the limit has been reached."""
         try:
-            count = int(self._redis.hincrby(ATTEMPTS, task_id, 1))
+            count = int(self._redis.hincrby(self._counts, task_id, 1))
         except RedisError as error:
             log.warning("Redis did not count a failed attempt: %s", error)
             return 0

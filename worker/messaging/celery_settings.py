@@ -6,6 +6,7 @@ from kombu.entity import Exchange, Queue
 
 from producer.contract import routing
 from producer.contract.broker_url import REDIS
+from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.routing import QUORUM, TASK_QUEUES
 from worker.messaging import plugins
 from worker.messaging.transport import HEARTBEAT_SECONDS
@@ -18,16 +19,21 @@ TASK_TIME_LIMIT = 120
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return all of Celery's settings for a worker."""
     broker = settings.broker_url.get_secret_value()
+    results = results_url(settings)
     over_redis = broker.startswith(REDIS)
     return {
-        "broker_url": broker,
-        "result_backend": results_url(settings),
+        "broker_url": kombu_url(broker),
+        "result_backend": kombu_url(results),
         # The database has the result; Redis holds a copy for the client that waits for it.
         "result_expires": settings.result_ttl,
+        "result_backend_transport_options": {
+            "global_keyprefix": settings.key_prefix,
+            **secret_options(results),
+        },
         **_queues(over_redis=over_redis),
         **_tasks(),
         **_broker(),
-        **(_over_redis() if over_redis else {}),
+        **(_over_redis(broker, settings.key_prefix) if over_redis else {}),
         # Every message is checked before anything trusts it.
         "worker_consumer": plugins.CONSUMER,
         # With remote control, any client could stop workers. Events cost 40 % of the speed.
@@ -46,13 +52,18 @@ def results_url(settings: Settings) -> str:
     return (settings.result_backend_url or settings.broker_url).get_secret_value()
 
 
+def queues_url(settings: Settings) -> str | None:
+    """Return the URL of the Redis that holds the queues; None if the broker is not a Redis."""
+    broker = settings.broker_url.get_secret_value()
+    return broker if broker.startswith(REDIS) else None
+
+
 def attempts_url(settings: Settings) -> str:
     """Return the URL of the Redis that counts attempts.
 
     It is the broker if that is a Redis, else the result backend.
     """
-    broker = settings.broker_url.get_secret_value()
-    return broker if broker.startswith(REDIS) else results_url(settings)
+    return queues_url(settings) or results_url(settings)
 
 
 def _queues(*, over_redis: bool) -> dict[str, Any]:
@@ -102,23 +113,26 @@ def _broker() -> dict[str, Any]:
         # Without time limits, publishing and storing results wait forever for a frozen broker.
         "broker_connection_timeout": 3,
         "broker_pool_acquire_timeout": 10,
-        "redis_socket_timeout": 10,
+        "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 3,
     }
 
 
-def _over_redis() -> dict[str, Any]:
+def _over_redis(broker: str, key_prefix: str) -> dict[str, Any]:
     return {
         "broker_transport": plugins.TRANSPORT,
         "broker_transport_options": {
+            "global_keyprefix": key_prefix,
+            **secret_options(broker),
             # How often kombu calls the transport's `restore_visible`, which sends the heartbeat.
             "unacked_restore_interval": HEARTBEAT_SECONDS,
-            "socket_timeout": 10,
+            "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
-            # A half-open connection is noticed within twice this many seconds.
-            "health_check_interval": 10,
-            # One list per queue: priorities are not used, and each step would be one more key.
+            # A half-open connection is noticed within twice this many seconds, so that a worker
+            # leaves a server that has vanished while another one takes its place.
+            "health_check_interval": 4,
+            # A worker takes messages with a priority, but publishes none.
             "priority_steps": [0],
         },
     }

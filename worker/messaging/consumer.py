@@ -8,15 +8,17 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any, Protocol
 
 from billiard.exceptions import WorkerLostError
 from celery import Celery, current_app
+from celery.exceptions import Ignore, Reject
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
-from producer.contract.routing import TaskName
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from worker.messaging.attempts import Attempts
 from worker.messaging.envelope import (
     MalformedMessage,
@@ -26,10 +28,15 @@ from worker.messaging.envelope import (
     check_nesting,
     check_size,
 )
+from worker.messaging.giants import shortened
+from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
 
 log = logging.getLogger(__name__)
+
+RECONNECT = 4.0
+"""The longest pause, in seconds, between two attempts to connect to the broker."""
 
 RETRY = 1.0
 """Seconds before another attempt to put a message in quarantine."""
@@ -47,6 +54,9 @@ class ConsumerServices(Protocol):
 
     @property
     def events(self) -> _Events: ...
+
+    @property
+    def store_refusal(self) -> Callable[[str, str], None]: ...
 
     def quarantine(self, raw: bytes, queue: str, reason: str) -> None: ...
 
@@ -114,6 +124,13 @@ class ValidatingConsumer(Consumer):
             *args, app=app, worker_options={**(worker_options or {}), **switched_off}, **more
         )
 
+    def ensure_connected(self, conn: Any) -> Any:
+        # By default kombu's pauses between two attempts grow to half a minute.
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=RECONNECT
+        )
+        return super().ensure_connected(conn)
+
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
         # Celery's built-in tasks are not for clients.
@@ -132,6 +149,11 @@ class ValidatingConsumer(Consumer):
                 handle(message)
             except broken_connection:
                 raise
+            except MemoryError:
+                # Not the message's fault. A closed channel has already requeued the message.
+                log.exception("There is too little memory to accept a message; trying again")
+                if message.channel.connection is not None:
+                    self.timer.call_after(RETRY, on_task_received, (message,))
             except Exception as error:
                 log.exception("A valid message could not be accepted")
                 self.quarantine(message, f"it could not be accepted: {first_line(error)}")
@@ -155,7 +177,7 @@ class ValidatingConsumer(Consumer):
     def quarantine(self, message: Any, reason: str) -> None:
         """Store a message as a dead letter, then acknowledge it."""
         queue = str((message.delivery_info or {}).get("routing_key", ""))
-        self._store(message, (raw_bytes(message), queue, reason))
+        self._store(message, (shortened(raw_bytes(message)), queue, reason))
 
     def _store(self, message: Any, letter: tuple[bytes, str, str]) -> None:
         def acknowledge(is_stored: Any) -> None:
@@ -201,10 +223,34 @@ class CountedRequest(Request):
             pause_work = getattr(self.message.channel, "pause_work", None)
             if pause_work is not None:  # RabbitMQ's channel has none; the pool process pauses.
                 pause_work(error.pause)
+        elif isinstance(error, MemoryError):
+            # Celery would raise it again here, and end the main process.
+            exc_info.exception = self._out_of_memory()
         # Stopping a worker may kill its processes; that is not the fault of the message.
-        if isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
-            services_of(self.app).attempts.failed(self.id)
+        elif isinstance(error, WorkerLostError | SystemExit) and not is_stopping():
+            self._count_failure()
         return super().on_failure(exc_info, *args, **options)
+
+    def _out_of_memory(self) -> Any:
+        """Return what Celery is to do with a task whose process had too little memory."""
+        log.error("The task %s[%s] ran out of memory", self.name, self.id)
+        self._count_failure()
+        if not self._is_lookup:
+            return Reject("out of memory", requeue=True)
+        services_of(self.app).store_refusal(self.id, OUT_OF_MEMORY)
+        return Ignore("out of memory")
+
+    @property
+    def _is_lookup(self) -> bool:
+        return TASK_QUEUES.get(self.type) is Queue.LOOKUPS
+
+    def _count_failure(self) -> None:
+        """Count a failed attempt, unless the message is a lookup, which is not tried again."""
+        attempts = services_of(self.app).attempts
+        if self._is_lookup:
+            attempts.end([self.id])
+        else:
+            attempts.failed(self.id)
 
     def _success_was_stored(self) -> bool:
         # Celery asks this when a process was lost. A stored result may belong to an earlier message

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from producer.contract.headers import MessageHeaders
 from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE
+from worker.messaging.giants import Beginning
 from worker.plain_text import first_line, shown
 
 Envelope = dict[str, Any]
@@ -22,6 +23,11 @@ Envelope = dict[str, Any]
 MAX_NESTING = 50
 """Levels of lists and objects in headers and properties. Celery sends both to a pool process, and
 cannot do so if they are nested some hundred levels deep."""
+
+
+MAX_BODY_NESTING = 200
+"""Levels of lists and objects in a body. Some hundred levels more, and it could be read, but not be
+written as JSON again."""
 
 
 class MalformedMessage(Exception):
@@ -77,10 +83,9 @@ def decoded_body(envelope: Envelope) -> bytes:
 
 def check_size(raw: bytes | str) -> None:
     """Check the size, before anything parses the message. Raises MalformedMessage."""
-    if len(raw) > MAX_MESSAGE:
-        raise MalformedMessage(
-            f"the message has {len(raw)} bytes; at most {MAX_MESSAGE} are accepted"
-        )
+    size = raw.size if isinstance(raw, Beginning) else len(raw)
+    if size > MAX_MESSAGE:
+        raise MalformedMessage(f"the message has {size} bytes; at most {MAX_MESSAGE} are accepted")
 
 
 def check_content(content_type: object, content_encoding: object) -> None:
@@ -91,10 +96,10 @@ def check_content(content_type: object, content_encoding: object) -> None:
         raise MalformedMessage(f"content-encoding must be utf-8, not {shown(content_encoding)}")
 
 
-def check_nesting(value: object, what: str) -> None:
-    """Check how deeply headers or properties are nested. Raises MalformedMessage."""
+def check_nesting(value: object, what: str, most: int = MAX_NESTING) -> None:
+    """Check how deeply headers, properties or a body are nested. Raises MalformedMessage."""
     level = [value]
-    for _ in range(MAX_NESTING):
+    for _ in range(most):
         nested = [value for value in level if isinstance(value, dict | list | tuple)]
         level = [
             child
@@ -103,7 +108,7 @@ def check_nesting(value: object, what: str) -> None:
         ]
         if not level:
             return
-    raise MalformedMessage(f"{what} must not be nested more than {MAX_NESTING} levels deep")
+    raise MalformedMessage(f"{what} must not be nested more than {most} levels deep")
 
 
 def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
@@ -135,6 +140,7 @@ def check_body(body: object) -> None:
                 )
         case _:
             raise MalformedMessage("the body must be [args, kwargs, {}]")
+    check_nesting(body, "the body", MAX_BODY_NESTING)
 
 
 def parse_call(raw: bytes, tasks: Container[str]) -> Call:

@@ -26,6 +26,9 @@ MAX_GROUP = 100
 MAX_HELD = 400
 """The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""While messages of so many bytes wait or run in groups, no more are fetched in advance."""
+
 
 class QueuedRequest(NamedTuple):
     """The message of a single request, as the pool process gets it."""
@@ -50,7 +53,7 @@ class GroupingConsumer:
         self._consumer = consumer
         self._qos: Any = None
         self._waiting: deque[tuple[Any, QueuedRequest]] = deque()
-        self._held = 0
+        self._held = self._held_bytes = self._raised = 0
         self._running = False
         # Some pools call back from their own threads.
         self._lock = threading.RLock()
@@ -67,7 +70,7 @@ class GroupingConsumer:
         with self._lock:
             self._qos = self._qos or self._consumer.qos
             self._waiting.append((request, queued))
-            self._hold(1)
+            self._hold(1, _size(request))
         self._start()
 
     def _start(self) -> None:
@@ -98,7 +101,7 @@ class GroupingConsumer:
             return
         for request, _ in group:
             request.on_failure(info)
-        self._release(len(group))
+        self._release(group)
 
     def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
         for request, _ in group:
@@ -106,13 +109,13 @@ class GroupingConsumer:
                 self._run_alone(request)
             else:
                 request.on_success((0, None, 0.0))
-        self._release(len(group))
+        self._release(group)
 
-    def _release(self, count: int) -> None:
-        """Hold fewer messages, and run the next group."""
+    def _release(self, group: list[tuple[Any, QueuedRequest]]) -> None:
+        """Hold these messages no longer, and run the next group."""
         with self._lock:
             self._running = False
-            self._hold(-count)
+            self._hold(-len(group), -sum(_size(request) for request, _ in group))
         self._start()
 
     def _run_alone(self, request: Any) -> None:
@@ -124,10 +127,14 @@ class GroupingConsumer:
             reason = f"it could not be sent to a pool process: {first_line(error)}"
             self._consumer.quarantine(request.message, reason)
 
-    def _hold(self, more: int) -> None:
+    def _hold(self, messages: int, size: int) -> None:
         """Adjust the prefetch limit to the number of held messages, so that more can arrive."""
-        before, self._held = self._held, self._held + more
-        change = min(self._held, MAX_HELD) - min(before, MAX_HELD)
+        self._held += messages
+        self._held_bytes += size
+        raised = min(self._held, MAX_HELD)
+        if self._held_bytes > MAX_HELD_BYTES:
+            raised = min(raised, self._raised)
+        change, self._raised = raised - self._raised, raised
         if change > 0:
             self._qos.increment_eventually(change)
         elif change < 0:
@@ -142,6 +149,10 @@ def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
     """Return Celery's default strategy with our grouping consumer (`Task.Strategy`)."""
     handler: Callable[..., None] = default(task, app, GroupingConsumer(task, consumer))
     return handler
+
+
+def _size(request: Any) -> int:
+    return len(request.message.body or b"")
 
 
 def _headers(request: Any) -> dict[str, Any]:

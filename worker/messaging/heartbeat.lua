@@ -2,7 +2,8 @@
 -- Renew this worker's lease, and move the messages of lost workers back to their queues; return how
 -- many. A taker, "instance/number", is one connection of a worker (instance) over time. A lost taker
 -- stays registered for a minute, because its last command may still move a message into its slots.
-local prefix, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+-- prefix: what the keys of workers begin with; queues: what the queues, from ARGV[6] on, begin with.
+local prefix, queues, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local my_instance = string.match(me, '^[^/]+')
 local now = tonumber(redis.call('TIME')[1])
 redis.call('SET', prefix .. '.alive.' .. my_instance, '1', 'EX', lease)
@@ -14,10 +15,10 @@ for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
   local lost = redis.call('EXISTS', prefix .. '.alive.' .. instance) == 0
   if taker ~= me and (instance == my_instance or lost) then
     local moved = 0
-    for queue = 5, #ARGV do
+    for queue = 6, #ARGV do
       for slot = 0, slots - 1 do
         local key = prefix .. '.taken.' .. taker .. '.' .. ARGV[queue] .. '.' .. slot
-        while redis.call('LMOVE', key, ARGV[queue], 'LEFT', 'RIGHT') do
+        while redis.call('LMOVE', key, queues .. ARGV[queue], 'LEFT', 'RIGHT') do
           moved = moved + 1
         end
       end

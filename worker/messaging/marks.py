@@ -5,23 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from producer.contract.marks import (
-    MARK_SECONDS,
-    AgedMark,
-    MarkState,
-    SubmissionMark,
-    batch_key,
-    request_key,
-)
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS, AgedMark, MarkState, SubmissionMark
+from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
 
-
-OUTAGE = "enrollment.outage"
-"""The key of the reason why work waits."""
+MAX_MARK = 4_096
+"""Bytes of a mark that are read; a longer one is not a mark of ours."""
 
 OUTAGE_SECONDS = 30
 """How long the reason is believed; each attempt that fails renews it."""
@@ -32,30 +25,33 @@ _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 class SubmissionMarks:
     """The marks in Redis. It connects at first use; its connection pool notices a fork."""
 
-    def __init__(self, result_backend_url: str) -> None:
-        self._redis = Redis.from_url(
-            result_backend_url, socket_timeout=10, socket_connect_timeout=3
-        )
+    def __init__(self, result_backend_url: str, keys: Keys) -> None:
+        self.keys = keys
+        """The names of the marks."""
+        self._redis = connect_redis(result_backend_url, socket_timeout=5, socket_connect_timeout=3)
 
     def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of requests, by id. Raises RedisError: a failure is not `unknown`."""
-        return self._find(request_ids, request_key)
+        return self._find(request_ids, self.keys.request)
 
     def of_batches(self, batch_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of batches, by id. Raises RedisError: a failure is not `unknown`."""
-        return self._find(batch_ids, batch_key)
+        return self._find(batch_ids, self.keys.batch)
 
     def _find(self, identities: Sequence[str], key: Callable[[str], str]) -> dict[str, AgedMark]:
-        keys = list(map(key, identities))
+        unique = list(dict.fromkeys(identities))
         with self._redis.pipeline(transaction=False) as pipeline:
-            for name in keys:
-                pipeline.get(name)
+            for name in map(key, unique):
+                # One byte more than a mark may have, to notice one that is too long.
+                pipeline.getrange(name, 0, MAX_MARK)
                 pipeline.pttl(name)
             replies = pipeline.execute()
         marks = {}
-        for identity, text, ttl in zip(identities, replies[::2], replies[1::2], strict=True):
+        for identity, text, ttl in zip(unique, replies[::2], replies[1::2], strict=True):
             try:
-                if text is not None:
+                if len(text) > MAX_MARK:
+                    log.warning("The mark of %r is too long and is ignored", identity)
+                elif text:
                     # The age comes from the TTL, so that no clocks need to agree.
                     age = max(0.0, MARK_SECONDS - ttl / 1000)
                     # A newer submitter may write more fields.
@@ -68,7 +64,7 @@ class SubmissionMarks:
     def note_outage(self, sentence: str) -> None:
         """Store why work waits, in the database's words, for `OUTAGE_SECONDS`."""
         try:
-            self._redis.set(OUTAGE, sentence, ex=OUTAGE_SECONDS)
+            self._redis.set(self.keys.outage, sentence, ex=OUTAGE_SECONDS)
         except RedisError as error:
             log.warning("Redis did not store why work waits: %s", error)
 
@@ -78,7 +74,7 @@ class SubmissionMarks:
         Rules of an older version do not let the worker read this; then nothing is known.
         """
         try:
-            sentence: Any = self._redis.get(OUTAGE)
+            sentence: Any = self._redis.get(self.keys.outage)
         except NoPermissionError:
             return None
         return None if sentence is None else sentence.decode(errors="replace")

@@ -18,4 +18,4 @@ STRATEGY: Final = "worker.messaging.grouping:strategy"
 """`Task.Strategy`: groups single requests that wait at the same time."""
 
 RESULT_BACKEND: Final = "worker.messaging.result_backend:ResultBackend"
-"""The backend for `redis://` and `rediss://` URLs: stores a result in one round trip."""
+"""The backend for the URLs of Redis and of sentinels: stores a result in one round trip."""

@@ -5,16 +5,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from producer.contract.routing import TASK_QUEUES, Queue
-from producer.schemas import MAX_MESSAGE
 from worker.batches.apply import batch_of
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.enrollment.incoming import given_id, readable_id
 from worker.messaging.envelope import MalformedMessage, decoded_body
+from worker.messaging.giants import Beginning
 from worker.models import LetterForm, LetterReason
-
-MAX_READ = 4 * MAX_MESSAGE
-"""Bytes; a larger message is stored without a search for its ids."""
 
 
 class MessageIds(NamedTuple):
@@ -28,7 +25,7 @@ class MessageIds(NamedTuple):
 
 def salvage_ids(raw: bytes) -> MessageIds:
     """Read the ids of a malformed message, so that its client can learn the reason."""
-    if len(raw) > MAX_READ:
+    if isinstance(raw, Beginning):
         return MessageIds()
     try:
         envelope = json.loads(raw)
@@ -52,13 +49,24 @@ def salvage_ids(raw: bytes) -> MessageIds:
 
 
 def keep_message(database: Database, raw: bytes, queue: str, reason: str) -> MessageIds:
-    """Store a malformed message as a dead letter; return its ids. Raises DBAPIError."""
+    """Store a malformed message, or its beginning, as a dead letter; return its ids.
+
+    Raises DBAPIError.
+    """
     ids = salvage_ids(raw)
+    form, identity, detail = LetterForm.MESSAGE, raw, f"queue {queue}: {reason}"
+    if isinstance(raw, Beginning):
+        form, identity = LetterForm.BEGINNING, raw.sha256.encode()
+        detail += (
+            f"; only the first {len(raw)} bytes are stored; the SHA-256 of all {raw.size} is"
+            f" {raw.sha256}"
+        )
     letter = dead_letter(
-        LetterForm.MESSAGE,
+        form,
         raw,
         LetterReason.MALFORMED,
-        f"queue {queue}: {reason}",
+        detail,
+        identity=identity,
         task=ids.task,
         request_id=ids.request_id,
         batch_id=ids.batch_id,

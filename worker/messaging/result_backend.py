@@ -6,8 +6,13 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from kombu.exceptions import EncodeError
+
+from producer.contract.redis_connection import connection_options
 
 log = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = "the worker ran out of memory; ask for fewer ids at a time, or set a smaller limit"
 
 
 class ResultBackend(RedisBackend):
@@ -16,6 +21,10 @@ class ResultBackend(RedisBackend):
     Celery first checks for a stored success and would leave it in place. Here the newest result
     replaces it, because it belongs to the message that was sent last.
     """
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        # Celery knows only a part of a sentinel URL; see `redis_channel.kombu_url`.
+        return {**defaults, **connection_options(self._transport_options.get("secret_url", url))}
 
     def _store_result(
         self,
@@ -31,7 +40,12 @@ class ResultBackend(RedisBackend):
 
     def _encoded_result(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
         meta = self._get_result_meta(result, state, None, request)
-        return self.encode({**meta, "task_id": task_id})
+        try:
+            return self.encode({**meta, "task_id": task_id})
+        except EncodeError as error:
+            if isinstance(error.args[0], MemoryError):
+                raise EncodeError(OUT_OF_MEMORY) from None
+            raise
 
     def _put(self, encoded: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.

@@ -1,9 +1,9 @@
 """Receive messages from Redis so that none is lost, and requeue those of lost workers.
 
-kombu's own transport pops a message and only afterwards records that it holds it; if the worker
-is killed in between, the message is lost. Here Redis itself moves each message into a slot: a list
-for one message that belongs to the worker. Acknowledging a message deletes its slot. When a
-worker's heartbeat stops, another worker moves the contents of its slots back to their queues.
+docs/reliability.md says why kombu's own transport is not enough. Here Redis itself moves each
+message into a slot: a list for one message that belongs to the worker. Acknowledging a message
+deletes its slot. When a worker's heartbeat stops, another worker moves the contents of its slots
+back to their queues.
 This module relies on private parts of kombu, which tests/unit/worker/messaging/test_transport.py
 names.
 """
@@ -11,18 +11,24 @@ names.
 import itertools
 import logging
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.resources import files
 from queue import Empty
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
 from kombu.transport import redis, virtual
-from redis.exceptions import ConnectionError, RedisError, ResponseError  # noqa: A004
+from redis import Redis
+from redis.exceptions import RedisError
 
+from producer.contract import redis_channel
+from producer.contract.keys import Keys, count_waiting
+from producer.contract.redis_errors import REFUSALS
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
+from worker.messaging.piecewise import PiecewiseChannel, keep_alive
+from worker.messaging.slots import MOVE, SLOTS, QoS
 
 log = logging.getLogger(__name__)
 
@@ -35,27 +41,19 @@ HEARTBEAT_SECONDS = 2
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
 
-SLOTS = 1024
-"""The number of slots, and so of messages, that a worker can hold of one queue."""
+MOVED_AT_ONCE = 100
+"""The most messages with a priority that one command moves: Redis does nothing else meanwhile."""
 
-PREFIX = "enrollment.intake"
-
-ATTEMPTS = f"{PREFIX}.attempts"
-"""The hash that counts failed attempts by task id; see `worker.messaging.attempts`."""
-
-
-def running_key(instance: str) -> str:
-    """Return the key of the hash with the task ids that a worker is executing."""
-    return f"{PREFIX}.running.{instance}"
-
+MOVING_SECONDS = 0.1
+"""Seconds of a heartbeat after which no further messages with a priority are moved."""
 
 _SCRIPTS = files("worker.messaging")
-_MOVE = _SCRIPTS.joinpath("move.lua").read_text(encoding="ascii")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
+_PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
 class TakenMessage(NamedTuple):
-    """A message as it was in the queue, and the slot that it is in now."""
+    """A message as it was in the queue, or its `Beginning`, and the slot that it is in now."""
 
     raw: bytes
     slot: str
@@ -86,116 +84,7 @@ class Message(virtual.Message):
         super().__init__(envelope, channel=channel, **options)
 
 
-class QoS(virtual.QoS):
-    """The messages that a worker holds. A failed acknowledgement is repeated later."""
-
-    prefetch_count: int
-
-    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
-        super().__init__(channel, prefetch_count)
-        self._held: defaultdict[str, set[str]] = defaultdict(set)
-        self._queues: dict[str, str] = {}
-        self._free: dict[str, deque[str]] = {}
-        self._pending_acks: deque[tuple[str, bool]] = deque()
-        self._abandoned: list[str] = []
-
-    def has_room(self, queue: str) -> bool:
-        """Return whether the worker may hold one more message of this queue.
-
-        The whole prefetch limit applies to each queue, so that no queue waits for another.
-        Requests held for grouping raise the limit, but only for their own queue.
-        """
-        limit = self.prefetch_count
-        if queue != Queue.ENROLLMENTS:
-            limit -= len(self._held[Queue.ENROLLMENTS])
-        if not self.prefetch_count:
-            limit = SLOTS // 2
-        return len(self._held[queue]) < min(limit, SLOTS // 2)
-
-    def _slots(self, queue: str) -> deque[str]:
-        if queue not in self._free:
-            start = f"{PREFIX}.taken.{self.channel.taker}.{queue}."
-            self._free[queue] = deque(f"{start}{number}" for number in range(SLOTS))
-        return self._free[queue]
-
-    def reserve(self, queue: str) -> str:
-        """Reserve a free slot. Raises ConnectionError if none is left, to force a reconnect."""
-        if not self._slots(queue):
-            raise ConnectionError(
-                f"All {SLOTS} slots for the queue {queue} are used up, because Redis left too many"
-                " commands without a reply. The worker reconnects and gets new slots; if this"
-                " happens again, check Redis and the network"
-            )
-        slot = self._slots(queue).popleft()
-        self._queues[slot] = queue
-        return slot
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        self._held[self._queues[delivery_tag]].add(delivery_tag)
-        super().append(message, delivery_tag)
-
-    def ack(self, delivery_tag: str) -> None:
-        self._finish(delivery_tag, requeue=False)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's
-        self._finish(delivery_tag, requeue=requeue)
-
-    def _finish(self, slot: str, *, requeue: bool) -> None:
-        self._held[self._queues[slot]].discard(slot)
-        super().ack(slot)
-        try:
-            self._acknowledge(slot, requeue=requeue)
-        except (RedisError, OSError) as error:
-            # The slot is not reused: Redis may still carry out the command later.
-            log.warning("Redis did not confirm an acknowledgement; it will be repeated: %s", error)
-            self._pending_acks.append((slot, requeue))
-        else:
-            self._slots(self._queues[slot]).append(slot)
-
-    def _acknowledge(self, slot: str, *, requeue: bool) -> None:
-        if requeue:
-            self.channel.sync.eval(_MOVE, 2, slot, self._queues[slot], "LEFT", "RIGHT")
-        else:
-            self.channel.sync.unlink(slot)
-
-    def abandon_slot(self, slot: str) -> None:
-        """Retire a slot into which Redis may still move a message; requeue what arrives there."""
-        self._abandoned.append(slot)
-
-    def restore_visible(self, *_: object, **__: object) -> None:
-        """Send the heartbeat; kombu calls this hook at regular intervals."""
-        self.channel.beat_if_allowed()
-
-    def retry_pending_acks(self) -> None:
-        """Repeat the acknowledgements that Redis did not confirm. Raises RedisError."""
-        for _ in range(len(self._pending_acks)):
-            slot, requeue = self._pending_acks[0]
-            self._acknowledge(slot, requeue=requeue)
-            self._pending_acks.popleft()
-        for slot in self._abandoned:
-            self._acknowledge(slot, requeue=True)
-
-    def restore_unacked_once(self, stderr: Any = None) -> None:  # noqa: ARG002 - kombu's
-        """Requeue every held message now; if Redis is unavailable, a later heartbeat does it."""
-        self._on_collect.cancel()
-        held = [slot for slots in self._held.values() for slot in slots]
-        self._pending_acks.extend((slot, True) for slot in held)
-        self._held.clear()
-        self._delivered.clear()
-        self._delivered.restored = True
-        if held:
-            log.info("Requeuing %s messages", len(held))
-        try:
-            self.retry_pending_acks()
-        except (RedisError, OSError) as error:
-            if self._pending_acks:
-                count = len(self._pending_acks)
-                log.warning(
-                    "Redis has not requeued %s messages yet; it will later: %s", count, error
-                )
-
-
-class QueueReceiver(redis.Channel):
+class QueueReceiver(PiecewiseChannel):
     """The connection that waits for one queue: BLMOVE accepts only one source."""
 
     RETRY = 1.0
@@ -229,7 +118,7 @@ class QueueReceiver(redis.Channel):
             return
         try:
             self._channel.stay_alive()
-        except ResponseError as error:
+        except REFUSALS as error:
             self._refused(error)
             return
         if self._sent and self._slot is not None:
@@ -237,19 +126,20 @@ class QueueReceiver(redis.Channel):
             self._slot = None
         if self._slot is None:
             self._slot = self._channel.qos.reserve(self._queue)
-        move = (self._queue, self._slot, "RIGHT", "LEFT")
+        move = (self._channel.keys.queue(self._queue), self._slot, "RIGHT", "LEFT")
         blocking = ("BLMOVE", *move, self.brpop_timeout)
-        command = ("EVAL", _MOVE, 2, *move) if self._full else blocking
+        command = ("EVAL", MOVE, 2, *move) if self._full else blocking
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         self._sent = True
         self.client.connection.send_command(*command)
+        keep_alive(self.client.connection, self._channel.stay_alive)
 
     def _brpop_read(self, **options: Any) -> bool:
         connection = self.client.connection
         try:
             raw = self.client.parse_response(connection, "BLMOVE", **options)
-        except ResponseError as error:
+        except REFUSALS as error:
             self._sent = False
             self._refused(error)
             raise Empty from error
@@ -262,6 +152,7 @@ class QueueReceiver(redis.Channel):
         self._sent = False
         if raw is None:
             self._wait_for_room()
+            connection.leave_if_due()
             raise Empty
         taken = TakenMessage(raw, self._slot or "", self._queue)
         self._slot = None
@@ -269,7 +160,7 @@ class QueueReceiver(redis.Channel):
         self.connection._deliver(taken, self._queue)  # noqa: SLF001 - kombu's
         return True
 
-    def _refused(self, error: ResponseError) -> None:
+    def _refused(self, error: RedisError) -> None:
         """Log that Redis refuses (full, read-only or forbidden), and set how to try again."""
         self._channel.warn_throttled(f"Redis refuses to hand out messages of {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
@@ -295,12 +186,16 @@ class QueueReceiver(redis.Channel):
         super().close()
 
 
-class Channel(redis.Channel):
+class Channel(PiecewiseChannel):
     """A worker's channel: one receiver for each queue, and one record of what is held."""
 
     QoS = QoS
     Message = Message
-    from_transport_options = (*redis.Channel.from_transport_options, "instance", "recovered")
+    from_transport_options = (
+        *redis_channel.Channel.from_transport_options,
+        "instance",
+        "recovered",
+    )
     instance = uuid4().hex
     recovered: Callable[[int], None] = staticmethod(lambda _: None)
     """Called with the number of messages of lost workers that were requeued."""
@@ -311,20 +206,70 @@ class Channel(redis.Channel):
         self._receivers: dict[str, QueueReceiver] = {}
         self._last_beat = float("-inf")
         super().__init__(*args, **options)
+        self.keys = Keys(self.global_keyprefix)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-        # For commands that return at once; late acknowledgements may outlive the channel.
-        self.sync = self._create_client()
+        # For commands that return at once; late acknowledgements may outlive the channel. kombu's
+        # own client would add the prefix of the keys, but only to the commands that it knows.
+        self.sync = Redis(connection_pool=self.pool)
 
     @property
     def active_queues(self) -> list[str]:
         """Return no queues for kombu's own BRPOP: the receivers serve them."""
         return []
 
-    def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
-        consuming = super().basic_consume(queue, *args, **options)
-        if queue not in self._fanout_queues and queue not in self._receivers:
+    def basic_consume(
+        self,
+        queue: str,
+        no_ack: bool,  # noqa: FBT001 - kombu's
+        callback: Callable[[Any], Any],
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        if queue in self._fanout_queues:
+            return super().basic_consume(queue, no_ack, callback, *args, **options)
+
+        def acknowledge_first(message: Any) -> Any:
+            self.qos.ack(message.delivery_tag)
+            return callback(message)
+
+        on_message = acknowledge_first if no_ack else callback
+        consuming = super().basic_consume(queue, False, on_message, *args, **options)
+        if queue not in self._receivers:
             self._receivers[queue] = QueueReceiver(self, queue)
         return consuming
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002 - kombu's
+        message = super().basic_get(queue, **options)
+        if no_ack and message is not None:
+            self.qos.ack(message.delivery_tag)
+        return message
+
+    def _get(self, queue: str) -> TakenMessage:
+        self.stay_alive()
+        self.collect_priorities([queue])
+        slot = self.qos.reserve(queue)
+        try:
+            raw = self.sync.eval(MOVE, 2, self.keys.queue(queue), slot, "RIGHT", "LEFT")
+        except BaseException:
+            self.qos.abandon_slot(slot)
+            raise
+        if raw is None:
+            self.qos.release(slot)
+            raise Empty
+        return TakenMessage(raw, slot, queue)
+
+    def _size(self, queue: str) -> int:
+        with self.sync.pipeline(transaction=False) as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+            return count_waiting(pipeline.execute(raise_on_error=False))
+
+    def _purge(self, queue: str) -> int:
+        with self.sync.pipeline() as pipeline:
+            for name in self.keys.waiting(queue):
+                pipeline.llen(name)
+                pipeline.delete(name)
+            return sum(pipeline.execute()[::2])
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         receiver = self._receivers.pop(self._tag_to_queue.get(consumer_tag, ""), None)
@@ -335,7 +280,7 @@ class Channel(redis.Channel):
     def _queue_bind(self, *args: Any, **options: Any) -> None:
         try:
             super()._queue_bind(*args, **options)
-        except ResponseError as error:
+        except REFUSALS as error:
             # Our queues work without the binding, and a worker must start on a full Redis.
             self.warn_throttled(
                 "Redis did not store the binding of a queue; the queue works without it", error
@@ -355,23 +300,42 @@ class Channel(redis.Channel):
     def beat(self) -> None:
         """Send a heartbeat, and requeue the messages of lost workers. Raises RedisError."""
         queues = [queue.value for queue in Queue]
-        requeued = self.sync.eval(_HEARTBEAT, 0, PREFIX, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        names = (self.keys.intake(), self.keys.queue(""))
+        requeued = self.sync.eval(_HEARTBEAT, 0, *names, self.taker, LEASE_SECONDS, SLOTS, *queues)
         self._last_beat = time.monotonic()
         if requeued:
             self.recovered(requeued)
         self.qos.retry_pending_acks()
+        self.collect_priorities(dict.fromkeys([*queues, *self._receivers]))
+
+    def collect_priorities(self, queues: Iterable[str]) -> None:
+        """Move messages that were published with a priority to their queues.
+
+        If Redis refuses it, only warn. Raises RedisError.
+        """
+        end = time.monotonic() + MOVING_SECONDS
+        try:
+            for queue in queues:
+                lists = self.keys.waiting(queue)
+                move = partial(self.sync.eval, _PRIORITIES, len(lists), *lists, MOVED_AT_ONCE)
+                while move() == MOVED_AT_ONCE and time.monotonic() < end:
+                    pass
+        except REFUSALS as error:
+            self.warn_throttled(
+                "Redis refuses to move messages with a priority to their queues", error
+            )
 
     def beat_if_allowed(self) -> None:
         """Send a heartbeat; if Redis refuses it, only warn: reconnecting would not help."""
         try:
             self.beat()
-        except ResponseError as error:
+        except REFUSALS as error:
             self.warn_throttled(
                 "Redis refuses the heartbeat; other workers may take over this worker's messages",
                 error,
             )
 
-    def warn_throttled(self, what: str, error: ResponseError) -> None:
+    def warn_throttled(self, what: str, error: RedisError | OSError) -> None:
         """Log a warning, but the same one only once in `WARNING_PAUSE`."""
         warning = f"{what} {type(error).__name__}"
         if time.monotonic() - self._warned_at.get(warning, float("-inf")) > WARNING_PAUSE:

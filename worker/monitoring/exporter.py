@@ -9,10 +9,12 @@ from kombu.connection import Connection
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
-from redis import Redis
 
 from producer.contract.broker_url import REDIS
+from producer.contract.keys import Keys, count_waiting
+from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import Queue
+from worker.messaging.piecewise import OPTIONS
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,9 @@ class Exporter:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         registry.register(_Worker(labels))
-        registry.register(_Broker(settings.broker_url.get_secret_value()))
+        registry.register(
+            _Broker(settings.broker_url.get_secret_value(), Keys(settings.key_prefix))
+        )
         assert settings.metrics_port is not None  # noqa: S101 - the caller checks it
         self._server, _ = start_http_server(
             settings.metrics_port, settings.metrics_host, registry=registry
@@ -60,12 +64,13 @@ class _Worker:
 class _Broker:
     """The lengths and ages of the queues, read at each scrape, so that they are always current."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Keys) -> None:
         self._url = url
+        self._keys = keys
         self._read: Callable[[], dict[str, tuple[int, float | None]]] = self._read_rabbitmq
         if url.startswith(REDIS):
-            self._redis = Redis.from_url(
-                url, socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT
+            self._redis = connect_redis(
+                url, socket_timeout=BROKER_TIMEOUT, socket_connect_timeout=BROKER_TIMEOUT, **OPTIONS
             )
             self._first_seen: dict[str, tuple[int, float]] = {}
             self._read = self._read_redis
@@ -98,12 +103,13 @@ class _Broker:
         queues: dict[str, tuple[int, float | None]] = {}
         for queue in Queue:
             with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.llen(queue.value)
-                pipeline.lindex(queue.value, -1)
+                pipeline.lindex(self._keys.queue(queue), -1)
                 pipeline.time()
-                count, message, (seconds, microseconds) = pipeline.execute()
+                for name in self._keys.waiting(queue):
+                    pipeline.llen(name)
+                message, (seconds, microseconds), *counts = pipeline.execute(raise_on_error=False)
             now = seconds + microseconds / 1_000_000
-            queues[queue.value] = count, self._age(queue, message, now)
+            queues[queue.value] = count_waiting(counts), self._age(queue, message, now)
         return queues
 
     def _age(self, queue: Queue, message: bytes | None, now: float) -> float:

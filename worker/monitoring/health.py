@@ -1,50 +1,130 @@
 """Report the health of a worker and its database, for `enroll doctor`."""
 
 import logging
+import sqlite3
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import Engine
+from redis.exceptions import RedisError
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.findings import Finding, ok, warning, wrong
+from producer.contract.identity import DatabaseIdentity
 from producer.contract.lookups import DatabaseState, WorkerHealth
 from worker import migrate
-from worker.database.engine import make_engine
+from worker.database.ask import through
+from worker.database.engine import Database, make_engine
+from worker.database.errors import is_answer, sentence_of
+from worker.database.guard import DatabaseRefused
+from worker.database.identity import NoIdentity, read_identity
 from worker.dead_letters.repository import count_all_dead_letters
+from worker.messaging.registration import DatabaseRegister, why_refused
+from worker.monitoring.database_checks import (
+    check_clock,
+    check_connections,
+    check_encoding,
+    check_keys,
+    check_settings,
+    check_writes,
+)
 from worker.settings import SettingsError, find_database_url
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3
+REPORT_SECONDS = 5.0
+"""Seconds after which a worker reports what it has found so far; its client is waiting."""
+
+IN_WORKER = "as the worker sees it: "
 
 
-def of_worker(database_url: str) -> WorkerHealth:
-    """Return the health of this worker, even while its database is unavailable."""
-    engine = make_engine(database_url, connect_seconds=CONNECT_SECONDS)
-    try:
-        state, detail = _of_database(engine)
-    finally:
-        engine.dispose()
-    if state is DatabaseState.AWAY:
-        # The client may be anyone, and the driver's message names hosts and users.
-        log.warning("The database is unavailable: %s", detail)
-        detail = "The log of the worker says why"
+class _Report:
+    """What a worker finds out about its database, as far as it has come."""
+
+    def __init__(self) -> None:
+        self.state = DatabaseState.AWAY
+        self.detail = ""
+        self.identity: DatabaseIdentity | None = None
+        self.findings: list[Finding] = []
+
+
+def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
+    """Return the health of this worker, even while its database is unavailable or locked.
+
+    Its own engine is used, so that the report is about the connections that tasks use, after a new
+    connection has shown whether the database can be reached.
+    """
+    report = _Report()
+    thread = threading.Thread(target=_fill, args=(report, database, register), daemon=True)
+    thread.start()
+    thread.join(REPORT_SECONDS)
+    findings = tuple(report.findings)
+    if thread.is_alive():
+        found = f"{IN_WORKER}the database did not answer within {REPORT_SECONDS:g} s"
+        remedy = "Look for a lock that another session holds, or for a network that drops packets."
+        findings += (wrong("database", found, remedy),)
     return WorkerHealth(
         version=version("enrollment-worker"),
         now=datetime.now(UTC),
-        database=state,
-        detail=detail,
+        database=report.state,
+        detail=report.detail,
+        identity=report.identity,
+        findings=findings,
     )
 
 
-def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
+def _fill(report: _Report, database: Database, register: DatabaseRegister) -> None:
     try:
-        applied, newest = migrate.revisions(engine)
+        # A new connection, because those of the pool may lead to where the database was before.
+        engine = make_engine(database.url, connect_seconds=CONNECT_SECONDS)
+        try:
+            report.state, report.detail = _migrations(engine)
+        finally:
+            engine.dispose()
+        report.findings.append(_state(report, IN_WORKER, _OF_WORKER))
+        with database.engine.connect() as connection:  # It is rolled back at the end.
+            report.findings += check_encoding(connection)
+            if report.state is not DatabaseState.READY:
+                return
+            report.findings += check_writes(connection)
+            report.identity = read_identity(through(connection), database.engine.url)
+            report.findings += check_keys(connection)
+            report.findings += check_settings(connection)
+            report.findings += check_connections(connection)
+            report.findings += check_clock(connection, "the worker's")
+        report.findings.append(_registration(register, report.identity))
     except DBAPIError as error:
-        first_line = str(error.orig).strip().partition("\n")[0]
-        return DatabaseState.AWAY, first_line or type(error.orig).__name__
+        _add_error(report, error)
+    except NoIdentity as error:
+        report.findings.append(wrong("identity", error.refusal.problem, error.refusal.remedy))
+
+
+def _add_error(report: _Report, error: DBAPIError) -> None:
+    """Report an error of the database; its own sentence is for everybody, the driver's is not."""
+    report.state = DatabaseState.AWAY
+    if isinstance(error.orig, DatabaseRefused):
+        refusal = error.orig.refusal
+        report.detail = str(error.orig)
+        report.findings.append(wrong("database", f"{IN_WORKER}{refusal.problem}", refusal.remedy))
+        return
+    # The client may be anyone, and the driver's message names hosts and users.
+    log.warning("The database is unavailable: %s", sentence_of(error))
+    remedies = _OF_WORKER
+    if is_answer(error) or isinstance(error.orig, sqlite3.Error):
+        report.detail = sentence_of(error)
+        remedies = {DatabaseState.AWAY: "Correct what the database says; workers wait meanwhile."}
+    else:
+        report.detail = "The log of the worker says why"
+    report.findings.append(_state(report, IN_WORKER, remedies))
+
+
+def _migrations(engine: Engine) -> tuple[DatabaseState, str]:
+    """Return whether a database has the migrations of this version. Raises DBAPIError."""
+    applied, newest = migrate.revisions(engine)
     if applied != newest:
         needed = ", ".join(newest)
         if not applied:
@@ -53,48 +133,103 @@ def _of_database(engine: Engine) -> tuple[DatabaseState, str]:
     return DatabaseState.READY, f"{engine.dialect.name}, migration {', '.join(newest)}"
 
 
-def checks() -> Iterator[dict[str, str]]:
-    """Check the database directly, if `enroll doctor` has its URL (entry point `enroll.checks`)."""
+_MIGRATE = (
+    "If the database is older, run `python -m worker.migrate`; if it is newer, install the newer"
+    " version. Then restart the workers."
+)
+_OF_WORKER = {
+    DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL of the workers.",
+    DatabaseState.OUTDATED: _MIGRATE,
+}
+_FROM_HERE = {
+    DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL.",
+    DatabaseState.OUTDATED: _MIGRATE,
+}
+
+
+def _state(report: _Report, seen: str, remedies: dict[DatabaseState, str]) -> Finding:
+    found = f"{seen}{report.state.shown}. {report.detail}".strip()
+    if report.state is DatabaseState.READY:
+        return ok("database", found)
+    return wrong("database", found, remedies[report.state])
+
+
+def _registration(register: DatabaseRegister, own: DatabaseIdentity) -> Finding:
+    """Compare a worker's database with the registered one."""
+    try:
+        refusal = why_refused(own, register.find())
+    except RedisError as error:
+        return wrong("identity", f"the register cannot be read: {error}", "Check Redis's log.")
+    if refusal is not None:
+        return wrong("identity", f"{IN_WORKER}{refusal.problem}", refusal.remedy)
+    return ok("identity", f"{IN_WORKER}{own}")
+
+
+def checks(health: WorkerHealth | None, registered: DatabaseIdentity | None) -> Iterator[Finding]:
+    """Check the database directly, if `enroll doctor` has its URL (entry point `enroll.checks`).
+
+    It is compared with the database of the worker that reported its health, and with the one that
+    is registered in Redis, if they are known.
+    """
     try:
         url = find_database_url()
+        if url is None:
+            return
+        engine = make_engine(url, connect_seconds=CONNECT_SECONDS)
     except SettingsError as error:
-        yield _finding("wrong", str(error), "Correct the variable.")
+        yield wrong("database", str(error), "Correct the variable.")
         return
-    if url is None:
-        return
-    engine = make_engine(url, connect_seconds=CONNECT_SECONDS)
     try:
-        yield from _check(engine)
+        yield from _check(engine, health.identity if health else None, registered)
+    except DBAPIError as error:
+        remedy = "Correct what the database says, or use a role that may read its tables."
+        yield wrong("database", f"as seen from here: {sentence_of(error)}", remedy)
     finally:
         engine.dispose()
 
 
-def _check(engine: Engine) -> Iterator[dict[str, str]]:
+def _check(
+    engine: Engine, of_worker: DatabaseIdentity | None, registered: DatabaseIdentity | None
+) -> Iterator[Finding]:
     path = engine.url.database
     if engine.dialect.name == "sqlite" and not Path(path or "").is_file():
-        yield _finding("wrong", f"there is no file {path}", "Run `python -m worker.migrate`.")
+        yield wrong("database", f"there is no file {path}", "Run `python -m worker.migrate`.")
         return
-    state, detail = _of_database(engine)
-    remedies = {
-        DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL.",
-        DatabaseState.OUTDATED: "If the database is older, run `python -m worker.migrate`; if it is"
-        " newer, install the newer version. Then restart the workers.",
-    }
-    bad = state is not DatabaseState.READY
-    report = f"as seen from here: {state.shown}. {detail}"
-    yield _finding("wrong" if bad else "ok", report, remedies.get(state, ""))
-    if bad:
+    report = _Report()
+    try:
+        report.state, report.detail = _migrations(engine)
+    except DBAPIError as error:
+        report.detail = sentence_of(error)
+    yield _state(report, "as seen from here: ", _FROM_HERE)
+    if report.state is DatabaseState.AWAY:
         return
     with engine.connect().execution_options(read_only=True) as connection:
+        yield from check_encoding(connection)
+        if report.state is not DatabaseState.READY:
+            return
+        yield from check_keys(connection)
+        yield from check_clock(connection, "this machine's")
+        yield from _compare(connection, of_worker, registered)
         letters = count_all_dead_letters(connection)
     if letters:
         remedy = "See why with `enroll dead-letters list`, then retry or discard them."
-        yield _finding("warning", f"{letters:,} stored", remedy, "dead letters")
+        yield warning("dead letters", f"{letters:,} stored", remedy)
     else:
-        yield _finding("ok", "none", check="dead letters")
+        yield ok("dead letters", "none")
 
 
-def _finding(
-    state: str, observation: str, remedy: str = "", check: str = "database"
-) -> dict[str, str]:
-    return {"check": check, "state": state, "found": observation, "remedy": remedy}
+def _compare(
+    connection: Connection, of_worker: DatabaseIdentity | None, registered: DatabaseIdentity | None
+) -> Iterator[Finding]:
+    try:
+        own = read_identity(through(connection), connection.engine.url)
+    except NoIdentity as error:
+        yield wrong("identity", error.refusal.problem, error.refusal.remedy)
+        return
+    if of_worker is not None and not own.is_same(of_worker):
+        found = f"ENROLL_DATABASE_URL leads to {own} here, and to {of_worker} at the worker"
+        yield wrong("identity", found, "Correct ENROLL_DATABASE_URL here or at the worker.")
+    elif (refusal := why_refused(own, registered)) is not None:
+        yield wrong("identity", refusal.problem, refusal.remedy)
+    else:
+        yield ok("identity", f"as seen from here: {own}")

@@ -1,4 +1,7 @@
-"""Stop a process from trying one message after another while the database refuses all of them."""
+"""Pause a process while the database is unavailable.
+
+Without the pause, it would try one message after another.
+"""
 
 import time
 
@@ -6,14 +9,17 @@ from worker.messaging.unavailable import DatabaseUnavailable
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 5.0
-"""Seconds without an attempt after the database refused one; each refusal doubles the pause."""
+"""Seconds of the first and of the longest pause after an outage.
+
+Without a success between them, each pause is twice as long as the one before.
+"""
 
 REQUEUE_SECONDS = 0.1
 """Seconds before a message that came during a pause is requeued, so that none circles quickly."""
 
 
 class Circuit:
-    """Is open, and lets no work through, for a pause after each refusal. Threads may share it."""
+    """Is open, and lets no work through, during a pause. Threads may share it."""
 
     def __init__(self) -> None:
         self._reason = ""
@@ -35,5 +41,5 @@ class Circuit:
         return DatabaseUnavailable(reason, pause)
 
     def close(self) -> None:
-        """Forget earlier refusals: work succeeded."""
+        """Forget earlier outages: work succeeded."""
         self._pause = FIRST_PAUSE

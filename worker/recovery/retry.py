@@ -14,7 +14,7 @@ from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
-from worker.enrollment.incoming import IncomingRequest, read_request
+from worker.enrollment.incoming import IncomingRequest, read_record, read_request
 from worker.enrollment.repository import delete_result, find_results
 from worker.messaging.envelope import MalformedMessage, parse_call
 from worker.models import Course, LetterForm, Student
@@ -81,6 +81,11 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
                 )
             except MalformedMessage as error:
                 raise CannotRetry(f"it still cannot be understood: {error}") from error
+        case LetterForm.BEGINNING:
+            raise CannotRetry(
+                "only the beginning of the message is stored; ask its client to send it again in"
+                " smaller messages, then discard this letter"
+            )
         case _:
             raise CannotRetry(
                 f"this version does not know its form {letter.form!r}; upgrade, then retry"
@@ -96,7 +101,7 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
 def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
     kind = _KINDS.get(letter.task)
     if kind in (None, Kind.ENROLLMENTS):
-        incoming = read_request(letter.request_id, [record], {})
+        incoming = read_record(letter.request_id, record)
         has_own_id = kind is None or (
             incoming.request is not None and incoming.request.request_id is not None
         )

@@ -30,14 +30,14 @@ T = TypeVar("T")
 FAILURE_PAUSE = 0.5
 """Seconds before a message whose work failed with an unexpected error is requeued."""
 
-REFUSAL_WAIT = 1.0
+ANSWERED_OUTAGE_WAIT = 1.0
 """Seconds for which a task repeats its work while the database answers but refuses it.
 
 Then the message is requeued, so that the process is free for lookups, which may succeed.
 """
 
-REFUSALS_IN_A_ROW = 3
-"""Refusals without a success between them after which the work of the process pauses."""
+OUTAGES_IN_A_ROW = 3
+"""The number of outages in a row, without a success between, after which work pauses."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
@@ -48,7 +48,7 @@ class RetryPolicy:
 
     `database_wait` is the number of seconds that a task waits for an unreachable database before
     it requeues its message. `waited` is called with the seconds that pass during such a wait, and
-    `refused` with the error when a message is requeued.
+    `refused` with the error when an outage requeues a message.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RetryPolicy:
         self._waited = waited
         self._refused = refused
         self._circuit = Circuit()
-        self._refusals = 0
+        self._outages = 0
         self._warned_at = float("-inf")
 
     def through_outage(self, work: Callable[[], T], seconds: float | None = None) -> T:
@@ -84,7 +84,8 @@ class RetryPolicy:
             self._warn_waiting(_error_of(state))
 
         def stop(state: RetryCallState) -> bool:
-            own_limit = min(limit, REFUSAL_WAIT) if is_answer(_error_of(state)) else limit
+            answered = is_answer(_error_of(state))
+            own_limit = min(limit, ANSWERED_OUTAGE_WAIT) if answered else limit
             return (state.seconds_since_start or 0) >= own_limit
 
         retrying = Retrying(
@@ -124,26 +125,26 @@ class RetryPolicy:
                 raise self._unavailable(error) from error
             raise
         self._circuit.close()
-        self._refusals = 0
+        self._outages = 0
         return value
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
         """Report that the database is unavailable; return the error that requeues the message.
 
-        If the database accepts other work, only this message waits: it may meet a trigger, or a
-        row that somebody has locked. Otherwise, and after several refusals without a success, the
-        work of this process pauses.
+        If the database accepts other work, only this message is requeued: it may meet a trigger, or
+        a row that another session has locked. Otherwise, or after several outages in a row, all
+        work of this process except lookups pauses.
         """
         self._warn_waiting(error)
         self._refused(error)
         reason = f"The database is unavailable: {sentence_of(error)}"
-        self._refusals += 1
-        if self._refusals < REFUSALS_IN_A_ROW and self._accepts_other_work(error):
+        self._outages += 1
+        if self._outages < OUTAGES_IN_A_ROW and self._accepts_other_work(error):
             return DatabaseUnavailable(reason, 0)
         return self._circuit.open(reason)
 
     def _accepts_other_work(self, error: BaseException) -> bool:
-        # A lock that somebody holds would make the probe wait as long as the work did.
+        # A lock of another session would make the probe wait as long as the work did.
         if not is_answer(error) or sqlstate_of(error) == LOCK_NOT_AVAILABLE:
             return False
         try:

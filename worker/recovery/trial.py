@@ -33,7 +33,7 @@ _OUTAGE = "!"
 class TrialInterrupted(Exception):
     """The database was unavailable during a trial, so the trial says nothing about the records.
 
-    If the database still is, its error is the cause.
+    If it is still unavailable, the error of the probe is the cause.
     """
 
 

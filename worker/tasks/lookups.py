@@ -4,19 +4,22 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from celery import Celery, current_task
+from celery import Celery, Task, current_task
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
 from producer.contract.routing import TaskName
-from producer.schemas import MAX_LOOKUP
+from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS
+from worker.answer_size import AnswerTooLarge
 from worker.batches.status import applied_chunks, batch_statuses, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
+from worker.messaging import plugins
+from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
 from worker.tasks.answer import to_json
 from worker.tasks.services import Services
@@ -26,6 +29,9 @@ T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
+
+MAX_LOOKUP_AGE = 600.0
+"""Seconds after which a lookup that does not expire is no longer answered: nobody waits for it."""
 
 _TEXTS = TypeAdapter(RequestIds)
 _NUMBERS = TypeAdapter(Numbers)
@@ -38,17 +44,63 @@ class Unanswerable(Exception):
     """A lookup cannot be answered. The message is for the client."""
 
 
+class LookupTask(Task):
+    """A task that answers a lookup, unless it waited or failed too often or needs too much memory.
+
+    Raises Unanswerable.
+    """
+
+    Request = plugins.REQUEST
+    services: ClassVar[Services]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        _check_age(self.request.properties, self.request.expires)
+        task_id = self.request.id
+        attempts = self.services.attempts
+        try:
+            if attempts.begin([task_id]):
+                raise Unanswerable("its workers ended while they answered it; ask for less at once")
+            return self.run(*args, **kwargs)
+        except MemoryError:
+            # A connection may have been interrupted in the middle of a reply.
+            self.services.database.close()
+            raise Unanswerable(OUT_OF_MEMORY) from None
+        finally:
+            attempts.end([task_id])
+
+
+def _check_age(properties: Any, expires: Any) -> None:
+    """Check that a client may still wait. Raises Unanswerable."""
+    sent_at: Any = (properties or {}).get("timestamp")
+    now = time.time()
+    # Celery itself drops what has expired.
+    if expires is not None or type(sent_at) not in (int, float) or not 0 < sent_at <= now:
+        return
+    age = now - sent_at
+    if age > MAX_LOOKUP_AGE:
+        raise Unanswerable(
+            f"by the clocks, the lookup waited for {age:.0f} s, and after {MAX_LOOKUP_AGE:.0f} s"
+            " none is answered; send it again"
+        )
+
+
 def register_lookups(app: Celery, services: Services) -> None:
     """Register the tasks that answer lookups."""
-    # A lookup that kills its worker is not tried again.
-    lookup = partial(app.task, shared=False, reject_on_worker_lost=False, throws=(Unanswerable,))
+    lookup = partial(
+        app.task,
+        shared=False,
+        base=LookupTask,
+        services=services,
+        reject_on_worker_lost=False,  # A lookup that kills its process is not tried again.
+        throws=(Unanswerable,),
+    )
     _register_status(lookup, services)
     _register_reading(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the states of requests and batches, and of refused lines."""
-    database, marks = services.database, services.marks
+    database, marks, backlog = services.database, services.marks, services.backlog
     answer = partial(_answer, services)
 
     @lookup(name=TaskName.STATUS.value)
@@ -56,24 +108,23 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         ids = _checked(_TEXTS, request_ids)
         request_marks = marks.of_requests(ids)
         outage = marks.outage() if request_marks else None
-        return answer(lambda: request_statuses(database, ids, request_marks, outage))
+        lost = backlog.lost_requests(request_marks)
+        return answer(lambda: request_statuses(database, ids, request_marks, outage, lost))
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
         batch_marks = marks.of_batches(ids)
-        outage = marks.outage()
-        return answer(
-            lambda: batch_statuses(
-                database, ids, batch_marks, refusals=refusals is True, outage=outage
-            )
-        )
+        outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
+        read = partial(batch_statuses, database, ids, batch_marks, outage=outage, waiting=waiting)
+        return answer(lambda: read(refusals=refusals is True))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
         (checked_id,) = _checked(_TEXTS, [batch_id])
         wanted = _checked(_NUMBERS, numbers, "numbers")
-        return answer(lambda: applied_chunks(database, checked_id, wanted))
+        mark = marks.of_batches([checked_id]).get(checked_id)
+        return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
@@ -95,12 +146,14 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Return the newest results, or those older than the result that `before` points to."""
         ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
+        if len(ids) * page_size > MAX_LOOKUP_RESULTS:
+            raise Unanswerable(_too_many_results(len(ids), page_size))
         cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
         return answer(lambda: student_results(database, ids, page_size, cursor))
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
-        return to_json(health.of_worker(database.url))
+        return to_json(health.of_worker(database, services.register))
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
@@ -108,11 +161,22 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
         return answer(lambda: lookups.students(database, ids))
 
 
+def _too_many_results(students: int, limit: int) -> str:
+    return (
+        f"{students} students with a limit of {limit} may have {students * limit} results, and an"
+        f" answer has at most {MAX_LOOKUP_RESULTS}; ask for at most"
+        f" {MAX_LOOKUP_RESULTS // limit} students at a time, or set limit to at most"
+        f" {MAX_LOOKUP_RESULTS // students}"
+    )
+
+
 def _answer(services: Services, work: Callable[[], Any]) -> Any:
     """Run a lookup and return its answer as JSON. Raises Unanswerable."""
     started = time.perf_counter()
     try:
         answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
+    except AnswerTooLarge as error:
+        raise Unanswerable(str(error)) from None
     except DBAPIError as error:
         if not is_outage(error):
             log.exception("The lookup %s failed", current_task.request.task)

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import Celery
 
-from producer.contract.marks import request_key
 from producer.contract.routing import TaskName
 from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.results import to_response
@@ -108,7 +107,7 @@ class EnrollTask(ServicedTask):
         requests = [
             read_request(message.task_id, message.args, message.kwargs) for message in queued
         ]
-        marks = [request_key(incoming.request_id) for incoming in requests]
+        marks = [self.services.marks.keys.request(incoming.request_id) for incoming in requests]
         self.services.marks.set_running(marks)
         started = time.perf_counter()
         decisions = attempt(requests)

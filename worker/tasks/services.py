@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from celery import Task
 
-from producer.contract.marks import request_key
 from worker.database.engine import Database
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
+from worker.messaging.backlog import Backlog
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.quarantine import keep_message
+from worker.messaging.registration import DatabaseRegister
 from worker.models import LetterReason
 from worker.monitoring.events import Events
 from worker.recovery.retry_policy import RetryPolicy
@@ -23,9 +24,11 @@ class Services:
 
     database: Database
     marks: SubmissionMarks
+    backlog: Backlog
     attempts: Attempts
     retry_policy: RetryPolicy
     events: Events
+    register: DatabaseRegister
     store_refusal: Callable[[str, str], None]
     """Store the reason why a message was refused, by task id, for the client that waits."""
 
@@ -42,7 +45,7 @@ class Services:
         if ids.task_id is not None:
             self.store_refusal(ids.task_id, reason)
         if ids.request_id is not None:
-            self.marks.remove([request_key(ids.request_id)])
+            self.marks.remove([self.marks.keys.request(ids.request_id)])
 
 
 class ServicedTask(Task):

@@ -2,82 +2,103 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from producer.contract.routing import Queue
 from support.faults.kinds import Needs, Scene, blow, state
+from support.faults.processes import stopped_workers
 
 CUT = ("consumer: Connection to broker lost",)
 SILENT = ("broker not up",)
+WRONG_SERVER = ("Redis refuses to hand out messages of", *CUT)
 REFUSES = tuple(f"Redis refuses to hand out messages of {queue}" for queue in Queue)
 
+blow_broker = partial(blow, needs=Needs.NAMED_BROKER)
+on_broker = partial(state, needs=Needs.NAMED_BROKER)
 
-@blow(*CUT)
+
+@blow_broker(*CUT)
 def restart_broker(scene: Scene) -> None:
-    scene.fleet.broker.kill()
+    scene.broker.kill()
     time.sleep(scene.chance.random())
-    scene.fleet.broker.start()
+    scene.broker.start()
 
 
-@blow(*CUT, loses_numbers=True)
-def wipe_broker(scene: Scene) -> None:
+@on_broker(*CUT, seconds=(1, 2), loses_numbers=True)
+def wipe_broker(scene: Scene) -> Iterator[None]:
+    """Lose all data while workers stand still and messages wait."""
     scene.loses_messages = True
-    scene.fleet.broker.wipe()
+    with stopped_workers(scene):
+        yield
+        scene.broker.wipe()
 
 
-@blow(*CUT)
+@blow_broker(*CUT)
 def cut_connections(scene: Scene) -> None:
-    scene.fleet.broker.cut_connections()
+    scene.broker.cut_connections()
 
 
-@blow(*CUT)
+@blow_broker(*CUT)
 def cut_proxy(scene: Scene) -> None:
     scene.fleet.name.cut()
 
 
-@state(*SILENT, seconds=(1, 4))
+@on_broker(*SILENT, seconds=(1, 4))
 def silence_proxy(scene: Scene) -> Iterator[None]:
     with scene.fleet.name.silent():
         yield
 
 
-@state(*SILENT, seconds=(5, 5))
+@on_broker(*SILENT, seconds=(5, 5))
 def freeze_broker(scene: Scene) -> Iterator[None]:
-    with scene.fleet.broker.frozen():
+    with scene.broker.frozen():
         yield
 
 
-@state(*REFUSES, seconds=(0.5, 2))
+@on_broker(*SILENT, seconds=(60, 60))
+def freeze_broker_for_a_minute(scene: Scene) -> Iterator[None]:
+    with scene.broker.frozen():
+        yield
+
+
+@on_broker(*SILENT, seconds=(120, 120))
+def freeze_broker_for_two_minutes(scene: Scene) -> Iterator[None]:
+    with scene.broker.frozen():
+        yield
+
+
+@on_broker(*REFUSES, seconds=(0.5, 2))
 def fill_broker(scene: Scene) -> Iterator[None]:
-    with scene.fleet.broker.full():
+    with scene.broker.full():
         yield
 
 
-@state(*REFUSES, seconds=(0.5, 2))
+@on_broker(*WRONG_SERVER, seconds=(0.5, 2))
 def forbid_writing(scene: Scene) -> Iterator[None]:
-    with scene.fleet.broker.read_only():
+    with scene.broker.read_only():
         yield
 
 
-@state(seconds=(1, 5))
+@on_broker("Redis ", seconds=(1, 5))
 def revoke_redis_right(scene: Scene) -> Iterator[None]:
     """Take a command, or all that write, from every client."""
     rights = ("-blmove", "-lmove", "-eval", "-set", "-get", "-del", "-publish", "-@write")
-    with scene.fleet.broker.forbidden(scene.chance.choice(rights)):
+    with scene.broker.forbidden(scene.chance.choice(rights)):
         yield
 
 
-@state(seconds=(1, 4))
+@on_broker("Redis refuses", seconds=(1, 4))
 def occupy_redis(scene: Scene) -> Iterator[None]:
     """Let a script run without end: every command is answered with BUSY."""
-    with scene.fleet.broker.busy():
+    with scene.broker.busy():
         yield
 
 
-@state(*REFUSES, seconds=(0.5, 4), needs=Needs.REPLICA)
+@on_broker(*WRONG_SERVER, seconds=(0.5, 4))
 def switch_redis(scene: Scene) -> Iterator[None]:
     """Let master and replica change places; the name follows later, open connections never."""
-    scene.fleet.broker.switch_over()
+    scene.broker.switch_over()
     try:
         yield
     finally:
-        scene.fleet.broker.move_names()
+        scene.broker.move_names()

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from producer.client import EnrollmentClient
+from support.broker import Broker
 from support.fleet import Fleet
 from support.pgbouncer import PgBouncer
+from support.sentinels import SentinelBroker, Sentinels
 from support.standby import PairDatabase
 
 
@@ -33,6 +35,16 @@ class Scene:
         assert self.postgres is not None
         return self.postgres
 
+    @property
+    def broker(self) -> Broker:
+        assert isinstance(self.fleet.broker, Broker)
+        return self.fleet.broker
+
+    @property
+    def sentinels(self) -> Sentinels:
+        assert isinstance(self.fleet.broker, SentinelBroker)
+        return self.fleet.broker.sentinels
+
     def any_setting(self, **settings: str) -> AbstractContextManager[None]:
         """Set settings for the whole server at once, or for the role and its next sessions."""
         database = self.database
@@ -44,13 +56,14 @@ class Scene:
 
 
 class Needs(Enum):
-    """What a fault needs beside a broker and workers."""
+    """What a fault needs beside workers."""
 
     POSTGRESQL = auto()
     SQLITE = auto()
     PGBOUNCER = auto()
-    REPLICA = auto()
-    """A replica of the broker."""
+    NAMED_BROKER = auto()
+    """A broker that no sentinel watches, with a replica."""
+    SENTINELS = auto()
 
 
 @dataclass(frozen=True)
@@ -74,11 +87,13 @@ class Fault:
             case Needs.POSTGRESQL:
                 return scene.postgres is not None
             case Needs.SQLITE:
-                return scene.postgres is None
+                return scene.fleet.database_url.startswith("sqlite")
             case Needs.PGBOUNCER:
                 return scene.pgbouncer is not None
-            case Needs.REPLICA:
-                return scene.fleet.broker.replica is not None
+            case Needs.NAMED_BROKER:
+                return isinstance(scene.fleet.broker, Broker)
+            case Needs.SENTINELS:
+                return isinstance(scene.fleet.broker, SentinelBroker)
 
 
 def blow(

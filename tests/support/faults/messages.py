@@ -1,27 +1,38 @@
 """Faults of messages: repeated, out of order, malformed, purged."""
 
+import time
+from collections.abc import Iterator
+
 from support.commands import run_program
-from support.faults.kinds import Scene, blow
+from support.faults.kinds import Scene, blow, state
+from support.faults.processes import stopped_workers
 from support.malformed import shapes
 from support.paths import BIN, ROOT
 from support.workers import worker_environment
+
+WORK_COMES = 0.4
+"""Seconds after which messages wait in the queues of workers that stand still."""
 
 
 @blow()
 def deliver_again(scene: Scene) -> None:
     """Copy the next message of each queue, so that it is delivered two to five times."""
     redis = scene.fleet.broker.redis
-    for queue in ("enrollments", "batches"):
-        waiting = redis.lindex(queue, -1)
-        if waiting is not None:
-            redis.rpush(queue, *[waiting] * scene.chance.randrange(1, 5))
+    with stopped_workers(scene):
+        time.sleep(WORK_COMES)
+        for queue in ("enrollments", "batches"):
+            waiting = redis.lindex(queue, -1)
+            if waiting is not None:
+                redis.rpush(queue, *[waiting] * scene.chance.randrange(1, 5))
 
 
 @blow()
 def shuffle(scene: Scene) -> None:
     """Reorder the messages: the oldest becomes the newest."""
-    for _ in range(20):
-        scene.fleet.broker.redis.lmove("enrollments", "enrollments", "RIGHT", "LEFT")
+    with stopped_workers(scene):
+        time.sleep(WORK_COMES)
+        for _ in range(20):
+            scene.fleet.broker.redis.lmove("enrollments", "enrollments", "RIGHT", "LEFT")
 
 
 @blow("dead letter", "enrollment_dead_letters_total")
@@ -31,10 +42,16 @@ def push_malformed(scene: Scene) -> None:
     scene.fleet.broker.redis.lpush(scene.chance.choice(["enrollments", "batches"]), raw)
 
 
-@blow(loses_numbers=True)
-def purge(scene: Scene) -> None:
-    """Delete what waits in the queues, as an operator does in the middle of the work."""
+@state(loses_numbers=True, seconds=(1, 2))
+def purge(scene: Scene) -> Iterator[None]:
+    """Delete what waits while workers stand still, as an operator does by mistake."""
     scene.loses_messages = True
+    with stopped_workers(scene):
+        yield
+        _purge(scene)
+
+
+def _purge(scene: Scene) -> None:
     environment = worker_environment(scene.fleet.broker.url, scene.fleet.database_url)
     queues = "enrollments,batches"
     done = run_program(

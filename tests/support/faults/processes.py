@@ -3,11 +3,25 @@
 import contextlib
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from support.faults.kinds import Scene, blow
 
 ABSENT = ("not up",)
 LOST = ("not up", "messages recovered", "enrollment_recovered_messages_total")
+
+
+@contextmanager
+def stopped_workers(scene: Scene) -> Iterator[None]:
+    """Let all workers stand still, so that messages wait."""
+    for worker in scene.fleet.workers:
+        worker.signal_group(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in scene.fleet.workers:
+            worker.signal_group(signal.SIGCONT)
 
 
 @blow("Process 'ForkPoolWorker-", loses_numbers=True)

@@ -21,6 +21,8 @@ class Report:
 
     database: str
     seed: int
+    storm: str = ""
+    """The name of its scene."""
     faults: Counter[str] = field(default_factory=Counter)
     kinds: int = 0
     requests: int = 0

@@ -18,30 +18,56 @@ from support.rosters import enter_roster
 from support.waiting import wait_for
 
 T = TypeVar("T")
+MINUTE = 60
+"""From how many seconds on a fault happens only if it is named, and without a second one."""
+
 RECOVERY_SECONDS = 180
 SECOND_FAULTS = ("kill_pool_process", "kill_worker", "terminate_worker", "deliver_again")
 """What can strike in the midst of another fault."""
 
 
-class Storm:
-    """Submits while faults strike, and compares the database with a model at the end."""
+class Pace:
+    """Spreads a share of the work evenly over some seconds, which begin now."""
 
-    def __init__(self, scene: Scene, seed: int) -> None:
+    def __init__(self, start: float, share: float, seconds: float) -> None:
+        self._start = start
+        self._share = share
+        self._seconds = seconds
+        self._began = time.monotonic()
+
+    def share(self) -> float:
+        """Return which share of all work may have been submitted by now."""
+        passed = (time.monotonic() - self._began) / self._seconds
+        return self._start + self._share * min(1, passed)
+
+
+class Storm:
+    """Submits while faults strike, and compares the database with a model at the end.
+
+    Unless `alone`, a second fault strikes in the midst of every fourth that lasts.
+    """
+
+    def __init__(self, scene: Scene, seed: int, *, alone: bool = False) -> None:
         self.scene = scene
+        self._alone = alone
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
         self.batches: dict[str, list[Request]] = {}
         self._acknowledged: set[str] = set()
         self._over = threading.Event()
         self._deadline = float("inf")
-        self._progress = 0.0
+        self._pace = Pace(0, 0, 1)
         url = scene.fleet.broker.url
         self._client = EnrollmentClient(url, timeout=20)
         self._submitting = EnrollmentClient(url, timeout=20)
 
     def kinds(self) -> list[str]:
-        """Return the faults that can happen here."""
-        return [name for name, fault in FAULTS.items() if fault.possible(self.scene)]
+        """Return the faults that can happen here, except those that take a minute or more."""
+        return [
+            name
+            for name, fault in FAULTS.items()
+            if fault.possible(self.scene) and fault.seconds[1] < MINUTE
+        ]
 
     # --- what is submitted ------------------------------------------------------------------
 
@@ -68,7 +94,7 @@ class Storm:
             self._submit(self._submitting, request)
             if not chance.randrange(50):  # The upstream sends it again.
                 self._submit(self._submitting, request)
-            self._pace(number / count)
+            self._wait_for_turn(number / count)
 
     def _submit(self, client: EnrollmentClient, request: Request) -> None:
         if self._repeat(lambda: client.submit(request)):
@@ -91,7 +117,7 @@ class Storm:
             self.batches[name] = requests
             self.submitted.update((request["request_id"], request) for request in requests)
             self._submit_batch(name)
-            self._pace(number / count)
+            self._wait_for_turn(number / count)
 
     def _submit_batch(self, name: str, *, resume: bool = False) -> None:
         def on_outage(error: BrokerUnavailable) -> None:
@@ -106,10 +132,10 @@ class Storm:
         ):
             self._acknowledged.update(request["request_id"] for request in requests)
 
-    def _pace(self, share: float) -> None:
+    def _wait_for_turn(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
-        while share > self._progress and not self._over.is_set():
-            time.sleep(0.05)
+        while share > self._pace.share() and not self._over.is_set():
+            time.sleep(0.02)
 
     # --- the run ----------------------------------------------------------------------------
 
@@ -127,10 +153,8 @@ class Storm:
         for submitter in submitters:
             submitter.start()
         try:
-            for number, name in enumerate(faults, 1):
-                self._progress = number / len(faults)
-                time.sleep(self.scene.chance.uniform(0, 1))
-                self._let_happen(name)
+            for number, name in enumerate(faults):
+                self._let_happen(name, number / len(faults), 1 / len(faults))
         finally:
             self._over.set()
             self._deadline = time.monotonic() + RECOVERY_SECONDS
@@ -144,8 +168,10 @@ class Storm:
         self._submitting.close()
         return self.report
 
-    def _let_happen(self, name: str) -> None:
+    def _let_happen(self, name: str, share: float, own_share: float) -> None:
+        """Let a fault happen while its share of the work is submitted, from before to after it."""
         if name == "nothing":
+            self._pace = Pace(share, own_share, 1)
             time.sleep(1)
             return
         fault, strikes = FAULTS[name], self.report.faults
@@ -153,8 +179,13 @@ class Storm:
         # are the same in a run with this kind alone.
         chance = self.scene.chance = random.Random(f"{self.report.seed} {name} {strikes[name]}")
         seconds = chance.uniform(*fault.seconds)
-        second = chance.choice(SECOND_FAULTS) if seconds and chance.random() < 0.25 else None
+        second = chance.choice(SECOND_FAULTS) if chance.random() < 0.25 else None
+        if self._alone or not 0 < seconds < MINUTE:
+            second = None
         print(f"{time.strftime('%X')} {name} {seconds:.1f} s", second or "", flush=True)
+        calm = chance.uniform(0.1, 0.8)
+        self._pace = Pace(share, own_share, calm + seconds + 0.5)
+        time.sleep(calm)
         with fault.strike(self.scene):
             time.sleep(seconds / 2)
             if second is not None:
@@ -173,9 +204,10 @@ class Storm:
             return
         done = stored_results(self.scene.fleet.database_url).keys()
         missing = [name for name in self.submitted if name not in done]
-        for state in self._states(missing):
-            # The status has to say that they are nowhere, so that their submitter acts.
-            self.report.unexplained += state in ("queued", "running")
+        # The status has to say that they are nowhere, so that their submitter acts.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._seem_to_wait(missing), RECOVERY_SECONDS)
+        self.report.unexplained += self._seem_to_wait(missing)
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
                 self._submit_batch(name, resume=True)
@@ -184,6 +216,10 @@ class Storm:
             if name.startswith("single"):
                 self._submit(self._client, self.submitted[name])
         self._wait_for_empty_queues()
+
+    def _seem_to_wait(self, names: Sequence[str]) -> int:
+        """Count the requests that are queued or running, as their status says."""
+        return sum(state in ("queued", "running") for state in self._states(names))
 
     def _wait_for_empty_queues(self) -> None:
         with contextlib.suppress(AssertionError):  # The comparison says what is missing.

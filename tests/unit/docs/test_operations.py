@@ -8,6 +8,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from producer.contract.keys import Keys
 from support.commands import run_program
 from support.paths import ROOT
 from support.requirements import require_program
@@ -28,7 +29,7 @@ def exported() -> set[str]:
     """The names of all series that a worker can have."""
     registry = CollectorRegistry()
     registry.register(exporter._Worker({}))  # noqa: SLF001 - what it would serve
-    registry.register(exporter._Broker("redis://localhost:1/0"))  # noqa: SLF001
+    registry.register(exporter._Broker("redis://localhost:1/0", Keys()))  # noqa: SLF001
     found = {family.name for family in registry.collect() if family.type != "info"}
     found.add("enrollment_worker_info")
     for counted in vars(metrics.Metrics()).values():

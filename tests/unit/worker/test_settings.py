@@ -1,7 +1,14 @@
 """The environment is read, with errors that name the variable and never its value."""
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+from celery.app import base as app_base
+from celery.app import utils as app_utils
+from celery.loaders import base as loaders_base
+
+from producer.contract.environment import OVERRIDES
 from support.environment import GOOD
 from worker.settings import (
     DatabaseSettings,
@@ -62,6 +69,8 @@ BAD = {
     "a word": ("RESULT_TTL", "hunter2", "should be a valid integer"),
     "a fraction": ("RESULT_TTL", "60.5", "should be a valid integer"),
     "too short": ("RESULT_TTL", "59", "greater than or equal to 60"),
+    "a prefix without an end": ("KEY_PREFIX", "hunter2", "ends with one of : . _ -"),
+    "a prefix with a glob": ("KEY_PREFIX", "hunter2*:", "letters, digits and : . _ - /"),
     "a negative wait": ("DATABASE_WAIT", "-1", "greater than or equal to 0"),
     "a wait beyond the time limit": ("DATABASE_WAIT", "81", "less than or equal to 80"),
 }
@@ -106,3 +115,23 @@ def test_settings_do_not_show_their_passwords(environment: pytest.MonkeyPatch) -
     environment.setenv("ENROLL_DATABASE_URL", "postgresql://u:hunter2@h/d")
     assert "hunter2" not in repr(load_settings()) + repr(DatabaseSettings())
     assert all("hunter2" in url for url in secrets(load_settings()))
+
+
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_a_variable_of_celery_that_overrides_ours_is_refused_and_named(
+    environment: pytest.MonkeyPatch, name: str
+) -> None:
+    environment.setenv(name, "redis://:a-password@elsewhere/0")
+    with pytest.raises(SettingsError, match=f"{name}: is set.* unset {name}") as caught:
+        load_settings()
+    assert "a-password" not in str(caught.value)
+    environment.setenv(name, "")
+    assert load_settings()
+
+
+def test_the_variables_of_celery_are_those_that_celery_reads() -> None:
+    """The settings of Celery that come from the environment, by its source."""
+    sources = [Path(str(app_utils.__file__)).read_text(), Path(str(app_base.__file__)).read_text()]
+    sources.append(Path(str(loaders_base.__file__)).read_text())
+    read = set(re.findall(r"(?:environ\.get\(|env=)'(CELERY_\w+)'", "".join(sources)))
+    assert read == set(OVERRIDES)

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis import Redis
 
 from support.commands import invoke_enroll
 from support.databases import sqlite_taken_away
+from support.sentinels import sentinels
 from support.valkey import free_port, running_valkey
 from support.workers import running_worker
 
@@ -28,6 +30,7 @@ def broker(tmp_path: Path) -> Iterator[tuple[str, Any]]:
         with Redis.from_url(url) as redis:
             redis.config_set("appendonly", "yes")
             redis.config_set("maxmemory-policy", "noeviction")
+            redis.config_set("proto-max-bulk-len", 32 * 2**20)
             yield url, redis
 
 
@@ -59,8 +62,9 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     code, found = doctor(url, "--strict", ENROLL_DATABASE_URL=database_url)
     assert (code, {state for _, state in found}) == (0, {"ok"})
     assert {check for check, _ in found} == {
-        *("broker", "persistence", "eviction", "memory", "clock", "queue"),
-        *("worker", "versions", "database", "dead letters"),
+        *("broker", "persistence", "eviction", "memory", "message size", "clock", "queue"),
+        *("worker", "versions", "database", "encoding", "keys", "identity", "writes", "lookups"),
+        "dead letters",
     }
 
 
@@ -78,6 +82,8 @@ def test_an_unavailable_broker_is_found() -> None:
         ("appendonly", "no", ("persistence", "wrong"), "loses the queued messages"),
         ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "deletes the queues"),
         ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes results"),
+        ("proto-max-bulk-len", 512 * 2**20, ("message size", "warning"), "up to 512 MiB"),
+        ("proto-max-bulk-len", 2**20, ("message size", "wrong"), "fewer than a chunk may need"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
         ("maxmemory", "used up", ("memory", "wrong"), "Redis is full -> Raise maxmemory"),
     ],
@@ -86,7 +92,7 @@ def test_a_broker_that_may_lose_data_is_found(
     working: tuple[str, str],
     broker: tuple[str, Any],
     setting: str,
-    value: str,
+    value: str | int,
     finding: tuple[str, str],
     words: str,
 ) -> None:
@@ -95,7 +101,7 @@ def test_a_broker_that_may_lose_data_is_found(
     redis.config_set("maxmemory", "512mb")
     used = int(redis.info("memory")["used_memory"])
     sizes = {"nearly used up": int(used / 0.85), "used up": used // 2}
-    redis.config_set(setting, sizes.get(value, value))
+    redis.config_set(setting, sizes.get(str(value), value))
     found = doctor(url)[1]
     assert found[finding].count(words) == 1
     assert ("broker", "wrong") not in found
@@ -108,23 +114,25 @@ def test_a_missing_worker_and_waiting_messages_are_found(broker: tuple[str, Any]
     since = int(time.time()) - 3600
     redis.lpush("batches", json.dumps({"properties": {"timestamp": since}}), "{}")
     redis.lpush("lookups", json.dumps({"properties": {"timestamp": int(time.time()) - 90}}))
-    redis.lpush("enrollments\x06\x169", "{}")
+    redis.lpush("enrollments\x06\x169", json.dumps({"properties": {"timestamp": since}}))
     redis.lpush("celery", "{}", "{}")
+    redis.lpush("celery\x06\x163", "{}")
     code, found = doctor(url, "--timeout", "1")
     assert code == 1
     assert "Start a worker" in found["worker", "wrong"]
-    waiting, asked, urgent, unnamed = found["queue", "warning"].splitlines()
+    late, waiting, asked, unnamed, urgent = found["queue", "warning"].splitlines()
+    assert "waiting in enrollments: 1, the oldest for 60 min" in late
     assert "waiting in batches: 2, the oldest for 60 min" in waiting
     assert "waiting in lookups: 1, the oldest for 2 min" in asked
-    assert "messages for enrollments with a priority: 1" in urgent
     assert "messages without a queue name: 2" in unnamed
+    assert "messages without a queue name: 1" in urgent
     # The remedy works as it is printed.
     (command,) = re.findall(r"DEL (\S+)", urgent)
     name = subprocess.run(
         ["/bin/bash", "-c", f"printf %s {command}"], check=True, capture_output=True
     ).stdout
     assert redis.delete(name) == 1
-    assert "priority" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
+    assert "name: 1" not in doctor(url, "--timeout", "1")[1]["queue", "warning"]
 
 
 def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]) -> None:
@@ -135,7 +143,7 @@ def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]
     database.close()
     code, found = doctor(url, ENROLL_DATABASE_URL=database_url)
     assert code == 1
-    assert "outdated. It has migration 0003, not 0004" in found["database", "wrong"]
+    assert "outdated. It has migration 0003, not 0005" in found["database", "wrong"]
     assert "python -m worker.migrate" in found["database", "wrong"]
     with sqlite_taken_away(database_url):
         assert "as the worker sees it: unavailable" in doctor(url)[1]["database", "wrong"]
@@ -189,3 +197,63 @@ def test_dead_letters_are_a_warning(working: tuple[str, str], broker: tuple[str,
         assert time.monotonic() < end
     assert "1 stored" in found["dead letters", "warning"]
     assert "enroll dead-letters list" in found["dead letters", "warning"]
+
+
+def test_a_replica_is_found_and_its_master_is_named(broker: tuple[str, Any]) -> None:
+    url, redis = broker
+    redis.execute_command("REPLICAOF", "127.0.0.1", free_port())
+    master = redis.info("replication")["master_port"]
+    code, found = doctor(url, "--timeout", "1")
+    assert code == 1
+    assert "a replica -> Point ENROLL_BROKER_URL" in found["broker", "wrong"]
+    assert f"at its master, 127.0.0.1:{master}" in found["broker", "wrong"]
+    assert "pgrade" not in str(found)
+
+
+def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> None:
+    url, redis = broker
+
+    def answer() -> None:
+        _, message = redis.brpop("lookups", 30)
+        task_id = json.loads(message)["headers"]["id"]
+        failure = {"status": "FAILURE", "result": {"exc_message": ["something is wrong"]}}
+        redis.set(f"celery-task-meta-{task_id}", json.dumps(failure))
+
+    with ThreadPoolExecutor() as pool:
+        answered = pool.submit(answer)
+        found = doctor(url)[1]["worker", "wrong"]
+        answered.result()
+    assert "something is wrong -> Read the worker's log" in found
+
+
+def test_what_the_sentinels_say_is_found(tmp_path: Path) -> None:
+    with sentinels(tmp_path) as servers:
+        master = f"127.0.0.1:{servers.master.port}"
+        found = doctor(servers.url, "--timeout", "1")[1]
+        assert f"3 of 3 sentinels name {master} as the master enrollment" in found["sentinel", "ok"]
+        assert f"the master {master} answers" in found["broker", "ok"]
+
+        other = doctor(servers.url.replace("=enrollment", "=other"), "--timeout", "1")
+        assert other[0] == 1
+        assert "it knows enrollment) -> Correct master_name" in other[1]["sentinel", "wrong"]
+        (name,) = set(re.findall(r"it knows (\w+)", other[1]["sentinel", "wrong"]))
+        assert ("sentinel", "ok") in doctor(servers.url.replace("=enrollment", f"={name}"))[1]
+
+        # A sentinel is taken for a server; the remedy works as it is printed.
+        address = f"127.0.0.1:{servers.ports[0]}"
+        found = doctor(f"redis://{address}/0", "--timeout", "1")[1]
+        (form,) = re.findall(r"sentinel://\S+=NAME", found["broker", "wrong"].splitlines()[0])
+        url = form.replace("HOST:PORT", address).replace("NAME", "enrollment")
+        assert ("sentinel", "ok") in doctor(url, "--timeout", "1")[1]
+
+        servers.kill_sentinel()
+        code, found = doctor(servers.url, "--timeout", "1")
+        assert f"2 of 3 sentinels name {master}" in found["sentinel", "warning"]
+        assert f"{address}: Error 111" in found["sentinel", "warning"]
+        servers.kill_sentinel()
+        servers.kill_sentinel()
+        code, found = doctor(servers.url, "--timeout", "1")
+        assert code == 1
+        assert "no sentinel names the master" in found["sentinel", "wrong"]
+        assert "-> Start the sentinels" in found["sentinel", "wrong"]
+        assert ("broker", "ok") not in found

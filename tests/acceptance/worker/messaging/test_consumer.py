@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 
 from producer.client import EnrollmentClient
-from producer.contract.marks import SubmissionMark, request_key
+from producer.contract.keys import Keys
+from producer.contract.marks import SubmissionMark
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_MESSAGE
 from support.databases import dead_letters, opened_database
@@ -82,7 +83,7 @@ def test_the_sender_of_a_malformed_message_gets_the_reason(
     for place, (said, sent) in enumerate(mistakes.items()):
         sent["headers"]["id"] = task_id = f"task-{place}"
         for name in ("theirs", task_id):
-            redis.set(request_key(name), SubmissionMark().model_dump_json(), ex=60)
+            redis.set(Keys().request(name), SubmissionMark().model_dump_json(), ex=60)
         redis.lpush("enrollments", json.dumps(sent))
         wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}"))  # noqa: B023 - at once
         answer = json.loads(redis.get(f"celery-task-meta-{task_id}"))

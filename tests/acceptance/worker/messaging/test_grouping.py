@@ -14,7 +14,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from producer.client import EnrollmentClient
-from producer.contract.marks import request_key
+from producer.contract.keys import Keys
 from producer.contract.routing import Queue, TaskName
 from producer.schemas import Code, Kind, RequestState
 from support.rosters import submit_and_finish
@@ -182,7 +182,7 @@ def test_a_request_is_queued_until_a_group_decides_it_and_then_running(
         assert states(client, [first]) == {RequestState.DONE}
         release()
         wait_for(lambda: is_done(client, gathered))
-        wait_for(lambda: not redis.exists(*map(request_key, [first, *gathered])))
+        wait_for(lambda: not redis.exists(*map(Keys().request, [first, *gathered])))
 
 
 def test_a_request_is_running_while_it_is_decided_alone(
@@ -195,10 +195,10 @@ def test_a_request_is_running_while_it_is_decided_alone(
         load_roster(client)
         submit_ungrouped(redis, {**requests()[0], "request_id": "alone"})
         wait_for(lambda: states(client, ["alone"]) == {RequestState.RUNNING})
-        assert redis.exists(request_key("alone"))
+        assert redis.exists(Keys().request("alone"))
         release()
         wait_for(lambda: is_done(client, ["alone"]))
-        wait_for(lambda: not redis.exists(request_key("alone")))
+        wait_for(lambda: not redis.exists(Keys().request("alone")))
 
 
 def message(record: dict[str, Any], task_id: str, embedded: Any = None) -> dict[str, Any]:

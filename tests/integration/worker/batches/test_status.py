@@ -10,7 +10,7 @@ from support.chunks import apply_chunk, books, chunk, pairs, status
 from worker.batches.apply import ChunkOutcome
 from worker.batches.repository import newest_batches
 from worker.batches.state import STALLED_SECONDS
-from worker.batches.status import batch_statuses, refused_records
+from worker.batches.status import applied_chunks, batch_statuses, refused_records
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
@@ -51,11 +51,43 @@ def test_a_batch_of_chunks_that_do_not_belong_together_is_not_done(database: Dat
     assert (found.state, found.chunks, found.chunks_missing) == ("stalled", 2, 0)
     assert found.finished_at is None
     assert found.advice is not None
-    assert "another was applied" in found.advice
+    assert found.conflicts == 1
     assert "new batch id" in found.advice
     assert books(database) == {"received": 4, "enrolled": 3, "not_applied": 1}
     with database.reading() as connection:
         assert newest_batches(connection, 10, 0, incomplete_only=True) == ["b"]
+
+
+def test_a_conflict_is_told_of_a_batch_that_is_done_and_does_not_change_its_counts(
+    database: Database,
+) -> None:
+    own = chunk(pairs("A", "M1"))
+    assert apply_chunk(database, Kind.ENROLLMENTS, own) is ChunkOutcome.APPLIED
+    before = status(database)
+    assert (before.state, before.conflicts, before.advice) == ("done", 0, None)
+    for number in range(2):
+        letter = dead_letter(
+            LetterForm.CALL, b"%d" % number, LetterReason.CONFLICT, "why", batch_id="b"
+        )
+        keep(database, letter)
+    after = status(database)
+    assert (after.state, after.conflicts) == ("done", 2)
+    assert after.advice is not None
+    assert "2 chunks were refused" in after.advice
+    assert after.model_copy(update={"conflicts": 0, "advice": None}) == before
+
+
+def test_a_claim_binds_until_a_chunk_could_not_be_processed(database: Database) -> None:
+    claim = AgedMark(SubmissionMark(kind=Kind.ENROLLMENTS, first_chunk=-5), 1.0)
+
+    def claimed_by() -> int | None:
+        return applied_chunks(database, "b", [0], claim).first_chunk
+
+    assert claimed_by() == -5
+    assert applied_chunks(database, "b", [0]).first_chunk is None
+    for reason, remains in ((LetterReason.CONFLICT, -5), (LetterReason.NOT_PROCESSED, None)):
+        keep(database, dead_letter(LetterForm.CALL, reason.encode(), reason, "", batch_id="b"))
+        assert claimed_by() == remains
 
 
 def test_an_empty_batch_is_done(database: Database) -> None:

@@ -48,6 +48,8 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
     assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
     assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)
     assert (found["refused"]["kind"], found["refused"]["dead_letters"]) == (None, 1)
+    conflicts = {name: line["conflicts"] for name, line in found.items() if line["conflicts"]}
+    assert conflicts == {"too few rows": 1, "too many rows": 1}
     left = ask(database, "batches", "--unfinished")
     assert [line["batch"] for line in left] == [
         "too many rows",

@@ -7,12 +7,13 @@ import pytest
 from kombu.connection import Connection
 from redis import Redis
 
+from producer.contract.keys import Keys
 from support.valkey import free_port
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
-from worker.messaging.transport import ATTEMPTS, PREFIX, running_key
 
 LIMIT = 3
+KEYS = Keys()
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def instance() -> str:
 
 @pytest.fixture
 def attempts(broker_url: str, instance: str) -> Attempts:
-    return Attempts(broker_url, instance, LIMIT)
+    return Attempts(broker_url, instance, LIMIT, KEYS)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def beat(broker_url: str) -> Iterator[Callable[[str], None]]:
 
 def executing(redis: Redis, instance: str) -> set[str]:
     """Return the tasks that a worker has recorded as executing."""
-    return set(map(str, redis.hkeys(running_key(instance))))
+    return set(map(str, redis.hkeys(KEYS.running(instance))))
 
 
 def test_a_task_is_recorded_from_its_start_to_its_end(
@@ -90,16 +91,16 @@ def test_only_finished_tasks_lose_their_counts(
     assert attempts.begin([task_id]) == 1
     attempts.end([task_id])
     assert attempts.begin([task_id]) == 0
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
 
 
 def test_workers_share_their_counts(broker_url: str, task_id: str) -> None:
-    workers = [Attempts(broker_url, uuid.uuid4().hex, LIMIT) for _ in range(LIMIT)]
+    workers = [Attempts(broker_url, uuid.uuid4().hex, LIMIT, KEYS) for _ in range(LIMIT)]
     assert [worker.failed(task_id) for worker in workers] == [0, 0, 1]
 
 
 def test_without_redis_work_goes_on_uncounted(caplog: pytest.LogCaptureFixture) -> None:
-    attempts = Attempts(f"redis://127.0.0.1:{free_port()}/0", "here", limit=1)
+    attempts = Attempts(f"redis://127.0.0.1:{free_port()}/0", "here", limit=1, keys=KEYS)
     assert attempts.begin(["a"]) == 0
     assert attempts.failed("a") == 0
     attempts.end(["a"])
@@ -119,10 +120,10 @@ def test_the_tasks_of_a_lost_worker_are_counted_once(
     beat(instance)
     attempts.begin([task_id, f"{task_id} ended"])
     attempts.end([f"{task_id} ended"], done=False)
-    redis.delete(f"{PREFIX}.alive.{instance}")
+    redis.delete(KEYS.intake("alive", instance))
     for _ in range(2):
         beat(uuid.uuid4().hex)
-    assert redis.hmget(ATTEMPTS, [task_id, f"{task_id} ended"]) == ["1", None]
+    assert redis.hmget(KEYS.attempts, [task_id, f"{task_id} ended"]) == ["1", None]
     assert executing(redis, instance) == set()
 
 
@@ -133,8 +134,8 @@ def test_each_killed_worker_counts_towards_the_limit(
     for _ in range(LIMIT + 1):
         instance = uuid.uuid4().hex
         beat(instance)
-        reached.append(Attempts(broker_url, instance, LIMIT).begin([task_id]))
-        redis.delete(f"{PREFIX}.alive.{instance}")
+        reached.append(Attempts(broker_url, instance, LIMIT, KEYS).begin([task_id]))
+        redis.delete(KEYS.intake("alive", instance))
         beat(uuid.uuid4().hex)
     assert reached == [0, 0, 0, 1]
 
@@ -151,5 +152,5 @@ def test_the_tasks_of_a_live_worker_are_not_counted(
     # Another worker, and a new connection of the same one.
     beat(uuid.uuid4().hex)
     beat(instance)
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
     assert executing(redis, instance) == {task_id}

@@ -9,17 +9,19 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.contract.chunks import Tally
-from producer.contract.marks import MARK_SECONDS, MarkState, SubmissionMark, batch_key, request_key
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS, MarkState, SubmissionMark
 from producer.schemas import Kind
 from support.valkey import free_port
 from worker.messaging.marks import SubmissionMarks
 
+KEYS = Keys()
 QUEUED = SubmissionMark().model_dump_json()
 
 
 @pytest.fixture
 def marks(broker_url: str) -> SubmissionMarks:
-    return SubmissionMarks(broker_url)
+    return SubmissionMarks(broker_url, KEYS)
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def test_a_request_and_a_batch_with_the_same_id_have_separate_marks(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
     batch = SubmissionMark(kind=Kind.COURSES, tally=Tally(requests=2, rows=3), chunks=1)
-    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS)
-    redis.set(batch_key(name), batch.model_dump_json(), ex=MARK_SECONDS)
+    redis.set(KEYS.request(name), QUEUED, ex=MARK_SECONDS)
+    redis.set(KEYS.batch(name), batch.model_dump_json(), ex=MARK_SECONDS)
     other = f"{name} other"
     assert {i: aged.mark for i, aged in marks.of_requests([other, name]).items()} == {
         name: SubmissionMark()
@@ -54,19 +56,19 @@ def test_a_request_and_a_batch_with_the_same_id_have_separate_marks(
 def test_the_age_of_a_mark_is_derived_from_its_ttl(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
-    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS - 100)
+    redis.set(KEYS.request(name), QUEUED, ex=MARK_SECONDS - 100)
     assert marks.of_requests([name])[name].seconds_ago == pytest.approx(100, abs=5)
-    redis.set(request_key(name), QUEUED, ex=MARK_SECONDS + 100)
+    redis.set(KEYS.request(name), QUEUED, ex=MARK_SECONDS + 100)
     assert marks.of_requests([name])[name].seconds_ago == 0
 
 
 def test_a_running_request_has_a_fresh_mark_with_that_state(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
-    redis.set(request_key(name), QUEUED, ex=100)
+    redis.set(KEYS.request(name), QUEUED, ex=100)
     # Other systems leave no mark when they submit.
     unmarked = f"{name} unmarked"
-    marks.set_running([request_key(name), request_key(unmarked)])
+    marks.set_running([KEYS.request(name), KEYS.request(unmarked)])
     found = marks.of_requests([name, unmarked])
     assert [aged.mark.state for aged in found.values()] == [MarkState.RUNNING] * 2
     assert max(aged.seconds_ago for aged in found.values()) < 5
@@ -74,8 +76,8 @@ def test_a_running_request_has_a_fresh_mark_with_that_state(
 
 def test_removing_a_mark_leaves_the_others(marks: SubmissionMarks, name: str) -> None:
     names = [f"{name} {n}" for n in range(3)]
-    marks.set_running([request_key(i) for i in names])
-    marks.remove([request_key(i) for i in names[:2]])
+    marks.set_running([KEYS.request(i) for i in names])
+    marks.remove([KEYS.request(i) for i in names[:2]])
     assert set(marks.of_requests(names)) == {names[2]}
 
 
@@ -87,8 +89,8 @@ def test_an_unreadable_mark_is_ignored_and_the_others_are_returned(
     content: str | bytes,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    redis.set(request_key(name), content)
-    redis.set(request_key(f"{name} good"), QUEUED)
+    redis.set(KEYS.request(name), content)
+    redis.set(KEYS.request(f"{name} good"), QUEUED)
     assert set(marks.of_requests([name, f"{name} good"])) == {f"{name} good"}
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert name in caplog.text
@@ -97,18 +99,18 @@ def test_an_unreadable_mark_is_ignored_and_the_others_are_returned(
 def test_unknown_fields_of_a_newer_submitters_mark_are_ignored(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
-    redis.set(batch_key(name), '{"state": "queued", "chunks": 3, "urgency": "high"}')
+    redis.set(KEYS.batch(name), '{"state": "queued", "chunks": 3, "urgency": "high"}')
     assert marks.of_batches([name])[name].mark == SubmissionMark(chunks=3)
 
 
 def test_without_redis_reading_marks_fails_and_work_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    marks = SubmissionMarks(f"redis://127.0.0.1:{free_port()}/0")
+    marks = SubmissionMarks(f"redis://127.0.0.1:{free_port()}/0", KEYS)
     with pytest.raises(RedisError):
         marks.of_requests(["r"])
     with pytest.raises(RedisError):
         marks.of_batches(["b"])
-    marks.set_running([request_key("r")])
-    marks.remove([request_key("r")])
+    marks.set_running([KEYS.request("r")])
+    marks.remove([KEYS.request("r")])
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2

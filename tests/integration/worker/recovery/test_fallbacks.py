@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from redis import Redis
 from sqlalchemy import text
 
+from producer.contract.keys import Keys
 from support.valkey import free_port
 from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
-from worker.messaging.transport import ATTEMPTS, running_key
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.recovery import circuit, retry_policy
 from worker.recovery.retry_policy import RetryPolicy
@@ -22,6 +22,7 @@ from worker.recovery.trial import TrialInterrupted
 
 LIMIT = 3
 INSTANCE = "fallbacks"
+KEYS = Keys()
 
 Way = Callable[[], str]
 
@@ -53,7 +54,7 @@ class Task:
 
     def __init__(self, database_url: str, broker_url: str, task_id: str) -> None:
         self.tried: list[str] = []
-        self.attempts = Attempts(broker_url, INSTANCE, LIMIT)
+        self.attempts = Attempts(broker_url, INSTANCE, LIMIT, KEYS)
         self.database = Database(database_url)
         self._policy = RetryPolicy(
             self.database, self.attempts, 0, lambda _seconds: None, lambda _error: None
@@ -102,7 +103,7 @@ def task(database_url: str, broker_url: str, task_id: str) -> Iterator[Task]:
 def redis(broker_url: str) -> Iterator[Redis]:
     with Redis.from_url(broker_url, decode_responses=True) as client:
         yield client
-        assert client.hkeys(running_key(INSTANCE)) == [], "an attempt was not ended"
+        assert client.hkeys(KEYS.running(INSTANCE)) == [], "an attempt was not ended"
 
 
 def test_successful_work_clears_its_earlier_attempts(
@@ -111,12 +112,12 @@ def test_successful_work_clears_its_earlier_attempts(
     task.attempts.failed(task_id)
     assert task.run() == "work"
     assert task.tried == ["work"]
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
 
 
 def test_a_running_task_is_recorded_as_executing(task: Task, redis: Redis, task_id: str) -> None:
     def look() -> str:
-        return ",".join(map(str, redis.hkeys(running_key(INSTANCE))))
+        return ",".join(map(str, redis.hkeys(KEYS.running(INSTANCE))))
 
     assert task.run(work=look) == task_id
 
@@ -127,7 +128,7 @@ def test_an_unexpected_error_is_counted_logged_and_retried(
     with pytest.raises(Reject) as caught:
         task.run(work=fail)
     assert caught.value.requeue
-    assert redis.hget(ATTEMPTS, task_id) == "1"
+    assert redis.hget(KEYS.attempts, task_id) == "1"
     (record,) = caplog.records
     assert (record.exc_info is not None, vars(record)["task_id"]) == (True, task_id)
 
@@ -152,7 +153,7 @@ def test_a_failure_of_our_own_code_does_not_count_while_the_database_refuses_to_
     for _ in range(2 * LIMIT):
         with pytest.raises(DatabaseUnavailable, match="no such table: student_courses"):
             task.run(work=fail)
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
     with task.database.writing() as connection:
         connection.execute(text("ALTER TABLE elsewhere RENAME TO student_courses"))
     assert task.run() == "work"
@@ -180,7 +181,7 @@ def test_an_outage_is_never_counted_as_a_failed_attempt(
         task.run(**{way: way_out})
     assert caught.value.requeue
     assert task.tried == [way]
-    assert int(redis.hget(ATTEMPTS, task_id) or 0) == before
+    assert int(redis.hget(KEYS.attempts, task_id) or 0) == before
 
 
 def test_the_failure_that_reaches_the_limit_is_isolated_at_once(
@@ -191,15 +192,15 @@ def test_the_failure_that_reaches_the_limit_is_isolated_at_once(
             task.run(work=fail)
     assert task.run(work=fail) == "isolate"
     assert task.tried == ["work"] * LIMIT + ["isolate"]
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
 
 
 def test_a_message_that_kills_workers_is_isolated_and_then_given_up(
     task: Task, redis: Redis, task_id: str
 ) -> None:
-    redis.hset(ATTEMPTS, task_id, LIMIT)
+    redis.hset(KEYS.attempts, task_id, LIMIT)
     assert task.run() == "isolate"
-    redis.hset(ATTEMPTS, task_id, 2 * LIMIT)
+    redis.hset(KEYS.attempts, task_id, 2 * LIMIT)
     assert task.run() == "give_up"
     assert task.tried == ["isolate", "give_up"]
 
@@ -207,7 +208,7 @@ def test_a_message_that_kills_workers_is_isolated_and_then_given_up(
 def test_a_message_that_cannot_be_given_up_is_retried_forever(
     task: Task, redis: Redis, task_id: str
 ) -> None:
-    redis.hset(ATTEMPTS, task_id, 2 * LIMIT)
+    redis.hset(KEYS.attempts, task_id, 2 * LIMIT)
     for _ in range(2 * LIMIT):
         with pytest.raises(Reject):
             task.run(give_up=fail)
@@ -219,7 +220,7 @@ def test_an_attempt_ended_by_a_stopping_worker_is_not_counted(
 ) -> None:
     with pytest.raises(SystemExit):
         task.run(work=leave)
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
 
 
 def test_a_message_that_its_work_rejects_is_not_counted(
@@ -231,7 +232,7 @@ def test_a_message_that_its_work_rejects_is_not_counted(
     with pytest.raises(Reject) as caught:
         task.run(work=reject)
     assert not caught.value.requeue
-    assert not redis.hexists(ATTEMPTS, task_id)
+    assert not redis.hexists(KEYS.attempts, task_id)
 
 
 def test_without_redis_work_is_retried_and_never_isolated(database_url: str, task_id: str) -> None:

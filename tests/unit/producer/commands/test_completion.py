@@ -20,7 +20,7 @@ def test_the_script_for_completion_is_printed(shell: str) -> None:
     [
         (["su"], "submit"),
         (["pr"], "prune"),
-        (["submit", "--k"], "--kind"),
+        (["submit", "--ki"], "--kind"),
         (["submit", "--kind", "c"], "courses"),
         (["dead-letters", "re"], "retry"),
         (["completion", ""], "bash zsh fish"),

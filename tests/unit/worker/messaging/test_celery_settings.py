@@ -7,6 +7,7 @@ import pytest
 from billiard import pool
 from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
+from celery.app.utils import filter_hidden_settings
 from celery.exceptions import QueueNotFound
 
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
@@ -45,7 +46,7 @@ EFFECTIVE = {
     "broker_channel_error_retry": True,
     "broker_connection_timeout": 3,
     "broker_pool_acquire_timeout": 10,
-    "redis_socket_timeout": 10,
+    "redis_socket_timeout": 5,
     "redis_socket_connect_timeout": 3,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_enable_remote_control": False,
@@ -130,12 +131,34 @@ def test_the_transport_is_given_its_celery_settings(app: Celery) -> None:
         "instance": instance,
         "recovered": recovered,
         "unacked_restore_interval": 2,
-        "socket_timeout": 10,
+        "socket_timeout": 5,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": 4,
         "priority_steps": [0],
+        "global_keyprefix": "",
     }
+
+
+def test_the_prefix_of_the_keys_is_that_of_the_queue_and_of_the_results(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("ENROLL_KEY_PREFIX", "staging:")
+    made = celery_settings(load_settings())
+    assert made["broker_transport_options"]["global_keyprefix"] == "staging:"
+    assert made["result_backend_transport_options"] == {"global_keyprefix": "staging:"}
+
+
+def test_a_sentinel_url_reaches_celery_only_as_an_option_that_it_never_prints(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    url = "sentinel://:hunter2@h1,h2/1?master_name=m&sentinel_password=hunter2"
+    environment.setenv("ENROLL_BROKER_URL", url)
+    made = celery_settings(load_settings())
+    assert made["broker_url"] == made["result_backend"] == "sentinel://h1:26379/1"
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        assert made[name]["secret_url"] == url
+    assert "hunter2" not in str(filter_hidden_settings(made))
 
 
 def test_rabbitmq_is_given_no_option_of_redis(environment: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
 from support.malformed import GOOD_REQUEST, message, shapes
-from worker.messaging.envelope import MalformedMessage, parse_call
+from worker.messaging.envelope import MalformedMessage, check_body, parse_call
 
 TASKS = [name.value for name in TaskName]
 
@@ -68,3 +68,17 @@ def test_the_largest_chunk_of_a_client_is_accepted() -> None:
     raw = as_bytes(message([[text], {}, {}], headers__task=TaskName.ENROLL_BATCH))
     assert len(raw) < MAX_MESSAGE
     assert parse_call(raw, TASKS).args == [text]
+
+
+@pytest.mark.parametrize(("levels", "is_accepted"), [(190, True), (250, False), (5_000, False)])
+def test_a_body_may_be_nested_only_so_deeply_that_it_can_be_written_again(
+    levels: int, is_accepted: bool
+) -> None:
+    record: Any = "x"
+    for _ in range(levels):
+        record = [record]
+    if is_accepted:
+        check_body([[{"student_id": record}], {}, {}])
+        return
+    with pytest.raises(MalformedMessage, match="more than 200 levels deep"):
+        check_body([[{"student_id": record}], {}, {}])

@@ -18,7 +18,7 @@ from support.celery_consumer import (
     names,
     request,
 )
-from worker.messaging.grouping import MAX_GROUP, MAX_HELD, GroupingConsumer
+from worker.messaging.grouping import MAX_GROUP, MAX_HELD, MAX_HELD_BYTES, GroupingConsumer
 
 
 def test_held_messages_raise_the_prefetch_limit_up_to_a_bound() -> None:
@@ -34,6 +34,22 @@ def test_held_messages_raise_the_prefetch_limit_up_to_a_bound() -> None:
         held = MAX_HELD + 50 - len(celery_consumer.acknowledged)
         assert celery_consumer.qos.value - PREFETCH == min(held, MAX_HELD)
     assert celery_consumer.qos.value == PREFETCH
+
+
+def test_large_messages_do_not_raise_the_prefetch_limit_without_end() -> None:
+    celery_consumer = CeleryConsumer()
+    grouping = GroupingConsumer(enroll, celery_consumer)
+    large = 4 * 1024 * 1024
+    for number in range(20):
+        payload = [[{"student_id": "x" * large}], {}, {}]
+        grouping.on_task_request(request(celery_consumer, f"r{number}", payload))
+    fitting = MAX_HELD_BYTES // large
+    assert fitting - 1 <= celery_consumer.qos.value - PREFETCH <= fitting
+    while len(celery_consumer.acknowledged) < 20:
+        celery_consumer.pool.end()
+    assert celery_consumer.qos.value == PREFETCH
+    arrive(grouping, celery_consumer, "small")
+    assert celery_consumer.qos.value == PREFETCH + 1
 
 
 arrivals = st.sampled_from([1, 2, MAX_GROUP, MAX_GROUP + 1, MAX_HELD // 2])

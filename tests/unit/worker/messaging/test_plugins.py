@@ -13,7 +13,7 @@ import pytest
 from kombu.utils.imports import symbol_by_name
 
 import worker
-from producer.schemas import Kind
+from producer.contract.routing import TaskName
 from worker.messaging import consumer, grouping, plugins, result_backend, transport
 
 ROOT = Path(worker.__file__).parent.parent
@@ -114,14 +114,12 @@ def test_results_are_stored_by_our_backend(celery: Any) -> None:
     assert celery["backend"] == plugins.RESULT_BACKEND
 
 
-def test_tasks_that_change_data_are_counted_and_single_requests_grouped(celery: Any) -> None:
+def test_all_tasks_are_counted_and_single_requests_grouped(celery: Any) -> None:
     grouped = "worker.messaging.grouping:GroupingConsumer"
-    chunks = {"roster.upsert_students", "roster.upsert_courses", "enrollment.enroll_batch"}
-    assert len(chunks) == len(Kind)
     tasks = celery["tasks"]
     assert {name for name, of in tasks.items() if of["takes"] == grouped} == {"enrollment.enroll"}
     counted = {name for name, of in tasks.items() if of["request"] == plugins.REQUEST}
-    assert counted == {"enrollment.enroll", *chunks}
+    assert counted == {task.value for task in TaskName}
 
 
 def test_over_rabbitmq_only_the_transport_is_kombus_own() -> None:
@@ -137,8 +135,12 @@ def test_a_client_of_redis_publishes_through_the_transport_that_its_string_names
     assert ask(ASK_CLIENT, f"{scheme}://127.0.0.1:1/0") == "producer.publishing.transport:Transport"
 
 
-def test_a_client_of_rabbitmq_publishes_through_kombus_own_transport() -> None:
-    assert ask(ASK_CLIENT, "amqp://127.0.0.1:1//") == "kombu.transport.pyamqp:Transport"
+@pytest.mark.parametrize(("scheme", "name"), [("amqp", "Transport"), ("amqps", "TLSTransport")])
+def test_a_client_of_rabbitmq_publishes_through_the_transport_that_its_string_names(
+    scheme: str, name: str
+) -> None:
+    found = ask(ASK_CLIENT, f"{scheme}://127.0.0.1:1//")
+    assert found == f"producer.publishing.rabbitmq:{name}"
 
 
 def loadable_strings(path: Path) -> set[str]:
@@ -158,5 +160,9 @@ def test_a_string_that_names_a_plugin_stands_in_the_table_alone() -> None:
     }
     assert found == {
         "worker/messaging/plugins.py": set(PLUGINS),
-        "producer/publishing/connection.py": {"producer.publishing.transport:Transport"},
+        "producer/publishing/connection.py": {
+            "producer.publishing.transport:Transport",
+            "producer.publishing.rabbitmq:Transport",
+            "producer.publishing.rabbitmq:TLSTransport",
+        },
     }

@@ -4,12 +4,15 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+from celery.backends.redis import RedisBackend
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.transport import redis, virtual
 from redis.exceptions import ConnectionError  # noqa: A004
 
-from worker.messaging import consumer, transport
+from producer.contract import redis_channel
+from producer.contract.keys import Keys
+from worker.messaging import consumer, result_backend, slots, transport
 
 
 @pytest.mark.parametrize(
@@ -18,20 +21,28 @@ from worker.messaging import consumer, transport
         (
             transport.Channel,
             redis.Channel,
-            ["basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"],
+            [
+                *("basic_consume", "_basic_cancel", "_queue_bind", "close", "active_queues"),
+                *("basic_get", "_get", "_size", "_purge"),
+            ],
         ),
+        (redis_channel.Channel, redis.Channel, ["_connparams", "connection_class_ssl"]),
+        (result_backend.ResultBackend, RedisBackend, ["_params_from_url", "_store_result"]),
         (transport.QueueReceiver, redis.Channel, ["_brpop_start", "_brpop_read", "close", "qos"]),
         (
-            transport.QoS,
+            slots.QoS,
             virtual.QoS,
-            ["append", "ack", "reject", "restore_unacked_once", "restore_visible"],
+            [
+                *("append", "ack", "reject"),
+                *("restore_unacked", "restore_unacked_once", "restore_visible"),
+            ],
         ),
         (
             consumer.ValidatingConsumer,
             Consumer,
             [
                 *("create_task_handler", "on_decode_error", "on_unknown_message"),
-                *("on_unknown_task", "on_invalid_task"),
+                *("on_unknown_task", "on_invalid_task", "ensure_connected"),
             ],
         ),
         (consumer.CountedRequest, Request, ["on_failure", "on_timeout"]),
@@ -56,14 +67,22 @@ def test_every_method_we_override_exists_in_its_base_class(
         (redis.MultiChannelPoller.maybe_restore_messages, ["channel.qos.restore_visible"]),
         (redis.MultiChannelPoller.maybe_check_brpop_health, ["_brpop_sent_at", "brpop_timeout"]),
         (redis.Channel.__init__, ["'BRPOP': self._brpop_read", "cycle.add(self)"]),
+        # The classes of its connections, extended for the event loop, are ours.
+        (redis.Channel._connparams, ["self.connection_class", "class Connection(connection_cls)"]),
         (redis.Channel.close, ["_in_poll", "cycle.discard(self)"]),
         (redis.Transport.register_with_event_loop, ["unacked_restore_interval", "on_poll_init"]),
         # A received message reaches our Message class through the consuming channel.
         (virtual.Transport._deliver, ["self._callbacks[queue]"]),
         (virtual.Channel.basic_consume, ["self.Message(raw_message", "self.qos.append"]),
         (virtual.Channel.close, ["restore_unacked_once"]),
+        (virtual.Channel.basic_get, ["self.Message(self._get(queue)", "self.qos.append"]),
+        (virtual.Channel.basic_recover, ["self.qos.restore_unacked()"]),
+        (virtual.Channel.queue_declare, ["self._size(queue)"]),
+        (virtual.Channel.queue_purge, ["self._purge(queue)"]),
         (virtual.Channel.basic_ack, ["self.qos.ack"]),
         (virtual.Channel.basic_reject, ["self.qos.reject"]),
+        (Consumer.ensure_connected, ["conn.ensure_connection("]),
+        (RedisBackend.__init__, ["self._params_from_url(url, self.connparams)"]),
         (Consumer.update_strategies, ["self.strategies"]),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
@@ -77,9 +96,9 @@ def test_the_private_code_our_transport_relies_on_is_unchanged(
 
 
 def test_used_up_slots_are_reported_with_a_remedy() -> None:
-    qos = transport.QoS(SimpleNamespace(taker="here"))
-    slots = {qos.reserve("batches") for _ in range(transport.SLOTS)}
-    assert len(slots) == transport.SLOTS
+    qos = slots.QoS(SimpleNamespace(taker="here", keys=Keys()))
+    reserved = {qos.reserve("batches") for _ in range(slots.SLOTS)}
+    assert len(reserved) == slots.SLOTS
     with pytest.raises(ConnectionError, match=r"reconnects and gets new slots.*check Redis"):
         qos.reserve("batches")
     assert qos.reserve("lookups")

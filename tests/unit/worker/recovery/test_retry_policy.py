@@ -12,12 +12,13 @@ from celery.exceptions import Reject
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from producer.contract.keys import Keys
 from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
 from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
-UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3)
+UNUSED = Attempts("redis://127.0.0.1:1/0", "here", 3, Keys())
 """It connects at first use, and no server is listening."""
 
 

@@ -1,0 +1,169 @@
+"""Check the Redis that is the broker: whether it answers, loses data or is full."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from producer.commands.checks.clock import clock
+from producer.commands.checks.queues import check_queues
+from producer.contract.findings import Finding, ok, warning, wrong
+from producer.contract.identity import REGISTER_FIELD, DatabaseIdentity
+from producer.contract.keys import Keys
+from producer.contract.redis_connection import connect_redis
+from producer.schemas import MAX_MESSAGE
+
+OLD_SERVER = 7
+"""The oldest major version of Redis that has all the commands that the worker needs."""
+FULL = 0.8
+"""The fraction of Redis's maxmemory from which on its use is a warning."""
+
+
+LARGEST_STRING = 32 * 2**20
+"""Bytes: what proto-max-bulk-len should be; all that clients and workers write is smaller."""
+
+
+def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
+    """Check the server, and what waits in the queues; stop early if it cannot be asked."""
+    started = time.perf_counter()
+    try:
+        redis.ping()
+    except RedisError as error:
+        yield wrong(
+            "broker",
+            f"{shown_url} does not answer: {error}",
+            "Start the broker, or correct the address, user and password in ENROLL_BROKER_URL.",
+        )
+        return
+    answers = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
+    try:
+        info = redis.info("everything")
+    except NoPermissionError:
+        yield ok("broker", f"{shown_url} {answers}")
+        yield warning(
+            "persistence",
+            "unknown, because this Redis user may not run INFO",
+            "To check whether Redis can lose data, run doctor as the Redis user operator"
+            " (docs/access.md).",
+        )
+        return
+    except ResponseError as error:
+        yield wrong(
+            "broker",
+            f"{shown_url} refuses commands: {error}",
+            "Wait and try again, or ask the operator of this Redis.",
+        )
+        return
+    yield _server(info, f"{shown_url} {answers}")
+    if info.get("redis_mode") == "sentinel":
+        return
+    yield from (_persistence(info), _eviction(info), _memory(info))
+    yield from _largest_message(redis)
+    seconds, microseconds = redis.time()
+    yield from clock("the broker's", seconds + microseconds / 1e6)
+    yield from check_queues(redis, keys)
+
+
+def _server(info: dict[str, Any], where: str) -> Finding:
+    name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
+    server = f"{where}: {name}"
+    if info.get("redis_mode") == "sentinel":
+        remedy = "Write its URL in the form sentinel://HOST:PORT/0?master_name=NAME."
+        return wrong("broker", f"{server}, a sentinel", remedy)
+    if info.get("cluster_enabled"):
+        remedy = "Use a single server; the queues cannot be spread over a cluster."
+        return wrong("broker", f"{server}, a cluster", remedy)
+    if info.get("role") != "master":
+        master = f"{info.get('master_host')}:{info.get('master_port')}"
+        remedy = f"Point ENROLL_BROKER_URL, or the name in it, at its master, {master}."
+        return wrong("broker", f"{server}, a replica", remedy)
+    if int(str(info["redis_version"]).split(".")[0]) < OLD_SERVER:
+        return wrong("broker", f"{server}, which is too old", "Upgrade to Redis 7 or Valkey.")
+    return ok("broker", server)
+
+
+def _persistence(info: dict[str, Any]) -> Finding:
+    if not info.get("aof_enabled"):
+        return wrong(
+            "persistence",
+            "a restart of Redis loses the queued messages (appendonly no)",
+            "Run CONFIG SET appendonly yes, and set the same in Redis's configuration file.",
+        )
+    for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
+        if info.get(part, "ok") != "ok":
+            remedy = "Check Redis's log, and the space on its disk."
+            failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
+            return wrong("persistence", failure, remedy)
+    return ok(
+        "persistence",
+        "appendonly yes: a restart of Redis loses nothing, a power cut at most the last second",
+    )
+
+
+def _eviction(info: dict[str, Any]) -> Finding:
+    policy, limit = str(info.get("maxmemory_policy")), int(info.get("maxmemory", 0))
+    policy_text = f"maxmemory-policy {policy}"
+    remedy = (
+        "Run CONFIG SET maxmemory-policy noeviction, and set the same in Redis's configuration"
+        " file."
+    )
+    if policy == "noeviction":
+        return ok("eviction", f"{policy_text}: a full Redis refuses writes, but deletes nothing")
+    if not policy.startswith("allkeys"):
+        return warning("eviction", f"{policy_text}: a full Redis deletes results", remedy)
+    if not limit:
+        return warning(
+            "eviction", f"{policy_text}: harmless only while maxmemory is not set", remedy
+        )
+    return wrong("eviction", f"{policy_text}: a full Redis deletes the queues", remedy)
+
+
+def _memory(info: dict[str, Any]) -> Finding:
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    usage = f"{used / 2**20:,.0f} MiB used"
+    if not limit:
+        total = int(info.get("total_system_memory", 0))
+        machine = f"; the machine has {total / 2**30:,.1f} GiB" if total else ""
+        return ok("memory", f"{usage}, no maxmemory{machine}")
+    usage += f" of {limit / 2**20:,.0f} MiB"
+    if used < FULL * limit:
+        return ok("memory", usage)
+    if used >= limit and info.get("maxmemory_policy") == "noeviction":
+        remedy = (
+            "Raise maxmemory; until then workers can empty the queues, but clients cannot submit."
+        )
+        return wrong("memory", f"{usage}: Redis is full", remedy)
+    remedy = "Start more workers, raise maxmemory, or submit less at once."
+    return warning("memory", usage, remedy)
+
+
+def _largest_message(redis: Any) -> Iterator[Finding]:
+    """Check that a client cannot push a message that is larger than workers can take."""
+    try:
+        limit = int(redis.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+    except (NoPermissionError, ResponseError, KeyError):
+        return  # Managed services hide it, and so does the user producer.
+    limit_text = f"Redis accepts strings of up to {limit / 2**20:,.0f} MiB (proto-max-bulk-len)"
+    remedy = (
+        f"Run CONFIG SET proto-max-bulk-len {LARGEST_STRING}, and set the same in Redis's"
+        " configuration file."
+    )
+    if limit < MAX_MESSAGE:
+        yield wrong("message size", f"{limit_text}, fewer than a chunk may need", remedy)
+    elif limit > LARGEST_STRING:
+        harm = f"{limit_text}, so a single message can fill its memory"
+        yield warning("message size", harm, remedy)
+    else:
+        yield ok("message size", limit_text)
+
+
+def registered_database(url: str, keys: Keys) -> DatabaseIdentity | None:
+    """Return the database that workers have registered; None if it may not or cannot be read."""
+    try:
+        with connect_redis(url, socket_timeout=5, socket_connect_timeout=3) as redis:
+            text: Any = redis.hget(keys.database, REGISTER_FIELD)
+        return None if text is None else DatabaseIdentity.model_validate_json(text, extra="ignore")
+    except (RedisError, ValidationError):
+        return None

@@ -1,0 +1,41 @@
+"""Ask every kind of lookup once, as submitters do; none of what is asked for exists."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+from producer.client import EnrollmentClient
+from producer.contract.findings import Finding, ok, wrong
+from producer.contract.routing import TaskName
+from producer.errors import EnrollmentError, NoWorkerAnswered
+
+NOTHING = "enroll-doctor"
+"""An id that no request, batch or student has."""
+
+LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
+    TaskName.STATUS: lambda client: client.status(NOTHING),
+    TaskName.BATCH: lambda client: client.batch(NOTHING),
+    TaskName.CHUNKS: lambda client: client.applied_chunks(NOTHING, [0]),
+    TaskName.REFUSALS: lambda client: list(islice(client.refusals(NOTHING), 1)),
+    TaskName.RESULTS: lambda client: client.results(NOTHING, limit=1),
+    TaskName.STUDENT: lambda client: client.student(NOTHING),
+}
+
+
+def check_lookups(client: EnrollmentClient) -> Iterator[Finding]:
+    """Ask for every kind of lookup; stop at the first one that no worker answers."""
+    started = time.perf_counter()
+    failed = False
+    for task, ask in LOOKUPS.items():
+        try:
+            ask(client)
+        except EnrollmentError as error:
+            failed = True
+            remedy = "Look for the reason in the log of the workers, and correct it."
+            yield wrong("lookups", f"{task} failed: {error}", remedy)
+            if isinstance(error, NoWorkerAnswered):
+                return
+    if not failed:
+        milliseconds = (time.perf_counter() - started) * 1000
+        yield ok("lookups", f"all {len(LOOKUPS)} kinds answered, in {milliseconds:.0f} ms")

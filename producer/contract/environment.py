@@ -1,0 +1,19 @@
+"""Name the variables of Celery that would replace our own settings."""
+
+from collections.abc import Mapping
+from typing import Final
+
+OVERRIDES: Final = {
+    "CELERY_BROKER_URL": "the broker of ENROLL_BROKER_URL",
+    "CELERY_BROKER_READ_URL": "the broker of ENROLL_BROKER_URL when messages are taken",
+    "CELERY_BROKER_WRITE_URL": "the broker of ENROLL_BROKER_URL when messages are published",
+    "CELERY_RESULT_BACKEND": "the Redis of ENROLL_RESULT_BACKEND_URL",
+    "CELERY_CONFIG_MODULE": "any setting of Celery",
+    "CELERY_LOADER": "any setting of Celery",
+}
+"""The variables that Celery reads over the settings that it is given, and what they replace."""
+
+
+def overriding_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set in an environment, with what each of them replaces."""
+    return {name: what for name, what in OVERRIDES.items() if environment.get(name)}

@@ -1,0 +1,180 @@
+"""Requests and batches that the broker no longer has: their submitters learn it."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from producer.client import EnrollmentClient
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS
+from producer.contract.routing import Queue
+from producer.errors import SubmissionLost
+from producer.publishing import connection
+from producer.schemas import Kind, RequestState
+from support.commands import GOOD, REFUSED, UNREACHABLE, run_program
+from support.http import serving
+from support.paths import ROOT
+from support.rosters import enter_roster
+from support.waiting import wait_for
+from support.workers import Deployment, running_worker
+from worker.batches.state import STALLED_SECONDS
+from worker.messaging.backlog import LOST_SECONDS
+
+REQUEST = {"student_id": "S", "course_ids": ["C"]}
+
+
+@pytest.fixture
+def redis(fresh_deployment: Deployment) -> Iterator[Redis]:
+    with Redis.from_url(fresh_deployment.broker_url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def client(fresh_deployment: Deployment) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(fresh_deployment.broker_url, timeout=20) as connected:
+        enter_roster(connected, ["S"], ["C"])
+        yield connected
+
+
+@contextmanager
+def stopped(deployment: Deployment) -> Iterator[None]:
+    os.killpg(deployment.process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(deployment.process.pid, signal.SIGCONT)
+
+
+def purge(deployment: Deployment) -> None:
+    """Do what an operator does who wants an empty queue."""
+    command = [sys.executable, "-m", "celery", "-A", "worker", "purge", "--force"]
+    done = run_program(*command, env=deployment.environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def age(redis: "Redis", key: str, seconds: float) -> None:
+    """Make a mark older."""
+    redis.expire(key, MARK_SECONDS - round(seconds))
+
+
+def states(client: EnrollmentClient, *request_ids: str) -> list[RequestState]:
+    return [status.state for status in client.statuses(request_ids)]
+
+
+def test_a_purged_request_is_told_from_one_that_waits(
+    fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
+) -> None:
+    with stopped(fresh_deployment):
+        # A worker that waits for a message has been given the first one already.
+        held = client.submit(REQUEST)
+        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+        purged = client.submit(REQUEST)
+        purge(fresh_deployment)
+        waiting = client.submit(REQUEST)
+        for request_id in (held, purged, waiting):
+            age(redis, Keys().request(request_id), LOST_SECONDS + 1)
+    wait_for(lambda: states(client, held, waiting) == ["done", "done"])
+    status = client.status(purged)
+    assert status.state == "unknown"
+    assert status.advice is not None
+    assert "under the same id" in status.advice
+    shown = fresh_deployment.enroll("status", purged, expect=REFUSED)
+    assert status.advice in " ".join(shown.stdout.split())
+    with serving(fresh_deployment.environment, tmp_path / "serve.log") as (url, _):
+        lost = httpx.get(f"{url}/requests/{purged}")
+        assert (lost.status_code, lost.json()["code"]) == (404, "lost_request")
+        assert lost.json()["detail"] == status.advice
+    client.submit({**REQUEST, "request_id": purged})
+    wait_for(lambda: states(client, purged) == ["done"])
+    assert client.status(purged).advice is None
+
+
+def test_a_request_is_not_lost_while_a_dead_worker_holds_it(
+    fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis
+) -> None:
+    """Nothing but the lookup of a second worker sees the request, in the first one's slot."""
+    seen = set()
+    with stopped(fresh_deployment):
+        held = client.submit(REQUEST)
+        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+        age(redis, Keys().request(held), LOST_SECONDS + 1)
+        urls = (fresh_deployment.broker_url, fresh_deployment.database_url)
+        log = fresh_deployment.log.with_name("second.log")
+        with running_worker(*urls, log, "--concurrency=2"):
+
+            def is_done() -> bool:
+                status = client.status(held)
+                seen.add(status.state)
+                return status.state is RequestState.DONE
+
+            wait_for(is_done)
+    assert RequestState.UNKNOWN not in seen
+
+
+def test_waiting_for_a_lost_request_ends_with_the_advice(
+    fresh_deployment: Deployment,
+    client: EnrollmentClient,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "CHECK_SECONDS", 0.2)
+    errors: list[Exception] = []
+
+    def enroll(request_id: str) -> None:
+        try:
+            client.enroll({**REQUEST, "request_id": request_id}, timeout=60)
+        except SubmissionLost as error:
+            errors.append(error)
+
+    def lose(request_id: str, *keys: str) -> None:
+        with stopped(fresh_deployment):
+            client.submit(REQUEST)  # The worker has been given this one already.
+            wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+            thread = threading.Thread(target=enroll, args=(request_id,))
+            thread.start()
+            wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 1)
+            redis.delete(Queue.ENROLLMENTS, *keys)
+            age(redis, Keys().request(request_id), LOST_SECONDS + 1)
+        started = time.monotonic()
+        thread.join()
+        assert time.monotonic() - started < 30
+
+    lose("purged")
+    lose("lost with its mark", Keys().request("lost with its mark"))
+    assert [type(error) for error in errors] == [SubmissionLost] * 2
+    assert all("under the same id" in str(error) for error in errors)
+
+
+def test_a_batch_whose_chunks_are_gone_says_so_and_ends_the_wait(
+    fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "courses.csv"
+    path.write_text("sis_id,title\nC1,Logic\n")
+    with stopped(fresh_deployment):
+        # A worker that waits for a message has been given the first one already.
+        client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
+        wait_for(lambda: redis.llen(Queue.BATCHES) == 0)
+        submit = fresh_deployment.start_enroll("submit", path)
+        wait_for(lambda: redis.llen(Queue.BATCHES) == 1)
+        assert submit.stderr is not None
+        name = submit.stderr.readline().split("batch ")[1].split()[0]
+        purge(fresh_deployment)
+        age(redis, Keys().batch(name), STALLED_SECONDS + 1)
+    _, err = submit.communicate(timeout=60)
+    assert submit.returncode == UNREACHABLE, err
+    assert "1 chunk was lost" in err
+    status: Any = client.batch(name)
+    assert (status.state, status.chunks_missing, status.chunks_lost) == ("stalled", 1, 1)
+    again = fresh_deployment.enroll("submit", path, "--resume", expect=GOOD)
+    assert name in again.stdout
+    assert client.batch(name).chunks_lost == 0

@@ -1,0 +1,238 @@
+"""What no client may do to a worker: exhaust its memory, keep it busy for nobody, take names."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+from sqlalchemy import text
+
+from producer.client import EnrollmentClient
+from producer.contract.chunks import line_request_id
+from producer.contract.routing import Queue, TaskName
+from producer.errors import InvalidRequest, LookupFailed
+from producer.schemas import MAX_LOOKUP_RESULTS, Kind
+from support.commands import USAGE
+from support.databases import dead_letters_at, opened_database
+from support.malformed import message
+from support.memory import limit_memory
+from support.rosters import enter_roster, finished, submit_and_finish
+from support.valkey import running_valkey
+from support.waiting import wait_for
+from support.workers import Deployment, running_worker
+
+ROOM = (2, 8, 16, 32)
+"""MiB that a process may still allocate: all too little for a large answer."""
+
+
+@pytest.fixture
+def own(fresh_deployment: Deployment) -> Iterator[tuple[Deployment, EnrollmentClient, Any]]:
+    with (
+        EnrollmentClient(fresh_deployment.broker_url, timeout=20) as client,
+        Redis.from_url(fresh_deployment.broker_url) as redis,
+    ):
+        enter_roster(client, ["S1"], ["C1"])
+        yield fresh_deployment, client, redis
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """A Valkey that only this test uses."""
+    with running_valkey(tmp_path / "valkey") as server:
+        yield f"{server.connection_url}/0"
+
+
+def ask(redis: Any, task: TaskName, *args: Any, **changes: Any) -> Any:
+    """Send a lookup as a client in another language does, and return what the result key holds."""
+    sent = message([list(args), {}, {}], headers__task=task.value, **changes)
+    redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
+    key = f"celery-task-meta-{sent['headers']['id']}"
+    wait_for(lambda: redis.exists(key))
+    return json.loads(redis.get(key))
+
+
+def reason_of(answer: Any) -> str:
+    assert answer["status"] == "FAILURE", answer
+    return str(answer["result"]["exc_message"][0])
+
+
+def test_a_lookup_of_too_many_results_is_refused_with_what_is_allowed(
+    own: tuple[Deployment, EnrollmentClient, Any],
+) -> None:
+    _, client, redis = own
+    for students, limit in ((1000, 1000), (1000, 11), (11, 1000)):
+        sent = message(
+            [[["S1"] * students], {"limit": limit}, {}], headers__task=TaskName.RESULTS.value
+        )
+        redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
+        key = f"celery-task-meta-{sent['headers']['id']}"
+        wait_for(lambda: redis.exists(key))  # noqa: B023 - at once
+        said = reason_of(json.loads(redis.get(key)))
+        assert f"at most {MAX_LOOKUP_RESULTS // limit} students" in said
+        assert f"limit to at most {MAX_LOOKUP_RESULTS // students}" in said
+    # Our own client asks in pages that are allowed.
+    assert len(client.results_of(["S1"] * 25, limit=1000)) == 25
+
+
+@pytest.mark.long
+def test_too_little_memory_never_ends_the_worker(
+    own: tuple[Deployment, EnrollmentClient, Any],
+) -> None:
+    """Whatever it is too little for: reading, deciding, answering, or even starting."""
+    deployment, client, redis = own
+    courses = [f"{n}-" + "x" * 200 for n in range(100)]
+    everyone = [f"T{n}" for n in range(200)]
+    enter_roster(client, everyone, courses)
+    submit_and_finish(
+        client, Kind.ENROLLMENTS, [{"student_id": who, "course_ids": courses} for who in everyone]
+    )
+    assert len(client.students(everyone)) == 200
+    main = psutil.Process(deployment.process.pid)
+    reasons = set()
+    for mebibytes in ROOM:
+        for process in main.children():
+            limit_memory(process.pid, mebibytes * 2**20)
+        # A lookup is answered, perhaps with an error.
+        try:
+            client.students(everyone)
+        except LookupFailed as error:
+            reasons.add(str(error))
+        # Single requests, which form groups, and a chunk are decided, or tried again.
+        large = {"student_id": "S1", "course_ids": ["C1"], "x": ["y" * 1000] * 2000}
+        for number in range(5):
+            record = large | {"request_id": f"large-{mebibytes}-{number}"}
+            redis.lpush(Queue.ENROLLMENTS.value, json.dumps(message([[record], {}, {}])))
+        records = [{"student_id": f"unknown {n}", "course_ids": courses[:5]} for n in range(2000)]
+        chunk = {"batch_id": f"b-{mebibytes}", "number": 0, "last": True, "records": records}
+        sent = message([[json.dumps(chunk)], {}, {}], headers__task=TaskName.ENROLL_BATCH.value)
+        redis.lpush(Queue.BATCHES.value, json.dumps(sent))
+        wait_for(lambda: nothing_waits(redis), 120)
+        assert deployment.process.poll() is None
+    print("\n".join(sorted(reasons)))
+    assert any("memory" in reason for reason in reasons)
+    # With enough memory again, everything works again.
+    for process in main.children():
+        limit_memory(process.pid, 2**40)
+    assert client.enroll({"student_id": "S1", "course_ids": ["C1"]}).status == "enrolled"
+    names = [f"large-{mebibytes}-{number}" for mebibytes in ROOM for number in range(5)]
+    assert {status.state for status in client.statuses(names)} == {"done"}
+    letters = {letter.batch_id for letter in dead_letters_at(deployment.database_url)}
+    for status in client.batches([f"b-{mebibytes}" for mebibytes in ROOM]):
+        assert (status.state == "done") != (status.batch_id in letters)
+
+
+def nothing_waits(redis: Any) -> bool:
+    held = list(redis.scan_iter("enrollment.intake.taken.*"))
+    return not held and not any(redis.llen(queue.value) for queue in Queue)
+
+
+@pytest.mark.parametrize(
+    ("sent_at", "answered"),
+    [
+        (lambda: int(time.time()) - 30, True),
+        (lambda: time.time() - 700, False),
+        (lambda: int(time.time()) - 10**6, False),
+        (lambda: int(time.time()) + 10**6, True),
+        (lambda: int(time.time()) * 1000, True),  # In milliseconds, as JavaScript counts.
+        (lambda: 10**400, True),
+        (lambda: -(10**400), True),
+        (lambda: "yesterday", True),
+        (lambda: None, True),
+        (lambda: True, True),
+    ],
+    ids=range(10),
+)
+def test_a_lookup_that_nobody_waits_for_is_not_run(
+    deployment: Deployment, sent_at: Any, answered: bool
+) -> None:
+    with Redis.from_url(deployment.broker_url) as redis:
+        answer = ask(redis, TaskName.STATUS, ["x"], properties__timestamp=sent_at())
+        if answered:
+            assert answer["result"] == [
+                {"request_id": "x", "state": "unknown", "result": None, "advice": None}
+            ]
+        else:
+            assert "send it again" in reason_of(answer)
+
+
+def test_a_lookup_that_expired_is_not_run(deployment: Deployment) -> None:
+    with Redis.from_url(deployment.broker_url) as redis:
+        answer = ask(redis, TaskName.STATUS, ["x"], headers__expires="2020-01-01T00:00:00+00:00")
+        assert answer["status"] == "REVOKED"
+
+
+def test_a_lookup_whose_workers_die_is_given_up(
+    new_database: Callable[[str], str], broker: str, tmp_path: Path
+) -> None:
+    database_url = new_database("postgresql")
+    sent = message([[["x"]], {}, {}], headers__task=TaskName.STATUS.value, headers__id="deadly")
+    settings = {"ENROLL_MAX_ATTEMPTS": "1"}
+    with (
+        Redis.from_url(broker) as redis,
+        opened_database(database_url) as database,
+        database.engine.connect() as locking,
+    ):
+        with running_worker(broker, database_url, tmp_path / "log", settings=settings) as first:
+            locking.execute(text("LOCK TABLE enrollment_results IN ACCESS EXCLUSIVE MODE"))
+            redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
+            wait_for(
+                lambda: any(
+                    redis.hexists(key, "deadly")
+                    for key in redis.scan_iter("enrollment.intake.running.*")
+                )
+            )
+            os.killpg(first.process.pid, signal.SIGKILL)
+            first.process.wait()
+        locking.rollback()
+        with (
+            running_worker(broker, database_url, tmp_path / "log", settings=settings),
+            EnrollmentClient(broker, timeout=20) as client,
+        ):
+            wait_for(lambda: redis.exists("celery-task-meta-deadly"))
+            answer = json.loads(redis.get("celery-task-meta-deadly") or b"")
+            assert "its workers ended" in reason_of(answer)
+            wait_for(lambda: not redis.hexists("enrollment.intake.attempts", "deadly"))
+            assert client.status("x").state == "unknown"
+
+
+# --- ids that belong to the lines of batches --------------------------------------------------
+
+LINE = line_request_id("night", 0, 0)
+
+
+def test_no_single_request_takes_the_id_of_a_line(
+    own: tuple[Deployment, EnrollmentClient, Any],
+) -> None:
+    deployment, client, redis = own
+    request = {"student_id": "S1", "course_ids": ["C1"], "request_id": LINE}
+    for submit in (client.submit, client.enroll, lambda r: client.submit_all([r])):
+        with pytest.raises(InvalidRequest, match=":NUMBER:NUMBER"):
+            submit(request)
+    deployment.enroll("request", "S1", "C1", "--request-id", LINE, expect=USAGE)
+    # A client in another language, with the id in the request, as the task id, or as both.
+    without_id = {name: value for name, value in request.items() if name != "request_id"}
+    for record, task_id in ((request, "theirs"), (without_id, LINE), (request, f"{LINE}1")):
+        sent = message([[record], {}, {}], headers__id=task_id)
+        redis.delete(f"celery-task-meta-{task_id}")
+        redis.lpush(Queue.ENROLLMENTS.value, json.dumps(sent))
+        wait_for(lambda: redis.exists(f"celery-task-meta-{task_id}"))  # noqa: B023 - at once
+        result = json.loads(redis.get(f"celery-task-meta-{task_id}"))["result"]
+        assert result["status"] == "rejected"
+        assert result["errors"][0]["code"] == "invalid_request"
+        assert ":NUMBER:NUMBER" in result["errors"][0]["message"]
+        assert client.status(LINE).state == "unknown"
+    # So the line of the batch is enrolled.
+    records = [{"student_id": "S1", "course_ids": ["C1"]}, request]
+    batch = client.submit_batch(Kind.ENROLLMENTS, records, batch_id="night")
+    status = finished(client, batch.batch_id)
+    assert (status.books.enrolled, status.books.rejected) == (1, 1)
+    (group,) = status.refusals
+    assert group.code == "invalid_request"
+    assert ":NUMBER:NUMBER" in group.example
+    assert client.status(LINE).state == "done"

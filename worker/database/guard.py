@@ -1,0 +1,104 @@
+"""Check that each new connection leads to a database that may be used.
+
+The check comes before the connection's first transaction.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import psycopg
+from sqlalchemy import URL, Engine, event
+from sqlalchemy.exc import OperationalError
+
+from producer.contract.identity import DatabaseIdentity
+from worker.database.ask import Ask, through_driver
+from worker.database.engine import Database
+from worker.database.fitness import unusable
+from worker.database.identity import NoIdentity, read_identity
+from worker.database.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+Admit = Callable[[DatabaseIdentity], Refusal | None]
+"""Returns why the workers must not use a database now, or None."""
+
+
+WARNING_PAUSE = 30.0
+"""Seconds between two log lines about the same refusal."""
+
+
+class DatabaseRefused(psycopg.OperationalError):
+    """The database must not be used. The message says why, in words that any client may read.
+
+    It counts as an error of the database, on SQLite too: for a message it is an outage.
+    """
+
+    sqlstate = "ENR01"
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.public or refusal.problem)
+        self.refusal = refusal
+
+
+class GuardedDatabase(Database):
+    """A database that checks every new connection before its first transaction.
+
+    A refused connection raises OperationalError, which wraps DatabaseRefused.
+    """
+
+    def __init__(self, url: str, admit: Admit) -> None:
+        super().__init__(url)
+        self._admit = admit
+        self._guarded: Engine | None = None
+        self._guarding = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """Return this process's engine."""
+        engine = super().engine
+        with self._guarding:
+            if engine is not self._guarded:
+                guard(engine, self._admit)
+                self._guarded = engine
+        return engine
+
+
+def guard(engine: Engine, admit: Admit) -> None:
+    """Refuse connections of an engine to a database that must not be used."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        try:
+            reason = _reason(through_driver(connection), engine.url, admit)
+            connection.rollback()
+            if reason is not None:
+                _log(reason)
+                _refuse(reason)
+        except BaseException:
+            connection.close()
+            raise
+
+
+_logged_at: dict[str, float] = {}
+
+
+def _log(refusal: Refusal) -> None:
+    """Log the whole refusal, but each at most once in `WARNING_PAUSE`."""
+    now = time.monotonic()
+    if now - _logged_at.get(refusal.problem, float("-inf")) > WARNING_PAUSE:
+        _logged_at[refusal.problem] = now
+        log.error("A new connection is not used: %s", refusal)
+
+
+def _reason(ask: Ask, url: URL, admit: Admit) -> Refusal | None:
+    try:
+        return unusable(ask, url.get_backend_name()) or admit(read_identity(ask, url))
+    except NoIdentity as error:
+        return error.refusal
+
+
+def _refuse(reason: Refusal) -> NoReturn:
+    raise OperationalError("the check of a new connection", None, DatabaseRefused(reason))

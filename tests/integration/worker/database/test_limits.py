@@ -25,11 +25,6 @@ def role(administer: Administer) -> str:
     return name
 
 
-def findings(database_url: str) -> list[tuple[State, str, str]]:
-    with opened_database(database_url) as database, database.engine.connect() as connection:
-        return [(f.state, f.found, f.remedy) for f in check_settings(connection)]
-
-
 LIMITS = [
     ("statement_timeout", "'1s'", State.WRONG),
     ("statement_timeout", "'20s'", State.WARNING),
@@ -104,10 +99,10 @@ def test_a_setting_that_does_harm_is_named_and_the_remedy_works(
     owner_url = new_database("postgresql")
     database, (value, state, words) = name_of(owner_url), HARMS[name]
     administer(SOURCES[source].format(role=role, database=database, name=name, value=value))
-    ((found_state, found, remedy),) = findings(as_role(owner_url, role))
+    ((found_state, found, remedy),) = plain_findings(as_role(owner_url, role))
     assert (found_state, words in found) == (state, True)
     administer(remedy.partition("Run: ")[2].partition(" Then")[0])
-    ((found_state, _, _),) = findings(as_role(owner_url, role))
+    ((found_state, _, _),) = plain_findings(as_role(owner_url, role))
     assert found_state is State.OK
 
 

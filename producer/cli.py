@@ -61,7 +61,7 @@ class _Commands(click.Group):
             if ctx.resilient_parsing:
                 return None  # During completion, an error message would disturb the shell.
             raise click.UsageError(
-                f"`enroll {cmd_name}` works on the database and needs the worker part, which is"
+                f"`enroll {cmd_name}` works on the database and needs the extra worker, which is"
                 f" not installed: pip install 'enrollment-worker[worker]' ({error})."
             ) from None
         return command

@@ -15,8 +15,9 @@ def shown(value: object) -> str:
 def waiting_for_database(sentence: str) -> str:
     """Return the advice for work that waits because the database refuses it."""
     return (
-        f"The database refuses to work at the moment: {printable(sentence)[:300]}. What waits goes"
-        " on by itself once the operator has repaired that; do not submit it again."
+        f"The database is refusing work at the moment: {printable(sentence)[:300]}. Nothing is"
+        " lost: processing continues by itself once the operator has fixed this. Do not submit"
+        " again."
     )
 
 

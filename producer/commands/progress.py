@@ -210,13 +210,14 @@ class _Bar:
     def outage(self, error: EnrollmentError) -> None:
         """Print, once in an outage, that the broker or the database is not available."""
         if not self.in_outage:
-            message = f"{str(error).rstrip('.')}. Waiting until the service is available ..."
+            reason = str(error).rstrip(".")
+            message = f"{reason}. Waiting; the submission continues by itself ..."
             self._progress.console.print(message, style="yellow")
         self.in_outage = True
 
     def _end_outage(self) -> None:
         if self.in_outage:
-            self._progress.console.print("The service is available again.", style="green")
+            self._progress.console.print("The outage is over; continuing.", style="green")
         self.in_outage = False
 
     def applied(self, status: BatchStatus) -> None:

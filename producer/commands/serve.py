@@ -41,7 +41,7 @@ Examples:
 def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Path | None) -> None:
     """Serve the HTTP front and its web page.
 
-    Without tokens, the service listens only on loopback.
+    Without tokens, the HTTP front listens only on loopback.
     """
     try:
         import uvicorn  # noqa: PLC0415 - an extra
@@ -51,15 +51,15 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
         click.echo(
-            "Error: `enroll serve` needs the HTTP part, which is not installed:"
+            "Error: `enroll serve` needs the extra http, which is not installed:"
             f" pip install 'enrollment-worker[http]' ({error}).",
             err=True,
         )
         sys.exit(USAGE)
     if tokens is None and not is_loopback(host):
         raise click.UsageError(
-            f"Without tokens, the service listens only on loopback, not on {host}. To serve other"
-            " machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
+            f"Without tokens, the HTTP front listens only on loopback, not on {host}. To serve"
+            " other machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
     url, key_prefix = broker_or_fail(broker, key_prefix)
     _check_tokens(tokens)

@@ -76,9 +76,9 @@ def _advice_on_failures(dead: DeadChunks) -> str:
     last_line = dead.detail.strip().splitlines()[-1:] or [""]
     became = "became a dead letter" if dead.failed == 1 else "became dead letters"
     return (
-        f"{dead.failed} of its chunks {became} ({printable(last_line[0])[:200]}). If you have not"
-        " corrected the records since, correct them and submit them again, or ask the operator"
-        " to retry the dead letters."
+        f"{dead.failed} of its chunks {became} ({printable(last_line[0])[:200]}). If the"
+        " records are wrong, correct them and submit them again, unless you have already done so."
+        " If they are right, ask the operator to retry the dead letters."
     )
 
 

@@ -107,7 +107,7 @@ def accept(database: Database, yes: bool, as_json: bool) -> int:
         if registered is not None and own.is_same(registered):
             return _done(own, as_json, f"The workers use {own} already.")
         before = f"use {registered}" if registered else "have registered no database"
-        print_message(f"The workers {before}. From now on they are to use {own}.")
+        print_message(f"The workers {before}. This makes them use {own}.")
         if not _confirmed(yes):
             return REMAINS
         register.replace(own)
@@ -130,7 +130,11 @@ def renew(database: Database, yes: bool, as_json: bool) -> int:
     with database.writing() as connection:
         renew_identity(connection)
     own = _identity(database)
-    return _done(own, as_json, f"It is {own} now. If workers used it, run: enroll database accept")
+    sentence = (
+        f"The database now has a new identity: {own}. If it is the one that the workers of this"
+        " Redis are to use, run: enroll database accept"
+    )
+    return _done(own, as_json, sentence)
 
 
 def _identity(database: Database) -> DatabaseIdentity:
@@ -158,7 +162,7 @@ def _redis() -> Iterator[DatabaseRegister]:
 
 
 def _confirmed(yes: bool) -> bool:
-    if yes or click.confirm("Go on?", err=True):
+    if yes or click.confirm("Continue?", err=True):
         return True
     print_message("Nothing was changed.")
     return False

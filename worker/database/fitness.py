@@ -43,7 +43,7 @@ def broken_parts(ask: Ask, dialect: str) -> list[BrokenPart]:
 def problems(broken: Sequence[BrokenPart]) -> str:
     """Return what is broken, as a part of a sentence."""
     parts = "; ".join(part.problem for part in broken)
-    return f"the database lacks what keeps its rows right: {parts}"
+    return f"the database cannot protect its rows from duplicates and dangling references: {parts}"
 
 
 def repair(broken: Sequence[BrokenPart], dialect: str) -> str:

@@ -119,7 +119,7 @@ def _take_turn(guard: Connection, limits: Limits) -> None:
                 f"Another migration of this database did not end within {limits.turn:g} s"
                 f"{holders}. Nothing was changed. Wait until it ends, then migrate again; if its"
                 " process no longer exists, end its session first:"
-                " SELECT pg_terminate_backend(<process>)."
+                " SELECT pg_terminate_backend(PID)."
             )
         if not warned:
             log.warning("Another migration is running%s; waiting for it to end.", holders)
@@ -137,19 +137,19 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
             holders = _sessions(connection, _TABLE_HOLDERS, statement=statement)
         return (
             f"The migration gave up waiting for a lock (lock_timeout) at: {statement}. It was"
-            f" rolled back. Sessions that use its tables{holders or ': none any more'}. Wait until"
-            " their transactions end, or end them: SELECT pg_terminate_backend(<process>). Then"
+            f" rolled back. Sessions that use its tables{holders or ': none now'}. Wait until"
+            " their transactions end, or end them: SELECT pg_terminate_backend(PID). Then"
             " migrate again."
         )
     if state == _QUERY_CANCELED:
         return (
-            f"The migration was interrupted ({error.orig}) at: {statement}. It was rolled back."
-            " Migrate again while the database is less busy; a migration that needs longer raises"
-            " its own limit, as migrations/script.py.mako describes."
+            f"The migration ran into a time limit or was cancelled ({error.orig}) at: {statement}."
+            " It was rolled back. Migrate again when the database is less busy. If it fails again,"
+            " report it to the developers: the migration must raise its own limit."
         )
     if engine.dialect.name == "sqlite" and "database is locked" in str(error.orig):
         return (
-            f"Another process held the SQLite database's lock for writing for {BUSY_SECONDS} s."
+            f"Another process held the SQLite database's write lock for {BUSY_SECONDS} s."
             " Nothing was changed. Stop that process or wait until it has finished, then migrate"
             " again."
         )
@@ -159,7 +159,7 @@ def _reason(engine: Engine, error: DBAPIError) -> str | None:
 def _sessions(connection: Connection, query: TextClause, **values: object) -> str:
     """Return the sessions that a query finds, as part of a sentence; empty if there are none."""
     sessions = [
-        f"process {row.pid}, user {row.usename}"
+        f"pid {row.pid}, user {row.usename}"
         + (f", {row.application_name}" if row.application_name else "")
         + (f", {row.state} for {row.seconds:.0f} s" if row.state else "")
         + (f", on {row.tables}" if row.tables else "")

@@ -80,11 +80,13 @@ def _remedy(connection: Connection, state: str | None) -> str:
         return _make_writable(ask)
     if state == LOCK_NOT_AVAILABLE:
         return (
-            "End the session that locks the table. This lists them: SELECT pid, usename, query FROM"
-            " pg_stat_activity WHERE pid IN (SELECT pid FROM pg_locks WHERE mode ="
-            " 'AccessExclusiveLock' AND granted);"
+            "End the session that locks the table. This lists candidates: SELECT a.pid, a.usename,"
+            " l.relation::regclass, l.mode, a.query FROM pg_locks l JOIN pg_stat_activity a USING"
+            " (pid) WHERE l.granted AND l.locktype = 'relation' AND a.datname = current_database()"
+            " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
+            " 'AccessExclusiveLock'); Then run: SELECT pg_terminate_backend(PID);"
         )
-    return "Correct what the database says. Workers wait for it, and refuse nothing meanwhile."
+    return "Fix what the database reports. Workers wait until then, and refuse nothing."
 
 
 def _make_writable(ask: Ask) -> str:
@@ -92,7 +94,10 @@ def _make_writable(ask: Ask) -> str:
         "SELECT pg_is_in_recovery(), quote_ident(current_user), quote_ident(current_database())"
     )
     if is_standby:
-        return "The server is a standby: point ENROLL_DATABASE_URL at the primary, or promote it."
+        return (
+            "The server is a standby: point ENROLL_DATABASE_URL at the primary. Promote this server"
+            " only if the primary is gone for good."
+        )
     return (
         f"Run: ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off;"
         " then restart the workers."

@@ -105,7 +105,9 @@ class Backlog:
         try:
             found = self._redis.eval(_WAITING, len(lists), *lists, options)
         except RedisError as error:
-            log.warning("Redis did not show what waits, so nothing is called lost: %s", error)
+            log.warning(
+                "Redis did not list what waits, so no request is reported as lost: %s", error
+            )
             return None
         if found is None:
             return None

@@ -46,9 +46,11 @@ class DatabaseRegister:
             return self.refusal(own)
         except RedisError as error:
             return Refusal(
-                f"Redis does not tell whether its workers use the database {own} ({error})",
+                f"it is unknown whether {own} is the registered database, because Redis cannot be"
+                f" asked ({error})",
                 "Start Redis, or correct ENROLL_BROKER_URL.",
-                "Redis does not tell whether its workers use this database",
+                "it is unknown whether this is the registered database, because Redis cannot be"
+                " asked",
             )
 
     def find(self) -> DatabaseIdentity | None:
@@ -79,8 +81,8 @@ def why_refused(own: DatabaseIdentity, registered: DatabaseIdentity | None) -> R
         return None
     relation = "a copy of" if own.id == registered.id else "not"
     return Refusal(
-        f"the database {own} is {relation} the one that the workers of this Redis use,"
-        f" {registered}, so that some rows would be stored here and some there",
+        f"the database {own} is {relation} the one that the workers of this Redis use, which is"
+        f" {registered}; with both in use, some rows would be stored in each",
         "Correct ENROLL_DATABASE_URL or ENROLL_BROKER_URL; or, if this database has replaced the"
         " other one, run: enroll database accept",
         "the database is not the one that the workers of this Redis use",

@@ -149,5 +149,7 @@ class QoS(virtual.QoS):
             if self._pending_acks:
                 count = len(self._pending_acks)
                 log.warning(
-                    "Redis has not requeued %s messages yet; it will later: %s", count, error
+                    "%s messages could not be requeued yet; the worker will try again: %s",
+                    count,
+                    error,
                 )

@@ -27,7 +27,7 @@ WATCH_SECONDS = 5.0
 
 
 class NotAdmitted(SystemExit):
-    """The worker must not use its database, and exits. The message says what to do."""
+    """The worker must not work with its database, and ends. The message says what to do."""
 
 
 class Admission:
@@ -42,7 +42,7 @@ class Admission:
         """Check and register the database before anything is taken from a queue.
 
         The worker starts even if the database or Redis is unavailable, because each new connection
-        to the database is checked too. Raises NotAdmitted.
+        to the database is checked as well. Raises NotAdmitted.
         """
         try:
             self._check()
@@ -54,7 +54,7 @@ class Admission:
             log.warning("Redis is not available yet, so the database is not registered: %s", error)
 
     def _check(self) -> None:
-        """Do the same, and raise what prevents it: NotAdmitted, DBAPIError or RedisError."""
+        """Raises NotAdmitted, DBAPIError, RedisError."""
         if self._own is None:
             # A separate engine: the pool forks after this and must not inherit a connection.
             engine = make_engine(self._url)
@@ -65,7 +65,7 @@ class Admission:
         _require(self._register.refusal(self._own) or _replaced(self._own))
 
     def watch(self) -> None:
-        """Check repeatedly, in a thread; stop the worker when its database is refused."""
+        """Check again and again, in a thread; stop the worker when its database is refused."""
         threading.Thread(target=self._watch, name="database-admission", daemon=True).start()
 
     def _watch(self) -> None:

@@ -88,7 +88,7 @@ def check_settings(connection: Connection) -> Iterator[Finding]:
         _value(ask, settings["session_replication_role"], "origin", "foreign keys are not checked"),
     ]
     bad = [finding for finding in findings if finding is not None]
-    yield from bad or [ok("settings", "no setting or time limit is in the way of a chunk")]
+    yield from bad or [ok("settings", "no setting or time limit would stop a chunk")]
 
 
 def _limit(ask: Ask, limit: Setting) -> Finding | None:
@@ -120,5 +120,5 @@ def check_connections(connection: Connection) -> Iterator[Finding]:
     if used < FULL * limit:
         yield ok("connections", found)
     else:
-        remedy = "Raise the limit, run fewer workers, or put PgBouncer before the database."
+        remedy = "Raise the limit, run fewer workers, or put PgBouncer in front of the database."
         yield warning("connections", found, remedy)

@@ -116,7 +116,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
     remedies = _OF_WORKER
     if is_answer(error) or isinstance(error.orig, sqlite3.Error):
         report.detail = sentence_of(error)
-        remedies = {DatabaseState.AWAY: "Correct what the database says; workers wait meanwhile."}
+        remedies = {DatabaseState.AWAY: _FIX}
     else:
         report.detail = "The log of the worker says why"
     report.findings.append(_state(report, IN_WORKER, remedies))
@@ -137,6 +137,7 @@ _MIGRATE = (
     "If the database is older, run `python -m worker.migrate`; if it is newer, install the newer"
     " version. Then restart the workers."
 )
+_FIX = "Fix what the database reports; until then workers wait and refuse nothing."
 _OF_WORKER = {
     DatabaseState.AWAY: "Start the database, or correct ENROLL_DATABASE_URL of the workers.",
     DatabaseState.OUTDATED: _MIGRATE,
@@ -182,7 +183,7 @@ def checks(health: WorkerHealth | None, registered: DatabaseIdentity | None) -> 
     try:
         yield from _check(engine, health.identity if health else None, registered)
     except DBAPIError as error:
-        remedy = "Correct what the database says, or use a role that may read its tables."
+        remedy = "Fix what the database reports, or use a role that may read its tables."
         yield wrong("database", f"as seen from here: {sentence_of(error)}", remedy)
     finally:
         engine.dispose()
@@ -227,8 +228,8 @@ def _compare(
         yield wrong("identity", error.refusal.problem, error.refusal.remedy)
         return
     if of_worker is not None and not own.is_same(of_worker):
-        found = f"ENROLL_DATABASE_URL leads to {own} here, and to {of_worker} at the worker"
-        yield wrong("identity", found, "Correct ENROLL_DATABASE_URL here or at the worker.")
+        found = f"ENROLL_DATABASE_URL points to {own} here, but to {of_worker} on the worker"
+        yield wrong("identity", found, "Correct ENROLL_DATABASE_URL here or on the worker.")
     elif (refusal := why_refused(own, registered)) is not None:
         yield wrong("identity", refusal.problem, refusal.remedy)
     else:

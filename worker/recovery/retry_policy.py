@@ -107,8 +107,9 @@ class RetryPolicy:
         if time.monotonic() - self._warned_at < WARNING_PAUSE:
             return
         self._warned_at = time.monotonic()
-        problem = "refuses to work" if is_answer(error) else "is unavailable"
-        log.warning("The database %s (%s); trying again", problem, sentence_of(error))
+        refuses = is_answer(error)
+        problem = "The database refuses to work" if refuses else "The database is unavailable"
+        log.warning("%s (%s); trying again", problem, sentence_of(error))
 
     def or_requeue(self, work: Callable[[], T]) -> T:
         """Do the work, and requeue its message if an outage lasts too long.

@@ -70,7 +70,7 @@ def _server(info: dict[str, Any], where: str) -> Finding:
     name = f"{info.get('server_name', 'redis')} {info.get('valkey_version', info['redis_version'])}"
     server = f"{where}: {name}"
     if info.get("redis_mode") == "sentinel":
-        remedy = "Write its URL in the form sentinel://HOST:PORT/0?master_name=NAME."
+        remedy = "Set ENROLL_BROKER_URL to sentinel://HOST:PORT/0?master_name=NAME."
         return wrong("broker", f"{server}, a sentinel", remedy)
     if info.get("cluster_enabled"):
         remedy = "Use a single server; the queues cannot be spread over a cluster."
@@ -151,9 +151,9 @@ def _largest_message(redis: Any) -> Iterator[Finding]:
         " configuration file."
     )
     if limit < MAX_MESSAGE:
-        yield wrong("message size", f"{limit_text}, fewer than a chunk may need", remedy)
+        yield wrong("message size", f"{limit_text}, less than a chunk may need", remedy)
     elif limit > LARGEST_STRING:
-        harm = f"{limit_text}, so a single message can fill its memory"
+        harm = f"{limit_text}, so a single message can fill Redis's memory"
         yield warning("message size", harm, remedy)
     else:
         yield ok("message size", limit_text)

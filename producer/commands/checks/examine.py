@@ -71,7 +71,7 @@ def _over_redis(
 
 def _environment() -> Iterator[Finding]:
     for name, what in overriding_variables(os.environ).items():
-        found = f"{name} is set, and Celery replaces {what} by it; workers refuse to start"
+        found = f"{name} is set and overrides {what}, so workers refuse to start"
         yield wrong(
             "environment", found, f"Unset it here, and wherever workers start: unset {name}"
         )

@@ -193,7 +193,7 @@ def test_a_database_that_lost_its_keys_while_it_was_away_is_refused_when_it_is_b
             process = stack.enter_context(starting(broker_url, url, log))
             wait_for(lambda: " ready." in log.read_text())
         assert process.wait(60) == REFUSED
-    assert "The worker stops: The database lacks what keeps its rows right" in log.read_text()
+    assert "The worker stops: The database cannot protect its rows from" in log.read_text()
 
 
 def test_a_database_that_is_not_utf8_is_refused_before_it_is_migrated(

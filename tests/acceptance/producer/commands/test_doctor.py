@@ -83,7 +83,7 @@ def test_an_unavailable_broker_is_found() -> None:
         ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "deletes the queues"),
         ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes results"),
         ("proto-max-bulk-len", 512 * 2**20, ("message size", "warning"), "up to 512 MiB"),
-        ("proto-max-bulk-len", 2**20, ("message size", "wrong"), "fewer than a chunk may need"),
+        ("proto-max-bulk-len", 2**20, ("message size", "wrong"), "less than a chunk may need"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),
         ("maxmemory", "used up", ("memory", "wrong"), "Redis is full -> Raise maxmemory"),
     ],

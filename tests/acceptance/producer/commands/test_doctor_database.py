@@ -119,7 +119,7 @@ def test_the_database_seen_from_here_is_compared_with_the_workers(
 ) -> None:
     copy = new_database("postgresql")
     found, remedy = one(set_up.doctor(ENROLL_DATABASE_URL=copy), "identity")
-    assert f"leads to {name_of(copy)} at" in found
+    assert f"points to {name_of(copy)} at" in found
     assert f"to {name_of(set_up.url)} at" in found
     assert "ENROLL_DATABASE_URL" in remedy
 

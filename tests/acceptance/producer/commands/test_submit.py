@@ -248,11 +248,11 @@ def test_a_submitter_waits_for_an_unavailable_broker(
         wait_for(lambda: applied(client, batch_id) >= 1)
         os.kill(broker, signal.SIGSTOP)
         try:
-            assert "Waiting until" in submit.stderr.readline()
+            assert "Waiting; the submission continues" in submit.stderr.readline()
         finally:
             os.kill(broker, signal.SIGCONT)
         out, err = submit.communicate(timeout=120)
         assert submit.returncode == 0, err
-        assert "is available again" in err
+        assert "The outage is over" in err
         books = json.loads(out)["books"]
         assert books["received"] == books["enrolled"] == PAIRS

@@ -66,7 +66,7 @@ def test_a_database_is_accepted_after_a_question_that_names_both(
     for given in ("n\n", ""):
         done = enroll("accept", expect=UNCHANGED, given=given)
         assert f"The workers use {OTHER}" in done.stderr
-        assert f"they are to use {identity(database)}" in done.stderr
+        assert f"This makes them use {identity(database)}" in done.stderr
         assert register.find() == OTHER
     enroll("accept", given="y\n")
     assert register.find() == identity(database)

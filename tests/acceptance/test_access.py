@@ -86,7 +86,7 @@ def guarded(
     shutil.copy(RULES, folder)
     (script,) = re.findall(r"```sh\n(for user.*?)```", ACCESS, flags=re.DOTALL)
     if prefix:
-        (change,) = re.findall(r"```sh\n(sed .*?)```", ACCESS, flags=re.DOTALL)
+        (change,) = re.findall(r"```sh\n +(sed .*?)```", ACCESS, flags=re.DOTALL)
         assert prefix in change
         script = change + script
     done = run_program("sh", "-euc", script, cwd=folder)

@@ -1,5 +1,6 @@
 """Define the channel of kombu that publishers and workers share: how it reaches Redis."""
 
+import os
 from typing import Any
 
 from kombu.transport import redis
@@ -37,10 +38,31 @@ class Channel(redis.Channel):  # type: ignore[misc,unused-ignore]
     secret_url: str | None = None
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's
-        if self.secret_url is None:
-            params: dict[str, Any] = super()._connparams(asynchronous)
-            return params
-        options = connection_options(self.secret_url)
-        # kombu extends this class with what its event loop needs.
-        self.connection_class = options.pop("connection_class")
-        return {**super()._connparams(asynchronous), **options}
+        options: dict[str, Any] = {}
+        if self.secret_url is not None:
+            options = connection_options(self.secret_url)
+            # kombu extends this class with what its event loop needs.
+            self.connection_class = options.pop("connection_class")
+        params: dict[str, Any] = {**super()._connparams(asynchronous), **options}
+        if asynchronous:
+            params["connection_class"] = self._leaving_epoll(params["connection_class"])
+        return params
+
+    def _leaving_epoll(self, connection_class: type[Any]) -> type[Any]:
+        """Extend a connection so that the event loop forgets its socket before it is closed.
+
+        epoll reports a closed socket for as long as another process, such as one of the pool, has
+        a copy of it. The report would be taken for one about the next connection, which gets the
+        same number, and the worker would wait for a reply that does not come.
+        """
+        channel = self
+
+        class LeavingConnection(connection_class):  # type: ignore[misc]
+            def disconnect(self, *args: Any, **options: Any) -> None:
+                poller = getattr(getattr(channel.connection, "cycle", None), "poller", None)
+                # A process of the pool shares the epoll of the worker, and must not touch it.
+                if poller is not None and self._sock is not None and self.pid == os.getpid():
+                    poller.unregister(self._sock)
+                super().disconnect(*args, **options)
+
+        return LeavingConnection

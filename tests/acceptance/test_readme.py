@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from producer.contract.broker_url import parse_sentinel_url
 from producer.web.tokens import read_tokens
 from support.commands import clean_environment, run_enroll, run_program
 from support.http import serving
@@ -21,6 +22,7 @@ from support.repository_copy import copy_of_repository
 from support.requirements import require_program
 from support.transcripts import DOCUMENTS, PAGES, Step, blocks, normal, play, reader, without_colors
 from support.workers import Deployment, running_worker
+from worker.database.engine import make_engine
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -45,6 +47,9 @@ RUN_BY = {
     "enroll schema asyncapi": "test_foreign.py",
     "alembic revision --rev-id": "test_a_migration_begins_as_the_page_says",
     "python -m build": "test_wheel.py",
+    "export ENROLL_BROKER_URL='sentinel://": "test_a_url_may_name_several_servers",
+    "export ENROLL_DATABASE_URL='postgresql://enrollment@/": "test_a_url_may_name_several_servers",
+    "export ENROLL_DATABASE_URL='postgresql://enrollment@pgbouncer": "test_a_url_may_name_a_pooler",
 }
 """How each block of shell in README and docs begins, and what runs it: a test here, or a file."""
 
@@ -188,8 +193,30 @@ def test_a_migration_begins_as_the_page_says(tmp_path: Path) -> None:
     alembic, *arguments = shlex.split(shell_block("alembic revision --rev-id"))
     for command in ([sys.executable, "-m", "worker.migrate"], [str(BIN / alembic), *arguments]):
         subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
-    (made,) = (tmp_path / "migrations" / "versions").glob("0005*")
+    (made,) = (tmp_path / "migrations" / "versions").glob("0006*")
     assert "Add first, remove a release later" in made.read_text()
+
+
+def url_of(beginning: str) -> str:
+    """Return the value of the only variable that a block of shell exports."""
+    (_, assignment) = shlex.split(shell_block(beginning))
+    return assignment.partition("=")[2]
+
+
+def test_a_url_may_name_several_servers() -> None:
+    broker = parse_sentinel_url(url_of("export ENROLL_BROKER_URL='sentinel://"))
+    assert len(broker.sentinels) == 3
+    assert broker.master_name == "enrollment"
+    engine = make_engine(url_of("export ENROLL_DATABASE_URL='postgresql://enrollment@/"))
+    _, options = engine.dialect.create_connect_args(engine.url)
+    assert (options["host"], options["port"]) == ("db1,db2", "5432,5432")
+    assert options["target_session_attrs"] == "read-write"
+
+
+def test_a_url_may_name_a_pooler() -> None:
+    engine = make_engine(url_of("export ENROLL_DATABASE_URL='postgresql://enrollment@pgbouncer"))
+    assert engine.get_execution_options()["settings_per_transaction"]
+    assert "pool_mode" not in engine.url.query
 
 
 SHELL_LINES = [

@@ -1,4 +1,4 @@
-"""Patch other libraries, in the three places where they offer no setting.
+"""Patch other libraries, in the four places where they offer no setting.
 
 Each patch says what it changes and why; tests/unit/worker/messaging/test_patches.py fails when one
 no longer works, or is no longer needed.
@@ -9,6 +9,7 @@ from typing import Any
 
 from billiard import pool
 from celery.apps import worker as celery_worker
+from celery.concurrency.asynpool import AsynPool
 from prometheus_client import values
 
 
@@ -30,6 +31,28 @@ def log_shutdown_messages() -> None:
     """
     log = logging.getLogger("celery")
     celery_worker.safe_say = lambda text, _stream=None: log.info(text)
+
+
+def notice_ended_processes(**_: Any) -> None:
+    """Replace a pool process as soon as it ended, and survive a reconnect before it is replaced.
+
+    Linux closes the files of a process a moment before it ends. Celery's `AsynPool` looks once when
+    they are closed, and then only every 5 seconds; meanwhile nobody knows that the task is lost. If
+    the worker reconnects to its broker in that time, `_track_child_process` ends the worker with
+    "file descriptor is None".
+    """
+    look, track = AsynPool._event_process_exit, AsynPool._track_child_process  # noqa: SLF001
+
+    def look_when_ended(self: AsynPool, hub: Any, process: Any) -> None:
+        process.join(1)
+        look(self, hub, process)
+
+    def track_if_running(self: AsynPool, process: Any, hub: Any) -> None:
+        if getattr(process, "_sentinel_poll", ...) is not None:
+            track(self, process, hub)
+
+    AsynPool._event_process_exit = look_when_ended  # noqa: SLF001
+    AsynPool._track_child_process = track_if_running  # noqa: SLF001
 
 
 def count_in_all_processes() -> None:

@@ -57,6 +57,13 @@ from worker.app import make_app
 from worker.settings import Settings
 
 make_app(Settings(broker_url="redis://127.0.0.1:1/0", database_url="sqlite:///nowhere.db"))
+
+
+class OtherWorker:
+    app = None
+
+
+signals.worker_init.send(sender=OtherWorker)
 signals.worker_process_init.send(sender=None)
 """
 
@@ -74,6 +81,50 @@ def test_a_pool_process_waits_two_seconds_for_its_last_result_to_be_read(patch: 
 def test_without_the_patch_a_pool_process_would_wait_half_a_minute() -> None:
     seconds = json.loads(run(WAIT_FOR_READER.format(patch="")).stdout)
     assert seconds == pytest.approx(30)
+
+
+# --- A pool process that ends ------------------------------------------------------------------
+
+END = """
+import json, os, time
+from billiard import Process
+from celery.concurrency.asynpool import AsynPool
+from kombu.asynchronous import Hub
+
+{patch}
+
+def linger():
+    # The kernel, too, closes the files of a process before the process has ended.
+    os.closerange(3, 256)
+    time.sleep(0.5)
+
+process, hub, seen = Process(target=linger), Hub(), []
+process.start()
+pool = AsynPool.__new__(AsynPool)
+pool.maintain_pool = lambda: seen.append(process.exitcode)
+pool._track_child_process(process, hub)
+while not seen:
+    hub.run_once()
+try:
+    pool._track_child_process(process, hub)  # As after a reconnect.
+except ValueError as error:
+    seen.append(str(error))
+print(json.dumps(seen))
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["from worker.messaging import patches; patches.notice_ended_processes()", APP],
+    ids=["the patch", "the app"],
+)
+def test_a_pool_process_that_ended_is_noticed_at_once_and_survived(patch: str) -> None:
+    assert json.loads(run(END.format(patch=patch)).stdout) == [0]
+
+
+def test_without_the_patch_it_would_be_noticed_later_and_end_the_worker() -> None:
+    seen = json.loads(run(END.format(patch="")).stdout)
+    assert seen == [None, "file descriptor is None"]
 
 
 # --- What Celery says when it is told to stop --------------------------------------------------

@@ -41,7 +41,10 @@ def check_key_prefix(prefix: str) -> str:
         )
     for name in (_INTAKE, _REQUEST, _BATCH, _RESULT, _KOMBU):
         if name in prefix:
-            raise ValueError(f"A key prefix must not contain {name}, which begins names of keys")
+            raise ValueError(
+                f"A key prefix must not contain {name}, because names of our keys begin with it;"
+                " choose another prefix"
+            )
     return prefix
 
 
@@ -96,7 +99,7 @@ class Keys:
     def intake(self, *parts: str) -> str:
         """Return a key that submitters never use.
 
-        Such keys are those of slots, of leases, and of the registered database.
+        The keys of slots, of leases and of the registered database begin with it.
         """
         return ".".join((f"{self.prefix}{_INTAKE}", *parts))
 

@@ -1,7 +1,7 @@
 """Define the client: it publishes requests and batches, and looks up their status and results.
 
-The client connects only to the broker (and to the Redis of results). It never reads the database:
-every read is a lookup, which a worker answers.
+The client connects only to the broker (and to the Redis of result keys). It never reads the
+database: every read is a lookup, which a worker answers.
 """
 
 import uuid

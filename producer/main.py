@@ -1,7 +1,7 @@
 """Define the HTTP front, for systems that cannot use the queue directly.
 
 Start it with `enroll serve` or `uvicorn producer.main:app`. It is an ordinary client of the queue:
-it connects only to the broker (and the Redis of results), and it adds no rules of its own.
+it connects only to the broker (and the Redis of result keys), and it adds no rules of its own.
 """
 
 import asyncio

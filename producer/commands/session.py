@@ -126,7 +126,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         "--result-backend",
         envvar="ENROLL_RESULT_BACKEND_URL",
         show_envvar=True,
-        help="The URL of the Redis that stores the results; by default the broker's.",
+        help="The URL of the Redis for result keys and marks; by default the broker's.",
     )
     @click.option(
         "--timeout",

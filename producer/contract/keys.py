@@ -85,7 +85,7 @@ class Keys:
         return [self.queue(queue), *self.priorities(queue)]
 
     def result(self, task_id: str) -> str:
-        """Return the key with the result of a task, as Celery's Redis backend names it."""
+        """Return the result key of a task, as Celery's Redis backend names it."""
         return f"{self.prefix}{_RESULT}{task_id}"
 
     def request(self, request_id: str) -> str:

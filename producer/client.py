@@ -1,7 +1,7 @@
 """Define the client: it publishes requests and batches, and looks up their status and results.
 
-The client connects only to the broker (and to the Redis of results). It never reads the database:
-every read is a lookup, which a worker answers.
+The client connects only to the broker (and to the Redis of result keys). It never reads the
+database: every read is a lookup, which a worker answers.
 """
 
 import uuid
@@ -47,13 +47,13 @@ from producer.schemas import (
 )
 
 _LOST_WITH_MARK = (
-    "Redis lost its data, and the request with it if it waited there. Submit it again under the"
-    " same id."
+    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
+    " the same id."
 )
 
 
 class EnrollmentClient:
-    """A submitter's connection to the service; threads may share one.
+    """A client that submits requests and batches over the queue; threads may share one.
 
     The broker may be a Redis that sentinels name: `sentinel://HOST:PORT,HOST:PORT/0?master_name=…`.
     With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
@@ -113,7 +113,7 @@ class EnrollmentClient:
         """Publish several requests together, each as its own message, and return their ids.
 
         A batch is cheaper for many requests. `call_ids`, if given, holds for each request the
-        text that its task id begins with. Raises InvalidRequest, before anything is published.
+        text that its task id begins with. Raises InvalidRequest before anything is published.
         After BrokerUnavailable, some requests may have been published.
         """
         checked = [_with_id(request) for request in requests]
@@ -135,9 +135,9 @@ class EnrollmentClient:
         """Publish one request and wait for its result, at most `timeout` seconds.
 
         Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
-        queued, and `status` has its result later. Raises SubmissionLost as soon as a worker reports
-        that the request is lost. Raises LookupFailed if the request was processed but its result
-        cannot be understood.
+        queued, and `status` returns its result later. Raises SubmissionLost as soon as a worker
+        reports that the request is lost. Raises LookupFailed if the request was processed but its
+        result cannot be understood.
         """
         request, request_id = _with_id(request)
         self._connection.mark_requests([request_id])
@@ -154,7 +154,7 @@ class EnrollmentClient:
             arguments = [[request_id]]
             seconds = min(timeout, self.timeout)
             (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
-            # Without its mark, which Redis keeps for days, it was lost together with that.
+            # A mark lasts for days, so a request without one was lost together with its mark.
             if status.state is RequestState.UNKNOWN:
                 raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
 
@@ -176,18 +176,19 @@ class EnrollmentClient:
         records are not affected.
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
-        before, only the chunks that were never applied are published, and different records raise
-        BatchConflict: before anything is published if the first chunk differs or was applied, else
-        in `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised
-        if none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
+        before, only the chunks that were never applied are published. Different records raise
+        BatchConflict as soon as a chunk differs from the one that was applied or claimed the id,
+        as a rule before anything is published; what is only noticed later, `count_applied` raises.
+        A worker must be running to look this up, and NoWorkerAnswered is raised if none answers.
+        `resume=False` skips the lookup; use it only if the `batch_id` is new.
 
         `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
         queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.
         `on_progress` is called after each chunk.
 
-        With `on_outage`, publishing waits up to ten minutes for an unavailable broker. It is
-        called with each error, and the chunk is published again; this is safe because a worker
-        applies a chunk only once.
+        With `on_outage`, publishing waits up to ten minutes for an unavailable broker: the function
+        is called with each error, and the chunk is published again, which is safe because a worker
+        applies a chunk only once. Without it, BrokerUnavailable is raised.
         """
         publisher = BatchPublisher(
             self._connection, batch_id or uuid.uuid4().hex, kind, self.timeout

@@ -19,7 +19,8 @@ class UnreadableFile(EnrollmentError):
     """A file cannot be read or understood.
 
     If its header is the problem, nothing was published. `options` are the options of a submit that
-    may help, `kind` or `map`. Readers know them under different names, so the message uses none.
+    may help, `kind` or `map`. The command line and HTTP write them differently, so the message
+    does not name them.
     """
 
     def __init__(self, message: str, *options: str) -> None:

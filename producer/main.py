@@ -1,7 +1,7 @@
 """Define the HTTP front, for systems that cannot use the queue directly.
 
 Start it with `enroll serve` or `uvicorn producer.main:app`. It is an ordinary client of the queue:
-it connects only to the broker (and the Redis of results), and it adds no rules of its own.
+it connects only to the broker (and the Redis of result keys), and it adds no rules of its own.
 """
 
 import asyncio
@@ -137,7 +137,12 @@ def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
     if status.state is RequestState.UNKNOWN:
         if status.advice is not None:
             raise Refused(404, "lost_request", status.advice)
-        raise Refused(404, "unknown_request", "No request was submitted under this id.")
+        raise Refused(
+            404,
+            "unknown_request",
+            "No request with this id is known. Check the id; if it is right, submit the request"
+            " again under the same id.",
+        )
     return status
 
 
@@ -146,7 +151,9 @@ def _request_id(text: str) -> str:
         return _REQUEST_ID.validate_python(unquote(text))
     except ValidationError:
         raise Refused(
-            404, "unknown_request", "This is not an id: an id has 1 to 128 characters, without NUL."
+            404,
+            "unknown_request",
+            "This is not a valid id: an id has 1 to 128 characters, none of them NUL.",
         ) from None
 
 
@@ -187,7 +194,8 @@ def get_student(student: StudentInPath, client: Client) -> StudentResponse:
     """Return a student with their courses."""
     response = client.student(_student(student))
     if response is None:
-        raise Refused(404, Code.UNKNOWN_STUDENT, "No student has this id; check it.")
+        detail = "No student has this id. Check the id, or submit the student."
+        raise Refused(404, Code.UNKNOWN_STUDENT, detail)
     return response
 
 
@@ -228,7 +236,7 @@ async def post_batch(
 def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = True) -> BatchStatus:
     status = client.batch(_request_id(batch_id), refusals=with_refusals)
     if status.state is BatchState.UNKNOWN:
-        raise Refused(404, "unknown_batch", "No batch was submitted under this id.")
+        raise Refused(404, "unknown_batch", "No batch with this id is known. Check the id.")
     return status
 
 
@@ -240,7 +248,7 @@ def get_batch(batch_id: BatchIdInPath, client: Client) -> BatchStatus:
 def get_errors(
     batch_id: BatchIdInPath, client: Client, accept: AcceptedType = "application/json"
 ) -> Any:
-    """Return the refusals by cause; with `Accept: text/csv`, every refused line, to correct."""
+    """Return the refusals by cause; with `Accept: text/csv`, a file of the refused lines."""
     status = _batch(client, batch_id)
     if "text/csv" not in accept:
         return list(status.refusals)
@@ -276,7 +284,7 @@ def live() -> Health:
 
 
 def ready(client: Client) -> Health:
-    """Report that the broker and a worker answer; 503 if they do not."""
+    """Report that the broker and a worker answer; 503 if one of them does not."""
     client.status("ready?")
     return Health(status="ready")
 

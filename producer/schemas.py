@@ -93,7 +93,7 @@ def _not_of_a_line(request_id: str) -> str:
 
 
 OwnRequestId = Annotated[RequestId, AfterValidator(_not_of_a_line)]
-"""A submitter's own id of a request; it can never be the id of a line in somebody's batch."""
+"""A submitter's own id of a request; it can never be the id of a line in another batch."""
 
 
 def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:

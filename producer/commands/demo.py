@@ -26,7 +26,7 @@ What to type next:
   enroll request SIS_ID COURSE_SIS_ID         enroll one student
   enroll student SIS_ID                       show a student with their courses
   enroll --help                               list all commands
-After `make`, the command is .venv/bin/enroll; `. .venv/bin/activate` makes it plain enroll."""
+After `make`, the command is .venv/bin/enroll; type `. .venv/bin/activate` to call it enroll."""
 
 
 def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:

@@ -43,7 +43,7 @@ def _word(word: str) -> Text:
 def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     """Lay out the counts of a batch and its refusals by cause; with `timed`, also its progress."""
     if status.state is BatchState.UNKNOWN:
-        return Text(f"No batch was submitted under the id {status.batch_id}.")
+        return Text(f"No batch with the id {status.batch_id} is known. Check the id.")
     head = Text.assemble(
         ("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state)
     )

@@ -11,8 +11,8 @@ from producer.contract.batches import BatchState, BatchStatus
 from producer.files import refused_lines
 from producer.schemas import RequestState, RequestStatus
 
-_CSV_HELP = "Write every refused line with its cells and the reason, to correct and submit again."
-_JSONL_HELP = "Write the refused records as JSON Lines, as they were submitted."
+_CSV_HELP = "Write every refused line with its cells and the reason to a file, to be corrected."
+_JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 STATUS_EXAMPLES = """
 \b
 Examples:
@@ -69,7 +69,7 @@ def errors(
     """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
     if batch.state is BatchState.UNKNOWN:
-        click.echo(f"No batch was submitted under the id {batch_id}.", err=True)
+        click.echo(f"No batch with the id {batch_id} is known. Check the id.", err=True)
         return REFUSED
     if csv_file is not None:
         with csv_file:  # If the disk is full, closing the file fails.

@@ -23,7 +23,7 @@ Examples:
     help="Your own id for the request; the same request under the same id has no further effect.",
 )
 @click.option(
-    "--partial", is_flag=True, help="Enroll in the other courses even if some are refused."
+    "--partial", is_flag=True, help="Enroll the student in the other courses if some are refused."
 )
 @with_session
 def request(

@@ -59,7 +59,7 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
     if tokens is None and not is_loopback(host):
         raise click.UsageError(
             f"Without tokens, the HTTP front listens only on loopback, not on {host}. To serve"
-            " other machines, give --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
+            " other machines, pass --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
     url, key_prefix = broker_or_fail(broker, key_prefix)
     _check_tokens(tokens)

@@ -80,8 +80,8 @@ def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:
     running = stack.find_running()
     if running is None:
         raise click.UsageError(
-            "The broker's URL is missing: give --broker or ENROLL_BROKER_URL, or run `enroll up`"
-            " in this folder."
+            "The broker's URL is missing: pass --broker or set ENROLL_BROKER_URL, or run"
+            " `enroll up` in this folder or one above it."
         )
     return running.broker_url, key_prefix or running.key_prefix
 
@@ -114,7 +114,7 @@ key_prefix_option = click.option(
     show_envvar=True,
     default="",
     callback=_checked_prefix,
-    help="What every key of the deployment in Redis begins with; by default nothing.",
+    help="The prefix of every key of the deployment in Redis; by default there is none.",
 )
 
 
@@ -126,7 +126,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
         "--result-backend",
         envvar="ENROLL_RESULT_BACKEND_URL",
         show_envvar=True,
-        help="The URL of the Redis that stores the results; by default the broker's.",
+        help="The URL of the Redis for result keys and marks; by default the broker's.",
     )
     @click.option(
         "--timeout",
@@ -215,5 +215,5 @@ def parse_identifier(text: str) -> int | str:
 
 
 def end_on_sigterm() -> None:
-    """Make SIGTERM unwind the program like Ctrl-C, so that it stops everything that it started."""
+    """Make SIGTERM end the program like Ctrl-C, so that it stops everything that it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

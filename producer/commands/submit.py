@@ -43,7 +43,9 @@ Examples:
     multiple=True,
     help="Make one of our columns from the file's own: --map course_sis_id='{module}-{term}'.",
 )
-@click.option("--no-wait", is_flag=True, help="Print the batch id and exit once it is queued.")
+@click.option(
+    "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
+)
 @click.option(
     "--batch-id",
     metavar="ID",

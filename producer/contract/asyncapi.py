@@ -103,7 +103,7 @@ def json_schemas() -> Json:
 
 
 def asyncapi() -> Json:
-    """Return the AsyncAPI 3.0 document: queues, messages, and where results are stored."""
+    """Return the AsyncAPI 3.0 document: queues, messages, and result keys."""
     schemas, definitions = _schemas("#/components/schemas/{model}")
     _as_draft_7(definitions)
     return {
@@ -196,7 +196,7 @@ def _servers() -> Json:
         "rabbitmq": {
             "host": "localhost:5672",
             "protocol": "amqp",
-            "description": "RabbitMQ with quorum queues; results are still stored in Redis.",
+            "description": "RabbitMQ with quorum queues; result keys are still in Redis.",
         },
     }
 

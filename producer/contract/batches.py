@@ -18,7 +18,7 @@ class Books(ContractModel):
     upserted: int = Field(0, description="Roster records that this batch added or changed.")
     unchanged: int = Field(0, description="Roster records that matched what was already stored.")
     rejected: int = Field(0, description="Rows that were refused; the refusals say why.")
-    not_applied: int = Field(0, description="Rows that no worker has committed yet.")
+    not_applied: int = Field(0, description="Rows that have not been applied yet.")
 
 
 class RefusalGroup(ContractModel):
@@ -64,8 +64,8 @@ class BatchStatus(ContractModel):
     chunks: int | None = Field(
         None, description="The number of chunks; null while the batch is still being submitted."
     )
-    chunks_applied: int = Field(0, description="The number of chunks that are committed.")
-    chunks_missing: int = Field(0, description="The number of known chunks that are not committed.")
+    chunks_applied: int = Field(0, description="The number of chunks that have been applied.")
+    chunks_missing: int = Field(0, description="The number of known chunks not yet applied.")
     chunks_lost: int = Field(
         0,
         description="The number of missing chunks that no longer wait in the broker: submit the"

@@ -68,11 +68,11 @@ def require_certificate_check(url: str) -> str:
     own = SENTINEL_OPTIONS if url.startswith(SENTINEL) else ()
     ssl_options = {name for name in options if name not in own}
     if url.startswith(REDIS) and not all(name.startswith("ssl_") for name in ssl_options):
+        allowed = ", ".join((*own, "and options" if own else "options"))
         # The message does not name the option, which may be a piece of an unencoded password.
         raise ValueError(
-            f"After the ? of this URL, only {''.join(f'{name}, ' for name in own)}and options that"
-            " begin with ssl_ are allowed. Put the user and password before the host,"
-            " percent-encoded: ? is written as %3F."
+            f"After the ? of this URL, only {allowed} that begin with ssl_ are allowed. Put the"
+            " user and password before the host, percent-encoded: ? is written as %3F."
         )
     if url.startswith(REDIS) and not url.startswith(TLS) and ssl_options:
         raise ValueError(

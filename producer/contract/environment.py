@@ -11,7 +11,7 @@ OVERRIDES: Final = {
     "CELERY_CONFIG_MODULE": "any setting of Celery",
     "CELERY_LOADER": "any setting of Celery",
 }
-"""The variables that Celery reads over the settings that it is given, and what they replace."""
+"""The variables that Celery prefers to the settings that it is given, and what they replace."""
 
 
 def overriding_variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -92,8 +92,8 @@ def explain(
 ) -> tuple[EnrollmentProblem, ...]:
     """Return one problem for each field that breaks the contract, with its position and rule.
 
-    At most `MAX_PROBLEMS` are returned; the last one names the number of those that are not, with
-    `more` added to it. `record` is the whole record, if only a part of it was validated.
+    At most `MAX_PROBLEMS` are returned; the last one says how many more there are, with `more`
+    added to their number. `record` is the whole record, if only a part of it was validated.
     """
     if error.error_count() > _MAX_ERRORS:
         count = error.error_count() + more
@@ -117,7 +117,8 @@ def explain(
     reported = list(problems.values())[:MAX_PROBLEMS]
     more += len(problems) - len(reported)
     if more:
-        message = f"{reported[-1].message}; and {more} more problems"
+        problem = "problem" if more == 1 else "problems"
+        message = f"{reported[-1].message}; and {more} more {problem}"
         reported[-1] = reported[-1].model_copy(update={"message": message})
     return tuple(reported)
 

@@ -35,7 +35,9 @@ class MessageHeaders(BaseModel):
     expires: Annotated[str, AfterValidator(_is_moment)] | None = Field(
         None, description="For a lookup: when it expires, because the client stops waiting."
     )
-    ignore_result: bool | None = Field(None, description="If true, no result is stored in Redis.")
+    ignore_result: bool | None = Field(
+        None, description="If true, no result key is written unless the message is refused."
+    )
     timelimit: Annotated[list[None], Field(max_length=2)] | None = None
     eta: None = None
     chord: None = None

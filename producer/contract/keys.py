@@ -41,7 +41,10 @@ def check_key_prefix(prefix: str) -> str:
         )
     for name in (_INTAKE, _REQUEST, _BATCH, _RESULT, _KOMBU):
         if name in prefix:
-            raise ValueError(f"A key prefix must not contain {name}, which begins names of keys")
+            raise ValueError(
+                f"A key prefix must not contain {name}, because names of our keys begin with it;"
+                " choose another prefix"
+            )
     return prefix
 
 
@@ -82,7 +85,7 @@ class Keys:
         return [self.queue(queue), *self.priorities(queue)]
 
     def result(self, task_id: str) -> str:
-        """Return the key with the result of a task, as Celery's Redis backend names it."""
+        """Return the result key of a task, as Celery's Redis backend names it."""
         return f"{self.prefix}{_RESULT}{task_id}"
 
     def request(self, request_id: str) -> str:
@@ -96,7 +99,7 @@ class Keys:
     def intake(self, *parts: str) -> str:
         """Return a key that submitters never use.
 
-        Such keys are those of slots, of leases, and of the registered database.
+        The keys of slots, of leases and of the registered database begin with it.
         """
         return ".".join((f"{self.prefix}{_INTAKE}", *parts))
 

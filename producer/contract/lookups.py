@@ -25,7 +25,7 @@ from producer.schemas import (
 )
 
 MAX_RESULT_ID: Final = MAX_REQUEST_ID + 24
-"""Characters of the longest id of a result: that of a line is longer than that of its batch."""
+"""The most characters of a result's id: the id of a line is longer than that of its batch."""
 
 
 class DatabaseState(StrEnum):

@@ -19,10 +19,10 @@ class MarkState(StrEnum):
 
 
 class SubmissionMark(ContractModel):
-    """A client's note in Redis that something was submitted: `queued`, and no longer `unknown`.
+    """A note in Redis that a submission is queued or running; it tells `queued` from `unknown`.
 
     The mark is stored as JSON for seven days, under `enrollment:request:ID` or
-    `enrollment:batch:ID`. It is only a hint: finished work is known without it.
+    `enrollment:batch:ID`. It is only a hint: the results of finished work are in the database.
     """
 
     state: MarkState = Field(

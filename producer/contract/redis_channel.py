@@ -16,7 +16,7 @@ from producer.contract.redis_connection import (
 def kombu_url(url: str) -> str:
     """Return the URL that kombu and Celery get.
 
-    Of a sentinel URL, they get only the address of the first sentinel.
+    They get only the address of the first sentinel if the URL is a sentinel URL.
     """
     return parse_sentinel_url(url).first if url.startswith(SENTINEL) else url
 

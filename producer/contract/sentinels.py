@@ -89,7 +89,7 @@ class MasterLookup:
                 master: Any = sentinel.sentinel_get_master_addr_by_name(self._name)
                 known = "" if master else self._known(sentinel)
         except AuthenticationError:
-            remedy = "give the sentinels' own as sentinel_password in the URL"
+            remedy = "write the sentinels' own password into the URL as sentinel_password"
             return SentinelReply(name, None, f"the password is wrong or missing; {remedy}")
         except (RedisError, OSError) as error:
             if "unknown command" in str(error):

@@ -47,7 +47,7 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
 
 
 class BrokerConnection:
-    """A connection to the broker and to the Redis of results; threads may share one.
+    """A connection to the broker and to the Redis of result keys; threads may share one.
 
     It connects when it is first used. The constructor raises ValueError for an invalid URL or key
     prefix; every method raises BrokerUnavailable within ten seconds if the broker cannot be used.
@@ -64,7 +64,7 @@ class BrokerConnection:
             raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
-                "Results are stored in Redis, so result_backend_url must be a Redis URL, for"
+                "Result keys are stored in Redis, so result_backend_url must be a Redis URL, for"
                 " example redis://host:6379/0."
             )
         self.shown_url = _shown(broker_url)

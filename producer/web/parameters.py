@@ -61,5 +61,5 @@ IdempotencyKey = Annotated[
 ]
 AcceptedType = Annotated[
     str,
-    Header(description="`text/csv` for every refused line, to correct; else refusals by cause."),
+    Header(description="`text/csv` returns a file of the refused lines; else refusals by cause."),
 ]

@@ -112,7 +112,8 @@ def _eviction(info: dict[str, Any]) -> Finding:
     if policy == "noeviction":
         return ok("eviction", f"{policy_text}: a full Redis refuses writes, but deletes nothing")
     if not policy.startswith("allkeys"):
-        return warning("eviction", f"{policy_text}: a full Redis deletes results", remedy)
+        harm = f"{policy_text}: a full Redis deletes result keys and marks"
+        return warning("eviction", harm, remedy)
     if not limit:
         return warning(
             "eviction", f"{policy_text}: harmless only while maxmemory is not set", remedy

@@ -13,8 +13,8 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["student", "S1"], USAGE, "give --broker or ENROLL_BROKER_URL"),
-        (["serve"], USAGE, "give --broker or ENROLL_BROKER_URL"),
+        (["student", "S1"], USAGE, "pass --broker or set ENROLL_BROKER_URL"),
+        (["serve"], USAGE, "pass --broker or set ENROLL_BROKER_URL"),
         (["student", "S1", "--broker", "redis://:s3/cret@h/0"], USAGE, "for example / as %2F"),
         (["student", "S1", "--broker", "redis://:s3cret@h:s3/0"], USAGE, "Correct --broker"),
         (["student", "S1", "--broker", "reddis://:s3cret@h/0"], USAGE, "must begin with one of"),
@@ -23,7 +23,7 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
         (["submit", "none.csv", "--broker", ABSENT], USAGE, "check the path and the permissions"),
         (["submit", "--map", "x", "f.csv", "--broker", ABSENT], USAGE, "write it as COLUMN="),
         (["submit", "a", "b", "--batch-id", "x", "--broker", ABSENT], USAGE, "give one file"),
-        (["serve", "--broker", ABSENT, "--host", "192.0.2.1"], USAGE, "give --tokens FILE"),
+        (["serve", "--broker", ABSENT, "--host", "192.0.2.1"], USAGE, "pass --tokens FILE"),
         (["serve", "--broker", ABSENT, "--tokens", "tokens"], USAGE, "tokens: Tokens, line 1:"),
         (["serve", "--broker", "reddis://:s3cret@h/0"], USAGE, "must begin with one of"),
         (["up", "--folder", "/proc/none"], UNREACHABLE, "choose another with --folder"),

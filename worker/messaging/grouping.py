@@ -91,7 +91,10 @@ class GroupingConsumer:
                 timeout=self._task.time_limit,
             )
         except Exception:  # For example arguments that are nested too deeply to be pickled.
-            log.exception("A group of %s requests could not be sent to a pool process", len(group))
+            log.exception(
+                "A group of %s requests could not be sent to a pool process; each now runs alone",
+                len(group),
+            )
             self._ended(group, failed=True)
 
     def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:

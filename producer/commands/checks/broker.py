@@ -52,8 +52,8 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     except ResponseError as error:
         yield wrong(
             "broker",
-            f"{shown_url} refuses commands: {error}",
-            "Wait and try again, or ask the operator of this Redis.",
+            f"{shown_url} refuses the command INFO: {error}",
+            "Fix what Redis reports, then run doctor again; it needs INFO to check Redis.",
         )
         return
     yield _server(info, f"{shown_url} {answers}")
@@ -93,7 +93,7 @@ def _persistence(info: dict[str, Any]) -> Finding:
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
-            remedy = "Check Redis's log, and the space on its disk."
+            remedy = "Read Redis's log, and free space on its disk if it is full."
             failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
             return wrong("persistence", failure, remedy)
     return ok(
@@ -112,7 +112,7 @@ def _eviction(info: dict[str, Any]) -> Finding:
     if policy == "noeviction":
         return ok("eviction", f"{policy_text}: a full Redis refuses writes, but deletes nothing")
     if not policy.startswith("allkeys"):
-        return warning("eviction", f"{policy_text}: a full Redis deletes results", remedy)
+        return warning("eviction", f"{policy_text}: a full Redis deletes result keys", remedy)
     if not limit:
         return warning(
             "eviction", f"{policy_text}: harmless only while maxmemory is not set", remedy
@@ -132,7 +132,7 @@ def _memory(info: dict[str, Any]) -> Finding:
         return ok("memory", usage)
     if used >= limit and info.get("maxmemory_policy") == "noeviction":
         remedy = (
-            "Raise maxmemory; until then workers can empty the queues, but clients cannot submit."
+            "Raise maxmemory. Until then workers can drain the queues, but clients cannot submit."
         )
         return wrong("memory", f"{usage}: Redis is full", remedy)
     remedy = "Start more workers, raise maxmemory, or submit less at once."

@@ -81,7 +81,7 @@ def test_an_unavailable_broker_is_found() -> None:
     [
         ("appendonly", "no", ("persistence", "wrong"), "loses the queued messages"),
         ("maxmemory-policy", "allkeys-lru", ("eviction", "wrong"), "deletes the queues"),
-        ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes results"),
+        ("maxmemory-policy", "volatile-lru", ("eviction", "warning"), "deletes result keys"),
         ("proto-max-bulk-len", 512 * 2**20, ("message size", "warning"), "up to 512 MiB"),
         ("proto-max-bulk-len", 2**20, ("message size", "wrong"), "less than a chunk may need"),
         ("maxmemory", "nearly used up", ("memory", "warning"), "MiB used of"),

@@ -97,7 +97,7 @@ def _advice_on_conflicts(dead: DeadChunks) -> str | None:
 def relevant_mark(ledger: Any | None, mark: AgedMark | None) -> AgedMark | None:
     """Return a batch's mark, or None if its ledger is complete without it.
 
-    Every submitter may write marks, so none may change what the ledger proves.
+    Any submitter may write any mark, so a mark must not change what the ledger proves.
     """
     return None if ledger is not None and adds_up(ledger) else mark
 

@@ -27,7 +27,7 @@ MAX_HELD = 400
 """The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
-"""While messages of so many bytes wait or run in groups, no more are fetched in advance."""
+"""While messages of this size together wait or run in groups, no more are fetched in advance."""
 
 
 class QueuedRequest(NamedTuple):

@@ -18,11 +18,11 @@ from producer.schemas import MAX_MESSAGE
 OLD_SERVER = 7
 """The oldest major version of Redis that has all the commands that the worker needs."""
 FULL = 0.8
-"""The fraction of Redis's maxmemory from which on its use is a warning."""
+"""The fraction of Redis's maxmemory at which doctor warns."""
 
 
 LARGEST_STRING = 32 * 2**20
-"""Bytes: what proto-max-bulk-len should be; all that clients and workers write is smaller."""
+"""What proto-max-bulk-len should be, in bytes; clients and workers write nothing larger."""
 
 
 def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
@@ -160,7 +160,7 @@ def _largest_message(redis: Any) -> Iterator[Finding]:
 
 
 def registered_database(url: str, keys: Keys) -> DatabaseIdentity | None:
-    """Return the database that workers have registered; None if it may not or cannot be read."""
+    """Return the registered database of the workers; None if there is none or it is unreadable."""
     try:
         with connect_redis(url, socket_timeout=5, socket_connect_timeout=3) as redis:
             text: Any = redis.hget(keys.database, REGISTER_FIELD)

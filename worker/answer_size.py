@@ -35,5 +35,5 @@ class AnswerSize:
 def fewer_ids(ids: int) -> str:
     """Return the remedy for a lookup of so many ids."""
     if ids == 1:
-        return "what is stored under this id is too large for an answer"
+        return "what this id has is too large for an answer; ask the operator to read the database"
     return f"ask for fewer than {ids} ids at a time"

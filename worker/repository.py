@@ -197,7 +197,7 @@ def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:
 def courses_of_students(connection: Connection, keys: Iterable[int], most: int) -> RowsUpTo:
     """Return the enrollments of these students with their courses, ordered by SIS id.
 
-    They end once the texts of the courses have `most` characters.
+    The list ends once the texts of the courses have `most` characters.
     """
     dialect = connection.dialect.name
     parameters = list_parameter(dialect, set(keys))

@@ -1,4 +1,4 @@
-"""Enroll students in courses: load, decide, write. Knows the rules, and nothing of Celery."""
+"""Enroll students in courses: load, decide, write. Knows the rules, but not Celery."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

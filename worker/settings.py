@@ -85,13 +85,13 @@ class Settings(DatabaseSettings):
         Field(description="The broker: Redis (or Valkey), or RabbitMQ.")
     )
     result_backend_url: Annotated[SecretStr | None, Field(validate_default=True)] = Field(
-        None, description="The Redis that carries results to clients; by default the broker."
+        None, description="The Redis for result keys and marks; by default the broker."
     )
     key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = Field(
         "", description="What every key in Redis begins with; by default nothing."
     )
     result_ttl: Annotated[int, Field(ge=60)] = Field(
-        86_400, description="Seconds for which a result stays in the result backend."
+        86_400, description="Seconds that a result key stays in Redis."
     )
     database_wait: Annotated[float, Field(ge=0, le=80)] = Field(
         60,

@@ -94,9 +94,9 @@ _KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 
 
 def find_columns(connection: Connection, batch_ids: Iterable[str], most: int) -> RowsUpTo:
-    """Return batches, as id and the column names of the file that each was made from, if any.
+    """Return the ids of batches, each with the column names of its file, if it came from one.
 
-    They end once these names have `most` characters.
+    The list ends once these names have `most` characters.
     """
     dialect = connection.dialect.name
     parameters = list_parameter(dialect, set(batch_ids))

@@ -87,8 +87,8 @@ def _advice_on_conflicts(dead: DeadChunks) -> str | None:
         return None
     were = "chunk was" if dead.conflicts == 1 else "chunks were"
     return (
-        f"A different submission used this batch id, too: {dead.conflicts} {were} refused, and"
-        " their records are not stored. Submit the records of that submission again under a new"
+        f"A different submission used this batch id, too: {dead.conflicts} {were} refused, and the"
+        " records in them are not stored. Submit the records of that submission again under a new"
         " batch id; rows that are already stored are not added twice. Then the operator can discard"
         " the refused chunks (`enroll dead-letters list`)."
     )
@@ -97,7 +97,7 @@ def _advice_on_conflicts(dead: DeadChunks) -> str | None:
 def relevant_mark(ledger: Any | None, mark: AgedMark | None) -> AgedMark | None:
     """Return a batch's mark, or None if its ledger is complete without it.
 
-    Every submitter may write marks, so none may change what the ledger proves.
+    Any submitter may write any mark, so a mark must not change what the ledger proves.
     """
     return None if ledger is not None and adds_up(ledger) else mark
 

@@ -54,8 +54,8 @@ def batch_statuses(
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    `outage` is why work waits, if it does. `waiting` is the number of chunks that wait; read the
-    marks, then that, before this call (see `batch_state`). Raises AnswerTooLarge.
+    `outage` is why work waits, if it does. `waiting` is the number of chunks that wait. Before this
+    call, read first the marks, then that number (see `batch_state`). Raises AnswerTooLarge.
     """
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
@@ -156,7 +156,7 @@ def applied_chunks(
 ) -> AppliedChunks:
     """Return which of these chunks of a batch were applied, in order, and who claimed its id.
 
-    A batch of which a chunk could not be processed may be corrected, so its id is not claimed.
+    If a chunk could not be processed, the batch may be corrected, so its id counts as unclaimed.
     """
     with database.reading() as connection:
         kind = find_kind(connection, batch_id)

@@ -85,7 +85,7 @@ def dead_letters() -> None:
     metavar="ID",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
-    help="List only those after this id.",
+    help="List only dead letters whose id is higher.",
 )
 @limit_option
 @with_database
@@ -133,7 +133,7 @@ def show(database: Database, letter_id: int, as_json: bool) -> int:
     with database.reading() as connection:
         letters = find_dead_letters(connection, only=letter_id)
     if not letters:
-        print_message(f"There is no dead letter {letter_id}.")
+        print_message(f"There is no dead letter {letter_id}. List them: enroll dead-letters list")
         return REMAINS
     letter = letters[0]
     content = _text(letter.content)
@@ -180,9 +180,8 @@ def _text(content: bytes) -> str | None:
 def retry(database: Database, letters: tuple[int, ...], everything: bool, as_json: bool) -> int:
     """Process dead letters again, and remove those that succeed.
 
-    Each letter is retried in its own transaction and takes effect only once: if two operators retry
-    the same letter at the same time, the second one gets an error. A letter that fails again is
-    not removed.
+    Each dead letter is retried in its own transaction and takes effect only once: if two operators
+    retry the same one at the same time, the second gets an error. One that fails again stays.
     """
     if everything == bool(letters):
         raise click.UsageError("Name the ids of dead letters, or use --all, but not both.")

@@ -68,8 +68,8 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
             fail(str(error), USAGE)
         except TrialInterrupted:
             fail(
-                "The database became unavailable. What was done so far stays done; run the command"
-                " again.",
+                "The database at ENROLL_DATABASE_URL became unavailable. What was done so far stays"
+                " done; run the command again when the database is back.",
                 UNREACHABLE,
             )
         except DBAPIError as error:

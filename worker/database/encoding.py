@@ -18,6 +18,6 @@ def wrong_encoding(ask: Ask, dialect: str) -> Refusal | None:
         f"the database {name} has the encoding {encoding}, but must be UTF8 to store every name",
         "Stop the workers and copy the database: `createdb --encoding=UTF8 --locale=C"
         f" --template=template0 NEW && pg_dump --encoding=UTF8 {name} | psql -v ON_ERROR_STOP=1"
-        f" NEW`. Then put NEW in place of {name} in ENROLL_DATABASE_URL, run `enroll database"
-        " accept`, and start the workers.",
+        f" NEW`. Then put NEW in place of {name} in ENROLL_DATABASE_URL, run `python -m"
+        " worker.migrate` and `enroll database accept`, and start the workers.",
     )

@@ -1,8 +1,8 @@
 """Decide what a database error means for the message whose work failed.
 
-Other modules read an error's code only through `sqlstate_of`.
 An error about the records of a message counts as a failed attempt of that message. Every other
-error comes from the environment: the message is tried again, however long that takes.
+error comes from the environment: the message is tried again, however long that takes. Other modules
+read an error's code only through `sqlstate_of`.
 """
 
 import sqlite3

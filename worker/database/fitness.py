@@ -14,14 +14,14 @@ RUNBOOK = "docs/operations/runbook.md"
 def unusable(ask: Ask, dialect: str) -> Refusal | None:
     """Return why no worker must use a database, or None.
 
-    Only the catalog is read, so that a lock on a table of ours holds up nothing. Raises what `ask`
-    raises.
+    Only the catalog is read, so that a lock on one of our tables does not delay the check. Raises
+    what `ask` raises.
     """
     return wrong_encoding(ask, dialect) or _refusal(broken_keys(ask, dialect), dialect)
 
 
 def unusable_for_long(ask: Ask, dialect: str) -> Refusal | None:
-    """Return why no worker should start with a database; its rows are looked at, too.
+    """Return why no worker should start with a database; also compare sequences with rows.
 
     Raises what `ask` raises.
     """

@@ -1,4 +1,4 @@
-"""Read the settings and limits of PostgreSQL that a worker's connection has to live with."""
+"""Read the settings and limits of PostgreSQL that apply to a worker's connection."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def settings_of(ask: Ask) -> dict[str, Setting]:
 
 
 def override(ask: Ask, setting: str, value: str) -> str:
-    """Return the statement that gives this role a value, wherever another one was set."""
+    """Return the statement that sets a value for this role, whatever else sets another one."""
     ((role, database),) = ask("SELECT quote_ident(current_user), quote_ident(current_database())")
     return f"ALTER ROLE {role} IN DATABASE {database} SET {setting} = {value};"
 

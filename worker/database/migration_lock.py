@@ -76,7 +76,7 @@ def migrating(engine: Engine, limits: Limits = DEFAULT_LIMITS) -> Iterator[Conne
                 try:
                     yield connection
                 finally:
-                    connection.invalidate()  # Nobody inherits its settings.
+                    connection.invalidate()  # No later user inherits its settings.
     except DBAPIError as error:
         reason = _reason(engine, error)
         if reason is None:
@@ -170,8 +170,8 @@ def _sessions(connection: Connection, query: TextClause, **values: object) -> st
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(CAST(:key AS bigint))")
 
-# The guard is idle while the migration runs, and must not be ended for that. Not every version of
-# PostgreSQL has both settings.
+# The guard is idle while the migration runs, and no time limit may end it for that. Not every
+# version of PostgreSQL has both settings.
 _STAY_IDLE = text(
     "SELECT set_config(name, '0', true) FROM pg_settings"
     " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"

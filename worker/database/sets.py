@@ -31,7 +31,7 @@ from worker.models import Base
 Columns = Mapping[str, TypeEngine[Any]]
 
 ROW_CHARACTERS = 60
-"""What a row adds to an answer at least, beside its texts."""
+"""The fewest characters that a row adds to an answer, besides its texts."""
 
 COPY_ROWS = 200
 """With at least this many rows, PostgreSQL's COPY is faster than a statement with arrays."""
@@ -172,7 +172,7 @@ class RowsUpTo(NamedTuple):
 def select_up_to(page: FromClause, texts: Sequence[str], *order: Any) -> Any:
     """Select the first rows of a page, for `rows_up_to`.
 
-    `texts` are the columns that count, beside `ROW_CHARACTERS` for each row.
+    `texts` are the columns that count, besides `ROW_CHARACTERS` for each row.
     """
     lengths = [func.coalesce(func.length(cast(page.c[name], String())), 0) for name in texts]
     row = sum(lengths, literal(ROW_CHARACTERS))

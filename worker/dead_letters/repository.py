@@ -62,7 +62,7 @@ def count_dead_chunks(
 ) -> dict[str, tuple[int, str, int]]:
     """Count the dead letters that are whole chunks, by batch.
 
-    Of those that are not conflicts it also returns the detail of one; of conflicts the number.
+    The values are those of `DeadChunks`: how many failed, the detail of one, how many conflicts.
     """
     dialect = connection.dialect.name
     is_conflict = DeadLetter.reason == LetterReason.CONFLICT

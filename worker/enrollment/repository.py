@@ -214,7 +214,7 @@ def _results_up_to(
 
 
 def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
-    """Return whether a request id made from a chunk's number has a result; usually none has."""
+    """Return whether a request id made from this chunk's number has a result; usually none has."""
     first, end = line_request_ids(batch_id, number)
     return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
 

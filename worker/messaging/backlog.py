@@ -1,8 +1,8 @@
-"""Look for messages that wait in the broker: a request that has none, and no result, is lost.
+"""Look for messages waiting in the broker: a request with neither message nor result is lost.
 
 A message is in one of the queues or in the slot of one worker until its result is committed; Redis
-itself moves it from one to the other (`worker.messaging.transport`). So a look at all of them at
-one moment, before the database is read, shows what does not wait any more.
+itself moves it from one to the other (`worker.messaging.transport`). So one look at all of them,
+before the database is read, shows which messages no longer wait.
 """
 
 import json
@@ -35,7 +35,7 @@ If more waits, no request is called lost.
 """
 
 LOST_SECONDS = 30.0
-"""The age from which on a mark without a message means that the request is lost. A client publishes
+"""The age at which a mark without a message means that its request is lost. A client publishes
 within ten seconds after it left the mark."""
 
 LOOK_SECONDS = 1.0
@@ -57,7 +57,7 @@ class Waiting(NamedTuple):
 
 
 class Backlog:
-    """The messages in Redis; with another broker (`redis_url` is None) nothing is known of them.
+    """The messages in Redis; with another broker (`redis_url` is None) they are unknown.
 
     It connects at first use; its connection pool notices a fork.
     """
@@ -71,7 +71,7 @@ class Backlog:
         self._seen_at = float("-inf")
 
     def lost_requests(self, marks: Mapping[str, AgedMark]) -> frozenset[str]:
-        """Return those of the requests with these marks whose message is gone.
+        """Return the requests, of those with these marks, whose message is gone.
 
         Read the marks before this call, and the results after it: a request that is returned and
         has no result then was lost.

@@ -160,7 +160,7 @@ class ValidatingConsumer(Consumer):
 
         return on_task_received
 
-    # Our checks catch all of these before Celery does. If one is missed, it is not dropped.
+    # Our checks catch all of these before Celery does. A message that they miss is not dropped.
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         self.quarantine(message, f"it cannot be decoded: {first_line(exc)}")

@@ -27,7 +27,7 @@ MAX_HELD = 400
 """The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
-"""While messages of so many bytes wait or run in groups, no more are fetched in advance."""
+"""While messages of this size together wait or run in groups, no more are fetched in advance."""
 
 
 class QueuedRequest(NamedTuple):
@@ -91,7 +91,10 @@ class GroupingConsumer:
                 timeout=self._task.time_limit,
             )
         except Exception:  # For example arguments that are nested too deeply to be pickled.
-            log.exception("A group of %s requests could not be sent to a pool process", len(group))
+            log.exception(
+                "A group of %s requests could not be sent to a pool process; each now runs alone",
+                len(group),
+            )
             self._ended(group, failed=True)
 
     def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Renew this worker's lease, and move the messages of lost workers back to their queues; return how
--- many. A taker, "instance/number", is one connection of a worker (instance) over time. A lost taker
+-- many. A taker, "instance/number", is one connection of one worker (the instance). A lost taker
 -- stays registered for a minute, because its last command may still move a message into its slots.
 -- prefix: what the keys of workers begin with; queues: what the queues, from ARGV[6] on, begin with.
 local prefix, queues, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])

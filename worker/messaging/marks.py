@@ -17,7 +17,7 @@ MAX_MARK = 4_096
 """Bytes of a mark that are read; a longer one is not a mark of ours."""
 
 OUTAGE_SECONDS = 30
-"""How long the reason is believed; each attempt that fails renews it."""
+"""How long the reason why work waits is stored; each attempt that fails renews it."""
 
 _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 
@@ -69,9 +69,9 @@ class SubmissionMarks:
             log.warning("Redis did not store why work waits: %s", error)
 
     def outage(self) -> str | None:
-        """Return why work waits; None if it does not, as far as is known. Raises RedisError.
+        """Return why work waits; None if it does not, or if that is unknown. Raises RedisError.
 
-        Rules of an older version do not let the worker read this; then nothing is known.
+        The Redis rules of an older version do not let the worker read this; then it is unknown.
         """
         try:
             sentence: Any = self._redis.get(self.keys.outage)

@@ -28,7 +28,7 @@ class DatabaseRegister:
     def refusal(self, own: DatabaseIdentity) -> Refusal | None:
         """Return why a worker must not use its database, or None.
 
-        If no database is registered, this one is from now on. Raises RedisError.
+        If no database is registered yet, this one is registered. Raises RedisError.
         """
         text: Any = self._redis.eval(_REGISTER, 1, self._key, REGISTER_FIELD, own.model_dump_json())
         reason = why_refused(own, _parse(text))
@@ -38,7 +38,7 @@ class DatabaseRegister:
     def admit(self, own: DatabaseIdentity) -> Refusal | None:
         """Return why this process must not use its database now, or None.
 
-        Redis is asked only about a database that this process has not had accepted yet.
+        Redis is asked only about a database that it has not yet accepted for this process.
         """
         if self._accepted is not None and own.is_same(self._accepted):
             return None
@@ -76,7 +76,7 @@ def _parse(text: str | bytes | None) -> DatabaseIdentity | None:
 
 
 def why_refused(own: DatabaseIdentity, registered: DatabaseIdentity | None) -> Refusal | None:
-    """Return why a worker must not use its database beside the registered one, or None."""
+    """Return why a worker must not use its own database, given the registered one, or None."""
     if registered is None or own.is_same(registered):
         return None
     relation = "a copy of" if own.id == registered.id else "not"

@@ -73,6 +73,6 @@ class ResultBackend(RedisBackend):
             )
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             log.warning(
-                "A refusal could not be sent to its client; it is stored as a dead letter: %s",
+                "Redis did not store why a message was refused, so its client is not told: %s",
                 error,
             )

@@ -1,6 +1,6 @@
-"""Keep the messages that a worker holds in slots, and acknowledge or requeue them.
+"""Track the messages that a worker holds in slots, and acknowledge or requeue them.
 
-A slot is a Redis list for one message; `worker.messaging.transport` says why there is one.
+A slot is a Redis list for one message; `worker.messaging.transport` explains why it exists.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Receive messages from Redis so that none is lost, and requeue those of lost workers.
 
-docs/reliability.md says why kombu's own transport is not enough. Here Redis itself moves each
+docs/reliability.md explains why kombu's own transport is not enough. Here Redis itself moves each
 message into a slot: a list for one message that belongs to the worker. Acknowledging a message
 deletes its slot. When a worker's heartbeat stops, another worker moves the contents of its slots
 back to their queues.
@@ -174,7 +174,7 @@ class QueueReceiver(PiecewiseChannel):
             self._not_before = time.monotonic() + self.RETRY
 
     def pause(self, seconds: float) -> None:
-        """Ask for no more messages for so long; one that was asked for already may still come."""
+        """Ask for no messages for this many seconds; one already asked for may still arrive."""
         self._not_before = max(self._not_before, time.monotonic() + seconds)
 
     def close(self) -> None:
@@ -287,7 +287,7 @@ class Channel(PiecewiseChannel):
             )
 
     def pause_work(self, seconds: float) -> None:
-        """Receive only lookups for so long."""
+        """Receive only lookups for this many seconds."""
         for queue, receiver in self._receivers.items():
             if queue != Queue.LOOKUPS:
                 receiver.pause(seconds)

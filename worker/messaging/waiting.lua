@@ -2,7 +2,8 @@
 -- Look at every message that waits in a queue or lies in the slot of a worker, at one moment. Return
 -- the number of chunks, then each message that is, or may be, a single request; or nil if there is
 -- too much to look at. KEYS are the lists of the queues, ARGV[1] the options as JSON. A message is
--- known by the name of its task, which it holds as a JSON string; only a request may hold two.
+-- recognized by a task name in it, as a JSON string; one that contains the name of the request task,
+-- or none of ours, may be a request.
 local options = cjson.decode(ARGV[1])
 local found, messages, bytes = { 0 }, options.messages, options.bytes
 

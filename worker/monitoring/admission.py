@@ -1,4 +1,4 @@
-"""Let a worker start, and go on, only with the database of its deployment."""
+"""Let a worker start and continue only with the database of its deployment."""
 
 import logging
 import threading
@@ -23,7 +23,7 @@ from worker.messaging.registration import DatabaseRegister
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 5.0
-"""Seconds between two looks at the register, which Redis may lose and an operator may change."""
+"""Seconds between two checks of the register, which Redis may lose and an operator may change."""
 
 
 class NotAdmitted(SystemExit):

@@ -1,4 +1,4 @@
-"""Check a database: what a worker checks through its own pool, and `enroll doctor` directly."""
+"""Check a database: a worker does so through its own pool, `enroll doctor` directly."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -23,10 +23,10 @@ from worker.database.rights import refused_writes
 CLOCKS_APART = 5.0
 """Seconds by which the database's clock may differ."""
 TOO_SHORT, SHORT = 5_000, 30_000
-"""Milliseconds: a limit below the first ends many chunks, one below the second may end a large one
-while the database is busy."""
+"""Milliseconds: a time limit below the first ends many chunks; one below the second may end a large
+chunk while the database is busy."""
 FULL = 0.9
-"""The fraction of the possible connections from which on their number is a warning."""
+"""The fraction of the possible connections at which `enroll doctor` warns."""
 RESTART = " Then restart the workers."
 
 
@@ -45,7 +45,7 @@ def _judge(check: str, refusal: Refusal | None, praise: str) -> Finding:
 
 
 def check_keys(connection: Connection) -> Iterator[Finding]:
-    """Check what keeps the rows right. Raises DBAPIError."""
+    """Check the keys and sequences that protect the rows. Raises DBAPIError."""
     dialect = connection.dialect.name
     broken = broken_parts(through(connection), dialect)
     if broken:
@@ -77,7 +77,7 @@ def check_writes(connection: Connection) -> Iterator[Finding]:
 
 
 def check_settings(connection: Connection) -> Iterator[Finding]:
-    """Check the settings that a connection to PostgreSQL has to live with. Raises DBAPIError."""
+    """Check the settings that apply to a connection to PostgreSQL. Raises DBAPIError."""
     if connection.dialect.name != "postgresql":
         return
     ask = through(connection)

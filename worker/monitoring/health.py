@@ -43,7 +43,7 @@ IN_WORKER = "as the worker sees it: "
 
 
 class _Report:
-    """What a worker finds out about its database, as far as it has come."""
+    """What a worker has found out about its database so far."""
 
     def __init__(self) -> None:
         self.state = DatabaseState.AWAY
@@ -104,14 +104,14 @@ def _fill(report: _Report, database: Database, register: DatabaseRegister) -> No
 
 
 def _add_error(report: _Report, error: DBAPIError) -> None:
-    """Report an error of the database; its own sentence is for everybody, the driver's is not."""
+    """Report an error of the database, in words that any client may read."""
     report.state = DatabaseState.AWAY
     if isinstance(error.orig, DatabaseRefused):
         refusal = error.orig.refusal
         report.detail = str(error.orig)
         report.findings.append(wrong("database", f"{IN_WORKER}{refusal.problem}", refusal.remedy))
         return
-    # The client may be anyone, and the driver's message names hosts and users.
+    # Any client may read the database's own sentence, but the driver's names hosts and users.
     log.warning("The database is unavailable: %s", sentence_of(error))
     remedies = _OF_WORKER
     if is_answer(error) or isinstance(error.orig, sqlite3.Error):
@@ -160,7 +160,8 @@ def _registration(register: DatabaseRegister, own: DatabaseIdentity) -> Finding:
     try:
         refusal = why_refused(own, register.find())
     except RedisError as error:
-        return wrong("identity", f"the register cannot be read: {error}", "Check Redis's log.")
+        found = f"the registered database cannot be read from Redis: {error}"
+        return wrong("identity", found, "Check Redis, and its user worker (docs/access.md).")
     if refusal is not None:
         return wrong("identity", f"{IN_WORKER}{refusal.problem}", refusal.remedy)
     return ok("identity", f"{IN_WORKER}{own}")
@@ -194,7 +195,8 @@ def _check(
 ) -> Iterator[Finding]:
     path = engine.url.database
     if engine.dialect.name == "sqlite" and not Path(path or "").is_file():
-        yield wrong("database", f"there is no file {path}", "Run `python -m worker.migrate`.")
+        remedy = "Correct ENROLL_DATABASE_URL, or create the file: `python -m worker.migrate`."
+        yield wrong("database", f"there is no file {path}", remedy)
         return
     report = _Report()
     try:

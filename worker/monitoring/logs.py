@@ -23,7 +23,7 @@ from worker.plain_text import printable
 from worker.settings import LogFormat
 
 _REDUNDANT_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
-"""Loggers whose lines about successful tasks tell less than our events, and quote arguments."""
+"""Loggers whose lines about successful tasks say less than our events, and quote arguments."""
 
 Event = MutableMapping[str, Any]
 

@@ -1,4 +1,4 @@
-"""Count events in every process; `worker.monitoring.exporter` adds the numbers up."""
+"""Count events in every process; `worker.monitoring.exporter` serves the sums."""
 
 import os
 
@@ -28,7 +28,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.requests = self._counter(
             "requests",
-            "Decided requests, by the status of their results and by how they came.",
+            "Decided requests, by the status of their results, and single or in a batch.",
             "outcome",
             "how",
         )
@@ -45,7 +45,7 @@ class Metrics:
             "chunks", "Deliveries of chunks, by their outcome.", "kind", "outcome"
         )
         self.redeliveries = self._counter(
-            "redeliveries", "Messages that tasks requeued, to be tried again.", "task"
+            "redeliveries", "Messages that were requeued, to be tried again.", "task"
         )
         self.recovered = self._counter(
             "recovered_messages",
@@ -54,11 +54,11 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "New dead letters, by reason.", "reason")
         self.database_wait = self._counter(
             "database_wait_seconds",
-            "Seconds that processes waited for the database; the rate is the number that wait.",
+            "Seconds that processes waited for the database; its rate is how many are waiting.",
         )
         self.database_refusals = self._counter(
             "database_refusals",
-            "Attempts that the database refused for reasons of its own, by SQLSTATE.",
+            "Attempts that were requeued because of the database, by SQLSTATE.",
             "sqlstate",
         )
         self._time()

@@ -15,7 +15,7 @@ Without a success between them, each pause is twice as long as the one before.
 """
 
 REQUEUE_SECONDS = 0.1
-"""Seconds before a message that came during a pause is requeued, so that none circles quickly."""
+"""Seconds before a message that came during a pause is requeued, to avoid a tight loop."""
 
 
 class Circuit:

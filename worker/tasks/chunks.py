@@ -1,4 +1,4 @@
-"""Define the tasks that apply chunks of batches."""
+"""Define the tasks that apply chunks of batches, one for each kind."""
 
 from typing import Any
 

@@ -31,7 +31,7 @@ LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
 
 MAX_LOOKUP_AGE = 600.0
-"""Seconds after which a lookup that does not expire is no longer answered: nobody waits for it."""
+"""Seconds after which a lookup without `expires` is not answered: no client waits any more."""
 
 _TEXTS = TypeAdapter(RequestIds)
 _NUMBERS = TypeAdapter(Numbers)
@@ -59,7 +59,7 @@ class LookupTask(Task):
         attempts = self.services.attempts
         try:
             if attempts.begin([task_id]):
-                raise Unanswerable("its workers ended while they answered it; ask for less at once")
+                raise Unanswerable("its workers died answering it; ask for fewer ids at a time")
             return self.run(*args, **kwargs)
         except MemoryError:
             # A connection may have been interrupted in the middle of a reply.
@@ -79,8 +79,8 @@ def _check_age(properties: Any, expires: Any) -> None:
     age = now - sent_at
     if age > MAX_LOOKUP_AGE:
         raise Unanswerable(
-            f"by the clocks, the lookup waited for {age:.0f} s, and after {MAX_LOOKUP_AGE:.0f} s"
-            " none is answered; send it again"
+            f"the lookup is {age:.0f} s old by the worker's clock, and after {MAX_LOOKUP_AGE:.0f} s"
+            " no lookup is answered; send it again, and compare the clocks if that does not help"
         )
 
 
@@ -180,8 +180,7 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
     except DBAPIError as error:
         if not is_outage(error):
             log.exception("The lookup %s failed", current_task.request.task)
-        # The client may be anyone: the server's own sentence is for everybody, but the driver's
-        # names hosts and users.
+        # Any client may read the server's own sentence, but the driver's names hosts and users.
         why = f" ({sentence_of(error)})" if is_answer(error) else ""
         raise Unanswerable(f"the database could not be read{why}; try again later") from None
     task = current_task.request

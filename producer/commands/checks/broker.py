@@ -18,11 +18,11 @@ from producer.schemas import MAX_MESSAGE
 OLD_SERVER = 7
 """The oldest major version of Redis that has all the commands that the worker needs."""
 FULL = 0.8
-"""The fraction of Redis's maxmemory from which on its use is a warning."""
+"""The fraction of Redis's maxmemory at which doctor warns."""
 
 
 LARGEST_STRING = 32 * 2**20
-"""Bytes: what proto-max-bulk-len should be; all that clients and workers write is smaller."""
+"""What proto-max-bulk-len should be, in bytes; clients and workers write nothing larger."""
 
 
 def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
@@ -52,8 +52,8 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     except ResponseError as error:
         yield wrong(
             "broker",
-            f"{shown_url} refuses commands: {error}",
-            "Wait and try again, or ask the operator of this Redis.",
+            f"{shown_url} refuses the command INFO: {error}",
+            "Fix what Redis reports, then run doctor again; it needs INFO to check Redis.",
         )
         return
     yield _server(info, f"{shown_url} {answers}")
@@ -93,7 +93,7 @@ def _persistence(info: dict[str, Any]) -> Finding:
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
-            remedy = "Check Redis's log, and the space on its disk."
+            remedy = "Read Redis's log, and free space on its disk if it is full."
             failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
             return wrong("persistence", failure, remedy)
     return ok(
@@ -133,7 +133,7 @@ def _memory(info: dict[str, Any]) -> Finding:
         return ok("memory", usage)
     if used >= limit and info.get("maxmemory_policy") == "noeviction":
         remedy = (
-            "Raise maxmemory; until then workers can empty the queues, but clients cannot submit."
+            "Raise maxmemory. Until then workers can drain the queues, but clients cannot submit."
         )
         return wrong("memory", f"{usage}: Redis is full", remedy)
     remedy = "Start more workers, raise maxmemory, or submit less at once."
@@ -161,7 +161,7 @@ def _largest_message(redis: Any) -> Iterator[Finding]:
 
 
 def registered_database(url: str, keys: Keys) -> DatabaseIdentity | None:
-    """Return the database that workers have registered; None if it may not or cannot be read."""
+    """Return the registered database of the workers; None if there is none or it is unreadable."""
     try:
         with connect_redis(url, socket_timeout=5, socket_connect_timeout=3) as redis:
             text: Any = redis.hget(keys.database, REGISTER_FIELD)

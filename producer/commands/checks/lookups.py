@@ -1,4 +1,4 @@
-"""Ask every kind of lookup once, as submitters do; none of what is asked for exists."""
+"""Try every kind of lookup once, as submitters do, with ids that do not exist."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
 
 
 def check_lookups(client: EnrollmentClient) -> Iterator[Finding]:
-    """Ask for every kind of lookup; stop at the first one that no worker answers."""
+    """Try every kind of lookup; stop at the first one that no worker answers."""
     started = time.perf_counter()
     failed = False
     for task, ask in LOOKUPS.items():

@@ -17,7 +17,6 @@ from worker.database.limits import (
     override,
     settings_of,
 )
-from worker.database.refusal import Refusal
 from worker.database.rights import refused_writes
 
 CLOCKS_APART = 5.0
@@ -38,10 +37,6 @@ def check_encoding(connection: Connection) -> Iterator[Finding]:
         if refusal
         else ok("encoding", "the database is UTF-8")
     )
-
-
-def _judge(check: str, refusal: Refusal | None, praise: str) -> Finding:
-    return wrong(check, refusal.problem, refusal.remedy) if refusal else ok(check, praise)
 
 
 def check_keys(connection: Connection) -> Iterator[Finding]:

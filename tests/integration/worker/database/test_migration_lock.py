@@ -47,7 +47,7 @@ class Process:
         """Return whether it waits for another migration; SQLite's file is open by then."""
         assert self.popen.poll() is None, self.output
         if path is None:
-            return "Another migration is running: process" in self.output
+            return "Another migration is running: pid" in self.output
         return path in {file.path for file in psutil.Process(self.popen.pid).open_files()}
 
     def last_line(self, code: int = 0) -> str:

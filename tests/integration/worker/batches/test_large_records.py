@@ -34,6 +34,9 @@ GOOD = [{"student_id": "A", "course_ids": ["M1"]}, {"student_id": "B", "course_i
 PER_LINE = 700
 """Bytes that a refused line may take beside the record: its message, and what all lines repeat."""
 
+PER_PROBLEM = 2 * 255 + 250
+"""Characters of a problem in a result, at most: it may name the longest SIS id twice."""
+
 RESULT_FIELDS = 1_000
 """Characters of a result besides its problems, at most."""
 
@@ -127,7 +130,7 @@ def test_a_large_single_request_is_refused_with_ten_problems(
         assert len(decision.result.errors) <= MAX_PROBLEMS
     (status,) = request_statuses(database, ["single"], {})
     around = status.model_copy(update={"result": None}).model_dump_json()
-    assert len(status.model_dump_json()) <= 100 * PER_LINE + len(around) + RESULT_FIELDS
+    assert len(status.model_dump_json()) <= 100 * PER_PROBLEM + len(around) + RESULT_FIELDS
     # Sent again, it is the same request.
     (again,) = add_enrollments(database, [read_request("single", [large], {})]).decided
     assert again.is_repeat

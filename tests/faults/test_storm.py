@@ -42,7 +42,7 @@ def weather(scene: Scene, name: str) -> Report:
     number = int(FAULTS.get(name, 0))
     kinds = KINDS or storm.kinds()
     if not number and not KINDS:
-        return storm.run(SHORT[name], singles=1_500, batches=30, size=100)
+        return storm.run(SHORT[name], singles=500, batches=10, size=100)
     number = number or len(kinds)
     faults = [kinds[n % len(kinds)] for n in range(number)]
     if not KINDS and name == "postgresql":

@@ -55,9 +55,9 @@ def stopped(deployment: Deployment) -> Iterator[None]:
         os.killpg(deployment.process.pid, signal.SIGCONT)
 
 
-def purge(deployment: Deployment) -> None:
+def purge(deployment: Deployment, *options: str) -> None:
     """Do what an operator does who wants an empty queue."""
-    command = [sys.executable, "-m", "celery", "-A", "worker", "purge", "--force"]
+    command = [sys.executable, "-m", "celery", "-A", "worker", "purge", "--force", *options]
     done = run_program(*command, env=deployment.environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
@@ -164,13 +164,13 @@ def test_a_batch_whose_chunks_are_gone_says_so_and_ends_the_wait(
         # A worker that waits for a message has been given the first one already.
         client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
         wait_for(lambda: redis.llen(Queue.BATCHES) == 0)
-        submit = fresh_deployment.start_enroll("submit", path)
+        submit = fresh_deployment.start_enroll("submit", "--timeout", "60", path)
         wait_for(lambda: redis.llen(Queue.BATCHES) == 1)
         assert submit.stderr is not None
         name = submit.stderr.readline().split("batch ")[1].split()[0]
-        purge(fresh_deployment)
+        purge(fresh_deployment, "--queues", Queue.BATCHES)
         age(redis, Keys().batch(name), STALLED_SECONDS + 1)
-    _, err = submit.communicate(timeout=60)
+    _, err = submit.communicate(timeout=120)
     assert submit.returncode == UNREACHABLE, err
     assert "1 chunk was lost" in err
     status: Any = client.batch(name)

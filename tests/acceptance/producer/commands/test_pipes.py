@@ -15,6 +15,9 @@ import pytest
 from support.commands import ENROLL, GOOD, REFUSED, USAGE, run_program
 from support.workers import Deployment
 
+# What is read and printed does not depend on the worker's database.
+pytestmark = pytest.mark.parametrize("deployment", ["postgresql"], indirect=True)
+
 PAIRS = "student_sis_id,course_sis_id\n"
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 COLOR = re.compile(r"\x1b\[[0-9;]*(?:3|4|9|10)[0-7][0-9;]*m")

@@ -75,7 +75,7 @@ def _progress(status: BatchStatus) -> Text:
     else:
         chunks = f"{status.chunks_applied:,} of {status.chunks:,} chunks applied"
     lines = [
-        f"{requests}, {status.requests_rejected:,} wholly rejected",
+        f"{requests}, {status.requests_rejected:,} rejected as a whole",
         f"{chunks}, {status.chunks_missing:,} missing",
     ]
     if status.rows_per_second:

@@ -11,12 +11,11 @@ LONG = "9" * 5_000
 BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
     "too few cells": (PAIRS, "S1", None, ["has 1 cell,", "the header has 2"]),
     "too many cells": (PAIRS, "S1,M1,M2", None, ["has 3 cells", "the header has 2"]),
-    "blanks": (PAIRS, "  ", None, ["has 1 cell,"]),
     "no student": (PAIRS, ",M1", "student_sis_id", ["is empty"]),
     "a blank course": (PAIRS, "S1,  ", "course_sis_id", ["is empty"]),
     "a long SIS id": (PAIRS, "S1," + "x" * 256, "course_sis_id", ["256 characters", "255"]),
-    "NUL": (PAIRS, "S1,M\0", "course_sis_id", ["NUL"]),
-    "not UTF-8": (PAIRS, "S1,M\udcff", "course_sis_id", ["not UTF-8", "save the file"]),
+    "NUL": (PAIRS, "S1,M\0", None, ["cell 2 contains the character NUL"]),
+    "not UTF-8": (PAIRS, "S1,M\udcff", None, ["cell 2 is not UTF-8", "save the file"]),
     "a name for a key": (
         KEYS,
         "S1,7",

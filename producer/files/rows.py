@@ -1,0 +1,307 @@
+"""Divide a CSV file into rows, and account for every line of it.
+
+A quote that is never closed, or closed by a stray quote many lines later, makes one cell of all
+lines between them. `csv` has no way to tell such a cell from a real one, so it is checked here: the
+line with the quote is refused, and reading goes on at the line after it.
+"""
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from producer.contract.chunks import RefusedLine
+from producer.errors import UnreadableFile
+from producer.files.cells import Row, storable
+from producer.schemas import MAX_CHUNK_BYTES
+
+MAX_CELL_LINES = 100
+"""The most lines that one row may take because of line ends inside quotes."""
+
+BLOCK_BYTES = 65_536
+"""How much of a file is examined at once."""
+
+_CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
+"""The quote that closes a cell: not one of a pair, which stands for a quote in the cell."""
+
+
+_STRAY_QUOTE = (
+    'a quote (") in this line has no other that belongs to it; remove it, close it on this line, or'
+    ' write it twice ("") if it is part of the text'
+)
+
+
+@dataclass
+class Account:
+    """Where the lines of a file went. A line of nothing but delimiters counts as blank."""
+
+    header: int
+    rows: int = 0
+    refused: int = 0
+    blank: int = 0
+    continued: int = 0
+    """The lines of a row after its first."""
+
+    def check(self, name: str, read: int) -> None:
+        """Raise UnreadableFile if the lines that were read are not all accounted for."""
+        total = self.header + self.rows + self.refused + self.blank + self.continued
+        if total != read:
+            raise UnreadableFile(
+                f"{name}: {read} lines were read, but {total} are accounted for ({self})."
+                " This is a fault of this program; please report it with the file."
+            )
+
+
+def _plain_text(block: bytes) -> str | None:
+    """Return whole lines as text; None if one of them needs a closer look."""
+    if (
+        not block.endswith(b"\n")
+        or len(block) > MAX_CHUNK_BYTES
+        or b'"' in block
+        or b"\x00" in block
+        or b"\x1a" in block
+        or block.count(b"\r") != block.count(b"\r\n")
+    ):
+        return None
+    try:
+        return block.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+class _BadLine(NamedTuple):
+    """A line that no row can hold: what is wrong with it, and at which byte."""
+
+    problem: str
+    raw: bytes
+    position: int
+
+
+class _Lines:
+    """The lines of a block, and of what follows it in the file, as `csv.reader` takes them.
+
+    The iteration ends before a line that no row can hold, after `MAX_CELL_LINES` lines without the
+    end of a row, at the end of the file, and after the block, except within a row.
+    """
+
+    def __init__(self, block: bytes, file: BinaryIO, number: int) -> None:
+        self._block = io.BytesIO(block)
+        self._file = file
+        self.number = number
+        """The number of the last line that was taken."""
+        self.row_ended_at = number
+        self.recent: deque[str] = deque(maxlen=MAX_CELL_LINES)
+        self._returned: list[str] = []
+        self._bad: _BadLine | None = None
+        self._at_end = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._returned:
+            line = self._returned.pop()
+        elif self._bad is not None or self.number - self.row_ended_at >= MAX_CELL_LINES:
+            raise StopIteration
+        else:
+            line = self._read()
+        self.number += 1
+        self.recent.append(line)
+        return line
+
+    def _read(self) -> str:
+        raw = self._block.readline(MAX_CHUNK_BYTES + 1)
+        if not raw.endswith(b"\n") and (raw or self.number > self.row_ended_at):
+            raw += self._file.readline(MAX_CHUNK_BYTES + 1 - len(raw))
+        if not raw:
+            self._at_end = True
+            raise StopIteration
+        if len(raw) > MAX_CHUNK_BYTES:
+            self._skip_rest(raw)
+            problem = f"the line is longer than {MAX_CHUNK_BYTES} bytes; shorten or split it"
+            self._bad = _BadLine(problem, b"", 0)
+        elif b"\x00" in raw or b"\x1a" in raw or raw.find(b"\r", 0, -2) >= 0:
+            self._bad = _bad_character(raw)
+        if self._bad is None:
+            try:
+                return raw.decode()
+            except UnicodeDecodeError as error:
+                problem = "is not UTF-8; save the file with the encoding UTF-8"
+                self._bad = _BadLine(problem, raw, error.start)
+        raise StopIteration
+
+    def _skip_rest(self, raw: bytes) -> None:
+        while raw and not raw.endswith(b"\n"):
+            raw = self._block.readline(MAX_CHUNK_BYTES) or self._file.readline(MAX_CHUNK_BYTES)
+
+    @property
+    def finished(self) -> bool:
+        """Return whether every line was taken."""
+        return self._at_end and not self._returned
+
+    def resume(self) -> _BadLine | None:
+        """Pass over the line before which the iteration ended, and return it, if there is one."""
+        if self._bad is None or self._returned:
+            return None
+        bad, self._bad = self._bad, None
+        self.number += 1
+        self.row_ended_at = self.number
+        return bad
+
+    def give_back(self, lines: Sequence[str]) -> None:
+        """Have lines taken again."""
+        self._returned += reversed(lines)
+        self.number -= len(lines)
+        self.row_ended_at = self.number
+
+
+_BAD_CHARACTERS = {
+    b"\x00": "contains the character NUL; remove it",
+    b"\x1a": "contains Ctrl-Z, an old mark for the end of a file; remove it",
+    b"\r": "contains a carriage return, which may only stand at the end of a line; remove it",
+}
+
+
+def _bad_character(raw: bytes) -> _BadLine | None:
+    text = raw.rstrip(b"\r\n")
+    for character, problem in _BAD_CHARACTERS.items():
+        if character in text:
+            return _BadLine(problem, raw, text.index(character))
+    return None
+
+
+class RowReader:
+    """Reads the rows of a file after its header: (line, cells), or the refusal of a line."""
+
+    def __init__(self, name: str, delimiter: str, width: int, header_lines: int = 1) -> None:
+        self._name = name
+        self._delimiter = delimiter
+        self._width = width
+        self._header_lines = header_lines
+
+    def read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
+        """Yield every row of a file that is at its beginning. Raises UnreadableFile."""
+        for _ in range(self._header_lines):
+            file.readline()
+        account = Account(self._header_lines)
+        csv.field_size_limit(MAX_CHUNK_BYTES)
+        number = self._header_lines
+        while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
+            text = _plain_text(block)
+            if text is not None:
+                yield from self._plain_rows(text, number, account)
+                number += block.count(b"\n")
+                continue
+            lines = _Lines(block, file, number)
+            while not lines.finished:
+                yield from self._rows(lines, account)
+                bad = lines.resume()
+                if bad is not None:
+                    account.refused += 1
+                    yield self._refuse_bad(lines.number, bad)
+            number = lines.number
+        account.check(self._name, number)
+
+    def _plain_rows(self, text: str, number: int, account: Account) -> Iterator[Row | RefusedLine]:
+        """Yield the rows of lines in which nothing but the delimiter has a meaning."""
+        width = self._width
+        rows = 0
+        reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=self._delimiter)
+        for line, row in enumerate(reader, number + 1):
+            if len(row) == width and (row[0].strip() or _holds_text(row)):
+                rows += 1
+                yield line, row
+            elif _holds_text(row):
+                account.refused += 1
+                yield _wrong_width(line, row, width)
+            else:
+                account.blank += 1
+        account.rows += rows
+
+    def _rows(self, lines: _Lines, account: Account) -> Iterator[Row | RefusedLine]:
+        """Yield rows until the lines end, or a row has more than one line that is not its own."""
+        reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+        start, width = lines.number, self._width
+        before = 0
+        try:
+            for row in reader:
+                taken, before = reader.line_num - before, reader.line_num
+                lines.row_ended_at = lines.number
+                if taken > 1 and not self._is_one_row(list(lines.recent)[-taken:], row):
+                    yield self._refuse_first(lines, taken, account)
+                    return
+                account.continued += taken - 1
+                first = start + before - taken + 1
+                if not _holds_text(row):
+                    account.blank += 1
+                elif len(row) == width:
+                    account.rows += 1
+                    yield first, row
+                else:
+                    account.refused += 1
+                    yield _wrong_width(first, row, width)
+        except csv.Error:
+            taken = reader.line_num - before
+            row = self._without_spaces(lines.recent[-1]) if taken == 1 else []
+            if len(row) == width:
+                lines.row_ended_at = lines.number
+                account.rows += 1
+                yield lines.number, row
+            else:
+                yield self._refuse_first(lines, taken, account)
+
+    def _is_one_row(self, lines: Sequence[str], row: Sequence[str]) -> bool:
+        """Return whether a row of several lines is meant: it is complete, and no part of it is."""
+        *inner, closing = lines[1:]
+        last = _CLOSING.search(closing)
+        if len(row) != self._width or last is None:
+            return False
+        quote = last.end() - 1
+        if any(len(self._cells(line)) == self._width for line in (*inner, closing[:quote])):
+            return False
+        opens_cell = quote == 0 or closing[quote - 1] == self._delimiter
+        return not (opens_cell and closing.count(self._delimiter) + 1 == self._width)
+
+    def _without_spaces(self, line: str) -> list[str]:
+        """Return the cells of a line whose closing quotes are followed by spaces, else nothing."""
+        delimiter = re.escape(self._delimiter)
+        return self._cells(re.sub(rf'" +(?={delimiter}|\r?\n?$)', '"', line))
+
+    def _cells(self, line: str) -> list[str]:
+        """Return the cells of a line by itself; nothing if it is no complete row."""
+        try:
+            return next(csv.reader([line], delimiter=self._delimiter, strict=True), [])
+        except csv.Error:
+            return []
+
+    def _refuse_first(self, lines: _Lines, taken: int, account: Account) -> RefusedLine:
+        """Refuse the first of the lines that were taken, and give the others back."""
+        first, *others = list(lines.recent)[-taken:]
+        lines.give_back(others)
+        account.refused += 1
+        return self._refused(lines.number, _STRAY_QUOTE, first)
+
+    def _refuse_bad(self, line: int, bad: _BadLine) -> RefusedLine:
+        if not bad.raw:
+            return RefusedLine(line=line, message=bad.problem)
+        cell = bad.raw.count(self._delimiter.encode(), 0, bad.position) + 1
+        text = bad.raw.decode("utf-8", "replace")
+        return self._refused(line, f"cell {cell} {bad.problem}", text)
+
+    def _refused(self, line: int, message: str, text: str) -> RefusedLine:
+        """Return the refusal of a line, with its text cut at each delimiter."""
+        cells = storable(text.rstrip("\r\n").split(self._delimiter))
+        return RefusedLine(line=line, message=message, cells=cells)
+
+
+def _holds_text(row: Sequence[str]) -> bool:
+    return any(map(str.strip, row))
+
+
+def _wrong_width(line: int, row: Sequence[str], width: int) -> RefusedLine:
+    cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+    message = f"the line has {cells}, but the header has {width}; check the separators and quotes"
+    return RefusedLine(line=line, message=message, cells=storable(row))

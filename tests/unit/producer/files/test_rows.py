@@ -1,0 +1,151 @@
+"""Every line of a CSV file is accounted for: a fault refuses its own line and no other."""
+
+import csv
+import io
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.contract.chunks import Chunk, RefusedLine
+from producer.files import rows
+from producer.files.rows import MAX_CELL_LINES, RowReader
+from producer.schemas import MAX_CHUNK_BYTES
+
+WIDTH = 3
+HEADER = b"student,course,note\n"
+
+Fault = Callable[[list[str], int], list[str]]
+
+
+def read(
+    text: str | bytes, width: int = WIDTH, delimiter: str = ","
+) -> tuple[list[int], list[int]]:
+    """Return the lines at which rows begin, and those that are refused."""
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    entries = list(RowReader("a.csv", delimiter, width).read(io.BytesIO(HEADER + raw)))
+    refused = [entry for entry in entries if isinstance(entry, RefusedLine)]
+    for entry in refused:  # A worker accepts whatever is refused here.
+        Chunk(batch_id="b", number=0, last=True, records=(), refused=(entry,))
+    return [e[0] for e in entries if isinstance(e, tuple)], [entry.line for entry in refused]
+
+
+@pytest.fixture(params=[rows.BLOCK_BYTES, 7], ids=["large blocks", "small blocks"], autouse=True)
+def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads in blocks of different sizes, which must make no difference."""
+    monkeypatch.setattr(rows, "BLOCK_BYTES", request.param)
+
+
+@pytest.mark.parametrize(
+    ("lines", "begins", "refused"),
+    [
+        (["A,1,x", 'B,2,"', "C,3,x", 'D,4,"', "E,5,x"], [2, 4, 6], [3, 5]),  # ditto marks
+        (['A,1,"', 'B,2,"', 'C,3,"'], [], [2, 3, 4]),
+        (['A,",x', 'B,",x'], [], [2, 3]),
+        (['",1,x', '",2,x'], [], [2, 3]),
+        (['A,1,"Bud', "B,2,", 'C,3,"Bud', "D,4,"], [3, 5], [2, 4]),
+        (['A,1,"open', *["B,2,"] * 300], list(range(3, 303)), [2]),
+        (["A,1,first\rsecond", "B,2,"], [3], [2]),
+        (["A,1,\0", "B,2,\x1a", "C,3,\udcff", "D,4,"], [5], [2, 3, 4]),
+        (["\x1a"], [], [2]),
+        (['A,1,"two', 'lines"', "B,2,"], [2, 4], []),
+        (['A,"two, and', 'more, words",x', "B,2,"], [2, 4], []),
+        (['A,"two', '","three', 'lines"', "B,2,"], [2, 5], []),
+        (['A,1,"says ""no""', "B,2,"], [3], [2]),
+        (['A,1,"says ""no"""', 'B,2,5" pipe'], [2, 3], []),
+        (['"A" ,"1" ,"x" ', 'B,"1" and,x'], [2], [3]),
+        (["A,1", "B,1,2,3", ",,", " , , ", "", "C,1,"], [7], [2, 3]),
+        (['A,1,"' + "x\n" * 98 + 'x"', "B,2,"], [2, 101], []),
+        ([*['A,1,"'], *["x"] * 120, 'y"', "B,2,"], [124], [*range(2, 124)]),
+        (["A,1," + "x" * MAX_CHUNK_BYTES, "B,2,"], [3], [2]),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_line_that_cannot_be_read_is_refused_and_no_other(
+    lines: list[str], begins: list[int], refused: list[int], end: str
+) -> None:
+    text = (
+        end.join(lines).replace("\n", end).replace("\r\r", "\r")
+        if end != "\n"
+        else "\n".join(lines)
+    )
+    for last in ("", end):
+        assert read(text + last) == (begins, refused)
+
+
+@pytest.mark.parametrize("bad", ["A,1,x\udcff", "A,1,\0", 'A,1,"'])
+def test_a_refused_line_says_which_cell_and_keeps_its_cells_in_their_columns(bad: str) -> None:
+    raw = HEADER + bad.encode("utf-8", "surrogateescape") + b"\nB,2,\n"
+    refusal, row = RowReader("a.csv", ",", WIDTH).read(io.BytesIO(raw))
+    assert isinstance(refusal, RefusedLine)
+    assert row == (3, ["B", "2", ""])
+    assert refusal.cells is not None
+    assert refusal.cells[:2] == ("A", "1")
+    assert len(refusal.cells) == WIDTH
+    assert "cell 3" in refusal.message or 'a quote (") in this line' in refusal.message
+
+
+# --- Any table with any faults ----------------------------------------------------------------
+
+words = st.text(st.sampled_from("aB9 ;\té☃"), max_size=6)
+"""The text of a cell without anything that has a meaning for a reader."""
+special = st.one_of(
+    words,
+    words.map(lambda text: f"{text}, {text}"),
+    words.map(lambda text: f'say "{text}"'),
+    st.lists(words, min_size=2, max_size=5).map("\n".join),
+)
+"""The text of a cell that has to be quoted. The lines in it are no rows: they have no delimiter."""
+cells = st.tuples(words.map(lambda text: f"k{text}"), words, special)
+FAULTS: dict[str, Callable[[tuple[str, ...], int], str]] = {
+    "an opening quote": lambda row, at: ",".join([*row[:at], f'"x{row[at]}', *row[at + 1 :]]),
+    "a ditto mark": lambda row, at: ",".join([*row[:at], '"', *row[at + 1 :]]),
+    "a quote in the middle": lambda row, at: ",".join(
+        [*row[:at], f'"x" {row[at]}y', *row[at + 1 :]]
+    ),
+    "NUL": lambda row, at: ",".join([*row[:at], f"{row[at]}\0", *row[at + 1 :]]),
+    "Ctrl-Z": lambda row, at: ",".join([*row[:at], f"{row[at]}\x1a", *row[at + 1 :]]),
+    "a lone CR": lambda row, at: ",".join([*row[:at], f"{row[at]}\rx", *row[at + 1 :]]),
+    "a byte that is not UTF-8": lambda row, at: ",".join([*row[:at], "\udce9", *row[at + 1 :]]),
+    "a missing cell": lambda row, at: ",".join(["k", *row[at + 1 :]]) if at else "k",
+    "one cell more": lambda row, at: ",".join([*row[: at + 1], "more", *row[at + 1 :]]),
+}
+plain = st.tuples(words.map(lambda text: f"k{text}"), words, words)
+"""A row to which a fault is added: it has no quotes of its own, which could close the fault's."""
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[str, list[int], list[int]]:
+    """Return the text of a table, the lines at which its rows begin, and the faulty lines."""
+    text, begins, faulty = "", [], []
+    for fault in draw(st.lists(st.sampled_from([None, None, *FAULTS]), max_size=30)):
+        line = text.count("\n") + 2
+        if fault is None:
+            written = io.StringIO(newline="")
+            csv.writer(written, lineterminator="\n").writerow(draw(cells))
+            text += written.getvalue()
+            begins.append(line)
+        else:
+            text += FAULTS[fault](draw(plain), draw(st.integers(0, WIDTH - 1))) + "\n"
+            faulty.append(line)
+    return text, begins, faulty
+
+
+@settings(deadline=None, max_examples=400)
+@given(tables())
+def test_in_any_table_exactly_the_faulty_lines_are_refused(
+    table: tuple[str, list[int], list[int]],
+) -> None:
+    text, begins, faulty = table
+    assert read(text) == (begins, faulty)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from([*'ab,"\n\r\0', "\x1a", '"\n', ',"', "\udcff"]), max_size=80))
+def test_whatever_a_file_holds_every_line_is_accounted_for(pieces: list[str]) -> None:
+    """The reader checks its own account, and raises if a line is missing."""
+    begins, refused = read("".join(pieces))
+    assert not set(begins) & set(refused)
+    assert sorted(begins) == begins
+    assert MAX_CELL_LINES > 1

@@ -38,7 +38,7 @@ Then the message is requeued, so that the process is free for lookups, which may
 """
 
 OUTAGES_IN_A_ROW = 3
-"""The number of outages in a row, without a success between, after which work pauses."""
+"""Work pauses after so many outages with no success between them."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""

@@ -176,11 +176,11 @@ class EnrollmentClient:
         records are not affected.
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
-        before, only the chunks that were never applied are published. Different records raise
-        BatchConflict as soon as a chunk differs from the one that was applied or claimed the id,
-        as a rule before anything is published; what is only noticed later, `count_applied` raises.
-        A worker must be running to look this up, and NoWorkerAnswered is raised if none answers.
-        `resume=False` skips the lookup; use it only if the `batch_id` is new.
+        before, only the chunks that were never applied are published. If the records differ from
+        those that were submitted before, BatchConflict is raised at the first chunk that differs,
+        usually before anything is published; a difference that shows only later is raised by
+        `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised if
+        none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
 
         `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
         queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.

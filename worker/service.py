@@ -36,9 +36,9 @@ def add_enrollments(
 ) -> Decisions:
     """Decide requests in order, write their rows and store their results.
 
-    Every request runs through here, alone or in a group, on its first attempt or a later one; only
-    the clean requests of a chunk take the shortcut in `worker.enrollment.shortcuts`. All of it is
-    one transaction, or part of the open transaction if a connection is given. `decided_at` is the
+    All requests run through here, alone or in a group, on the first attempt or a later one, except
+    the clean requests of a chunk (`worker.enrollment.shortcuts`). The work is one transaction, or
+    part of the open transaction if a connection is given. `decided_at` is the
     time of the rows and results; by default it is now. Raises DBAPIError.
     """
 

@@ -128,7 +128,7 @@ class Settings(DatabaseSettings):
 def load_settings() -> Settings:
     """Read the worker's settings. Raises SettingsError with one line for each bad variable."""
     lines = [
-        f"{name}: is set, so Celery would replace {what}. Unset it: unset {name}"
+        f"{name}: is set and overrides {what}. Unset it: unset {name}"
         for name, what in overriding_variables(os.environ).items()
     ]
     if lines:

@@ -88,8 +88,18 @@ def _check_tokens(tokens: Path | None) -> None:
     try:
         if tokens is not None:
             read_tokens(tokens.read_text().splitlines())
-    except (TokensError, OSError, UnicodeDecodeError) as error:
+    except TokensError as error:
         raise click.UsageError(f"--tokens {tokens}: {error}") from None
+    except OSError as error:
+        raise click.UsageError(
+            f"--tokens {tokens} cannot be read: {error.strerror}; check the path and the"
+            " permissions."
+        ) from None
+    except UnicodeDecodeError:
+        raise click.UsageError(
+            f"--tokens {tokens} is not a text file in UTF-8; write a line NAME SCOPES SHA256 for"
+            " each caller."
+        ) from None
 
 
 def _settings_error(error: ValidationError) -> str:

@@ -8,8 +8,8 @@ OVERRIDES: Final = {
     "CELERY_BROKER_READ_URL": "the broker of ENROLL_BROKER_URL when messages are taken",
     "CELERY_BROKER_WRITE_URL": "the broker of ENROLL_BROKER_URL when messages are published",
     "CELERY_RESULT_BACKEND": "the Redis of ENROLL_RESULT_BACKEND_URL",
-    "CELERY_CONFIG_MODULE": "any setting of Celery",
-    "CELERY_LOADER": "any setting of Celery",
+    "CELERY_CONFIG_MODULE": "our settings for Celery",
+    "CELERY_LOADER": "our settings for Celery",
 }
 """The variables that Celery prefers to the settings that it is given, and what they replace."""
 

@@ -1,8 +1,8 @@
 """Connect to the Redis that accepts writes, and leave a server that no longer does.
 
-Clients and workers use these connections, kombu's included, both for a server behind a fixed name
-and for a master that sentinels name. `enroll doctor` examines a server through a plain connection,
-because it reports on replicas too.
+Clients and workers connect in this way, and so does kombu within them, both to a server behind a
+fixed name and to a master that sentinels name. `enroll doctor` examines a server through a plain
+connection, because it reports on replicas too.
 """
 
 import time
@@ -100,18 +100,18 @@ class MasterConnection(Connection):
             raise
 
     def _distrust(self) -> None:
-        """Have every connection renewed, and another sentinel asked first."""
+        """Renew every connection before its next use, and ask another sentinel next time."""
         MasterConnection._renewed_after = time.monotonic()
         if self._find_master is not None:
             self._find_master.ask_another()
 
 
 class MasterTlsConnection(MasterConnection, SSLConnection):
-    """The same over TLS."""
+    """A `MasterConnection` over TLS."""
 
 
 def connection_options(url: str) -> dict[str, Any]:
-    """Return a Redis URL, checked before, as options of redis-py's `ConnectionPool`."""
+    """Return the options of redis-py's `ConnectionPool` for a URL that was already checked."""
     if url.startswith(SENTINEL):
         address = parse_sentinel_url(url)
         # The host and port are replaced at each connection.

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from producer.contract.explain import parse_record
 from producer.errors import (
     BatchConflict,
     BrokerUnavailable,
@@ -20,7 +21,7 @@ from producer.errors import (
     SubmissionLost,
     UnreadableFile,
 )
-from producer.schemas import Code
+from producer.schemas import Code, StudentEnrollmentRequest
 
 PROBLEM = "application/problem+json"
 
@@ -102,9 +103,28 @@ def _on_http(_: Request, error: Exception) -> JSONResponse:
 def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     first = error.errors()[0]
-    field = ".".join(map(str, first["loc"][1:])) or None
+    part, *rest = first["loc"]
+    if part == "body":
+        return _problem_response(422, Code.INVALID_REQUEST, **_body_problem(first, error.body))
+    field = ".".join(map(str, rest)) or None
     detail = f"{field}: {first['msg']}" if field else str(first["msg"])
     return _problem_response(422, Code.INVALID_REQUEST, detail[:500], field=field)
+
+
+def _body_problem(first: Mapping[str, Any], body: object) -> dict[str, Any]:
+    """Return detail and field of a problem with a body of JSON, in the words of the contract."""
+    if first["type"] == "json_invalid":
+        place = f"character {first['loc'][-1] + 1}"
+        reason = first["ctx"]["error"]
+        detail = f"The body is not valid JSON: {reason} at {place}; correct it."
+        return {"detail": detail, "field": None}
+    if isinstance(body, bytes):
+        detail = "Send the body as JSON, with the header Content-Type: application/json."
+        return {"detail": detail, "field": None}
+    _, problems = parse_record(StudentEnrollmentRequest, body)
+    field = problems[0].field
+    detail = "; ".join(problem.message for problem in problems)
+    return {"detail": detail if field else f"The body {detail}", "field": field}
 
 
 def _on_bug(_: Request, _error: Exception) -> JSONResponse:

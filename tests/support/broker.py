@@ -151,6 +151,7 @@ class RunningBroker(ABC):
     @contextlib.contextmanager
     def busy(self) -> Iterator[None]:
         """Run a script without end: every command is answered with BUSY."""
+        (threshold,) = self.redis.config_get("busy-reply-threshold").values()
         self.redis.config_set("busy-reply-threshold", 50)
         with Redis(port=self.master.port, socket_timeout=0.2) as other:
             with contextlib.suppress(RedisError):
@@ -159,6 +160,7 @@ class RunningBroker(ABC):
                 yield
             finally:
                 self.redis.execute_command("SCRIPT", "KILL")
+                self.redis.config_set("busy-reply-threshold", threshold)
 
     def cut_connections(self) -> None:
         for kind in ("normal", "pubsub"):

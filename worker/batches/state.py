@@ -51,9 +51,10 @@ def batch_state(
 
     `ledger` is the sum of its applied chunks, None if none was applied. `mark` is its mark in
     Redis, None if it has none or Redis was not asked. `waiting` is the number of chunks, of all
-    batches, that wait in the broker or are being applied, None if that is unknown. Read the mark,
-    then what waits, then the ledger: then every chunk that the mark counts was published before
-    the ledger was read, and a chunk that no longer waited was applied by then.
+    batches, that wait in the broker or are being applied, None if that is unknown. Read the mark
+    first, then what waits, then the ledger. In this order, every chunk that the mark counts was
+    published before the ledger was read, and every chunk that no longer waited is in the ledger,
+    unless it was lost.
     """
     mark = relevant_mark(ledger, mark)
     if is_whole(ledger, mark, dead):

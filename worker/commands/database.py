@@ -120,8 +120,9 @@ def accept(database: Database, yes: bool, as_json: bool) -> int:
 def renew(database: Database, yes: bool, as_json: bool) -> int:
     """Give the database at ENROLL_DATABASE_URL a new identity, if it is a physical copy.
 
-    Such a copy, from a base backup or a snapshot of a volume, cannot be told from its original
-    otherwise. Do this before the copy is used, with no worker running on it.
+    Without a new identity, a copy that was made from a base backup or a snapshot of a volume
+    cannot be distinguished from its original. Do this before the copy is used, with no worker
+    running on it.
     """
     url = database.engine.url.render_as_string(hide_password=True)
     print_message(f"The database {url} is to get a new identity.")

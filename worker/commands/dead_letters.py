@@ -229,7 +229,8 @@ def discard(database: Database, letters: tuple[int, ...], as_json: bool) -> int:
         discarded = transaction(
             database, functools.partial(delete_dead_letter, letter_id=letter_id)
         )
-        sentence = "discarded" if discarded else "there is no such dead letter"
+        gone = "there is no such dead letter; it may have been retried, discarded or pruned"
+        sentence = "discarded" if discarded else gone
         _print_result(letter_id, {"discarded": discarded}, sentence, as_json)
         code = code if discarded else REMAINS
     return code

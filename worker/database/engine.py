@@ -111,8 +111,8 @@ def _split_pool_mode(url: URL) -> tuple[URL, PoolMode]:
 def _set_in_each_session(engine: Engine) -> None:
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
-        # Before SQLAlchemy asks the server anything, and in no transaction: a limit of the role may
-        # be shorter than that takes.
+        # This comes before SQLAlchemy's own questions to the server, and outside a transaction,
+        # because a limit that the role has may be too short for them.
         connection = dialect.connect(*arguments, **options)
         connection.autocommit = True
         connection.execute(_set_all(connection, is_local=False))

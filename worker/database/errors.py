@@ -104,6 +104,11 @@ def sqlstate_of(error: BaseException) -> str | None:
     return state
 
 
+def outage_of(error: BaseException) -> str:
+    """Return what kind of outage an error is, as operators find it in the log and the runbook."""
+    return "The database refuses to work" if is_answer(error) else "The database is unavailable"
+
+
 def sentence_of(error: BaseException) -> str:
     """Return an error in one line: the database's own sentence, or the error's type and text."""
     cause = _cause(error)

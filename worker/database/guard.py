@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 Admit = Callable[[DatabaseIdentity], Refusal | None]
 """Returns why the workers must not use a database now, or None."""
 
-
 WARNING_PAUSE = 30.0
 """Seconds between two log lines about the same refusal."""
 
@@ -33,7 +32,7 @@ WARNING_PAUSE = 30.0
 class DatabaseRefused(psycopg.OperationalError):
     """The database must not be used. The message says why, in words that any client may read.
 
-    It counts as an error of the database, on SQLite too: for a message it is an outage.
+    It derives from psycopg's error even if the database is SQLite, so that it counts as an outage.
     """
 
     sqlstate = "ENR01"

@@ -22,7 +22,8 @@ def dead_letter(
 ) -> dict[str, Any]:
     """Return a row of `dead_letters`.
 
-    A letter with the same form and the same `identity`, by default its content, is the same letter.
+    Two letters with the same form and `identity` are the same letter; by default, the content is
+    the identity.
     """
     now = datetime.now(UTC)
     return {

@@ -1,8 +1,8 @@
 """Decide requests: which are refused and why, and which rows to write. Pure functions, no SQL.
 
 `plan` decides which requests are refused and which rows are to be written. `conclude` makes the
-results once the database has said which of those rows are new. Every request goes through both;
-`worker.service` calls them.
+results once the database has said which of those rows are new. `worker.service` calls both. Only
+the clean requests of a chunk do without them (`worker.enrollment.shortcuts`).
 """
 
 import re

@@ -71,7 +71,7 @@ class Backlog:
         self._seen_at = float("-inf")
 
     def lost_requests(self, marks: Mapping[str, AgedMark]) -> frozenset[str]:
-        """Return the requests, of those with these marks, whose message is gone.
+        """Return which of the requests with these marks have no message any more.
 
         Read the marks before this call, and the results after it: a request that is returned and
         has no result then was lost.

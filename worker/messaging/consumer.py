@@ -47,7 +47,7 @@ class _Events(Protocol):
 
 
 class ConsumerServices(Protocol):
-    """The services, among those that our tasks carry, that the consumer needs."""
+    """Those services of our tasks that the consumer needs."""
 
     @property
     def attempts(self) -> Attempts: ...

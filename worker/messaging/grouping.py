@@ -1,9 +1,8 @@
 """Group single requests that wait at the same time, so that they are committed together.
 
 While a pool process commits one group, the next group forms; an idle worker starts a lone request
-at once. Two groups at a time would be smaller and not faster. A message is acknowledged after the
-commit of its group. If a group fails, each of its requests runs alone, so that one bad request
-does not harm the others.
+at once. A message is acknowledged after the commit of its group. If a group fails, each of its
+requests runs alone, so that one bad request does not harm the others.
 """
 
 import logging
@@ -27,7 +26,7 @@ MAX_HELD = 400
 """The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
-"""While messages of this size together wait or run in groups, no more are fetched in advance."""
+"""No more messages are fetched in advance while those in groups have this many bytes in total."""
 
 
 class QueuedRequest(NamedTuple):
@@ -44,8 +43,8 @@ class QueuedRequest(NamedTuple):
 class GroupingConsumer:
     """Takes the place of the consumer for one task, and groups its requests before they run.
 
-    Each connection to the broker has its own. Messages that an earlier one still holds after a
-    reconnect are delivered again.
+    Each connection to the broker has a grouping consumer of its own. After a reconnect, the
+    messages that the earlier one still holds are delivered again.
     """
 
     def __init__(self, task: Any, consumer: Any) -> None:

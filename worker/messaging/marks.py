@@ -66,7 +66,10 @@ class SubmissionMarks:
         try:
             self._redis.set(self.keys.outage, sentence, ex=OUTAGE_SECONDS)
         except RedisError as error:
-            log.warning("Redis did not store why work waits: %s", error)
+            log.warning(
+                "Redis did not store why work waits, so `enroll status` cannot give the reason: %s",
+                error,
+            )
 
     def outage(self) -> str | None:
         """Return why work waits; None if it does not, or if that is unknown. Raises RedisError.

@@ -1,9 +1,10 @@
 """Receive messages from Redis so that none is lost, and requeue those of lost workers.
 
 docs/reliability.md explains why kombu's own transport is not enough. Here Redis itself moves each
-message into a slot: a list for one message that belongs to the worker. Acknowledging a message
-deletes its slot. When a worker's heartbeat stops, another worker moves the contents of its slots
-back to their queues.
+message into a slot: a list that belongs to the worker and holds one message. Acknowledging a
+message deletes its slot. When a worker's heartbeat stops, another worker moves the contents of its
+slots back to their queues.
+
 This module relies on private parts of kombu, which tests/unit/worker/messaging/test_transport.py
 names.
 """
@@ -45,7 +46,7 @@ MOVED_AT_ONCE = 100
 """The most messages with a priority that one command moves: Redis does nothing else meanwhile."""
 
 MOVING_SECONDS = 0.1
-"""Seconds of a heartbeat after which no further messages with a priority are moved."""
+"""After so many seconds, a heartbeat moves no further messages with a priority."""
 
 _SCRIPTS = files("worker.messaging")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
@@ -161,7 +162,7 @@ class QueueReceiver(PiecewiseChannel):
         return True
 
     def _refused(self, error: RedisError) -> None:
-        """Log that Redis refuses (full, read-only or forbidden), and set how to try again."""
+        """Log that Redis refuses (full, read-only or forbidden), and decide how to try again."""
         self._channel.warn_throttled(f"Redis refuses to hand out messages of {self._queue}", error)
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
@@ -169,7 +170,8 @@ class QueueReceiver(PiecewiseChannel):
 
     def _wait_for_room(self) -> None:
         if self._full:
-            # The queue is empty. After a pause, try BLMOVE again: the script does not block.
+            # The queue is empty. The script, unlike BLMOVE, does not block, so pause before the
+            # next BLMOVE.
             self._full = False
             self._not_before = time.monotonic() + self.RETRY
 
@@ -208,8 +210,9 @@ class Channel(PiecewiseChannel):
         super().__init__(*args, **options)
         self.keys = Keys(self.global_keyprefix)
         self.taker = f"{self.instance}/{next(self._numbers)}"
-        # For commands that return at once; late acknowledgements may outlive the channel. kombu's
-        # own client would add the prefix of the keys, but only to the commands that it knows.
+        # For commands that return at once, such as late acknowledgements, which may outlive the
+        # channel. Our keys have the prefix; kombu's own client would add it once more to the
+        # commands that it knows.
         self.sync = Redis(connection_pool=self.pool)
 
     @property

@@ -91,7 +91,9 @@ def _limit(ask: Ask, limit: Setting) -> Finding | None:
     is_own = limit.source == "session"  # The worker set it itself.
     if not 0 < milliseconds < SHORT or is_own:
         return None
-    found = f"{limit.name} is {milliseconds:,} ms ({limit.source}), but a chunk may take longer"
+    found = (
+        f"{limit.name} is {milliseconds:,} ms (source: {limit.source}), but a chunk may take longer"
+    )
     if limit.source == "client":
         remedy = f"Remove {limit.name} from the options in ENROLL_DATABASE_URL, or from PGOPTIONS."
     else:
@@ -102,7 +104,7 @@ def _limit(ask: Ask, limit: Setting) -> Finding | None:
 def _value(ask: Ask, setting: Setting, right: str, harm: str) -> Finding | None:
     if setting.value.startswith(right):
         return None
-    found = f"{setting.name} is {setting.value} ({setting.source}), so {harm}"
+    found = f"{setting.name} is {setting.value} (source: {setting.source}), so {harm}"
     return wrong("settings", found, f"Run: {override(ask, setting.name, right)}{RESTART}")
 
 

@@ -18,7 +18,7 @@ from producer.contract.lookups import DatabaseState, WorkerHealth
 from worker import migrate
 from worker.database.ask import through
 from worker.database.engine import Database, make_engine
-from worker.database.errors import is_answer, sentence_of
+from worker.database.errors import is_answer, outage_of, sentence_of
 from worker.database.guard import DatabaseRefused
 from worker.database.identity import NoIdentity, read_identity
 from worker.dead_letters.repository import count_all_dead_letters
@@ -112,7 +112,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         report.findings.append(wrong("database", f"{IN_WORKER}{refusal.problem}", refusal.remedy))
         return
     # Any client may read the database's own sentence, but the driver's names hosts and users.
-    log.warning("The database is unavailable: %s", sentence_of(error))
+    log.warning("%s: %s", outage_of(error), sentence_of(error))
     remedies = _OF_WORKER
     if is_answer(error) or isinstance(error.orig, sqlite3.Error):
         report.detail = sentence_of(error)
@@ -161,7 +161,8 @@ def _registration(register: DatabaseRegister, own: DatabaseIdentity) -> Finding:
         refusal = why_refused(own, register.find())
     except RedisError as error:
         found = f"the registered database cannot be read from Redis: {error}"
-        return wrong("identity", found, "Check Redis, and its user worker (docs/access.md).")
+        remedy = "Check that Redis runs, and that its user worker has the rights in docs/access.md."
+        return wrong("identity", found, remedy)
     if refusal is not None:
         return wrong("identity", f"{IN_WORKER}{refusal.problem}", refusal.remedy)
     return ok("identity", f"{IN_WORKER}{own}")

@@ -15,6 +15,7 @@ from worker.database.errors import (
     is_answer,
     is_outage,
     meaning_of,
+    outage_of,
     sentence_of,
     sqlstate_of,
 )
@@ -37,7 +38,7 @@ Then the message is requeued, so that the process is free for lookups, which may
 """
 
 OUTAGES_IN_A_ROW = 3
-"""The number of outages in a row, without a success between, after which work pauses."""
+"""Work pauses after so many outages with no success between them."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
@@ -107,9 +108,7 @@ class RetryPolicy:
         if time.monotonic() - self._warned_at < WARNING_PAUSE:
             return
         self._warned_at = time.monotonic()
-        refuses = is_answer(error)
-        problem = "The database refuses to work" if refuses else "The database is unavailable"
-        log.warning("%s (%s); trying again", problem, sentence_of(error))
+        log.warning("%s (%s); trying again", outage_of(error), sentence_of(error))
 
     def or_requeue(self, work: Callable[[], T]) -> T:
         """Do the work, and requeue its message if an outage lasts too long.
@@ -138,7 +137,7 @@ class RetryPolicy:
         """
         self._warn_waiting(error)
         self._refused(error)
-        reason = f"The database is unavailable: {sentence_of(error)}"
+        reason = f"{outage_of(error)}: {sentence_of(error)}"
         self._outages += 1
         if self._outages < OUTAGES_IN_A_ROW and self._accepts_other_work(error):
             return DatabaseUnavailable(reason, 0)

@@ -59,7 +59,7 @@ class LookupTask(Task):
         attempts = self.services.attempts
         try:
             if attempts.begin([task_id]):
-                raise Unanswerable("its workers died answering it; ask for fewer ids at a time")
+                raise Unanswerable("workers died while answering it; ask for fewer ids at a time")
             return self.run(*args, **kwargs)
         except MemoryError:
             # A connection may have been interrupted in the middle of a reply.

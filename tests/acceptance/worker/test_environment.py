@@ -134,7 +134,7 @@ REFUSALS: dict[str, tuple[list[str], list[str], str]] = {
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_what_the_database_refuses_is_waited_out_with_its_own_sentence(
+def test_a_refusal_of_the_database_is_logged_in_its_own_words_and_waited_out(
     valkey: str,
     database_url: str,
     owner_url: str,

@@ -93,7 +93,7 @@ def test_a_connection_that_only_reads_leaves_the_former_master(servers: Broker) 
             former.follow(servers.master)
 
 
-def test_a_replica_is_refused_until_the_name_leads_away(servers: Broker) -> None:
+def test_a_replica_is_refused_until_the_name_leads_to_the_master(servers: Broker) -> None:
     with connect(servers.url) as redis:
         redis.set("x", "1")
         servers.switch_over()

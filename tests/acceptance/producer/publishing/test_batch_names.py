@@ -1,4 +1,4 @@
-"""Two submissions of different records under one batch id: never do both succeed."""
+"""Two submissions of different records under one batch id never both succeed."""
 
 import os
 import random
@@ -91,7 +91,7 @@ def lookups_only(tmp_path: Path, fresh_deployment: Deployment) -> Iterator[Deplo
         stop(fresh_deployment, stopped=False)
 
 
-def test_a_name_is_refused_while_the_first_submission_still_waits(
+def test_a_batch_id_is_refused_while_the_first_submission_still_waits(
     lookups_only: Deployment, tmp_path: Path
 ) -> None:
     first, other = tmp_path / "first.csv", tmp_path / "other.csv"
@@ -120,15 +120,17 @@ def test_a_name_is_refused_while_the_first_submission_still_waits(
         assert (conflict.status_code, conflict.json()["code"]) == (409, "batch_conflict")
 
 
-def test_a_name_is_claimed_without_a_lookup(client: EnrollmentClient, name: str) -> None:
-    """`resume=False` says that the name is new; if that is wrong, nothing is published."""
+def test_a_batch_id_is_claimed_without_a_lookup(client: EnrollmentClient, name: str) -> None:
+    """`resume=False` says that the batch id is new; if that is wrong, nothing is published."""
     client.submit_batch(Kind.COURSES, [{"sis_id": "C1"}], batch_id=name, resume=False)
     client.submit_batch(Kind.COURSES, [{"sis_id": "C1"}], batch_id=name, resume=False)
     with pytest.raises(BatchConflict, match="Nothing was published"):
         client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}], batch_id=name, resume=False)
 
 
-def test_without_a_worker_a_used_name_is_not_published(broker_url: str, name: str) -> None:
+def test_without_a_worker_nothing_is_published_under_a_used_batch_id(
+    broker_url: str, name: str
+) -> None:
     with EnrollmentClient(broker_url, timeout=0.1) as client, Redis.from_url(broker_url) as redis:
         client.submit_batch(Kind.COURSES, [{"sis_id": "C1"}], batch_id=name, resume=False)
         waiting = redis.llen(Queue.BATCHES)
@@ -198,7 +200,7 @@ def test_of_two_different_submissions_at_most_one_succeeds(
 
 
 @pytest.mark.usefixtures("roster")
-def test_of_submissions_at_the_same_time_at_most_one_content_succeeds(
+def test_concurrent_submissions_succeed_only_with_the_same_records(
     deployment: Deployment, redis: Redis, name: str
 ) -> None:
     """Six clients, three contents, two of each; the claim is lost again and again meanwhile."""
@@ -250,7 +252,7 @@ def test_the_same_records_may_be_submitted_at_the_same_time(
 
 
 @pytest.mark.usefixtures("roster")
-def test_a_submission_that_stopped_half_way_keeps_its_name(
+def test_a_submission_that_stopped_half_way_keeps_its_batch_id(
     client: EnrollmentClient, name: str
 ) -> None:
     def stopping() -> Iterator[dict[str, Any]]:

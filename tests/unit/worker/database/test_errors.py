@@ -15,6 +15,7 @@ from worker.database.errors import (
     is_conflict,
     is_outage,
     meaning_of,
+    outage_of,
     sentence_of,
     sqlstate_of,
 )
@@ -78,7 +79,10 @@ def test_what_an_operator_took_away_or_locked_is_waited_for(state: str) -> None:
 def test_without_a_database_to_ask_lookups_fail_too(state: str) -> None:
     assert not is_answer(from_server(state))
     assert is_answer(from_server("42501"))
-    assert not is_answer(wrapped(psycopg.OperationalError("connection refused")))
+    assert outage_of(from_server("42501")) == "The database refuses to work"
+    unreachable = wrapped(psycopg.OperationalError("connection refused"))
+    assert not is_answer(unreachable)
+    assert outage_of(unreachable) == "The database is unavailable"
 
 
 @pytest.mark.parametrize(

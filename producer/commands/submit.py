@@ -44,6 +44,11 @@ Examples:
     help="Make one of our columns from the file's own: --map course_sis_id='{module}-{term}'.",
 )
 @click.option(
+    "--encoding",
+    metavar="NAME",
+    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized.",
+)
+@click.option(
     "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
 )
 @click.option(
@@ -69,6 +74,7 @@ def submit(
     names: tuple[str, ...],
     kind: str | None,
     maps: Sequence[str],
+    encoding: str | None,
     no_wait: bool,
     batch_id: str | None,
     resume: bool,
@@ -80,7 +86,7 @@ def submit(
     input.
 
     \b
-    Columns (comma, semicolon or tab; UTF-8):
+    Columns (between commas, semicolons, tabs or |):
       students     sis_id, name, email
       courses      sis_id, title
       enrollments  student_sis_id and course_sis_id, or our keys: student_id and course_id
@@ -90,7 +96,7 @@ def submit(
     chosen = Kind(kind) if kind else None
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
-    sources = [_open(name, chosen, templates) for name in names]
+    sources = [_open(name, chosen, templates, encoding) for name in names]
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
     return _submit_all(
         session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
@@ -172,11 +178,13 @@ def _template(text: str) -> tuple[str, str]:
     return column.strip(), template
 
 
-def _open(name: str, kind: Kind | None, templates: Mapping[str, str]) -> FileSource | StreamSource:
+def _open(
+    name: str, kind: Kind | None, templates: Mapping[str, str], encoding: str | None
+) -> FileSource | StreamSource:
     if not _is_stream(name):
-        return open_source(Path(name), kind, templates)
+        return open_source(Path(name), kind, templates, encoding)
     if name != STANDARD_INPUT:
-        return StreamSource(name, Path(name).open("rb"), kind, templates)
+        return StreamSource(name, Path(name).open("rb"), kind, templates, encoding)
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    return StreamSource("standard input", sys.stdin.buffer, kind, templates)
+    return StreamSource("standard input", sys.stdin.buffer, kind, templates, encoding)

@@ -3,20 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from producer.contract.chunks import RefusedLine
-from producer.files.columns import COLUMNS, ColumnReader
+from producer.files.columns import COLUMNS, BadCell, ColumnReader, plain_name
 from producer.schemas import MAX_KEY, MAX_TEXT, Kind
 
 Pair = tuple[int | str, int | str]
 Row = tuple[int, list[str]]
 """A line and its cells."""
-
-
-class BadCell(Exception):
-    """A cell that cannot be read; the message names its column and the problem."""
-
-    def __init__(self, column: str, problem: str) -> None:
-        super().__init__(f"{column}: {problem}")
-        self.column = column
 
 
 def storable(row: Iterable[str]) -> tuple[str, ...]:
@@ -87,6 +79,28 @@ def record_reader(
     def read_record(row: list[str]) -> dict[str, str]:
         texts = ((name, read(row)) for name, read in columns)
         # An empty cell leaves the stored value as it is; only the SIS id is required.
-        return {name: checked_text(name, text) for name, text in texts if text or name == "sis_id"}
+        record = {
+            name: checked_text(name, text) for name, text in texts if text or name == "sis_id"
+        }
+        _check_new_id(record["sis_id"])
+        return record
 
     return read_record
+
+
+_NO_IDS = {"null", "nan", "none", "n/a", "#n/a", "#ref!", "#name?", "#value!", "nil"}
+"""What programs write where a value is missing."""
+
+
+def _check_new_id(sis_id: str) -> None:
+    """Refuse what is hardly meant as the id of a student or course. Raises BadCell."""
+    if sis_id.casefold() in _NO_IDS:
+        raise BadCell("sis_id", f"{sis_id!r} stands for a missing value; fill in the id")
+    if plain_name(sis_id) == "sis_id":
+        raise BadCell("sis_id", "the line repeats the header; remove it")
+    if not sis_id.isprintable():
+        raise BadCell(
+            "sis_id",
+            f"{sis_id[:60]!a} contains invisible characters; remove them, for example by typing"
+            " the id again",
+        )

@@ -14,7 +14,31 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 ColumnReader = Callable[[Sequence[str]], str]
-"""Returns the text of one of our columns, from the cells of a row."""
+"""Returns the text of one of our columns, from the cells of a row. It may raise BadCell."""
+
+
+class BadCell(Exception):
+    """A cell that cannot be read; the message names its column and the problem."""
+
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(f"{column}: {problem}")
+        self.column = column
+
+
+_IGNORED = re.compile(r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
+"""What does not distinguish the names of columns: spaces and characters that nobody sees."""
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column as it is compared: without case, spaces and the invisible."""
+    return _IGNORED.sub("", name).casefold()
+
+
+def wanted_columns(header: Iterable[str], templates: Mapping[str, str]) -> int:
+    """Return how many columns of a header are ours or are named by a template."""
+    wanted = {name for columns in COLUMNS.values() for name in columns}
+    wanted |= set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
+    return len(wanted & set(map(plain_name, header)))
 
 
 def column_readers(
@@ -22,92 +46,121 @@ def column_readers(
 ) -> dict[str, ColumnReader]:
     """Return a reader for each of our columns that the file has or that a template makes.
 
-    Raises UnreadableFile.
+    A template comes before a column of the file that has the same name. Raises UnreadableFile.
     """
-    repeated = {name for name in header if header.count(name) > 1}
+    names = list(map(plain_name, header))
     our_columns = {name for columns in COLUMNS.values() for name in columns}
-    in_templates = set(_PLACEHOLDER.findall(" ".join(templates.values())))
-    if repeated & (our_columns | in_templates):
-        names = ", ".join(sorted(repeated))
+    in_templates = set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
+    needed = (our_columns - set(templates)) | in_templates
+    repeated = sorted({name for name in names if names.count(name) > 1} & needed)
+    if repeated:
         raise UnreadableFile(
-            f"{path}: these columns occur more than once in the header: {names}."
+            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
             " Rename or remove the extra ones."
         )
-    readers = {name: _cell(index) for index, name in enumerate(header) if name in our_columns}
+    readers = {name: _cell(index) for index, name in enumerate(names) if name in our_columns}
     for name, template in templates.items():
-        if name not in our_columns:
-            raise UnreadableFile(
-                f"{path}: the mapping {name}={template}: {name} is not one of our columns; choose"
-                f" from {', '.join(sorted(our_columns))}.",
-                "map",
-            )
-        parts = _PLACEHOLDER.split(template)
-        unknown = [column for column in parts[1::2] if column not in header]
-        if unknown or "{" in "".join(parts[::2]) or "}" in "".join(parts[::2]):
-            problem = (
-                f"the file has no column {unknown[0]!r}"
-                if unknown
-                else "the template has an unmatched brace"
-            )
+        problem = _fault_of(name, template, names)
+        if problem:
             raise UnreadableFile(
                 f"{path}: the mapping {name}={template}: {problem}; the file's columns are:"
                 f" {', '.join(header)}.",
                 "map",
             )
-        readers[name] = _template(parts, header)
+        readers[name] = _template(name, _PLACEHOLDER.split(template), names)
     return readers
+
+
+def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
+    """Return what is wrong with a mapping of the columns with these plain names."""
+    our_columns = sorted({name for columns in COLUMNS.values() for name in columns})
+    if name not in our_columns:
+        return f"{name} is not one of our columns; choose from {', '.join(our_columns)}"
+    texts, columns = (_PLACEHOLDER.split(template)[start::2] for start in (0, 1))
+    unknown = [column for column in columns if plain_name(column) not in names]
+    if unknown:
+        return f"the file has no column {unknown[0]!r}"
+    if re.search("[{}]", "".join(texts)):
+        return "the template has an unmatched brace"
+    if not columns:
+        return f"the template names no column; write {{{template}}} if that is one"
+    return None
 
 
 def _cell(index: int) -> ColumnReader:
     return lambda row: row[index].strip()
 
 
-def _template(parts: list[str], header: list[str]) -> ColumnReader:
-    indexes = [header.index(name) for name in parts[1::2]]
+def _template(name: str, parts: list[str], names: Sequence[str]) -> ColumnReader:
+    columns = parts[1::2]
+    indexes = [names.index(plain_name(column)) for column in columns]
     pattern = "%s".join(text.replace("%", "%%") for text in parts[::2])
-    return lambda row: pattern % tuple(row[index].strip() for index in indexes)
+    is_id = name.endswith("_id")
+
+    def read(row: Sequence[str]) -> str:
+        cells = tuple(row[index].strip() for index in indexes)
+        if not all(cells):
+            if not any(cells):
+                return ""
+            if is_id:
+                empty = columns[cells.index("")]
+                raise BadCell(name, f"the cell of {empty} is empty; fill it in")
+        return pattern % cells
+
+    return read
 
 
-def kind_of(path: str, columns: Iterable[str]) -> Kind:
-    """Return the kind of record that these columns belong to. Raises UnreadableFile."""
+def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str = "") -> Kind:
+    """Return the kind of record that these columns belong to.
+
+    `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
+    """
     names = set(columns)
     if names & set(COLUMNS[Kind.ENROLLMENTS]):
         return Kind.ENROLLMENTS
-    if names & {"name", "email"}:
+    of_student, of_course = names & {"name", "email"}, "title" in names
+    if of_student and not of_course:
         return Kind.STUDENTS
-    if "title" in names:
+    if of_course and not of_student:
         return Kind.COURSES
+    shown = first_line.strip()[:120]
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        " enrollments. Choose the kind of the records; if the columns of a CSV file have other"
-        " names than ours, also map them.",
+        f" enrollments: {shown!r}. {looks_like}{' ' if looks_like else ''}Choose the kind of the"
+        " records; if the columns of a CSV file have other names than ours, also map them.",
         "kind",
         "map",
     )
 
 
-def check_columns(path: str, kind: Kind, readers: Mapping[str, ColumnReader]) -> None:
-    """Raise UnreadableFile if a required column is missing or if a column does not fit."""
+def choose_columns(
+    path: str, kind: Kind, readers: Mapping[str, ColumnReader], templates: Mapping[str, str]
+) -> dict[str, ColumnReader]:
+    """Return the readers of the columns of a kind; the file's other columns are only carried along.
+
+    Raises UnreadableFile if a required column is missing, or if there are two for one value.
+    """
     if kind is not Kind.ENROLLMENTS:
         choices: list[tuple[str, ...]] = [("sis_id",)]
     else:
         choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
+    chosen = {name: reader for name, reader in readers.items() if name in COLUMNS[kind]}
     for names in choices:
-        present = [name for name in names if name in readers]
+        present = [name for name in names if name in chosen]
+        mapped = [name for name in present if name in templates]
         if not present:
             raise UnreadableFile(
                 f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or map"
                 f" another column to it, for example {names[-1]}={{column}}.",
                 "map",
             )
-        if len(present) > 1:
+        if len(present) > 1 and len(mapped) != 1:
             raise UnreadableFile(
-                f"{path} has both {' and '.join(names)}, but may have only one of them; remove one."
+                f"{path} has both {' and '.join(names)}, but may have only one of them; remove one,"
+                " or map the one that counts.",
+                "map",
             )
-    misplaced = [name for name in readers if name not in COLUMNS[kind]]
-    if misplaced:
-        raise UnreadableFile(
-            f"{path}: {misplaced[0]} is not a column of {kind}, whose columns are"
-            f" {', '.join(COLUMNS[kind])}. Rename or remove it, or choose another kind of records.",
-            "kind",
-        )
+        for name in present:
+            if mapped and name not in mapped:
+                del chosen[name]
+    return chosen

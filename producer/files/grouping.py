@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from producer.contract.chunks import RefusedLine
-from producer.files.cells import BadCell, Pair, Row, refused_line
+from producer.files.cells import Pair, Row, refused_line
+from producer.files.columns import BadCell
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COURSES

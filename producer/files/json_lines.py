@@ -35,7 +35,7 @@ def json_lines_layout(
                 "kind",
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
-        kind = kind_of(path, fields)
+        kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
     return FileLayout(kind, _json_records)
 
 

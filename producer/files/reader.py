@@ -14,6 +14,7 @@ from producer.errors import UnreadableFile
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
+from producer.files.text_form import find_form, known_encoding
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 HEAD_BYTES = 65_536
@@ -81,11 +82,16 @@ class StreamSource:
     share = None
 
     def __init__(
-        self, name: str, file: BinaryIO, kind: Kind | None, templates: Mapping[str, str]
+        self,
+        name: str,
+        file: BinaryIO,
+        kind: Kind | None,
+        templates: Mapping[str, str],
+        encoding: str | None = None,
     ) -> None:
         self.name = name
         with _io_errors_named(name):
-            layout, self._lines = open_stream(file, kind, templates, name)
+            layout, self._lines = open_stream(file, kind, templates, name, encoding)
         self.kind = layout.kind
         self.columns = layout.columns
 
@@ -113,7 +119,11 @@ class _Replayed(io.RawIOBase):
 
 
 def open_stream(
-    file: BinaryIO, kind: Kind | None, templates: Mapping[str, str], name: str
+    file: BinaryIO,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    name: str,
+    encoding: str | None = None,
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
@@ -121,16 +131,19 @@ def open_stream(
     Raises UnreadableFile.
     """
     raw = _beginning(file)
-    layout = _layout(name, kind, templates, _decoded_head(name, raw))
+    layout = _layout(name, kind, templates, raw, encoding)
     return layout, layout.read(io.BufferedReader(_Replayed(raw, file), 1 << 16))
 
 
-def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> FileSource:
+def open_source(
+    path: Path, kind: Kind | None, templates: Mapping[str, str], encoding: str | None = None
+) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
     If `kind` is None, the header decides. `templates` maps one of our columns to a template over
-    the file's own columns, for example `{code_module}-{code_presentation}`. Raises
-    UnreadableFile, whose message names the file, the problem and the remedy.
+    the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
+    such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks so, and otherwise UTF-8.
+    Raises UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:
         with path.open("rb") as file:
@@ -141,34 +154,22 @@ def open_source(path: Path, kind: Kind | None, templates: Mapping[str, str]) -> 
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
-    layout = _layout(str(path), kind, templates, _decoded_head(str(path), raw))
-    return FileSource(path, *layout)
+    return FileSource(path, *_layout(str(path), kind, templates, raw, encoding))
 
 
-def _layout(path: str, kind: Kind | None, templates: Mapping[str, str], head: str) -> FileLayout:
-    if head.lstrip().startswith("{"):
-        return json_lines_layout(path, kind, templates, head)
-    return delimited_layout(path, kind, templates, head)
-
-
-def _beginning(file: BinaryIO) -> bytes:
-    """Read the first lines, up to the end of a line, so that no character is cut in half."""
-    return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
-
-
-def _decoded_head(path: str, raw: bytes) -> str:
-    """Return the first lines as text. Raises UnreadableFile."""
-    if b"\x00" in raw:
-        raise UnreadableFile(f"{path} is a binary file; export it as CSV or JSON Lines in UTF-8.")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UnreadableFile(
-            f"{path}, line {line}: the text is not UTF-8; save the file with the encoding UTF-8."
-        ) from None
-    if not text.strip():
+def _layout(
+    path: str, kind: Kind | None, templates: Mapping[str, str], raw: bytes, encoding: str | None
+) -> FileLayout:
+    form, head = find_form(path, raw, None if encoding is None else known_encoding(encoding))
+    if not head.strip():
         raise UnreadableFile(
             f"{path} is empty; submit a CSV file with a header line, or JSON Lines."
         )
-    return text
+    describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
+    layout = describe(path, kind, templates, head)
+    return layout._replace(read=lambda file: layout.read(form.as_utf8(file)))
+
+
+def _beginning(file: BinaryIO) -> bytes:
+    """Read the first lines, up to the end of a line if that is near."""
+    return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)

@@ -129,7 +129,7 @@ class _Lines:
             try:
                 return raw.decode()
             except UnicodeDecodeError as error:
-                problem = "is not UTF-8; save the file with the encoding UTF-8"
+                problem = "is not UTF-8; save the file as UTF-8, or choose the encoding that it has"
                 self._bad = _BadLine(problem, raw, error.start)
         raise StopIteration
 

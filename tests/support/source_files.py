@@ -20,10 +20,15 @@ Open = Callable[..., FileSource]
 def opened(tmp_path: Path) -> Open:
     """Writes a file and opens it."""
 
-    def write(content: str | bytes, kind: Kind | None = None, **templates: str) -> FileSource:
+    def write(
+        content: str | bytes,
+        kind: Kind | None = None,
+        encoding: str | None = None,
+        **templates: str,
+    ) -> FileSource:
         path = tmp_path / "upload.csv"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return open_source(path, kind, templates)
+        return open_source(path, kind, templates, encoding)
 
     return write
 

@@ -100,7 +100,7 @@ def test_a_process_substitution_is_read_once_and_whole(
         (("-", "-"), PAIRS, "give - only once"),
         (("-", "--resume"), PAIRS, "--resume finds a batch by its file, but - is not"),
         (("-",), "", "standard input is empty; submit a CSV file with a header line"),
-        (("-",), b"\xff\xfe", "standard input, line 1: the text is not UTF-8"),
+        (("-",), b"%PDF-1.7", "standard input is a PDF document"),
         (("-",), b"a\x00b", "standard input is a binary file"),
         (("-",), "a,b\n1,2\n", "standard input: the first line does not show"),
     ],

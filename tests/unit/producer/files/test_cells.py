@@ -5,7 +5,7 @@ import pytest
 from producer.contract.chunks import RefusedLine
 from producer.files.reader import HEAD_BYTES
 from producer.publishing.chunking import SourceRecord
-from support.source_files import KEYS, PAIRS, Open, courses
+from support.source_files import KEYS, PAIRS, Open, courses, read
 
 LONG = "9" * 5_000
 BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
@@ -15,7 +15,7 @@ BAD_LINES: dict[str, tuple[str, str, str | None, list[str]]] = {
     "a blank course": (PAIRS, "S1,  ", "course_sis_id", ["is empty"]),
     "a long SIS id": (PAIRS, "S1," + "x" * 256, "course_sis_id", ["256 characters", "255"]),
     "NUL": (PAIRS, "S1,M\0", None, ["cell 2 contains the character NUL"]),
-    "not UTF-8": (PAIRS, "S1,M\udcff", None, ["cell 2 is not UTF-8", "save the file"]),
+    "not UTF-8": (PAIRS, "S1,M\udcff", None, ["cell 2 is not UTF-8", "save the file as UTF-8"]),
     "a name for a key": (
         KEYS,
         "S1,7",
@@ -51,3 +51,25 @@ def test_a_bad_line_is_refused_with_its_column_and_harms_no_other(
 
 def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
     assert courses(opened(KEYS + "1,2147483647\n")) == [(1, [2147483647], (2,))]
+
+
+@pytest.mark.parametrize(
+    ("sis_id", "words"),
+    [
+        ("NULL", "'NULL' stands for a missing value"),
+        ("nan", "missing value"),
+        ("#N/A", "missing value"),
+        ("H1\u200b", "'H1\\u200b' contains invisible characters"),
+        ("\ufeffH1", "invisible characters"),
+        ("H\u202e1", "invisible characters"),
+        ("SIS_ID", "repeats the header"),
+        ("\ufeffsis_id", "repeats the header"),
+    ],
+)
+def test_a_roster_refuses_what_is_hardly_meant_as_an_id(
+    opened: Open, sis_id: str, words: str
+) -> None:
+    line, other = read(opened(f"sis_id,name\n{sis_id},Ada\nH2,Ben\n"))
+    assert line[0] == 2
+    assert words in line[1]
+    assert other == ({"sis_id": "H2", "name": "Ben"}, (3,))

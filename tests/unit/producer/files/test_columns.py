@@ -46,3 +46,60 @@ def test_a_repeated_column_that_is_not_used_does_no_harm(opened: Open) -> None:
 def test_a_template_for_an_unknown_column_is_refused_with_a_list_of_ours(opened: Open) -> None:
     with pytest.raises(UnreadableFile, match=r"mapping pupil=.*choose from course_id, .*title"):
         opened(PAIRS, pupil="{student_sis_id}")
+
+
+@pytest.mark.parametrize(
+    "header", ["STUDENT_SIS_ID,Course_SIS_ID", " student_sis_id ,\ufeffcourse_sis_id\u200b"]
+)
+def test_case_spaces_and_invisible_characters_do_not_distinguish_columns(
+    opened: Open, header: str
+) -> None:
+    assert courses(opened(f"{header}\nS1,M1\n")) == [("S1", ["M1"], (2,))]
+    mapped = opened(f"{header},Term\nS1,M1,T\n", course_sis_id="{COURSE_sis_id}-{term}")
+    assert courses(mapped) == [("S1", ["M1-T"], (2,))]
+
+
+def test_a_mapping_and_a_given_kind_win_over_the_names_of_other_columns(opened: Open) -> None:
+    file = "course_id,user_id,name,role\nC-100,u01,Ada,student\n"
+    mapped = opened(file, student_sis_id="{user_id}", course_sis_id="{course_id}")
+    assert courses(mapped) == [("u01", ["C-100"], (2,))]
+    roster = opened("sis_id,name,title,course_id\nS1,Ada,Dr,C\n", Kind.STUDENTS)
+    assert read(roster) == [({"sis_id": "S1", "name": "Ada"}, (2,))]
+    assert courses(opened("student_sis_id,course_sis_id,name\nS1,M1,Ada\n")) == [
+        ("S1", ["M1"], (2,))
+    ]
+
+
+def test_a_template_over_empty_cells_is_empty_and_an_id_needs_all_its_parts(opened: Open) -> None:
+    roster = opened(
+        "id,first,last\nS1,,\nS2,Ada,\n", Kind.STUDENTS, sis_id="{id}", name="{first} {last}"
+    )
+    assert read(roster) == [
+        ({"sis_id": "S1"}, (2,)),
+        ({"sis_id": "S2", "name": "Ada "}, (3,)),
+    ]
+    pairs = opened(
+        "student_sis_id,module,term\nS1,,\nS2,AAA,\nS3,AAA,B\n", course_sis_id="{module}-{term}"
+    )
+    assert read(pairs) == [
+        (2, "course_sis_id: the cell is empty; fill it in"),
+        (3, "course_sis_id: the cell of term is empty; fill it in"),
+        ({"student_id": "S3", "course_ids": ["AAA-B"], "atomic": False}, (4,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "delimiter"),
+    [
+        ('student_sis_id;course_sis_id;"Note, internal, not shown"\nS1;M1;x\n', ";"),
+        ("student_sis_id|course_sis_id|a,b,c,d\nS1|M1|x,y\n", "|"),
+        ("sep=;\r\nstudent_sis_id;course_sis_id\r\nS1;M1\r\n", ";"),
+        ("\ufeffsep=!\nstudent_sis_id!course_sis_id\nS1!M1\n", "!"),
+    ],
+)
+def test_the_delimiter_is_found_outside_of_quotes_or_told_to_excel(
+    opened: Open, file: str, delimiter: str
+) -> None:
+    first_row = 3 if "sep=" in file else 2
+    assert courses(opened(file)) == [("S1", ["M1"], (first_row,))]
+    assert delimiter in file

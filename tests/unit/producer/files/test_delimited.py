@@ -45,7 +45,8 @@ lines_of_a_file = st.lists(st.lists(cells, max_size=3).map(tuple), max_size=40)
 def test_every_line_is_accounted_for_exactly_once(
     opened: Open, rows: list[tuple[str, ...]]
 ) -> None:
-    text, expected, bad = PAIRS, [], []
+    text, expected = PAIRS, []
+    bad: list[int] = []
     for row in rows:
         line = text.count("\n") + 1
         text += ",".join(row) + "\n"

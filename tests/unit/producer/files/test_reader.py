@@ -8,7 +8,7 @@ import pytest
 from producer.errors import UnreadableFile
 from producer.files.reader import open_source
 from producer.schemas import Kind
-from support.source_files import KEYS, PAIRS, Open, read
+from support.source_files import PAIRS, Open, read
 
 
 def test_records_can_be_read_twice_and_the_bytes_read_are_counted(opened: Open) -> None:
@@ -21,9 +21,22 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "empty": ("", {}, ["is empty", "with a header line"]),
     "blank": (" \n\r\n", {}, ["is empty", "with a header line"]),
     "a mark and nothing else": (b"\xef\xbb\xbf", {}, ["is empty"]),
-    "binary": (b"PK\x03\x04\x00\x00", {}, ["binary", "export it as CSV or JSON Lines in UTF-8"]),
-    "UTF-16": (PAIRS.encode("utf-16"), {}, ["binary", "UTF-8"]),
-    "Latin-1": ("sis_id,name\nS1,\xe9\n".encode("latin-1"), {}, ["line 2", "not UTF-8", "save"]),
+    "binary": (bytes(range(256)), {}, ["binary", "export it as CSV or JSON Lines in UTF-8"]),
+    "a workbook": (b"PK\x03\x04\x00\x00", {}, ["Excel workbook", "save it as CSV", "unpack"]),
+    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1", {}, ["Excel", "save it as CSV"]),
+    "gzip": (b"\x1f\x8b\x08\x00", {}, ["compressed with gzip", "zcat"]),
+    "PDF": (b"%PDF-1.7\n", {}, ["PDF", "export the data as CSV"]),
+    "HTML": ("<!DOCTYPE html>\n<html>", {}, ["a web page", "sign-in page"]),
+    "a title": ("Roster 2026\nsis_id,name\n", {}, ["'Roster 2026'", "a title above the header"]),
+    "a comment": ("# a,b\nsis_id,name\n", {}, ["'# a,b'", "a comment; remove it"]),
+    "no header": ("S1,ALG-1\n", {}, ["'S1,ALG-1'", "looks like data; add a line"]),
+    "a JSON array": ('[{"sis_id": "S1"}]', {}, ["JSON array", "one JSON object on each line"]),
+    "a thousand columns": (",".join(f"c{n}" for n in range(1001)), {}, ["1,001 columns", "1,000"]),
+    "a template without a column": (
+        "a,b\n",
+        {"name": "First Last"},
+        ["name=First Last", "names no column; write {First Last} if that is one"],
+    ),
     "nothing known": ("a,b\n", {}, ["first line does not show", "the kind", "also map them"]),
     "only a SIS id": ("sis_id\n", {}, ["first line does not show", "the kind"]),
     "no course": (
@@ -39,19 +52,15 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         ["has both student_id and student_sis_id", "remove one"],
     ),
     "two courses": (
-        KEYS,
-        {"course_sis_id": "{course_id}"},
-        ["has both course_id and course_sis_id", "remove one"],
-    ),
-    "two kinds": (
-        "sis_id,name,title\n",
+        "student_id,course_id,course_sis_id\n",
         {},
-        ["title is not a column of students", "whose columns are sis_id, name, email"],
+        ["has both course_id and course_sis_id", "remove one, or map the one that counts"],
     ),
+    "two kinds": ("sis_id,name,title\n", {}, ["'sis_id,name,title'", "the kind"]),
     "another kind": (
         "sis_id,name\n",
-        {"kind": Kind.COURSES},
-        ["name is not a column of courses", "whose columns are sis_id, title"],
+        {"kind": Kind.ENROLLMENTS},
+        ["enrollments need a column student_id or student_sis_id"],
     ),
     "doubled": (
         "student_id,course_id,course_id\n",
@@ -74,12 +83,7 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "an open quote": (
         'student_sis_id,"course_sis_id\nS1,M1\n',
         {},
-        ["line 1", "header cannot be read", "Close every quote"],
-    ),
-    "line ends of old": (
-        "student_sis_id,course_sis_id\rS1,M1\r",
-        {},
-        ["line 1", "save the file with Unix or Windows line endings"],
+        ["first line", "has a quote that is not closed; close it, or remove it"],
     ),
     "JSON with a template": (
         '{"sis_id": "S1"}',
@@ -109,10 +113,10 @@ def test_an_unreadable_file_is_reported_with_the_line_and_the_remedy(
         ("nothing known", ("kind", "map")),
         ("no course", ("map",)),
         ("a template of a column that is not there", ("map",)),
-        ("another kind", ("kind",)),
+        ("another kind", ("map",)),
         ("JSON with a template", ("map",)),
         ("no JSON", ("kind",)),
-        ("Latin-1", ()),
+        ("binary", ()),
     ],
 )
 def test_an_error_names_the_options_that_may_help(
@@ -129,3 +133,56 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
         open_source(tmp_path / "none.csv", None, {})
     with pytest.raises(UnreadableFile, match="is a directory; name the files in it"):
         open_source(tmp_path, None, {})
+
+
+def test_an_unknown_encoding_is_named(opened: Open) -> None:
+    for name in ("utf-9", "base64"):
+        with pytest.raises(UnreadableFile, match=f"no encoding '{name}'; use for example utf-8"):
+            opened(PAIRS, encoding=name)
+
+
+TABLE = "sis_id\tname\nS1\tZoë O\u2019Neil\nS2\t☃ Müller\n"
+WESTERN = TABLE.replace("☃", "€")
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding"),
+    [
+        (TABLE.encode("utf-8-sig"), None),
+        (TABLE.encode("utf-16"), None),
+        (TABLE.encode("utf-16-le"), None),
+        (TABLE.encode("utf-16-be"), None),
+        (b"\xfe\xff" + TABLE.encode("utf-16-be"), None),
+        (TABLE.encode("utf-32"), None),
+        (TABLE.replace("\n", "\r").encode(), None),
+        (TABLE.replace("\n", "\r\n").encode("utf-16"), None),
+        (TABLE.replace("\n", "\r").encode("utf-16"), None),
+        (TABLE.encode(), "utf8"),
+        (WESTERN.encode("cp1252"), "cp1252"),
+        (TABLE.encode("utf-16-be"), "UTF-16BE"),
+    ],
+)
+def test_text_is_read_in_any_encoding_and_with_any_line_ends(
+    opened: Open, raw: bytes, encoding: str | None
+) -> None:
+    second = "€ Müller" if encoding == "cp1252" else "☃ Müller"
+    assert read(opened(raw, encoding=encoding)) == [
+        ({"sis_id": "S1", "name": "Zoë O\u2019Neil"}, (2,)),
+        ({"sis_id": "S2", "name": second}, (3,)),
+    ]
+
+
+@pytest.mark.parametrize("before", [0, 70_000], ids=["in the head", "later"])
+@pytest.mark.parametrize("text", ["utf-8", "utf-16"])
+def test_what_cannot_be_decoded_refuses_its_line_wherever_it_is(
+    opened: Open, before: int, text: str
+) -> None:
+    rows = [f"S{n:06d},{'x' * 60}" for n in range(before // 70)]
+    bad = {"utf-8": b"B,Jos\xe9", "utf-16": "B,Jos".encode("utf-16-le") + b"\x00\xd8"}[text]
+    encoding = "utf-16-le" if text == "utf-16" else "utf-8"
+    lines = ["sis_id,name", *rows]
+    raw = "\n".join([*lines, ""]).encode(encoding) + bad + "\nC,Carol\n".encode(encoding)
+    *_, refusal, last = read(opened(raw))
+    assert refusal[0] == len(lines) + 1
+    assert "cell 2 is not UTF-8" in refusal[1]
+    assert last == ({"sis_id": "C", "name": "Carol"}, (len(lines) + 2,))

@@ -160,7 +160,13 @@ class RunningBroker(ABC):
                 yield
             finally:
                 self.redis.execute_command("SCRIPT", "KILL")
+                wait_for(self._is_idle)  # The script ends a moment later.
                 self.redis.config_set("busy-reply-threshold", threshold)
+
+    def _is_idle(self) -> bool:
+        with contextlib.suppress(RedisError):
+            return bool(self.redis.ping())
+        return False
 
     def cut_connections(self) -> None:
         for kind in ("normal", "pubsub"):

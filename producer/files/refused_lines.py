@@ -44,13 +44,14 @@ def csv_pages(
 def _rows(columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]) -> Iterator[list[Any]]:
     names = [RECORD] if columns is None else list(columns)
     own = [index for index, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
-    yield [LINE, *(names[index] for index in own), CODE, MESSAGE]
+    # The reason comes first, so that it stays under its heading if a line has too few cells.
+    yield [LINE, CODE, MESSAGE, *(names[index] for index in own)]
     for line, group in _by_line(refusals):
         cells = _cells(names, _with_record(group))
         # A line with too few or too many cells is written unchanged.
         own_cells = [cells[index] for index in own] if len(cells) == len(names) else cells
         reasons = "; ".join(dict.fromkeys(refusal.message for refusal in group))
-        yield [line, *own_cells, group[0].code.value, reasons]
+        yield [line, group[0].code.value, reasons, *own_cells]
 
 
 def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:

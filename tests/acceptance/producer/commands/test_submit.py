@@ -199,11 +199,15 @@ def test_refused_lines_are_corrected_and_submitted_again(
     refused = tmp_path / "refused.csv"
     deployment.enroll("errors", batch_id, "--csv", refused, expect=REFUSED)
     lines = refused.read_text().splitlines()
-    assert lines[0] == "refused_line,who,module,term,note,refused_code,refused_message"
-    assert lines[1].startswith(f"3,{course}-S2,{course},X1,mistyped,unknown_course,no course has")
-    assert lines[2].startswith(f"4,nobody,{course},C2,a;b,unknown_student,")
-    assert lines[3].startswith("5,,,,empty,invalid_request,")
-    assert lines[4].startswith(f'6,{course}-S3,{course},invalid_request,"the line has 2 cells,')
+    assert lines[0] == "refused_line,refused_code,refused_message,who,module,term,note"
+    assert lines[1].startswith("3,unknown_course,no course has")
+    assert lines[1].endswith(f",{course}-S2,{course},X1,mistyped")
+    assert lines[2].startswith("4,unknown_student,")
+    assert lines[2].endswith(f",nobody,{course},C2,a;b")
+    assert lines[3].startswith("5,invalid_request,")
+    assert lines[3].endswith(",,,,empty")
+    assert lines[4].startswith('6,invalid_request,"the line has 2 cells,')
+    assert lines[4].endswith(f",{course}-S3,{course}")
     mended = lines[0] + "\n" + lines[1].replace("X1", "C1") + "\n"
     refused.write_text(mended + lines[2].replace("nobody", f"{course}-S4") + "\n")
     status = json.loads(deployment.enroll("submit", refused, *maps, "--json").stdout)

@@ -27,40 +27,40 @@ def test_a_line_is_written_once_with_all_its_reasons() -> None:
     cells = ("S1", "a,b")
     twice = [refused(7, "first", None, cells), refused(7, "second", None, cells)]
     assert as_csv(["who", "note"], *twice, *twice[:1]) == [
-        "refused_line,who,note,refused_code,refused_message",
-        '7,S1,"a,b",unknown_course,first; second',
+        "refused_line,refused_code,refused_message,who,note",
+        '7,unknown_course,first; second,S1,"a,b"',
     ]
 
 
 def test_cells_that_did_not_travel_are_made_from_the_record() -> None:
     pair = {"student_id": 4711, "course_ids": ["C1"], "atomic": False}
     roster = {"sis_id": "S1", "name": "Ada"}
-    header = "refused_line,student_id,course_sis_id,refused_code,refused_message"
+    header = "refused_line,refused_code,refused_message,student_id,course_sis_id"
     columns = ["student_id", "course_sis_id"]
-    assert as_csv(columns, refused(2, "m", pair)) == [header, "2,4711,C1,unknown_course,m"]
-    assert as_csv(["sis_id", "name", "email"], refused(2, "m", roster))[1].startswith("2,S1,Ada,,")
-    assert as_csv(columns, refused(2, "m", "no object"))[1] == "2,,,unknown_course,m"
+    assert as_csv(columns, refused(2, "m", pair)) == [header, "2,unknown_course,m,4711,C1"]
+    assert as_csv(["sis_id", "name", "email"], refused(2, "m", roster))[1].endswith("m,S1,Ada,")
+    assert as_csv(columns, refused(2, "m", "no object"))[1] == "2,unknown_course,m,,"
 
 
 def test_columns_that_were_added_before_are_not_repeated() -> None:
     columns = ["refused_line", "sis_id", "refused_code", "refused_message"]
     again = refused(3, "new", None, ("9", "S1", "old", "old"))
     assert as_csv(columns, again) == [
-        "refused_line,sis_id,refused_code,refused_message",
-        "3,S1,unknown_course,new",
+        "refused_line,refused_code,refused_message,sis_id",
+        "3,unknown_course,new,S1",
     ]
 
 
 def test_a_line_with_too_few_cells_is_written_unchanged() -> None:
-    assert as_csv(["a", "b"], refused(3, "m", None, ("x",)))[1] == "3,x,unknown_course,m"
+    assert as_csv(["a", "b"], refused(3, "m", None, ("x",)))[1] == "3,unknown_course,m,x"
 
 
 def test_records_without_a_header_are_written_in_one_column() -> None:
     record = {"student_id": "S1", "course_ids": ["X"]}
     assert as_csv(None, refused(1, "m", record), refused(2, "m")) == [
-        "refused_line,record,refused_code,refused_message",
-        '1,"{""student_id"": ""S1"", ""course_ids"": [""X""]}",unknown_course,m',
-        "2,null,unknown_course,m",
+        "refused_line,refused_code,refused_message,record",
+        '1,unknown_course,m,"{""student_id"": ""S1"", ""course_ids"": [""X""]}"',
+        "2,unknown_course,m,null",
     ]
 
 

@@ -120,7 +120,7 @@ def _encoding(raw: bytes) -> str:
         ("utf-16-le", first_line[::2], first_line[1::2]),
         ("utf-16-be", first_line[1::2], first_line[::2]),
     ):
-        if zeros.count(0) > max(len(zeros) // 2, 10 * text.count(0)):
+        if zeros.count(0) > max(3, len(zeros) // 2, 10 * text.count(0)):
             return encoding
     return _UTF8
 

@@ -94,6 +94,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
             settings.database_wait,
             metrics.database_wait.inc,
             refused,
+            marks.forget_outage,
         ),
         events=events,
         register=database_register,

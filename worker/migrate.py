@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.database.engine import make_engine
 from worker.database.errors import is_answer, is_outage
 from worker.database.migration_lock import DEFAULT_LIMITS, Limits, MigrationBlocked, migrating
+from worker.database.rights import require_schema
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent
@@ -50,6 +51,8 @@ def revisions(engine: Engine) -> tuple[list[str], list[str]]:
     newest = ScriptDirectory.from_config(alembic_config()).get_heads()
     with engine.connect() as connection:
         applied = MigrationContext.configure(connection).get_current_heads()
+        if not applied:
+            require_schema(connection)
     return sorted(applied), sorted(newest)
 
 

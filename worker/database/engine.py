@@ -21,6 +21,12 @@ BUSY_SECONDS = 30
 """Seconds that SQLite waits for another connection's lock."""
 
 
+RECYCLE_SECONDS = 30
+"""Seconds after which a connection is renewed before its next use.
+
+Each new connection is checked: a key that somebody drops is noticed by workers that run.
+"""
+
 LOCK_SECONDS = 2
 """Seconds that a statement on PostgreSQL waits for a lock; see `SETTINGS`."""
 
@@ -68,7 +74,12 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": BUSY_SECONDS},
+            pool_recycle=RECYCLE_SECONDS,
+            hide_parameters=True,  # An error would quote them in the log.
+        )
         _configure_sqlite(engine)
         return engine
     parsed, pool_mode = _split_pool_mode(parsed)
@@ -79,7 +90,9 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
         options["prepare_threshold"] = None
     # No ping before each use: if the server has closed a connection in the meantime, that is an
     # outage like any other, and tasks wait until it is over.
-    engine = create_engine(parsed, connect_args=options)
+    engine = create_engine(
+        parsed, connect_args=options, pool_recycle=RECYCLE_SECONDS, hide_parameters=True
+    )
     if pool_mode is PoolMode.TRANSACTION:
         engine = engine.execution_options(settings_per_transaction=True)
         _set_in_each_transaction(engine)

@@ -5,11 +5,14 @@ error comes from the environment: the message is tried again, however long that 
 read an error's code only through `sqlstate_of`.
 """
 
+import re
 import sqlite3
 from enum import StrEnum
 
 import psycopg
 from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004
+
+from worker.models import Base
 
 
 class Meaning(StrEnum):
@@ -68,13 +71,52 @@ def meaning_of(error: BaseException) -> Meaning:
         return Meaning.RECORD
     state = sqlstate_of(error)
     if state is None:
-        return Meaning.RECORD if isinstance(cause, _ABOUT_VALUES) else Meaning.STALE
+        of_values = isinstance(cause, _ABOUT_VALUES)
+        return _unless_foreign_rule(cause, Meaning.RECORD if of_values else Meaning.STALE)
     if state[:2] in _RECORD_CLASSES:
-        return Meaning.RECORD
+        return _unless_foreign_rule(cause, Meaning.RECORD)
     is_stale = state.startswith(_STALE_CLASSES) or state in _STALE_STATES
     if is_stale or (state == _CACHED_PLAN and "cached plan" in str(cause)):
         return Meaning.STALE
     return Meaning.REFUSED
+
+
+_OUR_CONSTRAINTS = {
+    str(name)
+    for table in Base.metadata.tables.values()
+    for name in (
+        *(constraint.name for constraint in table.constraints),
+        *(index.name for index in table.indexes),
+    )
+}
+_OUR_REQUIRED_COLUMNS = {
+    f"{table.name}.{column.name}"
+    for table in Base.metadata.tables.values()
+    for column in table.columns
+    if not column.nullable
+}
+_OF_SQLITE = re.compile(r"(NOT NULL|CHECK) constraint failed: (\S+)")
+
+
+def _unless_foreign_rule(cause: psycopg.Error | sqlite3.Error, meaning: Meaning) -> Meaning:
+    return Meaning.REFUSED if _breaks_foreign_rule(cause) else meaning
+
+
+def _breaks_foreign_rule(cause: psycopg.Error | sqlite3.Error) -> bool:
+    """Return whether a row breaks a rule that somebody added to our tables.
+
+    It is no fault of the record if every row breaks it, such as a required column that we do not
+    know, or a condition.
+    """
+    if isinstance(cause, sqlite3.Error):
+        found = _OF_SQLITE.match(str(cause))
+        return found is not None and found[2] not in (*_OUR_REQUIRED_COLUMNS, *_OUR_CONSTRAINTS)
+    if cause.sqlstate is None or not cause.sqlstate.startswith("23"):
+        return False
+    if cause.diag.constraint_name is not None:
+        return cause.diag.constraint_name not in _OUR_CONSTRAINTS
+    column = f"{cause.diag.table_name}.{cause.diag.column_name}"
+    return cause.diag.column_name is not None and column not in _OUR_REQUIRED_COLUMNS
 
 
 def is_outage(error: BaseException) -> bool:

@@ -75,7 +75,7 @@ def guard(engine: Engine, admit: Admit) -> None:
             connection.rollback()
             if reason is not None:
                 _log(reason)
-                _refuse(reason)
+                refuse(reason)
         except BaseException:
             connection.close()
             raise
@@ -99,5 +99,6 @@ def _reason(ask: Ask, url: URL, admit: Admit) -> Refusal | None:
         return error.refusal
 
 
-def _refuse(reason: Refusal) -> NoReturn:
-    raise OperationalError("the check of a new connection", None, DatabaseRefused(reason))
+def refuse(reason: Refusal) -> NoReturn:
+    """Raise OperationalError, which wraps DatabaseRefused."""
+    raise OperationalError("the check of a connection", None, DatabaseRefused(reason))

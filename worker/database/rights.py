@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, false, insert, select, update
+from sqlalchemy import Connection, false, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.ask import Ask, through
 from worker.database.errors import LOCK_NOT_AVAILABLE, sentence_of, sqlstate_of
+from worker.database.guard import refuse
 from worker.database.refusal import Refusal
 from worker.database.sequences import NUMBERED
 from worker.models import Base, IdentityRow
@@ -15,7 +16,7 @@ from worker.models import Base, IdentityRow
 MOST = 5
 """The most refusals that are reported."""
 
-_DENIED, _READ_ONLY = "42501", "25006"
+_DENIED, _READ_ONLY, _UNKNOWN_COLUMN = "42501", "25006", "23502"
 
 
 def refused_writes(connection: Connection) -> Refusal | None:
@@ -35,12 +36,44 @@ def refused_writes(connection: Connection) -> Refusal | None:
             if error.connection_invalidated:
                 raise
             refusals[sentence_of(error)] = sqlstate_of(error)
-    refusals |= _refused_sequences(connection)
+    refusals |= _refused_sequences(connection) | _unknown_columns(connection)
     if not refusals:
         return None
     more = f"; and {len(refusals) - MOST} more" if len(refusals) > MOST else ""
     problem = f"the database refuses to write: {'; '.join(list(refusals)[:MOST])}{more}"
     return Refusal(problem, _remedy(connection, next(iter(refusals.values()))))
+
+
+def require_schema(connection: Connection) -> None:
+    """Raise OperationalError if no schema of the search path may be used: no table is seen then."""
+    if connection.dialect.name != "postgresql":
+        return
+    ((schema, role, path),) = through(connection)(
+        "SELECT current_schema(), quote_ident(current_user), current_setting('search_path')"
+    )
+    if schema is None:
+        problem = f"the role {role} may use no schema of its search_path ({path})"
+        remedy = (
+            f"Run as the owner of the schema: GRANT USAGE ON SCHEMA public TO {role}; or correct"
+            f" the path: ALTER ROLE {role} SET search_path = public;"
+        )
+        refuse(Refusal(problem, remedy))
+
+
+def _unknown_columns(connection: Connection) -> dict[str, str | None]:
+    """Return a sentence for each column that we do not fill and that must not be empty."""
+    found = inspect(connection)
+    return {
+        f"the table {table.name} has the column {column['name']}, which this version does not"
+        " know and which has no default": _UNKNOWN_COLUMN
+        for table in Base.metadata.sorted_tables
+        if found.has_table(table.name)
+        for column in found.get_columns(table.name)
+        if column["name"] not in table.columns
+        and not column["nullable"]
+        and column["default"] is None
+        and not column.get("identity")
+    }
 
 
 def _statements() -> Iterator[Any]:
@@ -72,12 +105,14 @@ def _remedy(connection: Connection, state: str | None) -> str:
     if state == _DENIED:
         ((role, schema),) = ask("SELECT quote_ident(current_user), quote_ident(current_schema())")
         return (
-            "Run as the owner of the tables: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN"
-            f" SCHEMA {schema} TO {role}; GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO"
-            f" {role};"
+            f"Run as the owner of the tables: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT"
+            f" SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}; GRANT"
+            f" USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role};"
         )
     if state == _READ_ONLY:
         return _make_writable(ask)
+    if state == _UNKNOWN_COLUMN:
+        return "Drop the column, give it a default, or let it be null. Workers wait until then."
     if state == LOCK_NOT_AVAILABLE:
         return (
             "End the session that locks the table. This lists candidates: SELECT a.pid, a.usename,"

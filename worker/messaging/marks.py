@@ -71,6 +71,13 @@ class SubmissionMarks:
                 error,
             )
 
+    def forget_outage(self) -> None:
+        """Remove the reason why work waits, because work succeeded. If Redis fails, only warn."""
+        try:
+            self._redis.unlink(self.keys.outage)
+        except RedisError as error:
+            log.warning("Redis did not remove the reason of an outage; it expires soon: %s", error)
+
     def outage(self) -> str | None:
         """Return why work waits; None if it does not, or if that is unknown. Raises RedisError.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import Reject
+from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from worker.database.engine import Database
@@ -48,8 +49,9 @@ class RetryPolicy:
     """Decides what a task does when its work fails.
 
     `database_wait` is the number of seconds that a task waits for an unreachable database before
-    it requeues its message. `waited` is called with the seconds that pass during such a wait, and
-    `refused` with the error when an outage requeues a message.
+    it requeues its message. `waited` is called with the seconds that pass during such a wait,
+    `refused` with the error when an outage requeues a message, and `over` when work succeeds after
+    that.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class RetryPolicy:
         database_wait: float,
         waited: Callable[[float], None],
         refused: Callable[[BaseException], None],
+        over: Callable[[], None],
     ) -> None:
         self._database = database
         self._attempts = attempts
         self._database_wait = database_wait
         self._waited = waited
         self._refused = refused
+        self._over = over
         self._circuit = Circuit()
         self._outages = 0
         self._warned_at = float("-inf")
@@ -119,13 +123,16 @@ class RetryPolicy:
         try:
             value = self.through_outage(work)
         except TrialInterrupted as error:
-            raise self._unavailable(error.__cause__ or error) from error
+            raise self._unavailable(error.__cause__ or error) from None
         except Exception as error:
             if is_outage(error):
-                raise self._unavailable(error) from error
+                # Without the cause: its traceback says nothing, and may quote rows in the log.
+                raise self._unavailable(error) from None
             raise
         self._circuit.close()
-        self._outages = 0
+        if self._outages:
+            self._outages = 0
+            self._over()
         return value
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
@@ -161,7 +168,7 @@ class RetryPolicy:
         except Exception as error:
             if is_outage(error):
                 self._may_pass(error)
-                raise self._unavailable(error) from error
+                raise self._unavailable(error) from None
             raise
 
     def with_fallbacks(
@@ -186,20 +193,26 @@ class RetryPolicy:
                     value = self.or_requeue(steps[min(times_at_limit, len(steps) - 1)])
                 except Reject:
                     raise
-                except Exception as error:
-                    log.exception("task failed", extra={"task_id": task_id})
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is logged and counted
+                    _log_failure(task_id, error)
                     self._require_database()
                     if self._attempts.failed(task_id) <= times_at_limit:
                         time.sleep(FAILURE_PAUSE)
-                        raise Reject(
-                            f"The task failed and is requeued: {error}", requeue=True
-                        ) from error
+                        reason = f"The task failed and is requeued: {sentence_of(error)}"
+                        raise Reject(reason, requeue=True) from None
                     times_at_limit += 1
                 else:
                     done = True
                     return value
         finally:
             self._attempts.end([task_id], done=done)
+
+
+def _log_failure(task_id: str, error: Exception) -> None:
+    """Log an unexpected error; of the database's, only its sentence: the rest may quote rows."""
+    is_from_database = isinstance(error, DBAPIError)
+    text = f"task failed: {sentence_of(error)}" if is_from_database else "task failed"
+    log.error(text, exc_info=not is_from_database, extra={"task_id": task_id})
 
 
 def _error_of(state: RetryCallState) -> BaseException:

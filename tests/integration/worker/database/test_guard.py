@@ -1,6 +1,7 @@
 """Every new connection is checked before its first transaction."""
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract.identity import DatabaseIdentity
 from support.databases import store_roster, url_of
 from support.pgbouncer import running_pgbouncer
+from worker.database import engine
 from worker.database.engine import Database
 from worker.database.errors import Meaning, is_answer, meaning_of
 from worker.database.guard import DatabaseRefused, GuardedDatabase
@@ -82,6 +84,20 @@ def test_a_key_that_is_lost_while_the_worker_runs_stops_new_connections(
     with database.writing() as connection:
         connection.execute(text("ALTER TABLE aside RENAME TO student_courses"))
     connect(guarded)
+
+
+def test_a_key_that_is_dropped_is_noticed_although_connections_stay_open(
+    database: Database, new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RECYCLE_SECONDS", 0)
+    guarded = GuardedDatabase(url_of(database), lambda _: None)
+    connect(guarded)
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE student_courses RENAME TO aside"))
+    time.sleep(0.01)
+    with pytest.raises(DBAPIError, match="the table student_courses is missing"):
+        connect(guarded)
+    guarded.close()
 
 
 def test_connections_through_a_pooler_are_checked(

@@ -70,7 +70,7 @@ def test_a_limit_in_the_url_is_named_with_where_it_is(
 ) -> None:
     url = f"{new_database('postgresql')}&options=-c%20statement_timeout%3D100"
     ((state, found, remedy),) = plain_findings(url)
-    assert (state, "100 ms (client)" in found) == (State.WRONG, True)
+    assert (state, "100 ms (source: client)" in found) == (State.WRONG, True)
     assert "options in ENROLL_DATABASE_URL" in remedy
 
 

@@ -4,11 +4,15 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from support.copies import Administer, as_role, name_of
 from support.databases import count_rows, opened_database, store_roster
+from worker import migrate
 from worker.database.engine import Database
+from worker.database.errors import Meaning, meaning_of
+from worker.database.guard import DatabaseRefused
 from worker.database.refusal import Refusal
 from worker.database.rights import refused_writes
 from worker.models import Base, Student
@@ -120,6 +124,54 @@ def test_a_lock_of_somebody_else_is_reported(worker: Database, owner_url: str) -
     assert refusal is not None
     assert "canceling statement due to lock timeout" in refusal.problem
     assert "pg_locks" in refusal.remedy
+
+
+def test_a_column_of_somebody_else_that_must_be_filled_is_reported(
+    worker: Database, owner_url: str
+) -> None:
+    run(owner_url, "ALTER TABLE students ADD semester text NOT NULL")
+    refusal = refusal_of(worker)
+    assert refusal is not None
+    assert "the table students has the column semester" in refusal.problem
+    assert "Drop the column" in refusal.remedy
+    with pytest.raises(IntegrityError) as caught, worker.writing() as connection:
+        connection.execute(insert(Student).values(sis_id="S"))
+    assert meaning_of(caught.value) is Meaning.REFUSED
+    run(owner_url, "ALTER TABLE students ALTER semester SET DEFAULT ''")
+    assert refusal_of(worker) is None
+
+
+def test_a_rule_of_somebody_else_is_no_fault_of_a_row(database: Database) -> None:
+    """On both dialects; SQLite adds rules only to new tables."""
+    index = "CREATE UNIQUE INDEX one_name ON students (name)"
+    with database.writing() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("ALTER TABLE students ADD CONSTRAINT short CHECK (name < 'b')"))
+        else:
+            connection.execute(text("DROP TABLE students"))
+            connection.execute(
+                text("CREATE TABLE students (id INTEGER PRIMARY KEY, sis_id, name, email,"
+                     " CONSTRAINT short CHECK (name < 'b'))")
+            )  # fmt: skip
+        connection.execute(text(index))
+    with pytest.raises(IntegrityError) as caught, database.writing() as connection:
+        connection.execute(insert(Student).values(sis_id="S", name="zoe"))
+    assert meaning_of(caught.value) is Meaning.REFUSED
+
+
+def test_a_schema_that_may_not_be_used_is_no_missing_migration(
+    worker: Database, owner_url: str, role: str
+) -> None:
+    run(owner_url, "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    worker.close()
+    with pytest.raises(OperationalError) as caught:
+        migrate.revisions(worker.engine)
+    refused = caught.value.orig
+    assert isinstance(refused, DatabaseRefused)
+    assert f"the role {role} may use no schema of its search_path" in refused.refusal.problem
+    run(owner_url, refused.refusal.remedy.partition("schema: ")[2].partition(" or correct")[0])
+    worker.close()
+    assert migrate.is_current(worker.engine)
 
 
 def test_a_trigger_that_refuses_is_not_asked(owner_url: str) -> None:

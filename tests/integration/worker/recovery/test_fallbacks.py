@@ -57,7 +57,12 @@ class Task:
         self.attempts = Attempts(broker_url, INSTANCE, LIMIT, KEYS)
         self.database = Database(database_url)
         self._policy = RetryPolicy(
-            self.database, self.attempts, 0, lambda _seconds: None, lambda _error: None
+            self.database,
+            self.attempts,
+            0,
+            lambda _seconds: None,
+            lambda _error: None,
+            lambda: None,
         )
         self._task_id = task_id
 

@@ -2,6 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -124,7 +126,14 @@ def run(*statements: str) -> Callable[[], None]:
     ("work", "meaning"),
     [
         (run("CREATE TABLE t (i INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1), (1)"), "record"),
-        (run("CREATE TABLE t (i INTEGER NOT NULL)", "INSERT INTO t VALUES (NULL)"), "record"),
+        (
+            run(
+                "CREATE TABLE students (sis_id TEXT NOT NULL)",
+                "INSERT INTO students VALUES (NULL)",
+            ),
+            "record",
+        ),
+        (run("CREATE TABLE t (i INTEGER NOT NULL)", "INSERT INTO t VALUES (NULL)"), "refused"),
         (run("SELECT * FROM nowhere"), "stale"),
         (run("CREATE TABLE t (i)", "PRAGMA query_only = 1", "INSERT INTO t VALUES (1)"), "stale"),
         (run("CREATE TABLE t (i)", "PRAGMA max_page_count = 1", "CREATE TABLE u (i)"), "stale"),
@@ -155,3 +164,44 @@ def test_the_reason_is_the_databases_own_sentence_without_links() -> None:
 )
 def test_conflicts_are_told_from_other_errors(state: str, *, conflict: bool) -> None:
     assert is_conflict(from_server(state)) is conflict
+
+
+class Broken(psycopg.errors.IntegrityError):
+    """A broken rule, as PostgreSQL describes it."""
+
+    def __init__(self, state: str, **fields: str) -> None:
+        super().__init__("a rule is broken")
+        self.sqlstate = state
+        self._fields = fields
+
+    @property
+    def diag(self) -> Any:
+        names = ("table_name", "column_name", "constraint_name")
+        return SimpleNamespace(**{name: self._fields.get(name) for name in names})
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (Broken("23502", table_name="student_courses", column_name="extra"), Meaning.REFUSED),
+        (Broken("23502", table_name="student_courses", column_name="course_id"), Meaning.RECORD),
+        (Broken("23502", table_name="students", column_name="name"), Meaning.REFUSED),
+        (Broken("23514", constraint_name="no_rows"), Meaning.REFUSED),
+        (Broken("23505", constraint_name="one_course_each"), Meaning.REFUSED),
+        (Broken("23505", constraint_name="pk_student_courses"), Meaning.RECORD),
+        (Broken("23505", constraint_name="uq_students_sis_id"), Meaning.RECORD),
+        (
+            Broken("23503", constraint_name="fk_student_courses_student_id_students"),
+            Meaning.RECORD,
+        ),
+        (Broken("23000"), Meaning.RECORD),
+        (sqlite3.IntegrityError("NOT NULL constraint failed: students.extra"), Meaning.REFUSED),
+        (sqlite3.IntegrityError("NOT NULL constraint failed: students.sis_id"), Meaning.RECORD),
+        (sqlite3.IntegrityError("CHECK constraint failed: no_rows"), Meaning.REFUSED),
+        (sqlite3.IntegrityError("UNIQUE constraint failed: students.sis_id"), Meaning.RECORD),
+    ],
+)
+def test_a_rule_that_is_not_ours_is_not_the_fault_of_the_records(
+    error: Exception, meaning: Meaning
+) -> None:
+    assert meaning_of(error) is meaning

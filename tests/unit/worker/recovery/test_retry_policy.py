@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from producer.contract.keys import Keys
 from worker.database.engine import Database, make_engine
 from worker.messaging.attempts import Attempts
+from worker.recovery.circuit import FIRST_PAUSE
 from worker.recovery.retry_policy import RetryPolicy
 from worker.recovery.trial import TrialInterrupted
 
@@ -66,14 +67,16 @@ def make_policy(
     seconds: float = 60,
     waits: list[float] | None = None,
     refusals: list[BaseException] | None = None,
+    over: Callable[[], None] = lambda: None,
 ) -> RetryPolicy:
-    """Return a policy that adds what it reports to `waits` and `refusals`."""
+    """Return a policy that adds what it reports to `waits` and `refusals`, and calls `over`."""
     return RetryPolicy(
         Database("sqlite://"),
         UNUSED,
         seconds,
         ([] if waits is None else waits).append,
         ([] if refusals is None else refusals).append,
+        over,
     )
 
 
@@ -167,3 +170,19 @@ def test_no_other_error_requeues_the_message(
 ) -> None:
     with pytest.raises(error):
         make_policy().or_requeue(Work(failures=1, fail=fail))
+
+
+def test_success_after_an_outage_is_reported_once() -> None:
+    over: list[str] = []
+    policy = make_policy(seconds=0, over=lambda: over.append("over"))
+    with pytest.raises(Reject):
+        policy.or_requeue(meet_outage)
+    time.sleep(FIRST_PAUSE)
+    assert [policy.or_requeue(lambda: "done") for _ in range(2)] == ["done"] * 2
+    assert over == ["over"]
+
+
+def test_what_a_log_shows_of_a_database_error_quotes_no_row() -> None:
+    with pytest.raises(IntegrityError) as caught:
+        run_sql("CREATE TABLE t (i INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1), (1)")
+    assert caught.value.hide_parameters

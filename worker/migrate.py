@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.database.engine import make_engine
 from worker.database.errors import is_answer, is_outage
 from worker.database.migration_lock import DEFAULT_LIMITS, Limits, MigrationBlocked, migrating
-from worker.database.rights import require_schema
+from worker.database.rights import require_visible_tables
 from worker.settings import SettingsError, load_database_url
 
 _HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def revisions(engine: Engine) -> tuple[list[str], list[str]]:
     with engine.connect() as connection:
         applied = MigrationContext.configure(connection).get_current_heads()
         if not applied:
-            require_schema(connection)
+            require_visible_tables(connection)
     return sorted(applied), sorted(newest)
 
 

@@ -44,18 +44,25 @@ def refused_writes(connection: Connection) -> Refusal | None:
     return Refusal(problem, _remedy(connection, next(iter(refusals.values()))))
 
 
-def require_schema(connection: Connection) -> None:
-    """Raise OperationalError if no schema of the search path may be used: no table is seen then."""
+def require_visible_tables(connection: Connection) -> None:
+    """Raise OperationalError if the tables exist, and the role does not see their schema."""
     if connection.dialect.name != "postgresql":
         return
-    ((schema, role, path),) = through(connection)(
-        "SELECT current_schema(), quote_ident(current_user), current_setting('search_path')"
+    hidden = through(connection)(
+        "SELECT quote_ident(n.nspname), quote_ident(current_user), current_setting('search_path')"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relname = 'alembic_version' AND c.relkind = 'r'"
+        " AND NOT pg_table_is_visible(c.oid)"
     )
-    if schema is None:
-        problem = f"the role {role} may use no schema of its search_path ({path})"
+    if hidden:
+        schema, role, path = hidden[0]
+        problem = (
+            f"the role {role} does not see the tables, which are in the schema {schema}: it may not"
+            f" use the schema, or its search_path is another one ({path})"
+        )
         remedy = (
-            f"Run as the owner of the schema: GRANT USAGE ON SCHEMA public TO {role}; or correct"
-            f" the path: ALTER ROLE {role} SET search_path = public;"
+            f"Run as the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO {role}; and if the"
+            f" path is wrong: ALTER ROLE {role} SET search_path = {schema};"
         )
         refuse(Refusal(problem, remedy))
 

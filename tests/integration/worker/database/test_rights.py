@@ -159,17 +159,23 @@ def test_a_rule_of_somebody_else_is_no_fault_of_a_row(database: Database) -> Non
     assert meaning_of(caught.value) is Meaning.REFUSED
 
 
-def test_a_schema_that_may_not_be_used_is_no_missing_migration(
-    worker: Database, owner_url: str, role: str
+@pytest.mark.parametrize(
+    "fault", ["REVOKE USAGE ON SCHEMA public FROM PUBLIC", "ALTER ROLE {} SET search_path = other"]
+)
+def test_tables_that_a_role_does_not_see_are_no_missing_migration(
+    worker: Database, owner_url: str, role: str, fault: str
 ) -> None:
-    run(owner_url, "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    run(owner_url, fault.format(role))
     worker.close()
     with pytest.raises(OperationalError) as caught:
         migrate.revisions(worker.engine)
     refused = caught.value.orig
     assert isinstance(refused, DatabaseRefused)
-    assert f"the role {role} may use no schema of its search_path" in refused.refusal.problem
-    run(owner_url, refused.refusal.remedy.partition("schema: ")[2].partition(" or correct")[0])
+    assert f"the role {role} does not see the tables" in refused.refusal.problem
+    grant, set_path = refused.refusal.remedy.partition("schema: ")[2].split(
+        " and if the path is wrong: "
+    )
+    run(owner_url, grant, set_path)
     worker.close()
     assert migrate.is_current(worker.engine)
 

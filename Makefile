@@ -23,7 +23,7 @@ demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments
 test: $(READY) ## Check format, lint, types and import rules, then run all tests and print their coverage
 	@$(MAKE) --no-print-directory check
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest --numprocesses 4 --dist loadgroup
+	@$(BIN)/coverage run -m pytest --numprocesses 5 --dist loadgroup
 	@$(MAKE) --no-print-directory coverage
 
 coverage: ## Print the modules that the last `make test` covered least, and the total
@@ -40,7 +40,7 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/lint-imports
 
 faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (40 minutes)
-	@FAULTS="postgresql=300 sqlite=60 sentinels=12" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
+	@FAULTS="postgresql=300 sqlite=60 sentinels=30" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
 	@$(BIN)/python -m pytest -q -m long
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)

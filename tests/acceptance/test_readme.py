@@ -158,7 +158,7 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
     assert '"status":"enrolled"' in said[1]
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]
-    assert "5,S2,LOGIK-1,unknown_course" in said[5]
+    assert "5,unknown_course,no course has the SIS id 'LOGIK-1',S2,LOGIK-1" in said[5]
 
 
 def test_a_worker_for_some_queues_starts_as_the_page_says(

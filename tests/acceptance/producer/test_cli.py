@@ -154,7 +154,7 @@ def test_an_unknown_id_may_be_that_of_a_request_or_of_a_batch(deployment: Deploy
     [
         (b"", [], ["empty", "header"]),
         (b"\x00\x01\x02", [], ["binary", "CSV"]),
-        ("sis_id,name\nS1,J\xf6rg\n".encode("latin-1"), [], ["line 2", "UTF-8"]),
+        (b"%PDF-1.7\n", [], ["PDF document", "export the data as CSV"]),
         (b"a,b\n1,2\n", [], ["--kind", "--map"]),
         (b"student_id,b\n1,2\n", [], ["course_id or course_sis_id", "See --map in `enroll submit"]),
         (b"a,b\n1,2\n", ["--map", "student_sis_id={nope}"], ["'nope'", "columns are"]),

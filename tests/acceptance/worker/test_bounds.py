@@ -196,7 +196,7 @@ def test_a_lookup_whose_workers_die_is_given_up(
         ):
             wait_for(lambda: redis.exists("celery-task-meta-deadly"))
             answer = json.loads(redis.get("celery-task-meta-deadly") or b"")
-            assert "its workers died" in reason_of(answer)
+            assert "workers died while answering it" in reason_of(answer)
             wait_for(lambda: not redis.hexists("enrollment.intake.attempts", "deadly"))
             assert client.status("x").state == "unknown"
 

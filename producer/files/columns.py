@@ -26,7 +26,7 @@ class BadCell(Exception):
 
 
 _IGNORED = re.compile(r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
-"""What does not distinguish the names of columns: spaces and characters that nobody sees."""
+"""What does not distinguish the names of columns: spaces and invisible characters."""
 
 
 def plain_name(name: str) -> str:

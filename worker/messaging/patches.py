@@ -37,7 +37,7 @@ def notice_ended_processes(**_: Any) -> None:
     """Replace a pool process as soon as it ended, and survive a reconnect before it is replaced.
 
     Linux closes the files of a process a moment before it ends. Celery's `AsynPool` looks once when
-    they are closed, and then only every 5 seconds; meanwhile nobody knows that the task is lost. If
+    they are closed, and then only every 5 seconds; until then, the task is not known to be lost. If
     the worker reconnects to its broker in that time, `_track_child_process` ends the worker with
     "file descriptor is None".
     """

@@ -98,6 +98,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
         ),
         events=events,
         register=database_register,
+        one_redis=attempts_url(settings) == results_url(settings),
         # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108
     )

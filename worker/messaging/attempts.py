@@ -6,8 +6,9 @@ their pool process, and a task counts its own unexpected errors.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 
 from producer.contract.keys import Keys
@@ -28,13 +29,18 @@ class Attempts:
         self._running = keys.running(instance)
         self._limit = limit
 
-    def begin(self, task_ids: Sequence[str]) -> int:
-        """Record that these tasks start; return how many times one has reached the limit."""
+    def begin(self, task_ids: Sequence[str], also: Callable[[Pipeline], None] | None = None) -> int:
+        """Record that these tasks start; return how many times one has reached the limit.
+
+        `also` may add commands to the same round trip.
+        """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(self._counts, task_ids)
                 pipeline.hset(self._running, mapping=dict.fromkeys(task_ids, 1))
-                counts, _ = pipeline.execute()
+                if also is not None:
+                    also(pipeline)
+                counts, *_ = pipeline.execute()
         except RedisError as error:
             log.warning("Redis did not answer, so failed attempts are not counted: %s", error)
             return 0
@@ -44,12 +50,16 @@ class Attempts:
         """Record that these tasks ended; if they are done, remove their counts."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.hdel(self._running, *task_ids)
-                if done:
-                    pipeline.hdel(self._counts, *task_ids)
+                self.add_end(pipeline, task_ids, done=done)
                 pipeline.execute()
         except RedisError as error:
             log.warning("Redis did not record the end of a task: %s", error)
+
+    def add_end(self, pipeline: Pipeline, task_ids: Sequence[str], *, done: bool = True) -> None:
+        """Add to a pipeline what `end` does; the pipeline must lead to the same Redis."""
+        pipeline.hdel(self._running, *task_ids)
+        if done:
+            pipeline.hdel(self._counts, *task_ids)
 
     def failed(self, task_id: str) -> int:
         """Count a failed attempt; return how many times the limit has been reached."""

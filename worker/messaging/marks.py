@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from redis.client import Pipeline
 from redis.exceptions import NoPermissionError, RedisError
 
 from producer.contract.keys import Keys
@@ -96,11 +97,16 @@ class SubmissionMarks:
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.set(key, _RUNNING, ex=MARK_SECONDS)
+                self.add_running(pipeline, keys)
                 pipeline.execute()
         except RedisError as error:
             log.warning("Redis did not mark requests as running: %s", error)
+
+    @staticmethod
+    def add_running(pipeline: Pipeline, keys: Iterable[str]) -> None:
+        """Add to a pipeline what `set_running` does; the pipeline must lead to the same Redis."""
+        for key in keys:
+            pipeline.set(key, _RUNNING, ex=MARK_SECONDS)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove marks by their keys. If Redis fails, this only logs a warning."""

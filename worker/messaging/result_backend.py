@@ -1,12 +1,13 @@
 """Store task results in Redis, in Celery's format, for the clients that wait for them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import EncodeError
+from redis.client import Pipeline
 
 from producer.contract.redis_connection import connection_options
 
@@ -47,7 +48,12 @@ class ResultBackend(RedisBackend):
                 raise EncodeError(OUT_OF_MEMORY) from None
             raise
 
-    def _put(self, encoded: Iterable[tuple[str, Any]], forget: Sequence[str] = ()) -> None:
+    def _put(
+        self,
+        encoded: Iterable[tuple[str, Any]],
+        forget: Sequence[str] = (),
+        also: Callable[[Pipeline], None] | None = None,
+    ) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.
         with self.client.pipeline(transaction=False) as pipeline:
             for task_id, value in encoded:
@@ -56,14 +62,24 @@ class ResultBackend(RedisBackend):
                 pipeline.publish(key, value)
             if forget:
                 pipeline.unlink(*forget)
+            if also is not None:
+                also(pipeline)
             pipeline.execute()
 
-    def store_all(self, results: Iterable[tuple[str, Any]], forget: Sequence[str]) -> None:
-        """Store results by task id, and remove the keys in `forget`. Raises RedisError."""
+    def store_all(
+        self,
+        results: Iterable[tuple[str, Any]],
+        forget: Sequence[str],
+        also: Callable[[Pipeline], None] | None = None,
+    ) -> None:
+        """Store results by task id, and remove the keys in `forget`. Raises RedisError.
+
+        `also` may add commands to the same round trip.
+        """
         encoded = [
             (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results
         ]
-        self._put(encoded, forget)
+        self._put(encoded, forget, also)
 
     def store_refusal(self, task_id: str, why: str) -> None:
         """Store a message's refusal for its client. If Redis fails, this only logs a warning."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -21,8 +22,8 @@ from worker.tasks.services import ServicedTask, Services
 
 log = logging.getLogger(__name__)
 
-HandOver = Callable[[list[tuple[str, Any]], list[str]], object]
-"""Send clients the results they wait for, by task id, and remove the marks with these keys."""
+HandOver = Callable[[list[tuple[str, Any]]], object]
+"""Send clients the results they wait for, by task id, and remove the marks of their requests."""
 
 
 class EnrollTask(ServicedTask):
@@ -38,24 +39,28 @@ class EnrollTask(ServicedTask):
         """
         services = self.services
         task_ids = [message.task_id for message in queued]
+        requests, marks = self.read(queued)
 
         def together(requests: Sequence[IncomingRequest]) -> Decisions:
             return services.retry_policy.or_requeue(
                 lambda: add_enrollments(services.database, requests)
             )
 
-        if services.attempts.begin(task_ids):
+        if self.begin(task_ids, marks):
             services.attempts.end(task_ids, done=False)
             return True
-        done = False
+        done = ended = False
         try:
             with sending_signals(self, queued) as sent:
 
-                def hand_over(decided: list[tuple[str, Any]], marks: list[str]) -> None:
+                def hand_over(decided: list[tuple[str, Any]]) -> None:
+                    nonlocal ended
                     sent.update(decided)
-                    self.backend.store_all(decided, marks)
+                    end = partial(services.attempts.add_end, task_ids=task_ids)
+                    self.backend.store_all(decided, marks, end if services.one_redis else None)
+                    ended = services.one_redis
 
-                self.decide(queued, together, hand_over)
+                self.decide(queued, requests, together, hand_over)
             done = True
         except DatabaseUnavailable:
             raise
@@ -67,7 +72,8 @@ class EnrollTask(ServicedTask):
                 error_name,
             )
         finally:
-            services.attempts.end(task_ids, done=done)
+            if not ended:
+                services.attempts.end(task_ids, done=done)
         return not done
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
@@ -77,6 +83,7 @@ class EnrollTask(ServicedTask):
         to be requeued.
         """
         services = self.services
+        requests, marks = self.read([queued])
         results: list[tuple[str, Any]] = []
 
         def alone(requests: Sequence[IncomingRequest]) -> Decisions:
@@ -90,25 +97,43 @@ class EnrollTask(ServicedTask):
                 ),
             )
 
-        def hand_over(decided: list[tuple[str, Any]], marks: list[str]) -> None:
+        def hand_over(decided: list[tuple[str, Any]]) -> None:
             results.extend(decided)
             services.marks.remove(marks)
 
-        self.decide([queued], alone, hand_over)
+        services.marks.set_running(marks)
+        self.decide([queued], requests, alone, hand_over)
         return results[0][1] if results else None
+
+    def read(self, queued: Sequence[QueuedRequest]) -> tuple[list[IncomingRequest], list[str]]:
+        """Return the requests of messages, and the keys of their marks."""
+        requests = [
+            read_request(message.task_id, message.args, message.kwargs) for message in queued
+        ]
+        keys = self.services.marks.keys
+        return requests, [keys.request(incoming.request_id) for incoming in requests]
+
+    def begin(self, task_ids: Sequence[str], marks: Sequence[str]) -> int:
+        """Record that requests start; return how many times one has reached the limit.
+
+        It is one round trip where possible: a lone request waits for each of them.
+        """
+        services = self.services
+        if services.one_redis:
+            return services.attempts.begin(
+                task_ids, partial(services.marks.add_running, keys=marks)
+            )
+        services.marks.set_running(marks)
+        return services.attempts.begin(task_ids)
 
     def decide(
         self,
         queued: Sequence[QueuedRequest],
+        requests: Sequence[IncomingRequest],
         attempt: Callable[[Sequence[IncomingRequest]], Decisions],
         hand_over: HandOver,
     ) -> None:
         """Decide requests through `attempt`, hand over the results, and report what happened."""
-        requests = [
-            read_request(message.task_id, message.args, message.kwargs) for message in queued
-        ]
-        marks = [self.services.marks.keys.request(incoming.request_id) for incoming in requests]
-        self.services.marks.set_running(marks)
         started = time.perf_counter()
         decisions = attempt(requests)
         duration = time.perf_counter() - started
@@ -121,7 +146,7 @@ class EnrollTask(ServicedTask):
             if not message.ignore_result
         ]
         try:
-            hand_over(results, marks)
+            hand_over(results)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises
             log.warning(
                 "Results could not be sent to their clients; the database has them: %s", error

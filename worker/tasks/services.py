@@ -29,6 +29,8 @@ class Services:
     retry_policy: RetryPolicy
     events: Events
     register: DatabaseRegister
+    one_redis: bool
+    """Whether the attempts and the marks and results are in the same Redis."""
     store_refusal: Callable[[str, str], None]
     """Store the reason why a message was refused, by task id, for the client that waits."""
 

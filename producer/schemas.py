@@ -191,7 +191,8 @@ class EnrolledCourse(ContractModel):
     sis_id: str = Field(description="The upstream system's own identifier.")
     title: str | None = Field(description="The course's title; null if upstream sent none.")
     added: bool = Field(
-        description="True if this request enrolled the student; false if they already were."
+        description="True if this request enrolled the student;"
+        " false if the student was already enrolled."
     )
 
 

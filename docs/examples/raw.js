@@ -20,7 +20,7 @@ async function main([url, studentId, ...courseIds]) {
   const end = Date.now() + 30000;
   let answer = null;
   while ((answer = await redis.get(`celery-task-meta-${taskId}`)) === null) {
-    if (Date.now() > end) throw new Error(`ask for request ${request.request_id} later`);
+    if (Date.now() > end) throw new Error(`No worker answered yet; look up request ${request.request_id} later.`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   console.log(JSON.stringify(JSON.parse(answer).result));

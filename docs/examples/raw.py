@@ -29,6 +29,6 @@ redis.lpush("enrollments", message("enrollment.enroll", task_id, [request]))
 end = time.monotonic() + 30
 while (answer := redis.get(f"celery-task-meta-{task_id}")) is None:
     if time.monotonic() > end:
-        sys.exit(f"No worker answered yet; ask for request {request['request_id']} later.")
+        sys.exit(f"No worker answered yet; look up request {request['request_id']} later.")
     time.sleep(0.05)
 print(json.dumps(json.loads(answer)["result"]))

@@ -125,7 +125,10 @@ def renew(database: Database, yes: bool, as_json: bool) -> int:
     running on it.
     """
     url = database.engine.url.render_as_string(hide_password=True)
-    print_message(f"The database {url} is to get a new identity.")
+    print_message(
+        f"The database {url} is to get a new identity. Workers that use it stop, unless you run"
+        " `enroll database accept` afterwards."
+    )
     if not _confirmed(yes):
         return REMAINS
     with database.writing() as connection:

@@ -7,11 +7,18 @@ from sqlalchemy import Connection, false, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.ask import Ask, through
+from worker.database.engine import RECYCLE_SECONDS
 from worker.database.errors import LOCK_NOT_AVAILABLE, sentence_of, sqlstate_of
 from worker.database.guard import refuse
 from worker.database.refusal import Refusal
 from worker.database.sequences import NUMBERED
 from worker.models import Base, IdentityRow
+
+APPLIES = (
+    f"Workers renew their connections within {RECYCLE_SECONDS} s; behind PgBouncer, also run"
+    " RECONNECT in its console."
+)
+"""What follows a remedy that changes a setting of new sessions."""
 
 MOST = 5
 """The most refusals that are reported."""
@@ -62,7 +69,8 @@ def require_visible_tables(connection: Connection) -> None:
         )
         remedy = (
             f"Run as the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO {role}; and if the"
-            f" path is wrong: ALTER ROLE {role} SET search_path = {schema};"
+            f" path is wrong: ALTER ROLE {role} SET search_path = {schema}; If those tables belong"
+            " to another deployment, run python -m worker.migrate to make tables for this one."
         )
         refuse(Refusal(problem, remedy))
 
@@ -141,6 +149,6 @@ def _make_writable(ask: Ask) -> str:
             " only if the primary is gone for good."
         )
     return (
-        f"Run: ALTER ROLE {role} IN DATABASE {database} SET default_transaction_read_only = off;"
-        " then restart the workers."
+        f"Run as a superuser: BEGIN READ WRITE; ALTER ROLE {role} IN DATABASE {database} SET"
+        f" default_transaction_read_only = off; COMMIT; {APPLIES}"
     )

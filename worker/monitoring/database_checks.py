@@ -17,7 +17,7 @@ from worker.database.limits import (
     override,
     settings_of,
 )
-from worker.database.rights import refused_writes
+from worker.database.rights import APPLIES, refused_writes
 
 CLOCKS_APART = 5.0
 """Seconds by which the database's clock may differ."""
@@ -26,7 +26,6 @@ TOO_SHORT, SHORT = 5_000, 30_000
 chunk while the database is busy."""
 FULL = 0.9
 """The fraction of the possible connections at which `enroll doctor` warns."""
-RESTART = " Then restart the workers."
 
 
 def check_encoding(connection: Connection) -> Iterator[Finding]:
@@ -97,7 +96,7 @@ def _limit(ask: Ask, limit: Setting) -> Finding | None:
     if limit.source == "client":
         remedy = f"Remove {limit.name} from the options in ENROLL_DATABASE_URL, or from PGOPTIONS."
     else:
-        remedy = f"Run: {override(ask, limit.name, '0')}{RESTART}"
+        remedy = f"Run: {override(ask, limit.name, '0')} {APPLIES}"
     return (wrong if milliseconds < TOO_SHORT else warning)("settings", found, remedy)
 
 
@@ -105,7 +104,7 @@ def _value(ask: Ask, setting: Setting, right: str, harm: str) -> Finding | None:
     if setting.value.startswith(right):
         return None
     found = f"{setting.name} is {setting.value} (source: {setting.source}), so {harm}"
-    return wrong("settings", found, f"Run: {override(ask, setting.name, right)}{RESTART}")
+    return wrong("settings", found, f"Run: {override(ask, setting.name, right)} {APPLIES}")
 
 
 def check_connections(connection: Connection) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ REPORT_SECONDS = 5.0
 """Seconds after which a worker reports what it has found so far; its client is waiting."""
 
 IN_WORKER = "as the worker sees it: "
+FROM_HERE = "as seen from here: "
 
 
 class _Report:
@@ -87,12 +88,12 @@ def _fill(report: _Report, database: Database, register: DatabaseRegister) -> No
             engine.dispose()
         report.findings.append(_state(report, IN_WORKER, _OF_WORKER))
         with database.engine.connect() as connection:  # It is rolled back at the end.
-            report.findings += check_encoding(connection)
+            report.findings += _seen(IN_WORKER, check_encoding(connection))
             if report.state is not DatabaseState.READY:
                 return
             report.findings += check_writes(connection)
             report.identity = read_identity(through(connection), database.engine.url)
-            report.findings += check_keys(connection)
+            report.findings += _seen(IN_WORKER, check_keys(connection))
             report.findings += check_settings(connection)
             report.findings += check_connections(connection)
             report.findings += check_clock(connection, "the worker's")
@@ -155,6 +156,11 @@ def _state(report: _Report, seen: str, remedies: dict[DatabaseState, str]) -> Fi
     return wrong("database", found, remedies[report.state])
 
 
+def _seen(where: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Say who found something that both the worker and this machine look at."""
+    return (f.model_copy(update={"found": f"{where}{f.found}"}) for f in findings)
+
+
 def _registration(register: DatabaseRegister, own: DatabaseIdentity) -> Finding:
     """Compare a worker's database with the registered one."""
     try:
@@ -186,7 +192,7 @@ def checks(health: WorkerHealth | None, registered: DatabaseIdentity | None) -> 
         yield from _check(engine, health.identity if health else None, registered)
     except DBAPIError as error:
         remedy = "Fix what the database reports, or use a role that may read its tables."
-        yield wrong("database", f"as seen from here: {sentence_of(error)}", remedy)
+        yield wrong("database", f"{FROM_HERE}{sentence_of(error)}", remedy)
     finally:
         engine.dispose()
 
@@ -204,14 +210,14 @@ def _check(
         report.state, report.detail = _migrations(engine)
     except DBAPIError as error:
         report.detail = sentence_of(error)
-    yield _state(report, "as seen from here: ", _FROM_HERE)
+    yield _state(report, FROM_HERE, _FROM_HERE)
     if report.state is DatabaseState.AWAY:
         return
     with engine.connect().execution_options(read_only=True) as connection:
-        yield from check_encoding(connection)
+        yield from _seen(FROM_HERE, check_encoding(connection))
         if report.state is not DatabaseState.READY:
             return
-        yield from check_keys(connection)
+        yield from _seen(FROM_HERE, check_keys(connection))
         yield from check_clock(connection, "this machine's")
         yield from _compare(connection, of_worker, registered)
         letters = count_all_dead_letters(connection)
@@ -236,4 +242,4 @@ def _compare(
     elif (refusal := why_refused(own, registered)) is not None:
         yield wrong("identity", refusal.problem, refusal.remedy)
     else:
-        yield ok("identity", f"as seen from here: {own}")
+        yield ok("identity", f"{FROM_HERE}{own}")

@@ -9,3 +9,14 @@ pytest_plugins = ["support.fixtures", "support.source_files", "support.environme
 
 # A shell that runs the tests in the background lets all their processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the second database of a test with the mark `one_database`."""
+    items[:] = [item for item in items if not _is_repeated(item)]
+
+
+def _is_repeated(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    is_marked = item.get_closest_marker("one_database") is not None
+    return is_marked and parameters is not None and parameters.params.get("deployment") == "sqlite"

@@ -23,6 +23,8 @@ from support.rosters import enter_roster
 from support.waiting import wait_for
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 EXAMPLES = ROOT / "docs" / "examples"
 NODE = Path(__file__).parent / "node"
 RENEW = "renew it: enroll schema {form} > {file}"

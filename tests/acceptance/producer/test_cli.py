@@ -21,6 +21,8 @@ from support.commands import (
 from support.valkey import free_port
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 
 def ask(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> Any:
     """Only data is on standard output: every line of it is JSON."""

@@ -21,6 +21,8 @@ from support.valkey import free_port, running_valkey
 from support.waiting import wait_for
 from support.workers import Deployment, running_worker, worker_environment
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(scope="session")
 def front(

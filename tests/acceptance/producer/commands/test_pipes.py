@@ -16,7 +16,7 @@ from support.commands import ENROLL, GOOD, REFUSED, USAGE, run_program
 from support.workers import Deployment
 
 # What is read and printed does not depend on the worker's database.
-pytestmark = pytest.mark.parametrize("deployment", ["postgresql"], indirect=True)
+pytestmark = pytest.mark.one_database
 
 PAIRS = "student_sis_id,course_sis_id\n"
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")

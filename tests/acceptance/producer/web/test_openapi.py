@@ -9,6 +9,8 @@ from support.http import serving
 from support.paths import BIN
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

@@ -12,6 +12,8 @@ from support.requirements import require_program
 from support.rosters import enter_roster
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

@@ -90,7 +90,7 @@ def batch_statuses(
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:
-    """Say why an unfinished batch waits, if the database refuses to work."""
+    """Explain why an unfinished batch waits, if the database refuses to work."""
     if outage is None or standing.lost or standing.state not in _WAITING:
         return standing
     return Standing(standing.state, waiting_for_database(outage))

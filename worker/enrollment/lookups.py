@@ -77,7 +77,7 @@ def _responses(
     times: Sequence[int],
     size: AnswerSize,
 ) -> list[StudentEnrollmentResponse]:
-    """Make responses of results; `times` says how often each is in the answer."""
+    """Convert results to responses; `times` is how many times each occurs in the answer."""
     responses: list[StudentEnrollmentResponse] = []
     for start in range(0, len(results), RESPONSES_AT_ONCE):
         page = slice(start, start + RESPONSES_AT_ONCE)

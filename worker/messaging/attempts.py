@@ -29,7 +29,7 @@ class Attempts:
         self._limit = limit
 
     def begin(self, task_ids: Sequence[str]) -> int:
-        """Record that these tasks start; return how many times one has reached the limit."""
+        """Record that these tasks start; return the most times that one has reached the limit."""
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(self._counts, task_ids)

@@ -10,8 +10,8 @@ from support.faults.processes import stopped_workers
 
 CUT = ("consumer: Connection to broker lost",)
 SILENT = ("broker not up",)
-WRONG_SERVER = ("Redis refuses to hand out messages of", *CUT)
-REFUSES = tuple(f"Redis refuses to hand out messages of {queue}" for queue in Queue)
+WRONG_SERVER = ("Redis refuses to hand out messages from", *CUT)
+REFUSES = tuple(f"Redis refuses to hand out messages from {queue}" for queue in Queue)
 
 blow_broker = partial(blow, needs=Needs.NAMED_BROKER)
 on_broker = partial(state, needs=Needs.NAMED_BROKER)

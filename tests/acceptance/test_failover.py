@@ -1,7 +1,7 @@
-"""Redis fails over: workers, clients and the HTTP front go on within ten seconds, unrestarted.
+"""Redis fails over: workers, clients and the HTTP front go on within ten seconds, not restarted.
 
 Each strike swaps the roles of two servers while connections are open. Afterwards every kind of call
-works again, through both processes of the worker's pool; nothing is lost and nothing is doubled.
+works again, through both processes of the worker's pool; nothing is lost or duplicated.
 """
 
 import contextlib

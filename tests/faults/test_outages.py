@@ -70,7 +70,7 @@ def database_on_it(request: pytest.FixtureRequest, small_disk: Path) -> Iterator
 
 
 @pytest.mark.parametrize("database_on_it", ["sqlite", "postgresql"], indirect=True)
-def test_a_full_disk_delays_and_loses_nothing(
+def test_a_full_disk_delays_work_and_loses_nothing(
     tmp_path: Path, small_disk: Path, database_on_it: str
 ) -> None:
     students = [f"S{n}" for n in range(2_000)]

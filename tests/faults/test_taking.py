@@ -90,7 +90,7 @@ def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
     assert len(dead_letters_at(small.database_url)) == len(Queue)
 
 
-def test_messages_with_a_priority_are_processed_although_workers_are_killed(
+def test_messages_with_a_priority_are_processed_even_if_workers_are_killed(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     """Each worker is killed while it moves them to the queue, or soon after."""

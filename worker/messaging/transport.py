@@ -163,7 +163,9 @@ class QueueReceiver(PiecewiseChannel):
 
     def _refused(self, error: RedisError) -> None:
         """Log that Redis refuses (full, read-only or forbidden), and decide how to try again."""
-        self._channel.warn_throttled(f"Redis refuses to hand out messages from {self._queue}", error)
+        self._channel.warn_throttled(
+            f"Redis refuses to hand out messages from {self._queue}", error
+        )
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
             self._not_before = time.monotonic() + self.RETRY

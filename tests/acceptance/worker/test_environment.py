@@ -1,4 +1,4 @@
-"""What an operator does to PostgreSQL is never the message's fault: it is waited out, aloud.
+"""What an operator does to PostgreSQL is never the message's fault: it is logged and waited out.
 
 Each fault strikes a running worker with two processes and its open connections, and is then
 repaired; nothing is refused, and no process is restarted.

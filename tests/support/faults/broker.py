@@ -81,7 +81,7 @@ def forbid_writing(scene: Scene) -> Iterator[None]:
 
 @on_broker("Redis ", seconds=(1, 5))
 def revoke_redis_right(scene: Scene) -> Iterator[None]:
-    """Take a command, or all that write, from every client."""
+    """Deny a command, or all that write, to every client."""
     rights = ("-blmove", "-lmove", "-eval", "-set", "-get", "-del", "-publish", "-@write")
     with scene.broker.forbidden(scene.chance.choice(rights)):
         yield

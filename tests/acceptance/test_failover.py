@@ -160,7 +160,7 @@ def strike_during_a_batch(
     strike()
     seconds = running.time_until_all_works()
     if may_lose:
-        # What the submitter is told to do: the same records under the same name.
+        # What the submitter is told to do: submit the same records under the same batch id.
         running.client.submit_batch(Kind.ENROLLMENTS, records, batch_id=name)
     assert finished(running.client, name).books.received == len(records)
     return seconds

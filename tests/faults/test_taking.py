@@ -163,7 +163,7 @@ def test_a_full_redis_lets_workers_empty_its_queues(small: Fleet, client: Enroll
     small.workers.remove(worker)
     ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(50)]
     with small.broker.full():
-        small.start_worker()  # It must also start.
+        small.start_worker()  # A worker must be able to start, too.
         wait_for(lambda: small.broker.holds() == 0, 60)
     assert all(status.state == "done" for status in client.statuses(ids))
 

@@ -43,7 +43,7 @@ def request_statuses(
 ) -> list[RequestStatus]:
     """Return the states of requests, in order: from the database, else from their marks.
 
-    `outage` is why work waits, if it does. `lost` are the requests that have a mark but no
+    `outage` is the reason why work waits, or None. `lost` are the requests that have a mark but no
     message; look for both before this call. Raises AnswerTooLarge.
     """
     times = Counter(request_ids)

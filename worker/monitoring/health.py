@@ -118,7 +118,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         report.detail = sentence_of(error)
         remedies = {DatabaseState.AWAY: _FIX}
     else:
-        report.detail = "The log of the worker says why"
+        report.detail = "The worker's log has the reason"
     report.findings.append(_state(report, IN_WORKER, remedies))
 
 

@@ -55,8 +55,8 @@ class _Report:
 def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
     """Return the health of this worker, even while its database is unavailable or locked.
 
-    Its own engine is used, so that the report is about the connections that tasks use, after a new
-    connection has shown whether the database can be reached.
+    A new connection shows whether the database can be reached. All other checks use the worker's
+    own engine, so that they report on the connections that tasks use.
     """
     report = _Report()
     thread = threading.Thread(target=_fill, args=(report, database, register), daemon=True)

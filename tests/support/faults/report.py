@@ -17,7 +17,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Report:
-    """What a storm did and with what result; the counters are those of Jepsen's total-queue."""
+    """What a storm did, and its result; the counters are those of Jepsen's total-queue."""
 
     database: str
     seed: int

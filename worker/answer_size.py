@@ -35,5 +35,5 @@ class AnswerSize:
 def fewer_ids(ids: int) -> str:
     """Return the remedy for a lookup of this many ids."""
     if ids == 1:
-        return "this id has too much data for one answer; ask the operator to read the database"
+        return "ask the operator to read the data of this id from the database"
     return f"ask for fewer than {ids} ids at a time"

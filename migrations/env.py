@@ -52,6 +52,7 @@ else:
         with migrating(engine, limits) as own:
             migrate(own)
     except MigrationBlocked as error:
-        sys.exit(str(error))  # One sentence and exit code 1, as `python -m worker.migrate`.
+        # Like `python -m worker.migrate`, this prints one sentence and exits with 1.
+        sys.exit(str(error))
     finally:
         engine.dispose()

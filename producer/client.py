@@ -55,9 +55,9 @@ _LOST_WITH_MARK = (
 class EnrollmentClient:
     """A client that submits requests and batches over the queue; threads may share one.
 
-    The broker may be a Redis that sentinels name: `sentinel://HOST:PORT,HOST:PORT/0?master_name=…`.
-    With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
-    `ssl_ca_certs=FILE` from the URL's query or else the system's authorities.
+    For a Redis with sentinels, the broker is `sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME`.
+    With a `rediss://` or `sentinels://` URL, the server's certificate is checked against the
+    authorities in `ssl_ca_certs=FILE` from the URL's query, or by default against the system's.
 
     `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
     the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid

@@ -1,4 +1,4 @@
-"""The fixtures are in `support.fixtures`, and what they are made of is beside it."""
+"""Load the fixtures from `support.fixtures`; the modules beside it build what they need."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Bound the size of the answer to a lookup while it is made, and not after it has filled memory."""
+"""Bound the size of a lookup's answer while it is being made, before it can fill the memory."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 
 
 class AnswerTooLarge(Exception):
-    """An answer would be too large. The message says what may be asked for instead."""
+    """An answer would be too large. The message says what the client can ask for instead."""
 
 
 class AnswerSize:
@@ -21,7 +21,7 @@ class AnswerSize:
         self._remedy = remedy
 
     def add(self, part: BaseModel | None, times: int = 1) -> None:
-        """Count a part of the answer, which is in it so many times. Raises AnswerTooLarge."""
+        """Count a part that occurs this many times in the answer. Raises AnswerTooLarge."""
         if part is not None:
             self.left -= times * len(part.model_dump_json(ensure_ascii=True))
         if self.left < 0:
@@ -33,7 +33,7 @@ class AnswerSize:
 
 
 def fewer_ids(ids: int) -> str:
-    """Return the remedy for a lookup of so many ids."""
+    """Return the remedy for a lookup of this many ids."""
     if ids == 1:
-        return "what this id has is too large for an answer; ask the operator to read the database"
+        return "ask the operator to read the data of this id from the database"
     return f"ask for fewer than {ids} ids at a time"

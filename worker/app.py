@@ -51,7 +51,7 @@ def make_app(settings: Settings) -> Celery:
     def start(sender: Any, **_: Any) -> None:
         if sender.app is not app:
             return
-        # The start-up banner is not JSON, so a JSON log goes without it.
+        # The start-up banner is not JSON, so it is left out of a JSON log.
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
         admission.check()
         if settings.metrics_port is not None:

@@ -123,7 +123,8 @@ def main() -> None:
         problem = (
             "is not available; check that it is running and that the URL is right"
             if is_outage(error) and not is_answer(error)
-            else "was not migrated; the migration was rolled back. Correct this, then migrate again"
+            else "was not migrated; the migration was rolled back. Fix the following error, then"
+            " migrate again"
         )
         sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")
     finally:

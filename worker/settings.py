@@ -99,8 +99,8 @@ class Settings(DatabaseSettings):
     )
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         3,
-        description="How often a message that fails or kills its worker is tried before its bad"
-        " records are isolated.",
+        description="How many times a message that fails or kills its worker is tried before its"
+        " bad records are isolated.",
     )
 
     log_format: LogFormat = Field(

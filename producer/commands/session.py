@@ -197,7 +197,7 @@ def fail(error: EnrollmentError) -> NoReturn:
 
 
 MAX_DIGITS = 20
-"""Digits that are read of a key; Python refuses to read thousands of them."""
+"""The number of digits of a key that are read; Python refuses to read thousands of them."""
 
 
 def parse_identifier(text: str) -> int | str:

@@ -13,7 +13,7 @@ MAX_PREFIX: Final = 64
 """The largest number of characters of a key prefix."""
 
 PRIORITIES: Final = range(1, 10)
-"""The steps of priority that have a list of their own in kombu; 0, the default, is the queue."""
+"""The priorities that have a list of their own in kombu; 0, the default, is the queue itself."""
 
 SEPARATORS: Final = ("\x06\x16", ":")
 """What stands between a queue and a priority: kombu's own text, or the one that Celery's

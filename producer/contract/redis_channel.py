@@ -52,8 +52,8 @@ class Channel(redis.Channel):  # type: ignore[misc,unused-ignore]
         """Extend a connection so that the event loop forgets its socket before it is closed.
 
         epoll reports a closed socket for as long as another process, such as one of the pool, has
-        a copy of it. The report would be taken for one about the next connection, which gets the
-        same number, and the worker would wait for a reply that does not come.
+        a copy of it. The worker would take the report for one about its next connection, whose
+        socket gets the same number, and would wait for a reply that does not come.
         """
         channel = self
 

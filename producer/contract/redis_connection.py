@@ -1,8 +1,8 @@
 """Connect to the Redis that accepts writes, and leave a server that no longer does.
 
-Clients and workers connect in this way, and so does kombu within them, both to a server behind a
-fixed name and to a master that sentinels name. `enroll doctor` examines a server through a plain
-connection, because it reports on replicas too.
+Clients, workers and the kombu inside them connect in this way, to a server behind a fixed name or
+to the master that sentinels name. `enroll doctor` examines a server through a plain connection,
+because it reports on replicas too.
 """
 
 import time

@@ -13,14 +13,14 @@ from redis.retry import Retry
 from producer.contract.broker_url import SentinelAddress
 
 SENTINEL_TIMEOUT = 1.0
-"""Seconds that connecting to one sentinel may take, and each of its replies.
+"""Seconds to wait for the connection to a sentinel, and for each of its replies.
 
-Then the next one is asked.
+After that, the next sentinel is asked.
 """
 
 
 class SentinelReply(NamedTuple):
-    """What one sentinel says: the master's address, or None and the reason why there is none."""
+    """The reply of one sentinel: the master's address, or None and the reason why there is none."""
 
     sentinel: str
     master: tuple[str, int] | None

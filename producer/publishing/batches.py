@@ -41,7 +41,7 @@ class SubmittedBatch(ContractModel):
     published: int = 0
     tally: Tally = Tally()
     fingerprints: tuple[int, ...] = ()
-    """What the chunks are known by, in order, once the whole batch is published; see
+    """The fingerprints of the chunks, in order, once the whole batch is published; see
     `EnrollmentClient.count_applied`."""
 
 
@@ -58,7 +58,7 @@ class BatchPublisher:
         self._batch = SubmittedBatch(batch_id=batch_id, kind=kind)
         self._timeout = timeout
         self._page = AppliedChunks(fingerprints=())
-        """What a worker knew of the chunks that `_is_applied` last asked about."""
+        """The answer of a worker about the chunks that `_is_applied` asked about last."""
         self._first_chunk: int | None = None
 
     def publish(

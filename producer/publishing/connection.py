@@ -36,7 +36,7 @@ CONNECT_TIMEOUT = 2.0
 """Seconds, chosen so that all steps of one call to the broker together fail within ten."""
 
 CHECK_SECONDS = 10.0
-"""Seconds between two looks at the status of a request while its result is waited for."""
+"""Seconds between two checks of a request's status while its client waits for the result."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""

@@ -1,7 +1,7 @@
 """Change kombu's RabbitMQ transport so that every step ends in time, whatever the broker does.
 
 By default py-amqp waits without limit: for the confirmation of a message while an alarm blocks
-publishers, for any reply of a frozen broker, and for the goodbye when it closes.
+publishers, for any reply of a frozen broker, and for the reply to its own close.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Publish single requests that arrive together in one go, in a thread beside the event loop."""
+"""Publish single requests that arrive at the same time together, in a thread of their own."""
 
 import asyncio
 

@@ -9,7 +9,7 @@ from producer.schemas import MAX_LOOKUP, MAX_REQUEST_ID, Kind, RequestId
 StudentInPath = Annotated[
     str,
     Path(
-        description="The student's SIS id, or `key:` before our key, such as `key:4711`. Write"
+        description="The student's SIS id, or our key written as `key:4711`. Write"
         " `sis:` before a SIS id that itself begins with `key:` or `sis:`."
     ),
 ]

@@ -1,7 +1,7 @@
-"""Redis fails over: workers, clients and the HTTP front go on within ten seconds, unrestarted.
+"""Redis fails over: workers, clients and the HTTP front go on within ten seconds, not restarted.
 
 Each strike swaps the roles of two servers while connections are open. Afterwards every kind of call
-works again, through both processes of the worker's pool; nothing is lost and nothing is doubled.
+works again, through both processes of the worker's pool; nothing is lost or duplicated.
 """
 
 import contextlib
@@ -160,7 +160,7 @@ def strike_during_a_batch(
     strike()
     seconds = running.time_until_all_works()
     if may_lose:
-        # What the submitter is told to do: the same records under the same name.
+        # What the submitter is told to do: submit the same records under the same batch id.
         running.client.submit_batch(Kind.ENROLLMENTS, records, batch_id=name)
     assert finished(running.client, name).books.received == len(records)
     return seconds

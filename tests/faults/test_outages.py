@@ -27,13 +27,13 @@ SIZE = 24 * 1024 * 1024
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of 24 MiB; the test is skipped if the user may not mount one."""
+    """A file system of 24 MiB; the test is skipped if the user is not allowed to mount one."""
     mount, unmount = require_program("mount"), require_program("umount")
     with folder_for_all_users() as folder:
         command = [mount, "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
         if subprocess.run(command, capture_output=True, check=False).returncode:
             # This is a skip in CI too: in most containers, not even root may mount one.
-            pytest.skip("This user may not mount a small disk.")
+            pytest.skip("This user is not allowed to mount a small disk.")
         yield folder
         subprocess.run([unmount, "--lazy", str(folder)], check=True)
 
@@ -70,7 +70,7 @@ def database_on_it(request: pytest.FixtureRequest, small_disk: Path) -> Iterator
 
 
 @pytest.mark.parametrize("database_on_it", ["sqlite", "postgresql"], indirect=True)
-def test_a_full_disk_delays_and_loses_nothing(
+def test_a_full_disk_delays_work_and_loses_nothing(
     tmp_path: Path, small_disk: Path, database_on_it: str
 ) -> None:
     students = [f"S{n}" for n in range(2_000)]

@@ -1,4 +1,4 @@
-"""Whatever the faults and their order, nothing is lost or duplicated, every request decided."""
+"""Whatever the faults and their order, nothing is lost or duplicated; all requests are decided."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def weather(scene: Scene, name: str) -> Report:
 @pytest.mark.xdist_group("storm")
 @pytest.mark.timeout(0 if FAULTS or KINDS else 180)
 @pytest.mark.parametrize("name", SCENES)
-def test_a_storm_changes_nothing(
+def test_a_storm_of_faults_does_not_change_the_results(
     request: pytest.FixtureRequest, tmp_path: Path, reports: list[Report], name: str
 ) -> None:
     with scene_of(name, tmp_path, request.getfixturevalue) as scene:

@@ -90,7 +90,7 @@ def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
     assert len(dead_letters_at(small.database_url)) == len(Queue)
 
 
-def test_messages_with_a_priority_are_processed_although_workers_are_killed(
+def test_messages_with_a_priority_are_processed_even_if_workers_are_killed(
     small: Fleet, client: EnrollmentClient
 ) -> None:
     """Each worker is killed while it moves them to the queue, or soon after."""
@@ -163,7 +163,7 @@ def test_a_full_redis_lets_workers_empty_its_queues(small: Fleet, client: Enroll
     small.workers.remove(worker)
     ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(50)]
     with small.broker.full():
-        small.start_worker()  # It must also start.
+        small.start_worker()  # A worker must be able to start, too.
         wait_for(lambda: small.broker.holds() == 0, 60)
     assert all(status.state == "done" for status in client.statuses(ids))
 

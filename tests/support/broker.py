@@ -78,7 +78,7 @@ class Server:
     def follow(self, master: "Server", port: int | None = None) -> None:
         """Become the replica of another server, and wait until all its data is here.
 
-        `port` is another port of the master than its first one.
+        `port` is a port of the master other than its first one.
         """
         self.redis.execute_command("REPLICAOF", "127.0.0.1", port or master.port)
         wait_for(self.is_up_to_date)
@@ -141,7 +141,7 @@ class RunningBroker(ABC):
 
     @contextlib.contextmanager
     def forbidden(self, *rights: str) -> Iterator[None]:
-        """Take commands from every client, for example `-blmove`; ours get them back first."""
+        """Deny commands to every client, for example `-blmove`; at the end, allow all again."""
         self.redis.execute_command("ACL", "SETUSER", "default", *rights)
         try:
             yield

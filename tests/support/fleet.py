@@ -23,7 +23,7 @@ class WorkerOptions:
 
     app: str = "worker"
     proxied: bool = False
-    """Whether a name of its own leads it to the broker, which can be cut and go silent."""
+    """Whether it reaches the broker by a name of its own, which can be cut or go silent."""
     database_url: str | None = None
     settings: dict[str, str] = field(default_factory=dict)
 

@@ -65,12 +65,12 @@ SHAPES = sorted(_SHAPES)
 
 
 def large_request(shape: str, size: int, seed: int) -> dict[str, Any]:
-    """Return a request of this shape and of about so many bytes."""
+    """Return a request of this shape and of about this many bytes."""
     return _SHAPES[shape](size, random.Random(seed))
 
 
 def giant(size: int, seed: int) -> bytes:
-    """Return so many bytes, which begin like a message."""
+    """Return this many bytes, which begin like a message."""
     block = b'{"body": "' + random.Random(seed).randbytes(500_000).hex().encode()
     return (block * (size // len(block) + 1))[:size]
 

@@ -23,6 +23,6 @@ def family(pid: int) -> list[int]:
 
 
 def limit_memory(pid: int, more: int) -> None:
-    """Let a process have only so many bytes of address space beside those that it has."""
+    """Let a process allocate at most this many more bytes of address space."""
     limit = psutil.Process(pid).memory_info().vms + more
     resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))

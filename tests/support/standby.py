@@ -153,7 +153,7 @@ class Pair:
 
 
 class PairDatabase:
-    """A migrated database of a pair, owned by a role that is no superuser; `url` has the name."""
+    """A migrated database of a pair, owned by an ordinary role; `url` has the name."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair

@@ -31,7 +31,7 @@ def lines_of_records(chunk: Chunk) -> Sequence[Sequence[int]]:
     lines_by_record = [
         chunk.lines[end - rows : end] for end, rows in zip(ends, chunk.row_counts, strict=True)
     ]
-    # All rows of a record may be in one line, whose number is then repeated.
+    # All rows of a record may be on one line, whose number is then repeated.
     return [lines if lines[0] != lines[-1] else lines[:1] for lines in lines_by_record]
 
 

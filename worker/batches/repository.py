@@ -32,7 +32,7 @@ from worker.database.sets import (
 from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter, LetterForm
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
-"""The number after a chunk's own, which may be the largest that the column can hold."""
+"""The number after a chunk's own. It may be too large for the type of the column."""
 
 _REFUSAL = ("line", "code", "message", "record", "cells")
 FIRST_LINES = 5
@@ -178,7 +178,7 @@ def _sum_chunks(dialect: str) -> Any:
 def newest_batches(
     connection: Connection, limit: int, offset: int, *, incomplete_only: bool
 ) -> list[str]:
-    """Return the ids of batches, the one with the newest applied chunk first, from an offset.
+    """Return the ids of batches, those with the newest applied chunks first, starting at an offset.
 
     With `incomplete_only`, leave out the batches of which every chunk and every row was applied.
     """

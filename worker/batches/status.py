@@ -54,8 +54,9 @@ def batch_statuses(
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    `outage` is why work waits, if it does. `waiting` is the number of chunks that wait. Before this
-    call, read first the marks, then that number (see `batch_state`). Raises AnswerTooLarge.
+    `outage` is the reason why work waits, or None. `waiting` is the number of chunks that wait.
+    Before this call, read first the marks, then that number (see `batch_state`). Raises
+    AnswerTooLarge.
     """
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
@@ -90,7 +91,7 @@ def batch_statuses(
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:
-    """Say why an unfinished batch waits, if the database refuses to work."""
+    """Explain why an unfinished batch waits, if the database refuses to work."""
     if outage is None or standing.lost or standing.state not in _WAITING:
         return standing
     return Standing(standing.state, waiting_for_database(outage))

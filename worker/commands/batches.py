@@ -46,8 +46,8 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
 
     A batch that is not done has chunks that wait in the queue, were lost with the queue, or became
     dead letters; `enroll status BATCH` says which. A batch is listed once its first chunk has been
-    applied or has become a dead letter. A conflict is a chunk of a different submission that was
-    refused; the batch may be done all the same.
+    applied or has become a dead letter. A conflict is a refused chunk of a different submission
+    under the same batch id; the batch itself can still be done.
     """
     with database.reading() as connection:
         rows = _newest(connection, limit, unfinished=unfinished)

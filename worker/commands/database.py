@@ -99,13 +99,13 @@ def show(database: Database, as_json: bool) -> int:
 def accept(database: Database, yes: bool, as_json: bool) -> int:
     """Make the database at ENROLL_DATABASE_URL the one that workers use, after a restore or move.
 
-    Running workers with another database stop within seconds, after the work they are doing.
+    Workers that run with another database finish their current work, and stop within seconds.
     """
     own = _identity(database)
     with _redis() as register:
         registered = register.find()
         if registered is not None and own.is_same(registered):
-            return _done(own, as_json, f"The workers use {own} already.")
+            return _done(own, as_json, f"The workers already use {own}.")
         before = f"use {registered}" if registered else "have registered no database"
         print_message(f"The workers {before}. This makes them use {own}.")
         if not _confirmed(yes):
@@ -126,7 +126,7 @@ def renew(database: Database, yes: bool, as_json: bool) -> int:
     """
     url = database.engine.url.render_as_string(hide_password=True)
     print_message(
-        f"The database {url} is to get a new identity. Workers that use it stop, unless you run"
+        f"This gives the database {url} a new identity. Workers that use it stop, unless you run"
         " `enroll database accept` afterwards."
     )
     if not _confirmed(yes):
@@ -135,8 +135,8 @@ def renew(database: Database, yes: bool, as_json: bool) -> int:
         renew_identity(connection)
     own = _identity(database)
     sentence = (
-        f"The database now has a new identity: {own}. If it is the one that the workers of this"
-        " Redis are to use, run: enroll database accept"
+        f"The database now has a new identity: {own}. If the workers of this Redis should use it,"
+        " run: enroll database accept"
     )
     return _done(own, as_json, sentence)
 

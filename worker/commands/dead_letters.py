@@ -199,7 +199,7 @@ def retry(database: Database, letters: tuple[int, ...], everything: bool, as_jso
 
 
 def _all_ids(database: Database) -> Iterator[int]:
-    """Yield the ids of all letters stored at the start, page by page, and of no later ones."""
+    """Yield the ids of all letters stored at the start, page by page; leave out later ones."""
     with database.reading() as connection:
         newest = newest_dead_letter(connection)
     after = 0

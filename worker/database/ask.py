@@ -10,12 +10,12 @@ Ask = Callable[[str], Sequence[Any]]
 
 
 def through(connection: Connection) -> Ask:
-    """Ask in the transaction of a connection; that raises DBAPIError."""
+    """Return an `Ask` that uses a connection's transaction; calling it may raise DBAPIError."""
     return lambda sql: connection.exec_driver_sql(sql).fetchall()
 
 
 def through_driver(connection: Any) -> Ask:
-    """Ask through a connection of the driver, such as a new one; that raises its own errors."""
+    """Return an `Ask` that uses a driver's connection; calling it may raise the driver's errors."""
 
     def ask(sql: str) -> Sequence[Any]:
         cursor = connection.cursor()

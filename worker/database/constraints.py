@@ -1,8 +1,6 @@
-"""Check the keys that the promise rests on.
+"""Check the keys without which rows could be stored twice or refer to nothing.
 
-Without them, rows could be stored twice or refer to nothing.
-
-A database can lose them in a restore, or have them and not enforce them.
+A database can lose such a key in a restore, or have it without enforcing it.
 """
 
 from collections.abc import Iterator
@@ -37,7 +35,7 @@ class Key(NamedTuple):
 
 
 class BrokenPart(NamedTuple):
-    """A key that does not hold, or another part that is missing; and the SQL that repairs it."""
+    """A key or other part that is missing or not enforced, and the SQL that repairs it."""
 
     problem: str
     statement: str | None
@@ -84,7 +82,7 @@ def _key(constraint: Constraint) -> Key | None:
 
 
 Found = tuple[set[str], dict[tuple[object, ...], str | None]]
-"""The tables, and by its rule the weakness of each key, or None if it is enforced."""
+"""The tables, and the weakness of each key by its rule; None if the key is enforced."""
 
 _KINDS = {"p": PRIMARY, "u": UNIQUE, "f": FOREIGN}
 

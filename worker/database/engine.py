@@ -24,7 +24,7 @@ BUSY_SECONDS = 30
 RECYCLE_SECONDS = 30
 """Seconds after which a connection is renewed before its next use.
 
-Each new connection is checked: a key that somebody drops is noticed by workers that run.
+Each new connection is checked, so running workers notice a key that was dropped.
 """
 
 LOCK_SECONDS = 2
@@ -54,7 +54,7 @@ SETTINGS = {
 """What each connection to PostgreSQL sets for itself, whatever the role or server has set."""
 
 _NEEDS_VERSION = {"transaction_timeout": 17_00_00}
-"""The server versions from which on a setting exists, as libpq numbers them."""
+"""The first server version that has a setting, in the form in which libpq numbers versions."""
 
 
 class PoolMode(StrEnum):
@@ -212,7 +212,7 @@ class Database:
 
 
 CONFLICT_ATTEMPTS = 8
-"""How often a transaction is run again after conflicts."""
+"""How many times a transaction is run again after conflicts."""
 
 T = TypeVar("T")
 

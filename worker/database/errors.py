@@ -48,7 +48,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 """Another session held a lock for longer than `lock_timeout`."""
 
 _CACHED_PLAN = "0A000"
-"""What a prepared statement gets after the type of one of its columns changed, among others."""
+"""The error after a column of a prepared statement changed its type; others have it, too."""
 
 _ABOUT_VALUES = (
     psycopg.DataError,
@@ -103,7 +103,7 @@ def _unless_foreign_rule(cause: psycopg.Error | sqlite3.Error, meaning: Meaning)
 
 
 def _breaks_foreign_rule(cause: psycopg.Error | sqlite3.Error) -> bool:
-    """Return whether a row breaks a rule that somebody added to our tables.
+    """Return whether a row breaks a rule that was added to our tables from outside.
 
     It is no fault of the record if every row breaks it, such as a required column that we do not
     know, or a condition.

@@ -1,4 +1,4 @@
-"""Decide whether a database can keep the promise: its encoding, keys and sequences."""
+"""Decide whether a database is fit for workers: check its encoding, keys and sequences."""
 
 from collections.abc import Sequence
 

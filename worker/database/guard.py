@@ -89,7 +89,7 @@ def _log(refusal: Refusal) -> None:
     now = time.monotonic()
     if now - _logged_at.get(refusal.problem, float("-inf")) > WARNING_PAUSE:
         _logged_at[refusal.problem] = now
-        log.error("A new connection to the database was refused by this worker: %s", refusal)
+        log.error("This worker refused a new connection to the database: %s", refusal)
 
 
 def _reason(ask: Ask, url: URL, admit: Admit) -> Refusal | None:

@@ -38,7 +38,7 @@ def settings_of(ask: Ask) -> dict[str, Setting]:
 
 
 def override(ask: Ask, setting: str, value: str) -> str:
-    """Return the statement that sets a value for this role, whatever else sets another one."""
+    """Return the statement that sets a value for this role and overrides every other default."""
     ((role, database),) = ask("SELECT quote_ident(current_user), quote_ident(current_database())")
     return f"ALTER ROLE {role} IN DATABASE {database} SET {setting} = {value};"
 

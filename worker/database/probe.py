@@ -1,4 +1,4 @@
-"""Try whether the database would accept our work, without changing anything."""
+"""Test whether the database would accept our work, without changing anything."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Say why a database must not be used, and what to do about it."""
+"""Explain why a database must not be used, and what to do about it."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Try whether the database would accept a worker's writes, without changing anything."""
+"""Test whether the database would accept a worker's writes, without changing anything."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -52,7 +52,7 @@ def refused_writes(connection: Connection) -> Refusal | None:
 
 
 def require_visible_tables(connection: Connection) -> None:
-    """Raise OperationalError if the tables exist, and the role does not see their schema."""
+    """Raise OperationalError if the tables exist, but the role does not see their schema."""
     if connection.dialect.name != "postgresql":
         return
     hidden = through(connection)(
@@ -64,8 +64,8 @@ def require_visible_tables(connection: Connection) -> None:
     if hidden:
         schema, role, path = hidden[0]
         problem = (
-            f"the role {role} does not see the tables, which are in the schema {schema}: it may not"
-            f" use the schema, or its search_path is another one ({path})"
+            f"the role {role} does not see the tables, which are in the schema {schema}: it lacks"
+            f" the right to use the schema, or its search_path ({path}) leaves the schema out"
         )
         remedy = (
             f"Run as the owner of the schema: GRANT USAGE ON SCHEMA {schema} TO {role}; and if the"

@@ -43,7 +43,7 @@ def request_statuses(
 ) -> list[RequestStatus]:
     """Return the states of requests, in order: from the database, else from their marks.
 
-    `outage` is why work waits, if it does. `lost` are the requests that have a mark but no
+    `outage` is the reason why work waits, or None. `lost` are the requests that have a mark but no
     message; look for both before this call. Raises AnswerTooLarge.
     """
     times = Counter(request_ids)
@@ -77,7 +77,7 @@ def _responses(
     times: Sequence[int],
     size: AnswerSize,
 ) -> list[StudentEnrollmentResponse]:
-    """Make responses of results; `times` says how often each is in the answer."""
+    """Convert results to responses; `times` is how many times each occurs in the answer."""
     responses: list[StudentEnrollmentResponse] = []
     for start in range(0, len(results), RESPONSES_AT_ONCE):
         page = slice(start, start + RESPONSES_AT_ONCE)

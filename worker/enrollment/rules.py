@@ -229,7 +229,7 @@ def _unknown_course(course_id: int | str) -> EnrollmentProblem:
 
 
 def _shown_id(value: int | str) -> str:
-    """Name an id, and explain keys and SIS ids where one may have been meant for the other."""
+    """Name an id, and explain keys and SIS ids if one may have been sent in place of the other."""
     if isinstance(value, int):
         sis_id = repr(str(value))
         return f"key {value} (an integer is our key; for a SIS id, send the string {sis_id})"

@@ -39,7 +39,7 @@ LOST_SECONDS = 30.0
 within ten seconds after it left the mark."""
 
 LOOK_SECONDS = 1.0
-"""How long a process uses what it saw, so that clients who ask often cost little."""
+"""How long a process uses what it saw, so that clients that poll often cost little."""
 
 _LOST_AFTER: Mapping[MarkState, float] = {
     MarkState.QUEUED: LOST_SECONDS,

@@ -21,13 +21,13 @@ from worker.plain_text import first_line, shown
 Envelope = dict[str, Any]
 
 MAX_NESTING = 50
-"""Levels of lists and objects in headers and properties. Celery sends both to a pool process, and
-cannot do so if they are nested some hundred levels deep."""
+"""The most levels of lists and objects in headers and properties. Celery sends both to a pool
+process, and cannot send what is nested several hundred levels deep."""
 
 
 MAX_BODY_NESTING = 200
-"""Levels of lists and objects in a body. Some hundred levels more, and it could be read, but not be
-written as JSON again."""
+"""The most levels of lists and objects in a body. With several hundred more, JSON can still be
+read, but can no longer be written."""
 
 
 class MalformedMessage(Exception):

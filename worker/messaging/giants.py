@@ -7,11 +7,11 @@ from typing import Final, Self
 from producer.schemas import MAX_MESSAGE
 
 MAX_WHOLE: Final = 4 * MAX_MESSAGE
-"""Bytes of the largest message that is received whole, although it is refused: its ids are still
-read, so that its client learns why."""
+"""The most bytes of a message that is received whole. One that is larger than MAX_MESSAGE is
+refused, but its ids are read, so that its client learns why."""
 
 BEGINNING: Final = 65_536
-"""Bytes that are kept of a larger message."""
+"""The number of bytes at the beginning of a larger message that are stored."""
 
 
 class Beginning(bytes):

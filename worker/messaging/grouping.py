@@ -114,7 +114,7 @@ class GroupingConsumer:
         self._release(group)
 
     def _release(self, group: list[tuple[Any, QueuedRequest]]) -> None:
-        """Hold these messages no longer, and run the next group."""
+        """Stop holding these messages, and run the next group."""
         with self._lock:
             self._running = False
             self._hold(-len(group), -sum(_size(request) for request, _ in group))

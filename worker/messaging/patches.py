@@ -34,7 +34,7 @@ def log_shutdown_messages() -> None:
 
 
 def notice_ended_processes(**_: Any) -> None:
-    """Replace a pool process as soon as it ended, and survive a reconnect before it is replaced.
+    """Replace a pool process as soon as it has ended, and survive a reconnect before that.
 
     Linux closes the files of a process a moment before it ends. Celery's `AsynPool` looks once when
     they are closed, and then only every 5 seconds; until then, the task is not known to be lost. If

@@ -71,7 +71,7 @@ class QoS(virtual.QoS):
         return slot
 
     def release(self, slot: str) -> None:
-        """Make a slot that holds no message free again."""
+        """Free a slot that no longer holds a message."""
         self._slots(self._queues[slot]).append(slot)
 
     def append(self, message: Any, delivery_tag: str) -> None:

@@ -46,7 +46,7 @@ MOVED_AT_ONCE = 100
 """The most messages with a priority that one command moves: Redis does nothing else meanwhile."""
 
 MOVING_SECONDS = 0.1
-"""After so many seconds, a heartbeat moves no further messages with a priority."""
+"""After this many seconds, a heartbeat moves no further messages with a priority."""
 
 _SCRIPTS = files("worker.messaging")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
@@ -163,7 +163,9 @@ class QueueReceiver(PiecewiseChannel):
 
     def _refused(self, error: RedisError) -> None:
         """Log that Redis refuses (full, read-only or forbidden), and decide how to try again."""
-        self._channel.warn_throttled(f"Redis refuses to hand out messages of {self._queue}", error)
+        self._channel.warn_throttled(
+            f"Redis refuses to hand out messages from {self._queue}", error
+        )
         self._full = "OOM" in str(error) or "maxmemory" in str(error)
         if not self._full:
             self._not_before = time.monotonic() + self.RETRY

@@ -11,6 +11,6 @@ class DatabaseUnavailable(Reject):
 
     def __init__(self, reason: str, pause: float) -> None:
         super().__init__(reason, requeue=True)
-        # What a pool process raises is sent to the main process, made again from these.
+        # From these, the main process makes the exception again that a pool process raised.
         self.args = (reason, pause)
         self.pause = pause

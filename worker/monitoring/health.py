@@ -56,8 +56,8 @@ class _Report:
 def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
     """Return the health of this worker, even while its database is unavailable or locked.
 
-    Its own engine is used, so that the report is about the connections that tasks use, after a new
-    connection has shown whether the database can be reached.
+    A new connection shows whether the database can be reached. All other checks use the worker's
+    own engine, so that they report on the connections that tasks use.
     """
     report = _Report()
     thread = threading.Thread(target=_fill, args=(report, database, register), daemon=True)
@@ -119,7 +119,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         report.detail = sentence_of(error)
         remedies = {DatabaseState.AWAY: _FIX}
     else:
-        report.detail = "The log of the worker says why"
+        report.detail = "The worker's log has the reason"
     report.findings.append(_state(report, IN_WORKER, remedies))
 
 

@@ -28,7 +28,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.requests = self._counter(
             "requests",
-            "Decided requests, by the status of their results, and single or in a batch.",
+            "Decided requests, by the status of their results and by whether they were in a batch.",
             "outcome",
             "how",
         )

@@ -39,7 +39,7 @@ Then the message is requeued, so that the process is free for lookups, which may
 """
 
 OUTAGES_IN_A_ROW = 3
-"""Work pauses after so many outages with no success between them."""
+"""Work pauses after this many outages with no success between them."""
 
 WARNING_PAUSE = 30.0
 """Seconds between two log lines with the same warning."""
@@ -209,7 +209,7 @@ class RetryPolicy:
 
 
 def _log_failure(task_id: str, error: Exception) -> None:
-    """Log an unexpected error; of the database's, only its sentence: the rest may quote rows."""
+    """Log an unexpected error; of a database error, only one line: the rest may quote rows."""
     is_from_database = isinstance(error, DBAPIError)
     text = f"task failed: {sentence_of(error)}" if is_from_database else "task failed"
     log.error(text, exc_info=not is_from_database, extra={"task_id": task_id})

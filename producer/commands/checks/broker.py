@@ -44,7 +44,7 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
         yield ok("broker", f"{shown_url} {answers}")
         yield warning(
             "persistence",
-            "unknown, because this Redis user may not run INFO",
+            "unknown, because this Redis user is not allowed to run INFO",
             "To check whether Redis can lose data, run doctor as the Redis user operator"
             " (docs/access.md).",
         )

@@ -1,4 +1,4 @@
-"""Requests and batches that the broker no longer has: their submitters learn it."""
+"""Submitters learn that the broker no longer has their requests or batches."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def stopped(deployment: Deployment) -> Iterator[None]:
 
 
 def purge(deployment: Deployment, *options: str) -> None:
-    """Do what an operator does who wants an empty queue."""
+    """Purge the queues, as an operator does."""
     command = [sys.executable, "-m", "celery", "-A", "worker", "purge", "--force", *options]
     done = run_program(*command, env=deployment.environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def states(client: EnrollmentClient, *request_ids: str) -> list[RequestState]:
     return [status.state for status in client.statuses(request_ids)]
 
 
-def test_a_purged_request_is_told_from_one_that_waits(
+def test_a_purged_request_is_distinguished_from_one_that_waits(
     fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
 ) -> None:
     with stopped(fresh_deployment):
@@ -155,7 +155,7 @@ def test_waiting_for_a_lost_request_ends_with_the_advice(
     assert all("under the same id" in str(error) for error in errors)
 
 
-def test_a_batch_whose_chunks_are_gone_says_so_and_ends_the_wait(
+def test_a_batch_whose_chunks_are_lost_is_reported_and_ends_the_wait(
     fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
 ) -> None:
     path = tmp_path / "courses.csv"

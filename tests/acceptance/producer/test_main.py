@@ -148,7 +148,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: http
     assert lines.text.splitlines()[1].endswith(",H1,NOPE,b")
 
 
-def test_a_form_and_a_mapping_do_the_same(front: httpx.Client) -> None:
+def test_a_file_in_a_form_with_mapped_columns_is_submitted(front: httpx.Client) -> None:
     text = b"who,what\nH1,HC1\n"
     maps = {"map": ["student_sis_id={who}", "course_sis_id={what}"]}
     answer = front.post("/batches", params=maps, files={"file": ("a.csv", text, "text/csv")})
@@ -212,7 +212,7 @@ def test_every_response_has_an_id_that_the_worker_logs_too(
         assert list(redis.scan_iter(f"celery-task-meta-{mine}.*", 1000))
 
 
-def test_health_docs_and_page(front: httpx.Client) -> None:
+def test_health_docs_and_page_are_served(front: httpx.Client) -> None:
     assert front.get("/health/ready").json() == {"status": "ready"}
     for path in ("/", "/docs"):
         text = front.get(path).text

@@ -53,7 +53,7 @@ def starting(broker_url: str, database_url: str, log: Path) -> Iterator["subproc
 
 
 def refusal(broker_url: str, database_url: str, log: Path) -> str:
-    """Return what a worker writes that must not start."""
+    """Start a worker that must be refused, and return what it writes."""
     with starting(broker_url, database_url, log) as process:
         assert process.wait(60) == REFUSED, log.read_text()
     assert "Traceback" not in log.read_text()
@@ -77,7 +77,7 @@ def test_a_worker_with_another_database_does_not_start_until_it_is_accepted(
         assert "is a copy of the one that the workers of this Redis use" in said
         assert "enroll database accept" in said
         assert first.process.poll() is None
-        # Nobody confirms: nothing changes.
+        # Without a confirmation, nothing changes.
         code, said = database_command("accept", broker=broker_url, database=copy, given="n\n")
         assert (code, "Nothing was changed" in said) == (1, True)
         refusal(broker_url, copy, tmp_path / "again")
@@ -89,7 +89,7 @@ def test_a_worker_with_another_database_does_not_start_until_it_is_accepted(
         refusal(broker_url, original, tmp_path / "fourth")
 
 
-def test_the_same_database_is_welcome_again_and_a_flushed_redis_learns_it(
+def test_workers_share_a_database_and_register_it_again_in_a_flushed_redis(
     broker_url: str, urls: tuple[str, str], tmp_path: Path
 ) -> None:
     original, copy = urls
@@ -120,7 +120,7 @@ def test_rows_never_end_up_in_two_databases(
         assert (count_rows(here, StudentCourse), count_rows(there, StudentCourse)) == (50, 0)
 
 
-def test_a_worker_whose_database_is_away_at_the_start_does_not_slip_through(
+def test_a_worker_whose_database_is_unavailable_at_the_start_is_checked_later(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     original = new_database("sqlite")
@@ -146,7 +146,7 @@ def test_a_worker_whose_database_is_away_at_the_start_does_not_slip_through(
 def test_a_worker_stops_when_its_file_is_replaced(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """It would go on writing into the file that is no longer there."""
+    """Otherwise it would go on writing into the file that was replaced."""
     url = new_database("sqlite")
     with running_worker(broker_url, url, tmp_path / "log", ONE) as worker:
         copy = Path(copy_of_file(url, tmp_path).removeprefix("sqlite:///"))

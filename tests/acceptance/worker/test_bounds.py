@@ -1,4 +1,4 @@
-"""What no client may do to a worker: exhaust its memory, keep it busy for nobody, take names."""
+"""Clients cannot exhaust a worker's memory, waste its time on old lookups, or take lines' ids."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from support.waiting import wait_for
 from support.workers import Deployment, running_worker
 
 ROOM = (2, 8, 16, 32)
-"""MiB that a process may still allocate: all too little for a large answer."""
+"""MiB that a process may still allocate: far too little for a large answer."""
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def nothing_waits(redis: Any) -> bool:
     ],
     ids=range(10),
 )
-def test_a_lookup_that_nobody_waits_for_is_not_run(
+def test_a_lookup_that_no_client_waits_for_any_more_is_not_run(
     deployment: Deployment, sent_at: Any, answered: bool
 ) -> None:
     with Redis.from_url(deployment.broker_url) as redis:

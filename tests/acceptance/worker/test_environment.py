@@ -1,4 +1,4 @@
-"""What an operator does to PostgreSQL is never the message's fault: it is waited out, aloud.
+"""What an operator does to PostgreSQL is never the message's fault: it is logged and waited out.
 
 Each fault strikes a running worker with two processes and its open connections, and is then
 repaired; nothing is refused, and no process is restarted.
@@ -179,7 +179,7 @@ def assert_all_enrolled(
     assert dead_letters_at(owner_url) == []
 
 
-def test_the_status_of_what_waits_says_why(
+def test_the_status_of_waiting_work_gives_the_reason(
     valkey: str,
     database_url: str,
     owner_url: str,
@@ -238,7 +238,7 @@ def test_a_lock_of_another_session_refuses_nothing_and_does_not_silence_lookups(
                 while time.monotonic() < end:
                     for lookup in lookups:
                         started = time.monotonic()
-                        with suppress(LookupFailed):  # If it needs the table, with the reason.
+                        with suppress(LookupFailed):  # A lookup that needs the table fails.
                             lookup()
                         assert time.monotonic() - started < 5
             assert_all_enrolled(client, *submitted, owner_url)

@@ -18,7 +18,7 @@ from worker.settings import load_settings
 
 
 def _strike(ids: Iterable[Any]) -> list[Any]:
-    """Fail where a bug in the code would, whichever way a request takes."""
+    """Fail as a bug in the code would, whichever path a request takes."""
     ids = list(ids)
     if "KILLS" in ids:
         os.kill(os.getpid(), signal.SIGKILL)

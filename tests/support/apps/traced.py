@@ -36,7 +36,7 @@ def instrument(**_: Any) -> None:
         part.write_text("".join(lines))
         part.rename(part.with_suffix(".spans"))
 
-    # Behind what the instrumentation does after a task.
+    # Connected last, so that it runs after the instrumentation.
     signals.task_postrun.connect(write, weak=False)
 
 

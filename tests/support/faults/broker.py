@@ -10,8 +10,8 @@ from support.faults.processes import stopped_workers
 
 CUT = ("consumer: Connection to broker lost",)
 SILENT = ("broker not up",)
-WRONG_SERVER = ("Redis refuses to hand out messages of", *CUT)
-REFUSES = tuple(f"Redis refuses to hand out messages of {queue}" for queue in Queue)
+WRONG_SERVER = ("Redis refuses to hand out messages from", *CUT)
+REFUSES = tuple(f"Redis refuses to hand out messages from {queue}" for queue in Queue)
 
 blow_broker = partial(blow, needs=Needs.NAMED_BROKER)
 on_broker = partial(state, needs=Needs.NAMED_BROKER)
@@ -81,7 +81,7 @@ def forbid_writing(scene: Scene) -> Iterator[None]:
 
 @on_broker("Redis ", seconds=(1, 5))
 def revoke_redis_right(scene: Scene) -> Iterator[None]:
-    """Take a command, or all that write, from every client."""
+    """Deny a command, or all that write, to every client."""
     rights = ("-blmove", "-lmove", "-eval", "-set", "-get", "-del", "-publish", "-@write")
     with scene.broker.forbidden(scene.chance.choice(rights)):
         yield

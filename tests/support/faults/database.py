@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL: it is restarted or changes places; rights, tables and locks are taken."""
+"""Faults of PostgreSQL: restarts, switchovers, lost rights and tables, and locks."""
 
 import time
 from collections.abc import Iterator
@@ -169,7 +169,7 @@ def rename_column(scene: Scene) -> Iterator[None]:
 
 @on_postgres(*REFUSED)
 def fail_in_trigger(scene: Scene) -> Iterator[None]:
-    """Let somebody else's trigger refuse every new row of a table."""
+    """Let another application's trigger refuse every new row of a table."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
     database.ask(
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
@@ -219,7 +219,7 @@ def widen_key(scene: Scene) -> Iterator[None]:
 
 @on_postgres(*REFUSED)
 def require_column(scene: Scene) -> Iterator[None]:
-    """Add a column that must not be null, as a migration of somebody else's might."""
+    """Add a column that must not be null, as another application's migration might."""
     database, table = scene.database, scene.chance.choice(TABLES[2:])
     database.ask(f"ALTER TABLE {table} ADD extra integer NOT NULL DEFAULT 0")
     database.ask(f"ALTER TABLE {table} ALTER extra DROP DEFAULT")
@@ -245,7 +245,7 @@ def forbid_rows(scene: Scene) -> Iterator[None]:
 
 @on_postgres(*REFUSED, seconds=(4, 12))
 def lock_table(scene: Scene) -> Iterator[None]:
-    """Hold somebody else's lock on a table; lookups are answered meanwhile."""
+    """Lock a table in another session; lookups are answered meanwhile."""
     table = scene.chance.choice(TABLES)
     with _locked(scene, f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"):
         yield
@@ -253,7 +253,7 @@ def lock_table(scene: Scene) -> Iterator[None]:
 
 @on_postgres(*REFUSED, seconds=(4, 12))
 def lock_rows(scene: Scene) -> Iterator[None]:
-    """Hold the rows of all students or courses, which new enrollments refer to."""
+    """Lock the rows of all students or courses, which new enrollments refer to."""
     table = scene.chance.choice(("students", "courses"))
     with _locked(scene, f"TABLE {table} FOR UPDATE"):
         yield

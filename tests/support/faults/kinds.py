@@ -1,4 +1,4 @@
-"""What a fault is: it strikes at once or lasts a while, needs servers, and shows signs."""
+"""Define a fault: it strikes at once or lasts a while, needs servers, and shows signs."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ class Scene:
 
 
 class Needs(Enum):
-    """What a fault needs beside workers."""
+    """What a fault needs besides workers."""
 
     POSTGRESQL = auto()
     SQLITE = auto()

@@ -17,7 +17,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Report:
-    """What a storm did and with what result; the counters are those of Jepsen's total-queue."""
+    """What a storm did, and its result; the counters are those of Jepsen's total-queue."""
 
     database: str
     seed: int
@@ -30,7 +30,7 @@ class Report:
     recovered: int = 0
     """Requests that were submitted again because the broker was made to lose them."""
     lost: int = 0
-    """Rows that should be there, and malformed messages that are no dead letters."""
+    """Missing rows, and malformed messages that did not become dead letters."""
     doubled: int = 0
     wrongly_refused: int = 0
     """Good rows and requests whose final result is a refusal."""

@@ -19,7 +19,7 @@ from support.waiting import wait_for
 
 T = TypeVar("T")
 MINUTE = 60
-"""From how many seconds on a fault happens only if it is named, and without a second one."""
+"""A fault that can last this many seconds happens only if it is named, and then alone."""
 
 RECOVERY_SECONDS = 180
 SECOND_FAULTS = ("kill_pool_process", "kill_worker", "terminate_worker", "deliver_again")
@@ -204,7 +204,7 @@ class Storm:
             return
         done = stored_results(self.scene.fleet.database_url).keys()
         missing = [name for name in self.submitted if name not in done]
-        # The status has to say that they are nowhere, so that their submitter acts.
+        # The status must report them as lost, so that their submitter acts.
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not self._seem_to_wait(missing), RECOVERY_SECONDS)
         self.report.unexplained += self._seem_to_wait(missing)

@@ -227,7 +227,7 @@ def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> 
     assert "something is wrong -> Read the worker's log" in found
 
 
-def test_what_the_sentinels_say_is_found(tmp_path: Path) -> None:
+def test_problems_with_the_sentinels_are_found(tmp_path: Path) -> None:
     with sentinels(tmp_path) as servers:
         master = f"127.0.0.1:{servers.master.port}"
         found = doctor(servers.url, "--timeout", "1")[1]
@@ -240,7 +240,7 @@ def test_what_the_sentinels_say_is_found(tmp_path: Path) -> None:
         (name,) = set(re.findall(r"it knows (\w+)", other[1]["sentinel", "wrong"]))
         assert ("sentinel", "ok") in doctor(servers.url.replace("=enrollment", f"={name}"))[1]
 
-        # A sentinel is taken for a server; the remedy works as it is printed.
+        # The URL of a sentinel is given as that of a server; the remedy works as it is printed.
         address = f"127.0.0.1:{servers.ports[0]}"
         found = doctor(f"redis://{address}/0", "--timeout", "1")[1]
         (form,) = re.findall(r"sentinel://\S+=NAME", found["broker", "wrong"].splitlines()[0])

@@ -66,7 +66,7 @@ def one(findings: dict[str, dict[str, str]], check: str) -> tuple[str, str]:
     return found, remedy
 
 
-def test_faults_are_found_and_gone_when_the_remedy_was_run(set_up: SetUp) -> None:
+def test_faults_are_found_and_gone_once_the_remedy_has_been_run(set_up: SetUp) -> None:
     assert set_up.doctor(ENROLL_DATABASE_URL=set_up.url) == {}
     # A right is revoked.
     set_up.run(f"REVOKE INSERT ON student_courses FROM {set_up.role}")
@@ -105,7 +105,7 @@ def test_a_database_that_became_read_only_is_reported(set_up: SetUp) -> None:
     assert "default_transaction_read_only = off" in remedy
 
 
-def test_a_lock_of_somebody_else_does_not_silence_the_worker(set_up: SetUp) -> None:
+def test_a_lock_of_another_session_does_not_silence_the_worker(set_up: SetUp) -> None:
     with opened_database(set_up.owner_url) as owner, owner.writing() as connection:
         connection.execute(text("LOCK TABLE student_courses"))
         with EnrollmentClient(set_up.broker_url, timeout=9) as client:

@@ -169,7 +169,9 @@ def on_a_terminal(deployment: Deployment, *arguments: str, **environment: str) -
     return sent.decode()
 
 
-def test_no_color_is_honoured_on_a_terminal(deployment: Deployment, tmp_path: Path) -> None:
+def test_the_variable_no_color_turns_colors_off_on_a_terminal(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     (name,), course = roster(deployment, 1)
     path = tmp_path / "pairs.csv"
     path.write_text(f"{PAIRS}{name},{course}\n{name},X\n")

@@ -191,7 +191,7 @@ def speaking(reply: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b":one\r\n", b"*x\r\n"])
-def test_another_protocol_is_a_lost_connection(reply: bytes) -> None:
+def test_a_server_with_another_protocol_counts_as_a_lost_connection(reply: bytes) -> None:
     with (
         speaking(reply) as port,
         connect(f"redis://127.0.0.1:{port}/0") as redis,

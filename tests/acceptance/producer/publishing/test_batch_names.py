@@ -203,7 +203,7 @@ def test_of_two_different_submissions_at_most_one_succeeds(
 def test_concurrent_submissions_succeed_only_with_the_same_records(
     deployment: Deployment, redis: Redis, name: str
 ) -> None:
-    """Six clients, three contents, two of each; the claim is lost again and again meanwhile."""
+    """Two clients submit each of three lists of records, while the claim is lost repeatedly."""
     contents = [pairs(9), pairs(9, "C2"), pairs(8)]
     outcomes: list[tuple[int, bool]] = []
     over = threading.Event()

@@ -156,7 +156,7 @@ def lines_of_requests(folder: Path, what: str) -> int:
     return len([line for line in lines if line.startswith(f"{what}/enrollment.enroll\t")])
 
 
-# --- What a status says meanwhile -------------------------------------------------------------
+# --- The status of a request until it is decided ----------------------------------------------
 
 
 def test_a_request_is_queued_until_a_group_decides_it_and_then_running(

@@ -117,7 +117,7 @@ def test_a_read_only_role_is_reported_and_the_remedy_ends_it(
     assert refusal_of(worker) is None
 
 
-def test_a_lock_of_somebody_else_is_reported(worker: Database, owner_url: str) -> None:
+def test_a_lock_of_another_session_is_reported(worker: Database, owner_url: str) -> None:
     with opened_database(owner_url) as owner, owner.writing() as connection:
         connection.execute(text("LOCK TABLE student_courses"))
         refusal = refusal_of(worker)
@@ -126,7 +126,7 @@ def test_a_lock_of_somebody_else_is_reported(worker: Database, owner_url: str) -
     assert "pg_locks" in refusal.remedy
 
 
-def test_a_column_of_somebody_else_that_must_be_filled_is_reported(
+def test_a_required_column_of_another_application_is_reported(
     worker: Database, owner_url: str
 ) -> None:
     run(owner_url, "ALTER TABLE students ADD semester text NOT NULL")
@@ -141,7 +141,7 @@ def test_a_column_of_somebody_else_that_must_be_filled_is_reported(
     assert refusal_of(worker) is None
 
 
-def test_a_rule_of_somebody_else_is_no_fault_of_a_row(database: Database) -> None:
+def test_a_rule_of_another_application_is_not_the_fault_of_a_row(database: Database) -> None:
     """On both dialects; SQLite adds rules only to new tables."""
     index = "CREATE UNIQUE INDEX one_name ON students (name)"
     with database.writing() as connection:

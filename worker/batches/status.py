@@ -18,6 +18,7 @@ from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
+from worker.batches.causes import add_likely_causes
 from worker.batches.repository import (
     find_chunks,
     find_columns,
@@ -85,7 +86,9 @@ def batch_statuses(
             "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))
-        size.add(statuses[-1])
+    statuses = add_likely_causes(database, statuses)
+    for status in statuses:
+        size.add(status)
     return statuses
 
 

@@ -99,9 +99,7 @@ def _select_ends(dialect: str, model: type[Student | Course]) -> Any:
     return select(source.c.name, least, most)
 
 
-def sis_ids_of_small_roster(
-    connection: Connection, model: type[Student | Course]
-) -> Sequence[str]:
+def sis_ids_of_small_roster(connection: Connection, model: type[Student | Course]) -> Sequence[str]:
     """Return all SIS ids of the students or courses; none if there may be many."""
     largest_key = connection.scalar(select(func.max(model.id))) or 0
     if largest_key > SMALL_ROSTER:

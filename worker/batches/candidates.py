@@ -45,13 +45,12 @@ def candidates(sis_id: str) -> dict[str, Causes]:
 
 def _changes(sis_id: str) -> Iterator[tuple[str, Causes]]:
     steps = list(_UNDO.items())
-    once = [
-        (text, cause, steps[number:])
-        for number, (cause, undo) in enumerate(steps, 1)
-        for text in filter(None, undo(sis_id))
-    ]
-    for text, cause, _ in once:
-        yield text, (cause,)
+    once = []
+    for number, (cause, undo) in enumerate(steps, 1):
+        for text in filter(None, undo(sis_id)):
+            yield text, (cause,)
+            if cause not in _ZEROS:
+                once.append((text, cause, steps[number:]))
     for text, cause, later_steps in once:
         for other, undo in later_steps:
             for original in filter(None, undo(text)):
@@ -68,8 +67,15 @@ def bare(text: str) -> str:
     return "".join(filter(_is_visible, text))
 
 
+_FILLERS: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
+)
+"""Characters that are not shown although Unicode counts them as letters or marks."""
+
+
 def _is_visible(character: str) -> bool:
-    return not character.isspace() and unicodedata.category(character) not in ("Cf", "Cc")
+    invisible = character.isspace() or unicodedata.category(character) in ("Cf", "Cc")
+    return not invisible and character not in _FILLERS
 
 
 def _without_spaces(text: str) -> Iterator[str]:
@@ -156,6 +162,9 @@ _UNDO: Final[Mapping[Cause, Callable[[str], Iterator[str]]]] = {
 Whatever stands around an id comes first, so that a second step finds the rest of it.
 """
 
+_ZEROS: Final = (Cause.LEADING_ZEROS_LOST, Cause.LEADING_ZEROS_ADDED)
+"""What is undone last."""
+
 _ORDER: Final = tuple(Cause)
 
 
@@ -191,7 +200,8 @@ def rounded_range(text: str) -> tuple[str, str] | None:
     exact = int(number.digits) * 10**number.zeros
     half = 5 * 10 ** (number.zeros - 1)
     length = len(str(exact))
-    return str(max(exact - half, 10 ** (length - 1))), str(min(exact + half, 10**length) - 1)
+    # Programs differ in how they round what lies in the middle.
+    return str(max(exact - half, 10 ** (length - 1))), str(min(exact + half, 10**length - 1))
 
 
 def outline(sis_id: str) -> str:

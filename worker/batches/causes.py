@@ -134,7 +134,9 @@ def _guess_by_index(
 ) -> dict[str, Guess]:
     """Look up everything that these ids may have been, and the ids themselves."""
     possible = {sis_id: candidates(sis_id) for sis_id in ids}
-    existing = find_keys(connection, model, {*ids, *(text for c in possible.values() for text in c)})
+    existing = find_keys(
+        connection, model, {*ids, *(text for c in possible.values() for text in c)}
+    )
     ranges = {sis_id: limits for sis_id in ids if (limits := rounded_range(sis_id))}
     rounded = find_least_and_largest(connection, model, ranges) if ranges else {}
     guesses = {}
@@ -218,7 +220,9 @@ def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
             " lines again under a new batch id"
         )
     if causes == (Cause.MISSING_VALUE,):
-        return f"a missing value stands in place of {number}: {example.id!r}; fill in what is missing"
+        return (
+            f"a missing value stands in place of {number}: {example.id!r}; fill in what is missing"
+        )
     changed = " and ".join(_PHRASES[cause] for cause in causes)
     if not example.meant:
         return (

@@ -47,14 +47,18 @@ def _changes(sis_id: str) -> Iterator[tuple[str, Causes]]:
     steps = list(_UNDO.items())
     once = []
     for number, (cause, undo) in enumerate(steps, 1):
-        for text in filter(None, undo(sis_id)):
+        for text in _others(sis_id, undo):
             yield text, (cause,)
             if cause not in _ZEROS:
                 once.append((text, cause, steps[number:]))
     for text, cause, later_steps in once:
         for other, undo in later_steps:
-            for original in filter(None, undo(text)):
+            for original in _others(text, undo):
                 yield original, ordered((cause, other))
+
+
+def _others(text: str, undo: Callable[[str], Iterator[str]]) -> Iterator[str]:
+    return (other for other in undo(text) if other and other != text)
 
 
 def ordered(causes: tuple[Cause, ...]) -> Causes:

@@ -146,6 +146,23 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: http
     assert lines.text.splitlines()[1].endswith(",H1,NOPE,b")
 
 
+def test_the_likely_cause_of_an_unknown_id_is_returned(front: httpx.Client) -> None:
+    text = 'student_sis_id,course_sis_id\nh1,HC1\n"=""H1""",HC1\n'
+    where = front.post("/batches", content=text, headers={"Content-Type": "text/csv"}).headers[
+        "location"
+    ]
+    with front.stream("GET", f"{where}/events") as events:
+        last = [line for line in events.iter_lines() if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["refusals"][0]["examined"] == 2
+    (group,) = front.get(f"{where}/errors").json()
+    assert group == front.get(where).json()["refusals"][0]
+    found = {cause["causes"][0]: cause["examples"] for cause in group["likely_causes"]}
+    assert found == {
+        "letter_case": [{"id": "h1", "meant": ["H1"]}],
+        "quoted": [{"id": '="H1"', "meant": ["H1"]}],
+    }
+
+
 def test_a_form_and_a_mapping_do_the_same(front: httpx.Client) -> None:
     text = b"who,what\nH1,HC1\n"
     maps = {"map": ["student_sis_id={who}", "course_sis_id={what}"]}

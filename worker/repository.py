@@ -78,7 +78,7 @@ def find_least_and_largest(
     rows = [(name, *limits) for name, limits in ranges.items()]
     found = connection.execute(_select_ends(dialect, model), row_parameters(dialect, _RANGE, rows))
     return {
-        row.name: tuple(dict.fromkeys(i for i in (row.least, row.most) if i and i.isdigit()))
+        row.name: tuple(dict.fromkeys(i for i in (row.least, row.most) if i and i.isdecimal()))
         for row in found
     }
 

@@ -91,13 +91,19 @@ def record_reader(
 
 def _check_new_id(sis_id: str) -> None:
     """Refuse what is hardly meant as the id of a student or course. Raises BadCell."""
-    if is_missing_value(sis_id):
-        raise BadCell("sis_id", f"{sis_id!r} stands for a missing value; fill in the id")
     if plain_name(sis_id) == "sis_id":
         raise BadCell("sis_id", "the line repeats the header; remove it")
+    if problem := problem_of_new_id(sis_id):
+        raise BadCell("sis_id", problem)
+
+
+def problem_of_new_id(sis_id: str) -> str | None:
+    """Return why a text is hardly meant as the id of a student or course; None if it may be."""
+    if is_missing_value(sis_id):
+        return f"{sis_id!r} stands for a missing value; fill in the id"
     if not sis_id.isprintable():
-        raise BadCell(
-            "sis_id",
+        return (
             f"{sis_id[:60]!a} contains invisible characters; remove them, for example by typing"
-            " the id again",
+            " the id again"
         )
+    return None

@@ -234,7 +234,9 @@ def differences(sis_id: str, other: str) -> Causes:
                 one, two = equalize(one), equalize(two)
         return one != two
 
-    return ordered(tuple(filter(is_needed, steps)))
+    needed = ordered(tuple(filter(is_needed, steps)))
+    # Where two of the steps undo the same difference, for example of a ligature, none is needed.
+    return needed or ((Cause.LOOK_ALIKE,) if sis_id != other else ())
 
 
 def _looks(text: str) -> str:

@@ -163,10 +163,8 @@ def _guess_by_outline(ids: Iterable[str], roster: Iterable[str]) -> dict[str, Gu
         for sis_id in by_outline.get(outline(existing), ()):
             causes = differences(sis_id, existing)
             earlier = guesses.get(sis_id, Guess(causes))
-            if causes:
-                guesses[sis_id] = Guess(
-                    min(earlier.causes, causes, key=len), (*earlier.meant, existing)
-                )
+            fewest = min(earlier.causes, causes, key=len)
+            guesses[sis_id] = Guess(fewest, (*earlier.meant, existing))
     return guesses
 
 

@@ -86,10 +86,9 @@ def batch_statuses(
             "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))
-    statuses = add_likely_causes(database, statuses)
-    for status in statuses:
+    for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
-    return statuses
+    return explained
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:

@@ -1,6 +1,7 @@
 """The HTTP front as a client sees it: a real server, a real broker, a real worker."""
 
 import hashlib
+import json
 import os
 import socket
 import time

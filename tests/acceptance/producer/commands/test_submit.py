@@ -234,16 +234,25 @@ def test_likely_causes_are_shown_when_the_batch_is_done_and_on_request(
     for words in (shown, asked):
         assert "Likely causes" in words
         joined = " ".join(words.split())
-        for sentence in (
-            "unknown_student: 1 id probably got .0 at the end:"
-            f" '00{number:012}.0' → '00{number:012}' in the roster",
-            "unknown_student: a missing value stands in place of 1 id: '#N/A'",
-            "unknown_course: 1 id probably got other upper and lower case letters:"
-            f" 'logic-{number}' → 'LOGIC-{number}' in the roster",
-            "unknown_course: 1 id probably got other spaces or invisible characters:"
-            f" 'LOGIC\\u200b-{number}' → 'LOGIC-{number}' in the roster",
+        for refused, cause, meant in (
+            (
+                f"00{number:012}.0",
+                "unknown_student: 1 id probably got .0 at the end",
+                f"00{number:012}",
+            ),
+            (
+                f"logic-{number}",
+                "unknown_course: 1 id probably got other upper and lower case letters",
+                f"LOGIC-{number}",
+            ),
+            (
+                f"LOGIC\\u200b-{number}",
+                "unknown_course: 1 id probably got other spaces or invisible characters",
+                f"LOGIC-{number}",
+            ),
         ):
-            assert sentence in joined
+            assert f"{cause}: '{refused}' → '{meant}' in the roster" in joined
+        assert "unknown_student: a missing value stands in place of 1 id: '#N/A'" in joined
     groups = json.loads(deployment.enroll("errors", batch_id, "--json", expect=REFUSED).stdout)
     again = deployment.enroll("submit", path, "--batch-id", batch_id, "--json", expect=REFUSED)
     assert json.loads(again.stdout)["refusals"] == groups

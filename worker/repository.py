@@ -31,6 +31,9 @@ from worker.models import Course, Pair, Student, StudentCourse
 SAMPLE_SIZE = 20
 """About how many pairs are looked up to see whether a chunk is new."""
 
+SMALL_ROSTER = 50_000
+"""Up to this largest key, a roster is small enough to be read as a whole."""
+
 _PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
 _PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
@@ -60,6 +63,48 @@ def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
     as_object = func.json_object_agg if dialect == "postgresql" else func.json_group_object
     document = as_object(model.sis_id, model.id, type_=JSON())
     return select(document).where(is_among(dialect, model.sis_id))
+
+
+def find_least_and_largest(
+    connection: Connection,
+    model: type[Student | Course],
+    ranges: Mapping[str, tuple[str, str]],
+) -> dict[str, tuple[str, ...]]:
+    """Return the least and the largest SIS id in each range of numbers with as many digits.
+
+    There is one if both are the same, and none for a range without any.
+    """
+    dialect = connection.dialect.name
+    rows = [(name, *limits) for name, limits in ranges.items()]
+    found = connection.execute(_select_ends(dialect, model), row_parameters(dialect, _RANGE, rows))
+    return {
+        row.name: tuple(dict.fromkeys(i for i in (row.least, row.most) if i and i.isdecimal()))
+        for row in found
+    }
+
+
+_RANGE: Columns = dict.fromkeys(["name", "least", "most"], String())
+
+
+@cache
+def _select_ends(dialect: str, model: type[Student | Course]) -> Any:
+    source = rows_as_table(dialect, _RANGE)
+
+    def end(of: Any) -> Any:
+        within = model.sis_id.between(source.c.least, source.c.most)
+        same_length = func.length(model.sis_id) == func.length(source.c.least)
+        return select(of(model.sis_id)).where(within, same_length).scalar_subquery()
+
+    least, most = end(func.min).label("least"), end(func.max).label("most")
+    return select(source.c.name, least, most)
+
+
+def sis_ids_of_small_roster(connection: Connection, model: type[Student | Course]) -> Sequence[str]:
+    """Return all SIS ids of the students or courses; none if there may be many."""
+    largest_key = connection.scalar(select(func.max(model.id))) or 0
+    if largest_key > SMALL_ROSTER:
+        return []
+    return connection.scalars(select(model.sis_id)).all()
 
 
 def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:

@@ -3,7 +3,7 @@
 The layout is for a console without markup, so that ids and titles are printed unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -97,7 +97,20 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
         lines = ", ".join(map(str, group.first_lines))
         more = ", …" if group.count > len(group.first_lines) else ""
         table.add_row(group.code.value, f"{group.count:,}", lines + more, group.example)
-    return table
+    causes = [cause for group in groups for cause in _likely_causes(group)]
+    heading = [Text(), Text("Likely causes", style="bold")] if causes else []
+    return Group(table, *heading, *causes)
+
+
+def _likely_causes(group: RefusalGroup) -> Iterator[Text]:
+    """Lay out what is probably wrong with unknown ids, and how many refusals were examined."""
+    for cause in group.likely_causes:
+        yield Text.assemble((group.code.value, "red"), f": {cause.message}")
+    if group.examined is not None and group.examined < group.count:
+        yield Text.assemble(
+            (group.code.value, "red"),
+            f": a cause was looked for in {group.examined:,} of {group.count:,} refusals",
+        )
 
 
 def request(status: RequestStatus) -> RenderableType:

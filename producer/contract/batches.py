@@ -21,6 +21,56 @@ class Books(ContractModel):
     not_applied: int = Field(0, description="Rows that have not been applied yet.")
 
 
+class Cause(StrEnum):
+    """How an id that does not exist differs from one that does, or why it cannot exist."""
+
+    IN_ROSTER = "in_roster"
+    """The id is in the roster by now: its record came after the line was refused."""
+    LEADING_ZEROS_LOST = "leading_zeros_lost"
+    """The roster has the id with leading zeros."""
+    LEADING_ZEROS_ADDED = "leading_zeros_added"
+    """The roster has the id with fewer leading zeros, or without any."""
+    LETTER_CASE = "letter_case"
+    """The roster has the id with other upper and lower case letters."""
+    SPACES = "spaces"
+    """The roster has the id with other spaces or invisible characters, usually with none."""
+    LOOK_ALIKE = "look_alike"
+    """The roster has the id with characters that look alike, for example another dash."""
+    DECIMALS = "decimals"
+    """The roster has the id without `.0` at the end."""
+    SCIENTIFIC = "scientific"
+    """The id is a number in scientific notation, which may have lost digits."""
+    QUOTED = "quoted"
+    """The roster has the id without quotation marks or an equals sign around it."""
+    THOUSANDS = "thousands"
+    """The roster has the id without separators of thousands."""
+    MISSING_VALUE = "missing_value"
+    """The id stands for a missing value, for example `NULL`, `nan` or `#N/A`."""
+
+
+class UnknownId(ContractModel):
+    """An id that does not exist, with the ids that may have been meant."""
+
+    id: str = Field(description="The SIS id, as it was submitted.")
+    meant: tuple[str, ...] = Field(
+        (),
+        description="The SIS ids that may have been meant; with more than one, it is not known"
+        " which.",
+    )
+
+
+class LikelyCause(ContractModel):
+    """Refused ids that differ in the same way from ids that exist."""
+
+    causes: tuple[Cause, ...] = Field(
+        description="The differences; there are two if each of the ids has both."
+    )
+    message: str = Field(description="The same for people, with an example.")
+    ids: int = Field(description="The number of different ids.")
+    count: int = Field(description="The number of refusals with these ids.")
+    examples: tuple[UnknownId, ...] = Field((), description="The first of these ids.")
+
+
 class RefusalGroup(ContractModel):
     """All refusals of a batch that have the same cause."""
 
@@ -29,6 +79,16 @@ class RefusalGroup(ContractModel):
     count: int = Field(description="The number of refusals.")
     first_lines: tuple[int, ...] = Field(description="The lines of the first refusals, in order.")
     example: str = Field(description="The message of the first refusal.")
+    likely_causes: tuple[LikelyCause, ...] = Field(
+        (),
+        description="What is probably wrong with ids that do not exist, the most refusals first;"
+        " empty until the batch is done.",
+    )
+    examined: int | None = Field(
+        None,
+        description="For how many of the refusals, the first ones, a likely cause was looked for;"
+        " null if for none.",
+    )
 
 
 class BatchState(StrEnum):

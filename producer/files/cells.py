@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from producer.contract.chunks import RefusedLine
+from producer.contract.ids import is_missing_value
 from producer.files.columns import COLUMNS, BadCell, ColumnReader, plain_name
 from producer.schemas import MAX_KEY, MAX_TEXT, Kind
 
@@ -88,19 +89,21 @@ def record_reader(
     return read_record
 
 
-_NO_IDS = {"null", "nan", "none", "n/a", "#n/a", "#ref!", "#name?", "#value!", "nil"}
-"""What programs write where a value is missing."""
-
-
 def _check_new_id(sis_id: str) -> None:
     """Refuse what is hardly meant as the id of a student or course. Raises BadCell."""
-    if sis_id.casefold() in _NO_IDS:
-        raise BadCell("sis_id", f"{sis_id!r} stands for a missing value; fill in the id")
     if plain_name(sis_id) == "sis_id":
         raise BadCell("sis_id", "the line repeats the header; remove it")
+    if problem := problem_of_new_id(sis_id):
+        raise BadCell("sis_id", problem)
+
+
+def problem_of_new_id(sis_id: str) -> str | None:
+    """Return why a text is hardly meant as the id of a student or course; None if it may be."""
+    if is_missing_value(sis_id):
+        return f"{sis_id!r} stands for a missing value; fill in the id"
     if not sis_id.isprintable():
-        raise BadCell(
-            "sis_id",
+        return (
             f"{sis_id[:60]!a} contains invisible characters; remove them, for example by typing"
-            " the id again",
+            " the id again"
         )
+    return None

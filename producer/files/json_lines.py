@@ -1,12 +1,14 @@
 """Read JSON Lines files, with one record per line."""
 
 from collections.abc import Mapping
-from typing import BinaryIO
+from functools import partial
+from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, FileLayout, Lines
 from producer.publishing.chunking import SourceRecord
@@ -36,10 +38,11 @@ def json_lines_layout(
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
         kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
-    return FileLayout(kind, _json_records)
+    is_roster = kind is not Kind.ENROLLMENTS
+    return FileLayout(kind, partial(_json_records, is_roster=is_roster))
 
 
-def _json_records(file: BinaryIO) -> Lines:
+def _json_records(file: BinaryIO, *, is_roster: bool) -> Lines:
     number = 0
     while raw := file.readline(MAX_CHUNK_BYTES + 1):
         number += 1
@@ -58,7 +61,17 @@ def _json_records(file: BinaryIO) -> Lines:
                 # Inside a chunk the record is nested deeper, and must still be within the
                 # parser's limit.
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
-            yield SourceRecord(record, [number])
+            problem = _problem_of_id(record) if is_roster else None
+            if problem:
+                yield RefusedLine(line=number, field="sis_id", message=f"sis_id: {problem}")
+            else:
+                yield SourceRecord(record, [number])
         except ValueError as error:
             message = f"not valid JSON: {str(error)[:900]}; correct the line"
             yield RefusedLine(line=number, message=message)
+
+
+def _problem_of_id(record: Any) -> str | None:
+    """Return why the id of a roster record is hardly meant; other faults are for the worker."""
+    sis_id = record.get("sis_id") if isinstance(record, dict) else None
+    return problem_of_new_id(sis_id) if isinstance(sis_id, str) else None

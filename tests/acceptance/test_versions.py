@@ -151,6 +151,8 @@ OUTCOME = {
     "decided_by": {"worker": 9},
 }
 STATUS = {"request_id": "r", "state": "done", "result": OUTCOME, "history": []}
+CAUSE = {"causes": ["spaces"], "message": "m", "ids": 1, "count": 1, "certain": True}
+GROUP = {"code": "unknown_course", "message": "m", "count": 1, "first_lines": [2], "example": "e"}
 BATCH = {"batch_id": "b", "state": "running", "books": {"received": 2, "waiting": 1}, "owner": "x"}
 STUDENT = {"id": 1, "sis_id": "S", "name": None, "email": None, "courses": [], "phone": "1"}
 REFUSED = {"id": 1, "line": 2, "code": "unknown_course", "message": "m", "hint": "h"}
@@ -168,6 +170,10 @@ CALLS: dict[str, tuple[Any, Callable[[EnrollmentClient], Any]]] = {
     "enroll": (OUTCOME, lambda client: client.enroll(REQUEST)),
     "status": ([STATUS], lambda client: client.status("r")),
     "batch": ([BATCH], lambda client: client.batch("b")),
+    "causes": (
+        [{**BATCH, "refusals": [{**GROUP, "likely_causes": [CAUSE]}]}],
+        lambda client: client.batch("b"),
+    ),
     "results": ([[OUTCOME]], lambda client: client.results("S")),
     "student": ([STUDENT], lambda client: client.student("S")),
     "refusals": ([REFUSED], lambda client: next(client.refusals("b"))),
@@ -231,6 +237,13 @@ def test_a_result_that_cannot_be_understood_asks_for_an_upgrade(
         ) as caught:
             ask(client)
         assert "pydantic" not in str(caught.value)
+
+
+def test_the_errors_of_an_older_worker_are_shown_without_likely_causes(own_broker_url: str) -> None:
+    with newer_worker(own_broker_url, [{**BATCH, "state": "done", "refusals": [GROUP]}]):
+        done = invoke_enroll("errors", "b", ENROLL_BROKER_URL=own_broker_url)
+    assert "unknown_course" in done.stdout
+    assert "Likely causes" not in done.stdout
 
 
 def test_the_doctor_understands_an_older_worker(own_broker_url: str) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from producer.schemas import MAX_KEY
+from producer.schemas import MAX_KEY, Code
 from worker.database.sets import (
     RowsUpTo,
     add_rows,
@@ -29,7 +29,8 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter, LetterForm
+from worker.models import Batch, BatchChunk, BatchRefusal, Course, DeadLetter, LetterForm
+from worker.repository import find_keys
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
@@ -223,3 +224,34 @@ def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
         )
         groups.append((code, count, connection.execute(first).all()))
     return groups
+
+
+def find_refused_ids(
+    connection: Connection, batch_id: str, code: Code, limit: int
+) -> tuple[int, list[str]]:
+    """Return the SIS ids in the first refusals of an unknown student or course, by line.
+
+    Return first how many refusals these are, at most `limit`. A record with several courses has
+    all of them in one of its refusals; those that exist are left out.
+    """
+    name = "student_id" if code is Code.UNKNOWN_STUDENT else "course_ids"
+    refusal = BatchRefusal
+    first = (
+        select(refusal.record[name])
+        .where(refusal.batch_id == batch_id, refusal.code == code.value)
+        .order_by(refusal.line)
+        .limit(limit)
+    )
+    records = connection.scalars(first).all()
+    examined = 0
+    refused: list[int | str] = []
+    among_others: list[int | str] = []
+    for ids in records:
+        if len(refused) + len(among_others) >= limit:
+            break
+        examined += 1
+        several = isinstance(ids, list) and len(ids) > 1
+        (among_others if several else refused).extend(ids if isinstance(ids, list) else [ids])
+    existing = find_keys(connection, Course, among_others)
+    refused += [i for i in among_others if i not in existing]
+    return examined, [i for i in refused if isinstance(i, str)]

@@ -18,6 +18,7 @@ from producer.contract.chunks import Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
+from worker.batches.causes import add_likely_causes
 from worker.batches.repository import (
     find_chunks,
     find_columns,
@@ -86,8 +87,9 @@ def batch_statuses(
             "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))
-        size.add(statuses[-1])
-    return statuses
+    for status in (explained := add_likely_causes(database, statuses)):
+        size.add(status)
+    return explained
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:

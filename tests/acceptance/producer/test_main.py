@@ -1,6 +1,7 @@
 """The HTTP front as a client sees it: a real server, a real broker, a real worker."""
 
 import hashlib
+import json
 import os
 import socket
 import time
@@ -146,6 +147,23 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: http
     assert lines.headers["content-type"].startswith("text/csv")
     assert lines.text.splitlines()[1].startswith("3,unknown_course,")
     assert lines.text.splitlines()[1].endswith(",H1,NOPE,b")
+
+
+def test_the_likely_cause_of_an_unknown_id_is_returned(front: httpx.Client) -> None:
+    text = 'student_sis_id,course_sis_id\nh1,HC1\n"=""H1""",HC1\n'
+    where = front.post("/batches", content=text, headers={"Content-Type": "text/csv"}).headers[
+        "location"
+    ]
+    with front.stream("GET", f"{where}/events") as events:
+        last = [line for line in events.iter_lines() if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["refusals"][0]["examined"] == 2
+    (group,) = front.get(f"{where}/errors").json()
+    assert group == front.get(where).json()["refusals"][0]
+    found = {cause["causes"][0]: cause["examples"] for cause in group["likely_causes"]}
+    assert found == {
+        "letter_case": [{"id": "h1", "meant": ["H1"]}],
+        "quoted": [{"id": '="H1"', "meant": ["H1"]}],
+    }
 
 
 def test_a_file_in_a_form_with_mapped_columns_is_submitted(front: httpx.Client) -> None:

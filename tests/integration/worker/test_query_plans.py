@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Connection, text
 
+from producer.schemas import Code
 from support.databases import store_roster
+from worker.batches.repository import find_refused_ids
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.models import Student
-from worker.repository import find_keys
+from worker.repository import find_keys, find_least_and_largest
 from worker.service import add_enrollments
 
 NAMES = [f"S{n}" for n in range(30)]
@@ -59,3 +61,15 @@ def test_a_request_finds_everything_it_names_by_index(small_database: Database) 
         # Without a condition, the whole index would be scanned.
         assert re.search(rf"(using|on) {index} .*\n *Index Cond:", plan), plan
     assert "Seq Scan" not in plan
+
+
+def test_what_an_unknown_id_may_mean_is_found_by_index(small_database: Database) -> None:
+    ranges = {f"{n}.00E+05": (f"{n}00000", f"{n}00999") for n in range(1, 5)}
+    with small_database.writing() as connection:
+        for _ in range(20):
+            find_least_and_largest(connection, Student, ranges)
+            find_refused_ids(connection, "b", Code.UNKNOWN_STUDENT, 10)
+        ends = kept_plan(connection, "length(students.sis_id)")
+        refusals = kept_plan(connection, "ORDER BY batch_refusals.line")
+    assert len(re.findall(r"uq_students_sis_id .*\n *Index Cond:", ends)) == 2, ends
+    assert re.search(r"batch_id_code_line .*\n *Index Cond:", refusals), refusals

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from producer.cli import enroll
+from producer.contract.batches import Cause
 from producer.schemas import CODE_MEANINGS, Code
 from producer.web.problems import STATUS_OF_CODE
 from producer.web.settings import HttpSettings
@@ -21,13 +22,20 @@ from worker.settings import PREFIX, Settings
 
 def rows(name: str) -> list[list[str]]:
     """Return the cells of all tables of a page, by row."""
-    lines = re.findall(r"^\| (.*) \|$", DOCUMENTS[name], flags=re.MULTILINE)
+    return rows_of(DOCUMENTS[name])
+
+
+def rows_of(text: str) -> list[list[str]]:
+    lines = re.findall(r"^\| (.*) \|$", text, flags=re.MULTILINE)
     return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
 
 def test_every_code_is_explained() -> None:
-    told = {row[0].strip("`"): row[-1] for row in rows("docs/codes.md") if row[0].startswith("`")}
+    codes, _, causes = DOCUMENTS["docs/codes.md"].partition("\n## Likely causes\n")
+    told = {row[0].strip("`"): row[-1] for row in rows_of(codes) if row[0].startswith("`")}
     assert told == {code.value: str(STATUS_OF_CODE[code]) for code in Code}
+    told_causes = {row[0].strip("`") for row in rows_of(causes) if row[0].startswith("`")}
+    assert told_causes == set(Cause)
     assert set(CODE_MEANINGS) == set(Code)
 
 

@@ -215,6 +215,52 @@ def test_refused_lines_are_corrected_and_submitted_again(
     assert "No refusals" in deployment.enroll("errors", status["batch_id"]).stdout
 
 
+def test_likely_causes_are_shown_when_the_batch_is_done_and_on_request(
+    deployment: Deployment, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    number = uuid.uuid4().int % 10**12
+    enter_roster(client, [f"00{number:012}", f"{number:012}7"], [f"LOGIC-{number}"])
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "student_sis_id,course_sis_id\n"
+        f"00{number:012}.0,LOGIC-{number}\n"
+        f"{number:012}7,logic-{number}\n"
+        f"{number:012}7,LOGIC\u200b-{number}\n"
+        f"#N/A,LOGIC-{number}\n"
+    )
+    batch_id = uuid.uuid4().hex
+    shown = deployment.enroll("submit", path, "--batch-id", batch_id, expect=REFUSED).stdout
+    asked = deployment.enroll("errors", batch_id, expect=REFUSED).stdout
+    for words in (shown, asked):
+        assert "Likely causes" in words
+        joined = " ".join(words.split())
+        for refused, cause, meant in (
+            (
+                f"00{number:012}.0",
+                "unknown_student: 1 id probably got .0 at the end",
+                f"00{number:012}",
+            ),
+            (
+                f"logic-{number}",
+                "unknown_course: 1 id probably got other upper and lower case letters",
+                f"LOGIC-{number}",
+            ),
+            (
+                f"LOGIC\\u200b-{number}",
+                "unknown_course: 1 id probably got other spaces or invisible characters",
+                f"LOGIC-{number}",
+            ),
+        ):
+            assert f"{cause}: '{refused}' → '{meant}' in the roster" in joined
+        assert "unknown_student: a missing value stands in place of 1 id: '#N/A'" in joined
+    groups = json.loads(deployment.enroll("errors", batch_id, "--json", expect=REFUSED).stdout)
+    again = deployment.enroll("submit", path, "--batch-id", batch_id, "--json", expect=REFUSED)
+    assert json.loads(again.stdout)["refusals"] == groups
+    causes = {c["causes"][0]: c for group in groups for c in group["likely_causes"]}
+    assert set(causes) == {"decimals", "missing_value", "letter_case", "spaces"}
+    assert causes["decimals"]["examples"][0]["meant"] == [f"00{number:012}"]
+
+
 def test_refused_requests_are_written_as_json_lines(
     deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
 ) -> None:

@@ -58,7 +58,15 @@ def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
     [
         ("NULL", "'NULL' stands for a missing value"),
         ("nan", "missing value"),
+        ("NaN", "missing value"),
+        ("None", "missing value"),
+        ("<NA>", "missing value"),
+        ("NaT", "missing value"),
         ("#N/A", "missing value"),
+        ("#REF!", "missing value"),
+        ("#VALUE!", "missing value"),
+        ("#DIV/0!", "missing value"),
+        ("#######", "missing value"),
         ("H1\u200b", "'H1\\u200b' contains invisible characters"),
         ("\ufeffH1", "invisible characters"),
         ("H\u202e1", "invisible characters"),
@@ -73,3 +81,9 @@ def test_a_roster_refuses_what_is_hardly_meant_as_an_id(
     assert line[0] == 2
     assert words in line[1]
     assert other == ({"sis_id": "H2", "name": "Ben"}, (3,))
+
+
+@pytest.mark.parametrize("sis_id", ["NAN-1", "NULL-7", "Nano", "NONE1", "#1", "#", "NA", "N/A-2"])
+def test_a_roster_accepts_ids_that_only_resemble_a_missing_value(opened: Open, sis_id: str) -> None:
+    (record,) = read(opened(f"sis_id,name\n{sis_id},Ada\n"))
+    assert record == ({"sis_id": sis_id, "name": "Ada"}, (2,))

@@ -71,3 +71,15 @@ def test_a_value_that_is_not_a_record_is_left_for_the_worker_to_refuse(opened: O
 def test_with_a_given_kind_the_first_line_may_be_unreadable(opened: Open) -> None:
     source = opened(b"{\n" + FIRST, Kind.STUDENTS)
     assert (source.kind, refused(source).line) == (Kind.STUDENTS, 1)
+
+
+@pytest.mark.parametrize("sis_id", ["nan", "NULL", "#REF!", "S\u200b1"])
+def test_a_roster_refuses_what_is_hardly_meant_as_an_id(opened: Open, sis_id: str) -> None:
+    bad = json.dumps({"sis_id": sis_id}).encode() + b"\n"
+    found = refused(opened(FIRST + bad + FIRST))
+    assert (found.line, found.field) == (2, "sis_id")
+    assert found.message.endswith(("fill in the id", "by typing the id again"))
+
+
+def test_an_empty_id_is_left_for_the_worker_to_refuse(opened: Open) -> None:
+    assert read(opened(FIRST + b'{"sis_id": ""}\n'))[1:] == [({"sis_id": ""}, (2,))]

@@ -1,0 +1,236 @@
+"""Find out what is probably wrong with the unknown ids of a batch, once the batch is done.
+
+The ids that may have been meant are looked up in the roster by its index, many at a time. This is
+bounded in ids and in time, because a client waits for it: what was examined is reported.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from producer.contract.batches import (
+    BatchState,
+    BatchStatus,
+    Cause,
+    LikelyCause,
+    RefusalGroup,
+    UnknownId,
+)
+from producer.contract.ids import is_missing_value
+from producer.schemas import Code
+from worker.batches.candidates import (
+    Causes,
+    candidates,
+    differences,
+    is_scientific,
+    outline,
+    rounded_range,
+)
+from worker.batches.repository import find_refused_ids
+from worker.database.engine import Database
+from worker.models import Course, Student
+from worker.repository import find_keys, find_least_and_largest, sis_ids_of_small_roster
+
+MAX_EXAMINED: Final = 10_000
+"""The most refusals, for each of the two codes, that one lookup examines."""
+
+MAX_SECONDS: Final = 2.0
+"""After so many seconds no further ids are examined."""
+
+_AT_ONCE: Final = 500
+"""How many ids are looked up in one statement, with all that they may have been."""
+
+_MOST_GROUPS: Final = 20
+_MOST_EXAMPLES: Final = 3
+_MOST_MEANT: Final = 3
+
+ROSTERS: Final[Mapping[Code, type[Student | Course]]] = {
+    Code.UNKNOWN_STUDENT: Student,
+    Code.UNKNOWN_COURSE: Course,
+}
+
+
+class Guess(NamedTuple):
+    """How an id was probably changed, and the ids that it may have been."""
+
+    causes: Causes
+    meant: tuple[str, ...] = ()
+
+
+def add_likely_causes(database: Database, statuses: Sequence[BatchStatus]) -> list[BatchStatus]:
+    """Return statuses with the likely causes of unknown ids, for the batches that are done.
+
+    Together they are examined up to the bounds of one lookup.
+    """
+    batches = [s for s in statuses if s.state is BatchState.DONE and _unknown_ids(s.refusals)]
+    if not batches:
+        return list(statuses)
+    limit = MAX_EXAMINED // len(batches)
+    until = time.monotonic() + MAX_SECONDS
+    groups: dict[str, tuple[RefusalGroup, ...]] = {}
+    with database.reading() as connection:
+        for batch_id, refusals in {s.batch_id: s.refusals for s in batches}.items():
+            groups[batch_id] = tuple(
+                _with_causes(connection, batch_id, group, limit, until)
+                if group.code in ROSTERS
+                else group
+                for group in refusals
+            )
+    return [
+        status.model_copy(update={"refusals": groups.get(status.batch_id, status.refusals)})
+        for status in statuses
+    ]
+
+
+def _unknown_ids(refusals: Iterable[RefusalGroup]) -> bool:
+    return any(group.code in ROSTERS for group in refusals)
+
+
+def _with_causes(
+    connection: Connection, batch_id: str, group: RefusalGroup, limit: int, until: float
+) -> RefusalGroup:
+    if time.monotonic() > until:
+        return group
+    examined, refused = find_refused_ids(connection, batch_id, group.code, limit)
+    counts = Counter(refused)
+    guesses, seen = guess(connection, ROSTERS[group.code], counts, until)
+    if seen < len(counts):
+        examined = sum(counts[sis_id] for sis_id in islice(counts, seen))
+    causes = likely_causes(guesses, counts)
+    return group.model_copy(update={"likely_causes": causes, "examined": examined})
+
+
+def guess(
+    connection: Connection, model: type[Student | Course], ids: Iterable[str], until: float
+) -> tuple[dict[str, Guess], int]:
+    """Return what SIS ids were probably meant to be, and how many of the ids were examined.
+
+    Ids without a likely cause are left out. `until` is the moment on the monotonic clock after
+    which no further ids are examined.
+    """
+    guesses: dict[str, Guess] = {}
+    examined: list[str] = []
+    remaining = iter(ids)
+    while (some := list(islice(remaining, _AT_ONCE))) and time.monotonic() < until:
+        guesses |= _guess_by_index(connection, model, some)
+        examined += some
+    unresolved = [i for i in examined if i not in guesses]
+    if unresolved and time.monotonic() < until:
+        guesses |= _guess_by_outline(unresolved, sis_ids_of_small_roster(connection, model))
+    for sis_id in unresolved:
+        if sis_id not in guesses and is_missing_value(sis_id):
+            guesses[sis_id] = Guess((Cause.MISSING_VALUE,))
+        elif sis_id not in guesses and is_scientific(sis_id):
+            guesses[sis_id] = Guess((Cause.SCIENTIFIC,))
+    return guesses, len(examined)
+
+
+def _guess_by_index(
+    connection: Connection, model: type[Student | Course], ids: Sequence[str]
+) -> dict[str, Guess]:
+    """Look up everything that these ids may have been, and the ids themselves."""
+    possible = {sis_id: candidates(sis_id) for sis_id in ids}
+    existing = find_keys(
+        connection, model, {*ids, *(text for c in possible.values() for text in c)}
+    )
+    ranges = {sis_id: limits for sis_id in ids if (limits := rounded_range(sis_id))}
+    rounded = find_least_and_largest(connection, model, ranges) if ranges else {}
+    guesses = {}
+    for sis_id, originals in possible.items():
+        if sis_id in existing:
+            guesses[sis_id] = Guess((Cause.IN_ROSTER,), (sis_id,))
+            continue
+        meant = {text: causes for text, causes in originals.items() if text in existing}
+        for text in rounded.get(sis_id, ()):
+            meant.setdefault(text, (Cause.SCIENTIFIC,))
+        if meant:
+            fewest = min(meant.values(), key=len)
+            guesses[sis_id] = Guess(fewest, tuple(sorted(meant, key=lambda m: len(meant[m]))))
+    return guesses
+
+
+def _guess_by_outline(ids: Iterable[str], roster: Iterable[str]) -> dict[str, Guess]:
+    """Compare ids with all of a small roster, whatever their case, spaces and leading zeros."""
+    by_outline: dict[str, list[str]] = {}
+    for sis_id in ids:
+        by_outline.setdefault(outline(sis_id), []).append(sis_id)
+    guesses: dict[str, Guess] = {}
+    for existing in roster:
+        for sis_id in by_outline.get(outline(existing), ()):
+            causes = differences(sis_id, existing)
+            earlier = guesses.get(sis_id, Guess(causes))
+            fewest = min(earlier.causes, causes, key=len)
+            guesses[sis_id] = Guess(fewest, (*earlier.meant, existing))
+    return guesses
+
+
+def likely_causes(
+    guesses: Mapping[str, Guess], counts: Mapping[str, int]
+) -> tuple[LikelyCause, ...]:
+    """Group guesses by their causes, the group with the most refusals first.
+
+    `counts` says how often each id was refused.
+    """
+    groups: dict[tuple[Causes, int], list[str]] = {}
+    for sis_id, found in guesses.items():
+        groups.setdefault((found.causes, min(len(found.meant), 2)), []).append(sis_id)
+    made = []
+    for (causes, _), ids in groups.items():
+        examples = tuple(
+            UnknownId(id=sis_id, meant=guesses[sis_id].meant[:_MOST_MEANT])
+            for sis_id in ids[:_MOST_EXAMPLES]
+        )
+        made.append(
+            LikelyCause(
+                causes=causes,
+                message=_sentence(causes, len(ids), examples[0]),
+                ids=len(ids),
+                count=sum(counts[sis_id] for sis_id in ids),
+                examples=examples,
+            )
+        )
+    return tuple(sorted(made, key=lambda cause: -cause.count)[:_MOST_GROUPS])
+
+
+_PHRASES: Final[Mapping[Cause, str]] = {
+    Cause.LEADING_ZEROS_LOST: "lost leading zeros",
+    Cause.LEADING_ZEROS_ADDED: "got leading zeros",
+    Cause.LETTER_CASE: "got other upper and lower case letters",
+    Cause.SPACES: "got other spaces or invisible characters",
+    Cause.LOOK_ALIKE: "got characters that only look alike",
+    Cause.DECIMALS: "got .0 at the end",
+    Cause.SCIENTIFIC: "turned into scientific notation, which loses digits",
+    Cause.QUOTED: "got quotation marks or an equals sign",
+    Cause.THOUSANDS: "got separators of thousands",
+}
+
+
+def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
+    """Say what is probably wrong with a number of ids, and what to do."""
+    number = "1 id" if ids == 1 else f"{ids:,} ids"
+    if causes == (Cause.IN_ROSTER,):
+        return (
+            f"{number} reached the roster later, for example {example.id!r}; submit the refused"
+            " lines again under a new batch id"
+        )
+    if causes == (Cause.MISSING_VALUE,):
+        return (
+            f"a missing value stands in place of {number}: {example.id!r}; fill in what is missing"
+        )
+    changed = " and ".join(_PHRASES[cause] for cause in causes)
+    if not example.meant:
+        return (
+            f"{number} probably {changed}: {example.id!r}; format the column as text, and export"
+            " the file again"
+        )
+    if len(example.meant) == 1:
+        return f"{number} probably {changed}: {example.id!r} → {example.meant[0]!r} in the roster"
+    several = " or ".join(map(repr, example.meant))
+    return (
+        f"{number} probably {changed}, but the roster has several that may be meant: {example.id!r}"
+        f" → {several}; find out which"
+    )

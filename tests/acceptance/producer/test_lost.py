@@ -48,6 +48,9 @@ def client(fresh_deployment: Deployment) -> Iterator[EnrollmentClient]:
 
 @contextmanager
 def stopped(deployment: Deployment) -> Iterator[None]:
+    """Stop the worker while it waits for a message of each queue, which it then still gets."""
+    with Redis.from_url(deployment.broker_url) as redis:
+        wait_for(lambda: redis.info("clients")["blocked_clients"] == len(Queue))
     os.killpg(deployment.process.pid, signal.SIGSTOP)
     try:
         yield

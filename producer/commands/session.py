@@ -6,7 +6,7 @@ import functools
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -68,6 +68,18 @@ class Session:
             click.echo(data.model_dump_json())
         else:
             click.echo(json.dumps([model.model_dump(mode="json") for model in data]))
+
+    def show_with_notices(
+        self, data: ContractModel, text: RenderableType, notices: Iterable[str]
+    ) -> None:
+        """Print the notices on standard error; then print like `show`, with the notices in JSON."""
+        sentences = list(notices)
+        for sentence in sentences:
+            self.err.print(f"Notice: {sentence}", style="yellow")
+        if self.as_json:
+            click.echo(json.dumps({**data.model_dump(mode="json"), "notices": sentences}))
+        else:
+            self.out.print(text)
 
 
 def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:

@@ -143,7 +143,8 @@ def _submit_all(
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE
-        session.show(status, display.batch(status) if is_done else status.batch_id)
+        text = display.batch(status) if is_done else status.batch_id
+        session.show_with_notices(status, text, source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0

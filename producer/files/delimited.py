@@ -18,6 +18,7 @@ from producer.files.columns import (
 )
 from producer.files.grouping import group_requests
 from producer.files.layout import FileLayout, Lines
+from producer.files.notices import Notices
 from producer.files.rows import RowReader
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
@@ -28,7 +29,7 @@ _EXCEL = re.compile(r"\ufeff?sep=(.)\r?\n")
 
 
 def delimited_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str
+    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, notices: Notices
 ) -> FileLayout:
     """Describe a CSV file by its first lines. Raises UnreadableFile."""
     told = _EXCEL.match(head)
@@ -57,7 +58,7 @@ def delimited_layout(
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
-    return FileLayout(kind, read, tuple(header))
+    return FileLayout(kind, read, notices, tuple(header))
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, FileLayout, Lines
+from producer.files.notices import Notices
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
@@ -16,7 +17,7 @@ MAX_NESTING = 20
 
 
 def json_lines_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str
+    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, notices: Notices
 ) -> FileLayout:
     """Describe a JSON Lines file by its first line. Raises UnreadableFile."""
     if templates:
@@ -36,7 +37,7 @@ def json_lines_layout(
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
         kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
-    return FileLayout(kind, _json_records)
+    return FileLayout(kind, _json_records, notices)
 
 
 def _json_records(file: BinaryIO) -> Lines:

@@ -61,6 +61,7 @@ def submit_source(
                 batch_id=batch_id,
                 resume=resume,
                 columns=source.columns,
+                form=source.form,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,

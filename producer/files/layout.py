@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from producer.contract.chunks import FileForm
 from producer.files.notices import Notices
 from producer.publishing.chunking import Line
 from producer.schemas import Kind
@@ -15,10 +16,11 @@ Lines = Iterator[Line]
 class FileLayout(NamedTuple):
     """What the first lines of a file show: the kind of its records, a reader, and the header.
 
-    `notices` may grow while the records are read.
+    `notices` may grow while the records are read. `form` is how a CSV file is written.
     """
 
     kind: Kind
     read: Callable[[BinaryIO], Lines]
     notices: Notices
     columns: tuple[str, ...] | None = None
+    form: FileForm | None = None

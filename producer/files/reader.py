@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
-from producer.files.text_form import find_form, known_encoding
+from producer.files.text_form import TextForm, find_form, known_encoding, plain_encoding
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 HEAD_BYTES = 65_536
@@ -24,14 +25,15 @@ HEAD_BYTES = 65_536
 class FileSource:
     """A file whose first lines have been checked.
 
-    `size` is in bytes; `columns` is the header of a CSV file. `notices` may grow while the records
-    are read.
+    `size` is in bytes; `columns` is the header of a CSV file, and `form` how it is written.
+    `notices` may grow while the records are read.
     """
 
     def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path = path
         self.kind = layout.kind
         self.columns = layout.columns
+        self.form = layout.form
         self.notices = layout.notices
         self.size = path.stat().st_size
         self._read = layout.read
@@ -91,6 +93,7 @@ class StreamSource:
             layout, self._lines = open_stream(file, kind, templates, name, encoding)
         self.kind = layout.kind
         self.columns = layout.columns
+        self.form = layout.form
         self.notices = layout.notices
 
     def records(self) -> Lines:
@@ -166,7 +169,18 @@ def _layout(
         )
     describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
     layout = describe(path, kind, templates, head, notices)
-    return layout._replace(read=lambda file: layout.read(form.as_utf8(file)))
+    return layout._replace(
+        read=lambda file: layout.read(form.as_utf8(file)), form=_sent_form(form, raw, layout.form)
+    )
+
+
+def _sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
+    """Return the form of a CSV file with what was found in its first bytes."""
+    if form is None:
+        return None
+    encoding, bom = plain_encoding(text_form.encoding, raw)
+    line_end = "\r" if text_form.old_line_ends else form.line_end
+    return form.model_copy(update={"encoding": encoding, "bom": bom, "line_end": line_end})
 
 
 def _beginning(file: BinaryIO) -> bytes:

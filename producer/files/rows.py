@@ -15,7 +15,8 @@ from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
-from producer.files.cells import Row, storable
+from producer.files.cells import Row
+from producer.files.raw_bytes import storable
 from producer.schemas import MAX_CHUNK_BYTES
 
 MAX_CELL_LINES = 100
@@ -23,6 +24,8 @@ MAX_CELL_LINES = 100
 
 BLOCK_BYTES = 65_536
 """How much of a file is examined at once."""
+
+_QUOTED = re.compile(rb'"[^"]*(?:"|$)')
 
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 """The quote that closes a cell: not one of a pair, which stands for a quote in the cell."""
@@ -287,14 +290,35 @@ class RowReader:
     def _refuse_bad(self, line: int, bad: _BadLine) -> RefusedLine:
         if not bad.raw:
             return RefusedLine(line=line, message=bad.problem)
-        cell = bad.raw.count(self._delimiter.encode(), 0, bad.position) + 1
-        text = bad.raw.decode("utf-8", "replace")
+        before = _QUOTED.sub(b"", bad.raw[: bad.position])
+        cell = before.count(self._delimiter.encode()) + 1
+        text = bad.raw.decode("utf-8", "surrogateescape")
         return self._refused(line, f"cell {cell} {bad.problem}", text)
 
     def _refused(self, line: int, message: str, text: str) -> RefusedLine:
-        """Return the refusal of a line, with its text cut at each delimiter."""
-        cells = storable(text.rstrip("\r\n").split(self._delimiter))
-        return RefusedLine(line=line, message=message, cells=cells)
+        """Return the refusal of a line, with its cells.
+
+        If its quotes are wrong, it is cut at the delimiters; those within quotes do not count if
+        that makes as many cells as the header has.
+        """
+        text = text.rstrip("\r\n")
+        cells = self._cells(text)
+        if len(cells) != self._width:
+            cells = _split_outside_of_quotes(text, self._delimiter)
+        if len(cells) != self._width:
+            cells = text.split(self._delimiter)
+        return RefusedLine(line=line, message=message, cells=storable(cells))
+
+
+def _split_outside_of_quotes(text: str, delimiter: str) -> list[str]:
+    """Return the cells of a line as they are written, with their quotes."""
+    cells = []
+    start = 0
+    hidden = re.sub('"[^"]*"', lambda quoted: "x" * len(quoted[0]), text)
+    for cell in hidden.split(delimiter):
+        cells.append(text[start : start + len(cell)])
+        start += len(cell) + 1
+    return cells
 
 
 def _holds_text(row: Sequence[str]) -> bool:

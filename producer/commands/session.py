@@ -13,10 +13,11 @@ import click
 from rich.console import Console, RenderableType
 
 from producer.client import EnrollmentClient
-from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
+from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.contract.keys import check_key_prefix
 from producer.embedded import stack
 from producer.errors import (
+    BatchCannotFinish,
     BatchConflict,
     BrokerUnavailable,
     EnrollmentError,
@@ -204,6 +205,8 @@ def fail(error: EnrollmentError) -> NoReturn:
         names = " and ".join(f"--{option}" for option in error.options)
         message += f" See {names} in `enroll submit --help`."
     click.echo(f"Error: {message}", err=True)
+    if isinstance(error, BatchCannotFinish):
+        sys.exit(CANNOT_FINISH)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 

@@ -75,6 +75,14 @@ class BatchStatus(ContractModel):
         description="The number of missing chunks that no longer wait in the broker: submit the"
         " batch again under its id.",
     )
+    chunks_failed: int = Field(
+        0,
+        description="The number of chunks that became dead letters because they could not be"
+        " processed; they stay counted until an operator removes them.",
+    )
+    failed_at: datetime | None = Field(
+        None, description="When the newest of these became a dead letter."
+    )
     conflicts: int = Field(
         0,
         description="The number of chunks of a different submission under this batch id that were"

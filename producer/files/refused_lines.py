@@ -77,8 +77,9 @@ class _Writer:
 
     def lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO(newline="")
-        writer = csv.writer(text, delimiter=self._delimiter, lineterminator=self._line_end)
-        writer.writerows(rows)
+        # A cell with a line feed is quoted only if lines end with one.
+        line_end = "\n" if self._line_end == "\r" else self._line_end
+        csv.writer(text, delimiter=self._delimiter, lineterminator=line_end).writerows(rows)
         written = text.getvalue()
         if self._line_end == "\r":  # Within cells, too, or the file would have two kinds.
             written = written.replace("\r\n", "\r").replace("\n", "\r")

@@ -30,6 +30,8 @@ class DeadChunks(NamedTuple):
     """What happened to one of these."""
     conflicts: int = 0
     """How many were refused because a different chunk was applied under their number."""
+    failed_at: datetime | None = None
+    """When the newest of those that could not be processed became a dead letter."""
 
 
 class Standing(NamedTuple):

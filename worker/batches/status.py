@@ -82,6 +82,8 @@ def batch_statuses(
             **_file_of(files.get(batch_id)),
             "refusals": groups.get(batch_id, ()),
             "chunks_lost": standing.lost,
+            "chunks_failed": dead_chunks.failed,
+            "failed_at": dead_chunks.failed_at,
             "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))

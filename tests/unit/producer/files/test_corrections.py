@@ -43,7 +43,8 @@ class Form(NamedTuple):
 
     def line(self, row: list[str]) -> str:
         file = io.StringIO(newline="")
-        csv.writer(file, delimiter=self.delimiter, lineterminator=self.line_end).writerow(row)
+        line_end = "\n" if self.line_end == "\r" else self.line_end
+        csv.writer(file, delimiter=self.delimiter, lineterminator=line_end).writerow(row)
         written = file.getvalue()
         return written.replace("\n", "\r") if self.line_end == "\r" else written
 

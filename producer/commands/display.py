@@ -3,7 +3,7 @@
 The layout is for a console without markup, so that ids and titles are printed unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -34,6 +34,15 @@ def _table(*columns: str, title: str | None = None) -> Table:
         right = name in ("rows", "count", "key")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     return table
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, headings: bool = True) -> Table:
+    """Lay out rows of text."""
+    laid_out = _table(*columns)
+    laid_out.show_header = headings
+    for row in rows:
+        laid_out.add_row(*row)
+    return laid_out
 
 
 def _word(word: str) -> Text:

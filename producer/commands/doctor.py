@@ -38,8 +38,9 @@ def doctor(session: Session, strict: bool) -> int:
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []
-    keys = Keys(session.key_prefix)
-    for finding in examine(session.client, session.broker_url, session.client.timeout, keys):
+    broker_url, key_prefix = session.broker
+    keys = Keys(key_prefix)
+    for finding in examine(session.client, broker_url, session.client.timeout, keys):
         findings.append(finding)
         if session.as_json:
             click.echo(finding.model_dump_json())

@@ -45,7 +45,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class Session:
-    """One run of a command: its client, and its output."""
+    """One run of a command: its client, which is opened when it is first used, and its output."""
 
     def __init__(
         self,
@@ -55,11 +55,30 @@ class Session:
         as_json: bool,
         key_prefix: str,
     ) -> None:
-        self.broker_url, self.key_prefix = broker_or_fail(broker, key_prefix)
-        self.client = open_client(self.broker_url, result_backend, timeout, self.key_prefix)
+        self._given = (broker, result_backend, timeout, key_prefix)
+        self._open: list[EnrollmentClient] = []
         self.out = make_console()
         self.err = make_console(stderr=True)
         self.as_json = as_json
+
+    @functools.cached_property
+    def broker(self) -> tuple[str, str]:
+        """Return the URL of the broker and the prefix of its keys. Raises UsageError."""
+        broker, _, _, key_prefix = self._given
+        return broker_or_fail(broker, key_prefix)
+
+    @functools.cached_property
+    def client(self) -> EnrollmentClient:
+        """Return the client. Raises UsageError."""
+        _, result_backend, timeout, _ = self._given
+        url, key_prefix = self.broker
+        self._open.append(open_client(url, result_backend, timeout, key_prefix))
+        return self._open[0]
+
+    def close(self) -> None:
+        """Close the client, if it was opened."""
+        for client in self._open:
+            client.close()
 
     def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
         """Print the text for people, or the data as one line of JSON if `--json` was given."""
@@ -164,7 +183,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
     ) -> None:
         with _failing_with_exit_codes():
             session = Session(broker, result_backend, timeout, as_json, key_prefix)
-            with session.client:
+            with contextlib.closing(session):
                 code = command(session, *args, **kwargs)
         sys.exit(code)
 

@@ -14,6 +14,7 @@ from producer.files.columns import (
     choose_columns,
     column_readers,
     kind_of,
+    plain_name,
     wanted_columns,
 )
 from producer.files.grouping import group_requests
@@ -53,10 +54,10 @@ def delimited_layout(
     keep_cells = bool(templates) or not set(header) <= set(readers)
 
     lines_above = lines + (told is not None)
-    rows_of = RowReader(path, delimiter, len(header), lines_above).read
+    row_reader = RowReader(path, delimiter, len(header), lines_above)
 
     def read(file: BinaryIO) -> Lines:
-        rows = rows_of(file)
+        rows = row_reader.read(file)
         if GUARDED in header:
             rows = _without_guards(rows, header.index(GUARDED))
         if kind is Kind.ENROLLMENTS:
@@ -68,7 +69,14 @@ def delimited_layout(
         line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
         names_delimiter=told is not None,
     )
-    return FileLayout(kind, read, notices, storable(header), form)
+    mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
+    account = row_reader.account
+    return FileLayout(kind, read, notices, account, storable(header), form, mapping)
+
+
+def _column_of(name: str, header: Sequence[str]) -> str:
+    """Return the name of a column as the file has it."""
+    return next(column for column in header if plain_name(column) == name)
 
 
 def _check_size(path: str, header: Sequence[str]) -> None:

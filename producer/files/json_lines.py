@@ -1,12 +1,14 @@
 """Read JSON Lines files, with one record per line."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import BinaryIO
 
 from pydantic_core import from_json
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.files.account import Account
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, FileLayout, Lines
 from producer.files.notices import Notices
@@ -37,21 +39,24 @@ def json_lines_layout(
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
         kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
-    return FileLayout(kind, _json_records, notices)
+    account = Account()
+    return FileLayout(kind, partial(_json_records, account), notices, account)
 
 
-def _json_records(file: BinaryIO) -> Lines:
-    number = 0
+def _json_records(account: Account, file: BinaryIO) -> Lines:
+    account.begin(header=0)
     while raw := file.readline(MAX_CHUNK_BYTES + 1):
-        number += 1
+        number = account.total + 1
         if len(raw) > MAX_CHUNK_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = file.readline(MAX_CHUNK_BYTES)
             message = f"the line is longer than {MAX_CHUNK_BYTES} bytes; shorten or split it"
+            account.refused += 1
             yield RefusedLine(line=number, message=message)
             continue
         raw = raw.strip().removeprefix(BOM)
         if not raw:
+            account.blank += 1
             continue
         try:
             record = from_json(raw, allow_inf_nan=False)
@@ -59,7 +64,10 @@ def _json_records(file: BinaryIO) -> Lines:
                 # Inside a chunk the record is nested deeper, and must still be within the
                 # parser's limit.
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
-            yield SourceRecord(record, [number])
         except ValueError as error:
             message = f"not valid JSON: {str(error)[:900]}; correct the line"
+            account.refused += 1
             yield RefusedLine(line=number, message=message)
+        else:
+            account.rows += 1
+            yield SourceRecord(record, [number])

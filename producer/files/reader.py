@@ -31,6 +31,7 @@ class FileSource:
 
     def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path = path
+        self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
         self.form = layout.form
@@ -91,6 +92,7 @@ class StreamSource:
         self.name = name
         with _io_errors_named(name):
             layout, self._lines = open_stream(file, kind, templates, name, encoding)
+        self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
         self.form = layout.form

@@ -10,11 +10,10 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import RefusedLine
-from producer.errors import UnreadableFile
+from producer.files.account import Account
 from producer.files.cells import Row
 from producer.files.raw_bytes import storable
 from producer.schemas import MAX_CHUNK_BYTES
@@ -35,27 +34,6 @@ _STRAY_QUOTE = (
     'a quote (") in this line has no other that belongs to it; remove it, close it on this line, or'
     ' write it twice ("") if it is part of the text'
 )
-
-
-@dataclass
-class Account:
-    """Where the lines of a file went. A line of nothing but delimiters counts as blank."""
-
-    header: int
-    rows: int = 0
-    refused: int = 0
-    blank: int = 0
-    continued: int = 0
-    """The lines of a row after its first."""
-
-    def check(self, name: str, read: int) -> None:
-        """Raise UnreadableFile if the lines that were read are not all accounted for."""
-        total = self.header + self.rows + self.refused + self.blank + self.continued
-        if total != read:
-            raise UnreadableFile(
-                f"{name}: {read} lines were read, but {total} are accounted for ({self})."
-                " This is a fault of this program; please report it with the file."
-            )
 
 
 def _plain_text(block: bytes) -> str | None:
@@ -184,12 +162,15 @@ class RowReader:
         self._delimiter = delimiter
         self._width = width
         self._header_lines = header_lines
+        self.account = Account()
+        """Where the lines went that were read."""
 
     def read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
         """Yield every row of a file that is at its beginning. Raises UnreadableFile."""
         for _ in range(self._header_lines):
             file.readline()
-        account = Account(self._header_lines)
+        account = self.account
+        account.begin(self._header_lines)
         csv.field_size_limit(MAX_CHUNK_BYTES)
         number = self._header_lines
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):

@@ -10,6 +10,7 @@ from rich.text import Text
 from producer.commands import display
 from producer.commands.exit_codes import REFUSED
 from producer.commands.session import Session
+from producer.commands.terminal import one_line
 from producer.contract.chunks import FileForm
 from producer.files.check import FileCheck, SourceChecker
 from producer.files.reader import FileSource, StreamSource
@@ -47,7 +48,7 @@ def check_sources(
 
 
 def _layout(check: FileCheck) -> RenderableType:
-    parts: list[RenderableType] = [Text.assemble(("File ", "bold"), check.file), _reading(check)]
+    parts: list[RenderableType] = [one_line(("File ", "bold"), check.file), _reading(check)]
     if check.first_rows:
         names = list(dict.fromkeys(name for row in check.first_rows for name in row))
         rows = [[_shown(row.get(name)) for name in names] for row in check.first_rows]
@@ -58,7 +59,7 @@ def _layout(check: FileCheck) -> RenderableType:
     parts += [Text(), display.table(["", "count"], [("lines", f"{total:,}"), *lines])]
     if check.refused:
         parts += [Text(), Text("Lines that would be refused", style="bold")]
-        parts += [Text(f"line {line.line}: {line.message}") for line in check.refused]
+        parts += [one_line(f"line {line.line}: {line.message}") for line in check.refused]
         more = check.lines.refused - len(check.refused)
         if more:
             parts.append(Text(f"and {more:,} more; --refused FILE writes all of them to a file"))

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import EnrollmentClient
+from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import (
     AnswerNotUnderstood,
@@ -208,7 +209,7 @@ class _Bar:
             disable=not self._live,
         )
         self._task: TaskID = self._progress.add_task(
-            Path(source.name).name, total=None, submitted=0, rejected=0, speed=0.0
+            safe(Path(source.name).name), total=None, submitted=0, rejected=0, speed=0.0
         )
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ import click
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
+from producer.commands.terminal import tell
 from producer.contract.batches import BatchState, BatchStatus
 from producer.files import refused_lines
 from producer.schemas import RequestState, RequestStatus
@@ -81,7 +82,7 @@ def errors(
     """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
     if batch.state is BatchState.UNKNOWN:
-        click.echo(f"No batch with the id {batch_id} is known. Check the id.", err=True)
+        tell(f"No batch with the id {batch_id} is known. Check the id.")
         return REFUSED
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
@@ -90,11 +91,11 @@ def errors(
                 count = refused_lines.write_csv(
                     file, batch.columns, batch.form, refusals, guarded=guarded
                 )
-            click.echo(f"Refused lines written to {file.name}: {count:,}.", err=True)
+            tell(f"Refused lines written to {file.name}: {count:,}.")
     if jsonl_file is not None:
         with jsonl_file:
             count = refused_lines.write_json_lines(jsonl_file, session.client.refusals(batch_id))
-        click.echo(f"Refused records written to {jsonl_file.name}: {count:,}.", err=True)
+        tell(f"Refused records written to {jsonl_file.name}: {count:,}.")
     if not (csv_file or spreadsheet or jsonl_file):
         session.show(list(batch.refusals), display.refusals(batch.refusals))
     return REFUSED if batch.refusals else 0
@@ -107,9 +108,7 @@ def student(session: Session, student: str) -> int:
     """Show a student with their courses."""
     response = session.client.student(parse_identifier(student))
     if response is None:
-        click.echo(
-            f"No student has the id {student}. Check the id, or submit the student.", err=True
-        )
+        tell(f"No student has the id {student}. Check the id, or submit the student.")
         return REFUSED
     session.show(response, display.student(response))
     return 0

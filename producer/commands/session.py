@@ -3,17 +3,17 @@
 import contextlib
 import errno
 import functools
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from producer.client import EnrollmentClient
 from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
+from producer.commands.terminal import make_console, print_json, tell
 from producer.contract.keys import check_key_prefix
 from producer.embedded import stack
 from producer.errors import (
@@ -34,14 +34,6 @@ If a SIS id itself begins with key: or sis:, write sis: before it, for example s
 _BROKER_HELP = (
     "The broker's URL. Put a URL with a password into the variable, because `ps` shows options."
 )
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """Create a console that prints text unchanged; an id such as `[red]` or `:x:` is not markup."""
-    make = functools.partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
-    console = make()
-    # A pipe has no width; lines for a program to read must not be folded at 80 columns.
-    return console if console.file.isatty() else make(width=200)
 
 
 class Session:
@@ -85,9 +77,9 @@ class Session:
         if not self.as_json:
             self.out.print(text)
         elif isinstance(data, ContractModel):
-            click.echo(data.model_dump_json())
+            print_json(data.model_dump(mode="json"))
         else:
-            click.echo(json.dumps([model.model_dump(mode="json") for model in data]))
+            print_json([model.model_dump(mode="json") for model in data])
 
     def show_with_notices(
         self, data: ContractModel, text: RenderableType, notices: Iterable[str]
@@ -97,7 +89,7 @@ class Session:
         for sentence in sentences:
             self.err.print(f"Notice: {sentence}", style="yellow")
         if self.as_json:
-            click.echo(json.dumps({**data.model_dump(mode="json"), "notices": sentences}))
+            print_json({**data.model_dump(mode="json"), "notices": sentences})
         else:
             self.out.print(text)
 
@@ -203,14 +195,13 @@ def _failing_with_exit_codes() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # The reader of the pipe has closed it; click then exits silently.
-        click.echo(
+        tell(
             f"Error: The output cannot be written: {error}. Correct this, then run the command"
-            " again.",
-            err=True,
+            " again."
         )
         sys.exit(USAGE)
     except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
+        tell("Interrupted.")
         sys.exit(INTERRUPTED)
 
 
@@ -223,7 +214,7 @@ def fail(error: EnrollmentError) -> NoReturn:
     if isinstance(error, UnreadableFile) and error.options:
         names = " and ".join(f"--{option}" for option in error.options)
         message += f" See {names} in `enroll submit --help`."
-    click.echo(f"Error: {message}", err=True)
+    tell(f"Error: {message}")
     if isinstance(error, BatchCannotFinish):
         sys.exit(CANNOT_FINISH)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)

@@ -14,6 +14,7 @@ from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
+from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
@@ -158,10 +159,9 @@ def _submit_all(
             )
         except KeyboardInterrupt:
             option = "--resume" if path else f"--batch-id {new_id}"
-            click.echo(
+            tell(
                 f"Interrupted. The queued part of batch {new_id} will still be processed."
-                f" To submit the rest, run the same command with {option}.",
-                err=True,
+                f" To submit the rest, run the same command with {option}."
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE

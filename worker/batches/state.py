@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from producer.contract.batches import BatchState
 from producer.contract.marks import AgedMark
-from worker.plain_text import printable
+from producer.contract.printable import printable
 
 STALLED_SECONDS = 60.0
 """An unfinished batch is stalled if nothing has arrived for it for this many seconds."""

@@ -6,11 +6,13 @@ The module of a command is imported when the command is used, so that help and c
 import gc
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from producer.commands.exit_codes import EXIT_CODES
+from producer.contract.printable import printable
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
@@ -65,6 +67,15 @@ class _Commands(click.Group):
                 f" not installed: pip install 'enrollment-worker[worker]' ({error})."
             ) from None
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; escape what an error of usage quotes, such as the name of a file."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(
+                printable(error.format_message(), keep="\n"), error.ctx
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands."""

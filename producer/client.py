@@ -13,6 +13,7 @@ from itertools import repeat
 from typing import Any, Self
 
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.chunks import FileForm
 from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
@@ -166,6 +167,7 @@ class EnrollmentClient:
         batch_id: str | None = None,
         resume: bool = True,
         columns: Iterable[str] | None = None,
+        form: FileForm | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -182,9 +184,9 @@ class EnrollmentClient:
         `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised if
         none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
 
-        `columns` is the header of the submitted CSV file. While `max_queued` chunks wait in the
-        queue, publishing pauses; NoWorkerAnswered is raised if the pause lasts ten minutes.
-        `on_progress` is called after each chunk.
+        `columns` is the header of the submitted CSV file, and `form` how it is written. While
+        `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
+        pause lasts ten minutes. `on_progress` is called after each chunk.
 
         With `on_outage`, publishing waits up to ten minutes for an unavailable broker: the function
         is called with each error, and the chunk is published again, which is safe because a worker
@@ -196,6 +198,7 @@ class EnrollmentClient:
         return publisher.publish(
             records,
             columns=columns,
+            form=form,
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,

@@ -44,6 +44,13 @@ class SubmissionLost(EnrollmentError):
     """What was submitted was not processed, and the broker no longer has it; submit it again."""
 
 
+class BatchCannotFinish(EnrollmentError):
+    """A part of a submitted batch cannot be applied unless somebody acts; the message says how.
+
+    It became a dead letter, was lost, or was refused because of a different submission.
+    """
+
+
 class LookupFailed(EnrollmentError):
     """A worker reported that the lookup failed, or its answer could not be read."""
 

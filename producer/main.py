@@ -221,7 +221,9 @@ async def post_batch(
 
     def submit(body: io.BufferedReader) -> SubmittedBatch:
         layout, records = open_stream(body, kind, templates, "The file")
-        return client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
+        return client.submit_batch(
+            layout.kind, records, batch_id=batch_id, columns=layout.columns, form=layout.form
+        )
 
     content_type = request.headers.get("content-type", "")
     batch = await read_in_thread(request.stream(), content_type, submit)
@@ -252,11 +254,13 @@ def get_errors(
     status = _batch(client, batch_id)
     if "text/csv" not in accept:
         return list(status.refusals)
-    pages = refused_lines.csv_pages(status.columns, client.refusals(status.batch_id))
+    refusals = client.refusals(status.batch_id)
+    pages = refused_lines.csv_pages(status.columns, status.form, refusals)
     # The first page is read before the response begins; afterwards no error could be reported.
-    text = chain([next(pages)], pages)
+    content = chain([next(pages)], pages)
+    encoding = "utf-8" if status.form is None else status.form.encoding
     headers = {"Content-Disposition": 'attachment; filename="refused.csv"'}
-    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(content, media_type=f"text/csv; charset={encoding}", headers=headers)
 
 
 async def get_events(batch_id: BatchIdInPath, client: Client) -> StreamingResponse:

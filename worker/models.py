@@ -132,6 +132,7 @@ class Batch(Base):
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     columns: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    form: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BatchChunk(Base):

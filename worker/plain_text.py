@@ -1,5 +1,7 @@
 """Make text from outside safe for terminals, logs and error messages."""
 
+from producer.contract.printable import printable
+
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, escaped and cut: it may quote a whole message."""
@@ -18,13 +20,4 @@ def waiting_for_database(sentence: str) -> str:
         f"The database is refusing work at the moment: {printable(sentence)[:300]}. Nothing is"
         " lost: processing continues by itself once the operator has fixed this. Do not submit"
         " again."
-    )
-
-
-def printable(text: str, keep: str = "") -> str:
-    """Return text with its control characters escaped, except those in `keep`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )

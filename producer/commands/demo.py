@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.rule import Rule
+from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
-from producer.commands.session import end_on_sigterm, fail, key_prefix_option, make_console
+from producer.commands.session import end_on_sigterm, fail, key_prefix_option
+from producer.commands.terminal import make_console, tell
 from producer.embedded import stack
 from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
@@ -50,7 +52,7 @@ def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
         console.print(Rule(f"enroll results {sis_id}", align="left"))
         console.print(display.results(client.results(sis_id)))
         console.print(Rule())
-        console.print(NEXT_STEPS, highlight=False)
+        console.print(Text(NEXT_STEPS))
     console.print("The broker and the worker have been stopped, and the folder removed.")
 
 
@@ -85,5 +87,5 @@ def demo(key_prefix: str) -> None:
     except EnrollmentError as error:
         fail(error)
     except KeyboardInterrupt:
-        click.echo("Interrupted. The broker and the worker have been stopped.", err=True)
+        tell("Interrupted. The broker and the worker have been stopped.")
         sys.exit(INTERRUPTED)

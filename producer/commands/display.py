@@ -3,12 +3,13 @@
 The layout is for a console without markup, so that ids and titles are printed unchanged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from producer.commands.terminal import one_line
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.schemas import (
     EnrollmentProblem,
@@ -36,17 +37,24 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def _word(word: str) -> Text:
-    return Text(word, style=_COLORS.get(word, "yellow"))
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, headings: bool = True) -> Table:
+    """Lay out rows of text."""
+    laid_out = _table(*columns)
+    laid_out.show_header = headings
+    for row in rows:
+        laid_out.add_row(*row)
+    return laid_out
+
+
+def _word(word: str) -> tuple[str, str]:
+    return word, _COLORS.get(word, "yellow")
 
 
 def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     """Lay out the counts of a batch and its refusals by cause; with `timed`, also its progress."""
     if status.state is BatchState.UNKNOWN:
-        return Text(f"No batch with the id {status.batch_id} is known. Check the id.")
-    head = Text.assemble(
-        ("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state)
-    )
+        return one_line(f"No batch with the id {status.batch_id} is known. Check the id.")
+    head = one_line(("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state))
     books = status.books
     counts = [("received", books.received)]
     if status.kind is Kind.ENROLLMENTS:
@@ -63,7 +71,7 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     if status.refusals:
         parts += [Text(), Text("Refusals", style="bold"), refusals(status.refusals)]
     if status.advice:
-        parts.append(Text(status.advice, style="yellow"))
+        parts.append(one_line((status.advice, "yellow")))
     return Group(*parts)
 
 
@@ -118,19 +126,19 @@ def request(status: RequestStatus) -> RenderableType:
     if status.result is not None:
         return response(status.result)
     if status.state is RequestState.UNKNOWN and status.advice is None:
-        return Text(
+        unknown = (
             f"No request or batch with the id {status.request_id} is known. Check the id; if it is"
-            " right, submit again under the same id.",
-            style="yellow",
+            " right, submit again under the same id."
         )
-    head = Text.assemble(("Request ", "bold"), status.request_id, ": ", _word(status.state))
-    return Group(head, Text(status.advice, style="yellow")) if status.advice else head
+        return one_line((unknown, "yellow"))
+    head = one_line(("Request ", "bold"), status.request_id, ": ", _word(status.state))
+    return Group(head, one_line((status.advice, "yellow"))) if status.advice else head
 
 
 def response(result: StudentEnrollmentResponse) -> RenderableType:
     """Lay out the result of one request."""
     when = result.completed_at.strftime("%Y-%m-%d %H:%M:%S UTC")
-    head = Text.assemble(
+    head = one_line(
         ("Request ", "bold"),
         result.request_id,
         f", student {result.student_id}, {when}: ",
@@ -148,7 +156,7 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
 
 def _problem(problem: EnrollmentProblem) -> Text:
     line = f"line {problem.line}: " if problem.line else ""
-    return Text.assemble("  ", (problem.code.value, "red"), f": {line}{problem.message}")
+    return one_line("  ", (problem.code.value, "red"), f": {line}{problem.message}")
 
 
 def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
@@ -161,7 +169,7 @@ def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
 def student(data: StudentResponse) -> RenderableType:
     """Lay out a student with their courses."""
     contact = ", ".join(filter(None, (data.name, data.email)))
-    head = Text.assemble(("Student ", "bold"), f"{data.sis_id} (key {data.id}) {contact}")
+    head = one_line(("Student ", "bold"), f"{data.sis_id} (key {data.id}) {contact}")
     table = _table("course", "key", "title", "enrolled")
     for course in data.courses:
         when = course.enrolled_at.strftime("%Y-%m-%d %H:%M")

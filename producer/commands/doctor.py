@@ -6,6 +6,7 @@ from rich.text import Text
 
 from producer.commands.checks.examine import examine
 from producer.commands.session import Session, with_session
+from producer.commands.terminal import one_line, print_json
 from producer.contract.findings import Finding, State
 from producer.contract.keys import Keys
 
@@ -38,11 +39,12 @@ def doctor(session: Session, strict: bool) -> int:
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []
-    keys = Keys(session.key_prefix)
-    for finding in examine(session.client, session.broker_url, session.client.timeout, keys):
+    broker_url, key_prefix = session.broker
+    keys = Keys(key_prefix)
+    for finding in examine(session.client, broker_url, session.client.timeout, keys):
         findings.append(finding)
         if session.as_json:
-            click.echo(finding.model_dump_json())
+            print_json(finding.model_dump(mode="json"))
     if not session.as_json:
         session.out.print(_table(findings))
     return SOMETHING_WRONG if any(f.state in bad_states for f in findings) else 0
@@ -54,7 +56,7 @@ def _table(findings: list[Finding]) -> Table:
         table.add_column(overflow="fold")
     for finding in findings:
         state = Text(finding.state.value, style=_COLORS[finding.state])
-        table.add_row(state, finding.check, Text(finding.found))
+        table.add_row(state, finding.check, finding.found)
         if finding.remedy:
-            table.add_row("", "", Text(f"-> {finding.remedy}", style="bold"))
+            table.add_row("", "", one_line((f"-> {finding.remedy}", "bold")))
     return table

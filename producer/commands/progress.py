@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -15,14 +16,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import EnrollmentClient
+from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import (
     AnswerNotUnderstood,
+    BatchCannotFinish,
+    BatchConflict,
     BrokerUnavailable,
     EnrollmentError,
     LookupFailed,
     NoWorkerAnswered,
-    SubmissionLost,
 )
 from producer.files.reader import FileSource, StreamSource
 from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBatch
@@ -48,11 +51,12 @@ def submit_source(
     """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
     `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
-    BrokerUnavailable, BatchConflict, SubmissionLost if the broker lost a part of the batch, and
-    NoWorkerAnswered if no worker processes it.
+    BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker processes
+    the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
+    failed_before = _failed_at(client, batch_id) if resume and wait else None
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -61,6 +65,7 @@ def submit_source(
                 batch_id=batch_id,
                 resume=resume,
                 columns=source.columns,
+                form=source.form,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,
@@ -69,7 +74,7 @@ def submit_source(
             applied = submitted.chunks - submitted.published
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if wait:
-            _Waiter(client, submitted, bar).wait()
+            _Waiter(client, submitted, bar, failed_before).wait()
             return client.batch(batch_id)
     return BatchStatus(
         batch_id=batch_id,
@@ -81,10 +86,27 @@ def submit_source(
     )
 
 
-class _Waiter:
-    """Waits until a submitted batch is done, and decides when waiting does not help."""
+def _failed_at(client: EnrollmentClient, batch_id: str) -> datetime | None:
+    """Return when a chunk of an earlier submission of a batch failed; None if that is unknown."""
+    with contextlib.suppress(EnrollmentError):  # An outage is reported when the batch is published.
+        return client.batch(batch_id, refusals=False).failed_at
+    return None
 
-    def __init__(self, client: EnrollmentClient, batch: SubmittedBatch, bar: "_Bar") -> None:
+
+class _Waiter:
+    """Waits until a submitted batch is done, and decides when waiting does not help.
+
+    `failed_before` is when the newest dead letter of an earlier submission came.
+    """
+
+    def __init__(
+        self,
+        client: EnrollmentClient,
+        batch: SubmittedBatch,
+        bar: "_Bar",
+        failed_before: datetime | None,
+    ) -> None:
+        self._failed_before = failed_before
         self._client = client
         self._batch = batch
         self._bar = bar
@@ -93,8 +115,11 @@ class _Waiter:
 
     def wait(self) -> None:
         """Return when every chunk of this submission is applied. Raises EnrollmentError."""
-        while not self._is_done():
-            time.sleep(POLL_SECONDS)
+        try:
+            while not self._is_done():
+                time.sleep(POLL_SECONDS)
+        except BatchConflict as error:
+            raise BatchCannotFinish(str(error)) from error
 
     def _is_done(self) -> bool:
         try:
@@ -136,20 +161,31 @@ class _Waiter:
             self._bar.outage(error)
 
     def _check_progress(self, status: BatchStatus) -> None:
-        """Raise an error if the batch was lost, or makes no progress for too long."""
+        """Raise an error if the batch cannot finish, or makes no progress for too long."""
         batch_id = self._batch.batch_id
         now = time.monotonic()
-        if status.chunks_lost:
-            raise SubmissionLost(f"Batch {batch_id}: {status.advice}")
+        if self._cannot_finish(status):
+            raise BatchCannotFinish(f"Batch {batch_id}: {status.advice}")
         if status.state in (BatchState.QUEUED, BatchState.RUNNING):
             self._last_progress = now
         elif status.state is BatchState.UNKNOWN and now - self._last_progress > UNKNOWN_PATIENCE:
-            raise SubmissionLost(
+            raise BatchCannotFinish(
                 f"Batch {batch_id}: the broker lost its data; submit the same records again with"
                 f" --batch-id {batch_id}"
             )
         elif now - self._last_progress > QUEUE_PATIENCE:
             raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {status.advice or ''}")
+
+    def _cannot_finish(self, status: BatchStatus) -> bool:
+        """Return whether no missing chunk can still be applied by itself."""
+        if status.chunks_lost:
+            return True
+        # Every chunk has arrived, but they come from two submissions.
+        if status.state is BatchState.STALLED and status.chunks and not status.chunks_missing:
+            return True
+        if status.failed_at is None or status.failed_at == self._failed_before:
+            return False
+        return status.chunks_failed >= status.chunks_missing
 
 
 class _Bar:
@@ -173,7 +209,7 @@ class _Bar:
             disable=not self._live,
         )
         self._task: TaskID = self._progress.add_task(
-            Path(source.name).name, total=None, submitted=0, rejected=0, speed=0.0
+            safe(Path(source.name).name), total=None, submitted=0, rejected=0, speed=0.0
         )
 
     def __enter__(self) -> Self:

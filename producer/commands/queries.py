@@ -1,17 +1,25 @@
 """Define the commands that look something up: `status`, `errors`, `student` and `results`."""
 
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import click
 
 from producer.commands import display
 from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
+from producer.commands.terminal import tell
 from producer.contract.batches import BatchState, BatchStatus
 from producer.files import refused_lines
 from producer.schemas import RequestState, RequestStatus
 
-_CSV_HELP = "Write every refused line with its cells and the reason to a file, to be corrected."
+_CSV_HELP = (
+    "Write every refused line to a file in the form of yours, with the reason in front: correct it"
+    " in a text editor or a program, and submit it with the same options."
+)
+_SPREADSHEET_HELP = (
+    "Write the same for Excel and the like: an apostrophe stands before what they would take for a"
+    " formula. It can be corrected and submitted, too."
+)
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 STATUS_EXAMPLES = """
 \b
@@ -60,28 +68,35 @@ def status(session: Session, identity: str) -> int:
 
 @click.command(epilog=EXIT_CODES + ERRORS_EXAMPLES)
 @click.argument("batch_id", metavar="BATCH")
-@click.option("--csv", "csv_file", type=click.File("w", encoding="utf-8"), help=_CSV_HELP)
+@click.option("--csv", "csv_file", type=click.File("wb"), help=_CSV_HELP)
+@click.option("--spreadsheet", "spreadsheet", type=click.File("wb"), help=_SPREADSHEET_HELP)
 @click.option("--jsonl", "jsonl_file", type=click.File("w", encoding="utf-8"), help=_JSONL_HELP)
 @with_session
 def errors(
-    session: Session, batch_id: str, csv_file: TextIO | None, jsonl_file: TextIO | None
+    session: Session,
+    batch_id: str,
+    csv_file: BinaryIO | None,
+    spreadsheet: BinaryIO | None,
+    jsonl_file: TextIO | None,
 ) -> int:
     """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
     if batch.state is BatchState.UNKNOWN:
-        click.echo(f"No batch with the id {batch_id} is known. Check the id.", err=True)
+        tell(f"No batch with the id {batch_id} is known. Check the id.")
         return REFUSED
-    if csv_file is not None:
-        with csv_file:  # If the disk is full, closing the file fails.
-            count = refused_lines.write_csv(
-                csv_file, batch.columns, session.client.refusals(batch_id)
-            )
-        click.echo(f"Refused lines written to {csv_file.name}: {count:,}.", err=True)
+    for file, guarded in ((csv_file, False), (spreadsheet, True)):
+        if file is not None:
+            with file:  # If the disk is full, closing the file fails.
+                refusals = session.client.refusals(batch_id)
+                count = refused_lines.write_csv(
+                    file, batch.columns, batch.form, refusals, guarded=guarded
+                )
+            tell(f"Refused lines written to {file.name}: {count:,}.")
     if jsonl_file is not None:
         with jsonl_file:
             count = refused_lines.write_json_lines(jsonl_file, session.client.refusals(batch_id))
-        click.echo(f"Refused records written to {jsonl_file.name}: {count:,}.", err=True)
-    if csv_file is None and jsonl_file is None:
+        tell(f"Refused records written to {jsonl_file.name}: {count:,}.")
+    if not (csv_file or spreadsheet or jsonl_file):
         session.show(list(batch.refusals), display.refusals(batch.refusals))
     return REFUSED if batch.refusals else 0
 
@@ -93,9 +108,7 @@ def student(session: Session, student: str) -> int:
     """Show a student with their courses."""
     response = session.client.student(parse_identifier(student))
     if response is None:
-        click.echo(
-            f"No student has the id {student}. Check the id, or submit the student.", err=True
-        )
+        tell(f"No student has the id {student}. Check the id, or submit the student.")
         return REFUSED
     session.show(response, display.student(response))
     return 0

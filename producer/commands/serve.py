@@ -9,6 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import broker_or_fail, key_prefix_option, open_client
+from producer.commands.terminal import tell
 from producer.web.tokens import TokensError, read_tokens
 
 SERVE_EXAMPLES = """
@@ -50,10 +51,9 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
         from producer.web.limits import is_loopback  # noqa: PLC0415
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
-        click.echo(
+        tell(
             "Error: `enroll serve` needs the extra http, which is not installed:"
-            f" pip install 'enrollment-worker[http]' ({error}).",
-            err=True,
+            f" pip install 'enrollment-worker[http]' ({error})."
         )
         sys.exit(USAGE)
     if tokens is None and not is_loopback(host):

@@ -3,20 +3,21 @@
 import contextlib
 import errno
 import functools
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from producer.client import EnrollmentClient
-from producer.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
+from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
+from producer.commands.terminal import make_console, print_json, tell
 from producer.contract.keys import check_key_prefix
 from producer.embedded import stack
 from producer.errors import (
+    BatchCannotFinish,
     BatchConflict,
     BrokerUnavailable,
     EnrollmentError,
@@ -35,16 +36,8 @@ _BROKER_HELP = (
 )
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """Create a console that prints text unchanged; an id such as `[red]` or `:x:` is not markup."""
-    make = functools.partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False)
-    console = make()
-    # A pipe has no width; lines for a program to read must not be folded at 80 columns.
-    return console if console.file.isatty() else make(width=200)
-
-
 class Session:
-    """One run of a command: its client, and its output."""
+    """One run of a command: its client, which is opened when it is first used, and its output."""
 
     def __init__(
         self,
@@ -54,20 +47,51 @@ class Session:
         as_json: bool,
         key_prefix: str,
     ) -> None:
-        self.broker_url, self.key_prefix = broker_or_fail(broker, key_prefix)
-        self.client = open_client(self.broker_url, result_backend, timeout, self.key_prefix)
+        self._given = (broker, result_backend, timeout, key_prefix)
+        self._open: list[EnrollmentClient] = []
         self.out = make_console()
         self.err = make_console(stderr=True)
         self.as_json = as_json
+
+    @functools.cached_property
+    def broker(self) -> tuple[str, str]:
+        """Return the URL of the broker and the prefix of its keys. Raises UsageError."""
+        broker, _, _, key_prefix = self._given
+        return broker_or_fail(broker, key_prefix)
+
+    @functools.cached_property
+    def client(self) -> EnrollmentClient:
+        """Return the client. Raises UsageError."""
+        _, result_backend, timeout, _ = self._given
+        url, key_prefix = self.broker
+        self._open.append(open_client(url, result_backend, timeout, key_prefix))
+        return self._open[0]
+
+    def close(self) -> None:
+        """Close the client, if it was opened."""
+        for client in self._open:
+            client.close()
 
     def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
         """Print the text for people, or the data as one line of JSON if `--json` was given."""
         if not self.as_json:
             self.out.print(text)
         elif isinstance(data, ContractModel):
-            click.echo(data.model_dump_json())
+            print_json(data.model_dump(mode="json"))
         else:
-            click.echo(json.dumps([model.model_dump(mode="json") for model in data]))
+            print_json([model.model_dump(mode="json") for model in data])
+
+    def show_with_notices(
+        self, data: ContractModel, text: RenderableType, notices: Iterable[str]
+    ) -> None:
+        """Print the notices on standard error; then print like `show`, with the notices in JSON."""
+        sentences = list(notices)
+        for sentence in sentences:
+            self.err.print(f"Notice: {sentence}", style="yellow")
+        if self.as_json:
+            print_json({**data.model_dump(mode="json"), "notices": sentences})
+        else:
+            self.out.print(text)
 
 
 def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:
@@ -151,7 +175,7 @@ def with_session(command: Callable[..., int]) -> Callable[..., None]:
     ) -> None:
         with _failing_with_exit_codes():
             session = Session(broker, result_backend, timeout, as_json, key_prefix)
-            with session.client:
+            with contextlib.closing(session):
                 code = command(session, *args, **kwargs)
         sys.exit(code)
 
@@ -171,14 +195,13 @@ def _failing_with_exit_codes() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # The reader of the pipe has closed it; click then exits silently.
-        click.echo(
+        tell(
             f"Error: The output cannot be written: {error}. Correct this, then run the command"
-            " again.",
-            err=True,
+            " again."
         )
         sys.exit(USAGE)
     except KeyboardInterrupt:
-        click.echo("Interrupted.", err=True)
+        tell("Interrupted.")
         sys.exit(INTERRUPTED)
 
 
@@ -191,7 +214,9 @@ def fail(error: EnrollmentError) -> NoReturn:
     if isinstance(error, UnreadableFile) and error.options:
         names = " and ".join(f"--{option}" for option in error.options)
         message += f" See {names} in `enroll submit --help`."
-    click.echo(f"Error: {message}", err=True)
+    tell(f"Error: {message}")
+    if isinstance(error, BatchCannotFinish):
+        sys.exit(CANNOT_FINISH)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
     sys.exit(USAGE if wrong_input else UNREACHABLE)
 

@@ -4,14 +4,17 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from producer.commands import display
+from producer.commands.check import check_sources
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
+from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
@@ -23,6 +26,7 @@ EXAMPLES = """
 \b
 Examples:
   enroll submit students.csv courses.csv enrollments.csv
+  enroll submit --check enrollments.csv
   enroll submit enrollments.csv --batch-id night-2026-09-01
   zcat enrollments.csv.gz | enroll submit - --no-wait
   enroll submit --map student_sis_id='{id}' --map course_sis_id='{module}-{term}' export.csv
@@ -47,6 +51,19 @@ Examples:
     "--encoding",
     metavar="NAME",
     help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Read the files whole and show what would be refused for its form, but submit nothing; no"
+    " broker is needed.",
+)
+@click.option(
+    "--refused",
+    "refused_file",
+    metavar="NAME",
+    type=click.File("wb"),
+    help="With --check, write every line that would be refused to this file, with the reason.",
 )
 @click.option(
     "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
@@ -75,6 +92,8 @@ def submit(
     kind: str | None,
     maps: Sequence[str],
     encoding: str | None,
+    check: bool,
+    refused_file: BinaryIO | None,
     no_wait: bool,
     batch_id: str | None,
     resume: bool,
@@ -93,10 +112,14 @@ def submit(
     In JSON Lines, each line is a whole request or record.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
+    if refused_file is not None and (not check or len(names) > 1):
+        raise click.UsageError("--refused needs --check and a single file.")
     chosen = Kind(kind) if kind else None
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
     sources = [_open(name, chosen, templates, encoding) for name in names]
+    if check:
+        return check_sources(session, sources, refused_file)
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
     return _submit_all(
         session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
@@ -136,14 +159,14 @@ def _submit_all(
             )
         except KeyboardInterrupt:
             option = "--resume" if path else f"--batch-id {new_id}"
-            click.echo(
+            tell(
                 f"Interrupted. The queued part of batch {new_id} will still be processed."
-                f" To submit the rest, run the same command with {option}.",
-                err=True,
+                f" To submit the rest, run the same command with {option}."
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE
-        session.show(status, display.batch(status) if is_done else status.batch_id)
+        text = display.batch(status) if is_done else status.batch_id
+        session.show_with_notices(status, text, source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0

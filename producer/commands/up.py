@@ -7,6 +7,7 @@ import click
 
 from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_sigterm, fail, key_prefix_option
+from producer.commands.terminal import tell
 from producer.embedded import stack
 from producer.errors import EnrollmentError
 
@@ -36,13 +37,11 @@ def up(folder: Path, key_prefix: str) -> None:
     end_on_sigterm()
     try:
         with stack.running(folder, key_prefix) as broker_url:
-            click.echo(f"Running at {broker_url}; files and logs are in {folder}/.", err=True)
-            click.echo(
-                "Try `enroll submit FILE` in a second terminal. Press Ctrl-C to stop.", err=True
-            )
+            tell(f"Running at {broker_url}; files and logs are in {folder}/.")
+            tell("Try `enroll submit FILE` in a second terminal. Press Ctrl-C to stop.")
             while True:
                 time.sleep(3600)
     except EnrollmentError as error:
         fail(error)
     except KeyboardInterrupt:
-        click.echo("Stopped.", err=True)
+        tell("Stopped.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from producer.contract.chunks import FileForm
 from producer.schemas import Code, ContractModel, Kind
 
 
@@ -117,6 +118,9 @@ class BatchStatus(ContractModel):
     advice: str | None = Field(None, description="What to do if something is wrong.")
     kind: Kind | None = Field(None, description="The kind of its records.")
     columns: tuple[str, ...] | None = Field(None, description="The header of its CSV file.")
+    form: FileForm | None = Field(
+        None, description="How its CSV file was written; null for commas, UTF-8 and line feeds."
+    )
     books: Books = Field(Books(), description="The counts of the batch, in rows.")
     requests: int = Field(0, description="The number of requests or roster records received.")
     requests_applied: int = Field(0, description="How many of these have been applied.")
@@ -130,6 +134,14 @@ class BatchStatus(ContractModel):
         0,
         description="The number of missing chunks that no longer wait in the broker: submit the"
         " batch again under its id.",
+    )
+    chunks_failed: int = Field(
+        0,
+        description="The number of chunks that became dead letters because they could not be"
+        " processed; they stay counted until an operator removes them.",
+    )
+    failed_at: datetime | None = Field(
+        None, description="When the newest of these became a dead letter."
     )
     conflicts: int = Field(
         0,
@@ -181,5 +193,6 @@ class RefusedRecord(ContractModel):
     cells: tuple[str, ...] | None = Field(
         None,
         description="The cells of the line in a CSV file; null if an earlier refusal of the line"
-        " has them.",
+        " has them. A byte that is no text is a pair of noncharacters: U+FDD0 plus its high half,"
+        " U+FDE0 plus its low half.",
     )

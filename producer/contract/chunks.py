@@ -34,6 +34,26 @@ KIND_MODELS: Final[Mapping[Kind, type[ContractModel]]] = {
 Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
 
+class FileForm(ContractModel):
+    """How a CSV file is written, so that its refused lines can be returned in the same form."""
+
+    delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
+        ",", description="The character between two cells."
+    )
+    encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(
+        "utf-8", description="Python's name of its encoding."
+    )
+    bom: Annotated[bool, Field(strict=True)] = Field(
+        False, description="True if it begins with a byte order mark."
+    )
+    line_end: Annotated[str, StringConstraints(pattern=r"^(\r\n|\n|\r)$")] = Field(
+        "\n", description="What ends each of its lines."
+    )
+    names_delimiter: Annotated[bool, Field(strict=True)] = Field(
+        False, description="True if its first line is Excel's `sep=` with the delimiter."
+    )
+
+
 Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 """At most 2**53, which JavaScript holds exactly; sums of such counts also fit into SQL."""
 
@@ -84,6 +104,11 @@ class Chunk(ContractModel):
     before: Tally = Field(Tally(), description="The size of all earlier chunks of the batch.")
     columns: Annotated[Cells, Field(max_length=MAX_COLUMNS)] | None = Field(
         None, description="The header of the submitted CSV file."
+    )
+    form: FileForm | None = Field(
+        None,
+        description="How the submitted CSV file is written; leave it out for commas, UTF-8 and line"
+        " feeds.",
     )
     records: tuple[Any, ...] = _records()
     lines: tuple[Count, ...] | None = Field(

@@ -1,26 +1,25 @@
 """Turn the cells of a row into ids and records, or report what is wrong with a cell."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from producer.contract.chunks import RefusedLine
 from producer.contract.ids import is_missing_value
 from producer.files.columns import COLUMNS, BadCell, ColumnReader, plain_name
+from producer.files.raw_bytes import storable
 from producer.schemas import MAX_KEY, MAX_TEXT, Kind
 
 Pair = tuple[int | str, int | str]
 Row = tuple[int, list[str]]
 """A line and its cells."""
 
-
-def storable(row: Iterable[str]) -> tuple[str, ...]:
-    """Return the cells as text that every database can store; other bytes become U+FFFD."""
-    texts = (cell.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for cell in row)
-    return tuple(text.replace("\x00", "\ufffd") for text in texts)
+MAX_MESSAGE = 500
+"""The most characters of what is wrong with a cell; a contract's message may have twice as many."""
 
 
 def refused_line(line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
     """Return the refusal of a line because of one of its cells."""
-    return RefusedLine(line=line, field=bad_cell.column, message=str(bad_cell), cells=storable(row))
+    (message,) = storable([str(bad_cell)[:MAX_MESSAGE]])  # It may name a column of any length.
+    return RefusedLine(line=line, field=bad_cell.column, message=message, cells=storable(row))
 
 
 def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:

@@ -3,10 +3,10 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from producer.contract.chunks import RefusedLine
+from producer.contract.chunks import FileForm, RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.cells import Row, pair_reader, record_reader, refused_line
 from producer.files.columns import (
@@ -14,21 +14,28 @@ from producer.files.columns import (
     choose_columns,
     column_readers,
     kind_of,
+    plain_name,
     wanted_columns,
 )
 from producer.files.grouping import group_requests
 from producer.files.layout import FileLayout, Lines
+from producer.files.notices import Notices
+from producer.files.raw_bytes import storable
+from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
+MAX_HEADER = 50_000
+"""The most characters that the names of the columns may have together."""
+
 DELIMITERS = ",;\t|"
-_EXCEL = re.compile(r"\ufeff?sep=(.)\r?\n")
+_EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?\n')
 """The line in which Excel is told the delimiter."""
 
 
 def delimited_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str
+    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, notices: Notices
 ) -> FileLayout:
     """Describe a CSV file by its first lines. Raises UnreadableFile."""
     told = _EXCEL.match(head)
@@ -36,11 +43,9 @@ def delimited_layout(
     delimiters = DELIMITERS if told is None else told[1]
     delimiter = _delimiter(text, delimiters, templates)
     header, lines = _header(text, delimiter)
-    if len(header) > MAX_COLUMNS:
-        raise UnreadableFile(
-            f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} can be read; remove"
-            " those that are not needed."
-        )
+    _check_size(path, header)
+    if GUARDED in header:
+        header = list(map(unguard, header))
     readers = column_readers(path, header, templates)
     kind = kind or kind_of(path, readers, text.partition("\n")[0], _looks_like(text, delimiter))
     readers = choose_columns(path, kind, readers, templates)
@@ -49,15 +54,56 @@ def delimited_layout(
     keep_cells = bool(templates) or not set(header) <= set(readers)
 
     lines_above = lines + (told is not None)
-    rows_of = RowReader(path, delimiter, len(header), lines_above).read
+    row_reader = RowReader(path, delimiter, len(header), lines_above)
 
     def read(file: BinaryIO) -> Lines:
-        rows = rows_of(file)
+        rows = row_reader.read(file)
+        if GUARDED in header:
+            rows = _without_guards(rows, header.index(GUARDED))
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
-    return FileLayout(kind, read, tuple(header))
+    form = FileForm(
+        delimiter=delimiter,
+        line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
+        names_delimiter=told is not None,
+    )
+    mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
+    account = row_reader.account
+    return FileLayout(kind, read, notices, account, storable(header), form, mapping)
+
+
+def _column_of(name: str, header: Sequence[str]) -> str:
+    """Return the name of a column as the file has it."""
+    return next(column for column in header if plain_name(column) == name)
+
+
+def _check_size(path: str, header: Sequence[str]) -> None:
+    """Raise UnreadableFile if the header is too large: it travels with every chunk."""
+    if len(header) > MAX_COLUMNS:
+        raise UnreadableFile(
+            f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} can be read; remove"
+            " those that are not needed."
+        )
+    size = sum(map(len, header))
+    if size > MAX_HEADER:
+        raise UnreadableFile(
+            f"The names of the columns of {path} have {size:,} characters together, and at most"
+            f" {MAX_HEADER:,} can be read; shorten them, or check that line 1 is the header."
+        )
+
+
+def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator[Row | RefusedLine]:
+    """Yield the rows of a file for spreadsheets; the column at `guarded` says which have guards."""
+    for entry in rows:
+        if isinstance(entry, tuple) and entry[1][guarded].strip():
+            line, row = entry
+            cells = list(map(unguard, row))
+            cells[guarded] = ""
+            yield line, cells
+        else:
+            yield entry
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:

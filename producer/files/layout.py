@@ -1,8 +1,11 @@
 """Describe the layout of a file: the kind of its records and how to read them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
+from producer.contract.chunks import FileForm
+from producer.files.account import Account
+from producer.files.notices import Notices
 from producer.publishing.chunking import Line
 from producer.schemas import Kind
 
@@ -12,8 +15,17 @@ Lines = Iterator[Line]
 
 
 class FileLayout(NamedTuple):
-    """What the first lines of a file show: the kind of its records, a reader, and the header."""
+    """What the first lines of a file show: the kind of its records, a reader, and the header.
+
+    `notices` may grow while the records are read. `account` says where the lines went
+    that were read. `form` is how a CSV file is written; `mapping` names the column or the template
+    that each of our columns is made from.
+    """
 
     kind: Kind
     read: Callable[[BinaryIO], Lines]
+    notices: Notices
+    account: Account
     columns: tuple[str, ...] | None = None
+    form: FileForm | None = None
+    mapping: Mapping[str, str] | None = None

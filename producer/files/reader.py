@@ -5,16 +5,18 @@ The first lines are checked before any record is read. A bad line later in the f
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
-from producer.files.text_form import find_form, known_encoding
+from producer.files.notices import Notices
+from producer.files.text_form import TextForm, find_form, known_encoding, plain_encoding
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 HEAD_BYTES = 65_536
@@ -23,21 +25,19 @@ HEAD_BYTES = 65_536
 class FileSource:
     """A file whose first lines have been checked.
 
-    `size` is in bytes; `columns` is the header of a CSV file.
+    `size` is in bytes; `columns` is the header of a CSV file, and `form` how it is written.
+    `notices` may grow while the records are read.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        kind: Kind,
-        read: Callable[[BinaryIO], Lines],
-        columns: tuple[str, ...] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, layout: FileLayout) -> None:
         self.path = path
-        self.kind = kind
-        self.columns = columns
+        self.layout = layout
+        self.kind = layout.kind
+        self.columns = layout.columns
+        self.form = layout.form
+        self.notices = layout.notices
         self.size = path.stat().st_size
-        self._read = read
+        self._read = layout.read
         self._file: BinaryIO | None = None
 
     @property
@@ -92,8 +92,11 @@ class StreamSource:
         self.name = name
         with _io_errors_named(name):
             layout, self._lines = open_stream(file, kind, templates, name, encoding)
+        self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
+        self.form = layout.form
+        self.notices = layout.notices
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the stream. Raises UnreadableFile."""
@@ -154,20 +157,32 @@ def open_source(
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
-    return FileSource(path, *_layout(str(path), kind, templates, raw, encoding))
+    return FileSource(path, _layout(str(path), kind, templates, raw, encoding))
 
 
 def _layout(
     path: str, kind: Kind | None, templates: Mapping[str, str], raw: bytes, encoding: str | None
 ) -> FileLayout:
+    notices = Notices()
     form, head = find_form(path, raw, None if encoding is None else known_encoding(encoding))
     if not head.strip():
         raise UnreadableFile(
             f"{path} is empty; submit a CSV file with a header line, or JSON Lines."
         )
     describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
-    layout = describe(path, kind, templates, head)
-    return layout._replace(read=lambda file: layout.read(form.as_utf8(file)))
+    layout = describe(path, kind, templates, head, notices)
+    return layout._replace(
+        read=lambda file: layout.read(form.as_utf8(file)), form=_sent_form(form, raw, layout.form)
+    )
+
+
+def _sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
+    """Return the form of a CSV file with what was found in its first bytes."""
+    if form is None:
+        return None
+    encoding, bom = plain_encoding(text_form.encoding, raw)
+    line_end = "\r" if text_form.old_line_ends else form.line_end
+    return form.model_copy(update={"encoding": encoding, "bom": bom, "line_end": line_end})
 
 
 def _beginning(file: BinaryIO) -> bytes:

@@ -1,57 +1,131 @@
 """Write the refused lines of a batch to a file that can be corrected and submitted again."""
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from producer.contract.batches import RefusedRecord
+from producer.contract.chunks import FileForm
+from producer.files.raw_bytes import encoded
 
 LINE, CODE, MESSAGE = "refused_line", "refused_code", "refused_message"
+GUARDED = "refused_guarded"
+"""The column that says in which lines cells are guarded, in the file for spreadsheets."""
+ADDED = (LINE, CODE, MESSAGE, GUARDED)
+"""The columns that are added to those of the file."""
 RECORD = "record"
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet would take for a formula, or that is guarded already."""
 
 
 def write_csv(
-    file: TextIO, columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]
+    file: BinaryIO,
+    columns: Sequence[str] | None,
+    form: FileForm | None,
+    refusals: Iterable[RefusedRecord],
+    *,
+    guarded: bool = False,
 ) -> int:
     """Write each refused line once, with its cells and every reason; return the number of lines.
 
-    `columns` is the header of the submitted CSV file; if it is None, each record is written as
-    JSON in a single column. `refusals` must be sorted by line. If the submitted file was itself
-    written by this function, the columns that it added are not repeated.
+    `columns` and `form` are the header of the submitted CSV file and how it was written; if
+    `columns` is None, each record is written as JSON in a single column. `refusals` must be sorted
+    by line. If the submitted file was itself written by this function, the columns that it added
+    are not repeated. With `guarded`, the file is for a spreadsheet (see `guard`).
     """
-    writer = csv.writer(file, lineterminator="\n")
     count = -1
-    for count, row in enumerate(_rows(columns, refusals)):  # noqa: B007 - the header is row 0
-        writer.writerow(row)
+    writer = _Writer(form or FileForm(), guarded=guarded)
+    file.write(writer.beginning)
+    for count, row in enumerate(_rows(columns, refusals, guarded=guarded)):  # noqa: B007
+        file.write(writer.lines([row]))
     return count
 
 
 def csv_pages(
-    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], page: int = 500
-) -> Iterator[str]:
-    """Yield the same file as text, a page of lines at a time."""
-    rows = _rows(columns, refusals)
+    columns: Sequence[str] | None,
+    form: FileForm | None,
+    refusals: Iterable[RefusedRecord],
+    page: int = 500,
+) -> Iterator[bytes]:
+    """Yield the same file, a page of lines at a time."""
+    writer = _Writer(form or FileForm(), guarded=False)
+    rows = _rows(columns, refusals, guarded=False)
+    beginning = writer.beginning
     while page_rows := list(islice(rows, page)):
+        yield beginning + writer.lines(page_rows)
+        beginning = b""
+
+
+class _Writer:
+    """Writes rows as bytes in the form of a file; for a spreadsheet, with a mark for its UTF-8."""
+
+    def __init__(self, form: FileForm, *, guarded: bool) -> None:
+        self._delimiter = form.delimiter
+        self._encoding = known_or_utf8(form.encoding)
+        self._line_end = form.line_end
+        has_mark = form.bom or (guarded and self._encoding == "utf-8")
+        names = f"sep={form.delimiter}{form.line_end}" if form.names_delimiter else ""
+        self.beginning = ("\ufeff" if has_mark else "").encode(self._encoding, "ignore")
+        self.beginning += names.encode(self._encoding)
+
+    def lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(page_rows)
-        yield text.getvalue()
+        # A cell with a line feed is quoted only if lines end with one.
+        line_end = "\n" if self._line_end == "\r" else self._line_end
+        csv.writer(text, delimiter=self._delimiter, lineterminator=line_end).writerows(rows)
+        written = text.getvalue()
+        if self._line_end == "\r":  # Within cells, too, or the file would have two kinds.
+            written = written.replace("\r\n", "\r").replace("\n", "\r")
+        return encoded(written, self._encoding)
 
 
-def _rows(columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]) -> Iterator[list[Any]]:
+def known_or_utf8(encoding: str) -> str:
+    """Return an encoding, or UTF-8 if this Python does not know it: the name was received."""
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError:
+        return "utf-8"
+
+
+def guard(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe is put before it."""
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def unguard(cell: str) -> str:
+    """Return a cell as it was before `guard`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _rows(
+    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], *, guarded: bool
+) -> Iterator[list[Any]]:
     names = [RECORD] if columns is None else list(columns)
-    own = [index for index, name in enumerate(names) if name not in (LINE, CODE, MESSAGE)]
+    own = [index for index, name in enumerate(names) if name not in ADDED]
+    added = ADDED if guarded else ADDED[:-1]
     # The reason comes first, so that it stays under its heading if a line has too few cells.
-    yield [LINE, CODE, MESSAGE, *(names[index] for index in own)]
+    header = [names[index] for index in own]
+    yield [*added, *(map(guard, header) if guarded else header)]
     for line, group in _by_line(refusals):
         cells = _cells(names, _with_record(group))
-        # A line with too few or too many cells is written unchanged.
-        own_cells = [cells[index] for index in own] if len(cells) == len(names) else cells
+        if GUARDED in names[: len(cells)] and cells[names.index(GUARDED)]:
+            cells = list(map(unguard, cells))
+        # A line with too few or too many cells stays one: what is missing is for people to decide.
+        cells = [cells[index] for index in own if index < len(cells)] + cells[len(names) :]
         reasons = "; ".join(dict.fromkeys(refusal.message for refusal in group))
-        yield [line, group[0].code.value, reasons, *own_cells]
+        first = [line, group[0].code.value, reasons]
+        if guarded:
+            safe = list(map(guard, cells))
+            first = [*first[:2], guard(reasons), "yes" if safe != cells else ""]
+            cells = safe
+        yield [*first, *cells]
 
 
 def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:

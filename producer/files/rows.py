@@ -10,12 +10,12 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import RefusedLine
-from producer.errors import UnreadableFile
-from producer.files.cells import Row, storable
+from producer.files.account import Account
+from producer.files.cells import Row
+from producer.files.raw_bytes import storable
 from producer.schemas import MAX_CHUNK_BYTES
 
 MAX_CELL_LINES = 100
@@ -23,6 +23,8 @@ MAX_CELL_LINES = 100
 
 BLOCK_BYTES = 65_536
 """How much of a file is examined at once."""
+
+_QUOTED = re.compile(rb'"[^"]*(?:"|$)')
 
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 """The quote that closes a cell: not one of a pair, which stands for a quote in the cell."""
@@ -32,27 +34,6 @@ _STRAY_QUOTE = (
     'a quote (") in this line has no other that belongs to it; remove it, close it on this line, or'
     ' write it twice ("") if it is part of the text'
 )
-
-
-@dataclass
-class Account:
-    """Where the lines of a file went. A line of nothing but delimiters counts as blank."""
-
-    header: int
-    rows: int = 0
-    refused: int = 0
-    blank: int = 0
-    continued: int = 0
-    """The lines of a row after its first."""
-
-    def check(self, name: str, read: int) -> None:
-        """Raise UnreadableFile if the lines that were read are not all accounted for."""
-        total = self.header + self.rows + self.refused + self.blank + self.continued
-        if total != read:
-            raise UnreadableFile(
-                f"{name}: {read} lines were read, but {total} are accounted for ({self})."
-                " This is a fault of this program; please report it with the file."
-            )
 
 
 def _plain_text(block: bytes) -> str | None:
@@ -181,12 +162,15 @@ class RowReader:
         self._delimiter = delimiter
         self._width = width
         self._header_lines = header_lines
+        self.account = Account()
+        """Where the lines went that were read."""
 
     def read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
         """Yield every row of a file that is at its beginning. Raises UnreadableFile."""
         for _ in range(self._header_lines):
             file.readline()
-        account = Account(self._header_lines)
+        account = self.account
+        account.begin(self._header_lines)
         csv.field_size_limit(MAX_CHUNK_BYTES)
         number = self._header_lines
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
@@ -287,14 +271,35 @@ class RowReader:
     def _refuse_bad(self, line: int, bad: _BadLine) -> RefusedLine:
         if not bad.raw:
             return RefusedLine(line=line, message=bad.problem)
-        cell = bad.raw.count(self._delimiter.encode(), 0, bad.position) + 1
-        text = bad.raw.decode("utf-8", "replace")
+        before = _QUOTED.sub(b"", bad.raw[: bad.position])
+        cell = before.count(self._delimiter.encode()) + 1
+        text = bad.raw.decode("utf-8", "surrogateescape")
         return self._refused(line, f"cell {cell} {bad.problem}", text)
 
     def _refused(self, line: int, message: str, text: str) -> RefusedLine:
-        """Return the refusal of a line, with its text cut at each delimiter."""
-        cells = storable(text.rstrip("\r\n").split(self._delimiter))
-        return RefusedLine(line=line, message=message, cells=cells)
+        """Return the refusal of a line, with its cells.
+
+        If its quotes are wrong, it is cut at the delimiters; those within quotes do not count if
+        that makes as many cells as the header has.
+        """
+        text = text.rstrip("\r\n")
+        cells = self._cells(text)
+        if len(cells) != self._width:
+            cells = _split_outside_of_quotes(text, self._delimiter)
+        if len(cells) != self._width:
+            cells = text.split(self._delimiter)
+        return RefusedLine(line=line, message=message, cells=storable(cells))
+
+
+def _split_outside_of_quotes(text: str, delimiter: str) -> list[str]:
+    """Return the cells of a line as they are written, with their quotes."""
+    cells = []
+    start = 0
+    hidden = re.sub('"[^"]*"', lambda quoted: "x" * len(quoted[0]), text)
+    for cell in hidden.split(delimiter):
+        cells.append(text[start : start + len(cell)])
+        start += len(cell) + 1
+    return cells
 
 
 def _holds_text(row: Sequence[str]) -> bool:

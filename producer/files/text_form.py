@@ -3,9 +3,11 @@
 import codecs
 import io
 import re
+import sys
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.errors import UnreadableFile
+from producer.files.raw_bytes import MARK, as_pairs
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -15,6 +17,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """The byte order marks, the longer before its beginning."""
+
+_PLAIN = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""What each mark stands before."""
 
 _AS_CSV = "save it as CSV (in Excel: CSV UTF-8), and submit that file"
 _OTHER_FILES = (
@@ -85,7 +96,14 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-codecs.register_error("_mark", lambda error: ("\udcff", getattr(error, "end", 0)))
+def _marked(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for undecodable bytes, and where decoding goes on (codecs' interface)."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return MARK + as_pairs(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("_mark", _marked)
 
 
 def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, str]:
@@ -123,6 +141,19 @@ def _encoding(raw: bytes) -> str:
         if zeros.count(0) > max(3, len(zeros) // 2, 10 * text.count(0)):
             return encoding
     return _UTF8
+
+
+def plain_encoding(encoding: str, raw: bytes) -> tuple[str, bool]:
+    """Return the encoding of the text after a byte order mark, and whether a file has this mark.
+
+    `raw` is the beginning of the file.
+    """
+    for mark, name in _PLAIN:
+        if raw.startswith(mark) and encoding.startswith(name[:6]):
+            return name, True
+    if encoding in ("utf-16", "utf-32"):
+        return f"{encoding}-{sys.byteorder[0]}e", False
+    return encoding.removesuffix("-sig"), False
 
 
 def known_encoding(name: str) -> str:

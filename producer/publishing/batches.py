@@ -8,7 +8,7 @@ from itertools import repeat
 from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
-from producer.contract.chunks import RefusedLine, Tally, fingerprint_of
+from producer.contract.chunks import FileForm, RefusedLine, Tally, fingerprint_of
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
@@ -66,6 +66,7 @@ class BatchPublisher:
         records: Iterable[Record],
         *,
         columns: Iterable[str] | None,
+        form: FileForm | None,
         resume: bool,
         max_queued: int,
         on_progress: OnProgress,
@@ -74,7 +75,8 @@ class BatchPublisher:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
         fingerprints = array("q")
-        chunks = split_into_chunks(batch.batch_id, _source_records(records), columns, batch.kind)
+        entries = _source_records(records)
+        chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
         room = self._wait_for_room(max_queued, on_outage)
         for chunk in chunks:
             fingerprint = fingerprint_of(chunk.text)

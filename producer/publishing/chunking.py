@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
-from producer.contract.chunks import RefusedLine, Tally, count_rows
+from producer.contract.chunks import FileForm, RefusedLine, Tally, count_rows
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
 
 CHUNK_ROWS = MAX_CHUNK_RECORDS
@@ -52,6 +52,7 @@ def split_into_chunks(
     entries: Iterable[Line],
     columns: Iterable[str] | None = None,
     kind: Kind | None = None,
+    form: FileForm | None = None,
 ) -> Iterator[EncodedChunk]:
     """Yield the chunks in order, the last one marked as such.
 
@@ -61,6 +62,8 @@ def split_into_chunks(
     """
     before = Tally()
     names = None if columns is None else list(columns)
+    # The usual form is left out, so that chunks stay the same as before there were forms.
+    plain_form = None if form is None else form.model_dump(exclude_defaults=True) or None
     write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
     groups = chain.from_iterable(_split_to_fit(*group, write) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
@@ -73,6 +76,7 @@ def split_into_chunks(
             "last": following is None,
             "before": before.model_dump(),
             "columns": names,
+            "form": plain_form,
         }
         text = _json({k: v for k, v in head.items() if v is not None})[:-1] + group.text + "}"
         yield EncodedChunk(number, following is None, group.tally, text)
@@ -122,6 +126,9 @@ def _split_to_fit(group: list[Line], rows: list[int], write: Write) -> Iterator[
         yield from _split_to_fit(group[middle:], rows[middle:], write)
     else:
         entry = group[0]
+        if isinstance(entry, RefusedLine) and entry.cells is not None:
+            yield from _split_to_fit([entry.model_copy(update={"cells": None})], rows, write)
+            return
         lines = entry.lines if isinstance(entry, SourceRecord) else [entry.line]
         message = f"the record is larger than {MAX_CHUNK_BYTES} bytes; shorten or split it"
         refused = [RefusedLine(line=line, message=message) for line in lines]

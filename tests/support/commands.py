@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from producer.cli import enroll
 
 ENROLL = [sys.executable, "-m", "producer"]
-GOOD, REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+GOOD, REFUSED, USAGE, UNREACHABLE, CANNOT_FINISH, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """The exit codes of `enroll`."""
 
 

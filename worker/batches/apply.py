@@ -138,9 +138,13 @@ def _earlier_delivery(
     if entry is not None:
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
-    elif open_batch(connection, chunk.batch_id, kind, chunk.columns) != kind:
+    elif open_batch(connection, chunk.batch_id, kind, chunk.columns, _form(chunk)) != kind:
         outcome = ChunkOutcome.CONFLICT
     return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
+
+
+def _form(chunk: Chunk) -> dict[str, Any] | None:
+    return None if chunk.form is None else chunk.form.model_dump(mode="json")
 
 
 def _enter(

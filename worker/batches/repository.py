@@ -52,13 +52,17 @@ _CHUNK = (
 
 
 def open_batch(
-    connection: Connection, batch_id: str, kind: str, columns: Sequence[str] | None
+    connection: Connection,
+    batch_id: str,
+    kind: str,
+    columns: Sequence[str] | None,
+    form: Mapping[str, Any] | None = None,
 ) -> str:
     """Store a batch when its first chunk arrives; return the kind that is stored."""
     known = find_kind(connection, batch_id)
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
-            id=batch_id, kind=kind, columns=columns
+            id=batch_id, kind=kind, columns=columns, form=form
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_KIND, {"batch": batch_id}).scalar_one()
@@ -95,7 +99,7 @@ _KIND = select(Batch.kind).where(Batch.id == bindparam("batch"))
 
 
 def find_columns(connection: Connection, batch_ids: Iterable[str], most: int) -> RowsUpTo:
-    """Return the ids of batches, each with the column names of its file, if it came from one.
+    """Return the ids of batches, each with the column names and the form of its file.
 
     The list ends once these names have `most` characters.
     """
@@ -106,7 +110,7 @@ def find_columns(connection: Connection, batch_ids: Iterable[str], most: int) ->
 
 @cache
 def _select_columns(dialect: str) -> Any:
-    page = select_among(dialect, Batch.id, Batch.columns).subquery()
+    page = select_among(dialect, Batch.id, Batch.columns, Batch.form).subquery()
     return select_up_to(page, ["columns"], page.c.id)
 
 

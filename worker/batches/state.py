@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from producer.contract.batches import BatchState
 from producer.contract.marks import AgedMark
-from worker.plain_text import printable
+from producer.contract.printable import printable
 
 STALLED_SECONDS = 60.0
 """An unfinished batch is stalled if nothing has arrived for it for this many seconds."""
@@ -30,6 +30,8 @@ class DeadChunks(NamedTuple):
     """What happened to one of these."""
     conflicts: int = 0
     """How many were refused because a different chunk was applied under their number."""
+    failed_at: datetime | None = None
+    """When the newest of those that could not be processed became a dead letter."""
 
 
 class Standing(NamedTuple):

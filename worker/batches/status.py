@@ -14,7 +14,7 @@ from producer.contract.batches import (
     RefusalGroup,
     RefusedRecord,
 )
-from producer.contract.chunks import Tally
+from producer.contract.chunks import FileForm, Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
@@ -65,7 +65,7 @@ def batch_statuses(
         named, characters = find_columns(connection, ledgers, size.left)
         if characters >= size.left:
             raise size.exceeded()
-        columns = {row.id: row.columns and tuple(row.columns) for row in named}
+        files = {row.id: row for row in named}
         groups = {
             batch_id: _refusal_groups(connection, batch_id)
             for batch_id in ledgers
@@ -81,15 +81,27 @@ def batch_statuses(
         standing = _with_outage(batch_state(ledger, mark, dead_chunks, now, waiting), outage)
         status = _status(batch_id, ledger, mark, standing)
         more = {
-            "columns": columns.get(batch_id),
+            **_file_of(files.get(batch_id)),
             "refusals": groups.get(batch_id, ()),
             "chunks_lost": standing.lost,
+            "chunks_failed": dead_chunks.failed,
+            "failed_at": dead_chunks.failed_at,
             "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
     return explained
+
+
+def _file_of(row: Any | None) -> dict[str, Any]:
+    """Return the header and the form of a batch's file, as fields of its status."""
+    if row is None:
+        return {}
+    return {
+        "columns": row.columns and tuple(row.columns),
+        "form": row.form and FileForm.model_validate(row.form),
+    }
 
 
 def _with_outage(standing: Standing, outage: str | None) -> Standing:

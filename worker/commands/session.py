@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.printable import printable
 from worker import migrate
 from worker.database.engine import Database
 from worker.database.errors import sentence_of
-from worker.plain_text import printable
 from worker.recovery.trial import TrialInterrupted
 from worker.settings import SettingsError, load_database_url
 
@@ -86,13 +86,13 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
 
 def fail(sentence: str, code: int) -> NoReturn:
     """Print an error message and exit."""
-    click.echo(f"Error: {sentence}", err=True)
+    click.echo(f"Error: {safe_text(sentence)}", err=True)
     sys.exit(code)
 
 
 def print_message(sentence: str) -> None:
     """Print a message that is not data, on standard error."""
-    click.echo(sentence, err=True)
+    click.echo(safe_text(sentence), err=True)
 
 
 def safe_text(text: object) -> str:

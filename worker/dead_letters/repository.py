@@ -1,6 +1,7 @@
 """Read and write dead letters in SQL."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, select
@@ -59,10 +60,11 @@ def count_all_dead_letters(connection: Connection) -> int:
 
 def count_dead_chunks(
     connection: Connection, batch_ids: Iterable[str]
-) -> dict[str, tuple[int, str, int]]:
+) -> dict[str, tuple[int, str, int, datetime | None]]:
     """Count the dead letters that are whole chunks, by batch.
 
-    The values are those of `DeadChunks`: how many failed, the detail of one, how many conflicts.
+    The values are those of `DeadChunks`: how many failed, the detail of one, how many conflicts,
+    and when the newest failed.
     """
     dialect = connection.dialect.name
     is_conflict = DeadLetter.reason == LetterReason.CONFLICT
@@ -72,14 +74,13 @@ def count_dead_chunks(
             func.sum(case((is_conflict, 0), else_=1)),
             func.max(case((is_conflict, ""), else_=DeadLetter.detail)),
             func.sum(case((is_conflict, 1), else_=0)),
+            func.max(case((is_conflict, None), else_=DeadLetter.last_at)),
         )
         .where(is_among(dialect, DeadLetter.batch_id), DeadLetter.form != LetterForm.RECORD)
         .group_by(DeadLetter.batch_id)
     )
     rows = connection.execute(statement, list_parameter(dialect, set(batch_ids)))
-    return {
-        str(batch_id): (failed, detail, conflicts) for batch_id, failed, detail, conflicts in rows
-    }
+    return {str(batch_id): (*counts,) for batch_id, *counts in rows}
 
 
 def delete_dead_letter(connection: Connection, letter_id: int) -> bool:

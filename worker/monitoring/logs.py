@@ -18,8 +18,8 @@ from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
+from producer.contract.printable import printable
 from worker.messaging import patches
-from worker.plain_text import printable
 from worker.settings import LogFormat
 
 _REDUNDANT_LOGGERS = ("celery.worker.strategy", "celery.app.trace")

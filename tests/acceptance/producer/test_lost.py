@@ -1,5 +1,7 @@
 """Submitters learn that the broker no longer has their requests or batches."""
 
+import base64
+import json
 import os
 import signal
 import sys
@@ -8,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ from producer.contract.routing import Queue
 from producer.errors import SubmissionLost
 from producer.publishing import connection
 from producer.schemas import Kind, RequestState
-from support.commands import GOOD, REFUSED, UNREACHABLE, run_program
+from support.commands import CANNOT_FINISH, GOOD, REFUSED, run_program
 from support.http import serving
 from support.paths import ROOT
 from support.rosters import enter_roster
@@ -174,10 +176,44 @@ def test_a_batch_whose_chunks_are_lost_is_reported_and_ends_the_wait(
         purge(fresh_deployment, "--queues", Queue.BATCHES)
         age(redis, Keys().batch(name), STALLED_SECONDS + 1)
     _, err = submit.communicate(timeout=120)
-    assert submit.returncode == UNREACHABLE, err
+    assert submit.returncode == CANNOT_FINISH, err
     assert "1 chunk was lost" in err
     status: Any = client.batch(name)
     assert (status.state, status.chunks_missing, status.chunks_lost) == ("stalled", 1, 1)
     again = fresh_deployment.enroll("submit", path, "--resume", expect=GOOD)
     assert name in again.stdout
     assert client.batch(name).chunks_lost == 0
+
+
+def test_a_batch_with_a_chunk_among_the_dead_letters_ends_the_wait(
+    fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "courses.csv"
+    path.write_text("sis_id,title\nC1,Logic\n")
+
+    with stopped(fresh_deployment):
+        # A worker that waits for a message has been given the first one already.
+        client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
+        wait_for(lambda: redis.llen(Queue.BATCHES) == 0)
+        submit = fresh_deployment.start_enroll("submit", "--timeout", "60", path)
+        wait_for(lambda: redis.llen(Queue.BATCHES) == 1)
+        assert submit.stderr is not None
+        name = submit.stderr.readline().split("batch ")[1].split()[0]
+        spoil_newest_chunk(redis)
+    _, err = submit.communicate(timeout=50)
+    assert submit.returncode == CANNOT_FINISH, err
+    assert "became a dead letter" in err
+    assert "correct them and submit them again" in err
+    status = client.batch(name)
+    assert (status.chunks_failed, status.chunks_missing) == (1, 1)
+    # The dead letter of before does not end a wait that succeeds.
+    assert name in fresh_deployment.enroll("submit", path, "--resume").stdout
+
+
+def spoil_newest_chunk(redis: Redis) -> None:
+    """Make a chunk that waits one that no worker accepts, as a faulty client would."""
+    message: Any = json.loads(cast(bytes, redis.lpop(Queue.BATCHES)))
+    body = json.loads(base64.b64decode(message["body"]))
+    body[0][0] = body[0][0].replace('"number":0', '"number":-1')
+    message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+    redis.lpush(Queue.BATCHES, json.dumps(message))

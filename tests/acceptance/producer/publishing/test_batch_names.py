@@ -21,7 +21,7 @@ from producer.errors import BatchConflict, NoWorkerAnswered
 from producer.publishing import chunking
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import Kind
-from support.commands import GOOD, REFUSED, USAGE
+from support.commands import CANNOT_FINISH, GOOD, REFUSED, USAGE
 from support.http import serving
 from support.rosters import enter_roster
 from support.waiting import wait_for
@@ -297,7 +297,7 @@ def test_the_command_reports_a_conflict_at_its_end(
             _, err = command.communicate(timeout=60)
         # Two processes of the worker apply the two chunks, and either may be the first.
         first_succeeded = succeeds(client, first)
-        assert command.returncode == (USAGE if first_succeeded else GOOD), err
+        assert command.returncode == (CANNOT_FINISH if first_succeeded else GOOD), err
         if first_succeeded:
             assert "1 of the 1 chunks of this one were refused" in err
             assert "under a new batch id" in err

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from producer.contract.explain import MAX_PROBLEMS
 from producer.files.json_lines import json_lines_layout
+from producer.files.notices import Notices
 from producer.publishing.chunking import split_into_chunks
 from producer.schemas import Kind
 from support.chunks import books
@@ -188,7 +189,7 @@ def test_a_large_line_of_json_lines_harms_no_other(
     clear_batches(database)
     large = large_request(shape, 60_000, seed)
     text_of_file = "\n".join(json.dumps(record) for record in (GOOD[0], large, GOOD[1]))
-    layout = json_lines_layout("f", Kind.ENROLLMENTS, {}, "")
+    layout = json_lines_layout("f", Kind.ENROLLMENTS, {}, "", Notices())
     lines = layout.read(io.BytesIO(text_of_file.encode()))
     for part in split_into_chunks("b", lines, kind=Kind.ENROLLMENTS):
         apply_chunk(database, Kind.ENROLLMENTS, part.text)

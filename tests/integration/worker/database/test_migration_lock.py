@@ -135,7 +135,7 @@ def test_two_migrations_at_once_run_one_after_the_other(
         for process in both:
             wait_for(lambda process=process: process.waits(path))  # type: ignore[misc]
     said = sorted(process.last_line() for process in both)
-    assert said == ["Migrated: none -> 0005", "Nothing to do: 0005"]
+    assert said == ["Migrated: none -> 0006", "Nothing to do: 0006"]
     assert migrate.is_current(engine)
     command_line = migrate.alembic_config()
     with engine.begin() as connection:
@@ -149,7 +149,7 @@ def test_several_migrations_may_start_in_the_same_moment(
 ) -> None:
     several = [start(empty_database_url, *MIGRATE) for _ in range(4)]
     said = sorted(process.last_line() for process in several)
-    assert said == ["Migrated: none -> 0005", *["Nothing to do: 0005"] * 3]
+    assert said == ["Migrated: none -> 0006", *["Nothing to do: 0006"] * 3]
 
 
 def test_a_migration_gives_up_if_another_one_does_not_end(
@@ -185,7 +185,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in said
         assert "idle in transaction for" in said
         assert "on student_courses. Wait until" in said
-    assert migrate.change(engine, "0001", HASTY) == ("0005", "0001")
+    assert migrate.change(engine, "0001", HASTY) == ("0006", "0001")
     assert _tables(engine) == {"alembic_version", "students", "courses"}
 
 
@@ -218,9 +218,9 @@ def test_a_writer_makes_a_migration_of_sqlite_give_up(tmp_path: Path) -> None:
             migrate.change(hasty, "0001")
         with database.reading() as reader:
             assert (
-                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0005"
+                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0006"
             )
-    assert migrate.change(hasty, "0001") == ("0005", "0001")
+    assert migrate.change(hasty, "0001") == ("0006", "0001")
     hasty.dispose()
     database.close()
 

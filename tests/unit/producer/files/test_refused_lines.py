@@ -16,9 +16,9 @@ def refused(line: int, message: str, record: Any = None, cells: Any = None) -> R
 
 
 def as_csv(columns: Sequence[str] | None, *refusals: RefusedRecord) -> list[str]:
-    file = io.StringIO()
-    count = write_csv(file, columns, refusals)
-    lines = file.getvalue().splitlines()
+    file = io.BytesIO()
+    count = write_csv(file, columns, None, refusals)
+    lines = file.getvalue().decode().splitlines()
     assert count == len(lines) - 1
     return lines
 

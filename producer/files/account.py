@@ -1,0 +1,35 @@
+"""Account for every line of a file."""
+
+from dataclasses import dataclass
+
+from producer.errors import UnreadableFile
+
+
+@dataclass
+class Account:
+    """Where the lines of a file went. A line of nothing but delimiters counts as blank."""
+
+    header: int = 0
+    rows: int = 0
+    refused: int = 0
+    blank: int = 0
+    continued: int = 0
+    """The lines of a row after its first."""
+
+    def begin(self, header: int) -> None:
+        """Begin to count the lines of a file with so many lines of header."""
+        self.header = header
+        self.rows = self.refused = self.blank = self.continued = 0
+
+    @property
+    def total(self) -> int:
+        """Return the number of lines that are accounted for."""
+        return self.header + self.rows + self.refused + self.blank + self.continued
+
+    def check(self, name: str, read: int) -> None:
+        """Raise UnreadableFile if the lines that were read are not all accounted for."""
+        if self.total != read:
+            raise UnreadableFile(
+                f"{name}: {read} lines were read, but {self.total} are accounted for ({self})."
+                " This is a fault of this program; please report it with the file."
+            )

@@ -1,0 +1,141 @@
+"""Read a file as a submission does, and report what would be refused for its form."""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from pydantic import Field
+
+from producer.contract.batches import RefusedRecord
+from producer.contract.chunks import KIND_CHUNKS, KIND_MODELS, Chunk, FileForm, RefusedLine
+from producer.contract.explain import parse_record
+from producer.files.layout import Lines
+from producer.files.reader import FileSource, StreamSource
+from producer.publishing.chunking import Line, SourceRecord, split_into_chunks
+from producer.schemas import Code, ContractModel, Kind
+
+FIRST_ROWS = 3
+SHOWN_LINES = 20
+"""How many of the lines that would be refused are shown."""
+
+
+class LineCounts(ContractModel):
+    """Where the lines of a file went: `total` is the sum of the others."""
+
+    total: int = Field(description="All lines of the file.")
+    header: int = Field(description="The lines of the header.")
+    read: int = Field(description="Lines that would be submitted.")
+    continued: int = Field(description="Further lines of rows that have more than one.")
+    blank: int = Field(description="Lines without text.")
+    refused: int = Field(description="Lines that would be refused for their form.")
+
+
+class FileCheck(ContractModel):
+    """How a file is understood, and what would be refused for its form."""
+
+    file: str
+    kind: Kind
+    form: FileForm | None = Field(description="How a CSV file is written; null for JSON Lines.")
+    columns: tuple[str, ...] | None = Field(description="The header of a CSV file.")
+    mapping: Mapping[str, str] | None = Field(
+        description="The column or template that each of our columns is made from."
+    )
+    first_rows: tuple[Mapping[str, Any], ...] = Field(description="What the first rows say.")
+    lines: LineCounts
+    rows: int = Field(description="Pairs or roster records that would be submitted.")
+    refused: tuple[RefusedLine, ...] = Field(description="The first lines that would be refused.")
+
+
+class SourceChecker:
+    """Reads a source to its end: `refusals` first, then `result`."""
+
+    def __init__(self, source: FileSource | StreamSource) -> None:
+        self._source = source
+        self._candidates: list[dict[str, Any]] = []
+        self._shown: list[RefusedLine] = []
+        self._refused = self._rows = 0
+
+    def refusals(self) -> Iterator[RefusedRecord]:
+        """Yield each line that would be refused for its form. Raises UnreadableFile.
+
+        The lines pass through the chunks of a submission and through the contract by which a worker
+        checks them.
+        """
+        source = self._source
+        entries = self._observed(source.records())
+        for part in split_into_chunks("check", entries, source.columns, source.kind, source.form):
+            chunk = KIND_CHUNKS[source.kind].model_validate_json(part.text)
+            self._rows += part.tally.rows - len(chunk.refused)
+            refusals = [_unread(line) for line in chunk.refused]
+            refusals += self._records_refused(chunk)
+            for refusal in sorted(refusals, key=lambda refusal: refusal.line):
+                self._refused += 1
+                if len(self._shown) < SHOWN_LINES:
+                    self._shown.append(RefusedLine(line=refusal.line, message=refusal.message))
+                yield refusal
+
+    def _observed(self, entries: Lines) -> Iterator[Line]:
+        """Yield the entries; remember what the first rows say."""
+        for entry in islice(entries, 1_000):
+            if isinstance(entry, SourceRecord):
+                self._candidates += _rows_of(entry)
+            yield entry
+        yield from entries
+
+    def _records_refused(self, chunk: Chunk) -> Iterator[RefusedRecord]:
+        """Yield the records of a chunk that break the contract; in CSV files there are none."""
+        model = KIND_MODELS[self._source.kind]
+        lines = iter(chunk.lines or ())
+        by_row = len(chunk.lines or ()) != len(chunk.row_counts)
+        for record, rows in zip(chunk.records_in_order, chunk.row_counts, strict=True):
+            line, *_ = islice(lines, rows if by_row else 1)
+            if isinstance(record, model):
+                continue
+            _, problems = parse_record(model, record)
+            if problems:
+                self._rows -= rows
+                message = "; ".join(problem.message for problem in problems)
+                yield RefusedRecord(
+                    id=1, line=line, code=Code.INVALID_REQUEST, message=message, record=record
+                )
+
+    def result(self) -> FileCheck:
+        """Return what the whole file showed, once every refusal has been taken."""
+        source, account = self._source, self._source.layout.account
+        counts = LineCounts(
+            total=account.total,
+            header=account.header,
+            read=account.total - account.header - account.continued - account.blank - self._refused,
+            continued=account.continued,
+            blank=account.blank,
+            refused=self._refused,
+        )
+        first = sorted(self._candidates, key=lambda row: int(row["line"]))[:FIRST_ROWS]
+        return FileCheck(
+            file=source.name,
+            kind=source.kind,
+            form=source.form,
+            columns=source.columns,
+            mapping=source.layout.mapping,
+            first_rows=tuple(first),
+            lines=counts,
+            rows=self._rows,
+            refused=tuple(self._shown),
+        )
+
+
+def _unread(line: RefusedLine) -> RefusedRecord:
+    return RefusedRecord(
+        id=1, line=line.line, code=Code.INVALID_REQUEST, message=line.message, cells=line.cells
+    )
+
+
+def _rows_of(entry: SourceRecord) -> Iterator[dict[str, Any]]:
+    """Yield what the lines of a record say, as they will be submitted."""
+    record = entry.record
+    courses = record.get("course_ids") if isinstance(record, dict) else None
+    if isinstance(courses, list) and len(courses) == len(entry.lines):
+        for line, course in zip(entry.lines, courses, strict=True):
+            yield {"line": line, "student_id": record.get("student_id"), "course_id": course}
+    else:
+        yield {"line": entry.lines[0], **(record if isinstance(record, dict) else {"": record})}

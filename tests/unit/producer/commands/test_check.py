@@ -1,0 +1,109 @@
+"""`enroll submit --check` reads a file as a submission does, and needs no broker."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from producer.files.check import SHOWN_LINES
+from producer.files.reader import open_source
+from producer.publishing.chunking import split_into_chunks
+from support.commands import GOOD, REFUSED, USAGE, invoke_enroll
+
+NO_BROKER = {"ENROLL_BROKER_URL": None}
+
+
+def check(*arguments: str | Path, given: str | None = None, expect: int = GOOD) -> Result:
+    done = invoke_enroll("submit", "--check", *map(str, arguments), given=given, **NO_BROKER)
+    assert done.exit_code == expect, done.output
+    return done
+
+
+def as_json(*arguments: str | Path, expect: int = GOOD) -> Any:
+    return json.loads(check("--json", *arguments, expect=expect).stdout)
+
+
+def test_a_check_shows_how_a_file_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    content = b"sep=;\r\nwho;Term;note\r\nS1;1;x\r\n;;\r\nS2;2;\r\nS3;\r\nS4;4;\xe9\r\n"
+    path.write_bytes(content)
+    options = ["--map", "student_sis_id={who}", "--map", "course_sis_id=C-{term}"]
+    refused_file = tmp_path / "refused.csv"
+    found = as_json(path, *options, "--refused", refused_file, expect=REFUSED)
+    assert found["kind"] == "enrollments"
+    assert found["form"] == {
+        "delimiter": ";",
+        "encoding": "utf-8",
+        "bom": False,
+        "line_end": "\r\n",
+        "names_delimiter": True,
+    }
+    assert found["mapping"] == {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
+    assert found["first_rows"] == [
+        {"line": 3, "student_id": "S1", "course_id": "C-1"},
+        {"line": 5, "student_id": "S2", "course_id": "C-2"},
+    ]
+    lines = {"total": 7, "header": 2, "read": 2, "continued": 0, "blank": 1, "refused": 2}
+    assert found["lines"] == lines
+    assert [line["line"] for line in found["refused"]] == [6, 7]
+    written = refused_file.read_bytes().splitlines()
+    assert written[0] == b"sep=;"
+    assert written[1].endswith(b";who;Term;note")
+    assert written[2].endswith(b";S3;")
+    assert written[3].endswith(b";S4;4;\xe9")
+
+    shown = check(path, *options, expect=REFUSED)
+    assert "line 7: cell 3 is not UTF-8" in shown.stdout
+    assert "CSV with semicolons, utf-8, lines end with CRLF" in shown.stdout
+    assert "Nothing was submitted" in shown.stderr
+
+
+def test_a_check_refuses_what_a_submission_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "requests.jsonl"
+    records: list[Any] = [
+        {"student_id": "S1", "course_ids": ["C1", "C2"]},
+        {"student_id": True, "course_ids": ["C1"]},
+        {"student_id": "S1", "course_ids": ["C1", ""], "more": 1},
+        {"student_id": "S" * 2_000_000, "course_ids": ["C1"]},
+    ]
+    path.write_text("\n".join(["", *map(json.dumps, records), "{", ""]))
+    found = as_json(path, "--kind", "enrollments", expect=REFUSED)
+    assert [line["line"] for line in found["refused"]] == [3, 4, 5, 6]
+    assert found["rows"] == 2
+    lines = {"total": 6, "header": 0, "read": 1, "continued": 0, "blank": 1, "refused": 4}
+    assert found["lines"] == lines
+
+
+def test_a_check_counts_as_a_submission_does(tmp_path: Path) -> None:
+    path = tmp_path / "students.csv"
+    path.write_text("sis_id,name\n" + "".join(f"S{n},\n" for n in range(12_000)) + ",x\n" * 30)
+    found = as_json(path, expect=REFUSED)
+    source = open_source(path, None, {})
+    parts = list(split_into_chunks("b", source.records(), source.columns, source.kind))
+    assert found["rows"] == sum(part.tally.rows for part in parts) - 30
+    assert found["lines"]["refused"] == 30
+    assert len(found["refused"]) == SHOWN_LINES
+    assert f"and {30 - SHOWN_LINES} more; --refused FILE" in check(path, expect=REFUSED).stdout
+
+
+def test_standard_input_is_checked() -> None:
+    assert "standard input" in check("-", given="sis_id,name\nS1,Ada\n").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--check", "{path}", "{path}", "--refused", "{path}.csv"], "needs --check and a single"),
+        (["{path}", "--refused", "{path}.csv"], "needs --check and a single"),
+        (["--check", "{path}.none"], "cannot be read"),
+        (["{path}"], "The broker's URL is missing"),
+    ],
+)
+def test_a_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+    path = tmp_path / "students.csv"
+    path.write_text("sis_id,name\nS1,Ada\n")
+    named = [argument.format(path=path) for argument in arguments]
+    done = invoke_enroll("submit", *named, **NO_BROKER)
+    assert (done.exit_code, message in done.stderr) == (USAGE, True), done.output

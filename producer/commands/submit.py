@@ -3,6 +3,7 @@
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -46,7 +47,8 @@ Examples:
 @click.option(
     "--encoding",
     metavar="NAME",
-    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized.",
+    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized. With"
+    " auto, a file that is neither is read as cp1252.",
 )
 @click.option(
     "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
@@ -80,7 +82,7 @@ def submit(
     resume: bool,
     max_queued: int,
 ) -> int:
-    """Submit CSV or JSON Lines files as batches.
+    """Submit CSV or JSON Lines files as batches, also compressed with gzip or zip.
 
     Rosters go first, and the command waits until the batches are done. Write - as FILE for standard
     input.
@@ -97,6 +99,8 @@ def submit(
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
     sources = [_open(name, chosen, templates, encoding) for name in names]
+    for notice in chain.from_iterable(source.notices for source in sources):
+        session.err.print(f"Notice: {notice}")
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
     return _submit_all(
         session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
@@ -143,7 +147,8 @@ def _submit_all(
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE
-        session.show(status, display.batch(status) if is_done else status.batch_id)
+        shown = display.batch(status) if is_done else status.batch_id
+        session.show(status, shown, notices=source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0

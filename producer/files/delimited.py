@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from producer.contract.chunks import RefusedLine
@@ -16,40 +17,50 @@ from producer.files.columns import (
     kind_of,
     wanted_columns,
 )
+from producer.files.first_line import DELIMITERS, looks_like
 from producer.files.grouping import group_requests
 from producer.files.layout import FileLayout, Lines
 from producer.files.rows import RowReader
+from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
-DELIMITERS = ",;\t|"
 _EXCEL = re.compile(r"\ufeff?sep=(.)\r?\n")
 """The line in which Excel is told the delimiter."""
+_BLANK = re.compile(r"(?:[\s,;|]*\n)*")
+"""Lines of nothing but spaces and separators; above the header, they are passed over."""
 
 
 def delimited_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str
+    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, undecodable: str
 ) -> FileLayout:
-    """Describe a CSV file by its first lines. Raises UnreadableFile."""
+    """Describe a CSV file by its first lines. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a cell whose bytes could not be decoded.
+    """
     told = _EXCEL.match(head)
     text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
-    delimiters = DELIMITERS if told is None else told[1]
-    delimiter = _delimiter(text, delimiters, templates)
+    blank = _BLANK.match(text)
+    lines_above = (told is not None) + (blank[0].count("\n") if blank else 0)
+    text = text[blank.end() :] if blank else text
+    delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     header, lines = _header(text, delimiter)
-    if len(header) > MAX_COLUMNS:
-        raise UnreadableFile(
-            f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} can be read; remove"
-            " those that are not needed."
-        )
-    readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, text.partition("\n")[0], _looks_like(text, delimiter))
-    readers = choose_columns(path, kind, readers, templates)
+    first, looks = text.partition("\n")[0], looks_like(text, delimiter, templates)
+    with _showing(first, looks):
+        if len(header) > MAX_COLUMNS:
+            raise UnreadableFile(
+                f"{path} has {len(header):,} columns, and at most {MAX_COLUMNS:,} can be read;"
+                " remove those that are not needed."
+            )
+        readers = column_readers(path, header, templates)
+    kind = kind or kind_of(path, readers, first, looks)
+    with _showing(first, looks):
+        readers = choose_columns(path, kind, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
 
-    lines_above = lines + (told is not None)
-    rows_of = RowReader(path, delimiter, len(header), lines_above).read
+    rows_of = RowReader(path, delimiter, len(header), lines_above + lines, undecodable).read
 
     def read(file: BinaryIO) -> Lines:
         rows = rows_of(file)
@@ -57,7 +68,19 @@ def delimited_layout(
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
-    return FileLayout(kind, read, tuple(header))
+    rows_follow = "".join(text.split("\n", lines)[lines:]).strip()
+    notices = () if rows_follow else (f"{path} holds a header and no rows.",)
+    return FileLayout(kind, read, tuple(header), notices)
+
+
+@contextmanager
+def _showing(first_line: str, looks: str) -> Iterator[None]:
+    """Add the first line, and what it looks like, to an error about the header."""
+    try:
+        yield
+    except UnreadableFile as error:
+        sentences = [str(error), f"The first line is {shorten(first_line)}."]
+        raise UnreadableFile(" ".join(filter(None, [*sentences, looks])), *error.options) from None
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:
@@ -81,23 +104,6 @@ def _header(text: str, delimiter: str) -> tuple[list[str], int]:
         return [cell.strip() for cell in next(reader)], reader.line_num
     except csv.Error:
         return [], 1
-
-
-def _looks_like(text: str, delimiter: str) -> str:
-    """Return a sentence about what the first line seems to be, if not a header."""
-    first, _, others = text.partition("\n")
-    second = others.partition("\n")[0]
-    if first.count('"') % 2:
-        return "It has a quote that is not closed; close it, or remove it."
-    if first.lstrip().startswith("["):
-        return "It looks like a JSON array; write one JSON object on each line instead."
-    if first.lstrip().startswith(("#", "//")):
-        return "It looks like a comment; remove it."
-    if len(first.split(delimiter)) == 1 and max(map(second.count, DELIMITERS)) > 0:
-        return "It looks like a title above the header; remove what stands above the header."
-    if any(character.isdigit() or character == "@" for character in first):
-        return "It looks like data; add a line with the names of the columns above it."
-    return ""
 
 
 def _records(

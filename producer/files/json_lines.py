@@ -8,7 +8,8 @@ from pydantic_core import from_json
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.columns import kind_of
-from producer.files.layout import BOM, FileLayout, Lines
+from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
+from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
@@ -16,30 +17,54 @@ MAX_NESTING = 20
 
 
 def json_lines_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str
+    path: str,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    head: str,
+    undecodable: str = NOT_UTF8,
 ) -> FileLayout:
-    """Describe a JSON Lines file by its first line. Raises UnreadableFile."""
+    """Describe a JSON Lines file by its first line. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a line whose bytes could not be decoded.
+    """
+    first = head.strip().partition("\n")[0]
     if templates:
         raise UnreadableFile(
             f"{path}: this is JSON Lines, and only the columns of a CSV file can be mapped; leave"
-            " the mapping out.",
+            f" the mapping out. The first line is {shorten(first)}.",
             "map",
         )
     if kind is None:
         try:
-            first = from_json(head.lstrip().split("\n", 1)[0])
+            record = from_json(first)
         except ValueError:
             raise UnreadableFile(
-                f"{path}: the first line is not valid JSON; write one record per line, or choose"
-                " the kind of the records to submit the other lines.",
+                f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)}"
+                " Write one record per line, or choose the kind of the records to submit the other"
+                " lines.",
                 "kind",
             ) from None
-        fields = {"student_id"} if "course_ids" in first else set(first)
-        kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
-    return FileLayout(kind, _json_records)
+        fields = {"student_id"} if "course_ids" in record else set(record)
+        holds_list = any(isinstance(value, list) for value in record.values())
+        looks = "It looks like one document that holds a list of records." if holds_list else ""
+        kind = kind_of(path, fields, first, looks)
+
+    def read(file: BinaryIO) -> Lines:
+        return _json_records(file, undecodable)
+
+    return FileLayout(kind, read)
 
 
-def _json_records(file: BinaryIO) -> Lines:
+def _looks_like(first: str) -> str:
+    """Return a sentence about a first line that is not valid JSON."""
+    if first.strip() in ("{", "{}") or first.rstrip().endswith((",", "{", "[")):
+        return " It looks like a JSON document on several lines."
+    if first.startswith("{'"):
+        return " Its texts stand in single quotes; JSON has double ones."
+    return ""
+
+
+def _json_records(file: BinaryIO, undecodable: str) -> Lines:
     number = 0
     while raw := file.readline(MAX_CHUNK_BYTES + 1):
         number += 1
@@ -61,4 +86,15 @@ def _json_records(file: BinaryIO) -> Lines:
             yield SourceRecord(record, [number])
         except ValueError as error:
             message = f"not valid JSON: {str(error)[:900]}; correct the line"
-            yield RefusedLine(line=number, message=message)
+            yield RefusedLine(
+                line=number, message=f"the line {undecodable}" if _is_bad(raw) else message
+            )
+
+
+def _is_bad(raw: bytes) -> bool:
+    """Return whether a line is not UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

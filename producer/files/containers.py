@@ -19,7 +19,8 @@ from producer.errors import UnreadableFile
 
 GZIP = b"\x1f\x8b"
 ZIP = b"PK\x03\x04"
-_EMPTY_ZIP = b"PK\x05\x06"
+ZIPS = (ZIP, b"PK\x05\x06")
+"""The beginnings of zip archives: with files, and without."""
 
 MAX_RATIO = 100
 """How many times as large as its compressed form a file may be."""
@@ -72,33 +73,37 @@ def unpack(name: str, file: BinaryIO, beginning: bytes) -> Content:
         packed = _Packed(file)
         content: Any = gzip.GzipFile(fileobj=cast("BinaryIO", packed))
         return Content(name, _unpacked(name, content, packed), packed=True)
-    if beginning.startswith((ZIP, _EMPTY_ZIP)):
+    if beginning.startswith(ZIPS):
         return _unpack_zip(name, file)
     return Content(name, file, packed=False)
 
 
 def spool_zip(name: str, file: BinaryIO) -> BinaryIO:
     """Store a zip archive that arrives on a pipe in a temporary file. Raises UnreadableFile."""
-    spooled = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     try:
-        while block := file.read(_MAX_READ):
-            spooled.write(block)
-            if spooled.tell() > MAX_SPOOLED:
-                raise UnreadableFile(
-                    f"{name} is a zip archive of more than {MAX_SPOOLED:,} bytes, which is too"
-                    " large for a pipe. Unpack it, and submit the file in it."
-                )
-        spooled.seek(0)
+        spooled = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        try:
+            _copy(name, file, spooled)
+        except BaseException:
+            spooled.close()
+            raise
     except OSError as error:
-        spooled.close()
         raise UnreadableFile(
             f"{name} is a zip archive, which could not be stored in a temporary file:"
             f" {error.strerror}. Unpack it, and submit the file in it."
         ) from error
-    except BaseException:
-        spooled.close()
-        raise
     return cast("BinaryIO", spooled)
+
+
+def _copy(name: str, file: BinaryIO, spooled: Any) -> None:
+    while block := file.read(_MAX_READ):
+        spooled.write(block)
+        if spooled.tell() > MAX_SPOOLED:
+            raise UnreadableFile(
+                f"{name} is a zip archive of more than {MAX_SPOOLED:,} bytes, which is too large"
+                " for a pipe. Unpack it, and submit the file in it."
+            )
+    spooled.seek(0)
 
 
 class _Packed:

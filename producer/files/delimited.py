@@ -45,7 +45,8 @@ def delimited_layout(
     text = text[blank.end() :] if blank else text
     delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     header, lines = _header(text, delimiter)
-    first, looks = text.partition("\n")[0], looks_like(text, delimiter, templates)
+    first = text.partition("\n")[0]
+    looks = looks_like(text, delimiter, templates, lines_above)
     with _showing(first, looks):
         if len(header) > MAX_COLUMNS:
             raise UnreadableFile(

@@ -11,13 +11,16 @@ _MAX_ABOVE = 20
 """How many lines above the header are looked at."""
 
 
-def looks_like(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
-    """Return a sentence about what the first line of this text seems to be, or nothing."""
+def looks_like(
+    text: str, delimiter: str, templates: Mapping[str, str], lines_above: int = 0
+) -> str:
+    """Return a sentence about what the first line of this text seems to be, or nothing.
+
+    `lines_above` lines of the file come before this text.
+    """
     first, *others = text.split("\n", _MAX_ABOVE)[:_MAX_ABOVE]
     first = first.strip()
-    if first.count('"') % 2:
-        return "It has a quote that is not closed; close it, or remove it."
-    if wanted_columns(_cells(first, delimiter), templates) > 0:
+    if wanted_columns(_cells(first, delimiter), templates) > 0 and not _is_badly_quoted(first):
         return ""
     for matches, sentence in _SHAPES:
         if matches(first):
@@ -26,8 +29,8 @@ def looks_like(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
     if header is not None:
         line = shorten(others[header])
         return (
-            f"It looks like a title above the header, which seems to be line {header + 2}: {line};"
-            " remove what stands above it."
+            f"It looks like a title above the header, which seems to be line"
+            f" {lines_above + header + 2}: {line}; remove what stands above it."
         )
     other = _other_delimiter(first, templates)
     if other is not None:
@@ -80,13 +83,22 @@ def _matching(pattern: str) -> Callable[[str], bool]:
     return lambda line: compiled.match(line) is not None
 
 
+def _has_open_quote(line: str) -> bool:
+    return line.count('"') % 2 == 1
+
+
+_is_one_cell = _matching(r'"[^"]*[,;\t|][^"]*"$')
+
+
+def _is_badly_quoted(line: str) -> bool:
+    return _has_open_quote(line) or _is_one_cell(line)
+
+
 _is_key_value = _matching(r"(- )?[\w .-]+(:\s|:$|\s*=\s*\S)|\[[\w .-]+\]$|---$|BEGIN:")
 
 _SHAPES: Sequence[tuple[Callable[[str], bool], str]] = (
-    (
-        _matching(r'"[^"]*[,;\t|][^"]*"$'),
-        "The whole line is one cell in quotes; remove the quotes around each line.",
-    ),
+    (_has_open_quote, "It has a quote that is not closed; close it, or remove it."),
+    (_is_one_cell, "The whole line is one cell in quotes; remove the quotes around each line."),
     (
         _matching(r"\[\s*($|[\[{\"\d-])"),
         "It looks like a JSON array; write one JSON object on each line instead.",

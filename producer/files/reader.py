@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from producer.errors import UnreadableFile
-from producer.files.containers import ZIP, Content, spool_zip, unpack
+from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import BOM, FileLayout, Lines
@@ -142,7 +142,7 @@ def open_stream(
         return _open_seekable(name, file, *options)
     beginning = file.read(len(ZIP))
     replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
-    if beginning != ZIP:
+    if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
         raw = _beginning(content.file)
         layout = _layout(content, raw, *options, whole=False)
@@ -239,12 +239,24 @@ def _layout(
             f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
         )
     describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
-    layout = describe(name, kind, templates, head, form.undecodable)
+    with _naming_encoding(form.encoding):
+        layout = describe(name, kind, templates, head, form.undecodable)
     if whole and content.packed:
         _read_to_end(content.file)  # Whatever is damaged is found before anything is published.
     return layout._replace(
         read=lambda file: layout.read(form.as_utf8(file)), notices=(*notices, *layout.notices)
     )
+
+
+@contextmanager
+def _naming_encoding(encoding: str) -> Iterator[None]:
+    """Add the encoding to an error about the first lines, unless it is UTF-8."""
+    try:
+        yield
+    except UnreadableFile as error:
+        if encoding == UTF8:
+            raise
+        raise UnreadableFile(f"{error} The text was read as {encoding}.", *error.options) from None
 
 
 def _read_to_end(file: BinaryIO) -> None:

@@ -138,6 +138,9 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
         raise UnreadableFile(f"{name} is a tar archive; {_UNPACK}.")
     marked = _marked(raw)
     found = marked or encoding or _without_mark(raw)
+    if found in ("utf-16", "utf-32") and not marked:  # Which bytes come first must be known.
+        unmarked = _without_mark(raw)
+        found = unmarked if unmarked.startswith(found) else f"{found}-le"
     decode = codecs.getincrementaldecoder(found)(_errors(found)).decode
     head = decode(raw)  # The last character may be cut.
     if len(_CONTROLS.findall(_encoded(head))) > _FEW_CONTROLS * len(head):
@@ -209,9 +212,17 @@ def find_not_utf8(raw: bytes, file: BinaryIO) -> tuple[int, str] | None:
         block = file.read(1 << 20)
 
 
-_NOT_BY_LINE = ("utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "hz")
+_NOT_BY_LINE = (
+    "utf_7",
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "hz",
+    "iso2022",
+)
 """Encodings in which a line cannot be read by itself, because others change its meaning, or in
-which other characters can stand for a line end; `iso2022` and its kind belong to them."""
+which other characters can stand for a line end."""
 
 
 def known_encoding(name: str) -> str:
@@ -224,7 +235,7 @@ def known_encoding(name: str) -> str:
         raise UnreadableFile(
             f"There is no encoding {shown}; use for example utf-8, utf-16 or cp1252, or {AUTO}."
         ) from None
-    if found in _NOT_BY_LINE or found.startswith("iso2022"):
+    if found.replace("-", "_").startswith(_NOT_BY_LINE):
         raise UnreadableFile(
             f"A file in the encoding {shown} cannot be read line by line; save it as UTF-8."
         )

@@ -46,7 +46,7 @@ def enrolled(database: Database) -> set[tuple[str, str]]:
         .join(Course, StudentCourse.course_id == Course.id)
     )
     with database.reading() as connection:
-        return {tuple(row) for row in connection.execute(query)}
+        return {(row[0], row[1]) for row in connection.execute(query)}
 
 
 def names(database: Database, ids: Sequence[str]) -> list[str | None]:

@@ -59,6 +59,7 @@ from producer.web.parameters import (
     Prefer,
     RequestIdInPath,
     StudentInPath,
+    TextEncoding,
 )
 from producer.web.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.web.settings import HttpSettings
@@ -206,8 +207,12 @@ async def post_batch(
     kind: BatchKind = None,
     batch_id: OwnBatchId = None,
     maps: ColumnMaps = None,
+    encoding: TextEncoding = None,
 ) -> AcceptedBatch:
-    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload."""
+    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
+
+    The file may be compressed with gzip, or be the only one in a zip archive.
+    """
     templates = {}
     for text in maps or ():
         column, equals, template = text.partition("=")
@@ -219,19 +224,25 @@ async def post_batch(
             )
         templates[column] = template
 
-    def submit(body: io.BufferedReader) -> SubmittedBatch:
-        layout, records = open_stream(body, kind, templates, "The file")
-        return client.submit_batch(
+    def submit(body: io.BufferedReader) -> tuple[SubmittedBatch, tuple[str, ...]]:
+        layout, records = open_stream(body, kind, templates, "The file", encoding)
+        batch = client.submit_batch(
             layout.kind, records, batch_id=batch_id, columns=layout.columns, form=layout.form
         )
+        return batch, tuple(layout.notices)
 
     content_type = request.headers.get("content-type", "")
-    batch = await read_in_thread(request.stream(), content_type, submit)
+    batch, notices = await read_in_thread(request.stream(), content_type, submit)
     url = f"/batches/{quote(batch.batch_id, safe='')}"
     response.headers["Location"] = url
     tally = batch.tally
     return AcceptedBatch(
-        batch_id=batch.batch_id, kind=batch.kind, requests=tally.requests, rows=tally.rows, url=url
+        batch_id=batch.batch_id,
+        kind=batch.kind,
+        requests=tally.requests,
+        rows=tally.rows,
+        url=url,
+        notices=notices,
     )
 
 

@@ -5,7 +5,7 @@ import errno
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -24,6 +24,7 @@ from producer.errors import (
     InvalidRequest,
     UnreadableFile,
 )
+from producer.files.notices import Notices
 from producer.schemas import ContractModel
 
 IDS = """
@@ -81,15 +82,18 @@ class Session:
         else:
             print_json([model.model_dump(mode="json") for model in data])
 
-    def show_with_notices(
-        self, data: ContractModel, text: RenderableType, notices: Iterable[str]
-    ) -> None:
-        """Print the notices on standard error; then print like `show`, with the notices in JSON."""
-        sentences = list(notices)
-        for sentence in sentences:
+    def print_notices(self, notices: Notices) -> None:
+        """Print the notices that were not printed yet on standard error."""
+        for sentence in notices.take_new():
             self.err.print(f"Notice: {sentence}", style="yellow")
+
+    def show_with_notices(
+        self, data: ContractModel, text: RenderableType, notices: Notices
+    ) -> None:
+        """Print new notices on standard error; then print like `show`, with all of them in JSON."""
+        self.print_notices(notices)
         if self.as_json:
-            print_json({**data.model_dump(mode="json"), "notices": sentences})
+            print_json({**data.model_dump(mode="json"), "notices": list(notices)})
         else:
             self.out.print(text)
 

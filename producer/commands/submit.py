@@ -50,7 +50,8 @@ Examples:
 @click.option(
     "--encoding",
     metavar="NAME",
-    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized.",
+    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized. With"
+    " auto, a file that is neither is read as cp1252.",
 )
 @click.option(
     "--check",
@@ -118,6 +119,8 @@ def submit(
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
     sources = [_open(name, chosen, templates, encoding) for name in names]
+    for source in sources:
+        session.print_notices(source.notices)
     if check:
         return check_sources(session, sources, refused_file)
     sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from producer.errors import UnreadableFile
+from producer.files.text_form import shorten
 from producer.schemas import Kind
 
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
@@ -123,11 +124,11 @@ def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str 
         return Kind.STUDENTS
     if of_course and not of_student:
         return Kind.COURSES
-    shown = first_line.strip()[:120]
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        f" enrollments: {shown!r}. {looks_like}{' ' if looks_like else ''}Choose the kind of the"
-        " records; if the columns of a CSV file have other names than ours, also map them.",
+        f" enrollments: {shorten(first_line)}. {looks_like}{' ' if looks_like else ''}"
+        "Choose the kind of the records; if the columns of a CSV file have other names than ours,"
+        " also map them.",
         "kind",
         "map",
     )

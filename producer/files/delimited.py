@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from producer.contract.chunks import FileForm, RefusedLine
@@ -17,44 +18,60 @@ from producer.files.columns import (
     plain_name,
     wanted_columns,
 )
+from producer.files.first_line import DELIMITERS, looks_like
 from producer.files.grouping import group_requests
-from producer.files.layout import FileLayout, Lines
+from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
+from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
 MAX_HEADER = 50_000
 """The most characters that the names of the columns may have together."""
 
-DELIMITERS = ",;\t|"
 _EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?\n')
 """The line in which Excel is told the delimiter."""
+_BLANK = re.compile(r"(?:[\s,;|]*\n)*")
+"""Lines of nothing but spaces and separators; above the header, they are passed over."""
 
 
 def delimited_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, notices: Notices
+    path: str,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    head: str,
+    notices: Notices,
+    undecodable: str = NOT_UTF8,
 ) -> FileLayout:
-    """Describe a CSV file by its first lines. Raises UnreadableFile."""
+    """Describe a CSV file by its first lines. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a cell whose bytes could not be decoded.
+    """
     told = _EXCEL.match(head)
     text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
-    delimiters = DELIMITERS if told is None else told[1]
-    delimiter = _delimiter(text, delimiters, templates)
+    blank = _BLANK.match(text)
+    lines_above = (told is not None) + (blank[0].count("\n") if blank else 0)
+    text = text[blank.end() :] if blank else text
+    delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     header, lines = _header(text, delimiter)
-    _check_size(path, header)
+    first = text.partition("\n")[0]
+    looks = looks_like(text, delimiter, templates, lines_above)
     if GUARDED in header:
         header = list(map(unguard, header))
-    readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, text.partition("\n")[0], _looks_like(text, delimiter))
-    readers = choose_columns(path, kind, readers, templates)
+    with _showing(first, looks):
+        _check_size(path, header)
+        readers = column_readers(path, header, templates)
+    kind = kind or kind_of(path, readers, first, looks)
+    with _showing(first, looks):
+        readers = choose_columns(path, kind, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
 
-    lines_above = lines + (told is not None)
-    row_reader = RowReader(path, delimiter, len(header), lines_above)
+    row_reader = RowReader(path, delimiter, len(header), lines_above + lines, undecodable)
 
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
@@ -69,6 +86,8 @@ def delimited_layout(
         line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
         names_delimiter=told is not None,
     )
+    if not "".join(text.split("\n", lines)[lines:]).strip():
+        notices.add(f"{path} holds a header and no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
     account = row_reader.account
     return FileLayout(kind, read, notices, account, storable(header), form, mapping)
@@ -106,6 +125,16 @@ def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator
             yield entry
 
 
+@contextmanager
+def _showing(first_line: str, looks: str) -> Iterator[None]:
+    """Add the first line, and what it looks like, to an error about the header."""
+    try:
+        yield
+    except UnreadableFile as error:
+        sentences = [str(error), f"The first line is {shorten(first_line)}."]
+        raise UnreadableFile(" ".join(filter(None, [*sentences, looks])), *error.options) from None
+
+
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:
     """Return the delimiter that shows the most columns that are wanted, or else the most cells."""
     outside_of_quotes = re.sub('"[^"]*"', "", text.partition("\n")[0])
@@ -127,23 +156,6 @@ def _header(text: str, delimiter: str) -> tuple[list[str], int]:
         return [cell.strip() for cell in next(reader)], reader.line_num
     except csv.Error:
         return [], 1
-
-
-def _looks_like(text: str, delimiter: str) -> str:
-    """Return a sentence about what the first line seems to be, if not a header."""
-    first, _, others = text.partition("\n")
-    second = others.partition("\n")[0]
-    if first.count('"') % 2:
-        return "It has a quote that is not closed; close it, or remove it."
-    if first.lstrip().startswith("["):
-        return "It looks like a JSON array; write one JSON object on each line instead."
-    if first.lstrip().startswith(("#", "//")):
-        return "It looks like a comment; remove it."
-    if len(first.split(delimiter)) == 1 and max(map(second.count, DELIMITERS)) > 0:
-        return "It looks like a title above the header; remove what stands above the header."
-    if any(character.isdigit() or character == "@" for character in first):
-        return "It looks like data; add a line with the names of the columns above it."
-    return ""
 
 
 def _records(

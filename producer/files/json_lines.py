@@ -1,7 +1,6 @@
 """Read JSON Lines files, with one record per line."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
@@ -11,8 +10,9 @@ from producer.errors import UnreadableFile
 from producer.files.account import Account
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
-from producer.files.layout import BOM, FileLayout, Lines
+from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
@@ -20,32 +20,57 @@ MAX_NESTING = 20
 
 
 def json_lines_layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], head: str, notices: Notices
+    path: str,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    head: str,
+    notices: Notices,
+    undecodable: str = NOT_UTF8,
 ) -> FileLayout:
-    """Describe a JSON Lines file by its first line. Raises UnreadableFile."""
+    """Describe a JSON Lines file by its first line. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a line whose bytes could not be decoded.
+    """
+    first = head.strip().partition("\n")[0]
     if templates:
         raise UnreadableFile(
             f"{path}: this is JSON Lines, and only the columns of a CSV file can be mapped; leave"
-            " the mapping out.",
+            f" the mapping out. The first line is {shorten(first)}.",
             "map",
         )
     if kind is None:
         try:
-            first = from_json(head.lstrip().split("\n", 1)[0])
+            record = from_json(first)
         except ValueError:
             raise UnreadableFile(
-                f"{path}: the first line is not valid JSON; write one record per line, or choose"
-                " the kind of the records to submit the other lines.",
+                f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)}"
+                " Write one record per line, or choose the kind of the records to submit the other"
+                " lines.",
                 "kind",
             ) from None
-        fields = {"student_id"} if "course_ids" in first else set(first)
-        kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
+        fields = {"student_id"} if "course_ids" in record else set(record)
+        holds_list = any(isinstance(value, list) for value in record.values())
+        looks = "It looks like one document that holds a list of records." if holds_list else ""
+        kind = kind_of(path, fields, first, looks)
     account = Account()
     is_roster = kind is not Kind.ENROLLMENTS
-    return FileLayout(kind, partial(_json_records, account, is_roster=is_roster), notices, account)
+
+    def read(file: BinaryIO) -> Lines:
+        return _json_records(account, file, undecodable, is_roster=is_roster)
+
+    return FileLayout(kind, read, notices, account)
 
 
-def _json_records(account: Account, file: BinaryIO, *, is_roster: bool) -> Lines:
+def _looks_like(first: str) -> str:
+    """Return a sentence about a first line that is not valid JSON."""
+    if first.strip() in ("{", "{}") or first.rstrip().endswith((",", "{", "[")):
+        return " It looks like a JSON document on several lines."
+    if first.startswith("{'"):
+        return " Its texts stand in single quotes; JSON has double ones."
+    return ""
+
+
+def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_roster: bool) -> Lines:
     account.begin(header=0)
     while raw := file.readline(MAX_CHUNK_BYTES + 1):
         number = account.total + 1
@@ -69,7 +94,9 @@ def _json_records(account: Account, file: BinaryIO, *, is_roster: bool) -> Lines
         except ValueError as error:
             message = f"not valid JSON: {str(error)[:900]}; correct the line"
             account.refused += 1
-            yield RefusedLine(line=number, message=message)
+            yield RefusedLine(
+                line=number, message=f"the line {undecodable}" if _is_bad(raw) else message
+            )
         else:
             problem = _problem_of_id(record) if is_roster else None
             if problem:
@@ -84,3 +111,12 @@ def _problem_of_id(record: Any) -> str | None:
     """Return why the id of a roster record is hardly meant; other faults are for the worker."""
     sis_id = record.get("sis_id") if isinstance(record, dict) else None
     return problem_of_new_id(sis_id) if isinstance(sis_id, str) else None
+
+
+def _is_bad(raw: bytes) -> bool:
+    """Return whether a line is not UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return True
+    return False

@@ -11,11 +11,18 @@ class Notices:
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
+        self._taken = 0
 
     def add(self, sentence: str) -> None:
         """Add a sentence that says what was noticed, and what to do if it is not meant."""
         if len(self._sentences) < MAX_NOTICES:
             self._sentences.setdefault(sentence)
+
+    def take_new(self) -> list[str]:
+        """Return the sentences that this has not returned before."""
+        new = list(self._sentences)[self._taken :]
+        self._taken += len(new)
+        return new
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)

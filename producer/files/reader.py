@@ -12,11 +12,22 @@ from typing import Any, BinaryIO
 
 from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
+from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
-from producer.files.layout import FileLayout, Lines
+from producer.files.layout import BOM, FileLayout, Lines
 from producer.files.notices import Notices
-from producer.files.text_form import TextForm, find_form, known_encoding, plain_encoding
+from producer.files.text_form import (
+    AUTO,
+    FALLBACK,
+    UTF8,
+    TextForm,
+    find_form,
+    find_not_utf8,
+    known_encoding,
+    plain_encoding,
+    shorten,
+)
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
 HEAD_BYTES = 65_536
@@ -58,7 +69,7 @@ class FileSource:
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with _io_errors_named(self.name), self.path.open("rb") as self._file:
-            yield from self._read(self._file)
+            yield from self._read(_unpack_again(self.name, self._file).file)
 
 
 @contextmanager
@@ -130,12 +141,46 @@ def open_stream(
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
-    `name` is its name in error messages; the other arguments are those of `open_source`.
-    Raises UnreadableFile.
+    `name` is its name in error messages; the other arguments are those of `open_source`. What is
+    true of the whole file is known only if the stream is in fact a file, or a zip archive, which is
+    stored in a temporary file. Raises UnreadableFile.
     """
-    raw = _beginning(file)
-    layout = _layout(name, kind, templates, raw, encoding)
-    return layout, layout.read(io.BufferedReader(_Replayed(raw, file), 1 << 16))
+    options = (kind, templates, encoding)
+    if file.seekable():
+        return _open_seekable(name, file, *options)
+    beginning = file.read(len(ZIP))
+    replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
+    if beginning not in ZIPS:
+        content = unpack(name, replayed, beginning)
+        raw = _beginning(content.file)
+        layout = _layout(content, raw, *options, whole=False)
+        return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
+    spooled = spool_zip(name, replayed)
+    try:
+        layout, lines = _open_seekable(name, spooled, *options)
+    except BaseException:
+        spooled.close()
+        raise
+    return layout, _closing_afterwards(spooled, lines)
+
+
+def _open_seekable(
+    name: str,
+    file: BinaryIO,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    encoding: str | None,
+) -> tuple[FileLayout, Lines]:
+    start = file.tell()
+    content = _unpack_again(name, file)
+    layout = _layout(content, _beginning(content.file), kind, templates, encoding, whole=True)
+    file.seek(start)
+    return layout, layout.read(_unpack_again(name, file).file)
+
+
+def _closing_afterwards(file: BinaryIO, lines: Lines) -> Lines:
+    with file:
+        yield from lines
 
 
 def open_source(
@@ -143,34 +188,69 @@ def open_source(
 ) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
+    The file may be compressed with gzip, or the only one in a zip archive; then it is read to its
+    end, to see whether it is whole.
+
     If `kind` is None, the header decides. `templates` maps one of our columns to a template over
     the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
     such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks so, and otherwise UTF-8.
+    With `auto`, it is cp1252 if it is none of these, for which the whole file is read.
     Raises UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:
         with path.open("rb") as file:
-            raw = _beginning(file)
+            layout, _ = _open_seekable(str(path), file, kind, templates, encoding)
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
-    return FileSource(path, _layout(str(path), kind, templates, raw, encoding))
+    return FileSource(path, layout)
+
+
+def _unpack_again(name: str, file: BinaryIO) -> Content:
+    """Return the content of a seekable file from where it stands."""
+    beginning = file.read(len(ZIP))
+    file.seek(-len(beginning), io.SEEK_CUR)
+    return unpack(name, file, beginning)
 
 
 def _layout(
-    path: str, kind: Kind | None, templates: Mapping[str, str], raw: bytes, encoding: str | None
+    content: Content,
+    raw: bytes,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    encoding: str | None,
+    *,
+    whole: bool,
 ) -> FileLayout:
+    """Describe a file of which these are the first bytes; if `whole`, read the others as well."""
+    name = content.name
+    is_auto = encoding is not None and encoding.lower() == AUTO
+    told = None if encoding is None or is_auto else known_encoding(encoding)
+    form, head = find_form(name, raw, told)
     notices = Notices()
-    form, head = find_form(path, raw, None if encoding is None else known_encoding(encoding))
-    if not head.strip():
+    if is_auto and form.encoding == UTF8 and not raw.startswith(BOM):
+        form = form._replace(guessed=not whole)
+        bad = find_not_utf8(raw, content.file) if whole else None
+        if bad is not None:
+            form, head = find_form(name, raw, FALLBACK)
+            notices.add(
+                f"{name} is not UTF-8 (first seen in line {bad[0]:,}), and is read as {FALLBACK}:"
+                f" {shorten(bad[1])}. If that looks wrong, choose the encoding that it has."
+            )
+    elif told is not None and not told.startswith(form.encoding[:6]):
+        notices.add(f"{name} begins with the mark of {form.encoding}, and is read as that.")
+    if not head.strip("\ufeff \t\r\n"):
         raise UnreadableFile(
-            f"{path} is empty; submit a CSV file with a header line, or JSON Lines."
+            f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
         )
     describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
-    layout = describe(path, kind, templates, head, notices)
+    with _naming_encoding(form.encoding):
+        layout = describe(name, kind, templates, head, notices, form.undecodable)
+    if whole and content.packed:
+        _read_to_end(content.file)  # Whatever is damaged is found before anything is published.
     return layout._replace(
         read=lambda file: layout.read(form.as_utf8(file)), form=_sent_form(form, raw, layout.form)
     )
@@ -183,6 +263,22 @@ def _sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileFo
     encoding, bom = plain_encoding(text_form.encoding, raw)
     line_end = "\r" if text_form.old_line_ends else form.line_end
     return form.model_copy(update={"encoding": encoding, "bom": bom, "line_end": line_end})
+
+
+@contextmanager
+def _naming_encoding(encoding: str) -> Iterator[None]:
+    """Add the encoding to an error about the first lines, unless it is UTF-8."""
+    try:
+        yield
+    except UnreadableFile as error:
+        if encoding == UTF8:
+            raise
+        raise UnreadableFile(f"{error} The text was read as {encoding}.", *error.options) from None
+
+
+def _read_to_end(file: BinaryIO) -> None:
+    while file.read(1 << 20):
+        pass
 
 
 def _beginning(file: BinaryIO) -> bytes:

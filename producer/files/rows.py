@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 from producer.contract.chunks import RefusedLine
 from producer.files.account import Account
 from producer.files.cells import Row
+from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import storable
 from producer.schemas import MAX_CHUNK_BYTES
 
@@ -68,7 +69,8 @@ class _Lines:
     end of a row, at the end of the file, and after the block, except within a row.
     """
 
-    def __init__(self, block: bytes, file: BinaryIO, number: int) -> None:
+    def __init__(self, block: bytes, file: BinaryIO, number: int, undecodable: str) -> None:
+        self._undecodable = undecodable
         self._block = io.BytesIO(block)
         self._file = file
         self.number = number
@@ -110,8 +112,7 @@ class _Lines:
             try:
                 return raw.decode()
             except UnicodeDecodeError as error:
-                problem = "is not UTF-8; save the file as UTF-8, or choose the encoding that it has"
-                self._bad = _BadLine(problem, raw, error.start)
+                self._bad = _BadLine(self._undecodable, raw, error.start)
         raise StopIteration
 
     def _skip_rest(self, raw: bytes) -> None:
@@ -155,9 +156,20 @@ def _bad_character(raw: bytes) -> _BadLine | None:
 
 
 class RowReader:
-    """Reads the rows of a file after its header: (line, cells), or the refusal of a line."""
+    """Reads the rows of a file after its header: (line, cells), or the refusal of a line.
 
-    def __init__(self, name: str, delimiter: str, width: int, header_lines: int = 1) -> None:
+    `undecodable` is the problem of a cell that is not UTF-8.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        delimiter: str,
+        width: int,
+        header_lines: int = 1,
+        undecodable: str = NOT_UTF8,
+    ) -> None:
+        self._undecodable = undecodable
         self._name = name
         self._delimiter = delimiter
         self._width = width
@@ -179,7 +191,7 @@ class RowReader:
                 yield from self._plain_rows(text, number, account)
                 number += block.count(b"\n")
                 continue
-            lines = _Lines(block, file, number)
+            lines = _Lines(block, file, number, self._undecodable)
             while not lines.finished:
                 yield from self._rows(lines, account)
                 bad = lines.resume()

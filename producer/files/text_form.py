@@ -7,8 +7,13 @@ import sys
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.errors import UnreadableFile
+from producer.files.containers import AS_CSV, GZIP, ZIP
+from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import MARK, as_pairs
 
+AUTO = "auto"
+"""The name with which a submitter has cp1252 chosen for a file that is not UTF-8."""
+FALLBACK = "cp1252"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -27,36 +32,64 @@ _PLAIN = (
 )
 """What each mark stands before."""
 
-_AS_CSV = "save it as CSV (in Excel: CSV UTF-8), and submit that file"
+_UNPACK = "unpack it, and submit the table in it"
 _OTHER_FILES = (
-    (b"PK\x03\x04", f"is an Excel workbook or another zip archive; {_AS_CSV}, or unpack it"),
-    (b"\xd0\xcf\x11\xe0", f"is a file of an old Office program, such as Excel; {_AS_CSV}"),
-    (b"\x1f\x8b", "is compressed with gzip; unpack it, or submit the output of zcat"),
+    (ZIP, f"is an Excel workbook or a zip archive inside another one; {AS_CSV}, or unpack it"),
+    (b"\xd0\xcf\x11\xe0", f"is a file of an old Office program, or has a password; {AS_CSV}"),
+    (GZIP, f"is compressed more than once; {_UNPACK}"),
+    (b"BZh", f"is compressed with bzip2; {_UNPACK}"),
+    (b"\xfd7zXZ\x00", f"is compressed with xz; {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", f"is compressed with zstd; {_UNPACK}"),
+    (b"7z\xbc\xaf\x27\x1c", f"is a 7-Zip archive; {_UNPACK}"),
+    (b"Rar!", f"is a RAR archive; {_UNPACK}"),
     (b"%PDF", "is a PDF document; export the data as CSV and submit that file"),
+    (b"{\\rtf", "is a text document (RTF); export the data as CSV and submit that file"),
+    (b"SQLite format 3\x00", "is an SQLite database; export the data as CSV"),
+    (b"PAR1", "is a Parquet file; export the data as CSV"),
 )
-_HTML = re.compile(rb"\s*<(?:!doctype html|html|\?xml)\b", re.IGNORECASE)
+_TAR = (257, b"ustar")
+_MARKUP = re.compile(
+    r"\s*<(?:(!doctype html|html|head|body|table|meta)|\?xml|!--)\b", re.IGNORECASE
+)
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")
 _FEW_CONTROLS = 0.01
 """Up to this fraction of control characters, a file is text in which some lines are refused."""
+_QUOTED = re.compile('"[^"]*"')
 
 
 class TextForm(NamedTuple):
-    """The encoding of a file, and whether its lines end with a carriage return alone."""
+    """The encoding of a file, and whether its lines end with a carriage return alone.
+
+    `guessed` is set for the encoding `auto` of a file that can be read only once.
+    """
 
     encoding: str
     old_line_ends: bool
+    guessed: bool = False
 
     def as_utf8(self, file: BinaryIO) -> BinaryIO:
         """Return a file that is at its beginning as UTF-8 with the line ends of Unix or Windows.
 
         What cannot be decoded becomes bytes that are not UTF-8.
         """
-        if self == (_UTF8, False):
+        if (self.encoding, self.old_line_ends) == (UTF8, False):
             return file
         return io.BufferedReader(_Transcoded(file, self), 1 << 16)
 
+    @property
+    def undecodable(self) -> str:
+        """Return what is wrong with a cell that cannot be decoded, and what to do."""
+        if self.encoding != UTF8:
+            return f"is not valid {self.encoding}; save the file as UTF-8"
+        if self.guessed:
+            return (
+                "is not UTF-8, and the encoding of what comes through a pipe cannot be found out;"
+                " submit it as a file, or choose the encoding that it has"
+            )
+        return NOT_UTF8
 
-_UTF8 = "utf-8-sig"
+
+UTF8 = "utf-8-sig"
 
 
 class _Transcoded(io.RawIOBase):
@@ -86,7 +119,9 @@ class _Transcoded(io.RawIOBase):
 
 def _errors(encoding: str) -> str:
     """Return how to decode what is wrong: lone surrogates mark it, and refuse its line later."""
-    return "surrogateescape" if encoding in (_UTF8, "utf-8") else "_mark"
+    if encoding in (UTF8, "utf-8"):
+        return "surrogateescape"
+    return "_mark" if encoding.startswith(("utf-16", "utf-32")) else "_mark_byte"
 
 
 def _encoded(text: str) -> bytes:
@@ -96,42 +131,79 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _marked(error: UnicodeError) -> tuple[str, int]:
+def _replaced(error: UnicodeError) -> tuple[str, int]:
     """Return what stands for undecodable bytes, and where decoding goes on (codecs' interface)."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return MARK + as_pairs(error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("_mark", _marked)
+def _replaced_byte(error: UnicodeError) -> tuple[str, int]:
+    """Mark only the first byte: a line end after half of a character is still one."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return MARK + as_pairs(error.object[error.start : error.start + 1]), error.start + 1
+
+
+codecs.register_error("_mark", _replaced)
+codecs.register_error("_mark_byte", _replaced_byte)
 
 
 def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, str]:
     """Return how a file stores its text, and its first lines, of which these are the bytes.
 
-    `encoding` is the name that the submitter gave. Raises UnreadableFile for what is no text.
+    `encoding` is Python's name of the one that the submitter gave; a byte order mark comes before
+    it. Raises UnreadableFile for what is no text.
     """
     for beginning, what in _OTHER_FILES:
         if raw.startswith(beginning):
             raise UnreadableFile(f"{name} {what}.")
-    if _HTML.match(raw):
-        raise UnreadableFile(
-            f"{name} is a web page or XML, and not a table; a download may have stored a sign-in"
-            " page in its place. Export the data as CSV and submit that file."
-        )
-    encoding = _encoding(raw) if encoding is None else encoding
-    decode = codecs.getincrementaldecoder(encoding)(_errors(encoding)).decode
+    if raw.startswith(_TAR[1], _TAR[0]):
+        raise UnreadableFile(f"{name} is a tar archive; {_UNPACK}.")
+    marked = _marked(raw)
+    found = marked or encoding or _without_mark(raw)
+    if found in ("utf-16", "utf-32") and not marked:  # Which bytes come first must be known.
+        unmarked = _without_mark(raw)
+        found = unmarked if unmarked.startswith(found) else f"{found}-le"
+    decode = codecs.getincrementaldecoder(found)(_errors(found)).decode
     head = decode(raw)  # The last character may be cut.
     if len(_CONTROLS.findall(_encoded(head))) > _FEW_CONTROLS * len(head):
-        raise UnreadableFile(f"{name} is a binary file; export it as CSV or JSON Lines in UTF-8.")
-    form = TextForm(encoding, old_line_ends="\r" in head and "\n" not in head)
+        as_told = f" in the encoding {encoding}" if encoding and not marked else ""
+        raise UnreadableFile(
+            f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8."
+        )
+    _check_markup(name, head)
+    line_ends = _QUOTED.sub("", head)
+    form = TextForm(found, old_line_ends="\r" in line_ends and "\n" not in line_ends)
     return form, head.replace("\r", "\n") if form.old_line_ends else head
 
 
-def _encoding(raw: bytes) -> str:
-    for mark, encoding in _MARKS:
-        if raw.startswith(mark):
-            return encoding
+def _check_markup(name: str, head: str) -> None:
+    """Raise UnreadableFile for a web page or XML."""
+    markup = _MARKUP.match(head.removeprefix("\ufeff"))
+    if markup is None:
+        return
+    first = shorten(head.removeprefix("\ufeff").strip().partition("\n")[0])
+    if markup[1]:
+        what = "a web page; a download may have stored a sign-in page in place of the table"
+    else:
+        what = "XML, or a web page, and not a table"
+    raise UnreadableFile(
+        f"{name} is {what}. Its first line is {first}. Export the data as CSV and submit that file."
+    )
+
+
+def shorten(line: str) -> str:
+    """Return a line as it is shown in a message: quoted, escaped, and not too long."""
+    line = line.strip()
+    return repr(line if len(line) <= 120 else f"{line[:120]}…")  # noqa: PLR2004
+
+
+def _marked(raw: bytes) -> str | None:
+    return next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), None)
+
+
+def _without_mark(raw: bytes) -> str:
     first_line = raw[:400]
     # ASCII in UTF-16 has a zero in every other byte.
     for encoding, text, zeros in (
@@ -140,7 +212,41 @@ def _encoding(raw: bytes) -> str:
     ):
         if zeros.count(0) > max(3, len(zeros) // 2, 10 * text.count(0)):
             return encoding
-    return _UTF8
+    return UTF8
+
+
+def find_not_utf8(raw: bytes, file: BinaryIO) -> tuple[int, str] | None:
+    """Read a file to its end; return the first line that is not UTF-8, and its text near that.
+
+    `raw` is what was already read of the file. The text is read as cp1252.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    number, block = 1, raw
+    while True:
+        try:
+            decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            seen, at = error.object, error.start
+            begin = max(seen.rfind(b"\n", 0, at) + 1, at - 40)
+            near = seen[begin : at + 40].splitlines()[0]
+            return number + seen.count(b"\n", 0, at), near.decode(FALLBACK, "backslashreplace")
+        if not block:
+            return None
+        number += block.count(b"\n")
+        block = file.read(1 << 20)
+
+
+_NOT_BY_LINE = (
+    "utf_7",
+    "idna",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "hz",
+    "iso2022",
+)
+"""Encodings in which a line cannot be read by itself, because others change its meaning, or in
+which other characters can stand for a line end."""
 
 
 def plain_encoding(encoding: str, raw: bytes) -> tuple[str, bool]:
@@ -158,11 +264,16 @@ def plain_encoding(encoding: str, raw: bytes) -> tuple[str, bool]:
 
 def known_encoding(name: str) -> str:
     """Return Python's name of an encoding of text. Raises UnreadableFile."""
+    shown = ascii(name[:40])
     try:
-        found = codecs.lookup(name)
-        "".encode(found.name)
+        found = codecs.lookup(name).name
+        "".encode(found)
     except (LookupError, ValueError):
         raise UnreadableFile(
-            f"There is no encoding {name!r}; use for example utf-8, utf-16 or cp1252."
+            f"There is no encoding {shown}; use for example utf-8, utf-16 or cp1252, or {AUTO}."
         ) from None
-    return _UTF8 if found.name in ("utf-8", "utf-8-sig") else found.name
+    if found.replace("-", "_").startswith(_NOT_BY_LINE):
+        raise UnreadableFile(
+            f"A file in the encoding {shown} cannot be read line by line; save it as UTF-8."
+        )
+    return UTF8 if found in ("utf-8", "utf-8-sig") else found

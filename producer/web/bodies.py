@@ -14,13 +14,17 @@ class Accepted(BaseModel):
 
 
 class AcceptedBatch(BaseModel):
-    """An accepted batch, with the URL of its status; all of its chunks are published."""
+    """An accepted batch, with the URL of its status; all of its chunks are published.
+
+    `notices` are sentences about how the file was read.
+    """
 
     batch_id: str
     kind: Kind
     requests: int
     rows: int
     url: str
+    notices: tuple[str, ...] = ()
 
 
 class Results(BaseModel):

@@ -38,7 +38,7 @@ UPLOAD = {
             "schema": {"type": "string"},
             "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
         },
-        # JSON Lines have no media type that is generally agreed on.
+        # JSON Lines have no media type that is generally agreed on. Compressed files, too.
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
             "schema": {

@@ -46,6 +46,15 @@ ColumnMaps = Annotated[
         " example `course_sis_id={module}-{term}`. Repeat the parameter for each column.",
     ),
 ]
+TextEncoding = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="How the file stores its text, for example `cp1252`; without it, UTF-8 or"
+        " UTF-16, which are recognized. With `auto`, a file in a zip archive that is neither is"
+        " read as cp1252; of any other file, which is read only once, such lines are refused.",
+    ),
+]
 
 Prefer = Annotated[
     str | None,

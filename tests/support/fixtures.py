@@ -173,6 +173,17 @@ def deployment(
         yield made
 
 
+@pytest.fixture(scope="module", params=DATABASES)
+def module_deployment(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[str], str],
+) -> Iterator[Deployment]:
+    """A deployment whose database only the tests of one module use."""
+    with _deployment(tmp_path_factory.mktemp("module"), new_database(request.param)) as made:
+        yield made
+
+
 @pytest.fixture(params=DATABASES)
 def fresh_deployment(
     request: pytest.FixtureRequest, tmp_path: Path, new_database: Callable[[str], str]

@@ -1,5 +1,7 @@
-"""Write a file, open it, and read what it holds."""
+"""Write a file or fill a pipe, open it, and read what it holds."""
 
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from producer.contract.chunks import RefusedLine
-from producer.files.reader import FileSource, open_source
+from producer.files.reader import FileSource, open_source, open_stream
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
 
@@ -52,3 +54,41 @@ def refused(source: FileSource) -> RefusedLine:
     """Return the only refused line."""
     (line,) = (entry for entry in source.records() if isinstance(entry, RefusedLine))
     return line
+
+
+def zipped(*files: tuple[str | zipfile.ZipInfo, str | bytes], method: int = 8) -> bytes:
+    """Return a zip archive with these files."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        for name, content in files:
+            opened.writestr(name, content)
+    return archive.getvalue()
+
+
+class Pipe(io.RawIOBase):
+    """Yields bytes a few at a time, and only once."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._content[: min(len(buffer), 3 if len(self._content) % 2 else 4000)]
+        self._content = self._content[len(piece) :]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def read_pipe(content: bytes, encoding: str | None = None) -> tuple[list[Any], tuple[str, ...]]:
+    """Return what a pipe holds, and the notices about it."""
+    pipe = io.BufferedReader(Pipe(content))
+    layout, lines = open_stream(pipe, None, {}, "standard input", encoding)
+    entries = [
+        (e.record["student_id"], e.record["course_ids"], tuple(e.lines))
+        if isinstance(e, SourceRecord)
+        else (e.line, e.message)
+        for e in lines
+    ]
+    return entries, tuple(layout.notices)

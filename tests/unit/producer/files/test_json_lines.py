@@ -40,7 +40,7 @@ BAD_JSON = {
     "deep nesting": (b"[" * 100_000, "recursion limit"),
     "an integer of 5000 digits": (b'{"sis_id": 1' + b"0" * 5_000 + b"}", "out of range"),
     "half a character": (rb'{"sis_id": "\ud800"}', "hex escape"),
-    "not UTF-8": (b'{"sis_id": "\xff"}', "unicode"),
+    "not UTF-8": (b'{"sis_id": "\xff"}', "is not UTF-8; save"),
     "too long": (b'{"sis_id": "' + b"x" * 3 * MAX_CHUNK_BYTES + b'"}', "longer than 1048576 bytes"),
 }
 

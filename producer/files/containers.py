@@ -1,0 +1,245 @@
+"""Unpack a file that is compressed with gzip, or that is the only one in a zip archive.
+
+What a file is shows in its content, not in its name. Nothing is written to the disk under a name
+from an archive, and how much may come out of it is bounded.
+"""
+
+import gzip
+import io
+import re
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from producer.errors import UnreadableFile
+
+GZIP = b"\x1f\x8b"
+ZIP = b"PK\x03\x04"
+ZIPS = (ZIP, b"PK\x05\x06")
+"""The beginnings of zip archives: with files, and without."""
+
+MAX_RATIO = 100
+"""How many times as large as its compressed form a file may be."""
+FREE_BYTES = 32 * 1024**2
+"""Up to this size a file may be compressed as well as it can; a spreadsheet's empty rows are."""
+MAX_SPOOLED = 4 * 1024**3
+"""The most bytes of a zip archive on a pipe, which is stored in a temporary file to be read."""
+MAX_ENTRIES = 100
+"""The most files and folders in a zip archive."""
+_MAX_READ = 1024**2
+"""The most bytes that are read at once of a compressed file; a zip archive's list is one read."""
+
+AS_CSV = "save it as CSV (in Excel: CSV UTF-8), and submit that file"
+_GET_AGAIN = (
+    "Get the file again, and submit it; if a part of it was already submitted, use the same batch"
+    " id."
+)
+_OFFICE = (
+    ("xl/workbook", "an Excel workbook"),
+    ("word/document", "a Word document"),
+    ("ppt/presentation", "a PowerPoint presentation"),
+    ("[Content_Types].xml", "an Office document"),
+    ("META-INF/manifest.xml", "an OpenDocument file, for example from LibreOffice"),
+    ("Index/Document.iwa", "an Apple Numbers or Pages document"),
+)
+"""The beginning of a name in the zip archives in which programs store their documents."""
+_ENCRYPTED = 1
+"""The flag of an encrypted file in a zip archive."""
+_CLUTTER = re.compile(
+    r"(^|/)(__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE
+)
+_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+
+
+class Content(NamedTuple):
+    """What a file holds once it is unpacked, with its name in messages."""
+
+    name: str
+    file: BinaryIO
+    packed: bool
+
+
+def unpack(name: str, file: BinaryIO, beginning: bytes) -> Content:
+    """Return the content of a file, whose first bytes are `beginning`; `file` yields them again.
+
+    A zip archive must be seekable. Reading the content raises UnreadableFile if the file is
+    damaged, or unpacks to far more than it can hold.
+    """
+    if beginning.startswith(GZIP):
+        packed = _Packed(file)
+        content: Any = gzip.GzipFile(fileobj=cast("BinaryIO", packed))
+        return Content(name, _unpacked(name, content, packed), packed=True)
+    if beginning.startswith(ZIPS):
+        return _unpack_zip(name, file)
+    return Content(name, file, packed=False)
+
+
+def spool_zip(name: str, file: BinaryIO) -> BinaryIO:
+    """Store a zip archive that arrives on a pipe in a temporary file. Raises UnreadableFile."""
+    try:
+        spooled = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        try:
+            _copy(name, file, spooled)
+        except BaseException:
+            spooled.close()
+            raise
+    except OSError as error:
+        raise UnreadableFile(
+            f"{name} is a zip archive, which could not be stored in a temporary file:"
+            f" {error.strerror}. Unpack it, and submit the file in it."
+        ) from error
+    return cast("BinaryIO", spooled)
+
+
+def _copy(name: str, file: BinaryIO, spooled: Any) -> None:
+    while block := file.read(_MAX_READ):
+        spooled.write(block)
+        if spooled.tell() > MAX_SPOOLED:
+            raise UnreadableFile(
+                f"{name} is a zip archive of more than {MAX_SPOOLED:,} bytes, which is too large"
+                " for a pipe. Unpack it, and submit the file in it."
+            )
+    spooled.seek(0)
+
+
+class _Packed:
+    """A compressed file that counts what is read of it, and that is never read in huge pieces."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes_read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= _MAX_READ else _MAX_READ + 1)
+        if len(data) > _MAX_READ:
+            raise zipfile.BadZipFile("its list of files is too long")
+        self.bytes_read += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:
+            raise zipfile.BadZipFile("its list of files is damaged")
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of a compressed file, which stops with UnreadableFile if it is damaged."""
+
+    def __init__(self, name: str, content: BinaryIO, packed: _Packed) -> None:
+        self._name = name
+        self._content = content
+        self._packed = packed
+        self._size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._content.read(min(len(buffer), _MAX_READ))
+        except EOFError:
+            raise UnreadableFile(
+                f"{self._name} is incomplete: its compressed data ends too early. {_GET_AGAIN}"
+            ) from None
+        except (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, struct.error) as error:
+            raise UnreadableFile(
+                f"{self._name} is damaged, or something was added to it: {error}. {_GET_AGAIN}"
+            ) from None
+        self._size += len(data)
+        if self._size > max(FREE_BYTES, MAX_RATIO * self._packed.bytes_read):
+            raise UnreadableFile(
+                f"{self._name} becomes more than {MAX_RATIO} times as large when it is unpacked,"
+                " which is more than a table does. Unpack it, and see what it holds."
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _unpacked(name: str, content: BinaryIO, packed: _Packed) -> BinaryIO:
+    return io.BufferedReader(_Unpacked(name, content, packed), 1 << 16)
+
+
+def _unpack_zip(name: str, file: BinaryIO) -> Content:
+    packed = _Packed(file)
+    try:
+        archive = zipfile.ZipFile(cast("BinaryIO", packed))
+        entry = _only_file(name, archive.infolist())
+        content: Any = archive.open(entry)
+    # A list of files that is damaged can mislead `zipfile` into each of these.
+    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError) as error:
+        raise UnreadableFile(
+            f"{name} is a zip archive or an Excel workbook that is damaged or incomplete: {error}."
+            f" {_GET_AGAIN} A workbook cannot be read: {AS_CSV}."
+        ) from None
+    except NotImplementedError as error:
+        raise UnreadableFile(
+            f"{name} is a zip archive of a kind that cannot be read: {error}. Unpack it, and submit"
+            " the file in it."
+        ) from None
+    name = f"{name} ({_shown(entry.filename)})"
+    return Content(name, _unpacked(name, content, packed), packed=True)
+
+
+def _only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the only file of an archive; folders and what systems add do not count."""
+    names = [entry.filename for entry in entries]
+    for beginning, what in _OFFICE:
+        if any(entry.startswith(beginning) for entry in names):
+            raise UnreadableFile(f"{name} is {what}; {AS_CSV}.")
+    files = [e for e in entries if not e.is_dir() and not _CLUTTER.search(e.filename)]
+    if len(files) > 1:
+        shown = ", ".join(_shown(entry.filename) for entry in files[:5])
+        more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""  # noqa: PLR2004
+        raise UnreadableFile(
+            f"{name} is a zip archive with {len(files):,} files: {shown}{more}. Unpack it, and"
+            " submit the files that you mean."
+        )
+    problem = _problem(files, len(entries))
+    if problem is not None:
+        raise UnreadableFile(f"{name} is a zip archive {problem}.")
+    return files[0]
+
+
+def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
+    """Return why the only file of an archive cannot be read, if it cannot."""
+    if not files:
+        return "without a file; pack the table into it, or submit the table itself"
+    (file,) = files
+    problems = (
+        (
+            entries > MAX_ENTRIES,
+            f"with more than {MAX_ENTRIES} entries; unpack it, and submit the file in it",
+        ),
+        (
+            file.flag_bits & _ENCRYPTED,
+            "with a password; unpack it, and submit the file in it",
+        ),
+        (
+            file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+            "whose method of compression is not known here; unpack it, and submit the file in it",
+        ),
+        (
+            stat.S_ISLNK(file.external_attr >> 16),
+            f"that holds only a link, {_shown(file.filename)}; pack the file itself",
+        ),
+        (
+            _OUTSIDE.search(file.filename),
+            f"whose file has a path that leads out of it, {_shown(file.filename)}; pack it again",
+        ),
+    )
+    return next((problem for applies, problem in problems if applies), None)
+
+
+def _shown(name: str) -> str:
+    """Return the name of a file in an archive with control characters escaped, and shortened."""
+    return repr(name if len(name) <= 80 else f"{name[:80]}…")[1:-1]  # noqa: PLR2004

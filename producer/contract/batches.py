@@ -64,7 +64,7 @@ class LikelyCause(ContractModel):
     """Refused ids that differ in the same way from ids that exist."""
 
     causes: tuple[Cause, ...] = Field(
-        description="The differences; there are two if each of the ids has both."
+        description="The differences; each of the ids has all of them."
     )
     message: str = Field(description="The same for people, with an example.")
     ids: int = Field(description="The number of different ids.")

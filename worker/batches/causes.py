@@ -118,10 +118,9 @@ def guess(
     while (some := list(islice(remaining, _AT_ONCE))) and time.monotonic() < until:
         guesses |= _guess_by_index(connection, model, some)
         examined += some
-    unresolved = [i for i in examined if i not in guesses]
-    if unresolved and time.monotonic() < until:
-        guesses |= _guess_by_outline(unresolved, sis_ids_of_small_roster(connection, model))
-    for sis_id in unresolved:
+    if time.monotonic() < until:
+        _add_guesses_by_outline(guesses, examined, sis_ids_of_small_roster(connection, model))
+    for sis_id in examined:
         if sis_id not in guesses and is_missing_value(sis_id):
             guesses[sis_id] = Guess((Cause.MISSING_VALUE,))
         elif sis_id not in guesses and is_scientific(sis_id):
@@ -153,19 +152,25 @@ def _guess_by_index(
     return guesses
 
 
-def _guess_by_outline(ids: Iterable[str], roster: Iterable[str]) -> dict[str, Guess]:
+def _add_guesses_by_outline(
+    guesses: dict[str, Guess], ids: Iterable[str], roster: Iterable[str]
+) -> None:
     """Compare ids with all of a small roster, whatever their case, spaces and leading zeros."""
     by_outline: dict[str, list[str]] = {}
-    for sis_id in ids:
-        by_outline.setdefault(outline(sis_id), []).append(sis_id)
-    guesses: dict[str, Guess] = {}
     for existing in roster:
-        for sis_id in by_outline.get(outline(existing), ()):
-            causes = differences(sis_id, existing)
-            earlier = guesses.get(sis_id, Guess(causes))
-            fewest = min(earlier.causes, causes, key=len)
-            guesses[sis_id] = Guess(fewest, (*earlier.meant, existing))
-    return guesses
+        alike = by_outline.setdefault(outline(existing), [])
+        if len(alike) <= _MOST_MEANT:
+            alike.append(existing)
+    if not by_outline:
+        return
+    for sis_id in ids:
+        earlier = guesses.get(sis_id, Guess(()))
+        if earlier.causes == (Cause.IN_ROSTER,):
+            continue
+        others = [i for i in by_outline.get(outline(sis_id), ()) if i not in earlier.meant]
+        if others:
+            causes = earlier.causes or min((differences(sis_id, i) for i in others), key=len)
+            guesses[sis_id] = Guess(causes, (*earlier.meant, *others))
 
 
 def likely_causes(

@@ -242,8 +242,9 @@ def find_refused_ids(
     refusal = BatchRefusal
     first = (
         select(refusal.record[name])
-        .where(refusal.batch_id == batch_id, refusal.code == code.value)
-        .order_by(refusal.line)
+        # A range, because PostgreSQL might use the index without the code if the code were equal.
+        .where(refusal.batch_id == batch_id, refusal.code.between(code.value, code.value))
+        .order_by(refusal.code, refusal.line)
         .limit(limit)
     )
     records = connection.scalars(first).all()

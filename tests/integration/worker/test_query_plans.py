@@ -70,6 +70,6 @@ def test_what_an_unknown_id_may_mean_is_found_by_index(small_database: Database)
             find_least_and_largest(connection, Student, ranges)
             find_refused_ids(connection, "b", Code.UNKNOWN_STUDENT, 10)
         ends = kept_plan(connection, "length(students.sis_id)")
-        refusals = kept_plan(connection, "ORDER BY batch_refusals.line")
+        refusals = kept_plan(connection, "ORDER BY batch_refusals.code, batch_refusals.line")
     assert len(re.findall(r"uq_students_sis_id .*\n *Index Cond:", ends)) == 2, ends
     assert re.search(r"batch_id_code_line .*\n *Index Cond:", refusals), refusals

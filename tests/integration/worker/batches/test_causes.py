@@ -8,6 +8,7 @@ from producer.contract.batches import Cause, LikelyCause
 from producer.schemas import Code, Kind
 from support.chunks import apply_chunk, chunk, pairs, status
 from support.databases import store_roster
+from worker import repository
 from worker.batches import causes
 from worker.batches.status import batch_statuses
 from worker.database.engine import Database
@@ -73,6 +74,26 @@ def test_what_may_mean_several_ids_is_not_guessed(database: Database) -> None:
     }
     messages = {cause.causes: cause.message for cause in found}
     assert "'07' or '007'; find out which" in messages[Cause.LEADING_ZEROS_LOST,]
+
+
+def test_a_small_roster_is_searched_for_every_id_that_may_be_meant(database: Database) -> None:
+    store_roster(database, ["ABC-1", "aBc-1", "LATE", "late"], [])
+    refused = [pairs("abc-1", "M1"), pairs("lAtE", "M1")]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*refused))
+    (found,) = causes_of(database, Code.UNKNOWN_STUDENT)
+    assert found.causes == (Cause.LETTER_CASE,)
+    meant = {example.id: set(example.meant) for example in found.examples}
+    assert meant == {"abc-1": {"ABC-1", "aBc-1"}, "lAtE": {"LATE", "late"}}
+
+
+def test_a_large_roster_is_not_read_as_a_whole(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "SMALL_ROSTER", 3)
+    store_roster(database, ["aBcD", "AB-1"], [])
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("AbCd", "M1"), pairs("ab-1", "M1")))
+    (found,) = causes_of(database, Code.UNKNOWN_STUDENT)
+    assert [example.id for example in found.examples] == ["ab-1"]
 
 
 def test_ids_without_a_likely_cause_and_keys_have_none(database: Database) -> None:

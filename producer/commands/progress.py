@@ -34,6 +34,11 @@ POLL_SECONDS = 0.25
 UNKNOWN_PATIENCE = 60.0
 """How long a batch that was submitted may be unknown, in seconds: its mark was lost, but a worker
 may still apply a chunk that it holds."""
+_SAME_REFUSALS = (
+    "Lines that were refused before are not tried again under the same batch id. If you have"
+    " corrected the cause, for example the roster, write them to a file with `enroll errors"
+    " {batch_id} --csv refused.csv`, and submit that file under a new batch id."
+)
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress if there is no terminal."""
 
@@ -75,7 +80,10 @@ def submit_source(
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if wait:
             _Waiter(client, submitted, bar, failed_before).wait()
-            return client.batch(batch_id)
+            status = client.batch(batch_id)
+            if submitted.published < submitted.chunks and status.books.rejected:
+                source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
+            return status
     return BatchStatus(
         batch_id=batch_id,
         state=BatchState.QUEUED,

@@ -221,7 +221,7 @@ def test_a_repeat_after_a_correction_of_the_roster_says_what_to_do(
     name = uuid.uuid4().hex[:8]
     path, refused = tmp_path / "pairs.csv", tmp_path / "refused.csv"
     path.write_bytes(f"\ufeffstudent_sis_id;course_sis_id\r\n{name}-S;{name}-C\r\n".encode())
-    again = ["submit", path, "--batch-id", name, "--json"]
+    again: list[str | Path] = ["submit", path, "--batch-id", name, "--json"]
     first = json.loads(deployment.enroll(*again, expect=REFUSED).stdout)
     assert first["notices"] == []
     assert first["form"]["bom"]

@@ -34,6 +34,11 @@ POLL_SECONDS = 0.25
 UNKNOWN_PATIENCE = 60.0
 """How long a batch that was submitted may be unknown, in seconds: its mark was lost, but a worker
 may still apply a chunk that it holds."""
+_SAME_REFUSALS = (
+    "Lines that were refused before are not tried again under the same batch id. If you have"
+    " corrected the cause, for example the roster, write them to a file with `enroll errors"
+    " {batch_id} --csv refused.csv`, and submit that file under a new batch id."
+)
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress if there is no terminal."""
 
@@ -73,16 +78,24 @@ def submit_source(
         if submitted.published < submitted.chunks:
             applied = submitted.chunks - submitted.published
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
-        if wait:
-            _Waiter(client, submitted, bar, failed_before).wait()
-            return client.batch(batch_id)
+        if not wait:
+            return _queued(submitted)
+        _Waiter(client, submitted, bar, failed_before).wait()
+    status = client.batch(batch_id)
+    if submitted.published < submitted.chunks and status.books.rejected:
+        source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
+    return status
+
+
+def _queued(batch: SubmittedBatch) -> BatchStatus:
+    """Return the status of a batch that was submitted just now."""
     return BatchStatus(
-        batch_id=batch_id,
+        batch_id=batch.batch_id,
         state=BatchState.QUEUED,
-        kind=source.kind,
-        requests=submitted.tally.requests,
-        chunks=submitted.chunks,
-        books=Books(received=submitted.tally.rows, not_applied=submitted.tally.rows),
+        kind=batch.kind,
+        requests=batch.tally.requests,
+        chunks=batch.chunks,
+        books=Books(received=batch.tally.rows, not_applied=batch.tally.rows),
     )
 
 

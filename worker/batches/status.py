@@ -82,16 +82,23 @@ def batch_statuses(
         status = _status(batch_id, ledger, mark, standing)
         more = {
             **_file_of(files.get(batch_id)),
+            **_missing(standing, dead_chunks),
             "refusals": groups.get(batch_id, ()),
-            "chunks_lost": standing.lost,
-            "chunks_failed": dead_chunks.failed,
-            "failed_at": dead_chunks.failed_at,
-            "conflicts": dead_chunks.conflicts,
         }
         statuses.append(status.model_copy(update=more))
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
     return explained
+
+
+def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:
+    """Return what happened to chunks that were not applied, as fields of a batch's status."""
+    return {
+        "chunks_lost": standing.lost,
+        "chunks_failed": dead.failed,
+        "failed_at": dead.failed_at,
+        "conflicts": dead.conflicts,
+    }
 
 
 def _file_of(row: Any | None) -> dict[str, Any]:

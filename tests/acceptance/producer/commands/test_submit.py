@@ -199,15 +199,15 @@ def test_refused_lines_are_corrected_and_submitted_again(
     refused = tmp_path / "refused.csv"
     deployment.enroll("errors", batch_id, "--csv", refused, expect=REFUSED)
     lines = refused.read_text().splitlines()
-    assert lines[0] == "refused_line,refused_code,refused_message,who,module,term,note"
-    assert lines[1].startswith("3,unknown_course,no course has")
-    assert lines[1].endswith(f",{course}-S2,{course},X1,mistyped")
-    assert lines[2].startswith("4,unknown_student,")
-    assert lines[2].endswith(f",nobody,{course},C2,a;b")
-    assert lines[3].startswith("5,invalid_request,")
-    assert lines[3].endswith(",,,,empty")
-    assert lines[4].startswith('6,invalid_request,"the line has 2 cells,')
-    assert lines[4].endswith(f",{course}-S3,{course}")
+    assert lines[0] == "refused_line;refused_code;refused_message;who;module;term;note"
+    assert lines[1].startswith("3;unknown_course;no course has")
+    assert lines[1].endswith(f";{course}-S2;{course};X1;mistyped")
+    assert lines[2].startswith("4;unknown_student;")
+    assert lines[2].endswith(f';nobody;{course};C2;"a;b"')
+    assert lines[3].startswith("5;invalid_request;")
+    assert lines[3].endswith(";;;;empty")
+    assert lines[4].startswith('6;invalid_request;"the line has 2 cells,')
+    assert lines[4].endswith(f";{course}-S3;{course}")
     mended = lines[0] + "\n" + lines[1].replace("X1", "C1") + "\n"
     refused.write_text(mended + lines[2].replace("nobody", f"{course}-S4") + "\n")
     status = json.loads(deployment.enroll("submit", refused, *maps, "--json").stdout)
@@ -259,6 +259,28 @@ def test_likely_causes_are_shown_when_the_batch_is_done_and_on_request(
     causes = {c["causes"][0]: c for group in groups for c in group["likely_causes"]}
     assert set(causes) == {"decimals", "missing_value", "letter_case", "spaces"}
     assert causes["decimals"]["examples"][0]["meant"] == [f"00{number:012}"]
+
+
+def test_a_repeat_after_a_correction_of_the_roster_says_what_to_do(
+    deployment: Deployment, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    name = uuid.uuid4().hex[:8]
+    path, refused = tmp_path / "pairs.csv", tmp_path / "refused.csv"
+    path.write_bytes(f"\ufeffstudent_sis_id;course_sis_id\r\n{name}-S;{name}-C\r\n".encode())
+    again: list[str | Path] = ["submit", path, "--batch-id", name, "--json"]
+    first = json.loads(deployment.enroll(*again, expect=REFUSED).stdout)
+    assert first["notices"] == []
+    assert first["form"]["bom"]
+    enter_roster(client, [f"{name}-S"], [f"{name}-C"])
+    repeated = deployment.enroll(*again, expect=REFUSED)
+    (notice,) = json.loads(repeated.stdout)["notices"]
+    assert f"enroll errors {name} --csv refused.csv" in notice
+    assert notice in " ".join(repeated.stderr.split())
+    for option in ("--csv", "--spreadsheet"):
+        deployment.enroll("errors", name, option, refused, expect=REFUSED)
+        assert refused.read_bytes().startswith("\ufeffrefused_line;refused_code;".encode())
+        books = json.loads(deployment.enroll("submit", refused, "--json").stdout)["books"]
+        assert books["enrolled" if option == "--csv" else "already_enrolled"] == 1
 
 
 def test_refused_requests_are_written_as_json_lines(

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from producer.errors import UnreadableFile
 from producer.schemas import Kind
 
+STUDENT_COLUMNS = ("student_id", "student_sis_id", "student_key")
+COURSE_COLUMNS = ("course_id", "course_sis_id", "course_key")
+"""The names for the student and the course of an enrollment: the first two hold SIS ids, the third
+holds our key."""
+
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
     Kind.COURSES: ("sis_id", "title"),
-    Kind.ENROLLMENTS: ("student_id", "student_sis_id", "course_id", "course_sis_id"),
+    Kind.ENROLLMENTS: STUDENT_COLUMNS + COURSE_COLUMNS,
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -50,14 +55,8 @@ def column_readers(
     """
     names = list(map(plain_name, header))
     our_columns = {name for columns in COLUMNS.values() for name in columns}
-    in_templates = set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
-    needed = (our_columns - set(templates)) | in_templates
-    repeated = sorted({name for name in names if names.count(name) > 1} & needed)
-    if repeated:
-        raise UnreadableFile(
-            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
-            " Rename or remove the extra ones."
-        )
+    in_templates = map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values())))
+    _check_unrepeated(path, names, in_templates)
     readers = {name: _cell(index) for index, name in enumerate(names) if name in our_columns}
     for name, template in templates.items():
         problem = _fault_of(name, template, names)
@@ -69,6 +68,15 @@ def column_readers(
             )
         readers[name] = _template(name, _PLACEHOLDER.split(template), names)
     return readers
+
+
+def _check_unrepeated(path: str, names: Sequence[str], used: Iterable[str]) -> None:
+    repeated = sorted(name for name in set(used) if names.count(name) > 1)
+    if repeated:
+        raise UnreadableFile(
+            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
+            " Rename or remove the extra ones."
+        )
 
 
 def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
@@ -95,7 +103,7 @@ def _template(name: str, parts: list[str], names: Sequence[str]) -> ColumnReader
     columns = parts[1::2]
     indexes = [names.index(plain_name(column)) for column in columns]
     pattern = "%s".join(text.replace("%", "%%") for text in parts[::2])
-    is_id = name.endswith("_id")
+    is_id = name.endswith(("_id", "_key"))
 
     def read(row: Sequence[str]) -> str:
         cells = tuple(row[index].strip() for index in indexes)
@@ -110,19 +118,23 @@ def _template(name: str, parts: list[str], names: Sequence[str]) -> ColumnReader
     return read
 
 
-def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str = "") -> Kind:
-    """Return the kind of record that these columns belong to.
+def kind_of(
+    path: str,
+    columns: Iterable[str],
+    first_line: str,
+    looks_like: str = "",
+    mapped: Iterable[str] = (),
+) -> Kind:
+    """Return the kind of record that these columns belong to; the `mapped` ones decide first.
 
     `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
     """
-    names = set(columns)
-    if names & set(COLUMNS[Kind.ENROLLMENTS]):
-        return Kind.ENROLLMENTS
-    of_student, of_course = names & {"name", "email"}, "title" in names
-    if of_student and not of_course:
-        return Kind.STUDENTS
-    if of_course and not of_student:
-        return Kind.COURSES
+    chosen = set(mapped)
+    # Columns are mapped to those of a roster, or to those of an enrollment.
+    others = set(COLUMNS[Kind.ENROLLMENTS]) if chosen else set()
+    kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)
+    if kind is not None:
+        return kind
     shown = first_line.strip()[:120]
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
@@ -133,34 +145,67 @@ def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str 
     )
 
 
+def _kind_shown_by(names: set[str]) -> Kind | None:
+    is_students, is_courses = not names.isdisjoint(("name", "email")), "title" in names
+    roster = None
+    if is_students != is_courses:
+        roster = Kind.STUDENTS if is_students else Kind.COURSES
+    has_student, has_course = (
+        not names.isdisjoint(columns) for columns in (STUDENT_COLUMNS, COURSE_COLUMNS)
+    )
+    # A roster may carry a column of another table, but not a whole pair.
+    is_roster = roster is not None and "sis_id" in names
+    if (has_student and has_course) or ((has_student or has_course) and not is_roster):
+        return Kind.ENROLLMENTS
+    return roster
+
+
 def choose_columns(
-    path: str, kind: Kind, readers: Mapping[str, ColumnReader], templates: Mapping[str, str]
+    path: str,
+    kind: Kind,
+    header: Iterable[str],
+    readers: Mapping[str, ColumnReader],
+    templates: Mapping[str, str],
 ) -> dict[str, ColumnReader]:
     """Return the readers of the columns of a kind; the file's other columns are only carried along.
 
-    Raises UnreadableFile if a required column is missing, or if there are two for one value.
+    Raises UnreadableFile if a required column is missing, if there are two for one value, or if the
+    header has one of them twice.
     """
-    if kind is not Kind.ENROLLMENTS:
-        choices: list[tuple[str, ...]] = [("sis_id",)]
-    else:
-        choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
+    is_pair = kind is Kind.ENROLLMENTS
     chosen = {name: reader for name, reader in readers.items() if name in COLUMNS[kind]}
-    for names in choices:
+    for names in (STUDENT_COLUMNS, COURSE_COLUMNS) if is_pair else (("sis_id",),):
         present = [name for name in names if name in chosen]
         mapped = [name for name in present if name in templates]
         if not present:
-            raise UnreadableFile(
-                f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or map"
-                f" another column to it, for example {names[-1]}={{column}}.",
-                "map",
-            )
+            raise _missing(path, kind, names)
         if len(present) > 1 and len(mapped) != 1:
-            raise UnreadableFile(
-                f"{path} has both {' and '.join(names)}, but may have only one of them; remove one,"
-                " or map the one that counts.",
-                "map",
-            )
+            raise _ambiguous(path, present)
         for name in present:
             if mapped and name not in mapped:
                 del chosen[name]
+    _check_unrepeated(path, list(map(plain_name, header)), chosen.keys() - templates.keys())
     return chosen
+
+
+def _missing(path: str, kind: Kind, names: Sequence[str]) -> UnreadableFile:
+    keys = f" (or {names[2]}, if it holds our keys)" if len(names) > 1 else ""
+    return UnreadableFile(
+        f"{path}: {kind} need a column {' or '.join(names[:2])}{keys}; add it to the header, or map"
+        f" another column to it, for example {names[:2][-1]}={{column}}.",
+        "map",
+    )
+
+
+def _ambiguous(path: str, present: Sequence[str]) -> UnreadableFile:
+    *others, last = present
+    both = "both " if len(others) == 1 else ""
+    meanings = ", ".join(
+        f"{name} holds {'our keys' if name.endswith('_key') else 'SIS ids'}" for name in present
+    )
+    return UnreadableFile(
+        f"{path} has {both}{', '.join(others)} and {last}, but may have only one of them"
+        f" ({meanings}); remove one, or map the one that counts, for example"
+        f" {present[0]}={{{present[0]}}}.",
+        "map",
+    )

@@ -42,8 +42,10 @@ def delimited_layout(
             " those that are not needed."
         )
     readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, text.partition("\n")[0], _looks_like(text, delimiter))
-    readers = choose_columns(path, kind, readers, templates)
+    if kind is None:
+        looks_like = _looks_like(text, delimiter)
+        kind = kind_of(path, readers, text.partition("\n")[0], looks_like, templates)
+    readers = choose_columns(path, kind, header, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)

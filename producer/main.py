@@ -219,17 +219,23 @@ async def post_batch(
             )
         templates[column] = template
 
-    def submit(body: io.BufferedReader) -> SubmittedBatch:
+    def submit(body: io.BufferedReader) -> tuple[SubmittedBatch, list[str]]:
         layout, records = open_stream(body, kind, templates, "The file")
-        return client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
+        batch = client.submit_batch(layout.kind, records, batch_id=batch_id, columns=layout.columns)
+        return batch, layout.notices
 
     content_type = request.headers.get("content-type", "")
-    batch = await read_in_thread(request.stream(), content_type, submit)
+    batch, notices = await read_in_thread(request.stream(), content_type, submit)
     url = f"/batches/{quote(batch.batch_id, safe='')}"
     response.headers["Location"] = url
     tally = batch.tally
     return AcceptedBatch(
-        batch_id=batch.batch_id, kind=batch.kind, requests=tally.requests, rows=tally.rows, url=url
+        batch_id=batch.batch_id,
+        kind=batch.kind,
+        requests=tally.requests,
+        rows=tally.rows,
+        url=url,
+        notices=notices,
     )
 
 

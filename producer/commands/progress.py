@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -53,6 +53,7 @@ def submit_source(
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
+    known = _print_notices(console, source.notices)
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -65,6 +66,7 @@ def submit_source(
                 on_progress=bar.submitted,
                 on_outage=bar.outage,
             )
+        _print_notices(console, source.notices[known:])
         if submitted.published < submitted.chunks:
             applied = submitted.chunks - submitted.published
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
@@ -79,6 +81,12 @@ def submit_source(
         chunks=submitted.chunks,
         books=Books(received=submitted.tally.rows, not_applied=submitted.tally.rows),
     )
+
+
+def _print_notices(console: Console, notices: Sequence[str]) -> int:
+    for notice in notices:
+        console.print(f"Notice: {notice}", style="yellow")
+    return len(notices)
 
 
 class _Waiter:

@@ -60,10 +60,21 @@ class Session:
         self.err = make_console(stderr=True)
         self.as_json = as_json
 
-    def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
-        """Print the text for people, or the data as one line of JSON if `--json` was given."""
+    def show(
+        self,
+        data: ContractModel | Sequence[ContractModel],
+        text: RenderableType,
+        notices: Sequence[str] | None = None,
+    ) -> None:
+        """Print the text for people, or the data as one line of JSON if `--json` was given.
+
+        JSON holds the notices too, if they are given; people have seen them on standard error.
+        """
         if not self.as_json:
             self.out.print(text)
+        elif isinstance(data, ContractModel) and notices is not None:
+            document = {**data.model_dump(mode="json"), "notices": list(notices)}
+            click.echo(json.dumps(document, separators=(",", ":")))
         elif isinstance(data, ContractModel):
             click.echo(data.model_dump_json())
         else:

@@ -89,8 +89,9 @@ def submit(
     Columns (between commas, semicolons, tabs or |):
       students     sis_id, name, email
       courses      sis_id, title
-      enrollments  student_sis_id and course_sis_id, or our keys: student_id and course_id
-    In JSON Lines, each line is a whole request or record.
+      enrollments  student_id and course_id: SIS ids, even if they are numbers;
+                   for our keys: student_key and course_key
+    In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     chosen = Kind(kind) if kind else None
@@ -143,7 +144,8 @@ def _submit_all(
             )
             return INTERRUPTED
         is_done = status.state is BatchState.DONE
-        session.show(status, display.batch(status) if is_done else status.batch_id)
+        text = display.batch(status) if is_done else status.batch_id
+        session.show(status, text, source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return REFUSED if refused else 0

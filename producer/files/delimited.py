@@ -59,7 +59,7 @@ def delimited_layout(
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
-    return FileLayout(kind, read, tuple(header))
+    return FileLayout(kind, read, tuple(header), [])
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:

@@ -1,7 +1,9 @@
 """Read JSON Lines files, with one record per line."""
 
+import io
+from collections import deque
 from collections.abc import Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
@@ -10,7 +12,7 @@ from producer.errors import UnreadableFile
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, FileLayout, Lines
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_CHUNK_BYTES, Kind
+from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
 
 MAX_NESTING = 20
 
@@ -36,7 +38,36 @@ def json_lines_layout(
             ) from None
         fields = {"student_id"} if "course_ids" in first else set(first)
         kind = kind_of(path, fields, head.strip().split("\n", 1)[0])
-    return FileLayout(kind, _json_records)
+    notices: list[str] = []
+
+    def read(file: BinaryIO) -> Lines:
+        return _noticing_keys(path, _json_records(file), notices)
+
+    if kind is not Kind.ENROLLMENTS:
+        return FileLayout(kind, _json_records, None, notices)
+    # The first lines are read here too, so that the notice comes before anything is submitted.
+    deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
+    return FileLayout(kind, read, None, notices)
+
+
+def _noticing_keys(path: str, lines: Lines, notices: list[str]) -> Lines:
+    """Yield the lines; add a notice at the first request that names something by an integer."""
+    for entry in lines:
+        if not notices and isinstance(entry, SourceRecord) and (key := _a_key(entry.record)):
+            notices.append(
+                f"{path}: line {entry.lines[0]} has the integer {key} as an id. In JSON, an integer"
+                f' is our key; if it is a SIS id, write it as a string: "{key}".'
+            )
+        yield entry
+
+
+def _a_key(record: Any) -> int | None:
+    """Return the first of our keys that stands for a student or a course in a request, if any."""
+    if not isinstance(record, dict):
+        return None
+    courses = record.get("course_ids")
+    ids = [record.get("student_id"), *(courses if isinstance(courses, list) else ())]
+    return next((value for value in ids if type(value) is int and 0 < value <= MAX_KEY), None)
 
 
 def _json_records(file: BinaryIO) -> Lines:

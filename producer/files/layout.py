@@ -16,4 +16,7 @@ class FileLayout(NamedTuple):
 
     kind: Kind
     read: Callable[[BinaryIO], Lines]
-    columns: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None
+    """The header; None for JSON Lines."""
+    notices: list[str]
+    """Sentences about how the file is understood, for its submitter; reading it may add some."""

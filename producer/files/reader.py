@@ -5,7 +5,7 @@ The first lines are checked before any record is read. A bad line later in the f
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ HEAD_BYTES = 65_536
 class FileSource:
     """A file whose first lines have been checked.
 
-    `size` is in bytes; `columns` is the header of a CSV file.
+    `size` is in bytes; `columns` is the header of a CSV file; `notices` are those of its layout.
     """
 
     def __init__(
@@ -31,11 +31,13 @@ class FileSource:
         path: Path,
         kind: Kind,
         read: Callable[[BinaryIO], Lines],
-        columns: tuple[str, ...] | None = None,
+        columns: tuple[str, ...] | None,
+        notices: Sequence[str],
     ) -> None:
         self.path = path
         self.kind = kind
         self.columns = columns
+        self.notices = notices
         self.size = path.stat().st_size
         self._read = read
         self._file: BinaryIO | None = None
@@ -94,6 +96,7 @@ class StreamSource:
             layout, self._lines = open_stream(file, kind, templates, name, encoding)
         self.kind = layout.kind
         self.columns = layout.columns
+        self.notices = layout.notices
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the stream. Raises UnreadableFile."""

@@ -21,6 +21,8 @@ class AcceptedBatch(BaseModel):
     requests: int
     rows: int
     url: str
+    notices: list[str] = []
+    """How the file was understood, where that may not be what was meant."""
 
 
 class Results(BaseModel):

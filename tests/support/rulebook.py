@@ -19,7 +19,7 @@ BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", fi
 def lookup(results: Iterable[StoredResult] = ()) -> RequestLookup:
     """Return what a database with students A, B and courses M1, M2, M3 would say."""
     summaries = {key: CourseSummary(key, f"M{key}", None) for key in (1, 2, 3)}
-    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results})
+    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results}, {})
 
 
 def incoming(

@@ -44,7 +44,7 @@ def enroll(
 
 def decide(database: Database, incoming: IncomingRequest) -> StudentEnrollmentResponse:
     decisions = add_enrollments(database, [incoming])
-    return to_response(decisions.decided[0].result, decisions.courses)
+    return to_response(decisions.decided[0].result, decisions.courses, decisions.sis_ids)
 
 
 def rows(database: Database) -> set[tuple[int, int]]:

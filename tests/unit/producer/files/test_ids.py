@@ -1,4 +1,4 @@
-"""Only the name of a column decides whether it holds SIS ids or our keys, not what they look like."""
+"""Only the name of a column decides whether it holds SIS ids or our keys, not how they look."""
 
 import csv
 import io

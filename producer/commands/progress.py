@@ -85,7 +85,7 @@ def submit_source(
 
 def _print_notices(console: Console, notices: Sequence[str]) -> int:
     for notice in notices:
-        console.print(f"Notice: {notice}", style="yellow")
+        console.print(f"Notice: {notice}", style="yellow", soft_wrap=True)
     return len(notices)
 
 

@@ -71,3 +71,53 @@ def test_a_value_that_is_not_a_record_is_left_for_the_worker_to_refuse(opened: O
 def test_with_a_given_kind_the_first_line_may_be_unreadable(opened: Open) -> None:
     source = opened(b"{\n" + FIRST, Kind.STUDENTS)
     assert (source.kind, refused(source).line) == (Kind.STUDENTS, 1)
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        (['{"student_id": 7, "course_ids": ["M1"]}'], 1),
+        (['{"student_id": "7", "course_ids": ["M1"]}', "", '{"course_ids": ["M1", 7]}'], 3),
+        (['{"student_id": "7", "course_ids": []}', '{"student_id": 7, "course_ids": "M1"}'], 2),
+    ],
+)
+def test_an_integer_as_an_id_is_noticed_before_anything_is_submitted(
+    opened: Open, records: list[str], line: int
+) -> None:
+    source = opened("\n".join([*records, *records]) + "\n")
+    (notice,) = source.notices
+    assert f"upload.csv: line {line} has the integer 7" in notice
+    assert 'write it as a string: "7"' in notice
+    read(source)
+    assert list(source.notices) == [notice]
+
+
+def test_an_integer_after_the_first_lines_is_noticed_while_the_file_is_read(opened: Open) -> None:
+    request = '{"student_id": "S1", "course_ids": ["M1"]}\n'
+    many = HEAD_BYTES // len(request) + 2
+    source = opened(request * many + '{"student_id": "S1", "course_ids": ["M1", 20]}\n')
+    assert not source.notices
+    read(source)
+    (notice,) = source.notices
+    assert f"line {many + 1} has the integer 20" in notice
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"student_id": "7", "course_ids": ["1", "2"]}',
+        '{"student_id": 7.0, "course_ids": [true, 0, -1, 2147483648, null, [1]]}',
+        '{"student_id": null, "course_ids": 7}',
+    ],
+)
+def test_what_is_no_key_is_not_noticed(opened: Open, record: str) -> None:
+    source = opened(record + "\n")
+    read(source)
+    assert not source.notices
+
+
+def test_a_roster_and_a_csv_file_have_no_notices(opened: Open) -> None:
+    for file in ('{"sis_id": 7, "name": "A"}\n', "student_key,course_key\n7,1\n"):
+        source = opened(file)
+        read(source)
+        assert not source.notices

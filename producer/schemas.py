@@ -204,8 +204,8 @@ class StudentEnrollmentResponse(ContractModel):
     )
     student_sis_id: str | None = Field(
         None,
-        description="The student's SIS id, even if the request names them by our key; null if the"
-        " roster has no student with that key.",
+        description="The student's SIS id, even if the request names them by our key; null if it"
+        " is not known.",
     )
     status: ResultStatus = Field(description="How the request ended.")
     enrolled_courses: tuple[EnrolledCourse, ...] = Field(

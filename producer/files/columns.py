@@ -153,11 +153,11 @@ def _kind_shown_by(names: set[str]) -> Kind | None:
     has_student, has_course = (
         not names.isdisjoint(columns) for columns in (STUDENT_COLUMNS, COURSE_COLUMNS)
     )
-    # A roster may carry a column of another table, but not a whole pair.
-    is_roster = roster is not None and "sis_id" in names
-    if (has_student and has_course) or ((has_student or has_course) and not is_roster):
+    if has_student and has_course:
         return Kind.ENROLLMENTS
-    return roster
+    # A roster may have a column of another table, which is carried along.
+    is_roster = "sis_id" in names and roster is not None
+    return Kind.ENROLLMENTS if (has_student or has_course) and not is_roster else roster
 
 
 def choose_columns(

@@ -178,7 +178,7 @@ def choose_columns(
         present = [name for name in names if name in chosen]
         mapped = [name for name in present if name in templates]
         if not present:
-            raise _missing(path, kind, names)
+            raise _missing(path, kind, names, readers)
         if len(present) > 1 and len(mapped) != 1:
             raise _ambiguous(path, present)
         for name in present:
@@ -188,11 +188,21 @@ def choose_columns(
     return chosen
 
 
-def _missing(path: str, kind: Kind, names: Sequence[str]) -> UnreadableFile:
-    keys = f" (or {names[2]}, if it holds our keys)" if len(names) > 1 else ""
+def _missing(
+    path: str, kind: Kind, names: Sequence[str], readers: Mapping[str, ColumnReader]
+) -> UnreadableFile:
+    ids = [name for name in readers if name in COLUMNS[Kind.ENROLLMENTS] and name.endswith("_id")]
+    roster_map = f"sis_id={{{ids[0] if ids else 'column'}}}"
+    keys = roster = ""
+    example = roster_map
+    if kind is Kind.ENROLLMENTS:
+        keys = f" (or {names[2]}, if it holds our keys)"
+        example = f"{names[1]}={{column}}"
+        if ids and not readers.keys().isdisjoint(("name", "email", "title")):
+            roster = f" If the file is a roster, map {roster_map} instead."
     return UnreadableFile(
         f"{path}: {kind} need a column {' or '.join(names[:2])}{keys}; add it to the header, or map"
-        f" another column to it, for example {names[:2][-1]}={{column}}.",
+        f" another column to it, for example {example}.{roster}",
         "map",
     )
 

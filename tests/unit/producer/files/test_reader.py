@@ -85,6 +85,16 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         {"name": "{full}"},
         ["students need a column sis_id"],
     ),
+    "a roster under another name": (
+        "student_id,name\n",
+        {},
+        ["need a column course_id or", "If the file is a roster, map sis_id={student_id} instead"],
+    ),
+    "a roster without its id": (
+        "course_id,title\n",
+        {"kind": Kind.COURSES},
+        ["courses need a column sis_id", "for example sis_id={course_id}."],
+    ),
     "two kinds": ("sis_id,name,title\n", {}, ["'sis_id,name,title'", "the kind"]),
     "another kind": (
         "sis_id,name\n",

@@ -67,6 +67,8 @@ def _a_key(record: Any) -> int | None:
         return None
     courses = record.get("course_ids")
     ids = [record.get("student_id"), *(courses if isinstance(courses, list) else ())]
+    if int not in map(type, ids):  # Almost every request has only SIS ids.
+        return None
     return next((value for value in ids if type(value) is int and 0 < value <= MAX_KEY), None)
 
 

@@ -203,6 +203,11 @@ class StudentEnrollmentResponse(ContractModel):
     student_id: int | str | None = Field(
         description="The student, as the request names them; null if that could not be read."
     )
+    student_sis_id: str | None = Field(
+        None,
+        description="The student's SIS id, even if the request names them by our key; null if it"
+        " is not known.",
+    )
     status: ResultStatus = Field(description="How the request ended.")
     enrolled_courses: tuple[EnrolledCourse, ...] = Field(
         (), description="The courses that the student is enrolled in, in the order of the request."

@@ -25,7 +25,7 @@ def add_enrollment(
     """
     incoming = IncomingRequest(request_id, request.model_dump(mode="json"), request)
     decisions = add_enrollments(database, [incoming])
-    return to_response(decisions.decided[0].result, decisions.courses)
+    return to_response(decisions.decided[0].result, decisions.courses, decisions.sis_ids)
 
 
 def add_enrollments(
@@ -49,6 +49,6 @@ def add_enrollments(
         added = insert_enrollments(connection, planned.pairs, now)
         decided = conclude(planned, added, batch_id, now)
         add_results(connection, [decision.result for decision in decided if decision.is_new])
-        return Decisions(decided, stored.summaries)
+        return Decisions(decided, stored.summaries, stored.sis_ids)
 
     return transaction(database, decide)

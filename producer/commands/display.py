@@ -141,7 +141,7 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
     head = one_line(
         ("Request ", "bold"),
         result.request_id,
-        f", student {result.student_id}, {when}: ",
+        f", student {_student_of(result)}, {when}: ",
         _word(result.status),
     )
     parts: list[RenderableType] = [head]
@@ -152,6 +152,13 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
             table.add_row(course.sis_id, course.title or "", word)
         parts.append(table)
     return Group(*parts, *map(_problem, result.errors))
+
+
+def _student_of(result: StudentEnrollmentResponse) -> str:
+    if not isinstance(result.student_id, int):
+        return str(result.student_id)
+    key = f"key {result.student_id}"
+    return key if result.student_sis_id is None else f"{result.student_sis_id} ({key})"
 
 
 def _problem(problem: EnrollmentProblem) -> Text:

@@ -109,8 +109,9 @@ def submit(
     Columns (between commas, semicolons, tabs or |):
       students     sis_id, name, email
       courses      sis_id, title
-      enrollments  student_sis_id and course_sis_id, or our keys: student_id and course_id
-    In JSON Lines, each line is a whole request or record.
+      enrollments  student_id and course_id: SIS ids, even if they are numbers;
+                   for our keys: student_key and course_key
+    In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     if refused_file is not None and (not check or len(names) > 1):

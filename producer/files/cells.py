@@ -34,15 +34,12 @@ def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pa
 def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
     def key(row: list[str]) -> int:
         text = read(row)
-        digits = text.lstrip("0")
-        # Eleven digits are enough to see that a key is too large, and int() has a limit.
-        if not (digits.isascii() and digits.isdigit() and int(digits[:11]) <= MAX_KEY):
-            raise BadCell(
-                column,
-                f"{text[:60]!a} is not an integer from 1 to {MAX_KEY};"
-                f" if it is a SIS id, rename the column to {column.replace('_id', '_sis_id')}",
-            )
-        return int(digits)
+        # A longer number is no key, and int() has a limit.
+        is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_KEY))
+        # A SIS id may begin with a zero, but a key never does: 003 is not taken for the key 3.
+        if is_number and not text.startswith("0") and int(text) <= MAX_KEY:
+            return int(text)
+        raise BadCell(column, _not_a_key(column, text))
 
     def sis_id(row: list[str]) -> str:
         text = read(row)
@@ -51,7 +48,17 @@ def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | 
             text if text.isprintable() and 0 < len(text) <= MAX_TEXT else checked_text(column, text)
         )
 
-    return sis_id if column.endswith("_sis_id") else key
+    return key if column.endswith("_key") else sis_id
+
+
+def _not_a_key(column: str, text: str) -> str:
+    if not text:
+        return "the cell is empty; fill it in"
+    return (
+        f"{text[:60]!a} is not one of our keys, which are integers from 1 to {MAX_KEY} without"
+        " leading zeros; correct it, or if the column holds SIS ids, rename it to"
+        f" {column.removesuffix('_key')}_id"
+    )
 
 
 def checked_text(column: str, text: str) -> str:

@@ -7,10 +7,15 @@ from producer.errors import UnreadableFile
 from producer.files.text_form import shorten
 from producer.schemas import Kind
 
+STUDENT_COLUMNS = ("student_id", "student_sis_id", "student_key")
+COURSE_COLUMNS = ("course_id", "course_sis_id", "course_key")
+"""The names for the student and the course of an enrollment: the first two hold SIS ids, the third
+holds our key."""
+
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
     Kind.COURSES: ("sis_id", "title"),
-    Kind.ENROLLMENTS: ("student_id", "student_sis_id", "course_id", "course_sis_id"),
+    Kind.ENROLLMENTS: STUDENT_COLUMNS + COURSE_COLUMNS,
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -51,14 +56,8 @@ def column_readers(
     """
     names = list(map(plain_name, header))
     our_columns = {name for columns in COLUMNS.values() for name in columns}
-    in_templates = set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
-    needed = (our_columns - set(templates)) | in_templates
-    repeated = sorted({name for name in names if names.count(name) > 1} & needed)
-    if repeated:
-        raise UnreadableFile(
-            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
-            " Rename or remove the extra ones."
-        )
+    in_templates = map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values())))
+    _check_unrepeated(path, names, in_templates)
     readers = {name: _cell(index) for index, name in enumerate(names) if name in our_columns}
     for name, template in templates.items():
         problem = _fault_of(name, template, names)
@@ -70,6 +69,15 @@ def column_readers(
             )
         readers[name] = _template(name, _PLACEHOLDER.split(template), names)
     return readers
+
+
+def _check_unrepeated(path: str, names: Sequence[str], used: Iterable[str]) -> None:
+    repeated = sorted(name for name in set(used) if names.count(name) > 1)
+    if repeated:
+        raise UnreadableFile(
+            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
+            " Rename or remove the extra ones."
+        )
 
 
 def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
@@ -96,7 +104,7 @@ def _template(name: str, parts: list[str], names: Sequence[str]) -> ColumnReader
     columns = parts[1::2]
     indexes = [names.index(plain_name(column)) for column in columns]
     pattern = "%s".join(text.replace("%", "%%") for text in parts[::2])
-    is_id = name.endswith("_id")
+    is_id = name.endswith(("_id", "_key"))
 
     def read(row: Sequence[str]) -> str:
         cells = tuple(row[index].strip() for index in indexes)
@@ -111,19 +119,23 @@ def _template(name: str, parts: list[str], names: Sequence[str]) -> ColumnReader
     return read
 
 
-def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str = "") -> Kind:
-    """Return the kind of record that these columns belong to.
+def kind_of(
+    path: str,
+    columns: Iterable[str],
+    first_line: str,
+    looks_like: str = "",
+    mapped: Iterable[str] = (),
+) -> Kind:
+    """Return the kind of record that these columns belong to; the `mapped` ones decide first.
 
     `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
     """
-    names = set(columns)
-    if names & set(COLUMNS[Kind.ENROLLMENTS]):
-        return Kind.ENROLLMENTS
-    of_student, of_course = names & {"name", "email"}, "title" in names
-    if of_student and not of_course:
-        return Kind.STUDENTS
-    if of_course and not of_student:
-        return Kind.COURSES
+    chosen = set(mapped)
+    # Columns are mapped to those of a roster, or to those of an enrollment.
+    others = set(COLUMNS[Kind.ENROLLMENTS]) if chosen else set()
+    kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)
+    if kind is not None:
+        return kind
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
         f" enrollments: {shorten(first_line)}. {looks_like}{' ' if looks_like else ''}"
@@ -134,34 +146,77 @@ def kind_of(path: str, columns: Iterable[str], first_line: str, looks_like: str 
     )
 
 
+def _kind_shown_by(names: set[str]) -> Kind | None:
+    is_students, is_courses = not names.isdisjoint(("name", "email")), "title" in names
+    roster = None
+    if is_students != is_courses:
+        roster = Kind.STUDENTS if is_students else Kind.COURSES
+    has_student, has_course = (
+        not names.isdisjoint(columns) for columns in (STUDENT_COLUMNS, COURSE_COLUMNS)
+    )
+    if has_student and has_course:
+        return Kind.ENROLLMENTS
+    # A roster may have a column of another table, which is carried along.
+    is_roster = "sis_id" in names and roster is not None
+    return Kind.ENROLLMENTS if (has_student or has_course) and not is_roster else roster
+
+
 def choose_columns(
-    path: str, kind: Kind, readers: Mapping[str, ColumnReader], templates: Mapping[str, str]
+    path: str,
+    kind: Kind,
+    header: Iterable[str],
+    readers: Mapping[str, ColumnReader],
+    templates: Mapping[str, str],
 ) -> dict[str, ColumnReader]:
     """Return the readers of the columns of a kind; the file's other columns are only carried along.
 
-    Raises UnreadableFile if a required column is missing, or if there are two for one value.
+    Raises UnreadableFile if a required column is missing, if there are two for one value, or if the
+    header has one of them twice.
     """
-    if kind is not Kind.ENROLLMENTS:
-        choices: list[tuple[str, ...]] = [("sis_id",)]
-    else:
-        choices = [("student_id", "student_sis_id"), ("course_id", "course_sis_id")]
+    is_pair = kind is Kind.ENROLLMENTS
     chosen = {name: reader for name, reader in readers.items() if name in COLUMNS[kind]}
-    for names in choices:
+    for names in (STUDENT_COLUMNS, COURSE_COLUMNS) if is_pair else (("sis_id",),):
         present = [name for name in names if name in chosen]
         mapped = [name for name in present if name in templates]
         if not present:
-            raise UnreadableFile(
-                f"{path}: {kind} need a column {' or '.join(names)}; add it to the header, or map"
-                f" another column to it, for example {names[-1]}={{column}}.",
-                "map",
-            )
+            raise _missing(path, kind, names, readers)
         if len(present) > 1 and len(mapped) != 1:
-            raise UnreadableFile(
-                f"{path} has both {' and '.join(names)}, but may have only one of them; remove one,"
-                " or map the one that counts.",
-                "map",
-            )
+            raise _ambiguous(path, present)
         for name in present:
             if mapped and name not in mapped:
                 del chosen[name]
+    _check_unrepeated(path, list(map(plain_name, header)), chosen.keys() - templates.keys())
     return chosen
+
+
+def _missing(
+    path: str, kind: Kind, names: Sequence[str], readers: Mapping[str, ColumnReader]
+) -> UnreadableFile:
+    ids = [name for name in readers if name in COLUMNS[Kind.ENROLLMENTS] and name.endswith("_id")]
+    roster_map = f"sis_id={{{ids[0] if ids else 'column'}}}"
+    keys = roster = ""
+    example = roster_map
+    if kind is Kind.ENROLLMENTS:
+        keys = f" (or {names[2]}, if it holds our keys)"
+        example = f"{names[1]}={{column}}"
+        if ids and not readers.keys().isdisjoint(("name", "email", "title")):
+            roster = f" If the file is a roster, map {roster_map} instead."
+    return UnreadableFile(
+        f"{path}: {kind} need a column {' or '.join(names[:2])}{keys}; add it to the header, or map"
+        f" another column to it, for example {example}.{roster}",
+        "map",
+    )
+
+
+def _ambiguous(path: str, present: Sequence[str]) -> UnreadableFile:
+    *others, last = present
+    both = "both " if len(others) == 1 else ""
+    meanings = ", ".join(
+        f"{name} holds {'our keys' if name.endswith('_key') else 'SIS ids'}" for name in present
+    )
+    return UnreadableFile(
+        f"{path} has {both}{', '.join(others)} and {last}, but may have only one of them"
+        f" ({meanings}); remove one, or map the one that counts, for example"
+        f" {present[0]}={{{present[0]}}}.",
+        "map",
+    )

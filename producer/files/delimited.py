@@ -64,9 +64,9 @@ def delimited_layout(
     with _showing(first, looks):
         _check_size(path, header)
         readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, first, looks)
+    kind = kind or kind_of(path, readers, first, looks, templates)
     with _showing(first, looks):
-        readers = choose_columns(path, kind, readers, templates)
+        readers = choose_columns(path, kind, header, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)

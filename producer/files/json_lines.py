@@ -1,5 +1,7 @@
 """Read JSON Lines files, with one record per line."""
 
+import io
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
@@ -14,7 +16,7 @@ from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_CHUNK_BYTES, Kind
+from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
 
 MAX_NESTING = 20
 
@@ -55,10 +57,36 @@ def json_lines_layout(
     account = Account()
     is_roster = kind is not Kind.ENROLLMENTS
 
-    def read(file: BinaryIO) -> Lines:
-        return _json_records(account, file, undecodable, is_roster=is_roster)
+    def read(file: BinaryIO, account: Account = account) -> Lines:
+        records = _json_records(account, file, undecodable, is_roster=is_roster)
+        return records if is_roster else _noticing_keys(path, records, notices)
 
+    # The first lines are read here too, so that the notice comes before anything is submitted.
+    deque(read(io.BytesIO(head.encode(errors="replace")), Account()), maxlen=0)
     return FileLayout(kind, read, notices, account)
+
+
+def _noticing_keys(path: str, lines: Lines, notices: Notices) -> Lines:
+    """Yield the lines; add a notice at the first request that names something by an integer."""
+    for entry in lines:
+        yield entry
+        if isinstance(entry, SourceRecord) and (key := _a_key(entry.record)):
+            notices.add(
+                f"{path}: line {entry.lines[0]} has the integer {key} as an id. In JSON, an integer"
+                f' is our key; if it is a SIS id, write it as a string: "{key}".'
+            )
+            yield from lines
+
+
+def _a_key(record: Any) -> int | None:
+    """Return the first of our keys that stands for a student or a course in a request, if any."""
+    if not isinstance(record, dict):
+        return None
+    courses = record.get("course_ids")
+    ids = [record.get("student_id"), *(courses if isinstance(courses, list) else ())]
+    if int not in map(type, ids):  # Almost every request has only SIS ids.
+        return None
+    return next((value for value in ids if type(value) is int and 0 < value <= MAX_KEY), None)
 
 
 def _looks_like(first: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TextIO
 
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import FileForm
+from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
 from producer.files.raw_bytes import encoded
 
 LINE, CODE, MESSAGE = "refused_line", "refused_code", "refused_message"
@@ -162,8 +163,8 @@ def _cells(names: Sequence[str], refusal: RefusedRecord) -> list[str]:
 def _cell(name: str, record: dict[str, Any], submitted: object) -> str:
     if name == RECORD and name not in record:
         return json.dumps(submitted)
-    if name in ("student_id", "student_sis_id"):
+    if name in STUDENT_COLUMNS:
         return str(record.get("student_id", ""))
-    if name in ("course_id", "course_sis_id"):
+    if name in COURSE_COLUMNS:
         return ",".join(map(str, record.get("course_ids", [])))
     return str(record.get(name, ""))

@@ -25,6 +25,7 @@ class AcceptedBatch(BaseModel):
     rows: int
     url: str
     notices: tuple[str, ...] = ()
+    """How the file was understood, where that may not be what was meant."""
 
 
 class Results(BaseModel):

@@ -12,6 +12,7 @@ from worker.models import Pair
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 STUDENTS: dict[int | str | None, int] = {"A": 1, 1: 1, "B": 2, 2: 2}
+SIS_IDS = {1: "A", 2: "B"}
 COURSES: dict[int | str, int] = {"M1": 1, 1: 1, "M2": 2, 2: 2, "M3": 3, 3: 3}
 BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", field="student_id")
 
@@ -19,7 +20,7 @@ BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", fi
 def lookup(results: Iterable[StoredResult] = ()) -> RequestLookup:
     """Return what a database with students A, B and courses M1, M2, M3 would say."""
     summaries = {key: CourseSummary(key, f"M{key}", None) for key in (1, 2, 3)}
-    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results})
+    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results}, SIS_IDS)
 
 
 def incoming(

@@ -14,7 +14,7 @@ from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
 
 PAIRS = "student_sis_id,course_sis_id\n"
-KEYS = "student_id,course_id\n"
+KEYS = "student_key,course_key\n"
 Open = Callable[..., FileSource]
 
 

@@ -84,7 +84,7 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     }
     wanted = {name: ids for name, ids in wanted.items() if ids}
     if not wanted:
-        return RequestLookup({}, {}, {}, {})
+        return RequestLookup({}, {}, {}, {}, {})
     parameters: dict[str, str] = {}
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)
@@ -94,9 +94,8 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
 
 def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLookup:
     """Turn the documents of `_select_for_requests`, by name, into values."""
-    students: dict[int | str | None, int] = {
-        k: k for k, _ in documents.get("students_by_key") or ()
-    }
+    sis_ids: dict[int, str] = dict(documents.get("students_by_key") or ())
+    students: dict[int | str | None, int] = {key: key for key in sis_ids}
     students.update((sis_id, key) for key, sis_id in documents.get("students_by_sis_id") or ())
     by_key, by_sis_id = (
         [CourseSummary(*course) for course in documents.get(name) or ()]
@@ -109,7 +108,8 @@ def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLook
     named = {key for result in results for key in result.enrolled_ids}
     if missing := named - summaries.keys():
         summaries |= summarize_courses(connection, missing)
-    return RequestLookup(students, courses, summaries, {r.request_id: r for r in results})
+    by_id = {result.request_id: result for result in results}
+    return RequestLookup(students, courses, summaries, by_id, sis_ids)
 
 
 @cache

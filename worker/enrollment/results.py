@@ -7,15 +7,23 @@ from sqlalchemy import Connection
 from producer.schemas import EnrolledCourse, StudentEnrollmentResponse
 from worker.enrollment.repository import summarize_courses
 from worker.enrollment.values import CourseSummary, StoredResult
+from worker.repository import describe_students
 
 
 def to_response(
-    result: StoredResult, courses: Mapping[int, CourseSummary]
+    result: StoredResult, courses: Mapping[int, CourseSummary], sis_ids: Mapping[int, str]
 ) -> StudentEnrollmentResponse:
-    """Convert a stored result to a response; `courses` has the courses that it names, by key."""
+    """Convert a stored result to a response.
+
+    `courses` has the courses that it names, and `sis_ids` the students that are only named by key.
+    """
+    sis_id = result.student_sis_id
+    if sis_id is None and result.student_id is not None:
+        sis_id = sis_ids.get(result.student_id)
     return StudentEnrollmentResponse(
         request_id=result.request_id,
         student_id=result.student_id if result.student_sis_id is None else result.student_sis_id,
+        student_sis_id=sis_id,
         status=result.status,
         enrolled_courses=tuple(
             EnrolledCourse(
@@ -38,4 +46,8 @@ def load_responses(
     """Convert stored results to responses, in the same order."""
     keys = {key for result in results for key in result.enrolled_ids}
     courses = summarize_courses(connection, keys)
-    return [to_response(result, courses) for result in results]
+    by_key = {r.student_id for r in results if r.student_id and r.student_sis_id is None}
+    sis_ids = (
+        {row.id: row.sis_id for row in describe_students(connection, by_key)} if by_key else {}
+    )
+    return [to_response(result, courses, sis_ids) for result in results]

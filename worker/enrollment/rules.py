@@ -74,10 +74,14 @@ class RowCounts(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """Requests with their results, in order, and the courses that the results name, by key."""
+    """Requests with their results, in order, and what the results name by key.
+
+    That is the courses, and the SIS ids of the students.
+    """
 
     decided: list[Decision]
     courses: Mapping[int, CourseSummary]
+    sis_ids: Mapping[int, str]
 
 
 def plan(requests: Sequence[IncomingRequest], stored: RequestLookup) -> Plan:
@@ -160,9 +164,9 @@ def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:
         return CheckedRequest(incoming, None, [], incoming.problems)
     student = stored.students.get(request.student_id)
     if student is None:
-        return CheckedRequest(incoming, None, [], (_unknown_student(request.student_id),))
+        return CheckedRequest(incoming, None, [], (_unknown_student(incoming, request.student_id),))
     unknown = [course for course in request.course_ids if course not in stored.courses]
-    problems = tuple(map(_unknown_course, unknown))
+    problems = tuple(_unknown_course(incoming, course) for course in unknown)
     # All or nothing: one unknown course refuses the whole request.
     if problems and request.atomic:
         return CheckedRequest(incoming, student, [], problems)
@@ -218,24 +222,27 @@ def _readable_student(record: object) -> int | str | None:
         return None
 
 
-def _unknown_student(student_id: int | str) -> EnrollmentProblem:
-    message = f"no student has the {_shown_id(student_id)}"
+def _unknown_student(incoming: IncomingRequest, student_id: int | str) -> EnrollmentProblem:
+    message = f"no student has the {_shown_id(incoming, student_id)}"
     return EnrollmentProblem(code=Code.UNKNOWN_STUDENT, message=message, field="student_id")
 
 
-def _unknown_course(course_id: int | str) -> EnrollmentProblem:
-    message = f"no course has the {_shown_id(course_id)}"
+def _unknown_course(incoming: IncomingRequest, course_id: int | str) -> EnrollmentProblem:
+    message = f"no course has the {_shown_id(incoming, course_id)}"
     return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=course_id)
 
 
-def _shown_id(value: int | str) -> str:
-    """Name an id, and explain keys and SIS ids if one may have been sent in place of the other."""
+def _shown_id(incoming: IncomingRequest, value: int | str) -> str:
+    """Name an id, and say where a key and a SIS id may have been taken for each other.
+
+    A file names keys by its columns, or says so in a notice; a single request is explained here.
+    """
     if isinstance(value, int):
-        sis_id = repr(str(value))
-        return f"key {value} (an integer is our key; for a SIS id, send the string {sis_id})"
-    looks_like_a_key = value.isascii() and value.isdigit()
-    hint = f" (a string is a SIS id; for our key, send the integer {value})"
-    return f"SIS id {value!r}" + (hint if looks_like_a_key else "")
+        hint = f"; the SIS id would be the string {str(value)!r}" if not incoming.lines else ""
+        return f"key {value} (our own number, not a SIS id{hint})"
+    if incoming.lines or not (value.isascii() and value.isdigit()):
+        return f"SIS id {value!r}"
+    return f"SIS id {value!r} (for our key, send the integer {value}, or key:{value} in a command)"
 
 
 def _reused(incoming: IncomingRequest) -> EnrollmentProblem:

@@ -55,3 +55,5 @@ class RequestLookup(NamedTuple):
     """The courses that these requests and their earlier results name, by key."""
     results: Mapping[str, StoredResult]
     """Earlier results, by request id."""
+    sis_ids: Mapping[int, str]
+    """SIS ids of the students that requests name by key."""

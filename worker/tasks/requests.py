@@ -140,7 +140,9 @@ class EnrollTask(ServicedTask):
         results = [
             (
                 message.task_id,
-                to_response(decision.result, decisions.courses).model_dump(mode="json"),
+                to_response(decision.result, decisions.courses, decisions.sis_ids).model_dump(
+                    mode="json"
+                ),
             )
             for message, decision in zip(queued, decisions.decided, strict=True)
             if not message.ignore_result

@@ -175,6 +175,19 @@ def test_a_file_in_a_form_with_mapped_columns_is_submitted(front: httpx.Client) 
     assert (none.status_code, none.json()["code"]) == (422, "unreadable_file")
 
 
+def test_integers_in_json_lines_are_noticed_and_numbers_in_csv_are_sis_ids(
+    front: httpx.Client,
+) -> None:
+    records = b'{"student_id": 2147483647, "course_ids": ["HC1"]}\n'
+    (notice,) = front.post("/batches", content=records).json()["notices"]
+    assert "line 1 has the integer 2147483647" in notice
+    answer = front.post("/batches", content=b"student_id,course_id\n2147483647,HC1\n").json()
+    assert answer["notices"] == []
+    wait_for(lambda: front.get(answer["url"]).json()["state"] == "done")
+    (group,) = front.get(f"{answer['url']}/errors").json()
+    assert group["example"] == "no student has the SIS id '2147483647'"
+
+
 @pytest.mark.parametrize(
     ("body", "words", "field"),
     [

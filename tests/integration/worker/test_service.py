@@ -44,7 +44,7 @@ def enroll(
 
 def decide(database: Database, incoming: IncomingRequest) -> StudentEnrollmentResponse:
     decisions = add_enrollments(database, [incoming])
-    return to_response(decisions.decided[0].result, decisions.courses)
+    return to_response(decisions.decided[0].result, decisions.courses, decisions.sis_ids)
 
 
 def rows(database: Database) -> set[tuple[int, int]]:
@@ -161,6 +161,7 @@ def test_a_lone_request_loads_all_that_it_names_in_one_statement(
     verbs = [text.split()[0] for text in statements if not text.startswith("BEGIN")]
     assert verbs == ["SELECT", "INSERT", "INSERT"]
     assert (response.status, response.student_id) == ("enrolled", student)
+    assert response.student_sis_id == "A"
     assert [(c.id, c.sis_id, c.added) for c in response.enrolled_courses] == [
         (2, "M2", True),
         (1, "M1", False),
@@ -257,6 +258,19 @@ def test_after_a_lone_request_transactions_are_rolled_back_as_before(database: D
         connection.execute(text("DELETE FROM student_courses"))
         raise ZeroDivisionError
     assert rows(database) == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("student", "sis_id"), [("A", "A"), (1, "A"), ("2", "2"), (99, None), ("nobody", "nobody")]
+)
+def test_a_result_names_the_sis_id_of_its_student(
+    database: Database, student: int | str, sis_id: str | None
+) -> None:
+    batch = chunk({"sis_id": "2"}, batch_id="a number")
+    apply_chunk(database, Kind.STUDENTS, batch)
+    response = enroll(database, student, ["NOPE"])
+    assert (response.student_id, response.student_sis_id) == (student, sis_id)
+    assert student_results(database, [student], 1) == [[response]]
 
 
 def test_names_from_upstream_may_hold_any_character(database: Database) -> None:

@@ -75,3 +75,37 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         assert page.inner_text("#error").startswith("No student has this id. Check the id")
         assert [line for line in said if "404" not in line] == []
         page.close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_of_two_columns_for_the_student_one_is_chosen_and_keys_are_noticed(
+    browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["P2", "P3"], [{"sis_id": "PC2", "title": "Writing"}])
+        student = client.student("P2")
+        assert student is not None
+    both, records = tmp_path / "both.csv", tmp_path / "keys.jsonl"
+    both.write_text(f"student_id,student_key,course_id\nP3,{student.id},PC2\n")
+    records.write_text(f'{{"student_id": {student.id}, "course_ids": ["PC2"]}}\n')
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.set_input_files("#file", str(both))
+        page.get_by_text("The file has student_id and student_key; use").wait_for()
+        page.select_option("#preview select", "student_key")
+        page.click("#submit")
+        page.get_by_text(": done").wait_for()
+        page.fill("#student", f"key:{student.id}")
+        page.press("#student", "Enter")
+        page.wait_for_selector("#found li")
+        assert f"P2 (key {student.id})" in page.inner_text("#found")
+        assert "PC2 · Writing" in page.inner_text("#found")
+        page.set_input_files("#file", str(records))
+        page.click("#submit")
+        page.get_by_text("In JSON, an integer is our key").wait_for()
+        page.close()
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        other = client.student("P3")
+        assert other is not None
+        assert other.courses == ()

@@ -15,6 +15,11 @@ from support.source_files import PAIRS, Open, courses, read
         ("sis_id,title", Kind.COURSES),
         ("course_id,student_sis_id", Kind.ENROLLMENTS),
         ("term; student_id ;course_id", Kind.ENROLLMENTS),
+        ("student_key,course_key,title", Kind.ENROLLMENTS),
+        ("sis_id,student_id,course_key", Kind.ENROLLMENTS),
+        ("sis_id,name,student_key,course_id", Kind.ENROLLMENTS),
+        ("sis_id,name,student_key", Kind.STUDENTS),
+        ("sis_id,title,course_id", Kind.COURSES),
     ],
 )
 def test_the_header_decides_the_kind(opened: Open, header: str, kind: Kind) -> None:
@@ -26,7 +31,7 @@ def test_a_given_kind_decides_if_the_header_is_ambiguous(opened: Open) -> None:
 
 
 def test_columns_may_be_mixed_between_keys_and_sis_ids(opened: Open) -> None:
-    source = opened("course_id,x,student_sis_id\n 7 ,,4711\n")
+    source = opened("course_key,x,student_sis_id\n 7 ,,4711\n")
     assert courses(source) == [("4711", [7], (2,))]
 
 

@@ -83,3 +83,53 @@ def test_a_roster_refuses_what_is_hardly_meant_as_an_id(opened: Open, sis_id: st
 
 def test_an_empty_id_is_left_for_the_worker_to_refuse(opened: Open) -> None:
     assert read(opened(FIRST + b'{"sis_id": ""}\n'))[1:] == [({"sis_id": ""}, (2,))]
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        (['{"student_id": 7, "course_ids": ["M1"]}'], 1),
+        (['{"student_id": "7", "course_ids": ["M1"]}', "", '{"course_ids": ["M1", 7]}'], 3),
+        (['{"student_id": "7", "course_ids": []}', '{"student_id": 7, "course_ids": "M1"}'], 2),
+    ],
+)
+def test_an_integer_as_an_id_is_noticed_before_anything_is_submitted(
+    opened: Open, records: list[str], line: int
+) -> None:
+    source = opened("\n".join([*records, *records]) + "\n")
+    (notice,) = source.notices
+    assert f"upload.csv: line {line} has the integer 7" in notice
+    assert 'write it as a string: "7"' in notice
+    read(source)
+    assert list(source.notices) == [notice]
+
+
+def test_an_integer_after_the_first_lines_is_noticed_while_the_file_is_read(opened: Open) -> None:
+    request = '{"student_id": "S1", "course_ids": ["M1"]}\n'
+    many = HEAD_BYTES // len(request) + 2
+    source = opened(request * many + '{"student_id": "S1", "course_ids": ["M1", 20]}\n')
+    assert not source.notices
+    read(source)
+    (notice,) = source.notices
+    assert f"line {many + 1} has the integer 20" in notice
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"student_id": "7", "course_ids": ["1", "2"]}',
+        '{"student_id": 7.0, "course_ids": [true, 0, -1, 2147483648, null, [1]]}',
+        '{"student_id": null, "course_ids": 7}',
+    ],
+)
+def test_what_is_no_key_is_not_noticed(opened: Open, record: str) -> None:
+    source = opened(record + "\n")
+    read(source)
+    assert not source.notices
+
+
+def test_a_roster_and_a_csv_file_have_no_notices(opened: Open) -> None:
+    for file in ('{"sis_id": 7, "name": "A"}\n', "student_key,course_key\n7,1\n"):
+        source = opened(file)
+        read(source)
+        assert not source.notices

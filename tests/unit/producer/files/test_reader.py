@@ -56,6 +56,45 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         {},
         ["has both course_id and course_sis_id", "remove one, or map the one that counts"],
     ),
+    "a key and an id of the student": (
+        "student_id,student_key,course_id\n",
+        {},
+        [
+            "has both student_id and student_key",
+            "student_id holds SIS ids, student_key holds our keys",
+            "map the one that counts, for example student_id={student_id}",
+        ],
+    ),
+    "a key and an id of the course": (
+        "student_id,course_sis_id,Course_KEY\n",
+        {},
+        ["has both course_sis_id and course_key", "remove one"],
+    ),
+    "three columns for the student": (
+        "student_id,student_sis_id,student_key,course_id\n",
+        {"kind": Kind.ENROLLMENTS},
+        ["has student_id, student_sis_id and student_key"],
+    ),
+    "a mapping beside another": (
+        "student_id,course_id\n",
+        {"student_key": "{student_id}", "student_sis_id": "{student_id}"},
+        ["has student_id, student_sis_id and student_key"],
+    ),
+    "a mapped roster without its id": (
+        "student_id,course_id,full\n",
+        {"name": "{full}"},
+        ["students need a column sis_id"],
+    ),
+    "a roster under another name": (
+        "student_id,name\n",
+        {},
+        ["need a column course_id or", "If the file is a roster, map sis_id={student_id} instead"],
+    ),
+    "a roster without its id": (
+        "course_id,title\n",
+        {"kind": Kind.COURSES},
+        ["courses need a column sis_id", "for example sis_id={course_id}."],
+    ),
     "two kinds": ("sis_id,name,title\n", {}, ["'sis_id,name,title'", "the kind"]),
     "another kind": (
         "sis_id,name\n",

@@ -54,6 +54,26 @@ def test_the_result_of_an_unknown_student_holds_the_requested_id(
     assert str(asked) in decision.result.errors[0].message
 
 
+@pytest.mark.parametrize(
+    ("asked", "lines", "shown"),
+    [
+        (99, [], "key 99 (our own number, not a SIS id; the SIS id would be the string '99')"),
+        ("99", [], "SIS id '99' (for our key, send the integer 99, or key:99 in a command)"),
+        ("X9", [], "SIS id 'X9'"),
+        # Whoever reads about a line of a file cannot send an integer or a string.
+        (99, [7], "key 99 (our own number, not a SIS id)"),
+        ("99", [7], "SIS id '99'"),
+    ],
+)
+def test_an_unknown_id_is_shown_as_what_it_was_read_as(
+    asked: int | str, lines: list[int], shown: str
+) -> None:
+    (student,) = decide(incoming(asked, ["M1"], lines=lines))
+    (course,) = decide(incoming("A", [asked], lines=lines))
+    assert student.result.errors[0].message == f"no student has the {shown}"
+    assert course.result.errors[0].message == f"no course has the {shown}"
+
+
 def test_one_unknown_course_refuses_an_atomic_request_as_a_whole() -> None:
     request = incoming("A", ["M1", "X", 77])
     assert plan([request], lookup()).pairs == []

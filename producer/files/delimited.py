@@ -25,7 +25,7 @@ from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
-_EXCEL = re.compile(r"\ufeff?sep=(.)\r?\n")
+_EXCEL = re.compile(r"\ufeff?sep=([^\r\n])\r?(?:\n|$)", re.IGNORECASE)
 """The line in which Excel is told the delimiter."""
 _BLANK = re.compile(r"(?:[\s,;|]*\n)*")
 """Lines of nothing but spaces and separators; above the header, they are passed over."""
@@ -43,6 +43,10 @@ def delimited_layout(
     blank = _BLANK.match(text)
     lines_above = (told is not None) + (blank[0].count("\n") if blank else 0)
     text = text[blank.end() :] if blank else text
+    if not text.strip(" \t\r\n,;|"):
+        raise UnreadableFile(
+            f"{path} is empty, except for separators; submit a CSV file with a header line."
+        )
     delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     header, lines = _header(text, delimiter)
     first = text.partition("\n")[0]

@@ -32,10 +32,10 @@ from producer.schemas import MAX_COLUMNS, Kind
 MAX_HEADER = 50_000
 """The most characters that the names of the columns may have together."""
 
-_EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?\n')
+_EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?(?:\n|$)', re.IGNORECASE)
 """The line in which Excel is told the delimiter."""
-_BLANK = re.compile(r"(?:[\s,;|]*\n)*")
-"""Lines of nothing but spaces and separators; above the header, they are passed over."""
+_BLANK = " \t\r\n,;|"
+"""What lines are made of that are passed over above the header."""
 
 
 def delimited_layout(
@@ -52,9 +52,14 @@ def delimited_layout(
     """
     told = _EXCEL.match(head)
     text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
-    blank = _BLANK.match(text)
-    lines_above = (told is not None) + (blank[0].count("\n") if blank else 0)
-    text = text[blank.end() :] if blank else text
+    filled = text.lstrip(_BLANK)
+    header_at = text.rfind("\n", 0, len(text) - len(filled)) + 1
+    lines_above = (told is not None) + text.count("\n", 0, header_at)
+    text = text[header_at:]
+    if not filled:
+        raise UnreadableFile(
+            f"{path} is empty, except for separators; submit a CSV file with a header line."
+        )
     delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     header, lines = _header(text, delimiter)
     first = text.partition("\n")[0]

@@ -90,6 +90,9 @@ def test_a_header_that_lacks_something_is_shown_and_called_nothing_else(
         ('{"students": [{"sis_id": "S1"}]}', ["one document that holds a list of records"]),
         ("", ["is empty; submit a CSV file with a header line"]),
         ("\ufeff\n \n", ["is empty"]),
+        (",,,\n;;", ["is empty, except for separators"]),
+        ("sep=,\n", ["is empty, except for separators"]),
+        ("sep=;", ["is empty, except for separators"]),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -121,7 +124,7 @@ def test_the_first_line_is_escaped_and_shortened(opened: Open, first: str, shown
 
 
 def test_blank_lines_above_the_header_are_passed_over(opened: Open) -> None:
-    for above in ("\n", "\r\n\r\n", ",,,\n , \n", "\ufeff\n", "sep=,\r\n\r\n"):
+    for above in ("\n", "\r\n\r\n", ",,,\n , \n", "\ufeff\n", "sep=,\r\n\r\n", "SEP=,\n"):
         source = opened(f"{above}student_sis_id,course_sis_id\nS1,C1\n")
         line = above.count("\n") + 2
         assert courses(source) == [("S1", ["C1"], (line,))]

@@ -68,19 +68,20 @@ def _select_keys(dialect: str, model: type[Student | Course]) -> Any:
 def find_least_and_largest(
     connection: Connection,
     model: type[Student | Course],
-    ranges: Mapping[str, tuple[str, str]],
-) -> dict[str, tuple[str, ...]]:
-    """Return the least and the largest SIS id in each range of numbers with as many digits.
+    ranges: Sequence[tuple[str, str, str]],
+) -> dict[str, list[str]]:
+    """Return the least and the largest SIS id in ranges of numbers, by the name of the range.
 
-    There is one if both are the same, and none for a range without any.
+    A range is its name, its least and its largest number, which have as many characters. Ranges may
+    share a name. Each SIS id is returned once.
     """
     dialect = connection.dialect.name
-    rows = [(name, *limits) for name, limits in ranges.items()]
-    found = connection.execute(_select_ends(dialect, model), row_parameters(dialect, _RANGE, rows))
-    return {
-        row.name: tuple(dict.fromkeys(i for i in (row.least, row.most) if i and i.isdecimal()))
-        for row in found
-    }
+    found: dict[str, list[str]] = {}
+    rows = connection.execute(_select_ends(dialect, model), row_parameters(dialect, _RANGE, ranges))
+    for name, *ends in rows:
+        numbers = found.setdefault(name, [])
+        numbers += {i for i in ends if i is not None and i.isdecimal()}
+    return found
 
 
 _RANGE: Columns = dict.fromkeys(["name", "least", "most"], String())

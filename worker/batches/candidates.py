@@ -193,19 +193,21 @@ def is_scientific(text: str) -> bool:
     return "+" in text and _Scientific.read(text) is not None
 
 
-def rounded_range(text: str) -> tuple[str, str] | None:
-    """Return the least and the largest number that is rounded to this one in scientific notation.
+def rounded_ranges(text: str) -> list[tuple[str, str]]:
+    """Return the ranges of the numbers that are rounded to this one in scientific notation.
 
-    Both have the same number of digits. Return None if the text is no such number, or an exact one.
+    Each is the least and the largest number with so many leading zeros, and so with as many
+    characters. There are none if the text is no such number, or an exact one.
     """
     number = _Scientific.read(text) if is_scientific(text) else None
     if number is None or number.zeros < 1:
-        return None
+        return []
     exact = int(number.digits) * 10**number.zeros
     half = 5 * 10 ** (number.zeros - 1)
     length = len(str(exact))
     # Programs differ in how they round what lies in the middle.
-    return str(max(exact - half, 10 ** (length - 1))), str(min(exact + half, 10**length - 1))
+    least, largest = max(exact - half, 10 ** (length - 1)), min(exact + half, 10**length - 1)
+    return [(f"{'0' * zeros}{least}", f"{'0' * zeros}{largest}") for zeros in range(MAX_ZEROS + 1)]
 
 
 def outline(sis_id: str) -> str:

@@ -28,7 +28,7 @@ from worker.batches.candidates import (
     differences,
     is_scientific,
     outline,
-    rounded_range,
+    rounded_ranges,
 )
 from worker.batches.repository import find_refused_ids
 from worker.database.engine import Database
@@ -136,7 +136,7 @@ def _guess_by_index(
     existing = find_keys(
         connection, model, {*ids, *(text for c in possible.values() for text in c)}
     )
-    ranges = {sis_id: limits for sis_id in ids if (limits := rounded_range(sis_id))}
+    ranges = [(sis_id, *limits) for sis_id in ids for limits in rounded_ranges(sis_id)]
     rounded = find_least_and_largest(connection, model, ranges) if ranges else {}
     guesses = {}
     for sis_id, originals in possible.items():
@@ -145,7 +145,8 @@ def _guess_by_index(
             continue
         meant = {text: causes for text, causes in originals.items() if text in existing}
         for text in rounded.get(sis_id, ()):
-            meant.setdefault(text, (Cause.SCIENTIFIC,))
+            zeros = (Cause.LEADING_ZEROS_LOST,) if text.startswith("0") else ()
+            meant.setdefault(text, (*zeros, Cause.SCIENTIFIC))
         if meant:
             fewest = min(meant.values(), key=len)
             guesses[sis_id] = Guess(fewest, tuple(sorted(meant, key=lambda m: len(meant[m]))))
@@ -235,7 +236,8 @@ def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
     if len(example.meant) == 1:
         return f"{number} probably {changed}: {example.id!r} → {example.meant[0]!r} in the roster"
     several = " or ".join(map(repr, example.meant))
+    remedy = "export the file again" if Cause.SCIENTIFIC in causes else "find out which"
     return (
         f"{number} probably {changed}, but the roster has several that may be meant: {example.id!r}"
-        f" → {several}; find out which"
+        f" → {several}; {remedy}"
     )

@@ -64,7 +64,7 @@ def test_a_request_finds_everything_it_names_by_index(small_database: Database) 
 
 
 def test_what_an_unknown_id_may_mean_is_found_by_index(small_database: Database) -> None:
-    ranges = {f"{n}.00E+05": (f"{n}00000", f"{n}00999") for n in range(1, 5)}
+    ranges = [(f"{n}.00E+05", f"{n}00000", f"{n}00999") for n in range(1, 5)]
     with small_database.writing() as connection:
         for _ in range(20):
             find_least_and_largest(connection, Student, ranges)

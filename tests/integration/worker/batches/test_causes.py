@@ -76,6 +76,17 @@ def test_what_may_mean_several_ids_is_not_guessed(database: Database) -> None:
     assert "'07' or '007'; find out which" in messages[Cause.LEADING_ZEROS_LOST,]
 
 
+def test_a_rounded_number_is_not_guessed_from_ids_with_zeros(database: Database) -> None:
+    store_roster(database, ["00248000", "00247515", "0000999001"], [])
+    refused = [pairs("2.48E+05", "M1"), pairs("9.99E+05", "M1")]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*refused))
+    found = causes_of(database, Code.UNKNOWN_STUDENT)
+    assert {cause.causes for cause in found} == {(Cause.LEADING_ZEROS_LOST, Cause.SCIENTIFIC)}
+    meant = {example.id: set(example.meant) for cause in found for example in cause.examples}
+    assert meant == {"2.48E+05": {"00248000", "00247515"}, "9.99E+05": {"0000999001"}}
+    assert any(cause.message.endswith("export the file again") for cause in found)
+
+
 def test_a_small_roster_is_searched_for_every_id_that_may_be_meant(database: Database) -> None:
     store_roster(database, ["ABC-1", "aBc-1", "LATE", "late"], [])
     refused = [pairs("abc-1", "M1"), pairs("lAtE", "M1")]

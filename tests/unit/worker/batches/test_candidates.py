@@ -14,7 +14,7 @@ from worker.batches.candidates import (
     differences,
     is_scientific,
     outline,
-    rounded_range,
+    rounded_ranges,
 )
 
 Ids = st.SearchStrategy[str]
@@ -25,7 +25,9 @@ NUMBERS = st.from_regex(r"[1-9][0-9]{0,11}", fullmatch=True)
 CODES = st.from_regex(r"[A-Z0-9]([A-Z0-9._/-]{0,12}[A-Z0-9])?", fullmatch=True)
 ZEROS = st.sampled_from(["0", "00", "000"])
 PADDED_NUMBERS = st.builds("{}{}".format, ZEROS, NUMBERS)
-PADDED = PADDED_NUMBERS | st.builds("{}{}".format, ZEROS, CODES)
+PADDED = PADDED_NUMBERS | st.builds(
+    "{}{}".format, ZEROS, CODES.filter(lambda code: not code.startswith("0"))
+)
 UNSEEN = (
     "\u00a0 \t\u2009\u3000\u202f\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202e\u2060\u2066\ufeff"
     "\u034f\u3164\ufe0f"
@@ -118,18 +120,20 @@ def test_the_work_for_an_id_is_bounded(text: str) -> None:
     assert list(map(len, found.values())) == sorted(map(len, found.values()))
 
 
-@given(st.integers(10**5, 10**15), st.integers(1, 4))
-def test_a_number_is_in_the_range_of_its_rounded_form(number: int, digits: int) -> None:
-    limits = rounded_range(f"{number:.{digits}E}")
-    assert limits is not None
-    assert len(limits[0]) == len(limits[1])
-    # A number such as 99,999 is rounded up to one with more digits, which has its own range.
-    assert int(limits[0]) <= number <= int(limits[1]) or len(str(number)) < len(limits[0])
+@given(st.integers(10**5, 10**15), st.integers(1, 4), st.integers(0, MAX_ZEROS))
+@example(99_999_999, 2, 0)
+def test_a_number_is_in_a_range_of_its_rounded_form(number: int, digits: int, zeros: int) -> None:
+    ranges = rounded_ranges(f"{number:.{digits}E}")
+    assert all(len(least) == len(largest) for least, largest in ranges)
+    text = "0" * zeros + str(number)
+    found = [len(text) == len(least) and least <= text <= largest for least, largest in ranges]
+    # A number such as 99,999,999 is rounded up to one with more digits, and is not found.
+    assert sum(found) == (len(str(number)) == len(ranges[0][0]))
 
 
 @pytest.mark.parametrize("text", ["12E3", "1.5", "S1", "1E-05", "1.23E+01", "E+05", ""])
-def test_what_lost_no_digits_has_no_range(text: str) -> None:
-    assert rounded_range(text) is None
+def test_what_lost_no_digits_has_no_ranges(text: str) -> None:
+    assert rounded_ranges(text) == []
     assert is_scientific(text) == (text == "1.23E+01")
 
 

@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm, RefusedLine
 from producer.errors import UnreadableFile
@@ -50,52 +50,82 @@ def delimited_layout(
 
     `undecodable` says what is wrong with a cell whose bytes could not be decoded.
     """
-    told = _EXCEL.match(head)
-    text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
-    filled = text.lstrip(_BLANK)
-    header_at = text.rfind("\n", 0, len(text) - len(filled)) + 1
-    lines_above = (told is not None) + text.count("\n", 0, header_at)
-    text = text[header_at:]
-    if not filled:
-        raise UnreadableFile(
-            f"{path} is empty, except for separators; submit a CSV file with a header line."
-        )
-    delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
-    header, lines = _header(text, delimiter)
-    first = text.partition("\n")[0]
-    looks = looks_like(text, delimiter, templates, lines_above)
-    if GUARDED in header:
-        header = list(map(unguard, header))
-    with _showing(first, looks):
+    found = _find_header(path, head, templates)
+    header = found.names
+    with _showing(found):
         _check_size(path, header)
         readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, first, looks, templates)
-    with _showing(first, looks):
+    kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
+    with _showing(found):
         readers = choose_columns(path, kind, header, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
 
-    row_reader = RowReader(path, delimiter, len(header), lines_above + lines, undecodable)
+    row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
 
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
-        if GUARDED in header:
+        if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
     form = FileForm(
-        delimiter=delimiter,
+        delimiter=found.delimiter,
         line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
-        names_delimiter=told is not None,
+        names_delimiter=found.names_delimiter,
     )
-    if not "".join(text.split("\n", lines)[lines:]).strip():
+    if not found.rows_follow:
         notices.add(f"{path} holds a header and no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
     account = row_reader.account
     return FileLayout(kind, read, notices, account, storable(header), form, mapping)
+
+
+class _FoundHeader(NamedTuple):
+    """The header of a file: the names of the columns, and where and how they are written."""
+
+    names: list[str]
+    delimiter: str
+    lines: int
+    """The number of lines up to the end of the header."""
+    first_line: str
+    looks_like: str
+    """A sentence about the first line; empty if it looks like a header."""
+    names_delimiter: bool
+    """Whether a line `sep=` names the delimiter."""
+    is_guarded: bool
+    """Whether the file was written for spreadsheets, with guards against formulas."""
+    rows_follow: bool
+
+
+def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHeader:
+    """Find the header in the first lines of a file. Raises UnreadableFile if there is no text."""
+    told = _EXCEL.match(head)
+    text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
+    filled = text.lstrip(_BLANK)
+    if not filled:
+        raise UnreadableFile(
+            f"{path} is empty, except for separators; submit a CSV file with a header line."
+        )
+    header_at = text.rfind("\n", 0, len(text) - len(filled)) + 1
+    lines_above = (told is not None) + text.count("\n", 0, header_at)
+    text = text[header_at:]
+    delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
+    names, lines = _header(text, delimiter)
+    is_guarded = GUARDED in names
+    return _FoundHeader(
+        names=list(map(unguard, names)) if is_guarded else names,
+        delimiter=delimiter,
+        lines=lines_above + lines,
+        first_line=text.partition("\n")[0],
+        looks_like=looks_like(text, delimiter, templates, lines_above),
+        names_delimiter=told is not None,
+        is_guarded=is_guarded,
+        rows_follow=bool("".join(text.split("\n", lines)[lines:]).strip()),
+    )
 
 
 def _column_of(name: str, header: Sequence[str]) -> str:
@@ -131,13 +161,15 @@ def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator
 
 
 @contextmanager
-def _showing(first_line: str, looks: str) -> Iterator[None]:
+def _showing(header: _FoundHeader) -> Iterator[None]:
     """Add the first line, and what it looks like, to an error about the header."""
     try:
         yield
     except UnreadableFile as error:
-        sentences = [str(error), f"The first line is {shorten(first_line)}."]
-        raise UnreadableFile(" ".join(filter(None, [*sentences, looks])), *error.options) from None
+        sentences = [str(error), f"The first line is {shorten(header.first_line)}."]
+        raise UnreadableFile(
+            " ".join(filter(None, [*sentences, header.looks_like])), *error.options
+        ) from None
 
 
 def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:

@@ -178,6 +178,24 @@ def test_a_request_of_many_lines_does_not_repeat_long_texts_in_each(
     assert stored_bytes(database) <= 2 * len(payload) + lines * 2_500
 
 
+@pytest.mark.parametrize("kind", Kind)
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(lines=st.lists(st.integers(1, 3), min_size=2, max_size=60), size=st.integers(0, 30_000))
+def test_the_cells_of_a_line_that_many_records_name_are_stored_once(
+    database: Database, kind: Kind, lines: list[int], size: int
+) -> None:
+    clear_batches(database)
+    cells = [[f"{line}" * size] for line in lines]
+    payload = chunk_of(*[{}] * len(lines), lines=lines, cells=cells)
+    assert apply_chunk(database, kind, payload).outcome is ChunkOutcome.APPLIED
+    refusals = refused_records(database, "b", (0, 0), 1000)
+    given_cells = [(refusal.line, refusal.cells) for refusal in refusals if refusal.cells]
+    assert given_cells == [(line, (f"{line}" * size,)) for line in sorted(set(lines))]
+    assert stored_bytes(database) <= 3 * size + len(refusals) * PER_LINE
+
+
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

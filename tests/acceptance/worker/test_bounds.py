@@ -167,6 +167,28 @@ def test_a_lookup_that_expired_is_not_run(deployment: Deployment) -> None:
         assert answer["status"] == "REVOKED"
 
 
+@pytest.mark.parametrize("task", [t for t, queue in TASK_QUEUES.items() if queue is Queue.LOOKUPS])
+def test_a_lookup_with_wrong_arguments_gets_a_short_reason(
+    deployment: Deployment, task: TaskName
+) -> None:
+    before = deployment.log.stat().st_size
+    with Redis.from_url(deployment.broker_url) as redis:
+        for args, kwargs in (
+            ([1] * 9, {}),
+            ([], {"no\x1b[31m\nsuch": 1}),
+            ([], {"k" * 300_000: 1}),
+        ):
+            sent = message([args, kwargs, {}], headers__task=task.value)
+            redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
+            key = f"celery-task-meta-{sent['headers']['id']}"
+            wait_for(lambda: redis.exists(key))  # noqa: B023 - at once
+            reason = reason_of(json.loads(redis.get(key)))
+            assert reason.startswith("the arguments do not fit this lookup: ")
+            assert len(reason) < 300
+            assert reason.isprintable()
+    assert deployment.log.stat().st_size - before < 10_000
+
+
 def test_an_expired_lookup_refuses_no_other_message_with_its_id(
     own: tuple[Deployment, EnrollmentClient, Any],
 ) -> None:

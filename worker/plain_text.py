@@ -1,5 +1,8 @@
 """Make text from outside safe for terminals, logs and error messages."""
 
+import json
+from typing import Any
+
 from producer.contract.printable import printable
 
 
@@ -12,6 +15,17 @@ def first_line(error: BaseException) -> str:
 def shown(value: object) -> str:
     """Return a value, escaped and cut."""
     return ascii(value)[:100]
+
+
+def whole_text(value: Any) -> Any:
+    """Return a JSON value with U+FFFD in place of every lone surrogate.
+
+    JSON can name half a character, but no other encoding can: an answer could not be written.
+    """
+    if "\\ud" not in json.dumps(value):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def waiting_for_database(sentence: str) -> str:

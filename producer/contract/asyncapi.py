@@ -214,7 +214,8 @@ def _results_channel() -> Json:
         "address": Keys().result("{task_id}"),
         "title": "Results",
         "description": "A Redis key for each task. It appears when the task has ended, and expires"
-        " after the worker's ENROLL_RESULT_TTL (one day by default).",
+        " after the worker's ENROLL_RESULT_TTL (one day by default); the answer to a lookup expires"
+        " after a minute.",
         "servers": [{"$ref": "#/servers/redis"}],
         "parameters": {"task_id": {"description": "The id in the headers of the message."}},
         "messages": {

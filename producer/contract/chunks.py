@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from producer.schemas import (
     MAX_CHUNK_RECORDS,
     MAX_COLUMNS,
+    MAX_COURSES,
     MAX_KEY,
     NO_NUL,
     ContractModel,
@@ -278,10 +279,13 @@ def count_rows(record: Any) -> int:
         return 1
     if not isinstance(courses, list | tuple) or len(courses) <= 1:
         return 1
-    try:
-        if len(set(courses)) == len(courses):
-            return len(courses)
-    except TypeError:
-        pass  # A course that cannot be hashed is not a valid id; it still counts below.
+    if len(courses) <= MAX_COURSES:
+        # A fast way for valid requests. More integers can be chosen so that they share one hash,
+        # and a set of them takes time that grows with the square of their number.
+        try:
+            if len(set(courses)) == len(courses):
+                return len(courses)
+        except TypeError:
+            pass  # A course that cannot be hashed is not a valid id; it still counts below.
     # Values of different types are different courses, even if Python calls them equal (1 == True).
     return len({(type(course), str(course)) for course in courses})

@@ -22,7 +22,13 @@ from worker.batches.counts import (
     no_counts,
 )
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
-from worker.batches.repository import add_chunk, add_refusals, find_chunk, open_batch
+from worker.batches.repository import (
+    add_chunk,
+    add_refusals,
+    find_chunk,
+    has_ended_before,
+    open_batch,
+)
 from worker.batches.roster import upsert_records
 from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import dead_letter
@@ -42,7 +48,9 @@ class ChunkOutcome(StrEnum):
     REPEATED = "repeated"
     """It was already applied before; nothing was changed."""
     CONFLICT = "conflict"
-    """A different chunk was applied under this batch id and number; nothing was changed."""
+    """The batch id is that of another submission; nothing was changed.
+
+    A different chunk was applied under this number, or the batch has other records or has ended."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,9 @@ def _earlier_delivery(
     if entry is not None:
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
-    elif open_batch(connection, chunk.batch_id, kind, chunk.columns, _form(chunk)) != kind:
+    elif open_batch(
+        connection, chunk.batch_id, kind, chunk.columns, _form(chunk)
+    ) != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
         outcome = ChunkOutcome.CONFLICT
     return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
 

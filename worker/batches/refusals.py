@@ -14,11 +14,12 @@ MAX_REPEATED: Final = 1_024
 """The longest JSON text of a request's other fields that is stored with each of its lines."""
 
 
-def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict[str, Any]]:
+def refusals_of(decision: Decision, cells: dict[int, Cells]) -> Iterator[dict[str, Any]]:
     """Yield the refusals of a request, for each line that one of its problems is about.
 
     The first refusal of a line holds the part of the request that is in this line; the others do
-    not repeat it. `cells` are the cells of the file, by line.
+    not repeat it. `cells` are the cells of the file, by line; they are taken out, because a line
+    may be given for thousands of requests, and is stored with the first that is refused.
     """
     if not decision.result.errors:
         return
@@ -27,7 +28,7 @@ def refusals_of(decision: Decision, cells: Mapping[int, Cells]) -> Iterator[dict
     fields = record
     for (position, line), problems in _problems_by_line(decision).items():
         part = {**fields, "course_ids": [record["course_ids"][position]]} if in_lines else record
-        yield from refusals_of_line(line, problems, part, cells.get(line))
+        yield from refusals_of_line(line, problems, part, cells.pop(line, None))
         if in_lines and fields is record:
             fields = _short_fields(record)
 

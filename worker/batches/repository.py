@@ -77,6 +77,20 @@ def add_chunk(connection: Connection, **entry: Any) -> None:
 _ADD_CHUNK = insert(BatchChunk)
 
 
+def has_ended_before(connection: Connection, batch_id: str, number: int) -> bool:
+    """Return whether the last chunk of a batch, with a smaller number, was applied."""
+    return bool(connection.scalar(_ENDED_BEFORE, {"batch": batch_id, "chunk": number}))
+
+
+# No chunk behind the last one is applied, so only the nearest smaller number is looked at.
+_ENDED_BEFORE = (
+    select(BatchChunk.last)
+    .where(BatchChunk.batch_id == bindparam("batch"), BatchChunk.number < bindparam("chunk"))
+    .order_by(BatchChunk.number.desc())
+    .limit(1)
+)
+
+
 def find_chunks(connection: Connection, batch_id: str, numbers: Iterable[int]) -> dict[int, Any]:
     """Return the fingerprints of those chunks of a batch that were applied, by number."""
     dialect = connection.dialect.name

@@ -31,7 +31,9 @@ def upsert_records(
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
-            refusals += refusals_of_line(line, problems, plain_record(record), cells.get(line))
+            # Many records may name the same line; its cells are stored once.
+            own_cells = cells.pop(line, None)
+            refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
         else:
             values = parsed.model_dump(exclude_none=True)
             merged.setdefault(values["sis_id"], {}).update(values)

@@ -37,7 +37,7 @@ from worker.batches.state import (
 )
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
-from worker.plain_text import waiting_for_database
+from worker.plain_text import waiting_for_database, whole_text
 
 _WAITING = (BatchState.QUEUED, BatchState.RUNNING, BatchState.STALLED)
 
@@ -206,7 +206,7 @@ def refused_records(
             line=row.line,
             code=Code(row.code),
             message=row.message,
-            record=row.record,
+            record=whole_text(row.record),
             cells=None if row.cells is None else tuple(row.cells),
         )
         for row in rows

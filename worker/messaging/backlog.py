@@ -18,6 +18,7 @@ from producer.contract.keys import Keys
 from producer.contract.marks import AgedMark, MarkState
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
+from producer.schemas import MAX_MESSAGE
 from worker.batches.state import STALLED_SECONDS
 from worker.enrollment.incoming import read_request
 from worker.messaging.celery_settings import TASK_TIME_LIMIT
@@ -31,7 +32,7 @@ MAX_MESSAGES = 1_000
 MAX_BYTES = 64 * 1024 * 1024
 """The most messages and bytes that a look reads, which takes Redis about 50 ms.
 
-If more waits, no request is called lost.
+If more waits, or a single message is larger than a worker accepts, no request is called lost.
 """
 
 LOST_SECONDS = 30.0
@@ -130,6 +131,7 @@ def _options(keys: Keys) -> dict[str, object]:
         "requests": [TaskName.ENROLL.value],
         "messages": MAX_MESSAGES,
         "bytes": MAX_BYTES,
+        "largest": MAX_MESSAGE,
         "takers": keys.intake("takers"),
         "taken": keys.intake("taken"),
         "slots": SLOTS,

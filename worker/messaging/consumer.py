@@ -217,6 +217,16 @@ def cause_of(exc_info: Any) -> BaseException:
 class CountedRequest(Request):
     """Celery's request (`Task.Request`), which also counts failed attempts and requeues."""
 
+    def maybe_expire(self) -> bool:
+        """Return whether this message has expired.
+
+        Celery would also refuse every later message with the same id, for hours. But any client may
+        send an expired lookup under the id of a request that somebody else submits later.
+        """
+        expired = bool(super().maybe_expire())
+        state.revoked.discard(self.id)
+        return expired
+
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
         error = cause_of(exc_info)
         if isinstance(error, DatabaseUnavailable):

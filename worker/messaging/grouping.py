@@ -29,6 +29,10 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 """No more messages are fetched in advance while those in groups have this many bytes in total."""
 
 
+CONTAINER = 100
+"""Bytes that a list or object of a message takes in memory, even one of two characters."""
+
+
 class QueuedRequest(NamedTuple):
     """The message of a single request, as the pool process gets it."""
 
@@ -154,7 +158,10 @@ def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
 
 
 def _size(request: Any) -> int:
-    return len(request.message.body or b"")
+    """Estimate the bytes that a message takes while it is held, decoded."""
+    body = request.message.body or b""
+    encoded = body.encode() if isinstance(body, str) else body
+    return len(encoded) + CONTAINER * (encoded.count(b"[") + encoded.count(b"{"))
 
 
 def _headers(request: Any) -> dict[str, Any]:

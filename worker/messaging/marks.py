@@ -48,10 +48,11 @@ class SubmissionMarks:
                 pipeline.pttl(name)
             replies = pipeline.execute()
         marks = {}
+        unreadable = []
         for identity, text, ttl in zip(unique, replies[::2], replies[1::2], strict=True):
             try:
                 if len(text) > MAX_MARK:
-                    log.warning("The mark of %r is too long and is ignored", identity)
+                    unreadable.append(identity)
                 elif text:
                     # The age comes from the TTL, so that no clocks need to agree.
                     age = max(0.0, MARK_SECONDS - ttl / 1000)
@@ -59,7 +60,12 @@ class SubmissionMarks:
                     mark = SubmissionMark.model_validate_json(text, extra="ignore")
                     marks[identity] = AgedMark(mark, age)
             except ValidationError:
-                log.warning("The mark of %r cannot be read and is ignored", identity)
+                unreadable.append(identity)
+        if unreadable:
+            log.warning(
+                "%s marks of %s cannot be read or are too long, and are ignored; one is that of %r",
+                *(len(unreadable), len(unique), unreadable[0]),
+            )
         return marks
 
     def note_outage(self, sentence: str) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import RedisBackend
@@ -10,8 +10,16 @@ from kombu.exceptions import EncodeError
 from redis.client import Pipeline
 
 from producer.contract.redis_connection import connection_options
+from producer.contract.routing import TASK_QUEUES, Queue
 
 log = logging.getLogger(__name__)
+
+ANSWER_SECONDS: Final = 60
+"""Seconds that the answer to a lookup is stored.
+
+A lookup of a few hundred bytes may have an answer of 16 MiB. If answers were stored as long as
+results, a hundred lookups would fill Redis for a day.
+"""
 
 OUT_OF_MEMORY = "the worker ran out of memory; ask for fewer ids at a time, or set a smaller limit"
 
@@ -36,7 +44,10 @@ class ResultBackend(RedisBackend):
         request: Any = None,
         **_: Any,
     ) -> Any:
-        self._put([(task_id, self._encoded_result(task_id, result, state, request))])
+        encoded = self._encoded_result(task_id, result, state, request)
+        task = getattr(request, "task", None)
+        is_answer = task is not None and TASK_QUEUES.get(task) is Queue.LOOKUPS
+        self._put([(task_id, encoded)], seconds=ANSWER_SECONDS if is_answer else None)
         return result
 
     def _encoded_result(self, task_id: str, result: Any, state: str, request: Any = None) -> Any:
@@ -53,12 +64,13 @@ class ResultBackend(RedisBackend):
         encoded: Iterable[tuple[str, Any]],
         forget: Sequence[str] = (),
         also: Callable[[Pipeline], None] | None = None,
+        seconds: int | None = None,
     ) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.
         with self.client.pipeline(transaction=False) as pipeline:
             for task_id, value in encoded:
                 key = self.get_key_for_task(task_id)
-                pipeline.set(key, value, ex=self.expires)
+                pipeline.set(key, value, ex=self.expires if seconds is None else seconds)
                 pipeline.publish(key, value)
             if forget:
                 pipeline.unlink(*forget)

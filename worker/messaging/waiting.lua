@@ -1,7 +1,8 @@
 #!lua flags=no-writes,allow-oom
 -- Look at every message that waits in a queue or lies in the slot of a worker, at one moment. Return
 -- the number of chunks, then each message that is, or may be, a single request; or nil if there is
--- too much to look at. KEYS are the lists of the queues, ARGV[1] the options as JSON. A message is
+-- too much to look at, or a message that is larger than a worker accepts: its values could fill the
+-- memory of the caller. KEYS are the lists of the queues, ARGV[1] the options as JSON. A message is
 -- recognized by a task name in it, as a JSON string; one that contains the name of the request task,
 -- or none of ours, may be a request.
 local options = cjson.decode(ARGV[1])
@@ -18,6 +19,10 @@ end
 
 local function look(message)
   messages, bytes = messages - 1, bytes - #message
+  if #message > options.largest then
+    bytes = -1
+    return
+  end
   if not names_one_of(options.requests, message) then
     if names_one_of(options.chunks, message) then
       found[1] = found[1] + 1

@@ -14,6 +14,7 @@ from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import Queue
+from producer.schemas import MAX_MESSAGE
 from worker.messaging.piecewise import OPTIONS
 from worker.settings import Settings
 
@@ -137,6 +138,8 @@ class _Broker:
 
 def _submitted_at(message: bytes, now: float) -> float:
     """Return the time of submission in a message, in seconds since 1970; `now` if it has none."""
+    if len(message) > MAX_MESSAGE:  # It is refused; its values could fill the memory of the worker.
+        return now
     try:
         timestamp = json.loads(message)["properties"]["timestamp"]
     except (ValueError, LookupError, TypeError, RecursionError):

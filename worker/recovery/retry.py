@@ -134,7 +134,7 @@ def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str
     outcome = apply_to(connection, kind, chunk, fingerprint, {}).outcome
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry(
-            "a different chunk was already applied under this batch id and number;"
-            " submit it under another batch id, then discard this letter"
+            "a different chunk was already applied under this batch id and number, or the batch"
+            " ends before it; submit it under another batch id, then discard this letter"
         )
     return outcome.value

@@ -72,7 +72,8 @@ class ChunkDelivery:
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
                 LetterReason.CONFLICT,
-                "a different chunk was already applied under its batch id and number",
+                "a different chunk was already applied under its batch id and number,"
+                " or the batch ends before it",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:

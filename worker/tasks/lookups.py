@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
 from celery import Celery, Task, current_task
@@ -21,6 +22,7 @@ from worker.enrollment.lookups import request_statuses, student_results
 from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
+from worker.plain_text import first_line
 from worker.tasks.answer import to_json
 from worker.tasks.services import Services
 
@@ -55,6 +57,7 @@ class LookupTask(Task):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         _check_age(self.request.properties, self.request.expires)
+        _check_arguments(self.run, args, kwargs)
         task_id = self.request.id
         attempts = self.services.attempts
         try:
@@ -67,6 +70,17 @@ class LookupTask(Task):
             raise Unanswerable(OUT_OF_MEMORY) from None
         finally:
             attempts.end([task_id])
+
+
+def _check_arguments(
+    answer: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """Check that a lookup has the arguments that its task takes. Raises Unanswerable."""
+    try:
+        signature(answer).bind(*args, **kwargs)
+    except TypeError as error:
+        # The error may name an argument of the client, which may be as long as a message.
+        raise Unanswerable(f"the arguments do not fit this lookup: {first_line(error)}") from None
 
 
 def _check_age(properties: Any, expires: Any) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from producer.client import EnrollmentClient
 from producer.contract.chunks import line_request_id
-from producer.contract.routing import Queue, TaskName
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import InvalidRequest, LookupFailed
 from producer.schemas import MAX_LOOKUP_RESULTS, Kind
 from support.commands import USAGE
@@ -165,6 +165,53 @@ def test_a_lookup_that_expired_is_not_run(deployment: Deployment) -> None:
     with Redis.from_url(deployment.broker_url) as redis:
         answer = ask(redis, TaskName.STATUS, ["x"], headers__expires="2020-01-01T00:00:00+00:00")
         assert answer["status"] == "REVOKED"
+
+
+@pytest.mark.parametrize("task", [t for t, queue in TASK_QUEUES.items() if queue is Queue.LOOKUPS])
+def test_a_lookup_with_wrong_arguments_gets_a_short_reason(
+    deployment: Deployment, task: TaskName
+) -> None:
+    before = deployment.log.stat().st_size
+    with Redis.from_url(deployment.broker_url) as redis:
+        for args, kwargs in (
+            ([1] * 9, {}),
+            ([], {"no\x1b[31m\nsuch": 1}),
+            ([], {"k" * 300_000: 1}),
+        ):
+            sent = message([args, kwargs, {}], headers__task=task.value)
+            redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
+            key = f"celery-task-meta-{sent['headers']['id']}"
+            wait_for(lambda: redis.exists(key))  # noqa: B023 - at once
+            reason = reason_of(json.loads(redis.get(key)))
+            assert reason.startswith("the arguments do not fit this lookup: ")
+            assert len(reason) < 300
+            assert reason.isprintable()
+    assert deployment.log.stat().st_size - before < 10_000
+
+
+def test_an_expired_lookup_refuses_no_other_message_with_its_id(
+    own: tuple[Deployment, EnrollmentClient, Any],
+) -> None:
+    _, client, redis = own
+    tasks = (
+        TaskName.STATUS,
+        *(task for task, queue in TASK_QUEUES.items() if queue is not Queue.LOOKUPS),
+    )
+    for task in tasks:
+        task_id = f"sis-{task.value}"
+        expired = {"headers__expires": "2020-01-01T00:00:00+00:00", "headers__id": task_id}
+        assert ask(redis, TaskName.STATUS, ["x"], **expired)["status"] == "REVOKED"
+        redis.delete(f"celery-task-meta-{task_id}")
+        if task is TaskName.STATUS:
+            assert ask(redis, task, ["x"], headers__id=task_id)["status"] == "SUCCESS"
+            continue
+        is_request = task is TaskName.ENROLL
+        chunk = {"batch_id": task_id, "number": 0, "last": True, "records": []}
+        argument = {"student_id": "S1", "course_ids": ["C1"]} if is_request else chunk
+        sent = message([[argument], {}, {}], headers__task=task.value, headers__id=task_id)
+        redis.lpush(TASK_QUEUES[task].value, json.dumps(sent))
+        state: Callable[[str], Any] = client.status if is_request else client.batch
+        wait_for(lambda: state(task_id).state == "done")  # noqa: B023 - at once
 
 
 def test_a_lookup_whose_workers_die_is_given_up(

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from producer.contract.chunks import RefusedLine
-from producer.schemas import Kind
+from producer.schemas import MAX_KEY, Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from worker.batches import apply
 from worker.batches.apply import ChunkOutcome
@@ -67,6 +67,23 @@ def test_a_different_chunk_under_the_same_number_is_refused(database: Database, 
     assert apply_chunk(database, Kind.STUDENTS, later) is ChunkOutcome.CONFLICT
     assert status(database) == before
     assert lookups.students(database, ["C"]) == [None]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("number", [2, 3, MAX_KEY])
+def test_no_chunk_is_applied_behind_the_last_one(
+    database: Database, number: int, last: bool
+) -> None:
+    # The last chunk may be applied first.
+    for arriving in (1, 0):
+        mine = chunk(pairs("A", "M1"), number=arriving, last=arriving == 1)
+        assert apply_chunk(database, Kind.ENROLLMENTS, mine) is ChunkOutcome.APPLIED
+    before = status(database)
+    assert before.state == "done"
+    other = chunk(pairs("B", "M2"), number=number, last=last)
+    assert apply_chunk(database, Kind.ENROLLMENTS, other) is ChunkOutcome.CONFLICT
+    assert status(database) == before
+    assert lookups.students(database, ["B"])[0].courses == ()  # type: ignore[union-attr]
 
 
 def test_concurrent_deliveries_of_one_chunk_apply_it_once(database: Database) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -30,6 +30,7 @@ from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses
 from worker.models import BatchRefusal, DeadLetter
 from worker.service import add_enrollments
+from worker.tasks.answer import to_json
 
 GOOD = [{"student_id": "A", "course_ids": ["M1"]}, {"student_id": "B", "course_ids": ["M1", "M2"]}]
 PER_LINE = 700
@@ -177,6 +178,53 @@ def test_a_request_of_many_lines_does_not_repeat_long_texts_in_each(
     named = [r.record["course_ids"] for r in refusals if r.record is not None]
     assert named == [[f"M{n}"] for n in range(lines)]
     assert stored_bytes(database) <= 2 * len(payload) + lines * 2_500
+
+
+texts = st.text(st.characters() | st.characters(categories=["Cs"]), max_size=4)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | texts,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(texts, values, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("kind", Kind)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(wrong=json_values)
+@example(wrong="\ud800")
+@example(wrong={"\udfff": ["a\ud83d", "\ud83d\ude00"]})
+def test_a_refused_record_with_any_text_can_be_read(
+    database: Database, kind: Kind, wrong: Any
+) -> None:
+    clear_batches(database)
+    apply_chunk(database, kind, {"batch_id": "b", "number": 0, "records": [{"no": wrong}, {}]})
+    answer = json.dumps(to_json(refused_records(database, "b", (0, 0), 100)), ensure_ascii=False)
+    first = json.loads(answer.encode())[0]["record"]
+    assert first == json.loads(
+        json.dumps({"no": wrong}, ensure_ascii=False)
+        .encode("utf-16", "surrogatepass")
+        .decode("utf-16", "replace")
+    )
+
+
+@pytest.mark.parametrize("kind", Kind)
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(lines=st.lists(st.integers(1, 3), min_size=2, max_size=60), size=st.integers(0, 30_000))
+def test_the_cells_of_a_line_that_many_records_name_are_stored_once(
+    database: Database, kind: Kind, lines: list[int], size: int
+) -> None:
+    clear_batches(database)
+    cells = [[f"{line}" * size] for line in lines]
+    payload = chunk_of(*[{}] * len(lines), lines=lines, cells=cells)
+    assert apply_chunk(database, kind, payload).outcome is ChunkOutcome.APPLIED
+    refusals = refused_records(database, "b", (0, 0), 1000)
+    given_cells = [(refusal.line, refusal.cells) for refusal in refusals if refusal.cells]
+    assert given_cells == [(line, (f"{line}" * size,)) for line in sorted(set(lines))]
+    assert stored_bytes(database) <= 3 * size + len(refusals) * PER_LINE
 
 
 @settings(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from redis import Redis
 from producer.contract.keys import Keys
 from producer.contract.marks import AgedMark, MarkState, SubmissionMark
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
+from producer.schemas import MAX_MESSAGE
 from support.valkey import free_port, running_valkey
 from worker.messaging import backlog
 from worker.messaging.backlog import LOST_SECONDS, Backlog
@@ -171,6 +173,22 @@ def test_nothing_is_called_lost_while_there_is_too_much_to_look_at(
     monkeypatch.setattr(backlog, "MAX_MESSAGES", 10)
     monkeypatch.setattr(backlog, "MAX_BYTES", 100)
     assert Backlog(server_url, KEYS).lost_requests(old("r")) == set()
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize("value", ["[],", "{},", '"a",', "1.5,"])
+def test_a_message_that_is_refused_for_its_size_is_not_loaded(
+    server_url: str, redis: Redis, queue: str, value: str
+) -> None:
+    values = value * (2 * MAX_MESSAGE // len(value))
+    redis.lpush(KEYS.queue(queue), '{"headers": {"id": "r"}, "x": [' + values + "0]}")
+    looking = Backlog(server_url, KEYS)
+    tracemalloc.start()
+    try:
+        assert looking.lost_requests(old("r", "other")) == set()
+        assert tracemalloc.get_traced_memory()[1] < MAX_MESSAGE
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_called_lost_if_redis_does_not_answer_or_is_not_the_broker(

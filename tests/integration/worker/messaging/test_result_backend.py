@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.task import Context
 from redis import Redis
 from redis.exceptions import ConnectionError  # noqa: A004
 
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from support.valkey import free_port
-from worker.messaging.result_backend import ResultBackend
+from worker.messaging.result_backend import ANSWER_SECONDS, ResultBackend
 
 
 @contextmanager
@@ -38,6 +40,20 @@ def test_results_are_stored_together_and_the_newest_wins(broker_url: str) -> Non
         assert (answer("a-1")["status"], answer("a-1")["traceback"]) == ("FAILURE", None)
         backend.store_refusal("a-2", "it is not JSON")
         assert answer("a-2")["result"]["exc_message"] == ["the message was refused: it is not JSON"]
+
+
+@pytest.mark.parametrize("task", [*TaskName, None])
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
+def test_the_answer_to_a_lookup_soon_makes_room(
+    broker_url: str, task: TaskName | None, state: str
+) -> None:
+    with backend_of(broker_url) as backend, Redis.from_url(broker_url) as redis:
+        result: Any = ["x"] if state == "SUCCESS" else ValueError("no")
+        request = None if task is None else Context(task=task.value, id="a-3")
+        backend.store_result("a-3", result, state, request=request)
+        is_answer = task is not None and TASK_QUEUES[task] is Queue.LOOKUPS
+        longest = ANSWER_SECONDS if is_answer else backend.expires
+        assert longest - 5 < redis.ttl("celery-task-meta-a-3") <= longest
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Chunks count their rows, and refuse what does not fit together."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, RefusedLine, Tally, count_rows
-from producer.schemas import MAX_CHUNK_RECORDS
+from producer.schemas import MAX_CHUNK_RECORDS, MAX_COURSES
 from support.contract import problems
 
 
@@ -28,6 +31,29 @@ def test_a_request_counts_its_distinct_courses_and_all_else_counts_one(
     record: Any, rows: int
 ) -> None:
     assert count_rows(record) == rows
+
+
+class Colliding(int):
+    """An integer with the hash of all its like, as multiples of 2**61 - 1 have in JSON."""
+
+    comparisons = 0
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        Colliding.comparisons += 1
+        return int(self) == other
+
+
+@given(courses=st.lists(st.integers(0, 3000), max_size=2000), form=st.sampled_from([list, tuple]))
+def test_counting_courses_takes_time_in_proportion_to_their_number(
+    courses: list[int], form: Callable[[Any], Any]
+) -> None:
+    Colliding.comparisons = 0
+    rows = count_rows({"course_ids": form(map(Colliding, courses))})
+    assert rows == max(1, len(set(courses)))
+    assert Colliding.comparisons <= MAX_COURSES**2
 
 
 def chunk(**fields: Any) -> dict[str, Any]:

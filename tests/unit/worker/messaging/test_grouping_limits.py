@@ -1,10 +1,12 @@
 """Requests are held up to a bound, and each runs once, whatever happens to its group."""
 
+import sys
 import threading
 import time
 from itertools import chain
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.common import QoS
@@ -50,6 +52,19 @@ def test_large_messages_do_not_raise_the_prefetch_limit_without_end() -> None:
     assert celery_consumer.qos.value == PREFETCH
     arrive(grouping, celery_consumer, "small")
     assert celery_consumer.qos.value == PREFETCH + 1
+
+
+@pytest.mark.parametrize("value", [[], {}, [[]], {"a": []}])
+def test_messages_that_grow_when_they_are_decoded_count_as_what_they_take(value: Any) -> None:
+    """Their requests are held decoded: an empty list of two characters takes fifty times that."""
+    celery_consumer = CeleryConsumer()
+    grouping = GroupingConsumer(enroll, celery_consumer)
+    values = [value for _ in range(200_000)]
+    for number in range(10):
+        payload = [[{"student_id": "S", "course_ids": values}], {}, {}]
+        grouping.on_task_request(request(celery_consumer, f"r{number}", payload))
+    taken = 200_000 * sys.getsizeof(value)
+    assert (celery_consumer.qos.value - PREFETCH) * taken <= MAX_HELD_BYTES
 
 
 arrivals = st.sampled_from([1, 2, MAX_GROUP, MAX_GROUP + 1, MAX_HELD // 2])

@@ -85,7 +85,7 @@ class Session:
     def print_notices(self, notices: Notices) -> None:
         """Print the notices that were not printed yet on standard error."""
         for sentence in notices.take_new():
-            self.err.print(f"Notice: {sentence}", style="yellow")
+            self.err.print(f"Notice: {sentence}", style="yellow", soft_wrap=True)
 
     def show_with_notices(
         self, data: ContractModel, text: RenderableType, notices: Notices

@@ -45,7 +45,7 @@ from producer.schemas import (
 from producer.web.access import reading, submitting
 from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
 from producer.web.coalescing import RequestCoalescer
-from producer.web.limits import RequestLimits
+from producer.web.limits import LIVE, RequestLimits
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.parameters import (
     AcceptedType,
@@ -357,7 +357,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/batches/{batch_id}", get_batch, **read)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)
-    add("/health/live", live)
+    add(LIVE, live)
     add("/health/ready", ready, responses=problems())
     for path, name in (("/", "page.html"), ("/docs", "docs.html")):
         add(path, partial(_page, name), include_in_schema=False)

@@ -23,6 +23,9 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 SMALL_BODY = 1_048_576
 """The largest body in bytes, except for uploads; a request for 100 courses has a few kilobytes."""
 
+LIVE = "/health/live"
+"""The route that says whether the process answers."""
+
 _CALL_ID = re.compile(r"[\w.-]{1,64}")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -103,7 +106,9 @@ class RequestLimits:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             return 413, "too_large", _too_large(limit)
-        if self._running >= self._max_running or self._is_too_fast(scope):
+        # A front that is busy must not look dead, or it is restarted in the middle of uploads.
+        is_full = self._running >= self._max_running and scope["path"] != LIVE
+        if is_full or self._is_too_fast(scope):
             return 429, "too_many_requests", "There are too many calls at once; try again later."
         return None
 

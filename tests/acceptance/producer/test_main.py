@@ -277,6 +277,25 @@ def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None
         assert slow[0].headers["retry-after"] == "1"
 
 
+def test_a_front_that_is_full_says_that_it_is_alive(deployment: Deployment, tmp_path: Path) -> None:
+    full = deployment.environment | {"ENROLL_HTTP_MAX_RUNNING": "2"}
+    mark = '{"state": "queued", "chunks": 1}'
+    with (
+        Redis.from_url(deployment.broker_url) as redis,
+        serving(full, tmp_path / "log") as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+        redis.set("enrollment:batch:endless", mark, ex=60)
+        with (
+            client.stream("GET", "/batches/endless/events") as first,
+            client.stream("GET", "/batches/endless/events") as second,
+        ):
+            assert (first.status_code, second.status_code) == (200, 200)
+            assert client.get("/students/H1").status_code == 429
+            assert client.get("/health/live").status_code == 200
+        wait_for(lambda: client.get("/health/ready").status_code == 200)
+
+
 def test_tokens_are_required_and_scopes_enforced(deployment: Deployment, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     lines = [

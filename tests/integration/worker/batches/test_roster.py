@@ -39,7 +39,8 @@ def test_a_student_in_two_chunks_at_once_is_added_once(database: Database) -> No
 
     def deliver(number: int) -> None:
         start.wait()
-        apply_chunk(database, Kind.STUDENTS, chunk(*records, number=number, batch_id="same"))
+        mine = chunk(*records, number=number, last=number == 2, batch_id="same")
+        apply_chunk(database, Kind.STUDENTS, mine)
 
     threads = [threading.Thread(target=deliver, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -51,7 +52,7 @@ def test_a_student_in_two_chunks_at_once_is_added_once(database: Database) -> No
 
 def test_an_unchanged_roster_uses_up_no_keys(database: Database) -> None:
     for number in range(3):
-        same = chunk({"sis_id": "A"}, {"sis_id": "B"}, number=number, batch_id="again")
+        same = chunk({"sis_id": "A"}, {"sis_id": "B"}, number=number, last=False, batch_id="again")
         apply_chunk(database, Kind.STUDENTS, same)
     apply_chunk(database, Kind.STUDENTS, chunk({"sis_id": "C"}, batch_id="new"))
     (new,) = lookups.students(database, ["C"])

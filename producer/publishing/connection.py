@@ -11,17 +11,16 @@ from typing import Any
 from celery import Celery, states
 from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
-from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from producer.contract.broker_url import (
     BROKERS,
     REDIS,
-    SENTINEL,
     check_address,
-    parse_sentinel_url,
     require_certificate_check,
+    scheme_problem,
+    shown_url,
 )
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import RESULT_TYPES
@@ -58,16 +57,15 @@ class BrokerConnection:
     ) -> None:
         self._keys = Keys(key_prefix)
         results_url = result_backend_url or broker_url
+        if (problem := scheme_problem(broker_url, BROKERS)) is not None:
+            raise ValueError(f"The broker's URL {problem}.")
         check_address(broker_url)
-        check_address(results_url)
-        if not broker_url.startswith(BROKERS):
-            raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
                 "Result keys are stored in Redis, so result_backend_url must be a Redis URL, for"
                 " example redis://host:6379/0."
             )
-        self.shown_url = _shown(broker_url)
+        self.shown_url = shown_url(broker_url)
         """The broker's URL without its password and options, for messages."""
         self._redis = connect_redis(
             require_certificate_check(results_url),
@@ -224,12 +222,6 @@ def parse_result(task: TaskName, result: Any) -> Any:
             f" {ascii(detail['input'])[:60]}), because the worker has a newer version;"
             " upgrade the client."
         ) from error
-
-
-def _shown(broker_url: str) -> str:
-    if broker_url.startswith(SENTINEL):
-        return parse_sentinel_url(broker_url).shown
-    return str(maybe_sanitize_url(broker_url)).partition("?")[0]
 
 
 def _count_waiting(client: Any, queue: Queue) -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery, states
 from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
@@ -29,6 +30,7 @@ from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
+from producer.publishing.failures import explain_failure
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
@@ -43,6 +45,17 @@ CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
     task: TypeAdapter(type_) for task, type_ in RESULT_TYPES.items()
 }
+
+
+_FAILURES = (
+    BatchPublishError,
+    OperationalError,
+    LimitExceeded,
+    AMQPError,
+    RedisError,
+    OSError,
+)
+"""The errors of kombu, py-amqp and redis-py when the broker cannot be used."""
 
 
 class BrokerConnection:
@@ -67,11 +80,14 @@ class BrokerConnection:
             )
         self.shown_url = shown_url(broker_url)
         """The broker's URL without its password and options, for messages."""
+        self._results_name = f"The broker {self.shown_url}"
         self._redis = connect_redis(
             require_certificate_check(results_url),
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
         )
+        if results_url != broker_url:
+            self._results_name = f"The Redis of result keys {shown_url(results_url)}"
         self._over_redis = broker_url.startswith(REDIS)
         self._app = _make_app(
             require_certificate_check(broker_url), self._keys, over_redis=self._over_redis
@@ -159,7 +175,7 @@ class BrokerConnection:
 
     def _read_result(self, task_id: str) -> dict[str, Any] | None:
         key = self._keys.result(task_id)
-        with self._broker():
+        with self._results():
             text = self._redis.get(key)
         try:
             stored = {} if text is None else json.loads(text)
@@ -181,11 +197,11 @@ class BrokerConnection:
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Write the mark of a batch unless there is one; return whether it was written."""
         key, text = self._keys.batch(batch_id), mark.model_dump_json()
-        with self._broker():
+        with self._results():
             return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
 
     def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
-        with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
+        with self._results(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
                 pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
             pipeline.execute()
@@ -199,12 +215,26 @@ class BrokerConnection:
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
-        try:
+        with _explaining(f"The broker {self.shown_url}"):
             yield
-        except (BatchPublishError, OperationalError, LimitExceeded, RedisError, OSError) as error:
-            raise BrokerUnavailable(
-                f"The broker {self.shown_url} is not available: {error}"
-            ) from error
+
+    @contextmanager
+    def _results(self) -> Iterator[None]:
+        """Like `_broker`, for the Redis of result keys and marks, which may be another server."""
+        with _explaining(self._results_name):
+            yield
+
+
+@contextmanager
+def _explaining(server: str) -> Iterator[None]:
+    """Raise BrokerUnavailable, which names the server, for every error of the connection to it."""
+    try:
+        yield
+    except _FAILURES as error:
+        failure = explain_failure(error)
+        raise BrokerUnavailable(
+            f"{server} is not available: {failure.problem}", failure.remedy
+        ) from error
 
 
 def parse_result(task: TaskName, result: Any) -> Any:

@@ -13,6 +13,7 @@ from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.identity import REGISTER_FIELD, DatabaseIdentity
 from producer.contract.keys import Keys
 from producer.contract.redis_connection import connect_redis
+from producer.publishing.failures import explain_failure
 from producer.schemas import MAX_MESSAGE
 
 OLD_SERVER = 7
@@ -31,11 +32,9 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     try:
         redis.ping()
     except RedisError as error:
-        yield wrong(
-            "broker",
-            f"{shown_url} does not answer: {error}",
-            "Start the broker, or correct the address, user and password in ENROLL_BROKER_URL.",
-        )
+        failure = explain_failure(error)
+        problem = f"{shown_url} does not answer: {failure.problem}"
+        yield wrong("broker", problem, failure.remedy)
         return
     answers = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
     try:

@@ -26,10 +26,7 @@ def ask_worker(client: EnrollmentClient) -> tuple[WorkerHealth | None, list[Find
         remedy = "Start a worker: celery -A worker worker; its queues (-Q) must include lookups."
         return None, [wrong("worker", silence, remedy)]
     except BrokerUnavailable as error:
-        remedy = "Start the broker, or correct ENROLL_BROKER_URL."
-        if "permission" in str(error).lower():
-            remedy = "Connect as the Redis user operator or producer (docs/access.md)."
-        return None, [wrong("broker", str(error), remedy)]
+        return None, [wrong("broker", error.problem, error.remedy)]
     except AnswerNotUnderstood as error:
         remedy = "Install the same version here and on the workers."
         return None, [wrong("worker", str(error), remedy)]

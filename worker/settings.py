@@ -47,6 +47,10 @@ def _certificate_checked(url: SecretStr) -> SecretStr:
 
 
 def _database(url: SecretStr) -> SecretStr:
+    """Check the URL of a database. `postgres://` means `postgresql://`, as it does to libpq."""
+    scheme, colon, rest = url.get_secret_value().partition(":")
+    if scheme == "postgres":
+        url = SecretStr(f"postgresql{colon}{rest}")
     try:
         name = make_url(url.get_secret_value()).get_backend_name()
     except (ArgumentError, ValueError):

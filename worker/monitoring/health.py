@@ -118,7 +118,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         report.detail = sentence_of(error)
         remedies = {DatabaseState.AWAY: _FIX}
     else:
-        report.detail = "The log of the worker says why"
+        report.detail = f"The worker's log says why, after `{outage_of(error)}`"
     report.findings.append(_state(report, IN_WORKER, remedies))
 
 

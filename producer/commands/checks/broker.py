@@ -92,7 +92,10 @@ def _persistence(info: dict[str, Any]) -> Finding:
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
-            remedy = "Read Redis's log, and free space on its disk if it is full."
+            remedy = (
+                "Read the lines with `AOF` or `append only` in Redis's log, and free space on its"
+                " disk if it is full."
+            )
             failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
             return wrong("persistence", failure, remedy)
     return ok(

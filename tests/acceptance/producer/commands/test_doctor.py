@@ -224,7 +224,7 @@ def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> 
         answered = pool.submit(answer)
         found = doctor(url)[1]["worker", "wrong"]
         answered.result()
-    assert "something is wrong -> Read the worker's log" in found
+    assert "something is wrong -> Read the worker's log: the lines with enrollment.health" in found
 
 
 def test_what_the_sentinels_say_is_found(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ class BrokerConnection:
         task: TaskName,
         args: list[Any],
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
         **options: Any,
     ) -> str:
         """Publish a task and return its id; `options` are passed to Celery's `send_task`."""
@@ -114,7 +116,7 @@ class BrokerConnection:
                 # Tools such as Flower show this text. Celery's own way of making it would take a
                 # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
-            task_id = _task_id()
+            task_id = task_id or _task_id()
             # This is AMQP's standard field, in seconds; it shows how long a message has waited.
             options["timestamp"] = int(time.time())
             queue = TASK_QUEUES[task].value
@@ -141,28 +143,38 @@ class BrokerConnection:
         Raises NoWorkerAnswered, with `hint` at the end of the message, and LookupFailed.
         """
         task_id = self.send(task, args, kwargs, expires=timeout)
-        return parse_result(task, self.wait(task_id, timeout, hint))
+
+        def send_again(seconds_left: float) -> None:
+            # The first message may have been purged, or lost in a failover of Redis.
+            self.send(task, args, kwargs, task_id=task_id, expires=seconds_left)
+
+        return parse_result(task, self.wait(task_id, timeout, hint, send_again, timeout / 2))
 
     def wait(
-        self, task_id: str, seconds: float, hint: str, check: Callable[[float], None] | None = None
+        self,
+        task_id: str,
+        seconds: float,
+        hint: str,
+        check: Callable[[float], None] | None = None,
+        check_seconds: float = CHECK_SECONDS,
     ) -> Any:
         """Wait for the result of a task, in the key where Celery's Redis backend stores it.
 
-        Every `CHECK_SECONDS`, `check` is called with the seconds that are left; it raises an error
-        to end the wait.
+        Every `check_seconds`, `check` is called with the seconds that are left; it may raise an
+        error to end the wait.
 
         Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
         its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
         started = time.monotonic()
-        next_check = CHECK_SECONDS
+        next_check = check_seconds
         while (stored := self._read_result(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
             if check is not None and waited > next_check:
                 check(seconds - waited)
-                next_check = time.monotonic() - started + CHECK_SECONDS
+                next_check = time.monotonic() - started + check_seconds
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:

@@ -34,7 +34,12 @@ from producer.publishing.batches import (
     find_applied,
     plain_fields,
 )
-from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
+from producer.publishing.connection import (
+    CALL_ID,
+    BrokerConnection,
+    check_timeout,
+    parse_result,
+)
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
@@ -62,9 +67,9 @@ class EnrollmentClient:
     With a `rediss://` or `sentinels://` URL the server's certificate is checked, against
     `ssl_ca_certs=FILE` from the URL's query or else the system's authorities.
 
-    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
-    the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid
-    URL or prefix.
+    `timeout` is the longest wait for a worker's answer, in seconds; `math.inf` is allowed.
+    `key_prefix` is the prefix of the deployment's keys in Redis, if it has one. The constructor
+    raises ValueError for an invalid URL, prefix or timeout.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.
@@ -78,6 +83,7 @@ class EnrollmentClient:
         timeout: float = 10.0,
         key_prefix: str = "",
     ) -> None:
+        check_timeout(timeout)
         self.timeout = timeout
         self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
 
@@ -143,10 +149,11 @@ class EnrollmentClient:
         reports that the request is lost. Raises LookupFailed if the request was processed but its
         result cannot be understood.
         """
+        seconds = self.timeout if timeout is None else timeout
+        check_timeout(seconds)
         request, request_id = _with_id(request)
         self._connection.mark_requests([request_id])
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
-        seconds = self.timeout if timeout is None else timeout
         hint = f"Request {request_id} stays queued; look up its status later."
         data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)

@@ -1,6 +1,7 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
     task: TypeAdapter(type_) for task, type_ in RESULT_TYPES.items()
 }
 
+
+LONGEST_LOOKUP = 7 * 86_400.0
+"""Seconds after which a lookup expires at the latest, however long its client waits."""
 
 _FAILURES = (
     BatchPublishError,
@@ -142,11 +146,13 @@ class BrokerConnection:
 
         Raises NoWorkerAnswered, with `hint` at the end of the message, and LookupFailed.
         """
-        task_id = self.send(task, args, kwargs, expires=timeout)
+        check_timeout(timeout)
+        task_id = self.send(task, args, kwargs, expires=min(timeout, LONGEST_LOOKUP))
 
         def send_again(seconds_left: float) -> None:
             # The first message may have been purged, or lost in a failover of Redis.
-            self.send(task, args, kwargs, task_id=task_id, expires=seconds_left)
+            expires = min(seconds_left, LONGEST_LOOKUP)
+            self.send(task, args, kwargs, task_id=task_id, expires=expires)
 
         return parse_result(task, self.wait(task_id, timeout, hint, send_again, timeout / 2))
 
@@ -247,6 +253,12 @@ def _explaining(server: str) -> Iterator[None]:
         raise BrokerUnavailable(
             f"{server} is not available: {failure.problem}", failure.remedy
         ) from error
+
+
+def check_timeout(seconds: object) -> None:
+    """Raise ValueError unless this is a number of seconds; infinity is one."""
+    if not isinstance(seconds, int | float) or math.isnan(seconds):
+        raise ValueError(f"The timeout must be a number of seconds, not {seconds!a:.60}.")
 
 
 def parse_result(task: TaskName, result: Any) -> Any:

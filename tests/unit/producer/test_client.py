@@ -1,5 +1,6 @@
 """Arguments of a wrong type are refused before anything is published or asked."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,15 @@ def test_an_invalid_batch_id_is_refused_with_or_without_a_lookup(batch_id: Any) 
         for resume in (True, False):
             with pytest.raises(InvalidRequest, match="batch_id: must"):
                 client.submit_batch(Kind.ENROLLMENTS, [REQUEST], batch_id=batch_id, resume=resume)
+
+
+@pytest.mark.parametrize("timeout", [None, "5", math.nan, [5]])
+def test_a_timeout_that_is_not_a_number_is_refused(client: EnrollmentClient, timeout: Any) -> None:
+    with pytest.raises(ValueError, match="number of seconds"):
+        EnrollmentClient("redis://127.0.0.1:1/0", timeout=timeout)
+    if timeout is not None:
+        with pytest.raises(ValueError, match="number of seconds"):
+            client.enroll(REQUEST, timeout=timeout)
 
 
 @pytest.mark.parametrize("kind", ["enrolments", "", None, 1, [REQUEST]])

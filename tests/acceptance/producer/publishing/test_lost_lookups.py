@@ -1,6 +1,7 @@
 """A lookup whose message is lost is sent again, once, while its client waits."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -57,6 +58,16 @@ def test_a_purged_lookup_is_answered(redis: "Redis", lookup: str) -> None:
         assert lost["task"] == repeated["task"]
         failure = {"status": "FAILURE", "result": {"exc_message": ["this is the answer"]}}
         redis.set(f"celery-task-meta-{lost['id']}", json.dumps(failure))
+        with pytest.raises(LookupFailed, match="this is the answer"):
+            asked.result()
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e12, 10**9])
+def test_a_lookup_may_wait_for_any_time(redis: "Redis", timeout: float) -> None:
+    with client_of(redis, timeout) as client, ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.status, "x")
+        failure = {"status": "FAILURE", "result": {"exc_message": ["this is the answer"]}}
+        redis.set(f"celery-task-meta-{take(redis)['id']}", json.dumps(failure))
         with pytest.raises(LookupFailed, match="this is the answer"):
             asked.result()
 

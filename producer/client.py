@@ -35,10 +35,18 @@ from producer.publishing.batches import (
     find_applied,
     plain_fields,
 )
-from producer.publishing.connection import CALL_ID, BrokerConnection, parse_result
+from producer.publishing.connection import (
+    CALL_ID,
+    BrokerConnection,
+    check_timeout,
+    parse_result,
+)
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
+    Code,
+    ContractModel,
+    EnrollmentProblem,
     Kind,
     RequestState,
     RequestStatus,
@@ -60,9 +68,9 @@ class EnrollmentClient:
     With a `rediss://` or `sentinels://` URL, the server's certificate is checked against the
     authorities in `ssl_ca_certs=FILE` from the URL's query, or by default against the system's.
 
-    `timeout` is the longest wait for a worker's answer, in seconds. `key_prefix` is the prefix of
-    the deployment's keys in Redis, if it has one. The constructor raises ValueError for an invalid
-    URL or prefix.
+    `timeout` is the longest wait for a worker's answer, in seconds; `math.inf` is allowed.
+    `key_prefix` is the prefix of the deployment's keys in Redis, if it has one. The constructor
+    raises ValueError for an invalid URL, prefix or timeout.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.
@@ -76,6 +84,7 @@ class EnrollmentClient:
         timeout: float = 10.0,
         key_prefix: str = "",
     ) -> None:
+        check_timeout(timeout)
         self.timeout = timeout
         self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
 
@@ -117,6 +126,7 @@ class EnrollmentClient:
         text that its task id begins with. Raises InvalidRequest before anything is published.
         After BrokerUnavailable, some requests may have been published.
         """
+        _refuse_single("requests", requests)
         checked = [_with_id(request) for request in requests]
         self._connection.mark_requests([request_id for _, request_id in checked])
         prefixes = repeat(None) if call_ids is None else call_ids
@@ -140,10 +150,11 @@ class EnrollmentClient:
         reports that the request is lost. Raises LookupFailed if the request was processed but its
         result cannot be understood.
         """
+        seconds = self.timeout if timeout is None else timeout
+        check_timeout(seconds)
         request, request_id = _with_id(request)
         self._connection.mark_requests([request_id])
         task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
-        seconds = self.timeout if timeout is None else timeout
         hint = f"Request {request_id} stays queued; look up its status later."
         data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
@@ -175,7 +186,8 @@ class EnrollmentClient:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
         The worker refuses a record that breaks the contract and reports its line; the other
-        records are not affected.
+        records are not affected. Raises InvalidRequest for an invalid `kind` or `batch_id`, and for
+        a single record in place of an iterable.
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published. If the records differ from
@@ -192,9 +204,12 @@ class EnrollmentClient:
         is called with each error, and the chunk is published again, which is safe because a worker
         applies a chunk only once. Without it, BrokerUnavailable is raised.
         """
-        publisher = BatchPublisher(
-            self._connection, batch_id or uuid.uuid4().hex, kind, self.timeout
-        )
+        batch_id_or_new = uuid.uuid4().hex if batch_id is None else batch_id
+        batch, problems = parse_record(SubmittedBatch, {"batch_id": batch_id_or_new, "kind": kind})
+        if batch is None:
+            raise InvalidRequest(problems)
+        _refuse_single("records", records)
+        publisher = BatchPublisher(self._connection, batch, self.timeout)
         return publisher.publish(
             records,
             columns=columns,
@@ -313,12 +328,24 @@ class EnrollmentClient:
         page: int = MAX_LOOKUP,
         options: Mapping[str, Any] | None = None,
     ) -> list[Any]:
-        """Look up any number of ids, at most `page` at a time."""
+        """Look up any number of ids, at most `page` at a time. Raises InvalidRequest."""
+        _refuse_single("ids", ids)
         results: list[Any] = []
         for start in range(0, len(ids), page):
             some_ids = list(ids[start : start + page])
             results += self._connection.ask(task, [some_ids], options, timeout=self.timeout)
         return results
+
+
+def _refuse_single(name: str, values: object) -> None:
+    """Raise InvalidRequest if one record or id was passed in place of several.
+
+    Its characters or the names of its fields would be taken for records or ids.
+    """
+    if isinstance(values, str | bytes | Mapping | ContractModel):
+        message = f"{name}: must be an iterable, such as a list; put a single one into a list"
+        problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=name)
+        raise InvalidRequest((problem,))
 
 
 def _with_id(

@@ -33,7 +33,15 @@ class BatchConflict(EnrollmentError):
 
 
 class BrokerUnavailable(EnrollmentError):
-    """The broker could not be reached, or did not respond in time."""
+    """The broker could not be reached, refused the call, or did not respond in time.
+
+    `problem` and `remedy` are the two parts of the message; the remedy may be empty.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}. {remedy}".rstrip())
+        self.problem = problem
+        self.remedy = remedy
 
 
 class NoWorkerAnswered(EnrollmentError):

@@ -16,7 +16,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from producer.contract.broker_url import BROKERS, REDIS, require_certificate_check
+from producer.contract.broker_url import (
+    BROKERS,
+    REDIS,
+    require_certificate_check,
+    scheme_problem,
+)
 from producer.contract.environment import overriding_variables
 from producer.contract.keys import check_key_prefix
 
@@ -30,8 +35,8 @@ class SettingsError(Exception):
 
 def _one_of(schemes: tuple[str, ...]) -> AfterValidator:
     def check(url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(schemes):
-            raise ValueError(f"must begin with one of {', '.join(schemes)}")
+        if (problem := scheme_problem(url.get_secret_value(), schemes)) is not None:
+            raise ValueError(problem)
         return url
 
     return AfterValidator(check)
@@ -42,6 +47,10 @@ def _certificate_checked(url: SecretStr) -> SecretStr:
 
 
 def _database(url: SecretStr) -> SecretStr:
+    """Check the URL of a database. `postgres://` means `postgresql://`, as it does to libpq."""
+    scheme, colon, rest = url.get_secret_value().partition(":")
+    if scheme == "postgres":
+        url = SecretStr(f"postgresql{colon}{rest}")
     try:
         name = make_url(url.get_secret_value()).get_backend_name()
     except (ArgumentError, ValueError):
@@ -120,9 +129,11 @@ class Settings(DatabaseSettings):
     def _results_over_redis(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         broker: SecretStr | None = info.data.get("broker_url")
         results = url or broker
-        if results is not None and not results.get_secret_value().startswith(REDIS):
-            raise ValueError(f"must begin with one of {', '.join(REDIS)}")
-        return results and _certificate_checked(results)
+        if results is None:
+            return None
+        if (problem := scheme_problem(results.get_secret_value(), REDIS)) is not None:
+            raise ValueError(problem)
+        return _certificate_checked(results)
 
 
 def load_settings() -> Settings:

@@ -212,9 +212,11 @@ def _failing_with_exit_codes() -> Iterator[None]:
 def fail(error: EnrollmentError) -> NoReturn:
     """Print the error, and exit with the code for its kind."""
     message = str(error)
-    if isinstance(error, BrokerUnavailable):
-        remedy = "Check that it is running and that --broker (ENROLL_BROKER_URL) is correct."
-        message = f"{message.rstrip('.')}. {remedy}"
+    if isinstance(error, BrokerUnavailable) and "its URL" in error.remedy:
+        message += (
+            " The URL is that of --broker (ENROLL_BROKER_URL) or, for result keys, of"
+            " --result-backend (ENROLL_RESULT_BACKEND_URL)."
+        )
     if isinstance(error, UnreadableFile) and error.options:
         names = " and ".join(f"--{option}" for option in error.options)
         message += f" See {names} in `enroll submit --help`."

@@ -37,29 +37,76 @@ class SentinelAddress:
         return f"{before}[{host}]:{port}{after}" if ":" in host else f"{before}{host}:{port}{after}"
 
 
-def check_address(url: str) -> None:
-    """Raise ValueError if the hosts and ports of a URL cannot be read.
+_OTHER_SYSTEMS = {
+    ("postgres", "sqlite", "mysql", "mariadb"): "this is the URL of a database",
+    ("http",): "this is the URL of an HTTP server",
+    ("valkey",): "for Valkey, write redis:// or rediss:// as well",
+    ("unix", "redis+socket"): "a broker behind a Unix socket cannot be used",
+}
+"""What to say about the schemes that are often written in place of a broker's."""
 
-    The message does not quote the port, because a part of a password may be in its place.
+
+def scheme_problem(url: str, schemes: tuple[str, ...]) -> str | None:
+    """Return why the scheme of a URL is none of these, or None if it is one of them.
+
+    The text quotes nothing, because anything may be part of a password.
+    """
+    if url.startswith(schemes):
+        return None
+    hints = [hint for names, hint in _OTHER_SYSTEMS.items() if url.lower().startswith(names)]
+    return "; ".join([f"must begin with one of {', '.join(schemes)}", *hints])
+
+
+def check_address(url: str) -> None:
+    """Raise ValueError if the hosts, ports or database of a URL cannot be read.
+
+    The message quotes nothing. With an unencoded `/`, `?` or `#` in a password, its beginning would
+    be taken for a host and port, and the rest of it for a database.
     """
     if url.startswith(SENTINEL):
         parse_sentinel_url(url)
         return
+    over_redis = url.startswith(REDIS)
     try:
-        urlsplit(url).port  # noqa: B018 - reading the port checks it
+        split = urlsplit(url)
+        split.port  # noqa: B018 - reading the port checks it
     except ValueError:
+        raise _unreadable_host(over_redis=over_redis) from None
+    # The options after the ? of a Redis URL are checked by `require_certificate_check`.
+    after_host = split.path if over_redis else f"{split.path}?{split.query}"
+    if "@" in after_host or "#" in url:
+        raise _unreadable_host(over_redis=over_redis)
+    database = split.path.strip("/")
+    if over_redis and database and not (database.isascii() and database.isdigit()):
         raise ValueError(
-            "The host and port of the URL cannot be read. Write the URL in the form"
-            " redis://USER:PASSWORD@HOST:PORT/0, and percent-encode special characters in the"
-            " user and password, for example / as %2F."
-        ) from None
+            "The database of the URL must be a number, such as the 0 in redis://HOST:PORT/0."
+        )
+
+
+def _unreadable_host(*, over_redis: bool) -> ValueError:
+    form = "redis://USER:PASSWORD@HOST:PORT/0" if over_redis else "amqp://USER:PASSWORD@HOST:PORT//"
+    return ValueError(
+        f"The host and port of the URL cannot be read. Write the URL in the form {form}, and"
+        " percent-encode special characters in the user and password, for example / as %2F."
+    )
+
+
+def shown_url(url: str) -> str:
+    """Return a checked URL for messages, without its password and options."""
+    if url.startswith(SENTINEL):
+        return parse_sentinel_url(url).shown
+    split = urlsplit(url)
+    login, at, host = split.netloc.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{split.scheme}://{user}{colon and ':**'}{at}{host}{split.path}"
 
 
 def require_certificate_check(url: str) -> str:
     """Return the URL in a form that makes every library check the server's certificate.
 
     Without `ssl_cert_reqs`, kombu would not check the certificate, and with a custom transport it
-    would not even encrypt. Raises ValueError for options that do not belong in the URL.
+    would not even encrypt. Raises ValueError for an address that cannot be read, and for options
+    that do not belong in the URL.
     """
     if url.startswith(SENTINEL):
         url = _joined(url)
@@ -78,8 +125,7 @@ def require_certificate_check(url: str) -> str:
         raise ValueError(
             f"A URL with ssl_ options must begin with {scheme}s://, which turns on TLS."
         )
-    if url.startswith(SENTINEL):
-        parse_sentinel_url(url)
+    check_address(url)
     if not url.startswith(TLS):
         return url
     if options.get("ssl_cert_reqs", "required") not in CERT_REQS:

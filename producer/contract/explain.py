@@ -42,6 +42,7 @@ _RULES: Final[Mapping[str, str]] = {
     "request_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
     "atomic": "must be true or false",
     "batch_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
+    "kind": "must be students, courses or enrollments",
     "number": f"must be an integer from 0 to {MAX_KEY}",
     "last": "must be true or false",
     "records": f"must be a list of at most {MAX_CHUNK_RECORDS} records",

@@ -11,7 +11,12 @@ from typing import Any, ClassVar
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, SSLConnection, parse_url
-from redis.exceptions import ConnectionError, RedisError, TimeoutError  # noqa: A004
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
 from redis.retry import Retry
 
 from producer.contract.broker_url import SENTINEL, TLS, parse_sentinel_url
@@ -68,11 +73,20 @@ class MasterConnection(Connection):
         return connected
 
     def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's
-        super().on_connect_check_health(check_health)
-        # The reply to HELLO has the role, so that this costs no command.
+        self.handshake_metadata = dict[str, str]()
+        try:
+            super().on_connect_check_health(check_health)
+        except ResponseError:
+            self._check_greeting()  # A sentinel does not even know SELECT.
+            raise
+        self._check_greeting()
+
+    def _check_greeting(self) -> None:
+        """Check the reply to HELLO, which costs no command. Raises ConnectionError, WrongServer."""
         greeting: dict[Any, Any] = dict(self.handshake_metadata or {})
-        role = greeting.get(b"role", greeting.get("role"))
-        if role in (b"sentinel", "sentinel"):
+        # Redis names a sentinel only in the mode, Valkey also in the role.
+        mode, role = (greeting.get(name.encode(), greeting.get(name)) for name in ("mode", "role"))
+        if mode in (b"sentinel", "sentinel"):
             raise ConnectionError(
                 f"{self.host}:{self.port} is a sentinel; write its URL in the form"
                 f" sentinel://{self.host}:{self.port}/0?master_name=NAME"

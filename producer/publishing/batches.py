@@ -14,7 +14,7 @@ from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
-from producer.schemas import MAX_LOOKUP, ContractModel, Kind
+from producer.schemas import MAX_LOOKUP, ContractModel, Kind, RequestId
 
 MAX_QUEUED = 64
 """How many chunks may wait in the queue: enough to keep workers busy, but small enough for a modest
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class SubmittedBatch(ContractModel):
     """The submitted part of a batch; chunks that were not `published` had been applied before."""
 
-    batch_id: str
+    batch_id: RequestId
     kind: Kind
     chunks: int = 0
     published: int = 0
@@ -51,11 +51,9 @@ OnProgress = Callable[[SubmittedBatch], None] | None
 class BatchPublisher:
     """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds."""
 
-    def __init__(
-        self, connection: BrokerConnection, batch_id: str, kind: Kind, timeout: float
-    ) -> None:
+    def __init__(self, connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> None:
         self._connection = connection
-        self._batch = SubmittedBatch(batch_id=batch_id, kind=kind)
+        self._batch = batch
         self._timeout = timeout
         self._page = AppliedChunks(fingerprints=())
         """The answer of a worker about the chunks that `_is_applied` asked about last."""
@@ -146,8 +144,8 @@ class BatchPublisher:
             self._batch.batch_id,
             range(start, start + MAX_LOOKUP),
             timeout=self._timeout,
-            hint="Only a worker knows what was submitted under this batch id before; start one,"
-            " then submit again.",
+            hint="Only a worker knows what was submitted under this batch id before; check that"
+            " one is running and serves the queue lookups, then submit again.",
         )
 
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:

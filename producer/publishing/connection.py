@@ -1,6 +1,7 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,20 +9,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from amqp.exceptions import AMQPError
 from celery import Celery, states
 from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
-from kombu.utils.url import maybe_sanitize_url
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from producer.contract.broker_url import (
     BROKERS,
     REDIS,
-    SENTINEL,
     check_address,
-    parse_sentinel_url,
     require_certificate_check,
+    scheme_problem,
+    shown_url,
 )
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.lookups import RESULT_TYPES
@@ -30,6 +31,7 @@ from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
+from producer.publishing.failures import explain_failure
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
@@ -46,6 +48,20 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
 }
 
 
+LONGEST_LOOKUP = 7 * 86_400.0
+"""Seconds after which a lookup expires at the latest, however long its client waits."""
+
+_FAILURES = (
+    BatchPublishError,
+    OperationalError,
+    LimitExceeded,
+    AMQPError,
+    RedisError,
+    OSError,
+)
+"""The errors of kombu, py-amqp and redis-py when the broker cannot be used."""
+
+
 class BrokerConnection:
     """A connection to the broker and to the Redis of result keys; threads may share one.
 
@@ -58,22 +74,24 @@ class BrokerConnection:
     ) -> None:
         self._keys = Keys(key_prefix)
         results_url = result_backend_url or broker_url
+        if (problem := scheme_problem(broker_url, BROKERS)) is not None:
+            raise ValueError(f"The broker's URL {problem}.")
         check_address(broker_url)
-        check_address(results_url)
-        if not broker_url.startswith(BROKERS):
-            raise ValueError(f"The broker's URL must begin with one of {', '.join(BROKERS)}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
                 "Result keys are stored in Redis, so result_backend_url must be a Redis URL, for"
                 " example redis://host:6379/0."
             )
-        self.shown_url = _shown(broker_url)
+        self.shown_url = shown_url(broker_url)
         """The broker's URL without its password and options, for messages."""
+        self._results_name = f"The broker {self.shown_url}"
         self._redis = connect_redis(
             require_certificate_check(results_url),
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
         )
+        if results_url != broker_url:
+            self._results_name = f"The Redis of result keys {shown_url(results_url)}"
         self._over_redis = broker_url.startswith(REDIS)
         self._app = _make_app(
             require_certificate_check(broker_url), self._keys, over_redis=self._over_redis
@@ -89,6 +107,8 @@ class BrokerConnection:
         task: TaskName,
         args: list[Any],
         kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
         **options: Any,
     ) -> str:
         """Publish a task and return its id; `options` are passed to Celery's `send_task`."""
@@ -100,7 +120,7 @@ class BrokerConnection:
                 # Tools such as Flower show this text. Celery's own way of making it would take a
                 # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
-            task_id = _task_id()
+            task_id = task_id or _task_id()
             # This is AMQP's standard field, in seconds; it shows how long a message has waited.
             options["timestamp"] = int(time.time())
             queue = TASK_QUEUES[task].value
@@ -126,29 +146,41 @@ class BrokerConnection:
 
         Raises NoWorkerAnswered, with `hint` at the end of the message, and LookupFailed.
         """
-        task_id = self.send(task, args, kwargs, expires=timeout)
-        return parse_result(task, self.wait(task_id, timeout, hint))
+        check_timeout(timeout)
+        task_id = self.send(task, args, kwargs, expires=min(timeout, LONGEST_LOOKUP))
+
+        def send_again(seconds_left: float) -> None:
+            # The first message may have been purged, or lost in a failover of Redis.
+            expires = min(seconds_left, LONGEST_LOOKUP)
+            self.send(task, args, kwargs, task_id=task_id, expires=expires)
+
+        return parse_result(task, self.wait(task_id, timeout, hint, send_again, timeout / 2))
 
     def wait(
-        self, task_id: str, seconds: float, hint: str, check: Callable[[float], None] | None = None
+        self,
+        task_id: str,
+        seconds: float,
+        hint: str,
+        check: Callable[[float], None] | None = None,
+        check_seconds: float = CHECK_SECONDS,
     ) -> Any:
         """Wait for the result of a task, in the key where Celery's Redis backend stores it.
 
-        Every `CHECK_SECONDS`, `check` is called with the seconds that are left; it raises an error
-        to end the wait.
+        Every `check_seconds`, `check` is called with the seconds that are left; it may raise an
+        error to end the wait.
 
         Celery's own `AsyncResult.get` is not used, because it subscribes with every publish and
         its backend must not be shared between threads. Raises NoWorkerAnswered, LookupFailed.
         """
         started = time.monotonic()
-        next_check = CHECK_SECONDS
+        next_check = check_seconds
         while (stored := self._read_result(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
                 raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
             if check is not None and waited > next_check:
                 check(seconds - waited)
-                next_check = time.monotonic() - started + CHECK_SECONDS
+                next_check = time.monotonic() - started + check_seconds
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
         if stored["status"] == states.REVOKED:
@@ -161,7 +193,7 @@ class BrokerConnection:
 
     def _read_result(self, task_id: str) -> dict[str, Any] | None:
         key = self._keys.result(task_id)
-        with self._broker():
+        with self._results():
             text = self._redis.get(key)
         try:
             stored = {} if text is None else json.loads(text)
@@ -183,11 +215,11 @@ class BrokerConnection:
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Write the mark of a batch unless there is one; return whether it was written."""
         key, text = self._keys.batch(batch_id), mark.model_dump_json()
-        with self._broker():
+        with self._results():
             return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
 
     def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
-        with self._broker(), self._redis.pipeline(transaction=False) as pipeline:
+        with self._results(), self._redis.pipeline(transaction=False) as pipeline:
             for key, mark in marks.items():
                 pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
             pipeline.execute()
@@ -201,12 +233,32 @@ class BrokerConnection:
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
-        try:
+        with _explaining(f"The broker {self.shown_url}"):
             yield
-        except (BatchPublishError, OperationalError, LimitExceeded, RedisError, OSError) as error:
-            raise BrokerUnavailable(
-                f"The broker {self.shown_url} is not available: {error}"
-            ) from error
+
+    @contextmanager
+    def _results(self) -> Iterator[None]:
+        """Like `_broker`, for the Redis of result keys and marks, which may be another server."""
+        with _explaining(self._results_name):
+            yield
+
+
+@contextmanager
+def _explaining(server: str) -> Iterator[None]:
+    """Raise BrokerUnavailable, which names the server, for every error of the connection to it."""
+    try:
+        yield
+    except _FAILURES as error:
+        failure = explain_failure(error)
+        raise BrokerUnavailable(
+            f"{server} is not available: {failure.problem}", failure.remedy
+        ) from error
+
+
+def check_timeout(seconds: object) -> None:
+    """Raise ValueError unless this is a number of seconds; infinity is one."""
+    if not isinstance(seconds, int | float) or math.isnan(seconds):
+        raise ValueError(f"The timeout must be a number of seconds, not {seconds!a:.60}.")
 
 
 def parse_result(task: TaskName, result: Any) -> Any:
@@ -224,12 +276,6 @@ def parse_result(task: TaskName, result: Any) -> Any:
             f" {ascii(detail['input'])[:60]}), because the worker has a newer version;"
             " upgrade the client."
         ) from error
-
-
-def _shown(broker_url: str) -> str:
-    if broker_url.startswith(SENTINEL):
-        return parse_sentinel_url(broker_url).shown
-    return str(maybe_sanitize_url(broker_url)).partition("?")[0]
 
 
 def _count_waiting(client: Any, queue: Queue) -> int:

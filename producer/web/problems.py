@@ -34,7 +34,10 @@ STATUS_OF_CODE: Mapping[Code, int] = {
 }
 """The HTTP status of a rejected request, by its first code; the codes are in the body."""
 
-_INTERNAL_ERROR = "The service failed; its log has the details. Try again, or ask the operator."
+_INTERNAL_ERROR = (
+    "The service failed. Try again, or ask the operator; the service's log has the details after"
+    " the line `Exception in ASGI application`."
+)
 
 STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
     InvalidRequest: (422, Code.INVALID_REQUEST),

@@ -51,8 +51,8 @@ def clients_of(new_url: str, used_url: str, *, answers: str | None = None) -> It
         yield clients
 
 
-def check_that_all_fail(clients: Clients) -> None:
-    """Make all calls at the same time, and check how long each one takes."""
+def check_that_all_fail(clients: Clients, remedy: str = "") -> None:
+    """Make all calls at the same time; check how long each takes, and the remedy of its error."""
 
     def call(which: tuple[str, str]) -> tuple[EnrollmentError | str, float]:
         started = time.monotonic()
@@ -68,3 +68,4 @@ def check_that_all_fail(clients: Clients) -> None:
         assert isinstance(error, BrokerUnavailable), (name, error)
         assert seconds < 10, name
         assert clients[name].shown_url in str(error)
+        assert remedy in error.remedy, (name, error)

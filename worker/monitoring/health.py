@@ -119,7 +119,7 @@ def _add_error(report: _Report, error: DBAPIError) -> None:
         report.detail = sentence_of(error)
         remedies = {DatabaseState.AWAY: _FIX}
     else:
-        report.detail = "The worker's log has the reason"
+        report.detail = f"The worker's log has the reason, after `{outage_of(error)}`"
     report.findings.append(_state(report, IN_WORKER, remedies))
 
 

@@ -13,6 +13,7 @@ from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.identity import REGISTER_FIELD, DatabaseIdentity
 from producer.contract.keys import Keys
 from producer.contract.redis_connection import connect_redis
+from producer.publishing.failures import explain_failure
 from producer.schemas import MAX_MESSAGE
 
 OLD_SERVER = 7
@@ -31,11 +32,9 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     try:
         redis.ping()
     except RedisError as error:
-        yield wrong(
-            "broker",
-            f"{shown_url} does not answer: {error}",
-            "Start the broker, or correct the address, user and password in ENROLL_BROKER_URL.",
-        )
+        failure = explain_failure(error)
+        problem = f"{shown_url} does not answer: {failure.problem}"
+        yield wrong("broker", problem, failure.remedy)
         return
     answers = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
     try:
@@ -93,7 +92,10 @@ def _persistence(info: dict[str, Any]) -> Finding:
         )
     for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
         if info.get(part, "ok") != "ok":
-            remedy = "Read Redis's log, and free space on its disk if it is full."
+            remedy = (
+                "Read the lines with `AOF` or `append only` in Redis's log, and free space on its"
+                " disk if it is full."
+            )
             failure = f"Redis failed to write its append-only file ({part} is {info[part]})"
             return wrong("persistence", failure, remedy)
     return ok(

@@ -32,10 +32,15 @@ def check_lookups(client: EnrollmentClient) -> Iterator[Finding]:
             ask(client)
         except EnrollmentError as error:
             failed = True
-            remedy = "Look for the reason in the log of the workers, and correct it."
-            yield wrong("lookups", f"{task} failed: {error}", remedy)
             if isinstance(error, NoWorkerAnswered):
+                remedy = "Start more workers; the one that answered before is busy or has stopped."
+                yield wrong("lookups", f"{task} failed: {error}", remedy)
                 return
+            remedy = (
+                f"Read the workers' log: the lines with {task}, or that begin with"
+                " `The database`, have the reason."
+            )
+            yield wrong("lookups", f"{task} failed: {error}", remedy)
     if not failed:
         milliseconds = (time.perf_counter() - started) * 1000
         yield ok("lookups", f"all {len(LOOKUPS)} kinds answered, in {milliseconds:.0f} ms")

@@ -7,6 +7,7 @@ from producer.client import EnrollmentClient
 from producer.commands.checks.clock import clock
 from producer.contract.findings import Finding, State, ok, warning, wrong
 from producer.contract.lookups import DatabaseState, WorkerHealth
+from producer.contract.routing import TaskName
 from producer.errors import (
     AnswerNotUnderstood,
     BrokerUnavailable,
@@ -26,15 +27,12 @@ def ask_worker(client: EnrollmentClient) -> tuple[WorkerHealth | None, list[Find
         remedy = "Start a worker: celery -A worker worker; its queues (-Q) must include lookups."
         return None, [wrong("worker", silence, remedy)]
     except BrokerUnavailable as error:
-        remedy = "Start the broker, or correct ENROLL_BROKER_URL."
-        if "permission" in str(error).lower():
-            remedy = "Connect as the Redis user operator or producer (docs/access.md)."
-        return None, [wrong("broker", str(error), remedy)]
+        return None, [wrong("broker", error.problem, error.remedy)]
     except AnswerNotUnderstood as error:
         remedy = "Install the same version here and on the workers."
         return None, [wrong("worker", str(error), remedy)]
     except EnrollmentError as error:
-        remedy = "Read the worker's log, which has the reason."
+        remedy = f"Read the worker's log: the lines with {TaskName.HEALTH} have the reason."
         return None, [wrong("worker", str(error), remedy)]
     answered = f"answered in {(time.perf_counter() - started) * 1000:.0f} ms"
     findings = [

@@ -14,6 +14,7 @@ from worker.settings import (
     DatabaseSettings,
     Settings,
     SettingsError,
+    find_database_url,
     load_database_url,
     load_settings,
 )
@@ -53,16 +54,28 @@ def test_a_missing_or_empty_variable_is_named(
         load_settings()
 
 
+def test_the_short_name_of_postgresql_is_accepted_everywhere(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("ENROLL_DATABASE_URL", "postgres://u:p%40@h/name?sslmode=require")
+    url = "postgresql://u:p%40@h/name?sslmode=require"
+    assert secrets(load_settings())[1] == load_database_url() == find_database_url() == url
+
+
 BAD = {
     "another queue": ("BROKER_URL", "kafka://u:hunter2@h", "must begin with one of redis://, "),
     "a password alone": ("BROKER_URL", "hunter2", "must begin with one of redis://, "),
     "an unquoted @": ("DATABASE_URL", "postgresql://u:hunter2@x@h/d", "%40 for @"),
     "an unquoted @ and /": ("DATABASE_URL", "postgresql://u:x@hunter2/x@h/d", "%40 for @"),
     "an unquoted @ and ?": ("DATABASE_URL", "postgresql://u:x@hunter2?x@h/d", "%40 for @"),
+    "an unquoted @ after postgres": ("DATABASE_URL", "postgres://u:hunter2@x@h/d", "%40 for @"),
     "another database": ("DATABASE_URL", "mysql://u:hunter2@h/d", "must look like postgresql://"),
     "no URL": ("DATABASE_URL", "hunter2", "or sqlite:////absolute/path.db"),
     "a password apart": ("BROKER_URL", "redis://h/0?password=hunter2", "before the host"),
     "an unquoted password": ("BROKER_URL", "redis://:a?hunter2=b@h/0", "host, percent-encoded"),
+    "an unquoted /": ("BROKER_URL", "redis://u:12/hunter2@h:6379/0", "redis://USER:PASSWORD@HOST"),
+    "a database in place of a broker": ("BROKER_URL", "postgres://h/hunter2", "of a database"),
+    "a database that is a word": ("BROKER_URL", "redis://h/hunter2", "must be a number"),
     "TLS by half": ("BROKER_URL", "redis://:hunter2@h?ssl_ca_certs=x", "with ssl_ options must"),
     "TLS, perhaps": ("BROKER_URL", "rediss://:hunter2@h?ssl_cert_reqs=hunter2", "one of required"),
     "RabbitMQ for answers": ("RESULT_BACKEND_URL", "amqp://u:hunter2@h", "must begin with one of"),

@@ -224,7 +224,7 @@ def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> 
         answered = pool.submit(answer)
         found = doctor(url)[1]["worker", "wrong"]
         answered.result()
-    assert "something is wrong -> Read the worker's log" in found
+    assert "something is wrong -> Read the worker's log: the lines with enrollment.health" in found
 
 
 def test_problems_with_the_sentinels_are_found(tmp_path: Path) -> None:

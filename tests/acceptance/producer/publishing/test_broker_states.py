@@ -21,6 +21,7 @@ from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
 from support.broker_calls import CALLS, REQUEST, Clients, check_that_all_fail, clients_of
 from support.relay import Relay
+from support.requirements import require_program
 from support.valkey import cut_connections, free_port
 from support.waiting import wait_for
 
@@ -56,6 +57,15 @@ STATES: dict[str, Callable[[ValkeyServer], None]] = {
     "another password": demand_another_password,
 }
 
+REMEDIES = {
+    "refused": "Check that it is running",
+    "frozen": "Check that it is running",
+    "full": "raise the maxmemory",
+    "read-only": "lead to the master",
+    "without enough replicas": "Start a replica",
+    "another password": "Correct the user and password",
+}
+
 
 @contextmanager
 def valkey(folder: Path) -> Iterator[ValkeyServer]:
@@ -77,7 +87,44 @@ def both_clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients
 def test_every_call_fails_in_time(tmp_path: Path, state: str) -> None:
     with valkey(tmp_path) as server, both_clients_of(server.connection_url) as clients:
         STATES[state](server)
-        check_that_all_fail(clients)
+        check_that_all_fail(clients, REMEDIES[state])
+
+
+def test_every_call_fails_if_the_server_has_no_such_database(tmp_path: Path) -> None:
+    with valkey(tmp_path) as server:
+        url = f"{server.connection_url}/99"
+        check_that_all_fail({(name, "new"): EnrollmentClient(url) for name in CALLS}, "number")
+
+
+@pytest.mark.parametrize("database", [0, 15])
+@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
+def test_every_call_fails_at_a_sentinel_and_says_how_its_url_is_written(
+    tmp_path: Path, program: str, database: int
+) -> None:
+    port = free_port()
+    (tmp_path / "sentinel.conf").write_text(f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n")
+    path = str(get_binary_path()) if program == "valkey-server" else require_program(program)
+    command = [path, str(tmp_path / "sentinel.conf"), "--sentinel"]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log) as sentinel:
+        try:
+            with Redis(port=port) as redis:
+                wait_for(lambda: answers(redis))
+            url = f"redis://127.0.0.1:{port}/{database}"
+            clients = {(name, "new"): EnrollmentClient(url) for name in CALLS}
+            check_that_all_fail(clients)
+            with pytest.raises(BrokerUnavailable) as caught:
+                clients["submit", "new"].submit(REQUEST)
+            assert f"sentinel://127.0.0.1:{port}/0?master_name=NAME" in str(caught.value)
+            assert "SET" not in str(caught.value)
+        finally:
+            sentinel.kill()
+
+
+def answers(redis: "Redis") -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
 
 
 def test_every_call_fails_in_time_when_the_connection_is_half_open(tmp_path: Path) -> None:
@@ -117,7 +164,8 @@ def test_every_call_fails_in_time_while_redis_loads_its_data(tmp_path: Path) -> 
         try:
             wait_for(lambda: is_loading(redis))
             check_that_all_fail(
-                {(name, "new"): EnrollmentClient(f"redis://127.0.0.1:{port}") for name in CALLS}
+                {(name, "new"): EnrollmentClient(f"redis://127.0.0.1:{port}") for name in CALLS},
+                "until it has started",
             )
             assert is_loading(redis)
         finally:

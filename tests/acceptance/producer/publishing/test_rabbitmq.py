@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kombu.connection import Connection
 
 from producer.client import EnrollmentClient
+from producer.contract.routing import Queue
 from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
-from support.broker_calls import REQUEST, check_that_all_fail, clients_of
+from support.broker_calls import CALLS, REQUEST, check_that_all_fail, clients_of
 from support.rabbitmq import RabbitMQ, running_rabbitmq
 from support.relay import Relay, make_certificates
 from support.waiting import wait_for
@@ -67,6 +69,40 @@ def works(client: EnrollmentClient) -> bool:
     except BrokerUnavailable:
         return False  # The alarm is not over yet.
     return True
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "remedy"),
+    [
+        ("guest:guest@", "guest:hunter2@", "Correct the user and password"),
+        ("//", "/nowhere", "Correct the end of its URL"),
+    ],
+)
+def test_every_call_fails_with_a_wrong_url(
+    rabbitmq: RabbitMQ, broker_url: str, right: str, wrong: str, remedy: str
+) -> None:
+    before, _, after = rabbitmq.url().rpartition(right)
+    url = f"{before}{wrong}{after}"
+    clients = {
+        (name, "new"): EnrollmentClient(url, result_backend_url=broker_url) for name in CALLS
+    }
+    check_that_all_fail(clients, remedy)
+
+
+def test_every_call_fails_if_the_queues_were_declared_in_another_way(
+    rabbitmq: RabbitMQ, broker_url: str
+) -> None:
+    rabbitmq.control("add_vhost", "classic")
+    rabbitmq.control("set_permissions", "-p", "classic", "guest", ".*", ".*", ".*")
+    url = f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/classic"
+    with Connection(url) as connection:
+        for queue in Queue:
+            connection.default_channel.queue_declare(queue.value, durable=True, auto_delete=False)
+    publishing = [name for name in CALLS if name != "submit_batch by name"]
+    clients = {
+        (name, "new"): EnrollmentClient(url, result_backend_url=broker_url) for name in publishing
+    }
+    check_that_all_fail(clients, "Delete the queue")
 
 
 def test_every_call_fails_in_time_when_the_broker_is_gone(tmp_path: Path, broker_url: str) -> None:

@@ -1,7 +1,7 @@
-"""The URLs of sentinels: what they say, which are refused, and that no part of a password shows."""
+"""The URLs of brokers: what they say, which are refused, and that no part of a password shows."""
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from redis import ConnectionPool
 
 from producer.contract.broker_url import (
+    BROKERS,
     check_address,
     parse_sentinel_url,
     require_certificate_check,
+    scheme_problem,
+    shown_url,
 )
 
 NAME = "?master_name=enrollment"
@@ -107,3 +110,85 @@ def test_a_bad_url_is_refused_without_being_quoted(url: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule) as caught:
         check_address(require_certificate_check(url))
     assert "hunter2" not in str(caught.value)
+
+
+def message_and_host(url: str) -> tuple[str, str | None]:
+    """Return what messages show of a URL and the host that it leads to, or why it is refused."""
+    try:
+        checked = require_certificate_check(url)
+    except ValueError as error:
+        return str(error), None
+    return shown_url(checked), urlsplit(checked).hostname
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps"])
+@given(
+    user=st.text("ab1:", max_size=3),
+    start=st.text("0123456789/?#@:;[]&= \n", max_size=5),
+    end=st.text("ab0/?#@:;[]&=", max_size=5),
+)
+def test_a_password_that_is_not_encoded_arrives_whole_or_is_refused(
+    scheme: str, user: str, start: str, end: str
+) -> None:
+    password = f"{start}hunter2{end}"
+    url = f"{scheme}://{user}:{password}@one.example:6379/0"
+    message, host = message_and_host(url)
+    assert "hunter2" not in message
+    assert host in (None, "one.example")
+
+
+UNREADABLE = {
+    "digits before an unquoted /": ("redis://u:12/hunter2@h:6379/0", "redis://USER"),
+    "nothing before an unquoted /": ("redis://:/hunter2@h:6379/0", "redis://USER"),
+    "digits before an unquoted #": ("rediss://u:12#hunter2@h:6379/0", "rediss?://USER"),
+    "digits before an unquoted ?": ("amqp://u:12?hunter2@h:5672//", "amqp://USER"),
+    "a database that is a word": ("redis://h:6379/hunter2", "must be a number"),
+    "a negative database": ("redis://h:6379/-1", "must be a number"),
+    "a database with a path": ("redis://h:6379/0/hunter2", "must be a number"),
+}
+
+
+@pytest.mark.parametrize(("url", "rule"), UNREADABLE.values(), ids=UNREADABLE)
+def test_an_address_that_cannot_be_read_is_refused_without_being_quoted(
+    url: str, rule: str
+) -> None:
+    with pytest.raises(ValueError, match=rule) as caught:
+        require_certificate_check(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h", "redis://h"),
+        ("redis://:hunter2@h:6379/0", "redis://:**@h:6379/0"),
+        ("redis://u:hun%2Fter2@h:6379/0", "redis://u:**@h:6379/0"),
+        ("rediss://u@[::1]:6379/3?ssl_ca_certs=/ca.pem", "rediss://u@[::1]:6379/3"),
+        ("amqp://u:hunter2@h:5672//", "amqp://u:**@h:5672//"),
+        ("amqp://h/staging", "amqp://h/staging"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_url(require_certificate_check(url)) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("postgres://app:hunter2@h/name", "the URL of a database"),
+        ("postgresql+psycopg://app:hunter2@h/name", "the URL of a database"),
+        ("sqlite:////file.db", "the URL of a database"),
+        ("https://app:hunter2@h/", "the URL of an HTTP server"),
+        ("valkeys://:hunter2@h:6379/0", "write redis:// or rediss://"),
+        ("redis+socket:///run/redis.sock", "Unix socket"),
+        ("hunter2@h:6379", ""),
+        ("redis:hunter2@h:6379", ""),
+        ("", ""),
+    ],
+)
+def test_a_url_of_something_else_is_refused_with_what_it_is(url: str, remedy: str) -> None:
+    problem = scheme_problem(url, BROKERS)
+    assert problem is not None
+    assert "redis://" in problem
+    assert remedy in problem
+    assert "hunter2" not in problem

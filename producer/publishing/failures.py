@@ -1,0 +1,141 @@
+"""Explain why a call to the broker failed, and what to do, in the words of its user."""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, PreconditionFailed
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+
+
+class Failure(NamedTuple):
+    """What is wrong with the broker, as the end of a sentence about it, and what to do."""
+
+    problem: str
+    remedy: str
+
+
+_DEFAULT_REMEDY = "Check that it is running and that its URL is correct."
+_LOGIN_REMEDY = "Correct the user and password in its URL."
+_REPLICA_REMEDY = "Wait until the failover is over; if this lasts, let its URL lead to the master."
+
+_BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
+    (
+        OutOfMemoryError,
+        "it is full ({text})",
+        "Let workers drain the queues, or raise the maxmemory of Redis; then it accepts more.",
+    ),
+    (AuthenticationError, "the user or the password is wrong or missing", _LOGIN_REMEDY),
+    (
+        NoPermissionError,
+        "its user lacks a right ({text})",
+        "Give the user the rules of the user producer (docs/redis-acl.conf).",
+    ),
+    (
+        (ReadOnlyError, MasterDownError),
+        "it is a replica, and not the master ({text})",
+        _REPLICA_REMEDY,
+    ),
+    # After MasterDownError, which redis-py derives from ClusterDownError.
+    (
+        (MovedError, AskError, ClusterDownError, ClusterCrossSlotError),
+        "it is a cluster ({text})",
+        "Use a single server; the queues cannot be spread over a cluster.",
+    ),
+    (
+        AccessRefused,
+        "the user or the password is wrong, or the user lacks a right ({text})",
+        _LOGIN_REMEDY,
+    ),
+    (
+        NotAllowed,
+        "the virtual host cannot be used ({text})",
+        "Correct the end of its URL, after the port.",
+    ),
+    (
+        PreconditionFailed,
+        "a queue was declared in another way ({text})",
+        "Delete the queue when it is empty; workers and clients then declare it again.",
+    ),
+)
+
+_BY_TEXT: tuple[tuple[str, str, str], ...] = (
+    # These two are sentences of ours that end with the remedy.
+    (r"is a sentinel; write its URL|Correct master_name in the URL", "{text}", ""),
+    (r"is a replica, and not the master$", "{text}", _REPLICA_REMEDY),
+    (r"is loading the dataset", "it is still loading its data", "Wait until it has started."),
+    (
+        r"^NOREPLICAS ",
+        "too few replicas follow it, so it refuses writes ({text})",
+        "Start a replica, or wait until one has connected.",
+    ),
+    (r"^MISCONF ", "it cannot write to its disk ({text})", "Free space on the disk of Redis."),
+    (
+        r"^BUSY ",
+        "a script keeps it busy",
+        "Wait until the script ends, or end it: redis-cli SCRIPT KILL.",
+    ),
+    (
+        r"^(HELLO must be called|Authentication required)",
+        "the user or the password is wrong or missing",
+        _LOGIN_REMEDY,
+    ),
+    (
+        r"^DB index is out of range$",
+        "it has no database with the number in its URL",
+        "Correct the number at the end of its URL, for example to 0.",
+    ),
+    (
+        r"does not speak Redis's protocol",
+        "{text}",
+        "Correct the host and port of its URL; if the server uses TLS, write rediss://.",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED",
+        "{text}",
+        "Name the authority of its certificate in its URL as ssl_ca_certs (docs/access.md).",
+    ),
+    (r"an alarm for memory or disk space", "{text}", "Let the operator of RabbitMQ end the alarm."),
+)
+
+_PIPELINE = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py puts before an error; it quotes the command, with a part of what is written."""
+
+_QUOTED_COMMAND = re.compile(r", with args beginning with: .*", re.DOTALL)
+
+
+def explain_failure(error: BaseException) -> Failure:
+    """Return what an error of redis-py, kombu, py-amqp or the system says about the broker."""
+    errors = list(_with_causes(error))
+    text = _plain(errors[0])
+    for kind, problem, remedy in _BY_TYPE:
+        if any(isinstance(each, kind) for each in errors):
+            return Failure(problem.format(text=text), remedy)
+    for pattern, problem, remedy in _BY_TEXT:
+        if any(re.search(pattern, _plain(each)) for each in errors):
+            return Failure(problem.format(text=text), remedy)
+    return Failure(text, _DEFAULT_REMEDY)
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _plain(error: BaseException) -> str:
+    """Return the text of an error in one line, without what the command contained."""
+    text = " ".join(_QUOTED_COMMAND.sub("", _PIPELINE.sub("", str(error))).split())
+    if isinstance(error, AMQPError) and error.reply_text:
+        text = " ".join(str(error.reply_text).split())
+    return text.rstrip(".") or type(error).__name__

@@ -185,32 +185,29 @@ class EnrollmentClient:
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
-        The worker refuses a record that breaks the contract and reports its line; the other
-        records are not affected. Raises InvalidRequest for an invalid `kind` or `batch_id`, and for
-        a single record in place of an iterable.
+        The worker refuses a record that breaks the contract and reports its line. Raises
+        InvalidRequest for an invalid `kind` or `batch_id`, and for a single record as `records`.
 
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
-        before, only the chunks that were never applied are published. If the records differ from
-        those that were submitted before, BatchConflict is raised at the first chunk that differs,
-        usually before anything is published; a difference that shows only later is raised by
-        `count_applied`. A worker must be running to look this up, and NoWorkerAnswered is raised if
-        none answers. `resume=False` skips the lookup; use it only if the `batch_id` is new.
+        before, only the chunks that were never applied are published. If the records differ,
+        BatchConflict is raised at the first chunk that differs, usually before anything is
+        published, or else by `count_applied`. A worker is asked for this; if none answers,
+        NoWorkerAnswered is raised. `resume=False` skips it; use that only for a new `batch_id`.
 
         `columns` is the header of the submitted CSV file, and `form` how it is written. While
         `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
         pause lasts ten minutes. `on_progress` is called after each chunk.
 
-        With `on_outage`, publishing waits up to ten minutes for an unavailable broker: the function
-        is called with each error, and the chunk is published again, which is safe because a worker
-        applies a chunk only once. Without it, BrokerUnavailable is raised.
+        With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
+        unavailable broker and publishes the chunk again; a worker applies it only once. Without
+        `on_outage`, BrokerUnavailable is raised.
         """
-        batch_id_or_new = uuid.uuid4().hex if batch_id is None else batch_id
-        batch, problems = parse_record(SubmittedBatch, {"batch_id": batch_id_or_new, "kind": kind})
+        own_id = uuid.uuid4().hex if batch_id is None else batch_id
+        batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})
         if batch is None:
             raise InvalidRequest(problems)
         _refuse_single("records", records)
-        publisher = BatchPublisher(self._connection, batch, self.timeout)
-        return publisher.publish(
+        return BatchPublisher(self._connection, batch, self.timeout).publish(
             records,
             columns=columns,
             form=form,

@@ -110,7 +110,7 @@ def submit(
       students     sis_id, name, email
       courses      sis_id, title
       enrollments  student_id and course_id: SIS ids, even if they are numbers;
-                   for our keys: student_key and course_key
+                   for our keys: student_key and course_key; optional: action
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from producer.contract.chunks import RefusedLine
 from producer.contract.ids import is_missing_value
-from producer.files.columns import COLUMNS, BadCell, ColumnReader, plain_name
+from producer.files.columns import ACTION, COLUMNS, BadCell, ColumnReader, plain_name
 from producer.files.raw_bytes import storable
 from producer.schemas import MAX_KEY, MAX_TEXT, Kind
 
@@ -26,9 +26,27 @@ def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pa
     """Return a function that reads the student and the course of a row. It raises BadCell."""
     # Two columns, in reverse alphabetical order: the student's comes first.
     student, course = (
-        _identifier(name, read) for name, read in sorted(readers.items(), reverse=True)
+        _identifier(name, readers[name]) for name in sorted(readers, reverse=True) if name != ACTION
     )
     return lambda row: (student(row), course(row))
+
+
+def check_action(text: str) -> None:
+    """Refuse what a line asks for unless it is to enroll. Raises BadCell."""
+    match text.casefold():
+        case "" | "enroll":
+            return
+        case "drop":
+            raise BadCell(
+                ACTION,
+                "a student cannot be dropped through a file yet; remove the line",
+            )
+        case _:
+            raise BadCell(
+                ACTION,
+                f"{text[:60]!a} is no action; write enroll or leave the cell empty, or rename the"
+                " column if it means something else",
+            )
 
 
 def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:

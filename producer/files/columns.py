@@ -12,10 +12,13 @@ COURSE_COLUMNS = ("course_id", "course_sis_id", "course_key")
 """The names for the student and the course of an enrollment: the first two hold SIS ids, the third
 holds our key."""
 
+ACTION = "action"
+"""What a line of a file of enrollments asks for; an empty cell means that it enrolls."""
+
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
     Kind.COURSES: ("sis_id", "title"),
-    Kind.ENROLLMENTS: STUDENT_COLUMNS + COURSE_COLUMNS,
+    Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION),
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 

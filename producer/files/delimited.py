@@ -11,6 +11,7 @@ from producer.contract.chunks import FileForm, RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.cells import Row, pair_reader, record_reader, refused_line
 from producer.files.columns import (
+    ACTION,
     BadCell,
     choose_columns,
     column_readers,
@@ -19,7 +20,7 @@ from producer.files.columns import (
     wanted_columns,
 )
 from producer.files.first_line import DELIMITERS, looks_like
-from producer.files.grouping import group_requests
+from producer.files.grouping import group_requests, single_requests
 from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -68,6 +69,8 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
+        if ACTION in readers:
+            return single_requests(rows, pair_reader(readers), readers[ACTION])
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
@@ -80,8 +83,7 @@ def delimited_layout(
     if not found.rows_follow:
         notices.add(f"{path} holds a header and no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
-    account = row_reader.account
-    return FileLayout(kind, read, notices, account, storable(header), form, mapping)
+    return FileLayout(kind, read, notices, row_reader.account, storable(header), form, mapping)
 
 
 class _FoundHeader(NamedTuple):

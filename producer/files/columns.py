@@ -134,6 +134,8 @@ def kind_of(
     `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
     """
     chosen = set(mapped)
+    if ACTION in chosen:
+        return Kind.ENROLLMENTS
     # Columns are mapped to those of a roster, or to those of an enrollment.
     others = set(COLUMNS[Kind.ENROLLMENTS]) if chosen else set()
     kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)

@@ -117,8 +117,8 @@ def _likely_causes(group: RefusalGroup) -> Iterator[Text]:
     if group.examined is not None and group.examined < group.count:
         yield Text.assemble(
             (group.code.value, "red"),
-            f": only the first {group.examined:,} of {group.count:,} refusals were compared with the"
-            " roster",
+            f": only the first {group.examined:,} of {group.count:,} refusals were compared with"
+            " the roster",
         )
 
 

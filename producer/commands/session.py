@@ -90,7 +90,7 @@ class Session:
     def show_with_notices(
         self, data: ContractModel, text: RenderableType, notices: Notices
     ) -> None:
-        """Print new notices on standard error; then do what `show` does, with all notices in JSON."""
+        """Print new notices on standard error; then do as `show` does, with all notices in JSON."""
         self.print_notices(notices)
         if self.as_json:
             print_json({**data.model_dump(mode="json"), "notices": list(notices)})

@@ -156,7 +156,7 @@ def _kind_shown_by(names: set[str]) -> Kind | None:
     )
     if has_student and has_course:
         return Kind.ENROLLMENTS
-    # A roster may have a column of another table, which is carried along.
+    # A roster may have a column of another table, which does not count.
     is_roster = "sis_id" in names and roster is not None
     return Kind.ENROLLMENTS if (has_student or has_course) and not is_roster else roster
 

@@ -36,7 +36,7 @@ LINES: dict[str, tuple[str, str]] = {
     "YAML": ("students:\n- sis_id: S1\n", KEY_VALUE),
     "settings": ("[students]\nid = S1\n", KEY_VALUE),
     "a calendar": ("BEGIN:VCALENDAR\nVERSION:2.0\n", KEY_VALUE),
-    "spaces": ("sis id     full name\nS1         Ada\n", "set apart by spaces"),
+    "spaces": ("sis id     full name\nS1         Ada\n", "separated by spaces"),
     "colons": ("student_sis_id:course_sis_id\nS1:ALG-1\n", "separated by ':'"),
     "carets": ("student_sis_id^course_sis_id^x\n", "separated by '^'"),
     "tabs that became spaces": ("student_sis_id  course_sis_id\n", "separated by '  '"),
@@ -145,5 +145,5 @@ def test_a_file_with_nothing_but_a_header_is_noticed(opened: Open) -> None:
         source = opened(text, Kind.STUDENTS)
         assert read(source) == []
         (notice,) = source.notices
-        assert notice.endswith("holds a header and no rows.")
+        assert notice.endswith("has a header but no rows.")
     assert not opened("sis_id,name\nS1,\n").notices

@@ -211,7 +211,7 @@ def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> N
     for raw, mark in ((text.encode("utf-8-sig"), "utf-8-sig"), (text.encode("utf-16"), "utf-16")):
         source = opened(raw, encoding="cp1252")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
-        assert f"begins with the mark of {mark}" in next(iter(source.notices))
+        assert f"begins with the byte order mark of {mark}" in next(iter(source.notices))
     for told in ("utf-16", "utf-16-le", "UTF16"):
         assert not opened(text.encode("utf-16"), encoding=told).notices
 
@@ -219,7 +219,7 @@ def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> N
 def test_a_wrong_name_is_part_of_the_message(opened: Open) -> None:
     with pytest.raises(UnreadableFile, match=r"The text was read as cp037\.$"):
         opened("sis_id,name\nS1,Ada\n", encoding="cp037")
-    with pytest.raises(UnreadableFile, match="is a binary file in the encoding cp037"):
+    with pytest.raises(UnreadableFile, match="is a binary file if it is read as cp037"):
         opened("\x01\x02\x03\x04,name\nS1,Ada\n", encoding="cp037")
 
 

@@ -65,7 +65,7 @@ def csv_pages(
 
 
 class _Writer:
-    """Writes rows as bytes in the form of a file; for a spreadsheet, UTF-8 gets a byte order mark."""
+    """Writes rows as bytes in the form of a file; for spreadsheets, UTF-8 has a byte order mark."""
 
     def __init__(self, form: FileForm, *, guarded: bool) -> None:
         self._delimiter = form.delimiter

@@ -76,7 +76,7 @@ def test_what_may_mean_several_ids_is_not_guessed(database: Database) -> None:
     assert "'07' or '007'; find out which is right" in messages[Cause.LEADING_ZEROS_LOST,]
 
 
-def test_a_rounded_number_is_not_guessed_from_ids_with_zeros(database: Database) -> None:
+def test_a_rounded_number_may_mean_ids_with_leading_zeros(database: Database) -> None:
     store_roster(database, ["00248000", "00247515", "0000999001"], [])
     refused = [pairs("2.48E+05", "M1"), pairs("9.99E+05", "M1")]
     apply_chunk(database, Kind.ENROLLMENTS, chunk(*refused))
@@ -140,7 +140,7 @@ def test_an_id_that_reached_the_roster_later_is_to_be_submitted_again(database: 
     assert "submit the refused lines again under a new batch id" in found.message
 
 
-def test_ids_are_counted_once_and_refusals_each(database: Database) -> None:
+def test_each_id_is_counted_once_and_each_refusal(database: Database) -> None:
     store_roster(database, ["001", "002"], [])
     refused = [pairs("1", "M1"), pairs("1", "M2"), pairs("2", "M1"), pairs("x", "M1")]
     apply_chunk(database, Kind.ENROLLMENTS, chunk(*refused))

@@ -47,7 +47,7 @@ LINES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("kind", [None, Kind.ENROLLMENTS], ids=["any kind", "enrollments"])
 @pytest.mark.parametrize(("text", "sentence"), LINES.values(), ids=LINES)
-def test_a_first_line_that_is_no_header_is_shown(
+def test_a_first_line_that_is_not_a_header_is_shown(
     opened: Open, text: str, sentence: str, kind: Kind | None
 ) -> None:
     with pytest.raises(UnreadableFile) as caught:
@@ -86,7 +86,7 @@ def test_a_header_that_lacks_something_is_shown_and_called_nothing_else(
         ("{\\rtf1\\ansi", ["a text document (RTF)"]),
         ("{\n", ["not valid JSON: '{'", "a JSON document on several lines"]),
         ('{"sis_id": "S1",\n"name": "x"}', ['\'{"sis_id": "S1",\'', "on several lines"]),
-        ("{'sis_id': 'S1'}\n", ["JSON has double ones"]),
+        ("{'sis_id': 'S1'}\n", ["JSON needs double quotes"]),
         ('{"students": [{"sis_id": "S1"}]}', ["one document that holds a list of records"]),
         ("", ["is empty; submit a CSV file with a header line"]),
         ("\ufeff\n \n", ["is empty"]),
@@ -96,7 +96,7 @@ def test_a_header_that_lacks_something_is_shown_and_called_nothing_else(
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_what_is_no_table_is_named(
+def test_a_file_that_is_not_a_table_is_named(
     opened: Open, text: str, words: list[str], encoding: str
 ) -> None:
     if encoding != "utf-8" and text.startswith("{\\rtf"):

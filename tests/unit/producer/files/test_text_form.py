@@ -69,7 +69,7 @@ def test_a_table_has_the_same_records_and_lines_in_every_form(
 WESTERN = "sis_id,name\nS1,Ada\nS2,José €\n".encode("cp1252")
 
 
-def test_without_a_word_from_the_submitter_nothing_is_guessed(opened: Open) -> None:
+def test_no_encoding_is_guessed_unless_the_submitter_asks(opened: Open) -> None:
     source = opened(WESTERN)
     assert not source.notices
     assert read(source)[1] == (

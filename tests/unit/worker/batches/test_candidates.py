@@ -132,7 +132,7 @@ def test_a_number_is_in_a_range_of_its_rounded_form(number: int, digits: int, ze
 
 
 @pytest.mark.parametrize("text", ["12E3", "1.5", "S1", "1E-05", "1.23E+01", "E+05", ""])
-def test_what_lost_no_digits_has_no_ranges(text: str) -> None:
+def test_a_number_that_lost_no_digits_has_no_ranges(text: str) -> None:
     assert rounded_ranges(text) == []
     assert is_scientific(text) == (text == "1.23E+01")
 

@@ -63,7 +63,7 @@ class SubmissionMarks:
                 unreadable.append(identity)
         if unreadable:
             log.warning(
-                "%s of %s marks are unreadable or too long, and are ignored; one of them is that of %r",
+                "%s of %s marks are unreadable or too long, and are ignored, such as that of %r",
                 *(len(unreadable), len(unique), unreadable[0]),
             )
         return marks

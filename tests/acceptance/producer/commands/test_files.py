@@ -183,7 +183,7 @@ def test_the_files_of_canvas_are_mapped(module_deployment: Deployment, database:
         *("--map", "student_sis_id={user_id}", "--map", "course_sis_id={course_id}"),
     )
     assert status["books"]["enrolled"] == 4
-    # Roles and states mean nothing here: such a file is mapped, and not understood as Canvas'.
+    # Roles and states are ignored: such a file is mapped, and not recognized as one of Canvas.
     assert enrolled(database) == {
         ("u01", "C-100"),
         ("u02", "C-200"),

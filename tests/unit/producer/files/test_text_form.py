@@ -111,7 +111,7 @@ def test_text_in_utf_8_stays_utf_8(opened: Open) -> None:
         source = opened(raw, encoding="auto")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
         assert not source.notices
-    # The mark says what the file is, so a bad byte in it is one.
+    # The byte order mark says that the file is UTF-8, so a bad byte is refused.
     source = opened(codecs.BOM_UTF8 + WESTERN, encoding="auto")
     assert read(source)[1][0] == 3
     assert not source.notices

@@ -74,7 +74,7 @@ def test_a_changed_id_is_traced_back_to_its_cause(
     ids, change = CHANGES[cause]
     sis_id = data.draw(ids)
     changed = change(sis_id, way)
-    # Nothing remains to be seen of a few ids, for example of those without letters in lower case.
+    # A change leaves some ids as they are, for example an id without letters in lower case.
     assume(changed != sis_id and changed.lstrip("0"))
     assert candidates(changed)[sis_id] == (cause,)
 

@@ -136,11 +136,11 @@ def kind_of(
     kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)
     if kind is not None:
         return kind
+    choose = f"{looks_like} Otherwise, choose" if looks_like else "Choose"
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        f" enrollments: {shorten(first_line)}. {looks_like}{' ' if looks_like else ''}"
-        "Choose the kind of the records; if the columns of a CSV file have other names than ours,"
-        " also map them.",
+        f" enrollments: {shorten(first_line)}. {choose} the kind of the"
+        " records, and map the columns of a CSV file if they have other names than ours.",
         "kind",
         "map",
     )

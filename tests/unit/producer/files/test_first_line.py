@@ -15,7 +15,7 @@ LINES: dict[str, tuple[str, str]] = {
     "no header": ("S1,ALG-1\nS2,ALG-1\n", NO_HEADER),
     "no header, no digits": ("ada,LOGIC\nben,LOGIC\n", NO_HEADER),
     "no header, addresses": ("ada@example.edu;LOGIC\n", NO_HEADER),
-    "a title": ("Roster, autumn\n\nsis_id,name\nS1,Ada\n", "line 3: 'sis_id,name'; remove what"),
+    "a title": ("Roster, autumn\n\nsis_id,name\nS1,Ada\n", "line 3: 'sis_id,name'; remove the"),
     "a title with cells": ("Roster,,\nsis_id,name,note\n", "line 2: 'sis_id,name,note'"),
     "a title of an unknown table": ("Roster\na,b\n", TITLE),
     "a title far above": ("Roster\n" + "x\n" * 15 + "sis_id;name\n", "line 17: 'sis_id;name'"),

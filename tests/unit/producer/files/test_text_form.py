@@ -124,7 +124,7 @@ def test_on_a_pipe_a_bad_byte_refuses_its_line(before: int) -> None:
     raw = "\n".join(lines).encode("utf-8", "surrogateescape")
     entries, notices = read_pipe(raw, "auto")
     refused = [entry for entry in entries if len(entry) == 2]
-    assert "through a pipe cannot be found out; submit it as a file" in refused[0][1]
+    assert "through a pipe cannot be found; submit a file in place of a pipe" in refused[0][1]
     assert refused == [
         (
             len(lines) - 2,

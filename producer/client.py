@@ -191,8 +191,8 @@ class EnrollmentClient:
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published. If the records differ,
         BatchConflict is raised at the first chunk that differs, usually before anything is
-        published, or else by `count_applied`. A worker is asked for this; if none answers,
-        NoWorkerAnswered is raised. `resume=False` skips it; use that only for a new `batch_id`.
+        published, or else by `count_applied`. A worker is asked what was applied; if none answers,
+        NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
 
         `columns` is the header of the submitted CSV file, and `form` how it is written. While
         `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the

@@ -64,7 +64,7 @@ class SubmissionLost(EnrollmentError):
 class BatchCannotFinish(EnrollmentError):
     """A part of a submitted batch cannot be applied unless somebody acts; the message says how.
 
-    It became a dead letter, was lost, or was refused because of a different submission.
+    This part became a dead letter, was lost, or was refused because of a different submission.
     """
 
 

@@ -72,8 +72,8 @@ def find_least_and_largest(
 ) -> dict[str, list[str]]:
     """Return the least and the largest SIS id in ranges of numbers, by the name of the range.
 
-    A range is its name, its least and its largest number, which have as many characters. Ranges may
-    share a name. Each SIS id is returned once.
+    A range is a name, a least and a largest number, which have the same length. Ranges may share a
+    name. Each SIS id is returned once.
     """
     dialect = connection.dialect.name
     found: dict[str, list[str]] = {}

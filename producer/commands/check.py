@@ -1,4 +1,4 @@
-"""Check files as `enroll submit --check` does: read them whole, and submit nothing."""
+"""Check files for `enroll submit --check`: read them to their ends, and submit nothing."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -111,13 +111,14 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
 
 
 def _likely_causes(group: RefusalGroup) -> Iterator[Text]:
-    """Lay out what is probably wrong with unknown ids, and how many refusals were examined."""
+    """Lay out what is probably wrong with unknown ids, and how many refusals were compared."""
     for cause in group.likely_causes:
         yield Text.assemble((group.code.value, "red"), f": {cause.message}")
     if group.examined is not None and group.examined < group.count:
         yield Text.assemble(
             (group.code.value, "red"),
-            f": a cause was looked for in {group.examined:,} of {group.count:,} refusals",
+            f": only the first {group.examined:,} of {group.count:,} refusals were compared with"
+            " the roster",
         )
 
 

@@ -36,8 +36,8 @@ UNKNOWN_PATIENCE = 60.0
 may still apply a chunk that it holds."""
 _SAME_REFUSALS = (
     "Lines that were refused before are not tried again under the same batch id. If you have"
-    " corrected the cause, for example the roster, write them to a file with `enroll errors"
-    " {batch_id} --csv refused.csv`, and submit that file under a new batch id."
+    " corrected the cause, for example in the roster, write these lines to a file with `enroll"
+    " errors {batch_id} --csv refused.csv`, and submit that file under a new batch id."
 )
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress if there is no terminal."""
@@ -109,7 +109,7 @@ def _failed_at(client: EnrollmentClient, batch_id: str) -> datetime | None:
 class _Waiter:
     """Waits until a submitted batch is done, and decides when waiting does not help.
 
-    `failed_before` is when the newest dead letter of an earlier submission came.
+    `failed_before` is when the newest dead letter of an earlier submission was stored.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class _Waiter:
             raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {status.advice or ''}")
 
     def _cannot_finish(self, status: BatchStatus) -> bool:
-        """Return whether no missing chunk can still be applied by itself."""
+        """Return whether no missing chunk will be applied unless somebody acts."""
         if status.chunks_lost:
             return True
         # Every chunk has arrived, but they come from two submissions.

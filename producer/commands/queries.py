@@ -13,12 +13,12 @@ from producer.files import refused_lines
 from producer.schemas import RequestState, RequestStatus
 
 _CSV_HELP = (
-    "Write every refused line to a file in the form of yours, with the reason in front: correct it"
-    " in a text editor or a program, and submit it with the same options."
+    "Write every refused line to a file in the same form as yours, with the reason in front."
+    " Correct it in a text editor or with a program, and submit it with the same options."
 )
 _SPREADSHEET_HELP = (
-    "Write the same for Excel and the like: an apostrophe stands before what they would take for a"
-    " formula. It can be corrected and submitted, too."
+    "Write the same for Excel and other spreadsheets: an apostrophe stands before each cell that"
+    " they would run as a formula. This file, too, can be corrected and submitted."
 )
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 STATUS_EXAMPLES = """

@@ -90,7 +90,7 @@ class Session:
     def show_with_notices(
         self, data: ContractModel, text: RenderableType, notices: Notices
     ) -> None:
-        """Print new notices on standard error; then print like `show`, with all of them in JSON."""
+        """Print new notices on standard error; then do as `show` does, with all notices in JSON."""
         self.print_notices(notices)
         if self.as_json:
             print_json({**data.model_dump(mode="json"), "notices": list(notices)})
@@ -214,7 +214,7 @@ def fail(error: EnrollmentError) -> NoReturn:
     message = str(error)
     if isinstance(error, BrokerUnavailable) and "its URL" in error.remedy:
         message += (
-            " The URL is that of --broker (ENROLL_BROKER_URL) or, for result keys, of"
+            " The URL comes from --broker (ENROLL_BROKER_URL) or, for result keys, from"
             " --result-backend (ENROLL_RESULT_BACKEND_URL)."
         )
     if isinstance(error, UnreadableFile) and error.options:

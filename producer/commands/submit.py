@@ -56,8 +56,8 @@ Examples:
 @click.option(
     "--check",
     is_flag=True,
-    help="Read the files whole and show what would be refused for its form, but submit nothing; no"
-    " broker is needed.",
+    help="Read the whole files and show which lines are invalid, but submit nothing; no broker is"
+    " needed.",
 )
 @click.option(
     "--refused",
@@ -109,8 +109,8 @@ def submit(
     Columns (between commas, semicolons, tabs or |):
       students     sis_id, name, email
       courses      sis_id, title
-      enrollments  student_id and course_id: SIS ids, even if they are numbers;
-                   for our keys: student_key and course_key; optional: action
+      enrollments  student_id and course_id, which hold SIS ids, even numeric ones;
+                   or student_key and course_key, which hold our keys; optional: action
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)

@@ -1,7 +1,7 @@
-"""Print to a terminal: the one way out for text of the commands.
+"""Print text to a terminal. All output of the commands goes through this module.
 
-Names, ids, cells, file names and the texts of a worker come from outside. Whatever of them a
-terminal would obey, or would not show, is escaped here, so that no command has to think of it.
+Names, ids, cells, file names and a worker's texts come from outside. Characters in them that a
+terminal would obey, or would not show, are escaped here, so that no command has to do it.
 """
 
 import json
@@ -17,7 +17,7 @@ from producer.contract.printable import printable
 
 
 def safe(text: object) -> str:
-    """Return text of one line as it may be printed."""
+    """Return a text as one line that is safe to print."""
     return printable(str(text))
 
 
@@ -33,7 +33,7 @@ def tell(sentence: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print data as one line of JSON, in which no character is left that a terminal would obey."""
+    """Print data as one line of JSON, without characters that a terminal would obey."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     click.echo(text if text.isprintable() else "".join(map(_in_json, text)))
 
@@ -52,7 +52,7 @@ class SafeConsole(Console):
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the text of a string, before it is laid out."""
+        """Escape a string before it is laid out."""
         return super().render_str(safe(text), **options)
 
     def render(

@@ -32,11 +32,11 @@ class Cause(StrEnum):
     LEADING_ZEROS_ADDED = "leading_zeros_added"
     """The roster has the id with fewer leading zeros, or without any."""
     LETTER_CASE = "letter_case"
-    """The roster has the id with other upper and lower case letters."""
+    """The roster has the id in different upper and lower case."""
     SPACES = "spaces"
     """The roster has the id with other spaces or invisible characters, usually with none."""
     LOOK_ALIKE = "look_alike"
-    """The roster has the id with characters that look alike, for example another dash."""
+    """The roster has the id with characters that look the same, for example another dash."""
     DECIMALS = "decimals"
     """The roster has the id without `.0` at the end."""
     SCIENTIFIC = "scientific"
@@ -44,7 +44,7 @@ class Cause(StrEnum):
     QUOTED = "quoted"
     """The roster has the id without quotation marks or an equals sign around it."""
     THOUSANDS = "thousands"
-    """The roster has the id without separators of thousands."""
+    """The roster has the id without thousands separators."""
     MISSING_VALUE = "missing_value"
     """The id stands for a missing value, for example `NULL`, `nan` or `#N/A`."""
 
@@ -55,8 +55,8 @@ class UnknownId(ContractModel):
     id: str = Field(description="The SIS id, as it was submitted.")
     meant: tuple[str, ...] = Field(
         (),
-        description="The SIS ids that may have been meant; with more than one, it is not known"
-        " which.",
+        description="The SIS ids that may have been meant; if there are several, it is not known"
+        " which one was.",
     )
 
 
@@ -66,7 +66,7 @@ class LikelyCause(ContractModel):
     causes: tuple[Cause, ...] = Field(
         description="The differences; each of the ids has all of them."
     )
-    message: str = Field(description="The same for people, with an example.")
+    message: str = Field(description="A sentence for people about these ids, with an example.")
     ids: int = Field(description="The number of different ids.")
     count: int = Field(description="The number of refusals with these ids.")
     examples: tuple[UnknownId, ...] = Field((), description="The first of these ids.")
@@ -82,13 +82,13 @@ class RefusalGroup(ContractModel):
     example: str = Field(description="The message of the first refusal.")
     likely_causes: tuple[LikelyCause, ...] = Field(
         (),
-        description="What is probably wrong with ids that do not exist, the most refusals first;"
+        description="What is probably wrong with unknown ids, the cause of the most refusals first;"
         " empty until the batch is done.",
     )
     examined: int | None = Field(
         None,
-        description="For how many of the refusals, the first ones, a likely cause was looked for;"
-        " null if for none.",
+        description="How many of the refusals were compared with the roster to find likely causes,"
+        " from the first one on; null if none were.",
     )
 
 
@@ -138,7 +138,7 @@ class BatchStatus(ContractModel):
     chunks_failed: int = Field(
         0,
         description="The number of chunks that became dead letters because they could not be"
-        " processed; they stay counted until an operator removes them.",
+        " processed; they are counted until the dead letters are removed.",
     )
     failed_at: datetime | None = Field(
         None, description="When the newest of these became a dead letter."
@@ -193,6 +193,6 @@ class RefusedRecord(ContractModel):
     cells: tuple[str, ...] | None = Field(
         None,
         description="The cells of the line in a CSV file; null if an earlier refusal of the line"
-        " has them. A byte that is no text is a pair of noncharacters: U+FDD0 plus its high half,"
-        " U+FDE0 plus its low half.",
+        " has them. NUL and each byte that is not text are two noncharacters: U+FDD0 plus the"
+        " upper four bits, then U+FDE0 plus the lower four.",
     )

@@ -40,14 +40,14 @@ class SentinelAddress:
 _OTHER_SYSTEMS = {
     ("postgres", "sqlite", "mysql", "mariadb"): "this is the URL of a database",
     ("http",): "this is the URL of an HTTP server",
-    ("valkey",): "for Valkey, write redis:// or rediss:// as well",
+    ("valkey",): "for Valkey, too, write redis:// or rediss://",
     ("unix", "redis+socket"): "a broker behind a Unix socket cannot be used",
 }
-"""What to say about the schemes that are often written in place of a broker's."""
+"""What to say about schemes that are often written in place of a broker's."""
 
 
 def scheme_problem(url: str, schemes: tuple[str, ...]) -> str | None:
-    """Return why the scheme of a URL is none of these, or None if it is one of them.
+    """Return what is wrong with the scheme of a URL, or None if it is one of these.
 
     The text quotes nothing, because anything may be part of a password.
     """

@@ -280,8 +280,8 @@ def count_rows(record: Any) -> int:
     if not isinstance(courses, list | tuple) or len(courses) <= 1:
         return 1
     if len(courses) <= MAX_COURSES:
-        # A fast way for valid requests. More integers can be chosen so that they share one hash,
-        # and a set of them takes time that grows with the square of their number.
+        # A fast path for valid requests. A longer list could hold integers that were chosen to
+        # share one hash; a set of them takes time that grows with the square of their number.
         try:
             if len(set(courses)) == len(courses):
                 return len(courses)

@@ -17,7 +17,7 @@ class Account:
     """The lines of a row after its first."""
 
     def begin(self, header: int) -> None:
-        """Begin to count the lines of a file with so many lines of header."""
+        """Start to count the lines of a file whose header has this many lines."""
         self.header = header
         self.rows = self.refused = self.blank = self.continued = 0
 

@@ -13,7 +13,7 @@ Row = tuple[int, list[str]]
 """A line and its cells."""
 
 MAX_MESSAGE = 500
-"""The most characters of what is wrong with a cell; a contract's message may have twice as many."""
+"""The most characters of a message about a cell; the contract allows twice as many."""
 
 
 def refused_line(line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
@@ -52,7 +52,7 @@ def check_action(text: str) -> None:
 def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
     def key(row: list[str]) -> int:
         text = read(row)
-        # A longer number is no key, and int() has a limit.
+        # A longer number is not a key, and int() has a limit.
         is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_KEY))
         # A SIS id may begin with a zero, but a key never does: 003 is not taken for the key 3.
         if is_number and not text.startswith("0") and int(text) <= MAX_KEY:
@@ -114,7 +114,7 @@ def record_reader(
 
 
 def _check_new_id(sis_id: str) -> None:
-    """Refuse what is hardly meant as the id of a student or course. Raises BadCell."""
+    """Refuse what is probably not meant as the id of a student or course. Raises BadCell."""
     if plain_name(sis_id) == "sis_id":
         raise BadCell("sis_id", "the line repeats the header; remove it")
     if problem := problem_of_new_id(sis_id):
@@ -122,7 +122,7 @@ def _check_new_id(sis_id: str) -> None:
 
 
 def problem_of_new_id(sis_id: str) -> str | None:
-    """Return why a text is hardly meant as the id of a student or course; None if it may be."""
+    """Return why a text is probably not meant as the id of a student or course, or None."""
     if is_missing_value(sis_id):
         return f"{sis_id!r} stands for a missing value; fill in the id"
     if not sis_id.isprintable():

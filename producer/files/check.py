@@ -1,4 +1,4 @@
-"""Read a file as a submission does, and report what would be refused for its form."""
+"""Read a file as a submission does, and report which lines are invalid."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -27,11 +27,11 @@ class LineCounts(ContractModel):
     read: int = Field(description="Lines that would be submitted.")
     continued: int = Field(description="Further lines of rows that have more than one.")
     blank: int = Field(description="Lines without text.")
-    refused: int = Field(description="Lines that would be refused for their form.")
+    refused: int = Field(description="Lines that would be refused because they are invalid.")
 
 
 class FileCheck(ContractModel):
-    """How a file is understood, and what would be refused for its form."""
+    """How a file is understood, and which lines are invalid."""
 
     file: str
     kind: Kind
@@ -56,7 +56,7 @@ class SourceChecker:
         self._refused = self._rows = 0
 
     def refusals(self) -> Iterator[RefusedRecord]:
-        """Yield each line that would be refused for its form. Raises UnreadableFile.
+        """Yield each line that would be refused because it is invalid. Raises UnreadableFile.
 
         The lines pass through the chunks of a submission and through the contract by which a worker
         checks them.
@@ -75,7 +75,7 @@ class SourceChecker:
                 yield refusal
 
     def _observed(self, entries: Lines) -> Iterator[Line]:
-        """Yield the entries; remember what the first rows say."""
+        """Yield the entries, and store what the first rows say."""
         for entry in islice(entries, 1_000):
             if isinstance(entry, SourceRecord):
                 self._candidates += _rows_of(entry)
@@ -100,7 +100,7 @@ class SourceChecker:
                 )
 
     def result(self) -> FileCheck:
-        """Return what the whole file showed, once every refusal has been taken."""
+        """Return what was found in the whole file, after `refusals` has yielded all it has."""
         source, account = self._source, self._source.layout.account
         counts = LineCounts(
             total=account.total,

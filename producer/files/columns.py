@@ -141,11 +141,11 @@ def kind_of(
     kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)
     if kind is not None:
         return kind
+    choose = f"{looks_like} Otherwise, choose" if looks_like else "Choose"
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        f" enrollments: {shorten(first_line)}. {looks_like}{' ' if looks_like else ''}"
-        "Choose the kind of the records; if the columns of a CSV file have other names than ours,"
-        " also map them.",
+        f" enrollments: {shorten(first_line)}. {choose} the kind of the"
+        " records, and map the columns of a CSV file if they have other names than ours.",
         "kind",
         "map",
     )
@@ -161,7 +161,7 @@ def _kind_shown_by(names: set[str]) -> Kind | None:
     )
     if has_student and has_course:
         return Kind.ENROLLMENTS
-    # A roster may have a column of another table, which is carried along.
+    # A roster may have a column of another table, which does not count.
     is_roster = "sis_id" in names and roster is not None
     return Kind.ENROLLMENTS if (has_student or has_course) and not is_roster else roster
 

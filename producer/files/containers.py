@@ -1,7 +1,7 @@
 """Unpack a file that is compressed with gzip, or that is the only one in a zip archive.
 
-What a file is shows in its content, not in its name. Nothing is written to the disk under a name
-from an archive, and how much may come out of it is bounded.
+The content of a file decides what it is, not its name. Nothing is written to the disk under a name
+from an archive, and the size of the content is bounded.
 """
 
 import gzip
@@ -25,13 +25,13 @@ ZIPS = (ZIP, b"PK\x05\x06")
 MAX_RATIO = 100
 """How many times as large as its compressed form a file may be."""
 FREE_BYTES = 32 * 1024**2
-"""Up to this size a file may be compressed as well as it can; a spreadsheet's empty rows are."""
+"""Up to this size, the ratio does not count: a spreadsheet's empty rows compress extremely well."""
 MAX_SPOOLED = 4 * 1024**3
 """The most bytes of a zip archive on a pipe, which is stored in a temporary file to be read."""
 MAX_ENTRIES = 100
 """The most files and folders in a zip archive."""
 _MAX_READ = 1024**2
-"""The most bytes that are read at once of a compressed file; a zip archive's list is one read."""
+"""The most bytes of a compressed file that are read at once; a zip archive's list is one read."""
 
 AS_CSV = "save it as CSV (in Excel: CSV UTF-8), and submit that file"
 _GET_AGAIN = (
@@ -107,7 +107,7 @@ def _copy(name: str, file: BinaryIO, spooled: Any) -> None:
 
 
 class _Packed:
-    """A compressed file that counts what is read of it, and that is never read in huge pieces."""
+    """A compressed file that counts the bytes read from it, and is never read in huge pieces."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -159,7 +159,7 @@ class _Unpacked(io.RawIOBase):
         if self._size > max(FREE_BYTES, MAX_RATIO * self._packed.bytes_read):
             raise UnreadableFile(
                 f"{self._name} becomes more than {MAX_RATIO} times as large when it is unpacked,"
-                " which is more than a table does. Unpack it, and see what it holds."
+                " which a table does not. Unpack it, and look at what it holds."
             )
         buffer[: len(data)] = data
         return len(data)
@@ -191,7 +191,7 @@ def _unpack_zip(name: str, file: BinaryIO) -> Content:
 
 
 def _only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    """Return the only file of an archive; folders and what systems add do not count."""
+    """Return the only file of an archive; folders and files that systems add do not count."""
     names = [entry.filename for entry in entries]
     for beginning, what in _OFFICE:
         if any(entry.startswith(beginning) for entry in names):
@@ -226,7 +226,7 @@ def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
         ),
         (
             file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            "whose method of compression is not known here; unpack it, and submit the file in it",
+            "whose compression method is not supported; unpack it, and submit the file in it",
         ),
         (
             stat.S_ISLNK(file.external_attr >> 16),

@@ -36,7 +36,7 @@ MAX_HEADER = 50_000
 _EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?(?:\n|$)', re.IGNORECASE)
 """The line in which Excel is told the delimiter."""
 _BLANK = " \t\r\n,;|"
-"""What lines are made of that are passed over above the header."""
+"""Lines above the header that have only these characters are skipped."""
 
 
 def delimited_layout(
@@ -81,7 +81,7 @@ def delimited_layout(
         names_delimiter=found.names_delimiter,
     )
     if not found.rows_follow:
-        notices.add(f"{path} holds a header and no rows.")
+        notices.add(f"{path} has a header but no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
     return FileLayout(kind, read, notices, row_reader.account, storable(header), form, mapping)
 
@@ -145,7 +145,7 @@ def _check_size(path: str, header: Sequence[str]) -> None:
     size = sum(map(len, header))
     if size > MAX_HEADER:
         raise UnreadableFile(
-            f"The names of the columns of {path} have {size:,} characters together, and at most"
+            f"The names of the columns of {path} have {size:,} characters in all, and at most"
             f" {MAX_HEADER:,} can be read; shorten them, or check that line 1 is the header."
         )
 

@@ -1,4 +1,4 @@
-"""Say what the first line of a file seems to be, where it is not a header that is understood."""
+"""Describe what the first line of a file seems to be, unless it is a header that is understood."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ def looks_like(
         line = shorten(others[header])
         return (
             f"It looks like a title above the header, which seems to be line"
-            f" {lines_above + header + 2}: {line}; remove what stands above it."
+            f" {lines_above + header + 2}: {line}; remove the lines above it."
         )
     other = _other_delimiter(first, templates)
     if other is not None:
@@ -45,9 +45,9 @@ def _looks_like_row(first: str, others: Sequence[str], delimiter: str) -> str:
         return "It looks like text of the form `key: value`; export the data as a table in CSV."
     cells = [cell.strip() for cell in first.split(delimiter)]
     if len(cells) == 1 and max(map(second.count, DELIMITERS)) > 0:
-        return "It looks like a title above the header; remove what stands above the header."
+        return "It looks like a title above the header; remove the lines above the header."
     if len(cells) == 1 and re.search(r"\S {2,}\S", first):
-        return "Its cells seem to be set apart by spaces; save the table with commas instead."
+        return "Its cells seem to be separated by spaces; save the table with commas instead."
     below = [[cell.strip() for cell in line.split(delimiter)] for line in others]
     recurs = any(
         cell and cell in (row[index] for row in below if index < len(row))
@@ -119,4 +119,4 @@ _SHAPES: Sequence[tuple[Callable[[str], bool], str]] = (
         "It looks like an error message of the program that made the file; export the data again.",
     ),
 )
-"""What a line looks like, the first that matches."""
+"""What a line may look like, each with its sentence; the first one that matches counts."""

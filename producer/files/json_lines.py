@@ -94,7 +94,7 @@ def _looks_like(first: str) -> str:
     if first.strip() in ("{", "{}") or first.rstrip().endswith((",", "{", "[")):
         return " It looks like a JSON document on several lines."
     if first.startswith("{'"):
-        return " Its texts stand in single quotes; JSON has double ones."
+        return " Its strings are in single quotes; JSON needs double quotes."
     return ""
 
 
@@ -136,7 +136,7 @@ def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_rost
 
 
 def _problem_of_id(record: Any) -> str | None:
-    """Return why the id of a roster record is hardly meant; other faults are for the worker."""
+    """Return why the id of a roster record is probably not meant; the worker checks the rest."""
     sis_id = record.get("sis_id") if isinstance(record, dict) else None
     return problem_of_new_id(sis_id) if isinstance(sis_id, str) else None
 

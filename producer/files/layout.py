@@ -20,8 +20,8 @@ Lines = Iterator[Line]
 class FileLayout(NamedTuple):
     """What the first lines of a file show: the kind of its records, a reader, and the header.
 
-    `notices` may grow while the records are read. `account` says where the lines went
-    that were read. `form` is how a CSV file is written; `mapping` names the column or the template
+    `notices` may grow while the records are read. `account` says where each line that was read
+    went. `form` is how a CSV file is written; `mapping` names the column or the template
     that each of our columns is made from.
     """
 

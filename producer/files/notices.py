@@ -1,9 +1,9 @@
-"""Collect what a reader tells the submitter about a file that it can read nevertheless."""
+"""Collect the notices of a reader: what a submitter should know about a file that can be read."""
 
 from collections.abc import Iterator
 
 MAX_NOTICES = 20
-"""The most notices that are kept for a file."""
+"""The most notices that are stored for a file."""
 
 
 class Notices:
@@ -14,12 +14,12 @@ class Notices:
         self._taken = 0
 
     def add(self, sentence: str) -> None:
-        """Add a sentence that says what was noticed, and what to do if it is not meant."""
+        """Add a sentence that says what was noticed, and what to do if that was not meant."""
         if len(self._sentences) < MAX_NOTICES:
             self._sentences.setdefault(sentence)
 
     def take_new(self) -> list[str]:
-        """Return the sentences that this has not returned before."""
+        """Return the sentences that were added since the last call."""
         new = list(self._sentences)[self._taken :]
         self._taken += len(new)
         return new

@@ -1,7 +1,7 @@
-"""Carry bytes that are no text through text, so that they can be written again as they were.
+"""Represent bytes that are not text within text, so that they can be written again unchanged.
 
-Half of a byte is one of the 32 noncharacters from U+FDD0, which Unicode keeps free for the use
-inside programs: a file does not hold them, and every database and JSON parser accepts them.
+Each half of a byte becomes one of the 32 noncharacters from U+FDD0 on, which Unicode reserves for
+use inside programs: files do not hold them, and every database and JSON parser accepts them.
 """
 
 import re

@@ -141,9 +141,9 @@ def open_stream(
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
-    `name` is its name in error messages; the other arguments are those of `open_source`. What is
-    true of the whole file is known only if the stream is in fact a file, or a zip archive, which is
-    stored in a temporary file. Raises UnreadableFile.
+    `name` is its name in error messages; the other arguments are those of `open_source`. The
+    whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
+    which is stored in a temporary file. Raises UnreadableFile.
     """
     options = (kind, templates, encoding)
     if file.seekable():
@@ -193,8 +193,8 @@ def open_source(
 
     If `kind` is None, the header decides. `templates` maps one of our columns to a template over
     the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
-    such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks so, and otherwise UTF-8.
-    With `auto`, it is cp1252 if it is none of these, for which the whole file is read.
+    such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks like that, and
+    otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if it is none of these.
     Raises UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:
@@ -225,7 +225,7 @@ def _layout(
     *,
     whole: bool,
 ) -> FileLayout:
-    """Describe a file of which these are the first bytes; if `whole`, read the others as well."""
+    """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
     name = content.name
     is_auto = encoding is not None and encoding.lower() == AUTO
     told = None if encoding is None or is_auto else known_encoding(encoding)
@@ -238,10 +238,12 @@ def _layout(
             form, head = find_form(name, raw, FALLBACK)
             notices.add(
                 f"{name} is not UTF-8 (first seen in line {bad[0]:,}), and is read as {FALLBACK}:"
-                f" {shorten(bad[1])}. If that looks wrong, choose the encoding that it has."
+                f" {shorten(bad[1])}. If that looks wrong, choose another encoding."
             )
     elif told is not None and not told.startswith(form.encoding[:6]):
-        notices.add(f"{name} begins with the mark of {form.encoding}, and is read as that.")
+        notices.add(
+            f"{name} begins with the byte order mark of {form.encoding}, and is read as that."
+        )
     if not head.strip("\ufeff \t\r\n"):
         raise UnreadableFile(
             f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
@@ -250,7 +252,7 @@ def _layout(
     with _naming_encoding(form.encoding):
         layout = describe(name, kind, templates, head, notices, form.undecodable)
     if whole and content.packed:
-        _read_to_end(content.file)  # Whatever is damaged is found before anything is published.
+        _read_to_end(content.file)  # Damage is found before anything is published.
     return layout._replace(
         read=lambda file: layout.read(form.as_utf8(file)), form=_sent_form(form, raw, layout.form)
     )

@@ -23,7 +23,7 @@ ADDED = (LINE, CODE, MESSAGE, GUARDED)
 RECORD = "record"
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""How a cell begins that a spreadsheet would take for a formula, or that is guarded already."""
+"""The beginning of a cell that a spreadsheet would run as a formula, or that is guarded already."""
 
 
 def write_csv(
@@ -65,7 +65,7 @@ def csv_pages(
 
 
 class _Writer:
-    """Writes rows as bytes in the form of a file; for a spreadsheet, with a mark for its UTF-8."""
+    """Writes rows as bytes in the form of a file; for spreadsheets, UTF-8 has a byte order mark."""
 
     def __init__(self, form: FileForm, *, guarded: bool) -> None:
         self._delimiter = form.delimiter
@@ -88,7 +88,7 @@ class _Writer:
 
 
 def known_or_utf8(encoding: str) -> str:
-    """Return an encoding, or UTF-8 if this Python does not know it: the name was received."""
+    """Return an encoding, or UTF-8 if this Python does not know it: the name came in a message."""
     try:
         return codecs.lookup(encoding).name
     except LookupError:
@@ -96,7 +96,7 @@ def known_or_utf8(encoding: str) -> str:
 
 
 def guard(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula: an apostrophe is put before it."""
+    """Return a cell with an apostrophe before it if a spreadsheet would run it as a formula."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
@@ -118,7 +118,7 @@ def _rows(
         cells = _cells(names, _with_record(group))
         if GUARDED in names[: len(cells)] and cells[names.index(GUARDED)]:
             cells = list(map(unguard, cells))
-        # A line with too few or too many cells stays one: what is missing is for people to decide.
+        # A line with too few or too many cells stays as it is: only people know what is missing.
         cells = [cells[index] for index in own if index < len(cells)] + cells[len(names) :]
         reasons = "; ".join(dict.fromkeys(refusal.message for refusal in group))
         first = [line, group[0].code.value, reasons]

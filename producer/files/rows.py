@@ -32,8 +32,8 @@ _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
 
 
 _STRAY_QUOTE = (
-    'a quote (") in this line has no other that belongs to it; remove it, close it on this line, or'
-    ' write it twice ("") if it is part of the text'
+    'a quote (") in this line has no matching quote; remove it, close it on this line, or write it'
+    ' twice ("") if it is part of the text'
 )
 
 

@@ -12,7 +12,7 @@ from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import MARK, as_pairs
 
 AUTO = "auto"
-"""The name with which a submitter has cp1252 chosen for a file that is not UTF-8."""
+"""The name of an encoding that lets a file that is not UTF-8 be read as cp1252."""
 FALLBACK = "cp1252"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -30,7 +30,7 @@ _PLAIN = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""What each mark stands before."""
+"""The encoding of the text that follows each byte order mark."""
 
 _UNPACK = "unpack it, and submit the table in it"
 _OTHER_FILES = (
@@ -68,7 +68,7 @@ class TextForm(NamedTuple):
     guessed: bool = False
 
     def as_utf8(self, file: BinaryIO) -> BinaryIO:
-        """Return a file that is at its beginning as UTF-8 with the line ends of Unix or Windows.
+        """Return a file, which is at its beginning, as UTF-8 with line ends of Unix or Windows.
 
         What cannot be decoded becomes bytes that are not UTF-8.
         """
@@ -83,8 +83,8 @@ class TextForm(NamedTuple):
             return f"is not valid {self.encoding}; save the file as UTF-8"
         if self.guessed:
             return (
-                "is not UTF-8, and the encoding of what comes through a pipe cannot be found out;"
-                " submit it as a file, or choose the encoding that it has"
+                "is not UTF-8, and the encoding of what comes through a pipe cannot be found;"
+                " submit a file in place of a pipe, or choose the encoding by its name"
             )
         return NOT_UTF8
 
@@ -153,7 +153,7 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
     """Return how a file stores its text, and its first lines, of which these are the bytes.
 
     `encoding` is Python's name of the one that the submitter gave; a byte order mark comes before
-    it. Raises UnreadableFile for what is no text.
+    it. Raises UnreadableFile if a file is not text.
     """
     for beginning, what in _OTHER_FILES:
         if raw.startswith(beginning):
@@ -168,7 +168,7 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
     decode = codecs.getincrementaldecoder(found)(_errors(found)).decode
     head = decode(raw)  # The last character may be cut.
     if len(_CONTROLS.findall(_encoded(head))) > _FEW_CONTROLS * len(head):
-        as_told = f" in the encoding {encoding}" if encoding and not marked else ""
+        as_told = f" if it is read as {encoding}" if encoding and not marked else ""
         raise UnreadableFile(
             f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8."
         )
@@ -185,7 +185,7 @@ def _check_markup(name: str, head: str) -> None:
         return
     first = shorten(head.removeprefix("\ufeff").strip().partition("\n")[0])
     if markup[1]:
-        what = "a web page; a download may have stored a sign-in page in place of the table"
+        what = "a web page; a sign-in page may have been downloaded in place of the table"
     else:
         what = "XML, or a web page, and not a table"
     raise UnreadableFile(

@@ -256,7 +256,7 @@ def _explaining(server: str) -> Iterator[None]:
 
 
 def check_timeout(seconds: object) -> None:
-    """Raise ValueError unless this is a number of seconds; infinity is one."""
+    """Raise ValueError unless this is a number of seconds; infinity is allowed."""
     if not isinstance(seconds, int | float) or math.isnan(seconds):
         raise ValueError(f"The timeout must be a number of seconds, not {seconds!a:.60}.")
 

@@ -28,19 +28,19 @@ class Failure(NamedTuple):
 _DEFAULT_REMEDY = "Check that it is running and that its URL is correct."
 _LOGIN_REMEDY = "Correct the user and password in its URL."
 _CLUSTER_REMEDY = "Use a single server; the queues cannot be spread over a cluster."
-_REPLICA_REMEDY = "Wait until the failover is over; if this lasts, let its URL lead to the master."
+_REPLICA_REMEDY = "Wait until the failover is over; if this lasts, make its URL lead to the master."
 
 _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (
         OutOfMemoryError,
         "it is full ({text})",
-        "Let workers drain the queues, or raise the maxmemory of Redis; then it accepts more.",
+        "Let workers drain the queues, or raise maxmemory in Redis; then it accepts more.",
     ),
     (AuthenticationError, "the user or the password is wrong or missing", _LOGIN_REMEDY),
     (
         NoPermissionError,
         "its user lacks a right ({text})",
-        "Give the user the rules of the user producer (docs/redis-acl.conf).",
+        "Give that user the rules of the user producer in docs/redis-acl.conf.",
     ),
     (
         (ReadOnlyError, MasterDownError),
@@ -61,17 +61,17 @@ _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], 
     (
         NotAllowed,
         "the virtual host cannot be used ({text})",
-        "Correct the end of its URL, after the port.",
+        "Correct the virtual host at the end of its URL, after the port.",
     ),
     (
         PreconditionFailed,
-        "a queue was declared in another way ({text})",
+        "a queue was declared differently ({text})",
         "Delete the queue when it is empty; workers and clients then declare it again.",
     ),
 )
 
 _BY_TEXT: tuple[tuple[str, str, str], ...] = (
-    # These two are sentences of ours that end with the remedy.
+    # These two sentences are our own, and end with the remedy.
     (r"is a sentinel; write its URL|Correct master_name in the URL", "{text}", ""),
     (r"is a replica, and not the master$", "{text}", _REPLICA_REMEDY),
     (
@@ -110,9 +110,13 @@ _BY_TEXT: tuple[tuple[str, str, str], ...] = (
     (
         r"CERTIFICATE_VERIFY_FAILED",
         "{text}",
-        "Name the authority of its certificate in its URL as ssl_ca_certs (docs/access.md).",
+        "Name the file of its certificate authority as ssl_ca_certs in its URL (docs/access.md).",
     ),
-    (r"an alarm for memory or disk space", "{text}", "Let the operator of RabbitMQ end the alarm."),
+    (
+        r"an alarm for memory or disk space",
+        "{text}",
+        "Ask the operator of RabbitMQ to end the alarm.",
+    ),
 )
 
 _PIPELINE = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)

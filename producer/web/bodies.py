@@ -16,7 +16,7 @@ class Accepted(BaseModel):
 class AcceptedBatch(BaseModel):
     """An accepted batch, with the URL of its status; all of its chunks are published.
 
-    `notices` are sentences about how the file was read.
+    `notices` say how the file was understood, where that may not be what was meant.
     """
 
     batch_id: str
@@ -25,7 +25,6 @@ class AcceptedBatch(BaseModel):
     rows: int
     url: str
     notices: tuple[str, ...] = ()
-    """How the file was understood, where that may not be what was meant."""
 
 
 class Results(BaseModel):

@@ -106,7 +106,7 @@ class RequestLimits:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
             return 413, "too_large", _too_large(limit)
-        # A front that is busy must not look dead, or it is restarted in the middle of uploads.
+        # A busy front must not look dead: it would be restarted in the middle of uploads.
         is_full = self._running >= self._max_running and scope["path"] != LIVE
         if is_full or self._is_too_fast(scope):
             return 429, "too_many_requests", "There are too many calls at once; try again later."

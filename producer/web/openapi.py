@@ -38,7 +38,7 @@ UPLOAD = {
             "schema": {"type": "string"},
             "example": "student_sis_id,course_sis_id\nS1,LOGIC-1\n",
         },
-        # JSON Lines have no media type that is generally agreed on. Compressed files, too.
+        # For compressed files, and for JSON Lines, which have no generally accepted media type.
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
             "schema": {

@@ -50,9 +50,9 @@ TextEncoding = Annotated[
     str | None,
     Query(
         max_length=40,
-        description="How the file stores its text, for example `cp1252`; without it, UTF-8 or"
-        " UTF-16, which are recognized. With `auto`, a file in a zip archive that is neither is"
-        " read as cp1252; of any other file, which is read only once, such lines are refused.",
+        description="The encoding of the file, for example `cp1252`; by default UTF-8 or UTF-16,"
+        " which are recognized. With `auto`, a file in a zip archive that is neither is read as"
+        " cp1252. Any other file is read only once, and its lines that are not UTF-8 are refused.",
     ),
 ]
 

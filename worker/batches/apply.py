@@ -50,7 +50,8 @@ class ChunkOutcome(StrEnum):
     CONFLICT = "conflict"
     """The batch id is that of another submission; nothing was changed.
 
-    A different chunk was applied under this number, or the batch has other records or has ended."""
+    A different chunk was applied under this number, or the batch has another kind of records or
+    ends before this number."""
 
 
 @dataclass(frozen=True)

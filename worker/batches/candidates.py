@@ -163,7 +163,7 @@ _UNDO: Final[Mapping[Cause, Callable[[str], Iterator[str]]]] = {
 }
 """How to undo what happened to an id; each function yields the texts that the id may have been.
 
-Whatever stands around an id comes first, so that a second step finds the rest of it.
+What surrounds an id is undone first, so that a second step finds the rest of it.
 """
 
 _ZEROS: Final = (Cause.LEADING_ZEROS_LOST, Cause.LEADING_ZEROS_ADDED)
@@ -196,8 +196,8 @@ def is_scientific(text: str) -> bool:
 def rounded_ranges(text: str) -> list[tuple[str, str]]:
     """Return the ranges of the numbers that are rounded to this one in scientific notation.
 
-    Each is the least and the largest number with so many leading zeros, and so with as many
-    characters. There are none if the text is no such number, or an exact one.
+    Each range has the same number of leading zeros at both ends, and so the same length. There are
+    no ranges if the text is not such a number, or is an exact one.
     """
     number = _Scientific.read(text) if is_scientific(text) else None
     if number is None or number.zeros < 1:
@@ -211,7 +211,7 @@ def rounded_ranges(text: str) -> list[tuple[str, str]]:
 
 
 def outline(sis_id: str) -> str:
-    """Return what ids have in common that differ only in case, spaces, zeros or look."""
+    """Return a text that ids share if they differ only in case, spaces, leading zeros or look."""
     return _folded(bare(_looks(sis_id))).lstrip("0")
 
 
@@ -237,7 +237,7 @@ def differences(sis_id: str, other: str) -> Causes:
         return one != two
 
     needed = ordered(tuple(filter(is_needed, steps)))
-    # Where two of the steps undo the same difference, for example of a ligature, none is needed.
+    # If two steps undo the same difference, such as a ligature, neither of them is needed.
     return needed or ((Cause.LOOK_ALIKE,) if sis_id != other else ())
 
 

@@ -1,7 +1,7 @@
 """Find out what is probably wrong with the unknown ids of a batch, once the batch is done.
 
 The ids that may have been meant are looked up in the roster by its index, many at a time. This is
-bounded in ids and in time, because a client waits for it: what was examined is reported.
+bounded in ids and in time, because a client waits for it: how much was examined is reported.
 """
 
 import time
@@ -39,7 +39,7 @@ MAX_EXAMINED: Final = 10_000
 """The most refusals, for each of the two codes, that one lookup examines."""
 
 MAX_SECONDS: Final = 2.0
-"""After so many seconds no further ids are examined."""
+"""After this many seconds no further ids are examined."""
 
 _AT_ONCE: Final = 500
 """How many ids are looked up in one statement, with all that they may have been."""
@@ -64,7 +64,7 @@ class Guess(NamedTuple):
 def add_likely_causes(database: Database, statuses: Sequence[BatchStatus]) -> list[BatchStatus]:
     """Return statuses with the likely causes of unknown ids, for the batches that are done.
 
-    Together they are examined up to the bounds of one lookup.
+    The bounds of one lookup hold for all of the batches together.
     """
     batches = [s for s in statuses if s.state is BatchState.DONE and _unknown_ids(s.refusals)]
     if not batches:
@@ -205,18 +205,18 @@ def likely_causes(
 _PHRASES: Final[Mapping[Cause, str]] = {
     Cause.LEADING_ZEROS_LOST: "lost leading zeros",
     Cause.LEADING_ZEROS_ADDED: "got leading zeros",
-    Cause.LETTER_CASE: "got other upper and lower case letters",
-    Cause.SPACES: "got other spaces or invisible characters",
-    Cause.LOOK_ALIKE: "got characters that only look alike",
+    Cause.LETTER_CASE: "changed between upper and lower case",
+    Cause.SPACES: "gained or lost spaces or invisible characters",
+    Cause.LOOK_ALIKE: "got characters that only look the same",
     Cause.DECIMALS: "got .0 at the end",
     Cause.SCIENTIFIC: "turned into scientific notation, which loses digits",
     Cause.QUOTED: "got quotation marks or an equals sign",
-    Cause.THOUSANDS: "got separators of thousands",
+    Cause.THOUSANDS: "got thousands separators",
 }
 
 
 def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
-    """Say what is probably wrong with a number of ids, and what to do."""
+    """Return a sentence about what is probably wrong with a number of ids, and what to do."""
     number = "1 id" if ids == 1 else f"{ids:,} ids"
     if causes == (Cause.IN_ROSTER,):
         return (
@@ -224,9 +224,7 @@ def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
             " lines again under a new batch id"
         )
     if causes == (Cause.MISSING_VALUE,):
-        return (
-            f"a missing value stands in place of {number}: {example.id!r}; fill in what is missing"
-        )
+        return f"a text such as {example.id!r} stands in place of missing ids; fill in the ids"
     changed = " and ".join(_PHRASES[cause] for cause in causes)
     if not example.meant:
         return (
@@ -236,7 +234,7 @@ def _sentence(causes: Causes, ids: int, example: UnknownId) -> str:
     if len(example.meant) == 1:
         return f"{number} probably {changed}: {example.id!r} → {example.meant[0]!r} in the roster"
     several = " or ".join(map(repr, example.meant))
-    remedy = "export the file again" if Cause.SCIENTIFIC in causes else "find out which"
+    remedy = "export the file again" if Cause.SCIENTIFIC in causes else "find out which is right"
     return (
         f"{number} probably {changed}, but the roster has several that may be meant: {example.id!r}"
         f" → {several}; {remedy}"

@@ -18,8 +18,8 @@ def refusals_of(decision: Decision, cells: dict[int, Cells]) -> Iterator[dict[st
     """Yield the refusals of a request, for each line that one of its problems is about.
 
     The first refusal of a line holds the part of the request that is in this line; the others do
-    not repeat it. `cells` are the cells of the file, by line; they are taken out, because a line
-    may be given for thousands of requests, and is stored with the first that is refused.
+    not repeat it. `cells` are the cells of the file, by line. Those of a refused line are removed
+    from it: thousands of requests may name one line, and its cells are stored once.
     """
     if not decision.result.errors:
         return

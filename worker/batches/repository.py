@@ -78,11 +78,11 @@ _ADD_CHUNK = insert(BatchChunk)
 
 
 def has_ended_before(connection: Connection, batch_id: str, number: int) -> bool:
-    """Return whether the last chunk of a batch, with a smaller number, was applied."""
+    """Return whether the last chunk of a batch was applied, and has a smaller number than this."""
     return bool(connection.scalar(_ENDED_BEFORE, {"batch": batch_id, "chunk": number}))
 
 
-# No chunk behind the last one is applied, so only the nearest smaller number is looked at.
+# No chunk after the last one is applied, so only the nearest smaller number is looked at.
 _ENDED_BEFORE = (
     select(BatchChunk.last)
     .where(BatchChunk.batch_id == bindparam("batch"), BatchChunk.number < bindparam("chunk"))
@@ -249,7 +249,7 @@ def find_refused_ids(
 ) -> tuple[int, list[str]]:
     """Return the SIS ids in the first refusals of an unknown student or course, by line.
 
-    Return first how many refusals these are, at most `limit`. A record with several courses has
+    Return also how many refusals these are, at most `limit`. A record with several courses has
     all of them in one of its refusals; those that exist are left out.
     """
     name = "student_id" if code is Code.UNKNOWN_STUDENT else "course_ids"

@@ -56,7 +56,7 @@ def batch_statuses(
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
     `outage` is the reason why work waits, or None. `waiting` is the number of chunks that wait.
-    Before this call, read first the marks, then that number (see `batch_state`). Raises
+    Before this call, first read the marks, then that number (see `batch_state`). Raises
     AnswerTooLarge.
     """
     size = AnswerSize(fewer_ids(len(batch_ids)))

@@ -233,7 +233,7 @@ def _unknown_course(incoming: IncomingRequest, course_id: int | str) -> Enrollme
 
 
 def _shown_id(incoming: IncomingRequest, value: int | str) -> str:
-    """Name an id, and say where a key and a SIS id may have been taken for each other.
+    """Name an id, and explain what to send if a key and a SIS id were confused.
 
     A file names keys by its columns, or says so in a notice; a single request is explained here.
     """

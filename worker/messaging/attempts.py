@@ -30,7 +30,7 @@ class Attempts:
         self._limit = limit
 
     def begin(self, task_ids: Sequence[str], also: Callable[[Pipeline], None] | None = None) -> int:
-        """Record that these tasks start; return the most times that any has reached the limit.
+        """Record that these tasks start; return the most attempts of any, divided by the limit.
 
         `also` may add commands to the same round trip.
         """

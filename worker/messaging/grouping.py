@@ -30,7 +30,7 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 
 
 CONTAINER = 100
-"""Bytes that a list or object of a message takes in memory, even one of two characters."""
+"""Bytes that a list or object in a message takes in memory, even if it has only two characters."""
 
 
 class QueuedRequest(NamedTuple):

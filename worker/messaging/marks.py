@@ -63,7 +63,7 @@ class SubmissionMarks:
                 unreadable.append(identity)
         if unreadable:
             log.warning(
-                "%s marks of %s cannot be read or are too long, and are ignored; one is that of %r",
+                "%s of %s marks are unreadable or too long, and are ignored, such as that of %r",
                 *(len(unreadable), len(unique), unreadable[0]),
             )
         return marks

@@ -11,6 +11,6 @@ class DatabaseUnavailable(Reject):
 
     def __init__(self, reason: str, pause: float) -> None:
         super().__init__(reason, requeue=True)
-        # From these, the main process makes the exception again that a pool process raised.
+        # From these, the main process rebuilds the exception that a pool process raised.
         self.args = (reason, pause)
         self.pause = pause

@@ -114,7 +114,7 @@ class EnrollTask(ServicedTask):
         return requests, [keys.request(incoming.request_id) for incoming in requests]
 
     def begin(self, task_ids: Sequence[str], marks: Sequence[str]) -> int:
-        """Record that requests start; return how many times one has reached the limit.
+        """Record that requests start; return the most attempts of any, divided by the limit.
 
         It is one round trip where possible: a lone request waits for each of them.
         """

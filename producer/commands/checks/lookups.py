@@ -37,8 +37,8 @@ def check_lookups(client: EnrollmentClient) -> Iterator[Finding]:
                 yield wrong("lookups", f"{task} failed: {error}", remedy)
                 return
             remedy = (
-                f"Read the workers' log: the lines with {task}, or that begin with"
-                " `The database`, have the reason."
+                f"Read the workers' log: the lines that name {task} or begin with `The database`"
+                " give the reason."
             )
             yield wrong("lookups", f"{task} failed: {error}", remedy)
     if not failed:

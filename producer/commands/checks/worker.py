@@ -32,7 +32,7 @@ def ask_worker(client: EnrollmentClient) -> tuple[WorkerHealth | None, list[Find
         remedy = "Install the same version here and on the workers."
         return None, [wrong("worker", str(error), remedy)]
     except EnrollmentError as error:
-        remedy = f"Read the worker's log: the lines with {TaskName.HEALTH} have the reason."
+        remedy = f"Read the worker's log: the lines that name {TaskName.HEALTH} give the reason."
         return None, [wrong("worker", str(error), remedy)]
     answered = f"answered in {(time.perf_counter() - started) * 1000:.0f} ms"
     findings = [

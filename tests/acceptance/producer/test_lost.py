@@ -206,7 +206,7 @@ def test_a_batch_with_a_chunk_among_the_dead_letters_ends_the_wait(
     assert "correct them and submit them again" in err
     status = client.batch(name)
     assert (status.chunks_failed, status.chunks_missing) == (1, 1)
-    # The dead letter of before does not end a wait that succeeds.
+    # An earlier dead letter does not end a wait that succeeds.
     assert name in fresh_deployment.enroll("submit", path, "--resume").stdout
 
 

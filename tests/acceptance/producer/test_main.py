@@ -166,7 +166,7 @@ def test_the_likely_cause_of_an_unknown_id_is_returned(front: httpx.Client) -> N
     }
 
 
-def test_a_file_in_a_form_with_mapped_columns_is_submitted(front: httpx.Client) -> None:
+def test_a_multipart_upload_with_mapped_columns_is_submitted(front: httpx.Client) -> None:
     text = b"who,what\nH1,HC1\n"
     maps = {"map": ["student_sis_id={who}", "course_sis_id={what}"]}
     answer = front.post("/batches", params=maps, files={"file": ("a.csv", text, "text/csv")})
@@ -277,7 +277,7 @@ def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None
         assert slow[0].headers["retry-after"] == "1"
 
 
-def test_a_front_that_is_full_says_that_it_is_alive(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_full_front_says_that_it_is_alive(deployment: Deployment, tmp_path: Path) -> None:
     full = deployment.environment | {"ENROLL_HTTP_MAX_RUNNING": "2"}
     mark = '{"state": "queued", "chunks": 1}'
     with (

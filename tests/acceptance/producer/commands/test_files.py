@@ -146,7 +146,7 @@ def test_every_name_in_a_roster_is_stored_as_it_is_written(
     assert len(status["notices"]) == notices
 
 
-def test_cp1252_that_was_not_asked_for_refuses_its_lines(
+def test_lines_in_cp1252_are_refused_unless_it_is_asked_for(
     module_deployment: Deployment, database: Database
 ) -> None:
     status = submit(module_deployment, FILES / "cp1252.csv", expect=REFUSED)
@@ -183,7 +183,7 @@ def test_the_files_of_canvas_are_mapped(module_deployment: Deployment, database:
         *("--map", "student_sis_id={user_id}", "--map", "course_sis_id={course_id}"),
     )
     assert status["books"]["enrolled"] == 4
-    # Roles and states mean nothing here: such a file is mapped, and not understood as Canvas'.
+    # Roles and states are ignored: such a file is mapped, and not recognized as one of Canvas.
     assert enrolled(database) == {
         ("u01", "C-100"),
         ("u02", "C-200"),
@@ -208,7 +208,7 @@ def late_bad_byte() -> bytes:
 
 
 @pytest.mark.parametrize("told", [None, "auto", "cp1252"])
-def test_a_bad_byte_that_comes_late_holds_nothing_up(
+def test_a_bad_byte_late_in_a_file_does_not_affect_other_lines(
     module_deployment: Deployment, database: Database, tmp_path: Path, told: str | None
 ) -> None:
     path = tmp_path / "late.csv"

@@ -242,17 +242,17 @@ def test_likely_causes_are_shown_when_the_batch_is_done_and_on_request(
             ),
             (
                 f"logic-{number}",
-                "unknown_course: 1 id probably got other upper and lower case letters",
+                "unknown_course: 1 id probably changed between upper and lower case",
                 f"LOGIC-{number}",
             ),
             (
                 f"LOGIC\\u200b-{number}",
-                "unknown_course: 1 id probably got other spaces or invisible characters",
+                "unknown_course: 1 id probably gained or lost spaces or invisible characters",
                 f"LOGIC-{number}",
             ),
         ):
             assert f"{cause}: '{refused}' → '{meant}' in the roster" in joined
-        assert "unknown_student: a missing value stands in place of 1 id: '#N/A'" in joined
+        assert "unknown_student: a text such as '#N/A' stands in place of missing ids" in joined
     groups = json.loads(deployment.enroll("errors", batch_id, "--json", expect=REFUSED).stdout)
     again = deployment.enroll("submit", path, "--batch-id", batch_id, "--json", expect=REFUSED)
     assert json.loads(again.stdout)["refusals"] == groups

@@ -63,7 +63,7 @@ def test_a_purged_lookup_is_answered(redis: "Redis", lookup: str) -> None:
 
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e12, 10**9])
-def test_a_lookup_may_wait_for_any_time(redis: "Redis", timeout: float) -> None:
+def test_a_lookup_may_wait_for_any_length_of_time(redis: "Redis", timeout: float) -> None:
     with client_of(redis, timeout) as client, ThreadPoolExecutor() as pool:
         asked = pool.submit(client.status, "x")
         failure = {"status": "FAILURE", "result": {"exc_message": ["this is the answer"]}}

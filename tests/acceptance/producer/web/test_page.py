@@ -78,7 +78,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
 
 
 @pytest.mark.xdist_group("browser")
-def test_of_two_columns_for_the_student_one_is_chosen_and_keys_are_noticed(
+def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:

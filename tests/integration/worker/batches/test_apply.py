@@ -71,7 +71,7 @@ def test_a_different_chunk_under_the_same_number_is_refused(database: Database, 
 
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.parametrize("number", [2, 3, MAX_KEY])
-def test_no_chunk_is_applied_behind_the_last_one(
+def test_no_chunk_is_applied_after_the_last_one(
     database: Database, number: int, last: bool
 ) -> None:
     # The last chunk may be applied first.

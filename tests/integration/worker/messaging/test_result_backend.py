@@ -44,7 +44,7 @@ def test_results_are_stored_together_and_the_newest_wins(broker_url: str) -> Non
 
 @pytest.mark.parametrize("task", [*TaskName, None])
 @pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED"])
-def test_the_answer_to_a_lookup_soon_makes_room(
+def test_the_answer_to_a_lookup_expires_soon(
     broker_url: str, task: TaskName | None, state: str
 ) -> None:
     with backend_of(broker_url) as backend, Redis.from_url(broker_url) as redis:

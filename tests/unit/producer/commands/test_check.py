@@ -101,7 +101,7 @@ def test_standard_input_is_checked() -> None:
         (["{path}"], "The broker's URL is missing"),
     ],
 )
-def test_a_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_wrong_usage_is_explained(tmp_path: Path, arguments: list[str], message: str) -> None:
     path = tmp_path / "students.csv"
     path.write_text("sis_id,name\nS1,Ada\n")
     named = [argument.format(path=path) for argument in arguments]

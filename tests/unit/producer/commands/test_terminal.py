@@ -1,4 +1,4 @@
-"""Text from outside reaches no terminal as it is; JSON stays exact."""
+"""Text from outside is escaped before it reaches a terminal; JSON stays exact."""
 
 import json
 import unicodedata
@@ -86,7 +86,7 @@ def test_what_is_shown_to_people_is_escaped(shown: str) -> None:
     lines = printed(SHOWN[shown](EVIL)).splitlines()
     assert all(map(is_harmless, lines))
     assert "\\x1b[2J" in "".join(line.strip() for line in lines)
-    # A line end in the text makes no line that could be taken for one of ours.
+    # A line end in the text does not begin a line that could be taken for one of ours.
     count = len(printed(SHOWN[shown]("a" * len(ascii(EVIL)))).splitlines())
     assert len(lines) <= count
 

@@ -34,7 +34,7 @@ def test_a_request_counts_its_distinct_courses_and_all_else_counts_one(
 
 
 class Colliding(int):
-    """An integer with the hash of all its like, as multiples of 2**61 - 1 have in JSON."""
+    """An integer that has the same hash as all the others: a multiple of 2**61 - 1, in JSON."""
 
     comparisons = 0
 

@@ -78,9 +78,7 @@ def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
         ("\ufeffsis_id", "repeats the header"),
     ],
 )
-def test_a_roster_refuses_what_is_hardly_meant_as_an_id(
-    opened: Open, sis_id: str, words: str
-) -> None:
+def test_a_roster_refuses_what_is_probably_not_an_id(opened: Open, sis_id: str, words: str) -> None:
     line, other = read(opened(f"sis_id,name\n{sis_id},Ada\nH2,Ben\n"))
     assert line[0] == 2
     assert words in line[1]

@@ -89,7 +89,7 @@ BAD: dict[str, tuple[bytes, list[str]]] = {
     "zip with a password": (encrypted(GOOD["zip"]), ["with a password; unpack it"]),
     "zip with bzip2": (
         zipped(("a.csv", TEXT), method=zipfile.ZIP_BZIP2),
-        ["method of compression is not known", "unpack it"],
+        ["compression method is not supported", "unpack it"],
     ),
     "zip of a link": (zipped((link("a.csv"), "/etc/passwd")), ["holds only a link, a.csv"]),
     "zip with ..": (zipped(("../a.csv", TEXT)), ["leads out of it, ../a.csv"]),
@@ -160,7 +160,7 @@ def test_a_file_that_unpacks_to_far_more_than_it_can_hold_is_refused(opened: Ope
         opened(path.getvalue())
 
 
-def test_the_many_empty_rows_of_a_spreadsheet_are_no_bomb(opened: Open) -> None:
+def test_the_many_empty_rows_of_a_spreadsheet_are_accepted(opened: Open) -> None:
     text = f"{PAIRS}S1,C1\n" + ",\n" * 1_000_000
     for content in (gzip.compress(text.encode()), zipped(("a.csv", text))):
         assert len(text) > containers.MAX_RATIO * len(content)
@@ -178,9 +178,7 @@ def test_a_zip_archive_on_a_pipe_is_stored_within_bounds(monkeypatch: pytest.Mon
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(["gzip", "zip"]), st.data())
-def test_whatever_is_damaged_rows_are_right_or_the_file_is_refused(
-    form: str, data: st.DataObject
-) -> None:
+def test_a_damaged_file_yields_correct_rows_or_is_refused(form: str, data: st.DataObject) -> None:
     content = bytearray(GOOD[form])
     at = data.draw(st.integers(0, len(content) - 1))
     damage: dict[str, Callable[[], None]] = {

@@ -15,7 +15,7 @@ LINES: dict[str, tuple[str, str]] = {
     "no header": ("S1,ALG-1\nS2,ALG-1\n", NO_HEADER),
     "no header, no digits": ("ada,LOGIC\nben,LOGIC\n", NO_HEADER),
     "no header, addresses": ("ada@example.edu;LOGIC\n", NO_HEADER),
-    "a title": ("Roster, autumn\n\nsis_id,name\nS1,Ada\n", "line 3: 'sis_id,name'; remove what"),
+    "a title": ("Roster, autumn\n\nsis_id,name\nS1,Ada\n", "line 3: 'sis_id,name'; remove the"),
     "a title with cells": ("Roster,,\nsis_id,name,note\n", "line 2: 'sis_id,name,note'"),
     "a title of an unknown table": ("Roster\na,b\n", TITLE),
     "a title far above": ("Roster\n" + "x\n" * 15 + "sis_id;name\n", "line 17: 'sis_id;name'"),
@@ -36,7 +36,7 @@ LINES: dict[str, tuple[str, str]] = {
     "YAML": ("students:\n- sis_id: S1\n", KEY_VALUE),
     "settings": ("[students]\nid = S1\n", KEY_VALUE),
     "a calendar": ("BEGIN:VCALENDAR\nVERSION:2.0\n", KEY_VALUE),
-    "spaces": ("sis id     full name\nS1         Ada\n", "set apart by spaces"),
+    "spaces": ("sis id     full name\nS1         Ada\n", "separated by spaces"),
     "colons": ("student_sis_id:course_sis_id\nS1:ALG-1\n", "separated by ':'"),
     "carets": ("student_sis_id^course_sis_id^x\n", "separated by '^'"),
     "tabs that became spaces": ("student_sis_id  course_sis_id\n", "separated by '  '"),
@@ -47,7 +47,7 @@ LINES: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("kind", [None, Kind.ENROLLMENTS], ids=["any kind", "enrollments"])
 @pytest.mark.parametrize(("text", "sentence"), LINES.values(), ids=LINES)
-def test_a_first_line_that_is_no_header_is_shown(
+def test_a_first_line_that_is_not_a_header_is_shown(
     opened: Open, text: str, sentence: str, kind: Kind | None
 ) -> None:
     with pytest.raises(UnreadableFile) as caught:
@@ -86,7 +86,7 @@ def test_a_header_that_lacks_something_is_shown_and_called_nothing_else(
         ("{\\rtf1\\ansi", ["a text document (RTF)"]),
         ("{\n", ["not valid JSON: '{'", "a JSON document on several lines"]),
         ('{"sis_id": "S1",\n"name": "x"}', ['\'{"sis_id": "S1",\'', "on several lines"]),
-        ("{'sis_id': 'S1'}\n", ["JSON has double ones"]),
+        ("{'sis_id': 'S1'}\n", ["JSON needs double quotes"]),
         ('{"students": [{"sis_id": "S1"}]}', ["one document that holds a list of records"]),
         ("", ["is empty; submit a CSV file with a header line"]),
         ("\ufeff\n \n", ["is empty"]),
@@ -96,7 +96,7 @@ def test_a_header_that_lacks_something_is_shown_and_called_nothing_else(
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_what_is_no_table_is_named(
+def test_a_file_that_is_not_a_table_is_named(
     opened: Open, text: str, words: list[str], encoding: str
 ) -> None:
     if encoding != "utf-8" and text.startswith("{\\rtf"):
@@ -145,5 +145,5 @@ def test_a_file_with_nothing_but_a_header_is_noticed(opened: Open) -> None:
         source = opened(text, Kind.STUDENTS)
         assert read(source) == []
         (notice,) = source.notices
-        assert notice.endswith("holds a header and no rows.")
+        assert notice.endswith("has a header but no rows.")
     assert not opened("sis_id,name\nS1,\n").notices

@@ -68,7 +68,7 @@ names = st.lists(st.sampled_from(STUDENT_COLUMNS + COURSE_COLUMNS), unique=True)
 
 
 @given(header=names)
-def test_two_columns_for_one_id_are_reported_unless_one_is_mapped(header: list[str]) -> None:
+def test_two_columns_for_one_id_are_refused_unless_one_is_mapped(header: list[str]) -> None:
     halves = [[n for n in ours if n in header] for ours in (STUDENT_COLUMNS, COURSE_COLUMNS)]
     assume(all(halves))
     rows = [header, [str(number) for number in range(1, len(header) + 1)]]

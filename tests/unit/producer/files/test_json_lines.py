@@ -74,7 +74,7 @@ def test_with_a_given_kind_the_first_line_may_be_unreadable(opened: Open) -> Non
 
 
 @pytest.mark.parametrize("sis_id", ["nan", "NULL", "#REF!", "S\u200b1"])
-def test_a_roster_refuses_what_is_hardly_meant_as_an_id(opened: Open, sis_id: str) -> None:
+def test_a_roster_refuses_what_is_probably_not_an_id(opened: Open, sis_id: str) -> None:
     bad = json.dumps({"sis_id": sis_id}).encode() + b"\n"
     found = refused(opened(FIRST + bad + FIRST))
     assert (found.line, found.field) == (2, "sis_id")
@@ -122,7 +122,7 @@ def test_an_integer_after_the_first_lines_is_noticed_while_the_file_is_read(open
         '{"student_id": null, "course_ids": 7}',
     ],
 )
-def test_what_is_no_key_is_not_noticed(opened: Open, record: str) -> None:
+def test_an_id_that_is_not_a_key_is_not_noticed(opened: Open, record: str) -> None:
     source = opened(record + "\n")
     read(source)
     assert not source.notices

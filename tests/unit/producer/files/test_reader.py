@@ -37,7 +37,7 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         {"name": "First Last"},
         ["name=First Last", "names no column; write {First Last} if that is one"],
     ),
-    "nothing known": ("a,b\n", {}, ["first line does not show", "the kind", "also map them"]),
+    "nothing known": ("a,b\n", {}, ["first line does not show", "the kind", "map the columns"]),
     "only a SIS id": ("sis_id\n", {}, ["first line does not show", "the kind"]),
     "no course": (
         "student_id\n",

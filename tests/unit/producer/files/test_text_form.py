@@ -69,7 +69,7 @@ def test_a_table_has_the_same_records_and_lines_in_every_form(
 WESTERN = "sis_id,name\nS1,Ada\nS2,José €\n".encode("cp1252")
 
 
-def test_without_a_word_from_the_submitter_nothing_is_guessed(opened: Open) -> None:
+def test_no_encoding_is_guessed_unless_the_submitter_asks(opened: Open) -> None:
     source = opened(WESTERN)
     assert not source.notices
     assert read(source)[1] == (
@@ -111,7 +111,7 @@ def test_text_in_utf_8_stays_utf_8(opened: Open) -> None:
         source = opened(raw, encoding="auto")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
         assert not source.notices
-    # The mark says what the file is, so a bad byte in it is one.
+    # The byte order mark says that the file is UTF-8, so a bad byte is refused.
     source = opened(codecs.BOM_UTF8 + WESTERN, encoding="auto")
     assert read(source)[1][0] == 3
     assert not source.notices
@@ -124,7 +124,7 @@ def test_on_a_pipe_a_bad_byte_refuses_its_line(before: int) -> None:
     raw = "\n".join(lines).encode("utf-8", "surrogateescape")
     entries, notices = read_pipe(raw, "auto")
     refused = [entry for entry in entries if len(entry) == 2]
-    assert "through a pipe cannot be found out; submit it as a file" in refused[0][1]
+    assert "through a pipe cannot be found; submit a file in place of a pipe" in refused[0][1]
     assert refused == [
         (
             len(lines) - 2,
@@ -211,7 +211,7 @@ def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> N
     for raw, mark in ((text.encode("utf-8-sig"), "utf-8-sig"), (text.encode("utf-16"), "utf-16")):
         source = opened(raw, encoding="cp1252")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
-        assert f"begins with the mark of {mark}" in next(iter(source.notices))
+        assert f"begins with the byte order mark of {mark}" in next(iter(source.notices))
     for told in ("utf-16", "utf-16-le", "UTF16"):
         assert not opened(text.encode("utf-16"), encoding=told).notices
 
@@ -219,7 +219,7 @@ def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> N
 def test_a_wrong_name_is_part_of_the_message(opened: Open) -> None:
     with pytest.raises(UnreadableFile, match=r"The text was read as cp037\.$"):
         opened("sis_id,name\nS1,Ada\n", encoding="cp037")
-    with pytest.raises(UnreadableFile, match="is a binary file in the encoding cp037"):
+    with pytest.raises(UnreadableFile, match="is a binary file if it is read as cp037"):
         opened("\x01\x02\x03\x04,name\nS1,Ada\n", encoding="cp037")
 
 

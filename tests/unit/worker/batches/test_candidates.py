@@ -74,7 +74,7 @@ def test_a_changed_id_is_traced_back_to_its_cause(
     ids, change = CHANGES[cause]
     sis_id = data.draw(ids)
     changed = change(sis_id, way)
-    # Nothing remains to be seen of a few ids, for example of those without letters in lower case.
+    # A change leaves some ids as they are, for example an id without letters in lower case.
     assume(changed != sis_id and changed.lstrip("0"))
     assert candidates(changed)[sis_id] == (cause,)
 
@@ -132,7 +132,7 @@ def test_a_number_is_in_a_range_of_its_rounded_form(number: int, digits: int, ze
 
 
 @pytest.mark.parametrize("text", ["12E3", "1.5", "S1", "1E-05", "1.23E+01", "E+05", ""])
-def test_what_lost_no_digits_has_no_ranges(text: str) -> None:
+def test_a_number_that_lost_no_digits_has_no_ranges(text: str) -> None:
     assert rounded_ranges(text) == []
     assert is_scientific(text) == (text == "1.23E+01")
 

@@ -60,7 +60,7 @@ def test_the_result_of_an_unknown_student_holds_the_requested_id(
         (99, [], "key 99 (our own number, not a SIS id; the SIS id would be the string '99')"),
         ("99", [], "SIS id '99' (for our key, send the integer 99, or key:99 in a command)"),
         ("X9", [], "SIS id 'X9'"),
-        # Whoever reads about a line of a file cannot send an integer or a string.
+        # A reader of a refused line cannot send an integer or a string.
         (99, [7], "key 99 (our own number, not a SIS id)"),
         ("99", [7], "SIS id '99'"),
     ],

@@ -69,8 +69,8 @@ def delimited_layout(
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
         if kind is Kind.ENROLLMENTS:
-            return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+            return group_requests(rows, pair_reader(readers, header), keep_cells=keep_cells)
+        return _records(rows, record_reader(kind, readers, header), keep_cells=keep_cells)
 
     form = FileForm(
         delimiter=found.delimiter,

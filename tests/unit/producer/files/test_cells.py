@@ -111,7 +111,7 @@ REPEATED = "the line repeats the header; remove it"
 def test_a_repeated_header_between_enrollments_is_refused_as_such(
     opened: Open, header: str, row: str, repeated: str
 ) -> None:
-    entries = list(opened("\n".join([header, row, repeated, row, ""])).records())
+    entries = list(opened(f"{header}\n{row}\n{repeated}\n{row}\n").records())
     (line,) = (entry for entry in entries if isinstance(entry, RefusedLine))
     assert line.line == 3
     assert REPEATED in line.message

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from producer.errors import UnreadableFile
 from producer.files.raw_bytes import storable
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 from producer.schemas import Kind
 
 STUDENT_COLUMNS = ("student_id", "student_sis_id", "student_key")

@@ -25,7 +25,7 @@ from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 

@@ -17,6 +17,7 @@ from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import BOM, FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.shorten import shorten
 from producer.files.text_form import (
     AUTO,
     FALLBACK,
@@ -26,7 +27,6 @@ from producer.files.text_form import (
     find_not_utf8,
     known_encoding,
     plain_encoding,
-    shorten,
 )
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
@@ -241,7 +241,8 @@ def _layout(
                 f" {shorten(bad[1])}. If that looks wrong, choose the encoding that it has."
             )
     elif told is not None and not told.startswith(form.encoding[:6]):
-        notices.add(f"{name} begins with the mark of {form.encoding}, and is read as that.")
+        plain, _ = plain_encoding(form.encoding, raw)
+        notices.add(f"{name} begins with the mark of {plain}, and is read as that.")
     if not head.strip("\ufeff \t\r\n"):
         raise UnreadableFile(
             f"{name} is empty; submit a CSV file with a header line, or JSON Lines."

@@ -53,11 +53,13 @@ _QUOTED = re.compile('"[^"]*"')
 class TextForm(NamedTuple):
     """The encoding of a file, and whether its lines end with a carriage return alone.
 
-    `guessed` is set for the encoding `auto` of a file that can be read only once.
+    `marked` is set if it begins with a byte order mark, and `guessed` for the encoding `auto` of a
+    file that can be read only once.
     """
 
     encoding: str
     old_line_ends: bool
+    marked: bool = False
     guessed: bool = False
 
     def as_utf8(self, file: BinaryIO) -> BinaryIO:
@@ -74,6 +76,8 @@ class TextForm(NamedTuple):
         """Return what is wrong with a cell that cannot be decoded, and what to do."""
         if self.encoding != UTF8:
             return f"is not valid {self.encoding}; save the file as UTF-8"
+        if self.marked:
+            return "is not UTF-8, although the file begins with its mark; save the file as UTF-8"
         if self.guessed:
             return (
                 "is not UTF-8, and the encoding of what comes through a pipe cannot be found out;"
@@ -167,7 +171,8 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
         )
     _check_markup(name, head)
     line_ends = _QUOTED.sub("", head)
-    form = TextForm(found, old_line_ends="\r" in line_ends and "\n" not in line_ends)
+    old_line_ends = "\r" in line_ends and "\n" not in line_ends
+    form = TextForm(found, old_line_ends, marked=marked is not None)
     return form, head.replace("\r", "\n") if form.old_line_ends else head
 
 

@@ -122,12 +122,16 @@ def submit(
     sources = [_open(name, chosen, templates, encoding) for name in names]
     for source in sources:
         session.print_notices(source.notices)
-    if check:
-        return check_sources(session, sources, refused_file)
-    sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
-    return _submit_all(
-        session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
-    )
+    try:
+        if check:
+            return check_sources(session, sources, refused_file)
+        sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
+        return _submit_all(
+            session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
+        )
+    finally:  # What was noticed before an error is printed before the error.
+        for source in sources:
+            session.print_notices(source.notices)
 
 
 def _submit_all(

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from producer.errors import UnreadableFile
-from producer.files.text_form import shorten
+from producer.files.raw_bytes import storable
+from producer.files.shorten import shorten
 from producer.schemas import Kind
 
 STUDENT_COLUMNS = ("student_id", "student_sis_id", "student_key")
@@ -94,6 +95,8 @@ def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
         return f"the file has no column {unknown[0]!r}"
     if re.search("[{}]", "".join(texts)):
         return "the template has an unmatched brace"
+    if storable(texts) != tuple(texts):
+        return "the template holds NUL or bytes that are no text"
     if not columns:
         return f"the template names no column; write {{{template}}} if that is one"
     return None

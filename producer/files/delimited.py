@@ -26,7 +26,7 @@ from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
@@ -70,10 +70,10 @@ def delimited_layout(
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
         if ACTION in readers:
-            return single_requests(rows, pair_reader(readers), readers[ACTION])
+            return single_requests(rows, pair_reader(readers, header), readers[ACTION])
         if kind is Kind.ENROLLMENTS:
-            return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+            return group_requests(rows, pair_reader(readers, header), keep_cells=keep_cells)
+        return _records(rows, record_reader(kind, readers, header), keep_cells=keep_cells)
 
     form = FileForm(
         delimiter=found.delimiter,

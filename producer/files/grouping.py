@@ -59,8 +59,8 @@ def single_requests(
             continue
         line, row = entry
         try:
-            check_action(action(row))
             student, course = read(row)
+            check_action(action(row))
         except BadCell as bad_cell:
             yield refused_line(line, row, bad_cell)
         else:

@@ -12,6 +12,9 @@ Pair = tuple[int | str, int | str]
 Row = tuple[int, list[str]]
 """A line and its cells."""
 
+REPEATS_HEADER = "the line repeats the header; remove it"
+"""What is wrong with a header among the rows."""
+
 MAX_MESSAGE = 500
 """The most characters of what is wrong with a cell; a contract's message may have twice as many."""
 
@@ -98,7 +101,7 @@ def record_reader(
 def _check_new_id(sis_id: str) -> None:
     """Refuse what is hardly meant as the id of a student or course. Raises BadCell."""
     if plain_name(sis_id) == "sis_id":
-        raise BadCell("sis_id", "the line repeats the header; remove it")
+        raise BadCell("sis_id", REPEATS_HEADER)
     if problem := problem_of_new_id(sis_id):
         raise BadCell("sis_id", problem)
 

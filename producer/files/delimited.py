@@ -14,6 +14,7 @@ from producer.files.columns import (
     BadCell,
     choose_columns,
     column_readers,
+    columns_read,
     kind_of,
     plain_name,
     wanted_columns,
@@ -25,6 +26,7 @@ from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
+from producer.files.second_header import refuse_below_others
 from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
@@ -68,6 +70,7 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
+        rows = refuse_below_others(rows, header, columns_read(readers, templates))
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)

@@ -199,8 +199,7 @@ class EnrollmentClient:
         pause lasts ten minutes. `on_progress` is called after each chunk.
 
         With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
-        unavailable broker and publishes the chunk again; a worker applies it only once. Without
-        `on_outage`, BrokerUnavailable is raised.
+        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
         """
         own_id = uuid.uuid4().hex if batch_id is None else batch_id
         batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})

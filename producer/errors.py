@@ -4,15 +4,21 @@ from producer.schemas import EnrollmentProblem
 
 
 class EnrollmentError(Exception):
-    """The base of all errors that the producer raises; the message is written for people."""
+    """The base of all errors that the producer raises; the message is written for people.
+
+    Every error can be pickled, so that a pool of processes can hand it on.
+    """
 
 
 class InvalidRequest(EnrollmentError):
     """The request breaks the contract, and nothing was published; `problems` names the fields."""
 
     def __init__(self, problems: tuple[EnrollmentProblem, ...]) -> None:
-        super().__init__("; ".join(problem.message for problem in problems))
+        super().__init__(problems)
         self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(problem.message for problem in self.problems)
 
 
 class UnreadableFile(EnrollmentError):
@@ -39,9 +45,12 @@ class BrokerUnavailable(EnrollmentError):
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        super().__init__(f"{problem}. {remedy}".rstrip())
+        super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.remedy}".rstrip()
 
 
 class NoWorkerAnswered(EnrollmentError):

@@ -27,6 +27,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.client import EnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
+from producer.contract.chunks import FileForm
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files import refused_lines
 from producer.files.reader import open_stream
@@ -269,7 +270,7 @@ def get_errors(
     pages = refused_lines.csv_pages(status.columns, status.form, refusals)
     # The first page is read before the response begins; afterwards no error could be reported.
     content = chain([next(pages)], pages)
-    encoding = "utf-8" if status.form is None else status.form.encoding
+    encoding = refused_lines.known_or_utf8((status.form or FileForm()).encoding)
     headers = {"Content-Disposition": 'attachment; filename="refused.csv"'}
     return StreamingResponse(content, media_type=f"text/csv; charset={encoding}", headers=headers)
 

@@ -29,8 +29,8 @@ _COLORS: dict[str, str] = {
 }
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
     for name in columns:
         right = name in ("rows", "count", "key")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
@@ -62,10 +62,8 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     else:
         counts += [("added or changed", books.upserted), ("unchanged", books.unchanged)]
     counts += [("rejected", books.rejected), ("not yet applied", books.not_applied)]
-    table = _table("", "rows")
-    for name, count in counts:
-        table.add_row(name, f"{count:,}")
-    parts: list[RenderableType] = [head, table]
+    rows = table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
+    parts: list[RenderableType] = [head, rows]
     if timed:
         parts.append(_progress(status))
     if status.refusals:
@@ -112,14 +110,14 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
 
 def _likely_causes(group: RefusalGroup) -> Iterator[Text]:
     """Lay out what is probably wrong with unknown ids, and how many refusals were compared."""
-    for cause in group.likely_causes:
-        yield Text.assemble((group.code.value, "red"), f": {cause.message}")
+    sentences = [cause.message for cause in group.likely_causes]
     if group.examined is not None and group.examined < group.count:
-        yield Text.assemble(
-            (group.code.value, "red"),
-            f": only the first {group.examined:,} of {group.count:,} refusals were compared with"
-            " the roster",
+        sentences.append(
+            f"only the first {group.examined:,} of {group.count:,} refusals were compared with"
+            " the roster"
         )
+    for sentence in sentences:
+        yield one_line((group.code.value, "red"), f": {sentence}")
 
 
 def request(status: RequestStatus) -> RenderableType:

@@ -110,7 +110,7 @@ def submit(
       students     sis_id, name, email
       courses      sis_id, title
       enrollments  student_id and course_id, which hold SIS ids, even numeric ones;
-                   or student_key and course_key, which hold our keys
+                   or student_key and course_key, which hold our keys; optional: action
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
@@ -122,12 +122,16 @@ def submit(
     sources = [_open(name, chosen, templates, encoding) for name in names]
     for source in sources:
         session.print_notices(source.notices)
-    if check:
-        return check_sources(session, sources, refused_file)
-    sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
-    return _submit_all(
-        session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
-    )
+    try:
+        if check:
+            return check_sources(session, sources, refused_file)
+        sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
+        return _submit_all(
+            session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
+        )
+    finally:  # What was noticed before an error is printed before the error.
+        for source in sources:
+            session.print_notices(source.notices)
 
 
 def _submit_all(

@@ -1,7 +1,7 @@
 """Read a file as a submission does, and report which lines are invalid."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import Field
@@ -51,7 +51,7 @@ class SourceChecker:
 
     def __init__(self, source: FileSource | StreamSource) -> None:
         self._source = source
-        self._candidates: list[dict[str, Any]] = []
+        self._first: list[SourceRecord] = []
         self._shown: list[RefusedLine] = []
         self._refused = self._rows = 0
 
@@ -75,12 +75,11 @@ class SourceChecker:
                 yield refusal
 
     def _observed(self, entries: Lines) -> Iterator[Line]:
-        """Yield the entries, and store what the first rows say."""
-        for entry in islice(entries, 1_000):
-            if isinstance(entry, SourceRecord):
-                self._candidates += _rows_of(entry)
+        """Yield the entries; remember the first records, in which the first rows are."""
+        for entry in entries:
+            if len(self._first) < FIRST_ROWS and isinstance(entry, SourceRecord):
+                self._first.append(entry)
             yield entry
-        yield from entries
 
     def _records_refused(self, chunk: Chunk) -> Iterator[RefusedRecord]:
         """Yield the records of a chunk that break the contract; in CSV files there are none."""
@@ -110,14 +109,14 @@ class SourceChecker:
             blank=account.blank,
             refused=self._refused,
         )
-        first = sorted(self._candidates, key=lambda row: int(row["line"]))[:FIRST_ROWS]
+        first = sorted(chain(*map(_rows_of, self._first)), key=lambda row: int(row["line"]))
         return FileCheck(
             file=source.name,
             kind=source.kind,
             form=source.form,
             columns=source.columns,
             mapping=source.layout.mapping,
-            first_rows=tuple(first),
+            first_rows=tuple(first[:FIRST_ROWS]),
             lines=counts,
             rows=self._rows,
             refused=tuple(self._shown),

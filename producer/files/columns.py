@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from producer.errors import UnreadableFile
-from producer.files.text_form import shorten
+from producer.files.raw_bytes import storable
+from producer.files.shorten import shorten
 from producer.schemas import Kind
 
 STUDENT_COLUMNS = ("student_id", "student_sis_id", "student_key")
@@ -12,10 +13,13 @@ COURSE_COLUMNS = ("course_id", "course_sis_id", "course_key")
 """The names for the student and the course of an enrollment: the first two hold SIS ids, the third
 holds our key."""
 
+ACTION = "action"
+"""What a line of a file of enrollments asks for; an empty cell means that it enrolls."""
+
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
     Kind.COURSES: ("sis_id", "title"),
-    Kind.ENROLLMENTS: STUDENT_COLUMNS + COURSE_COLUMNS,
+    Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION),
 }
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -91,6 +95,8 @@ def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
         return f"the file has no column {unknown[0]!r}"
     if re.search("[{}]", "".join(texts)):
         return "the template has an unmatched brace"
+    if storable(texts) != tuple(texts):
+        return "the template holds NUL or bytes that are no text"
     if not columns:
         return f"the template names no column; write {{{template}}} if that is one"
     return None
@@ -131,6 +137,8 @@ def kind_of(
     `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
     """
     chosen = set(mapped)
+    if ACTION in chosen:
+        return Kind.ENROLLMENTS
     # Columns are mapped to those of a roster, or to those of an enrollment.
     others = set(COLUMNS[Kind.ENROLLMENTS]) if chosen else set()
     kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from producer.errors import UnreadableFile
+from producer.files.shorten import shorten
 
 GZIP = b"\x1f\x8b"
 ZIP = b"PK\x03\x04"
@@ -186,7 +187,7 @@ def _unpack_zip(name: str, file: BinaryIO) -> Content:
             f"{name} is a zip archive of a kind that cannot be read: {error}. Unpack it, and submit"
             " the file in it."
         ) from None
-    name = f"{name} ({_shown(entry.filename)})"
+    name = f"{name} ({_shown(entry)})"
     return Content(name, _unpacked(name, content, packed), packed=True)
 
 
@@ -198,7 +199,7 @@ def _only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo
             raise UnreadableFile(f"{name} is {what}; {AS_CSV}.")
     files = [e for e in entries if not e.is_dir() and not _CLUTTER.search(e.filename)]
     if len(files) > 1:
-        shown = ", ".join(_shown(entry.filename) for entry in files[:5])
+        shown = ", ".join(_shown(entry) for entry in files[:5])
         more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""  # noqa: PLR2004
         raise UnreadableFile(
             f"{name} is a zip archive with {len(files):,} files: {shown}{more}. Unpack it, and"
@@ -230,16 +231,16 @@ def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
         ),
         (
             stat.S_ISLNK(file.external_attr >> 16),
-            f"that holds only a link, {_shown(file.filename)}; pack the file itself",
+            f"that holds only a link, {_shown(file)}; pack the file itself",
         ),
         (
             _OUTSIDE.search(file.filename),
-            f"whose file has a path that leads out of it, {_shown(file.filename)}; pack it again",
+            f"whose file has a path that leads out of it, {_shown(file)}; pack it again",
         ),
     )
     return next((problem for applies, problem in problems if applies), None)
 
 
-def _shown(name: str) -> str:
-    """Return the name of a file in an archive with control characters escaped, and shortened."""
-    return repr(name if len(name) <= 80 else f"{name[:80]}…")[1:-1]  # noqa: PLR2004
+def _shown(entry: zipfile.ZipInfo) -> str:
+    """Return the name of a file in an archive as it is shown in messages, without quotes."""
+    return shorten(entry.filename, 80)[1:-1]

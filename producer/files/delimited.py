@@ -11,6 +11,7 @@ from producer.contract.chunks import FileForm, RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.cells import Row, pair_reader, record_reader, refused_line
 from producer.files.columns import (
+    ACTION,
     BadCell,
     choose_columns,
     column_readers,
@@ -19,13 +20,13 @@ from producer.files.columns import (
     wanted_columns,
 )
 from producer.files.first_line import DELIMITERS, looks_like
-from producer.files.grouping import group_requests
+from producer.files.grouping import group_requests, single_requests
 from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
 
@@ -68,9 +69,11 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
+        if ACTION in readers:
+            return single_requests(rows, pair_reader(readers, header), readers[ACTION])
         if kind is Kind.ENROLLMENTS:
-            return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+            return group_requests(rows, pair_reader(readers, header), keep_cells=keep_cells)
+        return _records(rows, record_reader(kind, readers, header), keep_cells=keep_cells)
 
     form = FileForm(
         delimiter=found.delimiter,
@@ -80,8 +83,7 @@ def delimited_layout(
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
-    account = row_reader.account
-    return FileLayout(kind, read, notices, account, storable(header), form, mapping)
+    return FileLayout(kind, read, notices, row_reader.account, storable(header), form, mapping)
 
 
 class _FoundHeader(NamedTuple):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from producer.files.columns import wanted_columns
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 
 DELIMITERS = ",;\t|"
 _MAX_ABOVE = 20

@@ -14,7 +14,7 @@ from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
-from producer.files.text_form import shorten
+from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
 

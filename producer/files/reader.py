@@ -15,8 +15,9 @@ from producer.errors import UnreadableFile
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
-from producer.files.layout import BOM, FileLayout, Lines
+from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.shorten import shorten
 from producer.files.text_form import (
     AUTO,
     FALLBACK,
@@ -26,7 +27,6 @@ from producer.files.text_form import (
     find_not_utf8,
     known_encoding,
     plain_encoding,
-    shorten,
 )
 from producer.schemas import MAX_CHUNK_BYTES, Kind
 
@@ -231,7 +231,7 @@ def _layout(
     told = None if encoding is None or is_auto else known_encoding(encoding)
     form, head = find_form(name, raw, told)
     notices = Notices()
-    if is_auto and form.encoding == UTF8 and not raw.startswith(BOM):
+    if is_auto and form.encoding == UTF8 and not form.marked:
         form = form._replace(guessed=not whole)
         bad = find_not_utf8(raw, content.file) if whole else None
         if bad is not None:
@@ -241,9 +241,8 @@ def _layout(
                 f" {shorten(bad[1])}. If that looks wrong, choose another encoding."
             )
     elif told is not None and not told.startswith(form.encoding[:6]):
-        notices.add(
-            f"{name} begins with the byte order mark of {form.encoding}, and is read as that."
-        )
+        mark = form.encoding.removesuffix("-sig")
+        notices.add(f"{name} begins with the byte order mark of {mark}, and is read as that.")
     if not head.strip("\ufeff \t\r\n"):
         raise UnreadableFile(
             f"{name} is empty; submit a CSV file with a header line, or JSON Lines."

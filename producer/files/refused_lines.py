@@ -1,6 +1,5 @@
 """Write the refused lines of a batch to a file that can be corrected and submitted again."""
 
-import codecs
 import csv
 import io
 import json
@@ -12,8 +11,10 @@ from typing import Any, BinaryIO, TextIO
 
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import FileForm
+from producer.errors import UnreadableFile
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
 from producer.files.raw_bytes import encoded
+from producer.files.text_form import known_encoding
 
 LINE, CODE, MESSAGE = "refused_line", "refused_code", "refused_message"
 GUARDED = "refused_guarded"
@@ -74,7 +75,7 @@ class _Writer:
         has_mark = form.bom or (guarded and self._encoding == "utf-8")
         names = f"sep={form.delimiter}{form.line_end}" if form.names_delimiter else ""
         self.beginning = ("\ufeff" if has_mark else "").encode(self._encoding, "ignore")
-        self.beginning += names.encode(self._encoding)
+        self.beginning += encoded(names, self._encoding)
 
     def lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO(newline="")
@@ -88,10 +89,10 @@ class _Writer:
 
 
 def known_or_utf8(encoding: str) -> str:
-    """Return an encoding, or UTF-8 if this Python does not know it: the name came in a message."""
+    """Return an encoding, or UTF-8 if a file cannot be written in it: the name was received."""
     try:
-        return codecs.lookup(encoding).name
-    except LookupError:
+        return known_encoding(encoding).removesuffix("-sig")
+    except UnreadableFile:
         return "utf-8"
 
 

@@ -106,7 +106,7 @@ class _Lines:
             self._skip_rest(raw)
             problem = f"the line is longer than {MAX_CHUNK_BYTES} bytes; shorten or split it"
             self._bad = _BadLine(problem, b"", 0)
-        elif b"\x00" in raw or b"\x1a" in raw or raw.find(b"\r", 0, -2) >= 0:
+        elif b"\x00" in raw or b"\x1a" in raw or raw.count(b"\r") != raw.endswith(b"\r\n"):
             self._bad = _bad_character(raw)
         if self._bad is None:
             try:
@@ -148,10 +148,11 @@ _BAD_CHARACTERS = {
 
 
 def _bad_character(raw: bytes) -> _BadLine | None:
-    text = raw.rstrip(b"\r\n")
+    end = len(raw.rstrip(b"\r\n"))
     for character, problem in _BAD_CHARACTERS.items():
-        if character in text:
-            return _BadLine(problem, raw, text.index(character))
+        position = raw.find(character, 0, end)
+        if position >= 0:
+            return _BadLine(problem, raw, position)
     return None
 
 

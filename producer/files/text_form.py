@@ -10,27 +10,20 @@ from producer.errors import UnreadableFile
 from producer.files.containers import AS_CSV, GZIP, ZIP
 from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import MARK, as_pairs
+from producer.files.shorten import shorten
 
 AUTO = "auto"
 """The name of an encoding that lets a file that is not UTF-8 be read as cp1252."""
 FALLBACK = "cp1252"
 _MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8-sig", "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32", "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32", "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16", "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16", "utf-16-be"),
 )
-"""The byte order marks, the longer before its beginning."""
-
-_PLAIN = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-"""The encoding of the text that follows each byte order mark."""
+"""The byte order marks, the longer before its beginning; the encoding of a file that begins with
+one, and that of the text after it."""
 
 _UNPACK = "unpack it, and submit the table in it"
 _OTHER_FILES = (
@@ -60,11 +53,13 @@ _QUOTED = re.compile('"[^"]*"')
 class TextForm(NamedTuple):
     """The encoding of a file, and whether its lines end with a carriage return alone.
 
-    `guessed` is set for the encoding `auto` of a file that can be read only once.
+    `marked` is set if it begins with a byte order mark, and `guessed` for the encoding `auto` of a
+    file that can be read only once.
     """
 
     encoding: str
     old_line_ends: bool
+    marked: bool = False
     guessed: bool = False
 
     def as_utf8(self, file: BinaryIO) -> BinaryIO:
@@ -81,6 +76,8 @@ class TextForm(NamedTuple):
         """Return what is wrong with a cell that cannot be decoded, and what to do."""
         if self.encoding != UTF8:
             return f"is not valid {self.encoding}; save the file as UTF-8"
+        if self.marked:
+            return "is not UTF-8, although the file begins with its mark; save the file as UTF-8"
         if self.guessed:
             return (
                 "is not UTF-8, and the encoding of what comes through a pipe cannot be found;"
@@ -174,7 +171,8 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
         )
     _check_markup(name, head)
     line_ends = _QUOTED.sub("", head)
-    form = TextForm(found, old_line_ends="\r" in line_ends and "\n" not in line_ends)
+    old_line_ends = "\r" in line_ends and "\n" not in line_ends
+    form = TextForm(found, old_line_ends, marked=marked is not None)
     return form, head.replace("\r", "\n") if form.old_line_ends else head
 
 
@@ -193,14 +191,8 @@ def _check_markup(name: str, head: str) -> None:
     )
 
 
-def shorten(line: str) -> str:
-    """Return a line as it is shown in a message: quoted, escaped, and not too long."""
-    line = line.strip()
-    return repr(line if len(line) <= 120 else f"{line[:120]}…")  # noqa: PLR2004
-
-
 def _marked(raw: bytes) -> str | None:
-    return next((encoding for mark, encoding in _MARKS if raw.startswith(mark)), None)
+    return next((encoding for mark, encoding, _ in _MARKS if raw.startswith(mark)), None)
 
 
 def _without_mark(raw: bytes) -> str:
@@ -254,9 +246,9 @@ def plain_encoding(encoding: str, raw: bytes) -> tuple[str, bool]:
 
     `raw` is the beginning of the file.
     """
-    for mark, name in _PLAIN:
-        if raw.startswith(mark) and encoding.startswith(name[:6]):
-            return name, True
+    for mark, _, plain in _MARKS:
+        if raw.startswith(mark) and encoding.startswith(plain[:6]):
+            return plain, True
     if encoding in ("utf-16", "utf-32"):
         return f"{encoding}-{sys.byteorder[0]}e", False
     return encoding.removesuffix("-sig"), False

@@ -27,6 +27,7 @@ class Failure(NamedTuple):
 
 _DEFAULT_REMEDY = "Check that it is running and that its URL is correct."
 _LOGIN_REMEDY = "Correct the user and password in its URL."
+_CLUSTER_REMEDY = "Use a single server; the queues cannot be spread over a cluster."
 _REPLICA_REMEDY = "Wait until the failover is over; if this lasts, make its URL lead to the master."
 
 _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
@@ -50,7 +51,7 @@ _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], 
     (
         (MovedError, AskError, ClusterDownError, ClusterCrossSlotError),
         "it is a cluster ({text})",
-        "Use a single server; the queues cannot be spread over a cluster.",
+        _CLUSTER_REMEDY,
     ),
     (
         AccessRefused,
@@ -73,6 +74,12 @@ _BY_TEXT: tuple[tuple[str, str, str], ...] = (
     # These two sentences are our own, and end with the remedy.
     (r"is a sentinel; write its URL|Correct master_name in the URL", "{text}", ""),
     (r"is a replica, and not the master$", "{text}", _REPLICA_REMEDY),
+    (
+        r"^unknown command 'SELECT'",
+        "it is a sentinel",
+        "Write its URL in the form sentinel://HOST:PORT/0?master_name=NAME.",
+    ),
+    (r"^SELECT is not allowed in cluster mode", "it is a cluster", _CLUSTER_REMEDY),
     (r"is loading the dataset", "it is still loading its data", "Wait until it has started."),
     (
         r"^NOREPLICAS ",

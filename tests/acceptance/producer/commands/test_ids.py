@@ -105,6 +105,15 @@ def test_an_integer_in_json_lines_is_our_key_and_a_notice_says_so(registrar: Reg
     assert registrar.courses_of("2") == ["Course One"]
 
 
+def test_what_was_noticed_before_an_error_is_printed(registrar: Registrar) -> None:
+    ids = '{"student_id": "2", "course_ids": ["1"]}\n' * 2_000
+    registrar.submit("ids.jsonl", ids, "--batch-id", "taken")
+    late_key = ids + '{"student_id": 2, "course_ids": [2]}\n'
+    told = registrar.submit("late.jsonl", late_key, "--batch-id", "taken", expect=USAGE)
+    assert told.count("Notice: ") == told.count("line 2001 has the integer 2 as an id") == 1
+    assert "already submitted with different records" in told
+
+
 def test_a_batch_of_numeric_ids_begun_by_an_earlier_version_is_not_continued(
     registrar: Registrar,
 ) -> None:

@@ -1,12 +1,13 @@
 """Batches that are watched, interrupted, resumed, refused in part and corrected."""
 
+import gzip
 import json
 import os
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,16 @@ def test_the_same_file_under_the_same_batch_id_is_not_published_again(
     assert client.batch(name) == status
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_an_interrupted_submit_is_resumed(
-    deployment: Deployment, client: EnrollmentClient, course: str, tmp_path: Path
+    deployment: Deployment,
+    client: EnrollmentClient,
+    course: str,
+    tmp_path: Path,
+    pack: Callable[[bytes], bytes],
 ) -> None:
     path = write_pairs(tmp_path / "pairs.csv", course)
+    path.write_bytes(pack(path.read_bytes()))
     process = deployment.start_enroll("submit", "--max-queued", "1", path)
     assert process.stderr is not None
     batch_id = process.stderr.readline().split("batch ")[1].split()[0]

@@ -5,6 +5,7 @@ import pytest
 from producer.contract.chunks import RefusedLine
 from producer.files.reader import HEAD_BYTES
 from producer.publishing.chunking import SourceRecord
+from producer.schemas import Kind
 from support.source_files import KEYS, PAIRS, Open, courses, read
 
 LONG = "9" * 5_000
@@ -89,3 +90,43 @@ def test_a_roster_refuses_what_is_probably_not_an_id(opened: Open, sis_id: str, 
 def test_a_roster_accepts_ids_that_only_resemble_a_missing_value(opened: Open, sis_id: str) -> None:
     (record,) = read(opened(f"sis_id,name\n{sis_id},Ada\n"))
     assert record == ({"sis_id": sis_id, "name": "Ada"}, (2,))
+
+
+REPEATED = "the line repeats the header; remove it"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "repeated"),
+    [
+        ("student_sis_id,course_sis_id", "1,2", "student_sis_id,course_sis_id"),
+        ("student_sis_id,course_sis_id", "1,2", "\ufeffstudent_sis_id,course_sis_id"),
+        ("student_id,note,course_id", "1,,2", "STUDENT_ID,comment,Course_ID"),
+        ("course_id,student_id", "1,2", '"course_id"," student_id\u200b"'),
+        ("student_key,course_key", "1,2", "student_key,course_key"),
+        ("student_id,course_id,refused_guarded", "1,2,", "student_id,course_id,refused_guarded"),
+    ],
+)
+def test_a_repeated_header_between_enrollments_is_refused_as_such(
+    opened: Open, header: str, row: str, repeated: str
+) -> None:
+    entries = list(opened(f"{header}\n{row}\n{repeated}\n{row}\n").records())
+    (line,) = (entry for entry in entries if isinstance(entry, RefusedLine))
+    assert line.line == 3
+    assert REPEATED in line.message
+    assert [e.lines for e in entries if isinstance(e, SourceRecord)] == [[2], [4]]
+
+
+def test_a_repeated_header_is_refused_whatever_is_mapped(opened: Open) -> None:
+    long = "matric" * 300
+    text = f"{long},module,term\nS1,M,1\n{long.upper()},Module,Term\nS2,M,1\n"
+    pairs = opened(text, student_id=f"{{{long}}}", course_id="{module}-{term}")
+    assert [entry[0] for entry in read(pairs) if entry[0] == 3] == [3]
+    roster = opened(text, Kind.STUDENTS, sis_id=f"{{{long}}}", name="{module}")
+    first, second, third = read(roster)
+    assert (second[0], REPEATED in second[1]) == (3, True)
+    assert (first[1], third[1]) == ((2,), (4,))
+
+
+def test_an_id_may_be_the_name_of_a_column(opened: Open) -> None:
+    source = opened("matric,course_id\nmatric,C1\nS1,course_id\n", student_id="{matric}")
+    assert courses(source) == [("matric", ["C1"], (2,)), ("S1", ["course_id"], (3,))]

@@ -49,7 +49,9 @@ def test_a_repeated_column_that_is_not_used_does_no_harm(opened: Open) -> None:
 
 
 def test_a_template_for_an_unknown_column_is_refused_with_a_list_of_ours(opened: Open) -> None:
-    with pytest.raises(UnreadableFile, match=r"mapping pupil=.*choose from course_id, .*title"):
+    with pytest.raises(
+        UnreadableFile, match=r"mapping pupil=.*choose from action, course_id, .*title"
+    ):
         opened(PAIRS, pupil="{student_sis_id}")
 
 

@@ -7,6 +7,7 @@ from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from producer.files.raw_bytes import encoded
 from producer.files.reader import FileSource, open_source
 from producer.files.refused_lines import guard, unguard, write_csv
 from producer.publishing.chunking import split_into_chunks
+from producer.schemas import Code
 from worker.batches.apply import read_chunk
 from worker.batches.refusals import refusal_of_unread_line
 
@@ -214,3 +216,21 @@ def test_a_corrected_file_of_refused_lines_is_applied_whole(
     assert {record.sis_id: (record.name or "").replace(end, "\n") for record in records} == {
         row[0]: row[1] for row in right.values()
     }
+
+
+@pytest.mark.parametrize("name", ["martian", "rot13", "hex", "undefined", "idna", "punycode"])
+def test_an_encoding_in_which_no_file_can_be_written_becomes_utf_8(name: str) -> None:
+    """A chunk of another client may name any."""
+    refusal = RefusedRecord(
+        id=1, line=2, code=Code.INVALID_REQUEST, message="m", cells=("Zoë", "x" * 70)
+    )
+    file = io.BytesIO()
+    write_csv(file, ["a", "b"], FileForm(encoding=name), [refusal])
+    assert "Zoë" in file.getvalue().decode()
+
+
+def test_a_delimiter_that_the_encoding_lacks_is_written_as_an_escape() -> None:
+    file = io.BytesIO()
+    form = FileForm(encoding="ascii", delimiter="\u00a7", names_delimiter=True)
+    assert write_csv(file, ["a"], form, []) == 0
+    assert file.getvalue().startswith(b"sep=\\xa7\nrefused_line\\xa7")

@@ -119,6 +119,8 @@ HEADERS: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "an empty brace": ("code,b\n", {"title": "{}"}, ["has no column ''", "columns are: code, b"]),
     "an unpaired opening brace": ("a,b\n", {"title": "{a"}, ["unmatched brace", "are: a, b"]),
     "an unpaired closing brace": ("a,b\n", {"title": "{a}}"}, ["unmatched brace", "are: a, b"]),
+    "NUL in a template": ("a,b\n", {"title": "\0{a}"}, ["template holds NUL or bytes"]),
+    "a bad byte in a template": ("a,b\n", {"title": "\udcff{a}"}, ["template holds NUL or bytes"]),
     "an open quote": (
         'student_sis_id,"course_sis_id\nS1,M1\n',
         {},

@@ -206,12 +206,21 @@ def test_what_is_not_an_encoding_of_lines_is_refused(opened: Open, name: str, wo
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("told", [None, "auto", "utf-8", "cp1252"])
+def test_a_bad_byte_after_a_mark_does_not_advise_to_choose_an_encoding(
+    opened: Open, told: str | None
+) -> None:
+    (line,) = read(opened(b"\xef\xbb\xbfsis_id,name\nS1,Jos\xe9\n", encoding=told))
+    problem = "is not UTF-8, although the file begins with its mark; save the file as UTF-8"
+    assert line == (2, f"cell 2 {problem}")
+
+
 def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> None:
     text = "sis_id,name\nS1,José\n"
-    for raw, mark in ((text.encode("utf-8-sig"), "utf-8-sig"), (text.encode("utf-16"), "utf-16")):
+    for raw, mark in ((text.encode("utf-8-sig"), "utf-8"), (text.encode("utf-16"), "utf-16")):
         source = opened(raw, encoding="cp1252")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
-        assert f"begins with the byte order mark of {mark}" in next(iter(source.notices))
+        assert f"begins with the byte order mark of {mark}, and" in next(iter(source.notices))
     for told in ("utf-16", "utf-16-le", "UTF16"):
         assert not opened(text.encode("utf-16"), encoding=told).notices
 

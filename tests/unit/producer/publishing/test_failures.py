@@ -39,6 +39,8 @@ REPLIES = {
     "ERR DB index is out of range": ("no database with the number", "example to 0"),
     "CLUSTERDOWN Hash slot not served": ("a cluster", "a single server"),
     "MOVED 3999 127.0.0.1:6381": ("a cluster", "a single server"),
+    "ERR unknown command 'SELECT', with args beginning with: '15' ": ("a sentinel", "sentinel://"),
+    "ERR SELECT is not allowed in cluster mode": ("a cluster", "a single server"),
     "ERR max number of clients reached": ("max number of clients", "Check that it is running"),
 }
 

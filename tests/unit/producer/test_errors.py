@@ -1,0 +1,55 @@
+"""Errors keep their message and their fields on the way from one process to another."""
+
+import pickle
+
+import pytest
+
+from producer import errors
+from producer.errors import (
+    AnswerNotUnderstood,
+    BatchConflict,
+    BrokerUnavailable,
+    EnrollmentError,
+    InvalidRequest,
+    LookupFailed,
+    NoWorkerAnswered,
+    SubmissionLost,
+    UnreadableFile,
+)
+from producer.schemas import Code, EnrollmentProblem
+
+PROBLEM = EnrollmentProblem(code=Code.INVALID_REQUEST, message="kind: is wrong", field="kind")
+ERRORS = [
+    InvalidRequest((PROBLEM, PROBLEM)),
+    BrokerUnavailable("The broker is full", "Wait."),
+    BrokerUnavailable("The broker is full"),
+    UnreadableFile("The file is empty.", "kind", "map"),
+    BatchConflict("Choose another id."),
+    NoWorkerAnswered("No worker answered."),
+    SubmissionLost("It is lost."),
+    LookupFailed("It failed."),
+    AnswerNotUnderstood("Upgrade the client."),
+]
+
+
+def test_every_error_is_here() -> None:
+    kinds = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, EnrollmentError)
+    }
+    assert {type(error) for error in ERRORS} == kinds - {EnrollmentError}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_error_survives_the_way_to_another_process(error: EnrollmentError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(copy) is type(error)
+    assert str(copy) == str(error) != ""
+    assert vars(copy) == vars(error)
+
+
+def test_a_message_is_a_sentence() -> None:
+    assert str(BrokerUnavailable("It is full", "Wait.")) == "It is full. Wait."
+    assert str(BrokerUnavailable("It is full")) == "It is full."
+    assert str(InvalidRequest((PROBLEM, PROBLEM))) == "kind: is wrong; kind: is wrong"

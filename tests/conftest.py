@@ -3,12 +3,17 @@
 import signal
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("support")
 pytest_plugins = ["support.fixtures", "support.source_files", "support.environment"]
 
 # A shell that runs the tests in the background lets all their processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A loaded machine may take long for one example; `timeout` bounds each test.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,12 +15,13 @@ from producer.contract.chunks import FileForm
 from producer.files.check import FileCheck, SourceChecker
 from producer.files.reader import FileSource, StreamSource
 from producer.files.refused_lines import write_csv
+from producer.schemas import Kind
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _LINE_ENDS = {"\n": "LF", "\r\n": "CRLF", "\r": "CR"}
-_LAST = (
-    "Nothing was submitted. Whether the roster has these students and courses is checked when the"
-    " file is submitted."
+_NOTHING_SUBMITTED = "Nothing was submitted."
+_NOT_CHECKED = (
+    "Whether the roster has these students and courses is checked when the file is submitted."
 )
 
 
@@ -43,7 +44,8 @@ def check_sources(
         session.show_with_notices(result, _layout(result), source.notices)
         refused += result.lines.refused
     if not session.as_json:
-        session.err.print(_LAST)
+        has_enrollments = any(source.kind is Kind.ENROLLMENTS for source in sources)
+        session.err.print(_NOTHING_SUBMITTED, *[_NOT_CHECKED] * has_enrollments)
     return REFUSED if refused else 0
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.commands.terminal import one_line
-from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
+from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
 from producer.schemas import (
     EnrollmentProblem,
     Kind,
@@ -101,7 +101,8 @@ def refusals(groups: Sequence[RefusalGroup]) -> RenderableType:
     table = _table("code", "count", "first lines", "for example")
     for group in groups:
         lines = ", ".join(map(str, group.first_lines))
-        more = ", …" if group.count > len(group.first_lines) else ""
+        # A line may have several refusals, so that there are more of them than lines.
+        more = ", …" if group.count > len(group.first_lines) >= FIRST_LINES else ""
         table.add_row(group.code.value, f"{group.count:,}", lines + more, group.example)
     causes = [cause for group in groups for cause in _likely_causes(group)]
     heading = [Text(), Text("Likely causes", style="bold")] if causes else []

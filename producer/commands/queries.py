@@ -1,6 +1,6 @@
 """Define the commands that look something up: `status`, `errors`, `student` and `results`."""
 
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import click
 
@@ -70,14 +70,14 @@ def status(session: Session, identity: str) -> int:
 @click.argument("batch_id", metavar="BATCH")
 @click.option("--csv", "csv_file", type=click.File("wb"), help=_CSV_HELP)
 @click.option("--spreadsheet", "spreadsheet", type=click.File("wb"), help=_SPREADSHEET_HELP)
-@click.option("--jsonl", "jsonl_file", type=click.File("w", encoding="utf-8"), help=_JSONL_HELP)
+@click.option("--jsonl", "jsonl_file", type=click.File("wb"), help=_JSONL_HELP)
 @with_session
 def errors(
     session: Session,
     batch_id: str,
     csv_file: BinaryIO | None,
     spreadsheet: BinaryIO | None,
-    jsonl_file: TextIO | None,
+    jsonl_file: BinaryIO | None,
 ) -> int:
     """Show the refusals of a batch by cause, or write them to a file."""
     batch = session.client.batch(batch_id)
@@ -94,8 +94,14 @@ def errors(
             tell(f"Refused lines written to {file.name}: {count:,}.")
     if jsonl_file is not None:
         with jsonl_file:
-            count = refused_lines.write_json_lines(jsonl_file, session.client.refusals(batch_id))
+            refusals = session.client.refusals(batch_id)
+            count, missing = refused_lines.write_json_lines(jsonl_file, batch.columns, refusals)
         tell(f"Refused records written to {jsonl_file.name}: {count:,}.")
+        if missing:
+            tell(
+                f"Refused lines that are no records, and not in this file: {missing:,}. Write them"
+                " with --csv."
+            )
     if not (csv_file or spreadsheet or jsonl_file):
         session.show(list(batch.refusals), display.refusals(batch.refusals))
     return REFUSED if batch.refusals else 0

@@ -72,6 +72,10 @@ class LikelyCause(ContractModel):
     examples: tuple[UnknownId, ...] = Field((), description="The first of these ids.")
 
 
+FIRST_LINES = 5
+"""The most lines that are named for a group of refusals."""
+
+
 class RefusalGroup(ContractModel):
     """All refusals of a batch that have the same cause."""
 

@@ -1,6 +1,6 @@
 """Turn the cells of a row into ids and records, or report what is wrong with a cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from producer.contract.chunks import RefusedLine
 from producer.contract.ids import is_missing_value
@@ -12,7 +12,8 @@ Pair = tuple[int | str, int | str]
 Row = tuple[int, list[str]]
 """A line and its cells."""
 
-_REPEATED = "the line repeats the header; remove it"
+REPEATS_HEADER = "the line repeats the header; remove it"
+"""What is wrong with a header among the rows."""
 
 MAX_MESSAGE = 500
 """The most characters of a message about a cell; the contract allows twice as many."""
@@ -24,42 +25,11 @@ def refused_line(line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
     return RefusedLine(line=line, field=bad_cell.column, message=message, cells=storable(row))
 
 
-class _Header:
-    """Recognizes a line that repeats the header, as in files that were put one after another.
-
-    Only the columns that are read count: the others of a pasted file may have other names.
-    """
-
-    def __init__(self, readers: Mapping[str, ColumnReader], header: Sequence[str]) -> None:
-        self._column, *_ = readers
-        self._readers = readers.values()
-        texts = [_text(read, header) for read in self._readers]
-        self._names = list(map(plain_name, texts))
-        self.usual = {change(texts[0]) for change in (str, str.lower, str.upper, str.title)}
-        """How the name of the first column is usually written, for a quick check."""
-
-    def check(self, row: Sequence[str]) -> None:
-        """Raise BadCell if a row repeats the header."""
-        names = zip(self._readers, self._names, strict=True)
-        if all(name and plain_name(_text(read, row)) == name for read, name in names):
-            raise BadCell(self._column, _REPEATED)
-
-
-def _text(read: ColumnReader, row: Sequence[str]) -> str:
-    try:
-        return read(row)
-    except BadCell:
-        return ""
-
-
-def pair_reader(
-    readers: Mapping[str, ColumnReader], header: Sequence[str]
-) -> Callable[[list[str]], Pair]:
+def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:
     """Return a function that reads the student and the course of a row. It raises BadCell."""
     # Two columns, in reverse alphabetical order: the student's comes first.
-    columns = {name: readers[name] for name in sorted(readers, reverse=True) if name != ACTION}
-    repeated = _Header(columns, header)
-    student, course = (_identifier(name, read, repeated) for name, read in columns.items())
+    columns = sorted((name for name in readers if name != ACTION), reverse=True)
+    student, course = (_identifier(name, readers[name]) for name in columns)
     return lambda row: (student(row), course(row))
 
 
@@ -81,9 +51,7 @@ def check_action(text: str) -> None:
             )
 
 
-def _identifier(
-    column: str, read: ColumnReader, header: _Header
-) -> Callable[[list[str]], int | str]:
+def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
     def key(row: list[str]) -> int:
         text = read(row)
         # A longer number is not a key, and int() has a limit.
@@ -91,18 +59,14 @@ def _identifier(
         # A SIS id may begin with a zero, but a key never does: 003 is not taken for the key 3.
         if is_number and not text.startswith("0") and int(text) <= MAX_KEY:
             return int(text)
-        header.check(row)
         raise BadCell(column, _not_a_key(column, text))
-
-    usual = header.usual
 
     def sis_id(row: list[str]) -> str:
         text = read(row)
         # This quick check is enough for almost every cell.
-        if text.isprintable() and 0 < len(text) <= MAX_TEXT and text not in usual:
-            return text
-        header.check(row)
-        return checked_text(column, text)
+        return (
+            text if text.isprintable() and 0 < len(text) <= MAX_TEXT else checked_text(column, text)
+        )
 
     return key if column.endswith("_key") else sis_id
 
@@ -127,24 +91,18 @@ def checked_text(column: str, text: str) -> str:
 
 
 def record_reader(
-    kind: Kind, readers: Mapping[str, ColumnReader], header: Sequence[str]
+    kind: Kind, readers: Mapping[str, ColumnReader]
 ) -> Callable[[list[str]], dict[str, str]]:
     """Return a function that makes a roster record from a row. It raises BadCell."""
-    columns = {name: readers[name] for name in COLUMNS[kind] if name in readers}
-    repeated = _Header(columns, header)
+    columns = [(name, readers[name]) for name in COLUMNS[kind] if name in readers]
 
     def read_record(row: list[str]) -> dict[str, str]:
-        texts = {name: read(row) for name, read in columns.items()}
-        sis_id = texts["sis_id"]
-        if sis_id in repeated.usual or not sis_id.isprintable():
-            repeated.check(row)
+        texts = ((name, read(row)) for name, read in columns)
         # An empty cell leaves the stored value as it is; only the SIS id is required.
         record = {
-            name: checked_text(name, text)
-            for name, text in texts.items()
-            if text or name == "sis_id"
+            name: checked_text(name, text) for name, text in texts if text or name == "sis_id"
         }
-        _check_new_id(sis_id)
+        _check_new_id(record["sis_id"])
         return record
 
     return read_record
@@ -153,7 +111,7 @@ def record_reader(
 def _check_new_id(sis_id: str) -> None:
     """Refuse what is probably not meant as the id of a student or course. Raises BadCell."""
     if plain_name(sis_id) == "sis_id":
-        raise BadCell("sis_id", _REPEATED)
+        raise BadCell("sis_id", REPEATS_HEADER)
     if problem := problem_of_new_id(sis_id):
         raise BadCell("sis_id", problem)
 

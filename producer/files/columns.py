@@ -75,6 +75,12 @@ def column_readers(
     return readers
 
 
+def columns_read(names: Iterable[str], templates: Mapping[str, str]) -> set[str]:
+    """Return the plain names of the columns of the file that these columns of ours are made of."""
+    read = [templates.get(name, f"{{{name}}}") for name in names]
+    return set(map(plain_name, _PLACEHOLDER.findall(" ".join(read))))
+
+
 def _check_unrepeated(path: str, names: Sequence[str], used: Iterable[str]) -> None:
     repeated = sorted(name for name in set(used) if names.count(name) > 1)
     if repeated:

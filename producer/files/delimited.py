@@ -15,6 +15,7 @@ from producer.files.columns import (
     BadCell,
     choose_columns,
     column_readers,
+    columns_read,
     kind_of,
     plain_name,
     wanted_columns,
@@ -26,6 +27,7 @@ from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
 from producer.files.rows import RowReader
+from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COLUMNS, Kind
@@ -69,21 +71,18 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
+        rows = refuse_below_others(rows, header, columns_read(readers, templates))
         if ACTION in readers:
-            return single_requests(rows, pair_reader(readers, header), readers[ACTION])
+            return single_requests(rows, pair_reader(readers), readers[ACTION])
         if kind is Kind.ENROLLMENTS:
-            return group_requests(rows, pair_reader(readers, header), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers, header), keep_cells=keep_cells)
+            return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
+        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
 
-    form = FileForm(
-        delimiter=found.delimiter,
-        line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
-        names_delimiter=found.names_delimiter,
-    )
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
-    return FileLayout(kind, read, notices, row_reader.account, storable(header), form, mapping)
+    columns = storable(header)
+    return FileLayout(kind, read, notices, row_reader.account, columns, found.form, mapping)
 
 
 class _FoundHeader(NamedTuple):
@@ -96,8 +95,8 @@ class _FoundHeader(NamedTuple):
     first_line: str
     looks_like: str
     """A sentence about the first line; empty if it looks like a header."""
-    names_delimiter: bool
-    """Whether a line `sep=` names the delimiter."""
+    form: FileForm
+    """How the file is written, except for its encoding."""
     is_guarded: bool
     """Whether the file was written for spreadsheets, with guards against formulas."""
     rows_follow: bool
@@ -124,7 +123,11 @@ def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHe
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
         looks_like=looks_like(text, delimiter, templates, lines_above),
-        names_delimiter=told is not None,
+        form=FileForm(
+            delimiter=delimiter,
+            line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
+            names_delimiter=told is not None,
+        ),
         is_guarded=is_guarded,
         rows_follow=bool("".join(text.split("\n", lines)[lines:]).strip()),
     )

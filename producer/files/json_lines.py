@@ -1,6 +1,7 @@
 """Read JSON Lines files, with one record per line."""
 
 import io
+import re
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
 from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.raw_bytes import storable
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
@@ -120,19 +122,29 @@ def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_rost
                 # parser's limit.
                 from_json(b"[" * MAX_NESTING + raw + b"]" * MAX_NESTING)
         except ValueError as error:
-            message = f"not valid JSON: {str(error)[:900]}; correct the line"
+            message = f"the line {undecodable}" if _is_bad(raw) else _not_json(error)
             account.refused += 1
-            yield RefusedLine(
-                line=number, message=f"the line {undecodable}" if _is_bad(raw) else message
-            )
+            yield RefusedLine(line=number, message=message, cells=_whole(raw))
         else:
             problem = _problem_of_id(record) if is_roster else None
             if problem:
                 account.refused += 1
-                yield RefusedLine(line=number, field="sis_id", message=f"sis_id: {problem}")
+                message = f"sis_id: {problem}"
+                yield RefusedLine(line=number, field="sis_id", message=message, cells=_whole(raw))
             else:
                 account.rows += 1
                 yield SourceRecord(record, [number])
+
+
+def _not_json(error: ValueError) -> str:
+    """Return what is wrong with a line; the parser counts lines within it."""
+    reason = re.sub(r" at line 1 column (\d+)$", r" at column \1", str(error)[:900])
+    return f"not valid JSON: {reason}; correct the line"
+
+
+def _whole(raw: bytes) -> tuple[str, ...]:
+    """Return a line as the only cell of a refused line, so that it comes back as it was."""
+    return storable([raw.decode("utf-8", "surrogateescape")])
 
 
 def _problem_of_id(record: Any) -> str | None:

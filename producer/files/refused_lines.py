@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import FileForm
@@ -130,18 +130,27 @@ def _rows(
         yield [*first, *cells]
 
 
-def write_json_lines(file: TextIO, refusals: Iterable[RefusedRecord]) -> int:
-    """Write the refused records as they were submitted, one per line; return their number.
+def write_json_lines(
+    file: BinaryIO, columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]
+) -> tuple[int, int]:
+    """Write the refused records as they were submitted; return how many, and how many are missing.
 
-    Lines that could not be turned into a record are left out; `write_csv` includes them.
+    `columns` is None if the submitted file was JSON Lines: then a line that is no record is written
+    as it was. A line of a CSV file that could not be turned into a record is missing, and so is one
+    that was too long to be stored.
     """
-    count = 0
+    written = missing = 0
     for _, group in _by_line(refusals):
-        record = _with_record(group).record
-        if record is not None:
-            file.write(json.dumps(record) + "\n")
-            count += 1
-    return count
+        refusal = _with_record(group)
+        if refusal.record is not None:
+            file.write(json.dumps(refusal.record).encode() + b"\n")
+        elif columns is None and refusal.cells:
+            file.write(encoded(refusal.cells[0], "utf-8") + b"\n")
+        else:
+            missing += 1
+            continue
+        written += 1
+    return written, missing
 
 
 def _by_line(refusals: Iterable[RefusedRecord]) -> Iterator[tuple[int, list[RefusedRecord]]]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from producer.contract.batches import FIRST_LINES
 from producer.schemas import MAX_KEY, Code
 from worker.database.sets import (
     RowsUpTo,
@@ -36,7 +37,6 @@ _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
 
 _REFUSAL = ("line", "code", "message", "record", "cells")
-FIRST_LINES = 5
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:

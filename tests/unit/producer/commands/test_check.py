@@ -107,3 +107,17 @@ def test_wrong_usage_is_explained(tmp_path: Path, arguments: list[str], message:
     named = [argument.format(path=path) for argument in arguments]
     done = invoke_enroll("submit", *named, **NO_BROKER)
     assert (done.exit_code, message in done.stderr) == (USAGE, True), done.output
+
+
+@pytest.mark.parametrize(
+    ("content", "is_said"),
+    [("student_id,course_id\nS1,C1\n", True), ("sis_id,name\nS1,Ada\n", False)],
+)
+def test_only_enrollments_are_still_to_be_compared_with_the_roster(
+    tmp_path: Path, content: str, is_said: bool
+) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(content)
+    shown = check(path).stderr
+    assert "Nothing was submitted." in shown
+    assert ("Whether the roster has" in shown) is is_said

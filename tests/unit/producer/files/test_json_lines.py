@@ -1,13 +1,18 @@
 """JSON Lines: a record a line; a line that is not valid JSON harms no other line."""
 
+import io
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import RefusedLine
-from producer.files.reader import HEAD_BYTES
-from producer.schemas import MAX_CHUNK_BYTES, Kind
+from producer.files.reader import HEAD_BYTES, open_stream
+from producer.files.refused_lines import write_json_lines
+from producer.schemas import MAX_CHUNK_BYTES, Code, Kind
 from support.source_files import Open, read, refused
 
 
@@ -133,3 +138,49 @@ def test_a_roster_and_a_csv_file_have_no_notices(opened: Open) -> None:
         source = opened(file)
         read(source)
         assert not source.notices
+
+
+BROKEN = [
+    *(line for name, (line, _) in BAD_JSON.items() if name != "too long"),
+    b'{"sis_id": "NULL", "name": "Ada"}',
+    b'"text',
+    b"a,b\tc",
+    b"nul \x00",
+]
+
+
+@given(st.lists(st.sampled_from(range(len(BROKEN))), min_size=1, max_size=9), st.booleans())
+def test_every_line_that_is_refused_comes_back_and_is_refused_again(
+    numbers: list[int], is_roster: bool
+) -> None:
+    lines = [BROKEN[number] for number in numbers]
+    kind = Kind.STUDENTS if is_roster else Kind.ENROLLMENTS
+
+    def refused_lines(content: bytes) -> list[RefusedLine]:
+        _, records = open_stream(io.BytesIO(content), kind, {}, "a file")
+        return [entry for entry in records if isinstance(entry, RefusedLine)]
+
+    def written(refused: list[RefusedLine]) -> bytes:
+        file = io.BytesIO()
+        refusals = [
+            RefusedRecord(
+                id=1, line=r.line, code=Code.INVALID_REQUEST, message=r.message, cells=r.cells
+            )
+            for r in refused
+        ]
+        assert write_json_lines(file, None, refusals) == (len(refused), 0)
+        return file.getvalue()
+
+    refused = refused_lines(b'{"sis_id": "S1"}\n' + b"\n".join(lines) + b"\n")
+    again = refused_lines(b'{"sis_id": "S1"}\n' + written(refused))
+    assert written(again) == written(refused)
+    assert [line.message for line in again] == [line.message for line in refused]
+    expected = [line for line in lines if is_roster or b"NULL" not in line]
+    assert written(refused) == b"".join(line + b"\n" for line in expected)
+
+
+def test_the_message_about_json_counts_no_lines_of_its_own(opened: Open) -> None:
+    line = refused(opened('{"sis_id": "S1", "name": "A"}\n{"sis_id": "S2"\n', Kind.STUDENTS))
+    assert line.line == 2
+    assert "not valid JSON: EOF while parsing an object at column 15" in line.message
+    assert "line 1" not in line.message

@@ -66,9 +66,21 @@ def test_records_without_a_header_are_written_in_one_column() -> None:
 
 def test_json_lines_hold_the_records_as_submitted() -> None:
     record = {"student_id": "S1", "course_ids": ["X"]}
-    file = io.StringIO()
-    assert (
-        write_json_lines(file, [refused(1, "a", record), refused(1, "b", record), refused(2, "")])
-        == 1
-    )
+    file = io.BytesIO()
+    refusals = [refused(1, "a", record), refused(1, "b", record), refused(2, "")]
+    assert write_json_lines(file, None, refusals) == (1, 1)
     assert json.loads(file.getvalue()) == record
+
+
+def test_json_lines_hold_lines_that_are_no_records_as_they_were() -> None:
+    lines = ['{"student_id": ', "not json", "Zo\ufdde\ufde9"]
+    file = io.BytesIO()
+    refusals = [refused(n, "m", None, (line,)) for n, line in enumerate(lines, 1)]
+    assert write_json_lines(file, None, refusals) == (3, 0)
+    assert file.getvalue() == b'{"student_id": \nnot json\nZo\xe9\n'
+
+
+def test_json_lines_count_the_lines_of_a_csv_file_that_they_cannot_hold() -> None:
+    file = io.BytesIO()
+    assert write_json_lines(file, ["a", "b"], [refused(1, "m", None, ("x",))]) == (0, 1)
+    assert file.getvalue() == b""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.reader import open_stream
 from producer.files.text_form import TextForm, find_not_utf8, known_encoding
@@ -230,6 +231,20 @@ def test_a_wrong_name_is_part_of_the_message(opened: Open) -> None:
         opened("sis_id,name\nS1,Ada\n", encoding="cp037")
     with pytest.raises(UnreadableFile, match="is a binary file if it is read as cp037"):
         opened("\x01\x02\x03\x04,name\nS1,Ada\n", encoding="cp037")
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x07", "\x1b[31m", "\x7f"])
+def test_a_control_character_in_a_short_file_does_not_make_it_binary(
+    opened: Open, control: str
+) -> None:
+    entries = opened(f"student_id,course_id\n{control}S1,C1\nS2,C1\n").records()
+    lines = [entry.line if isinstance(entry, RefusedLine) else entry.lines[0] for entry in entries]
+    assert sorted(lines) == [2, 3]
+
+
+def test_a_table_with_control_characters_everywhere_is_binary(opened: Open) -> None:
+    with pytest.raises(UnreadableFile, match="is a binary file"):
+        opened("student_id,course_id\n" + "S\x001,C\x071\n" * 20)
 
 
 # --- Line ends --------------------------------------------------------------------------------

@@ -99,8 +99,8 @@ def errors(
         tell(f"Refused records written to {jsonl_file.name}: {count:,}.")
         if missing:
             tell(
-                f"Refused lines that are no records, and not in this file: {missing:,}. Write them"
-                " with --csv."
+                f"Refused lines that are not records, and so not in this file: {missing:,}. Write"
+                " them to a file with --csv."
             )
     if not (csv_file or spreadsheet or jsonl_file):
         session.show(list(batch.refusals), display.refusals(batch.refusals))

@@ -46,8 +46,8 @@ def check_action(text: str) -> None:
         case _:
             raise BadCell(
                 ACTION,
-                f"{text[:60]!a} is no action; write enroll or leave the cell empty, or rename the"
-                " column if it means something else",
+                f"{text[:60]!a} is not an action; write enroll or leave the cell empty, or rename"
+                " the column if it means something else",
             )
 
 

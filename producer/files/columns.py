@@ -14,7 +14,7 @@ COURSE_COLUMNS = ("course_id", "course_sis_id", "course_key")
 holds our key."""
 
 ACTION = "action"
-"""What a line of a file of enrollments asks for; an empty cell means that it enrolls."""
+"""The column that says what a line asks for; an empty cell means that it enrolls."""
 
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email"),
@@ -102,7 +102,7 @@ def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
     if re.search("[{}]", "".join(texts)):
         return "the template has an unmatched brace"
     if storable(texts) != tuple(texts):
-        return "the template holds NUL or bytes that are no text"
+        return "the template holds NUL or bytes that are not text"
     if not columns:
         return f"the template names no column; write {{{template}}} if that is one"
     return None

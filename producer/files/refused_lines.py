@@ -89,7 +89,7 @@ class _Writer:
 
 
 def known_or_utf8(encoding: str) -> str:
-    """Return an encoding, or UTF-8 if a file cannot be written in it: the name was received."""
+    """Return an encoding, or UTF-8 if no file can be written in it: its name came in a message."""
     try:
         return known_encoding(encoding).removesuffix("-sig")
     except UnreadableFile:

@@ -1,7 +1,7 @@
 """Find another header among the rows of a CSV file: two exports were put into one file.
 
-The lines below it belong to other columns. To read them by the first header would enroll or enter
-something that nobody means, so they are refused until the first header comes again.
+The lines below it have other columns. With the first header, they would enroll or store something
+that was not meant, so they are refused until the first header comes again.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence

@@ -22,8 +22,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16", "utf-16-be"),
 )
-"""The byte order marks, the longer before its beginning; the encoding of a file that begins with
-one, and that of the text after it."""
+"""Each byte order mark, the encoding of a file that begins with it, and that of the text after it.
+A longer mark comes before a shorter one that it begins with."""
 
 _UNPACK = "unpack it, and submit the table in it"
 _OTHER_FILES = (
@@ -79,7 +79,7 @@ class TextForm(NamedTuple):
         if self.encoding != UTF8:
             return f"is not valid {self.encoding}; save the file as UTF-8"
         if self.marked:
-            return "is not UTF-8, although the file begins with its mark; save the file as UTF-8"
+            return "is not UTF-8, although the file begins with the mark of UTF-8; save it as UTF-8"
         if self.guessed:
             return (
                 "is not UTF-8, and the encoding of what comes through a pipe cannot be found;"

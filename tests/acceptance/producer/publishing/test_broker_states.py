@@ -60,7 +60,7 @@ STATES: dict[str, Callable[[ValkeyServer], None]] = {
 REMEDIES = {
     "refused": "Check that it is running",
     "frozen": "Check that it is running",
-    "full": "raise the maxmemory",
+    "full": "raise maxmemory",
     "read-only": "lead to the master",
     "without enough replicas": "Start a replica",
     "another password": "Correct the user and password",

@@ -75,7 +75,7 @@ def works(client: EnrollmentClient) -> bool:
     ("right", "wrong", "remedy"),
     [
         ("guest:guest@", "guest:hunter2@", "Correct the user and password"),
-        ("//", "/nowhere", "Correct the end of its URL"),
+        ("//", "/nowhere", "Correct the virtual host"),
     ],
 )
 def test_every_call_fails_with_a_wrong_url(

@@ -212,7 +212,7 @@ def test_a_bad_byte_after_a_mark_does_not_advise_to_choose_an_encoding(
     opened: Open, told: str | None
 ) -> None:
     (line,) = read(opened(b"\xef\xbb\xbfsis_id,name\nS1,Jos\xe9\n", encoding=told))
-    problem = "is not UTF-8, although the file begins with its mark; save the file as UTF-8"
+    problem = "is not UTF-8, although the file begins with the mark of UTF-8; save it as UTF-8"
     assert line == (2, f"cell 2 {problem}")
 
 

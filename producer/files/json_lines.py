@@ -1,6 +1,7 @@
 """Read JSON Lines files, with one record per line."""
 
 import io
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from producer.errors import UnreadableFile
 from producer.files.account import Account
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
-from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
+from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
@@ -109,7 +110,7 @@ def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_rost
             account.refused += 1
             yield RefusedLine(line=number, message=message)
             continue
-        raw = raw.strip().removeprefix(BOM)
+        raw = raw.strip().removeprefix(BOM_UTF8)
         if not raw:
             account.blank += 1
             continue

@@ -43,7 +43,7 @@ def json_lines_layout(
         )
     if kind is None:
         try:
-            record = from_json(first)
+            record = from_json(first.encode(errors="replace"))
         except ValueError:
             raise UnreadableFile(
                 f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)}"

@@ -47,6 +47,9 @@ _MARKUP = re.compile(
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x19\x1b-\x1f\x7f]")
 _FEW_CONTROLS = 0.01
 """Up to this fraction of control characters, a file is text in which some lines are refused."""
+_FEW_IN_SHORT = 3
+"""How many there may be in a short file if its header has none."""
+_FIRST_LINE = re.compile(r"[\r\n]*[^\r\n]*")
 _QUOTED = re.compile('"[^"]*"')
 
 
@@ -164,7 +167,7 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
         found = unmarked if unmarked.startswith(found) else f"{found}-le"
     decode = codecs.getincrementaldecoder(found)(_errors(found)).decode
     head = decode(raw)  # The last character may be cut.
-    if len(_CONTROLS.findall(_encoded(head))) > _FEW_CONTROLS * len(head):
+    if _is_binary(head):
         as_told = f" in the encoding {encoding}" if encoding and not marked else ""
         raise UnreadableFile(
             f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8."
@@ -174,6 +177,15 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
     old_line_ends = "\r" in line_ends and "\n" not in line_ends
     form = TextForm(found, old_line_ends, marked=marked is not None)
     return form, head.replace("\r", "\n") if form.old_line_ends else head
+
+
+def _is_binary(head: str) -> bool:
+    controls = len(_CONTROLS.findall(_encoded(head)))
+    if controls <= _FEW_CONTROLS * len(head):
+        return False
+    first_line = _FIRST_LINE.match(head)
+    in_header = first_line is not None and _CONTROLS.search(_encoded(first_line[0])) is not None
+    return in_header or controls > _FEW_IN_SHORT
 
 
 def _check_markup(name: str, head: str) -> None:

@@ -21,6 +21,7 @@ COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.COURSES: ("sis_id", "title"),
     Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION),
 }
+_OURS = frozenset(name for columns in COLUMNS.values() for name in columns)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 ColumnReader = Callable[[Sequence[str]], str]
@@ -46,9 +47,12 @@ def plain_name(name: str) -> str:
 
 def wanted_columns(header: Iterable[str], templates: Mapping[str, str]) -> int:
     """Return how many columns of a header are ours or are named by a template."""
-    wanted = {name for columns in COLUMNS.values() for name in columns}
-    wanted |= set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
-    return len(wanted & set(map(plain_name, header)))
+    return len((_OURS | _named_by(templates)) & set(map(plain_name, header)))
+
+
+def _named_by(templates: Mapping[str, str]) -> set[str]:
+    """Return the plain names of the file's columns that templates name."""
+    return set(map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values()))))
 
 
 def column_readers(
@@ -59,10 +63,8 @@ def column_readers(
     A template comes before a column of the file that has the same name. Raises UnreadableFile.
     """
     names = list(map(plain_name, header))
-    our_columns = {name for columns in COLUMNS.values() for name in columns}
-    in_templates = map(plain_name, _PLACEHOLDER.findall(" ".join(templates.values())))
-    _check_unrepeated(path, names, in_templates)
-    readers = {name: _cell(index) for index, name in enumerate(names) if name in our_columns}
+    _check_unrepeated(path, names, _named_by(templates))
+    readers = {name: _cell(index) for index, name in enumerate(names) if name in _OURS}
     for name, template in templates.items():
         problem = _fault_of(name, template, names)
         if problem:
@@ -92,9 +94,8 @@ def _check_unrepeated(path: str, names: Sequence[str], used: Iterable[str]) -> N
 
 def _fault_of(name: str, template: str, names: Sequence[str]) -> str | None:
     """Return what is wrong with a mapping of the columns with these plain names."""
-    our_columns = sorted({name for columns in COLUMNS.values() for name in columns})
-    if name not in our_columns:
-        return f"{name} is not one of our columns; choose from {', '.join(our_columns)}"
+    if name not in _OURS:
+        return f"{name} is not one of our columns; choose from {', '.join(sorted(_OURS))}"
     texts, columns = (_PLACEHOLDER.split(template)[start::2] for start in (0, 1))
     unknown = [column for column in columns if plain_name(column) not in names]
     if unknown:

@@ -37,7 +37,7 @@ MAX_HEADER = 50_000
 
 _EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?(?:\n|$)', re.IGNORECASE)
 """The line in which Excel is told the delimiter."""
-_BLANK = " \t\r\n,;|"
+_BLANK = DELIMITERS + " \r\n"
 """Lines above the header that have only these characters are skipped."""
 
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, BinaryIO
@@ -13,7 +14,7 @@ from producer.errors import UnreadableFile
 from producer.files.account import Account
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
-from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
+from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.shorten import shorten
@@ -44,7 +45,7 @@ def json_lines_layout(
         )
     if kind is None:
         try:
-            record = from_json(first)
+            record = from_json(first.encode(errors="replace"))
         except ValueError:
             raise UnreadableFile(
                 f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)}"
@@ -111,7 +112,7 @@ def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_rost
             account.refused += 1
             yield RefusedLine(line=number, message=message)
             continue
-        raw = raw.strip().removeprefix(BOM)
+        raw = raw.strip().removeprefix(BOM_UTF8)
         if not raw:
             account.blank += 1
             continue

@@ -9,8 +9,6 @@ from producer.files.notices import Notices
 from producer.publishing.chunking import Line
 from producer.schemas import Kind
 
-BOM = b"\xef\xbb\xbf"
-
 NOT_UTF8 = "is not UTF-8; save the file as UTF-8, or choose the encoding that it has"
 """What is wrong with a line that cannot be decoded, and what to do."""
 

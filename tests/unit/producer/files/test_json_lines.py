@@ -50,11 +50,12 @@ BAD_JSON = {
 }
 
 
+@pytest.mark.parametrize("spaces", [0, HEAD_BYTES], ids=["in the first lines", "later"])
 @pytest.mark.parametrize(("bad", "word"), BAD_JSON.values(), ids=BAD_JSON)
 def test_a_line_that_is_not_json_is_refused_and_harms_no_other(
-    opened: Open, bad: bytes, word: str
+    opened: Open, bad: bytes, word: str, spaces: int
 ) -> None:
-    blank = b" " * HEAD_BYTES + b"\r\n"  # A fault in the first lines refuses the whole file.
+    blank = b" " * spaces + b"\r\n"
     source = opened(FIRST + b"\n" + blank + bad + b"\n" + FIRST)
     entries = list(source.records())
     assert [entry.line if isinstance(entry, RefusedLine) else entry.lines for entry in entries] == [
@@ -71,6 +72,17 @@ def test_a_last_line_that_is_too_long_and_has_no_end_is_refused(opened: Open) ->
 
 def test_a_value_that_is_not_a_record_is_left_for_the_worker_to_refuse(opened: Open) -> None:
     assert read(opened(FIRST + b"5\n[]\nnull"))[1:] == [(5, (2,)), ([], (3,)), (None, (4,))]
+
+
+@pytest.mark.parametrize("encoding", [None, "auto", "utf-8", "ascii", "cp1252"])
+def test_a_byte_that_cannot_be_decoded_refuses_the_first_line_too(
+    opened: Open, encoding: str | None
+) -> None:
+    bad = b'{"sis_id": "S\x81", "name": "A"}\n'  # In cp1252 this byte is no letter either.
+    source = opened(bad + FIRST, encoding=encoding)
+    line, record = read(source)
+    assert (source.kind, line[0], record[1]) == (Kind.STUDENTS, 1, (2,))
+    assert ("is not UTF-8" in line[1]) == (encoding in (None, "utf-8"))
 
 
 def test_with_a_given_kind_the_first_line_may_be_unreadable(opened: Open) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, RefusedLine
+from producer.errors import UnreadableFile
 from producer.files import rows
+from producer.files.account import Account
 from producer.files.rows import RowReader
 from producer.schemas import MAX_CHUNK_BYTES
 
@@ -22,7 +24,9 @@ def read(
 ) -> tuple[list[int], list[int]]:
     """Return the lines at which rows begin, and those that are refused."""
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    entries = list(RowReader("a.csv", delimiter, width).read(io.BytesIO(HEADER + raw)))
+    reader = RowReader("a.csv", delimiter, width)
+    entries = list(reader.read(io.BytesIO(HEADER + raw)))
+    assert reader.account.total == 1 + raw.count(b"\n") + (raw[-1:] not in (b"", b"\n"))
     refused = [entry for entry in entries if isinstance(entry, RefusedLine)]
     for entry in refused:  # A worker accepts whatever is refused here.
         Chunk(batch_id="b", number=0, last=True, records=(), refused=(entry,))
@@ -73,6 +77,13 @@ def test_a_line_that_cannot_be_read_is_refused_and_no_other(
     )
     for last in ("", end):
         assert read(text + last) == (begins, refused)
+
+
+def test_a_line_that_is_not_accounted_for_is_reported() -> None:
+    account = Account(header=1, rows=2, continued=1)
+    account.check("a.csv", 4)
+    with pytest.raises(UnreadableFile, match=r"a\.csv: 5 lines were read, but 4 are accounted for"):
+        account.check("a.csv", 5)
 
 
 @pytest.mark.parametrize("bad", ["A,1,x\udcff", "A,1,\0", 'A,1,"'])
@@ -145,7 +156,6 @@ def test_in_any_table_exactly_the_faulty_lines_are_refused(
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from([*'ab,"\n\r\0', "\x1a", '"\n', ',"', "\udcff"]), max_size=80))
 def test_whatever_a_file_holds_every_line_is_accounted_for(pieces: list[str]) -> None:
-    """The reader checks its own account, and raises if a line is missing."""
     begins, refused = read("".join(pieces))
     assert not set(begins) & set(refused)
     assert sorted(begins) == begins

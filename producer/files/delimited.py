@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
@@ -25,6 +26,7 @@ from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
+from producer.files.roster_notices import noticing_values
 from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.text_form import shorten
@@ -73,8 +75,12 @@ def delimited_layout(
         rows = refuse_below_others(rows, header, columns_read(readers, templates))
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+        records = _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+        return noticing_values(path, records, notices)
 
+    if kind is not Kind.ENROLLMENTS:
+        # The first lines are read here too, so that notices come before anything is submitted.
+        deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     form = FileForm(
         delimiter=found.delimiter,
         line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",

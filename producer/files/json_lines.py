@@ -16,6 +16,7 @@ from producer.files.columns import kind_of
 from producer.files.layout import BOM, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
+from producer.files.roster_notices import noticing_values
 from producer.files.text_form import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
@@ -61,7 +62,8 @@ def json_lines_layout(
 
     def read(file: BinaryIO, account: Account = account) -> Lines:
         records = _json_records(account, file, undecodable, is_roster=is_roster)
-        return records if is_roster else _noticing_keys(path, records, notices)
+        notice = noticing_values if is_roster else _noticing_keys
+        return notice(path, records, notices)
 
     # The first lines are read here too, so that the notice comes before anything is submitted.
     deque(read(io.BytesIO(head.encode(errors="replace")), Account()), maxlen=0)

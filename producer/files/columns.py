@@ -155,11 +155,13 @@ def kind_of(
     kind = _kind_shown_by(chosen) or _kind_shown_by(set(columns) - others)
     if kind is not None:
         return kind
+    choose = "Choose"
+    if looks_like:  # It has its own remedy.
+        choose = f"{looks_like} If it is the header or the first record after all, choose"
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        f" enrollments: {shorten(first_line)}. {looks_like}{' ' if looks_like else ''}"
-        "Choose the kind of the records; if the columns of a CSV file have other names than ours,"
-        " also map them.",
+        f" enrollments: {shorten(first_line)}. {choose} the kind of the records; if the columns of a"
+        " CSV file have other names than ours, also map them.",
         "kind",
         "map",
     )

@@ -130,7 +130,8 @@ def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHe
         delimiter=delimiter,
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
-        looks_like=looks_like(text, delimiter, templates, lines_above),
+        looks_like=_told_wrongly(text, delimiter, templates)
+        or looks_like(text, delimiter, templates, lines_above),
         names_delimiter=told is not None,
         is_guarded=is_guarded,
         rows_follow=bool("".join(text.split("\n", lines)[lines:]).strip()),
@@ -190,6 +191,18 @@ def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:
         return wanted_columns(header, templates), outside_of_quotes.count(delimiter)
 
     return max(delimiters, key=shown_by)
+
+
+def _told_wrongly(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
+    """Return a sentence if the delimiter is only that of a line `sep=`, and no cell shows it."""
+    other = _delimiter(text, DELIMITERS, templates)
+    shown = wanted_columns(_header(text, other)[0], templates)
+    if other == delimiter or shown <= wanted_columns(_header(text, delimiter)[0], templates):
+        return ""
+    return (
+        f"The line sep= above it names {delimiter!r}, but its cells seem to be separated by"
+        f" {other!r}; correct that line, or remove it."
+    )
 
 
 def _header(text: str, delimiter: str) -> tuple[list[str], int]:

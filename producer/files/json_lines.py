@@ -55,7 +55,11 @@ def json_lines_layout(
             ) from None
         fields = {"student_id"} if "course_ids" in record else set(record)
         holds_list = any(isinstance(value, list) for value in record.values())
-        looks = "It looks like one document that holds a list of records." if holds_list else ""
+        looks = (
+            "It looks like one document that holds a list of records; write one on each line."
+            if holds_list
+            else ""
+        )
         kind = kind_of(path, fields, first, looks)
     account = Account()
     is_roster = kind is not Kind.ENROLLMENTS

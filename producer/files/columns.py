@@ -160,8 +160,8 @@ def kind_of(
         choose = f"{looks_like} If it is the header or the first record after all, choose"
     raise UnreadableFile(
         f"{path}: the first line does not show whether the file holds students, courses or"
-        f" enrollments: {shorten(first_line)}. {choose} the kind of the records; if the columns of a"
-        " CSV file have other names than ours, also map them.",
+        f" enrollments: {shorten(first_line)}. {choose} the kind of the records; if the columns of"
+        " a CSV file have other names than ours, also map them.",
         "kind",
         "map",
     )

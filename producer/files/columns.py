@@ -36,13 +36,26 @@ class BadCell(Exception):
         self.column = column
 
 
-_IGNORED = re.compile(r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
-"""What does not distinguish the names of columns: spaces and invisible characters."""
+_IGNORED = re.compile(r"^ï»¿|[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+")
+"""What does not distinguish the names of columns: spaces and invisible characters, and a byte order
+mark that a program took for letters of cp1252."""
+
+_JOINED = {
+    name.replace("_", ""): name
+    for columns in COLUMNS.values()
+    for name in columns
+    if not name.endswith("_key")  # The keys of another system are not ours.
+}
+"""Our columns by their names without what joins words."""
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a column as it is compared: without case, spaces and the invisible."""
-    return _IGNORED.sub("", name).casefold()
+    """Return the name of a column as it is compared: without case, spaces and the invisible.
+
+    `Student ID`, `student-id` and `StudentID` are our column student_id.
+    """
+    plain = _IGNORED.sub("", name).casefold()
+    return _JOINED.get(re.sub("[_-]", "", plain), plain)
 
 
 def wanted_columns(header: Iterable[str], templates: Mapping[str, str]) -> int:

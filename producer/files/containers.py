@@ -177,9 +177,9 @@ def _unpack_zip(name: str, file: BinaryIO) -> Content:
         entry = _only_file(name, archive.infolist())
         content: Any = archive.open(entry)
     # A list of files that is damaged can mislead `zipfile` into each of these.
-    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError) as error:
+    except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError):
         raise UnreadableFile(
-            f"{name} is a zip archive or an Excel workbook that is damaged or incomplete: {error}."
+            f"{name} is a zip archive or an Excel workbook that is damaged or incomplete."
             f" {_GET_AGAIN} A workbook cannot be read: {AS_CSV}."
         ) from None
     except NotImplementedError as error:

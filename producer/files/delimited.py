@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
@@ -26,6 +27,7 @@ from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
+from producer.files.roster_notices import noticing_values
 from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
@@ -64,7 +66,6 @@ def delimited_layout(
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
-
     row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
 
     def read(file: BinaryIO) -> Lines:
@@ -76,13 +77,17 @@ def delimited_layout(
             return single_requests(rows, pair_reader(readers), readers[ACTION])
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
-        return _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+        records = _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+        return noticing_values(path, records, notices)
 
+    if kind is not Kind.ENROLLMENTS:
+        # The first lines are read here too, so that notices come before anything is submitted.
+        deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
     mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
-    columns = storable(header)
-    return FileLayout(kind, read, notices, row_reader.account, columns, found.form, mapping)
+    account, columns = row_reader.account, storable(header)
+    return FileLayout(kind, read, notices, account, columns, found.form, mapping)
 
 
 class _FoundHeader(NamedTuple):
@@ -122,7 +127,8 @@ def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHe
         delimiter=delimiter,
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
-        looks_like=looks_like(text, delimiter, templates, lines_above),
+        looks_like=_told_wrongly(text, delimiter, templates)
+        or looks_like(text, delimiter, templates, lines_above),
         form=FileForm(
             delimiter=delimiter,
             line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
@@ -186,6 +192,18 @@ def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:
         return wanted_columns(header, templates), outside_of_quotes.count(delimiter)
 
     return max(delimiters, key=shown_by)
+
+
+def _told_wrongly(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
+    """Return a sentence if the delimiter is only that of a line `sep=`, and no cell shows it."""
+    other = _delimiter(text, DELIMITERS, templates)
+    shown = wanted_columns(_header(text, other)[0], templates)
+    if other == delimiter or shown <= wanted_columns(_header(text, delimiter)[0], templates):
+        return ""
+    return (
+        f"The line sep= above it names {delimiter!r}, but its cells seem to be separated by"
+        f" {other!r}; correct that line, or remove it."
+    )
 
 
 def _header(text: str, delimiter: str) -> tuple[list[str], int]:

@@ -17,6 +17,7 @@ from producer.files.columns import kind_of
 from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
+from producer.files.roster_notices import noticing_values
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
@@ -53,20 +54,27 @@ def json_lines_layout(
                 " lines.",
                 "kind",
             ) from None
-        fields = {"student_id"} if "course_ids" in record else set(record)
-        holds_list = any(isinstance(value, list) for value in record.values())
-        looks = "It looks like one document that holds a list of records." if holds_list else ""
-        kind = kind_of(path, fields, first, looks)
+        kind = _kind_of_record(path, record, first)
     account = Account()
     is_roster = kind is not Kind.ENROLLMENTS
 
     def read(file: BinaryIO, account: Account = account) -> Lines:
         records = _json_records(account, file, undecodable, is_roster=is_roster)
-        return records if is_roster else _noticing_keys(path, records, notices)
+        notice = noticing_values if is_roster else _noticing_keys
+        return notice(path, records, notices)
 
     # The first lines are read here too, so that the notice comes before anything is submitted.
     deque(read(io.BytesIO(head.encode(errors="replace")), Account()), maxlen=0)
     return FileLayout(kind, read, notices, account)
+
+
+def _kind_of_record(path: str, record: dict[str, Any], first: str) -> Kind:
+    """Return the kind of a first record. Raises UnreadableFile if it does not show."""
+    fields = {"student_id"} if "course_ids" in record else set(record)
+    looks = ""
+    if any(isinstance(value, list) for value in record.values()):
+        looks = "It looks like one document that holds a list of records; write one on each line."
+    return kind_of(path, fields, first, looks)
 
 
 def _noticing_keys(path: str, lines: Lines, notices: Notices) -> Lines:

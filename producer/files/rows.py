@@ -36,6 +36,11 @@ _STRAY_QUOTE = (
     ' twice ("") if it is part of the text'
 )
 
+_CUT_OFF = (
+    "; the file ends in this line without a line end, as if a download had been cut off: if it was,"
+    " get the file again"
+)
+
 
 def _plain_text(block: bytes) -> str | None:
     """Return whole lines as text; None if one of them needs a closer look."""
@@ -239,7 +244,7 @@ class RowReader:
                     yield first, row
                 else:
                     account.refused += 1
-                    yield _wrong_width(first, row, width)
+                    yield _hinting(lines.recent[-1], _wrong_width(first, row, width))
         except csv.Error:
             taken = reader.line_num - before
             row = self._without_spaces(lines.recent[-1]) if taken == 1 else []
@@ -279,7 +284,7 @@ class RowReader:
         first, *others = list(lines.recent)[-taken:]
         lines.give_back(others)
         account.refused += 1
-        return self._refused(lines.number, _STRAY_QUOTE, first)
+        return _hinting(first, self._refused(lines.number, _STRAY_QUOTE, first))
 
     def _refuse_bad(self, line: int, bad: _BadLine) -> RefusedLine:
         if not bad.raw:
@@ -313,6 +318,13 @@ def _split_outside_of_quotes(text: str, delimiter: str) -> list[str]:
         cells.append(text[start : start + len(cell)])
         start += len(cell) + 1
     return cells
+
+
+def _hinting(last: str, refused: RefusedLine) -> RefusedLine:
+    """Return the refusal of a row with a hint if its last line is cut off, as it seems."""
+    if last.endswith("\n"):
+        return refused
+    return refused.model_copy(update={"message": refused.message + _CUT_OFF})
 
 
 def _holds_text(row: Sequence[str]) -> bool:

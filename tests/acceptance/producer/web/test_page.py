@@ -109,3 +109,40 @@ def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
         other = client.student("P3")
         assert other is not None
         assert other.courses == ()
+
+
+@pytest.mark.xdist_group("browser")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "STUDENT_ID,Course_Id\nP4,PC4\n",
+        "Student ID;Course ID\r\nP4;PC4\r\n",
+        "sep=;\r\nstudent_id;course_id\r\nP4;PC4\r\n",
+        "student_id\tcourse_id\rP4\tPC4\r",
+        "\n;;\nstudent_id;course_id;a,b,c,d\nP4;PC4;\n",
+        '"student_id","course_id"\n"P4","PC4"\n',
+    ],
+)
+def test_the_page_understands_a_header_as_the_service_does(
+    browser: Any, deployment: Deployment, tmp_path: Path, content: str
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["P4"], [{"sis_id": "PC4", "title": "Arithmetic"}])
+    file = tmp_path / "file.csv"
+    file.write_bytes(content.encode())
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.set_input_files("#file", str(file))
+        page.get_by_text("The file holds enrollments").wait_for()
+        preview = page.inner_text("#preview")
+        assert "used as student_id" in preview
+        assert "used as course_id" in preview
+        assert "is missing" not in preview
+        assert "P4" in preview
+        page.click("#submit")
+        page.get_by_text(": done").wait_for()
+        books = page.inner_text("#books").split()
+        assert books[books.index("received") + 1] == "1"
+        assert books[books.index("rejected") + 1] == "0"
+        page.close()

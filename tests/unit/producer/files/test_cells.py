@@ -73,6 +73,8 @@ def test_a_key_at_the_bounds_is_accepted(opened: Open) -> None:
         ("#VALUE!", "missing value"),
         ("#DIV/0!", "missing value"),
         ("#######", "missing value"),
+        *((error, "missing value") for error in ("#NV", "#WERT!", "#BEZUG!", "#NOM?", "#N/D")),
+        *((error, "missing value") for error in ("#¡VALOR!", "#¿NOMBRE?", "#\u041d/\u0414")),
         ("H1\u200b", "'H1\\u200b' contains invisible characters"),
         ("\ufeffH1", "invisible characters"),
         ("H\u202e1", "invisible characters"),
@@ -87,7 +89,9 @@ def test_a_roster_refuses_what_is_probably_not_an_id(opened: Open, sis_id: str, 
     assert other == ({"sis_id": "H2", "name": "Ben"}, (3,))
 
 
-@pytest.mark.parametrize("sis_id", ["NAN-1", "NULL-7", "Nano", "NONE1", "#1", "#", "NA", "N/A-2"])
+@pytest.mark.parametrize(
+    "sis_id", ["NAN-1", "NULL-7", "Nano", "NONE1", "#1", "#", "NA", "N/A-2", "#1!", "#C/12", "C#!"]
+)
 def test_a_roster_accepts_ids_that_only_resemble_a_missing_value(opened: Open, sis_id: str) -> None:
     (record,) = read(opened(f"sis_id,name\n{sis_id},Ada\n"))
     assert record == ({"sis_id": sis_id, "name": "Ada"}, (2,))

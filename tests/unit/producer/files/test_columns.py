@@ -1,5 +1,7 @@
 """The columns of a file become those of the contract, and tell the kind of its records."""
 
+from collections.abc import Callable
+
 import pytest
 
 from producer.errors import UnreadableFile
@@ -110,3 +112,19 @@ def test_the_delimiter_is_found_outside_of_quotes_or_told_to_excel(
     first_row = 3 if "sep=" in file else 2
     assert courses(opened(file)) == [("S1", ["M1"], (first_row,))]
     assert delimiter in file
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff", "ï»¿"])
+@pytest.mark.parametrize("joint", ["_", " ", "-", "", " _ ", "\u00a0"])
+@pytest.mark.parametrize("case", [str.upper, str.title, str.lower])
+def test_names_that_join_their_words_in_another_way_are_ours(
+    opened: Open, joint: str, case: Callable[[str], str], mark: str
+) -> None:
+    names = [case(name).replace("_", joint) for name in ("student_sis_id", "course_id")]
+    assert courses(opened(f"{mark}{','.join(names)}\n7,C1\n")) == [("7", ["C1"], (2,))]
+
+
+def test_a_key_of_another_system_is_not_taken_for_ours(opened: Open) -> None:
+    for name in ("Student Key", "StudentKey", "student-key"):
+        with pytest.raises(UnreadableFile, match="need a column student_id"):
+            opened(f"{name},course_id\n7,C1\n")

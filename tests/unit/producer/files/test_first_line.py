@@ -147,3 +147,25 @@ def test_a_file_with_nothing_but_a_header_is_noticed(opened: Open) -> None:
         (notice,) = source.notices
         assert notice.endswith("has a header but no rows.")
     assert not opened("sis_id,name\nS1,\n").notices
+
+
+@pytest.mark.parametrize(("told", "used"), [(";", ","), (",", "\t"), ("^", ";")])
+def test_a_line_that_names_the_wrong_delimiter_is_named(opened: Open, told: str, used: str) -> None:
+    header, row = used.join(("student_id", "course_id")), used.join(("S1", "C1"))
+    with pytest.raises(UnreadableFile) as caught:
+        opened(f"sep={told}\n{header}\n{row}\n")
+    words = f"names {told!r}, but its cells seem to be separated by {used!r}; correct that line"
+    assert words in str(caught.value)
+    assert "title" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "has_cause"), [("S1,C1\nS2,C1\n", True), ("Nr,Kurs\nA,B\n", False)]
+)
+def test_the_general_advice_follows_a_cause_as_an_alternative(
+    opened: Open, content: str, has_cause: bool
+) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        opened(content)
+    assert ("Otherwise, choose the kind" in str(caught.value)) is has_cause
+    assert ("Choose the kind" in str(caught.value)) is not has_cause

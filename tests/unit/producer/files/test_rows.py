@@ -14,6 +14,7 @@ from producer.files import rows
 from producer.files.account import Account
 from producer.files.rows import RowReader
 from producer.schemas import MAX_CHUNK_BYTES
+from support.source_files import Open, refused
 
 WIDTH = 3
 HEADER = b"student,course,note\n"
@@ -159,3 +160,16 @@ def test_whatever_a_file_holds_every_line_is_accounted_for(pieces: list[str]) ->
     begins, refused = read("".join(pieces))
     assert not set(begins) & set(refused)
     assert sorted(begins) == begins
+
+
+@pytest.mark.parametrize("cut", ["S2", 'S2,"C', "S2,C1,"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_refused_line_in_which_the_file_ends_may_be_cut_off(
+    opened: Open, cut: str, end: str
+) -> None:
+    whole = end.join(["student_id,course_id", "S1,C1", cut])
+    hint = "the file ends in this line without a line end"
+    assert hint in refused(opened(whole)).message
+    assert hint not in refused(opened(whole + end)).message
+    earlier = list(opened(f"{whole}{end}S3,C1").records())
+    assert [e.line for e in earlier if isinstance(e, RefusedLine) and hint in e.message] == []

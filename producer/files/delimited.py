@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm, RefusedLine
+from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.files.cells import Row, pair_reader, record_reader, refused_line
 from producer.files.columns import (
@@ -79,7 +80,8 @@ def delimited_layout(
     )
     if not found.rows_follow:
         notices.add(f"{path} holds a header and no rows.")
-    mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
+    sources = {name: templates.get(name) or _column_of(name, header) for name in readers}
+    mapping = {name: printable(source) for name, source in sources.items()}
     account = row_reader.account
     return FileLayout(kind, read, notices, account, storable(header), form, mapping)
 

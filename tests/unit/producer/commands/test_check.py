@@ -107,3 +107,11 @@ def test_a_wrong_use_is_said(tmp_path: Path, arguments: list[str], message: str)
     named = [argument.format(path=path) for argument in arguments]
     done = invoke_enroll("submit", *named, **NO_BROKER)
     assert (done.exit_code, message in done.stderr) == (USAGE, True), done.output
+
+
+def test_a_column_whose_name_cannot_be_decoded_is_mapped_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(b"m\xe9,course_id\nS1,C1\n")
+    found = as_json(path, "--map", "student_id={m\udce9}")
+    assert found["mapping"] == {"course_id": "course_id", "student_id": "{m\\udce9}"}
+    assert found["lines"]["read"] == 1

@@ -1,5 +1,6 @@
 """Define every error that the producer raises; a refused request is a value, not an error."""
 
+from producer.contract.printable import printable
 from producer.schemas import EnrollmentProblem
 
 
@@ -22,7 +23,7 @@ class InvalidRequest(EnrollmentError):
 
 
 class UnreadableFile(EnrollmentError):
-    """A file cannot be read or understood.
+    """A file cannot be read or understood; what the message quotes of it is escaped.
 
     If its header is the problem, nothing was published. `options` are the options of a submit that
     may help, `kind` or `map`. The command line and HTTP write them differently, so the message
@@ -30,7 +31,7 @@ class UnreadableFile(EnrollmentError):
     """
 
     def __init__(self, message: str, *options: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.options = options
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm, RefusedLine
+from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.files.cells import Row, pair_reader, record_reader, refused_line
 from producer.files.columns import (
@@ -85,8 +86,8 @@ def delimited_layout(
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
-    mapping = {name: templates.get(name) or _column_of(name, header) for name in readers}
     account, columns = row_reader.account, storable(header)
+    mapping = _mapping(header, readers, templates)
     return FileLayout(kind, read, notices, account, columns, found.form, mapping)
 
 
@@ -139,9 +140,12 @@ def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHe
     )
 
 
-def _column_of(name: str, header: Sequence[str]) -> str:
-    """Return the name of a column as the file has it."""
-    return next(column for column in header if plain_name(column) == name)
+def _mapping(
+    header: Sequence[str], names: Iterable[str], templates: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what each of our columns is read from, as it can be shown."""
+    columns = {plain_name(column): column for column in reversed(header)}
+    return {name: printable(templates.get(name) or columns[name]) for name in names}
 
 
 def _check_size(path: str, header: Sequence[str]) -> None:

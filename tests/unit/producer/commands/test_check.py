@@ -121,3 +121,11 @@ def test_only_enrollments_are_still_to_be_compared_with_the_roster(
     shown = check(path).stderr
     assert "Nothing was submitted." in shown
     assert ("Whether the roster has" in shown) is is_said
+
+
+def test_a_column_whose_name_cannot_be_decoded_is_mapped_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(b"m\xe9,course_id\nS1,C1\n")
+    found = as_json(path, "--map", "student_id={m\udce9}")
+    assert found["mapping"] == {"course_id": "course_id", "student_id": "{m\\udce9}"}
+    assert found["lines"]["read"] == 1

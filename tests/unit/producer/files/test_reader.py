@@ -227,3 +227,11 @@ def test_what_cannot_be_decoded_refuses_its_line_wherever_it_is(
     assert refusal[0] == len(lines) + 1
     assert f"cell 2 is not {'UTF-8' if text == 'utf-8' else 'valid utf-16-le'};" in refusal[1]
     assert last == ({"sis_id": "C", "name": "Carol"}, (len(lines) + 2,))
+
+
+def test_a_message_can_be_printed_and_sent_whatever_the_header_holds(opened: Open) -> None:
+    header = b"student_id,course_id,n\xffte,\x1b[31m,\xc2\x85\n"
+    with pytest.raises(UnreadableFile) as caught:
+        opened(header + b"S1,C1\n" * 100, student_id="{pupil}")
+    assert "columns are: student_id, course_id, n" in str(caught.value)
+    assert str(caught.value).isprintable()

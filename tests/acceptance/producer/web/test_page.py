@@ -146,3 +146,25 @@ def test_the_page_understands_a_header_as_the_service_does(
         assert books[books.index("received") + 1] == "1"
         assert books[books.index("rejected") + 1] == "0"
         page.close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_the_same_file_is_tried_again_after_the_roster_was_corrected(
+    browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    file = tmp_path / "early.csv"
+    file.write_text("student_id,course_id\nP5,PC5\n")
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.set_input_files("#file", str(file))
+        page.click("#submit")
+        page.get_by_text("no student has the SIS id 'P5'").wait_for()
+        page.wait_for_selector("#submit:enabled")
+        with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+            enter_roster(client, ["P5"], [{"sis_id": "PC5", "title": "Drawing"}])
+        page.click("#submit")
+        page.wait_for_selector("#refused", state="hidden")
+        page.get_by_text(": done").wait_for()
+        assert page.inner_text("#books").split()[:5] == ["Rows", "received", "1", "enrolled", "1"]
+        page.close()

@@ -7,6 +7,7 @@ import pytest
 from producer import errors
 from producer.errors import (
     AnswerNotUnderstood,
+    BatchCannotFinish,
     BatchConflict,
     BrokerUnavailable,
     EnrollmentError,
@@ -25,6 +26,7 @@ ERRORS = [
     BrokerUnavailable("The broker is full"),
     UnreadableFile("The file is empty.", "kind", "map"),
     BatchConflict("Choose another id."),
+    BatchCannotFinish("A chunk is lost."),
     NoWorkerAnswered("No worker answered."),
     SubmissionLost("It is lost."),
     LookupFailed("It failed."),

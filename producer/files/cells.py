@@ -110,7 +110,7 @@ def record_reader(
 
 def _check_new_id(sis_id: str) -> None:
     """Refuse what is probably not meant as the id of a student or course. Raises BadCell."""
-    if plain_name(sis_id) == "sis_id":
+    if sis_id[-2:].casefold() == "id" and plain_name(sis_id) == "sis_id":
         raise BadCell("sis_id", REPEATS_HEADER)
     if problem := problem_of_new_id(sis_id):
         raise BadCell("sis_id", problem)

@@ -1,10 +1,9 @@
 """Notice values of a roster that are valid, but hardly meant."""
 
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from producer.contract.ids import is_missing_value
+from producer.contract.ids import MISSING_VALUES, is_missing_value
 from producer.files.layout import Lines
 from producer.files.notices import Notices
 from producer.publishing.chunking import SourceRecord
@@ -12,40 +11,39 @@ from producer.publishing.chunking import SourceRecord
 _CHANGED_ID = re.compile(r"""\d+([.,]\d+)?E\+\d+$|\d+[.,]0$|=?"|'""", re.IGNORECASE)
 """A rounded number, a number that got decimals, and an id with marks that it is a text."""
 
+_FIRST = frozenset("# ").union(*({text[0], text[0].upper()} for text in MISSING_VALUES))
+"""How a text begins that may stand for a missing value."""
+
 
 def noticing_values(path: str, lines: Lines, notices: Notices) -> Lines:
     """Yield the lines of a roster; add a notice at the first odd value of each field."""
-    checks = {"sis_id": _odd_id, "name": _missing, "email": _missing, "title": _missing}
+    fields = ["sis_id", "name", "email", "title"]
     for entry in lines:
         yield entry
-        if isinstance(entry, SourceRecord) and isinstance(entry.record, dict):
-            for field, what in _odd_fields(entry.record, checks):
-                notices.add(f"{path}: line {entry.lines[0]:,} has the {field} {what}")
-                del checks[field]
+        if not isinstance(entry, SourceRecord) or not isinstance(entry.record, dict):
+            continue
+        for field in fields:
+            problem = _problem_of(field, entry.record.get(field))
+            if problem:
+                notices.add(f"{path}: line {entry.lines[0]:,} has the {field} {problem}")
+                fields = [other for other in fields if other != field]
 
 
-def _odd_fields(
-    record: Mapping[str, Any], checks: Mapping[str, Callable[[str], str]]
-) -> list[tuple[str, str]]:
-    texts = [(field, record.get(field)) for field in checks]
-    odd = [(f, checks[f](text)) for f, text in texts if isinstance(text, str)]
-    return [(field, what) for field, what in odd if what]
-
-
-def _odd_id(sis_id: str) -> str:
-    if not _CHANGED_ID.match(sis_id):
-        return ""
+def _problem_of(field: str, value: Any) -> str | None:
+    """Return the value and why it is hardly meant, or None if it may be."""
+    if not isinstance(value, str):
+        return None
+    if field == "sis_id":
+        if value.isalnum() or not _CHANGED_ID.match(value):
+            return None
+        return (
+            f"{value[:60]!a}, which looks as if a spreadsheet had changed it. It is entered as it"
+            " stands; if that is not meant, export the file again, and open it with this column as"
+            " text."
+        )
+    if value[:1] not in _FIRST or not is_missing_value(value):
+        return None
     return (
-        f"{sis_id[:60]!a}, which looks as if a spreadsheet had changed it. It is entered as it"
-        " stands; if that is not meant, export the file again, and open it with this column as"
-        " text."
-    )
-
-
-def _missing(text: str) -> str:
-    if not is_missing_value(text):
-        return ""
-    return (
-        f"{text[:60]!a}, which may stand for a missing value. It is stored as it stands; if that is"
-        " not meant, empty such cells, so that the stored value is left as it is."
+        f"{value[:60]!a}, which may stand for a missing value. It is stored as it stands; if that"
+        " is not meant, empty such cells, so that the stored value is left as it is."
     )

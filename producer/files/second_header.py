@@ -34,11 +34,16 @@ def refuse_below_others(
     words = frozenset(f"{mark}{word}" for word in _IDS.union(used) for mark in ("", "\ufeff"))
     other = 0
     for entry in rows:
-        line, cells = (entry.line, entry.cells) if isinstance(entry, RefusedLine) else entry
-        is_undivided = cells is not None and len(cells) < len(header)
-        if cells is None or not (other or is_undivided or _may_be_header(cells, words)):
+        if isinstance(entry, tuple):
+            line, cells = entry
+            if not other and words.isdisjoint(map(str.casefold, cells)):
+                yield entry
+                continue
+        elif entry.cells is None:
             yield entry
             continue
+        else:
+            line, cells = entry.line, list(entry.cells)
         is_header, is_ours = kind_of_line(cells)
         if is_header:
             other = 0 if is_ours else line
@@ -49,10 +54,6 @@ def refuse_below_others(
             yield entry
             continue
         yield RefusedLine(line=line, message=message, cells=storable(cells))
-
-
-def _may_be_header(cells: Sequence[str], words: frozenset[str]) -> bool:
-    return not words.isdisjoint(map(str.casefold, cells))
 
 
 def _classifier(

@@ -9,6 +9,7 @@ import psycopg
 
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from support.faults.kinds import Needs, Scene, blow, state
+from worker.messaging.transport import LEASE_SECONDS
 
 UNAVAILABLE = ("The database is unavailable", "enrollment_database_wait_seconds_total")
 REFUSED = ("The database refuses to work", "enrollment_database_refusals_total")
@@ -274,11 +275,21 @@ def lock_table_with_limit(scene: Scene) -> Iterator[None]:
 def _locked(scene: Scene, statement: str) -> Iterator[None]:
     with scene.database.connect() as connection:
         connection.autocommit = False
+        _wait_for_answer(scene)
         connection.execute(statement.encode())
         _look_up(scene)
         yield
         with suppress(psycopg.Error):
             connection.rollback()
+
+
+def _wait_for_answer(scene: Scene) -> None:
+    """Wait until a worker answers: a lookup that a killed worker took is answered after its lease.
+
+    What is measured afterwards is the lock, and not this.
+    """
+    with scene.client(2 * LEASE_SECONDS) as client, suppress(EnrollmentError):
+        client.student("S1")
 
 
 def _look_up(scene: Scene) -> None:

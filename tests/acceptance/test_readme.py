@@ -76,6 +76,7 @@ def test_every_session_is_run_by_a_test() -> None:
     assert [name for name in DOCUMENTS if blocks(name, "python")] == ["docs/python.md"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_transcripts_are_true(tmp_path: Path) -> None:
     false: list[str] = []
@@ -112,6 +113,7 @@ def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
     assert {"demo", "test", "check", "pictures"} <= named
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_the_commands_without_make_run_the_demo(tmp_path: Path) -> None:
     script = shell_block("python3 -m venv .venv")

@@ -18,7 +18,8 @@ import pytest
 from support.paths import BIN, ROOT
 from support.repository_copy import copy_of_repository
 
-pytestmark = pytest.mark.timeout(400)
+# One process of the test run builds the files, for all of these tests.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("wheel")]
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:

@@ -169,7 +169,8 @@ def deployment(
     new_database: Callable[[str], str],
 ) -> Iterator[Deployment]:
     """Valkey, a worker with two processes, and a database, on each dialect in turn."""
-    with _deployment(tmp_path_factory.mktemp("deployment"), new_database(request.param)) as made:
+    folder, measured = tmp_path_factory.mktemp("deployment"), request.param == "postgresql"
+    with _deployment(folder, new_database(request.param), measured=measured) as made:
         yield made
 
 
@@ -194,11 +195,15 @@ def fresh_deployment(
 
 
 @contextmanager
-def _deployment(folder: Path, database_url: str) -> Iterator[Deployment]:
+def _deployment(folder: Path, database_url: str, *, measured: bool = False) -> Iterator[Deployment]:
     with (
         running_valkey(folder / "valkey") as server,
         running_worker(
-            f"{server.connection_url}/0", database_url, folder / "worker.log", "--concurrency=2"
+            f"{server.connection_url}/0",
+            database_url,
+            folder / "worker.log",
+            "--concurrency=2",
+            measured=measured,
         ) as running,
     ):
         yield running

@@ -40,8 +40,6 @@ class Worker:
         environment = worker_environment(broker_url, options.database_url or database_url)
         environment |= {"ENROLL_DATABASE_WAIT": "10", "ENROLL_LOG_FORMAT": "json"}
         environment |= {"ENROLL_METRICS_PORT": str(port), **options.settings}
-        # Measured for coverage, these busy workers would need half as much time again.
-        environment.pop("COVERAGE_PROCESS_CONFIG", None)
         arguments = ("--concurrency=2", "--loglevel=INFO", *WITHOUT_GOSSIP)
         self.process = start_worker(environment, log, *arguments, app=options.app)
 

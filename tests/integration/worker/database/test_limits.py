@@ -61,7 +61,7 @@ def test_a_limit_that_a_chunk_cannot_meet_is_named_and_the_remedy_works(
     ((found_state, found, remedy),) = plain_findings(url)
     assert found_state is state
     assert found.startswith(f"{name} is ")
-    administer(remedy.partition("Run: ")[2].partition(" Then")[0])
+    administer(remedy.partition("Run: ")[2].partition(" Workers renew")[0])
     assert [found for found, _, _ in plain_findings(url)] == [State.OK]
 
 
@@ -101,7 +101,7 @@ def test_a_setting_that_does_harm_is_named_and_the_remedy_works(
     administer(SOURCES[source].format(role=role, database=database, name=name, value=value))
     ((found_state, found, remedy),) = plain_findings(as_role(owner_url, role))
     assert (found_state, words in found) == (state, True)
-    administer(remedy.partition("Run: ")[2].partition(" Then")[0])
+    administer(remedy.partition("Run: ")[2].partition(" Workers renew")[0])
     ((found_state, _, _),) = plain_findings(as_role(owner_url, role))
     assert found_state is State.OK
 

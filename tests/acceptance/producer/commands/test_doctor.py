@@ -224,7 +224,8 @@ def test_a_worker_that_fails_is_not_called_outdated(broker: tuple[str, Any]) -> 
         answered = pool.submit(answer)
         found = doctor(url)[1]["worker", "wrong"]
         answered.result()
-    assert "something is wrong -> Read the worker's log: the lines with enrollment.health" in found
+    remedy = "Read the worker's log: the lines that name enrollment.health give the reason."
+    assert found.endswith(f"something is wrong -> {remedy}")
 
 
 def test_problems_with_the_sentinels_are_found(tmp_path: Path) -> None:

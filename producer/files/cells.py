@@ -1,6 +1,7 @@
 """Turn the cells of a row into ids and records, or report what is wrong with a cell."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from producer.contract.chunks import RefusedLine
 from producer.contract.ids import is_missing_value
@@ -33,7 +34,19 @@ def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pa
     return lambda row: (student(row), course(row))
 
 
-def check_action(text: str) -> None:
+def operation_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], dict[str, Any]]:
+    """Return a function that makes a request of a row with an action. It raises BadCell."""
+    read_pair, action = pair_reader(readers), readers[ACTION]
+
+    def read_operation(row: list[str]) -> dict[str, Any]:
+        student, course = read_pair(row)
+        _check_action(action(row))
+        return {"student_id": student, "course_ids": [course], "atomic": False}
+
+    return read_operation
+
+
+def _check_action(text: str) -> None:
     """Refuse what a line asks for unless it is to enroll. Raises BadCell."""
     match text.casefold():
         case "" | "enroll":

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 from producer.contract.chunks import FileForm, RefusedLine
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
-from producer.files.cells import Row, pair_reader, record_reader, refused_line
+from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
     ACTION,
     BadCell,
@@ -23,7 +23,7 @@ from producer.files.columns import (
     wanted_columns,
 )
 from producer.files.first_line import DELIMITERS, looks_like
-from producer.files.grouping import group_requests, single_requests
+from producer.files.grouping import group_requests
 from producer.files.layout import NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -75,7 +75,7 @@ def delimited_layout(
             rows = _without_guards(rows, header.index(GUARDED))
         rows = refuse_below_others(rows, header, columns_read(readers, templates))
         if ACTION in readers:
-            return single_requests(rows, pair_reader(readers), readers[ACTION])
+            return _records(rows, operation_reader(readers), keep_cells=True)
         if kind is Kind.ENROLLMENTS:
             return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
         records = _records(rows, record_reader(kind, readers), keep_cells=keep_cells)

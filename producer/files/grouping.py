@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from producer.contract.chunks import RefusedLine
-from producer.files.cells import Pair, Row, check_action, refused_line
-from producer.files.columns import BadCell, ColumnReader
+from producer.files.cells import Pair, Row, refused_line
+from producer.files.columns import BadCell
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import MAX_COURSES
@@ -47,22 +47,3 @@ def group_requests(
             yield from requests
             latest, requests = {}, []
     yield from requests
-
-
-def single_requests(
-    rows: Iterator[Row | RefusedLine], read: Callable[[list[str]], Pair], action: ColumnReader
-) -> Lines:
-    """Make a request of each line of a file with actions: their order counts."""
-    for entry in rows:
-        if not isinstance(entry, tuple):
-            yield entry
-            continue
-        line, row = entry
-        try:
-            student, course = read(row)
-            check_action(action(row))
-        except BadCell as bad_cell:
-            yield refused_line(line, row, bad_cell)
-        else:
-            record = {"student_id": student, "course_ids": [course], "atomic": False}
-            yield SourceRecord(record, [line], [row])

@@ -194,7 +194,7 @@ def open_source(
     If `kind` is None, the header decides. `templates` maps one of our columns to a template over
     the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
     such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks like that, and
-    otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if it is none of these.
+    otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if none of these fits.
     Raises UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:

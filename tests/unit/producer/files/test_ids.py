@@ -37,7 +37,7 @@ def entries(rows: Sequence[Sequence[str]], **templates: str) -> list[SourceRecor
 
 
 def meaning(column: str, cell: str) -> int | str | None:
-    """Return the id in a cell; None if there is none."""
+    """Return the id in a cell, or None."""
     text = cell.strip()
     if column.endswith("_key"):
         is_key = re.fullmatch("[1-9][0-9]{0,9}", text) is not None and int(text) <= MAX_KEY

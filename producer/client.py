@@ -19,6 +19,7 @@ from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import (
     BatchConflict,
+    BrokerUnavailable,
     InvalidRequest,
     LookupFailed,
     NoWorkerAnswered,
@@ -41,6 +42,7 @@ from producer.publishing.connection import (
     check_timeout,
     parse_result,
 )
+from producer.publishing.merging import MAX_IDS, MergedLookups
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
@@ -87,6 +89,7 @@ class EnrollmentClient:
         check_timeout(timeout)
         self.timeout = timeout
         self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
+        self._merged = MergedLookups()
 
     @property
     def shown_url(self) -> str:
@@ -162,7 +165,8 @@ class EnrollmentClient:
 
     def _check(self, request_id: str, timeout: float) -> None:
         """Raise SubmissionLost if a worker reports within the timeout that a request is lost."""
-        with suppress(NoWorkerAnswered, LookupFailed):
+        # A submitter may lack the right to look up; the wait itself notices a broken connection.
+        with suppress(NoWorkerAnswered, LookupFailed, BrokerUnavailable):
             arguments = [[request_id]]
             seconds = min(timeout, self.timeout)
             (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
@@ -248,16 +252,27 @@ class EnrollmentClient:
         return self.statuses([request_id])[0]
 
     def statuses(self, request_ids: Sequence[str]) -> list[RequestStatus]:
-        """Return the status of each request, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.STATUS, request_ids)
+        """Return the status of each request, in the same order. Raises NoWorkerAnswered.
+
+        A worker is asked only about requests that Redis does not know.
+        """
+        _refuse_single("ids", request_ids)
+        known = self._connection.known_requests(request_ids)
+        return self._with_lookup(known, TaskName.STATUS, request_ids)
 
     def batch(self, batch_id: str, *, refusals: bool = True) -> BatchStatus:
         """Return the status of a batch, with its refusals by cause. Raises NoWorkerAnswered."""
         return self.batches([batch_id], refusals=refusals)[0]
 
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
-        """Return the status of each batch, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.BATCH, batch_ids, options={"refusals": refusals})
+        """Return the status of each batch, in the same order. Raises NoWorkerAnswered.
+
+        The counts of a batch that is not done may be a second old.
+        """
+        _refuse_single("ids", batch_ids)
+        known = self._connection.known_batches(batch_ids, refusals=refusals)
+        options = {"refusals": refusals}
+        return self._with_lookup(known, TaskName.BATCH, batch_ids, options)
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
@@ -293,7 +308,7 @@ class EnrollmentClient:
         """
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
         (newest_results,) = self._look_up(
-            TaskName.RESULTS, [student], options={"limit": limit, **cursor}
+            TaskName.RESULTS, [student], _results_page(limit), {"limit": limit, **cursor}
         )
         return list(newest_results)
 
@@ -301,7 +316,7 @@ class EnrollmentClient:
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """Return each student's newest results, in the same order. Raises NoWorkerAnswered."""
-        page = max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
+        page = _results_page(limit)
         return self._look_up(TaskName.RESULTS, students, page, options={"limit": limit})
 
     def student(self, student: int | str) -> StudentResponse | None:
@@ -324,13 +339,39 @@ class EnrollmentClient:
         page: int = MAX_LOOKUP,
         options: Mapping[str, Any] | None = None,
     ) -> list[Any]:
-        """Look up any number of ids, at most `page` at a time. Raises InvalidRequest."""
+        """Look up any number of ids, at most `page` at a time. Raises InvalidRequest.
+
+        A short lookup is sent together with those that other threads make at the same time.
+        """
         _refuse_single("ids", ids)
+
+        def ask(some_ids: list[Any], seconds: float) -> Any:
+            return self._connection.ask(task, [some_ids], options, timeout=seconds)
+
+        if 0 < len(ids) <= min(MAX_IDS, page):
+            sort = (task, repr(options))
+            return list(self._merged.ask(sort, ids, page, ask, self.timeout))
         results: list[Any] = []
         for start in range(0, len(ids), page):
-            some_ids = list(ids[start : start + page])
-            results += self._connection.ask(task, [some_ids], options, timeout=self.timeout)
+            results += ask(list(ids[start : start + page]), self.timeout)
         return results
+
+    def _with_lookup(
+        self,
+        known: Mapping[str, Any],
+        task: TaskName,
+        ids: Sequence[str],
+        options: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """Return what is known of each id, in order; look up the others."""
+        missing = [i for i in ids if not (isinstance(i, str) and i in known)]
+        answers = iter(self._look_up(task, missing, options=options) if missing else ())
+        return [known[i] if isinstance(i, str) and i in known else next(answers) for i in ids]
+
+
+def _results_page(limit: int) -> int:
+    """Return how many students one lookup of results may name."""
+    return max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
 
 
 def _refuse_single(name: str, values: object) -> None:

@@ -14,6 +14,7 @@ from worker.database.guard import GuardedDatabase
 from worker.messaging import patches, plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.backlog import Backlog
+from worker.messaging.cached import CachedAnswers
 from worker.messaging.celery_settings import (
     attempts_url,
     celery_settings,
@@ -86,6 +87,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
     return Services(
         database=database,
         marks=marks,
+        cached=CachedAnswers(results_url(settings), keys),
         backlog=Backlog(queues_url(settings), keys),
         attempts=attempts,
         retry_policy=RetryPolicy(

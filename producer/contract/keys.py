@@ -20,6 +20,7 @@ SEPARATORS: Final = ("\x06\x16", ":")
 documentation shows for the option `sep`."""
 
 _INTAKE = "enrollment.intake"
+_CACHED = "enrollment.cached."
 _REQUEST = "enrollment:request:"
 _BATCH = "enrollment:batch:"
 _RESULT = "celery-task-meta-"
@@ -39,7 +40,7 @@ def check_key_prefix(prefix: str) -> str:
             f"A key prefix has at most {MAX_PREFIX} characters, which are letters, digits and"
             " : . _ - /, and ends with one of : . _ - (for example enroll-test:)"
         )
-    for name in (_INTAKE, _REQUEST, _BATCH, _RESULT, _KOMBU):
+    for name in (_INTAKE, _CACHED, _REQUEST, _BATCH, _RESULT, _KOMBU):
         if name in prefix:
             raise ValueError(
                 f"A key prefix must not contain {name}, because names of our keys begin with it;"
@@ -102,6 +103,19 @@ class Keys:
         The keys of slots, of leases and of the registered database begin with it.
         """
         return ".".join((f"{self.prefix}{_INTAKE}", *parts))
+
+    def cached_request(self, request_id: str) -> str:
+        """Return the key of the cached state of a request; only workers write it."""
+        return f"{self.prefix}{_CACHED}request.{request_id}"
+
+    def cached_batch(self, batch_id: str) -> str:
+        """Return the key of the cached status of a batch; only workers write it."""
+        return f"{self.prefix}{_CACHED}batch.{batch_id}"
+
+    @property
+    def generation(self) -> str:
+        """Return the key of the generation of cached copies; copies of another one do not count."""
+        return f"{self.prefix}{_CACHED}generation"
 
     @property
     def outage(self) -> str:

@@ -46,9 +46,14 @@ class SubmissionMark(ContractModel):
 MARK_SECONDS: Final = 7 * 24 * 3600
 """How long a mark lasts, in seconds. Later, a submission that no worker has applied is unknown."""
 
+MAX_MARK: Final = 4_096
+"""Bytes of a mark that are read; a longer one is not a mark of ours."""
+
 
 class AgedMark(NamedTuple):
     """The mark of a submission, and its age."""
 
     mark: SubmissionMark
     seconds_ago: float
+    digest: int = 0
+    """The CRC-32 of the mark's text, which tells whether it has changed."""

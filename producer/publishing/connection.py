@@ -16,6 +16,7 @@ from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
+from producer.contract.batches import BatchStatus
 from producer.contract.broker_url import (
     BROKERS,
     REDIS,
@@ -32,6 +33,8 @@ from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
 from producer.publishing.failures import explain_failure
+from producer.publishing.polling import KnownStates
+from producer.schemas import RequestStatus
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
@@ -47,6 +50,8 @@ _RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
     task: TypeAdapter(type_) for task, type_ in RESULT_TYPES.items()
 }
 
+
+LOOKUP_HINT = "Check that a worker is running and serves the queue lookups."
 
 LONGEST_LOOKUP = 7 * 86_400.0
 """Seconds after which a lookup expires at the latest, however long its client waits."""
@@ -90,6 +95,7 @@ class BrokerConnection:
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=CONNECT_TIMEOUT,
         )
+        self._known = KnownStates(self._redis, self._keys)
         if results_url != broker_url:
             self._results_name = f"The Redis of result keys {shown_url(results_url)}"
         self._over_redis = broker_url.startswith(REDIS)
@@ -140,7 +146,7 @@ class BrokerConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float,
-        hint: str = "Check that a worker is running and serves the queue lookups.",
+        hint: str = LOOKUP_HINT,
     ) -> Any:
         """Send a lookup and return its result; the lookup expires after `timeout` seconds.
 
@@ -223,6 +229,16 @@ class BrokerConnection:
             for key, mark in marks.items():
                 pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
             pipeline.execute()
+
+    def known_requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
+        """Return the status of each request that Redis knows, by id; ask a worker about others."""
+        with self._results():
+            return self._known.requests(request_ids)
+
+    def known_batches(self, batch_ids: Sequence[str], *, refusals: bool) -> dict[str, BatchStatus]:
+        """Return the status of each batch that Redis knows, by id; ask a worker about others."""
+        with self._results():
+            return self._known.batches(batch_ids, refusals=refusals)
 
     def count_queued_chunks(self) -> int:
         """Return the number of chunks that wait in the queue, also of those with a priority."""

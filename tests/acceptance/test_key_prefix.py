@@ -21,6 +21,7 @@ from producer.contract.routing import Queue
 from producer.schemas import Kind
 from support.commands import invoke_enroll
 from support.databases import dead_letters_at
+from support.handover import stopped_with_messages
 from support.http import serving
 from support.plain_celery import plain_celery
 from support.rosters import enter_roster, finished
@@ -162,12 +163,15 @@ def kill_while_it_holds_a_message(
     server: Server, deployment: Deployment, client: EnrollmentClient
 ) -> None:
     client.status("a worker that has answered waits for the next message")
-    os.killpg(deployment.process.pid, signal.SIGSTOP)
-    client.submit({"student_id": "S1", "course_ids": ["C1"], "request_id": "held"})
     queue = Keys(deployment.key_prefix).queue(Queue.ENROLLMENTS)
-    wait_for(lambda: server.redis.llen(queue) == 0)
-    server.look()
-    os.killpg(deployment.process.pid, signal.SIGKILL)
+    request = {"student_id": "S1", "course_ids": ["C1"], "request_id": "held"}
+    with stopped_with_messages(
+        deployment.process.pid,
+        lambda: server.redis.llen(queue),
+        lambda: client.submit(request),
+    ):
+        server.look()
+        os.killpg(deployment.process.pid, signal.SIGKILL)
     deployment.process.wait()
 
 

@@ -15,6 +15,7 @@ from producer.contract.routing import Queue
 from producer.schemas import Kind
 from support.databases import dead_letters_at, sqlite_taken_away
 from support.fleet import Fleet, Worker, fleet
+from support.handover import stopped_with_messages
 from support.malformed import message
 from support.rosters import enter_roster
 from support.waiting import wait_for
@@ -34,14 +35,18 @@ def client(small: Fleet) -> Iterator[EnrollmentClient]:
         yield made
 
 
+def waiting(small: Fleet) -> Callable[[], int]:
+    return lambda: sum(map(small.broker.redis.llen, Queue))
+
+
 def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
     """Let Redis move a message to a worker that is stopped, and then kill the worker."""
     client.status("a worker that has answered waits for the next message")
-    time.sleep(0.2)
-    worker.signal_group(signal.SIGSTOP)
-    request_id = client.submit({"student_id": "S1", "course_ids": ["C1"]})
-    wait_for(lambda: small.broker.redis.llen("enrollments") == 0)
-    worker.kill()
+    request = {"student_id": "S1", "course_ids": ["C1"]}
+    with stopped_with_messages(
+        worker.process.pid, waiting(small), lambda: client.submit(request)
+    ) as request_id:
+        worker.kill()
     small.workers.remove(worker)
     return request_id
 
@@ -76,18 +81,23 @@ def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
 ) -> None:
     worker = small.start_worker()
     client.status("ready?")
-    worker.signal_group(signal.SIGSTOP)
-    for queue in Queue:
-        small.broker.redis.lpush(queue, json.dumps(message(headers__task="no.such.task")))
-    wait_for(lambda: not any(small.broker.redis.llen(queue) for queue in Queue))
-    assert small.broker.holds() == len(Queue)
-    worker.kill()
+    published = 0
+
+    def publish() -> None:
+        nonlocal published
+        for queue in Queue:
+            small.broker.redis.lpush(queue, json.dumps(message(headers__task="no.such.task")))
+            published += 1
+
+    with stopped_with_messages(worker.process.pid, waiting(small), publish):
+        assert small.broker.holds() == len(Queue)
+        worker.kill()
     small.workers.remove(worker)
     started = time.monotonic()
     small.start_worker()
     wait_for(lambda: small.broker.holds() == 0, LEASE_SECONDS + 10)
     print(f"came back {time.monotonic() - started:.1f} s after the kill")
-    assert len(dead_letters_at(small.database_url)) == len(Queue)
+    assert len(dead_letters_at(small.database_url)) == published
 
 
 def test_messages_with_a_priority_are_processed_even_if_workers_are_killed(

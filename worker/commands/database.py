@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
+from worker.commands.results import changing_results
 from worker.commands.session import (
     REMAINS,
     UNREACHABLE,
@@ -110,7 +111,8 @@ def accept(database: Database, yes: bool, as_json: bool) -> int:
         print_message(f"The workers {before}. This makes them use {own}.")
         if not _confirmed(yes):
             return REMAINS
-        register.replace(own)
+        with changing_results():
+            register.replace(own)
     return _done(own, as_json, "Accepted. Start the workers with this database.")
 
 

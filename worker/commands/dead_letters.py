@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from worker.commands.results import changing_results
 from worker.commands.session import (
     DATABASE,
     EPILOG,
@@ -186,15 +187,17 @@ def retry(database: Database, letters: tuple[int, ...], everything: bool, as_jso
     if everything == bool(letters):
         raise click.UsageError("Name the ids of dead letters, or use --all, but not both.")
     code = 0
-    for letter_id in _all_ids(database) if everything else letters:
-        try:
-            outcome = retry_letter(database, letter_id)
-        except CannotRetry as error:
-            code = REMAINS
-            data = {"retried": False, "why": str(error)}
-            _print_result(letter_id, data, f"retry failed: {error}", as_json)
-        else:
-            _print_result(letter_id, {"retried": True, "outcome": outcome}, outcome, as_json)
+    with changing_results() as remove_copies:
+        for letter_id in _all_ids(database) if everything else letters:
+            remove_copies()
+            try:
+                outcome = retry_letter(database, letter_id)
+            except CannotRetry as error:
+                code = REMAINS
+                data = {"retried": False, "why": str(error)}
+                _print_result(letter_id, data, f"retry failed: {error}", as_json)
+            else:
+                _print_result(letter_id, {"retried": True, "outcome": outcome}, outcome, as_json)
     return code
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from worker.commands.results import changing_results
 from worker.commands.session import EPILOG, format_moment, print_message, print_table, with_database
 from worker.database.engine import Database
 from worker.retention import prune as retention
@@ -55,7 +56,11 @@ def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: boo
     print_message(
         f"{'Counting' if dry_run else 'Removing'} what is older than {format_moment(before)} ..."
     )
-    removed = retention.prune(database, before, dry_run=dry_run)
+    if dry_run:
+        removed = retention.prune(database, before, dry_run=True)
+    else:
+        with changing_results() as remove_copies:
+            removed = retention.prune(database, before, on_page=remove_copies)
     if as_json:
         click.echo(
             json.dumps({"before": before.isoformat(), "dry_run": dry_run, "removed": removed})

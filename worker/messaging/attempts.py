@@ -7,6 +7,7 @@ their pool process, and a task counts its own unexpected errors.
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from redis.client import Pipeline
 from redis.exceptions import RedisError
@@ -29,22 +30,30 @@ class Attempts:
         self._running = keys.running(instance)
         self._limit = limit
 
-    def begin(self, task_ids: Sequence[str], also: Callable[[Pipeline], None] | None = None) -> int:
-        """Record that these tasks start; return the most attempts of any, divided by the limit.
+    def begin(self, task_ids: Sequence[str]) -> int:
+        """Record that these tasks start; return the most attempts of any, divided by the limit."""
+        return self.begin_and(task_ids, lambda _: None)[0]
 
-        `also` may add commands to the same round trip.
+    def begin_and(
+        self, task_ids: Sequence[str], also: Callable[[Pipeline], None]
+    ) -> tuple[int, Any]:
+        """Do what `begin` does, and what `also` adds to the same round trip.
+
+        The second value is the reply to the last command; it may be an error.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(self._counts, task_ids)
                 pipeline.hset(self._running, mapping=dict.fromkeys(task_ids, 1))
-                if also is not None:
-                    also(pipeline)
-                counts, *_ = pipeline.execute()
+                also(pipeline)
+                replies = pipeline.execute(raise_on_error=False)
+            for reply in replies[:2]:
+                if isinstance(reply, Exception):
+                    raise reply
         except RedisError as error:
             log.warning("Redis did not answer, so failed attempts are not counted: %s", error)
-            return 0
-        return max(int(count or 0) for count in counts) // self._limit
+            return 0, error
+        return max(int(count or 0) for count in replies[0]) // self._limit, replies[-1]
 
     def end(self, task_ids: Sequence[str], *, done: bool = True) -> None:
         """Record that these tasks ended; if they are done, remove their counts."""

@@ -1,6 +1,7 @@
 """Read and write the marks that distinguish `queued` and `running` from `unknown`."""
 
 import logging
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,13 +10,10 @@ from redis.client import Pipeline
 from redis.exceptions import NoPermissionError, RedisError
 
 from producer.contract.keys import Keys
-from producer.contract.marks import MARK_SECONDS, AgedMark, MarkState, SubmissionMark
+from producer.contract.marks import MARK_SECONDS, MAX_MARK, AgedMark, MarkState, SubmissionMark
 from producer.contract.redis_connection import connect_redis
 
 log = logging.getLogger(__name__)
-
-MAX_MARK = 4_096
-"""Bytes of a mark that are read; a longer one is not a mark of ours."""
 
 OUTAGE_SECONDS = 30
 """How long the reason why work waits is stored; each attempt that fails renews it."""
@@ -58,7 +56,7 @@ class SubmissionMarks:
                     age = max(0.0, MARK_SECONDS - ttl / 1000)
                     # A newer submitter may write more fields.
                     mark = SubmissionMark.model_validate_json(text, extra="ignore")
-                    marks[identity] = AgedMark(mark, age)
+                    marks[identity] = AgedMark(mark, age, zlib.crc32(text))
             except ValidationError:
                 unreadable.append(identity)
         if unreadable:
@@ -96,17 +94,25 @@ class SubmissionMarks:
             return None
         return None if sentence is None else sentence.decode(errors="replace")
 
-    def set_running(self, keys: Iterable[str]) -> None:
-        """Mark requests as running, by the keys of their marks.
+    def set_running(
+        self, keys: Iterable[str], also: Callable[[Pipeline], None] = lambda _: None
+    ) -> Any:
+        """Mark requests as running, by the keys of their marks, and do what `also` adds.
 
-        If Redis fails, this only logs a warning, and the work goes on.
+        Return the reply to the last command; it may be an error. If Redis fails, this only logs a
+        warning, and the work goes on.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
                 self.add_running(pipeline, keys)
-                pipeline.execute()
+                also(pipeline)
+                replies = pipeline.execute(raise_on_error=False)
+            if isinstance(replies[0], Exception):
+                raise replies[0]
         except RedisError as error:
             log.warning("Redis did not mark requests as running: %s", error)
+            return error
+        return replies[-1]
 
     @staticmethod
     def add_running(pipeline: Pipeline, keys: Iterable[str]) -> None:

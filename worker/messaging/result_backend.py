@@ -74,9 +74,16 @@ class ResultBackend(RedisBackend):
                 pipeline.publish(key, value)
             if forget:
                 pipeline.unlink(*forget)
+            own = len(pipeline)
             if also is not None:
                 also(pipeline)
-            pipeline.execute()
+            replies = pipeline.execute(raise_on_error=False)
+        errors = [(n, reply) for n, reply in enumerate(replies) if isinstance(reply, Exception)]
+        for number, error in errors:
+            if number < own:
+                raise error
+        if errors:
+            log.warning("Redis stored the results, but refused to do more: %s", errors[0][1])
 
     def store_all(
         self,
@@ -86,7 +93,8 @@ class ResultBackend(RedisBackend):
     ) -> None:
         """Store results by task id, and remove the keys in `forget`. Raises RedisError.
 
-        `also` may add commands to the same round trip.
+        `also` may add commands to the same round trip; if Redis refuses them, this only logs a
+        warning.
         """
         encoded = [
             (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results

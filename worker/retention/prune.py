@@ -61,19 +61,27 @@ def parse_age(text: str) -> timedelta:
 
 
 def prune(
-    database: Database, before: datetime, *, dry_run: bool = False, page: int = PAGE
+    database: Database,
+    before: datetime,
+    *,
+    dry_run: bool = False,
+    page: int = PAGE,
+    on_page: Callable[[], object] = lambda: None,
 ) -> dict[str, int]:
     """Remove what is older than a moment; return how many rows, for each of `KINDS`.
 
     With `dry_run` the same rows are counted and none are removed. A batch is removed as a whole,
-    once its newest chunk is older. Raises DBAPIError; rows removed before the error stay removed.
+    once its newest chunk is older. `on_page` is called after each page. Raises DBAPIError and what
+    `on_page` raises; rows removed before the error stay removed.
     """
     removed = Counter(dict.fromkeys(KINDS, 0))
     for kind, table in _TABLES.items():
         for count in _old_rows(database, table, before, page, dry_run=dry_run):
             removed[kind] += count
+            on_page()
     for counts in _old_batches(database, before, page, dry_run=dry_run):
         removed.update(counts)
+        on_page()
     return {kind: removed[kind] for kind in KINDS}
 
 

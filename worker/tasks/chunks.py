@@ -27,5 +27,7 @@ def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
         services.retry_policy.with_fallbacks(
             task_id, delivery.apply, isolate=delivery.isolate, give_up=delivery.give_up
         )
+        if kind is Kind.COURSES and delivery.applied and delivery.applied.counts.get("upserted"):
+            services.cached.begin_generation()  # Copies of results name the titles of courses.
         if delivery.refused is not None:
             services.store_refusal(task_id, delivery.refused)

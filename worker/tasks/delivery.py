@@ -20,7 +20,8 @@ from worker.recovery.isolate import call_letter, isolate_chunk
 class ChunkDelivery:
     """One delivery of a message that should hold a chunk. The methods raise DBAPIError.
 
-    `refused` is the reason why the chunk became a dead letter, or None if it did not.
+    `refused` is the reason why the chunk became a dead letter, or None if it did not. `applied` is
+    what was done, if the chunk was applied.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ChunkDelivery:
         self._payload = args[0] if len(args) == 1 and not kwargs else None
         self._started = time.perf_counter()
         self.refused: str | None = None
+        self.applied: Applied | None = None
 
     def apply(self) -> None:
         """Apply the chunk as it came."""
@@ -67,6 +69,7 @@ class ChunkDelivery:
         )
 
     def _report(self, applied: Applied) -> None:
+        self.applied = applied
         duration = time.perf_counter() - self._started
         self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
         if applied.outcome is ChunkOutcome.CONFLICT:

@@ -11,9 +11,10 @@ from celery import Celery, Task, current_task
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.batches import BatchStatus
 from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
 from producer.contract.routing import TaskName
-from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS
+from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
 from worker.answer_size import AnswerTooLarge
 from worker.batches.status import applied_chunks, batch_statuses, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
@@ -115,23 +116,38 @@ def register_lookups(app: Celery, services: Services) -> None:
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the states of requests and batches, and of refused lines."""
     database, marks, backlog = services.database, services.marks, services.backlog
-    answer = partial(_answer, services)
+    cached, answer = services.cached, partial(_answer, services)
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
         ids = _checked(_TEXTS, request_ids)
+        generation = cached.generation()
         request_marks = marks.of_requests(ids)
         outage = marks.outage() if request_marks else None
         lost = backlog.lost_requests(request_marks)
-        return answer(lambda: request_statuses(database, ids, request_marks, outage, lost))
+
+        def read() -> list[RequestStatus]:
+            statuses = request_statuses(database, ids, request_marks, outage, lost)
+            cached.keep_requests(generation, statuses)
+            return statuses
+
+        return answer(read)
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
-        ids = _checked(_TEXTS, batch_ids)
+        ids, named = _checked(_TEXTS, batch_ids), refusals is True
+        generation = cached.generation()
         batch_marks = marks.of_batches(ids)
         outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
-        read = partial(batch_statuses, database, ids, batch_marks, outage=outage, waiting=waiting)
-        return answer(lambda: read(refusals=refusals is True))
+
+        def read() -> list[BatchStatus]:
+            statuses = batch_statuses(
+                *(database, ids, batch_marks), refusals=named, outage=outage, waiting=waiting
+            )
+            cached.keep_batches(generation, statuses, batch_marks, refusals=named)
+            return statuses
+
+        return answer(read)
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from celery import Celery
+from redis.client import Pipeline
 
 from producer.contract.routing import TaskName
+from producer.schemas import StudentEnrollmentResponse
 from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import Decisions
@@ -22,8 +23,11 @@ from worker.tasks.services import ServicedTask, Services
 
 log = logging.getLogger(__name__)
 
-HandOver = Callable[[list[tuple[str, Any]]], object]
-"""Send clients the results they wait for, by task id, and remove the marks of their requests."""
+HandOver = Callable[[list[tuple[str, Any]], list[StudentEnrollmentResponse]], object]
+"""Send clients the results they wait for, by task id, and remove the marks of their requests.
+
+The second argument are the results that are stored, to be copied for those who ask later.
+"""
 
 
 class EnrollTask(ServicedTask):
@@ -46,18 +50,26 @@ class EnrollTask(ServicedTask):
                 lambda: add_enrollments(services.database, requests)
             )
 
-        if self.begin(task_ids, marks):
+        attempts, generation = self.begin(task_ids, marks)
+        if attempts:
             services.attempts.end(task_ids, done=False)
             return True
         done = ended = False
         try:
             with sending_signals(self, queued) as sent:
 
-                def hand_over(decided: list[tuple[str, Any]]) -> None:
+                def hand_over(
+                    decided: list[tuple[str, Any]], stored: list[StudentEnrollmentResponse]
+                ) -> None:
                     nonlocal ended
                     sent.update(decided)
-                    end = partial(services.attempts.add_end, task_ids=task_ids)
-                    self.backend.store_all(decided, marks, end if services.one_redis else None)
+
+                    def also(pipeline: Pipeline) -> None:
+                        services.cached.add_results(pipeline, generation, stored)
+                        if services.one_redis:
+                            services.attempts.add_end(pipeline, task_ids)
+
+                    self.backend.store_all(decided, marks, also)
                     ended = services.one_redis
 
                 self.decide(queued, requests, together, hand_over)
@@ -97,11 +109,14 @@ class EnrollTask(ServicedTask):
                 ),
             )
 
-        def hand_over(decided: list[tuple[str, Any]]) -> None:
+        def hand_over(
+            decided: list[tuple[str, Any]], stored: list[StudentEnrollmentResponse]
+        ) -> None:
             results.extend(decided)
-            services.marks.remove(marks)
+            services.cached.keep_results(generation, stored, forget=marks)
 
-        services.marks.set_running(marks)
+        cached = services.cached
+        generation = cached.generation_in(services.marks.set_running(marks, cached.add_look))
         self.decide([queued], requests, alone, hand_over)
         return results[0][1] if results else None
 
@@ -113,18 +128,24 @@ class EnrollTask(ServicedTask):
         keys = self.services.marks.keys
         return requests, [keys.request(incoming.request_id) for incoming in requests]
 
-    def begin(self, task_ids: Sequence[str], marks: Sequence[str]) -> int:
-        """Record that requests start; return the most attempts of any, divided by the limit.
+    def begin(self, task_ids: Sequence[str], marks: Sequence[str]) -> tuple[int, str | None]:
+        """Record that requests start.
 
+        Return the most attempts of any, divided by the limit, and the generation of cached results.
         It is one round trip where possible: a lone request waits for each of them.
         """
         services = self.services
-        if services.one_redis:
-            return services.attempts.begin(
-                task_ids, partial(services.marks.add_running, keys=marks)
-            )
-        services.marks.set_running(marks)
-        return services.attempts.begin(task_ids)
+        cached = services.cached
+        if not services.one_redis:
+            generation = cached.generation_in(services.marks.set_running(marks, cached.add_look))
+            return services.attempts.begin(task_ids), generation
+
+        def also(pipeline: Pipeline) -> None:
+            services.marks.add_running(pipeline, marks)
+            cached.add_look(pipeline)
+
+        attempts, reply = services.attempts.begin_and(task_ids, also)
+        return attempts, cached.generation_in(reply)
 
     def decide(
         self,
@@ -137,18 +158,22 @@ class EnrollTask(ServicedTask):
         started = time.perf_counter()
         decisions = attempt(requests)
         duration = time.perf_counter() - started
+        responses = [
+            to_response(decision.result, decisions.courses, decisions.sis_ids)
+            for decision in decisions.decided
+        ]
         results = [
-            (
-                message.task_id,
-                to_response(decision.result, decisions.courses, decisions.sis_ids).model_dump(
-                    mode="json"
-                ),
-            )
-            for message, decision in zip(queued, decisions.decided, strict=True)
+            (message.task_id, response.model_dump(mode="json"))
+            for message, response in zip(queued, responses, strict=True)
             if not message.ignore_result
         ]
+        stored = [
+            response
+            for decision, response in zip(decisions.decided, responses, strict=True)
+            if decision.is_new or decision.is_repeat
+        ]
         try:
-            hand_over(results)
+            hand_over(results, stored)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises
             log.warning(
                 "Results could not be sent to their clients; the database has them: %s", error

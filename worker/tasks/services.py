@@ -10,6 +10,7 @@ from worker.database.engine import Database
 from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.backlog import Backlog
+from worker.messaging.cached import CachedAnswers
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
@@ -24,6 +25,7 @@ class Services:
 
     database: Database
     marks: SubmissionMarks
+    cached: CachedAnswers
     backlog: Backlog
     attempts: Attempts
     retry_policy: RetryPolicy

@@ -2,13 +2,11 @@
 
 import base64
 import json
-import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +22,7 @@ from producer.errors import SubmissionLost
 from producer.publishing import connection
 from producer.schemas import Kind, RequestState
 from support.commands import CANNOT_FINISH, GOOD, REFUSED, run_program
+from support.handover import Published, stopped_with_messages
 from support.http import serving
 from support.paths import ROOT
 from support.rosters import enter_roster
@@ -48,16 +47,19 @@ def client(fresh_deployment: Deployment) -> Iterator[EnrollmentClient]:
         yield connected
 
 
-@contextmanager
-def stopped(deployment: Deployment) -> Iterator[None]:
-    """Stop the worker while it waits for a message of each queue, which it then still gets."""
-    with Redis.from_url(deployment.broker_url) as redis:
-        wait_for(lambda: redis.info("clients")["blocked_clients"] == len(Queue))
-    os.killpg(deployment.process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(deployment.process.pid, signal.SIGCONT)
+def stopped(
+    deployment: Deployment, redis: Redis, publish: Callable[[], Published]
+) -> AbstractContextManager[Published]:
+    """Stop the worker once it has been given what `publish` publishes; what follows waits."""
+
+    def count_waiting() -> int:
+        return sum(map(redis.llen, Queue))
+
+    return stopped_with_messages(deployment.process.pid, count_waiting, publish)
+
+
+def submit_another_batch(client: EnrollmentClient) -> None:
+    client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
 
 
 def purge(deployment: Deployment, *options: str) -> None:
@@ -79,10 +81,7 @@ def states(client: EnrollmentClient, *request_ids: str) -> list[RequestState]:
 def test_a_purged_request_is_distinguished_from_one_that_waits(
     fresh_deployment: Deployment, client: EnrollmentClient, redis: Redis, tmp_path: Path
 ) -> None:
-    with stopped(fresh_deployment):
-        # A worker that waits for a message has been given the first one already.
-        held = client.submit(REQUEST)
-        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+    with stopped(fresh_deployment, redis, lambda: client.submit(REQUEST)) as held:
         purged = client.submit(REQUEST)
         purge(fresh_deployment)
         waiting = client.submit(REQUEST)
@@ -109,9 +108,7 @@ def test_a_request_is_not_lost_while_a_dead_worker_holds_it(
 ) -> None:
     """Nothing but the lookup of a second worker sees the request, in the first one's slot."""
     seen = set()
-    with stopped(fresh_deployment):
-        held = client.submit(REQUEST)
-        wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+    with stopped(fresh_deployment, redis, lambda: client.submit(REQUEST)) as held:
         age(redis, Keys().request(held), LOST_SECONDS + 1)
         urls = (fresh_deployment.broker_url, fresh_deployment.database_url)
         log = fresh_deployment.log.with_name("second.log")
@@ -142,9 +139,7 @@ def test_waiting_for_a_lost_request_ends_with_the_advice(
             errors.append(error)
 
     def lose(request_id: str, *keys: str) -> None:
-        with stopped(fresh_deployment):
-            client.submit(REQUEST)  # The worker has been given this one already.
-            wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 0)
+        with stopped(fresh_deployment, redis, lambda: client.submit(REQUEST)):
             thread = threading.Thread(target=enroll, args=(request_id,))
             thread.start()
             wait_for(lambda: redis.llen(Queue.ENROLLMENTS) == 1)
@@ -165,10 +160,7 @@ def test_a_batch_whose_chunks_are_lost_is_reported_and_ends_the_wait(
 ) -> None:
     path = tmp_path / "courses.csv"
     path.write_text("sis_id,title\nC1,Logic\n")
-    with stopped(fresh_deployment):
-        # A worker that waits for a message has been given the first one already.
-        client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
-        wait_for(lambda: redis.llen(Queue.BATCHES) == 0)
+    with stopped(fresh_deployment, redis, lambda: submit_another_batch(client)):
         submit = fresh_deployment.start_enroll("submit", "--timeout", "60", path)
         wait_for(lambda: redis.llen(Queue.BATCHES) == 1)
         assert submit.stderr is not None
@@ -191,10 +183,7 @@ def test_a_batch_with_a_chunk_among_the_dead_letters_ends_the_wait(
     path = tmp_path / "courses.csv"
     path.write_text("sis_id,title\nC1,Logic\n")
 
-    with stopped(fresh_deployment):
-        # A worker that waits for a message has been given the first one already.
-        client.submit_batch(Kind.COURSES, [{"sis_id": "C2"}])
-        wait_for(lambda: redis.llen(Queue.BATCHES) == 0)
+    with stopped(fresh_deployment, redis, lambda: submit_another_batch(client)):
         submit = fresh_deployment.start_enroll("submit", "--timeout", "60", path)
         wait_for(lambda: redis.llen(Queue.BATCHES) == 1)
         assert submit.stderr is not None

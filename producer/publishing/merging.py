@@ -1,0 +1,124 @@
+"""Send the lookups that threads make at the same time as one, which a worker answers together."""
+
+import copy
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from producer.errors import LookupFailed, NoWorkerAnswered
+from producer.publishing.connection import LOOKUP_HINT
+
+MAX_SENT = 2
+"""The number of merged lookups of one sort on their way at a time; further ones gather."""
+
+MAX_IDS = 20
+"""The most ids of a lookup that is merged with others; a larger one is sent by itself."""
+
+Ask = Callable[[list[Any], float], list[Any]]
+"""Ask a worker about ids, for at most so many seconds; return the answers in the same order."""
+
+
+class _Call:
+    """One thread's lookup. Its fields change under the lock of `MergedLookups`."""
+
+    def __init__(self, ids: Sequence[Any]) -> None:
+        self.ids = list(ids)
+        self.leads = False
+        """Whether this thread has to send what has gathered, with its own lookup."""
+        self.answers: list[Any] | None = None
+        self.error: Exception | None = None
+        self.is_alone = False
+        """Whether the merged lookup failed in a way that may be the fault of another thread's."""
+        self.changed = threading.Event()
+
+
+class MergedLookups:
+    """The lookups that gather in one client."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._gathered: defaultdict[Hashable, list[_Call]] = defaultdict(list)
+        self._sent: defaultdict[Hashable, int] = defaultdict(int)
+
+    def ask(self, sort: Hashable, ids: Sequence[Any], page: int, ask: Ask, timeout: float) -> Any:
+        """Return the answers about ids, in order, asking at the same time for other threads' ids.
+
+        Lookups of the same `sort` are merged, up to `page` ids. Raises what `ask` raises.
+        """
+        if self._pid != os.getpid():
+            self._start()  # After a fork, the threads that were to answer do not exist.
+        deadline = time.monotonic() + timeout
+        call = _Call(ids)
+        with self._lock:
+            self._gathered[sort].append(call)
+            if self._sent[sort] < MAX_SENT:
+                self._sent[sort] += 1
+                call.leads = True
+                call.changed.set()
+        call.changed.wait(min(timeout, threading.TIMEOUT_MAX))
+        with self._lock:
+            if not call.changed.is_set():
+                if call in self._gathered[sort]:
+                    self._gathered[sort].remove(call)
+                raise NoWorkerAnswered(f"No worker answered in {timeout:g} s. {LOOKUP_HINT}")
+        if call.leads:
+            self._lead(sort, call, page, ask, deadline)
+        if call.is_alone:
+            return ask(call.ids, max(0.0, deadline - time.monotonic()))
+        if call.error is not None:
+            raise call.error
+        return call.answers
+
+    def _lead(self, sort: Hashable, own: _Call, page: int, ask: Ask, deadline: float) -> None:
+        with self._lock:
+            calls = self._take(sort, own, page)
+        try:
+            left = max(0.0, deadline - time.monotonic())
+            answers = ask([i for call in calls for i in call.ids], left)
+        except LookupFailed as error:
+            for call in calls:
+                call.is_alone = len(calls) > 1
+                call.error = error
+        except Exception as error:  # noqa: BLE001 - every thread raises it
+            for call in calls:
+                call.error = copy.copy(error)
+        except BaseException:
+            for call in calls:
+                call.is_alone = True
+            raise
+        else:
+            rest = iter(answers)
+            for call in calls:
+                call.answers = [next(rest) for _ in call.ids]
+        finally:
+            self._hand_on(sort)
+            for call in calls:
+                call.changed.set()
+
+    def _take(self, sort: Hashable, own: _Call, page: int) -> list[_Call]:
+        """Take the leader's own lookup, and what has gathered and fits."""
+        gathered = self._gathered[sort]
+        gathered.remove(own)
+        calls, size = [own], len(own.ids)
+        while gathered and size + len(gathered[0].ids) <= page:
+            calls.append(gathered.pop(0))
+            size += len(calls[-1].ids)
+        return calls
+
+    def _hand_on(self, sort: Hashable) -> None:
+        """Make the next thread that waits the leader; without one, forget the sort."""
+        with self._lock:
+            if self._gathered[sort]:
+                self._gathered[sort][0].leads = True
+                self._gathered[sort][0].changed.set()
+                return
+            self._sent[sort] -= 1
+            if not self._sent[sort]:
+                del self._sent[sort], self._gathered[sort]

@@ -66,6 +66,14 @@ class BatchDetails(NamedTuple):
     """Whether the status names the refusals by cause."""
 
 
+class SeenMark(NamedTuple):
+    """The mark of a batch, as a client sees it."""
+
+    digest: int
+    age: float
+    """In seconds."""
+
+
 def pack_batch(generation: str, details: BatchDetails, status: BatchStatus) -> str:
     """Return the copy of a batch's status."""
     numbers = ",".join(str(int(value)) for value in details)
@@ -73,12 +81,13 @@ def pack_batch(generation: str, details: BatchDetails, status: BatchStatus) -> s
 
 
 def unpack_batch(
-    generation: str, batch_id: str, copy: bytes, age: float, mark: int, *, refusals: bool
+    generation: str, batch_id: str, copy: bytes, age: float, mark: SeenMark, *, refusals: bool
 ) -> BatchStatus | None:
     """Return the status in a copy of a batch; None if the copy does not count.
 
-    `age` is the age of the copy in seconds, and `mark` is the digest of the present mark. If the
-    mark has changed since, the batch goes on, so `done` or `stalled` may be wrong by now.
+    `age` is the age of the copy in seconds, and `mark` is the mark as it is now. If the mark was
+    written again, the batch goes on: then it may no longer be stalled, nor done if the mark has
+    changed.
     """
     try:
         own, numbers, text = copy.split(b" ", 2)
@@ -91,7 +100,9 @@ def unpack_batch(
     is_done = status.state is BatchState.DONE
     if status.batch_id != batch_id or age > (BELIEVED_SECONDS if is_done else _COUNTS_SECONDS):
         return None
-    if mark != seen_mark and status.state not in _UNFINISHED:
+    if status.state not in _UNFINISHED and (
+        mark.digest != seen_mark or (mark.age < age and not is_done)
+    ):
         return None
     if not refusals:
         return status.model_copy(update={"refusals": ()})

@@ -15,6 +15,7 @@ from producer.contract.cached import (
     BATCH_SECONDS,
     BELIEVED_SECONDS,
     CLOSED,
+    SeenMark,
     is_pending,
     unpack_batch,
     unpack_request,
@@ -81,8 +82,8 @@ class KnownStates:
             if not known.copy:
                 continue
             age = BATCH_SECONDS - known.copy_seconds_left
-            digest = zlib.crc32(known.mark)
-            status = unpack_batch(generation, known.id, known.copy, age, digest, refusals=refusals)
+            mark = SeenMark(zlib.crc32(known.mark), known.mark_age)
+            status = unpack_batch(generation, known.id, known.copy, age, mark, refusals=refusals)
             if status is not None:
                 states[known.id] = status
         return states

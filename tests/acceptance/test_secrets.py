@@ -48,7 +48,7 @@ def check_processes(process: "subprocess.Popen[Any]") -> None:
 def worker(broker: str, database: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     environment = worker_environment(broker, database) | {"ENROLL_DATABASE_WAIT": "1"}
     options = ("--loglevel=DEBUG", "--concurrency=1")
-    with ended_after(start_worker(environment, log, *options)) as process:
+    with ended_after(start_worker(environment, log, *options, fresh=True)) as process:
         yield process
 
 

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner, Result
 
 from producer.cli import enroll
+from support.prepared import Prepared
 
 ENROLL = [sys.executable, "-m", "producer"]
 GOOD, REFUSED, USAGE, UNREACHABLE, CANNOT_FINISH, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -31,18 +33,18 @@ def run_enroll(
 
     `given` is its standard input.
     """
-    done = subprocess.run(
-        [*ENROLL, *map(str, arguments)],
-        env=environment,
-        cwd=cwd,
-        input=given.encode() if isinstance(given, str) else given,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    told = subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    if given is not None:
+        pipes["stdin"] = subprocess.PIPE
+    with Prepared(["-m", "producer", *arguments], env=environment, cwd=cwd, **pipes) as process:
+        try:
+            out, err = process.communicate(
+                given.encode() if isinstance(given, str) else given, timeout=120
+            )
+        except BaseException:
+            process.kill()
+            raise
+    told = subprocess.CompletedProcess(process.args, process.returncode, out.decode(), err.decode())
     assert told.returncode == expect, told.stderr + told.stdout
     assert "Traceback" not in told.stderr
     return told
@@ -52,8 +54,8 @@ def start_enroll(
     environment: Mapping[str, str], *arguments: str | Path, cwd: Path | None = None
 ) -> "subprocess.Popen[str]":
     """Start a command whose output can be read while it runs."""
-    return subprocess.Popen(
-        [*ENROLL, *map(str, arguments)],
+    return Prepared(
+        ["-m", "producer", *arguments],
         env=environment,
         cwd=cwd,
         stdout=subprocess.PIPE,

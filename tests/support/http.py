@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from support.commands import ENROLL
+from support.prepared import Prepared
 from support.valkey import free_port
 from support.waiting import wait_for
 
@@ -17,11 +17,9 @@ from support.waiting import wait_for
 def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator[Any]:
     """`enroll serve`, ready to answer; gives its address and process."""
     port = free_port()
-    command = [*ENROLL, "serve", "--port", str(port), *arguments]
+    command = ["-m", "producer", "serve", "--port", str(port), *arguments]
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            command, env=environment, cwd=log.parent, stdout=output, stderr=output
-        )
+        process = Prepared(command, env=environment, cwd=log.parent, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: _answers(url, process, log))

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from producer.client import EnrollmentClient
 from producer.errors import NoWorkerAnswered
 from support.commands import GOOD, clean_environment, run_enroll, start_enroll
 from support.paths import ROOT, TESTS
+from support.prepared import Prepared
 
 WITHOUT_GOSSIP = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 """Options that switch off contact with other workers, so that a worker is ready sooner."""
@@ -66,16 +66,22 @@ def worker_environment(
 
 
 def start_worker(
-    environment: Mapping[str, str], log: Path, *arguments: str, app: str = "worker"
+    environment: Mapping[str, str],
+    log: Path,
+    *arguments: str,
+    app: str = "worker",
+    fresh: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Start a worker in a process group of its own.
 
-    `app` may also be one of the tests' own, such as `support.apps.skewed`.
+    `app` may also be one of the tests' own, such as `support.apps.skewed`. A `fresh` one has a
+    command line of its own in the list of processes.
     """
     own_path = {} if app == "worker" else {"PYTHONPATH": str(TESTS)}
     with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", app, "worker", *arguments],
+        return Prepared(
+            ["-m", "celery", "-A", app, "worker", *arguments],
+            fresh=fresh,
             env={**environment, **own_path},
             cwd=ROOT,
             stdout=output,

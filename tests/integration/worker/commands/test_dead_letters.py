@@ -2,9 +2,10 @@
 
 import json
 
-from support.commands import clean_environment, start_enroll
+from support.commands import start_enroll
 from support.databases import count_rows, url_of
 from support.operator import REMAINS, ask, keep_requests, run
+from support.workers import worker_environment
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.messaging.quarantine import keep_message
@@ -82,10 +83,12 @@ def test_a_discarded_letter_is_removed(database: Database) -> None:
     run(database, "dead-letters", "show", str(first), expect=REMAINS)
 
 
-def test_only_one_of_two_operators_retries_a_letter(database: Database, roster: None) -> None:
+def test_only_one_of_two_operators_retries_a_letter(
+    database: Database, roster: None, shared_valkey: str
+) -> None:
     kept = keep_requests(database, *(f"r{n}" for n in range(12)))
     command = ["dead-letters", "retry", *map(str, kept), "--json"]
-    environment = clean_environment() | {"ENROLL_DATABASE_URL": url_of(database)}
+    environment = worker_environment(shared_valkey, url_of(database))
     operators = [start_enroll(environment, *command) for _ in range(3)]
     told = [json.loads(line) for one in operators for line in one.communicate()[0].splitlines()]
     done = [one for one in told if one["retried"]]

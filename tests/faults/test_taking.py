@@ -42,6 +42,7 @@ def waiting(small: Fleet) -> Callable[[], int]:
 def kill_while_it_takes(small: Fleet, client: EnrollmentClient, worker: Worker) -> str:
     """Let Redis move a message to a worker that is stopped, and then kill the worker."""
     client.status("a worker that has answered waits for the next message")
+    wait_for(lambda: not small.broker.redis.exists("unacked"))  # kombu's own acknowledgements
     request = {"student_id": "S1", "course_ids": ["C1"]}
     with stopped_with_messages(
         worker.process.pid, waiting(small), lambda: client.submit(request)

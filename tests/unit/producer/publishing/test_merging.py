@@ -1,0 +1,133 @@
+"""Lookups of several threads are sent together, and none of them harms another."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from producer.errors import BrokerUnavailable, LookupFailed, NoWorkerAnswered
+from producer.publishing.merging import MAX_SENT, MergedLookups
+
+
+class Worker:
+    """Answers each id with itself, slowly, and remembers what it was asked."""
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        self.seconds = seconds
+        self.asked: list[list[Any]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+
+    def answer(self, ids: list[Any], timeout: float) -> list[Any]:
+        with self._lock:
+            self.asked.append(ids)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(min(self.seconds, timeout))
+        with self._lock:
+            self._at_once -= 1
+        if self.seconds > timeout:
+            raise NoWorkerAnswered("late")
+        if "bad" in ids:
+            raise LookupFailed("one of the ids is bad")
+        if "broken" in ids:
+            raise BrokerUnavailable("it is broken", "Repair it.")
+        return [f"answer {i}" for i in ids]
+
+
+def in_threads(work: Callable[[Any], Any], values: list[Any]) -> list[Any]:
+    def safely(value: Any) -> Any:
+        try:
+            return work(value)
+        except (LookupFailed, NoWorkerAnswered, BrokerUnavailable) as error:
+            return type(error)
+
+    with ThreadPoolExecutor(len(values)) as pool:
+        return list(pool.map(safely, values))
+
+
+def test_lookups_that_wait_together_are_sent_together() -> None:
+    merged, worker = MergedLookups(), Worker()
+    names = [f"S{n}" for n in range(40)]
+    answers = in_threads(lambda i: merged.ask("sort", [i], 30, worker.answer, 10), names)
+    assert answers == [[f"answer {i}"] for i in names]
+    assert sorted(i for ids in worker.asked for i in ids) == sorted(names)
+    assert len(worker.asked) < 10
+    assert max(map(len, worker.asked)) <= 30
+    assert worker.most_at_once <= MAX_SENT
+
+
+def test_different_sorts_are_never_sent_together() -> None:
+    merged, worker = MergedLookups(), Worker()
+
+    def ask(number: int) -> Any:
+        sort = number % 4
+        return merged.ask(sort, [f"{sort}-{number}"], 30, worker.answer, 10)
+
+    in_threads(ask, list(range(32)))
+    for ids in worker.asked:
+        assert len({i.partition("-")[0] for i in ids}) == 1
+
+
+def test_a_bad_id_fails_the_lookup_that_names_it_and_no_other() -> None:
+    merged, worker = MergedLookups(), Worker()
+    names = [*(f"S{n}" for n in range(20)), "bad"]
+    answers = in_threads(lambda i: merged.ask("sort", [i], 30, worker.answer, 10), names)
+    assert answers == [*([f"answer {i}"] for i in names[:-1]), LookupFailed]
+
+
+def test_every_waiting_lookup_learns_that_the_broker_is_unavailable() -> None:
+    merged, worker = MergedLookups(), Worker()
+    answers = in_threads(lambda i: merged.ask("sort", [i], 30, worker.answer, 10), ["broken"] * 10)
+    assert answers == [BrokerUnavailable] * 10
+    assert merged.ask("sort", ["S"], 30, worker.answer, 10) == ["answer S"]
+
+
+def test_each_lookup_waits_as_long_as_it_may_itself() -> None:
+    merged, worker = MergedLookups(), Worker(seconds=1.5)
+    started = time.monotonic()
+    times = {}
+
+    def ask(timeout: float) -> Any:
+        try:
+            return merged.ask("sort", [timeout], 30, worker.answer, timeout)
+        finally:
+            times[timeout] = time.monotonic() - started
+
+    answers = in_threads(ask, [5.0, 5.1, 0.3, 0.4])
+    assert answers[2:] == [NoWorkerAnswered] * 2
+    assert max(times[0.3], times[0.4]) < 1.2
+    assert len(answers[0]) == len(answers[1]) == 1
+
+
+def test_an_interrupted_thread_leaves_the_others_their_answers() -> None:
+    merged, worker = MergedLookups(), Worker()
+    was_interrupted = threading.Event()
+
+    def interrupted(ids: list[Any], timeout: float) -> list[Any]:
+        answers = worker.answer(ids, timeout)
+        if not was_interrupted.is_set():
+            was_interrupted.set()
+            raise KeyboardInterrupt
+        return answers
+
+    def ask(name: str) -> Any:
+        try:
+            return merged.ask("sort", [name], 30, interrupted, 10)
+        except KeyboardInterrupt:
+            return "interrupted"
+
+    answers = in_threads(ask, [f"S{n}" for n in range(12)])
+    assert answers.count("interrupted") == 1
+    assert sum(isinstance(answer, list) for answer in answers) == 11
+
+
+@pytest.mark.parametrize("page", [1, 3])
+def test_no_lookup_names_more_ids_than_fit(page: int) -> None:
+    merged, worker = MergedLookups(), Worker(seconds=0.01)
+    in_threads(lambda i: merged.ask("sort", [i], page, worker.answer, 30), list(range(24)))
+    assert max(map(len, worker.asked)) <= page

@@ -1,6 +1,6 @@
 #!lua
 -- Store the copy of a batch's status, unless the present one, of the same generation, counts more
--- chunks. KEYS[1] is the copy. ARGV: the generation, the applied chunks, the copy, its seconds.
+-- chunks. KEYS[1] is the copy. ARGV: the generation, the applied chunks, the copy, its milliseconds.
 local present = redis.call('GET', KEYS[1])
 if present then
   local generation, chunks = string.match(present, '^(%S+) (%d+),')
@@ -8,5 +8,5 @@ if present then
     return 0
   end
 end
-redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
 return 1

@@ -155,8 +155,10 @@ class CachedAnswers:
         marks: Mapping[str, AgedMark],
         *,
         refusals: bool,
+        seconds_ago: float,
     ) -> None:
-        """Copy the answer to a lookup of batches."""
+        """Copy the answer to a lookup of batches, for which the database was read some time ago."""
+        milliseconds = round(1000 * (BATCH_SECONDS - seconds_ago))
 
         def add(pipeline: Pipeline) -> None:
             for status in statuses:
@@ -169,10 +171,10 @@ class CachedAnswers:
                 copy = pack_batch(generation or "", details, status)
                 key = self._keys.cached_batch(status.batch_id)
                 if self._may_write(copy):
-                    values = (generation or "", applied, copy, BATCH_SECONDS)
+                    values = (generation or "", applied, copy, milliseconds)
                     pipeline.eval(_STORE_BATCH, 1, key, *values)
 
-        if generation is not None:
+        if generation is not None and milliseconds > 0:
             self._write(add)
 
     def _add(self, pipeline: Pipeline, generation: str, status: RequestStatus) -> None:

@@ -141,10 +141,12 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
 
         def read() -> list[BatchStatus]:
+            started = time.monotonic()
             statuses = batch_statuses(
                 *(database, ids, batch_marks), refusals=named, outage=outage, waiting=waiting
             )
-            cached.keep_batches(generation, statuses, batch_marks, refusals=named)
+            age = time.monotonic() - started
+            cached.keep_batches(generation, statuses, batch_marks, refusals=named, seconds_ago=age)
             return statuses
 
         return answer(read)

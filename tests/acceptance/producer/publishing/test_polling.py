@@ -222,13 +222,13 @@ def test_the_counts_of_a_running_batch_balance_and_never_go_backwards(
         stored: list[tuple[float, int]] = []
         with EnrollmentClient(deployment.broker_url, timeout=30) as own:
             while True:
+                second_ago = time.monotonic() - 1.2
                 status = own.batch(name)
                 polls += 1
                 books = status.books.model_dump()
                 assert books.pop("received") == sum(books.values())
                 assert status.chunks_applied >= earlier
                 earlier = status.chunks_applied
-                second_ago = time.monotonic() - 1.2
                 assert earlier >= max([0, *(n for when, n in stored if when < second_ago)])
                 stored.append((time.monotonic(), stored_chunks(deployment, name)))
                 if status.state == "done":

@@ -43,6 +43,7 @@ from producer.publishing.connection import (
     parse_result,
 )
 from producer.publishing.merging import MAX_IDS, MergedLookups
+from producer.publishing.polling import PollingProblem
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
@@ -331,6 +332,10 @@ class EnrollmentClient:
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
         return health
+
+    def polling_problem(self) -> PollingProblem | None:
+        """Return why each poll asks a worker, if that is so although a worker has answered."""
+        return self._connection.polling_problem()
 
     def _look_up(
         self,

@@ -33,7 +33,7 @@ from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
 from producer.errors import AnswerNotUnderstood, BrokerUnavailable, LookupFailed, NoWorkerAnswered
 from producer.publishing.failures import explain_failure
-from producer.publishing.polling import KnownStates
+from producer.publishing.polling import KnownStates, PollingProblem
 from producer.schemas import RequestStatus
 
 SOCKET_TIMEOUT = 3.0
@@ -239,6 +239,11 @@ class BrokerConnection:
         """Return the status of each batch that Redis knows, by id; ask a worker about others."""
         with self._results():
             return self._known.batches(batch_ids, refusals=refusals)
+
+    def polling_problem(self) -> PollingProblem | None:
+        """Return why each poll asks a worker, if that is so although a worker has answered."""
+        with self._results():
+            return self._known.problem()
 
     def count_queued_chunks(self) -> int:
         """Return the number of chunks that wait in the queue, also of those with a priority."""

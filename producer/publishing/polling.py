@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -32,6 +33,13 @@ MAX_BELIEVED = 10_000
 """The number of requests for which a client remembers since when it has believed their marks."""
 
 
+class PollingProblem(Enum):
+    """The reason why each poll asks a worker."""
+
+    FORBIDDEN = "the user of the connection may not read the copies"
+    NO_COPIES = "the workers leave none"
+
+
 class _Known(NamedTuple):
     """What Redis has under one id."""
 
@@ -54,6 +62,14 @@ class KnownStates:
         self._keys = keys
         self._beliefs = _Beliefs()
         self._refused_until = float("-inf")
+
+    def problem(self) -> PollingProblem | None:
+        """Return why each poll asks a worker, if that is so although a worker has answered."""
+        try:
+            (generation,) = self._redis.mget(self._keys.generation)
+        except NoPermissionError:
+            return PollingProblem.FORBIDDEN
+        return PollingProblem.NO_COPIES if generation is None else None
 
     def requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
         """Return the status of each request that Redis knows, by id.

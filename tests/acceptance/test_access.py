@@ -92,7 +92,7 @@ def guarded(
     done = run_program("sh", "-euc", script, cwd=folder)
     assert done.returncode == 0, done.stderr
     passwords = dict(line.split() for line in done.stdout.splitlines())
-    assert set(passwords) == {"operator", "producer", "worker"}
+    assert set(passwords) == {"operator", "producer", "submitter", "worker"}
     with valkey(folder / "data") as (port, rules):
         text = (folder / RULES.name).read_text()
         name = "staging-producer" if prefix else "producer"
@@ -128,6 +128,9 @@ def test_the_rules_allow_everything_that_worker_and_client_need(
             use_everything(client, students)
             use_plain_celery(guarded.url("stranger"), guarded.prefix)
             assert guarded.denied() == []
+            submit_only(guarded, client)
+            use_old_rules(guarded, client)
+            guarded.denied()
             with guarded.connect("operator") as redis:
                 drain_while_full(client, redis, students, keys)
             assert guarded.denied() == []
@@ -172,6 +175,39 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
     assert client.status(outcome.request_id).state == "done"
     assert client.student(students[0]) is not None
     assert client.results(students[0])
+
+
+def submit_only(guarded: Guarded, reader: EnrollmentClient) -> None:
+    """Submit as a user that may not read, and read as one that may."""
+    url, one = guarded.url("submitter"), {"student_id": "S-1", "course_ids": ["C"]}
+    with EnrollmentClient(url, timeout=20, key_prefix=guarded.prefix) as client:
+        assert client.enroll(one).status == "enrolled"
+        request_id = client.submit(one)
+        batch = client.submit_batch(Kind.ENROLLMENTS, [one] * 10)
+        wait_for(lambda: reader.status(request_id).state == "done")
+        wait_for(lambda: reader.batch(batch.batch_id).state == "done")
+        assert guarded.denied() == []
+        for read in (client.status, client.batch, client.student, client.results):
+            with pytest.raises(BrokerUnavailable, match="its user lacks a right") as refused:
+                read("x")
+            assert "rules of the user producer" in str(refused.value)
+
+
+def use_old_rules(guarded: Guarded, client: EnrollmentClient) -> None:
+    """Read as a user with rules that know no cached results: every poll is a lookup."""
+    request_id = submit(client, "S-2")
+    wait_for(lambda: client.status(request_id).state == "done")
+    name = guarded.name("producer")
+    with guarded.connect("operator") as redis:
+        rules = next(line for line in redis.acl_list() if line.startswith(f"user {name} "))
+        newer = re.compile(r" \([^()]*(enrollment\.cached|%R~\S*enrollment:request:)[^()]*\)")
+        old, removed = newer.subn("", rules)
+        assert removed == 2
+        redis.execute_command("ACL", "SETUSER", "old", *old.split()[2:])
+    url = guarded.url("producer").replace(f"{name}:", "old:")
+    with EnrollmentClient(url, timeout=20, key_prefix=guarded.prefix) as older:
+        assert older.status(request_id) == client.status(request_id)
+        assert older.batches(["x", "y"]) == client.batches(["x", "y"])
 
 
 def use_plain_celery(url: str, prefix: str) -> None:
@@ -241,6 +277,9 @@ OF_PRODUCER: dict[str, list[Any]] = {
     "forget the registered database": ["DEL", "enrollment.intake.database"],
     "reset the attempts": ["HDEL", "enrollment.intake.attempts", "x"],
     "reroute an exchange": ["SADD", "_kombu.binding.enrollments", "x"],
+    "forge a cached result": ["SET", "enrollment.cached.request.x", "{}"],
+    "begin a generation of cached results": ["SET", "enrollment.cached.generation", "x"],
+    "delete a cached result": ["DEL", "enrollment.cached.request.x"],
     "forge an answer": ["SET", "celery-task-meta-x", "{}"],
     "delete an answer": ["DEL", "celery-task-meta-x"],
     "read somebody's mark": ["GET", "enrollment:request:x"],
@@ -286,8 +325,16 @@ OF_WORKER: dict[str, list[Any]] = {
     },
     **{what: OF_PRODUCER[what] for what in ("shut down", "cut connections", "watch others")},
 }
-OF_OUR_KEYS = ("enrollment", "batches", "celery-task-meta", "_kombu")
-FORBIDDEN = [("producer", what) for what in OF_PRODUCER] + [("worker", what) for what in OF_WORKER]
+OF_OUR_KEYS = ("enrollment", "batches", "lookups", "celery-task-meta", "_kombu")
+OF_SUBMITTER = {
+    **OF_PRODUCER,
+    "look up": ["LPUSH", "lookups", "x"],
+    "look up with a priority": ["LPUSH", "lookups:3", "x"],
+    "read cached results": ["MGET", "enrollment.cached.generation", "enrollment.cached.request.x"],
+    "read why work waits": ["MGET", "enrollment.outage"],
+}
+OF_USERS = {"producer": OF_PRODUCER, "submitter": OF_SUBMITTER, "worker": OF_WORKER}
+FORBIDDEN = [(user, what) for user, commands in OF_USERS.items() for what in commands]
 
 
 @pytest.mark.parametrize(("user", "what"), FORBIDDEN)
@@ -295,7 +342,7 @@ def test_what_a_user_must_not_do_is_denied(guarded: Guarded, user: str, what: st
     guarded.denied()
     command = [
         guarded.prefix + part if str(part).startswith(OF_OUR_KEYS) else part
-        for part in (OF_PRODUCER if user == "producer" else OF_WORKER)[what]
+        for part in OF_USERS[user][what]
     ]
     with guarded.connect(user) as redis, pytest.raises(NoPermissionError):
         redis.execute_command(*command)

@@ -30,12 +30,10 @@ class Deployment:
     process: "subprocess.Popen[bytes]"
     log: Path
     key_prefix: str = ""
-    measured: bool = False
-    """Whether its commands and processes are measured for coverage."""
 
     @property
     def environment(self) -> dict[str, str]:
-        environment = worker_environment(self.broker_url, self.database_url, measured=self.measured)
+        environment = worker_environment(self.broker_url, self.database_url)
         own = {"XDG_STATE_HOME": str(self.log.parent / "state")}
         return environment | own | {"ENROLL_KEY_PREFIX": self.key_prefix}
 
@@ -55,8 +53,8 @@ def worker_environment(
 ) -> dict[str, str]:
     """Return the environment of this process, with only these two of our own variables.
 
-    Coverage takes half as much time again, so only what runs the most is `measured`: the shared
-    deployment on PostgreSQL.
+    Coverage takes half as much time again, so only what runs the most is `measured`: the worker of
+    the shared deployment on PostgreSQL.
     """
     urls = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": database_url}
     environment = clean_environment() | urls
@@ -125,7 +123,7 @@ def running_worker(
     key_prefix = environment.get("ENROLL_KEY_PREFIX", "")
     with ended_after(start_worker(environment, log, *arguments, app=app)) as process:
         _wait_until_ready(client_url or broker_url, key_prefix, process, log)
-        yield Deployment(broker_url, database_url, process, log, key_prefix, measured)
+        yield Deployment(broker_url, database_url, process, log, key_prefix)
 
 
 def _wait_until_ready(

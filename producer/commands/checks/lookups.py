@@ -6,9 +6,10 @@ from itertools import islice
 from typing import Any
 
 from producer.client import EnrollmentClient
-from producer.contract.findings import Finding, ok, wrong
+from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.routing import TaskName
 from producer.errors import EnrollmentError, NoWorkerAnswered
+from producer.publishing.polling import PollingProblem
 
 NOTHING = "enroll-doctor"
 """An id that no request, batch or student has."""
@@ -44,3 +45,23 @@ def check_lookups(client: EnrollmentClient) -> Iterator[Finding]:
     if not failed:
         milliseconds = (time.perf_counter() - started) * 1000
         yield ok("lookups", f"all {len(LOOKUPS)} kinds answered, in {milliseconds:.0f} ms")
+        yield _polls(client)
+
+
+def _polls(client: EnrollmentClient) -> Finding:
+    """Check whether a poll is one read of Redis; the workers have answered a lookup before."""
+    match client.polling_problem():
+        case PollingProblem.FORBIDDEN:
+            return warning(
+                "polls",
+                "this user may not read the results that workers cache in Redis, so each poll asks"
+                " a worker",
+                "Give it the rules of the user producer in docs/redis-acl.conf.",
+            )
+        case PollingProblem.NO_COPIES:
+            return warning(
+                "polls",
+                "the workers cache no results in Redis, so each poll asks a worker",
+                "Upgrade the workers, and give their user the rules of docs/redis-acl.conf.",
+            )
+    return ok("polls", "recent results are read in Redis, without a worker")

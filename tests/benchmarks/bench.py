@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import rig
+from benchmarks import polls, rig
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -45,6 +45,10 @@ GOALS = {
     "single_vs_naive": (">=", 3),
     "latency_vs_noop": ("<=", 2.0),
     "latency_under_batch": ("<=", 10),
+    "status_vs_asyncresult": ("<=", 2.0),
+    "batch_poll_vs_asyncresult": ("<=", 3.0),
+    "lookups_of_eight_threads": (">=", 4),
+    "batch_while_polled": (">=", 0.9),
     "producer_memory_growth": ("<=", 1.1),
     "worker_memory_growth": ("<=", 1.2),
     "cost_growth": ("<=", 1.2),
@@ -82,7 +86,8 @@ class Bench:
         """Our worker, with one more process for what must not wait behind batches."""
         log = self.rig.folder / "worker.log"
         with contextlib.ExitStack() as stack:
-            made = running_worker(self.rig.broker_url, database_url, log, *(arguments or OTHERS))
+            options = arguments or OTHERS
+            made = running_worker(self.rig.broker_url, database_url, log, *options, fresh=True)
             first = stack.enter_context(made)
             if not arguments:
                 batches = rig.process(self.rig.broker_url, database_url, log, "worker", *BATCHES)
@@ -373,6 +378,7 @@ def main() -> None:
         bench = Bench(servers, arguments.large)
         bench.singles()
         bench.latency()
+        polls.measure(bench)
         bench.batches()
         bench.growth()
         bench.sqlite()

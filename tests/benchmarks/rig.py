@@ -213,5 +213,5 @@ def process(
     """A `celery -A NAME worker`, ended with all its children; not yet ready."""
     environment = worker_environment(broker_url, database_url)
     options = (*arguments, *WITHOUT_GOSSIP)
-    with ended_after(start_worker(environment, log, *options, app=name)) as started:
+    with ended_after(start_worker(environment, log, *options, app=name, fresh=True)) as started:
         yield started

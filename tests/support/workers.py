@@ -112,16 +112,17 @@ def running_worker(
     app: str = "worker",
     settings: Mapping[str, str] | None = None,
     measured: bool = False,
+    fresh: bool = False,
 ) -> Iterator[Deployment]:
     """A real worker process, ready to answer; ended with all its children.
 
     `client_url` is for the client that asks whether it is ready, where that is not the worker's
-    own; `settings` are more variables of its environment.
+    own; `settings` are more variables of its environment; `fresh` is explained at `start_worker`.
     """
     environment = worker_environment(broker_url, database_url, measured=measured)
     environment |= dict(settings or {})
     key_prefix = environment.get("ENROLL_KEY_PREFIX", "")
-    with ended_after(start_worker(environment, log, *arguments, app=app)) as process:
+    with ended_after(start_worker(environment, log, *arguments, app=app, fresh=fresh)) as process:
         _wait_until_ready(client_url or broker_url, key_prefix, process, log)
         yield Deployment(broker_url, database_url, process, log, key_prefix)
 

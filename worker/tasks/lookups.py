@@ -110,13 +110,14 @@ def register_lookups(app: Celery, services: Services) -> None:
         throws=(Unanswerable,),
     )
     _register_status(lookup, services)
+    _register_batches(lookup, services)
     _register_reading(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
-    """Register the lookups of the states of requests and batches, and of refused lines."""
-    database, marks, backlog = services.database, services.marks, services.backlog
-    cached, answer = services.cached, partial(_answer, services)
+    """Register the lookups of the states of requests and batches."""
+    marks, backlog, cached = services.marks, services.backlog, services.cached
+    answer = partial(_answer, services)
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
@@ -127,7 +128,7 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         lost = backlog.lost_requests(request_marks)
 
         def read() -> list[RequestStatus]:
-            statuses = request_statuses(database, ids, request_marks, outage, lost)
+            statuses = request_statuses(services.database, ids, request_marks, outage, lost)
             cached.keep_requests(generation, statuses)
             return statuses
 
@@ -143,13 +144,22 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         def read() -> list[BatchStatus]:
             started = time.monotonic()
             statuses = batch_statuses(
-                *(database, ids, batch_marks), refusals=named, outage=outage, waiting=waiting
+                *(services.database, ids, batch_marks),
+                refusals=named,
+                outage=outage,
+                waiting=waiting,
             )
             age = time.monotonic() - started
             cached.keep_batches(generation, statuses, batch_marks, refusals=named, seconds_ago=age)
             return statuses
 
         return answer(read)
+
+
+def _register_batches(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the lookups of the chunks and the refused lines of a batch."""
+    database, marks = services.database, services.marks
+    answer = partial(_answer, services)
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:

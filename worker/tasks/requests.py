@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -63,13 +64,8 @@ class EnrollTask(ServicedTask):
                 ) -> None:
                     nonlocal ended
                     sent.update(decided)
-
-                    def also(pipeline: Pipeline) -> None:
-                        services.cached.add_results(pipeline, generation, stored)
-                        if services.one_redis:
-                            services.attempts.add_end(pipeline, task_ids)
-
-                    self.backend.store_all(decided, marks, also)
+                    copy = partial(services.cached.add_results, generation=generation)
+                    self.store(decided, marks, partial(copy, results=stored), task_ids)
                     ended = services.one_redis
 
                 self.decide(queued, requests, together, hand_over)
@@ -87,6 +83,22 @@ class EnrollTask(ServicedTask):
             if not ended:
                 services.attempts.end(task_ids, done=done)
         return not done
+
+    def store(
+        self,
+        decided: list[tuple[str, Any]],
+        marks: Sequence[str],
+        copy: Callable[[Pipeline], None],
+        task_ids: Sequence[str],
+    ) -> None:
+        """Store results, copy them, remove marks, and end the attempts, in one round trip."""
+
+        def also(pipeline: Pipeline) -> None:
+            copy(pipeline)
+            if self.services.one_redis:
+                self.services.attempts.add_end(pipeline, task_ids)
+
+        self.backend.store_all(decided, marks, also)
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
         """Decide a request alone and return its result, for Celery to store.

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from producer.contract.keys import Keys
+from producer.contract.routing import Queue
 from support.commands import invoke_enroll
 from support.databases import sqlite_taken_away
 from support.sentinels import sentinels
@@ -64,8 +66,29 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     assert {check for check, _ in found} == {
         *("broker", "persistence", "eviction", "memory", "message size", "clock", "queue"),
         *("worker", "versions", "database", "encoding", "keys", "identity", "writes", "lookups"),
+        "polls",
         "dead letters",
     }
+
+
+def test_rules_that_know_no_cached_results_are_found(
+    working: tuple[str, str], broker: tuple[str, Any]
+) -> None:
+    """The rules of an earlier version, for the workers and for whoever runs the command."""
+    url, redis = broker
+    redis.execute_command("ACL", "SETUSER", "other", "on", ">word", "~*", "&*", "+@all")
+    earlier = [f"~{name}*" for name in ("enrollment.intake", "enrollment:", "enrollment.outage")]
+    earlier += [f"~{name}*" for name in ("enrollments", *Queue, "celery-task-meta-", "_kombu")]
+    redis.execute_command("ACL", "SETUSER", "default", "resetkeys", *earlier)
+    code, found = doctor(url)
+    assert code == 0
+    assert "Give it the rules of the user producer" in found["polls", "warning"]
+    other = url.replace("://", "://other:word@")
+    with Redis.from_url(other) as connected:
+        connected.delete(Keys().generation)
+    code, found = doctor(other)
+    assert code == 0
+    assert "give their user the rules of docs/redis-acl.conf" in found["polls", "warning"]
 
 
 def test_an_unavailable_broker_is_found() -> None:

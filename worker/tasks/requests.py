@@ -73,11 +73,9 @@ class EnrollTask(ServicedTask):
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
-            error_name = type(getattr(error, "orig", error)).__name__
+            name = type(getattr(error, "orig", error)).__name__
             log.warning(
-                "A group of %s requests failed (%s); each of them now runs alone",
-                len(queued),
-                error_name,
+                "A group of %s requests failed (%s); each of them now runs alone", len(queued), name
             )
         finally:
             if not ended:

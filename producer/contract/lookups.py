@@ -50,12 +50,13 @@ class WorkerHealth(ContractModel):
     version: str = Field(description="The worker's version.")
     now: datetime = Field(description="The time on the worker's clock.")
     database: DatabaseState = Field(description="The state of the database, as the worker sees it.")
-    detail: str = Field("", description="More about this state, for people.")
+    detail: str = Field(default="", description="More about this state, for people.")
     identity: DatabaseIdentity | None = Field(
-        None, description="The identity of the worker's database; null if it could not be read."
+        default=None,
+        description="The identity of the worker's database; null if it could not be read.",
     )
     findings: tuple[Finding, ...] = Field(
-        (), description="What the worker found when it checked itself and its database."
+        default=(), description="What the worker found when it checked itself and its database."
     )
 
 
@@ -89,5 +90,6 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.RESULTS: list[list[StudentEnrollmentResponse]],
     TaskName.STUDENT: list[StudentResponse | None],
     TaskName.HEALTH: WorkerHealth,
+    TaskName.RECENT_BATCHES: list[BatchStatus],
 }
-"""The type of each task's result; lists are in the order of the ids in the lookup."""
+"""The type of each task's result; lists are in the order of the lookup's ids, or newest first."""

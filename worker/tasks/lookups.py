@@ -16,7 +16,7 @@ from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, R
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
 from worker.answer_size import AnswerTooLarge
-from worker.batches.status import applied_chunks, batch_statuses, refused_records
+from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
+
+RECENT_BATCHES = 20
+"""How many of the newest batches a lookup returns that does not say how many it wants."""
 
 MAX_LOOKUP_AGE = 600.0
 """Seconds after which a lookup without `expires` is not answered: no client waits any more."""
@@ -110,7 +113,7 @@ def register_lookups(app: Celery, services: Services) -> None:
         throws=(Unanswerable,),
     )
     _register_status(lookup, services)
-    _register_batches(lookup, services)
+    _register_chunks(lookup, services)
     _register_reading(lookup, services)
 
 
@@ -136,27 +139,35 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
-        ids, named = _checked(_TEXTS, batch_ids), refusals is True
-        generation = cached.generation()
-        batch_marks = marks.of_batches(ids)
-        outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
+        ids = _checked(_TEXTS, batch_ids)
+        return answer(lambda: _batches(services, ids, refusals=refusals is True))
+
+    @lookup(name=TaskName.RECENT_BATCHES.value)
+    def recent_batches(limit: Any = RECENT_BATCHES) -> Any:
+        page_size = _checked(_LIMIT, limit, "limit")
 
         def read() -> list[BatchStatus]:
-            started = time.monotonic()
-            statuses = batch_statuses(
-                *(services.database, ids, batch_marks),
-                refusals=named,
-                outage=outage,
-                waiting=waiting,
-            )
-            age = time.monotonic() - started
-            cached.keep_batches(generation, statuses, batch_marks, refusals=named, seconds_ago=age)
-            return statuses
+            ids = recent_batch_ids(services.database, page_size)
+            return _batches(services, ids, refusals=False)
 
         return answer(read)
 
 
-def _register_batches(lookup: Callable[..., Any], services: Services) -> None:
+def _batches(services: Services, ids: list[str], *, refusals: bool) -> list[BatchStatus]:
+    """Return the status of batches, and copy it for the polls of the next second."""
+    generation = services.cached.generation()
+    marks = services.marks.of_batches(ids)
+    outage, waiting = services.marks.outage(), services.backlog.waiting_chunks(ids, marks)
+    started = time.monotonic()
+    statuses = batch_statuses(
+        services.database, ids, marks, outage=outage, waiting=waiting, refusals=refusals
+    )
+    age = time.monotonic() - started
+    services.cached.keep_batches(generation, statuses, marks, refusals=refusals, seconds_ago=age)
+    return statuses
+
+
+def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the chunks and the refused lines of a batch."""
     database, marks = services.database, services.marks
     answer = partial(_answer, services)

@@ -40,8 +40,9 @@ def own_broker_url(broker_url: str) -> str:
 # --- A newer producer meets this worker -----------------------------------------------------
 
 
-def retry(database_url: str, *letters: str) -> tuple[int, str]:
-    done = invoke_enroll("dead-letters", "retry", *letters, ENROLL_DATABASE_URL=database_url)
+def retry(database_url: str, broker_url: str, *letters: str) -> tuple[int, str]:
+    urls = {"ENROLL_DATABASE_URL": database_url, "ENROLL_BROKER_URL": broker_url}
+    done = invoke_enroll("dead-letters", "retry", *letters, **urls)
     return done.exit_code, done.output
 
 
@@ -76,7 +77,7 @@ def test_a_chunk_with_an_unknown_field_is_stored_whole(
     wait_for(lambda: bool(letters(deployment.database_url, name)))
     (letter,) = letters(deployment.database_url, name)
     assert "compressed: is not a known field" in letter.detail
-    code, said = retry(deployment.database_url, str(letter.id))
+    code, said = retry(deployment.database_url, deployment.broker_url, str(letter.id))
     assert (code, "compressed: is not a known field" in said) == (1, True)
     assert len(letters(deployment.database_url, name)) == 1
     status = client.batch(name)
@@ -92,14 +93,14 @@ def test_a_message_for_an_unknown_task_is_stored_and_harms_nothing(
         app.send_task(task, [{"student_id": "S"}], queue="enrollments")
     wait_for(lambda: bool(letters(deployment.database_url, task)))
     (letter,) = letters(deployment.database_url, task)
-    code, said = retry(deployment.database_url, str(letter.id))
+    code, said = retry(deployment.database_url, deployment.broker_url, str(letter.id))
     assert (code, f"there is no task '{task}'" in said) == (1, True)
     assert client.student("the worker goes on") is None
     assert len(letters(deployment.database_url, task)) == 1
 
 
 def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
-    database: Database, own_broker_url: str
+    database: Database, own_broker_url: str, shared_valkey: str
 ) -> None:
     course = f"C-{uuid.uuid4()}"
     with EnrollmentClient(own_broker_url) as client, Redis.from_url(own_broker_url) as redis:
@@ -108,7 +109,7 @@ def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
     # This is how a worker that does not know the task yet stores the message.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
-    code, said = retry(url_of(database), "--all")
+    code, said = retry(url_of(database), shared_valkey, "--all")
     assert (code, said.endswith(": applied\n")) == (0, True), said
     with database.reading() as connection:
         counted = select(func.count()).where(Course.sis_id == course)

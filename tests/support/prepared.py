@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -34,7 +35,7 @@ _OF_PYTHON: Final = ("PYTHON", "COVERAGE", "LC_", "LANG", "TZ", "LD_", "SSL_", "
 """What the names of variables begin with that a process reads when it starts."""
 
 _THIRD_PARTIES: Final = (
-    "celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker",
+    "celery.bin.celery", "celery.bin.worker", "celery.apps.worker",
     "celery.concurrency.prefork", "celery.backends.redis", "kombu.transport.redis",
     "alembic.command", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite",
     "uvicorn", "rich.progress",
@@ -191,9 +192,22 @@ def _become(request: dict[str, Any]) -> None:
     paths = [path for path in request["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:] = [request["cwd"], *paths, *sys.path]
     random.seed()
+    _open_standard_files()
     _, module, *arguments = request["arguments"]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _open_standard_files() -> None:
+    """Open them as Python does when it starts: pipes, files and terminals differ."""
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        is_line_buffered = number == 2 or os.isatty(number)
+        errors = "backslashreplace" if number == 2 else "strict"
+        binary = open(number, "wb", closefd=False)  # noqa: SIM115
+        file = io.TextIOWrapper(binary, "utf-8", errors, line_buffering=is_line_buffered)
+        setattr(sys, name, file)
+        setattr(sys, f"__{name}__", file)
 
 
 def _prepare() -> None:

@@ -22,7 +22,7 @@ from producer.errors import NoWorkerAnswered
 from producer.publishing import polling
 from producer.schemas import MAX_CHUNK_RECORDS, Kind, RequestState
 from support.commands import UNREACHABLE, run_enroll
-from support.databases import opened_database
+from support.databases import dead_letters, opened_database
 from support.rosters import submit_and_finish
 from support.valkey import free_port
 from support.waiting import wait_for
@@ -158,7 +158,9 @@ def test_a_changed_result_is_read_at_once(
                 TaskName.ENROLL, request_id, body, {}, LetterReason.NOT_PROCESSED, "it failed"
             )
             keep(database, letter)
-            arguments = ["dead-letters", "retry", "--all"]
+            own_id = request_id.encode()
+            (number,) = (one.id for one in dead_letters(database) if own_id in one.content)
+            arguments = ["dead-letters", "retry", str(number)]
         with_redis = {"ENROLL_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
         away = run_enroll(deployment.environment | with_redis, *arguments, expect=UNREACHABLE)
         assert "Redis" in away.stderr

@@ -100,7 +100,7 @@ def test_a_message_for_an_unknown_task_is_stored_and_harms_nothing(
 
 
 def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
-    database: Database, own_broker_url: str, shared_valkey: str
+    database: Database, own_broker_url: str
 ) -> None:
     course = f"C-{uuid.uuid4()}"
     with EnrollmentClient(own_broker_url) as client, Redis.from_url(own_broker_url) as redis:
@@ -109,7 +109,7 @@ def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
     # This is how a worker that does not know the task yet stores the message.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
-    code, said = retry(url_of(database), shared_valkey, "--all")
+    code, said = retry(url_of(database), own_broker_url, "--all")
     assert (code, said.endswith(": applied\n")) == (0, True), said
     with database.reading() as connection:
         counted = select(func.count()).where(Course.sis_id == course)

@@ -200,11 +200,11 @@ def _become(request: dict[str, Any]) -> None:
 
 def _open_standard_files() -> None:
     """Open them as Python does when it starts: pipes, files and terminals differ."""
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        is_line_buffered = number == 2 or os.isatty(number)
-        errors = "backslashreplace" if number == 2 else "strict"
-        binary = open(number, "wb", closefd=False)  # noqa: SIM115
+    modes = {"stdin": ("rb", "strict"), "stdout": ("wb", "strict")}
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        mode, errors = modes.get(name, ("wb", "backslashreplace"))
+        binary: Any = open(number, mode, closefd=False)  # noqa: SIM115
+        is_line_buffered = name == "stderr" or os.isatty(number)
         file = io.TextIOWrapper(binary, "utf-8", errors, line_buffering=is_line_buffered)
         setattr(sys, name, file)
         setattr(sys, f"__{name}__", file)

@@ -17,3 +17,16 @@ OVERRIDES: Final = {
 def overriding_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that are set in an environment, with what each of them replaces."""
     return {name: what for name, what in OVERRIDES.items() if environment.get(name)}
+
+
+_OF_CELERY = ("APP", "BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND", "SKIP_CHECKS")
+"""Variables that the command `celery` reads as well."""
+
+
+def without_celery_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without any variable from which Celery would take a setting."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("CELERY_") and name not in _OF_CELERY
+    }

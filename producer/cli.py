@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from producer.commands.connection import before_commands, refuse_foreign_options
+from producer.commands.connection_options import before_commands, refuse_foreign_options
 from producer.commands.exit_codes import EXIT_CODES
 from producer.contract.printable import printable
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands import display
-from producer.commands.connection import key_prefix_option
+from producer.commands.connection_options import key_prefix_option
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_signals, fail

@@ -8,17 +8,11 @@ from typing import Any
 import click
 from pydantic import SecretStr, ValidationError
 
-from producer.commands.connection import (
-    broker_option,
-    find_broker,
-    key_prefix_option,
-    result_backend_option,
-    timeout_option,
-)
+from producer.commands.connection import find_broker
+from producer.commands.connection_options import connection_options
 from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import open_client
 from producer.commands.terminal import tell
-from producer.contract.connection_option import folder_option
 from producer.web.tokens import TokensError, read_tokens
 
 SERVE_EXAMPLES = """
@@ -38,11 +32,7 @@ Examples:
     type=click.IntRange(0, 65535),
     help="The port to listen on.",
 )
-@broker_option
-@result_backend_option
-@key_prefix_option
-@folder_option
-@timeout_option
+@connection_options
 @click.option(
     "--tokens",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -12,18 +12,10 @@ import click
 from rich.console import RenderableType
 
 from producer.client import EnrollmentClient
-from producer.commands.connection import (
-    CONNECTION_NAMES,
-    Broker,
-    broker_option,
-    find_broker,
-    key_prefix_option,
-    result_backend_option,
-    timeout_option,
-)
+from producer.commands.connection import Broker, find_broker
+from producer.commands.connection_options import CONNECTION_NAMES, connection_options
 from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.commands.terminal import make_console, print_json, tell
-from producer.contract.connection_option import folder_option
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -111,11 +103,7 @@ def open_client(broker: Broker, timeout: float) -> EnrollmentClient:
 def with_session(command: Callable[..., int]) -> Callable[..., None]:
     """Add the shared options to a command; the number that it returns becomes its exit code."""
 
-    @broker_option
-    @result_backend_option
-    @key_prefix_option
-    @folder_option
-    @timeout_option
+    @connection_options
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
     @functools.wraps(command)
     def run(*args: Any, as_json: bool, **kwargs: Any) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from producer.commands.connection import key_prefix_option
+from producer.commands.connection_options import key_prefix_option
 from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_signals, fail
 from producer.commands.terminal import tell
-from producer.contract.connection_option import folder_option, is_given
+from producer.contract.connection_option import FOLDER_TYPE, ConnectionOption, is_given
 from producer.contract.stack_folder import FOLDER, given_folder, is_locked
 from producer.embedded import stack
 from producer.embedded.folder import BROKER_URL, PROCESSES_LOCK
@@ -33,7 +33,16 @@ Examples:
 
 
 @click.command(epilog=EXIT_CODES + UP_EXAMPLES)
-@folder_option
+@click.option(
+    "--folder",
+    cls=ConnectionOption,
+    envvar="ENROLL_FOLDER",
+    show_envvar=True,
+    type=FOLDER_TYPE,
+    default=FOLDER,
+    show_default=True,
+    help="The folder for the data and the logs.",
+)
 @key_prefix_option
 @click.option("--http", is_flag=True, help="Serve the HTTP front and its web page, too.")
 @click.option(
@@ -43,17 +52,17 @@ Examples:
 )
 @click.pass_context
 def up(
-    context: click.Context, folder: Path | None, key_prefix: str, http: bool, http_port: int | None
+    context: click.Context, folder: Path, key_prefix: str, http: bool, http_port: int | None
 ) -> None:
     """Run an embedded broker, database and worker until Ctrl-C.
 
-    The folder, by default .enroll, holds the data, and only you can read it. Other commands find
-    the stack if they are started beside the folder or below, or with the same --folder.
+    Only you can read the folder with the data. Other commands find the stack if they are started
+    beside the folder .enroll or below, or with the same --folder.
     """
     end_on_signals()
     terminals = _terminals()
     given_prefix = key_prefix if key_prefix or is_given(context, "key_prefix") else None
-    folder = given_folder(folder or Path(FOLDER))
+    folder = given_folder(folder)
     try:
         with stack.running(
             folder,

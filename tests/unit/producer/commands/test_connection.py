@@ -3,6 +3,7 @@
 No broker runs here: the error says which one was tried.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,3 +166,18 @@ def test_parts_of_another_connection_do_not_fit_a_folder(tmp_path: Path, brokers
         assert "which is 'mine:'. Leave the option out" in refusal(*folder, "--key-prefix", "x:")
         assert brokers.used_by(*folder, "--key-prefix", "mine:") == "named"
         assert "leave --result-backend out" in refusal(*folder, "--result-backend", "redis://h/0")
+
+
+def test_doctor_names_a_folder_that_is_not_trusted(tmp_path: Path, brokers: Brokers) -> None:
+    with (
+        running(tmp_path / ".enroll", brokers.url("found")),
+        running(tmp_path / "here" / ".enroll", brokers.url("untrusted")) as untrusted,
+    ):
+        (untrusted / "stack.json").chmod(0o666)
+        variables = dict.fromkeys(("ENROLL_BROKER_URL", "ENROLL_FOLDER"))
+        done = invoke_enroll("doctor", "--json", *FAST, **variables)
+        first, second = map(json.loads, done.stdout.splitlines()[:2])
+        assert (first["check"], first["state"]) == ("folder", "warning")
+        assert f"Other users can write to {untrusted / 'stack.json'}" in first["found"]
+        assert "--folder FOLDER" in first["remedy"]
+        assert str(brokers.ports["found"]) in second["found"]

@@ -180,7 +180,7 @@ def parse_identifier(text: str) -> int | str:
 def end_on_signals() -> None:
     """Make SIGTERM and SIGHUP end the program like Ctrl-C, so that it stops what it started.
 
-    A closed terminal sends SIGHUP. A program that `nohup` started ignores it, and goes on to.
+    A closed terminal sends SIGHUP; where `nohup` has switched it off, it stays off.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:

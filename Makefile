@@ -59,7 +59,10 @@ format: $(READY) ## Fix the format
 up: $(READY) ## Keep broker, database and worker running in the foreground
 	@$(BIN)/enroll up
 
-clean: ## Remove the virtual environment and everything that was built
-	rm -rf $(VENV) .enroll build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the virtual environment and everything that was built; the data in .enroll stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help install demo test test-python coverage check faults bench bench-large pictures format up clean
+clean-data: ## Delete the data of `enroll up`: students, enrollments and results in .enroll
+	rm -rf .enroll
+
+.PHONY: help install demo test test-python coverage check faults bench bench-large pictures format up clean clean-data

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from producer.commands.connection_options import before_commands, refuse_foreign_options
 from producer.commands.exit_codes import EXIT_CODES
 from producer.contract.printable import printable
 from producer.installation import how_to_install
@@ -69,6 +70,15 @@ class _Commands(click.Group):
             ) from None
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name, if it has all options before its name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            refuse_foreign_options(ctx, name, command)
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; escape what an error of usage quotes, such as the name of a file."""
         try:
@@ -103,9 +113,13 @@ def _operator_commands() -> dict[str, EntryPoint]:
     epilog=EXIT_CODES + EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@before_commands
 @click.version_option(package_name="enrollment-worker")
-def enroll() -> None:
-    """Enroll students in courses through the queue, and look up the results."""
+def enroll(**_connection: Any) -> None:
+    """Enroll students in courses through the queue, and look up the results.
+
+    The options about the connection may also follow the command.
+    """
     # Reading a file creates millions of objects without cycles; looking for cycles would take
     # longer than reading. The command's module is loaded by now, so its objects are skipped too.
     gc.freeze()

@@ -111,12 +111,19 @@ def main() -> None:
         " (default: %(default)s)",
     )
     arguments = parser.parse_args()
+    limits = replace(DEFAULT_LIMITS, turn=arguments.wait)
+    had, has = change_or_exit(arguments.to, limits)
+    print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201
+
+
+def change_or_exit(target: str = "head", limits: Limits = DEFAULT_LIMITS) -> tuple[str, str]:
+    """Do as `change` does with the database at ENROLL_DATABASE_URL; if that fails, exit with 1."""
     try:
         engine = make_engine(load_database_url())
     except SettingsError as error:
         sys.exit(str(error))
     try:
-        had, has = change(engine, arguments.to, replace(DEFAULT_LIMITS, turn=arguments.wait))
+        return change(engine, target, limits)
     except (UnknownMigration, MigrationBlocked) as error:
         sys.exit(str(error))
     except DBAPIError as error:
@@ -129,7 +136,6 @@ def main() -> None:
         sys.exit(f"The database at ENROLL_DATABASE_URL {problem}: {error.orig}")
     finally:
         engine.dispose()
-    print(f"Nothing to do: {has}" if had == has else f"Migrated: {had} -> {has}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import Course, Pair, Student, StudentCourse
+from worker.models import Base, Course, Pair, Student, StudentCourse
 
 SAMPLE_SIZE = 20
 """About how many pairs are looked up to see whether a chunk is new."""
@@ -260,3 +260,9 @@ def _select_courses(dialect: str) -> Any:
         .subquery()
     )
     return select_up_to(page, ["sis_id", "title"], page.c.sis_id, page.c.student_id)
+
+
+def count_rows(connection: Connection, *models: type[Base]) -> list[int]:
+    """Return how many rows each of these tables has; large tables are read as a whole."""
+    counts = (select(func.count()).select_from(model).scalar_subquery() for model in models)
+    return list(connection.execute(select(*counts)).one())

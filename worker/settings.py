@@ -1,8 +1,10 @@
 """Read the worker's settings, `ENROLL_...`, from the environment. Only this module does."""
 
 import os
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -136,9 +138,12 @@ class Settings(DatabaseSettings):
         return _certificate_checked(results)
 
 
-def load_settings() -> Settings:
-    """Read the worker's settings. Raises SettingsError with one line for each bad variable."""
-    return _load(Settings)
+def load_settings(**given: str) -> Settings:
+    """Read the worker's settings. Raises SettingsError with one line for each bad variable.
+
+    What is `given` counts in place of a variable.
+    """
+    return _load(Settings, given)
 
 
 def find_ignored_variables() -> list[str]:
@@ -164,11 +169,12 @@ class _OptionalDatabaseSettings(BaseSettings):
 
 
 SettingsType = TypeVar("SettingsType", bound=BaseSettings)
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def _load(model: type[SettingsType]) -> SettingsType:
+def _load(model: type[SettingsType], given: Mapping[str, Any] = _NOTHING) -> SettingsType:
     try:
-        return model()
+        return model(**given)
     except ValidationError as error:
         lines = []
         for detail in error.errors(include_url=False, include_input=False):

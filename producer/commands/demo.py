@@ -11,9 +11,10 @@ from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands import display
+from producer.commands.connection_options import key_prefix_option
 from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
-from producer.commands.session import end_on_sigterm, fail, key_prefix_option
+from producer.commands.session import end_on_signals, fail
 from producer.commands.terminal import make_console, tell
 from producer.contract.stack_folder import FOLDER
 from producer.embedded import stack
@@ -40,10 +41,10 @@ def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
     """
     console.print("Starting Valkey, a SQLite database and a Celery worker ...")
     with (
-        stack.running(folder / FOLDER, key_prefix) as broker_url,
-        EnrollmentClient(broker_url, key_prefix=key_prefix) as client,
+        stack.running(folder / FOLDER, key_prefix) as running,
+        EnrollmentClient(running.broker_url, key_prefix=key_prefix) as client,
     ):
-        console.print(f"Running. The broker is {broker_url}, and the files are in {folder}.")
+        console.print(f"Running. The broker is {running.shown_url}, and the files are in {folder}.")
         paths = write_sample(folder)
         sources = [open_source(path, None, {}) for path in paths]
         sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
@@ -105,7 +106,7 @@ def demo(keep: Path | None, key_prefix: str) -> None:
     Everything runs in a temporary folder, or in the one that --keep names: then run `enroll up` in
     that folder to go on with the same data.
     """
-    end_on_sigterm()
+    end_on_signals()
     console = make_console()
     try:
         if keep is None:

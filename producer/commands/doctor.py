@@ -1,5 +1,7 @@
 """Define `enroll doctor`, which prints findings for people and for health checks."""
 
+from itertools import chain
+
 import click
 from rich.table import Table
 from rich.text import Text
@@ -7,7 +9,7 @@ from rich.text import Text
 from producer.commands.checks.examine import examine
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import one_line, print_json
-from producer.contract.findings import Finding, State
+from producer.contract.findings import Finding, State, warning
 from producer.contract.keys import Keys
 
 SOMETHING_WRONG = 1
@@ -22,6 +24,7 @@ Examples:
   enroll doctor --strict --timeout 3
   enroll doctor --json | jq 'select(.state != "ok")'
 """
+_ANOTHER_FOLDER = "If it is yours, correct this; or name the folder to use: --folder FOLDER."
 _COLORS = {State.OK: "green", State.WARNING: "yellow", State.WRONG: "red"}
 
 
@@ -39,9 +42,10 @@ def doctor(session: Session, strict: bool) -> int:
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}
     findings = []
-    broker_url, key_prefix = session.broker
-    keys = Keys(key_prefix)
-    for finding in examine(session.client, broker_url, session.client.timeout, keys):
+    broker = session.broker
+    keys = Keys(broker.key_prefix)
+    others = (warning("folder", sentence, _ANOTHER_FOLDER) for sentence in broker.ignored)
+    for finding in chain(others, examine(session.client, broker.url, session.client.timeout, keys)):
         findings.append(finding)
         if session.as_json:
             print_json(finding.model_dump(mode="json"))

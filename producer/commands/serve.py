@@ -3,12 +3,15 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import SecretStr, ValidationError
 
+from producer.commands.connection import find_broker
+from producer.commands.connection_options import connection_options
 from producer.commands.exit_codes import EXIT_CODES, USAGE
-from producer.commands.session import broker_or_fail, key_prefix_option, open_client
+from producer.commands.session import open_client
 from producer.commands.terminal import tell
 from producer.installation import how_to_install
 from producer.web.tokens import TokensError, read_tokens
@@ -30,8 +33,7 @@ Examples:
     type=click.IntRange(0, 65535),
     help="The port to listen on.",
 )
-@click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help="The broker's URL.")
-@key_prefix_option
+@connection_options
 @click.option(
     "--tokens",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -40,7 +42,7 @@ Examples:
     help="A file with a line NAME SCOPES SHA256 for each allowed caller, for example"
     " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
 )
-def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Path | None) -> None:
+def serve(host: str, port: int, timeout: float, tokens: Path | None, **_connection: Any) -> None:
     """Serve the HTTP front and its web page.
 
     Without tokens, the HTTP front listens only on loopback.
@@ -62,19 +64,20 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
             f"Without tokens, the HTTP front listens only on loopback, not on {host}. To serve"
             " other machines, pass --tokens FILE, with a line NAME SCOPES SHA256 for each caller."
         )
-    url, key_prefix = broker_or_fail(broker, key_prefix)
+    broker = find_broker(click.get_current_context())
     _check_tokens(tokens)
+    results_url = broker.result_backend_url
     try:
         settings = HttpSettings(
-            broker_url=SecretStr(url), key_prefix=key_prefix, http_tokens=tokens
+            broker_url=SecretStr(broker.url),
+            result_backend_url=SecretStr(results_url) if results_url else None,
+            key_prefix=broker.key_prefix,
+            timeout=timeout,
+            http_tokens=tokens,
         )
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
-    results_url = settings.result_backend_url
-    # Opening a client checks the URLs.
-    open_client(
-        url, results_url.get_secret_value() if results_url else None, settings.timeout, key_prefix
-    ).close()
+    open_client(broker, timeout).close()  # Opening a client checks the URLs.
     uvicorn.run(
         make_app(settings),
         host=host,

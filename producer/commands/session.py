@@ -11,15 +11,14 @@ from typing import Any, NoReturn
 import click
 from rich.console import RenderableType
 
-from producer.broker_search import find_broker
 from producer.client import EnrollmentClient
+from producer.commands.connection import Broker, find_broker
+from producer.commands.connection_options import CONNECTION_NAMES, connection_options
 from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.commands.terminal import make_console, print_json, tell
-from producer.contract.keys import check_key_prefix
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
-    BrokerNotFound,
     BrokerUnavailable,
     EnrollmentError,
     InvalidRequest,
@@ -33,40 +32,26 @@ Students and courses are named by their SIS ids. To name one by our integer key,
 If a SIS id itself begins with key: or sis:, write sis: before it, for example sis:key:1.
 """
 
-_BROKER_HELP = (
-    "The broker's URL. Put a URL with a password into the variable, because `ps` shows options."
-)
-
 
 class Session:
     """One run of a command: its client, which is opened when it is first used, and its output."""
 
-    def __init__(
-        self,
-        broker: str | None,
-        result_backend: str | None,
-        timeout: float,
-        as_json: bool,
-        key_prefix: str,
-    ) -> None:
-        self._given = (broker, result_backend, timeout, key_prefix)
+    def __init__(self, context: click.Context, as_json: bool) -> None:
+        self._context = context
         self._open: list[EnrollmentClient] = []
         self.out = make_console()
         self.err = make_console(stderr=True)
         self.as_json = as_json
 
     @functools.cached_property
-    def broker(self) -> tuple[str, str]:
-        """Return the URL of the broker and the prefix of its keys. Raises UsageError."""
-        broker, _, _, key_prefix = self._given
-        return broker_or_fail(broker, key_prefix)
+    def broker(self) -> Broker:
+        """Return the broker that the options, the variables or a folder name. Raises UsageError."""
+        return find_broker(self._context)
 
     @functools.cached_property
     def client(self) -> EnrollmentClient:
         """Return the client. Raises UsageError."""
-        _, result_backend, timeout, _ = self._given
-        url, key_prefix = self.broker
-        self._open.append(open_client(url, result_backend, timeout, key_prefix))
+        self._open.append(open_client(self.broker, self._context.params["timeout"]))
         return self._open[0]
 
     def close(self) -> None:
@@ -99,30 +84,14 @@ class Session:
             self.out.print(text)
 
 
-def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:
-    """Return the given URL of the broker and prefix of keys, or those of a running `enroll up`.
-
-    Raises UsageError.
-    """
-    if broker:
-        return broker, key_prefix
-    try:
-        found = find_broker()
-    except BrokerNotFound:
-        raise click.UsageError(
-            "The broker's URL is missing: pass --broker or set ENROLL_BROKER_URL, or run"
-            " `enroll up` in this folder or one above it."
-        ) from None
-    return found.url, key_prefix or found.key_prefix
-
-
-def open_client(
-    broker: str, result_backend: str | None, timeout: float, key_prefix: str
-) -> EnrollmentClient:
+def open_client(broker: Broker, timeout: float) -> EnrollmentClient:
     """Create a client, which connects when it is used. Raises UsageError for an invalid URL."""
     try:
         return EnrollmentClient(
-            broker, result_backend_url=result_backend, timeout=timeout, key_prefix=key_prefix
+            broker.url,
+            result_backend_url=broker.result_backend_url,
+            timeout=timeout,
+            key_prefix=broker.key_prefix,
         )
     except ValueError as error:
         raise click.UsageError(
@@ -131,61 +100,22 @@ def open_client(
         ) from None
 
 
-def _checked_prefix(_context: click.Context, _option: click.Parameter, prefix: str) -> str:
-    try:
-        return check_key_prefix(prefix)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}.") from None
-
-
-key_prefix_option = click.option(
-    "--key-prefix",
-    envvar="ENROLL_KEY_PREFIX",
-    show_envvar=True,
-    default="",
-    callback=_checked_prefix,
-    help="The prefix of every key of the deployment in Redis; by default there is none.",
-)
-
-
 def with_session(command: Callable[..., int]) -> Callable[..., None]:
     """Add the shared options to a command; the number that it returns becomes its exit code."""
 
-    @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
-    @click.option(
-        "--result-backend",
-        envvar="ENROLL_RESULT_BACKEND_URL",
-        show_envvar=True,
-        help="The URL of the Redis for result keys and marks; by default the broker's.",
-    )
-    @click.option(
-        "--timeout",
-        envvar="ENROLL_TIMEOUT",
-        show_envvar=True,
-        default=10.0,
-        show_default=True,
-        type=click.FloatRange(0.1),
-        help="Seconds to wait for a worker's answer.",
-    )
-    @key_prefix_option
+    @connection_options
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
     @functools.wraps(command)
-    def run(
-        *args: Any,
-        broker: str | None,
-        result_backend: str | None,
-        timeout: float,
-        as_json: bool,
-        key_prefix: str,
-        **kwargs: Any,
-    ) -> None:
+    def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        own = {name: value for name, value in kwargs.items() if name not in CONNECTION_NAMES}
         with _failing_with_exit_codes():
-            session = Session(broker, result_backend, timeout, as_json, key_prefix)
+            session = Session(click.get_current_context(), as_json)
             with contextlib.closing(session):
-                code = command(session, *args, **kwargs)
+                code = command(session, *args, **own)
         sys.exit(code)
 
-    return run
+    command_with_options: Callable[..., None] = run
+    return command_with_options
 
 
 @contextlib.contextmanager
@@ -247,6 +177,15 @@ def parse_identifier(text: str) -> int | str:
     return int(digits)
 
 
-def end_on_sigterm() -> None:
-    """Make SIGTERM end the program like Ctrl-C, so that it stops everything that it started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+def end_on_signals() -> None:
+    """Make SIGTERM and SIGHUP end the program like Ctrl-C, so that it stops what it started.
+
+    A closed terminal sends SIGHUP; where `nohup` has switched it off, it stays off.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

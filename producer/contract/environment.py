@@ -19,6 +19,16 @@ def ignored_variables(environment: Mapping[str, str]) -> list[str]:
     return [name for name in IGNORED if environment.get(name)]
 
 
+_OF_CELERY: Final = (
+    "APP", "BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND", "SKIP_CHECKS",
+)  # fmt: skip
+"""Variables that the command `celery` reads as well."""
+
+
 def without_celery(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without any variable of Celery, for a child that is ours alone."""
-    return {name: value for name, value in environment.items() if not name.startswith("CELERY_")}
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("CELERY_") and name not in _OF_CELERY
+    }

@@ -133,9 +133,9 @@ class Reader:
 def reader(folder: Path) -> Iterator[Reader]:
     """Start the embedded stack, and yield a reader who has just submitted the rosters."""
     shutil.copytree(ROOT / "docs" / "examples", folder / "examples")
-    with stack.running(folder / "stack") as broker_url:
+    with stack.running(folder / "stack") as running:
         database_url = f"sqlite:///{folder / 'stack' / 'enrollment.db'}"
-        made = Reader(folder / "examples", broker_url, database_url)
+        made = Reader(folder / "examples", running.broker_url, database_url)
         made.submit_rosters()
         yield made
 

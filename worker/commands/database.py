@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
+from worker.commands.location import load_command_settings
 from worker.commands.results import changing_results
 from worker.commands.session import (
     REMAINS,
@@ -24,11 +25,10 @@ from worker.database.engine import Database
 from worker.database.identity import NoIdentity, read_identity, renew_identity
 from worker.messaging.celery_settings import attempts_url
 from worker.messaging.registration import DatabaseRegister
-from worker.settings import load_settings
 
 ABOUT = """
-Works on the database at ENROLL_DATABASE_URL and the Redis at ENROLL_BROKER_URL; run it as the
-operator.
+Works on the database at ENROLL_DATABASE_URL and the Redis at ENROLL_BROKER_URL, or on those of
+`enroll up`; run it as the operator.
 
 \b
 Exit codes: 0 success, 1 the workers use another database (show) or nothing was changed,
@@ -154,8 +154,8 @@ def _identity(database: Database) -> DatabaseIdentity:
 
 @contextlib.contextmanager
 def _redis() -> Iterator[DatabaseRegister]:
-    """Yield the register; exit if Redis fails. Raises SettingsError."""
-    settings = load_settings()
+    """Yield the register; exit if Redis fails. Raises SettingsError, UnusableFolder."""
+    settings = load_command_settings()
     register = DatabaseRegister(attempts_url(settings), Keys(settings.key_prefix))
     try:
         yield register

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 from redis.exceptions import RedisError
 
 from producer.contract.keys import Keys
+from worker.commands.location import load_command_settings
 from worker.commands.session import UNREACHABLE, fail
 from worker.messaging.cached import CachedAnswers
 from worker.messaging.celery_settings import results_url
-from worker.settings import load_settings
 
 
 @contextlib.contextmanager
 def changing_results() -> Iterator[Callable[[], None]]:
-    """Let no copy count while results change; exit if Redis fails. Raises SettingsError.
+    """Let no copy count while results change; exit if Redis fails.
 
-    Call the yielded function before each transaction of a command that may take long.
+    Call the yielded function before each transaction of a command that may take long. Raises
+    SettingsError, UnusableFolder.
     """
-    settings = load_settings()
+    settings = load_command_settings()
     cached = CachedAnswers(results_url(settings), Keys(settings.key_prefix))
     try:
         with cached.closed() as close:

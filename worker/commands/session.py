@@ -10,6 +10,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -18,15 +19,21 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.connection_option import folder_option
 from producer.contract.printable import printable
+from producer.contract.stack_folder import UnusableFolder
 from worker import migrate
+from worker.commands.location import find_location
 from worker.database.engine import Database
 from worker.database.errors import sentence_of
 from worker.recovery.trial import TrialInterrupted
-from worker.settings import SettingsError, load_database_url
+from worker.settings import SettingsError
 
 REMAINS, USAGE, UNREACHABLE = 1, 2, 3
-DATABASE = "Works directly on the database at ENROLL_DATABASE_URL; run it as the operator."
+DATABASE = (
+    "Works directly on the database at ENROLL_DATABASE_URL, or on that of `enroll up`; run it as"
+    " the operator."
+)
 EPILOG = f"""{DATABASE}
 
 \b
@@ -52,36 +59,45 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
     """Pass the database to a command, and exit with the code that it returns."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
+    @folder_option
     @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
+    def run(*args: Any, folder: Path | None, **kwargs: Any) -> None:
+        where = "The database"
         try:
-            with contextlib.closing(Database(load_database_url())) as database:
-                if not migrate.is_current(database.engine):
-                    fail(
-                        "The database at ENROLL_DATABASE_URL and this version have different"
-                        " migrations. If the database is older, run `python -m worker.migrate`; if"
-                        " it is newer, install the newer version.",
-                        USAGE,
-                    )
+            location = find_location(click.get_current_context(), folder)
+            where = location.name
+            for sentence in location.notices:
+                print_message(sentence)
+            with contextlib.closing(Database(location.url)) as database:
+                _require_migrations(database, where)
                 code = command(database, *args, **kwargs)
-        except SettingsError as error:
+        except (SettingsError, UnusableFolder) as error:
             fail(str(error), USAGE)
         except TrialInterrupted:
             fail(
-                "The database at ENROLL_DATABASE_URL became unavailable. What was done so far stays"
-                " done; run the command again when the database is back.",
+                f"{where} became unavailable. What was done so far stays done; run the command"
+                " again when the database is back.",
                 UNREACHABLE,
             )
         except DBAPIError as error:
             fail(
-                f"The database at ENROLL_DATABASE_URL cannot be used: {sentence_of(error)}. Check"
-                " that it is running, that the URL is right, and that its user has the necessary"
-                " privileges.",
+                f"{where} cannot be used: {sentence_of(error)}. Check that it is running, that the"
+                " URL is right, and that its user has the necessary privileges.",
                 UNREACHABLE,
             )
         sys.exit(code)
 
     return run
+
+
+def _require_migrations(database: Database, where: str) -> None:
+    if not migrate.is_current(database.engine):
+        fail(
+            f"{where} and this version have different migrations. If the database is older, run"
+            " `python -m worker.migrate`, or start `enroll up` if it is the database of that; if"
+            " it is newer, install the newer version.",
+            USAGE,
+        )
 
 
 def fail(sentence: str, code: int) -> NoReturn:

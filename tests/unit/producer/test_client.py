@@ -108,6 +108,7 @@ VERBS: dict[str, tuple[Any, ...]] = {
     "student": ("s",),
     "students": ([],),
     "health": (),
+    "polling_problem": (),
     "__enter__": (),
 }
 ALLOWED_WHEN_CLOSED = {"close", "closed", "shown_url"}

@@ -1,6 +1,5 @@
 """Arguments of a wrong type are refused before anything is published or asked."""
 
-import json
 import logging
 import math
 import os
@@ -14,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
+from producer.contract.stack_folder import StackState
+from producer.embedded.folder import locked_folder, write_state
 from producer.errors import BrokerNotFound, BrokerUnavailable, ClientClosed, InvalidRequest
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import MAX_REQUEST_ID, Kind, StudentEnrollmentRequest, StudentRecord
@@ -207,13 +208,18 @@ def test_without_a_url_the_client_uses_the_broker_of_the_environment(
 def test_without_a_url_the_client_uses_the_stack_that_runs_in_a_folder_above(
     nowhere: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    state = {"pid": os.getpid(), "broker_url": "redis://127.0.0.1:1/0", "ENROLL_KEY_PREFIX": "p:"}
-    (tmp_path / ".enroll").mkdir()
-    (tmp_path / ".enroll/stack.json").write_text(json.dumps(state))
+    state = StackState("redis://127.0.0.1:1/0", "p:")
     (tmp_path / "below").mkdir()
     nowhere.chdir(tmp_path / "below")
     nowhere.setenv("ENROLL_KEY_PREFIX", "of-another-broker:")
-    assert "redis://127.0.0.1:1/0 key_prefix='p:'" in repr(EnrollmentClient())
+    with locked_folder(tmp_path / ".enroll", lambda _: None):
+        write_state(tmp_path / ".enroll", state)
+        assert "redis://127.0.0.1:1/0 key_prefix='p:'" in repr(EnrollmentClient())
+        nowhere.chdir("/")
+        nowhere.setenv("ENROLL_FOLDER", str(tmp_path))
+        assert "redis://127.0.0.1:1/0 key_prefix='p:'" in repr(EnrollmentClient())
+    with pytest.raises(BrokerNotFound, match="No `enroll up` is running in"):
+        EnrollmentClient()
 
 
 def test_without_any_broker_the_client_says_how_to_name_one(nowhere: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ class EnrollmentSubmitter:
             broker_url = found.url
             result_backend_url = result_backend_url or found.result_backend_url
             key_prefix = found.key_prefix if key_prefix is None else key_prefix
-        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix or "")
+        prefix = "" if key_prefix is None else key_prefix
+        self._connection = BrokerConnection(broker_url, result_backend_url, prefix)
         self._lookups = Lookups(self._connection)
 
     @property
@@ -86,11 +87,12 @@ class EnrollmentSubmitter:
         return self._connection.closed
 
     def __repr__(self) -> str:
-        prefix = (
-            f" key_prefix={self._connection.key_prefix!r}" if self._connection.key_prefix else ""
-        )
-        closed = " closed" if self.closed else ""
-        return f"<EnrollmentClient {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+        prefix = self._connection.key_prefix
+        parts = [type(self).__name__, self.shown_url]
+        parts += [f"key_prefix={prefix!r}"] if prefix else []
+        parts += [f"timeout={self.timeout:g}"]
+        parts += ["closed"] if self.closed else []
+        return f"<{' '.join(parts)}>"
 
     def __enter__(self) -> Self:
         if self.closed:

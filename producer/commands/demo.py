@@ -11,10 +11,10 @@ from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands import display
-from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_sigterm, fail, key_prefix_option
 from producer.commands.terminal import make_console, tell
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.embedded import stack
 from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
@@ -66,6 +66,7 @@ def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:
     return candidates[0]
 
 
+EXIT_CODES = exit_codes(unreachable="the broker, the database or the worker could not be started")
 DEMO_EXAMPLES = """
 \b
 Examples:
@@ -88,4 +89,4 @@ def demo(key_prefix: str) -> None:
         fail(error)
     except KeyboardInterrupt:
         tell("Interrupted. The broker and the worker have been stopped.")
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from producer.client import EnrollmentClient
+from producer.commands.following import UNKNOWN_PATIENCE, cannot_finish
 from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import (
@@ -31,9 +32,6 @@ from producer.files.reader import FileSource, StreamSource
 from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBatch
 
 POLL_SECONDS = 0.25
-UNKNOWN_PATIENCE = 60.0
-"""How long a batch that was submitted may be unknown, in seconds: its mark was lost, but a worker
-may still apply a chunk that it holds."""
 _SAME_REFUSALS = (
     "Lines that were refused before are not tried again under the same batch id. If you have"
     " corrected the cause, for example in the roster, write these lines to a file with `enroll"
@@ -177,7 +175,7 @@ class _Waiter:
         """Raise an error if the batch cannot finish, or makes no progress for too long."""
         batch_id = self._batch.batch_id
         now = time.monotonic()
-        if self._cannot_finish(status):
+        if cannot_finish(status, self._failed_before):
             raise BatchCannotFinish(f"Batch {batch_id}: {status.advice}")
         if status.state in (BatchState.QUEUED, BatchState.RUNNING):
             self._last_progress = now
@@ -188,17 +186,6 @@ class _Waiter:
             )
         elif now - self._last_progress > QUEUE_PATIENCE:
             raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {status.advice or ''}")
-
-    def _cannot_finish(self, status: BatchStatus) -> bool:
-        """Return whether no missing chunk will be applied unless somebody acts."""
-        if status.chunks_lost:
-            return True
-        # Every chunk has arrived, but they come from two submissions.
-        if status.state is BatchState.STALLED and status.chunks and not status.chunks_missing:
-            return True
-        if status.failed_at is None or status.failed_at == self._failed_before:
-            return False
-        return status.chunks_failed >= status.chunks_missing
 
 
 class _Bar:

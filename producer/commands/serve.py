@@ -7,11 +7,14 @@ from pathlib import Path
 import click
 from pydantic import SecretStr, ValidationError
 
-from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import broker_or_fail, key_prefix_option, open_client
 from producer.commands.terminal import tell
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.web.tokens import TokensError, read_tokens
 
+EXIT_CODES = exit_codes(
+    done="stopped with Ctrl-C", unreachable="the address cannot be listened on", interrupted=None
+)
 SERVE_EXAMPLES = """
 \b
 Examples:
@@ -55,7 +58,7 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
             "Error: `enroll serve` needs the extra http, which is not installed:"
             f" pip install 'enrollment-worker[http]' ({error})."
         )
-        sys.exit(USAGE)
+        sys.exit(ExitCode.USAGE)
     if tokens is None and not is_loopback(host):
         raise click.UsageError(
             f"Without tokens, the HTTP front listens only on loopback, not on {host}. To serve"

@@ -12,8 +12,8 @@ import click
 from rich.console import RenderableType
 
 from producer.client import EnrollmentClient
-from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.commands.terminal import make_console, print_json, tell
+from producer.contract.exit_codes import ExitCode
 from producer.contract.keys import check_key_prefix
 from producer.embedded import stack
 from producer.errors import (
@@ -68,19 +68,23 @@ class Session:
         self._open.append(open_client(url, result_backend, timeout, key_prefix))
         return self._open[0]
 
+    @property
+    def on_terminal(self) -> bool:
+        """Return whether the output can be redrawn."""
+        return self.out.is_interactive and self.out.file.isatty()
+
     def close(self) -> None:
         """Close the client, if it was opened."""
         for client in self._open:
             client.close()
 
     def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
-        """Print the text for people, or the data as one line of JSON if `--json` was given."""
+        """Print the text for people; with `--json`, print each model as one line of JSON."""
         if not self.as_json:
             self.out.print(text)
-        elif isinstance(data, ContractModel):
-            print_json(data.model_dump(mode="json"))
-        else:
-            print_json([model.model_dump(mode="json") for model in data])
+            return
+        for model in [data] if isinstance(data, ContractModel) else data:
+            print_json(model)
 
     def print_notices(self, notices: Notices) -> None:
         """Print the notices that were not printed yet on standard error."""
@@ -93,7 +97,7 @@ class Session:
         """Print new notices on standard error; then do as `show` does, with all notices in JSON."""
         self.print_notices(notices)
         if self.as_json:
-            print_json({**data.model_dump(mode="json"), "notices": list(notices)})
+            print_json({**data.model_dump(), "notices": list(notices)})
         else:
             self.out.print(text)
 
@@ -146,44 +150,55 @@ key_prefix_option = click.option(
 )
 
 
-def with_session(command: Callable[..., int]) -> Callable[..., None]:
-    """Add the shared options to a command; the number that it returns becomes its exit code."""
+def session_options(timeout_name: str) -> Callable[[Callable[..., int]], Callable[..., None]]:
+    """Return a decorator that adds the shared options to a command.
 
-    @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
-    @click.option(
-        "--result-backend",
-        envvar="ENROLL_RESULT_BACKEND_URL",
-        show_envvar=True,
-        help="The URL of the Redis for result keys and marks; by default the broker's.",
-    )
-    @click.option(
-        "--timeout",
-        envvar="ENROLL_TIMEOUT",
-        show_envvar=True,
-        default=10.0,
-        show_default=True,
-        type=click.FloatRange(0.1),
-        help="Seconds to wait for a worker's answer.",
-    )
-    @key_prefix_option
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
-    @functools.wraps(command)
-    def run(
-        *args: Any,
-        broker: str | None,
-        result_backend: str | None,
-        timeout: float,
-        as_json: bool,
-        key_prefix: str,
-        **kwargs: Any,
-    ) -> None:
-        with _failing_with_exit_codes():
-            session = Session(broker, result_backend, timeout, as_json, key_prefix)
-            with contextlib.closing(session):
-                code = command(session, *args, **kwargs)
-        sys.exit(code)
+    The number that the command returns becomes its exit code. `timeout_name` is the name of the
+    option for the wait for a worker; a command may have a `--timeout` of its own.
+    """
 
-    return run
+    def decorate(command: Callable[..., int]) -> Callable[..., None]:
+        @click.option("--broker", envvar="ENROLL_BROKER_URL", show_envvar=True, help=_BROKER_HELP)
+        @click.option(
+            "--result-backend",
+            envvar="ENROLL_RESULT_BACKEND_URL",
+            show_envvar=True,
+            help="The URL of the Redis for result keys and marks; by default the broker's.",
+        )
+        @click.option(
+            timeout_name,
+            "timeout",
+            envvar="ENROLL_TIMEOUT",
+            show_envvar=True,
+            default=10.0,
+            show_default=True,
+            type=click.FloatRange(0.1),
+            help="Seconds to wait for a worker's answer.",
+        )
+        @key_prefix_option
+        @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+        @functools.wraps(command)
+        def run(
+            *args: Any,
+            broker: str | None,
+            result_backend: str | None,
+            timeout: float,
+            as_json: bool,
+            key_prefix: str,
+            **kwargs: Any,
+        ) -> None:
+            with _failing_with_exit_codes():
+                session = Session(broker, result_backend, timeout, as_json, key_prefix)
+                with contextlib.closing(session):
+                    code = command(session, *args, **kwargs)
+            sys.exit(code)
+
+        return run
+
+    return decorate
+
+
+with_session = session_options("--timeout")
 
 
 @contextlib.contextmanager
@@ -194,8 +209,8 @@ def _failing_with_exit_codes() -> Iterator[None]:
     except EnrollmentError as error:
         fail(error)
     except click.FileError as error:
-        error.show()
-        sys.exit(USAGE)
+        tell(f"Error: {error.format_message()}")
+        sys.exit(ExitCode.USAGE)
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # The reader of the pipe has closed it; click then exits silently.
@@ -203,10 +218,7 @@ def _failing_with_exit_codes() -> Iterator[None]:
             f"Error: The output cannot be written: {error}. Correct this, then run the command"
             " again."
         )
-        sys.exit(USAGE)
-    except KeyboardInterrupt:
-        tell("Interrupted.")
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.USAGE)
 
 
 def fail(error: EnrollmentError) -> NoReturn:
@@ -222,9 +234,9 @@ def fail(error: EnrollmentError) -> NoReturn:
         message += f" See {names} in `enroll submit --help`."
     tell(f"Error: {message}")
     if isinstance(error, BatchCannotFinish):
-        sys.exit(CANNOT_FINISH)
+        sys.exit(ExitCode.CANNOT_FINISH)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
-    sys.exit(USAGE if wrong_input else UNREACHABLE)
+    sys.exit(ExitCode.USAGE if wrong_input else ExitCode.UNREACHABLE)
 
 
 MAX_DIGITS = 20

@@ -10,18 +10,25 @@ import click
 
 from producer.commands import display
 from producer.commands.check import check_sources
-from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
+from producer.commands.choices import Choice
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
 from producer.publishing.batches import MAX_QUEUED
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
+EXIT_CODES = exit_codes(
+    refused="lines were refused",
+    usage="wrong usage, an unreadable file, or a batch id used for different records",
+    unreachable="the broker or a worker cannot be reached",
+    cannot_finish="a batch cannot finish unless somebody acts",
+)
 EXAMPLES = """
 \b
 Examples:
@@ -37,7 +44,7 @@ Examples:
 @click.argument("names", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--kind",
-    type=click.Choice([k.value for k in Kind]),
+    type=Choice([k.value for k in Kind]),
     help="The kind of the records; by default the header decides.",
 )
 @click.option(
@@ -171,13 +178,13 @@ def _submit_all(
                 f"Interrupted. The queued part of batch {new_id} will still be processed."
                 f" To submit the rest, run the same command with {option}."
             )
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         is_done = status.state is BatchState.DONE
         text = display.batch(status) if is_done else status.batch_id
         session.show_with_notices(status, text, source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
-    return REFUSED if refused else 0
+    return ExitCode.REFUSED if refused else ExitCode.DONE
 
 
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import click
 
-from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_sigterm, fail, key_prefix_option
 from producer.commands.terminal import tell
+from producer.contract.exit_codes import exit_codes
 from producer.embedded import stack
 from producer.errors import EnrollmentError
 
+EXIT_CODES = exit_codes(
+    done="stopped with Ctrl-C",
+    unreachable="the broker, the database or the worker could not be started",
+    interrupted=None,
+)
 UP_EXAMPLES = """
 \b
 Examples:

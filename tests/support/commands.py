@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner, Result
 
@@ -81,9 +83,23 @@ def run_program(
     )
 
 
-def invoke_enroll(*arguments: str, given: str | None = None, **variables: str | None) -> Result:
+def invoke_enroll(
+    *arguments: str, given: str | None = None, on_terminal: bool = False, **variables: str | None
+) -> Result:
     """Run a command within this process; a variable that is None is not set.
 
-    `given` is its standard input.
+    `given` is its standard input, or what is typed on the terminal.
     """
-    return CliRunner().invoke(enroll, arguments, input=given, env=variables)
+    runner = _Terminal() if on_terminal else CliRunner()
+    return runner.invoke(enroll, arguments, input=given, env=variables, prog_name="enroll")
+
+
+class _Terminal(CliRunner):
+    """Runs commands whose streams say that they are terminals."""
+
+    @contextmanager
+    def isolation(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        with super().isolation(*arguments, **options) as streams:
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                stream.isatty = lambda: True  # type: ignore[method-assign]
+            yield streams

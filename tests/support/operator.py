@@ -13,10 +13,16 @@ REMAINS = 1
 """The exit code of a command that could not do everything it was asked to do."""
 
 
-def run(url: str | Database, *arguments: str, expect: int = GOOD) -> tuple[str, str]:
-    """Return what a command writes to standard output and to standard error."""
+def run(
+    url: str | Database, *arguments: str, expect: int = GOOD, typed: str | None = None
+) -> tuple[str, str]:
+    """Return what a command writes to standard output and to standard error.
+
+    `typed` is what the operator types on the terminal; without it, there is no terminal.
+    """
     database_url = url if isinstance(url, str) else url_of(url)
-    done = invoke_enroll(*arguments, ENROLL_DATABASE_URL=database_url)
+    variables = {"ENROLL_DATABASE_URL": database_url, "TERM": "dumb", "COLUMNS": "200"}
+    done = invoke_enroll(*arguments, given=typed, on_terminal=typed is not None, **variables)
     assert done.exit_code == expect, done.output + repr(done.exception)
     assert isinstance(done.exception, SystemExit | None)
     return done.stdout, done.stderr

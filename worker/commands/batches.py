@@ -1,6 +1,5 @@
 """Implement `enroll batches`: list batches with their states."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +7,14 @@ import click
 from sqlalchemy import Connection
 
 from producer.contract.batches import BatchState
+from producer.contract.exit_codes import ExitCode
+from producer.contract.printable import moment_text
 from worker.batches.repository import newest_batches, refused_batches, sum_chunks
 from worker.batches.state import DeadChunks, batch_state
 from worker.commands.session import (
     EPILOG,
     limit_option,
+    print_json,
     print_message,
     print_table,
     with_database,
@@ -56,12 +58,16 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     rows += [_row(batch_id, None, DeadChunks(*dead.get(batch_id, ()))) for batch_id in refused]
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            print_json(row)
     elif rows:
-        print_table(HEADINGS, [tuple(row.values()) for row in rows], *NUMBERS)
+        print_table(HEADINGS, map(_cells, rows), *NUMBERS)
     else:
         print_message("There are no unfinished batches." if unfinished else "There are no batches.")
-    return 0
+    return ExitCode.DONE
+
+
+def _cells(row: Row) -> list[object]:
+    return [moment_text(cell) if isinstance(cell, datetime) else cell for cell in row.values()]
 
 
 def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row]:
@@ -95,6 +101,6 @@ def _row(batch_id: str, ledger: Any | None, dead: DeadChunks) -> Row:
         "of": ledger.chunks,
         "rows": ledger.rows,
         "rejected": ledger.rejected,
-        "newest": ledger.finished_at.isoformat(timespec="seconds"),
+        "newest": ledger.finished_at,
         **letters,
     }

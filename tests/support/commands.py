@@ -83,15 +83,17 @@ def run_program(
     )
 
 
-def invoke_enroll(
-    *arguments: str, given: str | None = None, on_terminal: bool = False, **variables: str | None
-) -> Result:
+def invoke_enroll(*arguments: str, given: str | None = None, **variables: str | None) -> Result:
     """Run a command within this process; a variable that is None is not set.
 
-    `given` is its standard input, or what is typed on the terminal.
+    `given` is its standard input.
     """
-    runner = _Terminal() if on_terminal else CliRunner()
-    return runner.invoke(enroll, arguments, input=given, env=variables, prog_name="enroll")
+    return CliRunner().invoke(enroll, arguments, given, variables, prog_name="enroll")
+
+
+def invoke_on_terminal(*arguments: str, typed: str = "", **variables: str | None) -> Result:
+    """Run a command within this process as on a terminal, on which this is typed."""
+    return _Terminal().invoke(enroll, arguments, typed, variables, prog_name="enroll")
 
 
 class _Terminal(CliRunner):

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from support.commands import GOOD, invoke_enroll
+from support.commands import GOOD, invoke_enroll, invoke_on_terminal
 from support.databases import dead_letters, url_of
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
@@ -21,8 +21,11 @@ def run(
     `typed` is what the operator types on the terminal; without it, there is no terminal.
     """
     database_url = url if isinstance(url, str) else url_of(url)
-    variables = {"ENROLL_DATABASE_URL": database_url, "TERM": "dumb", "COLUMNS": "200"}
-    done = invoke_enroll(*arguments, given=typed, on_terminal=typed is not None, **variables)
+    variables = {"ENROLL_DATABASE_URL": database_url}
+    if typed is None:
+        done = invoke_enroll(*arguments, **variables)
+    else:
+        done = invoke_on_terminal(*arguments, typed=typed, **variables)
     assert done.exit_code == expect, done.output + repr(done.exception)
     assert isinstance(done.exception, SystemExit | None)
     return done.stdout, done.stderr

@@ -9,7 +9,14 @@ from sqlalchemy import text
 
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
-from support.commands import GOOD, INTERRUPTED, UNREACHABLE, USAGE, invoke_enroll
+from support.commands import (
+    GOOD,
+    INTERRUPTED,
+    UNREACHABLE,
+    USAGE,
+    invoke_enroll,
+    invoke_on_terminal,
+)
 from support.databases import opened_database, url_of
 from support.valkey import free_port
 from worker.database.ask import through
@@ -37,9 +44,10 @@ def enroll(database: Database, broker_url: str) -> Callable[..., Result]:
         *arguments: str, expect: int = GOOD, typed: str | None = None, **variables: str
     ) -> Result:
         urls = {"ENROLL_DATABASE_URL": url_of(database), "ENROLL_BROKER_URL": broker_url}
-        done = invoke_enroll(
-            "database", *arguments, given=typed, on_terminal=typed is not None, **(urls | variables)
-        )
+        if typed is None:
+            done = invoke_enroll("database", *arguments, **(urls | variables))
+        else:
+            done = invoke_on_terminal("database", *arguments, typed=typed, **(urls | variables))
         assert done.exit_code == expect, done.output + repr(done.exception)
         assert isinstance(done.exception, SystemExit | None)
         return done

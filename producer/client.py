@@ -15,6 +15,7 @@ from typing import Any, Self
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
 from producer.contract.chunks import FileForm
 from producer.contract.explain import parse_record
+from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import (
@@ -179,6 +180,8 @@ class EnrollmentClient:
         resume: bool = True,
         columns: Iterable[str] | None = None,
         form: FileForm | None = None,
+        file_name: str | None = None,
+        submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -194,7 +197,8 @@ class EnrollmentClient:
         published, or else by `count_applied`. A worker is asked what was applied; if none answers,
         NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
 
-        `columns` is the header of the submitted CSV file, and `form` how it is written. While
+        `columns` is the header of the submitted CSV file, and `form` how it is written. Operators
+        see the `file_name` and the `submitter` of a batch, which are not checked. While
         `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
         pause lasts ten minutes. `on_progress` is called after each chunk.
 
@@ -210,6 +214,7 @@ class EnrollmentClient:
             records,
             columns=columns,
             form=form,
+            origin=BatchOrigin(file_name, submitter),
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,

@@ -50,12 +50,13 @@ def submit_source(
     batch_id: str | None = None,
     resume: bool = False,
     max_queued: int = MAX_QUEUED,
+    submitter: str | None = None,
 ) -> BatchStatus:
     """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
-    `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
-    BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker processes
-    the batch.
+    `batch_id`, `resume`, `max_queued` and `submitter` are those of `EnrollmentClient.submit_batch`.
+    Raises BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker
+    processes the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
@@ -69,6 +70,8 @@ def submit_source(
                 resume=resume,
                 columns=source.columns,
                 form=source.form,
+                file_name=source.path.name if isinstance(source, FileSource) else None,
+                submitter=submitter,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,

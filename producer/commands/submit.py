@@ -1,5 +1,7 @@
 """Define `enroll submit`, which submits files or standard input as batches."""
 
+import contextlib
+import getpass
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -93,6 +95,13 @@ Examples:
     type=click.IntRange(1),
     help="How many chunks may wait in the queue before publishing pauses.",
 )
+@click.option(
+    "--submitter",
+    envvar="ENROLL_SUBMITTER",
+    show_envvar=True,
+    metavar="NAME",
+    help="Who submits, for the operator to see; by default the name of the user.",
+)
 @with_session
 def submit(
     session: Session,
@@ -106,6 +115,7 @@ def submit(
     batch_id: str | None,
     resume: bool,
     max_queued: int,
+    submitter: str | None,
 ) -> int:
     """Submit CSV or JSON Lines files as batches.
 
@@ -134,7 +144,13 @@ def submit(
             return check_sources(session, sources, refused_file)
         sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
         return _submit_all(
-            session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
+            session,
+            sources,
+            batch_id,
+            resume=resume,
+            wait=not no_wait,
+            max_queued=max_queued,
+            submitter=submitter or _user_name(),
         )
     finally:  # What was noticed before an error is printed before the error.
         for source in sources:
@@ -149,6 +165,7 @@ def _submit_all(
     resume: bool,
     wait: bool,
     max_queued: int,
+    submitter: str | None,
 ) -> int:
     """Submit one source after another and return the exit code.
 
@@ -171,6 +188,7 @@ def _submit_all(
                 resume=earlier_id is not None,
                 wait=wait or number < len(sources),
                 max_queued=max_queued,
+                submitter=submitter,
             )
         except KeyboardInterrupt:
             option = "--resume" if path else f"--batch-id {new_id}"
@@ -185,6 +203,13 @@ def _submit_all(
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
     return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _user_name() -> str | None:
+    """Return the name of the user; None if the user has none, as in some containers."""
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return None
 
 
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
 from producer.contract.chunks import FileForm, RefusedLine, Tally, fingerprint_of
+from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
@@ -65,6 +66,7 @@ class BatchPublisher:
         *,
         columns: Iterable[str] | None,
         form: FileForm | None,
+        origin: BatchOrigin,
         resume: bool,
         max_queued: int,
         on_progress: OnProgress,
@@ -73,6 +75,7 @@ class BatchPublisher:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
         fingerprints = array("q")
+        headers = origin.headers()
         entries = _source_records(records)
         chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
         room = self._wait_for_room(max_queued, on_outage)
@@ -93,15 +96,18 @@ class BatchPublisher:
                 first_chunk=self._first_chunk,
             )
             text = None if applied else chunk.text
-            _retry_while_unreachable(on_outage, partial(self._publish_chunk, mark, text))
+            _retry_while_unreachable(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
-    def _publish_chunk(self, mark: SubmissionMark, text: str | None) -> None:
+    def _publish_chunk(
+        self, mark: SubmissionMark, text: str | None, headers: dict[str, str]
+    ) -> None:
         self._connection.mark_batch(self._batch.batch_id, mark)
         if text is not None:
-            self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
+            task = KIND_TASKS[self._batch.kind]
+            self._connection.send(task, [text], ignore_result=True, headers=headers)
 
     def _is_applied(self, number: int, fingerprint: int) -> bool:
         """Return whether a chunk was applied before; ask for the chunks in order.

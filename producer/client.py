@@ -25,6 +25,7 @@ from producer.errors import (
     NoWorkerAnswered,
     SubmissionLost,
 )
+from producer.publishing.arguments import IDS_OF, check_arguments
 from producer.publishing.batches import (
     MAX_QUEUED,
     BatchPublisher,
@@ -203,7 +204,8 @@ class EnrollmentClient:
         pause lasts ten minutes. `on_progress` is called after each chunk.
 
         With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
-        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
+        unavailable broker (30 seconds before the first chunk), then publishes the chunk again.
+        Without it, BrokerUnavailable is raised.
         """
         own_id = uuid.uuid4().hex if batch_id is None else batch_id
         batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})
@@ -266,6 +268,7 @@ class EnrollmentClient:
 
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        check_arguments(batch_id=batch_id)
         after: tuple[int, int] | None = (0, 0)
         while after is not None:
             page: list[RefusedRecord] = self._connection.ask(
@@ -279,6 +282,7 @@ class EnrollmentClient:
 
         Raises NoWorkerAnswered.
         """
+        check_arguments(batch_id=batch_id)
         chunks: AppliedChunks = self._connection.ask(
             TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
         )
@@ -296,6 +300,7 @@ class EnrollmentClient:
         `before` is the `completed_at` and `request_id` of a result; only older results are
         returned.
         """
+        check_arguments(limit=limit, before=before)
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
         (newest_results,) = self._look_up(
             TaskName.RESULTS, [student], options={"limit": limit, **cursor}
@@ -306,7 +311,8 @@ class EnrollmentClient:
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """Return each student's newest results, in the same order. Raises NoWorkerAnswered."""
-        page = max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
+        check_arguments(limit=limit)
+        page = min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // limit)
         return self._look_up(TaskName.RESULTS, students, page, options={"limit": limit})
 
     def student(self, student: int | str) -> StudentResponse | None:
@@ -331,6 +337,7 @@ class EnrollmentClient:
     ) -> list[Any]:
         """Look up any number of ids, at most `page` at a time. Raises InvalidRequest."""
         _refuse_single("ids", ids)
+        check_arguments(**{IDS_OF[task]: ids})
         results: list[Any] = []
         for start in range(0, len(ids), page):
             some_ids = list(ids[start : start + page])

@@ -19,9 +19,10 @@ from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.explain import parse_record
 from producer.errors import UnreadableFile
 from producer.files.reader import FileSource, StreamSource, open_source
-from producer.publishing.batches import MAX_QUEUED
+from producer.publishing.batches import MAX_QUEUED, SubmittedBatch
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
@@ -213,6 +214,8 @@ def _user_name() -> str | None:
 
 
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
+    if batch_id is not None:
+        _check_batch_id(batch_id)
     if batch_id is not None and len(names) > 1:
         raise click.UsageError("--batch-id is the id of one batch; give one file.")
     if names.count(STANDARD_INPUT) > 1:
@@ -222,6 +225,13 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
             f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
             " alone, with --batch-id and the batch id that was printed."
         )
+
+
+def _check_batch_id(batch_id: str) -> None:
+    """Raise UsageError for an id that no batch can have, for example an empty one."""
+    _, problems = parse_record(SubmittedBatch, {"batch_id": batch_id, "kind": Kind.ENROLLMENTS})
+    if problems:
+        raise click.UsageError(f"--batch-id: {problems[0].message.removeprefix('batch_id: ')}.")
 
 
 def _is_stream(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import RenderableType
+from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands.terminal import make_console, print_json, tell
@@ -85,6 +86,13 @@ class Session:
             return
         for model in [data] if isinstance(data, ContractModel) else data:
             print_json(model)
+
+    def show_line(self, data: ContractModel, line: Text) -> None:
+        """Do as `show` does, with a text that is one line however wide the terminal is."""
+        if self.as_json:
+            print_json(data)
+        else:
+            self.out.print(line, soft_wrap=True)
 
     def print_notices(self, notices: Notices) -> None:
         """Print the notices that were not printed yet on standard error."""

@@ -85,7 +85,7 @@ def wait(session: Session, ids: Sequence[str], seconds: float | None) -> int:
         pass
     code = ExitCode.DONE
     for identity, found in follower.statuses.items():
-        session.show(found, one_line(f"{identity}: {summary(found)}"))
+        session.show_line(found, one_line(f"{identity}: {summary(found)}"))
         code = max(code, exit_code(found))
     if follower.unfinished:
         tell(
@@ -119,7 +119,7 @@ def _print_changes(session: Session, identity: str, follower: Follower) -> None:
         # What is estimated anew each time is not a change.
         content = found.model_dump(exclude={"seconds_left", "rows_per_second"})
         if content != last:
-            session.show(found, one_line(f"{identity}: {summary(found)}"))
+            session.show_line(found, one_line(f"{identity}: {summary(found)}"))
         last = content
 
 

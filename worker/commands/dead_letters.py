@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -170,13 +171,13 @@ def show(database: Database, letter_id: int, as_json: bool) -> int:
             click.echo(f"{name:<12}{printable(str(value))}")
     click.echo(f"\nDetail\n{_lines(letter.detail.rstrip())}")
     heading = "Content" if content is not None else "Content in base64"
-    click.echo(f"\n{heading}\n{_lines(content) if content is not None else in_base64}")
+    click.echo(f"\n{heading}\n{_lines(content if content is not None else in_base64)}")
     return ExitCode.DONE
 
 
 def _lines(text: str) -> str:
-    """Return a text of several lines in a form that is safe to print."""
-    return printable(text, keep="\n\t")
+    """Return a text of several lines, indented, so that none can be taken for one of ours."""
+    return textwrap.indent(printable(text, keep="\n\t"), "  ")
 
 
 def _text(content: bytes) -> str | None:

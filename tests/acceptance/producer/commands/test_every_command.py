@@ -210,7 +210,7 @@ ELSEWHERE = {
 }
 """Where else a command is tested that starts servers or waits for a minute."""
 
-REFUSED_FILE = "student_sis_id,course_sis_id\n{t}-S,{t}-C\n{t}-none,{t}-C\n{t}\n"
+REFUSED_FILE = "student_sis_id,course_sis_id\nx{t}-S,x{t}-C\nx{t}-none,x{t}-C\n{t}\n"
 
 
 @dataclass

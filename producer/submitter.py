@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 from producer.broker_search import find_broker
 from producer.call_log import verb
 from producer.contract.chunks import FileForm
+from producer.contract.headers import BatchOrigin
 from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,
@@ -183,6 +184,8 @@ class EnrollmentSubmitter:
         resume: bool = True,
         columns: Iterable[str] | None = None,
         form: FileForm | None = None,
+        file_name: str | None = None,
+        submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -198,12 +201,13 @@ class EnrollmentSubmitter:
         published, or else by `count_applied`. A worker is asked what was applied; if none answers,
         NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
 
-        `columns` is the header of the submitted CSV file, and `form` how it is written. While
-        `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
-        pause lasts ten minutes. `on_progress` is called after each chunk.
+        `columns` is the header of the CSV file, and `form` how it is written. Operators see
+        `file_name` and `submitter`, which nothing checks. While `max_queued` chunks wait in the
+        queue, publishing pauses; NoWorkerAnswered is raised after ten minutes of this.
 
-        With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
-        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
+        `on_progress` is called after each chunk.
+        With `on_outage`, which gets each error, publishing waits up to ten minutes (before the
+        first chunk: 30 seconds) for an unavailable broker instead of raising BrokerUnavailable.
         """
         batch = new_batch(kind, batch_id)
         refuse_single("records", records)
@@ -211,6 +215,7 @@ class EnrollmentSubmitter:
             records,
             columns=columns,
             form=form,
+            origin=BatchOrigin(file_name, submitter),
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,
@@ -227,6 +232,8 @@ class EnrollmentSubmitter:
         encoding: str | None = None,
         batch_id: str | None = None,
         resume: bool = True,
+        file_name: str | None = None,
+        submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -235,8 +242,8 @@ class EnrollmentSubmitter:
 
         `kind` is that of its records; by default the header decides. `maps` names one of our
         columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
-        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. The other
-        arguments are those of `submit_batch`.
+        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. `file_name`
+        is by default that of the path. The other arguments are those of `submit_batch`.
 
         Returns the batch, and the lines that were refused while the file was read; they are part
         of the batch. Raises UnreadableFile, usually before anything is published, and what
@@ -250,6 +257,7 @@ class EnrollmentSubmitter:
             watched.records(),
             columns=source.columns,
             form=source.form,
+            origin=BatchOrigin(file_name or source.file_name, submitter),
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,

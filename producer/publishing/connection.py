@@ -21,6 +21,7 @@ from producer.contract.broker_url import (
     BROKERS,
     REDIS,
     check_address,
+    hidden_character_problem,
     require_certificate_check,
     scheme_problem,
     shown_url,
@@ -90,6 +91,8 @@ class BrokerConnection:
         if (problem := scheme_problem(broker_url, BROKERS)) is not None:
             raise ValueError(f"The broker's URL {problem}.")
         check_address(broker_url)
+        if (problem := hidden_character_problem(results_url)) is not None:
+            raise ValueError(f"The URL of the result backend {problem}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
                 "Result keys are stored in Redis, so result_backend_url must be a Redis URL, for"
@@ -306,9 +309,8 @@ def _explaining(server: str) -> Iterator[None]:
         yield
     except _FAILURES as error:
         failure = explain_failure(error)
-        raise BrokerUnavailable(
-            f"{server} is not available: {failure.problem}", failure.remedy
-        ) from error
+        problem = f"{server} is not available: {failure.problem}"
+        raise BrokerUnavailable(problem, failure.remedy, may_pass=failure.may_pass) from error
 
 
 def _require_text(what: str, value: object) -> None:

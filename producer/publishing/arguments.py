@@ -1,0 +1,37 @@
+"""Check the arguments of lookups before they are sent, so that a mistake costs no round trip."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Strict, ValidationError
+
+from producer.contract.explain import explain
+from producer.contract.lookups import Limit
+from producer.contract.routing import TaskName
+from producer.errors import InvalidRequest
+from producer.schemas import ContractModel, Identifier, RequestId
+
+IDS_OF: dict[TaskName, str] = {
+    TaskName.STATUS: "request_ids",
+    TaskName.BATCH: "batch_ids",
+    TaskName.RESULTS: "students",
+    TaskName.STUDENT: "students",
+}
+"""The name of the ids that a lookup takes."""
+
+
+class _Arguments(ContractModel):
+    request_ids: tuple[RequestId, ...] = ()
+    batch_ids: tuple[RequestId, ...] = ()
+    students: tuple[Identifier, ...] = ()
+    batch_id: RequestId | None = None
+    limit: Limit = 1
+    before: tuple[Annotated[datetime, Strict()], str] | None = None
+
+
+def check_arguments(**given: Any) -> None:
+    """Raise InvalidRequest unless every argument of a lookup has the form of the contract."""
+    try:
+        _Arguments.model_validate(given)
+    except ValidationError as error:
+        raise InvalidRequest(explain(error, given)) from None

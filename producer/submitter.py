@@ -198,20 +198,19 @@ class EnrollmentSubmitter:
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published. If the records differ,
         BatchConflict is raised at the first chunk that differs, usually before anything is
-        published, or else by `count_applied`. A worker is asked what was applied; if none answers,
-        NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
+        published, or else by `count_applied`. A worker is asked what was applied; NoWorkerAnswered
+        is raised if none answers. `resume=False` skips this; use it only for a new `batch_id`.
 
         `columns` is the header of the CSV file, and `form` how it is written. Operators see
         `file_name` and `submitter`, which nothing checks. While `max_queued` chunks wait in the
         queue, publishing pauses; NoWorkerAnswered is raised after ten minutes of this.
 
-        `on_progress` is called after each chunk.
-        With `on_outage`, which gets each error, publishing waits up to ten minutes (before the
-        first chunk: 30 seconds) for an unavailable broker instead of raising BrokerUnavailable.
+        `on_progress` is called after each chunk, and `on_outage` with each error while publishing
+        waits for an unavailable broker, up to ten minutes (before the first chunk, 30 seconds).
+        Without `on_outage`, BrokerUnavailable is raised.
         """
-        batch = new_batch(kind, batch_id)
         refuse_single("records", records)
-        return BatchPublisher(self._connection, batch, self.timeout).publish(
+        return BatchPublisher(self._connection, new_batch(kind, batch_id), self.timeout).publish(
             records,
             columns=columns,
             form=form,

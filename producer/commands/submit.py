@@ -132,8 +132,8 @@ def submit(
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
-    if refused_file is not None and (not check or len(names) > 1):
-        raise click.UsageError("--refused needs --check and a single file.")
+    if refused_file is not None:
+        _check_refused_file(names, refused_file.name, check=check)
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
     sources = [_open(name, kind, templates, encoding) for name in names]
@@ -221,6 +221,14 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
             f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
             " alone, with --batch-id and the batch id that was printed."
         )
+
+
+def _check_refused_file(names: Sequence[str], refused_name: str, *, check: bool) -> None:
+    if not check or len(names) > 1:
+        raise click.UsageError("--refused needs --check and a single file.")
+    paths = [Path(refused_name), Path(names[0])]
+    if all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
+        raise click.UsageError("--refused would overwrite the file that is checked; name another.")
 
 
 def _check_batch_id(batch_id: str) -> None:

@@ -39,8 +39,8 @@ from producer.publishing.connection import (
     CALL_ID,
     BrokerConnection,
     check_timeout,
-    parse_result,
 )
+from producer.publishing.results import parse_result
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,

@@ -4,64 +4,39 @@ The client connects only to the broker (and to the Redis of result keys). It nev
 database: every read is a lookup, which a worker answers.
 """
 
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import repeat
-from typing import Any, Self
+from typing import Any
 
+from producer.call_log import verb
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
-from producer.contract.chunks import FileForm
-from producer.contract.explain import parse_record
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import (
+    BatchCannotFinish,
     BatchConflict,
-    InvalidRequest,
+    BrokerUnavailable,
+    EnrollmentError,
     LookupFailed,
     NoWorkerAnswered,
-    SubmissionLost,
 )
-from producer.publishing.batches import (
-    MAX_QUEUED,
-    BatchPublisher,
-    OnOutage,
-    OnProgress,
-    Record,
-    SubmittedBatch,
-    check_kind,
-    find_applied,
-    plain_fields,
-)
-from producer.publishing.connection import (
-    CALL_ID,
-    BrokerConnection,
-    check_timeout,
-)
-from producer.publishing.results import parse_result
+from producer.publishing.batches import SubmittedBatch, count_applied
+from producer.publishing.connection import check_timeout
+from producer.publishing.requests import refuse_single
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
-    Code,
-    ContractModel,
-    EnrollmentProblem,
-    Kind,
-    RequestState,
     RequestStatus,
-    StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
 )
-
-_LOST_WITH_MARK = (
-    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
-    " the same id."
-)
+from producer.submitter import EnrollmentSubmitter
+from producer.waiting import SHORTEST_POLL, BatchWait
 
 
-class EnrollmentClient:
+class EnrollmentClient(EnrollmentSubmitter):
     """A client that submits requests and batches over the queue; threads may share one.
 
     For a Redis with sentinels, the broker is `sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME`.
@@ -76,146 +51,59 @@ class EnrollmentClient:
     answer cannot be understood, the method raises LookupFailed.
     """
 
-    def __init__(
+    # --- waiting ------------------------------------------------------------------------------
+
+    @verb
+    def wait(
         self,
-        broker_url: str,
+        batch: SubmittedBatch | str,
         *,
-        result_backend_url: str | None = None,
-        timeout: float = 10.0,
-        key_prefix: str = "",
-    ) -> None:
+        timeout: float = math.inf,
+        on_status: Callable[[BatchStatus], None] | None = None,
+        on_error: Callable[[EnrollmentError], None] | None = None,
+    ) -> BatchStatus:
+        """Wait until a batch is done, at most `timeout` seconds, and return its status.
+
+        `batch` is a batch id, or what `submit_batch` or `submit_file` returned; then the wait is
+        for exactly these chunks. An outage of the broker or the database is waited out for up to
+        ten minutes. `on_status` is called with each status, and `on_error` with each error that is
+        waited out.
+
+        Raises BatchNotDone when the time is up. Raises BatchCannotFinish if the batch is unknown,
+        or if a part of it cannot be applied unless somebody acts. Raises NoWorkerAnswered if no
+        worker answers, or if the batch makes no progress for ten minutes.
+        """
         check_timeout(timeout)
-        self.timeout = timeout
-        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
+        waiting = BatchWait(batch, timeout)
+        while (status := self._poll(waiting, on_status, on_error)) is None:
+            time.sleep(waiting.pause())
+        return self._batches([status.batch_id])[0] if status.books.rejected else status
 
-    @property
-    def shown_url(self) -> str:
-        """Return the broker's URL without its password, for messages."""
-        return self._connection.shown_url
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._connection.close()
-
-    # --- publishing ---------------------------------------------------------------------------
-
-    def submit(self, request: StudentEnrollmentRequest | Mapping[str, Any]) -> str:
-        """Publish one request and return its id at once; call `status` for the result later.
-
-        The id is the request's own, or a new one if it has none. Raises InvalidRequest.
-        """
-        request, request_id = _with_id(request)
-        self._connection.mark_requests([request_id])
-        self._connection.send(TaskName.ENROLL, [plain_fields(request)], ignore_result=True)
-        return request_id
-
-    def submit_all(
+    def _poll(
         self,
-        requests: Sequence[StudentEnrollmentRequest | Mapping[str, Any]],
-        call_ids: Sequence[str | None] | None = None,
-    ) -> list[str]:
-        """Publish several requests together, each as its own message, and return their ids.
+        waiting: BatchWait,
+        on_status: Callable[[BatchStatus], None] | None,
+        on_error: Callable[[EnrollmentError], None] | None,
+    ) -> BatchStatus | None:
+        """Look up a batch once, and return its status if it is done."""
+        seconds = min(self.timeout, max(waiting.seconds_left, SHORTEST_POLL))
+        try:
+            (status,) = self._batches([waiting.batch_id], refusals=False, timeout=seconds)
+            applied = None
+            if (submitted := waiting.to_count(status)) is not None:
+                applied = count_applied(self._connection, submitted, seconds)
+        except BatchConflict as error:
+            raise BatchCannotFinish(str(error)) from error
+        except (BrokerUnavailable, LookupFailed, NoWorkerAnswered) as error:
+            waiting.bear(error)
+            if on_error is not None:
+                on_error(error)
+            return None
+        if on_status is not None:
+            on_status(status)
+        return status if waiting.is_done(status, applied) else None
 
-        A batch is cheaper for many requests. `call_ids`, if given, holds for each request the
-        text that its task id begins with. Raises InvalidRequest before anything is published.
-        After BrokerUnavailable, some requests may have been published.
-        """
-        _refuse_single("requests", requests)
-        checked = [_with_id(request) for request in requests]
-        self._connection.mark_requests([request_id for _, request_id in checked])
-        prefixes = repeat(None) if call_ids is None else call_ids
-        with self._connection.sending_together() as producer:
-            for (request, _), call_id in zip(checked, prefixes, strict=False):
-                CALL_ID.set(call_id)
-                args = [plain_fields(request)]
-                self._connection.send(TaskName.ENROLL, args, ignore_result=True, producer=producer)
-        return [request_id for _, request_id in checked]
-
-    def enroll(
-        self,
-        request: StudentEnrollmentRequest | Mapping[str, Any],
-        *,
-        timeout: float | None = None,
-    ) -> StudentEnrollmentResponse:
-        """Publish one request and wait for its result, at most `timeout` seconds.
-
-        Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
-        queued, and `status` returns its result later. Raises SubmissionLost as soon as a worker
-        reports that the request is lost. Raises LookupFailed if the request was processed but its
-        result cannot be understood.
-        """
-        seconds = self.timeout if timeout is None else timeout
-        check_timeout(seconds)
-        request, request_id = _with_id(request)
-        self._connection.mark_requests([request_id])
-        task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
-        hint = f"Request {request_id} stays queued; look up its status later."
-        data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
-        result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
-        return result
-
-    def _check(self, request_id: str, timeout: float) -> None:
-        """Raise SubmissionLost if a worker reports within the timeout that a request is lost."""
-        with suppress(NoWorkerAnswered, LookupFailed):
-            arguments = [[request_id]]
-            seconds = min(timeout, self.timeout)
-            (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
-            # A mark lasts for days, so a request without one was lost together with its mark.
-            if status.state is RequestState.UNKNOWN:
-                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
-
-    def submit_batch(
-        self,
-        kind: Kind,
-        records: Iterable[Record],
-        *,
-        batch_id: str | None = None,
-        resume: bool = True,
-        columns: Iterable[str] | None = None,
-        form: FileForm | None = None,
-        max_queued: int = MAX_QUEUED,
-        on_progress: OnProgress = None,
-        on_outage: OnOutage = None,
-    ) -> SubmittedBatch:
-        """Publish a stream of records in chunks, with one chunk in memory at a time.
-
-        The worker refuses a record that breaks the contract and reports its line. Raises
-        InvalidRequest for an invalid `kind` or `batch_id`, and for a single record as `records`.
-
-        `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
-        before, only the chunks that were never applied are published. If the records differ,
-        BatchConflict is raised at the first chunk that differs, usually before anything is
-        published, or else by `count_applied`. A worker is asked what was applied; if none answers,
-        NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
-
-        `columns` is the header of the submitted CSV file, and `form` how it is written. While
-        `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
-        pause lasts ten minutes. `on_progress` is called after each chunk.
-
-        With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
-        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
-        """
-        own_id = uuid.uuid4().hex if batch_id is None else batch_id
-        batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})
-        if batch is None:
-            raise InvalidRequest(problems)
-        _refuse_single("records", records)
-        return BatchPublisher(self._connection, batch, self.timeout).publish(
-            records,
-            columns=columns,
-            form=form,
-            resume=resume and batch_id is not None,
-            max_queued=max_queued,
-            on_progress=on_progress,
-            on_outage=on_outage,
-        )
-
+    @verb
     def count_applied(self, batch: SubmittedBatch) -> int:
         """Return how many chunks of a submitted batch were applied. Raises NoWorkerAnswered.
 
@@ -223,23 +111,7 @@ class EnrollmentClient:
         submission under the same batch id was applied, even in part, in place of this one: the
         state of the batch may then be `done` although records of this submission are not stored.
         """
-        count = refused = 0
-        for start in range(0, len(batch.fingerprints), MAX_LOOKUP):
-            own = batch.fingerprints[start : start + MAX_LOOKUP]
-            numbers = range(start, start + len(own))
-            applied = find_applied(self._connection, batch.batch_id, numbers, timeout=self.timeout)
-            check_kind(applied, batch)
-            pairs = list(zip(own, applied.fingerprints, strict=True))
-            count += sum(mine == stored for mine, stored in pairs)
-            refused += sum(stored not in (None, mine) for mine, stored in pairs)
-        if refused:
-            raise BatchConflict(
-                f"A different submission used the batch id {batch.batch_id} at the same time:"
-                f" {refused} of the {batch.chunks} chunks of this one were refused, and their"
-                " records are not stored. Submit these records again under a new batch id; rows"
-                " that are already stored are not added twice."
-            )
-        return count
+        return count_applied(self._connection, batch, self.timeout)
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -247,6 +119,7 @@ class EnrollmentClient:
         """Return the status of a request. Raises NoWorkerAnswered."""
         return self.statuses([request_id])[0]
 
+    @verb
     def statuses(self, request_ids: Sequence[str]) -> list[RequestStatus]:
         """Return the status of each request, in the same order. Raises NoWorkerAnswered."""
         return self._look_up(TaskName.STATUS, request_ids)
@@ -255,12 +128,35 @@ class EnrollmentClient:
         """Return the status of a batch, with its refusals by cause. Raises NoWorkerAnswered."""
         return self.batches([batch_id], refusals=refusals)[0]
 
+    @verb
     def batches(self, batch_ids: Sequence[str], *, refusals: bool = True) -> list[BatchStatus]:
         """Return the status of each batch, in the same order. Raises NoWorkerAnswered."""
-        return self._look_up(TaskName.BATCH, batch_ids, options={"refusals": refusals})
+        return self._batches(batch_ids, refusals=refusals)
 
+    def _batches(
+        self, batch_ids: Sequence[str], *, refusals: bool = True, timeout: float | None = None
+    ) -> list[BatchStatus]:
+        options = {"refusals": refusals}
+        return self._look_up(TaskName.BATCH, batch_ids, options=options, timeout=timeout)
+
+    @verb
+    def recent_batches(self, limit: int = 20) -> list[BatchStatus]:
+        """Return the newest batches, at most `limit`, without their refusals.
+
+        A batch is listed once one of its chunks was applied, or became a dead letter; `limit` is
+        at most 1,000. Raises NoWorkerAnswered.
+        """
+        batches: list[BatchStatus] = self._connection.ask(
+            TaskName.RECENT_BATCHES, [limit], timeout=self.timeout
+        )
+        return batches
+
+    @verb
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
-        """Yield every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        """Return every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        return self._refusals(batch_id)
+
+    def _refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         after: tuple[int, int] | None = (0, 0)
         while after is not None:
             page: list[RefusedRecord] = self._connection.ask(
@@ -269,6 +165,7 @@ class EnrollmentClient:
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
 
+    @verb
     def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
         """Return which chunks of a batch are applied, with their fingerprints.
 
@@ -279,6 +176,7 @@ class EnrollmentClient:
         )
         return chunks
 
+    @verb
     def results(
         self,
         student: int | str,
@@ -297,6 +195,7 @@ class EnrollmentClient:
         )
         return list(newest_results)
 
+    @verb
     def results_of(
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
@@ -308,10 +207,12 @@ class EnrollmentClient:
         """Return a student with courses, or None if there is none. Raises NoWorkerAnswered."""
         return self.students([student])[0]
 
+    @verb
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order. Raises NoWorkerAnswered."""
         return self._look_up(TaskName.STUDENT, students)
 
+    @verb
     def health(self) -> WorkerHealth:
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
@@ -323,38 +224,13 @@ class EnrollmentClient:
         ids: Sequence[Any],
         page: int = MAX_LOOKUP,
         options: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> list[Any]:
         """Look up any number of ids, at most `page` at a time. Raises InvalidRequest."""
-        _refuse_single("ids", ids)
+        refuse_single("ids", ids)
+        seconds = self.timeout if timeout is None else timeout
         results: list[Any] = []
         for start in range(0, len(ids), page):
             some_ids = list(ids[start : start + page])
-            results += self._connection.ask(task, [some_ids], options, timeout=self.timeout)
+            results += self._connection.ask(task, [some_ids], options, timeout=seconds)
         return results
-
-
-def _refuse_single(name: str, values: object) -> None:
-    """Raise InvalidRequest if one record or id was passed in place of several.
-
-    Its characters or the names of its fields would be taken for records or ids.
-    """
-    if isinstance(values, str | bytes | Mapping | ContractModel):
-        message = f"{name}: must be an iterable, such as a list; put a single one into a list"
-        problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=name)
-        raise InvalidRequest((problem,))
-
-
-def _with_id(
-    request: StudentEnrollmentRequest | Mapping[str, Any],
-) -> tuple[StudentEnrollmentRequest, str]:
-    """Return the request and its id, a new one if it has none. Raises InvalidRequest.
-
-    With an id of its own, a request that is delivered twice still takes effect only once.
-    """
-    # A model may hold what its own check would refuse, if it was copied with changes.
-    fields = request.model_dump() if isinstance(request, StudentEnrollmentRequest) else request
-    checked, problems = parse_record(StudentEnrollmentRequest, fields)
-    if checked is None:
-        raise InvalidRequest(problems)
-    request_id = checked.request_id or uuid.uuid4().hex
-    return checked.model_copy(update={"request_id": request_id}), request_id

@@ -1,5 +1,7 @@
 """Define every error that the producer raises; a refused request is a value, not an error."""
 
+from typing import Self
+
 from producer.contract.printable import printable
 from producer.schemas import EnrollmentProblem
 
@@ -67,6 +69,20 @@ class BatchCannotFinish(EnrollmentError):
 
     This part became a dead letter, was lost, or was refused because of a different submission.
     """
+
+
+class BatchNotDone(EnrollmentError):
+    """The batch was not done when the time of a wait was up; it goes on, so wait again."""
+
+
+class ClientClosed(EnrollmentError):
+    """A method of a client was called after the client was closed."""
+
+    def __init__(self) -> None:
+        super().__init__("The client has been closed, and is not used again; create a new one.")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
 
 
 class LookupFailed(EnrollmentError):

@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -18,22 +17,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from producer.client import EnrollmentClient
 from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
-from producer.errors import (
-    AnswerNotUnderstood,
-    BatchCannotFinish,
-    BatchConflict,
-    BrokerUnavailable,
-    EnrollmentError,
-    LookupFailed,
-    NoWorkerAnswered,
-)
+from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files.reader import FileSource, StreamSource
-from producer.publishing.batches import MAX_QUEUED, QUEUE_PATIENCE, SubmittedBatch
+from producer.publishing.batches import MAX_QUEUED, SubmittedBatch
 
 POLL_SECONDS = 0.25
-UNKNOWN_PATIENCE = 60.0
-"""How long a batch that was submitted may be unknown, in seconds: its mark was lost, but a worker
-may still apply a chunk that it holds."""
 _SAME_REFUSALS = (
     "Lines that were refused before are not tried again under the same batch id. If you have"
     " corrected the cause, for example in the roster, write these lines to a file with `enroll"
@@ -61,7 +49,6 @@ def submit_source(
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
-    failed_before = _failed_at(client, batch_id) if resume and wait else None
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -80,8 +67,11 @@ def submit_source(
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if not wait:
             return _queued(submitted)
-        _Waiter(client, submitted, bar, failed_before).wait()
-    status = client.batch(batch_id)
+        try:
+            status = client.wait(submitted, on_status=bar.applied, on_error=bar.outage)
+        except NoWorkerAnswered as error:
+            hint = f"See it later with: enroll status {batch_id}"
+            raise NoWorkerAnswered(f"{error} {hint}") from error
     if submitted.published < submitted.chunks and status.books.rejected:
         source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
     return status
@@ -99,108 +89,6 @@ def _queued(batch: SubmittedBatch) -> BatchStatus:
     )
 
 
-def _failed_at(client: EnrollmentClient, batch_id: str) -> datetime | None:
-    """Return when a chunk of an earlier submission of a batch failed; None if that is unknown."""
-    with contextlib.suppress(EnrollmentError):  # An outage is reported when the batch is published.
-        return client.batch(batch_id, refusals=False).failed_at
-    return None
-
-
-class _Waiter:
-    """Waits until a submitted batch is done, and decides when waiting does not help.
-
-    `failed_before` is when the newest dead letter of an earlier submission was stored.
-    """
-
-    def __init__(
-        self,
-        client: EnrollmentClient,
-        batch: SubmittedBatch,
-        bar: "_Bar",
-        failed_before: datetime | None,
-    ) -> None:
-        self._failed_before = failed_before
-        self._client = client
-        self._batch = batch
-        self._bar = bar
-        self._conflicts = 0
-        self._last_answer = self._last_progress = time.monotonic()
-
-    def wait(self) -> None:
-        """Return when every chunk of this submission is applied. Raises EnrollmentError."""
-        try:
-            while not self._is_done():
-                time.sleep(POLL_SECONDS)
-        except BatchConflict as error:
-            raise BatchCannotFinish(str(error)) from error
-
-    def _is_done(self) -> bool:
-        try:
-            status = self._client.batch(self._batch.batch_id, refusals=False)
-            complete = self._is_complete(status)
-        except (BrokerUnavailable, LookupFailed, NoWorkerAnswered) as error:
-            self._bear(error)
-            return False
-        self._last_answer = time.monotonic()
-        self._bar.applied(status)
-        if not complete:
-            self._check_progress(status)
-        return complete
-
-    def _is_complete(self, status: BatchStatus) -> bool:
-        """Return whether the batch is done with the chunks of this submission.
-
-        The status is that of the batch id, which a different submission may have used, too.
-        """
-        is_done = status.state is BatchState.DONE
-        if not is_done and status.conflicts == self._conflicts:
-            return False
-        applied = self._client.count_applied(self._batch)
-        self._conflicts = status.conflicts
-        return is_done and applied == self._batch.chunks
-
-    def _bear(self, error: EnrollmentError) -> None:
-        """Go on waiting after an error, or raise it if waiting does not help."""
-        batch_id = self._batch.batch_id
-        too_long = time.monotonic() - self._last_answer > QUEUE_PATIENCE
-        if isinstance(error, NoWorkerAnswered):
-            # After an outage of the broker, a worker needs a while to reconnect.
-            if too_long or not self._bar.in_outage:
-                hint = f"Batch {batch_id} stays queued; see it later with: enroll status {batch_id}"
-                raise NoWorkerAnswered(f"{error} {hint}") from error
-        elif too_long or isinstance(error, AnswerNotUnderstood):
-            raise error  # A worker of a different version answers the same next time.
-        else:
-            self._bar.outage(error)
-
-    def _check_progress(self, status: BatchStatus) -> None:
-        """Raise an error if the batch cannot finish, or makes no progress for too long."""
-        batch_id = self._batch.batch_id
-        now = time.monotonic()
-        if self._cannot_finish(status):
-            raise BatchCannotFinish(f"Batch {batch_id}: {status.advice}")
-        if status.state in (BatchState.QUEUED, BatchState.RUNNING):
-            self._last_progress = now
-        elif status.state is BatchState.UNKNOWN and now - self._last_progress > UNKNOWN_PATIENCE:
-            raise BatchCannotFinish(
-                f"Batch {batch_id}: the broker lost its data; submit the same records again with"
-                f" --batch-id {batch_id}"
-            )
-        elif now - self._last_progress > QUEUE_PATIENCE:
-            raise NoWorkerAnswered(f"Batch {batch_id} makes no progress. {status.advice or ''}")
-
-    def _cannot_finish(self, status: BatchStatus) -> bool:
-        """Return whether no missing chunk will be applied unless somebody acts."""
-        if status.chunks_lost:
-            return True
-        # Every chunk has arrived, but they come from two submissions.
-        if status.state is BatchState.STALLED and status.chunks and not status.chunks_missing:
-            return True
-        if status.failed_at is None or status.failed_at == self._failed_before:
-            return False
-        return status.chunks_failed >= status.chunks_missing
-
-
 class _Bar:
     """Shows the rows submitted, applied and rejected, the speed, and the time left."""
 
@@ -208,7 +96,7 @@ class _Bar:
         self._source = source
         self._started = self._last_line = time.monotonic()
         self._advised = False
-        self.in_outage = False
+        self._in_outage = False
         # A log has no bar, even if colors are forced, because a bar is redrawn over itself.
         self._live = console.is_interactive and console.file.isatty()
         self._progress = Progress(
@@ -258,16 +146,16 @@ class _Bar:
 
     def outage(self, error: EnrollmentError) -> None:
         """Print, once in an outage, that the broker or the database is not available."""
-        if not self.in_outage:
+        if not self._in_outage:
             reason = str(error).rstrip(".")
             message = f"{reason}. Waiting; the submission continues by itself ..."
             self._progress.console.print(message, style="yellow")
-        self.in_outage = True
+        self._in_outage = True
 
     def _end_outage(self) -> None:
-        if self.in_outage:
+        if self._in_outage:
             self._progress.console.print("The outage is over; continuing.", style="green")
-        self.in_outage = False
+        self._in_outage = False
 
     def applied(self, status: BatchStatus) -> None:
         """Show the progress that a worker reported."""

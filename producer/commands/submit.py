@@ -17,7 +17,7 @@ from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.errors import UnreadableFile
-from producer.files.reader import FileSource, StreamSource, open_source
+from producer.files.reader import FileSource, StreamSource, is_pipe, open_path
 from producer.publishing.batches import MAX_QUEUED
 from producer.schemas import Kind
 
@@ -194,10 +194,7 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
 
 def _is_stream(name: str) -> bool:
     """Return whether an input can be read only once, like standard input or `<(zcat FILE)`."""
-    try:
-        return name == STANDARD_INPUT or Path(name).is_fifo()
-    except OSError:
-        return False  # Opening the file reports the error.
+    return name == STANDARD_INPUT or is_pipe(Path(name))
 
 
 def _template(text: str) -> tuple[str, str]:
@@ -212,10 +209,8 @@ def _template(text: str) -> tuple[str, str]:
 def _open(
     name: str, kind: Kind | None, templates: Mapping[str, str], encoding: str | None
 ) -> FileSource | StreamSource:
-    if not _is_stream(name):
-        return open_source(Path(name), kind, templates, encoding)
     if name != STANDARD_INPUT:
-        return StreamSource(name, Path(name).open("rb"), kind, templates, encoding)
+        return open_path(Path(name), kind, templates, encoding)
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
     return StreamSource("standard input", sys.stdin.buffer, kind, templates, encoding)

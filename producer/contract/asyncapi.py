@@ -86,6 +86,9 @@ SIGNATURES: dict[TaskName, Signature] = {
         {},
     ),
     TaskName.HEALTH: Signature("Return the health of a worker and its database.", {}, 0, {}),
+    TaskName.RECENT_BATCHES: Signature(
+        "Return the status of the newest batches, without their refusals.", {"limit": Limit}, 0, {}
+    ),
 }
 
 _OTHER_MODELS = (MessageHeaders, SubmissionMark)

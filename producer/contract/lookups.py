@@ -89,5 +89,6 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.RESULTS: list[list[StudentEnrollmentResponse]],
     TaskName.STUDENT: list[StudentResponse | None],
     TaskName.HEALTH: WorkerHealth,
+    TaskName.RECENT_BATCHES: list[BatchStatus],
 }
-"""The type of each task's result; lists are in the order of the ids in the lookup."""
+"""The type of each task's result; lists are in the order of the lookup's ids, or newest first."""

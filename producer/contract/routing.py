@@ -29,6 +29,7 @@ class TaskName(StrEnum):
     CHUNKS = "enrollment.chunks"
     REFUSALS = "enrollment.refusals"
     HEALTH = "enrollment.health"
+    RECENT_BATCHES = "enrollment.recent_batches"
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -46,6 +47,7 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.CHUNKS: Queue.LOOKUPS,
     TaskName.REFUSALS: Queue.LOOKUPS,
     TaskName.HEALTH: Queue.LOOKUPS,
+    TaskName.RECENT_BATCHES: Queue.LOOKUPS,
 }
 
 

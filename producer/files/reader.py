@@ -209,6 +209,23 @@ def open_source(
     return FileSource(path, layout)
 
 
+def open_path(
+    path: Path, kind: Kind | None, templates: Mapping[str, str], encoding: str | None = None
+) -> FileSource | StreamSource:
+    """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
+    if is_pipe(path):
+        return StreamSource(str(path), path.open("rb"), kind, templates, encoding)
+    return open_source(path, kind, templates, encoding)
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether a path is a named pipe; opening the file reports any error."""
+    try:
+        return path.is_fifo()
+    except OSError:
+        return False
+
+
 def _unpack_again(name: str, file: BinaryIO) -> Content:
     """Return the content of a seekable file from where it stands."""
     beginning = file.read(len(ZIP))

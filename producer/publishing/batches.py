@@ -3,6 +3,8 @@
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ from producer.contract.batches import AppliedChunks
 from producer.contract.chunks import FileForm, RefusedLine, Tally, fingerprint_of
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
-from producer.errors import BatchConflict, BrokerUnavailable, NoWorkerAnswered
+from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.schemas import MAX_LOOKUP, ContractModel, Kind, RequestId
@@ -43,6 +45,8 @@ class SubmittedBatch(ContractModel):
     fingerprints: tuple[int, ...] = ()
     """The fingerprints of the chunks, in order, once the whole batch is published; see
     `EnrollmentClient.count_applied`."""
+    failed_before: datetime | None = None
+    """When the newest dead letter of an earlier submission of the batch was stored, if any was."""
 
 
 OnProgress = Callable[[SubmittedBatch], None] | None
@@ -82,6 +86,8 @@ class BatchPublisher:
             applied = resume and self._is_applied(chunk.number, fingerprint)
             if chunk.number == 0:
                 _retry_while_unreachable(on_outage, partial(self._claim, fingerprint))
+                if resume:
+                    batch = batch.model_copy(update={"failed_before": self._failed_at()})
             batch = _with_chunk(batch, chunk, published=not applied)
             if not applied:
                 next(room)
@@ -138,6 +144,16 @@ class BatchPublisher:
             )
         self._first_chunk = first_chunk
 
+    def _failed_at(self) -> datetime | None:
+        """Return when a chunk of an earlier submission became a dead letter; None if unknown."""
+        with suppress(EnrollmentError):  # An outage is reported when the batch is published.
+            (status,) = self._connection.ask(
+                TaskName.BATCH, [[self._batch.batch_id]], {"refusals": False}, timeout=self._timeout
+            )
+            failed_at: datetime | None = status.failed_at
+            return failed_at
+        return None
+
     def _find_applied(self, start: int) -> AppliedChunks:
         return find_applied(
             self._connection,
@@ -173,6 +189,27 @@ def find_applied(
     """Ask a worker which chunks of a batch were applied; `options` are those of `ask`."""
     applied: AppliedChunks = connection.ask(TaskName.CHUNKS, [batch_id, list(numbers)], **options)
     return applied
+
+
+def count_applied(connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> int:
+    """Return how many chunks of a submission were applied; see `EnrollmentClient.count_applied`."""
+    count = refused = 0
+    for start in range(0, len(batch.fingerprints), MAX_LOOKUP):
+        own = batch.fingerprints[start : start + MAX_LOOKUP]
+        numbers = range(start, start + len(own))
+        applied = find_applied(connection, batch.batch_id, numbers, timeout=timeout)
+        check_kind(applied, batch)
+        pairs = list(zip(own, applied.fingerprints, strict=True))
+        count += sum(mine == stored for mine, stored in pairs)
+        refused += sum(stored not in (None, mine) for mine, stored in pairs)
+    if refused:
+        raise BatchConflict(
+            f"A different submission used the batch id {batch.batch_id} at the same time:"
+            f" {refused} of the {batch.chunks} chunks of this one were refused, and their"
+            " records are not stored. Submit these records again under a new batch id; rows"
+            " that are already stored are not added twice."
+        )
+    return count
 
 
 def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:

@@ -27,7 +27,7 @@ from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
-from producer.errors import BrokerUnavailable, NoWorkerAnswered
+from producer.errors import BrokerUnavailable, ClientClosed, NoWorkerAnswered
 from producer.publishing.failures import explain_failure
 from producer.publishing.results import Stored, outcome_of, parse_result, parse_stored
 
@@ -65,6 +65,8 @@ class BrokerConnection:
     def __init__(
         self, broker_url: str, result_backend_url: str | None, key_prefix: str = ""
     ) -> None:
+        self.closed = False
+        self.key_prefix = key_prefix
         self._keys = Keys(key_prefix)
         results_url = result_backend_url or broker_url
         if (problem := scheme_problem(broker_url, BROKERS)) is not None:
@@ -91,7 +93,8 @@ class BrokerConnection:
         )
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; a later call of another method raises ClientClosed."""
+        self.closed = True
         self._redis.close()
         self._app.close()
 
@@ -220,14 +223,21 @@ class BrokerConnection:
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
+        self._check_open()
         with _explaining(f"The broker {self.shown_url}"):
             yield
 
     @contextmanager
     def _results(self) -> Iterator[None]:
         """Like `_broker`, for the Redis of result keys and marks, which may be another server."""
+        self._check_open()
         with _explaining(self._results_name):
             yield
+
+    def _check_open(self) -> None:
+        """Raise ClientClosed after `close`: kombu and redis-py would connect again."""
+        if self.closed:
+            raise ClientClosed
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from worker.batches.repository import (
     find_kind,
     find_refusals,
     group_refusals,
+    newest_batches,
+    refused_batches,
     sum_chunks,
 )
 from worker.batches.state import (
@@ -171,6 +173,13 @@ def _rows_per_second(ledger: Any) -> float | None:
     if seconds <= 0:
         return None
     return float(ledger.rows * (ledger.applied - 1) / ledger.applied / seconds)
+
+
+def recent_batch_ids(database: Database, limit: int) -> list[str]:
+    """Return the newest batches, at most `limit`, then those whose chunks are all dead letters."""
+    with database.reading() as connection:
+        ids = newest_batches(connection, limit, 0, incomplete_only=False)
+        return ids + refused_batches(connection, limit - len(ids))
 
 
 def applied_chunks(

@@ -11,11 +11,12 @@ from celery import Celery, Task, current_task
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract.batches import BatchStatus
 from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from worker.answer_size import AnswerTooLarge
-from worker.batches.status import applied_chunks, batch_statuses, refused_records
+from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 LOOKUP_WAIT = 3.0
 """Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
+
+RECENT_BATCHES = 20
+"""How many of the newest batches a lookup returns that does not say how many it wants."""
 
 MAX_LOOKUP_AGE = 600.0
 """Seconds after which a lookup without `expires` is not answered: no client waits any more."""
@@ -125,13 +129,22 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         lost = backlog.lost_requests(request_marks)
         return answer(lambda: request_statuses(database, ids, request_marks, outage, lost))
 
+    def statuses(ids: list[str], *, refusals: bool) -> list[BatchStatus]:
+        batch_marks = marks.of_batches(ids)
+        outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
+        return batch_statuses(
+            database, ids, batch_marks, outage=outage, waiting=waiting, refusals=refusals
+        )
+
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
         ids = _checked(_TEXTS, batch_ids)
-        batch_marks = marks.of_batches(ids)
-        outage, waiting = marks.outage(), backlog.waiting_chunks(ids, batch_marks)
-        read = partial(batch_statuses, database, ids, batch_marks, outage=outage, waiting=waiting)
-        return answer(lambda: read(refusals=refusals is True))
+        return answer(lambda: statuses(ids, refusals=refusals is True))
+
+    @lookup(name=TaskName.RECENT_BATCHES.value)
+    def recent_batches(limit: Any = RECENT_BATCHES) -> Any:
+        page_size = _checked(_LIMIT, limit, "limit")
+        return answer(lambda: statuses(recent_batch_ids(database, page_size), refusals=False))
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:

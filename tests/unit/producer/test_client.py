@@ -1,6 +1,8 @@
 """Arguments of a wrong type are refused before anything is published or asked."""
 
+import logging
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
-from producer.errors import BrokerUnavailable, InvalidRequest
+from producer.errors import BrokerUnavailable, ClientClosed, InvalidRequest
+from producer.publishing.batches import SubmittedBatch
 from producer.schemas import MAX_REQUEST_ID, Kind, StudentEnrollmentRequest, StudentRecord
 from support.valkey import free_port
 
@@ -80,3 +83,85 @@ def test_valid_arguments_reach_the_broker(
 ) -> None:
     with pytest.raises(BrokerUnavailable):
         client.submit_batch(kind, records)
+
+
+VERBS: dict[str, tuple[Any, ...]] = {
+    "submit": (REQUEST,),
+    "submit_all": ([],),
+    "enroll": (REQUEST,),
+    "submit_batch": (Kind.COURSES, []),
+    "submit_file": ("nowhere.csv",),
+    "count_applied": (SubmittedBatch(batch_id="b", kind=Kind.COURSES),),
+    "wait": ("b",),
+    "status": ("r",),
+    "statuses": ([],),
+    "batch": ("b",),
+    "batches": ([],),
+    "recent_batches": (),
+    "refusals": ("b",),
+    "applied_chunks": ("b", []),
+    "results": ("s",),
+    "results_of": ([],),
+    "student": ("s",),
+    "students": ([],),
+    "health": (),
+    "__enter__": (),
+}
+ALLOWED_WHEN_CLOSED = {"close", "closed", "shown_url"}
+
+
+def test_every_method_is_a_verb_that_a_closed_client_refuses() -> None:
+    public = {name for name in dir(EnrollmentClient) if not name.startswith("_")}
+    assert public == (VERBS.keys() - {"__enter__"}) | ALLOWED_WHEN_CLOSED
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_closed_client_raises(verb: str) -> None:
+    client = EnrollmentClient(f"redis://127.0.0.1:{free_port()}/0", timeout=1)
+    client.close()
+    client.close()
+    with pytest.raises(ClientClosed, match="has been closed"):
+        getattr(client, verb)(*VERBS[verb])
+
+
+def test_an_iterator_that_is_left_when_the_client_is_closed_raises() -> None:
+    client = EnrollmentClient(f"redis://127.0.0.1:{free_port()}/0", timeout=1)
+    refusals = client.refusals("b")
+    client.close()
+    with pytest.raises(ClientClosed):
+        next(refusals)
+
+
+def test_a_client_shows_where_it_connects_and_no_password() -> None:
+    url = "redis://user:s3cret@127.0.0.1:1/0"
+    client = EnrollmentClient(url, key_prefix="test:", timeout=2.5)
+    assert repr(client) == (
+        "<EnrollmentClient redis://user:**@127.0.0.1:1/0 key_prefix='test:' timeout=2.5>"
+    )
+    client.close()
+    assert repr(client).endswith(" closed>")
+
+
+def test_a_call_is_logged_in_one_line_with_ids_and_without_records(
+    client: EnrollmentClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = {**REQUEST, "request_id": "my-request"}
+    calls: dict[str, Callable[[], Any]] = {
+        r"submit\(\): BrokerUnavailable": lambda: client.submit(request),
+        r"statuses\('r' and 1 more\): BrokerUnavailable": lambda: client.statuses(["r", "q"]),
+        r"statuses\('r'\): BrokerUnavailable": lambda: client.status("r"),
+        r"submit_batch\(\): BrokerUnavailable": lambda: client.submit_batch(
+            "students", [{"sis_id": "S", "name": "Ada Example"}]
+        ),
+        r"submit_all\(\): InvalidRequest": lambda: client.submit_all(["Ada Example"]),  # type: ignore[list-item]
+    }
+    for line, call in calls.items():
+        caplog.clear()
+        with (
+            caplog.at_level(logging.DEBUG, "producer.client"),
+            pytest.raises((BrokerUnavailable, InvalidRequest)),
+        ):
+            call()
+        assert [record.name for record in caplog.records] == ["producer.client"]
+        assert re.fullmatch(rf"{line} in [\d.]+ ms", caplog.messages[0])
+        assert "Ada" not in caplog.text

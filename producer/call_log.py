@@ -1,0 +1,72 @@
+"""Refuse calls of a closed client, and log every call in one line at DEBUG.
+
+The log has ids and times; neither records nor the broker's password are written.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from producer.errors import ClientClosed
+
+log = logging.getLogger("producer.client")
+
+
+class Closable(Protocol):
+    """An object whose verbs must not be called once it is closed."""
+
+    @property
+    def closed(self) -> bool:
+        """Return whether it was closed."""
+
+
+PUBLISHING = ("submit", "submit_all", "submit_batch", "submit_file", "enroll")
+"""The verbs whose arguments hold records; their ids are in the result."""
+
+C = TypeVar("C", bound=Closable)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def verb(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], R]:
+    """Make a method raise ClientClosed after `close`, and log each of its calls."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def call(client: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if client.closed:
+            raise ClientClosed
+        if not log.isEnabledFor(logging.DEBUG):
+            return method(client, *args, **kwargs)
+        started = time.perf_counter()
+        given = None if name in PUBLISHING else next(iter((*args, *kwargs.values())), None)
+        try:
+            result = method(client, *args, **kwargs)
+        except Exception as error:
+            # The message of an error may quote a record.
+            _log_call(name, _shown_ids(given), started, type(error).__name__)
+            raise
+        _log_call(name, _shown_ids(given) or _shown_ids(result), started, "ok")
+        return result
+
+    return call
+
+
+def _log_call(name: str, ids: str, started: float, outcome: str) -> None:
+    milliseconds = (time.perf_counter() - started) * 1000
+    log.debug("%s(%s): %s in %.1f ms", name, ids, outcome, milliseconds)
+
+
+def _shown_ids(value: Any) -> str:
+    """Return the ids in an argument or a result; empty if it holds something else."""
+    if isinstance(value, str | int):
+        return ascii(value)
+    if isinstance(value, list | tuple) and value and isinstance(value[0], str | int):
+        more = f" and {len(value) - 1} more" if len(value) > 1 else ""
+        return ascii(value[0]) + more
+    for name in ("batch_id", "request_id"):
+        if isinstance(found := getattr(value, name, None), str):
+            return ascii(found)
+    return ""

@@ -1,0 +1,55 @@
+"""Check what a caller passes before it is published."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from producer.contract.explain import parse_record
+from producer.errors import InvalidRequest
+from producer.publishing.batches import SubmittedBatch
+from producer.schemas import (
+    Code,
+    ContractModel,
+    EnrollmentProblem,
+    Kind,
+    StudentEnrollmentRequest,
+)
+
+
+def refuse_single(name: str, values: object) -> None:
+    """Raise InvalidRequest if one record or id was passed in place of several.
+
+    Its characters or the names of its fields would be taken for records or ids.
+    """
+    if isinstance(values, str | bytes | Mapping | ContractModel):
+        message = f"{name}: must be an iterable, such as a list; put a single one into a list"
+        problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=name)
+        raise InvalidRequest((problem,))
+
+
+def with_id(
+    request: StudentEnrollmentRequest | Mapping[str, Any],
+) -> tuple[StudentEnrollmentRequest, str]:
+    """Return the request and its id, a new one if it has none. Raises InvalidRequest.
+
+    With an id of its own, a request that is delivered twice still takes effect only once.
+    """
+    # A model may hold what its own check would refuse, if it was copied with changes.
+    fields = request.model_dump() if isinstance(request, StudentEnrollmentRequest) else request
+    checked, problems = parse_record(StudentEnrollmentRequest, fields)
+    if checked is None:
+        raise InvalidRequest(problems)
+    request_id = checked.request_id or uuid.uuid4().hex
+    return checked.model_copy(update={"request_id": request_id}), request_id
+
+
+def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:
+    """Return a batch of which nothing is published, with a new id if none is given.
+
+    Raises InvalidRequest.
+    """
+    own_id = uuid.uuid4().hex if batch_id is None else batch_id
+    batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})
+    if batch is None:
+        raise InvalidRequest(problems)
+    return batch

@@ -1,0 +1,240 @@
+"""Define the half of the client that publishes: requests, batches and files."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Self
+
+from producer.call_log import verb
+from producer.contract.chunks import FileForm
+from producer.contract.routing import TaskName
+from producer.errors import ClientClosed, LookupFailed, NoWorkerAnswered, SubmissionLost
+from producer.files.reader import open_path
+from producer.files.submitted import SubmittedFile, WatchedSource
+from producer.publishing.batches import (
+    MAX_QUEUED,
+    BatchPublisher,
+    OnOutage,
+    OnProgress,
+    Record,
+    SubmittedBatch,
+    plain_fields,
+)
+from producer.publishing.connection import (
+    CALL_ID,
+    BrokerConnection,
+    check_timeout,
+)
+from producer.publishing.requests import new_batch, refuse_single, with_id
+from producer.publishing.results import parse_result
+from producer.schemas import (
+    Kind,
+    RequestState,
+    StudentEnrollmentRequest,
+    StudentEnrollmentResponse,
+)
+
+_LOST_WITH_MARK = (
+    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
+    " the same id."
+)
+
+
+class EnrollmentSubmitter:
+    """A connection to the broker, and the verbs that publish; `EnrollmentClient` adds the reads."""
+
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        result_backend_url: str | None = None,
+        timeout: float = 10.0,
+        key_prefix: str = "",
+    ) -> None:
+        check_timeout(timeout)
+        self.timeout = timeout
+        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
+
+    @property
+    def shown_url(self) -> str:
+        """Return the broker's URL without its password, for messages."""
+        return self._connection.shown_url
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the client was closed; then every method raises ClientClosed."""
+        return self._connection.closed
+
+    def __repr__(self) -> str:
+        prefix = (
+            f" key_prefix={self._connection.key_prefix!r}" if self._connection.key_prefix else ""
+        )
+        closed = " closed" if self.closed else ""
+        return f"<EnrollmentClient {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+
+    def __enter__(self) -> Self:
+        if self.closed:
+            raise ClientClosed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection. The client cannot be used again; another call does nothing."""
+        self._connection.close()
+
+    @verb
+    def submit(self, request: StudentEnrollmentRequest | Mapping[str, Any]) -> str:
+        """Publish one request and return its id at once; call `status` for the result later.
+
+        The id is the request's own, or a new one if it has none. Raises InvalidRequest.
+        """
+        request, request_id = with_id(request)
+        self._connection.mark_requests([request_id])
+        self._connection.send(TaskName.ENROLL, [plain_fields(request)], ignore_result=True)
+        return request_id
+
+    @verb
+    def submit_all(
+        self,
+        requests: Sequence[StudentEnrollmentRequest | Mapping[str, Any]],
+        call_ids: Sequence[str | None] | None = None,
+    ) -> list[str]:
+        """Publish several requests together, each as its own message, and return their ids.
+
+        A batch is cheaper for many requests. `call_ids`, if given, holds for each request the
+        text that its task id begins with. Raises InvalidRequest before anything is published.
+        After BrokerUnavailable, some requests may have been published.
+        """
+        refuse_single("requests", requests)
+        checked = [with_id(request) for request in requests]
+        self._connection.mark_requests([request_id for _, request_id in checked])
+        prefixes = repeat(None) if call_ids is None else call_ids
+        with self._connection.sending_together() as producer:
+            for (request, _), call_id in zip(checked, prefixes, strict=False):
+                CALL_ID.set(call_id)
+                args = [plain_fields(request)]
+                self._connection.send(TaskName.ENROLL, args, ignore_result=True, producer=producer)
+        return [request_id for _, request_id in checked]
+
+    @verb
+    def enroll(
+        self,
+        request: StudentEnrollmentRequest | Mapping[str, Any],
+        *,
+        timeout: float | None = None,
+    ) -> StudentEnrollmentResponse:
+        """Publish one request and wait for its result, at most `timeout` seconds.
+
+        Raises InvalidRequest. Raises NoWorkerAnswered when the time is up; the request then stays
+        queued, and `status` returns its result later. Raises SubmissionLost as soon as a worker
+        reports that the request is lost. Raises LookupFailed if the request was processed but its
+        result cannot be understood.
+        """
+        seconds = self.timeout if timeout is None else timeout
+        check_timeout(seconds)
+        request, request_id = with_id(request)
+        self._connection.mark_requests([request_id])
+        task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
+        hint = f"Request {request_id} stays queued; look up its status later."
+        data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
+        result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
+        return result
+
+    def _check(self, request_id: str, timeout: float) -> None:
+        """Raise SubmissionLost if a worker reports within the timeout that a request is lost."""
+        with suppress(NoWorkerAnswered, LookupFailed):
+            arguments = [[request_id]]
+            seconds = min(timeout, self.timeout)
+            (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
+            # A mark lasts for days, so a request without one was lost together with its mark.
+            if status.state is RequestState.UNKNOWN:
+                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
+
+    @verb
+    def submit_batch(
+        self,
+        kind: Kind | str,
+        records: Iterable[Record],
+        *,
+        batch_id: str | None = None,
+        resume: bool = True,
+        columns: Iterable[str] | None = None,
+        form: FileForm | None = None,
+        max_queued: int = MAX_QUEUED,
+        on_progress: OnProgress = None,
+        on_outage: OnOutage = None,
+    ) -> SubmittedBatch:
+        """Publish a stream of records in chunks, with one chunk in memory at a time.
+
+        The worker refuses a record that breaks the contract and reports its line. Raises
+        InvalidRequest for an invalid `kind` or `batch_id`, and for a single record as `records`.
+
+        `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
+        before, only the chunks that were never applied are published. If the records differ,
+        BatchConflict is raised at the first chunk that differs, usually before anything is
+        published, or else by `count_applied`. A worker is asked what was applied; if none answers,
+        NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
+
+        `columns` is the header of the submitted CSV file, and `form` how it is written. While
+        `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
+        pause lasts ten minutes. `on_progress` is called after each chunk.
+
+        With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
+        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
+        """
+        batch = new_batch(kind, batch_id)
+        refuse_single("records", records)
+        return BatchPublisher(self._connection, batch, self.timeout).publish(
+            records,
+            columns=columns,
+            form=form,
+            resume=resume and batch_id is not None,
+            max_queued=max_queued,
+            on_progress=on_progress,
+            on_outage=on_outage,
+        )
+
+    @verb
+    def submit_file(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        kind: Kind | str | None = None,
+        maps: Mapping[str, str] | None = None,
+        encoding: str | None = None,
+        batch_id: str | None = None,
+        resume: bool = True,
+        max_queued: int = MAX_QUEUED,
+        on_progress: OnProgress = None,
+        on_outage: OnOutage = None,
+    ) -> SubmittedFile:
+        """Publish a CSV or JSON Lines file as a batch, as `enroll submit` does.
+
+        `kind` is that of its records; by default the header decides. `maps` names one of our
+        columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
+        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. The other
+        arguments are those of `submit_batch`.
+
+        Returns the batch, and the lines that were refused while the file was read; they are part
+        of the batch. Raises UnreadableFile, usually before anything is published, and what
+        `submit_batch` raises.
+        """
+        chosen = None if kind is None else new_batch(kind, batch_id).kind
+        source = open_path(Path(path), chosen, dict(maps or {}), encoding)
+        watched = WatchedSource(source)
+        batch = new_batch(source.kind, batch_id)
+        published = BatchPublisher(self._connection, batch, self.timeout).publish(
+            watched.records(),
+            columns=source.columns,
+            form=source.form,
+            resume=resume and batch_id is not None,
+            max_queued=max_queued,
+            on_progress=on_progress,
+            on_outage=on_outage,
+        )
+        return watched.of(published)

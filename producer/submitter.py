@@ -11,7 +11,7 @@ from typing import Any, Self
 from producer.call_log import verb
 from producer.contract.chunks import FileForm
 from producer.contract.routing import TaskName
-from producer.errors import ClientClosed, LookupFailed, NoWorkerAnswered, SubmissionLost
+from producer.errors import ClientClosed, LookupFailed, NoWorkerAnswered
 from producer.files.reader import open_path
 from producer.files.submitted import SubmittedFile, WatchedSource
 from producer.publishing.batches import (
@@ -28,18 +28,12 @@ from producer.publishing.connection import (
     BrokerConnection,
     check_timeout,
 )
-from producer.publishing.requests import new_batch, refuse_single, with_id
+from producer.publishing.requests import check_not_lost, new_batch, refuse_single, with_id
 from producer.publishing.results import parse_result
 from producer.schemas import (
     Kind,
-    RequestState,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
-)
-
-_LOST_WITH_MARK = (
-    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
-    " the same id."
 )
 
 
@@ -151,9 +145,7 @@ class EnrollmentSubmitter:
             arguments = [[request_id]]
             seconds = min(timeout, self.timeout)
             (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
-            # A mark lasts for days, so a request without one was lost together with its mark.
-            if status.state is RequestState.UNKNOWN:
-                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
+            check_not_lost(status)
 
     @verb
     def submit_batch(

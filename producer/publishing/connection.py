@@ -27,9 +27,9 @@ from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
-from producer.errors import BrokerUnavailable, ClientClosed, NoWorkerAnswered
+from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.failures import explain_failure
-from producer.publishing.results import Stored, outcome_of, parse_result, parse_stored
+from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
 
 SOCKET_TIMEOUT = 3.0
 CONNECT_TIMEOUT = 2.0
@@ -43,6 +43,8 @@ CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 
 LONGEST_LOOKUP = 7 * 86_400.0
 """Seconds after which a lookup expires at the latest, however long its client waits."""
+
+LOOKUP_HINT = "Check that a worker is running and serves the queue lookups."
 
 _FAILURES = (
     BatchPublishError,
@@ -116,7 +118,7 @@ class BrokerConnection:
                 # Tools such as Flower show this text. Celery's own way of making it would take a
                 # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
-            task_id = task_id or _task_id()
+            task_id = task_id or new_task_id(CALL_ID.get())
             # This is AMQP's standard field, in seconds; it shows how long a message has waited.
             options["timestamp"] = int(time.time())
             queue = TASK_QUEUES[task].value
@@ -136,7 +138,7 @@ class BrokerConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float,
-        hint: str = "Check that a worker is running and serves the queue lookups.",
+        hint: str = LOOKUP_HINT,
     ) -> Any:
         """Send a lookup and return its result; the lookup expires after `timeout` seconds.
 
@@ -173,7 +175,7 @@ class BrokerConnection:
         while (stored := self.read_results([task_id]).get(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
-                raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+                raise not_answered(seconds, hint)
             if check is not None and waited > next_check:
                 check(seconds - waited)
                 next_check = time.monotonic() - started + check_seconds
@@ -282,8 +284,8 @@ def _count_in_rabbitmq(connection: Any) -> int:
     return 0
 
 
-def _task_id() -> str:
-    call_id = CALL_ID.get()
+def new_task_id(call_id: str | None) -> str:
+    """Return a new task id; it begins with the given text, if any."""
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
 
 

@@ -30,6 +30,11 @@ def parse_stored(key: str, text: str | bytes) -> Stored | None:
         )
 
 
+def not_answered(seconds: float, hint: str) -> NoWorkerAnswered:
+    """Return the error of a wait whose time is up; its message ends with `hint`."""
+    return NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+
+
 def outcome_of(stored: Stored, seconds: float, hint: str) -> Any:
     """Return the result of a task that has ended.
 

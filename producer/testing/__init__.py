@@ -1,5 +1,5 @@
 """Stand-ins for users' own tests: clients with a broker, worker and database in memory."""
 
-from producer.testing.clients import FakeEnrollmentClient
+from producer.testing.clients import FakeAsyncEnrollmentClient, FakeEnrollmentClient
 
-__all__ = ["FakeEnrollmentClient"]
+__all__ = ["FakeAsyncEnrollmentClient", "FakeEnrollmentClient"]

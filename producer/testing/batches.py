@@ -201,6 +201,13 @@ class Batches:
             finished_at=batch.finished_at if batch.is_done else None,
         )
 
+    def newest(self, limit: int) -> list[BatchStatus]:
+        """Return the batches with the newest applied chunks, without their refusals."""
+        # Of batches with equal moments, the one with the lesser id comes first.
+        by_id = sorted(self._batches)
+        ids = sorted(by_id, key=lambda i: self._batches[i].finished_at, reverse=True)
+        return [self.status(batch_id, refusals=False) for batch_id in ids[:limit]]
+
     def applied(self, batch_id: str, numbers: Sequence[int], claim: int | None) -> AppliedChunks:
         """Return which of these chunks of a batch were applied."""
         batch = self._batches.get(batch_id)

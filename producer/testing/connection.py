@@ -75,8 +75,7 @@ class MemoryBroker:
             raise BrokerUnavailable("The broker memory:// is not available")
 
     def put(self, message: _Message) -> None:
-        """Put a message into its queue. Raises BrokerUnavailable."""
-        self.check()
+        """Put a message into its queue."""
         with self._lock:
             self._waiting.append(message)
             self._handle_waiting()
@@ -101,20 +100,17 @@ class MemoryBroker:
         return {"status": states.SUCCESS, "result": result}
 
     def take_results(self, task_ids: Sequence[str]) -> dict[str, Stored]:
-        """Return the results of those tasks that have ended, once. Raises BrokerUnavailable."""
-        self.check()
+        """Return the results of those tasks that have ended, once."""
         with self._lock:
             return {i: self._results.pop(i) for i in task_ids if i in self._results}
 
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
-        """Claim a batch id; return whether it was free. Raises BrokerUnavailable."""
-        self.check()
+        """Claim a batch id; return whether it was free."""
         with self._lock:
             return self._worker.claim(batch_id, first_chunk)
 
     def count_waiting(self, queue: Queue) -> int:
-        """Return the number of messages in a queue. Raises BrokerUnavailable."""
-        self.check()
+        """Return the number of messages in a queue."""
         with self._lock:
             return sum(TASK_QUEUES[message.task] is queue for message in self._waiting)
 
@@ -123,11 +119,20 @@ class MemoryConnection(BrokerConnection):
     """A client's connection to a broker in memory."""
 
     def __init__(self, broker: MemoryBroker) -> None:
+        self.closed = False
+        self.key_prefix = ""
         self.shown_url = "memory://"
-        self._broker_in_memory = broker
+        self._memory = broker
 
     def close(self) -> None:
-        """Do nothing: what was submitted remains for other clients of the same broker."""
+        """Let later calls raise ClientClosed; what was submitted remains for other clients."""
+        self.closed = True
+
+    def _open(self) -> MemoryBroker:
+        """Return the broker. Raises ClientClosed, BrokerUnavailable."""
+        self._check_open()
+        self._memory.check()
+        return self._memory
 
     def send(
         self,
@@ -146,7 +151,7 @@ class MemoryConnection(BrokerConnection):
             time.monotonic() + options.get("expires", float("inf")),
             options.get("ignore_result", False),
         )
-        self._broker_in_memory.put(message)
+        self._open().put(message)
         return message.task_id
 
     @contextmanager
@@ -156,20 +161,20 @@ class MemoryConnection(BrokerConnection):
 
     def read_results(self, task_ids: Sequence[str]) -> dict[str, Stored]:
         """Return the results of those tasks that have ended."""
-        return self._broker_in_memory.take_results(task_ids)
+        return self._open().take_results(task_ids)
 
     def mark_requests(self, request_ids: Sequence[str]) -> None:  # noqa: ARG002 - needs no marks
         """Check only whether the broker is available: a request without a result is waiting."""
-        self._broker_in_memory.check()
+        self._open()
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:  # noqa: ARG002 - as above
         """Check only whether the broker is available."""
-        self._broker_in_memory.check()
+        self._open()
 
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
-        return self._broker_in_memory.claim(batch_id, mark.first_chunk)
+        return self._open().claim(batch_id, mark.first_chunk)
 
     def count_queued_chunks(self) -> int:
         """Return the number of chunks that wait for the worker."""
-        return self._broker_in_memory.count_waiting(Queue.BATCHES)
+        return self._open().count_waiting(Queue.BATCHES)

@@ -57,6 +57,7 @@ class MemoryWorker:
             TaskName.RESULTS: self._results,
             TaskName.STUDENT: self._student,
             TaskName.HEALTH: self._health,
+            TaskName.RECENT_BATCHES: self._recent_batches,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
         }
 
@@ -112,6 +113,9 @@ class MemoryWorker:
 
     def _student(self, students: Any) -> Any:
         return [self._enrollments.student(student) for student in _checked(_IDS, students)]
+
+    def _recent_batches(self, limit: Any) -> Any:
+        return self._batches.newest(_checked(_LIMIT, limit, "limit"))
 
     def _health(self) -> Any:
         now = datetime.now(UTC)

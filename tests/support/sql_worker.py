@@ -10,7 +10,12 @@ from sqlalchemy import text
 from producer.contract.lookups import ResultCursor
 from producer.contract.routing import KIND_TASKS, TaskName
 from worker.batches.apply import apply_chunk
-from worker.batches.status import applied_chunks, batch_statuses, refused_records
+from worker.batches.status import (
+    applied_chunks,
+    batch_statuses,
+    recent_batch_ids,
+    refused_records,
+)
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses, student_results, students
@@ -35,6 +40,9 @@ class SqlWorker:
             ),
             TaskName.REFUSALS: lambda batch_id, *after: refused_records(
                 database, batch_id, (after[0], after[1]), 1_000
+            ),
+            TaskName.RECENT_BATCHES: lambda limit: batch_statuses(
+                database, recent_batch_ids(database, limit), {}, refusals=False
             ),
             TaskName.STUDENT: lambda ids: students(database, ids),
         }

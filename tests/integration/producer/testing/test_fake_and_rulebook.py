@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
-from producer.contract.chunks import RefusedLine
+from producer.contract.chunks import RefusedLine, count_rows
 from producer.errors import EnrollmentError
 from producer.publishing import chunking
 from producer.publishing.chunking import SourceRecord
@@ -70,7 +70,7 @@ def lines_of_a_file(draw: st.DrawFn) -> list[Any]:
     with_cells = draw(st.booleans())
     line = 1
     for record in draw(st.lists(requests | broken, max_size=5)):
-        rows = chunking.count_rows(record)
+        rows = count_rows(record)
         numbers = [line + row for row in range(draw(st.sampled_from([1, rows])))]
         cells = [[f"c{number}"] for number in numbers] if with_cells else None
         entries.append(SourceRecord(record, numbers, cells))
@@ -185,6 +185,7 @@ def seen_by(client: EnrollmentClient, batch_ids: list[str]) -> dict[str, Any]:
         "statuses": plain(client.statuses([f"r{n}" for n in range(5)] + lines)),
         "batches": plain(client.batches(batch_ids)),
         "counts": plain(client.batches(batch_ids, refusals=False)),
+        "newest": plain(client.recent_batches(limit=3)),
         "refusals": [plain(list(client.refusals(batch_id))) for batch_id in batch_ids],
         "applied": [plain(client.applied_chunks(batch_id, numbers)) for batch_id in batch_ids],
     }

@@ -1,0 +1,219 @@
+"""Use the broker's connection from an event loop, with three kinds of threads.
+
+One thread publishes, one reads results, and up to `MAX_BATCHES` publish batches. No thread ever
+waits for a worker.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from producer.aio.coalescing import Coalescer, one_of
+from producer.aio.polling import ResultPoller
+from producer.contract.routing import TaskName
+from producer.errors import EnrollmentError, LookupFailed
+from producer.publishing.connection import (
+    CALL_ID,
+    CHECK_SECONDS,
+    LONGEST_LOOKUP,
+    LOOKUP_HINT,
+    BrokerConnection,
+    check_timeout,
+    new_task_id,
+)
+from producer.publishing.results import Stored, not_answered, outcome_of, parse_result
+from producer.schemas import MAX_LOOKUP
+
+MAX_PER_PUBLISH = 200
+"""The largest number of messages that are published together."""
+MAX_PER_READ = 1_000
+"""The largest number of result keys that are read together."""
+MAX_BATCHES = 4
+"""How many batches are published at the same time; more of them wait."""
+LONGEST_PAUSE = 3_600.0
+"""Seconds that an event loop is asked to wait at most; not all of them know infinity."""
+LINGER = 0.05
+"""Seconds for which a lookup waits at most for others, while an earlier one is answered."""
+
+
+class Message(NamedTuple):
+    """A task to be published; `request_id` is that of the request whose mark is left before."""
+
+    task: TaskName
+    args: list[Any]
+    kwargs: Mapping[str, Any]
+    task_id: str
+    options: Mapping[str, Any]
+    request_id: str | None = None
+
+
+class LookupKind(NamedTuple):
+    """What lookups have in common that are sent as one message: all but their ids."""
+
+    task: TaskName
+    options: tuple[tuple[str, Any], ...] = ()
+    page: int = MAX_LOOKUP
+    """The largest number of ids in one message."""
+
+
+class AsyncConnection:
+    """A connection to the broker for one event loop. It raises what `BrokerConnection` raises.
+
+    `timeout` is the longest wait for the answer to a lookup, in seconds.
+    """
+
+    def __init__(self, connection: BrokerConnection, timeout: float) -> None:
+        self.sync = connection
+        self._timeout = timeout
+        self._publishing = ThreadPoolExecutor(1, "enrollment-publish")
+        self._reading = ThreadPoolExecutor(1, "enrollment-read")
+        self.batches = ThreadPoolExecutor(MAX_BATCHES, "enrollment-batch")
+        self._messages: Coalescer[None, Message, None] = Coalescer(
+            self._publish, at_most=MAX_PER_PUBLISH
+        )
+        self._lookups: Coalescer[LookupKind, Any, Any] = Coalescer(
+            self._answer, at_most=MAX_PER_READ, linger=LINGER
+        )
+        self._results = ResultPoller(self._read)
+
+    async def close(self) -> None:
+        """Close every connection and end the threads."""
+        self._messages.close()
+        self._lookups.close()
+        self._results.close()
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._publishing, self.sync.close)
+        finally:
+            for threads in (self._publishing, self._reading, self.batches):
+                threads.shutdown(wait=False)
+
+    # --- publishing and reading, in a thread each -----------------------------------------------
+
+    async def send(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        request_id: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Publish a task, after the mark of the request if one is named; return the task's id."""
+        task_id = task_id or new_task_id(CALL_ID.get())
+        message = Message(task, args, kwargs or {}, task_id, options, request_id)
+        await self._messages.add(None, message)
+        return task_id
+
+    async def _publish(self, _: None, messages: list[Message]) -> Sequence[Exception | None]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._publishing, partial(_publish_together, self.sync, messages)
+        )
+
+    async def _read(self, task_ids: Sequence[str]) -> dict[str, Stored]:
+        loop = asyncio.get_running_loop()
+        ended: dict[str, Stored] = {}
+        for start in range(0, len(task_ids), MAX_PER_READ):
+            page = task_ids[start : start + MAX_PER_READ]
+            ended |= await loop.run_in_executor(self._reading, self.sync.read_results, page)
+        return ended
+
+    # --- waiting for a worker, without a thread -------------------------------------------------
+
+    async def wait(
+        self,
+        task_id: str,
+        seconds: float,
+        hint: str,
+        check: Callable[[float], Awaitable[object]],
+        check_seconds: float = CHECK_SECONDS,
+    ) -> Any:
+        """Wait for the result of a task; see `BrokerConnection.wait`."""
+        started = time.monotonic()
+        next_check = check_seconds
+        with self._results.awaiting(task_id) as stored:
+            while not stored.done():
+                waited = time.monotonic() - started
+                if waited >= seconds:
+                    raise not_answered(seconds, hint)
+                if waited >= next_check:
+                    await check(seconds - waited)
+                    next_check = time.monotonic() - started + check_seconds
+                else:
+                    pause = min(seconds - waited, next_check - waited, LONGEST_PAUSE)
+                    await asyncio.wait([stored], timeout=pause)
+            return outcome_of(stored.result(), seconds, hint)
+
+    async def ask(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        timeout: float,
+        hint: str = LOOKUP_HINT,
+    ) -> Any:
+        """Send a lookup and return its result; see `BrokerConnection.ask`."""
+        check_timeout(timeout)
+        task_id = new_task_id(CALL_ID.get())
+
+        async def send(seconds_left: float) -> None:
+            expires = min(seconds_left, LONGEST_LOOKUP)
+            await self.send(task, args, kwargs, task_id=task_id, expires=expires)
+
+        await send(timeout)
+        return parse_result(task, await self.wait(task_id, timeout, hint, send, timeout / 2))
+
+    async def look_up(self, kind: LookupKind, identifier: Any, seconds: float) -> Any:
+        """Return what a lookup returns for one id; lookups at the same time share a message."""
+        try:
+            async with asyncio.timeout(seconds if seconds < self._timeout else None):
+                return await self._lookups.add(kind, identifier)
+        except TimeoutError:
+            raise not_answered(seconds, LOOKUP_HINT) from None
+
+    async def _answer(self, kind: LookupKind, ids: list[Any]) -> Sequence[Any]:
+        """Return the answers about these ids; an id that cannot be looked up harms no other."""
+        results: list[Any] = []
+        for start in range(0, len(ids), kind.page):
+            results += await self._answer_page(kind, ids[start : start + kind.page])
+        return results
+
+    async def _answer_page(self, kind: LookupKind, ids: list[Any]) -> Sequence[Any]:
+        try:
+            answers: Sequence[Any] = await self.ask(
+                kind.task, [ids], dict(kind.options), timeout=self._timeout
+            )
+        except EnrollmentError as error:
+            # Half of the ids may do: one of them is invalid, or the answer would be too large.
+            if not isinstance(error, LookupFailed) or len(ids) == 1:
+                return [one_of(error) for _ in ids]
+            middle = len(ids) // 2
+            halves = (ids[:middle], ids[middle:])
+            return [a for half in halves for a in await self._answer_page(kind, half)]
+        return answers
+
+
+def _publish_together(
+    connection: BrokerConnection, messages: Sequence[Message]
+) -> list[Exception | None]:
+    """Publish messages, and return the error of each that cannot be written as JSON."""
+    errors: list[Exception | None] = []
+    request_ids = [message.request_id for message in messages if message.request_id is not None]
+    if request_ids:
+        connection.mark_requests(request_ids)
+    with connection.sending_together() as producer:
+        for task, args, kwargs, task_id, options, _ in messages:
+            try:
+                connection.send(task, args, kwargs, task_id=task_id, producer=producer, **options)
+                errors.append(None)
+            except EnrollmentError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is the error of this message alone
+                errors.append(error)
+    return errors

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
@@ -45,10 +45,19 @@ class Interrupted(Exception):
     """The records of a batch cannot be read to their end."""
 
 
-requests = st.fixed_dictionaries(
+any_requests = st.fixed_dictionaries(
     {"student_id": students, "course_ids": courses},
     optional={"request_id": request_ids, "atomic": st.booleans()},
 )
+repeated = st.sampled_from(
+    [
+        {"student_id": "A", "course_ids": ["M1", "M2"], "request_id": "r0"},
+        {"student_id": "B", "course_ids": ["M1", "X"], "atomic": False, "request_id": "r1"},
+        {"student_id": "Z", "course_ids": ["M1"], "request_id": "r2"},
+    ]
+)
+requests = any_requests | any_requests | repeated
+LONG = {"student_id": "A", "course_ids": ["M1", "M2", "X"], "note": "x" * 2_000}
 broken = st.sampled_from(
     [
         {"student_id": "A"},
@@ -56,6 +65,8 @@ broken = st.sampled_from(
         {"student_id": None, "course_ids": ["M1", "M2", "M2"]},
         {"student_id": "B", "course_ids": ["M1", ""], "request_id": "r1"},
         {"student_id": "A", "course_ids": ["M1"], "request_id": "b1:0:0"},
+        {"student_id": 0, "course_ids": ["M1", "M2"], "atomic": 1, "note": "x"},
+        LONG,
         ["A", "M1"],
         None,
         7,
@@ -70,11 +81,12 @@ def lines_of_a_file(draw: st.DrawFn) -> list[Any]:
     with_cells = draw(st.booleans())
     line = 1
     for record in draw(st.lists(requests | broken, max_size=5)):
-        rows = count_rows(record)
-        numbers = [line + row for row in range(draw(st.sampled_from([1, rows])))]
+        count = draw(st.sampled_from([1, count_rows(record), count_rows(record)]))
+        numbers = [line + number for number in range(count)]
         cells = [[f"c{number}"] for number in numbers] if with_cells else None
         entries.append(SourceRecord(record, numbers, cells))
-        line += len(numbers)
+        # The next record may begin in the line in which this one ends.
+        line += len(numbers) - draw(st.integers(0, 1))
         if draw(st.booleans()):
             entries.append(RefusedLine(line=line, message="it is broken", cells=("x", "y")))
             line += 1
@@ -98,7 +110,7 @@ rosters = st.builds(
 batches = st.builds(
     lambda kind, records, batch_id: Call("submit_batch", (kind, records), {"batch_id": batch_id}),
     st.sampled_from(["enrollments", "enrollments", "enrollments", "students"]),
-    st.lists(requests | broken, max_size=6) | lines_of_a_file(),
+    st.one_of(st.lists(requests | broken, max_size=6), lines_of_a_file(), lines_of_a_file()),
     st.none() | batch_ids,
 )
 interrupted = st.builds(
@@ -130,11 +142,23 @@ ROSTER = [
 ]
 
 
+IN_ONE_LINE = [
+    SourceRecord({"student_id": "Z", "course_ids": ["M1"]}, [1], [["c1"]]),
+    SourceRecord({"student_id": 0, "course_ids": ["M2"]}, [1], [["c1"]]),
+]
+
+
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    phases=[phase for phase in Phase if phase is not Phase.explain],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
 @given(calls=calls)
+@example(calls=[Call("submit_batch", ("enrollments", IN_ONE_LINE), {"batch_id": "b1"})])
+@example(
+    calls=[
+        Call("submit_batch", ("enrollments", [SourceRecord(LONG, [1, 2, 3])]), {"batch_id": "b1"})
+    ]
+)
 def test_the_fake_decides_like_the_worker(sql_worker: SqlWorker, calls: list[Call]) -> None:
     sql_worker.clear()
     real = FakeEnrollmentClient(broker=MemoryBroker(sql_worker))

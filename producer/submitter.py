@@ -67,7 +67,8 @@ class EnrollmentSubmitter:
             f" key_prefix={self._connection.key_prefix!r}" if self._connection.key_prefix else ""
         )
         closed = " closed" if self.closed else ""
-        return f"<EnrollmentClient {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+        name = type(self).__name__
+        return f"<{name} {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
 
     def __enter__(self) -> Self:
         if self.closed:

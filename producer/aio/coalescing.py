@@ -21,9 +21,10 @@ class _Waiting(NamedTuple, Generic[Item, Result]):
 class Coalescer(Generic[Key, Item, Result]):
     """Collects items while earlier ones with the same key are being worked on.
 
-    `work` gets a key and at most `at_most` items, and returns a result or an error for each; an
-    error that it raises is that of every item. After `linger` seconds, the next group does not wait
-    for the earlier one any longer. Work that no caller waits for any more is cancelled.
+    `work` gets a key and at most `at_most` items, and returns a result or an error for each. An
+    error that it raises is that of every item, also of those that wait meanwhile: the next group
+    would only take as long to fail. After `linger` seconds, the next group does not wait for the
+    earlier one any longer. Work that no caller waits for any more is cancelled.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Coalescer(Generic[Key, Item, Result]):
         try:
             results = await self._work(key, [waiting.item for waiting in group])
         except Exception as error:  # noqa: BLE001 - every caller raises it
+            group += self._waiting.pop(key, ())
             results = [one_of(error) for _ in group]
         for (_, future), result in zip(group, results, strict=True):
             if future.done():

@@ -1,7 +1,7 @@
 """Use the broker's connection from an event loop, with three kinds of threads.
 
-One thread publishes, one reads results, and up to `MAX_BATCHES` publish batches. No thread ever
-waits for a worker.
+One thread publishes, one reads results, and up to `MAX_BATCHES` publish batches. No thread waits
+for the result of a request.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from producer.aio.coalescing import Coalescer, one_of
 from producer.aio.polling import ResultPoller
 from producer.contract.routing import TaskName
-from producer.errors import EnrollmentError, LookupFailed
+from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.connection import (
     CALL_ID,
     CHECK_SECONDS,
@@ -70,7 +70,8 @@ class AsyncConnection:
         self._timeout = timeout
         self._publishing = ThreadPoolExecutor(1, "enrollment-publish")
         self._reading = ThreadPoolExecutor(1, "enrollment-read")
-        self.batches = ThreadPoolExecutor(MAX_BATCHES, "enrollment-batch")
+        self.batches = asyncio.Semaphore(MAX_BATCHES)
+        """What a call holds while it publishes a batch in a thread."""
         self._messages: Coalescer[None, Message, None] = Coalescer(
             self._publish, at_most=MAX_PER_PUBLISH
         )
@@ -88,8 +89,8 @@ class AsyncConnection:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._publishing, self.sync.close)
         finally:
-            for threads in (self._publishing, self._reading, self.batches):
-                threads.shutdown(wait=False)
+            self._publishing.shutdown(wait=False)
+            self._reading.shutdown(wait=False)
 
     # --- publishing and reading, in a thread each -----------------------------------------------
 
@@ -189,10 +190,12 @@ class AsyncConnection:
             answers: Sequence[Any] = await self.ask(
                 kind.task, [ids], dict(kind.options), timeout=self._timeout
             )
-        except EnrollmentError as error:
+        except (BrokerUnavailable, NoWorkerAnswered) as error:
+            return [one_of(error) for _ in ids]
+        except Exception as error:  # noqa: BLE001 - the call with this id raises it
             # Half of the ids may do: one of them is invalid, or the answer would be too large.
-            if not isinstance(error, LookupFailed) or len(ids) == 1:
-                return [one_of(error) for _ in ids]
+            if len(ids) == 1:
+                return [error]
             middle = len(ids) // 2
             halves = (ids[:middle], ids[middle:])
             return [a for half in halves for a in await self._answer_page(kind, half)]

@@ -16,7 +16,7 @@ class ResultPoller:
     """Reads the result keys of all tasks that are waited for, in one event loop.
 
     `read` returns what is stored about those of the given tasks that have ended. An error that it
-    raises ends every wait.
+    raises ends every wait, also those that began meanwhile.
     """
 
     def __init__(self, read: Callable[[Sequence[str]], Awaitable[dict[str, Stored]]]) -> None:
@@ -67,7 +67,7 @@ class ResultPoller:
         try:
             ended = await self._read(list(waits))
         except Exception as error:  # noqa: BLE001 - every wait raises it
-            for future in waits.values():
+            for future in self._waits.values():
                 if not future.done():
                     future.set_exception(one_of(error))
             return

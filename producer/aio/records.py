@@ -4,7 +4,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from producer.publishing.connection import BrokerConnection
@@ -64,17 +64,10 @@ class Feed(Generic[Item]):
 
     def _next_page(self) -> list[Item]:
         self._loop.call_soon_threadsafe(self._wakes.set)
-        while True:
-            try:
-                page = self._pages.get(timeout=1)
-            except queue.Empty:
-                # A program that ends while its event loop stands still would wait for ever.
-                if not threading.main_thread().is_alive():
-                    raise Interrupted from None
-                continue
-            if isinstance(page, Exception):
-                raise page
-            return page
+        page = self._pages.get()
+        if isinstance(page, Exception):
+            raise page
+        return page
 
     async def serve(self, published: "asyncio.Future[Any]") -> None:
         """Read records, in the task that calls this, until the batch is published."""
@@ -110,7 +103,6 @@ class Feed(Generic[Item]):
 
 
 async def publish_in_thread(
-    threads: Executor,
     connection: BrokerConnection,
     records: Iterable[Item] | AsyncIterable[Item],
     publish: Callable[[BrokerConnection, Iterable[Item]], Result],
@@ -122,8 +114,7 @@ async def publish_in_thread(
     own_connection, interrupt = InterruptibleConnection.over(connection)
     feed = Feed(records) if isinstance(records, AsyncIterable) else None
     given = feed if feed is not None else cast("Iterable[Item]", records)
-    loop = asyncio.get_running_loop()
-    published = loop.run_in_executor(threads, publish, own_connection, given)
+    published = _run_in_thread(lambda: publish(own_connection, given))
     try:
         if feed is not None:
             await feed.serve(published)
@@ -132,3 +123,32 @@ async def publish_in_thread(
         interrupt()
         published.cancel()
         raise
+
+
+def _run_in_thread(work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    """Start a thread for some work, and return the future of its result.
+
+    A program that ends does not wait for the thread, which may be waiting for records.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def deliver(result: Result | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(cast("Result", result))
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        result = problem = None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - the call that waits raises it
+            problem = error
+        with suppress(RuntimeError):  # The event loop may be closed by now.
+            loop.call_soon_threadsafe(deliver, result, problem)
+
+    threading.Thread(target=run, name="enrollment-batch", daemon=True).start()
+    return future

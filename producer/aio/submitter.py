@@ -83,8 +83,11 @@ class AsyncEnrollmentSubmitter:
         return self._calls.closed
 
     def __repr__(self) -> str:
+        key_prefix = self._connection.sync.key_prefix
+        prefix = f" key_prefix={key_prefix!r}" if key_prefix else ""
         closed = " closed" if self.closed else ""
-        return f"<AsyncEnrollmentClient {self.shown_url} timeout={self.timeout:g}{closed}>"
+        name = type(self).__name__
+        return f"<{name} {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
 
     async def __aenter__(self) -> Self:
         if self.closed:
@@ -242,13 +245,12 @@ class AsyncEnrollmentSubmitter:
     ) -> Batch:
         """Let a synchronous client publish a batch; its verb also logs the call."""
         with self._calls.entered():
-            connection = self._connection
-            return await publish_in_thread(
-                connection.batches,
-                connection.sync,
-                records,
-                lambda own, given: publish(_BatchClient(own, self.timeout), given),
-            )
+            async with self._connection.batches:
+                return await publish_in_thread(
+                    self._connection.sync,
+                    records,
+                    lambda own, given: publish(_BatchClient(own, self.timeout), given),
+                )
 
 
 class _BatchClient(EnrollmentClient):

@@ -39,13 +39,17 @@ from producer.waiting import SHORTEST_POLL, BatchWait
 class EnrollmentClient(EnrollmentSubmitter):
     """A client that submits requests and batches over the queue; threads may share one.
 
+    Without a URL, the client uses the broker that the commands would use: that of the variable
+    ENROLL_BROKER_URL, with those for the result backend and the key prefix, or else that of the
+    `enroll up` that runs in this folder or one above it.
+
     For a Redis with sentinels, the broker is `sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME`.
     With a `rediss://` or `sentinels://` URL, the server's certificate is checked against the
     authorities in `ssl_ca_certs=FILE` from the URL's query, or by default against the system's.
 
     `timeout` is the longest wait for a worker's answer, in seconds; `math.inf` is allowed.
     `key_prefix` is the prefix of the deployment's keys in Redis, if it has one. The constructor
-    raises ValueError for an invalid URL, prefix or timeout.
+    raises ValueError for an invalid URL, prefix or timeout, and BrokerNotFound.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
     answer cannot be understood, the method raises LookupFailed.

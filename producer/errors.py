@@ -41,6 +41,10 @@ class BatchConflict(EnrollmentError):
     """The batch id was already used for different records or for another kind of record."""
 
 
+class BrokerNotFound(EnrollmentError):
+    """No broker was named, and none was found; the message says how to name one."""
+
+
 class BrokerUnavailable(EnrollmentError):
     """The broker could not be reached, refused the call, or did not respond in time.
 

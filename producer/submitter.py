@@ -6,8 +6,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from producer.broker_search import find_broker
 from producer.call_log import verb
 from producer.contract.chunks import FileForm
 from producer.contract.routing import TaskName
@@ -36,21 +37,36 @@ from producer.schemas import (
     StudentEnrollmentResponse,
 )
 
+FIND: Final = "find"
+"""In place of the broker's URL: find the broker as the commands do."""
+
+
+def connect(
+    broker_url: str, result_backend_url: str | None, key_prefix: str | None
+) -> BrokerConnection:
+    """Return a connection to a broker. Raises ValueError, and BrokerNotFound instead of `FIND`."""
+    if broker_url == FIND:
+        found = find_broker()
+        broker_url = found.url
+        result_backend_url = result_backend_url or found.result_backend_url
+        key_prefix = found.key_prefix if key_prefix is None else key_prefix
+    return BrokerConnection(broker_url, result_backend_url, key_prefix or "")
+
 
 class EnrollmentSubmitter:
     """A connection to the broker, and the verbs that publish; `EnrollmentClient` adds the reads."""
 
     def __init__(
         self,
-        broker_url: str,
+        broker_url: str = FIND,
         *,
         result_backend_url: str | None = None,
         timeout: float = 10.0,
-        key_prefix: str = "",
+        key_prefix: str | None = None,
     ) -> None:
         check_timeout(timeout)
         self.timeout = timeout
-        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix)
+        self._connection = connect(broker_url, result_backend_url, key_prefix)
 
     @property
     def shown_url(self) -> str:

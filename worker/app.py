@@ -1,6 +1,7 @@
 """Assemble the worker from its parts. Only this module does that, and nothing connects here."""
 
 import gc
+import logging
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,7 @@ from celery import Celery, signals
 
 from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys
+from producer.contract.own_celery import OwnCelery
 from worker.database.errors import is_answer, sentence_of
 from worker.database.guard import GuardedDatabase
 from worker.messaging import patches, plugins
@@ -28,16 +30,18 @@ from worker.monitoring.events import Events
 from worker.monitoring.exporter import Exporter
 from worker.monitoring.metrics import Metrics
 from worker.recovery.retry_policy import RetryPolicy
-from worker.settings import LogFormat, Settings
+from worker.settings import LogFormat, Settings, find_ignored_variables
 from worker.tasks.register import register
 from worker.tasks.services import Services
+
+log = logging.getLogger(__name__)
 
 RESULT_SCHEMES = [scheme.removesuffix("://") for scheme in REDIS]
 
 
 def make_app(settings: Settings) -> Celery:
     """Make the worker's Celery app, with its settings, services and tasks."""
-    app = Celery("enrollment")
+    app = OwnCelery("enrollment")
     instance = uuid4().hex  # Identifies this worker in all of its processes.
     app.conf.update(celery_settings(settings))
     app.conf.broker_transport_options["instance"] = instance
@@ -53,6 +57,8 @@ def make_app(settings: Settings) -> Celery:
             return
         # The start-up banner is not JSON, so it is left out of a JSON log.
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
+        for name in find_ignored_variables():
+            log.warning("%s is set, and ignored: only the variables ENROLL_... count", name)
         admission.check()
         if settings.metrics_port is not None:
             _serve_metrics(settings, instance)

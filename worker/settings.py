@@ -22,7 +22,7 @@ from producer.contract.broker_url import (
     require_certificate_check,
     scheme_problem,
 )
-from producer.contract.environment import overriding_variables
+from producer.contract.environment import ignored_variables
 from producer.contract.keys import check_key_prefix
 
 PREFIX = "ENROLL_"
@@ -138,13 +138,12 @@ class Settings(DatabaseSettings):
 
 def load_settings() -> Settings:
     """Read the worker's settings. Raises SettingsError with one line for each bad variable."""
-    lines = [
-        f"{name}: is set and overrides {what}. Unset it: unset {name}"
-        for name, what in overriding_variables(os.environ).items()
-    ]
-    if lines:
-        raise SettingsError("\n".join(lines))
     return _load(Settings)
+
+
+def find_ignored_variables() -> list[str]:
+    """Return the variables of Celery that are set, although only our settings count."""
+    return ignored_variables(os.environ)
 
 
 def load_database_url() -> str:

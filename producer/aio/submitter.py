@@ -45,6 +45,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
+from producer.submitter import FIND, connect
 
 Batch = TypeVar("Batch", bound=SubmittedBatch)
 Value = TypeVar("Value")
@@ -58,14 +59,14 @@ class AsyncEnrollmentSubmitter:
 
     def __init__(
         self,
-        broker_url: str,
+        broker_url: str = FIND,
         *,
         result_backend_url: str | None = None,
         timeout: float = 10.0,
-        key_prefix: str = "",
+        key_prefix: str | None = None,
     ) -> None:
         check_timeout(timeout)
-        self._use(BrokerConnection(broker_url, result_backend_url, key_prefix), timeout)
+        self._use(connect(broker_url, result_backend_url, key_prefix), timeout)
 
     def _use(self, connection: BrokerConnection, timeout: float) -> None:
         self.timeout = timeout

@@ -11,14 +11,15 @@ from typing import Any, NoReturn
 import click
 from rich.console import RenderableType
 
+from producer.broker_search import find_broker
 from producer.client import EnrollmentClient
 from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.commands.terminal import make_console, print_json, tell
 from producer.contract.keys import check_key_prefix
-from producer.embedded import stack
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
+    BrokerNotFound,
     BrokerUnavailable,
     EnrollmentError,
     InvalidRequest,
@@ -105,13 +106,14 @@ def broker_or_fail(broker: str | None, key_prefix: str) -> tuple[str, str]:
     """
     if broker:
         return broker, key_prefix
-    running = stack.find_running()
-    if running is None:
+    try:
+        found = find_broker()
+    except BrokerNotFound:
         raise click.UsageError(
             "The broker's URL is missing: pass --broker or set ENROLL_BROKER_URL, or run"
             " `enroll up` in this folder or one above it."
-        )
-    return running.broker_url, key_prefix or running.key_prefix
+        ) from None
+    return found.url, key_prefix or found.key_prefix
 
 
 def open_client(

@@ -8,6 +8,7 @@ import click
 from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_sigterm, fail, key_prefix_option
 from producer.commands.terminal import tell
+from producer.contract.stack_folder import FOLDER
 from producer.embedded import stack
 from producer.errors import EnrollmentError
 
@@ -23,7 +24,7 @@ Examples:
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    default=stack.FOLDER,
+    default=FOLDER,
     show_default=True,
     help="The folder for the files of the broker and the database.",
 )

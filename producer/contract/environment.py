@@ -1,19 +1,24 @@
-"""Name the variables of Celery that would replace our own settings."""
+"""Name the variables with which Celery finds a broker, and which our apps ignore."""
 
 from collections.abc import Mapping
 from typing import Final
 
-OVERRIDES: Final = {
-    "CELERY_BROKER_URL": "the broker of ENROLL_BROKER_URL",
-    "CELERY_BROKER_READ_URL": "the broker of ENROLL_BROKER_URL when messages are taken",
-    "CELERY_BROKER_WRITE_URL": "the broker of ENROLL_BROKER_URL when messages are published",
-    "CELERY_RESULT_BACKEND": "the Redis of ENROLL_RESULT_BACKEND_URL",
-    "CELERY_CONFIG_MODULE": "our settings for Celery",
-    "CELERY_LOADER": "our settings for Celery",
-}
-"""The variables that Celery prefers to the settings that it is given, and what they replace."""
+IGNORED: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+    "CELERY_CONFIG_MODULE",
+    "CELERY_LOADER",
+)
+"""The variables that Celery prefers to the settings that it is given; see `own_celery`."""
 
 
-def overriding_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that are set in an environment, with what each of them replaces."""
-    return {name: what for name, what in OVERRIDES.items() if environment.get(name)}
+def ignored_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return those of these variables that are set in an environment."""
+    return [name for name in IGNORED if environment.get(name)]
+
+
+def without_celery(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without any variable of Celery, for a child that is ours alone."""
+    return {name: value for name, value in environment.items() if not name.startswith("CELERY_")}

@@ -15,40 +15,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.client import EnrollmentClient
+from producer.contract.environment import without_celery
 from producer.contract.keys import Keys
+from producer.contract.stack_folder import STATE, find_running
 from producer.errors import EnrollmentError, NoWorkerAnswered
 
-FOLDER = Path(".enroll")
-STATE = "stack.json"
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 
 
 class StackError(EnrollmentError):
     """The embedded stack could not be started; the message says why and what to do."""
-
-
-class RunningStack(NamedTuple):
-    """How to reach a stack that runs."""
-
-    broker_url: str
-    key_prefix: str
-
-
-def find_running() -> RunningStack | None:
-    """Return the stack that runs in this folder or one above it, or None."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            state = json.loads((folder / FOLDER / STATE).read_text())
-            os.kill(state["pid"], 0)
-            return RunningStack(str(state["broker_url"]), state.get("ENROLL_KEY_PREFIX", ""))
-    return None
 
 
 @contextlib.contextmanager
@@ -116,7 +98,7 @@ def _start_broker(folder: Path, key_prefix: str, children: contextlib.ExitStack)
 def _migrate(folder: Path, settings: dict[str, str]) -> None:
     migration = subprocess.run(
         [sys.executable, "-m", "worker.migrate"],
-        env=os.environ | settings,
+        env=without_celery(os.environ) | settings,
         cwd=folder,
         capture_output=True,
         text=True,
@@ -152,7 +134,7 @@ def _start(
         # stops the worker before the broker.
         child = subprocess.Popen(  # noqa: S603 - our own command line
             command,
-            env=os.environ | settings,
+            env=without_celery(os.environ) | settings,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,6 +1,7 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
 import math
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,8 +10,6 @@ from contextvars import ContextVar
 from typing import Any
 
 from amqp.exceptions import AMQPError
-from celery import Celery
-from kombu import entity
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
@@ -24,16 +23,12 @@ from producer.contract.broker_url import (
 )
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
-from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.redis_connection import connect_redis
-from producer.contract.routing import QUORUM, TASK_QUEUES, Queue, TaskName
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, ClientClosed
+from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
 from producer.publishing.failures import explain_failure
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
-
-SOCKET_TIMEOUT = 3.0
-CONNECT_TIMEOUT = 2.0
-"""Seconds, chosen so that all steps of one call to the broker together fail within ten."""
 
 CHECK_SECONDS = 10.0
 """Seconds between two checks of a request's status while its client waits for the result."""
@@ -67,6 +62,10 @@ class BrokerConnection:
     def __init__(
         self, broker_url: str, result_backend_url: str | None, key_prefix: str = ""
     ) -> None:
+        _require_text("The broker's URL, for example redis://host:6379/0,", broker_url)
+        if result_backend_url is not None:
+            _require_text("The URL of the result backend", result_backend_url)
+        _require_text("The key prefix", key_prefix)
         self.closed = False
         self.key_prefix = key_prefix
         self._keys = Keys(key_prefix)
@@ -82,23 +81,32 @@ class BrokerConnection:
         self.shown_url = shown_url(broker_url)
         """The broker's URL without its password and options, for messages."""
         self._results_name = f"The broker {self.shown_url}"
-        self._redis = connect_redis(
-            require_certificate_check(results_url),
-            socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-        )
         if results_url != broker_url:
             self._results_name = f"The Redis of result keys {shown_url(results_url)}"
         self._over_redis = broker_url.startswith(REDIS)
-        self._app = _make_app(
-            require_certificate_check(broker_url), self._keys, over_redis=self._over_redis
+        self._broker_url = require_certificate_check(broker_url)
+        self._results_url = require_certificate_check(results_url)
+        self._make_connections()
+
+    def _make_connections(self) -> None:
+        """Make what connects when it is used, for this process alone."""
+        self._redis = connect_redis(
+            self._results_url,
+            socket_timeout=SOCKET_TIMEOUT,
+            socket_connect_timeout=CONNECT_TIMEOUT,
         )
+        # In the child of a fork, closing the pool of its parent could wait for ever for a lock.
+        self._redis.auto_close_connection_pool = False
+        self._app = make_app(self._broker_url, self._keys, over_redis=self._over_redis)
+        self._process = os.getpid()
 
     def close(self) -> None:
         """Close every connection; a later call of another method raises ClientClosed."""
-        self.closed = True
-        self._redis.close()
-        self._app.close()
+        is_first, self.closed = not self.closed, True
+        # After a fork, the connections are those of the parent.
+        if is_first and self._process == os.getpid():
+            self._redis.connection_pool.disconnect()
+            self._app.close()
 
     def send(
         self,
@@ -119,6 +127,8 @@ class BrokerConnection:
                 # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
             task_id = task_id or new_task_id(CALL_ID.get())
+            # A task of another app that uses this client must not wait for our task as its child.
+            options["add_to_parent"] = False
             # This is AMQP's standard field, in seconds; it shows how long a message has waited.
             options["timestamp"] = int(time.time())
             queue = TASK_QUEUES[task].value
@@ -225,21 +235,29 @@ class BrokerConnection:
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
-        self._check_open()
-        with _explaining(f"The broker {self.shown_url}"):
+        with self._open(), _explaining(f"The broker {self.shown_url}"):
             yield
 
     @contextmanager
     def _results(self) -> Iterator[None]:
         """Like `_broker`, for the Redis of result keys and marks, which may be another server."""
-        self._check_open()
-        with _explaining(self._results_name):
+        with self._open(), _explaining(self._results_name):
             yield
 
-    def _check_open(self) -> None:
-        """Raise ClientClosed after `close`: kombu and redis-py would connect again."""
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Raise ClientClosed after `close`, and connect anew in the child of a fork."""
         if self.closed:
             raise ClientClosed
+        if self._process != os.getpid():
+            # Parent and child would read each other's replies from a connection that they share.
+            self._make_connections()
+        try:
+            yield
+        except Exception as error:
+            if self.closed:  # Another thread closed the client in the meantime.
+                raise ClientClosed from error
+            raise
 
 
 @contextmanager
@@ -252,6 +270,14 @@ def _explaining(server: str) -> Iterator[None]:
         raise BrokerUnavailable(
             f"{server} is not available: {failure.problem}", failure.remedy
         ) from error
+
+
+def _require_text(what: str, value: object) -> None:
+    """Raise ValueError unless a value is text; it is not quoted, because it may hold a password."""
+    if not isinstance(value, str):
+        kind = "None" if value is None else f"of type {type(value).__name__}"
+        # Like every other invalid argument.
+        raise ValueError(f"{what} must be a string, but it is {kind}.")  # noqa: TRY004
 
 
 def check_timeout(seconds: object) -> None:
@@ -287,59 +313,3 @@ def _count_in_rabbitmq(connection: Any) -> int:
 def new_task_id(call_id: str | None) -> str:
     """Return a new task id; it begins with the given text, if any."""
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())
-
-
-def _make_app(broker_url: str, keys: Keys, *, over_redis: bool) -> Celery:
-    """Create the Celery app that publishes; it never runs a task."""
-    app = Celery("enrollment-client", broker=kombu_url(broker_url), set_as_current=False)
-    options = _options(over_redis=over_redis)
-    if over_redis:
-        # kombu shares one connection pool in a process among URLs with the same host and options,
-        # even if they trust different certificates. This extra option keeps them apart.
-        options["broker_transport_options"] |= secret_options(broker_url) or {
-            "url_options": broker_url.partition("?")[2]
-        }
-        options["broker_transport_options"]["global_keyprefix"] = keys.prefix
-        options["broker_transport"] = "producer.publishing.transport:Transport"
-    elif broker_url.startswith("amqps"):
-        options["broker_transport"] = "producer.publishing.rabbitmq:TLSTransport"
-    else:
-        options["broker_transport"] = "producer.publishing.rabbitmq:Transport"
-    app.conf.update(options)
-    return app
-
-
-_ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
-
-
-def _options(*, over_redis: bool) -> dict[str, Any]:
-    """Return Celery's options, with a time limit on every wait; by default it may wait forever."""
-    timeouts = {
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
-        "priority_steps": [0],
-    }
-    over_rabbitmq = {
-        "confirm_publish": True,
-        "socket_timeout": SOCKET_TIMEOUT,
-        # By default kombu tries for ever to connect.
-        **_ONE_RETRY,
-    }
-    return {
-        "task_serializer": "json",
-        "broker_connection_timeout": CONNECT_TIMEOUT,
-        "broker_pool_acquire_timeout": SOCKET_TIMEOUT,
-        "broker_transport_options": timeouts if over_redis else over_rabbitmq,
-        # Every client and worker must declare a RabbitMQ queue in the same way.
-        "task_queues": None
-        if over_redis
-        else [
-            entity.Queue(q.value, entity.Exchange(q.value), q.value, queue_arguments=QUORUM)
-            for q in Queue
-        ],
-        # One retry renews a RabbitMQ connection that broke while idle. Over Redis there is no
-        # retry, so that a server that does not respond costs only one timeout.
-        "task_publish_retry": not over_redis,
-        "task_publish_retry_policy": _ONE_RETRY,
-    }

@@ -14,6 +14,12 @@ class Channel(redis_channel.Channel):
 
     _own_client: Any = None
 
+    def _after_fork(self) -> None:
+        """Leave the connections to the parent; `BrokerConnection` makes others.
+
+        kombu would close them, and could wait for ever for a lock that the parent held.
+        """
+
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         """Yield the given client, or the channel's own, which is recreated if the pool changes."""

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.publishing.connection import check_timeout
+from producer.submitter import FIND
 from producer.testing.connection import MemoryBroker, MemoryConnection
 
 
@@ -39,11 +40,11 @@ class FakeEnrollmentClient(_WithMemory, EnrollmentClient):
 
     def __init__(
         self,
-        broker_url: str | None = None,  # noqa: ARG002 - so that it can take the real one's place
+        broker_url: str = FIND,  # noqa: ARG002 - so that it can take the real one's place
         *,
         result_backend_url: str | None = None,  # noqa: ARG002 - the same
         timeout: float = 10.0,
-        key_prefix: str = "",  # noqa: ARG002 - the same
+        key_prefix: str | None = None,  # noqa: ARG002 - the same
         broker: MemoryBroker | None = None,
     ) -> None:
         check_timeout(timeout)
@@ -61,11 +62,11 @@ class FakeAsyncEnrollmentClient(_WithMemory, AsyncEnrollmentClient):
 
     def __init__(
         self,
-        broker_url: str | None = None,  # noqa: ARG002 - so that it can take the real one's place
+        broker_url: str = FIND,  # noqa: ARG002 - so that it can take the real one's place
         *,
         result_backend_url: str | None = None,  # noqa: ARG002 - the same
         timeout: float = 10.0,
-        key_prefix: str = "",  # noqa: ARG002 - the same
+        key_prefix: str | None = None,  # noqa: ARG002 - the same
         broker: MemoryBroker | None = None,
     ) -> None:
         check_timeout(timeout)

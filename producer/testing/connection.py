@@ -12,7 +12,7 @@ from celery import states
 
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
-from producer.errors import BrokerUnavailable, LookupFailed
+from producer.errors import BrokerUnavailable, ClientClosed, LookupFailed
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.results import Stored
 from producer.testing.worker import MemoryWorker
@@ -128,9 +128,10 @@ class MemoryConnection(BrokerConnection):
         """Let later calls raise ClientClosed; what was submitted remains for other clients."""
         self.closed = True
 
-    def _open(self) -> MemoryBroker:
+    def _reach(self) -> MemoryBroker:
         """Return the broker. Raises ClientClosed, BrokerUnavailable."""
-        self._check_open()
+        if self.closed:
+            raise ClientClosed
         self._memory.check()
         return self._memory
 
@@ -151,7 +152,7 @@ class MemoryConnection(BrokerConnection):
             time.monotonic() + options.get("expires", float("inf")),
             options.get("ignore_result", False),
         )
-        self._open().put(message)
+        self._reach().put(message)
         return message.task_id
 
     @contextmanager
@@ -161,20 +162,20 @@ class MemoryConnection(BrokerConnection):
 
     def read_results(self, task_ids: Sequence[str]) -> dict[str, Stored]:
         """Return the results of those tasks that have ended."""
-        return self._open().take_results(task_ids)
+        return self._reach().take_results(task_ids)
 
     def mark_requests(self, request_ids: Sequence[str]) -> None:  # noqa: ARG002 - needs no marks
         """Check only whether the broker is available: a request without a result is waiting."""
-        self._open()
+        self._reach()
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:  # noqa: ARG002 - as above
         """Check only whether the broker is available."""
-        self._open()
+        self._reach()
 
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
-        return self._open().claim(batch_id, mark.first_chunk)
+        return self._reach().claim(batch_id, mark.first_chunk)
 
     def count_queued_chunks(self) -> int:
         """Return the number of chunks that wait for the worker."""
-        return self._open().count_waiting(Queue.BATCHES)
+        return self._reach().count_waiting(Queue.BATCHES)

@@ -1,6 +1,7 @@
 """What imports load: a submitter needs no SQL, and no import opens a connection."""
 
 import ast
+import importlib
 import pkgutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import producer
 import worker
 from support.commands import clean_environment
 from support.paths import ROOT
@@ -22,6 +24,8 @@ import importlib, sys
 importlib.import_module({module!r})
 print(*{{name.partition(".")[0] for name in sys.modules}})
 """
+
+NAMES = "print(*{name.partition('.')[0] for name in sys.modules})"
 
 NO_SOCKETS = """
 import sys
@@ -68,6 +72,31 @@ def test_a_submitter_loads_neither_sql_nor_the_worker(module: str) -> None:
     loaded = set(done.stdout.split())
     assert "producer" in loaded
     assert loaded & {"worker", "sqlalchemy", "alembic", "psycopg", "pydantic_settings"} == set()
+
+
+def test_importing_the_producer_loads_nothing_else() -> None:
+    done = run("import producer, sys; print(*(n for n in sys.modules if 'producer' in n));" + NAMES)
+    assert done.returncode == 0, done.stderr
+    ours, loaded = done.stdout.splitlines()
+    assert ours == "producer"
+    libraries = {"celery", "kombu", "redis", "pydantic", "sqlalchemy", "click", "rich"}
+    assert libraries & set(loaded.split()) == set()
+
+
+def test_what_can_be_imported_from_the_producer_is_what_its_modules_define() -> None:
+    typed = {name for name in imports(ROOT / "producer/__init__.py") if name.startswith("producer")}
+    by_name = {path.rpartition(".")[2]: path.rpartition(".")[0] for path in typed}
+    assert by_name.keys() == set(producer.__all__)
+    for name, module in by_name.items():
+        assert getattr(producer, name) is getattr(importlib.import_module(module), name)
+    assert set(producer.__all__) <= set(dir(producer))
+    errors = importlib.import_module("producer.errors")
+    own = {name for name, kind in vars(errors).items() if kind.__class__ is type}
+    assert {n for n in own if vars(errors)[n].__module__ == "producer.errors"} <= by_name.keys()
+    with pytest.raises(AttributeError, match="has no attribute 'EnrolmentClient'"):
+        producer.EnrolmentClient  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'EnrolmentClient'"):
+        exec("from producer import EnrolmentClient")  # noqa: S102
 
 
 @pytest.mark.parametrize("part", range(PARTS))

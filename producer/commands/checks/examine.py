@@ -21,8 +21,8 @@ from producer.contract.broker_url import (
     parse_sentinel_url,
     require_certificate_check,
 )
-from producer.contract.environment import overriding_variables
-from producer.contract.findings import Finding, State, wrong
+from producer.contract.environment import ignored_variables
+from producer.contract.findings import Finding, State, ok
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
 from producer.contract.lookups import WorkerHealth
@@ -70,11 +70,9 @@ def _over_redis(
 
 
 def _environment() -> Iterator[Finding]:
-    for name, what in overriding_variables(os.environ).items():
-        found = f"{name} is set and overrides {what}, so workers refuse to start"
-        yield wrong(
-            "environment", found, f"Unset it here, and wherever workers start: unset {name}"
-        )
+    for name in ignored_variables(os.environ):
+        found = f"{name} is set, and ignored: clients and workers use only the URLs given to them"
+        yield ok("environment", found)
 
 
 def _installed_checks(

@@ -20,6 +20,7 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.REFUSALS: lambda client: list(islice(client.refusals(NOTHING), 1)),
     TaskName.RESULTS: lambda client: client.results(NOTHING, limit=1),
     TaskName.STUDENT: lambda client: client.student(NOTHING),
+    TaskName.RECENT_BATCHES: lambda client: client.recent_batches(1),
 }
 
 

@@ -1,9 +1,12 @@
 """Arguments of a wrong type are refused before anything is published or asked."""
 
+import json
 import logging
 import math
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
-from producer.errors import BrokerUnavailable, ClientClosed, InvalidRequest
+from producer.errors import BrokerNotFound, BrokerUnavailable, ClientClosed, InvalidRequest
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import MAX_REQUEST_ID, Kind, StudentEnrollmentRequest, StudentRecord
 from support.valkey import free_port
@@ -165,3 +168,53 @@ def test_a_call_is_logged_in_one_line_with_ids_and_without_records(
         assert [record.name for record in caplog.records] == ["producer.client"]
         assert re.fullmatch(rf"{line} in [\d.]+ ms", caplog.messages[0])
         assert "Ada" not in caplog.text
+
+
+@pytest.mark.parametrize("url", [None, b"redis://:s3cret@h/0", 6379, ["redis://:s3cret@h/0"]])
+def test_a_url_that_is_not_text_is_refused_and_not_quoted(url: Any) -> None:
+    with pytest.raises(ValueError, match=r"broker's URL.* must be a string") as caught:
+        EnrollmentClient(url)
+    assert "s3cret" not in str(caught.value)
+    if url is not None:
+        with pytest.raises(ValueError, match="result backend must be a string"):
+            EnrollmentClient("redis://h/0", result_backend_url=url)
+        with pytest.raises(ValueError, match="key prefix must be a string"):
+            EnrollmentClient("redis://h/0", key_prefix=url)
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No broker is named, and no `enroll up` runs."""
+    for name in [name for name in os.environ if name.startswith("ENROLL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def test_without_a_url_the_client_uses_the_broker_of_the_environment(
+    nowhere: pytest.MonkeyPatch,
+) -> None:
+    nowhere.setenv("ENROLL_BROKER_URL", "amqp://u:s3cret@broker/")
+    nowhere.setenv("ENROLL_RESULT_BACKEND_URL", "redis://results/1")
+    nowhere.setenv("ENROLL_KEY_PREFIX", "test:")
+    found = EnrollmentClient()
+    assert repr(found) == "<EnrollmentClient amqp://u:**@broker/ key_prefix='test:' timeout=10>"
+    given = EnrollmentClient("redis://given/0")
+    assert repr(given) == "<EnrollmentClient redis://given/0 timeout=10>"
+
+
+def test_without_a_url_the_client_uses_the_stack_that_runs_in_a_folder_above(
+    nowhere: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = {"pid": os.getpid(), "broker_url": "redis://127.0.0.1:1/0", "ENROLL_KEY_PREFIX": "p:"}
+    (tmp_path / ".enroll").mkdir()
+    (tmp_path / ".enroll/stack.json").write_text(json.dumps(state))
+    (tmp_path / "below").mkdir()
+    nowhere.chdir(tmp_path / "below")
+    nowhere.setenv("ENROLL_KEY_PREFIX", "of-another-broker:")
+    assert "redis://127.0.0.1:1/0 key_prefix='p:'" in repr(EnrollmentClient())
+
+
+def test_without_any_broker_the_client_says_how_to_name_one(nowhere: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrokerNotFound, match="pass it, or set ENROLL_BROKER_URL, or run"):
+        EnrollmentClient()

@@ -138,20 +138,6 @@ def test_without_a_worker_the_registered_database_is_compared(
     assert "enroll database accept" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_RESULT_BACKEND"]
-)
-def test_a_variable_of_celery_is_named(broker_url: str, name: str) -> None:
-    variables = {"ENROLL_DATABASE_URL": None, name: broker_url}
-    done = invoke_enroll(
-        "doctor", "--broker", broker_url, "--json", "--timeout", "0.5", **variables
-    )
-    (finding,) = (json.loads(line) for line in done.stdout.splitlines() if "environment" in line)
-    assert (finding["state"], finding["check"]) == ("wrong", "environment")
-    assert f"{name} is set" in finding["found"]
-    assert finding["remedy"].endswith(f"unset {name}")
-
-
 def test_a_worker_of_an_older_version_is_understood() -> None:
     answer: dict[str, Any] = {"version": "0.0.9", "now": "2030-01-01T00:00:00Z"}
     answer |= {"database": "ready", "detail": "postgresql, migration 0004"}

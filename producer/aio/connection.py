@@ -17,7 +17,6 @@ from producer.contract.routing import TaskName
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.connection import (
     CALL_ID,
-    CHECK_SECONDS,
     LONGEST_LOOKUP,
     LOOKUP_HINT,
     BrokerConnection,
@@ -132,7 +131,7 @@ class AsyncConnection:
         seconds: float,
         hint: str,
         check: Callable[[float], Awaitable[object]],
-        check_seconds: float = CHECK_SECONDS,
+        check_seconds: float,
     ) -> Any:
         """Wait for the result of a task; see `BrokerConnection.wait`."""
         started = time.monotonic()

@@ -34,6 +34,7 @@ from producer.publishing.batches import (
     plain_fields,
 )
 from producer.publishing.connection import (
+    CHECK_SECONDS,
     BrokerConnection,
     check_timeout,
     new_task_id,
@@ -160,7 +161,7 @@ class AsyncEnrollmentSubmitter:
         task_id = await self._publish(request, request_id)
         hint = f"Request {request_id} stays queued; look up its status later."
         check = partial(self._check, request_id)
-        data = await self._connection.wait(task_id, seconds, hint, check)
+        data = await self._connection.wait(task_id, seconds, hint, check, CHECK_SECONDS)
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
 

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from producer.commands.exit_codes import EXIT_CODES
 from producer.contract.printable import printable
+from producer.installation import how_to_install
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
@@ -64,7 +65,7 @@ class _Commands(click.Group):
                 return None  # During completion, an error message would disturb the shell.
             raise click.UsageError(
                 f"`enroll {cmd_name}` works on the database and needs the extra worker, which is"
-                f" not installed: pip install 'enrollment-worker[worker]' ({error})."
+                f" not installed ({error}). Install it: {how_to_install('worker')}"
             ) from None
         return command
 

@@ -28,8 +28,8 @@ class UnreadableFile(EnrollmentError):
     """A file cannot be read or understood; what the message quotes of it is escaped.
 
     If its header is the problem, nothing was published. `options` are the options of a submit that
-    may help, `kind` or `map`. The command line and HTTP write them differently, so the message
-    does not name them.
+    may help, such as `kind` or `map`. The command line and HTTP write them differently, so the
+    message does not name them.
     """
 
     def __init__(self, message: str, *options: str) -> None:

@@ -5,10 +5,10 @@ in other languages: new ones may be added, none is ever renamed.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.functional_validators import AfterValidator
@@ -122,30 +122,47 @@ class StudentEnrollmentRequest(ContractModel):
         description="1 to 100 courses, each by our key (an integer) or by SIS id (a string)."
     )
     request_id: OwnRequestId | None = Field(
-        None,
+        default=None,
         description="The submitter's own id, which must not end in :NUMBER:NUMBER; if absent, the"
         " Celery task id is used.",
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
-        True,
+        default=True,
         description="If true, one refused course refuses the whole request;"
         " if false, the student is enrolled in the other courses.",
     )
+
+    if TYPE_CHECKING:
+        # A type checker would allow only a tuple for the courses, and not the list that works.
+        def __init__(
+            self,
+            *,
+            student_id: int | str,
+            course_ids: Sequence[int | str],
+            request_id: str | None = None,
+            atomic: bool = True,
+        ) -> None: ...
 
 
 class StudentRecord(ContractModel):
     """A student in the roster, as the upstream system knows them; stored under the SIS id."""
 
     sis_id: Text = Field(description="The upstream system's own identifier.")
-    name: Text | None = Field(None, description="If absent, the stored name does not change.")
-    email: Text | None = Field(None, description="If absent, the stored address does not change.")
+    name: Text | None = Field(
+        default=None, description="If absent, the stored name does not change."
+    )
+    email: Text | None = Field(
+        default=None, description="If absent, the stored address does not change."
+    )
 
 
 class CourseRecord(ContractModel):
     """A course in the roster, as the upstream system knows it; stored under the SIS id."""
 
     sis_id: Text = Field(description="The upstream system's own identifier.")
-    title: Text | None = Field(None, description="If absent, the stored title does not change.")
+    title: Text | None = Field(
+        default=None, description="If absent, the stored title does not change."
+    )
 
 
 class ResultStatus(StrEnum):
@@ -178,10 +195,14 @@ class EnrollmentProblem(ContractModel):
     code: Code = Field(description="A stable code in lower case, for programs.")
     message: str = Field(description="An explanation for people.")
     course_id: int | str | None = Field(
-        None, description="The refused course, as the request names it."
+        default=None, description="The refused course, as the request names it."
     )
-    field: str | None = Field(None, description="The invalid field, for example course_ids[3].")
-    line: int | None = Field(None, description="The line of the submitted file, counted from 1.")
+    field: str | None = Field(
+        default=None, description="The invalid field, for example course_ids[3]."
+    )
+    line: int | None = Field(
+        default=None, description="The line of the submitted file, counted from 1."
+    )
 
 
 class EnrolledCourse(ContractModel):
@@ -204,18 +225,21 @@ class StudentEnrollmentResponse(ContractModel):
         description="The student, as the request names them; null if that could not be read."
     )
     student_sis_id: str | None = Field(
-        None,
+        default=None,
         description="The student's SIS id, even if the request names them by our key; null if it"
         " is not known.",
     )
     status: ResultStatus = Field(description="How the request ended.")
     enrolled_courses: tuple[EnrolledCourse, ...] = Field(
-        (), description="The courses that the student is enrolled in, in the order of the request."
+        default=(),
+        description="The courses that the student is enrolled in, in the order of the request.",
     )
     errors: tuple[EnrollmentProblem, ...] = Field(
-        (), description="Why the request, or some of its courses, was refused."
+        default=(), description="Why the request, or some of its courses, was refused."
     )
-    batch_id: str | None = Field(None, description="The batch of the request; null if it had none.")
+    batch_id: str | None = Field(
+        default=None, description="The batch of the request; null if it had none."
+    )
     completed_at: datetime = Field(description="When the request was processed, in UTC.")
 
 
@@ -247,8 +271,8 @@ class RequestStatus(ContractModel):
     request_id: str = Field(description="The id that was looked up.")
     state: RequestState = Field(description="The state of the request.")
     result: StudentEnrollmentResponse | None = Field(
-        None, description="The result; present when the state is `done`."
+        default=None, description="The result; present when the state is `done`."
     )
     advice: str | None = Field(
-        None, description="What is wrong and what to do; null as long as nothing is wrong."
+        default=None, description="What is wrong and what to do; null as long as nothing is wrong."
     )

@@ -15,6 +15,7 @@ from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_sigterm, fail, key_prefix_option
 from producer.commands.terminal import make_console, tell
+from producer.contract.stack_folder import FOLDER
 from producer.embedded import stack
 from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
@@ -32,10 +33,14 @@ After `make`, the command is .venv/bin/enroll; type `. .venv/bin/activate` to ca
 
 
 def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
-    """Run the tour in a folder, and stop everything that was started. Raises EnrollmentError."""
+    """Run the tour in a folder, and stop everything that was started. Raises EnrollmentError.
+
+    The sample files are in the folder itself, and the stack's in `.enroll` below it, where
+    `enroll up` finds them.
+    """
     console.print("Starting Valkey, a SQLite database and a Celery worker ...")
     with (
-        stack.running(folder, key_prefix) as broker_url,
+        stack.running(folder / FOLDER, key_prefix) as broker_url,
         EnrollmentClient(broker_url, key_prefix=key_prefix) as client,
     ):
         console.print(f"Running. The broker is {broker_url}, and the files are in {folder}.")
@@ -53,7 +58,6 @@ def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
         console.print(display.results(client.results(sis_id)))
         console.print(Rule())
         console.print(Text(NEXT_STEPS))
-    console.print("The broker and the worker have been stopped, and the folder removed.")
 
 
 def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:
@@ -66,24 +70,54 @@ def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:
     return candidates[0]
 
 
+def _new_folder(folder: Path) -> Path:
+    """Make a folder; one that is there must be empty. Raises UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            return folder.resolve()
+    except OSError as error:
+        raise click.UsageError(
+            f"--keep {folder}: the folder cannot be used: {error.strerror}; name another."
+        ) from None
+    raise click.UsageError(f"--keep {folder}: the folder is not empty; name a new one.")
+
+
 DEMO_EXAMPLES = """
 \b
 Examples:
   enroll demo
+  enroll demo --keep trial
 """
 
 
 @click.command(epilog=EXIT_CODES + DEMO_EXAMPLES)
+@click.option(
+    "--keep",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A new folder, in which the sample files and the data remain.",
+)
 @key_prefix_option
-def demo(key_prefix: str) -> None:
+def demo(keep: Path | None, key_prefix: str) -> None:
     """Demonstrate the system with sample data, then stop.
 
-    Everything runs in a temporary folder.
+    Everything runs in a temporary folder, or in the one that --keep names: then run `enroll up` in
+    that folder to go on with the same data.
     """
     end_on_sigterm()
+    console = make_console()
     try:
-        with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
-            run_demo(Path(folder), make_console(), key_prefix)
+        if keep is None:
+            with tempfile.TemporaryDirectory(prefix="enroll-demo-") as folder:
+                run_demo(Path(folder), console, key_prefix)
+            console.print("The broker and the worker have been stopped, and the folder removed.")
+        else:
+            run_demo(_new_folder(keep), console, key_prefix)
+            console.print(
+                "The broker and the worker have been stopped. The files are in"
+                f" {keep}; to go on with the same data, run `enroll up` there."
+            )
     except EnrollmentError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -33,8 +33,8 @@ def doctor(session: Session, strict: bool) -> int:
 
     The checks run from this machine and include the queues, clocks and versions. One worker checks
     its database through its own connections: it writes and rolls back. If ENROLL_DATABASE_URL is
-    set and `enrollment-worker[worker]` is installed, the database is also checked directly, and
-    compared with the worker's. To check whether Redis can lose data, connect as the user `operator`
+    set and the extra `worker` is installed, the database is also checked directly, and compared
+    with the worker's. To check whether Redis can lose data, connect as the user `operator`
     of docs/redis-acl.conf.
     """
     bad_states = {State.WRONG, State.WARNING} if strict else {State.WRONG}

@@ -10,6 +10,7 @@ from pydantic import SecretStr, ValidationError
 from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import broker_or_fail, key_prefix_option, open_client
 from producer.commands.terminal import tell
+from producer.installation import how_to_install
 from producer.web.tokens import TokensError, read_tokens
 
 SERVE_EXAMPLES = """
@@ -52,8 +53,8 @@ def serve(host: str, port: int, broker: str | None, key_prefix: str, tokens: Pat
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
         tell(
-            "Error: `enroll serve` needs the extra http, which is not installed:"
-            f" pip install 'enrollment-worker[http]' ({error})."
+            f"Error: `enroll serve` needs the extra http, which is not installed ({error}). Install"
+            f" it: {how_to_install('http')}"
         )
         sys.exit(USAGE)
     if tokens is None and not is_loopback(host):

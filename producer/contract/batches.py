@@ -13,13 +13,19 @@ from producer.schemas import Code, ContractModel, Kind
 class Books(ContractModel):
     """The counts of a batch in rows: `received` is always the sum of all the others."""
 
-    received: int = Field(0, description="All rows of the batch: the sum of the other counts.")
-    enrolled: int = Field(0, description="Pairs that this batch wrote to student_courses.")
-    already_enrolled: int = Field(0, description="Pairs that were already in student_courses.")
-    upserted: int = Field(0, description="Roster records that this batch added or changed.")
-    unchanged: int = Field(0, description="Roster records that matched what was already stored.")
-    rejected: int = Field(0, description="Rows that were refused; the refusals say why.")
-    not_applied: int = Field(0, description="Rows that have not been applied yet.")
+    received: int = Field(
+        default=0, description="All rows of the batch: the sum of the other counts."
+    )
+    enrolled: int = Field(default=0, description="Pairs that this batch wrote to student_courses.")
+    already_enrolled: int = Field(
+        default=0, description="Pairs that were already in student_courses."
+    )
+    upserted: int = Field(default=0, description="Roster records that this batch added or changed.")
+    unchanged: int = Field(
+        default=0, description="Roster records that matched what was already stored."
+    )
+    rejected: int = Field(default=0, description="Rows that were refused; the refusals say why.")
+    not_applied: int = Field(default=0, description="Rows that have not been applied yet.")
 
 
 class Cause(StrEnum):
@@ -54,7 +60,7 @@ class UnknownId(ContractModel):
 
     id: str = Field(description="The SIS id, as it was submitted.")
     meant: tuple[str, ...] = Field(
-        (),
+        default=(),
         description="The SIS ids that may have been meant; if there are several, it is not known"
         " which one was.",
     )
@@ -69,7 +75,7 @@ class LikelyCause(ContractModel):
     message: str = Field(description="A sentence for people about these ids, with an example.")
     ids: int = Field(description="The number of different ids.")
     count: int = Field(description="The number of refusals with these ids.")
-    examples: tuple[UnknownId, ...] = Field((), description="The first of these ids.")
+    examples: tuple[UnknownId, ...] = Field(default=(), description="The first of these ids.")
 
 
 FIRST_LINES = 5
@@ -85,12 +91,12 @@ class RefusalGroup(ContractModel):
     first_lines: tuple[int, ...] = Field(description="The lines of the first refusals, in order.")
     example: str = Field(description="The message of the first refusal.")
     likely_causes: tuple[LikelyCause, ...] = Field(
-        (),
+        default=(),
         description="What is probably wrong with unknown ids, the cause of the most refusals first;"
         " empty until the batch is done.",
     )
     examined: int | None = Field(
-        None,
+        default=None,
         description="How many of the refusals were compared with the roster to find likely causes,"
         " from the first one on; null if none were.",
     )
@@ -119,47 +125,63 @@ class BatchStatus(ContractModel):
         description="The state of the batch; `stalled` means that chunks are missing and no more"
         " are arriving."
     )
-    advice: str | None = Field(None, description="What to do if something is wrong.")
-    kind: Kind | None = Field(None, description="The kind of its records.")
-    columns: tuple[str, ...] | None = Field(None, description="The header of its CSV file.")
+    advice: str | None = Field(default=None, description="What to do if something is wrong.")
+    kind: Kind | None = Field(default=None, description="The kind of its records.")
+    columns: tuple[str, ...] | None = Field(default=None, description="The header of its CSV file.")
     form: FileForm | None = Field(
-        None, description="How its CSV file was written; null for commas, UTF-8 and line feeds."
+        default=None,
+        description="How its CSV file was written; null for commas, UTF-8 and line feeds.",
     )
-    books: Books = Field(Books(), description="The counts of the batch, in rows.")
-    requests: int = Field(0, description="The number of requests or roster records received.")
-    requests_applied: int = Field(0, description="How many of these have been applied.")
-    requests_rejected: int = Field(0, description="How many of these were refused as a whole.")
+    books: Books = Field(default=Books(), description="The counts of the batch, in rows.")
+    requests: int = Field(
+        default=0, description="The number of requests or roster records received."
+    )
+    requests_applied: int = Field(default=0, description="How many of these have been applied.")
+    requests_rejected: int = Field(
+        default=0, description="How many of these were refused as a whole."
+    )
     chunks: int | None = Field(
-        None, description="The number of chunks; null while the batch is still being submitted."
+        default=None,
+        description="The number of chunks; null while the batch is still being submitted.",
     )
-    chunks_applied: int = Field(0, description="The number of chunks that have been applied.")
-    chunks_missing: int = Field(0, description="The number of known chunks not yet applied.")
+    chunks_applied: int = Field(
+        default=0, description="The number of chunks that have been applied."
+    )
+    chunks_missing: int = Field(
+        default=0, description="The number of known chunks not yet applied."
+    )
     chunks_lost: int = Field(
-        0,
+        default=0,
         description="The number of missing chunks that no longer wait in the broker: submit the"
         " batch again under its id.",
     )
     chunks_failed: int = Field(
-        0,
+        default=0,
         description="The number of chunks that became dead letters because they could not be"
         " processed; they are counted until the dead letters are removed.",
     )
     failed_at: datetime | None = Field(
-        None, description="When the newest of these became a dead letter."
+        default=None, description="When the newest of these became a dead letter."
     )
     conflicts: int = Field(
-        0,
+        default=0,
         description="The number of chunks of a different submission under this batch id that were"
         " refused; they are not part of the counts.",
     )
-    refusals: tuple[RefusalGroup, ...] = Field((), description="The refusals, grouped by cause.")
-    started_at: datetime | None = Field(None, description="When the first chunk was applied.")
-    finished_at: datetime | None = Field(None, description="When the last chunk was applied.")
+    refusals: tuple[RefusalGroup, ...] = Field(
+        default=(), description="The refusals, grouped by cause."
+    )
+    started_at: datetime | None = Field(
+        default=None, description="When the first chunk was applied."
+    )
+    finished_at: datetime | None = Field(
+        default=None, description="When the last chunk was applied."
+    )
     rows_per_second: float | None = Field(
-        None, description="The average speed since the first chunk was applied."
+        default=None, description="The average speed since the first chunk was applied."
     )
     seconds_left: float | None = Field(
-        None, description="The estimated time until the rest is applied, in seconds."
+        default=None, description="The estimated time until the rest is applied, in seconds."
     )
 
 
@@ -167,14 +189,14 @@ class AppliedChunks(ContractModel):
     """Which of the chunks in a lookup have been applied."""
 
     kind: Kind | None = Field(
-        None, description="The kind of the batch; null if none of it has been applied."
+        default=None, description="The kind of the batch; null if none of it has been applied."
     )
     fingerprints: tuple[int | None, ...] = Field(
         description="For each chunk in the lookup, in the same order: its fingerprint if it has"
         " been applied, else null."
     )
     first_chunk: int | None = Field(
-        None,
+        default=None,
         description="The fingerprint of the first chunk of the submission that has claimed the"
         " batch id; null if that is unknown.",
     )
@@ -190,12 +212,12 @@ class RefusedRecord(ContractModel):
     code: Code = Field(description="The cause.")
     message: str = Field(description="An explanation for people.")
     record: Any = Field(
-        None,
+        default=None,
         description="The record, or the part of it that was refused; null if an earlier refusal of"
         " the line has it.",
     )
     cells: tuple[str, ...] | None = Field(
-        None,
+        default=None,
         description="The cells of the line in a CSV file; null if an earlier refusal of the line"
         " has them. NUL and each byte that is not text are two noncharacters: U+FDD0 plus the"
         " upper four bits, then U+FDE0 plus the lower four.",

@@ -40,19 +40,19 @@ class FileForm(ContractModel):
     """How a CSV file is written, so that its refused lines can be returned in the same form."""
 
     delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
-        ",", description="The character between two cells."
+        default=",", description="The character between two cells."
     )
     encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(
-        "utf-8", description="Python's name of its encoding."
+        default="utf-8", description="Python's name of its encoding."
     )
     bom: Annotated[bool, Field(strict=True)] = Field(
-        False, description="True if it begins with a byte order mark."
+        default=False, description="True if it begins with a byte order mark."
     )
     line_end: Annotated[str, StringConstraints(pattern=r"^(\r\n|\n|\r)$")] = Field(
-        "\n", description="What ends each of its lines."
+        default="\n", description="What ends each of its lines."
     )
     names_delimiter: Annotated[bool, Field(strict=True)] = Field(
-        False, description="True if its first line is Excel's `sep=` with the delimiter."
+        default=False, description="True if its first line is Excel's `sep=` with the delimiter."
     )
 
 
@@ -69,20 +69,22 @@ class RefusedLine(ContractModel):
     message: Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)] = Field(
         description="What is wrong with the line and what to do."
     )
-    field: Text | None = Field(None, description="The invalid column or field.")
-    cells: Cells | None = Field(None, description="The cells of the line in the CSV file.")
+    field: Text | None = Field(default=None, description="The invalid column or field.")
+    cells: Cells | None = Field(default=None, description="The cells of the line in the CSV file.")
 
 
 class Tally(ContractModel):
     """The size of a part of a batch, in requests (or roster records) and in rows."""
 
-    requests: Count = Field(0, description="The number of requests or roster records.")
-    rows: Count = Field(0, description="The number of student-course pairs or roster records.")
+    requests: Count = Field(default=0, description="The number of requests or roster records.")
+    rows: Count = Field(
+        default=0, description="The number of student-course pairs or roster records."
+    )
 
 
 def _records() -> Any:
     return Field(
-        (),
+        default=(),
         max_length=MAX_CHUNK_RECORDS,
         description="The requests or roster records, in the order of the batch.",
     )
@@ -101,29 +103,31 @@ class Chunk(ContractModel):
         description="The number of the chunk in its batch, counted from 0."
     )
     last: Annotated[bool, Field(strict=True)] = Field(
-        False, description="True for the last chunk of the batch."
+        default=False, description="True for the last chunk of the batch."
     )
-    before: Tally = Field(Tally(), description="The size of all earlier chunks of the batch.")
+    before: Tally = Field(
+        default=Tally(), description="The size of all earlier chunks of the batch."
+    )
     columns: Annotated[Cells, Field(max_length=MAX_COLUMNS)] | None = Field(
-        None, description="The header of the submitted CSV file."
+        default=None, description="The header of the submitted CSV file."
     )
     form: FileForm | None = Field(
-        None,
+        default=None,
         description="How the submitted CSV file is written; leave it out for commas, UTF-8 and line"
         " feeds.",
     )
     records: tuple[Any, ...] = _records()
     lines: tuple[Count, ...] | None = Field(
-        None,
+        default=None,
         description="The line of each record in the submitted file; for requests that were made"
         " from several lines, the line of each row.",
     )
     cells: tuple[Cells, ...] | None = Field(
-        None,
+        default=None,
         description="The cells of each line in `lines`, if the lines hold more than the records.",
     )
     refused: Annotated[tuple[RefusedLine, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
-        (), description="The lines that could not be turned into records."
+        default=(), description="The lines that could not be turned into records."
     )
 
     @model_validator(mode="after")
@@ -180,7 +184,7 @@ class UncheckedColumns(ContractModel):
         description="The courses of each request."
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
-        True, description="The value of `atomic` for every request."
+        default=True, description="The value of `atomic` for every request."
     )
 
     @model_validator(mode="after")
@@ -206,7 +210,7 @@ class EnrollmentChunk(Chunk):
 
     records: tuple[Annotated[StudentEnrollmentRequest | Any, _Either], ...] = _records()
     requests: Annotated[CheckedColumns | SkipJsonSchema[UncheckedColumns], _Either] | None = Field(
-        None, description="The requests as columns; `records` must then be empty."
+        default=None, description="The requests as columns; `records` must then be empty."
     )
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ class Finding(ContractModel):
     check: str = Field(description="What was checked, in a word or two.")
     state: State = Field(description="How severe the finding is.")
     found: str = Field(description="What was found, for people.")
-    remedy: str = Field("", description="What to do about it; empty if all is well.")
+    remedy: str = Field(default="", description="What to do about it; empty if all is well.")
 
 
 def ok(check: str, observation: str) -> Finding:

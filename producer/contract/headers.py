@@ -33,10 +33,10 @@ class MessageHeaders(BaseModel):
     task: str = Field(description="The name of the task.")
     id: _TaskId = Field(description="The task id; the Redis key of the result ends with it.")
     expires: Annotated[str, AfterValidator(_is_moment)] | None = Field(
-        None, description="For a lookup: when it expires, because the client stops waiting."
+        default=None, description="For a lookup: when it expires, because the client stops waiting."
     )
     ignore_result: bool | None = Field(
-        None, description="If true, no result key is written unless the message is refused."
+        default=None, description="If true, no result key is written unless the message is refused."
     )
     timelimit: Annotated[list[None], Field(max_length=2)] | None = None
     eta: None = None

@@ -19,7 +19,7 @@ class DatabaseIdentity(ContractModel):
 
     id: str = Field(description="The random id that the database got when it was migrated.")
     cluster: str | None = Field(
-        None,
+        default=None,
         description="The system identifier of the PostgreSQL cluster, if the role may read it.",
     )
     number: int = Field(

@@ -50,12 +50,13 @@ class WorkerHealth(ContractModel):
     version: str = Field(description="The worker's version.")
     now: datetime = Field(description="The time on the worker's clock.")
     database: DatabaseState = Field(description="The state of the database, as the worker sees it.")
-    detail: str = Field("", description="More about this state, for people.")
+    detail: str = Field(default="", description="More about this state, for people.")
     identity: DatabaseIdentity | None = Field(
-        None, description="The identity of the worker's database; null if it could not be read."
+        default=None,
+        description="The identity of the worker's database; null if it could not be read.",
     )
     findings: tuple[Finding, ...] = Field(
-        (), description="What the worker found when it checked itself and its database."
+        default=(), description="What the worker found when it checked itself and its database."
     )
 
 

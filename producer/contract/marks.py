@@ -26,18 +26,20 @@ class SubmissionMark(ContractModel):
     """
 
     state: MarkState = Field(
-        MarkState.QUEUED, description="Whether the submission is queued or running."
+        default=MarkState.QUEUED, description="Whether the submission is queued or running."
     )
-    kind: Kind | None = Field(None, description="For a batch: the kind of its records.")
-    tally: Tally = Field(Tally(), description="For a batch: the size of what was published so far.")
+    kind: Kind | None = Field(default=None, description="For a batch: the kind of its records.")
+    tally: Tally = Field(
+        default=Tally(), description="For a batch: the size of what was published so far."
+    )
     chunks: Annotated[int, Field(ge=0, le=MAX_KEY + 1)] = Field(
-        0, description="For a batch: the number of chunks published so far."
+        default=0, description="For a batch: the number of chunks published so far."
     )
     complete: bool = Field(
-        False, description="For a batch: true if no further chunks will be published."
+        default=False, description="For a batch: true if no further chunks will be published."
     )
     first_chunk: int | None = Field(
-        None,
+        default=None,
         description="For a batch: the fingerprint of its first chunk. It claims the batch id, so"
         " that a different submission under this id is refused.",
     )

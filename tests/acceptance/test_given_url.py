@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis
 
@@ -12,6 +13,7 @@ from producer.contract.environment import IGNORED
 from producer.contract.keys import Keys
 from support.celery_variables import celery_variables, dead_url
 from support.commands import REFUSED, clean_environment, run_enroll, run_program, write_lines
+from support.http import serving
 from support.valkey import running_valkey
 from support.workers import Deployment, running_worker
 
@@ -97,6 +99,18 @@ def test_doctor_names_the_variables_and_finds_nothing_wrong(
     assert [finding["found"].split()[0] for finding in named] == list(IGNORED)
     assert all("is set, and ignored" in finding["found"] for finding in named)
     assert {f["check"] for f in findings if f["state"] == "wrong"} == {"persistence"}
+
+
+def test_the_http_front_publishes_and_reads_where_it_was_told_to(
+    misled: Deployment, variables: dict[str, str], tmp_path: Path
+) -> None:
+    environment = misled.environment | variables
+    with serving(environment, tmp_path / "http.log") as (url, _):
+        request = {"student_id": "S4", "course_ids": ["C4"]}
+        answer = httpx.post(f"{url}/students/enroll", json=request, headers={"Prefer": "wait=20"})
+        assert answer.json()["status"] == "rejected"
+        seen = httpx.get(f"{url}/requests/{answer.json()['request_id']}")
+        assert seen.json()["state"] == "done"
 
 
 def test_the_demo_runs_in_its_own_stack(variables: dict[str, str], tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,26 +23,40 @@ from support.http import serving
 from support.paths import BIN, ROOT
 from support.repository_copy import copy_of_repository
 from support.requirements import require_program
-from support.transcripts import DOCUMENTS, PAGES, Step, blocks, normal, play, reader, without_colors
+from support.terminals import Terminal
+from support.transcripts import (
+    DOCUMENTS,
+    PAGES,
+    Step,
+    all_blocks,
+    blocks,
+    normal,
+    play,
+    reader,
+    steps_of,
+    without_colors,
+)
 from support.workers import Deployment, running_worker
 from worker.database.engine import make_engine
 
 EXAMPLES = ROOT / "docs" / "examples"
 
 RUN_BY = {
-    "make demo": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
-    "python3 -m venv .venv": "test_the_commands_without_make_run_the_demo",
-    ".venv/bin/enroll up": "test_the_transcripts_are_true",
-    ". .venv/bin/activate": "test_the_transcripts_are_true",
+    "make demo": "test_the_readme_works_in_reading_order",
+    "python3 -m venv .venv": "test_the_readme_works_in_reading_order",
+    ".venv/bin/enroll up": "test_the_readme_works_in_reading_order",
+    ". .venv/bin/activate": "test_the_readme_works_in_reading_order",
     "zcat enrollments.csv.gz": "test_the_command_with_a_pipe_submits",
     'eval "$(enroll completion bash)"': "test_the_command_for_completion_works",
-    "pip install enrollment-worker": "test_wheel.py",
-    "pip install 'enrollment-worker[http]'": "test_wheel.py",
+    "pip install .": "test_wheel.py",
+    "pip install '.[http]'": "test_wheel.py",
+    "pip install -c constraints.txt '.[http,worker]'": "test_wheel.py",
+    "pip wheel --no-deps": "test_wheel.py",
     "curl --fail-with-body": "test_the_curl_commands_work",
     "token=$(openssl rand -hex 32)": "test_a_token_is_made_as_the_page_says",
     "npm install redis": "test_foreign.py",
     "for user in operator producer worker": "test_access.py",
-    "pip install 'enrollment-worker[worker]'": "test_the_worker_starts_as_the_page_says",
+    "pip install '.[worker]'": "test_the_worker_starts_as_the_page_says",
     "celery -A worker worker -Q batches": "test_a_worker_for_some_queues_starts_as_the_page_says",
     "pip install flower": "worker/monitoring/test_monitoring.py",
     "make test": "test_the_targets_of_the_makefile_are_those_that_the_pages_name",
@@ -77,7 +94,8 @@ def test_every_session_is_run_by_a_test() -> None:
 
 def test_every_program_in_python_is_run_by_a_test() -> None:
     run_by = {
-        "docs/python.md": "test_the_python_example_runs",
+        "README.md": "test_the_readme_works_in_reading_order",
+        "docs/python.md": "test_the_readme_works_in_reading_order",
         "docs/frameworks.md": "test_frameworks.py",
         "docs/testing.md": "producer/testing/test_plugin.py",
     }
@@ -101,13 +119,65 @@ def test_the_transcripts_are_true(tmp_path: Path) -> None:
     assert false == [], "renew them: make pictures"
 
 
-def test_the_python_example_runs(fresh_deployment: Deployment, tmp_path: Path) -> None:
-    (example,) = blocks("docs/python.md", "python")
-    done = run_program(
-        sys.executable, "-c", example, env=fresh_deployment.environment, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    assert "unknown_student" in done.stdout
+@pytest.mark.parametrize(
+    "installed",
+    [True, pytest.param(False, marks=[pytest.mark.long, pytest.mark.timeout(1200)])],
+    ids=["from the first command", "from an empty checkout"],
+)
+def test_the_readme_works_in_reading_order(installed: bool, tmp_path: Path) -> None:
+    """A reader types every block, the server's in one terminal and the others in a second one."""
+    checkout = copy_of_repository(tmp_path / "checkout")
+    if installed:
+        (checkout / ".venv").symlink_to(BIN.parent)
+    environment = clean_environment() | {
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "COLUMNS": "200",
+    }
+    with Terminal(checkout, environment) as second, ExitStack() as server:
+        for language, block in all_blocks("README.md"):
+            if block.startswith(("make", "python3 -m venv")):
+                if not installed:
+                    shown = second.type(block.replace("make test", "make --dry-run test"))
+                    assert "What to type next" in shown
+            elif block.startswith(".venv/bin/enroll up"):
+                server.enter_context(running_up(block, checkout, environment))
+            elif language == "console":
+                for step in steps_of("README.md", block):
+                    assert normal(second.type(step.command)) == normal(step.expected), step
+            elif language == "python":
+                assert second.type(f"python - <<'END'\n{block}END") == told_output(block)
+            else:
+                second.type(block)
+        (block,) = blocks("docs/python.md", "python")  # The page continues in the same terminal.
+        shown = second.type(f"python - <<'END'\n{block}END")
+        state, _, rest = shown.partition("\n")
+        assert state in {"queued", "running", "done"}
+        assert rest == told_output(block)
+
+
+@contextmanager
+def running_up(block: str, checkout: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Type `enroll up` in a terminal of its own, and leave it with Ctrl-C in the end."""
+    with subprocess.Popen(
+        ["/bin/bash", "-c", f"exec {block}"],
+        cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as up:  # fmt: skip
+        try:
+            assert up.stdout is not None
+            said = []
+            while "Ctrl-C" not in (line := up.stdout.readline()):
+                said.append(line)
+                assert line, said
+            yield
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.communicate(timeout=60)
+
+
+def told_output(block: str) -> str:
+    """Return what the comments of a program say that it prints."""
+    told = re.findall(r"^ *print\(.*\)  # (.+)$", block, flags=re.MULTILINE)
+    return "".join(f"{line}\n" for line in told)
 
 
 def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
@@ -123,20 +193,10 @@ def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
     assert {"demo", "test", "check", "pictures"} <= named
 
 
-@pytest.mark.long
-@pytest.mark.timeout(400)
-def test_the_commands_without_make_run_the_demo(tmp_path: Path) -> None:
-    script = shell_block("python3 -m venv .venv")
-    copy_of_repository(tmp_path)
-    done = run_program("sh", "-euc", script, env=clean_environment(), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "What to type next" in done.stdout
-
-
 def test_the_worker_starts_as_the_page_says(
     broker_url: str, empty_postgres_url: str, tmp_path: Path
 ) -> None:
-    script = shell_block("pip install 'enrollment-worker[worker]'")
+    script = shell_block("pip install '.[worker]'")
     lines = [line.split("#")[0].strip() for line in script.splitlines()]
     settings = {"ENROLL_BROKER_URL": broker_url, "ENROLL_DATABASE_URL": empty_postgres_url}
     assert {line.split("=")[0] for line in lines if line.startswith("export")} == {

@@ -1,6 +1,7 @@
 """The published files, installed in empty environments and compared with their metadata."""
 
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from support.paths import BIN, ROOT
 from support.repository_copy import copy_of_repository
+from support.transcripts import blocks
 
 # One process of the test run builds the files, for all of these tests.
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("wheel")]
@@ -104,7 +106,11 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
             check=False,
         )  # fmt: skip
         assert refused.returncode == 2
-        assert "is not installed: pip install 'enrollment-worker[" in refused.stderr
+        remedy = refused.stderr.strip().rpartition("Install it: ")[2]
+        extra = "worker" if command[0] == "prune" else "http"
+        assert shlex.split(remedy) == ["pip", "install", f"{wheel}[{extra}]"]
+    run(bin_folder / "pip", "install", "--quiet", *shlex.split(remedy)[2:], cwd=tmp_path)
+    run(bin_folder / "python", "-c", "import fastapi, uvicorn, producer.main", cwd=tmp_path)
     typed = {
         "COMP_WORDS": "enroll prune --",
         "COMP_CWORD": "2",
@@ -114,6 +120,28 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
         [bin_folder / "enroll"], env=os.environ | typed, capture_output=True, text=True, check=False
     )
     assert completed.stderr == ""
+
+
+def test_the_package_is_installed_as_the_pages_say(tmp_path: Path, wheel: Path) -> None:
+    checkout = copy_of_repository(tmp_path / "checkout")
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    path = f"{programs}:{os.environ['PATH']}"
+    pages = ("docs/python.md", "docs/http.md", "docs/operations/README.md", "docs/install.md")
+    installs = [
+        line
+        for page in pages
+        for block in blocks(page, "sh")
+        for line in block.splitlines()
+        if line.startswith(("pip install", "pip wheel"))
+    ]
+    assert len(installs) == 6
+    assert wheel.name in installs[-1], "the page names the wheel of another version"
+    for line in installs:
+        run("sh", "-euc", line, cwd=checkout, PATH=path)
+        run(programs / "enroll", "--help", cwd=tmp_path)
+    loaded = "import producer.main, worker.app, sys; sys.stdout.write(producer.main.__file__)"
+    assert str(programs.parent) in run(programs / "python", "-c", loaded, cwd=tmp_path)
 
 
 def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: Path) -> None:

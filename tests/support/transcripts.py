@@ -64,12 +64,23 @@ def blocks(page: str, language: str) -> list[str]:
     return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
 
 
+def all_blocks(page: str) -> list[tuple[str, str]]:
+    """Return all code blocks of a page in reading order, each with its language."""
+    form = r"^```(\w+)\n(.*?)^```"
+    return re.findall(form, DOCUMENTS[page], flags=re.MULTILINE | re.DOTALL)
+
+
 def steps(page: str) -> Iterator[Step]:
     """Return the steps of the sessions that a page shows."""
     for block in blocks(page, "console"):
-        parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
-        for command, expected in zip(parts[::2], parts[1::2], strict=True):
-            yield Step(page, command, expected)
+        yield from steps_of(page, block)
+
+
+def steps_of(page: str, block: str) -> Iterator[Step]:
+    """Return the steps of one session."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    for command, expected in zip(parts[::2], parts[1::2], strict=True):
+        yield Step(page, command, expected)
 
 
 def normal(text: str) -> str:

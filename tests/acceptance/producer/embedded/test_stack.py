@@ -45,6 +45,25 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
+def test_the_demo_leaves_its_files_where_it_is_told_to(tmp_path: Path) -> None:
+    shown = finish(tmp_path, "demo", "--keep", "my trial", expect=GOOD)
+    assert "The files are in my trial" in shown
+    left = tmp_path / "my trial"
+    assert {p.name for p in left.iterdir()} == {
+        *("students.csv", "courses.csv", "enrollments.csv", ".enroll")
+    }
+    assert left_running(tmp_path) == []
+    with start(left, "up") as up:
+        assert up.stderr is not None
+        assert "Running at" in up.stderr.readline()
+        assert "Student S100000" in finish(left, "student", "S100000", expect=GOOD)
+        up.terminate()
+        up.communicate(timeout=60)
+    refused = finish(tmp_path, "demo", "--keep", "my trial", expect=USAGE)
+    assert "the folder is not empty" in refused
+    assert "cannot be used" in finish(tmp_path, "demo", "--keep", "/dev/null/x", expect=USAGE)
+
+
 def test_the_demo_shows_every_step_and_leaves_nothing_behind(tmp_path: Path) -> None:
     shown = finish(tmp_path, "demo", expect=GOOD)
     for words in (

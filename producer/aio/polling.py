@@ -9,7 +9,7 @@ from producer.aio.coalescing import one_of
 from producer.publishing.results import Stored
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
-"""Seconds between two reads. In between, a pause is a tenth of the newest wait."""
+"""Seconds between two reads; in between, a pause is a tenth of the newest wait."""
 
 
 class ResultPoller:
@@ -50,18 +50,21 @@ class ResultPoller:
     async def _poll(self) -> None:
         try:
             while waits := {i: f for i, f in self._waits.items() if not f.done()}:
-                self._has_new.clear()
                 started = time.monotonic()
                 await self._read_once(waits)
                 now = time.monotonic()
-                # Reading takes at most half of the time, however many results are waited for.
-                least = max(SHORTEST_PAUSE, now - started)
-                pause = min(max(least, (now - self._newest) / 10), LONGEST_PAUSE)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._has_new.wait()
+                # Reading takes at most a third of the time, however many results are waited for.
+                await asyncio.sleep(max(SHORTEST_PAUSE, 2 * (now - started)))
+                await self._pause((now - self._newest) / 10)
         finally:
             self._polling = None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for so long, but not while there is a wait that is new."""
+        self._has_new.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, LONGEST_PAUSE)):
+                await self._has_new.wait()
 
     async def _read_once(self, waits: "dict[str, asyncio.Future[Stored]]") -> None:
         try:

@@ -69,12 +69,21 @@ class Calls:
             raise RuntimeError("An AsyncEnrollmentClient must be used within an asyncio task.")
         return task
 
-    def close(self) -> None:
-        """End every call with ClientClosed; only the current task goes on."""
+    def close(self) -> bool:
+        """End every call with ClientClosed; only the current task goes on.
+
+        Returns whether there are threads and connections to close: those of a client that was used
+        before a fork are its parent's. Raises RuntimeError in another event loop, while that of the
+        calls is open.
+        """
+        is_own_process = self._process in (0, os.getpid())
+        if is_own_process and self._loop is not None and not self._loop.is_closed():
+            self._task_in_own_loop()
         self.closed = True
-        for task in self._open.keys() - {asyncio.current_task()}:
+        for task in self._open.keys() - {asyncio.current_task()} if is_own_process else ():
             self._interrupted.add(task)
             task.cancel()
+        return is_own_process
 
 
 class HasCalls(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from producer.aio.coalescing import Coalescer, one_of
 from producer.aio.polling import ResultPoller
-from producer.contract.routing import TaskName
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.connection import (
     CALL_ID,
@@ -66,16 +66,17 @@ class AsyncConnection:
 
     def __init__(self, connection: BrokerConnection, timeout: float) -> None:
         self.sync = connection
-        self._timeout = timeout
+        self.timeout = timeout
         self._publishing = ThreadPoolExecutor(1, "enrollment-publish")
         self._reading = ThreadPoolExecutor(1, "enrollment-read")
         self.batches = asyncio.Semaphore(MAX_BATCHES)
         """What a call holds while it publishes a batch in a thread."""
-        self._messages: Coalescer[None, Message, None] = Coalescer(
+        # By queue: a submitter who lacks the right to one of them may use the others.
+        self._messages: Coalescer[Queue, Message, None] = Coalescer(
             self._publish, at_most=MAX_PER_PUBLISH
         )
         self._lookups: Coalescer[LookupKind, Any, Any] = Coalescer(
-            self._answer, at_most=MAX_PER_READ, linger=LINGER
+            self._answer, at_most=MAX_LOOKUP, linger=LINGER
         )
         self._results = ResultPoller(self._read)
 
@@ -106,10 +107,10 @@ class AsyncConnection:
         """Publish a task, after the mark of the request if one is named; return the task's id."""
         task_id = task_id or new_task_id(CALL_ID.get())
         message = Message(task, args, kwargs or {}, task_id, options, request_id)
-        await self._messages.add(None, message)
+        await self._messages.add(TASK_QUEUES[task], message)
         return task_id
 
-    async def _publish(self, _: None, messages: list[Message]) -> Sequence[Exception | None]:
+    async def _publish(self, _: Queue, messages: list[Message]) -> Sequence[Exception | None]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._publishing, partial(_publish_together, self.sync, messages)
@@ -156,7 +157,6 @@ class AsyncConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float,
-        hint: str = LOOKUP_HINT,
     ) -> Any:
         """Send a lookup and return its result; see `BrokerConnection.ask`."""
         check_timeout(timeout)
@@ -167,12 +167,13 @@ class AsyncConnection:
             await self.send(task, args, kwargs, task_id=task_id, expires=expires)
 
         await send(timeout)
-        return parse_result(task, await self.wait(task_id, timeout, hint, send, timeout / 2))
+        result = await self.wait(task_id, timeout, LOOKUP_HINT, send, timeout / 2)
+        return parse_result(task, result)
 
     async def look_up(self, kind: LookupKind, identifier: Any, seconds: float) -> Any:
         """Return what a lookup returns for one id; lookups at the same time share a message."""
         try:
-            async with asyncio.timeout(seconds if seconds < self._timeout else None):
+            async with asyncio.timeout(seconds if seconds < self.timeout else None):
                 return await self._lookups.add(kind, identifier)
         except TimeoutError:
             raise not_answered(seconds, LOOKUP_HINT) from None
@@ -187,7 +188,7 @@ class AsyncConnection:
     async def _answer_page(self, kind: LookupKind, ids: list[Any]) -> Sequence[Any]:
         try:
             answers: Sequence[Any] = await self.ask(
-                kind.task, [ids], dict(kind.options), timeout=self._timeout
+                kind.task, [ids], dict(kind.options), timeout=self.timeout
             )
         except (BrokerUnavailable, NoWorkerAnswered) as error:
             return [one_of(error) for _ in ids]

@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar, cast
 
 from producer.publishing.connection import BrokerConnection
@@ -26,12 +27,6 @@ class InterruptibleConnection:
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
         self._is_interrupted = False
-
-    @classmethod
-    def over(cls, connection: BrokerConnection) -> "tuple[BrokerConnection, Callable[[], None]]":
-        """Return a connection over an existing one, and the function that interrupts it."""
-        made = cls(connection)
-        return cast("BrokerConnection", made), made.interrupt
 
     def interrupt(self) -> None:
         """Let every call raise Interrupted."""
@@ -111,26 +106,27 @@ async def publish_in_thread(
 
     A synchronous iterable is read in that thread, so that it may block.
     """
-    own_connection, interrupt = InterruptibleConnection.over(connection)
+    own_connection = InterruptibleConnection(connection)
     feed = Feed(records) if isinstance(records, AsyncIterable) else None
     given = feed if feed is not None else cast("Iterable[Item]", records)
-    published = _run_in_thread(lambda: publish(own_connection, given))
+    published = _run_in_thread(lambda: publish(cast("BrokerConnection", own_connection), given))
     try:
         if feed is not None:
             await feed.serve(published)
         return await published
     except BaseException:
-        interrupt()
+        own_connection.interrupt()
         published.cancel()
         raise
 
 
 def _run_in_thread(work: Callable[[], Result]) -> "asyncio.Future[Result]":
-    """Start a thread for some work, and return the future of its result.
+    """Start a thread for some work, in the context of the caller; return the future of its result.
 
     A program that ends does not wait for the thread, which may be waiting for records.
     """
     loop = asyncio.get_running_loop()
+    context = copy_context()
     future: asyncio.Future[Result] = loop.create_future()
 
     def deliver(result: Result | None, error: BaseException | None) -> None:
@@ -144,7 +140,7 @@ def _run_in_thread(work: Callable[[], Result]) -> "asyncio.Future[Result]":
     def run() -> None:
         result = problem = None
         try:
-            result = work()
+            result = context.run(work)
         except BaseException as error:  # noqa: BLE001 - the call that waits raises it
             problem = error
         with suppress(RuntimeError):  # The event loop may be closed by now.

@@ -70,9 +70,17 @@ class AsyncEnrollmentSubmitter:
         self._use(connect(broker_url, result_backend_url, key_prefix), timeout)
 
     def _use(self, connection: BrokerConnection, timeout: float) -> None:
-        self.timeout = timeout
         self._calls = Calls()
         self._connection = AsyncConnection(connection, timeout)
+
+    @property
+    def timeout(self) -> float:
+        """Return the longest wait for a worker's answer, in seconds; it may be changed."""
+        return self._connection.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        self._connection.timeout = seconds
 
     @property
     def shown_url(self) -> str:
@@ -101,8 +109,7 @@ class AsyncEnrollmentSubmitter:
 
     async def close(self) -> None:
         """Close every connection; calls that have not returned raise ClientClosed."""
-        if not self.closed:
-            self._calls.close()
+        if not self.closed and self._calls.close():
             await self._connection.close()
 
     # --- publishing ---------------------------------------------------------------------------

@@ -14,7 +14,13 @@ from redis import Redis
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.keys import Keys
 from producer.contract.routing import Queue
-from producer.errors import ClientClosed, LookupFailed, NoWorkerAnswered, SubmissionLost
+from producer.errors import (
+    BrokerUnavailable,
+    ClientClosed,
+    LookupFailed,
+    NoWorkerAnswered,
+    SubmissionLost,
+)
 from support.event_loops import in_event_loop
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -85,6 +91,24 @@ async def test_without_a_worker_calls_time_out_and_closing_ends_them(broker_url:
     assert {type(error) for error in ended} == {ClientClosed}
     with Redis.from_url(broker_url) as redis:
         wait_for(lambda: connections(redis) == 0)
+
+
+@in_event_loop
+async def test_a_missing_right_to_look_up_harms_no_request_at_the_same_time(valkey: str) -> None:
+    rights = ("(+lpush ~enrollments)", "(+set ~enrollment:request:*)")
+    allowed = ("-@all", "+ping", "+hello", "+select", "+client|setinfo", *rights)
+    with Redis.from_url(valkey) as redis:
+        redis.execute_command("ACL", "SETUSER", "submitter", "on", ">secret", "resetkeys", *allowed)
+        own_url = valkey.replace("redis://", "redis://submitter:secret@")
+        async with AsyncEnrollmentClient(own_url, timeout=1) as client:
+            calls: list[Any] = []
+            for _ in range(20):
+                calls += [client.submit(REQUEST), client.status("x")]
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(one) for one in ended[::2]} == {str}
+        assert {type(one) for one in ended[1::2]} == {BrokerUnavailable}
+        assert "lacks a right" in str(ended[1])
+        assert redis.llen(Keys().queue(Queue.ENROLLMENTS)) == 20
 
 
 @in_event_loop

@@ -31,6 +31,7 @@ from producer.testing.connection import MemoryBroker
 from producer.testing.worker import MemoryWorker
 from support.event_loops import in_event_loop
 from support.valkey import free_port
+from support.waiting import wait_for
 
 REQUEST = {"student_id": "S", "course_ids": ["C"]}
 
@@ -299,7 +300,26 @@ def test_a_client_belongs_to_the_event_loop_that_used_it_first() -> None:
         first.run(client.status("x"))
         with pytest.raises(RuntimeError, match="belongs to another event loop; create one in each"):
             second.run(client.status("x"))
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            second.run(client.close())
         first.run(client.close())
+
+
+def test_a_client_can_be_closed_after_the_end_of_its_event_loop() -> None:
+    threads = set(threading.enumerate())
+    client = FakeAsyncEnrollmentClient()
+    asyncio.run(client.status("x"))
+    asyncio.run(client.close())
+    assert client.closed
+    wait_for(lambda: set(threading.enumerate()) <= threads)
+
+
+@in_event_loop
+async def test_the_time_out_can_be_changed() -> None:
+    async with FakeAsyncEnrollmentClient(timeout=60) as client:
+        client.timeout = 0.05
+        with client.without_worker(), pytest.raises(NoWorkerAnswered, match=r"in 0\.05 s"):
+            await client.status("x")
 
 
 FORKED = """
@@ -320,6 +340,8 @@ async def main():
                 print(asyncio.new_event_loop().run_until_complete(ask(client)), flush=True)
             except RuntimeError as error:
                 print(error, flush=True)
+        asyncio.new_event_loop().run_until_complete(used.close())
+        print("closed", used.closed, flush=True)
         os._exit(0)
     os.wait()
     print(await ask(used))
@@ -335,7 +357,7 @@ def test_after_a_fork_a_used_client_says_so_and_a_new_one_works() -> None:
     )
     refused = "This AsyncEnrollmentClient was used before the process was forked"
     first, in_child, *others = done.stdout.splitlines()
-    assert (first, others) == ("unknown", ["unknown", "unknown"]), done.stderr
+    assert (first, others) == ("unknown", ["unknown", "closed True", "unknown"]), done.stderr
     assert in_child.startswith(refused)
 
 
@@ -376,10 +398,11 @@ async def test_an_error_of_an_iterable_reaches_the_caller() -> None:
 @in_event_loop
 async def test_a_synchronous_iterable_does_not_block_the_event_loop() -> None:
     released = threading.Event()
+    context.set("own")
 
     def records() -> Iterator[dict[str, str]]:
         assert released.wait(30)
-        yield {"sis_id": "S"}
+        yield {"sis_id": context.get()}
 
     async with FakeAsyncEnrollmentClient() as client:
         submitting = asyncio.create_task(client.submit_batch("students", records()))
@@ -387,6 +410,7 @@ async def test_a_synchronous_iterable_does_not_block_the_event_loop() -> None:
         assert (await client.status("x")).state == "unknown"
         released.set()
         assert (await submitting).chunks == 1
+        assert await client.student("own") is not None
 
 
 @in_event_loop

@@ -39,16 +39,18 @@ class Calls:
         try:
             yield
         except asyncio.CancelledError:
-            if self._was_interrupted(task):
+            if self._is_interrupted_only(task):
                 raise ClientClosed from None
             raise
         finally:
+            if task in self._interrupted:
+                self._interrupted.remove(task)
+                task.uncancel()
             del self._open[task]
-            self._interrupted.discard(task)
 
-    def _was_interrupted(self, task: asyncio.Task[Any]) -> bool:
-        """Return whether `close` cancelled this task, and no one else did."""
-        return task in self._interrupted and task.uncancel() <= self._open[task]
+    def _is_interrupted_only(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether `close` cancelled this task, and no other code did."""
+        return task in self._interrupted and task.cancelling() - 1 <= self._open[task]
 
     def _task_in_own_loop(self) -> asyncio.Task[Any]:
         loop = asyncio.get_running_loop()

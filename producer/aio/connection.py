@@ -6,7 +6,7 @@ for the result of a request.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -131,7 +131,7 @@ class AsyncConnection:
         task_id: str,
         seconds: float,
         hint: str,
-        check: Callable[[float], Awaitable[object]],
+        check: Callable[[float], Coroutine[Any, Any, None]],
         check_seconds: float,
     ) -> Any:
         """Wait for the result of a task; see `BrokerConnection.wait`."""
@@ -143,7 +143,7 @@ class AsyncConnection:
                 if waited >= seconds:
                     raise not_answered(seconds, hint)
                 if waited >= next_check:
-                    await check(seconds - waited)
+                    await _unless_done(stored, check(seconds - waited))
                     next_check = time.monotonic() - started + check_seconds
                 else:
                     pause = min(seconds - waited, next_check - waited, LONGEST_PAUSE)
@@ -200,6 +200,18 @@ class AsyncConnection:
             halves = (ids[:middle], ids[middle:])
             return [a for half in halves for a in await self._answer_page(kind, half)]
         return answers
+
+
+async def _unless_done(stored: "asyncio.Future[Stored]", check: Coroutine[Any, Any, None]) -> None:
+    """Run a check until it ends, or until the result that is waited for is there."""
+    checking = asyncio.create_task(check)
+    waited_for: list[asyncio.Future[Any]] = [stored, checking]
+    try:
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if checking.done():
+            await checking  # Raises its error.
+    finally:
+        checking.cancel()
 
 
 def _publish_together(

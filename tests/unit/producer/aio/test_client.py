@@ -63,6 +63,14 @@ class CountingBroker(MemoryBroker):
         return super().take_results(task_ids)
 
 
+class SlowLookups(MemoryBroker):
+    """A broker whose worker does not get the lookups of the states of requests."""
+
+    def put(self, message: Any) -> None:
+        if message.task is not TaskName.STATUS:
+            super().put(message)
+
+
 async def with_roster(client: AsyncEnrollmentClient) -> None:
     for kind, sis_id in (("students", "S"), ("courses", "C")):
         await client.wait(await client.submit_batch(kind, [{"sis_id": sis_id}]))
@@ -193,6 +201,20 @@ async def test_calls_that_wait_for_a_broker_fail_together() -> None:
         assert {type(error) for error in failed} == {BrokerUnavailable}
         assert len(set(map(id, failed))) == len(failed)
         assert time.monotonic() - started < 10
+
+
+@in_event_loop
+async def test_a_result_that_comes_during_a_check_is_not_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("producer.aio.submitter.CHECK_SECONDS", 0.05)
+    broker = SlowLookups()
+    async with FakeAsyncEnrollmentClient(broker=broker) as client:
+        with client.without_worker():
+            waiting = asyncio.create_task(client.enroll(REQUEST))
+            await asyncio.sleep(0.2)
+        async with asyncio.timeout(3):
+            assert (await waiting).status == "rejected"
 
 
 # --- cancelling and closing -------------------------------------------------------------------

@@ -26,6 +26,9 @@ class Closable(Protocol):
 PUBLISHING = ("submit", "submit_all", "submit_batch", "submit_file", "enroll")
 """The verbs whose arguments hold records; their ids are in the result."""
 
+MAX_SHOWN = 140
+"""The most characters of an id in the log."""
+
 C = TypeVar("C", bound=Closable)
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,11 +75,11 @@ def _log_call(name: str, ids: str, started: float, outcome: str) -> None:
 def _shown_ids(value: Any) -> str:
     """Return the ids in an argument or a result; empty if it holds something else."""
     if isinstance(value, str | int):
-        return ascii(value)
+        return ascii(value)[:MAX_SHOWN]
     if isinstance(value, list | tuple) and value and isinstance(value[0], str | int):
         more = f" and {len(value) - 1} more" if len(value) > 1 else ""
-        return ascii(value[0]) + more
+        return ascii(value[0])[:MAX_SHOWN] + more
     for name in ("batch_id", "request_id"):
         if isinstance(found := getattr(value, name, None), str):
-            return ascii(found)
+            return ascii(found)[:MAX_SHOWN]
     return ""

@@ -24,7 +24,7 @@ from producer.errors import (
 )
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
-from producer.publishing.requests import refuse_single
+from producer.publishing.requests import check_batch, refuse_single
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
@@ -73,11 +73,13 @@ class EnrollmentClient(EnrollmentSubmitter):
         ten minutes. `on_status` is called with each status, and `on_error` with each error that is
         waited out.
 
-        Raises BatchNotDone when the time is up. Raises BatchCannotFinish if the batch is unknown,
-        or if a part of it cannot be applied unless somebody acts. Raises NoWorkerAnswered if no
-        worker answers, or if the batch makes no progress for ten minutes.
+        Raises InvalidRequest for an invalid id, and BatchNotDone when the time is up. Raises
+        BatchCannotFinish if the batch is unknown, or if a part of it cannot be applied unless
+        somebody acts. Raises NoWorkerAnswered if no worker answers, or if the batch makes no
+        progress for ten minutes.
         """
         check_timeout(timeout)
+        check_batch(batch)
         waiting = BatchWait(batch, timeout)
         while (status := self._poll(waiting, on_status, on_error)) is None:
             time.sleep(waiting.pause())

@@ -50,7 +50,18 @@ def connect(
         broker_url = found.url
         result_backend_url = result_backend_url or found.result_backend_url
         key_prefix = found.key_prefix if key_prefix is None else key_prefix
-    return BrokerConnection(broker_url, result_backend_url, key_prefix or "")
+    prefix = "" if key_prefix is None else key_prefix
+    return BrokerConnection(broker_url, result_backend_url, prefix)
+
+
+def represent(client: type, connection: BrokerConnection, timeout: float, *, closed: bool) -> str:
+    """Return the representation of a client, without the broker's password."""
+    prefix = connection.key_prefix
+    parts = [client.__name__, connection.shown_url]
+    parts += [f"key_prefix={prefix!r}"] if prefix else []
+    parts += [f"timeout={timeout:g}"]
+    parts += ["closed"] if closed else []
+    return f"<{' '.join(parts)}>"
 
 
 class EnrollmentSubmitter:
@@ -79,12 +90,7 @@ class EnrollmentSubmitter:
         return self._connection.closed
 
     def __repr__(self) -> str:
-        prefix = (
-            f" key_prefix={self._connection.key_prefix!r}" if self._connection.key_prefix else ""
-        )
-        closed = " closed" if self.closed else ""
-        name = type(self).__name__
-        return f"<{name} {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+        return represent(type(self), self._connection, self.timeout, closed=self.closed)
 
     def __enter__(self) -> Self:
         if self.closed:

@@ -33,7 +33,7 @@ from producer.publishing.batches import (
 from producer.publishing.connection import (
     check_timeout,
 )
-from producer.publishing.requests import refuse_single
+from producer.publishing.requests import check_batch, refuse_single
 from producer.schemas import (
     MAX_LOOKUP,
     MAX_LOOKUP_RESULTS,
@@ -68,6 +68,7 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     ) -> BatchStatus:
         """Wait until a batch is done, at most `timeout` seconds, and return its status."""
         check_timeout(timeout)
+        check_batch(batch)
         waiting = BatchWait(batch, timeout)
         while (status := await self._poll(waiting, on_status, on_error)) is None:
             await asyncio.sleep(waiting.pause())

@@ -46,7 +46,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from producer.submitter import FIND, connect
+from producer.submitter import FIND, connect, represent
 
 Batch = TypeVar("Batch", bound=SubmittedBatch)
 Value = TypeVar("Value")
@@ -93,11 +93,8 @@ class AsyncEnrollmentSubmitter:
         return self._calls.closed
 
     def __repr__(self) -> str:
-        key_prefix = self._connection.sync.key_prefix
-        prefix = f" key_prefix={key_prefix!r}" if key_prefix else ""
-        closed = " closed" if self.closed else ""
-        name = type(self).__name__
-        return f"<{name} {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+        connection = self._connection.sync
+        return represent(type(self), connection, self.timeout, closed=self.closed)
 
     async def __aenter__(self) -> Self:
         if self.closed:

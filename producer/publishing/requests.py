@@ -50,6 +50,15 @@ def with_id(
     return checked.model_copy(update={"request_id": request_id}), request_id
 
 
+def check_batch(batch: SubmittedBatch | str) -> None:
+    """Raise InvalidRequest unless this is a valid batch id, or what a submission returned."""
+    if not isinstance(batch, SubmittedBatch):
+        fields = {"batch_id": batch, "kind": Kind.ENROLLMENTS}
+        checked, problems = parse_record(SubmittedBatch, fields)
+        if checked is None:
+            raise InvalidRequest(problems)
+
+
 def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:
     """Return a batch of which nothing is published, with a new id if none is given.
 

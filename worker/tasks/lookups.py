@@ -113,11 +113,12 @@ def register_lookups(app: Celery, services: Services) -> None:
         throws=(Unanswerable,),
     )
     _register_status(lookup, services)
+    _register_batches(lookup, services)
     _register_reading(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
-    """Register the lookups of the states of requests and batches, and of refused lines."""
+    """Register the lookup of the states of requests."""
     database, marks, backlog = services.database, services.marks, services.backlog
     answer = partial(_answer, services)
 
@@ -128,6 +129,12 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         outage = marks.outage() if request_marks else None
         lost = backlog.lost_requests(request_marks)
         return answer(lambda: request_statuses(database, ids, request_marks, outage, lost))
+
+
+def _register_batches(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the lookups of batches: their states, chunks and refused lines."""
+    database, marks, backlog = services.database, services.marks, services.backlog
+    answer = partial(_answer, services)
 
     def statuses(ids: list[str], *, refusals: bool) -> list[BatchStatus]:
         batch_marks = marks.of_batches(ids)

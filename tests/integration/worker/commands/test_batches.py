@@ -7,7 +7,7 @@ from producer.schemas import Kind
 from support.malformed import message
 from support.operator import ask, run
 from worker.batches.apply import apply_chunk
-from worker.batches.status import batch_statuses
+from worker.batches.status import batch_statuses, recent_batch_ids
 from worker.commands.batches import HEADINGS
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
@@ -44,6 +44,8 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
     }
     statuses = batch_statuses(database, [*found], {}, refusals=False)
     assert [status.state for status in statuses] == [line["state"] for line in found.values()]
+    assert recent_batch_ids(database, 10) == [*found]
+    assert recent_batch_ids(database, 3) == [*found][:3]
     assert (found["gap"]["applied"], found["gap"]["of"]) == (1, 3)
     assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
     assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)

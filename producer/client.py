@@ -21,7 +21,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.arguments import check_arguments
+from producer.publishing.arguments import check_arguments, check_batch
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
@@ -72,11 +72,13 @@ class EnrollmentClient(EnrollmentSubmitter):
         ten minutes. `on_status` is called with each status, and `on_error` with each error that is
         waited out.
 
-        Raises BatchNotDone when the time is up. Raises BatchCannotFinish if the batch is unknown,
-        or if a part of it cannot be applied unless somebody acts. Raises NoWorkerAnswered if no
-        worker answers, or if the batch makes no progress for ten minutes.
+        Raises InvalidRequest for an invalid id, and BatchNotDone when the time is up. Raises
+        BatchCannotFinish if the batch is unknown, or if a part of it cannot be applied unless
+        somebody acts. Raises NoWorkerAnswered if no worker answers, or if the batch makes no
+        progress for ten minutes.
         """
         check_timeout(timeout)
+        check_batch(batch)
         waiting = BatchWait(batch, timeout)
         while (status := self._poll(waiting, on_status, on_error)) is None:
             time.sleep(waiting.pause())

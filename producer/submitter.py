@@ -18,7 +18,6 @@ from producer.errors import (
     ClientClosed,
     LookupFailed,
     NoWorkerAnswered,
-    SubmissionLost,
 )
 from producer.files.reader import open_path
 from producer.files.submitted import SubmittedFile, WatchedSource
@@ -35,13 +34,12 @@ from producer.publishing.connection import (
     CALL_ID,
     BrokerConnection,
     check_timeout,
-    parse_result,
 )
 from producer.publishing.lookups import Lookups
-from producer.publishing.requests import new_batch, refuse_single, with_id
+from producer.publishing.requests import check_not_lost, new_batch, refuse_single, with_id
+from producer.publishing.results import parse_result
 from producer.schemas import (
     Kind,
-    RequestState,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
@@ -49,10 +47,28 @@ from producer.schemas import (
 FIND: Final = "find"
 """In place of the broker's URL: find the broker as the commands do."""
 
-_LOST_WITH_MARK = (
-    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
-    " the same id."
-)
+
+def connect(
+    broker_url: str, result_backend_url: str | None, key_prefix: str | None
+) -> BrokerConnection:
+    """Return a connection to a broker. Raises ValueError, and BrokerNotFound instead of `FIND`."""
+    if broker_url == FIND:
+        found = find_broker()
+        broker_url = found.url
+        result_backend_url = result_backend_url or found.result_backend_url
+        key_prefix = found.key_prefix if key_prefix is None else key_prefix
+    prefix = "" if key_prefix is None else key_prefix
+    return BrokerConnection(broker_url, result_backend_url, prefix)
+
+
+def represent(client: type, connection: BrokerConnection, timeout: float, *, closed: bool) -> str:
+    """Return the representation of a client, without the broker's password."""
+    prefix = connection.key_prefix
+    parts = [client.__name__, connection.shown_url]
+    parts += [f"key_prefix={prefix!r}"] if prefix else []
+    parts += [f"timeout={timeout:g}"]
+    parts += ["closed"] if closed else []
+    return f"<{' '.join(parts)}>"
 
 
 class EnrollmentSubmitter:
@@ -67,14 +83,12 @@ class EnrollmentSubmitter:
         key_prefix: str | None = None,
     ) -> None:
         check_timeout(timeout)
+        self._use(connect(broker_url, result_backend_url, key_prefix), timeout)
+
+    def _use(self, connection: BrokerConnection, timeout: float) -> None:
         self.timeout = timeout
-        if broker_url == FIND:
-            found = find_broker()
-            broker_url = found.url
-            result_backend_url = result_backend_url or found.result_backend_url
-            key_prefix = found.key_prefix if key_prefix is None else key_prefix
-        self._connection = BrokerConnection(broker_url, result_backend_url, key_prefix or "")
-        self._lookups = Lookups(self._connection)
+        self._connection = connection
+        self._lookups = Lookups(connection)
 
     @property
     def shown_url(self) -> str:
@@ -87,11 +101,7 @@ class EnrollmentSubmitter:
         return self._connection.closed
 
     def __repr__(self) -> str:
-        prefix = (
-            f" key_prefix={self._connection.key_prefix!r}" if self._connection.key_prefix else ""
-        )
-        closed = " closed" if self.closed else ""
-        return f"<EnrollmentClient {self.shown_url}{prefix} timeout={self.timeout:g}{closed}>"
+        return represent(type(self), self._connection, self.timeout, closed=self.closed)
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -170,9 +180,7 @@ class EnrollmentSubmitter:
             arguments = [[request_id]]
             seconds = min(timeout, self.timeout)
             (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
-            # A mark lasts for days, so a request without one was lost together with its mark.
-            if status.state is RequestState.UNKNOWN:
-                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
+            check_not_lost(status)
 
     @verb
     def submit_batch(

@@ -21,8 +21,8 @@ from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.errors import InvalidRequest, UnreadableFile
 from producer.files.reader import FileSource, StreamSource, is_pipe, open_path
+from producer.publishing.arguments import check_batch
 from producer.publishing.batches import MAX_QUEUED
-from producer.publishing.requests import new_batch
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
@@ -234,7 +234,7 @@ def _check_refused_file(names: Sequence[str], refused_name: str, *, check: bool)
 def _check_batch_id(batch_id: str) -> None:
     """Raise UsageError for an id that no batch can have, for example an empty one."""
     try:
-        new_batch(Kind.ENROLLMENTS, batch_id)
+        check_batch(batch_id)
     except InvalidRequest as error:
         message = error.problems[0].message.removeprefix("batch_id: ")
         raise click.UsageError(f"--batch-id: {message}.") from None

@@ -5,10 +5,9 @@ from typing import Any
 
 from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
-from producer.publishing.arguments import IDS_OF, check_arguments
+from producer.publishing.arguments import check_ids
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.merging import MAX_IDS, MergedLookups
-from producer.publishing.requests import refuse_single
 from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
 
 
@@ -26,7 +25,7 @@ class Lookups:
 
     def requests(self, request_ids: Sequence[str], timeout: float) -> list[RequestStatus]:
         """Return the status of each request, in the same order."""
-        _check_ids(TaskName.STATUS, request_ids)
+        check_ids(TaskName.STATUS, request_ids)
         known = self._connection.known_requests(request_ids)
         return self._with_known(known, TaskName.STATUS, request_ids, None, timeout)
 
@@ -34,7 +33,7 @@ class Lookups:
         self, batch_ids: Sequence[str], timeout: float, *, refusals: bool
     ) -> list[BatchStatus]:
         """Return the status of each batch, in the same order, with its refusals if asked for."""
-        _check_ids(TaskName.BATCH, batch_ids)
+        check_ids(TaskName.BATCH, batch_ids)
         known = self._connection.known_batches(batch_ids, refusals=refusals)
         options = {"refusals": refusals}
         return self._with_known(known, TaskName.BATCH, batch_ids, options, timeout)
@@ -64,7 +63,7 @@ class Lookups:
 
         A short lookup is sent together with those that other threads make at the same time.
         """
-        _check_ids(task, ids)
+        check_ids(task, ids)
 
         def ask(some_ids: list[Any], seconds: float) -> Any:
             return self._connection.ask(task, [some_ids], options, timeout=seconds)
@@ -80,8 +79,3 @@ class Lookups:
 def results_page(limit: int) -> int:
     """Return how many students one lookup of results may name, with this many results for each."""
     return min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // limit)
-
-
-def _check_ids(task: TaskName, ids: Sequence[Any]) -> None:
-    refuse_single("ids", ids)
-    check_arguments(**{IDS_OF[task]: ids})

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from producer.errors import LookupFailed, NoWorkerAnswered
+from producer.errors import LookupFailed
 from producer.publishing.connection import LOOKUP_HINT
+from producer.publishing.results import not_answered
 
 MAX_SENT = 2
 """The number of merged lookups of one sort on their way at a time; further ones gather."""
@@ -67,7 +68,7 @@ class MergedLookups:
             if not call.changed.is_set():
                 if call in self._gathered[sort]:
                     self._gathered[sort].remove(call)
-                raise NoWorkerAnswered(f"No worker answered in {timeout:g} s. {LOOKUP_HINT}")
+                raise not_answered(timeout, LOOKUP_HINT)
         if call.leads:
             self._lead(sort, call, page, ask, deadline)
         if call.is_alone:

@@ -19,7 +19,6 @@ from worker.batches.counts import (
     Counts,
     Poison,
     add_to_counts,
-    lines_of_records,
     no_counts,
 )
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
@@ -227,7 +226,7 @@ def _incoming_requests(
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
-    lines = lines_of_records(chunk)
+    lines = chunk.lines_of_records
     for position in positions:
         record = chunk.records_in_order[position]
         request, problems = parse_record(StudentEnrollmentRequest, record)

@@ -65,6 +65,12 @@ def test_an_invalid_batch_id_is_refused_with_or_without_a_lookup(batch_id: Any) 
                 client.submit_batch(Kind.ENROLLMENTS, [REQUEST], batch_id=batch_id, resume=resume)
 
 
+@pytest.mark.parametrize("batch", [None, 5, "", b"b", ["b"], "b" * (MAX_REQUEST_ID + 1)])
+def test_the_wait_for_an_invalid_batch_is_refused(client: EnrollmentClient, batch: Any) -> None:
+    with pytest.raises(InvalidRequest, match="batch_id: must"):
+        client.wait(batch)
+
+
 @pytest.mark.parametrize("timeout", [None, "5", math.nan, [5]])
 def test_a_timeout_that_is_not_a_number_is_refused(client: EnrollmentClient, timeout: Any) -> None:
     with pytest.raises(ValueError, match="number of seconds"):

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from producer.aio.client import AsyncEnrollmentClient
     from producer.client import EnrollmentClient
     from producer.contract.batches import BatchState, BatchStatus, RefusedRecord
     from producer.errors import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerNotUnderstood",
+    "AsyncEnrollmentClient",
     "BatchCannotFinish",
     "BatchConflict",
     "BatchNotDone",
@@ -77,6 +79,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AsyncEnrollmentClient": "aio.client",
     "EnrollmentClient": "client",
     "BatchState": "contract.batches",
     "BatchStatus": "contract.batches",

@@ -6,7 +6,8 @@ The log has ids and times; neither records nor the broker's password are written
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from producer.errors import ClientClosed
@@ -43,18 +44,27 @@ def verb(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], 
             raise ClientClosed
         if not log.isEnabledFor(logging.DEBUG):
             return method(client, *args, **kwargs)
-        started = time.perf_counter()
-        given = None if name in PUBLISHING else next(iter((*args, *kwargs.values())), None)
-        try:
+        with logged(name, args, kwargs) as results:
             result = method(client, *args, **kwargs)
-        except Exception as error:
-            # The message of an error may quote a record.
-            _log_call(name, _shown_ids(given), started, type(error).__name__)
-            raise
-        _log_call(name, _shown_ids(given) or _shown_ids(result), started, "ok")
-        return result
+            results.append(result)
+            return result
 
     return call
+
+
+@contextmanager
+def logged(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Log a call in one line at DEBUG; its result is to be put into the list that is yielded."""
+    started = time.perf_counter()
+    given = None if name in PUBLISHING else next(iter((*args, *kwargs.values())), None)
+    results: list[Any] = []
+    try:
+        yield results
+    except BaseException as error:
+        # The message of an error may quote a record.
+        _log_call(name, _shown_ids(given), started, type(error).__name__)
+        raise
+    _log_call(name, _shown_ids(given) or _shown_ids(results[0]), started, "ok")
 
 
 def _log_call(name: str, ids: str, started: float, outcome: str) -> None:

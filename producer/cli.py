@@ -4,6 +4,9 @@ The module of a command is imported when the command is used, so that help and c
 """
 
 import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from typing import Any
@@ -12,14 +15,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from producer.commands.connection_options import before_commands, refuse_foreign_options
-from producer.commands.exit_codes import EXIT_CODES
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.printable import printable
 from producer.installation import how_to_install
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
     "request": ("request", "Enroll one student in courses, and wait for the result."),
-    "status": ("queries", "Show the status of a request or a batch."),
+    "status": ("status", "Show the status of a request or a batch."),
+    "wait": ("status", "Wait until requests and batches have ended."),
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),
     "student": ("queries", "Show a student with their courses."),
     "results": ("queries", "Show the results of a student's requests, newest first."),
@@ -32,6 +36,12 @@ COMMANDS = {
 }
 """The module of each command in `producer.commands`, and its line in the list of commands."""
 
+EXIT_CODES = exit_codes(
+    refused="something was refused, is unknown, failed or is wrong",
+    usage="wrong usage or settings, an unreadable file, or a batch id used for different records",
+    unreachable="the broker, a worker or the database cannot be used, or a request is lost",
+    cannot_finish="a batch cannot finish unless somebody acts",
+)
 EXAMPLES = """
 \b
 Examples:
@@ -70,23 +80,35 @@ class _Commands(click.Group):
             ) from None
         return command
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the options before the command."""
+        with _escaping_errors():
+            return super().make_context(*args, **options)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments name, if it has all options before its name."""
-        name, command, rest = super().resolve_command(ctx, args)
+        """Return the command that the arguments name, if it has all options before its name.
+
+        Suggests the nearest commands if there is none with this name.
+        """
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            names = self.list_commands(ctx)
+            raise click.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
         if name is not None and command is not None:
             refuse_foreign_options(ctx, name, command)
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; escape what an error of usage quotes, such as the name of a file."""
+        """Run a command; Ctrl-C ends every command in the same way."""
         try:
-            return super().invoke(ctx)
-        except click.UsageError as error:
-            raise click.UsageError(
-                printable(error.format_message(), keep="\n"), error.ctx
-            ) from error
+            with _escaping_errors():
+                return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+            sys.exit(ExitCode.INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands."""
@@ -102,6 +124,17 @@ class _Commands(click.Group):
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=lines.get(name)) for name in names), *options]
+
+
+@contextmanager
+def _escaping_errors() -> Iterator[None]:
+    """Escape what an error of usage quotes, such as the name of a file."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise click.UsageError(printable(error.format_message()), error.ctx) from error
 
 
 def _operator_commands() -> dict[str, EntryPoint]:

@@ -21,11 +21,11 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
+from producer.publishing.arguments import check_arguments, check_batch
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.publishing.requests import check_batch
 from producer.schemas import (
     RequestStatus,
     StudentEnrollmentResponse,
@@ -153,6 +153,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         A batch is listed once one of its chunks was applied, or became a dead letter; `limit` is
         at most 1,000. Raises NoWorkerAnswered.
         """
+        check_arguments(limit=limit)
         batches: list[BatchStatus] = self._connection.ask(
             TaskName.RECENT_BATCHES, [limit], timeout=self.timeout
         )
@@ -161,6 +162,7 @@ class EnrollmentClient(EnrollmentSubmitter):
     @verb
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         """Return every refusal of a batch with its record, by line. Raises NoWorkerAnswered."""
+        check_arguments(batch_id=batch_id)
         return self._refusals(batch_id)
 
     def _refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
@@ -178,6 +180,7 @@ class EnrollmentClient(EnrollmentSubmitter):
 
         Raises NoWorkerAnswered.
         """
+        check_arguments(batch_id=batch_id)
         chunks: AppliedChunks = self._connection.ask(
             TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
         )
@@ -196,6 +199,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         `before` is the `completed_at` and `request_id` of a result; only older results are
         returned.
         """
+        check_arguments(limit=limit, before=before)
         cursor = {} if before is None else {"before": [before[0].isoformat(), before[1]]}
         page, options = results_page(limit), {"limit": limit, **cursor}
         (newest_results,) = self._lookups.ask(
@@ -208,6 +212,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         self, students: Sequence[int | str], *, limit: int = 100
     ) -> list[list[StudentEnrollmentResponse]]:
         """Return each student's newest results, in the same order. Raises NoWorkerAnswered."""
+        check_arguments(limit=limit)
         page, options = results_page(limit), {"limit": limit}
         return self._lookups.ask(TaskName.RESULTS, students, self.timeout, page, options)
 

@@ -48,13 +48,15 @@ class BrokerNotFound(EnrollmentError):
 class BrokerUnavailable(EnrollmentError):
     """The broker could not be reached, refused the call, or did not respond in time.
 
-    `problem` and `remedy` are the two parts of the message; the remedy may be empty.
+    `problem` and `remedy` are the two parts of the message; the remedy may be empty. `may_pass` is
+    false if waiting cannot help, because the URL itself or the rights of its user are wrong.
     """
 
-    def __init__(self, problem: str, remedy: str = "") -> None:
+    def __init__(self, problem: str, remedy: str = "", *, may_pass: bool = True) -> None:
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
+        self.may_pass = may_pass
 
     def __str__(self) -> str:
         return f"{self.problem}. {self.remedy}".rstrip()

@@ -7,7 +7,6 @@ it connects only to the broker (and the Redis of result keys), and it adds no ru
 import asyncio
 import base64
 import binascii
-import io
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -43,7 +42,7 @@ from producer.schemas import (
     StudentEnrollmentResponse,
     StudentResponse,
 )
-from producer.web.access import reading, submitting
+from producer.web.access import Submitter, reading, submitting
 from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
 from producer.web.coalescing import RequestCoalescer
 from producer.web.limits import LIVE, RequestLimits
@@ -65,7 +64,7 @@ from producer.web.parameters import (
 from producer.web.problems import STATUS_OF_CODE, Refused, handle_problems
 from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
-from producer.web.uploads import read_in_thread
+from producer.web.uploads import Upload, read_in_thread
 
 EVENT_SECONDS = 0.5
 EXAMPLE = {"student_id": "S1", "course_ids": ["LOGIC-1", 17], "request_id": "sis-2026-000123"}
@@ -201,10 +200,19 @@ def get_student(student: StudentInPath, client: Client) -> StudentResponse:
     return response
 
 
+def _template(text: str) -> tuple[str, str]:
+    column, equals, template = text.partition("=")
+    if not equals or not template:
+        detail = f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}."
+        raise Refused(422, "bad_map", detail)
+    return column, template
+
+
 async def post_batch(
     request: Request,
     response: Response,
     client: Client,
+    submitter: Submitter,
     kind: BatchKind = None,
     batch_id: OwnBatchId = None,
     maps: ColumnMaps = None,
@@ -214,21 +222,18 @@ async def post_batch(
 
     The file may be compressed with gzip, or be the only one in a zip archive.
     """
-    templates = {}
-    for text in maps or ():
-        column, equals, template = text.partition("=")
-        if not equals or not template:
-            raise Refused(
-                422,
-                "bad_map",
-                f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}.",
-            )
-        templates[column] = template
+    templates = dict(_template(text) for text in maps or ())
 
-    def submit(body: io.BufferedReader) -> tuple[SubmittedBatch, tuple[str, ...]]:
-        layout, records = open_stream(body, kind, templates, "The file", encoding)
+    def submit(upload: Upload) -> tuple[SubmittedBatch, tuple[str, ...]]:
+        layout, records = open_stream(upload.body, kind, templates, "The file", encoding)
         batch = client.submit_batch(
-            layout.kind, records, batch_id=batch_id, columns=layout.columns, form=layout.form
+            layout.kind,
+            records,
+            batch_id=batch_id,
+            columns=layout.columns,
+            form=layout.form,
+            file_name=upload.name(),
+            submitter=submitter,
         )
         return batch, tuple(layout.notices)
 

@@ -11,13 +11,13 @@ from typing import Any, Final, Self
 from producer.broker_search import find_broker
 from producer.call_log import verb
 from producer.contract.chunks import FileForm
+from producer.contract.headers import BatchOrigin
 from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,
     ClientClosed,
     LookupFailed,
     NoWorkerAnswered,
-    SubmissionLost,
 )
 from producer.files.reader import open_path
 from producer.files.submitted import SubmittedFile, WatchedSource
@@ -34,13 +34,12 @@ from producer.publishing.connection import (
     CALL_ID,
     BrokerConnection,
     check_timeout,
-    parse_result,
 )
 from producer.publishing.lookups import Lookups
-from producer.publishing.requests import new_batch, refuse_single, with_id
+from producer.publishing.requests import check_not_lost, new_batch, refuse_single, with_id
+from producer.publishing.results import parse_result
 from producer.schemas import (
     Kind,
-    RequestState,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
@@ -48,10 +47,28 @@ from producer.schemas import (
 FIND: Final = "find"
 """In place of the broker's URL: find the broker as the commands do."""
 
-_LOST_WITH_MARK = (
-    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
-    " the same id."
-)
+
+def connect(
+    broker_url: str, result_backend_url: str | None, key_prefix: str | None
+) -> BrokerConnection:
+    """Return a connection to a broker. Raises ValueError, and BrokerNotFound instead of `FIND`."""
+    if broker_url == FIND:
+        found = find_broker()
+        broker_url = found.url
+        result_backend_url = result_backend_url or found.result_backend_url
+        key_prefix = found.key_prefix if key_prefix is None else key_prefix
+    prefix = "" if key_prefix is None else key_prefix
+    return BrokerConnection(broker_url, result_backend_url, prefix)
+
+
+def represent(client: type, connection: BrokerConnection, timeout: float, *, closed: bool) -> str:
+    """Return the representation of a client, without the broker's password."""
+    prefix = connection.key_prefix
+    parts = [client.__name__, connection.shown_url]
+    parts += [f"key_prefix={prefix!r}"] if prefix else []
+    parts += [f"timeout={timeout:g}"]
+    parts += ["closed"] if closed else []
+    return f"<{' '.join(parts)}>"
 
 
 class EnrollmentSubmitter:
@@ -66,15 +83,12 @@ class EnrollmentSubmitter:
         key_prefix: str | None = None,
     ) -> None:
         check_timeout(timeout)
+        self._use(connect(broker_url, result_backend_url, key_prefix), timeout)
+
+    def _use(self, connection: BrokerConnection, timeout: float) -> None:
         self.timeout = timeout
-        if broker_url == FIND:
-            found = find_broker()
-            broker_url = found.url
-            result_backend_url = result_backend_url or found.result_backend_url
-            key_prefix = found.key_prefix if key_prefix is None else key_prefix
-        prefix = "" if key_prefix is None else key_prefix
-        self._connection = BrokerConnection(broker_url, result_backend_url, prefix)
-        self._lookups = Lookups(self._connection)
+        self._connection = connection
+        self._lookups = Lookups(connection)
 
     @property
     def shown_url(self) -> str:
@@ -87,12 +101,7 @@ class EnrollmentSubmitter:
         return self._connection.closed
 
     def __repr__(self) -> str:
-        prefix = self._connection.key_prefix
-        parts = [type(self).__name__, self.shown_url]
-        parts += [f"key_prefix={prefix!r}"] if prefix else []
-        parts += [f"timeout={self.timeout:g}"]
-        parts += ["closed"] if self.closed else []
-        return f"<{' '.join(parts)}>"
+        return represent(type(self), self._connection, self.timeout, closed=self.closed)
 
     def __enter__(self) -> Self:
         if self.closed:
@@ -171,9 +180,7 @@ class EnrollmentSubmitter:
             arguments = [[request_id]]
             seconds = min(timeout, self.timeout)
             (status,) = self._connection.ask(TaskName.STATUS, arguments, timeout=seconds)
-            # A mark lasts for days, so a request without one was lost together with its mark.
-            if status.state is RequestState.UNKNOWN:
-                raise SubmissionLost(f"Request {request_id}: {status.advice or _LOST_WITH_MARK}")
+            check_not_lost(status)
 
     @verb
     def submit_batch(
@@ -185,6 +192,8 @@ class EnrollmentSubmitter:
         resume: bool = True,
         columns: Iterable[str] | None = None,
         form: FileForm | None = None,
+        file_name: str | None = None,
+        submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -197,22 +206,23 @@ class EnrollmentSubmitter:
         `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
         before, only the chunks that were never applied are published. If the records differ,
         BatchConflict is raised at the first chunk that differs, usually before anything is
-        published, or else by `count_applied`. A worker is asked what was applied; if none answers,
-        NoWorkerAnswered is raised. `resume=False` skips this; use that only for a new `batch_id`.
+        published, or else by `count_applied`. A worker is asked what was applied; NoWorkerAnswered
+        is raised if none answers. `resume=False` skips this; use it only for a new `batch_id`.
 
-        `columns` is the header of the submitted CSV file, and `form` how it is written. While
-        `max_queued` chunks wait in the queue, publishing pauses; NoWorkerAnswered is raised if the
-        pause lasts ten minutes. `on_progress` is called after each chunk.
+        `columns` is the header of the CSV file, and `form` how it is written. Operators see
+        `file_name` and `submitter`, which nothing checks. While `max_queued` chunks wait in the
+        queue, publishing pauses; NoWorkerAnswered is raised after ten minutes of this.
 
-        With `on_outage`, which is called with each error, publishing waits up to ten minutes for an
-        unavailable broker, then publishes the chunk again. Without it, BrokerUnavailable is raised.
+        `on_progress` is called after each chunk, and `on_outage` with each error while publishing
+        waits for an unavailable broker, up to ten minutes (before the first chunk, 30 seconds).
+        Without `on_outage`, BrokerUnavailable is raised.
         """
-        batch = new_batch(kind, batch_id)
         refuse_single("records", records)
-        return BatchPublisher(self._connection, batch, self.timeout).publish(
+        return BatchPublisher(self._connection, new_batch(kind, batch_id), self.timeout).publish(
             records,
             columns=columns,
             form=form,
+            origin=BatchOrigin(file_name, submitter),
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,
@@ -229,6 +239,8 @@ class EnrollmentSubmitter:
         encoding: str | None = None,
         batch_id: str | None = None,
         resume: bool = True,
+        file_name: str | None = None,
+        submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
@@ -237,8 +249,8 @@ class EnrollmentSubmitter:
 
         `kind` is that of its records; by default the header decides. `maps` names one of our
         columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
-        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. The other
-        arguments are those of `submit_batch`.
+        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. `file_name`
+        is by default that of the path. The other arguments are those of `submit_batch`.
 
         Returns the batch, and the lines that were refused while the file was read; they are part
         of the batch. Raises UnreadableFile, usually before anything is published, and what
@@ -252,6 +264,7 @@ class EnrollmentSubmitter:
             watched.records(),
             columns=source.columns,
             form=source.form,
+            origin=BatchOrigin(file_name or source.file_name, submitter),
             resume=resume and batch_id is not None,
             max_queued=max_queued,
             on_progress=on_progress,

@@ -23,5 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _is_repeated(item: pytest.Item) -> bool:
     parameters = getattr(item, "callspec", None)
-    is_marked = item.get_closest_marker("one_database") is not None
-    return is_marked and parameters is not None and parameters.params.get("deployment") == "sqlite"
+    if item.get_closest_marker("one_database") is None or parameters is None:
+        return False
+    names = ("deployment", "module_deployment")
+    return any(parameters.params.get(name) == "sqlite" for name in names)

@@ -125,7 +125,10 @@ class EnrollmentResult(Base):
 
 
 class Batch(Base):
-    """A batch with at least one applied chunk."""
+    """A batch with at least one applied chunk.
+
+    `file_name` and `submitter` are those of the first message of which a chunk was applied.
+    """
 
     __tablename__ = "batches"
 
@@ -133,6 +136,8 @@ class Batch(Base):
     kind: Mapped[str] = mapped_column(String(16))
     columns: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     form: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    file_name: Mapped[str | None] = mapped_column(String(255))
+    submitter: Mapped[str | None] = mapped_column(String(255))
 
 
 class BatchChunk(Base):

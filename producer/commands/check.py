@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from producer.commands import display
-from producer.commands.exit_codes import REFUSED
 from producer.commands.session import Session
 from producer.commands.terminal import one_line
 from producer.contract.chunks import FileForm
+from producer.contract.exit_codes import ExitCode
 from producer.files.check import FileCheck, SourceChecker
 from producer.files.reader import FileSource, StreamSource
 from producer.files.refused_lines import write_csv
@@ -46,7 +46,7 @@ def check_sources(
     if not session.as_json:
         has_enrollments = any(source.kind is Kind.ENROLLMENTS for source in sources)
         session.err.print(_NOTHING_SUBMITTED, *[_NOT_CHECKED] * has_enrollments)
-    return REFUSED if refused else 0
+    return ExitCode.REFUSED if refused else ExitCode.DONE
 
 
 def _layout(check: FileCheck) -> RenderableType:

@@ -3,6 +3,9 @@
 import click
 from click.shell_completion import get_completion_class
 
+from producer.commands.choices import Choice
+from producer.contract.exit_codes import exit_codes
+
 SHELLS = ("bash", "zsh", "fish")
 EXAMPLES = """
 \b
@@ -13,8 +16,8 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.command(epilog=exit_codes() + EXAMPLES)
+@click.argument("shell", type=Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell.

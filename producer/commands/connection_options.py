@@ -54,15 +54,34 @@ _CONNECTION_OPTIONS = (
     _option("--result-backend", "ENROLL_RESULT_BACKEND_URL"),
     key_prefix_option,
     folder_option,
-    _option("--timeout", "ENROLL_TIMEOUT", default=10.0, show_default=True, type=_SECONDS),
 )
 
 
-def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take all connection options; `find_broker` reads them from its context."""
-    for option in reversed(_CONNECTION_OPTIONS):
-        command = option(command)
-    return command
+def connection_options(
+    timeout_name: str = "--timeout",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a command take all connection options; `find_broker` reads them from its context.
+
+    `timeout_name` is the name of the option for the wait for a worker.
+    """
+    timeout_option = click.option(
+        timeout_name,
+        "timeout",
+        cls=ConnectionOption,
+        envvar="ENROLL_TIMEOUT",
+        show_envvar=True,
+        default=10.0,
+        show_default=True,
+        type=_SECONDS,
+        help=_HELP["--timeout"],
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (timeout_option, *reversed(_CONNECTION_OPTIONS)):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def before_commands(group: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,12 +99,23 @@ def before_commands(group: Callable[..., Any]) -> Callable[..., Any]:
 def refuse_foreign_options(context: click.Context, name: str, command: click.Command) -> None:
     """Raise UsageError if an option before the name of a command is not one of the command's."""
     for option in context.command.params:
-        if is_given(context, str(option.name)) and not _has_option(context, command, option):
-            raise click.UsageError(f"`enroll {name}` has no option {option.opts[0]}.", context)
+        if not is_given(context, str(option.name)) or _has_option(context, command, option):
+            continue
+        spelling = option.opts[0]
+        if any(spelling in other.opts for other in command.params):
+            raise click.UsageError(
+                f"{spelling} means something else in `enroll {name}`; write it after the name of"
+                " the command.",
+                context,
+            )
+        raise click.UsageError(f"`enroll {name}` has no option {spelling}.", context)
 
 
 def _has_option(context: click.Context, command: click.Command, option: click.Parameter) -> bool:
     if isinstance(command, click.Group):
         parts = (command.get_command(context, part) for part in command.list_commands(context))
         return any(_has_option(context, part, option) for part in parts if part is not None)
-    return any(parameter.name == option.name for parameter in command.params)
+    return any(
+        parameter.name == option.name and option.opts[0] in parameter.opts
+        for parameter in command.params
+    )

@@ -12,10 +12,10 @@ from rich.text import Text
 from producer.client import EnrollmentClient
 from producer.commands import display
 from producer.commands.connection_options import key_prefix_option
-from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_signals, fail
 from producer.commands.terminal import make_console, tell
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.stack_folder import FOLDER
 from producer.embedded import stack
 from producer.embedded.sample import write_sample
@@ -23,6 +23,7 @@ from producer.errors import EnrollmentError
 from producer.files.reader import open_source
 from producer.schemas import Kind
 
+EXIT_CODES = exit_codes(unreachable="the broker, the database or the worker could not be started")
 NEXT_STEPS = """\
 What to type next:
   enroll up                                   run a broker, database and worker in this terminal
@@ -123,4 +124,4 @@ def demo(keep: Path | None, key_prefix: str) -> None:
         fail(error)
     except KeyboardInterrupt:
         tell("Interrupted. The broker and the worker have been stopped.")
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from producer.commands.terminal import one_line
 from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
+from producer.contract.printable import moment_text
 from producer.schemas import (
     EnrollmentProblem,
     Kind,
@@ -90,7 +91,7 @@ def _progress(status: BatchStatus) -> Text:
         lines.append(f"about {status.seconds_left:,.0f} s left")
     for word, moment in (("started", status.started_at), ("finished", status.finished_at)):
         if moment is not None:
-            lines.append(f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC")
+            lines.append(f"{word} {moment_text(moment)}")
     return Text("\n".join(lines))
 
 
@@ -137,11 +138,10 @@ def request(status: RequestStatus) -> RenderableType:
 
 def response(result: StudentEnrollmentResponse) -> RenderableType:
     """Lay out the result of one request."""
-    when = result.completed_at.strftime("%Y-%m-%d %H:%M:%S UTC")
     head = one_line(
         ("Request ", "bold"),
         result.request_id,
-        f", student {_student_of(result)}, {when}: ",
+        f", student {_student_of(result)}, {moment_text(result.completed_at)}: ",
         _word(result.status),
     )
     parts: list[RenderableType] = [head]
@@ -179,6 +179,6 @@ def student(data: StudentResponse) -> RenderableType:
     head = one_line(("Student ", "bold"), f"{data.sis_id} (key {data.id}) {contact}")
     table = _table("course", "key", "title", "enrolled")
     for course in data.courses:
-        when = course.enrolled_at.strftime("%Y-%m-%d %H:%M")
+        when = moment_text(course.enrolled_at)
         table.add_row(course.sis_id, str(course.id), course.title or "", when)
     return Group(head, table)

@@ -9,14 +9,11 @@ from rich.text import Text
 from producer.commands.checks.examine import examine
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import one_line, print_json
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.findings import Finding, State, warning
 from producer.contract.keys import Keys
 
-SOMETHING_WRONG = 1
-EXIT_CODES = """
-\b
-Exit codes: 0 nothing is wrong, 1 something is wrong, 2 wrong usage.
-"""
+EXIT_CODES = exit_codes(done="nothing is wrong", refused="something is wrong")
 EXAMPLES = """
 \b
 Examples:
@@ -48,10 +45,11 @@ def doctor(session: Session, strict: bool) -> int:
     for finding in chain(others, examine(session.client, broker.url, session.client.timeout, keys)):
         findings.append(finding)
         if session.as_json:
-            print_json(finding.model_dump(mode="json"))
+            print_json(finding)
     if not session.as_json:
         session.out.print(_table(findings))
-    return SOMETHING_WRONG if any(f.state in bad_states for f in findings) else 0
+    is_wrong = any(finding.state in bad_states for finding in findings)
+    return ExitCode.REFUSED if is_wrong else ExitCode.DONE
 
 
 def _table(findings: list[Finding]) -> Table:

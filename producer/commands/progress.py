@@ -40,12 +40,13 @@ def submit_source(
     batch_id: str | None = None,
     resume: bool = False,
     max_queued: int = MAX_QUEUED,
+    submitter: str | None = None,
 ) -> BatchStatus:
     """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
-    `batch_id`, `resume` and `max_queued` are those of `EnrollmentClient.submit_batch`. Raises
-    BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker processes
-    the batch.
+    `batch_id`, `resume`, `max_queued` and `submitter` are those of `EnrollmentClient.submit_batch`.
+    Raises BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker
+    processes the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
@@ -58,6 +59,8 @@ def submit_source(
                 resume=resume,
                 columns=source.columns,
                 form=source.form,
+                file_name=source.file_name,
+                submitter=submitter,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,
@@ -67,14 +70,18 @@ def submit_source(
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if not wait:
             return _queued(submitted)
-        try:
-            status = client.wait(submitted, on_status=bar.applied, on_error=bar.outage)
-        except NoWorkerAnswered as error:
-            hint = f"See it later with: enroll status {batch_id}"
-            raise NoWorkerAnswered(f"{error} {hint}") from error
+        status = _wait(client, submitted, bar)
     if submitted.published < submitted.chunks and status.books.rejected:
         source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
     return status
+
+
+def _wait(client: EnrollmentClient, batch: SubmittedBatch, bar: "_Bar") -> BatchStatus:
+    try:
+        return client.wait(batch, on_status=bar.applied, on_error=bar.outage)
+    except NoWorkerAnswered as error:
+        hint = f"See it later with: enroll status {batch.batch_id}"
+        raise NoWorkerAnswered(f"{error} {hint}") from error
 
 
 def _queued(batch: SubmittedBatch) -> BatchStatus:

@@ -1,16 +1,15 @@
-"""Define the commands that look something up: `status`, `errors`, `student` and `results`."""
+"""Define the commands that look something up: `errors`, `student` and `results`."""
 
 from typing import BinaryIO
 
 import click
 
 from producer.commands import display
-from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
 from producer.commands.terminal import tell
-from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.batches import BatchState
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.files import refused_lines
-from producer.schemas import RequestState, RequestStatus
 
 _CSV_HELP = (
     "Write every refused line to a file in the same form as yours, with the reason in front."
@@ -21,12 +20,14 @@ _SPREADSHEET_HELP = (
     " they would run as a formula. This file, too, can be corrected and submitted."
 )
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
-STATUS_EXAMPLES = """
-\b
-Examples:
-  enroll status night-2026-09-01
-  enroll status sis-2026-000123 --json
-"""
+UNREACHABLE = "the broker or a worker cannot be reached"
+ERRORS_CODES = exit_codes(
+    done="there are no refusals, or the files were written",
+    refused="there are refusals, or the batch is unknown",
+    usage="wrong usage, or a file cannot be written",
+    unreachable=UNREACHABLE,
+)
+STUDENT_CODES = exit_codes(refused="the student is unknown", unreachable=UNREACHABLE)
 ERRORS_EXAMPLES = """
 \b
 Examples:
@@ -48,25 +49,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXIT_CODES + STATUS_EXAMPLES)
-@click.argument("identity", metavar="ID")
-@with_session
-def status(session: Session, identity: str) -> int:
-    """Show the status of a request or a batch."""
-    request: RequestStatus = session.client.status(identity)
-    if request.state is RequestState.UNKNOWN and request.advice is None:
-        batch: BatchStatus = session.client.batch(identity)
-        if batch.state is not BatchState.UNKNOWN:
-            session.show(batch, display.batch(batch, timed=True))
-            return REFUSED if batch.books.rejected or batch.conflicts else 0
-    session.show(request, display.request(request))
-    refused = request.state is RequestState.UNKNOWN or (
-        request.result is not None and request.result.errors
-    )
-    return REFUSED if refused else 0
-
-
-@click.command(epilog=EXIT_CODES + ERRORS_EXAMPLES)
+@click.command(epilog=ERRORS_CODES + ERRORS_EXAMPLES)
 @click.argument("batch_id", metavar="BATCH")
 @click.option("--csv", "csv_file", type=click.File("wb"), help=_CSV_HELP)
 @click.option("--spreadsheet", "spreadsheet", type=click.File("wb"), help=_SPREADSHEET_HELP)
@@ -83,7 +66,7 @@ def errors(
     batch = session.client.batch(batch_id)
     if batch.state is BatchState.UNKNOWN:
         tell(f"No batch with the id {batch_id} is known. Check the id.")
-        return REFUSED
+        return ExitCode.REFUSED
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
@@ -102,25 +85,25 @@ def errors(
                 f"Refused lines that are not records, and so not in this file: {missing:,}. Write"
                 " them to a file with --csv."
             )
-    if not (csv_file or spreadsheet or jsonl_file):
-        session.show(list(batch.refusals), display.refusals(batch.refusals))
-    return REFUSED if batch.refusals else 0
+    if csv_file or spreadsheet or jsonl_file:
+        return ExitCode.DONE
+    session.show(list(batch.refusals), display.refusals(batch.refusals))
+    return ExitCode.REFUSED if batch.refusals else ExitCode.DONE
 
 
-@click.command(epilog=IDS + EXIT_CODES + STUDENT_EXAMPLES)
+@click.command(epilog=IDS + STUDENT_CODES + STUDENT_EXAMPLES)
 @click.argument("student")
 @with_session
 def student(session: Session, student: str) -> int:
     """Show a student with their courses."""
     response = session.client.student(parse_identifier(student))
     if response is None:
-        tell(f"No student has the id {student}. Check the id, or submit the student.")
-        return REFUSED
+        return _unknown(student)
     session.show(response, display.student(response))
-    return 0
+    return ExitCode.DONE
 
 
-@click.command(epilog=IDS + EXIT_CODES + RESULTS_EXAMPLES)
+@click.command(epilog=IDS + STUDENT_CODES + RESULTS_EXAMPLES)
 @click.argument("student")
 @click.option(
     "--limit",
@@ -132,6 +115,15 @@ def student(session: Session, student: str) -> int:
 @with_session
 def results(session: Session, student: str, limit: int) -> int:
     """Show the results of a student's requests, newest first."""
-    newest = session.client.results(parse_identifier(student), limit=limit)
+    identifier = parse_identifier(student)
+    newest = session.client.results(identifier, limit=limit)
+    # Results are also stored for students that the roster does not have.
+    if not newest and session.client.student(identifier) is None:
+        return _unknown(student)
     session.show(newest, display.results(newest))
-    return 0
+    return ExitCode.DONE
+
+
+def _unknown(student: str) -> ExitCode:
+    tell(f"No student has the id {student}. Check the id, or submit the student.")
+    return ExitCode.REFUSED

@@ -3,9 +3,13 @@
 import click
 
 from producer.commands import display
-from producer.commands.exit_codes import EXIT_CODES, REFUSED
 from producer.commands.session import IDS, Session, parse_identifier, with_session
+from producer.contract.exit_codes import ExitCode, exit_codes
 
+EXIT_CODES = exit_codes(
+    refused="the request was refused, or some of its courses were",
+    unreachable="the broker or a worker cannot be reached, or the request is lost",
+)
 REQUEST_EXAMPLES = """
 \b
 Examples:
@@ -42,4 +46,4 @@ def request(
     }
     result = session.client.enroll(enrollment)
     session.show(result, display.response(result))
-    return REFUSED if result.errors else 0
+    return ExitCode.REFUSED if result.errors else ExitCode.DONE

@@ -4,6 +4,9 @@ import json
 
 import click
 
+from producer.commands.choices import Choice
+from producer.contract.exit_codes import exit_codes
+
 EXAMPLES = """
 \b
 Examples:
@@ -12,8 +15,8 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
-@click.argument("form", type=click.Choice(["json", "asyncapi"]))
+@click.command(epilog=exit_codes() + EXAMPLES)
+@click.argument("form", type=Choice(["json", "asyncapi"]))
 def schema(form: str) -> None:
     """Print the contract for other languages.
 

@@ -10,12 +10,15 @@ from pydantic import SecretStr, ValidationError
 
 from producer.commands.connection import find_broker
 from producer.commands.connection_options import connection_options
-from producer.commands.exit_codes import EXIT_CODES, USAGE
 from producer.commands.session import open_client
 from producer.commands.terminal import tell
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.installation import how_to_install
 from producer.web.tokens import TokensError, read_tokens
 
+EXIT_CODES = exit_codes(
+    done="stopped with Ctrl-C", unreachable="the address cannot be listened on", interrupted=None
+)
 SERVE_EXAMPLES = """
 \b
 Examples:
@@ -33,7 +36,7 @@ Examples:
     type=click.IntRange(0, 65535),
     help="The port to listen on.",
 )
-@connection_options
+@connection_options()
 @click.option(
     "--tokens",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -58,7 +61,7 @@ def serve(host: str, port: int, timeout: float, tokens: Path | None, **_connecti
             f"Error: `enroll serve` needs the extra http, which is not installed ({error}). Install"
             f" it: {how_to_install('http')}"
         )
-        sys.exit(USAGE)
+        sys.exit(ExitCode.USAGE)
     if tokens is None and not is_loopback(host):
         raise click.UsageError(
             f"Without tokens, the HTTP front listens only on loopback, not on {host}. To serve"

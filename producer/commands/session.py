@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 import click
 from rich.console import RenderableType
+from rich.text import Text
 
 from producer.client import EnrollmentClient
 from producer.commands.connection import Broker, find_broker
 from producer.commands.connection_options import CONNECTION_NAMES, connection_options
-from producer.commands.exit_codes import CANNOT_FINISH, INTERRUPTED, UNREACHABLE, USAGE
 from producer.commands.terminal import make_console, print_json, tell
+from producer.contract.exit_codes import ExitCode
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -54,19 +55,30 @@ class Session:
         self._open.append(open_client(self.broker, self._context.params["timeout"]))
         return self._open[0]
 
+    @property
+    def on_terminal(self) -> bool:
+        """Return whether the output can be redrawn."""
+        return self.out.is_interactive and self.out.file.isatty()
+
     def close(self) -> None:
         """Close the client, if it was opened."""
         for client in self._open:
             client.close()
 
     def show(self, data: ContractModel | Sequence[ContractModel], text: RenderableType) -> None:
-        """Print the text for people, or the data as one line of JSON if `--json` was given."""
+        """Print the text for people; with `--json`, print each model as one line of JSON."""
         if not self.as_json:
             self.out.print(text)
-        elif isinstance(data, ContractModel):
-            print_json(data.model_dump(mode="json"))
+            return
+        for model in [data] if isinstance(data, ContractModel) else data:
+            print_json(model)
+
+    def show_line(self, data: ContractModel, line: Text) -> None:
+        """Do as `show` does, with a text that is one line however wide the terminal is."""
+        if self.as_json:
+            print_json(data)
         else:
-            print_json([model.model_dump(mode="json") for model in data])
+            self.out.print(line, soft_wrap=True)
 
     def print_notices(self, notices: Notices) -> None:
         """Print the notices that were not printed yet on standard error."""
@@ -79,7 +91,7 @@ class Session:
         """Print new notices on standard error; then do as `show` does, with all notices in JSON."""
         self.print_notices(notices)
         if self.as_json:
-            print_json({**data.model_dump(mode="json"), "notices": list(notices)})
+            print_json({**data.model_dump(), "notices": list(notices)})
         else:
             self.out.print(text)
 
@@ -100,22 +112,32 @@ def open_client(broker: Broker, timeout: float) -> EnrollmentClient:
         ) from None
 
 
-def with_session(command: Callable[..., int]) -> Callable[..., None]:
-    """Add the shared options to a command; the number that it returns becomes its exit code."""
+def session_options(timeout_name: str) -> Callable[[Callable[..., int]], Callable[..., None]]:
+    """Return a decorator that adds the shared options to a command.
 
-    @connection_options
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
-    @functools.wraps(command)
-    def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
-        own = {name: value for name, value in kwargs.items() if name not in CONNECTION_NAMES}
-        with _failing_with_exit_codes():
-            session = Session(click.get_current_context(), as_json)
-            with contextlib.closing(session):
-                code = command(session, *args, **own)
-        sys.exit(code)
+    The number that the command returns becomes its exit code. `timeout_name` is the name of the
+    option for the wait for a worker; a command may have a `--timeout` of its own.
+    """
 
-    command_with_options: Callable[..., None] = run
-    return command_with_options
+    def decorate(command: Callable[..., int]) -> Callable[..., None]:
+        @connection_options(timeout_name)
+        @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+        @functools.wraps(command)
+        def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
+            own = {name: value for name, value in kwargs.items() if name not in CONNECTION_NAMES}
+            with _failing_with_exit_codes():
+                session = Session(click.get_current_context(), as_json)
+                with contextlib.closing(session):
+                    code = command(session, *args, **own)
+            sys.exit(code)
+
+        command_with_options: Callable[..., None] = run
+        return command_with_options
+
+    return decorate
+
+
+with_session = session_options("--timeout")
 
 
 @contextlib.contextmanager
@@ -126,8 +148,8 @@ def _failing_with_exit_codes() -> Iterator[None]:
     except EnrollmentError as error:
         fail(error)
     except click.FileError as error:
-        error.show()
-        sys.exit(USAGE)
+        tell(f"Error: {error.format_message()}")
+        sys.exit(ExitCode.USAGE)
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # The reader of the pipe has closed it; click then exits silently.
@@ -135,10 +157,7 @@ def _failing_with_exit_codes() -> Iterator[None]:
             f"Error: The output cannot be written: {error}. Correct this, then run the command"
             " again."
         )
-        sys.exit(USAGE)
-    except KeyboardInterrupt:
-        tell("Interrupted.")
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.USAGE)
 
 
 def fail(error: EnrollmentError) -> NoReturn:
@@ -154,9 +173,9 @@ def fail(error: EnrollmentError) -> NoReturn:
         message += f" See {names} in `enroll submit --help`."
     tell(f"Error: {message}")
     if isinstance(error, BatchCannotFinish):
-        sys.exit(CANNOT_FINISH)
+        sys.exit(ExitCode.CANNOT_FINISH)
     wrong_input = isinstance(error, UnreadableFile | InvalidRequest | BatchConflict)
-    sys.exit(USAGE if wrong_input else UNREACHABLE)
+    sys.exit(ExitCode.USAGE if wrong_input else ExitCode.UNREACHABLE)
 
 
 MAX_DIGITS = 20

@@ -1,27 +1,37 @@
 """Define `enroll submit`, which submits files or standard input as batches."""
 
+import contextlib
+import getpass
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import click
 
 from producer.commands import display
 from producer.commands.check import check_sources
-from producer.commands.exit_codes import EXIT_CODES, INTERRUPTED, REFUSED
+from producer.commands.choices import Choice
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
-from producer.errors import UnreadableFile
+from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.errors import InvalidRequest, UnreadableFile
 from producer.files.reader import FileSource, StreamSource, is_pipe, open_path
+from producer.publishing.arguments import check_batch
 from producer.publishing.batches import MAX_QUEUED
 from producer.schemas import Kind
 
 STANDARD_INPUT = "-"
+EXIT_CODES = exit_codes(
+    refused="lines were refused",
+    usage="wrong usage, an unreadable file, or a batch id used for different records",
+    unreachable="the broker or a worker cannot be reached",
+    cannot_finish="a batch cannot finish unless somebody acts",
+)
 EXAMPLES = """
 \b
 Examples:
@@ -37,7 +47,7 @@ Examples:
 @click.argument("names", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--kind",
-    type=click.Choice([k.value for k in Kind]),
+    type=Choice([k.value for k in Kind]),
     help="The kind of the records; by default the header decides.",
 )
 @click.option(
@@ -86,6 +96,13 @@ Examples:
     type=click.IntRange(1),
     help="How many chunks may wait in the queue before publishing pauses.",
 )
+@click.option(
+    "--submitter",
+    envvar="ENROLL_SUBMITTER",
+    show_envvar=True,
+    metavar="NAME",
+    help="Who submits, for the operator to see; by default the name of the user.",
+)
 @with_session
 def submit(
     session: Session,
@@ -99,6 +116,7 @@ def submit(
     batch_id: str | None,
     resume: bool,
     max_queued: int,
+    submitter: str | None,
 ) -> int:
     """Submit CSV or JSON Lines files as batches.
 
@@ -114,44 +132,47 @@ def submit(
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
-    if refused_file is not None and (not check or len(names) > 1):
-        raise click.UsageError("--refused needs --check and a single file.")
-    chosen = Kind(kind) if kind else None
+    if refused_file is not None:
+        _check_refused_file(names, refused_file.name, check=check)
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
-    sources = [_open(name, chosen, templates, encoding) for name in names]
+    sources = [_open(name, kind, templates, encoding) for name in names]
     for source in sources:
         session.print_notices(source.notices)
     try:
         if check:
             return check_sources(session, sources, refused_file)
         sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
-        return _submit_all(
-            session, sources, batch_id, resume=resume, wait=not no_wait, max_queued=max_queued
-        )
+        submitter = submitter or _user_name()
+        options = _Options(batch_id, resume, not no_wait, max_queued, submitter)
+        return _submit_all(session, sources, options)
     finally:  # What was noticed before an error is printed before the error.
         for source in sources:
             session.print_notices(source.notices)
 
 
-def _submit_all(
-    session: Session,
-    sources: Sequence[FileSource | StreamSource],
-    batch_id: str | None,
-    *,
-    resume: bool,
-    wait: bool,
-    max_queued: int,
-) -> int:
-    """Submit one source after another and return the exit code.
+class _Options(NamedTuple):
+    """How sources are submitted."""
 
-    Without `wait`, the last batch is not waited for.
-    """
+    batch_id: str | None
+    resume: bool
+    wait: bool
+    """Whether to wait for the last batch; the earlier ones are always waited for."""
+    max_queued: int
+    submitter: str | None
+
+
+def _submit_all(
+    session: Session, sources: Sequence[FileSource | StreamSource], options: _Options
+) -> int:
+    """Submit one source after another and return the exit code."""
     journal = ResumeJournal()
     refused = False
     for number, source in enumerate(sources, 1):
         path = source.path if isinstance(source, FileSource) else None
-        earlier_id = batch_id or (journal.find(path) if resume and path else None)
+        earlier_id = options.batch_id
+        if earlier_id is None and options.resume and path:
+            earlier_id = journal.find(path)
         new_id = earlier_id or uuid.uuid4().hex
         if path:
             journal.begin(path, new_id)
@@ -162,8 +183,9 @@ def _submit_all(
                 session.err,
                 batch_id=new_id,
                 resume=earlier_id is not None,
-                wait=wait or number < len(sources),
-                max_queued=max_queued,
+                wait=options.wait or number < len(sources),
+                max_queued=options.max_queued,
+                submitter=options.submitter,
             )
         except KeyboardInterrupt:
             option = "--resume" if path else f"--batch-id {new_id}"
@@ -171,16 +193,25 @@ def _submit_all(
                 f"Interrupted. The queued part of batch {new_id} will still be processed."
                 f" To submit the rest, run the same command with {option}."
             )
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         is_done = status.state is BatchState.DONE
         text = display.batch(status) if is_done else status.batch_id
         session.show_with_notices(status, text, source.notices)
         refused = refused or status.books.rejected > 0
     journal.finish(source.path for source in sources if isinstance(source, FileSource))
-    return REFUSED if refused else 0
+    return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _user_name() -> str | None:
+    """Return the name of the user; None if the user has none, as in some containers."""
+    with contextlib.suppress(OSError, KeyError):
+        return getpass.getuser()
+    return None
 
 
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
+    if batch_id is not None:
+        _check_batch_id(batch_id)
     if batch_id is not None and len(names) > 1:
         raise click.UsageError("--batch-id is the id of one batch; give one file.")
     if names.count(STANDARD_INPUT) > 1:
@@ -190,6 +221,23 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
             f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
             " alone, with --batch-id and the batch id that was printed."
         )
+
+
+def _check_refused_file(names: Sequence[str], refused_name: str, *, check: bool) -> None:
+    if not check or len(names) > 1:
+        raise click.UsageError("--refused needs --check and a single file.")
+    paths = [Path(refused_name), Path(names[0])]
+    if all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
+        raise click.UsageError("--refused would overwrite the file that is checked; name another.")
+
+
+def _check_batch_id(batch_id: str) -> None:
+    """Raise UsageError for an id that no batch can have, for example an empty one."""
+    try:
+        check_batch(batch_id)
+    except InvalidRequest as error:
+        message = error.problems[0].message.removeprefix("batch_id: ")
+        raise click.UsageError(f"--batch-id: {message}.") from None
 
 
 def _is_stream(name: str) -> bool:
@@ -207,8 +255,9 @@ def _template(text: str) -> tuple[str, str]:
 
 
 def _open(
-    name: str, kind: Kind | None, templates: Mapping[str, str], encoding: str | None
+    name: str, kind_name: str | None, templates: Mapping[str, str], encoding: str | None
 ) -> FileSource | StreamSource:
+    kind = Kind(kind_name) if kind_name else None
     if name != STANDARD_INPUT:
         return open_path(Path(name), kind, templates, encoding)
     if sys.stdin is None:

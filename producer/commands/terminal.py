@@ -4,7 +4,6 @@ Names, ids, cells, file names and a worker's texts come from outside. Characters
 terminal would obey, or would not show, are escaped here, so that no command has to do it.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from producer.contract.printable import printable
+from producer.contract.printable import json_line, printable
 
 
 def safe(text: object) -> str:
@@ -28,18 +27,13 @@ def one_line(*parts: str | tuple[str, str]) -> Text:
 
 
 def tell(sentence: str) -> None:
-    """Print a message on standard error; it may have several lines."""
-    click.echo(printable(sentence, keep="\n"), err=True)
+    """Print a message on standard error, in one line."""
+    click.echo(safe(sentence), err=True)
 
 
 def print_json(data: Any) -> None:
-    """Print data as one line of JSON, without characters that a terminal would obey."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    click.echo(text if text.isprintable() else "".join(map(_in_json, text)))
-
-
-def _in_json(character: str) -> str:
-    return character if character.isprintable() else json.dumps(character)[1:-1]
+    """Print data as one line of JSON."""
+    click.echo(json_line(data))
 
 
 class SafeConsole(Console):

@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from producer.commands.connection_options import key_prefix_option
-from producer.commands.exit_codes import EXIT_CODES
 from producer.commands.session import end_on_signals, fail
 from producer.commands.terminal import tell
 from producer.contract.connection_option import FOLDER_TYPE, ConnectionOption, is_given
+from producer.contract.exit_codes import exit_codes
 from producer.contract.stack_folder import FOLDER, given_folder, is_locked
 from producer.embedded import stack
 from producer.embedded.folder import BROKER_URL, PROCESSES_LOCK
@@ -23,6 +23,11 @@ from producer.errors import EnrollmentError
 LOOK_SECONDS = 1.0
 """How often to look whether the terminal and all parts of the stack are still there."""
 
+EXIT_CODES = exit_codes(
+    done="stopped with Ctrl-C",
+    unreachable="the broker, the database or the worker could not be started",
+    interrupted=None,
+)
 UP_EXAMPLES = """
 \b
 Examples:

@@ -47,14 +47,26 @@ _OTHER_SYSTEMS = {
 
 
 def scheme_problem(url: str, schemes: tuple[str, ...]) -> str | None:
-    """Return what is wrong with the scheme of a URL, or None if it is one of these.
+    """Return what is wrong with a URL, or None if it may be one and has one of these schemes.
 
     The text quotes nothing, because anything may be part of a password.
     """
+    if (problem := hidden_character_problem(url)) is not None:
+        return problem
     if url.startswith(schemes):
         return None
     hints = [hint for names, hint in _OTHER_SYSTEMS.items() if url.lower().startswith(names)]
     return "; ".join([f"must begin with one of {', '.join(schemes)}", *hints])
+
+
+def hidden_character_problem(url: str) -> str | None:
+    """Return what is wrong with a URL that has a space or an invisible character, or else None."""
+    if all(character.isprintable() and not character.isspace() for character in url):
+        return None
+    return (
+        "contains a space, a line end or an invisible character; remove it, or percent-encode it if"
+        " it belongs to the password, for example a space as %20"
+    )
 
 
 def check_address(url: str) -> None:
@@ -69,12 +81,12 @@ def check_address(url: str) -> None:
     over_redis = url.startswith(REDIS)
     try:
         split = urlsplit(url)
-        split.port  # noqa: B018 - reading the port checks it
+        has_port = split.port != 0
     except ValueError:
         raise _unreadable_host(over_redis=over_redis) from None
     # The options after the ? of a Redis URL are checked by `require_certificate_check`.
     after_host = split.path if over_redis else f"{split.path}?{split.query}"
-    if "@" in after_host or "#" in url:
+    if not has_port or "@" in after_host or "#" in url:
         raise _unreadable_host(over_redis=over_redis)
     database = split.path.strip("/")
     if over_redis and database and not (database.isascii() and database.isdigit()):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -147,6 +148,21 @@ class Chunk(ContractModel):
     def row_counts(self) -> list[int]:
         """Return the number of rows that each record adds to the batch counts."""
         return list(map(count_rows, self.records_in_order))
+
+    @cached_property
+    def lines_of_records(self) -> Sequence[Sequence[int]]:
+        """Return the lines of each record; without `lines`, its position in the batch, from 1."""
+        if self.lines is None:
+            start = self.before.requests + 1
+            return [(line,) for line in range(start, start + len(self.row_counts))]
+        if len(self.lines) == len(self.row_counts):
+            return [(line,) for line in self.lines]
+        ends = list(accumulate(self.row_counts))
+        lines_by_record = [
+            self.lines[end - rows : end] for end, rows in zip(ends, self.row_counts, strict=True)
+        ]
+        # All rows of a record may be on one line, whose number is then repeated.
+        return [lines if lines[0] != lines[-1] else lines[:1] for lines in lines_by_record]
 
     def tally(self) -> Tally:
         """Return the size of this chunk, refused lines included."""

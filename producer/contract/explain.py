@@ -14,6 +14,7 @@ from producer.schemas import (
     MAX_CHUNK_RECORDS,
     MAX_COURSES,
     MAX_KEY,
+    MAX_LOOKUP,
     MAX_REQUEST_ID,
     MAX_TEXT,
     Code,
@@ -35,13 +36,23 @@ _TOO_LONG: Final = [1] * (MAX_COURSES + 1)
 
 ModelType = TypeVar("ModelType", bound=ContractModel)
 
+_IDENTIFIER: Final = (
+    f"must be our key (an integer from 1 to {MAX_KEY})"
+    f" or the SIS id (a string of 1 to {MAX_TEXT} characters)"
+)
+_REQUEST_ID: Final = f"must be a string of 1 to {MAX_REQUEST_ID} characters"
+
 _RULES: Final[Mapping[str, str]] = {
-    "student_id": f"must be our key (an integer from 1 to {MAX_KEY})"
-    f" or the SIS id (a string of 1 to {MAX_TEXT} characters)",
+    "student_id": _IDENTIFIER,
+    "students": _IDENTIFIER,
     "course_ids": f"must be a list of 1 to {MAX_COURSES} courses",
-    "request_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
+    "request_id": _REQUEST_ID,
+    "request_ids": _REQUEST_ID,
     "atomic": "must be true or false",
-    "batch_id": f"must be a string of 1 to {MAX_REQUEST_ID} characters",
+    "batch_id": _REQUEST_ID,
+    "batch_ids": _REQUEST_ID,
+    "limit": f"must be an integer from 1 to {MAX_LOOKUP}",
+    "before": "must be the completed_at and the request_id of a result",
     "kind": "must be students, courses or enrollments",
     "number": f"must be an integer from 0 to {MAX_KEY}",
     "last": "must be true or false",

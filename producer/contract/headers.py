@@ -1,12 +1,51 @@
 """Define the message headers that a worker accepts."""
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.functional_validators import AfterValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from producer.schemas import MAX_REQUEST_ID
+
+MAX_LABEL: Final = 255
+"""The most characters of a file name or submitter that are stored."""
+
+_NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def label(value: object) -> str | None:
+    """Return a file name or submitter in the form that is stored; None if it is not a text.
+
+    It only informs people, so a strange one is cut and its NULs and lone surrogates are replaced;
+    no message is refused because of it.
+    """
+    if not isinstance(value, str):
+        return None
+    return _NOT_STORABLE.sub("\ufffd", value[:MAX_LABEL]).strip() or None
+
+
+class BatchOrigin(NamedTuple):
+    """Where a batch came from, as its submitter says; None is unknown."""
+
+    file_name: str | None = None
+    submitter: str | None = None
+
+    @classmethod
+    def from_headers(cls, headers: object) -> Self:
+        """Read the origin from the headers of a message, whatever they are."""
+        named = headers if isinstance(headers, Mapping) else {}
+        return cls(*(label(named.get(name)) for name in cls._fields))
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that carry the origin."""
+        labels = {name: label(value) for name, value in self._asdict().items()}
+        return {name: value for name, value in labels.items() if value is not None}
+
+
+UNKNOWN_ORIGIN: Final = BatchOrigin()
 
 
 def _is_moment(text: str) -> str:
@@ -15,6 +54,7 @@ def _is_moment(text: str) -> str:
 
 
 _Text = str | None
+_Label = Annotated[str | None, BeforeValidator(label)]
 _Empty = Annotated[list[Any] | dict[str, Any], Field(max_length=0)] | None
 _SmallCount = Annotated[int, Field(ge=0, le=1000)] | None
 _TaskId = Annotated[
@@ -37,6 +77,16 @@ class MessageHeaders(BaseModel):
     )
     ignore_result: bool | None = Field(
         default=None, description="If true, no result key is written unless the message is refused."
+    )
+    file_name: _Label = Field(
+        None,
+        description="For a chunk: the name of the submitted file, for the operator. At most"
+        f" {MAX_LABEL} characters are stored; what is not a string is ignored.",
+    )
+    submitter: _Label = Field(
+        None,
+        description="For a chunk: who submitted the batch, for the operator. It proves nothing,"
+        " because any submitter may write any name. Stored like file_name.",
     )
     timelimit: Annotated[list[None], Field(max_length=2)] | None = None
     eta: None = None

@@ -1,4 +1,10 @@
-"""Make text from outside safe to print: what a terminal would obey or hide becomes an escape."""
+"""Write text, JSON and times for whoever runs a command: in one form, and safe for a terminal."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -8,3 +14,32 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def moment_text(moment: datetime) -> str:
+    """Return a moment for people, in UTC and to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def json_line(data: Any) -> str:
+    """Return data as one line of JSON, without characters that a terminal would obey.
+
+    `data` may hold models of the contract. Moments are written in UTC and to the microsecond, for
+    example `2026-09-01T08:15:00.000000Z`.
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_plain)
+    return text if text.isprintable() else "".join(map(_in_json, text))
+
+
+def _plain(value: object) -> Any:
+    """Return a value that JSON does not know in a form that it knows. Raises TypeError."""
+    if isinstance(value, datetime):
+        moment = value.astimezone(UTC).isoformat(timespec="microseconds")
+        return moment.replace("+00:00", "Z")
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _in_json(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]

@@ -57,6 +57,11 @@ class FileSource:
         return str(self.path)
 
     @property
+    def file_name(self) -> str:
+        """Return the name of the file without its folder."""
+        return self.path.name
+
+    @property
     def share(self) -> float | None:
         """Return the fraction of the file that has been read; None if nothing has."""
         return self.bytes_read / self.size or None
@@ -93,6 +98,7 @@ class StreamSource:
     """
 
     share = None
+    file_name = None
 
     def __init__(
         self,

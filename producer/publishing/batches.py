@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
 from producer.contract.chunks import FileForm, RefusedLine, Tally, fingerprint_of
+from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
@@ -23,6 +24,10 @@ MAX_QUEUED = 64
 Redis, at about 30 MB of enrollments or 80 MB of roster records."""
 QUEUE_PATIENCE = 600.0
 """How long the queue may stay full, in seconds, before the submitter gives up."""
+
+FIRST_PATIENCE = 30.0
+"""How long the submitter waits for a broker to which it has not published yet, in seconds: enough
+for a restart or a failover."""
 
 OUTAGE_PAUSE = 1.0
 """Seconds between two attempts while the broker is unavailable."""
@@ -62,6 +67,7 @@ class BatchPublisher:
         self._page = AppliedChunks(fingerprints=())
         """The answer of a worker about the chunks that `_is_applied` asked about last."""
         self._first_chunk: int | None = None
+        self._has_published = False
 
     def publish(
         self,
@@ -69,6 +75,7 @@ class BatchPublisher:
         *,
         columns: Iterable[str] | None,
         form: FileForm | None,
+        origin: BatchOrigin,
         resume: bool,
         max_queued: int,
         on_progress: OnProgress,
@@ -77,6 +84,7 @@ class BatchPublisher:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
         fingerprints = array("q")
+        headers = origin.headers()
         entries = _source_records(records)
         chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
         room = self._wait_for_room(max_queued, on_outage)
@@ -85,7 +93,7 @@ class BatchPublisher:
             fingerprints.append(fingerprint)
             applied = resume and self._is_applied(chunk.number, fingerprint)
             if chunk.number == 0:
-                _retry_while_unreachable(on_outage, partial(self._claim, fingerprint))
+                self._wait_out(on_outage, partial(self._claim, fingerprint))
                 if resume:
                     batch = batch.model_copy(update={"failed_before": self._failed_at()})
             batch = _with_chunk(batch, chunk, published=not applied)
@@ -99,15 +107,19 @@ class BatchPublisher:
                 first_chunk=self._first_chunk,
             )
             text = None if applied else chunk.text
-            _retry_while_unreachable(on_outage, partial(self._publish_chunk, mark, text))
+            self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
-    def _publish_chunk(self, mark: SubmissionMark, text: str | None) -> None:
+    def _publish_chunk(
+        self, mark: SubmissionMark, text: str | None, headers: dict[str, str]
+    ) -> None:
         self._connection.mark_batch(self._batch.batch_id, mark)
         if text is not None:
-            self._connection.send(KIND_TASKS[self._batch.kind], [text], ignore_result=True)
+            task = KIND_TASKS[self._batch.kind]
+            self._connection.send(task, [text], ignore_result=True, headers=headers)
+            self._has_published = True
 
     def _is_applied(self, number: int, fingerprint: int) -> bool:
         """Return whether a chunk was applied before; ask for the chunks in order.
@@ -154,6 +166,24 @@ class BatchPublisher:
             return failed_at
         return None
 
+    def _wait_out(self, on_outage: OnOutage, work: Callable[[], T]) -> T:
+        """Do the work; with `on_outage`, retry it while the broker is unavailable.
+
+        Until a chunk was published, the URL itself may be wrong, so the wait is short, and there is
+        none for an error that will not pass.
+        """
+        started = time.monotonic()
+        while True:
+            try:
+                return work()
+            except BrokerUnavailable as error:
+                may_pass = error.may_pass or self._has_published
+                patience = QUEUE_PATIENCE if self._has_published else FIRST_PATIENCE
+                if on_outage is None or not may_pass or time.monotonic() - started > patience:
+                    raise
+                on_outage(error)
+                time.sleep(OUTAGE_PAUSE)
+
     def _find_applied(self, start: int) -> AppliedChunks:
         return find_applied(
             self._connection,
@@ -170,7 +200,7 @@ class BatchPublisher:
             started = time.monotonic()
             pause = 0.01
             count = self._connection.count_queued_chunks
-            while (queued := _retry_while_unreachable(on_outage, count)) >= max_queued:
+            while (queued := self._wait_out(on_outage, count)) >= max_queued:
                 if time.monotonic() - started > QUEUE_PATIENCE:
                     raise NoWorkerAnswered(
                         f"The queue has been full for {QUEUE_PATIENCE:g} s, with {queued} chunks"
@@ -191,25 +221,45 @@ def find_applied(
     return applied
 
 
+class AppliedCount:
+    """Counts how many chunks of a submission were applied, from the pages that a worker returns."""
+
+    def __init__(self, batch: SubmittedBatch) -> None:
+        self._batch = batch
+        self._count = self._refused = 0
+
+    def pages(self) -> Iterator[range]:
+        """Yield the numbers of the chunks to look up, a page at a time."""
+        chunks = len(self._batch.fingerprints)
+        for start in range(0, chunks, MAX_LOOKUP):
+            yield range(start, min(start + MAX_LOOKUP, chunks))
+
+    def add(self, numbers: range, applied: AppliedChunks) -> None:
+        """Count the chunks of a page. Raises BatchConflict if they are of another kind."""
+        check_kind(applied, self._batch)
+        own = self._batch.fingerprints[numbers.start : numbers.stop]
+        pairs = list(zip(own, applied.fingerprints, strict=True))
+        self._count += sum(mine == stored for mine, stored in pairs)
+        self._refused += sum(stored not in (None, mine) for mine, stored in pairs)
+
+    def total(self) -> int:
+        """Return how many chunks were applied; see `EnrollmentClient.count_applied`."""
+        if self._refused:
+            raise BatchConflict(
+                f"A different submission used the batch id {self._batch.batch_id} at the same time:"
+                f" {self._refused} of the {self._batch.chunks} chunks of this one were refused, and"
+                " their records are not stored. Submit these records again under a new batch id;"
+                " rows that are already stored are not added twice."
+            )
+        return self._count
+
+
 def count_applied(connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> int:
     """Return how many chunks of a submission were applied; see `EnrollmentClient.count_applied`."""
-    count = refused = 0
-    for start in range(0, len(batch.fingerprints), MAX_LOOKUP):
-        own = batch.fingerprints[start : start + MAX_LOOKUP]
-        numbers = range(start, start + len(own))
-        applied = find_applied(connection, batch.batch_id, numbers, timeout=timeout)
-        check_kind(applied, batch)
-        pairs = list(zip(own, applied.fingerprints, strict=True))
-        count += sum(mine == stored for mine, stored in pairs)
-        refused += sum(stored not in (None, mine) for mine, stored in pairs)
-    if refused:
-        raise BatchConflict(
-            f"A different submission used the batch id {batch.batch_id} at the same time:"
-            f" {refused} of the {batch.chunks} chunks of this one were refused, and their"
-            " records are not stored. Submit these records again under a new batch id; rows"
-            " that are already stored are not added twice."
-        )
-    return count
+    count = AppliedCount(batch)
+    for numbers in count.pages():
+        count.add(numbers, find_applied(connection, batch.batch_id, numbers, timeout=timeout))
+    return count.total()
 
 
 def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:
@@ -224,19 +274,6 @@ def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:
 def plain_fields(message: ContractModel) -> dict[str, Any]:
     """Return a record as JSON, without the fields that have their default value."""
     return message.model_dump(mode="json", exclude_defaults=True)
-
-
-def _retry_while_unreachable(on_outage: OnOutage, work: Callable[[], T]) -> T:
-    """Do the work; with `on_outage`, retry it while the broker is unavailable."""
-    started = time.monotonic()
-    while True:
-        try:
-            return work()
-        except BrokerUnavailable as error:
-            if on_outage is None or time.monotonic() - started > QUEUE_PATIENCE:
-                raise
-            on_outage(error)
-            time.sleep(OUTAGE_PAUSE)
 
 
 def _source_records(records: Iterable[Record]) -> Iterator[Line]:

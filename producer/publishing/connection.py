@@ -1,6 +1,5 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
-import json
 import math
 import os
 import time
@@ -11,9 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from amqp.exceptions import AMQPError
-from celery import states
 from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
-from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from producer.contract.batches import BatchStatus
@@ -21,25 +18,20 @@ from producer.contract.broker_url import (
     BROKERS,
     REDIS,
     check_address,
+    hidden_character_problem,
     require_certificate_check,
     scheme_problem,
     shown_url,
 )
 from producer.contract.keys import Keys, count_waiting
-from producer.contract.lookups import RESULT_TYPES
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
-from producer.errors import (
-    AnswerNotUnderstood,
-    BrokerUnavailable,
-    ClientClosed,
-    LookupFailed,
-    NoWorkerAnswered,
-)
+from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
 from producer.publishing.failures import explain_failure
 from producer.publishing.polling import KnownStates, PollingProblem
+from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
 from producer.schemas import RequestStatus
 
 CHECK_SECONDS = 10.0
@@ -48,15 +40,10 @@ CHECK_SECONDS = 10.0
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""
 
-_RESULT_ADAPTERS: dict[TaskName, TypeAdapter[Any]] = {
-    task: TypeAdapter(type_) for task, type_ in RESULT_TYPES.items()
-}
-
-
-LOOKUP_HINT = "Check that a worker is running and serves the queue lookups."
-
 LONGEST_LOOKUP = 7 * 86_400.0
 """Seconds after which a lookup expires at the latest, however long its client waits."""
+
+LOOKUP_HINT = "Check that a worker is running and serves the queue lookups."
 
 _FAILURES = (
     BatchPublishError,
@@ -90,6 +77,8 @@ class BrokerConnection:
         if (problem := scheme_problem(broker_url, BROKERS)) is not None:
             raise ValueError(f"The broker's URL {problem}.")
         check_address(broker_url)
+        if (problem := hidden_character_problem(results_url)) is not None:
+            raise ValueError(f"The URL of the result backend {problem}.")
         if not results_url.startswith(REDIS):
             raise ValueError(
                 "Result keys are stored in Redis, so result_backend_url must be a Redis URL, for"
@@ -144,7 +133,7 @@ class BrokerConnection:
                 # Tools such as Flower show this text. Celery's own way of making it would take a
                 # tenth of the time of a publish.
                 options["argsrepr"] = repr(args)
-            task_id = task_id or _task_id()
+            task_id = task_id or new_task_id(CALL_ID.get())
             # A task of another app that uses this client must not wait for our task as its child.
             options["add_to_parent"] = False
             # This is AMQP's standard field, in seconds; it shows how long a message has waited.
@@ -200,35 +189,29 @@ class BrokerConnection:
         """
         started = time.monotonic()
         next_check = check_seconds
-        while (stored := self._read_result(task_id)) is None:
+        while (stored := self.read_results([task_id]).get(task_id)) is None:
             waited = time.monotonic() - started
             if waited > seconds:
-                raise NoWorkerAnswered(f"No worker answered in {seconds:g} s. {hint}")
+                raise not_answered(seconds, hint)
             if check is not None and waited > next_check:
                 check(seconds - waited)
                 next_check = time.monotonic() - started + check_seconds
             # The pauses grow with the wait, so that polling adds at most a tenth to it.
             time.sleep(min(max(0.0005, waited / 10), 0.05))
-        if stored["status"] == states.REVOKED:
-            raise NoWorkerAnswered(f"No worker started on the lookup within {seconds:g} s. {hint}")
-        if stored["status"] != states.SUCCESS:
-            reason = (stored.get("result") or {}).get("exc_message", stored["status"])
-            text = " ".join(map(str, reason)) if isinstance(reason, list) else reason
-            raise LookupFailed(f"The worker could not answer: {text}")
-        return stored.get("result")
+        return outcome_of(stored, seconds, hint)
 
-    def _read_result(self, task_id: str) -> dict[str, Any] | None:
-        key = self._keys.result(task_id)
-        with self._results():
-            text = self._redis.get(key)
-        try:
-            stored = {} if text is None else json.loads(text)
-            return stored if stored and stored["status"] in states.READY_STATES else None
-        except (ValueError, LookupError, TypeError) as error:
-            raise LookupFailed(
-                f"The result in the Redis key {key} cannot be read: {error!r}. Check that no other"
-                " application writes to the same Redis database."
-            ) from error
+    def read_results(self, task_ids: Sequence[str]) -> dict[str, Stored]:
+        """Return what is stored in the result keys of those tasks that have ended."""
+        with self._results(), self._redis.pipeline(transaction=False) as pipeline:
+            for task_id in task_ids:
+                pipeline.get(self._keys.result(task_id))
+            texts = pipeline.execute()
+        stored = {
+            task_id: parse_stored(self._keys.result(task_id), text)
+            for task_id, text in zip(task_ids, texts, strict=True)
+            if text is not None
+        }
+        return {task_id: found for task_id, found in stored.items() if found is not None}
 
     def mark_requests(self, request_ids: Sequence[str]) -> None:
         """Mark requests as `queued`, before they are published."""
@@ -306,9 +289,8 @@ def _explaining(server: str) -> Iterator[None]:
         yield
     except _FAILURES as error:
         failure = explain_failure(error)
-        raise BrokerUnavailable(
-            f"{server} is not available: {failure.problem}", failure.remedy
-        ) from error
+        problem = f"{server} is not available: {failure.problem}"
+        raise BrokerUnavailable(problem, failure.remedy, may_pass=failure.may_pass) from error
 
 
 def _require_text(what: str, value: object) -> None:
@@ -323,23 +305,6 @@ def check_timeout(seconds: object) -> None:
     """Raise ValueError unless this is a number of seconds; infinity is allowed."""
     if not isinstance(seconds, int | float) or math.isnan(seconds):
         raise ValueError(f"The timeout must be a number of seconds, not {seconds!a:.60}.")
-
-
-def parse_result(task: TaskName, result: Any) -> Any:
-    """Return a task's result as models of the contract, without fields that a newer worker added.
-
-    Raises AnswerNotUnderstood.
-    """
-    try:
-        return _RESULT_ADAPTERS[task].validate_python(result, extra="ignore")
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        field = ".".join(map(str, detail["loc"])) or "the whole answer"
-        raise AnswerNotUnderstood(
-            f"The worker's answer cannot be understood ({field}: {detail['msg']}, not"
-            f" {ascii(detail['input'])[:60]}), because the worker has a newer version;"
-            " upgrade the client."
-        ) from error
 
 
 def _count_waiting(client: Any, queue: Queue) -> int:
@@ -366,6 +331,6 @@ def _count_in_rabbitmq(connection: Any) -> int:
     return 0
 
 
-def _task_id() -> str:
-    call_id = CALL_ID.get()
+def new_task_id(call_id: str | None) -> str:
+    """Return a new task id; it begins with the given text, if any."""
     return f"{call_id}.{uuid.uuid4().hex[:12]}" if call_id else str(uuid.uuid4())

@@ -5,17 +5,18 @@ from typing import Any
 
 from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
+from producer.publishing.arguments import check_ids
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.merging import MAX_IDS, MergedLookups
-from producer.publishing.requests import refuse_single
 from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
 
 
 class Lookups:
     """The lookups of one client; threads may share it.
 
-    Every method raises InvalidRequest for a single id in place of several, and what
-    `BrokerConnection.ask` raises. `timeout` is the longest wait for a worker, in seconds.
+    Every method raises InvalidRequest for ids that nothing can have, and for a single id in place
+    of several, and what `BrokerConnection.ask` raises. `timeout` is the longest wait for a worker,
+    in seconds.
     """
 
     def __init__(self, connection: BrokerConnection) -> None:
@@ -24,7 +25,7 @@ class Lookups:
 
     def requests(self, request_ids: Sequence[str], timeout: float) -> list[RequestStatus]:
         """Return the status of each request, in the same order."""
-        refuse_single("ids", request_ids)
+        check_ids(TaskName.STATUS, request_ids)
         known = self._connection.known_requests(request_ids)
         return self._with_known(known, TaskName.STATUS, request_ids, None, timeout)
 
@@ -32,7 +33,7 @@ class Lookups:
         self, batch_ids: Sequence[str], timeout: float, *, refusals: bool
     ) -> list[BatchStatus]:
         """Return the status of each batch, in the same order, with its refusals if asked for."""
-        refuse_single("ids", batch_ids)
+        check_ids(TaskName.BATCH, batch_ids)
         known = self._connection.known_batches(batch_ids, refusals=refusals)
         options = {"refusals": refusals}
         return self._with_known(known, TaskName.BATCH, batch_ids, options, timeout)
@@ -46,9 +47,9 @@ class Lookups:
         timeout: float,
     ) -> list[Any]:
         """Return what is known of each id, in order; ask a worker about the others."""
-        missing = [i for i in ids if not (isinstance(i, str) and i in known)]
+        missing = [identity for identity in ids if identity not in known]
         answers = iter(self.ask(task, missing, timeout, options=options))
-        return [known[i] if isinstance(i, str) and i in known else next(answers) for i in ids]
+        return [known[i] if i in known else next(answers) for i in ids]
 
     def ask(
         self,
@@ -62,7 +63,7 @@ class Lookups:
 
         A short lookup is sent together with those that other threads make at the same time.
         """
-        refuse_single("ids", ids)
+        check_ids(task, ids)
 
         def ask(some_ids: list[Any], seconds: float) -> Any:
             return self._connection.ask(task, [some_ids], options, timeout=seconds)
@@ -77,4 +78,4 @@ class Lookups:
 
 def results_page(limit: int) -> int:
     """Return how many students one lookup of results may name, with this many results for each."""
-    return max(1, min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // max(1, limit)))
+    return min(MAX_LOOKUP, MAX_LOOKUP_RESULTS // limit)

@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from producer.errors import LookupFailed, NoWorkerAnswered
+from producer.errors import LookupFailed
 from producer.publishing.connection import LOOKUP_HINT
+from producer.publishing.results import not_answered
 
 MAX_SENT = 2
 """The number of merged lookups of one sort on their way at a time; further ones gather."""
@@ -58,7 +59,8 @@ class MergedLookups:
         call = _Call(ids)
         with self._lock:
             self._gathered[sort].append(call)
-            if self._sent[sort] < MAX_SENT:
+            leads_at_once = self._sent[sort] < MAX_SENT
+            if leads_at_once:
                 self._sent[sort] += 1
                 call.leads = True
                 call.changed.set()
@@ -67,21 +69,21 @@ class MergedLookups:
             if not call.changed.is_set():
                 if call in self._gathered[sort]:
                     self._gathered[sort].remove(call)
-                raise NoWorkerAnswered(f"No worker answered in {timeout:g} s. {LOOKUP_HINT}")
+                raise not_answered(timeout, LOOKUP_HINT)
         if call.leads:
-            self._lead(sort, call, page, ask, deadline)
+            left = timeout if leads_at_once else max(0.0, deadline - time.monotonic())
+            self._lead(sort, call, page, ask, left)
         if call.is_alone:
             return ask(call.ids, max(0.0, deadline - time.monotonic()))
         if call.error is not None:
             raise call.error
         return call.answers
 
-    def _lead(self, sort: Hashable, own: _Call, page: int, ask: Ask, deadline: float) -> None:
+    def _lead(self, sort: Hashable, own: _Call, page: int, ask: Ask, timeout: float) -> None:
         with self._lock:
             calls = self._take(sort, own, page)
         try:
-            left = max(0.0, deadline - time.monotonic())
-            answers = ask([i for call in calls for i in call.ids], left)
+            answers = ask([i for call in calls for i in call.ids], timeout)
         except LookupFailed as error:
             for call in calls:
                 call.is_alone = len(calls) > 1

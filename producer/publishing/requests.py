@@ -1,18 +1,25 @@
-"""Check what a caller passes before it is published."""
+"""Check what a caller passes before it is published, and whether it was lost afterwards."""
 
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from producer.contract.explain import parse_record
-from producer.errors import InvalidRequest
+from producer.errors import InvalidRequest, SubmissionLost
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
     Code,
     ContractModel,
     EnrollmentProblem,
     Kind,
+    RequestState,
+    RequestStatus,
     StudentEnrollmentRequest,
+)
+
+_LOST_WITH_MARK = (
+    "Redis lost its data, and with it the request if it was still queued. Submit it again under"
+    " the same id."
 )
 
 
@@ -43,15 +50,6 @@ def with_id(
     return checked.model_copy(update={"request_id": request_id}), request_id
 
 
-def check_batch(batch: SubmittedBatch | str) -> None:
-    """Raise InvalidRequest unless this is a valid batch id, or what a submission returned."""
-    if not isinstance(batch, SubmittedBatch):
-        fields = {"batch_id": batch, "kind": Kind.ENROLLMENTS}
-        checked, problems = parse_record(SubmittedBatch, fields)
-        if checked is None:
-            raise InvalidRequest(problems)
-
-
 def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:
     """Return a batch of which nothing is published, with a new id if none is given.
 
@@ -62,3 +60,11 @@ def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:
     if batch is None:
         raise InvalidRequest(problems)
     return batch
+
+
+def check_not_lost(status: RequestStatus) -> None:
+    """Raise SubmissionLost if this is the status of a request that was published and is lost."""
+    # A mark lasts for days, so a request without one was lost together with its mark.
+    if status.state is RequestState.UNKNOWN:
+        advice = status.advice or _LOST_WITH_MARK
+        raise SubmissionLost(f"Request {status.request_id}: {advice}")

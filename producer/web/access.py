@@ -22,7 +22,8 @@ class RequireScope:
         self,
         request: Request,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
-    ) -> None:
+    ) -> str | None:
+        """Return the name of the caller's token; None if there are no tokens."""
         tokens: tuple[Token, ...] = request.app.state.tokens
         if not tokens:
             server = request.scope.get("server") or ("", 0)
@@ -33,7 +34,7 @@ class RequireScope:
                     "Without tokens, this service answers only on loopback;"
                     " ask the operator to set ENROLL_HTTP_TOKENS.",
                 )
-            return
+            return None
         token = find_token(tokens, credentials.credentials) if credentials else None
         if token is None:
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -50,7 +51,11 @@ class RequireScope:
                 "scope_required",
                 f"The token lacks the scope {self._scope}; use a token that has it.",
             )
+        return token.name
 
 
-submitting = [Depends(RequireScope(Scope.SUBMIT))]
+_submitting = Depends(RequireScope(Scope.SUBMIT))
+submitting = [_submitting]
+Submitter = Annotated[str | None, _submitting]
+"""The name of the token with which a batch is submitted."""
 reading = [Depends(RequireScope(Scope.READ))]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from producer.aio.coalescing import Coalescer
 from producer.client import EnrollmentClient
 from producer.publishing.connection import CALL_ID
 from producer.schemas import StudentEnrollmentRequest
@@ -9,7 +10,8 @@ from producer.schemas import StudentEnrollmentRequest
 MAX_PER_PUBLISH = 200
 """The largest number of requests that are published together."""
 
-_Waiting = tuple[StudentEnrollmentRequest, str | None, "asyncio.Future[str]"]
+_Request = tuple[StudentEnrollmentRequest, str | None]
+"""A request, and the text that its task id begins with."""
 
 
 class RequestCoalescer:
@@ -17,30 +19,15 @@ class RequestCoalescer:
 
     def __init__(self, client: EnrollmentClient) -> None:
         self._client = client
-        self._waiting: list[_Waiting] = []
-        self._publishing: asyncio.Task[None] | None = None
+        self._requests: Coalescer[None, _Request, str] = Coalescer(
+            self._publish, at_most=MAX_PER_PUBLISH
+        )
 
     async def submit(self, request: StudentEnrollmentRequest) -> str:
         """Publish a request and return its id once the broker has it. Raises BrokerUnavailable."""
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, CALL_ID.get(), future))
-        if self._publishing is None:
-            self._publishing = asyncio.create_task(self._publish())
-        return await future
+        return await self._requests.add(None, (request, CALL_ID.get()))
 
-    async def _publish(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MAX_PER_PUBLISH], self._waiting[MAX_PER_PUBLISH:]
-            requests = [request for request, _, _ in group]
-            call_ids = [call_id for _, call_id, _ in group]
-            try:
-                ids = await asyncio.to_thread(self._client.submit_all, requests, call_ids)
-            except Exception as error:  # noqa: BLE001 - every waiting caller receives the error
-                for _, _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                for (_, _, future), request_id in zip(group, ids, strict=True):
-                    if not future.done():
-                        future.set_result(request_id)
-        self._publishing = None
+    async def _publish(self, _: None, group: list[_Request]) -> list[str]:
+        requests = [request for request, _ in group]
+        call_ids = [call_id for _, call_id in group]
+        return await asyncio.to_thread(self._client.submit_all, requests, call_ids)

@@ -5,7 +5,7 @@ import io
 import queue
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -31,6 +31,7 @@ class _BodyPipe(io.RawIOBase):
         self._unread = b""
         self._ended = False
         self.abandoned = False
+        self.file_name: str | None = None
 
     def put(self, piece: bytes | Exception) -> None:
         """Add a piece, after waiting for room.
@@ -57,8 +58,16 @@ class _BodyPipe(io.RawIOBase):
         return size
 
 
+class Upload(NamedTuple):
+    """A file that arrives over HTTP."""
+
+    body: io.BufferedReader
+    name: Callable[[], str | None]
+    """Returns the name of the file, once a part of it was read; None if it has none."""
+
+
 async def read_in_thread(
-    body: AsyncIterator[bytes], content_type: str, read: Callable[[io.BufferedReader], T]
+    body: AsyncIterator[bytes], content_type: str, read: Callable[[Upload], T]
 ) -> T:
     """Feed the body of an HTTP call to `read` in a thread, and return its result.
 
@@ -66,10 +75,11 @@ async def read_in_thread(
     the end of the stream. Raises UnreadableFile, and whatever `read` raises.
     """
     pieces = _BodyPipe()
-    reading = asyncio.create_task(asyncio.to_thread(read, io.BufferedReader(pieces, 1 << 16)))
+    upload = Upload(io.BufferedReader(pieces, 1 << 16), lambda: pieces.file_name)
+    reading = asyncio.create_task(asyncio.to_thread(read, upload))
     reading.add_done_callback(lambda _: setattr(pieces, "abandoned", True))
     try:
-        async for piece in _first_file(body, content_type):
+        async for piece in _first_file(body, content_type, pieces):
             if reading.done():
                 break
             if piece:
@@ -87,7 +97,10 @@ async def read_in_thread(
     return await reading
 
 
-async def _first_file(body: AsyncIterator[bytes], content_type: str) -> AsyncIterator[bytes]:
+async def _first_file(
+    body: AsyncIterator[bytes], content_type: str, pieces: _BodyPipe
+) -> AsyncIterator[bytes]:
+    """Yield the file in a body, and store its name in `pieces` before its content."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         async for piece in body:
@@ -100,7 +113,9 @@ async def _first_file(body: AsyncIterator[bytes], content_type: str) -> AsyncIte
         )
     form = _MultipartFile(options[b"boundary"])
     async for piece in body:
-        yield form.feed(piece)
+        content = form.feed(piece)
+        pieces.file_name = form.file_name
+        yield content
     if not form.seen:
         raise UnreadableFile(
             "The multipart body contains no file; add one, for example with `curl -F file=@FILE`."
@@ -112,6 +127,7 @@ class _MultipartFile:
 
     def __init__(self, boundary: bytes) -> None:
         self.seen = False
+        self.file_name: str | None = None
         self._wanted = False
         self._header = self._value = b""
         self._data: list[bytes] = []
@@ -147,9 +163,12 @@ class _MultipartFile:
 
     def _on_header(self) -> None:
         if self._header.lower() == b"content-disposition":
-            self._wanted = b"filename" in parse_options_header(self._value)[1]
+            file_name = parse_options_header(self._value)[1].get(b"filename")
+            self._wanted = file_name is not None
             if self._wanted and self.seen:
                 raise UnreadableFile("The multipart body contains two files; send one at a time.")
+            if file_name is not None:
+                self.file_name = file_name.decode(errors="replace")
         self._header = self._value = b""
 
     def _on_data(self, raw: bytes, start: int, end: int) -> None:

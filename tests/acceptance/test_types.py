@@ -18,16 +18,21 @@ BLOCKS = {
     f"{name} {number}": block
     for name in DOCUMENTS
     for number, block in enumerate(blocks(name, "python"), 1)
+    # These libraries publish no types.
+    if "from celery" not in block and "from django" not in block
 }
 
 USES = """
+import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
-from producer import BatchStatus, CourseRecord, EnrollmentClient, Kind, RefusedRecord
-from producer import StudentEnrollmentRequest, StudentEnrollmentResponse, StudentRecord
+from producer import AsyncEnrollmentClient, BatchStatus, CourseRecord, EnrollmentClient, Kind
+from producer import RefusedRecord, RequestStatus, StudentEnrollmentRequest
+from producer import StudentEnrollmentResponse, StudentRecord
 from producer.schemas import ResultStatus
+from producer.testing import EnrollmentStack, FakeAsyncEnrollmentClient, FakeEnrollmentClient
 
 names: list[str] = ["C1", "C2"]
 keys: tuple[int, ...] = (1, 2)
@@ -66,6 +71,25 @@ with EnrollmentClient("redis://h/0", result_backend_url=None, key_prefix="p:") a
     student = client.student("S1")
     titles = [] if student is None else [course.title or "" for course in student.courses]
     when = client.results("S1", limit=5)[0].completed_at.isoformat()
+
+async def stream() -> AsyncIterator[StudentRecord]:
+    yield StudentRecord(sis_id="S1")
+
+async def use(client: AsyncEnrollmentClient) -> None:
+    async with client:
+        many: list[StudentEnrollmentResponse] = await asyncio.gather(*map(client.enroll, requests))
+        asking = asyncio.create_task(client.status("r"))
+        state: RequestStatus = await asking
+        batch = await client.submit_batch("students", stream(), on_progress=lambda b: print(b))
+        rows: int = (await client.wait(batch, timeout=1)).books.received
+        lines: list[int] = [refused.line async for refused in client.refusals("b")]
+        file = await client.submit_file("x.csv", batch_id="b")
+        print(many, state, rows, lines, file.refused_lines)
+
+def test_both(enrollment_stack: EnrollmentStack) -> None:
+    client: EnrollmentClient = FakeEnrollmentClient(timeout=1)
+    other: AsyncEnrollmentClient = FakeAsyncEnrollmentClient()
+    print(client, other, enrollment_stack.client.health().version)
 """
 """What a program may do with the client, for the type checkers; it is not run."""
 

@@ -184,6 +184,8 @@ def test_the_source_archive_has_the_files_of_a_checkout(tmp_path: Path, archive:
 
 def test_the_wheel_declares_its_types_and_supported_versions(wheel: Path) -> None:
     assert {"producer/py.typed", "worker/py.typed"} <= set(contents(wheel))
+    (entry_points,) = (t for n, t in contents(wheel).items() if n.endswith("/entry_points.txt"))
+    assert b"[pytest11]\nenrollment = producer.pytest_plugin\n" in entry_points
     about = metadata(wheel)
     assert about["License-Expression"] == "MIT"
     assert about["License-File"] == "LICENSE"

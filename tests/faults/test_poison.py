@@ -10,6 +10,7 @@ from redis import Redis
 from producer.client import EnrollmentClient
 from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
+from support.commands import invoke_enroll
 from support.databases import dead_letters, opened_database
 from support.fleet import Fleet, fleet
 from support.malformed import message
@@ -105,15 +106,16 @@ def test_an_earlier_result_under_the_same_id_does_not_hide_poison(
 def test_a_dead_letter_that_is_retried_twice_takes_effect_once(
     sick: tuple[Fleet, EnrollmentClient, Database],
 ) -> None:
-    _, client, database = sick
+    small, client, database = sick
     request = {"student_id": "S3", "course_ids": ["RAISES"], "request_id": "mended"}
     assert client.enroll(request, timeout=60).errors[0].code is Code.NOT_PROCESSED
     batch = client.submit_batch(Kind.ENROLLMENTS, [{"student_id": "S4", "course_ids": ["KILLS"]}])
     finished(client, batch.batch_id, 90)
     # This process has no fault: it is the next release.
     single, of_batch = dead_letters(database)
-    assert retry_letter(database, single.id) == "enrolled"
-    assert retry_letter(database, of_batch.id) == "enrolled"
+    urls = {"ENROLL_DATABASE_URL": small.database_url, "ENROLL_BROKER_URL": small.broker.url}
+    told = invoke_enroll("dead-letters", "retry", str(single.id), str(of_batch.id), **urls)
+    assert told.stdout.splitlines() == [f"{single.id}: enrolled", f"{of_batch.id}: enrolled"]
     with pytest.raises(CannotRetry, match="there is no dead letter"):
         retry_letter(database, single.id)
     mended = client.status("mended").result

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,15 @@ def run_enroll(
 
 
 def start_enroll(
-    environment: Mapping[str, str], *arguments: str | Path, cwd: Path | None = None
+    environment: Mapping[str, str],
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    fresh: bool = False,
 ) -> "subprocess.Popen[str]":
-    """Start a command whose output can be read while it runs."""
+    """Start a command whose output can be read while it runs; `Prepared` explains `fresh`."""
     return Prepared(
         ["-m", "producer", *arguments],
+        fresh=fresh,
         env=environment,
         cwd=cwd,
         stdout=subprocess.PIPE,
@@ -88,4 +93,20 @@ def invoke_enroll(*arguments: str, given: str | None = None, **variables: str | 
 
     `given` is its standard input.
     """
-    return CliRunner().invoke(enroll, arguments, input=given, env=variables)
+    return CliRunner().invoke(enroll, arguments, given, variables, prog_name="enroll")
+
+
+def invoke_on_terminal(*arguments: str, typed: str = "", **variables: str | None) -> Result:
+    """Run a command within this process as on a terminal, on which this is typed."""
+    return _Terminal().invoke(enroll, arguments, typed, variables, prog_name="enroll")
+
+
+class _Terminal(CliRunner):
+    """Runs commands whose streams say that they are terminals."""
+
+    @contextmanager
+    def isolation(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        with super().isolation(*arguments, **options) as streams:
+            for stream in (sys.stdin, sys.stdout, sys.stderr):
+                stream.isatty = lambda: True  # type: ignore[method-assign]
+            yield streams

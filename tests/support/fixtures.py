@@ -15,7 +15,10 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
+from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
+from support.clients import blocking
 from support.postgres import folder_for_all_users, running_postgres
 from support.standby import Pair, running_pair
 from support.valkey import running_valkey
@@ -213,3 +216,22 @@ def _deployment(folder: Path, database_url: str, *, measured: bool = False) -> I
 def client(deployment: Deployment) -> Iterator[EnrollmentClient]:
     with EnrollmentClient(deployment.broker_url, timeout=20) as connected:
         yield connected
+
+
+@pytest.fixture(params=["real", "asynchronous", "fake", "asynchronous-fake"])
+def any_client(
+    request: pytest.FixtureRequest, deployment: Deployment
+) -> Iterator[EnrollmentClient]:
+    """Each of the clients in turn, and the stand-ins for users' tests; all behave the same."""
+    url = deployment.broker_url
+    if request.param == "real":
+        with EnrollmentClient(url, timeout=20) as connected:
+            yield connected
+    elif request.param == "fake":
+        with FakeEnrollmentClient(timeout=20) as fake:
+            yield fake
+    else:
+        is_fake = request.param == "asynchronous-fake"
+        make = FakeAsyncEnrollmentClient if is_fake else AsyncEnrollmentClient
+        with blocking(lambda: make(url, timeout=20)) as client:
+            yield client

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from support.commands import GOOD, invoke_enroll
+from support.commands import GOOD, invoke_enroll, invoke_on_terminal
 from support.databases import dead_letters, url_of
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
@@ -13,10 +13,19 @@ REMAINS = 1
 """The exit code of a command that could not do everything it was asked to do."""
 
 
-def run(url: str | Database, *arguments: str, expect: int = GOOD) -> tuple[str, str]:
-    """Return what a command writes to standard output and to standard error."""
+def run(
+    url: str | Database, *arguments: str, expect: int = GOOD, typed: str | None = None
+) -> tuple[str, str]:
+    """Return what a command writes to standard output and to standard error.
+
+    `typed` is what the operator types on the terminal; without it, there is no terminal.
+    """
     database_url = url if isinstance(url, str) else url_of(url)
-    done = invoke_enroll(*arguments, ENROLL_DATABASE_URL=database_url)
+    variables = {"ENROLL_DATABASE_URL": database_url}
+    if typed is None:
+        done = invoke_enroll(*arguments, **variables)
+    else:
+        done = invoke_on_terminal(*arguments, typed=typed, **variables)
     assert done.exit_code == expect, done.output + repr(done.exception)
     assert isinstance(done.exception, SystemExit | None)
     return done.stdout, done.stderr

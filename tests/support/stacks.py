@@ -25,7 +25,7 @@ def stack_environment(folder: Path) -> dict[str, str]:
 @contextmanager
 def started(folder: Path, *arguments: str | Path) -> "Iterator[subprocess.Popen[str]]":
     """A command in a folder of its own; ended in any case."""
-    with start_enroll(stack_environment(folder), *arguments, cwd=folder) as process:
+    with start_enroll(stack_environment(folder), *arguments, cwd=folder, fresh=True) as process:
         try:
             yield process
         finally:

@@ -28,6 +28,7 @@ PAGES = (
     README,
     "docs/submitting.md",
     "docs/registrars.md",
+    "docs/command-line.md",
     "docs/operations/watching.md",
     "docs/operations/dead-letters.md",
     "docs/operations/retention.md",

@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.explain import parse_record
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
     Counts,
     Poison,
     add_to_counts,
-    lines_of_records,
     no_counts,
 )
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
@@ -72,7 +72,11 @@ class Applied:
 
 
 def apply_chunk(
-    database: Database, kind: Kind, payload: object, poison: Poison | None = None
+    database: Database,
+    kind: Kind,
+    payload: object,
+    poison: Poison | None = None,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
 ) -> Applied:
     """Apply a chunk, its results and its entry in the ledger, exactly once.
 
@@ -82,7 +86,7 @@ def apply_chunk(
     chunk, fingerprint = read_chunk(kind, payload)
     return transaction(
         database,
-        lambda connection: apply_to(connection, kind, chunk, fingerprint, poison or {}),
+        lambda connection: apply_to(connection, kind, chunk, fingerprint, poison or {}, origin),
     )
 
 
@@ -106,10 +110,15 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
 
 
 def apply_to(
-    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, poison: Poison
+    connection: Connection,
+    kind: Kind,
+    chunk: Chunk,
+    fingerprint: int,
+    poison: Poison,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
 ) -> Applied:
     """Apply a chunk within an open transaction."""
-    earlier = _earlier_delivery(connection, kind, chunk, fingerprint)
+    earlier = _earlier_delivery(connection, kind, chunk, fingerprint, origin)
     if earlier is not None:
         return earlier
     now = datetime.now(UTC)
@@ -139,7 +148,7 @@ def apply_to(
 
 
 def _earlier_delivery(
-    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int
+    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, origin: BatchOrigin
 ) -> Applied | None:
     """Open a chunk's batch; return the outcome of a repeat or a conflict, else None."""
     outcome = None
@@ -148,7 +157,7 @@ def _earlier_delivery(
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
     elif open_batch(
-        connection, chunk.batch_id, kind, chunk.columns, _form(chunk)
+        connection, chunk.batch_id, kind, chunk.columns, _form(chunk), origin
     ) != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
         outcome = ChunkOutcome.CONFLICT
     return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
@@ -217,7 +226,7 @@ def _incoming_requests(
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
-    lines = lines_of_records(chunk)
+    lines = chunk.lines_of_records
     for position in positions:
         record = chunk.records_in_order[position]
         request, problems = parse_record(StudentEnrollmentRequest, record)

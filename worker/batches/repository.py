@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from producer.contract.batches import FIRST_LINES
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.schemas import MAX_KEY, Code
 from worker.database.sets import (
     RowsUpTo,
@@ -57,12 +58,13 @@ def open_batch(
     kind: str,
     columns: Sequence[str] | None,
     form: Mapping[str, Any] | None = None,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
 ) -> str:
     """Store a batch when its first chunk arrives; return the kind that is stored."""
     known = find_kind(connection, batch_id)
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
-            id=batch_id, kind=kind, columns=columns, form=form
+            id=batch_id, kind=kind, columns=columns, form=form, **origin._asdict()
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_KIND, {"batch": batch_id}).scalar_one()
@@ -126,6 +128,16 @@ def find_columns(connection: Connection, batch_ids: Iterable[str], most: int) ->
 def _select_columns(dialect: str) -> Any:
     page = select_among(dialect, Batch.id, Batch.columns, Batch.form).subquery()
     return select_up_to(page, ["columns"], page.c.id)
+
+
+def find_origins(connection: Connection, batch_ids: Iterable[str]) -> dict[str, BatchOrigin]:
+    """Return where batches came from, by batch."""
+    dialect = connection.dialect.name
+    statement = select(Batch.id, Batch.file_name, Batch.submitter)
+    rows = connection.execute(
+        statement.where(is_among(dialect, Batch.id)), list_parameter(dialect, set(batch_ids))
+    )
+    return {row.id: BatchOrigin(row.file_name, row.submitter) for row in rows}
 
 
 def add_refusals(

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_MODELS, Chunk
 from producer.contract.explain import parse_record
 from producer.schemas import Kind
-from worker.batches.counts import Counts, Poison, lines_of_records, no_counts
+from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.rules import not_processed
 from worker.models import Course, Student
@@ -23,7 +23,7 @@ def upsert_records(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     merged: dict[str, dict[str, Any]] = {}
-    numbered = zip(chunk.records_in_order, chunk.row_counts, lines_of_records(chunk), strict=True)
+    numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:

@@ -1,6 +1,5 @@
 """Implement `enroll batches`: list batches with their states."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +7,15 @@ import click
 from sqlalchemy import Connection
 
 from producer.contract.batches import BatchState
-from worker.batches.repository import newest_batches, refused_batches, sum_chunks
+from producer.contract.exit_codes import ExitCode
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
+from producer.contract.printable import moment_text
+from worker.batches.repository import find_origins, newest_batches, refused_batches, sum_chunks
 from worker.batches.state import DeadChunks, batch_state
 from worker.commands.session import (
     EPILOG,
     limit_option,
+    print_json,
     print_message,
     print_table,
     with_database,
@@ -23,8 +26,8 @@ from worker.dead_letters.repository import count_dead_chunks
 Row = dict[str, Any]
 
 HEADINGS = (
-    "batch", "state", "kind", "chunks applied", "chunks in all", "rows", "rejected", "newest chunk",
-    "dead letters", "conflicts",
+    "batch", "state", "kind", "file", "submitter", "chunks applied", "chunks in all", "rows",
+    "rejected", "newest chunk", "dead letters", "conflicts",
 )  # fmt: skip
 """The headings of the table, in the order of the fields of a row."""
 NUMBERS = ("chunks applied", "chunks in all", "rows", "rejected", "dead letters", "conflicts")
@@ -47,21 +50,29 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     A batch that is not done has chunks that wait in the queue, were lost with the queue, or became
     dead letters; `enroll status BATCH` says which. A batch is listed once its first chunk has been
     applied or has become a dead letter. A conflict is a refused chunk of a different submission
-    under the same batch id; the batch itself can still be done.
+    under the same batch id; the batch itself can still be done. The file and the submitter are
+    what the client wrote into its messages; nothing checks them.
     """
     with database.reading() as connection:
         rows = _newest(connection, limit, unfinished=unfinished)
         refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
-    rows += [_row(batch_id, None, DeadChunks(*dead.get(batch_id, ()))) for batch_id in refused]
+    rows += [
+        _row(batch_id, None, UNKNOWN_ORIGIN, DeadChunks(*dead.get(batch_id, ())))
+        for batch_id in refused
+    ]
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            print_json(row)
     elif rows:
-        print_table(HEADINGS, [tuple(row.values()) for row in rows], *NUMBERS)
+        print_table(HEADINGS, map(_cells, rows), *NUMBERS)
     else:
         print_message("There are no unfinished batches." if unfinished else "There are no batches.")
-    return 0
+    return ExitCode.DONE
+
+
+def _cells(row: Row) -> list[object]:
+    return [moment_text(cell) if isinstance(cell, datetime) else cell for cell in row.values()]
 
 
 def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row]:
@@ -75,26 +86,34 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
         offset += len(ids)
         ledgers = {row.id: row for row in sum_chunks(connection, ids)}
         dead = count_dead_chunks(connection, ids)
-        rows = [_row(i, ledgers[i], DeadChunks(*dead.get(i, ()))) for i in ids if i in ledgers]
+        origins = find_origins(connection, ids)
+        rows = [
+            _row(i, ledgers[i], origins.get(i, UNKNOWN_ORIGIN), DeadChunks(*dead.get(i, ())))
+            for i in ids
+            if i in ledgers
+        ]
         listed += [row for row in rows if not (unfinished and row["state"] == BatchState.DONE)]
     return listed[:limit]
 
 
-def _row(batch_id: str, ledger: Any | None, dead: DeadChunks) -> Row:
+def _row(batch_id: str, ledger: Any | None, origin: BatchOrigin, dead: DeadChunks) -> Row:
     """Return a row of the list; `of` is the number of chunks, None until the last one arrives."""
     state = batch_state(ledger, None, dead, datetime.now(UTC)).state
     letters = {"dead_letters": dead.failed + dead.conflicts, "conflicts": dead.conflicts}
+    counts = ("applied", "of", "rows", "rejected", "newest")
     if ledger is None:
-        unknown = dict.fromkeys(("kind", "applied", "of", "rows", "rejected", "newest"))
+        unknown = dict.fromkeys(("kind", "file", "submitter", *counts))
         return {"batch": batch_id, "state": state, **unknown, **letters}
     return {
         "batch": batch_id,
         "state": state,
         "kind": ledger.kind,
+        "file": origin.file_name,
+        "submitter": origin.submitter,
         "applied": ledger.applied,
         "of": ledger.chunks,
         "rows": ledger.rows,
         "rejected": ledger.rejected,
-        "newest": ledger.finished_at.isoformat(timespec="seconds"),
+        "newest": ledger.finished_at,
         **letters,
     }

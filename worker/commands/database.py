@@ -1,24 +1,24 @@
 """Implement `enroll database`: show, accept and renew the identity of the database."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 
 import click
 from redis.exceptions import RedisError
 
+from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
 from worker.commands.location import load_command_settings
 from worker.commands.results import changing_results
 from worker.commands.session import (
-    REMAINS,
-    UNREACHABLE,
-    USAGE,
+    confirmed,
     fail,
+    print_json,
     print_message,
     print_table,
     with_database,
+    yes_option,
 )
 from worker.database.ask import through
 from worker.database.engine import Database
@@ -29,11 +29,12 @@ from worker.messaging.registration import DatabaseRegister
 ABOUT = """
 Works on the database at ENROLL_DATABASE_URL and the Redis at ENROLL_BROKER_URL, or on those of
 `enroll up`; run it as the operator.
-
-\b
-Exit codes: 0 success, 1 the workers use another database (show) or nothing was changed,
-2 wrong usage or settings, 3 the database or Redis cannot be used.
 """
+NOT_USABLE = "the database or Redis cannot be used"
+SHOW_CODES = exit_codes(refused="the workers use another database", unreachable=NOT_USABLE)
+CHANGE_CODES = exit_codes(
+    refused="nothing was changed, because the answer was no", unreachable=NOT_USABLE
+)
 EXAMPLES = """
 \b
 Examples:
@@ -59,8 +60,6 @@ Examples:
   enroll database renew --yes
 """
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-
 
 @click.group(epilog=ABOUT + EXAMPLES)
 def database() -> None:
@@ -70,7 +69,7 @@ def database() -> None:
     """
 
 
-@database.command(epilog=ABOUT + SHOW_EXAMPLES)
+@database.command(epilog=ABOUT + SHOW_CODES + SHOW_EXAMPLES)
 @with_database
 def show(database: Database, as_json: bool) -> int:
     """Show the database at ENROLL_DATABASE_URL and the one that the workers use.
@@ -83,19 +82,19 @@ def show(database: Database, as_json: bool) -> int:
     rows = {"at ENROLL_DATABASE_URL": own, "used by the workers": registered}
     if as_json:
         for which, identity in zip(("here", "workers"), rows.values(), strict=True):
-            fields = None if identity is None else identity.model_dump()
-            click.echo(json.dumps({"which": which, "identity": fields}))
+            print_json({"which": which, "identity": identity})
     else:
         table = [
             (which, i.place, i.id, i.number, i.cluster) if i else (which, "none is registered")
             for which, i in rows.items()
         ]
         print_table(("", "database", "identity", "number", "cluster"), table)
-    return 0 if registered is None or own.is_same(registered) else REMAINS
+    is_same = registered is None or own.is_same(registered)
+    return ExitCode.DONE if is_same else ExitCode.REFUSED
 
 
-@database.command(epilog=ABOUT + ACCEPT_EXAMPLES)
-@_yes
+@database.command(epilog=ABOUT + CHANGE_CODES + ACCEPT_EXAMPLES)
+@yes_option
 @with_database
 def accept(database: Database, yes: bool, as_json: bool) -> int:
     """Make the database at ENROLL_DATABASE_URL the one that workers use, after a restore or move.
@@ -109,15 +108,15 @@ def accept(database: Database, yes: bool, as_json: bool) -> int:
             return _done(own, as_json, f"The workers already use {own}.")
         before = f"use {registered}" if registered else "have registered no database"
         print_message(f"The workers {before}. This makes them use {own}.")
-        if not _confirmed(yes):
-            return REMAINS
+        if not confirmed(yes, verb="changes which database they use"):
+            return ExitCode.REFUSED
         with changing_results():
             register.replace(own)
     return _done(own, as_json, "Accepted. Start the workers with this database.")
 
 
-@database.command(epilog=ABOUT + RENEW_EXAMPLES)
-@_yes
+@database.command(epilog=ABOUT + CHANGE_CODES + RENEW_EXAMPLES)
+@yes_option
 @with_database
 def renew(database: Database, yes: bool, as_json: bool) -> int:
     """Give the database at ENROLL_DATABASE_URL a new identity, if it is a physical copy.
@@ -131,8 +130,8 @@ def renew(database: Database, yes: bool, as_json: bool) -> int:
         f"This gives the database {url} a new identity. Workers that use it stop, unless you run"
         " `enroll database accept` afterwards."
     )
-    if not _confirmed(yes):
-        return REMAINS
+    if not confirmed(yes, verb="replaces the identity"):
+        return ExitCode.REFUSED
     with database.writing() as connection:
         renew_identity(connection)
     own = _identity(database)
@@ -149,7 +148,7 @@ def _identity(database: Database) -> DatabaseIdentity:
         try:
             return read_identity(through(connection), database.engine.url)
         except NoIdentity as error:
-            fail(str(error), USAGE)
+            fail(str(error), ExitCode.USAGE)
 
 
 @contextlib.contextmanager
@@ -163,19 +162,12 @@ def _redis() -> Iterator[DatabaseRegister]:
         fail(
             f"The Redis at ENROLL_BROKER_URL cannot be used: {error}. Check that it is running,"
             " that the URL is right, and that its user is operator (docs/access.md).",
-            UNREACHABLE,
+            ExitCode.UNREACHABLE,
         )
-
-
-def _confirmed(yes: bool) -> bool:
-    if yes or click.confirm("Continue?", err=True):
-        return True
-    print_message("Nothing was changed.")
-    return False
 
 
 def _done(identity: DatabaseIdentity, as_json: bool, sentence: str) -> int:
     print_message(sentence)
     if as_json:
-        click.echo(identity.model_dump_json())
-    return 0
+        print_json(identity)
+    return ExitCode.DONE

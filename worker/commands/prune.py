@@ -1,21 +1,35 @@
 """Implement `enroll prune`: remove what is older than an age."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
+from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.printable import moment_text
 from worker.commands.results import changing_results
-from worker.commands.session import EPILOG, format_moment, print_message, print_table, with_database
+from worker.commands.session import (
+    DATABASE,
+    NO_DATABASE,
+    confirmed,
+    print_json,
+    print_message,
+    print_table,
+    with_database,
+    yes_option,
+)
 from worker.database.engine import Database
 from worker.retention import prune as retention
 
+PRUNE_EPILOG = DATABASE + exit_codes(
+    refused="nothing was removed, because the answer was no", unreachable=NO_DATABASE
+)
 PRUNE_EXAMPLES = """
 \b
 Examples:
   enroll prune --older-than 400d --dry-run
   enroll prune --older-than 400d
+  enroll prune --older-than 400d --yes
 """
 
 
@@ -31,7 +45,7 @@ class _Age(click.ParamType[timedelta]):
             self.fail(str(error), param, ctx)
 
 
-@click.command(epilog=EPILOG + PRUNE_EXAMPLES)
+@click.command(epilog=PRUNE_EPILOG + PRUNE_EXAMPLES)
 @click.option(
     "--older-than",
     metavar="AGE",
@@ -40,8 +54,11 @@ class _Age(click.ParamType[timedelta]):
     help="An age in hours, days or weeks, for example 36h, 400d or 12w.",
 )
 @click.option("--dry-run", is_flag=True, help="Count what would be removed, and remove nothing.")
+@yes_option
 @with_database
-def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: bool) -> int:
+def prune(
+    database: Database, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
+) -> int:
     """Remove results, batches and dead letters that are older than an age.
 
     \b
@@ -50,23 +67,34 @@ def prune(database: Database, older_than: timedelta, dry_run: bool, as_json: boo
     dead letters  by the time at which they last arrived
 
     Enrollments and rosters are never removed. The id of a request whose result was removed counts
-    as new if it is submitted again. Workers can keep running.
+    as new if it is submitted again. Workers can keep running. On a terminal, the command first
+    counts what it would remove, and asks; elsewhere it needs --yes.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     before = datetime.now(UTC) - older_than
-    print_message(
-        f"{'Counting' if dry_run else 'Removing'} what is older than {format_moment(before)} ..."
-    )
+    age = f"what is older than {moment_text(before)}"
+
+    def describe() -> None:
+        print_message(f"Counting {age} ...")
+        counts = retention.prune(database, before, dry_run=True)
+        listed = ", ".join(f"{_name(kind)} {count:,}" for kind, count in counts.items())
+        print_message(f"This removes for good {age}: {listed}.")
+
+    if not dry_run and not confirmed(yes, verb="removes anything", describe=describe):
+        return ExitCode.REFUSED
+    print_message(f"{'Counting' if dry_run else 'Removing'} {age} ...")
     if dry_run:
         removed = retention.prune(database, before, dry_run=True)
     else:
         with changing_results() as remove_copies:
             removed = retention.prune(database, before, on_page=remove_copies)
     if as_json:
-        click.echo(
-            json.dumps({"before": before.isoformat(), "dry_run": dry_run, "removed": removed})
-        )
+        print_json({"before": before, "dry_run": dry_run, "removed": removed})
     else:
-        rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in removed.items()]
+        rows = [(_name(kind), f"{count:,}") for kind, count in removed.items()]
         heading = "would be removed" if dry_run else "removed"
         print_table(("", heading), rows, heading)
-    return 0
+    return ExitCode.DONE
+
+
+def _name(kind: str) -> str:
+    return kind.replace("_", " ")

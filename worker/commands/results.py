@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 from redis.exceptions import RedisError
 
+from producer.contract.exit_codes import ExitCode
 from producer.contract.keys import Keys
 from worker.commands.location import load_command_settings
-from worker.commands.session import UNREACHABLE, fail
+from worker.commands.session import fail
 from worker.messaging.cached import CachedAnswers
 from worker.messaging.celery_settings import results_url
 
@@ -30,5 +31,5 @@ def changing_results() -> Iterator[Callable[[], None]]:
             f" be used: {error}. It holds copies of recent results for clients, which must go"
             " before results change. What was done so far stays done; run the command again when"
             " Redis is back, as the user operator (docs/access.md).",
-            UNREACHABLE,
+            ExitCode.UNREACHABLE,
         )

@@ -1,4 +1,4 @@
-"""Share what the operator's commands need: the database, exit codes and printing.
+"""Share what the operator's commands need: the database, exit codes, printing and questions.
 
 These commands act on the database itself. The queue offers none of them, because a client must not
 be able to discard dead letters. Data goes to standard output, messages go to standard error.
@@ -9,7 +9,6 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +19,8 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.connection_option import folder_option
-from producer.contract.printable import printable
+from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.contract.printable import json_line, printable
 from producer.contract.stack_folder import UnusableFolder
 from worker import migrate
 from worker.commands.location import find_location
@@ -29,22 +29,12 @@ from worker.database.errors import sentence_of
 from worker.recovery.trial import TrialInterrupted
 from worker.settings import SettingsError
 
-REMAINS, USAGE, UNREACHABLE = 1, 2, 3
 DATABASE = (
     "Works directly on the database at ENROLL_DATABASE_URL, or on that of `enroll up`; run it as"
     " the operator."
 )
-EPILOG = f"""{DATABASE}
-
-\b
-Exit codes: 0 success, 2 wrong usage or settings, 3 the database cannot be used.
-"""
-LETTERS_EPILOG = f"""{DATABASE}
-
-\b
-Exit codes: 0 success, 1 a dead letter does not exist or could not be retried,
-2 wrong usage or settings, 3 the database cannot be used.
-"""
+NO_DATABASE = "the database cannot be used"
+EPILOG = DATABASE + exit_codes(unreachable=NO_DATABASE)
 
 limit_option = click.option(
     "--limit",
@@ -53,12 +43,13 @@ limit_option = click.option(
     show_default=True,
     help="List at most this many.",
 )
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 def with_database(command: Callable[..., int]) -> Callable[..., None]:
     """Pass the database to a command, and exit with the code that it returns."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one document per line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
     @folder_option
     @functools.wraps(command)
     def run(*args: Any, folder: Path | None, **kwargs: Any) -> None:
@@ -72,18 +63,18 @@ def with_database(command: Callable[..., int]) -> Callable[..., None]:
                 _require_migrations(database, where)
                 code = command(database, *args, **kwargs)
         except (SettingsError, UnusableFolder) as error:
-            fail(str(error), USAGE)
+            fail(str(error), ExitCode.USAGE)
         except TrialInterrupted:
             fail(
                 f"{where} became unavailable. What was done so far stays done; run the command"
                 " again when the database is back.",
-                UNREACHABLE,
+                ExitCode.UNREACHABLE,
             )
         except DBAPIError as error:
             fail(
                 f"{where} cannot be used: {sentence_of(error)}. Check that it is running, that the"
                 " URL is right, and that its user has the necessary privileges.",
-                UNREACHABLE,
+                ExitCode.UNREACHABLE,
             )
         sys.exit(code)
 
@@ -96,24 +87,49 @@ def _require_migrations(database: Database, where: str) -> None:
             f"{where} and this version have different migrations. If the database is older, run"
             " `python -m worker.migrate`, or start `enroll up` if it is the database of that; if"
             " it is newer, install the newer version.",
-            USAGE,
+            ExitCode.USAGE,
         )
 
 
-def fail(sentence: str, code: int) -> NoReturn:
+def fail(sentence: str, code: ExitCode) -> NoReturn:
     """Print an error message and exit."""
-    click.echo(f"Error: {safe_text(sentence)}", err=True)
+    print_message(f"Error: {sentence}")
     sys.exit(code)
 
 
 def print_message(sentence: str) -> None:
-    """Print a message that is not data, on standard error."""
-    click.echo(safe_text(sentence), err=True)
+    """Print a message that is not data, in one line, on standard error."""
+    click.echo(printable(sentence), err=True)
 
 
-def safe_text(text: object) -> str:
-    """Escape text from clients, so that it cannot move a terminal's cursor or hide letters."""
-    return printable(str(text), keep="\n\t")
+def print_json(data: Any) -> None:
+    """Print data as one line of JSON."""
+    click.echo(json_line(data))
+
+
+def confirmed(yes: bool, *, verb: str, describe: Callable[[], None] = lambda: None) -> bool:
+    """Return whether to do what cannot be undone; without `yes`, ask on the terminal.
+
+    `describe` prints, before the question, what would be done. Raises UsageError if there is no
+    terminal to ask on.
+    """
+    if yes:
+        return True
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        command = click.get_current_context().command_path
+        raise click.UsageError(
+            f"`{command}` asks before it {verb}, and there is no terminal to ask on. If you are"
+            " sure, run it again with --yes."
+        )
+    describe()
+    if click.confirm("Continue?", err=True):
+        return True
+    print_message("Nothing was changed.")
+    return False
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and bool(stream.isatty())
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *right: str) -> None:
@@ -122,12 +138,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *right
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(safe_text("" if cell is None else cell)) for cell in row))
+        table.add_row(*(Text(printable("" if cell is None else str(cell))) for cell in row))
     console = Console(highlight=False)
     # A pipe has no width; do not fold lines at 80 columns that another program reads.
     (console if console.is_terminal else Console(highlight=False, width=200)).print(table)
-
-
-def format_moment(moment: datetime) -> str:
-    """Return a moment as text, in UTC."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

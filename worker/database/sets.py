@@ -82,7 +82,8 @@ def is_among(dialect: str, of: Any, name: str = "listed") -> Any:
     """Return the condition that a column has one of the values from `list_parameter`."""
     listed = bindparam(name, type_=String())
     if dialect == "postgresql":
-        type_ = Integer() if isinstance(of.type, Integer) else String()
+        numeric = BigInteger() if isinstance(of.type, BigInteger) else Integer()
+        type_ = numeric if isinstance(of.type, Integer) else String()
         # The index is scanned once for all values; `worker.database.engine` ensures that.
         return of == func.any(cast(listed, postgresql.ARRAY(type_)))
     return of.in_(select(func.json_each(listed).table_valued("key", "value").c.value))

@@ -1,6 +1,6 @@
 """Read and write dead letters in SQL."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -40,12 +40,23 @@ def list_dead_letters(
     connection: Connection, *, after: int = 0, through: int | None = None, limit: int = 1000
 ) -> list[Any]:
     """Return dead letters after an id, in order, with the size of the content in its place."""
-    columns = [c for c in DeadLetter.__table__.columns if c.name != "content"]
-    size = func.length(DeadLetter.content).label("size")
-    statement = select(*columns, size).where(DeadLetter.id > after)
+    statement = _SUMMARIES.where(DeadLetter.id > after)
     if through is not None:
         statement = statement.where(DeadLetter.id <= through)
     return list(connection.execute(statement.order_by(DeadLetter.id).limit(limit)))
+
+
+def summarize_dead_letters(connection: Connection, letter_ids: Collection[int]) -> list[Any]:
+    """Return those of these dead letters that exist, in the form of `list_dead_letters`."""
+    dialect = connection.dialect.name
+    statement = _SUMMARIES.where(is_among(dialect, DeadLetter.id)).order_by(DeadLetter.id)
+    return list(connection.execute(statement, list_parameter(dialect, set(letter_ids))))
+
+
+_SUMMARIES = select(
+    *(column for column in DeadLetter.__table__.columns if column.name != "content"),
+    func.length(DeadLetter.content).label("size"),
+)
 
 
 def newest_dead_letter(connection: Connection) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from producer.contract.refusals import reused_id, unknown_course, unknown_student
 from producer.schemas import CODE_MEANINGS, Code, EnrollmentProblem, Identifier, ResultStatus
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.values import CourseSummary, Problems, RequestLookup, StoredResult
@@ -124,7 +125,7 @@ def conclude(
         elif incoming.has_own_id and earlier.fingerprint == incoming.fingerprint():
             decided.append(Decision(incoming, earlier, is_new=False, is_repeat=True))
         else:
-            refused = request._replace(courses=[], problems=(_reused(incoming),))
+            refused = request._replace(courses=[], problems=(reused_id(incoming.request_id),))
             result = _result(refused, [], batch_id, decided_at)
             decided.append(Decision(incoming, result, is_new=False))
     return decided
@@ -162,11 +163,13 @@ def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:
     request = incoming.request
     if request is None or incoming.problems:
         return CheckedRequest(incoming, None, [], incoming.problems)
+    from_file = bool(incoming.lines)
     student = stored.students.get(request.student_id)
     if student is None:
-        return CheckedRequest(incoming, None, [], (_unknown_student(incoming, request.student_id),))
+        problem = unknown_student(request.student_id, from_file=from_file)
+        return CheckedRequest(incoming, None, [], (problem,))
     unknown = [course for course in request.course_ids if course not in stored.courses]
-    problems = tuple(_unknown_course(incoming, course) for course in unknown)
+    problems = tuple(unknown_course(course, from_file=from_file) for course in unknown)
     # All or nothing: one unknown course refuses the whole request.
     if problems and request.atomic:
         return CheckedRequest(incoming, student, [], problems)
@@ -220,35 +223,3 @@ def _readable_student(record: object) -> int | str | None:
         return _IDENTIFIER.validate_python(student)
     except ValidationError:
         return None
-
-
-def _unknown_student(incoming: IncomingRequest, student_id: int | str) -> EnrollmentProblem:
-    message = f"no student has the {_shown_id(incoming, student_id)}"
-    return EnrollmentProblem(code=Code.UNKNOWN_STUDENT, message=message, field="student_id")
-
-
-def _unknown_course(incoming: IncomingRequest, course_id: int | str) -> EnrollmentProblem:
-    message = f"no course has the {_shown_id(incoming, course_id)}"
-    return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=course_id)
-
-
-def _shown_id(incoming: IncomingRequest, value: int | str) -> str:
-    """Name an id, and explain what to send if a key and a SIS id were confused.
-
-    A file names keys by its columns, or says so in a notice; a single request is explained here.
-    """
-    if isinstance(value, int):
-        hint = f"; the SIS id would be the string {str(value)!r}" if not incoming.lines else ""
-        return f"key {value} (our own number, not a SIS id{hint})"
-    if incoming.lines or not (value.isascii() and value.isdigit()):
-        return f"SIS id {value!r}"
-    return f"SIS id {value!r} (for our key, send the integer {value}, or key:{value} in a command)"
-
-
-def _reused(incoming: IncomingRequest) -> EnrollmentProblem:
-    return EnrollmentProblem(
-        code=Code.REQUEST_ID_REUSED,
-        message=f"request id {incoming.request_id!r} was already used for a different request;"
-        " nothing was changed; submit this one under a new id",
-        field="request_id",
-    )

@@ -27,6 +27,7 @@ from worker.messaging.envelope import (
     check_headers,
     check_nesting,
     check_size,
+    clean_labels,
 )
 from worker.messaging.giants import shortened
 from worker.messaging.result_backend import OUT_OF_MEMORY
@@ -141,6 +142,7 @@ class ValidatingConsumer(Consumer):
         )
 
         def on_task_received(message: Any) -> None:
+            clean_labels(message.headers)
             fault = rejection_reason(message, ours)
             if fault is not None:
                 self.quarantine(message, fault)

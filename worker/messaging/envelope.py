@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from producer.contract.headers import MessageHeaders
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin, MessageHeaders, label
 from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE
 from worker.messaging.giants import Beginning
@@ -41,6 +41,7 @@ class Call(NamedTuple):
     task_id: str
     args: list[Any]
     kwargs: dict[str, Any]
+    origin: BatchOrigin = UNKNOWN_ORIGIN
 
 
 def open_envelope(raw: bytes) -> Envelope:
@@ -111,6 +112,17 @@ def check_nesting(value: object, what: str, most: int = MAX_NESTING) -> None:
     raise MalformedMessage(f"{what} must not be nested more than {most} levels deep")
 
 
+def clean_labels(headers: object) -> None:
+    """Replace the labels in the headers of a message by the form in which they are stored.
+
+    So no message is refused for what a client wrote there, and a pool process gets little of it.
+    """
+    if isinstance(headers, dict):
+        for name in BatchOrigin._fields:
+            if name in headers:
+                headers[name] = label(headers[name])
+
+
 def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
     """Parse the headers of a message for one of these tasks. Raises MalformedMessage."""
     if not isinstance(headers, Mapping):
@@ -147,10 +159,12 @@ def parse_call(raw: bytes, tasks: Container[str]) -> Call:
     """Parse a message from Redis into what it asks for. Raises MalformedMessage."""
     envelope = open_envelope(raw)
     check_content(envelope.get("content-type"), envelope["content-encoding"])
+    clean_labels(envelope.get("headers"))
     headers = check_headers(envelope.get("headers"), tasks)
     body = _json(decoded_body(envelope), "the body")
     check_body(body)
-    return Call(headers.task, headers.id, body[0], body[1])
+    origin = BatchOrigin(headers.file_name, headers.submitter)
+    return Call(headers.task, headers.id, body[0], body[1], origin)
 
 
 def _json(text: bytes, what: str) -> Any:

@@ -1,6 +1,7 @@
 """List our classes that Celery and kombu load by name.
 
-The client has only one such class; its name is in `producer.publishing.connection`.
+Those of the client stand in `producer.publishing.app`, and that of both sides in
+`producer.contract.own_celery`.
 """
 
 from typing import Final

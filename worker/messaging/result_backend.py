@@ -63,24 +63,25 @@ class ResultBackend(RedisBackend):
         self,
         encoded: Iterable[tuple[str, Any]],
         forget: Sequence[str] = (),
-        also: Callable[[Pipeline], None] | None = None,
+        before: Callable[[Pipeline], None] | None = None,
         seconds: int | None = None,
     ) -> None:
         # Celery's `set` would retry for half a minute; no work should wait that long for a result.
         with self.client.pipeline(transaction=False) as pipeline:
+            # Results come last: a client that has its result must not find an earlier state.
+            if before is not None:
+                before(pipeline)
+            others = len(pipeline)
+            if forget:
+                pipeline.unlink(*forget)
             for task_id, value in encoded:
                 key = self.get_key_for_task(task_id)
                 pipeline.set(key, value, ex=self.expires if seconds is None else seconds)
                 pipeline.publish(key, value)
-            if forget:
-                pipeline.unlink(*forget)
-            own = len(pipeline)
-            if also is not None:
-                also(pipeline)
             replies = pipeline.execute(raise_on_error=False)
         errors = [(n, reply) for n, reply in enumerate(replies) if isinstance(reply, Exception)]
         for number, error in errors:
-            if number < own:
+            if number >= others:
                 raise error
         if errors:
             log.warning("Redis stored the results, but refused to do more: %s", errors[0][1])
@@ -89,17 +90,17 @@ class ResultBackend(RedisBackend):
         self,
         results: Iterable[tuple[str, Any]],
         forget: Sequence[str],
-        also: Callable[[Pipeline], None] | None = None,
+        before: Callable[[Pipeline], None] | None = None,
     ) -> None:
         """Store results by task id, and remove the keys in `forget`. Raises RedisError.
 
-        `also` may add commands to the same round trip; if Redis refuses them, this only logs a
-        warning.
+        `before` may add commands that come first in the same round trip; if Redis refuses them,
+        this only logs a warning.
         """
         encoded = [
             (task_id, self._encoded_result(task_id, r, states.SUCCESS)) for task_id, r in results
         ]
-        self._put(encoded, forget, also)
+        self._put(encoded, forget, before)
 
     def store_refusal(self, task_id: str, why: str) -> None:
         """Store a message's refusal for its client. If Redis fails, this only logs a warning."""

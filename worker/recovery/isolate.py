@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import TaskName
 from producer.schemas import Kind
 from worker.batches.apply import Applied, apply_chunk, batch_of, read_chunk, rehearse
@@ -26,14 +27,20 @@ def call_letter(
     kwargs: Mapping[str, Any],
     reason: LetterReason,
     why: str,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
 ) -> dict[str, Any]:
     """Return the dead letter for a whole task with its arguments."""
-    content = json.dumps({"task": task, "task_id": task_id, "args": args, "kwargs": kwargs})
+    call: dict[str, Any] = {"task": task, "task_id": task_id, "args": args, "kwargs": kwargs}
+    if headers := origin.headers():
+        call["headers"] = headers
+    content = json.dumps(call)
     batch_id = batch_of(args[0]) if args else None
     return dead_letter(LetterForm.CALL, content.encode(), reason, why, task=task, batch_id=batch_id)
 
 
-def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | str:
+def isolate_chunk(
+    database: Database, kind: Kind, payload: object, origin: BatchOrigin = UNKNOWN_ORIGIN
+) -> Applied | str:
     """Apply a chunk without its poison records, which become dead letters.
 
     Returns a description of the failure if the chunk cannot even be read. Raises TrialInterrupted,
@@ -48,7 +55,7 @@ def isolate_chunk(database: Database, kind: Kind, payload: object) -> Applied | 
         chunk.records_in_order,
         lambda connection, records: rehearse(connection, kind, chunk, records),
     )
-    return apply_chunk(database, kind, payload, poison)
+    return apply_chunk(database, kind, payload, poison, origin)
 
 
 def isolate_request(database: Database, incoming: IncomingRequest) -> Decisions:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_MODELS
 from producer.contract.explain import explain
+from producer.contract.headers import BatchOrigin
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
@@ -74,9 +75,10 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
             task, task_id, args, kwargs = (
                 content[name] for name in ("task", "task_id", "args", "kwargs")
             )
+            origin = BatchOrigin.from_headers(content.get("headers"))
         case LetterForm.MESSAGE:
             try:
-                task, task_id, args, kwargs = parse_call(
+                task, task_id, args, kwargs, origin = parse_call(
                     letter.content, [name.value for name in TaskName]
                 )
             except MalformedMessage as error:
@@ -95,7 +97,7 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
         return lambda connection: _retry_request(connection, incoming, None)
     if task not in _KINDS:
         raise CannotRetry("a lookup cannot be retried; discard it")
-    return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args)
+    return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, origin)
 
 
 def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
@@ -126,12 +128,14 @@ def _retry_request(connection: Connection, incoming: IncomingRequest, batch_id: 
     return "; ".join([result.status, *(error.message for error in result.errors)])
 
 
-def _retry_chunk(connection: Connection, kind: Kind, args: Sequence[Any]) -> str:
+def _retry_chunk(
+    connection: Connection, kind: Kind, args: Sequence[Any], origin: BatchOrigin
+) -> str:
     try:
         chunk, fingerprint = read_chunk(kind, args[0] if len(args) == 1 else None)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    outcome = apply_to(connection, kind, chunk, fingerprint, {}).outcome
+    outcome = apply_to(connection, kind, chunk, fingerprint, {}, origin).outcome
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry(
             "a different chunk was already applied under this batch id and number, or the batch"

@@ -4,6 +4,7 @@ from typing import Any
 
 from celery import Celery, Task
 
+from producer.contract.headers import BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker.tasks.delivery import ChunkDelivery
@@ -23,7 +24,10 @@ def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
     )
     def apply_chunk(task: Task, /, *args: Any, **kwargs: Any) -> None:
         task_id = task.request.id
-        delivery = ChunkDelivery(services.database, services.events, kind, task_id, args, kwargs)
+        origin = BatchOrigin.from_headers(vars(task.request))  # Celery puts all headers there.
+        delivery = ChunkDelivery(
+            services.database, services.events, kind, task_id, args, kwargs, origin
+        )
         services.retry_policy.with_fallbacks(
             task_id, delivery.apply, isolate=delivery.isolate, give_up=delivery.give_up
         )

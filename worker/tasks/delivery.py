@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from producer.contract.explain import explain
+from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
 from worker.batches.apply import Applied, ChunkOutcome, apply_chunk
@@ -32,12 +33,14 @@ class ChunkDelivery:
         task_id: str,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
+        origin: BatchOrigin = UNKNOWN_ORIGIN,
     ) -> None:
         self._database = database
         self._events = events
         self._kind = kind
         self._task_id = task_id
         self._call = (args, kwargs)
+        self._origin = origin
         self._payload = args[0] if len(args) == 1 and not kwargs else None
         self._started = time.perf_counter()
         self.refused: str | None = None
@@ -46,7 +49,7 @@ class ChunkDelivery:
     def apply(self) -> None:
         """Apply the chunk as it came."""
         try:
-            applied = apply_chunk(self._database, self._kind, self._payload)
+            applied = apply_chunk(self._database, self._kind, self._payload, origin=self._origin)
         except ValidationError as error:
             self._dead_letter(
                 LetterReason.INVALID_CHUNK, "; ".join(p.message for p in explain(error))
@@ -56,7 +59,7 @@ class ChunkDelivery:
 
     def isolate(self) -> None:
         """Apply the chunk without its poison records. Raises TrialInterrupted."""
-        outcome = isolate_chunk(self._database, self._kind, self._payload)
+        outcome = isolate_chunk(self._database, self._kind, self._payload, self._origin)
         if isinstance(outcome, Applied):
             self._report(outcome)
         else:
@@ -81,7 +84,7 @@ class ChunkDelivery:
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:
         task = KIND_TASKS[self._kind]
-        letter = call_letter(task, self._task_id, *self._call, reason, why)
+        letter = call_letter(task, self._task_id, *self._call, reason, why, self._origin)
         keep(self._database, letter)
         self.refused = why
         self._events.dead_letter(

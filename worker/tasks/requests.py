@@ -89,14 +89,14 @@ class EnrollTask(ServicedTask):
         copy: Callable[[Pipeline], None],
         task_ids: Sequence[str],
     ) -> None:
-        """Store results, copy them, remove marks, and end the attempts, in one round trip."""
+        """Copy results, end the attempts, remove marks and store results, in one round trip."""
 
-        def also(pipeline: Pipeline) -> None:
+        def before(pipeline: Pipeline) -> None:
             copy(pipeline)
             if self.services.one_redis:
                 self.services.attempts.add_end(pipeline, task_ids)
 
-        self.backend.store_all(decided, marks, also)
+        self.backend.store_all(decided, marks, before)
 
     def decide_alone(self, queued: QueuedRequest) -> Any:
         """Decide a request alone and return its result, for Celery to store.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from producer.contract.findings import Finding, ok, wrong
+from producer.contract.printable import moment_text
 
 CLOCKS_APART = 5.0
 """Seconds by which clocks may differ; lookups expire by the clock."""
@@ -17,6 +18,6 @@ def clock(whose: str, seconds: float) -> Iterator[Finding]:
     if difference <= CLOCKS_APART:
         yield ok("clock", comparison)
     else:
-        here = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC here"
+        here = f"{moment_text(datetime.now(UTC))} here"
         remedy = "Synchronize both clocks with NTP, because lookups expire at a fixed time."
         yield wrong("clock", f"{comparison} (it is {here})", remedy)

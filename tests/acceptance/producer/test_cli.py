@@ -24,10 +24,15 @@ from support.workers import Deployment
 pytestmark = pytest.mark.one_database
 
 
-def ask(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> Any:
+def ask_all(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> list[Any]:
     """Only data is on standard output: every line of it is JSON."""
     lines = deployment.enroll(*arguments, "--json", expect=expect).stdout.splitlines()
-    return json.loads(lines[0]) if len(lines) == 1 else [json.loads(line) for line in lines]
+    return [json.loads(line) for line in lines]
+
+
+def ask(deployment: Deployment, *arguments: str | Path, expect: int = GOOD) -> Any:
+    (found,) = ask_all(deployment, *arguments, expect=expect)
+    return found
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def roster(deployment: Deployment, tmp_path: Path, names: tuple[str, str]) -> tu
     student, course = names
     students = write_lines(tmp_path / "students.csv", "sis_id;name", f"{student};Ada")
     courses = write_lines(tmp_path / "courses.csv", "sis_id\ttitle", f"{course}\tLogic")
-    assert len(ask(deployment, "submit", courses, students)) == 2
+    assert len(ask_all(deployment, "submit", courses, students)) == 2
     return names
 
 
@@ -51,7 +56,7 @@ def test_rosters_go_before_the_enrollments_that_need_them(
     pairs = write_lines(tmp_path / "a.csv", "student_sis_id,course_sis_id", f"{student},{course}")
     students = write_lines(tmp_path / "b.csv", "sis_id,email", f"{student},ada@example.edu")
     courses = write_lines(tmp_path / "c.csv", "sis_id,title", f"{course},Logic")
-    statuses = ask(deployment, "submit", pairs, students, courses)
+    statuses = ask_all(deployment, "submit", pairs, students, courses)
     assert [status["kind"] for status in statuses] == ["students", "courses", "enrollments"]
     assert statuses[2]["books"]["enrolled"] == 1
 
@@ -133,11 +138,15 @@ def test_a_student_is_found_by_sis_id_and_by_key(
     assert [c["sis_id"] for c in found["courses"]] == [course]
     assert ask(deployment, "student", f"key:{found['id']}") == found
     assert ask(deployment, "student", f"sis:{student}") == found
-    assert [r["status"] for r in ask(deployment, "results", student)] == ["enrolled"]
+    assert [r["status"] for r in ask_all(deployment, "results", student)] == ["enrolled"]
     deployment.enroll("student", "key:x", expect=USAGE)
 
 
-@pytest.mark.parametrize("command", [["status", "nothing"], ["student", "nobody"]])
+@pytest.mark.parametrize(
+    "command",
+    [["status", "nothing"], ["wait", "nothing"], ["errors", "nothing"], ["student", "nobody"],
+     ["results", "nobody"]],
+)  # fmt: skip
 def test_an_id_that_was_never_submitted_is_unknown(
     deployment: Deployment, command: list[str]
 ) -> None:

@@ -1,4 +1,7 @@
-"""What an integration engineer does in Python, against a real broker and a real worker."""
+"""The client against a real broker and worker, and beside clients in other languages.
+
+What it promises wherever it runs is tested in `test_clients.py`.
+"""
 
 import time
 import uuid
@@ -8,13 +11,12 @@ import pytest
 from kombu.connection import Connection
 
 from producer.client import EnrollmentClient
-from producer.errors import BrokerUnavailable, InvalidRequest, LookupFailed, NoWorkerAnswered
+from producer.errors import BrokerUnavailable, LookupFailed, NoWorkerAnswered
 from producer.publishing.transport import Transport
-from producer.schemas import Kind, StudentEnrollmentRequest, StudentRecord
+from producer.schemas import Kind, StudentRecord
 from support.plain_celery import plain_celery
 from support.rosters import submit_and_finish
 from support.valkey import free_port
-from support.waiting import wait_for
 from support.workers import Deployment
 
 
@@ -25,22 +27,6 @@ def roster(client: EnrollmentClient) -> tuple[str, str]:
     submit_and_finish(client, Kind.STUDENTS, [StudentRecord(sis_id=student, name="Ada")])
     submit_and_finish(client, Kind.COURSES, [{"sis_id": course, "title": "Logic"}])
     return student, course
-
-
-def test_a_submitted_request_is_done_and_can_be_read(
-    client: EnrollmentClient, roster: tuple[str, str]
-) -> None:
-    student, course = roster
-    request_id = client.submit({"student_id": student, "course_ids": [course, course]})
-    wait_for(lambda: client.status(request_id).state == "done")
-    status = client.status(request_id)
-    assert status.result is not None
-    assert status.result.status == "enrolled"
-    assert client.results(student) == [status.result]
-    found = client.student(student)
-    assert found is not None
-    assert [(c.sis_id, c.title) for c in found.courses] == [(course, "Logic")]
-    assert client.student(found.id) == found
 
 
 def test_messages_share_a_client_of_redis_as_long_as_its_connections_live(
@@ -62,63 +48,6 @@ def test_messages_share_a_client_of_redis_as_long_as_its_connections_live(
         assert used() is second
         with channel.conn_or_acquire(first) as given:
             assert given is first
-
-
-def test_enroll_waits_and_returns_the_result(
-    client: EnrollmentClient, roster: tuple[str, str]
-) -> None:
-    student, course = roster
-    request = StudentEnrollmentRequest(student_id=student, course_ids=(course, "no such course"))
-    result = client.enroll(request)
-    assert (result.status, [e.code for e in result.errors]) == ("rejected", ["unknown_course"])
-
-
-def test_a_repeated_request_enrolls_once(client: EnrollmentClient, roster: tuple[str, str]) -> None:
-    student, course = roster
-    request = {"student_id": student, "course_ids": [course], "request_id": f"mine-{student}"}
-    first = client.enroll(request)
-    assert client.enroll(request) == first
-    assert first.request_id == f"mine-{student}"
-    other = client.enroll({**request, "course_ids": ["another"]})
-    assert [error.code for error in other.errors] == ["request_id_reused"]
-
-
-def test_an_unknown_id_is_unknown(client: EnrollmentClient) -> None:
-    assert client.status("never submitted").state == "unknown"
-    assert client.batch("never submitted").state == "unknown"
-    assert client.student("never enrolled") is None
-    assert client.results("never enrolled") == []
-
-
-def test_many_results_are_returned_in_the_requested_order(
-    client: EnrollmentClient, roster: tuple[str, str]
-) -> None:
-    student, course = roster
-    client.enroll({"student_id": student, "course_ids": [course]})
-    asked = [f"nobody-{n}" for n in range(1500)] + [student]
-    assert [s is not None for s in client.students(asked)] == [False] * 1500 + [True]
-    assert [len(r) for r in client.results_of(["nobody-0", student])] == [0, 1]
-    assert [b.batch_id for b in client.batches(["x", "y"])] == ["x", "y"]
-
-
-def test_a_bad_request_is_refused_before_it_is_published(client: EnrollmentClient) -> None:
-    with pytest.raises(InvalidRequest, match=r"student_id: must be our key .*, not true"):
-        client.submit({"student_id": True, "course_ids": ["C"]})
-
-
-def test_a_bad_record_of_a_batch_harms_no_other(
-    client: EnrollmentClient, roster: tuple[str, str]
-) -> None:
-    student, course = roster
-    records: list[Any] = [
-        {"student_id": student, "course_ids": [course]},
-        {"student_id": None, "course_ids": [course]},
-        {"student_id": student, "course_ids": ["C"] * 101},
-        {"student_id": student, "course_ids": [course], "extra": 1},
-    ]
-    status = submit_and_finish(client, Kind.ENROLLMENTS, records)
-    assert (status.books.enrolled, status.requests_rejected) == (1, 3)
-    assert status.refusals[0].first_lines == (2, 3, 4)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ from producer.schemas import Kind
 from support.workers import Deployment
 
 
+@pytest.fixture
+def client(any_client: EnrollmentClient) -> EnrollmentClient:
+    return any_client
+
+
 def own_id() -> str:
     return f"own-{uuid.uuid4().hex}"
 

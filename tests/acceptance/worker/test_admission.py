@@ -14,7 +14,7 @@ from sqlalchemy import text
 from producer.client import EnrollmentClient
 from producer.contract.identity import REGISTER_FIELD
 from producer.contract.keys import Keys
-from support.commands import invoke_enroll
+from support.commands import invoke_enroll, invoke_on_terminal
 from support.copies import template_copy
 from support.databases import count_rows, opened_database, sqlite_taken_away
 from support.rosters import enter_roster
@@ -61,10 +61,10 @@ def refusal(broker_url: str, database_url: str, log: Path) -> str:
 
 
 def database_command(
-    *arguments: str, broker: str, database: str, given: str = ""
+    *arguments: str, broker: str, database: str, typed: str = ""
 ) -> tuple[int, str]:
     variables = {"ENROLL_BROKER_URL": broker, "ENROLL_DATABASE_URL": database}
-    done = invoke_enroll("database", *arguments, given=given, **variables)
+    done = invoke_on_terminal("database", *arguments, typed=typed, **variables)
     return done.exit_code, done.output
 
 
@@ -78,7 +78,7 @@ def test_a_worker_with_another_database_does_not_start_until_it_is_accepted(
         assert "enroll database accept" in said
         assert first.process.poll() is None
         # Without a confirmation, nothing changes.
-        code, said = database_command("accept", broker=broker_url, database=copy, given="n\n")
+        code, said = database_command("accept", broker=broker_url, database=copy, typed="n\n")
         assert (code, "Nothing was changed" in said) == (1, True)
         refusal(broker_url, copy, tmp_path / "again")
         code, said = database_command("accept", "--yes", broker=broker_url, database=copy)

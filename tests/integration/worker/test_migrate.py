@@ -33,16 +33,17 @@ def test_an_operator_can_downgrade_and_upgrade_again(
     assert helped.value.code == 0
     assert "--to REVISION" in capsys.readouterr().out
     with pytest.raises(
-        SystemExit, match="no migration 9999; choose one of 0001, 0002, 0003, 0004, 0005, 0006"
+        SystemExit,
+        match="no migration 9999; choose one of 0001, 0002, 0003, 0004, 0005, 0006, 0007",
     ):
         run("--to", "9999")
     engine = make_engine(empty_database_url)
     assert inspect(engine).get_table_names() == []
-    assert run() == "Migrated: none -> 0006"
-    assert run() == "Nothing to do: 0006"
-    assert run("--to", "0003") == "Migrated: 0006 -> 0003"
-    assert migrate.revisions(engine) == (["0003"], ["0006"])
-    assert run() == "Migrated: 0003 -> 0006"
+    assert run() == "Migrated: none -> 0007"
+    assert run() == "Nothing to do: 0007"
+    assert run("--to", "0003") == "Migrated: 0007 -> 0003"
+    assert migrate.revisions(engine) == (["0003"], ["0007"])
+    assert run() == "Migrated: 0003 -> 0007"
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
     with pytest.raises(SystemExit, match="0099, which this version does not know"):

@@ -12,6 +12,7 @@ import pytest
 
 from producer.cli import enroll
 from producer.contract.batches import Cause
+from producer.contract.exit_codes import ExitCode
 from producer.schemas import CODE_MEANINGS, Code
 from producer.web.problems import STATUS_OF_CODE
 from producer.web.settings import HttpSettings
@@ -37,6 +38,11 @@ def test_every_code_is_explained() -> None:
     told_causes = {row[0].strip("`") for row in rows_of(causes) if row[0].startswith("`")}
     assert told_causes == set(Cause)
     assert set(CODE_MEANINGS) == set(Code)
+
+
+def test_every_exit_code_is_explained() -> None:
+    table = DOCUMENTS["docs/command-line.md"].partition("| Exit code |")[2].partition("\n\n")[0]
+    assert [row[0] for row in rows_of(table)[1:]] == [str(code.value) for code in ExitCode]
 
 
 def test_every_setting_is_explained_with_its_default() -> None:

@@ -231,3 +231,47 @@ def test_without_a_url_the_client_uses_the_stack_that_runs_in_a_folder_above(
 def test_without_any_broker_the_client_says_how_to_name_one(nowhere: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrokerNotFound, match="pass it, or set ENROLL_BROKER_URL, or run"):
         EnrollmentClient()
+
+
+IDS: list[Any] = [5, "", None, True, "a\0b", "x" * (MAX_REQUEST_ID + 1), b"b", ["b"]]
+LIMITS: list[Any] = [0, -1, 1_001, True, "5", 1.5, None]
+
+
+@pytest.mark.parametrize("identity", IDS, ids=repr)
+def test_an_id_that_nothing_can_have_is_refused_before_a_worker_is_asked(
+    client: EnrollmentClient, identity: Any
+) -> None:
+    calls: dict[str, Callable[[], Any]] = {
+        "request_ids": lambda: client.status(identity),
+        "batch_ids": lambda: client.batch(identity),
+        "batch_id": lambda: list(client.refusals(identity)),
+    }
+    for field, call in calls.items():
+        if identity is None and field == "batch_id":
+            continue
+        with pytest.raises(InvalidRequest, match="must") as caught:
+            call()
+        assert str(caught.value.problems[0].field).startswith(field)
+    with pytest.raises(InvalidRequest, match=r"request_ids\[1\]: must"):
+        client.statuses(["good", identity])
+
+
+@pytest.mark.parametrize("student", [0, -1, 2**31, "", None, True, 1.0, "x" * 256], ids=repr)
+def test_a_student_that_cannot_exist_is_refused(client: EnrollmentClient, student: Any) -> None:
+    for call in (client.student, client.results):
+        with pytest.raises(InvalidRequest, match=r"students\[0\]: must be our key"):
+            call(student)
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=repr)
+def test_a_limit_out_of_range_is_refused(client: EnrollmentClient, limit: Any) -> None:
+    with pytest.raises(InvalidRequest, match="limit: must be an integer from 1 to 1000"):
+        client.results("S", limit=limit)
+    with pytest.raises(InvalidRequest, match="limit: must be an integer from 1 to 1000"):
+        client.results_of(["S"], limit=limit)
+
+
+@pytest.mark.parametrize("before", ["x", (1, "r"), ("yesterday", "r"), (None, None)], ids=repr)
+def test_a_cursor_that_is_no_result_is_refused(client: EnrollmentClient, before: Any) -> None:
+    with pytest.raises(InvalidRequest, match="before"):
+        client.results("S", before=before)

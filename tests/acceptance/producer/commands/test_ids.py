@@ -46,7 +46,7 @@ class Registrar:
 
     def refusals(self, batch: Any) -> list[tuple[int, str]]:
         path = self._folder / "refused.csv"
-        self.deployment.enroll("errors", batch["batch_id"], "--csv", path, expect=REFUSED)
+        self.deployment.enroll("errors", batch["batch_id"], "--csv", path)
         lines = path.read_text().splitlines()[1:]
         return [(int(line.split(",")[0]), line.split(",", 2)[2]) for line in lines]
 

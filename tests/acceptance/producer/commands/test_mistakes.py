@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
-from support.commands import UNREACHABLE, USAGE, clean_environment, run_enroll
+from producer.publishing import batches
+from support.commands import UNREACHABLE, USAGE, clean_environment, invoke_enroll, run_enroll
 
 ABSENT = "redis://:s3cret@127.0.0.1:1/0"
 
@@ -45,3 +47,37 @@ def test_an_invalid_setting_of_the_http_front_is_named(tmp_path: Path) -> None:
     done = run_enroll(environment, "serve", "--broker", ABSENT, expect=USAGE, cwd=tmp_path)
     assert "ENROLL_HTTP_RATE: " in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("redis://127.0.0.1:{port}/4711", "no database with the number in its URL"),
+        ("redis://nobody:s3cret@127.0.0.1:{port}/0", "the user or the password is wrong"),
+    ],
+)
+def test_a_submit_does_not_wait_for_a_url_that_never_worked(
+    tmp_path: Path, broker_url: str, address: str, said: str
+) -> None:
+    port = broker_url.rpartition(":")[2].partition("/")[0]
+    done = submit(tmp_path, address.format(port=port))
+    assert said in done.stderr
+    assert "Waiting" not in done.stderr
+
+
+def test_a_submit_waits_only_a_moment_for_a_broker_that_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "FIRST_PATIENCE", 2)
+    done = submit(tmp_path, ABSENT)
+    assert "Connection refused. Check that it is running" in done.stderr
+    assert " ".join(done.stderr.split()).count("Waiting; the submission continues") == 1
+
+
+def submit(folder: Path, url: str) -> Result:
+    path = folder / "students.csv"
+    path.write_text("sis_id,name\nS1,Ada\n")
+    done = invoke_enroll("submit", str(path), "--broker", url, XDG_STATE_HOME=str(folder))
+    assert done.exit_code == UNREACHABLE, done.output
+    assert "s3cret" not in done.output
+    return done

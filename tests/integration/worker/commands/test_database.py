@@ -9,7 +9,14 @@ from sqlalchemy import text
 
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.keys import Keys
-from support.commands import GOOD, UNREACHABLE, USAGE, invoke_enroll
+from support.commands import (
+    GOOD,
+    INTERRUPTED,
+    UNREACHABLE,
+    USAGE,
+    invoke_enroll,
+    invoke_on_terminal,
+)
 from support.databases import opened_database, url_of
 from support.valkey import free_port
 from worker.database.ask import through
@@ -33,9 +40,14 @@ def identity(database: Database) -> DatabaseIdentity:
 
 @pytest.fixture
 def enroll(database: Database, broker_url: str) -> Callable[..., Result]:
-    def run(*arguments: str, expect: int = GOOD, given: str = "", **variables: str) -> Result:
+    def run(
+        *arguments: str, expect: int = GOOD, typed: str | None = None, **variables: str
+    ) -> Result:
         urls = {"ENROLL_DATABASE_URL": url_of(database), "ENROLL_BROKER_URL": broker_url}
-        done = invoke_enroll("database", *arguments, given=given, **(urls | variables))
+        if typed is None:
+            done = invoke_enroll("database", *arguments, **(urls | variables))
+        else:
+            done = invoke_on_terminal("database", *arguments, typed=typed, **(urls | variables))
         assert done.exit_code == expect, done.output + repr(done.exception)
         assert isinstance(done.exception, SystemExit | None)
         return done
@@ -63,12 +75,13 @@ def test_a_database_is_accepted_after_a_question_that_names_both(
     enroll: Callable[..., Result], register: DatabaseRegister, database: Database
 ) -> None:
     register.replace(OTHER)
-    for given in ("n\n", ""):
-        done = enroll("accept", expect=UNCHANGED, given=given)
+    for typed, code in (("n\n", UNCHANGED), ("\n", UNCHANGED), ("", INTERRUPTED), (None, USAGE)):
+        done = enroll("accept", expect=code, typed=typed)
         assert f"The workers use {OTHER}" in done.stderr
         assert f"This makes them use {identity(database)}" in done.stderr
         assert register.find() == OTHER
-    enroll("accept", given="y\n")
+    assert "there is no terminal to ask on" in done.stderr
+    enroll("accept", typed="y\n")
     assert register.find() == identity(database)
     assert "already" in enroll("accept").stderr
     register.replace(OTHER)
@@ -81,7 +94,8 @@ def test_a_copy_gets_a_new_identity_after_a_question(
 ) -> None:
     before = identity(database)
     register.replace(before)
-    enroll("renew", expect=UNCHANGED, given="n\n")
+    enroll("renew", expect=UNCHANGED, typed="n\n")
+    enroll("renew", expect=USAGE)
     assert identity(database) == before
     enroll("renew", "--yes")
     assert identity(database).id != before.id

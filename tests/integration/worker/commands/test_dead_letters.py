@@ -1,8 +1,9 @@
 """`enroll dead-letters`: listed, shown, retried and discarded, on the database itself."""
 
 import json
+import re
 
-from support.commands import start_enroll
+from support.commands import INTERRUPTED, USAGE, start_enroll
 from support.databases import count_rows, url_of
 from support.operator import REMAINS, ask, keep_requests, run
 from support.workers import worker_environment
@@ -77,10 +78,27 @@ def test_all_means_every_letter_stored_at_the_start(database: Database, roster: 
 
 def test_a_discarded_letter_is_removed(database: Database) -> None:
     first, second = keep_requests(database, "r1", "r2")
-    told = ask(database, "dead-letters", "discard", str(first), str(first), expect=REMAINS)
+    told = ask(database, "dead-letters", "discard", str(first), str(first), "--yes", expect=REMAINS)
     assert told == [{"id": first, "discarded": True}, {"id": first, "discarded": False}]
     assert [letter["id"] for letter in ask(database, "dead-letters", "list")] == [second]
     run(database, "dead-letters", "show", str(first), expect=REMAINS)
+
+
+def test_an_operator_sees_what_would_be_deleted_before_it_is(database: Database) -> None:
+    kept = keep_requests(database, *(f"r{n}" for n in range(25)))
+    ids = [str(number) for number in (*kept, 2**62)]
+    for typed, code in ((None, USAGE), ("n\n", REMAINS), ("", INTERRUPTED)):
+        out, err = run(database, "dead-letters", "discard", *ids, expect=code, typed=typed)
+        assert out == ""
+        assert count_rows(database, DeadLetter) == len(kept)
+        assert ("deletes dead letters for good, with their content: 25\n" in err) is bool(
+            typed is not None
+        )
+    assert re.search(r"  1: not_processed, \d+ bytes, last [\d-]+ [\d:]+ UTC, of r0\n", err)
+    assert "  and 5 more\n" in err
+    out, _ = run(database, "dead-letters", "discard", *ids, expect=REMAINS, typed="y\n")
+    assert out.splitlines()[0] == f"{kept[0]}: discarded"
+    assert count_rows(database, DeadLetter) == 0
 
 
 def test_only_one_of_two_operators_retries_a_letter(

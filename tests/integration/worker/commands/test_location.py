@@ -16,11 +16,11 @@ from worker.database.engine import Database
 
 COMMANDS = (
     ["batches"],
-    ["prune", "--older-than", "1d"],
+    ["prune", "--older-than", "1d", "--yes"],
     ["dead-letters", "list"],
     ["dead-letters", "show", "1"],
     ["dead-letters", "retry", "--all"],
-    ["dead-letters", "discard", "1"],
+    ["dead-letters", "discard", "1", "--yes"],
 )
 
 
@@ -62,7 +62,10 @@ def found(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_finds_the_database(found: Path, command: list[str]) -> None:
+def test_every_command_finds_the_database(
+    found: Path, command: list[str], shared_valkey: str
+) -> None:
+    write_state(found, StackState(shared_valkey))  # Some of them remove copies of results.
     # The retry is refused, because the roster is empty, and that is its result.
     assert f"Using the database of `enroll up` in {found}." in run(*command)[1]
     assert run(*command, "--folder", str(found.parent / "none"), expect=USAGE)

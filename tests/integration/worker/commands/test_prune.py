@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import update
 
+from support.commands import INTERRUPTED, USAGE
 from support.databases import count_rows
-from support.operator import ask, keep_requests, run
+from support.operator import REMAINS, ask, keep_requests, run
 from worker.database.engine import Database
 from worker.models import EnrollmentResult, StudentCourse
 
@@ -22,8 +23,16 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
     for _ in range(2):
         (told,) = ask(database, "prune", "--older-than", "400d", "--dry-run")
         assert (told["dry_run"], told["removed"]["results"]) == (True, 1)
-    out, err = run(database, "prune", "--older-than", "57w")
+    for typed, code in ((None, USAGE), ("n\n", REMAINS), ("\n", REMAINS), ("", INTERRUPTED)):
+        out, err = run(database, "prune", "--older-than", "57w", expect=code, typed=typed)
+        assert out == ""
+        assert count_rows(database, EnrollmentResult) == 2
+        counts = "results 1, batches 0, batch chunks 0, batch refusals 0, dead letters 0"
+        assert (counts in err) is (typed is not None)
+    out, err = run(database, "prune", "--older-than", "57w", typed="y\n")
     assert "Removing" in err
     assert ["results", "1"] in [line.split() for line in out.splitlines()]
     assert count_rows(database, EnrollmentResult) == 1
     assert count_rows(database, StudentCourse) == 1
+    (told,) = ask(database, "prune", "--older-than", "57w", "--yes")
+    assert told["removed"]["results"] == 0

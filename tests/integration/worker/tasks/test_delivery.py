@@ -6,14 +6,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from producer.contract.headers import BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Code, Kind
+from support.malformed import message
+from worker.batches.repository import find_origins
 from worker.batches.status import batch_statuses
 from worker.database.engine import Database
 from worker.dead_letters.repository import find_dead_letters
 from worker.enrollment.lookups import request_statuses
+from worker.messaging.quarantine import keep_message
 from worker.monitoring.events import Events
 from worker.monitoring.metrics import Metrics
+from worker.recovery.retry import retry_letter
 from worker.tasks.delivery import ChunkDelivery
 
 GOOD = {"student_id": "A", "course_ids": ["M1"]}
@@ -217,3 +222,22 @@ def test_giving_up_stores_the_chunk_whole_and_applies_nothing(database: Database
     assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
     assert json.loads(letter.content) == call(sent)
     assert books(database) == {}
+
+
+@pytest.mark.parametrize("as_message", [False, True], ids=["a call", "a message"])
+def test_a_retried_chunk_keeps_where_it_came_from(database: Database, as_message: bool) -> None:
+    origin = BatchOrigin("pairs.csv", "ada")
+    task = KIND_TASKS[Kind.ENROLLMENTS].value
+    if as_message:
+        headers = {f"headers__{name}": text for name, text in origin.headers().items()}
+        raw = json.dumps(message([[chunk(GOOD)], {}, {}], headers__task=task, **headers))
+        keep_message(database, raw.encode(), "batches", "an earlier version refused it")
+    else:
+        delivery = ChunkDelivery(
+            database, Events(Metrics()), Kind.ENROLLMENTS, "task", [chunk(GOOD)], {}, origin
+        )
+        delivery.give_up()
+    (letter,) = letters(database)
+    assert retry_letter(database, letter.id) == "applied"
+    with database.reading() as connection:
+        assert find_origins(connection, ["b"]) == {"b": origin}

@@ -99,6 +99,7 @@ def test_standard_input_is_checked() -> None:
         (["{path}", "--refused", "{path}.csv"], "needs --check and a single"),
         (["--check", "{path}.none"], "cannot be read"),
         (["{path}"], "The broker's URL is missing"),
+        (["--check", "{path}", "--refused", "{path}"], "would overwrite the file that is checked"),
     ],
 )
 def test_wrong_usage_is_explained(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -107,6 +108,7 @@ def test_wrong_usage_is_explained(tmp_path: Path, arguments: list[str], message:
     named = [argument.format(path=path) for argument in arguments]
     done = invoke_enroll("submit", *named, **NO_BROKER)
     assert (done.exit_code, message in done.stderr) == (USAGE, True), done.output
+    assert path.read_text() == "sis_id,name\nS1,Ada\n"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from producer.commands.exit_codes import UNREACHABLE, USAGE
 from producer.contract.stack_folder import StackState
 from producer.embedded.folder import locked_folder, write_state
-from support.commands import invoke_enroll
+from support.commands import UNREACHABLE, USAGE, invoke_enroll
 from support.valkey import free_port
 
 FAST = ("--timeout", "0.1")
@@ -71,14 +70,14 @@ def test_the_option_comes_first_then_the_variables_then_a_found_folder(
     with (
         running(tmp_path / "here" / ".enroll", brokers.url("found")),
         running(tmp_path / "named", brokers.url("named")) as named,
-        running(tmp_path / "in variable", brokers.url("in variable")) as in_variable,
+        running(tmp_path / "in variable", brokers.url("in-variable")) as in_variable,
     ):
         option, folder = ("--broker", brokers.url("option")), ("--folder", str(named))
         variable = {"ENROLL_BROKER_URL": brokers.url("variable")}
         by_folder = {"ENROLL_FOLDER": str(in_variable)}
         status = ("status", "x", *FAST)
         assert brokers.used_by(*status) == "found"
-        assert brokers.used_by(*status, **by_folder) == "in variable"
+        assert brokers.used_by(*status, **by_folder) == "in-variable"
         assert brokers.used_by(*status, **by_folder, **variable) == "variable"
         assert brokers.used_by(*status, *folder, **by_folder, **variable) == "named"
         assert brokers.used_by(*status, *option, **by_folder, **variable) == "option"

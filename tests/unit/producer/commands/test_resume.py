@@ -1,10 +1,16 @@
 """The journal finds unfinished submissions again, and nothing else."""
 
+import errno
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from producer.commands import resume
 from producer.commands.resume import ResumeJournal
 
 
@@ -48,3 +54,99 @@ def test_an_unwritable_folder_disables_only_resuming(file: Path) -> None:
     (file.parent / "state").write_text("no folder")
     ResumeJournal().begin(file, "b")
     assert ResumeJournal().find(file) is None
+
+
+def test_submissions_of_one_file_at_once_do_not_forget_each_other(file: Path) -> None:
+    first, second = ResumeJournal(), ResumeJournal()
+    first.begin(file, "b1")
+    second.begin(file, "b2")
+    first.finish([file])
+    assert ResumeJournal().find(file) == "b2"
+    second.finish([file])
+    assert ResumeJournal().find(file) is None
+
+
+BEGIN = """
+import sys
+from pathlib import Path
+from producer.commands.resume import ResumeJournal
+
+sys.stdin.readline()
+for number in range(20):
+    path = Path(sys.argv[1], f"{number}.csv")
+    ResumeJournal().begin(path, path.stem)
+    if number % 2:
+        ResumeJournal().finish([path])
+"""
+
+
+def test_twelve_processes_at_once_lose_no_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folders = [tmp_path / str(number) for number in range(12)]
+    for folder in folders:
+        folder.mkdir()
+        for number in range(20):
+            (folder / f"{number}.csv").write_text("x")
+    submits = [
+        subprocess.Popen([sys.executable, "-c", BEGIN, str(folder)], stdin=subprocess.PIPE)
+        for folder in folders
+    ]
+    for submit in submits:
+        submit.communicate(b"go\n")
+    for folder in folders:
+        found = [ResumeJournal().find(folder / f"{number}.csv") for number in range(20)]
+        assert found == [None if number % 2 else str(number) for number in range(20)]
+
+
+def test_the_journal_of_an_earlier_version_is_read_and_taken_over(file: Path) -> None:
+    state = file.parent / "state" / "enroll"
+    state.mkdir(parents=True)
+    other = file.with_name("other.csv")
+    other.write_text("other")
+    entries = {
+        str(path): [batch_id, path.stat().st_size, path.stat().st_mtime_ns]
+        for path, batch_id in ((file, "old"), (other, "other"))
+    }
+    (state / "submissions.json").write_text(json.dumps(entries))
+    assert ResumeJournal().find(file) == "old"
+    journal = ResumeJournal()
+    journal.begin(file, "old")
+    journal.finish([file])
+    assert ResumeJournal().find(file) is None
+    assert ResumeJournal().find(other) == "other"
+    assert [path.name for path in state.iterdir()] == ["submissions"]
+
+
+@pytest.mark.parametrize("entry", [5, [], ["b"], ["b", "1", 2], [None, 1, 2], {"a": 1}])
+def test_a_broken_entry_of_an_earlier_version_is_skipped(file: Path, entry: Any) -> None:
+    state = file.parent / "state" / "enroll"
+    state.mkdir(parents=True)
+    (state / "submissions.json").write_text(json.dumps({str(file): entry}))
+    assert ResumeJournal().find(file) is None
+    ResumeJournal().begin(file, "b")
+    assert ResumeJournal().find(file) == "b"
+
+
+def test_the_journal_does_not_grow_without_bound(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "MAX_ENTRIES", 5)
+    for number in range(12):
+        ResumeJournal().begin(file, str(number))
+    assert len(list((file.parent / "state" / "enroll" / "submissions").iterdir())) == 5
+    assert ResumeJournal().find(file) == "11"
+
+
+def test_a_write_that_fails_leaves_the_entry_that_was_there(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ResumeJournal().begin(file, "b")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    ResumeJournal().begin(file, "b")
+    assert ResumeJournal().find(file) == "b"

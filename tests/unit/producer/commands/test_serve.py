@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from producer.cli import enroll
-from producer.commands.exit_codes import USAGE
+from support.commands import USAGE
 
 
 @pytest.mark.parametrize(

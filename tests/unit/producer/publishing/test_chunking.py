@@ -15,7 +15,6 @@ from producer.publishing.chunking import (
     split_into_chunks,
 )
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
-from worker.batches.counts import lines_of_records
 
 ENVELOPE = 1_000
 """What the fields around the records may add to a chunk's JSON."""
@@ -62,7 +61,7 @@ def said(entries: list[Line]) -> list[tuple[Any, ...]]:
 
 def heard(cut_chunk: EncodedChunk) -> list[tuple[Any, ...]]:
     chunk = Chunk.model_validate_json(cut_chunk.text)
-    records = zip(chunk.records, lines_of_records(chunk), strict=True)
+    records = zip(chunk.records, chunk.lines_of_records, strict=True)
     told = [(record, list(lines)) for record, lines in records]
     return told + [("refused", line) for line in chunk.refused]
 

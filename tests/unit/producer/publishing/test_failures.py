@@ -1,5 +1,6 @@
 """Errors of the broker are explained: what is wrong and what to do, and nothing is quoted."""
 
+from socket import gaierror
 from typing import Any
 
 import pytest
@@ -77,6 +78,30 @@ def test_a_reply_of_redis_is_explained_wherever_it_came_from(reply: str, record:
         assert remedy in failure.remedy
         assert "secret-record" not in failure.problem
         assert "\n" not in failure.problem
+
+
+LASTING = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR DB index", "CLUSTERDOWN", "MOVED", "ERR unknown",
+           "ERR SELECT")  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_waiting_helps_unless_the_url_or_a_right_is_wrong(reply: str) -> None:
+    assert explain_failure(wrapped(parsed(reply))).may_pass is not reply.startswith(LASTING)
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (ConnectionError("Error -2 connecting to h:6379. Name or service not known."), False),
+        (ConnectionError("Error -3 connecting to h:1. Temporary failure in name resolution"), True),
+        (ConnectionError("Error 111 connecting to h:6379. Connection refused."), True),
+        (gaierror(-2, "Name or service not known"), False),
+        (ConnectionError("No sentinel names the master (h:1: Name or service not known)"), True),
+    ],
+)
+def test_a_host_that_does_not_exist_does_not_appear_later(error: Exception, may_pass: bool) -> None:
+    for each in (error, wrapped(error)):
+        assert explain_failure(each).may_pass is may_pass
 
 
 def test_the_arguments_of_an_unknown_command_are_not_quoted() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from producer.contract.headers import UNKNOWN_ORIGIN
 from producer.contract.routing import TaskName
 from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
 from support.malformed import GOOD_REQUEST, message, shapes
@@ -19,7 +20,7 @@ def as_bytes(value: Any) -> bytes:
 
 def test_a_good_message_is_read() -> None:
     call = parse_call(as_bytes(message(headers__id="a-1")), TASKS)
-    assert call == (TaskName.ENROLL, "a-1", [GOOD_REQUEST], {})
+    assert call == (TaskName.ENROLL, "a-1", [GOOD_REQUEST], {}, UNKNOWN_ORIGIN)
 
 
 @pytest.mark.parametrize("raw", shapes().values(), ids=shapes())

@@ -160,7 +160,8 @@ def test_a_string_that_names_a_plugin_stands_in_the_table_alone() -> None:
     }
     assert found == {
         "worker/messaging/plugins.py": set(PLUGINS),
-        "producer/publishing/connection.py": {
+        "producer/contract/own_celery.py": {"producer.contract.own_celery:GivenLoader"},
+        "producer/publishing/app.py": {
             "producer.publishing.transport:Transport",
             "producer.publishing.rabbitmq:Transport",
             "producer.publishing.rabbitmq:TLSTransport",

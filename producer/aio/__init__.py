@@ -1,0 +1,1 @@
+"""The client for asyncio: the same verbs, with a few threads for any number of calls at once."""

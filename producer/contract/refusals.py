@@ -1,0 +1,41 @@
+"""Make the problems of requests that follow the contract, but are refused all the same.
+
+`explain` makes those of records that break it.
+"""
+
+from producer.schemas import Code, EnrollmentProblem
+
+
+def unknown_student(student_id: int | str, *, from_file: bool) -> EnrollmentProblem:
+    """Return the problem of a request whose student is not in the roster."""
+    message = f"no student has the {_shown_id(student_id, from_file=from_file)}"
+    return EnrollmentProblem(code=Code.UNKNOWN_STUDENT, message=message, field="student_id")
+
+
+def unknown_course(course_id: int | str, *, from_file: bool) -> EnrollmentProblem:
+    """Return the problem of a request with a course that is not in the roster."""
+    message = f"no course has the {_shown_id(course_id, from_file=from_file)}"
+    return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=course_id)
+
+
+def _shown_id(value: int | str, *, from_file: bool) -> str:
+    """Name an id, and explain what to send if a key and a SIS id were confused.
+
+    A file names keys by its columns, or says so in a notice; a single request is explained here.
+    """
+    if isinstance(value, int):
+        hint = "" if from_file else f"; the SIS id would be the string {str(value)!r}"
+        return f"key {value} (our own number, not a SIS id{hint})"
+    if from_file or not (value.isascii() and value.isdigit()):
+        return f"SIS id {value!r}"
+    return f"SIS id {value!r} (for our key, send the integer {value}, or key:{value} in a command)"
+
+
+def reused_id(request_id: str) -> EnrollmentProblem:
+    """Return the problem of a request whose id belongs to a different request."""
+    return EnrollmentProblem(
+        code=Code.REQUEST_ID_REUSED,
+        message=f"request id {request_id!r} was already used for a different request;"
+        " nothing was changed; submit this one under a new id",
+        field="request_id",
+    )

@@ -1,0 +1,279 @@
+"""Apply chunks in memory, and report the status of their batches as a worker does.
+
+Likely causes of unknown ids are not looked for, and no batch is ever stalled.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from producer.contract.batches import (
+    FIRST_LINES,
+    AppliedChunks,
+    BatchState,
+    BatchStatus,
+    Books,
+    RefusalGroup,
+    RefusedRecord,
+)
+from producer.contract.chunks import (
+    KIND_MODELS,
+    Cells,
+    Chunk,
+    FileForm,
+    Tally,
+    line_request_id,
+)
+from producer.contract.explain import parse_record
+from producer.schemas import (
+    CODE_MEANINGS,
+    Code,
+    ContractModel,
+    EnrollmentProblem,
+    Kind,
+    ResultStatus,
+    StudentEnrollmentRequest,
+)
+from producer.testing.rulebook import Enrollments, Incoming, Result, RosterPart, lines_about
+
+MAX_REPEATED = 1_024
+"""The longest JSON text of a request's other fields that is stored with each of its lines."""
+
+
+@dataclass
+class Batch:
+    """The applied chunks of a batch, and its refusals."""
+
+    kind: Kind
+    columns: tuple[str, ...] | None
+    form: FileForm | None
+    started_at: datetime
+    finished_at: datetime
+    chunks: dict[int, int] = field(default_factory=dict)
+    """The fingerprint of each applied chunk."""
+    last: int | None = None
+    """The number of the last chunk; None as long as that is not applied."""
+    counts: Counter[str] = field(default_factory=Counter)
+    through: Tally = field(default_factory=Tally)
+    """The size of the batch up to the end of the latest chunk."""
+    conflicts: int = 0
+    refusals: list[RefusedRecord] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether all chunks were applied."""
+        return self.last is not None and len(self.chunks) == self.last + 1
+
+
+class Batches:
+    """All batches; their requests are decided by the given rulebook."""
+
+    def __init__(self, enrollments: Enrollments) -> None:
+        self._enrollments = enrollments
+        self._batches: dict[str, Batch] = {}
+        self._refusals = 0
+
+    def apply(self, kind: Kind, chunk: Chunk, fingerprint: int, now: datetime) -> None:
+        """Apply a chunk, exactly once; a different one under its number is only counted."""
+        batch = self._batches.setdefault(
+            chunk.batch_id, Batch(kind, chunk.columns, chunk.form, now, now)
+        )
+        earlier = batch.chunks.get(chunk.number)
+        ends_before = batch.last is not None and chunk.number > batch.last
+        if earlier == fingerprint and batch.kind is kind:
+            return
+        if earlier is not None or batch.kind is not kind or ends_before:
+            batch.conflicts += 1
+            return
+        batch.chunks[chunk.number] = fingerprint
+        batch.last = chunk.number if chunk.last else batch.last
+        batch.finished_at = now
+        tally = chunk.tally()
+        batch.through = Tally(
+            requests=max(batch.through.requests, chunk.before.requests + tally.requests),
+            rows=max(batch.through.rows, chunk.before.rows + tally.rows),
+        )
+        batch.counts += Counter(requests=tally.requests, rows=tally.rows, chunks=1)
+        if kind is Kind.ENROLLMENTS:
+            self._enroll(batch, chunk, now)
+        else:
+            self._upsert(batch, kind, chunk)
+        for line in chunk.refused:
+            problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=line.message)
+            batch.counts += Counter(rejected=1, requests_rejected=1)
+            self._refuse(batch, line.line, [problem], None, line.cells)
+
+    def _enroll(self, batch: Batch, chunk: Chunk, now: datetime) -> None:
+        cells = _cells_by_line(chunk)
+        numbered = zip(
+            chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
+        )
+        for position, (record, rows, lines) in enumerate(numbered):
+            request, problems = parse_record(StudentEnrollmentRequest, record)
+            own_id = request.request_id if request else None
+            request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
+            incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
+            result = self._enrollments.decide(incoming, chunk.batch_id, now)
+            batch.counts += Counter(result.count_rows(rows))
+            batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
+            for line, found, part in _refused_lines(result):
+                self._refuse(batch, line, found, part, cells.pop(line, None))
+
+    def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk) -> None:
+        cells = _cells_by_line(chunk)
+        merged: dict[str, dict[str, Any]] = {}
+        accepted = 0
+        numbered = zip(
+            chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
+        )
+        for record, rows, (line, *_) in numbered:
+            parsed, problems = parse_record(KIND_MODELS[kind], record)
+            if parsed is None:
+                batch.counts += Counter(rejected=rows, requests_rejected=1)
+                self._refuse(batch, line, problems, record, cells.pop(line, None))
+            else:
+                accepted += 1
+                fields = parsed.model_dump(exclude_none=True)
+                merged.setdefault(fields["sis_id"], {}).update(fields)
+        part = self._part(kind)
+        changed = sum(part.upsert(sis_id, merged[sis_id]) for sis_id in sorted(merged))
+        batch.counts += Counter(upserted=changed, unchanged=accepted - changed)
+
+    def _part(self, kind: Kind) -> RosterPart:
+        roster = self._enrollments
+        return roster.students if kind is Kind.STUDENTS else roster.courses
+
+    def _refuse(
+        self,
+        batch: Batch,
+        line: int,
+        problems: Sequence[EnrollmentProblem],
+        record: Any,
+        cells: Cells | None,
+    ) -> None:
+        """Store the problems of a line; only the first of them has the record."""
+        for problem in problems:
+            self._refusals += 1
+            refused = RefusedRecord(
+                id=self._refusals,
+                line=line,
+                code=problem.code,
+                message=problem.message,
+                record=record,
+                cells=cells,
+            )
+            batch.refusals.append(refused)
+            record = cells = None
+
+    # --- what lookups return --------------------------------------------------------------------
+
+    def status(self, batch_id: str, *, refusals: bool) -> BatchStatus:
+        """Return the status of a batch, with its refusals by cause if `refusals` is true."""
+        batch = self._batches.get(batch_id)
+        if batch is None:
+            return BatchStatus(batch_id=batch_id, state=BatchState.UNKNOWN)
+        counts = batch.counts
+        received = counts["rows"] if batch.is_done else batch.through.rows
+        names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
+        return BatchStatus(
+            batch_id=batch_id,
+            state=BatchState.DONE if batch.is_done else BatchState.RUNNING,
+            kind=batch.kind,
+            columns=batch.columns,
+            form=batch.form,
+            books=Books(
+                received=received,
+                not_applied=received - counts["rows"],
+                **{name: counts[name] for name in names},
+            ),
+            requests=counts["requests"] if batch.is_done else batch.through.requests,
+            requests_applied=counts["requests"],
+            requests_rejected=counts["requests_rejected"],
+            chunks=None if batch.last is None else batch.last + 1,
+            chunks_applied=counts["chunks"],
+            chunks_missing=max(batch.chunks) + 1 - counts["chunks"],
+            conflicts=batch.conflicts,
+            refusals=tuple(_groups(batch)) if refusals else (),
+            started_at=batch.started_at,
+            finished_at=batch.finished_at if batch.is_done else None,
+        )
+
+    def newest(self, limit: int) -> list[BatchStatus]:
+        """Return the batches with the newest applied chunks, without their refusals."""
+        # Of batches with equal moments, the one with the lesser id comes first.
+        by_id = sorted(self._batches)
+        ids = sorted(by_id, key=lambda i: self._batches[i].finished_at, reverse=True)
+        return [self.status(batch_id, refusals=False) for batch_id in ids[:limit]]
+
+    def applied(self, batch_id: str, numbers: Sequence[int], claim: int | None) -> AppliedChunks:
+        """Return which of these chunks of a batch were applied."""
+        batch = self._batches.get(batch_id)
+        return AppliedChunks(
+            kind=batch and batch.kind,
+            fingerprints=tuple(batch.chunks.get(number) if batch else None for number in numbers),
+            first_chunk=claim,
+        )
+
+    def refused(self, batch_id: str, after: tuple[int, int], limit: int) -> list[RefusedRecord]:
+        """Return refusals by line, from the one that comes after a (line, id)."""
+        batch = self._batches.get(batch_id)
+        following = [r for r in batch.refusals if (r.line, r.id) > after] if batch else []
+        return sorted(following, key=lambda r: (r.line, r.id))[:limit]
+
+
+def _cells_by_line(chunk: Chunk) -> dict[int, Cells]:
+    return dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
+
+
+def _refused_lines(result: Result) -> Iterator[tuple[int, list[EnrollmentProblem], Any]]:
+    """Yield each refused line of a request, with its problems and the part that is in this line.
+
+    A problem of all lines is the first one of each, but the second one only of the first line.
+    """
+    incoming = result.incoming
+    by_line: dict[tuple[int, int], list[EnrollmentProblem]] = {}
+    for problem in result.errors:
+        for index, place in enumerate(lines_about(incoming, problem)):
+            problems = by_line.setdefault(place, [])
+            if index == 0 or not problems:
+                problems.append(problem)
+    record = _plain(incoming.record)
+    in_lines = len(incoming.lines) > 1
+    fields = record
+    for (position, line), problems in by_line.items():
+        if in_lines:
+            yield line, problems, {**fields, "course_ids": [record["course_ids"][position]]}
+            fields = _short_fields(record)
+        else:
+            yield line, problems, record
+
+
+def _plain(record: Any) -> Any:
+    if isinstance(record, ContractModel):
+        return record.model_dump(mode="json", exclude_defaults=True)
+    return record
+
+
+def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what each line of a request repeats; a long text is only stored with the first one."""
+    shared = {**record, "course_ids": []}
+    return shared if len(json.dumps(shared, default=repr)) <= MAX_REPEATED else {}
+
+
+def _groups(batch: Batch) -> Iterator[RefusalGroup]:
+    """Yield the refusals of a batch by cause, each with its first lines and a message of theirs."""
+    by_code: dict[Code, dict[int, list[str]]] = {}
+    for refusal in batch.refusals:
+        by_code.setdefault(refusal.code, {}).setdefault(refusal.line, []).append(refusal.message)
+    for code, messages in sorted(by_code.items()):
+        lines = sorted(messages)[:FIRST_LINES]
+        yield RefusalGroup(
+            code=code,
+            message=CODE_MEANINGS[code],
+            count=sum(map(len, messages.values())),
+            first_lines=tuple(lines),
+            example=min(messages[lines[0]]),
+        )

@@ -1,0 +1,138 @@
+"""Answer tasks in memory, as a worker does: enrollments, chunks and lookups."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
+from producer.contract.lookups import (
+    DatabaseState,
+    Identifiers,
+    Limit,
+    Numbers,
+    RequestIds,
+    ResultCursor,
+    WorkerHealth,
+)
+from producer.contract.routing import KIND_TASKS, TaskName
+from producer.errors import LookupFailed
+from producer.schemas import (
+    MAX_LOOKUP,
+    ContractModel,
+    Kind,
+    RequestState,
+    RequestStatus,
+    StudentEnrollmentRequest,
+)
+from producer.testing.batches import Batches
+from producer.testing.rulebook import Enrollments, Incoming
+
+T = TypeVar("T")
+
+_TEXTS = TypeAdapter(RequestIds)
+_NUMBERS = TypeAdapter(Numbers)
+_IDS = TypeAdapter(Identifiers)
+_CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
+_LIMIT = TypeAdapter(Limit)
+
+
+class MemoryWorker:
+    """A worker with its database, in memory; only one thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, int | None] = {}
+        """The fingerprint of the first chunk of each batch, by batch id."""
+        self._enrollments = Enrollments()
+        self._batches = Batches(self._enrollments)
+        self._tasks: dict[TaskName, Callable[..., Any]] = {
+            TaskName.ENROLL: self._enroll,
+            TaskName.STATUS: self._status,
+            TaskName.BATCH: self._batch,
+            TaskName.CHUNKS: self._chunks,
+            TaskName.REFUSALS: self._refusals,
+            TaskName.RESULTS: self._results,
+            TaskName.STUDENT: self._student,
+            TaskName.HEALTH: self._health,
+            TaskName.RECENT_BATCHES: self._recent_batches,
+            **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
+        }
+
+    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Run a task and return its result as JSON. Raises LookupFailed."""
+        return _to_json(self._tasks[task](*args, **kwargs))
+
+    def claim(self, batch_id: str, first_chunk: int | None) -> bool:
+        """Store which submission has claimed a batch id, unless one has; return whether it did."""
+        if batch_id in self._claims:
+            return False
+        self._claims[batch_id] = first_chunk
+        return True
+
+    def _enroll(self, record: Any) -> Any:
+        request = StudentEnrollmentRequest.model_validate(record)
+        incoming = Incoming(str(request.request_id), record, request)
+        result = self._enrollments.decide(incoming, None, datetime.now(UTC))
+        return self._enrollments.response(result)
+
+    def _apply(self, kind: Kind, text: str) -> None:
+        chunk = KIND_CHUNKS[kind].model_validate_json(text)
+        self._batches.apply(kind, chunk, fingerprint_of(text), datetime.now(UTC))
+
+    def _status(self, request_ids: Any) -> Any:
+        return [self._status_of(request_id) for request_id in _checked(_TEXTS, request_ids)]
+
+    def _status_of(self, request_id: str) -> RequestStatus:
+        result = self._enrollments.results.get(request_id)
+        if result is None:
+            return RequestStatus(request_id=request_id, state=RequestState.UNKNOWN)
+        response = self._enrollments.response(result)
+        return RequestStatus(request_id=request_id, state=RequestState.DONE, result=response)
+
+    def _batch(self, batch_ids: Any, *, refusals: bool = True) -> Any:
+        status = partial(self._batches.status, refusals=refusals)
+        return [status(batch_id) for batch_id in _checked(_TEXTS, batch_ids)]
+
+    def _chunks(self, batch_id: Any, numbers: Any) -> Any:
+        (checked_id,) = _checked(_TEXTS, [batch_id])
+        wanted = _checked(_NUMBERS, numbers, "numbers")
+        return self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
+
+    def _refusals(self, batch_id: Any, line: Any, after: Any) -> Any:
+        (checked_id,) = _checked(_TEXTS, [batch_id])
+        cursor = _checked(_NUMBERS, [line, after], "[line, after]")
+        return self._batches.refused(checked_id, (cursor[0], cursor[1]), MAX_LOOKUP)
+
+    def _results(self, students: Any, limit: Any = 100, before: Any = None) -> Any:
+        ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
+        cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
+        return [self._enrollments.results_of(student, page_size, cursor) for student in ids]
+
+    def _student(self, students: Any) -> Any:
+        return [self._enrollments.student(student) for student in _checked(_IDS, students)]
+
+    def _recent_batches(self, limit: Any) -> Any:
+        return self._batches.newest(_checked(_LIMIT, limit, "limit"))
+
+    def _health(self) -> Any:
+        now = datetime.now(UTC)
+        about = version("enrollment-worker")
+        return WorkerHealth(version=about, now=now, database=DatabaseState.READY)
+
+
+def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids") -> T:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        position = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
+        raise LookupFailed(f"{what}{position}: {detail['msg']}") from None
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_to_json(element) for element in value]
+    return value.model_dump(mode="json") if isinstance(value, ContractModel) else value

@@ -1,0 +1,224 @@
+"""Whatever is submitted, the fake client returns what the worker's rules and SQL return."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, example, given, settings
+from hypothesis import strategies as st
+
+from producer.client import EnrollmentClient
+from producer.contract.chunks import RefusedLine, count_rows
+from producer.errors import EnrollmentError
+from producer.publishing import chunking
+from producer.publishing.chunking import SourceRecord
+from producer.schemas import ContractModel, Kind
+from producer.testing import FakeEnrollmentClient
+from producer.testing.connection import MemoryBroker
+from support.sql_worker import SqlWorker
+from worker.database.engine import Database
+
+IGNORED = {
+    # Two clients work at different moments.
+    "completed_at", "enrolled_at", "started_at", "finished_at", "rows_per_second", "seconds_left",
+    # The fake does not look for likely causes.
+    "likely_causes", "examined",
+}  # fmt: skip
+
+STUDENTS: list[Any] = ["A", "B", "1", "Ä"]
+COURSES: list[Any] = ["M1", "M2", "M3", "2"]
+students = st.sampled_from([*STUDENTS, "Z", 1, 2, 3, 99])
+courses = st.lists(st.sampled_from([*COURSES, "X", 1, 2, 3, 77]), min_size=1, max_size=4)
+batch_ids = st.sampled_from(["b1", "b2", "b3"])
+request_ids = st.sampled_from([f"r{n}" for n in range(5)])
+
+
+class Call(NamedTuple):
+    """A call of a verb."""
+
+    verb: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Interrupted(Exception):
+    """The records of a batch cannot be read to their end."""
+
+
+any_requests = st.fixed_dictionaries(
+    {"student_id": students, "course_ids": courses},
+    optional={"request_id": request_ids, "atomic": st.booleans()},
+)
+repeated = st.sampled_from(
+    [
+        {"student_id": "A", "course_ids": ["M1", "M2"], "request_id": "r0"},
+        {"student_id": "B", "course_ids": ["M1", "X"], "atomic": False, "request_id": "r1"},
+        {"student_id": "Z", "course_ids": ["M1"], "request_id": "r2"},
+    ]
+)
+requests = any_requests | any_requests | repeated
+LONG = {"student_id": "A", "course_ids": ["M1", "M2", "X"], "note": "x" * 2_000}
+broken = st.sampled_from(
+    [
+        {"student_id": "A"},
+        {"student_id": 1, "course_ids": []},
+        {"student_id": None, "course_ids": ["M1", "M2", "M2"]},
+        {"student_id": "B", "course_ids": ["M1", ""], "request_id": "r1"},
+        {"student_id": "A", "course_ids": ["M1"], "request_id": "b1:0:0"},
+        {"student_id": 0, "course_ids": ["M1", "M2"], "atomic": 1, "note": "x"},
+        LONG,
+        ["A", "M1"],
+        None,
+        7,
+    ]
+)
+
+
+@st.composite
+def lines_of_a_file(draw: st.DrawFn) -> list[Any]:
+    """Draw the records of a file, each with its lines, and refused lines among them."""
+    entries: list[Any] = []
+    with_cells = draw(st.booleans())
+    line = 1
+    for record in draw(st.lists(requests | broken, max_size=5)):
+        count = draw(st.sampled_from([1, count_rows(record), count_rows(record)]))
+        numbers = [line + number for number in range(count)]
+        cells = [[f"c{number}"] for number in numbers] if with_cells else None
+        entries.append(SourceRecord(record, numbers, cells))
+        # The next record may begin in the line in which this one ends.
+        line += len(numbers) - draw(st.integers(0, 1))
+        if draw(st.booleans()):
+            entries.append(RefusedLine(line=line, message="it is broken", cells=("x", "y")))
+            line += 1
+    return entries
+
+
+rosters = st.builds(
+    lambda kind, ids, names: Call(
+        "submit_batch",
+        (kind, [{"sis_id": i, **name} for i, name in zip(ids, names, strict=False)]),
+        {},
+    ),
+    st.sampled_from(["students", "courses"]),
+    st.lists(st.sampled_from([*STUDENTS, *COURSES, ""]), min_size=1, max_size=5),
+    st.lists(
+        st.sampled_from([{}, {"name": "Ada"}, {"title": "Logic"}, {"email": "a"}, {"name": None}]),
+        min_size=1,
+        max_size=5,
+    ),
+)
+batches = st.builds(
+    lambda kind, records, batch_id: Call("submit_batch", (kind, records), {"batch_id": batch_id}),
+    st.sampled_from(["enrollments", "enrollments", "enrollments", "students"]),
+    st.one_of(st.lists(requests | broken, max_size=6), lines_of_a_file(), lines_of_a_file()),
+    st.none() | batch_ids,
+)
+interrupted = st.builds(
+    lambda records, batch_id: Call(
+        "submit_batch", ("enrollments", [*records, Interrupted]), {"batch_id": batch_id}
+    ),
+    st.lists(requests, min_size=1, max_size=8),
+    batch_ids,
+)
+singles = st.builds(lambda request: Call("enroll", (request,), {}), requests)
+calls = st.lists(rosters | singles | batches | interrupted, max_size=8)
+
+
+@pytest.fixture(scope="module")
+def sql_worker(new_database: Callable[[str], str]) -> Iterator[SqlWorker]:
+    database = Database(new_database("sqlite"))
+    yield SqlWorker(database)
+    database.close()
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "CHUNK_ROWS", 3)
+
+
+ROSTER = [
+    Call("submit_batch", (Kind.STUDENTS, [{"sis_id": i, "name": f"N{i}"} for i in "AB"]), {}),
+    Call("submit_batch", (Kind.COURSES, [{"sis_id": f"M{n}"} for n in (1, 2)]), {}),
+]
+
+
+IN_ONE_LINE = [
+    SourceRecord({"student_id": "Z", "course_ids": ["M1"]}, [1], [["c1"]]),
+    SourceRecord({"student_id": 0, "course_ids": ["M2"]}, [1], [["c1"]]),
+]
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(calls=calls)
+@example(calls=[Call("submit_batch", ("enrollments", IN_ONE_LINE), {"batch_id": "b1"})])
+@example(
+    calls=[
+        Call("submit_batch", ("enrollments", [SourceRecord(LONG, [1, 2, 3])]), {"batch_id": "b1"})
+    ]
+)
+def test_the_fake_decides_like_the_worker(sql_worker: SqlWorker, calls: list[Call]) -> None:
+    sql_worker.clear()
+    real = FakeEnrollmentClient(broker=MemoryBroker(sql_worker))
+    fake = FakeEnrollmentClient()
+    submitted = ["b1", "b2", "b3"]
+    for number, call in enumerate([*ROSTER, *calls]):
+        # A client would give each of them another id.
+        if call.verb == "enroll":
+            call.arguments[0].setdefault("request_id", f"own-{number}")
+        elif call.options.get("batch_id") is None:
+            call.options["batch_id"] = f"own-{number}"
+            submitted.append(f"own-{number}")
+        expected = made_by(real, call)
+        event(f"{call.verb}: {type(expected).__name__}")
+        assert made_by(fake, call) == expected
+    assert seen_by(fake, submitted) == seen_by(real, submitted)
+
+
+def made_by(client: EnrollmentClient, call: Call) -> Any:
+    """Make a call; return its result, or its error, without what differs between two clients."""
+    first, *rest = call.arguments
+    arguments = (first, *map(read_on, rest))
+    try:
+        return plain(getattr(client, call.verb)(*arguments, **call.options))
+    except (EnrollmentError, Interrupted) as error:
+        return (type(error), str(error))
+
+
+def read_on(records: list[Any]) -> Iterator[Any]:
+    for record in records:
+        if record is Interrupted:
+            raise Interrupted
+        yield record
+
+
+def seen_by(client: EnrollmentClient, batch_ids: list[str]) -> dict[str, Any]:
+    """Return all that a client can read."""
+    ids = [*STUDENTS, "Z", 1, 2, 3, 4, 99]
+    newest = client.results("A", limit=1)
+    before = [(newest[0].completed_at, newest[0].request_id)] if newest else []
+    results = plain(client.results_of(ids))
+    lines = [result["request_id"] for found in results for result in found]
+    numbers = list(range(6))
+    return {
+        "students": plain(client.students(ids)),
+        "results": results,
+        "older results": [plain(client.results("A", before=cursor)) for cursor in before],
+        "statuses": plain(client.statuses([f"r{n}" for n in range(5)] + lines)),
+        "batches": plain(client.batches(batch_ids)),
+        "counts": plain(client.batches(batch_ids, refusals=False)),
+        "newest": plain(client.recent_batches(limit=3)),
+        "refusals": [plain(list(client.refusals(batch_id))) for batch_id in batch_ids],
+        "applied": [plain(client.applied_chunks(batch_id, numbers)) for batch_id in batch_ids],
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a result as plain data, without what differs between two clients."""
+    if isinstance(value, ContractModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        return {name: plain(field) for name, field in value.items() if name not in IGNORED}
+    return [plain(element) for element in value] if isinstance(value, list | tuple) else value

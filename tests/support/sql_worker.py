@@ -1,0 +1,80 @@
+"""Run tasks with the worker's own rules and SQL, but without a broker or a worker process."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import text
+
+from producer.contract.lookups import ResultCursor
+from producer.contract.routing import KIND_TASKS, TaskName
+from worker.batches.apply import apply_chunk
+from worker.batches.status import (
+    applied_chunks,
+    batch_statuses,
+    recent_batch_ids,
+    refused_records,
+)
+from worker.database.engine import Database
+from worker.enrollment.incoming import read_request
+from worker.enrollment.lookups import request_statuses, student_results, students
+from worker.enrollment.results import to_response
+from worker.models import Base
+from worker.service import add_enrollments
+from worker.tasks.answer import to_json
+
+_CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
+
+
+class SqlWorker:
+    """The tasks of a worker, on a database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._claims: dict[str, int | None] = {}
+        self._tasks: dict[TaskName, Callable[..., Any]] = {
+            TaskName.STATUS: lambda ids: request_statuses(database, ids, {}),
+            TaskName.BATCH: lambda ids, refusals: batch_statuses(
+                database, ids, {}, refusals=refusals
+            ),
+            TaskName.REFUSALS: lambda batch_id, *after: refused_records(
+                database, batch_id, (after[0], after[1]), 1_000
+            ),
+            TaskName.RECENT_BATCHES: lambda limit: batch_statuses(
+                database, recent_batch_ids(database, limit), {}, refusals=False
+            ),
+            TaskName.STUDENT: lambda ids: students(database, ids),
+        }
+
+    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        for kind, name in KIND_TASKS.items():
+            if task is name:
+                apply_chunk(self._database, kind, args[0])
+                return None
+        if task is TaskName.ENROLL:
+            decisions = add_enrollments(self._database, [read_request(uuid.uuid4().hex, args, {})])
+            (decided,) = decisions.decided
+            return to_json(to_response(decided.result, decisions.courses, decisions.sis_ids))
+        if task is TaskName.CHUNKS:
+            batch_id, numbers = args
+            found = applied_chunks(self._database, batch_id, numbers)
+            return to_json(found.model_copy(update={"first_chunk": self._claims.get(batch_id)}))
+        if task is TaskName.RESULTS:
+            cursor = _CURSOR.validate_python(kwargs.pop("before", None))
+            return to_json(student_results(self._database, args[0], before=cursor, **kwargs))
+        return to_json(self._tasks[task](*args, **kwargs))
+
+    def claim(self, batch_id: str, first_chunk: int | None) -> bool:
+        if batch_id in self._claims:
+            return False
+        self._claims[batch_id] = first_chunk
+        return True
+
+    def clear(self) -> None:
+        """Remove all rows; keys begin at 1 again."""
+        self._claims.clear()
+        with self._database.writing() as connection:
+            for table in reversed(Base.metadata.sorted_tables):
+                if table.name != "database_identity":
+                    connection.execute(text(f"DELETE FROM {table.name}"))  # noqa: S608

@@ -1,0 +1,100 @@
+"""A mistake on the command line is reported at once, with what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from support.commands import USAGE, invoke_enroll
+
+URL = "redis://127.0.0.1:1/0"
+ABSENT = {"ENROLL_BROKER_URL": URL, "ENROLL_DATABASE_URL": None}
+LONG = "x" * 129
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "students.csv").write_text("sis_id,name\nS1,Ada\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["submit", "students.csv", "--batch-id", ""], "--batch-id: must be a string of 1 to 128"),
+        (["submit", "students.csv", "--batch-id", LONG], "--batch-id: must be a string of 1 to"),
+        (["submit", "--check", "students.csv", "--batch-id", ""], "--batch-id: must be a string"),
+        (["request", "S1", "C1", "--request-id", ""], "request_id: must be a string of 1 to 128"),
+        (["request", "", "C1"], "student_id: must be our key"),
+        (["request", "S1", ""], "course_ids[0]: must be our key"),
+        (["status", ""], "request_ids[0]: must be a string of 1 to 128 characters"),
+        (["status", LONG], "request_ids[0]: must be a string of 1 to 128 characters"),
+        (["wait", "a", ""], "request_ids[1]: must be a string of 1 to 128 characters"),
+        (["errors", ""], "batch_ids[0]: must be a string of 1 to 128 characters"),
+        (["student", ""], "students[0]: must be our key"),
+        (["student", "key:0"], "students[0]: must be our key"),
+        (["results", "key:2147483648"], "students[0]: must be our key"),
+        (["results", "S1", "--limit", "0"], "0 is not in the range 1<=x<=1000"),
+        (["wait", "a", "--timeout", "-1"], "-1.0 is not in the range x>=0"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_value_that_cannot_be_right_is_refused_before_the_broker_is_asked(
+    arguments: list[str], said: str
+) -> None:
+    done = invoke_enroll(*arguments, **ABSENT)
+    assert done.exit_code == USAGE, done.output
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f" {URL}", f"{URL} ", f"{URL}\n", f"{URL}\r", "redis://127.0.0.1 /0", "redis://:a b@h/0",
+     f"{URL}\u200b", "redis://h\t:1/0", "sentinel://h:1/0?master_name=m ", "redis://h:0/0"],
+)  # fmt: skip
+@pytest.mark.parametrize("variable", ["ENROLL_BROKER_URL", "ENROLL_RESULT_BACKEND_URL"])
+@pytest.mark.usefixtures("folder")
+def test_a_url_that_can_never_work_is_refused_at_once(url: str, variable: str) -> None:
+    done = invoke_enroll("submit", "students.csv", **{**ABSENT, variable: url})
+    assert done.exit_code == USAGE, done.output
+    hidden = "contains a space, a line end or an invisible character; remove it"
+    assert (hidden in done.stderr) is (url != "redis://h:0/0")
+    assert "Correct --broker (ENROLL_BROKER_URL)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sumbit", "students.csv"], "submit"),
+        (["stauts"], "status"),
+        (["dead-leters", "list"], "dead-letters"),
+        (["dead-letters", "discrad", "1"], "discard"),
+        (["database", "acept"], "accept"),
+        (["submit", "students.csv", "--bach-id", "b"], "--batch-id"),
+        (["prune", "--odler-than", "4d"], "--older-than"),
+        (["--verison"], "--version"),
+        (["submit", "--kind", "student", "students.csv"], "students"),
+        (["submit", "--kind", "Enrolments", "students.csv"], "enrollments"),
+        (["schema", "jsno"], "json"),
+        (["completion", "bsh"], "bash"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_one_that_was_meant(
+    arguments: list[str], meant: str
+) -> None:
+    done = invoke_enroll(*arguments, **ABSENT)
+    assert done.exit_code == USAGE
+    assert "Did you mean" in done.stderr or "Did you mean one of" in done.stderr
+    assert f"'{meant}'" in done.stderr.partition("id you mean")[2]
+
+
+def test_a_word_that_resembles_nothing_gets_no_suggestion() -> None:
+    assert "mean" not in invoke_enroll("xyzzy").stderr
+    assert "mean" not in invoke_enroll("schema", "xyzzy").stderr
+
+
+def test_a_missing_choice_is_named_in_one_line() -> None:
+    assert "Missing argument '{json|asyncapi}'. Choose from json, asyncapi." in (
+        invoke_enroll("schema").stderr
+    )

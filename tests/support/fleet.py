@@ -32,7 +32,13 @@ class Worker:
     """A worker in a process group of its own; its log is JSON, and its metrics are served."""
 
     def __init__(
-        self, broker_url: str, database_url: str, log: Path, options: WorkerOptions
+        self,
+        broker_url: str,
+        database_url: str,
+        log: Path,
+        options: WorkerOptions,
+        *,
+        fresh: bool = False,
     ) -> None:
         self.options = options
         port = free_port()
@@ -41,7 +47,7 @@ class Worker:
         environment |= {"ENROLL_DATABASE_WAIT": "10", "ENROLL_LOG_FORMAT": "json"}
         environment |= {"ENROLL_METRICS_PORT": str(port), **options.settings}
         arguments = ("--concurrency=2", "--loglevel=INFO", *WITHOUT_GOSSIP)
-        self.process = start_worker(environment, log, *arguments, app=options.app)
+        self.process = start_worker(environment, log, *arguments, app=options.app, fresh=fresh)
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -96,11 +102,11 @@ class Fleet:
     ) -> Worker:
         return self._start(WorkerOptions(app, proxied, database_url, settings))
 
-    def _start(self, options: WorkerOptions) -> Worker:
+    def _start(self, options: WorkerOptions, *, fresh: bool = False) -> Worker:
         url = self.broker.url
         if options.proxied:
             url = f"redis://127.0.0.1:{self.name.port}/0"
-        worker = Worker(url, self.database_url, self.log, options)
+        worker = Worker(url, self.database_url, self.log, options, fresh=fresh)
         self.workers.append(worker)
         return worker
 
@@ -108,9 +114,9 @@ class Fleet:
         return chance.choice([worker for worker in self.workers if worker.alive()])
 
     def replace(self, worker: Worker) -> None:
-        """Restart a worker that has ended, as a supervisor does."""
+        """Restart a worker that has ended, as a supervisor does; its start takes its time."""
         self.workers.remove(worker)
-        self._start(worker.options)
+        self._start(worker.options, fresh=True)
 
     def close(self) -> None:
         for worker in self.workers:

@@ -11,7 +11,7 @@ import pytest
 from kombu.connection import Connection
 
 from producer.client import EnrollmentClient
-from producer.errors import BrokerUnavailable, LookupFailed, NoWorkerAnswered
+from producer.errors import BrokerUnavailable, NoWorkerAnswered
 from producer.publishing.transport import Transport
 from producer.schemas import Kind, StudentRecord
 from support.plain_celery import plain_celery
@@ -81,9 +81,11 @@ def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
 
 
 def test_a_foreign_client_with_an_invalid_lookup_gets_the_reason(deployment: Deployment) -> None:
+    with plain_celery(deployment.broker_url) as app:
+        asked = app.send_task("enrollment.student", [["fine", ""]], queue="lookups")
+        with pytest.raises(Exception, match=r"list of ids\[1\]"):
+            asked.get(timeout=20)
     with EnrollmentClient(deployment.broker_url) as client:
-        with pytest.raises(LookupFailed, match=r"list of ids\[1\]"):
-            client.students(["fine", ""])
         assert client.student("the worker goes on") is None
 
 

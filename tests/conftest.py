@@ -17,11 +17,13 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the second database of a test with the mark `one_database`."""
+    """Leave out the second database of a test that does not depend on it."""
     items[:] = [item for item in items if not _is_repeated(item)]
 
 
 def _is_repeated(item: pytest.Item) -> bool:
-    parameters = getattr(item, "callspec", None)
+    callspec = getattr(item, "callspec", None)
+    parameters = {} if callspec is None else callspec.params
     is_marked = item.get_closest_marker("one_database") is not None
-    return is_marked and parameters is not None and parameters.params.get("deployment") == "sqlite"
+    is_in_memory = "fake" in parameters.get("any_client", "")
+    return (is_marked or is_in_memory) and parameters.get("deployment") == "sqlite"

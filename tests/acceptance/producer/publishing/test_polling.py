@@ -148,7 +148,7 @@ def test_a_changed_result_is_read_at_once(
             with database.writing() as connection:
                 old = update(EnrollmentResult).where(EnrollmentResult.request_id == request_id)
                 connection.execute(old.values(completed_at=datetime(2001, 1, 1, tzinfo=UTC)))
-            arguments = ["prune", "--older-than", "5000d"]
+            arguments = ["prune", "--older-than", "5000d", "--yes"]
         else:
             with database.writing() as connection:
                 own = EnrollmentResult.request_id == request_id

@@ -106,8 +106,10 @@ class _Commands(click.Group):
         try:
             with _escaping_errors():
                 return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("Interrupted.", err=True)
+        except (KeyboardInterrupt, click.Abort) as error:
+            # A question leaves the cursor in its line.
+            line_end = "\n" if isinstance(error, click.Abort) else ""
+            click.echo(f"{line_end}Interrupted.", err=True)
             sys.exit(ExitCode.INTERRUPTED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -17,13 +17,15 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the second database of a test with the mark `one_database`."""
+    """Leave out the second database of a test that does not depend on it."""
     items[:] = [item for item in items if not _is_repeated(item)]
 
 
 def _is_repeated(item: pytest.Item) -> bool:
-    parameters = getattr(item, "callspec", None)
-    if item.get_closest_marker("one_database") is None or parameters is None:
-        return False
+    callspec = getattr(item, "callspec", None)
+    parameters = {} if callspec is None else callspec.params
+    is_marked = item.get_closest_marker("one_database") is not None
+    is_in_memory = "fake" in parameters.get("any_client", "")
     names = ("deployment", "module_deployment")
-    return any(parameters.params.get(name) == "sqlite" for name in names)
+    is_second = any(parameters.get(name) == "sqlite" for name in names)
+    return (is_marked or is_in_memory) and is_second

@@ -233,7 +233,7 @@ class AsyncConnection:
         except (BrokerUnavailable, NoWorkerAnswered) as error:
             return [one_of(error) for _ in ids]
         except Exception as error:  # noqa: BLE001 - the call with this id raises it
-            # Half of the ids may do: one of them is invalid, or the answer would be too large.
+            # Half of the ids may do: the answer about all of them may be too large.
             if len(ids) == 1:
                 return [error]
             middle = len(ids) // 2

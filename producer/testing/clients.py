@@ -15,7 +15,7 @@ class _WithMemory:
     broker: MemoryBroker
 
     def without_worker(self) -> AbstractContextManager[None]:
-        """Take the worker away for a while: requests stay queued, and lookups are not answered.
+        """Take the worker away for a while: requests stay `queued`, and other lookups fail.
 
         At the end of the `with` block, the worker processes what is queued.
         """

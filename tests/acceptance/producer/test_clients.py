@@ -177,16 +177,19 @@ def test_results_are_the_newest_first_and_come_in_pages(
 
 def test_an_invalid_lookup_is_explained_and_harms_no_other(client: EnrollmentClient) -> None:
     for call, reason in (
-        (lambda: client.students(["fine", ""]), r"the list of ids\[1\]"),
-        (lambda: client.status("\x00"), r"the list of ids\[0\]"),
-        (lambda: client.batch(""), r"the list of ids\[0\]"),
-        (lambda: client.results("S", limit=MAX_LOOKUP + 1), "limit: "),
-        (lambda: client.recent_batches(0), "limit: "),
-        (lambda: client.applied_chunks("b", [-1]), r"numbers\[0\]"),
-        (lambda: list(client.refusals("")), r"the list of ids\[0\]"),
+        (lambda: client.students(["fine", ""]), r"students\[1\]: must"),
+        (lambda: client.status("\x00"), r"request_ids\[0\]: must"),
+        (lambda: client.batch(""), r"batch_ids\[0\]: must"),
+        (lambda: client.wait(""), "batch_id: must"),
+        (lambda: client.results("S", limit=MAX_LOOKUP + 1), "limit: must"),
+        (lambda: client.recent_batches(0), "limit: must"),
+        (lambda: client.applied_chunks("", [0]), "batch_id: must"),
+        (lambda: list(client.refusals("")), "batch_id: must"),
     ):
-        with pytest.raises(LookupFailed, match=f"The worker could not answer: {reason}"):
+        with pytest.raises(InvalidRequest, match=reason):
             call()
+    with pytest.raises(LookupFailed, match=r"The worker could not answer: numbers\[0\]"):
+        client.applied_chunks("b", [-1])
     assert client.student("the worker goes on") is None
 
 

@@ -19,9 +19,11 @@ from producer.contract.routing import Queue
 from producer.errors import BatchConflict
 from producer.schemas import MAX_CHUNK_RECORDS, Kind
 from support.commands import INTERRUPTED, REFUSED
+from support.databases import opened_database
 from support.rosters import enter_roster
 from support.waiting import wait_for
 from support.workers import Deployment
+from worker.batches.repository import sum_chunks
 
 STUDENTS, COURSES = 400, 60
 PAIRS = STUDENTS * COURSES
@@ -55,8 +57,15 @@ def write_pairs(path: Path, prefix: str) -> Path:
     return path
 
 
-def applied(client: EnrollmentClient, batch_id: str) -> int:
-    return client.batch(batch_id, refusals=False).chunks_applied
+def wait_for_a_chunk(deployment: Deployment, batch_id: str) -> None:
+    """Wait until a chunk is applied; the counts that clients read may be a second old."""
+    with opened_database(deployment.database_url) as database:
+
+        def is_applied() -> bool:
+            with database.reading() as connection:
+                return bool(sum_chunks(connection, [batch_id]))
+
+        wait_for(is_applied)
 
 
 def test_the_status_of_a_batch_is_true_at_every_moment(
@@ -120,7 +129,7 @@ def test_an_interrupted_submit_is_resumed(
     process = deployment.start_enroll("submit", "--max-queued", "1", path)
     assert process.stderr is not None
     batch_id = process.stderr.readline().split("batch ")[1].split()[0]
-    wait_for(lambda: applied(client, batch_id) >= 1)
+    wait_for_a_chunk(deployment, batch_id)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, err
@@ -328,7 +337,7 @@ def test_a_submitter_waits_for_an_unavailable_broker(
         submit = fresh_deployment.start_enroll("submit", "--max-queued", "1", path, "--json")
         assert submit.stderr is not None
         batch_id = submit.stderr.readline().split("batch ")[1].split()[0]
-        wait_for(lambda: applied(client, batch_id) >= 1)
+        wait_for_a_chunk(fresh_deployment, batch_id)
         os.kill(broker, signal.SIGSTOP)
         try:
             assert "Waiting; the submission continues" in submit.stderr.readline()

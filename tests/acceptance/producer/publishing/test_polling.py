@@ -1,5 +1,6 @@
 """The price of a poll, and that what it reads in Redis is never older than it may be."""
 
+import asyncio
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import delete, func, select, update
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
@@ -78,6 +80,30 @@ def test_a_finished_request_is_read_without_a_worker(
         assert alone.status(request_id).state == "done"
         with pytest.raises(NoWorkerAnswered):
             alone.status("of this one, Redis knows nothing")
+
+
+def test_polls_at_once_in_an_event_loop_are_a_few_reads_of_redis(
+    deployment: Deployment, client: EnrollmentClient, request_of: dict[str, Any], redis: Redis
+) -> None:
+    finished, batch_id = finish(client, request_of), f"b-{uuid.uuid4()}"
+    client.wait(client.submit_batch(Kind.STUDENTS, [{"sis_id": batch_id}], batch_id=batch_id))
+    requests = [{**request_of, "request_id": f"r-{uuid.uuid4()}"} for _ in range(300)]
+
+    async def poll() -> list[str]:
+        async with AsyncEnrollmentClient(deployment.broker_url, timeout=0.5) as alone:
+            ids = [finished, *await alone.submit_all(requests)]
+            statuses = await asyncio.gather(*map(alone.status, ids))
+            batches = await asyncio.gather(*(alone.batch(batch_id) for _ in range(300)))
+            assert await alone.statuses(ids) == statuses
+            assert await alone.batches([batch_id]) == batches[:1]
+            return [*(s.state.value for s in statuses), *(b.state.value for b in batches)]
+
+    with without_worker(deployment):
+        redis.config_resetstat()
+        states = asyncio.run(poll())
+        reads = redis.info("commandstats")["cmdstat_mget"]["calls"]
+    assert states == ["done"] + ["queued"] * 300 + ["done"] * 300
+    assert reads < 12
 
 
 def test_a_wiped_redis_changes_no_result(
@@ -148,7 +174,7 @@ def test_a_changed_result_is_read_at_once(
             with database.writing() as connection:
                 old = update(EnrollmentResult).where(EnrollmentResult.request_id == request_id)
                 connection.execute(old.values(completed_at=datetime(2001, 1, 1, tzinfo=UTC)))
-            arguments = ["prune", "--older-than", "5000d"]
+            arguments = ["prune", "--older-than", "5000d", "--yes"]
         else:
             with database.writing() as connection:
                 own = EnrollmentResult.request_id == request_id

@@ -149,6 +149,7 @@ def test_the_same_value_in_two_places_is_none(brokers: Brokers) -> None:
         (["--timeout", "1", "prune"], "`enroll prune` has no option --timeout."),
         (["--broker", "A", "dead-letters", "list"], "`enroll dead-letters` has no option --broker"),
         (["--broker", "A", "up"], "`enroll up` has no option --broker."),
+        (["--timeout", "1", "wait", "x"], "--timeout means something else in `enroll wait`; write"),
         (["--timeout", "0", "status", "x"], "Invalid value for '--timeout'"),
         (["status", "x", "--folder", "f", "--broker", "A"], "either --broker or --folder"),
         (["--broker", "A", "status", "x", "--folder", "f"], "either --broker or --folder"),

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from redis.exceptions import NoPermissionError
+
 from producer.contract.findings import Finding, ok, warning
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
@@ -24,6 +26,17 @@ return message and #message <= tonumber(ARGV[1]) and message
 
 def check_queues(redis: Any, keys: Keys) -> Iterator[Finding]:
     """Check what waits in the queues, and what was put where no worker looks."""
+    try:
+        yield from _check(redis, keys)
+    except NoPermissionError as error:
+        yield warning(
+            "queue",
+            f"this user may not look at all queues ({error})",
+            "Connect as the user operator of docs/redis-acl.conf.",
+        )
+
+
+def _check(redis: Any, keys: Keys) -> Iterator[Finding]:
     for queue in Queue:
         count, age = _waiting(redis, keys.waiting(queue))
         waiting = f"messages waiting in {keys.queue(queue)}: {count:,}"

@@ -50,6 +50,7 @@ def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
     """Return the exit code, and the findings with their remedies, by check and state."""
     variables = {"ENROLL_DATABASE_URL": None, **environment}
     done = invoke_enroll("doctor", "--broker", url, "--json", *options, **variables)
+    assert isinstance(done.exception, SystemExit | None), repr(done.exception)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert all(bool(one["remedy"]) == (one["state"] != "ok") for one in lines)
     found: Findings = {}
@@ -83,6 +84,7 @@ def test_rules_that_know_no_cached_results_are_found(
     code, found = doctor(url)
     assert code == 0
     assert "Give it the rules of the user producer" in found["polls", "warning"]
+    assert "Connect as the user operator" in found["queue", "warning"]
     other = url.replace("://", "://other:word@")
     with Redis.from_url(other) as connected:
         connected.delete(Keys().generation)

@@ -75,7 +75,8 @@ class EnrollmentClient:
     raises ValueError for an invalid URL, prefix or timeout.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
-    answer cannot be understood, the method raises LookupFailed.
+    answer cannot be understood, the method raises LookupFailed. An id or a limit that breaks the
+    contract raises InvalidRequest before anything is sent.
     """
 
     def __init__(

@@ -51,7 +51,8 @@ class EnrollmentClient(EnrollmentSubmitter):
     raises ValueError for an invalid URL, prefix or timeout, and BrokerNotFound.
 
     If the broker cannot be used, every method raises BrokerUnavailable within ten seconds. If an
-    answer cannot be understood, the method raises LookupFailed.
+    answer cannot be understood, the method raises LookupFailed. An id or a limit that breaks the
+    contract raises InvalidRequest before anything is sent.
     """
 
     # --- waiting ------------------------------------------------------------------------------

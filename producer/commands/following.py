@@ -60,23 +60,24 @@ def exit_code(status: Status) -> ExitCode:
 
 def summary(status: Status) -> str:
     """Return the state of a request or batch in one line, without its id."""
+    parts = [status.state.value]
     if isinstance(status, BatchStatus):
-        return _batch_summary(status)
-    word = status.state.value if status.result is None else status.result.status.value
-    problems = [] if status.result is None else [error.message for error in status.result.errors]
-    return "; ".join([word, *problems, *([status.advice] if status.advice else [])])
+        if status.state is not BatchState.UNKNOWN:
+            parts = [f"{status.state.value}, {_counts(status)}"]
+    elif status.result is not None:
+        parts = [status.result.status.value, *(error.message for error in status.result.errors)]
+    return "; ".join([*parts, *([status.advice] if status.advice else [])])
 
 
-def _batch_summary(status: BatchStatus) -> str:
+def _counts(status: BatchStatus) -> str:
     books = status.books
     applied = books.received - books.not_applied
-    parts = [status.state.value, f"{applied:,} of {books.received:,} rows applied"]
+    parts = [f"{applied:,} of {books.received:,} rows applied"]
     if status.kind is Kind.ENROLLMENTS:
         parts += [f"{books.enrolled:,} enrolled", f"{books.already_enrolled:,} already enrolled"]
     else:
         parts += [f"{books.upserted:,} added or changed", f"{books.unchanged:,} unchanged"]
-    parts.append(f"{books.rejected:,} rejected")
-    return "; ".join([", ".join(parts), *([status.advice] if status.advice else [])])
+    return ", ".join([*parts, f"{books.rejected:,} rejected"])
 
 
 class Follower:

@@ -31,7 +31,8 @@ from typing import Any, Final
 
 _MAX_REQUEST: Final = 1_000_000
 _LENGTH: Final = struct.Struct("!i")
-_OF_PYTHON: Final = ("PYTHON", "COVERAGE", "LC_", "LANG", "TZ", "LD_", "SSL_", "OPENSSL", "MALLOC")
+_MEASURED: Final = "COVERAGE_PROCESS"
+_OF_PYTHON: Final = ("PYTHON", _MEASURED, "LC_", "LANG", "TZ", "LD_", "SSL_", "OPENSSL", "MALLOC")
 """What the names of variables begin with that a process reads when it starts."""
 
 _THIRD_PARTIES: Final = (
@@ -99,7 +100,7 @@ def _is_possible(environment: Mapping[str, str]) -> bool:
         names = [name for name in variables if name.startswith(_OF_PYTHON)]
         return {name: variables[name] for name in names if name != "PYTHONPATH"}
 
-    own = {n: v for n, v in read_at_start(os.environ).items() if not n.startswith("COVERAGE")}
+    own = {n: v for n, v in read_at_start(os.environ).items() if not n.startswith(_MEASURED)}
     return sys.platform == "linux" and read_at_start(environment) == own
 
 
@@ -112,7 +113,7 @@ class _Forker:
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
-            env={n: v for n, v in os.environ.items() if not n.startswith("COVERAGE")},
+            env={n: v for n, v in os.environ.items() if not n.startswith(_MEASURED)},
             start_new_session=True,
         )
         theirs.close()

@@ -10,6 +10,9 @@ pytest_plugins = ["support.fixtures", "support.source_files", "support.environme
 
 # A shell that runs the tests in the background lets all their processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # So does `nohup` with the end of a terminal. A handler is not inherited: this process goes on.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # A loaded machine may take long for one example; `timeout` bounds each test.
 settings.register_profile("tests", deadline=None)

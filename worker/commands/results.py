@@ -23,7 +23,7 @@ def changing_results() -> Iterator[Callable[[], None]]:
     settings = load_command_settings()
     cached = CachedAnswers(results_url(settings), Keys(settings.key_prefix))
     try:
-        with cached.closed() as close:
+        with contextlib.closing(cached), cached.closed() as close:
             yield close
     except RedisError as error:
         fail(

@@ -55,6 +55,10 @@ class CachedAnswers:
         self._written = 0
         self._written_since = float("-inf")
 
+    def close(self) -> None:
+        """Close every connection."""
+        self._redis.close()
+
     def generation(self) -> str | None:
         """Return the present generation, or None if nothing may be copied now."""
         try:

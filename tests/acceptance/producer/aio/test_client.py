@@ -82,6 +82,7 @@ async def test_an_invalid_lookup_fails_alone(deployment: Deployment) -> None:
 
 @in_event_loop
 async def test_without_a_worker_calls_time_out_and_closing_ends_them(broker_url: str) -> None:
+    before = connections(broker_url)  # Those of other tests.
     client = AsyncEnrollmentClient(broker_url, timeout=0.5)
     calls = [client.enroll(REQUEST), client.status("x"), client.results_of(["S"])]
     failed = await asyncio.gather(*calls, return_exceptions=True)
@@ -92,7 +93,7 @@ async def test_without_a_worker_calls_time_out_and_closing_ends_them(broker_url:
     await client.close()
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(error) for error in ended} == {ClientClosed}
-    assert connections(broker_url) == 0
+    assert connections(broker_url) <= before
 
 
 @in_event_loop

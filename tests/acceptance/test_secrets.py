@@ -25,6 +25,9 @@ from support.waiting import wait_for
 from support.workers import ended_after, start_worker, worker_environment
 from worker.database.engine import make_engine
 
+# The list of processes shows the command lines of all tests: not two at a time.
+pytestmark = pytest.mark.xdist_group("secrets")
+
 # With characters that must be quoted in a URL, so that either form would be noticed.
 OF_BROKER = "br0ker/p@ss?w:rd"
 OF_DATABASE = "d@tabase/p:ss#w?rd"

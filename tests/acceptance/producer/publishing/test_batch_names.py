@@ -84,6 +84,9 @@ def lookups_only(tmp_path: Path, fresh_deployment: Deployment) -> Iterator[Deplo
     """A deployment whose only running worker answers lookups, so that every batch waits."""
     urls = (fresh_deployment.broker_url, fresh_deployment.database_url)
     stop(fresh_deployment, stopped=True)
+    # Redis hands a message to the stopped worker as long as its connections wait.
+    with Redis.from_url(fresh_deployment.broker_url) as redis:
+        wait_for(lambda: redis.info("clients")["blocked_clients"] == 0)
     try:
         with running_worker(*urls, tmp_path / "lookups.log", "-c1", "-Q", "lookups") as worker:
             yield worker

@@ -1,4 +1,4 @@
-"""Write text, JSON and times for whoever runs a command: in one form, and safe for a terminal."""
+"""Write text, JSON and times for the user of a command: in one form, and safe for a terminal."""
 
 import json
 from datetime import UTC, datetime

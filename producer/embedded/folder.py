@@ -158,7 +158,7 @@ def _make_private(folder: Path, notify: Notify) -> None:
         if other_names := _other_names(folder):
             raise UnusableFolder(
                 f"The folder {folder} is open to other users, and holds files that are not from"
-                f" `enroll up`, such as {other_names[0]}. If nobody else needs it, run: chmod 700"
+                f" `enroll up`, such as {other_names[0]}. If no other user needs it, run: chmod 700"
                 f" {shlex.quote(str(folder))}."
             )
         folder.chmod(0o700)

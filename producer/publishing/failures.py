@@ -24,7 +24,7 @@ class Failure(NamedTuple):
     problem: str
     remedy: str
     may_pass: bool = True
-    """Whether the call may succeed later although nobody corrects the URL or the user's rights."""
+    """Whether a later call may succeed although the URL and the user's rights stay as they are."""
 
 
 _DEFAULT_REMEDY = "Check that it is running and that its URL is correct."

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from producer.errors import LookupFailed
+from producer.errors import LookupFailed, NoWorkerAnswered
 from producer.publishing.connection import LOOKUP_HINT
 from producer.publishing.results import not_answered
 
@@ -25,15 +25,24 @@ Ask = Callable[[list[Any], float], list[Any]]
 class _Call:
     """One thread's lookup. Its fields change under the lock of `MergedLookups`."""
 
-    def __init__(self, ids: Sequence[Any]) -> None:
+    def __init__(self, ids: Sequence[Any], deadline: float) -> None:
         self.ids = list(ids)
+        self.deadline = deadline
         self.leads = False
         """Whether this thread has to send what has gathered, with its own lookup."""
         self.answers: list[Any] | None = None
         self.error: Exception | None = None
         self.is_alone = False
-        """Whether the merged lookup failed in a way that may be the fault of another thread's."""
+        """Whether to ask again alone, because the failure may be that of another's lookup."""
         self.changed = threading.Event()
+
+    def fail(self, error: Exception, *, merged: bool, sent: bool) -> None:
+        """Note an error; another's ids may be its reason, or that the sender had less time."""
+        self.error = copy.copy(error)
+        if isinstance(error, NoWorkerAnswered):
+            self.is_alone = not sent and self.deadline > time.monotonic()
+        elif isinstance(error, LookupFailed):
+            self.is_alone = merged
 
 
 class MergedLookups:
@@ -56,7 +65,7 @@ class MergedLookups:
         if self._pid != os.getpid():
             self._start()  # After a fork, the threads that were to answer do not exist.
         deadline = time.monotonic() + timeout
-        call = _Call(ids)
+        call = _Call(ids, deadline)
         with self._lock:
             self._gathered[sort].append(call)
             leads_at_once = self._sent[sort] < MAX_SENT
@@ -84,13 +93,9 @@ class MergedLookups:
             calls = self._take(sort, own, page)
         try:
             answers = ask([i for call in calls for i in call.ids], timeout)
-        except LookupFailed as error:
+        except Exception as error:  # noqa: BLE001 - every thread raises it, or asks alone
             for call in calls:
-                call.is_alone = len(calls) > 1
-                call.error = error
-        except Exception as error:  # noqa: BLE001 - every thread raises it
-            for call in calls:
-                call.error = copy.copy(error)
+                call.fail(error, merged=len(calls) > 1, sent=call is own)
         except BaseException:
             for call in calls:
                 call.is_alone = True

@@ -75,7 +75,7 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
 def test_rules_that_know_no_cached_results_are_found(
     working: tuple[str, str], broker: tuple[str, Any]
 ) -> None:
-    """The rules of an earlier version, for the workers and for whoever runs the command."""
+    """The rules of an earlier version, for the workers and for the user of the command."""
     url, redis = broker
     redis.execute_command("ACL", "SETUSER", "other", "on", ">word", "~*", "&*", "+@all")
     earlier = [f"~{name}*" for name in ("enrollment.intake", "enrollment:", "enrollment.outage")]

@@ -1,4 +1,4 @@
-"""The folder of `enroll up` is found and believed only if nobody else can have written it."""
+"""The folder of `enroll up` is found and believed only if no other user can have written it."""
 
 import json
 import os

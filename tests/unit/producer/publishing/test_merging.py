@@ -104,6 +104,20 @@ def test_each_lookup_waits_as_long_as_it_may_itself() -> None:
     assert len(answers[0]) == len(answers[1]) == 1
 
 
+def test_a_thread_with_more_time_is_not_ended_with_the_one_that_sends() -> None:
+    merged, worker = MergedLookups(), Worker(seconds=0.6)
+
+    def ask(timeout: float) -> Any:
+        time.sleep(0.1 * (timeout > 1))  # Those with little time come first, and lead.
+        return merged.ask("sort", [timeout], 30, worker.answer, timeout)
+
+    short = [1.0 + n / 1000 for n in range(MAX_SENT)]
+    little = [0.8 + n / 1000 for n in range(MAX_SENT)]
+    long = [5.0, 5.1, 5.2]
+    answers = in_threads(ask, [*short, *little, *long])
+    assert answers[-3:] == [[f"answer {timeout}"] for timeout in long]
+
+
 def test_an_interrupted_thread_leaves_the_others_their_answers() -> None:
     merged, worker = MergedLookups(), Worker()
     was_interrupted = threading.Event()

@@ -6,12 +6,12 @@ in other languages: new ones may be added, none is ever renamed.
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.functional_validators import AfterValidator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
@@ -106,6 +106,51 @@ CourseIds = Annotated[
 """Duplicates are removed; the order stays."""
 
 
+_MOMENT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
+    r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)"
+)
+_MOMENT_EXAMPLE: Final = "2026-09-01T08:00:00Z"
+FIRST_YEAR: Final = 1900
+"""The first year in which a moment may lie."""
+
+
+def read_moment(value: Any) -> datetime:
+    """Return a moment in UTC, from a text as in ISO 8601 or from a `datetime`. Raises ValueError.
+
+    A number is not read: it could be seconds or milliseconds.
+    """
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        try:
+            value = datetime.fromisoformat(value.upper())
+        except ValueError as error:
+            raise ValueError(f"must be a time that exists: {error}") from None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise ValueError(f"must be a time with its time zone, for example {_MOMENT_EXAMPLE}")
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        moment = None
+    if moment is None or moment.year < FIRST_YEAR:
+        raise ValueError(f"must lie in the years {FIRST_YEAR} to 9999 in UTC")
+    return moment
+
+
+def show_moment(moment: datetime) -> str:
+    """Return a moment as text in UTC with microseconds, as it travels in headers."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
+"""The point in time at which a request or roster record counts, in UTC with microseconds."""
+
+_AS_OF = (
+    " a time with its time zone, at most five minutes ahead of the system's clock. Of two"
+    " {records}, the one with the later time wins, whichever arrives first. If absent, the time of"
+    " submission."
+)
+
+
 class ContractModel(BaseModel):
     """Frozen data that crosses the queue; an unknown field is refused."""
 
@@ -131,6 +176,10 @@ class StudentEnrollmentRequest(ContractModel):
         description="If true, one refused course refuses the whole request;"
         " if false, the student is enrolled in the other courses.",
     )
+    as_of: Moment | None = Field(
+        default=None,
+        description="When the request counts:" + _AS_OF.format(records="requests for one pair"),
+    )
 
     if TYPE_CHECKING:
         # A type checker would allow only a tuple for the courses, and not the list that works.
@@ -141,6 +190,7 @@ class StudentEnrollmentRequest(ContractModel):
             course_ids: Sequence[int | str],
             request_id: str | None = None,
             atomic: bool = True,
+            as_of: datetime | str | None = None,
         ) -> None: ...
 
 
@@ -154,6 +204,10 @@ class StudentRecord(ContractModel):
     email: Text | None = Field(
         default=None, description="If absent, the stored address does not change."
     )
+    as_of: Moment | None = Field(
+        default=None,
+        description="When the record counts:" + _AS_OF.format(records="values of one field"),
+    )
 
 
 class CourseRecord(ContractModel):
@@ -162,6 +216,10 @@ class CourseRecord(ContractModel):
     sis_id: Text = Field(description="The upstream system's own identifier.")
     title: Text | None = Field(
         default=None, description="If absent, the stored title does not change."
+    )
+    as_of: Moment | None = Field(
+        default=None,
+        description="When the record counts:" + _AS_OF.format(records="values of one field"),
     )
 
 
@@ -241,6 +299,11 @@ class StudentEnrollmentResponse(ContractModel):
         default=None, description="The batch of the request; null if it had none."
     )
     completed_at: datetime = Field(description="When the request was processed, in UTC.")
+    moment: datetime | None = Field(
+        default=None,
+        description="When the request counts, in UTC: the later of two requests wins. Null in"
+        " results that an older version stored.",
+    )
 
 
 class EnrolledCourseRecord(ContractModel):
@@ -249,7 +312,9 @@ class EnrolledCourseRecord(ContractModel):
     id: int = Field(description="Our key.")
     sis_id: str = Field(description="The upstream system's own identifier.")
     title: str | None = Field(description="The course's title; null if upstream sent none.")
-    enrolled_at: datetime = Field(description="When the student was enrolled, in UTC.")
+    enrolled_at: datetime = Field(
+        description="The moment of the request that enrolled the student, in UTC."
+    )
 
 
 class StudentResponse(ContractModel):

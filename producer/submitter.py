@@ -1,8 +1,8 @@
 """Define the half of the client that publishes: requests, batches and files."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from producer.broker_search import find_broker
 from producer.call_log import verb
 from producer.contract.chunks import FileForm
-from producer.contract.headers import BatchOrigin
+from producer.contract.headers import BatchOrigin, moment_headers
 from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,
@@ -36,8 +36,15 @@ from producer.publishing.connection import (
     check_timeout,
 )
 from producer.publishing.lookups import Lookups
-from producer.publishing.requests import check_not_lost, new_batch, refuse_single, with_id
+from producer.publishing.requests import (
+    IdentifiedRequest,
+    check_not_lost,
+    new_batch,
+    refuse_single,
+    with_id,
+)
 from producer.publishing.results import parse_result
+from producer.publishing.rosters import PublishedRosters
 from producer.schemas import (
     Kind,
     StudentEnrollmentRequest,
@@ -89,6 +96,7 @@ class EnrollmentSubmitter:
         self.timeout = timeout
         self._connection = connection
         self._lookups = Lookups(connection)
+        self._rosters = PublishedRosters()
 
     @property
     def shown_url(self) -> str:
@@ -121,10 +129,18 @@ class EnrollmentSubmitter:
 
         The id is the request's own, or a new one if it has none. Raises InvalidRequest.
         """
-        request, request_id = with_id(request)
-        self._connection.mark_requests([request_id])
-        self._connection.send(TaskName.ENROLL, [plain_fields(request)], ignore_result=True)
-        return request_id
+        identified = with_id(request)
+        headers = self._mark([identified])[identified.id]
+        args = [plain_fields(identified.request)]
+        self._connection.send(TaskName.ENROLL, args, ignore_result=True, headers=headers)
+        return identified.id
+
+    def _mark(self, requests: Sequence[IdentifiedRequest]) -> dict[str, dict[str, str]]:
+        """Mark requests as `queued`; return the headers of their messages, by id."""
+        known_ids = [identified.id for identified in requests if identified.has_own_id]
+        ids = [identified.id for identified in requests]
+        moments = self._connection.mark_requests(ids, known_ids)
+        return {request_id: moment_headers(moments.get(request_id)) for request_id in ids}
 
     @verb
     def submit_all(
@@ -140,14 +156,19 @@ class EnrollmentSubmitter:
         """
         refuse_single("requests", requests)
         checked = [with_id(request) for request in requests]
-        self._connection.mark_requests([request_id for _, request_id in checked])
+        headers = self._mark(checked)
         prefixes = repeat(None) if call_ids is None else call_ids
         with self._connection.sending_together() as producer:
-            for (request, _), call_id in zip(checked, prefixes, strict=False):
+            for identified, call_id in zip(checked, prefixes, strict=False):
                 CALL_ID.set(call_id)
-                args = [plain_fields(request)]
-                self._connection.send(TaskName.ENROLL, args, ignore_result=True, producer=producer)
-        return [request_id for _, request_id in checked]
+                self._connection.send(
+                    TaskName.ENROLL,
+                    [plain_fields(identified.request)],
+                    ignore_result=True,
+                    headers=headers[identified.id],
+                    producer=producer,
+                )
+        return [identified.id for identified in checked]
 
     @verb
     def enroll(
@@ -165,11 +186,12 @@ class EnrollmentSubmitter:
         """
         seconds = self.timeout if timeout is None else timeout
         check_timeout(seconds)
-        request, request_id = with_id(request)
-        self._connection.mark_requests([request_id])
-        task_id = self._connection.send(TaskName.ENROLL, [plain_fields(request)])
-        hint = f"Request {request_id} stays queued; look up its status later."
-        data = self._connection.wait(task_id, seconds, hint, partial(self._check, request_id))
+        identified = with_id(request)
+        headers = self._mark([identified])[identified.id]
+        args = [plain_fields(identified.request)]
+        task_id = self._connection.send(TaskName.ENROLL, args, headers=headers)
+        hint = f"Request {identified.id} stays queued; look up its status later."
+        data = self._connection.wait(task_id, seconds, hint, partial(self._check, identified.id))
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
 
@@ -195,6 +217,7 @@ class EnrollmentSubmitter:
         file_name: str | None = None,
         submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
+        wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedBatch:
@@ -202,32 +225,47 @@ class EnrollmentSubmitter:
 
         The worker refuses a record that breaks the contract and reports its line. Raises
         InvalidRequest for an invalid `kind` or `batch_id`, and for a single record as `records`.
+        If `batch_id` was submitted before, only the chunks that were never applied are published.
+        If the records differ, BatchConflict is raised at the first chunk that differs, usually
+        before anything is published, or else by `count_applied`. NoWorkerAnswered is raised if no
+        worker says what was applied. `resume=False` skips this; use it only for a new `batch_id`.
 
-        `batch_id` names the batch; without it, the batch gets a new id. If the batch was submitted
-        before, only the chunks that were never applied are published. If the records differ,
-        BatchConflict is raised at the first chunk that differs, usually before anything is
-        published, or else by `count_applied`. A worker is asked what was applied; NoWorkerAnswered
-        is raised if none answers. `resume=False` skips this; use it only for a new `batch_id`.
+        `columns` and `form` are the header of the CSV file and how it is written. Nothing checks
+        `file_name` and `submitter`. While `max_queued` chunks wait in the queue, publishing pauses,
+        for ten minutes at most. Enrollments first wait for the rosters that this client published
+        for the same submitter (`producer.publishing.rosters`), unless `wait_for_rosters` is false.
 
-        `columns` is the header of the CSV file, and `form` how it is written. Operators see
-        `file_name` and `submitter`, which nothing checks. While `max_queued` chunks wait in the
-        queue, publishing pauses; NoWorkerAnswered is raised after ten minutes of this.
-
-        `on_progress` is called after each chunk, and `on_outage` with each error while publishing
-        waits for an unavailable broker, up to ten minutes (before the first chunk, 30 seconds).
-        Without `on_outage`, BrokerUnavailable is raised.
+        `on_progress` is called after each chunk. With `on_outage`, which is called with each error,
+        an outage is waited out for ten minutes (before the first chunk, 30 seconds).
         """
         refuse_single("records", records)
-        return BatchPublisher(self._connection, new_batch(kind, batch_id), self.timeout).publish(
-            records,
-            columns=columns,
-            form=form,
-            origin=BatchOrigin(file_name, submitter),
-            resume=resume and batch_id is not None,
-            max_queued=max_queued,
-            on_progress=on_progress,
-            on_outage=on_outage,
-        )
+        with self._in_order(new_batch(kind, batch_id), submitter, wait=wait_for_rosters) as publish:
+            return publish(
+                records,
+                columns=columns,
+                form=form,
+                origin=BatchOrigin(file_name, submitter),
+                resume=resume and batch_id is not None,
+                max_queued=max_queued,
+                on_progress=on_progress,
+                on_outage=on_outage,
+            )
+
+    @contextmanager
+    def _in_order(
+        self, batch: SubmittedBatch, submitter: str | None, *, wait: bool
+    ) -> Iterator[Callable[..., SubmittedBatch]]:
+        """Yield `BatchPublisher.publish`, of enrollments once the rosters before are applied."""
+        is_roster = batch.kind is not Kind.ENROLLMENTS
+        if wait and not is_roster:
+            look_up = partial(self._lookups.batches, timeout=self.timeout, refusals=False)
+            self._rosters.wait(submitter, look_up)
+        publisher = BatchPublisher(self._connection, batch, self.timeout)
+        try:
+            yield publisher.publish
+        finally:
+            if is_roster and publisher.has_published:
+                self._rosters.add(submitter, batch.batch_id)
 
     @verb
     def submit_file(
@@ -242,6 +280,7 @@ class EnrollmentSubmitter:
         file_name: str | None = None,
         submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
+        wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
@@ -260,14 +299,15 @@ class EnrollmentSubmitter:
         source = open_path(Path(path), chosen, dict(maps or {}), encoding)
         watched = WatchedSource(source)
         batch = new_batch(source.kind, batch_id)
-        published = BatchPublisher(self._connection, batch, self.timeout).publish(
-            watched.records(),
-            columns=source.columns,
-            form=source.form,
-            origin=BatchOrigin(file_name or source.file_name, submitter),
-            resume=resume and batch_id is not None,
-            max_queued=max_queued,
-            on_progress=on_progress,
-            on_outage=on_outage,
-        )
+        with self._in_order(batch, submitter, wait=wait_for_rosters) as publish:
+            published = publish(
+                watched.records(),
+                columns=source.columns,
+                form=source.form,
+                origin=BatchOrigin(file_name or source.file_name, submitter),
+                resume=resume and batch_id is not None,
+                max_queued=max_queued,
+                on_progress=on_progress,
+                on_outage=on_outage,
+            )
         return watched.of(published)

@@ -23,6 +23,7 @@ from worker.messaging.celery_settings import (
     queues_url,
     results_url,
 )
+from worker.messaging.clock import RedisClock
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.registration import DatabaseRegister
 from worker.monitoring import logs
@@ -94,6 +95,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
         database=database,
         marks=marks,
         cached=CachedAnswers(results_url(settings), keys),
+        clock=RedisClock(results_url(settings)),
         backlog=Backlog(queues_url(settings), keys),
         attempts=attempts,
         retry_policy=RetryPolicy(

@@ -55,7 +55,11 @@ class Base(DeclarativeBase):
 
 
 class Student(Base):
-    """A student of the roster, which upstream owns."""
+    """A student of the roster, which upstream owns.
+
+    Each field has the moment of the record that last named it, even if the value did not change;
+    null is older than any moment. Courses have them, too.
+    """
 
     __tablename__ = "students"
 
@@ -63,6 +67,8 @@ class Student(Base):
     sis_id: Mapped[str] = mapped_column(String(255), unique=True)
     name: Mapped[str | None] = mapped_column(String(255))
     email: Mapped[str | None] = mapped_column(String(255))
+    name_moment: Mapped[datetime | None]
+    email_moment: Mapped[datetime | None]
 
 
 class Course(Base):
@@ -73,10 +79,14 @@ class Course(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True)
     sis_id: Mapped[str] = mapped_column(String(255), unique=True)
     title: Mapped[str | None] = mapped_column(String(255))
+    title_moment: Mapped[datetime | None]
 
 
 class StudentCourse(Base):
-    """An enrollment of a student in a course: what this system is for."""
+    """An enrollment of a student in a course: what this system is for.
+
+    `enrolled_at` is the moment of the request that wrote the row.
+    """
 
     __tablename__ = "student_courses"
 
@@ -93,6 +103,7 @@ class EnrollmentResult(Base):
     the student by SIS id. Two indexes serve "newest first by student". `enrolled` holds the keys
     of the courses in the order of the request; `already` holds those whose row existed before.
     `fingerprint` is null if the request id was made from a chunk's number: the chunk has one.
+    `moment` is when the request counts; an older version stored none.
     """
 
     __tablename__ = "enrollment_results"
@@ -111,6 +122,7 @@ class EnrollmentResult(Base):
     already: Mapped[list[Any]]
     errors: Mapped[list[Any]]
     completed_at: Mapped[datetime]
+    moment: Mapped[datetime | None]
 
     __table_args__ = (
         Index(None, "student_id", "completed_at"),
@@ -127,7 +139,8 @@ class EnrollmentResult(Base):
 class Batch(Base):
     """A batch with at least one applied chunk.
 
-    `file_name` and `submitter` are those of the first message of which a chunk was applied.
+    `file_name`, `submitter` and `moment` are those of the first chunk that was applied; its moment
+    is that of every chunk. An older version stored no moment.
     """
 
     __tablename__ = "batches"
@@ -138,6 +151,7 @@ class Batch(Base):
     form: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     file_name: Mapped[str | None] = mapped_column(String(255))
     submitter: Mapped[str | None] = mapped_column(String(255))
+    moment: Mapped[datetime | None]
 
 
 class BatchChunk(Base):
@@ -158,6 +172,7 @@ class BatchChunk(Base):
     already_enrolled: Mapped[int]
     upserted: Mapped[int]
     unchanged: Mapped[int]
+    superseded: Mapped[int] = mapped_column(server_default="0")
     rejected: Mapped[int]
     applied_at: Mapped[datetime]
 
@@ -212,7 +227,8 @@ class DeadLetter(Base):
     """A message or record that could not be understood or processed, whole and with its reason.
 
     `form` says what `content` is. `fingerprint` is the SHA-256 of the form and the whole content:
-    a dead letter that comes again is counted, and not stored twice.
+    a dead letter that comes again is counted, and not stored twice. `moment` is when it counts, the
+    latest one of those that came; if it is null, it counts when it came first.
     """
 
     __tablename__ = "dead_letters"
@@ -229,6 +245,7 @@ class DeadLetter(Base):
     deliveries: Mapped[int]
     first_at: Mapped[datetime]
     last_at: Mapped[datetime]
+    moment: Mapped[datetime | None]
 
     __table_args__ = (Index(None, "batch_id"),)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import JSON, Connection, String, func, or_, select
+from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import copy
@@ -114,67 +114,20 @@ def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     return [i for i in unique if isinstance(i, int)], [i for i in unique if isinstance(i, str)]
 
 
-def upsert_roster(
-    connection: Connection, model: type[Student | Course], records: Sequence[Mapping[str, Any]]
-) -> int:
-    """Write roster records, at most one for each SIS id; return how many were new or changed.
-
-    A field that is None leaves the stored value as it is. Rows are written in the order of their
-    SIS ids, so that two concurrent chunks cannot deadlock. Unchanged rows use up no primary keys.
-    """
-    if not records:
-        return 0
-    dialect = connection.dialect.name
-    columns = _roster_columns(model)
-    rows = [[record.get(name) for name in columns] for record in records]
-    statement = _upsert(dialect, model)
-    return len(connection.execute(statement, row_parameters(dialect, columns, rows)).all())
-
-
-def _roster_columns(model: type[Student | Course]) -> Columns:
-    names = [c.name for c in model.__table__.columns if c.name not in ("id", "sis_id")]
-    return dict.fromkeys(["sis_id", *names], String())
-
-
-@cache
-def _upsert(dialect: str, model: type[Student | Course]) -> Any:
-    columns = _roster_columns(model)
-    fields = [name for name in columns if name != "sis_id"]
-    source = rows_as_table(dialect, columns)
-    stored = model.__table__.alias("stored")
-    new = {name: func.coalesce(source.c[name], stored.c[name]) for name in fields}
-    changed = or_(*(new[name].is_distinct_from(stored.c[name]) for name in fields))
-    wanted = (
-        select(source.c.sis_id, *new.values())
-        .select_from(source.outerjoin(stored, stored.c.sis_id == source.c.sis_id))
-        .where(or_(stored.c.id.is_(None), changed))
-        .order_by(source.c.sis_id)
-    )
-    new_rows = insert_into(dialect, model).from_select(list(columns), wanted)
-    # Another transaction may have written a row in the meantime, so it is compared again here.
-    merged = {n: func.coalesce(new_rows.excluded[n], getattr(model, n)) for n in fields}
-    return new_rows.on_conflict_do_update(
-        index_elements=["sis_id"],
-        set_=merged,
-        where=or_(*(merged[n].is_distinct_from(getattr(model, n)) for n in fields)),
-    ).returning(model.sis_id)
-
-
 def enroll_student_in_courses(
     connection: Connection, student_id: int, course_ids: Iterable[int], now: datetime
 ) -> set[int]:
-    """Enroll one student by key; return the courses whose row is new."""
-    pairs = {(student_id, course_id) for course_id in course_ids}
-    return {course_id for _, course_id in insert_enrollments(connection, pairs, now)}
+    """Enroll one student by key; return the courses whose row is new. `now` is the moment."""
+    rows = {(student_id, course_id): now for course_id in course_ids}
+    return {course_id for _, course_id in insert_enrollments(connection, rows)}
 
 
-def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetime) -> list[Pair]:
-    """Write rows of `student_courses`; return the pairs whose row is new.
+def insert_enrollments(connection: Connection, rows: Mapping[Pair, datetime]) -> list[Pair]:
+    """Write rows of `student_courses` with their moments; return the pairs whose row is new.
 
     Rows are written in the order of their keys, so that two concurrent chunks cannot deadlock.
     """
-    # A dictionary, unlike a set, preserves the order, and pairs often come nearly sorted.
-    wanted = sorted(dict.fromkeys(pairs))
+    wanted = sorted(rows)
     if not wanted:
         return []
     dialect = connection.dialect.name
@@ -188,13 +141,13 @@ def insert_enrollments(connection: Connection, pairs: Iterable[Pair], now: datet
             return []
         try:
             with connection.begin_nested():
-                copy.copy_enrollments(connection, new, now)
+                copy.copy_enrollments(connection, new, [rows[pair] for pair in new])
         except IntegrityError:
             pass  # The sample missed a row, or another transaction added one.
         else:
             return new
-    rows = [(*pair, now) for pair in wanted]
-    added = connection.execute(_enroll(dialect), row_parameters(dialect, _PAIR_COLUMNS, rows))
+    values = [(*pair, rows[pair]) for pair in wanted]
+    added = connection.execute(_enroll(dialect), row_parameters(dialect, _PAIR_COLUMNS, values))
     return [(student, course) for student, course in added.all()]
 
 

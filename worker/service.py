@@ -1,7 +1,6 @@
 """Enroll students in courses: load, decide, write. Knows the rules, but not Celery."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
@@ -11,6 +10,7 @@ from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.repository import add_results, load_for_requests
 from worker.enrollment.results import to_response
 from worker.enrollment.rules import Decisions, conclude, plan
+from worker.moments import Clock, own_clock, settle
 from worker.repository import insert_enrollments
 
 
@@ -32,22 +32,23 @@ def add_enrollments(
     database: Database | Connection,
     requests: Sequence[IncomingRequest],
     batch_id: str | None = None,
-    decided_at: datetime | None = None,
+    *,
+    clock: Clock = own_clock,
 ) -> Decisions:
-    """Decide requests in order, write their rows and store their results.
+    """Decide requests by their moments, write their rows and store their results.
 
     All requests run through here, alone or in a group, on the first attempt or a later one, except
     the clean requests of a chunk (`worker.enrollment.shortcuts`). The work is one transaction, or
-    part of the open transaction if a connection is given. `decided_at` is the
-    time of the rows and results; by default it is now. Raises DBAPIError.
+    part of the open transaction if a connection is given. A request without a moment counts at the
+    time on the clock. Raises DBAPIError.
     """
 
     def decide(connection: Connection) -> Decisions:
         stored = load_for_requests(connection, requests)
-        planned = plan(requests, stored)
-        now = decided_at or datetime.now(UTC)
-        added = insert_enrollments(connection, planned.pairs, now)
-        decided = conclude(planned, added, batch_id, now)
+        now = clock()
+        planned = plan(settle(requests, now), stored)
+        added = insert_enrollments(connection, planned.rows)
+        decided = conclude(planned, added, batch_id, stored.now or now)
         add_results(connection, [decision.result for decision in decided if decision.is_new])
         return Decisions(decided, stored.summaries, stored.sis_ids)
 

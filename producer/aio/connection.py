@@ -8,11 +8,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from producer.aio.coalescing import Coalescer, one_of
 from producer.aio.polling import ResultPoller
+from producer.contract.headers import moment_headers
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.connection import (
@@ -24,6 +26,7 @@ from producer.publishing.connection import (
     new_task_id,
 )
 from producer.publishing.polling import PollingProblem
+from producer.publishing.requests import IdentifiedRequest
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result
 from producer.schemas import MAX_LOOKUP
 
@@ -45,14 +48,14 @@ _POLLS = (TaskName.STATUS, TaskName.BATCH)
 
 
 class Message(NamedTuple):
-    """A task to be published; `request_id` is that of the request whose mark is left before."""
+    """A task to be published; `request` is the one whose mark is left before, if any."""
 
     task: TaskName
     args: list[Any]
     kwargs: Mapping[str, Any]
     task_id: str
     options: Mapping[str, Any]
-    request_id: str | None = None
+    request: IdentifiedRequest | None = None
 
 
 class LookupKind(NamedTuple):
@@ -111,12 +114,12 @@ class AsyncConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         task_id: str | None = None,
-        request_id: str | None = None,
+        request: IdentifiedRequest | None = None,
         **options: Any,
     ) -> str:
         """Publish a task, after the mark of the request if one is named; return the task's id."""
         task_id = task_id or new_task_id(CALL_ID.get())
-        message = Message(task, args, kwargs or {}, task_id, options, request_id)
+        message = Message(task, args, kwargs or {}, task_id, options, request)
         await self._messages.add(TASK_QUEUES[task], message)
         return task_id
 
@@ -259,13 +262,17 @@ def _publish_together(
 ) -> list[Exception | None]:
     """Publish messages, and return the error of each that cannot be written as JSON."""
     errors: list[Exception | None] = []
-    request_ids = [message.request_id for message in messages if message.request_id is not None]
-    if request_ids:
-        connection.mark_requests(request_ids)
+    requests = [message.request for message in messages if message.request is not None]
+    moments: Mapping[str, datetime] = {}
+    if requests:
+        known_ids = [request.id for request in requests if request.has_own_id]
+        moments = connection.mark_requests([request.id for request in requests], known_ids)
     with connection.sending_together() as producer:
-        for task, args, kwargs, task_id, options, _ in messages:
+        for task, args, kwargs, task_id, options, request in messages:
+            headers = moment_headers(moments.get(request.id) if request else None)
+            more = {"producer": producer, "headers": headers, **options}
             try:
-                connection.send(task, args, kwargs, task_id=task_id, producer=producer, **options)
+                connection.send(task, args, kwargs, task_id=task_id, **more)
                 errors.append(None)
             except EnrollmentError:
                 raise

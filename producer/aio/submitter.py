@@ -40,8 +40,14 @@ from producer.publishing.connection import (
     check_timeout,
     new_task_id,
 )
-from producer.publishing.requests import check_not_lost, refuse_single, with_id
+from producer.publishing.requests import (
+    IdentifiedRequest,
+    check_not_lost,
+    refuse_single,
+    with_id,
+)
 from producer.publishing.results import parse_result
+from producer.publishing.rosters import PublishedRosters
 from producer.schemas import (
     Kind,
     StudentEnrollmentRequest,
@@ -72,6 +78,7 @@ class AsyncEnrollmentSubmitter:
 
     def _use(self, connection: BrokerConnection, timeout: float) -> None:
         self._calls = Calls()
+        self._rosters = PublishedRosters()
         self._connection = AsyncConnection(connection, timeout)
 
     @property
@@ -115,9 +122,9 @@ class AsyncEnrollmentSubmitter:
     @verb
     async def submit(self, request: StudentEnrollmentRequest | Mapping[str, Any]) -> str:
         """Publish one request and return its id once the broker has it."""
-        request, request_id = with_id(request)
-        await self._publish(request, request_id, ignore_result=True)
-        return request_id
+        identified = with_id(request)
+        await self._publish(identified, ignore_result=True)
+        return identified.id
 
     @verb
     async def submit_all(
@@ -131,24 +138,23 @@ class AsyncEnrollmentSubmitter:
         prefixes = call_ids or [None] * len(checked)
         await asyncio.gather(
             *(
-                self._publish(*one, new_task_id(call_id), ignore_result=True)
+                self._publish(one, new_task_id(call_id), ignore_result=True)
                 for one, call_id in zip(checked, prefixes, strict=False)
             )
         )
-        return [request_id for _, request_id in checked]
+        return [identified.id for identified in checked]
 
     async def _publish(
         self,
-        request: StudentEnrollmentRequest,
-        request_id: str,
+        identified: IdentifiedRequest,
         task_id: str | None = None,
         **options: Any,
     ) -> str:
         return await self._connection.send(
             TaskName.ENROLL,
-            [plain_fields(request)],
+            [plain_fields(identified.request)],
             task_id=task_id,
-            request_id=request_id,
+            request=identified,
             **options,
         )
 
@@ -162,10 +168,10 @@ class AsyncEnrollmentSubmitter:
         """Publish one request and wait for its result, at most `timeout` seconds."""
         seconds = self.timeout if timeout is None else timeout
         check_timeout(seconds)
-        request, request_id = with_id(request)
-        task_id = await self._publish(request, request_id)
-        hint = f"Request {request_id} stays queued; look up its status later."
-        check = partial(self._check, request_id)
+        identified = with_id(request)
+        task_id = await self._publish(identified)
+        hint = f"Request {identified.id} stays queued; look up its status later."
+        check = partial(self._check, identified.id)
         data = await self._connection.wait(task_id, seconds, hint, check, CHECK_SECONDS)
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
@@ -189,6 +195,7 @@ class AsyncEnrollmentSubmitter:
         file_name: str | None = None,
         submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
+        wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedBatch:
@@ -212,6 +219,7 @@ class AsyncEnrollmentSubmitter:
                 file_name=file_name,
                 submitter=submitter,
                 max_queued=max_queued,
+                wait_for_rosters=wait_for_rosters,
                 on_progress=_in_loop(loop, on_progress),
                 on_outage=_in_loop(loop, on_outage),
             )
@@ -231,6 +239,7 @@ class AsyncEnrollmentSubmitter:
         file_name: str | None = None,
         submitter: str | None = None,
         max_queued: int = MAX_QUEUED,
+        wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
@@ -247,6 +256,7 @@ class AsyncEnrollmentSubmitter:
                 file_name=file_name,
                 submitter=submitter,
                 max_queued=max_queued,
+                wait_for_rosters=wait_for_rosters,
                 on_progress=_in_loop(loop, on_progress),
                 on_outage=_in_loop(loop, on_outage),
             )
@@ -265,15 +275,20 @@ class AsyncEnrollmentSubmitter:
                 return await publish_in_thread(
                     self._connection.sync,
                     records,
-                    lambda own, given: publish(_BatchClient(own, self.timeout), given),
+                    lambda own, given: publish(
+                        _BatchClient(own, self.timeout, self._rosters), given
+                    ),
                 )
 
 
 class _BatchClient(EnrollmentClient):
     """The synchronous client, over a connection that exists."""
 
-    def __init__(self, connection: BrokerConnection, timeout: float) -> None:
+    def __init__(
+        self, connection: BrokerConnection, timeout: float, rosters: PublishedRosters
+    ) -> None:
         self._use(connection, timeout)
+        self._rosters = rosters
 
 
 def _in_loop(

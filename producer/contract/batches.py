@@ -24,6 +24,11 @@ class Books(ContractModel):
     unchanged: int = Field(
         default=0, description="Roster records that matched what was already stored."
     )
+    superseded: int = Field(
+        default=0,
+        description="Roster records that changed nothing, because later records name the same"
+        " fields.",
+    )
     rejected: int = Field(default=0, description="Rows that were refused; the refusals say why.")
     not_applied: int = Field(default=0, description="Rows that have not been applied yet.")
 

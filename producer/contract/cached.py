@@ -29,8 +29,12 @@ BATCH_SECONDS: Final = 60
 """How long the counts of a batch are cached, in seconds: longer than they are believed, so that an
 older copy that is written late does not replace a newer one."""
 
-_COUNTS_SECONDS: Final = 1
-"""How long the counts of an unfinished batch are believed, in seconds."""
+_COUNTS_SECONDS: Final = (0.05, 1.0)
+"""How long the counts of an unfinished batch are believed, in seconds, at least and at most."""
+
+_SHARE: Final = 0.25
+"""They are believed for this share of the time that the rest will take, or, as long as that is
+unknown, of the time since a chunk was published: the end of a batch is noticed soon."""
 
 MAX_COPY: Final = 65_536
 """The largest copy that is cached, in characters; a worker is asked about what has a larger one."""
@@ -98,7 +102,7 @@ def unpack_batch(
     except (ValueError, TypeError):  # pydantic's error is a ValueError.
         return None
     is_done = status.state is BatchState.DONE
-    if status.batch_id != batch_id or age > (BELIEVED_SECONDS if is_done else _COUNTS_SECONDS):
+    if status.batch_id != batch_id or age > _believed_seconds(status, mark):
         return None
     if status.state not in _UNFINISHED and (
         mark.digest != seen_mark or (mark.age < age and not is_done)
@@ -107,6 +111,15 @@ def unpack_batch(
     if not refusals:
         return status.model_copy(update={"refusals": ()})
     return status if named or not status.books.rejected else None
+
+
+def _believed_seconds(status: BatchStatus, mark: SeenMark) -> float:
+    """Return how long the copy of a batch's status is believed."""
+    if status.state is BatchState.DONE:
+        return BELIEVED_SECONDS
+    least, most = _COUNTS_SECONDS
+    rest = mark.age if status.seconds_left is None else status.seconds_left
+    return min(max(least, _SHARE * rest), most)
 
 
 def is_pending(status: RequestStatus) -> bool:

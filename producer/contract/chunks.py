@@ -108,6 +108,11 @@ class Chunk(ContractModel):
     before: Tally = Field(
         default=Tally(), description="The size of all earlier chunks of the batch."
     )
+    ordered: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="True if each record counts later than the one before it; roster records"
+        " always do.",
+    )
     columns: Annotated[Cells, Field(max_length=MAX_COLUMNS)] | None = Field(
         default=None, description="The header of the submitted CSV file."
     )

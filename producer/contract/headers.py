@@ -8,7 +8,10 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
-from producer.schemas import MAX_REQUEST_ID
+from producer.schemas import MAX_REQUEST_ID, Moment, read_moment, show_moment
+
+MOMENT_HEADER: Final = "enrollment-moment"
+"""The header with the moment of a request or batch, a time of the clock of Redis."""
 
 MAX_LABEL: Final = 255
 """The most characters of a file name or submitter that are stored."""
@@ -28,21 +31,44 @@ def label(value: object) -> str | None:
 
 
 class BatchOrigin(NamedTuple):
-    """Where a batch came from, as its submitter says; None is unknown."""
+    """Where and when a batch was submitted, as its submitter says; None is unknown."""
 
     file_name: str | None = None
     submitter: str | None = None
+    moment: datetime | None = None
 
     @classmethod
     def from_headers(cls, headers: object) -> Self:
         """Read the origin from the headers of a message, whatever they are."""
         named = headers if isinstance(headers, Mapping) else {}
-        return cls(*(label(named.get(name)) for name in cls._fields))
+        file_name, submitter = (label(named.get(name)) for name in LABELS)
+        return cls(file_name, submitter, moment_in(named))
+
+    def labels(self) -> dict[str, str]:
+        """Return the headers that only inform people."""
+        labels = {name: label(getattr(self, name)) for name in LABELS}
+        return {name: value for name, value in labels.items() if value is not None}
 
     def headers(self) -> dict[str, str]:
         """Return the headers that carry the origin."""
-        labels = {name: label(value) for name, value in self._asdict().items()}
-        return {name: value for name, value in labels.items() if value is not None}
+        return self.labels() | moment_headers(self.moment)
+
+
+LABELS: Final = ("file_name", "submitter")
+"""The headers that only inform people."""
+
+
+def moment_in(headers: Mapping[str, Any]) -> datetime | None:
+    """Return the moment in the headers of a message; None if there is none that can be read."""
+    try:
+        return read_moment(headers[MOMENT_HEADER])
+    except (KeyError, ValueError):
+        return None
+
+
+def moment_headers(moment: datetime | None) -> dict[str, str]:
+    """Return the headers that carry a moment."""
+    return {} if moment is None else {MOMENT_HEADER: show_moment(moment)}
 
 
 UNKNOWN_ORIGIN: Final = BatchOrigin()
@@ -87,6 +113,12 @@ class MessageHeaders(BaseModel):
         None,
         description="For a chunk: who submitted the batch, for the operator. It proves nothing,"
         " because any submitter may write any name. Stored like file_name.",
+    )
+    moment: Moment | None = Field(
+        None,
+        alias=MOMENT_HEADER,
+        description="When the request counts, or every request of the batch: a time of the clock of"
+        " the Redis that holds the marks. Without it, the worker reads that clock.",
     )
     timelimit: Annotated[list[None], Field(max_length=2)] | None = None
     eta: None = None

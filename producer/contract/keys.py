@@ -132,6 +132,15 @@ class Keys:
         """Return the hash in which workers register their database."""
         return self.intake("database")
 
+    @property
+    def takers(self) -> str:
+        """Return the set of those that take messages, each `WORKER/NUMBER`."""
+        return self.intake("takers")
+
+    def alive(self, instance: str) -> str:
+        """Return the key that a worker renews: its version and host, or 1 of an older version."""
+        return self.intake("alive", instance)
+
     def running(self, instance: str) -> str:
         """Return the hash with the ids of the tasks that a worker is executing."""
         return self.intake("running", instance)

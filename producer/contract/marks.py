@@ -6,7 +6,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field
 
 from producer.contract.chunks import Tally
-from producer.schemas import MAX_KEY, ContractModel, Kind
+from producer.schemas import MAX_KEY, ContractModel, Kind, Moment
 
 
 class MarkState(StrEnum):
@@ -42,6 +42,10 @@ class SubmissionMark(ContractModel):
         default=None,
         description="For a batch: the fingerprint of its first chunk. It claims the batch id, so"
         " that a different submission under this id is refused.",
+    )
+    moment: Moment | None = Field(
+        default=None,
+        description="When the submission counts; one under the same id counts at the same moment.",
     )
 
 

@@ -3,7 +3,27 @@
 `explain` makes those of records that break it.
 """
 
-from producer.schemas import Code, EnrollmentProblem
+from datetime import datetime, timedelta
+from typing import Final
+
+from producer.schemas import MAX_KEY, Code, EnrollmentProblem, show_moment
+
+MAX_AHEAD: Final = timedelta(minutes=5)
+"""How far ahead of the clock a request or record may say that it counts."""
+
+
+def ahead_of_clock(as_of: datetime, now: datetime) -> EnrollmentProblem | None:
+    """Return the problem of a request or record that would count too far in the future, or None.
+
+    A sender with a wrong clock must not win against everyone else for hours.
+    """
+    if as_of - now <= MAX_AHEAD:
+        return None
+    message = (
+        f"as_of: {show_moment(as_of)} lies more than five minutes ahead of the system's clock"
+        f" ({show_moment(now)}); correct the time or its time zone, or leave as_of out"
+    )
+    return EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field="as_of")
 
 
 def unknown_student(student_id: int | str, *, from_file: bool) -> EnrollmentProblem:
@@ -26,7 +46,8 @@ def _shown_id(value: int | str, *, from_file: bool) -> str:
     if isinstance(value, int):
         hint = "" if from_file else f"; the SIS id would be the string {str(value)!r}"
         return f"key {value} (our own number, not a SIS id{hint})"
-    if from_file or not (value.isascii() and value.isdigit()):
+    may_be_key = value.isascii() and value.isdigit() and len(value) <= len(str(MAX_KEY))
+    if from_file or not may_be_key:
         return f"SIS id {value!r}"
     return f"SIS id {value!r} (for our key, send the integer {value}, or key:{value} in a command)"
 

@@ -17,7 +17,7 @@ from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
-from producer.schemas import MAX_LOOKUP, ContractModel, Kind, RequestId
+from producer.schemas import MAX_CHUNK_RECORDS, MAX_LOOKUP, ContractModel, Kind, RequestId
 
 MAX_QUEUED = 64
 """How many chunks may wait in the queue: enough to keep workers busy, but small enough for a modest
@@ -67,7 +67,11 @@ class BatchPublisher:
         self._page = AppliedChunks(fingerprints=())
         """The answer of a worker about the chunks that `_is_applied` asked about last."""
         self._first_chunk: int | None = None
-        self._has_published = False
+        self._moment: datetime | None = None
+        self._began = 0.0
+        """When the batch got its moment, by the monotonic clock."""
+        self.has_published = False
+        """Whether a chunk was published; the others may have been applied before."""
 
     def publish(
         self,
@@ -84,7 +88,8 @@ class BatchPublisher:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
         fingerprints = array("q")
-        headers = origin.headers()
+        self._wait_out(on_outage, self._date)
+        headers = origin._replace(moment=self._moment).headers()
         entries = _source_records(records)
         chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
         room = self._wait_for_room(max_queued, on_outage)
@@ -99,18 +104,37 @@ class BatchPublisher:
             batch = _with_chunk(batch, chunk, published=not applied)
             if not applied:
                 next(room)
-            mark = SubmissionMark(
-                kind=batch.kind,
-                tally=batch.tally,
-                chunks=batch.chunks,
-                complete=chunk.last,
-                first_chunk=self._first_chunk,
-            )
+            mark = self._mark(batch, complete=chunk.last)
             text = None if applied else chunk.text
             self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
+            self._let_pass(chunk)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
+
+    def _date(self) -> None:
+        """Give the batch its moment, unless it was submitted before and has one."""
+        self._moment = self._connection.moment_of_batch(self._batch.batch_id)
+        self._began = time.monotonic()
+
+    def _let_pass(self, chunk: EncodedChunk) -> None:
+        """Wait until the clock has passed the records of a roster's chunk.
+
+        They count one after another, and what is submitted from now on must count later.
+        """
+        if self._batch.kind is not Kind.ENROLLMENTS:
+            taken = (chunk.number * MAX_CHUNK_RECORDS + chunk.tally.requests) * 1e-6
+            time.sleep(max(0.0, self._began + taken - time.monotonic()))
+
+    def _mark(self, batch: SubmittedBatch, *, complete: bool = False) -> SubmissionMark:
+        return SubmissionMark(
+            kind=batch.kind,
+            tally=batch.tally,
+            chunks=batch.chunks,
+            complete=complete,
+            first_chunk=self._first_chunk,
+            moment=self._moment,
+        )
 
     def _publish_chunk(
         self, mark: SubmissionMark, text: str | None, headers: dict[str, str]
@@ -119,7 +143,7 @@ class BatchPublisher:
         if text is not None:
             task = KIND_TASKS[self._batch.kind]
             self._connection.send(task, [text], ignore_result=True, headers=headers)
-            self._has_published = True
+            self.has_published = True
 
     def _is_applied(self, number: int, fingerprint: int) -> bool:
         """Return whether a chunk was applied before; ask for the chunks in order.
@@ -145,7 +169,7 @@ class BatchPublisher:
         applied (`EnrollmentClient.count_applied`). Raises BatchConflict, and NoWorkerAnswered if
         the id is claimed and no worker says by which submission.
         """
-        claim = SubmissionMark(kind=self._batch.kind, first_chunk=first_chunk)
+        claim = self._mark(self._batch).model_copy(update={"first_chunk": first_chunk})
         claimed_by = self._page.first_chunk
         if claimed_by is None and not self._connection.claim_batch(self._batch.batch_id, claim):
             claimed_by = self._find_applied(0).first_chunk
@@ -177,8 +201,8 @@ class BatchPublisher:
             try:
                 return work()
             except BrokerUnavailable as error:
-                may_pass = error.may_pass or self._has_published
-                patience = QUEUE_PATIENCE if self._has_published else FIRST_PATIENCE
+                may_pass = error.may_pass or self.has_published
+                patience = QUEUE_PATIENCE if self.has_published else FIRST_PATIENCE
                 if on_outage is None or not may_pass or time.monotonic() - started > patience:
                     raise
                 on_outage(error)

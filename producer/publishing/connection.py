@@ -4,9 +4,10 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from amqp.exceptions import AMQPError
@@ -24,11 +25,12 @@ from producer.contract.broker_url import (
     shown_url,
 )
 from producer.contract.keys import Keys, count_waiting
-from producer.contract.marks import MARK_SECONDS, SubmissionMark
+from producer.contract.marks import SubmissionMark
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
+from producer.publishing.dating import Marks
 from producer.publishing.failures import explain_failure
 from producer.publishing.polling import KnownStates, PollingProblem
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
@@ -104,6 +106,7 @@ class BrokerConnection:
         # In the child of a fork, closing the pool of its parent could wait for ever for a lock.
         self._redis.auto_close_connection_pool = False
         self._known = KnownStates(self._redis, self._keys)
+        self._marks = Marks(self._redis, self._keys)
         self._app = make_app(self._broker_url, self._keys, over_redis=self._over_redis)
         self._process = os.getpid()
 
@@ -213,25 +216,30 @@ class BrokerConnection:
         }
         return {task_id: found for task_id, found in stored.items() if found is not None}
 
-    def mark_requests(self, request_ids: Sequence[str]) -> None:
-        """Mark requests as `queued`, before they are published."""
-        self._mark({self._keys.request(request_id): SubmissionMark() for request_id in request_ids})
+    def mark_requests(
+        self, request_ids: Sequence[str], known_ids: Collection[str] = ()
+    ) -> Mapping[str, datetime]:
+        """Mark requests as `queued`, before they are published; return their moments, by id.
+
+        `known_ids` are those that may have been submitted before, and then keep their moments.
+        """
+        with self._results():
+            return self._marks.leave_on_requests(request_ids, known_ids)
+
+    def moment_of_batch(self, batch_id: str) -> datetime | None:
+        """Return the moment in the mark of a batch, or else a new one; None without the right."""
+        with self._results():
+            return self._marks.moment_of_batch(batch_id)
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:
         """Write the mark of a batch, before the chunk that it counts last is published."""
-        self._mark({self._keys.batch(batch_id): mark})
+        with self._results():
+            self._marks.leave_on_batch(batch_id, mark)
 
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Write the mark of a batch unless there is one; return whether it was written."""
-        key, text = self._keys.batch(batch_id), mark.model_dump_json()
         with self._results():
-            return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
-
-    def _mark(self, marks: Mapping[str, SubmissionMark]) -> None:
-        with self._results(), self._redis.pipeline(transaction=False) as pipeline:
-            for key, mark in marks.items():
-                pipeline.set(key, mark.model_dump_json(), ex=MARK_SECONDS)
-            pipeline.execute()
+            return self._marks.claim_batch(batch_id, mark)
 
     def known_requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
         """Return the status of each request that Redis knows, by id; ask a worker about others."""

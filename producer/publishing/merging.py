@@ -15,6 +15,19 @@ from producer.publishing.results import not_answered
 MAX_SENT = 2
 """The number of merged lookups of one sort on their way at a time; further ones gather."""
 
+SLOW = 0.05
+"""Seconds for which a lookup waits for the answer to an earlier one before it is sent beside it:
+together they cost less, but one that is slow or lost must not hold up the others."""
+
+LINGER = 0.001
+"""Seconds that a lookup waits at most for those of the threads that asked together before."""
+
+AGAIN = 0.02
+"""Seconds after an answer for which its threads are expected to ask again."""
+
+MAX_SORTS = 100
+"""The number of sorts for which this is known."""
+
 MAX_IDS = 20
 """The most ids of a lookup that is merged with others; a larger one is sent by itself."""
 
@@ -56,6 +69,15 @@ class MergedLookups:
         self._lock = threading.Lock()
         self._gathered: defaultdict[Hashable, list[_Call]] = defaultdict(list)
         self._sent: defaultdict[Hashable, int] = defaultdict(int)
+        self._lingering: dict[Hashable, threading.Event] = {}
+        """What the leader that waits for other threads waits on, by sort."""
+        self._expected: dict[Hashable, tuple[int, float]] = {}
+        """How many threads got an answer together at last, by sort, and until when that counts."""
+
+    def is_idle(self) -> bool:
+        """Return whether no thread waits, and nothing is on its way."""
+        with self._lock:
+            return not any(self._gathered.values()) and not self._sent and not self._lingering
 
     def ask(self, sort: Hashable, ids: Sequence[Any], page: int, ask: Ask, timeout: float) -> Any:
         """Return the answers about ids, in order, asking at the same time for other threads' ids.
@@ -66,19 +88,7 @@ class MergedLookups:
             self._start()  # After a fork, the threads that were to answer do not exist.
         deadline = time.monotonic() + timeout
         call = _Call(ids, deadline)
-        with self._lock:
-            self._gathered[sort].append(call)
-            leads_at_once = self._sent[sort] < MAX_SENT
-            if leads_at_once:
-                self._sent[sort] += 1
-                call.leads = True
-                call.changed.set()
-        call.changed.wait(min(timeout, threading.TIMEOUT_MAX))
-        with self._lock:
-            if not call.changed.is_set():
-                if call in self._gathered[sort]:
-                    self._gathered[sort].remove(call)
-                raise not_answered(timeout, LOOKUP_HINT)
+        leads_at_once = self._gather(sort, call, timeout)
         if call.leads:
             left = timeout if leads_at_once else max(0.0, deadline - time.monotonic())
             self._lead(sort, call, page, ask, left)
@@ -88,10 +98,63 @@ class MergedLookups:
             raise call.error
         return call.answers
 
-    def _lead(self, sort: Hashable, own: _Call, page: int, ask: Ask, timeout: float) -> None:
+    def _gather(self, sort: Hashable, call: _Call, timeout: float) -> bool:
+        """Wait until a lookup is answered, or may lead; return whether it may do so at once.
+
+        Raises NoWorkerAnswered.
+        """
         with self._lock:
-            calls = self._take(sort, own, page)
+            self._gathered[sort].append(call)
+            leads_at_once = not self._sent[sort]
+            if leads_at_once:
+                self._let_lead(sort, call)
+            elif sort in self._lingering and self._are_all_here(sort):
+                self._lingering[sort].set()
+        if not call.changed.wait(min(timeout, SLOW)):
+            with self._lock:
+                if self._may_lead(sort, call):
+                    self._let_lead(sort, call)
+        call.changed.wait(min(timeout, threading.TIMEOUT_MAX))
+        with self._lock:
+            if not call.changed.is_set():
+                if call in self._gathered[sort]:
+                    self._gathered[sort].remove(call)
+                raise not_answered(timeout, LOOKUP_HINT)
+        return leads_at_once
+
+    def _may_lead(self, sort: Hashable, call: _Call) -> bool:
+        """Return whether a thread that waits may send its lookup beside an earlier one."""
+        has_room = self._sent[sort] < MAX_SENT and sort not in self._lingering
+        return has_room and call in self._gathered[sort] and not call.leads
+
+    def _let_lead(self, sort: Hashable, call: _Call) -> None:
+        self._sent[sort] += 1
+        call.leads = True
+        call.changed.set()
+
+    def _are_all_here(self, sort: Hashable) -> bool:
+        """Return whether no further thread is expected to ask now."""
+        threads, until = self._expected.get(sort, (1, 0.0))
+        return len(self._gathered[sort]) >= threads or time.monotonic() > until
+
+    def _linger(self, sort: Hashable) -> None:
+        """Wait a moment for the threads that asked together before."""
+        with self._lock:
+            if sort in self._lingering or self._are_all_here(sort):
+                return
+            all_here = self._lingering[sort] = threading.Event()
         try:
+            all_here.wait(LINGER)
+        finally:
+            with self._lock:
+                del self._lingering[sort]
+
+    def _lead(self, sort: Hashable, own: _Call, page: int, ask: Ask, timeout: float) -> None:
+        calls = [own]
+        try:
+            self._linger(sort)
+            with self._lock:
+                calls = self._take(sort, own, page)
             answers = ask([i for call in calls for i in call.ids], timeout)
         except Exception as error:  # noqa: BLE001 - every thread raises it, or asks alone
             for call in calls:
@@ -105,7 +168,7 @@ class MergedLookups:
             for call in calls:
                 call.answers = [next(rest) for _ in call.ids]
         finally:
-            self._hand_on(sort)
+            self._hand_on(sort, own, len(calls))
             for call in calls:
                 call.changed.set()
 
@@ -114,18 +177,33 @@ class MergedLookups:
         gathered = self._gathered[sort]
         gathered.remove(own)
         calls, size = [own], len(own.ids)
-        while gathered and size + len(gathered[0].ids) <= page:
-            calls.append(gathered.pop(0))
-            size += len(calls[-1].ids)
+        # Another leader takes its own.
+        for call in [call for call in gathered if not call.leads]:
+            if size + len(call.ids) > page:
+                break
+            gathered.remove(call)
+            calls.append(call)
+            size += len(call.ids)
         return calls
 
-    def _hand_on(self, sort: Hashable) -> None:
-        """Make the next thread that waits the leader; without one, forget the sort."""
+    def _hand_on(self, sort: Hashable, own: _Call, threads: int) -> None:
+        """Make the next thread that waits the leader; without one, forget the sort.
+
+        `threads` got an answer just now.
+        """
         with self._lock:
-            if self._gathered[sort]:
-                self._gathered[sort][0].leads = True
-                self._gathered[sort][0].changed.set()
+            gathered = self._gathered[sort]
+            if own in gathered:  # The thread was interrupted before it could take it.
+                gathered.remove(own)
+            if len(self._expected) > MAX_SORTS:
+                self._expected.clear()
+            self._expected[sort] = (threads + len(gathered), time.monotonic() + AGAIN)
+            waiting = [call for call in gathered if not call.leads]
+            # A leader that lingers takes those that wait.
+            if waiting and sort not in self._lingering:
+                waiting[0].leads = True
+                waiting[0].changed.set()
                 return
             self._sent[sort] -= 1
-            if not self._sent[sort]:
+            if not self._sent[sort] and not gathered:
                 del self._sent[sort], self._gathered[sort]

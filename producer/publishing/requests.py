@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from producer.contract.explain import parse_record
 from producer.errors import InvalidRequest, SubmissionLost
@@ -34,10 +34,17 @@ def refuse_single(name: str, values: object) -> None:
         raise InvalidRequest((problem,))
 
 
-def with_id(
-    request: StudentEnrollmentRequest | Mapping[str, Any],
-) -> tuple[StudentEnrollmentRequest, str]:
-    """Return the request and its id, a new one if it has none. Raises InvalidRequest.
+class IdentifiedRequest(NamedTuple):
+    """A valid request with an id."""
+
+    request: StudentEnrollmentRequest
+    id: str
+    has_own_id: bool
+    """Whether it came with this id, and so may have been submitted before."""
+
+
+def with_id(request: StudentEnrollmentRequest | Mapping[str, Any]) -> IdentifiedRequest:
+    """Return the request with its id, a new one if it has none. Raises InvalidRequest.
 
     With an id of its own, a request that is delivered twice still takes effect only once.
     """
@@ -47,7 +54,8 @@ def with_id(
     if checked is None:
         raise InvalidRequest(problems)
     request_id = checked.request_id or uuid.uuid4().hex
-    return checked.model_copy(update={"request_id": request_id}), request_id
+    identified = checked.model_copy(update={"request_id": request_id})
+    return IdentifiedRequest(identified, request_id, checked.request_id is not None)
 
 
 def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:

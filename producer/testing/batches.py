@@ -28,6 +28,8 @@ from producer.contract.chunks import (
     line_request_id,
 )
 from producer.contract.explain import parse_record
+from producer.contract.refusals import ahead_of_clock
+from producer.contract.rosters import RosterRecord, merge, moment_of_record, roster_record
 from producer.schemas import (
     CODE_MEANINGS,
     Code,
@@ -37,7 +39,14 @@ from producer.schemas import (
     ResultStatus,
     StudentEnrollmentRequest,
 )
-from producer.testing.rulebook import Enrollments, Incoming, Result, RosterPart, lines_about
+from producer.testing.rulebook import (
+    Enrollments,
+    Incoming,
+    Result,
+    RosterPart,
+    Times,
+    lines_about,
+)
 
 MAX_REPEATED = 1_024
 """The longest JSON text of a request's other fields that is stored with each of its lines."""
@@ -50,6 +59,7 @@ class Batch:
     kind: Kind
     columns: tuple[str, ...] | None
     form: FileForm | None
+    moment: datetime
     started_at: datetime
     finished_at: datetime
     chunks: dict[int, int] = field(default_factory=dict)
@@ -76,11 +86,13 @@ class Batches:
         self._batches: dict[str, Batch] = {}
         self._refusals = 0
 
-    def apply(self, kind: Kind, chunk: Chunk, fingerprint: int, now: datetime) -> None:
+    def apply(self, kind: Kind, chunk: Chunk, fingerprint: int, times: Times) -> None:
         """Apply a chunk, exactly once; a different one under its number is only counted."""
+        moment, now = times
         batch = self._batches.setdefault(
-            chunk.batch_id, Batch(kind, chunk.columns, chunk.form, now, now)
+            chunk.batch_id, Batch(kind, chunk.columns, chunk.form, moment, now, now)
         )
+        times = Times(batch.moment, now)
         earlier = batch.chunks.get(chunk.number)
         ends_before = batch.last is not None and chunk.number > batch.last
         if earlier == fingerprint and batch.kind is kind:
@@ -98,15 +110,15 @@ class Batches:
         )
         batch.counts += Counter(requests=tally.requests, rows=tally.rows, chunks=1)
         if kind is Kind.ENROLLMENTS:
-            self._enroll(batch, chunk, now)
+            self._enroll(batch, chunk, times)
         else:
-            self._upsert(batch, kind, chunk)
+            self._upsert(batch, kind, chunk, times)
         for line in chunk.refused:
             problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=line.message)
             batch.counts += Counter(rejected=1, requests_rejected=1)
             self._refuse(batch, line.line, [problem], None, line.cells)
 
-    def _enroll(self, batch: Batch, chunk: Chunk, now: datetime) -> None:
+    def _enroll(self, batch: Batch, chunk: Chunk, times: Times) -> None:
         cells = _cells_by_line(chunk)
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
@@ -116,31 +128,43 @@ class Batches:
             own_id = request.request_id if request else None
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
-            result = self._enrollments.decide(incoming, chunk.batch_id, now)
+            if chunk.ordered:
+                moment = moment_of_record(times.moment, chunk.number, position)
+                incoming = incoming._replace(moment=moment)
+            result = self._enrollments.decide(incoming, chunk.batch_id, times)
             batch.counts += Counter(result.count_rows(rows))
             batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
             for line, found, part in _refused_lines(result):
                 self._refuse(batch, line, found, part, cells.pop(line, None))
 
-    def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk) -> None:
+    def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk, times: Times) -> None:
         cells = _cells_by_line(chunk)
-        merged: dict[str, dict[str, Any]] = {}
-        accepted = 0
+        accepted: list[RosterRecord] = []
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
         )
-        for record, rows, (line, *_) in numbered:
+        for position, (record, rows, (line, *_)) in enumerate(numbered):
+            parsed: Any
             parsed, problems = parse_record(KIND_MODELS[kind], record)
+            moment = moment_of_record(times.moment, chunk.number, position)
+            if parsed is not None and parsed.as_of is not None:
+                moment = parsed.as_of
+                problem = ahead_of_clock(moment, times.now)
+                parsed, problems = (parsed, ()) if problem is None else (None, (problem,))
             if parsed is None:
                 batch.counts += Counter(rejected=rows, requests_rejected=1)
                 self._refuse(batch, line, problems, record, cells.pop(line, None))
             else:
-                accepted += 1
-                fields = parsed.model_dump(exclude_none=True)
-                merged.setdefault(fields["sis_id"], {}).update(fields)
+                accepted.append(roster_record(parsed, moment))
         part = self._part(kind)
-        changed = sum(part.upsert(sis_id, merged[sis_id]) for sis_id in sorted(merged))
-        batch.counts += Counter(upserted=changed, unchanged=accepted - changed)
+        counts: Counter[str] = Counter()
+        for merged in sorted(merge(accepted)):
+            outcome = part.upsert(merged)
+            counts[outcome] += 1
+            same_id = "unchanged" if outcome == "upserted" else outcome
+            counts[same_id] += merged.records - 1
+        counts["superseded"] += len(accepted) - counts.total()
+        batch.counts += counts
 
     def _part(self, kind: Kind) -> RosterPart:
         roster = self._enrollments
@@ -177,7 +201,7 @@ class Batches:
             return BatchStatus(batch_id=batch_id, state=BatchState.UNKNOWN)
         counts = batch.counts
         received = counts["rows"] if batch.is_done else batch.through.rows
-        names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
+        names = ("enrolled", "already_enrolled", "upserted", "unchanged", "superseded", "rejected")
         return BatchStatus(
             batch_id=batch_id,
             state=BatchState.DONE if batch.is_done else BatchState.RUNNING,

@@ -4,8 +4,9 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
 from celery import states
@@ -31,13 +32,23 @@ class _Message(NamedTuple):
     ignore_result: bool
     request_id: str | None
     """That of a single request."""
+    headers: Mapping[str, Any]
 
 
 class Worker(Protocol):
     """What runs the tasks; it is called by one thread at a time."""
 
-    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Run a task and return its result as JSON. Raises LookupFailed."""
+    def run(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        headers: Mapping[str, Any],
+    ) -> Any:
+        """Run a task of a message with these headers; return its result as JSON.
+
+        Raises LookupFailed.
+        """
 
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
@@ -52,6 +63,9 @@ class MemoryBroker:
         self._results: dict[str, dict[str, Any]] = {}
         self._lock = threading.RLock()
         self._is_available = self._has_worker = True
+        self._moments: dict[str, datetime] = {}
+        """The moments in the marks of requests and batches, by id."""
+        self._last = datetime.now(UTC)
 
     @contextmanager
     def without_worker(self) -> Iterator[None]:
@@ -98,10 +112,19 @@ class MemoryBroker:
     def _handle(self, message: _Message) -> dict[str, Any]:
         args, kwargs = json.loads(message.text)
         try:
-            result = self._worker.run(message.task, args, kwargs)
+            result = self._worker.run(message.task, args, kwargs, message.headers)
         except LookupFailed as error:
             return {"status": states.FAILURE, "result": {"exc_message": [str(error)]}}
         return {"status": states.SUCCESS, "result": result}
+
+    def date(self, ids: Sequence[str], known_ids: Collection[str]) -> dict[str, datetime]:
+        """Return the moments of requests and batches; known ones keep that in their marks."""
+        with self._lock:
+            for identity in ids:
+                if identity not in known_ids or identity not in self._moments:
+                    self._last = max(datetime.now(UTC), self._last + timedelta(microseconds=1))
+                    self._moments[identity] = self._last
+            return {identity: self._moments[identity] for identity in ids}
 
     def take_results(self, task_ids: Sequence[str]) -> dict[str, Stored]:
         """Return the results of those tasks that have ended, once."""
@@ -161,6 +184,7 @@ class MemoryConnection(BrokerConnection):
             time.monotonic() + options.get("expires", float("inf")),
             options.get("ignore_result", False),
             args[0]["request_id"] if task is TaskName.ENROLL else None,
+            options.get("headers") or {},
         )
         self._reach().put(message)
         return message.task_id
@@ -174,9 +198,18 @@ class MemoryConnection(BrokerConnection):
         """Return the results of those tasks that have ended."""
         return self._reach().take_results(task_ids)
 
-    def mark_requests(self, request_ids: Sequence[str]) -> None:  # noqa: ARG002 - needs no marks
-        """Check only whether the broker is available: a request without a result is waiting."""
-        self._reach()
+    def mark_requests(
+        self, request_ids: Sequence[str], known_ids: Collection[str] = ()
+    ) -> Mapping[str, datetime]:
+        """Return the moments of requests; a request without a result is waiting."""
+        ids = [f"request:{request_id}" for request_id in request_ids]
+        dated = self._reach().date(ids, {f"request:{request_id}" for request_id in known_ids})
+        return {request_id: dated[f"request:{request_id}"] for request_id in request_ids}
+
+    def moment_of_batch(self, batch_id: str) -> datetime:
+        """Return the moment of a batch."""
+        (moment,) = self._reach().date([f"batch:{batch_id}"], {f"batch:{batch_id}"}).values()
+        return moment
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:  # noqa: ARG002 - as above
         """Check only whether the broker is available."""

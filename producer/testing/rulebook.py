@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.contract.refusals import reused_id, unknown_course, unknown_student
+from producer.contract.refusals import (
+    ahead_of_clock,
+    reused_id,
+    unknown_course,
+    unknown_student,
+)
+from producer.contract.rosters import MergedRecord, Named
 from producer.schemas import (
     EnrolledCourse,
     EnrolledCourseRecord,
@@ -26,11 +32,20 @@ from producer.schemas import (
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 
 
+class Times(NamedTuple):
+    """When a request or a batch counts, and the present time."""
+
+    moment: datetime
+    now: datetime
+
+
 class RosterPart:
     """The students, or the courses; a key is a position in the order in which they came, from 1."""
 
     def __init__(self) -> None:
         self._records: list[dict[str, Any]] = []
+        self._named: list[dict[str, Named]] = []
+        """The value of each field, with the moment of the record that last named it."""
         self._keys: dict[str, int] = {}
 
     def key_of(self, identifier: int | str | None) -> int | None:
@@ -43,14 +58,19 @@ class RosterPart:
         """Return the SIS id and the other fields that upstream sent."""
         return self._records[key - 1]
 
-    def upsert(self, sis_id: str, fields: Mapping[str, Any]) -> bool:
-        """Write a record; return whether it is new or changed."""
-        key = self._keys.setdefault(sis_id, len(self._records) + 1)
-        if key > len(self._records):
-            self._records.append({})
-        before = self._records[key - 1]
-        self._records[key - 1] = {**before, **fields, "sis_id": sis_id}
-        return before != self._records[key - 1]
+    def upsert(self, merged: MergedRecord) -> str:
+        """Write merged records; return the name of the count of their batch for them."""
+        key = self._keys.setdefault(merged.sis_id, len(self._records) + 1)
+        if is_new := key > len(self._records):
+            self._records.append({"sis_id": merged.sis_id})
+            self._named.append({})
+        named, before = self._named[key - 1], dict(self._records[key - 1])
+        wins = {n: new for n, new in merged.fields.items() if new >= named.get(n, new)}
+        named |= wins
+        self._records[key - 1] |= {name: value for name, (_, value) in wins.items()}
+        if is_new or before != self._records[key - 1]:
+            return "upserted"
+        return "unchanged" if wins or not merged.fields else "superseded"
 
 
 class Incoming(NamedTuple):
@@ -62,6 +82,8 @@ class Incoming(NamedTuple):
     problems: tuple[EnrollmentProblem, ...] = ()
     lines: Sequence[int] = ()
     has_own_id: bool = True
+    moment: datetime | None = None
+    """When it counts, in place of the moment of its message."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +97,7 @@ class Result:
     errors: tuple[EnrollmentProblem, ...]
     batch_id: str | None
     completed_at: datetime
+    moment: datetime
     courses: tuple[int, ...] = ()
     """The keys of the courses that the student is enrolled in, in the order of the request."""
     added: frozenset[int] = frozenset()
@@ -106,31 +129,32 @@ class Enrollments:
     rows: dict[tuple[int, int], datetime] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
 
-    def decide(self, incoming: Incoming, batch_id: str | None, now: datetime) -> Result:
+    def decide(self, incoming: Incoming, batch_id: str | None, times: Times) -> Result:
         """Decide a request, write its rows and store its result.
 
         A repeat gets the first result, and a different request under the same id is refused.
         """
+        incoming, times = _dated(incoming, times)
         earlier = self.results.get(incoming.request_id)
         if earlier is None:
-            result = self._decide_new(incoming, batch_id, now)
+            result = self._decide_new(incoming, batch_id, times)
             self.results[incoming.request_id] = result
-            self.rows |= dict.fromkeys(self._rows_of(result), now)
+            self.rows |= dict.fromkeys(self._rows_of(result), times.moment)
             return result
         if incoming.has_own_id and _asked(incoming) == _asked(earlier.incoming):
             return replace(earlier, incoming=incoming, is_repeat=True)
         problem = reused_id(incoming.request_id)
-        return self._refused(incoming, (problem,), batch_id, now)
+        return self._refused(incoming, (problem,), batch_id, times)
 
-    def _decide_new(self, incoming: Incoming, batch_id: str | None, now: datetime) -> Result:
+    def _decide_new(self, incoming: Incoming, batch_id: str | None, times: Times) -> Result:
         request = incoming.request
         if request is None or incoming.problems:
-            return self._refused(incoming, incoming.problems, batch_id, now)
+            return self._refused(incoming, incoming.problems, batch_id, times)
         from_file = bool(incoming.lines)
         student = self.students.key_of(request.student_id)
         if student is None:
             problem = unknown_student(request.student_id, from_file=from_file)
-            return self._refused(incoming, (problem,), batch_id, now)
+            return self._refused(incoming, (problem,), batch_id, times)
         keys = {course: self.courses.key_of(course) for course in request.course_ids}
         problems = tuple(
             unknown_course(course, from_file=from_file)
@@ -139,14 +163,15 @@ class Enrollments:
         )
         courses = tuple(dict.fromkeys(key for key in keys.values() if key is not None))
         if problems and (request.atomic or not courses):
-            return self._refused(incoming, problems, batch_id, now)
+            return self._refused(incoming, problems, batch_id, times)
         return Result(
             incoming,
             student,
             ResultStatus.PARTIAL if problems else ResultStatus.ENROLLED,
             located(problems, incoming),
             batch_id,
-            now,
+            times.now,
+            times.moment,
             courses,
             frozenset(course for course in courses if (student, course) not in self.rows),
         )
@@ -156,7 +181,7 @@ class Enrollments:
         incoming: Incoming,
         problems: tuple[EnrollmentProblem, ...],
         batch_id: str | None,
-        now: datetime,
+        times: Times,
     ) -> Result:
         named = _named_student(incoming)
         # The student of a request that breaks the contract is not looked up.
@@ -167,7 +192,8 @@ class Enrollments:
             ResultStatus.REJECTED,
             located(problems, incoming),
             batch_id,
-            now,
+            times.now,
+            times.moment,
         )
 
     @staticmethod
@@ -203,6 +229,7 @@ class Enrollments:
             errors=result.errors,
             batch_id=result.batch_id,
             completed_at=result.completed_at,
+            moment=result.moment,
         )
 
     def results_of(
@@ -279,7 +306,18 @@ def _asked(incoming: Incoming) -> Any:
     request = incoming.request
     if request is None or not incoming.has_own_id:
         return None
-    return request.student_id, request.course_ids, request.atomic
+    return request.student_id, request.course_ids, request.atomic, request.as_of
+
+
+def _dated(incoming: Incoming, times: Times) -> tuple[Incoming, Times]:
+    """Let a request count when it says; refuse one that lies too far ahead."""
+    as_of = incoming.request.as_of if incoming.request else None
+    if as_of is None:
+        return incoming, times._replace(moment=incoming.moment or times.moment)
+    problem = ahead_of_clock(as_of, times.now)
+    if problem is None:
+        return incoming, times._replace(moment=as_of)
+    return incoming._replace(problems=(*incoming.problems, problem)), times
 
 
 def _named_student(incoming: Incoming) -> int | str | None:

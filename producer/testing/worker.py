@@ -1,6 +1,6 @@
 """Answer tasks in memory, as a worker does: enrollments, chunks and lookups."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
+from producer.contract.headers import moment_in
 from producer.contract.lookups import (
     DatabaseState,
     Identifiers,
@@ -29,7 +30,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
 )
 from producer.testing.batches import Batches
-from producer.testing.rulebook import Enrollments, Incoming
+from producer.testing.rulebook import Enrollments, Incoming, Times
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class MemoryWorker:
         """The fingerprint of the first chunk of each batch, by batch id."""
         self._enrollments = Enrollments()
         self._batches = Batches(self._enrollments)
+        now = datetime.now(UTC)
+        self._times = Times(now, now)
         self._tasks: dict[TaskName, Callable[..., Any]] = {
             TaskName.ENROLL: self._enroll,
             TaskName.STATUS: self._status,
@@ -61,8 +64,19 @@ class MemoryWorker:
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
         }
 
-    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Run a task and return its result as JSON. Raises LookupFailed."""
+    def run(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        headers: Mapping[str, Any],
+    ) -> Any:
+        """Run a task of a message with these headers; return its result as JSON.
+
+        Raises LookupFailed.
+        """
+        now = datetime.now(UTC)
+        self._times = Times(min(moment_in(headers) or now, now), now)
         return _to_json(self._tasks[task](*args, **kwargs))
 
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
@@ -75,12 +89,12 @@ class MemoryWorker:
     def _enroll(self, record: Any) -> Any:
         request = StudentEnrollmentRequest.model_validate(record)
         incoming = Incoming(str(request.request_id), record, request)
-        result = self._enrollments.decide(incoming, None, datetime.now(UTC))
+        result = self._enrollments.decide(incoming, None, self._times)
         return self._enrollments.response(result)
 
     def _apply(self, kind: Kind, text: str) -> None:
         chunk = KIND_CHUNKS[kind].model_validate_json(text)
-        self._batches.apply(kind, chunk, fingerprint_of(text), datetime.now(UTC))
+        self._batches.apply(kind, chunk, fingerprint_of(text), self._times)
 
     def _status(self, request_ids: Any) -> Any:
         return [self._status_of(request_id) for request_id in _checked(_TEXTS, request_ids)]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, select
 
+from producer.contract.rosters import MergedRecord
 from worker.database.engine import Database
 from worker.dead_letters.repository import find_dead_letters
 from worker.models import (
@@ -18,7 +19,7 @@ from worker.models import (
     Student,
     StudentCourse,
 )
-from worker.repository import upsert_roster
+from worker.roster.repository import upsert_roster
 
 
 def url_of(database: Database) -> str:
@@ -39,13 +40,21 @@ def store_roster(database: Database, students: Iterable[str], courses: Iterable[
     """Store students and courses by their SIS ids; in an empty database their keys begin at 1."""
     with database.writing() as connection:
         for model, names in ((Student, students), (Course, courses)):
-            upsert_roster(connection, model, [{"sis_id": name} for name in names])
+            upsert_roster(connection, model, [MergedRecord(name, {}, 1) for name in names])
 
 
 def clear_batches(database: Database) -> None:
     """Remove all batches, results and enrollments; rosters and dead letters stay."""
     with database.writing() as connection:
         for table in (BatchRefusal, BatchChunk, Batch, EnrollmentResult, StudentCourse):
+            connection.execute(delete(table))
+
+
+def clear_roster(database: Database) -> None:
+    """Remove everything but dead letters."""
+    clear_batches(database)
+    with database.writing() as connection:
+        for table in (Student, Course):
             connection.execute(delete(table))
 
 

@@ -9,7 +9,7 @@ from worker import migrate
 def run_alembic(engine: Engine, step: str, target: str = "") -> None:
     """Upgrade or downgrade to a revision, or check that the models agree."""
     config = migrate.alembic_config()
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         config.attributes["connection"] = connection
         _COMMANDS[step](config, target)
 

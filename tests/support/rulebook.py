@@ -32,7 +32,12 @@ def incoming(
     **more: Any,
 ) -> IncomingRequest:
     request = StudentEnrollmentRequest(student_id=student, course_ids=tuple(courses), atomic=atomic)
-    return IncomingRequest(request_id, request.model_dump(), request, **more)
+    return IncomingRequest(request_id, request.model_dump(), request, **{"moment": NOW, **more})
+
+
+def at_noon(requests: Iterable[IncomingRequest]) -> list[IncomingRequest]:
+    """Let requests count at the same moment."""
+    return [request._replace(moment=NOW) for request in requests]
 
 
 def decide(
@@ -42,8 +47,8 @@ def decide(
     batch_id: str | None = None,
 ) -> list[Decision]:
     """Decide requests in one call; `rows` and `results` are those of earlier calls."""
-    planned = plan(requests, lookup(results))
-    return conclude(planned, set(planned.pairs) - set(rows), batch_id, NOW)
+    planned = plan(at_noon(requests), lookup(results))
+    return conclude(planned, set(planned.rows) - set(rows), batch_id, NOW)
 
 
 def codes(decision: Decision) -> list[str]:

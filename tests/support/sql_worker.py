@@ -1,12 +1,13 @@
 """Run tasks with the worker's own rules and SQL, but without a broker or a worker process."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import text
 
+from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import ResultCursor
 from producer.contract.routing import KIND_TASKS, TaskName
 from worker.batches.apply import apply_chunk
@@ -47,13 +48,21 @@ class SqlWorker:
             TaskName.STUDENT: lambda ids: students(database, ids),
         }
 
-    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def run(
+        self,
+        task: TaskName,
+        args: list[Any],
+        kwargs: dict[str, Any],
+        headers: Mapping[str, Any],
+    ) -> Any:
+        origin = BatchOrigin.from_headers(headers)
         for kind, name in KIND_TASKS.items():
             if task is name:
-                apply_chunk(self._database, kind, args[0])
+                apply_chunk(self._database, kind, args[0], origin=origin)
                 return None
         if task is TaskName.ENROLL:
-            decisions = add_enrollments(self._database, [read_request(uuid.uuid4().hex, args, {})])
+            incoming = read_request(uuid.uuid4().hex, args, {}, origin.moment)
+            decisions = add_enrollments(self._database, [incoming])
             (decided,) = decisions.decided
             return to_json(to_response(decided.result, decisions.courses, decisions.sis_ids))
         if task is TaskName.CHUNKS:

@@ -4,15 +4,16 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
+from producer.contract.rosters import moment_of_record
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
@@ -30,6 +31,7 @@ from worker.batches.repository import (
     open_batch,
 )
 from worker.batches.roster import upsert_records
+from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
@@ -37,6 +39,7 @@ from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.rules import not_processed
 from worker.enrollment.shortcuts import enroll_clean_requests
 from worker.models import LetterForm, LetterReason
+from worker.moments import Clock, moment_of_message, own_clock
 from worker.service import add_enrollments
 
 
@@ -77,6 +80,8 @@ def apply_chunk(
     payload: object,
     poison: Poison | None = None,
     origin: BatchOrigin = UNKNOWN_ORIGIN,
+    *,
+    clock: Clock = own_clock,
 ) -> Applied:
     """Apply a chunk, its results and its entry in the ledger, exactly once.
 
@@ -84,10 +89,11 @@ def apply_chunk(
     dead letters. Raises ValidationError, DBAPIError.
     """
     chunk, fingerprint = read_chunk(kind, payload)
-    return transaction(
-        database,
-        lambda connection: apply_to(connection, kind, chunk, fingerprint, poison or {}, origin),
-    )
+
+    def apply(connection: Connection) -> Applied:
+        return apply_to(connection, kind, chunk, fingerprint, poison or {}, origin, clock=clock)
+
+    return transaction(database, apply)
 
 
 def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
@@ -103,10 +109,11 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     part = type(chunk).model_construct(
         batch_id=chunk.batch_id, number=chunk.number, records=tuple(records)
     )
+    now = own_clock()
     if kind is Kind.ENROLLMENTS:
-        _enroll(connection, part, {}, datetime.now(UTC))
+        _enroll(connection, part, {}, Times(now, now, now))
     else:
-        upsert_records(connection, kind, part, {})
+        upsert_records(connection, kind, part, {}, now, now)
 
 
 def apply_to(
@@ -116,26 +123,28 @@ def apply_to(
     fingerprint: int,
     poison: Poison,
     origin: BatchOrigin = UNKNOWN_ORIGIN,
+    *,
+    clock: Clock = own_clock,
 ) -> Applied:
     """Apply a chunk within an open transaction."""
-    earlier = _earlier_delivery(connection, kind, chunk, fingerprint, origin)
-    if earlier is not None:
-        return earlier
-    now = datetime.now(UTC)
+    now = clock()
+    batch = _open(connection, kind, chunk, fingerprint, origin, now)
+    if isinstance(batch, Applied):
+        return batch
+    times = Times(batch, now, database_time(connection) or now)
     statuses: Counter[ResultStatus] = Counter()
     if kind is Kind.ENROLLMENTS:
-        counts, refusals, statuses = _enroll(connection, chunk, poison, now)
+        counts, refusals, statuses = _enroll(connection, chunk, poison, times)
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
-        counts, refusals = upsert_records(connection, kind, chunk, poison)
-    add_dead_letters(
-        connection, [_letter(kind, chunk, position, what) for position, what in poison.items()]
-    )
+        counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)
+    letters = [_letter(kind, chunk, position, what, times) for position, what in poison.items()]
+    add_dead_letters(connection, letters)
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    _enter(connection, chunk, fingerprint, counts, now)
+    _enter(connection, chunk, fingerprint, counts, times.stored)
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -147,20 +156,40 @@ def apply_to(
     )
 
 
-def _earlier_delivery(
-    connection: Connection, kind: Kind, chunk: Chunk, fingerprint: int, origin: BatchOrigin
-) -> Applied | None:
-    """Open a chunk's batch; return the outcome of a repeat or a conflict, else None."""
-    outcome = None
+class Times(NamedTuple):
+    """The times that count for a chunk."""
+
+    batch: datetime
+    """The moment of its batch."""
+    now: datetime
+    """The present time on the one clock."""
+    stored: datetime
+    """The present time on the database's clock, which is stored with what was decided."""
+
+    def of_record(self, chunk: Chunk, position: int, *, ordered: bool) -> datetime:
+        """Return the moment of a record that names none."""
+        return moment_of_record(self.batch, chunk.number, position) if ordered else self.batch
+
+
+def _open(
+    connection: Connection,
+    kind: Kind,
+    chunk: Chunk,
+    fingerprint: int,
+    origin: BatchOrigin,
+    now: datetime,
+) -> datetime | Applied:
+    """Open a chunk's batch and return its moment, or the outcome of a repeat or a conflict."""
     entry = find_chunk(connection, chunk.batch_id, chunk.number)
     if entry is not None:
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
-    elif open_batch(
-        connection, chunk.batch_id, kind, chunk.columns, _form(chunk), origin
-    ) != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
-        outcome = ChunkOutcome.CONFLICT
-    return None if outcome is None else Applied(outcome, chunk.batch_id, chunk.number)
+        return Applied(outcome, chunk.batch_id, chunk.number)
+    dated = origin._replace(moment=moment_of_message(origin.moment, now))
+    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, _form(chunk), dated)
+    if batch.kind != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
+        return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
+    return batch.moment
 
 
 def _form(chunk: Chunk) -> dict[str, Any] | None:
@@ -187,7 +216,9 @@ def _enter(
     )
 
 
-def _letter(kind: Kind, chunk: Chunk, position: int, what_happened: str) -> dict[str, Any]:
+def _letter(
+    kind: Kind, chunk: Chunk, position: int, what_happened: str, times: Times
+) -> dict[str, Any]:
     record = plain_record(chunk.records_in_order[position])
     own_id = record.get("request_id") if isinstance(record, dict) else None
     return dead_letter(
@@ -198,21 +229,27 @@ def _letter(kind: Kind, chunk: Chunk, position: int, what_happened: str) -> dict
         task=KIND_TASKS[kind],
         batch_id=chunk.batch_id,
         request_id=own_id or line_request_id(chunk.batch_id, chunk.number, position),
+        moment=times.of_record(chunk, position, ordered=_is_ordered(kind, chunk)),
     )
 
 
+def _is_ordered(kind: Kind, chunk: Chunk) -> bool:
+    """Return whether each record of a chunk counts later than the one before it."""
+    return chunk.ordered or kind is not Kind.ENROLLMENTS
+
+
 def _enroll(
-    connection: Connection, chunk: Chunk, poison: Poison, now: datetime
+    connection: Connection, chunk: Chunk, poison: Poison, times: Times
 ) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
-    shortcut = enroll_clean_requests(connection, chunk, poison, now)
+    shortcut = enroll_clean_requests(connection, chunk, poison, times.stored, times.batch)
     counts = no_counts()
     counts["enrolled"] = shortcut.added
     counts["already_enrolled"] = shortcut.rows - shortcut.added
     statuses = Counter({ResultStatus.ENROLLED: shortcut.requests})
     if not shortcut.rest:
         return counts, [], statuses
-    requests = _incoming_requests(chunk, shortcut.rest, poison)
-    decided = add_enrollments(connection, requests, chunk.batch_id, now).decided
+    requests = _incoming_requests(chunk, shortcut.rest, poison, times)
+    decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
     row_counts = [chunk.row_counts[position] for position in shortcut.rest]
     add_to_counts(counts, decided, row_counts)
@@ -222,7 +259,7 @@ def _enroll(
 
 
 def _incoming_requests(
-    chunk: Chunk, positions: Sequence[int], poison: Poison
+    chunk: Chunk, positions: Sequence[int], poison: Poison, times: Times
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
@@ -236,7 +273,14 @@ def _incoming_requests(
         request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
         requests.append(
             IncomingRequest(
-                request_id, record, request, problems, lines[position], own_id is not None
+                request_id,
+                record,
+                request,
+                problems,
+                lines[position],
+                has_own_id=own_id is not None,
+                moment=times.of_record(chunk, position, ordered=chunk.ordered),
+                is_dated=True,
             )
         )
     return requests

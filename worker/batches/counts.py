@@ -1,6 +1,7 @@
-"""Count the rows of a chunk: enrolled, already enrolled, or rejected."""
+"""Count the rows of a chunk by what happened to them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from producer.schemas import ResultStatus
 from worker.enrollment.rules import Decision
@@ -12,10 +13,20 @@ Poison = Mapping[int, str]
 """What happened to each poison record, by its position in the chunk."""
 
 
+ROW_COUNTS: Final = (
+    "enrolled",
+    "already_enrolled",
+    "upserted",
+    "unchanged",
+    "superseded",
+    "rejected",
+)
+"""The counts of a ledger entry, in rows."""
+
+
 def no_counts() -> Counts:
     """Return a ledger entry's counts, all zero."""
-    names = ("enrolled", "already_enrolled", "upserted", "unchanged", "rejected")
-    return dict.fromkeys((*names, "requests_rejected"), 0)
+    return dict.fromkeys((*ROW_COUNTS, "requests_rejected"), 0)
 
 
 def add_to_counts(counts: Counts, decided: Sequence[Decision], row_counts: Sequence[int]) -> None:

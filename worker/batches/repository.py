@@ -1,8 +1,9 @@
 """Read and write the ledger of batches in SQL."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -16,11 +17,13 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    update,
 )
 
 from producer.contract.batches import FIRST_LINES
-from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
+from producer.contract.headers import BatchOrigin
 from producer.schemas import MAX_KEY, Code
+from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
     RowsUpTo,
     add_rows,
@@ -31,7 +34,15 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import Batch, BatchChunk, BatchRefusal, Course, DeadLetter, LetterForm
+from worker.models import (
+    Batch,
+    BatchChunk,
+    BatchRefusal,
+    Course,
+    DeadLetter,
+    Instant,
+    LetterForm,
+)
 from worker.repository import find_keys
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
@@ -52,23 +63,46 @@ _CHUNK = (
 )
 
 
+class OpenBatch(NamedTuple):
+    """What all chunks of a batch have in common."""
+
+    kind: str
+    moment: datetime
+
+
 def open_batch(
     connection: Connection,
     batch_id: str,
     kind: str,
     columns: Sequence[str] | None,
-    form: Mapping[str, Any] | None = None,
-    origin: BatchOrigin = UNKNOWN_ORIGIN,
-) -> str:
-    """Store a batch when its first chunk arrives; return the kind that is stored."""
-    known = find_kind(connection, batch_id)
+    form: Mapping[str, Any] | None,
+    origin: BatchOrigin,
+) -> OpenBatch:
+    """Store a batch when its first chunk arrives; return the kind and moment that are stored.
+
+    `origin` has the moment that counts if none is stored. A batch that an older version has opened
+    gets that of its first chunk.
+    """
+    known = connection.execute(_OPEN, {"batch": batch_id}).one_or_none()
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
             id=batch_id, kind=kind, columns=columns, form=form, **origin._asdict()
         )
         connection.execute(new.on_conflict_do_nothing())
-        known = connection.execute(_KIND, {"batch": batch_id}).scalar_one()
-    return known
+        known = connection.execute(_OPEN, {"batch": batch_id}).one()
+    if known.moment is None:
+        connection.execute(_DATE, {"batch": batch_id, "moment": origin.moment})
+        known = connection.execute(_OPEN, {"batch": batch_id}).one()
+    return OpenBatch(known.kind, known.moment)
+
+
+_OPEN = select(Batch.kind, Batch.moment).where(Batch.id == bindparam("batch"))
+_FIRST = select(func.min(BatchChunk.applied_at)).where(BatchChunk.batch_id == Batch.id)
+_DATE = (
+    update(Batch)
+    .where(Batch.id == bindparam("batch"), Batch.moment.is_(None))
+    .values(moment=func.coalesce(_FIRST.scalar_subquery(), bindparam("moment", type_=Instant())))
+)
 
 
 def add_chunk(connection: Connection, **entry: Any) -> None:
@@ -176,16 +210,7 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
 @cache
 def _sum_chunks(dialect: str) -> Any:
     chunk = BatchChunk
-    sums = (
-        "requests",
-        "requests_rejected",
-        "rows",
-        "enrolled",
-        "already_enrolled",
-        "upserted",
-        "unchanged",
-        "rejected",
-    )
+    sums = ("requests", "requests_rejected", "rows", *ROW_COUNTS)
     return (
         select(
             Batch.id,

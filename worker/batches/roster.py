@@ -1,33 +1,46 @@
 """Apply a chunk of roster records."""
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from producer.contract.chunks import KIND_MODELS, Chunk
 from producer.contract.explain import parse_record
+from producer.contract.refusals import ahead_of_clock
+from producer.contract.rosters import RosterRecord, merge, moment_of_record, roster_record
 from producer.schemas import Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
 from worker.enrollment.rules import not_processed
-from worker.models import Course, Student
-from worker.repository import upsert_roster
+from worker.roster.repository import ROSTER_MODELS, upsert_roster
 
 
 def upsert_records(
-    connection: Connection, kind: Kind, chunk: Chunk, poison: Poison
+    connection: Connection,
+    kind: Kind,
+    chunk: Chunk,
+    poison: Poison,
+    batch_moment: datetime,
+    now: datetime,
 ) -> tuple[Counts, Refusals]:
-    """Write the records of a chunk; if two have the same SIS id, the later one wins."""
-    model = Student if kind is Kind.STUDENTS else Course
+    """Write the records of a chunk; each counts later than the one before it.
+
+    `batch_moment` is the moment of the batch, and `now` the time on the one clock.
+    """
     counts = no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    merged: dict[str, dict[str, Any]] = {}
+    accepted: list[RosterRecord] = []
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
+        parsed: Any
         parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
+        elif parsed is not None and parsed.as_of is not None:
+            problem = ahead_of_clock(parsed.as_of, now)
+            parsed, problems = (parsed, ()) if problem is None else (None, (problem,))
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1
@@ -35,9 +48,10 @@ def upsert_records(
             own_cells = cells.pop(line, None)
             refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
         else:
-            values = parsed.model_dump(exclude_none=True)
-            merged.setdefault(values["sis_id"], {}).update(values)
-    counts["upserted"] = upsert_roster(connection, model, list(merged.values()))
-    accepted = len(chunk.row_counts) - counts["requests_rejected"]
-    counts["unchanged"] = accepted - counts["upserted"]
+            moment = parsed.as_of or moment_of_record(batch_moment, chunk.number, position)
+            accepted.append(roster_record(parsed, moment))
+    written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
+    counts["upserted"] = written.upserted
+    counts["unchanged"] = written.unchanged
+    counts["superseded"] = len(accepted) - written.upserted - written.unchanged
     return counts, refusals

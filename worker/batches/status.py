@@ -1,7 +1,6 @@
 """Report the status of batches: counts, refusals by cause, state and advice."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,6 +18,7 @@ from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
 from worker.batches.causes import add_likely_causes
+from worker.batches.counts import ROW_COUNTS
 from worker.batches.repository import (
     find_chunks,
     find_columns,
@@ -37,8 +37,10 @@ from worker.batches.state import (
     relevant_mark,
     total_chunks,
 )
+from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
+from worker.moments import Clock, own_clock
 from worker.plain_text import waiting_for_database, whole_text
 
 _WAITING = (BatchState.QUEUED, BatchState.RUNNING, BatchState.STALLED)
@@ -54,6 +56,7 @@ def batch_statuses(
     refusals: bool,
     outage: str | None = None,
     waiting: int | None = None,
+    clock: Clock = own_clock,
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
@@ -68,13 +71,10 @@ def batch_statuses(
         if characters >= size.left:
             raise size.exceeded()
         files = {row.id: row for row in named}
-        groups = {
-            batch_id: _refusal_groups(connection, batch_id)
-            for batch_id in ledgers
-            if refusals and ledgers[batch_id].rejected
-        }
+        refused = [i for i, ledger in ledgers.items() if refusals and ledger.rejected]
+        groups = {batch_id: _refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
-    now = datetime.now(UTC)
+        now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
         ledger = ledgers.get(batch_id)
@@ -147,12 +147,8 @@ def _status(
         kind=ledger.kind,
         books=Books(
             received=received,
-            enrolled=ledger.enrolled,
-            already_enrolled=ledger.already_enrolled,
-            upserted=ledger.upserted,
-            unchanged=ledger.unchanged,
-            rejected=ledger.rejected,
             not_applied=received - ledger.rows,
+            **{name: getattr(ledger, name) for name in ROW_COUNTS},
         ),
         requests=max(known.requests, 0 if is_done else ledger.requests_through, ledger.requests),
         requests_applied=ledger.requests,

@@ -20,6 +20,7 @@ from worker.commands.session import (
     print_table,
     with_database,
 )
+from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
 
@@ -57,8 +58,9 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
         rows = _newest(connection, limit, unfinished=unfinished)
         refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
+        now = _now(connection)
     rows += [
-        _row(batch_id, None, UNKNOWN_ORIGIN, DeadChunks(*dead.get(batch_id, ())))
+        _row(batch_id, None, UNKNOWN_ORIGIN, DeadChunks(*dead.get(batch_id, ())), now)
         for batch_id in refused
     ]
     if as_json:
@@ -87,8 +89,9 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
         ledgers = {row.id: row for row in sum_chunks(connection, ids)}
         dead = count_dead_chunks(connection, ids)
         origins = find_origins(connection, ids)
+        now = _now(connection)
         rows = [
-            _row(i, ledgers[i], origins.get(i, UNKNOWN_ORIGIN), DeadChunks(*dead.get(i, ())))
+            _row(i, ledgers[i], origins.get(i, UNKNOWN_ORIGIN), DeadChunks(*dead.get(i, ())), now)
             for i in ids
             if i in ledgers
         ]
@@ -96,9 +99,15 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
     return listed[:limit]
 
 
-def _row(batch_id: str, ledger: Any | None, origin: BatchOrigin, dead: DeadChunks) -> Row:
+def _now(connection: Connection) -> datetime:
+    return database_time(connection) or datetime.now(UTC)
+
+
+def _row(
+    batch_id: str, ledger: Any | None, origin: BatchOrigin, dead: DeadChunks, now: datetime
+) -> Row:
     """Return a row of the list; `of` is the number of chunks, None until the last one arrives."""
-    state = batch_state(ledger, None, dead, datetime.now(UTC)).state
+    state = batch_state(ledger, None, dead, now).state
     letters = {"dead_letters": dead.failed + dead.conflicts, "conflicts": dead.conflicts}
     counts = ("applied", "of", "rows", "rejected", "newest")
     if ledger is None:

@@ -10,7 +10,7 @@ import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.printable import moment_text, printable
-from worker.commands.results import changing_results
+from worker.commands.results import changing_results, present_clock
 from worker.commands.session import (
     DATABASE,
     EPILOG,
@@ -205,11 +205,12 @@ def retry(database: Database, letters: tuple[int, ...], everything: bool, as_jso
     if everything == bool(letters):
         raise click.UsageError("Name the ids of dead letters, or use --all, but not both.")
     code = ExitCode.DONE
+    clock = present_clock()
     with changing_results() as remove_copies:
         for letter_id in _all_ids(database) if everything else letters:
             remove_copies()
             try:
-                outcome = retry_letter(database, letter_id)
+                outcome = retry_letter(database, letter_id, clock=clock)
             except CannotRetry as error:
                 code = ExitCode.REFUSED
                 data = {"retried": False, "why": str(error)}

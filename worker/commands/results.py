@@ -11,6 +11,8 @@ from worker.commands.location import load_command_settings
 from worker.commands.session import fail
 from worker.messaging.cached import CachedAnswers
 from worker.messaging.celery_settings import results_url
+from worker.messaging.clock import RedisClock
+from worker.moments import Clock
 
 
 @contextlib.contextmanager
@@ -33,3 +35,10 @@ def changing_results() -> Iterator[Callable[[], None]]:
             " Redis is back, as the user operator (docs/access.md).",
             ExitCode.UNREACHABLE,
         )
+
+
+def present_clock() -> Clock:
+    """Return the clock of the Redis with the marks, as it is now. Raises as `changing_results`."""
+    clock = RedisClock(results_url(load_command_settings()))
+    clock.read()
+    return clock.now

@@ -42,14 +42,22 @@ def copy_lines(
         copy.write("\n".join(lines))
 
 
-def copy_enrollments(connection: Connection, pairs: Iterable[Pair], now: datetime) -> None:
-    """Write rows of `student_courses`. Raises IntegrityError if one already exists."""
+def copy_enrollments(
+    connection: Connection, pairs: Iterable[Pair], moments: Sequence[datetime]
+) -> None:
+    """Write rows of `student_courses`, each with its moment.
+
+    Raises IntegrityError if one already exists.
+    """
     columns = ("student_id", "course_id", "enrolled_at")
     pack = struct.Struct(">hiiiiiq").pack
     # PostgreSQL stores a timestamp as microseconds since the year 2000.
-    moment = (now - _EPOCH) // timedelta(microseconds=1)
+    packed = {m: (m - _EPOCH) // timedelta(microseconds=1) for m in set(moments)}
     # A row is the number of its fields, then for each field its length and its value.
-    rows = [pack(3, 4, student, 4, course, 8, moment) for student, course in pairs]
+    rows = [
+        pack(3, 4, student, 4, course, 8, packed[moment])
+        for (student, course), moment in zip(pairs, moments, strict=True)
+    ]
     with _copying(connection, StudentCourse.__tablename__, columns, "BINARY") as copy:
         copy.write(b"".join((_HEAD, *rows, _END)))
 

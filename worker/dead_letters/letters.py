@@ -19,8 +19,9 @@ def dead_letter(
     task: str | None = None,
     request_id: str | None = None,
     batch_id: str | None = None,
+    moment: datetime | None = None,
 ) -> dict[str, Any]:
-    """Return a row of `dead_letters`.
+    """Return a row of `dead_letters`. `moment` is when it counts, if that is known.
 
     Two letters with the same form and `identity` are the same letter; by default, the content is
     the identity.
@@ -38,6 +39,7 @@ def dead_letter(
         "deliveries": 1,
         "first_at": now,
         "last_at": now,
+        "moment": moment,
     }
 
 

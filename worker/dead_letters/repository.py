@@ -4,17 +4,24 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select
+from sqlalchemy import Connection, case, delete, func, or_, select
 
+from worker.database.clock import database_time
 from worker.database.sets import insert_into, is_among, list_parameter
 from worker.models import DeadLetter, LetterForm, LetterReason
 
 
 def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]]) -> None:
-    """Store dead letters; one that is already stored only counts another delivery."""
+    """Store dead letters; one that is already stored counts another delivery, and the later moment.
+
+    The times are those of the database's clock, if it has one.
+    """
     letter = DeadLetter
     for values in letters:
-        new = insert_into(connection.dialect.name, letter).values(**values)
+        now = database_time(connection)
+        times = {} if now is None else {"first_at": now, "last_at": now}
+        new = insert_into(connection.dialect.name, letter).values(**{**values, **times})
+        is_later = or_(letter.moment.is_(None), new.excluded.moment > letter.moment)
         connection.execute(
             new.on_conflict_do_update(
                 index_elements=["fingerprint"],
@@ -22,6 +29,7 @@ def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]
                     "deliveries": letter.deliveries + 1,
                     "last_at": new.excluded.last_at,
                     "detail": new.excluded.detail,
+                    "moment": case((is_later, new.excluded.moment), else_=letter.moment),
                 },
             )
         )

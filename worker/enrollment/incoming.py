@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
@@ -43,22 +44,35 @@ class IncomingRequest(NamedTuple):
     lines: Sequence[int] = ()
     has_own_id: bool = True
     """False if the id was made from a chunk's number."""
+    moment: datetime | None = None
+    """When it counts: first as its message says, which is not trusted, later as it is decided."""
+    is_dated: bool = False
+    """True if the moment is that of a batch or of a dead letter, which was checked before."""
 
     def fingerprint(self) -> int:
         """Return a number that is equal for requests that ask for the same thing."""
         request = self.request
         if request is None:
             return fingerprint_of(json.dumps(self.record, sort_keys=True, default=repr))
-        return fingerprint_of(json.dumps([request.student_id, request.course_ids, request.atomic]))
+        asked: list[Any] = [request.student_id, request.course_ids, request.atomic]
+        if request.as_of is not None:
+            asked.append(request.as_of.isoformat())
+        return fingerprint_of(json.dumps(asked))
 
 
-def read_request(task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> IncomingRequest:
+def read_request(
+    task_id: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    moment: datetime | None = None,
+) -> IncomingRequest:
     """Read a request from a task's arguments; without an id of its own it gets the task's id.
 
-    It is refused if that id belongs to a line of a batch, and its result gets another id.
+    It is refused if that id belongs to a line of a batch, and its result gets another id. `moment`
+    is that in the header of its message.
     """
     record = args[0] if len(args) == 1 and not kwargs else {"args": args, "kwargs": kwargs}
-    incoming = read_record(task_id[:MAX_REQUEST_ID], record)
+    incoming = read_record(task_id[:MAX_REQUEST_ID], record)._replace(moment=moment)
     if not is_line_request_id(incoming.request_id):
         return incoming
     return incoming._replace(

@@ -29,6 +29,7 @@ from sqlalchemy import (
 from producer.contract.chunks import line_request_ids
 from producer.schemas import EnrollmentProblem, ResultStatus
 from worker.database import copy
+from worker.database.clock import database_time, time_of
 from worker.database.sets import (
     COPY_ROWS,
     add_rows,
@@ -53,6 +54,7 @@ _COLUMNS = (
     "errors",
     "batch_id",
     "completed_at",
+    "moment",
 )
 """The columns of `enrollment_results`, in the order of `StoredResult`'s fields."""
 
@@ -84,12 +86,13 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     }
     wanted = {name: ids for name, ids in wanted.items() if ids}
     if not wanted:
-        return RequestLookup({}, {}, {}, {}, {})
+        return RequestLookup({}, {}, {}, {}, {}, database_time(connection))
     parameters: dict[str, str] = {}
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)
-    row = connection.execute(_select_for_requests(dialect, tuple(wanted)), parameters).one()
-    return _lookup(connection, dict(zip(wanted, row, strict=True)))
+    *row, now = connection.execute(_select_for_requests(dialect, tuple(wanted)), parameters).one()
+    found = _lookup(connection, dict(zip(wanted, row, strict=True)))
+    return found._replace(now=now)
 
 
 def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLookup:
@@ -138,23 +141,27 @@ def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
             select(document).where(is_among(dialect, column, name)).scalar_subquery()
             for name, (column, document) in documents.items()
             if name in names
-        )
+        ),
+        time_of(dialect),
     )
 
 
 def _result(row: Sequence[Any]) -> StoredResult:
     """Return a row of `enrollment_results`, perhaps one decoded from JSON, as a value."""
     result = StoredResult._make(row)
-    completed_at: Any = result.completed_at
-    if isinstance(completed_at, str):
-        at = datetime.fromisoformat(completed_at)
-        completed_at = at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
     is_known = result.status in list(ResultStatus)
     return result._replace(
         status=ResultStatus(result.status) if is_known else result.status,
         errors=tuple(map(_problem, result.errors)),
-        completed_at=completed_at,
+        completed_at=_in_utc(result.completed_at),
+        moment=None if result.moment is None else _in_utc(result.moment),
     )
+
+
+def _in_utc(stored: Any) -> datetime:
+    """Return a stored time, perhaps one that was decoded from JSON."""
+    at: datetime = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
 
 
 def _problem(stored: Any) -> EnrollmentProblem:
@@ -296,6 +303,7 @@ def add_clean_results(
     already: Iterable[list[int]],
     batch_id: str,
     now: datetime,
+    moment: datetime,
 ) -> None:
     """Store the results of a batch's requests that were enrolled in all of their courses.
 
@@ -303,7 +311,7 @@ def add_clean_results(
     one of the requests has a result already.
     """
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        _copy_clean_results(connection, requests, already, batch_id, now)
+        _copy_clean_results(connection, requests, already, batch_id, now, moment)
         return
     results = [
         StoredResult(
@@ -317,6 +325,7 @@ def add_clean_results(
             errors=(),
             batch_id=batch_id,
             completed_at=now,
+            moment=moment,
         )
         for (request_id, student, student_id, enrolled), existing in zip(
             requests, already, strict=True
@@ -331,6 +340,7 @@ def _copy_clean_results(
     already: Iterable[list[int]],
     batch_id: str,
     now: datetime,
+    moment: datetime,
 ) -> None:
     """Write the results with COPY; format the values that all results share only once."""
     shared: dict[str, Any] = {
@@ -338,6 +348,7 @@ def _copy_clean_results(
         "errors": "[]",
         "batch_id": batch_id,
         "completed_at": now,
+        "moment": moment,
     }
     names = ("request_id", "student_sis_id", "student_id", "enrolled", "already", *shared)
     ids = copy.as_text([request[0] for request in requests])

@@ -37,6 +37,7 @@ def to_response(
         errors=result.errors,
         batch_id=result.batch_id,
         completed_at=result.completed_at,
+        moment=result.moment,
     )
 
 

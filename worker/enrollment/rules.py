@@ -39,8 +39,8 @@ class Plan(NamedTuple):
     """Which requests are refused and why, and which rows are to be written."""
 
     checked: list[CheckedRequest]
-    pairs: list[Pair]
-    """The rows to write. A pair is in this list twice if two requests ask for it."""
+    rows: dict[Pair, datetime]
+    """The rows to write, with the moment of the earliest request that asks for each."""
     results: Mapping[str, StoredResult]
     """Earlier results, by request id."""
 
@@ -88,17 +88,24 @@ class Decisions(NamedTuple):
 def plan(requests: Sequence[IncomingRequest], stored: RequestLookup) -> Plan:
     """Decide which requests are refused and why, and which rows are to be written.
 
-    If several requests have the same id, only the first one has rows to write, and only if the id
-    has no result yet.
+    Every request has its moment by now. If several requests have the same id, only the first one
+    has rows to write, and only if the id has no result yet.
     """
     checked = [_check(incoming, stored) for incoming in requests]
     claimed = set(stored.results)
-    pairs: list[Pair] = []
-    for request in checked:
+    rows: dict[Pair, datetime] = {}
+    for request in sorted(checked, key=_moment):
         if request.incoming.request_id not in claimed:
             claimed.add(request.incoming.request_id)
-            pairs += _pairs(request)
-    return Plan(checked, pairs, stored.results)
+            for pair in _pairs(request):
+                rows.setdefault(pair, _moment(request))
+    return Plan(checked, rows, stored.results)
+
+
+def _moment(request: CheckedRequest) -> datetime:
+    if request.incoming.moment is None:
+        raise ValueError("A request is given its moment before it is decided.")
+    return request.incoming.moment
 
 
 def conclude(
@@ -106,13 +113,14 @@ def conclude(
 ) -> list[Decision]:
     """Make the results of a plan, in the order of its requests.
 
-    `added` are the planned rows that are new. If two requests ask for the same row, the first one
-    added it, and the second one was already enrolled.
+    `added` are the planned rows that are new. If two requests ask for the same row, the earlier one
+    added it, and the later one was already enrolled.
     """
     new_rows = set(added)
     results = dict(plan.results)
-    decided = []
-    for request in plan.checked:
+    decisions: dict[int, Decision] = {}
+    for position in sorted(range(len(plan.checked)), key=lambda i: _moment(plan.checked[i])):
+        request = plan.checked[position]
         incoming = request.incoming
         earlier = results.get(incoming.request_id)
         if earlier is None:
@@ -121,14 +129,14 @@ def conclude(
             new_rows.difference_update(pairs)
             result = _result(request, already, batch_id, decided_at)
             results[incoming.request_id] = result
-            decided.append(Decision(incoming, result, is_new=True))
+            decisions[position] = Decision(incoming, result, is_new=True)
         elif incoming.has_own_id and earlier.fingerprint == incoming.fingerprint():
-            decided.append(Decision(incoming, earlier, is_new=False, is_repeat=True))
+            decisions[position] = Decision(incoming, earlier, is_new=False, is_repeat=True)
         else:
             refused = request._replace(courses=[], problems=(reused_id(incoming.request_id),))
             result = _result(refused, [], batch_id, decided_at)
-            decided.append(Decision(incoming, result, is_new=False))
-    return decided
+            decisions[position] = Decision(incoming, result, is_new=False)
+    return [decisions[position] for position in range(len(plan.checked))]
 
 
 def not_processed(what_happened: str) -> EnrollmentProblem:
@@ -201,6 +209,7 @@ def _result(
         errors=tuple(_located(problem, incoming) for problem in problems),
         batch_id=batch_id,
         completed_at=decided_at,
+        moment=_moment(request),
     )
 
 

@@ -41,12 +41,13 @@ class _Columns(NamedTuple):
 
 
 def enroll_clean_requests(
-    connection: Connection, chunk: Chunk, poison: Collection[int], now: datetime
+    connection: Connection, chunk: Chunk, poison: Collection[int], now: datetime, moment: datetime
 ) -> ShortcutResult:
     """Enroll the requests of a chunk whose student and courses all exist.
 
-    All requests are left to the rulebook if one of them is poison, has an id of its own or already
-    has a result, or if their order matters. Raises DBAPIError.
+    `moment` is that of the batch. All requests are left to the rulebook if one of them is poison,
+    has an id or a time of its own or already has a result, or if their order matters. Raises
+    DBAPIError.
     """
     positions = range(len(chunk.row_counts))
     nothing = ShortcutResult(0, 0, 0, positions)
@@ -75,9 +76,9 @@ def enroll_clean_requests(
     pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
     if _order_matters(pairs, rest_writes=rest_writes):
         return nothing
-    added = insert_enrollments(connection, pairs, now)
+    added = insert_enrollments(connection, dict.fromkeys(pairs, moment))
     already = _already_enrolled(clean, pairs, added)
-    add_clean_results(connection, clean, already, chunk.batch_id, now)
+    add_clean_results(connection, clean, already, chunk.batch_id, now, moment)
     return ShortcutResult(len(clean), len(pairs), len(added), rest)
 
 
@@ -92,7 +93,9 @@ def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
 
 
 def _columns(chunk: Chunk) -> _Columns | None:
-    """Return the requests of a chunk as columns; None if one of them has an id of its own."""
+    """Return the requests of a chunk as columns; None if one has an id or a time of its own."""
+    if chunk.ordered:
+        return None
     columns = getattr(chunk, "requests", None)
     if isinstance(columns, CheckedColumns):
         atomic = [columns.atomic] * len(columns.student_ids)
@@ -101,7 +104,8 @@ def _columns(chunk: Chunk) -> _Columns | None:
         record if isinstance(record, StudentEnrollmentRequest) else None
         for record in chunk.records_in_order
     ]
-    if any(request is not None and request.request_id is not None for request in requests):
+    named = [request for request in requests if request is not None]
+    if any(request.request_id is not None or request.as_of is not None for request in named):
         return None
     return _Columns(
         [None if request is None else request.student_id for request in requests],

@@ -37,6 +37,8 @@ class StoredResult(NamedTuple):
     errors: Problems
     batch_id: str | None
     completed_at: datetime
+    moment: datetime | None = None
+    """When the request counts; None if an older version stored the result."""
 
 
 CleanRequest = tuple[str, int, int | str, list[int]]
@@ -57,3 +59,5 @@ class RequestLookup(NamedTuple):
     """Earlier results, by request id."""
     sis_ids: Mapping[int, str]
     """SIS ids of the students that requests name by key."""
+    now: datetime | None = None
+    """The time on the database's clock; None if it has no clock of its own."""

@@ -36,10 +36,11 @@ class Attempts:
 
     def begin_and(
         self, task_ids: Sequence[str], also: Callable[[Pipeline], None]
-    ) -> tuple[int, Any]:
+    ) -> tuple[int, Sequence[Any]]:
         """Do what `begin` does, and what `also` adds to the same round trip.
 
-        The second value is the reply to the last command; it may be an error.
+        The second value has the replies to what was added, each of which may be an error; it is
+        empty if Redis fails.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
@@ -52,8 +53,8 @@ class Attempts:
                     raise reply
         except RedisError as error:
             log.warning("Redis did not answer, so failed attempts are not counted: %s", error)
-            return 0, error
-        return max(int(count or 0) for count in replies[0]) // self._limit, replies[-1]
+            return 0, []
+        return max(int(count or 0) for count in replies[0]) // self._limit, replies[2:]
 
     def end(self, task_ids: Sequence[str], *, done: bool = True) -> None:
         """Record that these tasks ended; if they are done, remove their counts."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin, MessageHeaders, label
+from producer.contract.headers import LABELS, UNKNOWN_ORIGIN, BatchOrigin, MessageHeaders, label
 from producer.contract.routing import TASK_QUEUES, Queue
 from producer.schemas import MAX_MESSAGE
 from worker.messaging.giants import Beginning
@@ -118,7 +118,7 @@ def clean_labels(headers: object) -> None:
     So no message is refused for what a client wrote there, and a pool process gets little of it.
     """
     if isinstance(headers, dict):
-        for name in BatchOrigin._fields:
+        for name in LABELS:
             if name in headers:
                 headers[name] = label(headers[name])
 
@@ -163,7 +163,7 @@ def parse_call(raw: bytes, tasks: Container[str]) -> Call:
     headers = check_headers(envelope.get("headers"), tasks)
     body = _json(decoded_body(envelope), "the body")
     check_body(body)
-    origin = BatchOrigin(headers.file_name, headers.submitter)
+    origin = BatchOrigin(headers.file_name, headers.submitter, headers.moment)
     return Call(headers.task, headers.id, body[0], body[1], origin)
 
 

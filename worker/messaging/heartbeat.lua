@@ -2,11 +2,13 @@
 -- Renew this worker's lease, and move the messages of lost workers back to their queues; return how
 -- many. A taker, "instance/number", is one connection of one worker (the instance). A lost taker
 -- stays registered for a minute, because its last command may still move a message into its slots.
--- prefix: what the keys of workers begin with; queues: what the queues, from ARGV[6] on, begin with.
+-- prefix: what the keys of workers begin with; queues: what the queues, from ARGV[7] on, begin with;
+-- about: the version and host of this worker. Older versions write 1 in its place.
 local prefix, queues, me, lease, slots = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local about = ARGV[6]
 local my_instance = string.match(me, '^[^/]+')
 local now = tonumber(redis.call('TIME')[1])
-redis.call('SET', prefix .. '.alive.' .. my_instance, '1', 'EX', lease)
+redis.call('SET', prefix .. '.alive.' .. my_instance, about, 'EX', lease)
 redis.call('SADD', prefix .. '.takers', me)
 redis.call('HDEL', prefix .. '.lost', me)
 local requeued = 0
@@ -15,7 +17,7 @@ for _, taker in ipairs(redis.call('SMEMBERS', prefix .. '.takers')) do
   local lost = redis.call('EXISTS', prefix .. '.alive.' .. instance) == 0
   if taker ~= me and (instance == my_instance or lost) then
     local moved = 0
-    for queue = 6, #ARGV do
+    for queue = 7, #ARGV do
       for slot = 0, slots - 1 do
         local key = prefix .. '.taken.' .. taker .. '.' .. ARGV[queue] .. '.' .. slot
         while redis.call('LMOVE', key, queues .. ARGV[queue], 'LEFT', 'RIGHT') do

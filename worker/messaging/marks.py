@@ -2,7 +2,8 @@
 
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -94,31 +95,31 @@ class SubmissionMarks:
             return None
         return None if sentence is None else sentence.decode(errors="replace")
 
-    def set_running(
-        self, keys: Iterable[str], also: Callable[[Pipeline], None] = lambda _: None
-    ) -> Any:
-        """Mark requests as running, by the keys of their marks, and do what `also` adds.
+    def run(self, add: Callable[[Pipeline], None]) -> Sequence[Any]:
+        """Do what `add` adds to a pipeline, such as `add_running`; return the replies.
 
-        Return the reply to the last command; it may be an error. If Redis fails, this only logs a
-        warning, and the work goes on.
+        Each may be an error. If Redis fails, this only logs a warning, and there are no replies.
         """
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                self.add_running(pipeline, keys)
-                also(pipeline)
-                replies = pipeline.execute(raise_on_error=False)
+                add(pipeline)
+                replies: list[Any] = pipeline.execute(raise_on_error=False)
             if isinstance(replies[0], Exception):
                 raise replies[0]
         except RedisError as error:
             log.warning("Redis did not mark requests as running: %s", error)
-            return error
-        return replies[-1]
+            return []
+        return replies
 
-    @staticmethod
-    def add_running(pipeline: Pipeline, keys: Iterable[str]) -> None:
-        """Add to a pipeline what `set_running` does; the pipeline must lead to the same Redis."""
-        for key in keys:
-            pipeline.set(key, _RUNNING, ex=MARK_SECONDS)
+    def add_running(self, pipeline: Pipeline, moments: Mapping[str, datetime | None]) -> None:
+        """Add to a pipeline the marks of requests that run, by id, with the moment of each.
+
+        The pipeline must lead to the Redis with the marks.
+        """
+        for request_id, moment in moments.items():
+            mark = SubmissionMark(state=MarkState.RUNNING, moment=moment)
+            text = _RUNNING if moment is None else mark.model_dump_json()
+            pipeline.set(self.keys.request(request_id), text, ex=MARK_SECONDS)
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove marks by their keys. If Redis fails, this only logs a warning."""

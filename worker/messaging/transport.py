@@ -14,8 +14,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from importlib.resources import files
 from queue import Empty
+from socket import gethostname
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
@@ -50,6 +52,7 @@ MOVING_SECONDS = 0.1
 
 _SCRIPTS = files("worker.messaging")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
+_ABOUT = f"{version('enrollment-worker')} {gethostname()}"
 _PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 
@@ -306,7 +309,8 @@ class Channel(PiecewiseChannel):
         """Send a heartbeat, and requeue the messages of lost workers. Raises RedisError."""
         queues = [queue.value for queue in Queue]
         names = (self.keys.intake(), self.keys.queue(""))
-        requeued = self.sync.eval(_HEARTBEAT, 0, *names, self.taker, LEASE_SECONDS, SLOTS, *queues)
+        values = (self.taker, LEASE_SECONDS, SLOTS, _ABOUT)
+        requeued = self.sync.eval(_HEARTBEAT, 0, *names, *values, *queues)
         self._last_beat = time.monotonic()
         if requeued:
             self.recovered(requeued)

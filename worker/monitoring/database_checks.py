@@ -60,6 +60,23 @@ def check_clock(connection: Connection, whose: str) -> Iterator[Finding]:
         yield warning("clock", found, "Synchronize both clocks with NTP.")
 
 
+def check_redis_clock(connection: Connection, redis_now: datetime) -> Iterator[Finding]:
+    """Compare the clock of Redis with the database's, or else this machine's. Raises DBAPIError."""
+    now, whose = datetime.now(UTC).timestamp(), "the worker's"
+    if connection.dialect.name == "postgresql":
+        now, whose = clock_of(through(connection)), "the database's"
+    difference = abs(redis_now.timestamp() - now)
+    found = f"the clock of Redis and {whose} differ by {difference:,.0f} s"
+    if difference <= CLOCKS_APART:
+        yield ok("clock", found)
+    else:
+        remedy = (
+            "Synchronize both clocks with NTP: that of Redis decides which of two requests is the"
+            " later one, and the other one stands in the results."
+        )
+        yield warning("clock", found, remedy)
+
+
 def check_writes(connection: Connection) -> Iterator[Finding]:
     """Try to write into every table; the caller rolls back. Raises DBAPIError."""
     refusal = refused_writes(connection)

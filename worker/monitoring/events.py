@@ -21,9 +21,12 @@ _ROWS = {
     "already_enrolled": "already_enrolled",
     "upserted": "changed",
     "unchanged": "unchanged",
+    "superseded": "superseded",
     "rejected": "rejected",
 }
 """The name that the metric of rows gives to each count of the ledger."""
+
+_ENROLLED = ("enrolled", "already_enrolled")
 
 
 class Events:
@@ -43,10 +46,9 @@ class Events:
         for kind, chunk_outcome in product(Kind, ChunkOutcome):
             metrics.chunks.labels(kind.value, chunk_outcome.value)
         for kind in Kind:
-            accepted = ("enrolled", "already_enrolled")
-            if kind is not Kind.ENROLLMENTS:
-                accepted = ("changed", "unchanged")
-            for outcome in (*accepted, "rejected"):
+            is_roster = kind is not Kind.ENROLLMENTS
+            accepted = ("changed", "unchanged", "superseded")
+            for outcome in (*(accepted if is_roster else _ENROLLED), "rejected"):
                 metrics.rows.labels(kind.value, outcome)
 
     def database_refused(self, error: BaseException) -> None:

@@ -23,11 +23,13 @@ from worker.database.guard import DatabaseRefused
 from worker.database.identity import NoIdentity, read_identity
 from worker.dead_letters.repository import count_all_dead_letters
 from worker.messaging.registration import DatabaseRegister, why_refused
+from worker.moments import Clock
 from worker.monitoring.database_checks import (
     check_clock,
     check_connections,
     check_encoding,
     check_keys,
+    check_redis_clock,
     check_settings,
     check_writes,
 )
@@ -53,14 +55,16 @@ class _Report:
         self.findings: list[Finding] = []
 
 
-def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
+def of_worker(
+    database: Database, register: DatabaseRegister, clock: Clock | None = None
+) -> WorkerHealth:
     """Return the health of this worker, even while its database is unavailable or locked.
 
     A new connection shows whether the database can be reached. All other checks use the worker's
     own engine, so that they report on the connections that tasks use.
     """
     report = _Report()
-    thread = threading.Thread(target=_fill, args=(report, database, register), daemon=True)
+    thread = threading.Thread(target=_fill, args=(report, database, register, clock), daemon=True)
     thread.start()
     thread.join(REPORT_SECONDS)
     findings = tuple(report.findings)
@@ -78,7 +82,9 @@ def of_worker(database: Database, register: DatabaseRegister) -> WorkerHealth:
     )
 
 
-def _fill(report: _Report, database: Database, register: DatabaseRegister) -> None:
+def _fill(
+    report: _Report, database: Database, register: DatabaseRegister, clock: Clock | None
+) -> None:
     try:
         # A new connection, because those of the pool may lead to where the database was before.
         engine = make_engine(database.url, connect_seconds=CONNECT_SECONDS)
@@ -97,6 +103,8 @@ def _fill(report: _Report, database: Database, register: DatabaseRegister) -> No
             report.findings += check_settings(connection)
             report.findings += check_connections(connection)
             report.findings += check_clock(connection, "the worker's")
+            if clock is not None:
+                report.findings += check_redis_clock(connection, clock())
         report.findings.append(_registration(register, report.identity))
     except DBAPIError as error:
         _add_error(report, error)

@@ -16,6 +16,7 @@ from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.rules import Decisions, not_processed
 from worker.models import LetterForm, LetterReason
+from worker.moments import Clock, own_clock
 from worker.recovery.trial import find_poison, run_in_child
 from worker.service import add_enrollments
 
@@ -31,15 +32,28 @@ def call_letter(
 ) -> dict[str, Any]:
     """Return the dead letter for a whole task with its arguments."""
     call: dict[str, Any] = {"task": task, "task_id": task_id, "args": args, "kwargs": kwargs}
-    if headers := origin.headers():
-        call["headers"] = headers
+    if labels := origin.labels():
+        call["headers"] = labels
+    # Not the moment: the same call is the same letter, whenever it was sent.
     content = json.dumps(call)
-    batch_id = batch_of(args[0]) if args else None
-    return dead_letter(LetterForm.CALL, content.encode(), reason, why, task=task, batch_id=batch_id)
+    return dead_letter(
+        LetterForm.CALL,
+        content.encode(),
+        reason,
+        why,
+        task=task,
+        batch_id=batch_of(args[0]) if args else None,
+        moment=origin.moment,
+    )
 
 
 def isolate_chunk(
-    database: Database, kind: Kind, payload: object, origin: BatchOrigin = UNKNOWN_ORIGIN
+    database: Database,
+    kind: Kind,
+    payload: object,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
+    *,
+    clock: Clock = own_clock,
 ) -> Applied | str:
     """Apply a chunk without its poison records, which become dead letters.
 
@@ -55,35 +69,43 @@ def isolate_chunk(
         chunk.records_in_order,
         lambda connection, records: rehearse(connection, kind, chunk, records),
     )
-    return apply_chunk(database, kind, payload, poison, origin)
+    return apply_chunk(database, kind, payload, poison, origin, clock=clock)
 
 
-def isolate_request(database: Database, incoming: IncomingRequest) -> Decisions:
+def isolate_request(
+    database: Database, incoming: IncomingRequest, *, clock: Clock = own_clock
+) -> Decisions:
     """Try a request in a child process; decide it if that succeeds, else give it up.
 
     Raises TrialInterrupted, DBAPIError.
     """
-    failure = run_in_child(database, lambda connection: add_enrollments(connection, [incoming]))
-    if failure is None:
-        return add_enrollments(database, [incoming])
-    return give_up_request(database, incoming, failure)
-
-
-def give_up_request(database: Database, incoming: IncomingRequest, failure: str) -> Decisions:
-    """Refuse a request and make it a dead letter; if it already has a result, return that."""
-    letter = dead_letter(
-        LetterForm.RECORD,
-        json.dumps(incoming.record, default=repr).encode(),
-        LetterReason.NOT_PROCESSED,
-        failure,
-        task=TaskName.ENROLL,
-        request_id=incoming.request_id,
+    failure = run_in_child(
+        database, lambda connection: add_enrollments(connection, [incoming], clock=clock)
     )
+    if failure is None:
+        return add_enrollments(database, [incoming], clock=clock)
+    return give_up_request(database, incoming, failure, clock=clock)
+
+
+def give_up_request(
+    database: Database, incoming: IncomingRequest, failure: str, *, clock: Clock = own_clock
+) -> Decisions:
+    """Refuse a request and make it a dead letter; if it already has a result, return that."""
     refused = incoming._replace(problems=(not_processed(failure),))
 
     def give_up(connection: Connection) -> Decisions:
-        decisions = add_enrollments(connection, [refused])
-        if decisions.decided[0].is_new:
+        decisions = add_enrollments(connection, [refused], clock=clock)
+        (decision,) = decisions.decided
+        if decision.is_new:
+            letter = dead_letter(
+                LetterForm.RECORD,
+                json.dumps(incoming.record, default=repr).encode(),
+                LetterReason.NOT_PROCESSED,
+                failure,
+                task=TaskName.ENROLL,
+                request_id=incoming.request_id,
+                moment=decision.result.moment,
+            )
             add_dead_letters(connection, [letter])
         return decisions
 

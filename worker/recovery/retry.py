@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,6 +11,8 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_MODELS
 from producer.contract.explain import explain
 from producer.contract.headers import BatchOrigin
+from producer.contract.refusals import ahead_of_clock
+from producer.contract.rosters import merge, roster_record
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
@@ -18,9 +21,10 @@ from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
 from worker.enrollment.incoming import IncomingRequest, read_record, read_request
 from worker.enrollment.repository import delete_result, find_results
 from worker.messaging.envelope import MalformedMessage, parse_call
-from worker.models import Course, LetterForm, Student
+from worker.models import LetterForm
+from worker.moments import Clock, own_clock
 from worker.recovery.trial import run_in_child
-from worker.repository import upsert_roster
+from worker.roster.repository import ROSTER_MODELS, upsert_roster
 from worker.service import add_enrollments
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
@@ -30,12 +34,13 @@ class CannotRetry(Exception):
     """A dead letter cannot be retried and stays stored. The message says why."""
 
 
-def retry_letter(database: Database, letter_id: int) -> str:
+def retry_letter(database: Database, letter_id: int, *, clock: Clock = own_clock) -> str:
     """Do what a dead letter asked for and remove it, in one transaction; describe the result.
 
-    Raises CannotRetry (also in the second of two concurrent retries), TrialInterrupted, DBAPIError.
+    It counts at its own moment, so nothing that was requested later is undone. Raises CannotRetry
+    (also in the second of two concurrent retries), TrialInterrupted, DBAPIError.
     """
-    work = _work_of(_letter(database, letter_id))
+    work = _work_of(_letter(database, letter_id), clock)
 
     def once(connection: Connection) -> str:
         # This comes first: a concurrent retry of the same letter waits here.
@@ -64,12 +69,12 @@ def _gone(letter_id: int) -> CannotRetry:
     )
 
 
-def _work_of(letter: Any) -> Callable[[Connection], str]:
+def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
     """Return the function that does what a dead letter asked for. Raises CannotRetry."""
     match letter.form:
         case LetterForm.RECORD:
             record = json.loads(letter.content)
-            return lambda connection: _retry_record(connection, letter, record)
+            return lambda connection: _retry_record(connection, letter, record, clock)
         case LetterForm.CALL:
             content = json.loads(letter.content)
             task, task_id, args, kwargs = (
@@ -92,50 +97,67 @@ def _work_of(letter: Any) -> Callable[[Connection], str]:
             raise CannotRetry(
                 f"this version does not know its form {letter.form!r}; upgrade, then retry"
             )
+    # An older version kept no moment; a moment ahead of the clock was not read from it.
+    moment = min(origin.moment or _moment_of(letter), clock())
     if task == TaskName.ENROLL:
-        incoming = read_request(task_id, args, kwargs)
-        return lambda connection: _retry_request(connection, incoming, None)
+        incoming = read_request(task_id, args, kwargs)._replace(moment=moment, is_dated=True)
+        return lambda connection: _retry_request(connection, incoming, None, clock)
     if task not in _KINDS:
         raise CannotRetry("a lookup cannot be retried; discard it")
-    return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, origin)
+    dated = origin._replace(moment=moment)
+    return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, dated, clock)
 
 
-def _retry_record(connection: Connection, letter: Any, record: Any) -> str:
+def _moment_of(letter: Any) -> datetime:
+    moment: datetime = letter.moment or letter.first_at
+    return moment
+
+
+def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock) -> str:
     kind = _KINDS.get(letter.task)
     if kind in (None, Kind.ENROLLMENTS):
         incoming = read_record(letter.request_id, record)
         has_own_id = kind is None or (
             incoming.request is not None and incoming.request.request_id is not None
         )
-        incoming = incoming._replace(request_id=letter.request_id, has_own_id=has_own_id)
-        return _retry_request(connection, incoming, letter.batch_id)
-    model = Student if kind is Kind.STUDENTS else Course
+        incoming = incoming._replace(
+            request_id=letter.request_id,
+            has_own_id=has_own_id,
+            moment=_moment_of(letter),
+            is_dated=True,
+        )
+        return _retry_request(connection, incoming, letter.batch_id, clock)
     try:
-        values = KIND_MODELS[kind].model_validate(record).model_dump(exclude_none=True)
+        parsed: Any = KIND_MODELS[kind].model_validate(record)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    upsert_roster(connection, model, [values])
-    return "written"
+    if parsed.as_of is not None and (problem := ahead_of_clock(parsed.as_of, clock())) is not None:
+        raise CannotRetry(problem.message)
+    own = roster_record(parsed, parsed.as_of or _moment_of(letter))
+    written = upsert_roster(connection, ROSTER_MODELS[kind], merge([own]))
+    return "superseded by a later record" if written.superseded else "written"
 
 
-def _retry_request(connection: Connection, incoming: IncomingRequest, batch_id: str | None) -> str:
+def _retry_request(
+    connection: Connection, incoming: IncomingRequest, batch_id: str | None, clock: Clock
+) -> str:
     for earlier in find_results(connection, [incoming.request_id]):
         # A result that only says "became a dead letter" is replaced by a real decision.
         if [error.code for error in earlier.errors] == [Code.NOT_PROCESSED]:
             delete_result(connection, incoming.request_id)
-    (decision,) = add_enrollments(connection, [incoming], batch_id).decided
+    (decision,) = add_enrollments(connection, [incoming], batch_id, clock=clock).decided
     result = decision.result
     return "; ".join([result.status, *(error.message for error in result.errors)])
 
 
 def _retry_chunk(
-    connection: Connection, kind: Kind, args: Sequence[Any], origin: BatchOrigin
+    connection: Connection, kind: Kind, args: Sequence[Any], origin: BatchOrigin, clock: Clock
 ) -> str:
     try:
         chunk, fingerprint = read_chunk(kind, args[0] if len(args) == 1 else None)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    outcome = apply_to(connection, kind, chunk, fingerprint, {}, origin).outcome
+    outcome = apply_to(connection, kind, chunk, fingerprint, {}, origin, clock=clock).outcome
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry(
             "a different chunk was already applied under this batch id and number, or the batch"

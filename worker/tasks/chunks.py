@@ -25,8 +25,16 @@ def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
     def apply_chunk(task: Task, /, *args: Any, **kwargs: Any) -> None:
         task_id = task.request.id
         origin = BatchOrigin.from_headers(vars(task.request))  # Celery puts all headers there.
+        services.clock.read()
         delivery = ChunkDelivery(
-            services.database, services.events, kind, task_id, args, kwargs, origin
+            services.database,
+            services.events,
+            kind,
+            task_id,
+            args,
+            kwargs,
+            origin,
+            clock=services.clock.now,
         )
         services.retry_policy.with_fallbacks(
             task_id, delivery.apply, isolate=delivery.isolate, give_up=delivery.give_up

@@ -14,6 +14,7 @@ from worker.batches.apply import Applied, ChunkOutcome, apply_chunk
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
+from worker.moments import Clock, moment_of_message, own_clock
 from worker.monitoring.events import Events
 from worker.recovery.isolate import call_letter, isolate_chunk
 
@@ -34,9 +35,12 @@ class ChunkDelivery:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         origin: BatchOrigin = UNKNOWN_ORIGIN,
+        *,
+        clock: Clock = own_clock,
     ) -> None:
         self._database = database
         self._events = events
+        self._clock = clock
         self._kind = kind
         self._task_id = task_id
         self._call = (args, kwargs)
@@ -49,7 +53,9 @@ class ChunkDelivery:
     def apply(self) -> None:
         """Apply the chunk as it came."""
         try:
-            applied = apply_chunk(self._database, self._kind, self._payload, origin=self._origin)
+            applied = apply_chunk(
+                self._database, self._kind, self._payload, origin=self._origin, clock=self._clock
+            )
         except ValidationError as error:
             self._dead_letter(
                 LetterReason.INVALID_CHUNK, "; ".join(p.message for p in explain(error))
@@ -59,7 +65,9 @@ class ChunkDelivery:
 
     def isolate(self) -> None:
         """Apply the chunk without its poison records. Raises TrialInterrupted."""
-        outcome = isolate_chunk(self._database, self._kind, self._payload, self._origin)
+        outcome = isolate_chunk(
+            self._database, self._kind, self._payload, self._origin, clock=self._clock
+        )
         if isinstance(outcome, Applied):
             self._report(outcome)
         else:
@@ -84,7 +92,9 @@ class ChunkDelivery:
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:
         task = KIND_TASKS[self._kind]
-        letter = call_letter(task, self._task_id, *self._call, reason, why, self._origin)
+        moment = moment_of_message(self._origin.moment, self._clock())
+        origin = self._origin._replace(moment=moment)
+        letter = call_letter(task, self._task_id, *self._call, reason, why, origin)
         keep(self._database, letter)
         self.refused = why
         self._events.dead_letter(

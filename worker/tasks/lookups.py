@@ -160,7 +160,13 @@ def _batches(services: Services, ids: list[str], *, refusals: bool) -> list[Batc
     outage, waiting = services.marks.outage(), services.backlog.waiting_chunks(ids, marks)
     started = time.monotonic()
     statuses = batch_statuses(
-        services.database, ids, marks, outage=outage, waiting=waiting, refusals=refusals
+        services.database,
+        ids,
+        marks,
+        outage=outage,
+        waiting=waiting,
+        refusals=refusals,
+        clock=services.clock.now,
     )
     age = time.monotonic() - started
     services.cached.keep_batches(generation, statuses, marks, refusals=refusals, seconds_ago=age)
@@ -206,7 +212,8 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
-        return to_json(health.of_worker(database, services.register))
+        services.clock.read()
+        return to_json(health.of_worker(database, services.register, services.clock.now))
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery
 from redis.client import Pipeline
 
+from producer.contract.headers import moment_in
 from producer.contract.routing import TaskName
 from producer.schemas import StudentEnrollmentResponse
 from worker.enrollment.incoming import IncomingRequest, read_request
@@ -44,14 +45,13 @@ class EnrollTask(ServicedTask):
         """
         services = self.services
         task_ids = [message.task_id for message in queued]
-        requests, marks = self.read(queued)
+        requests = self.read(queued)
 
         def together(requests: Sequence[IncomingRequest]) -> Decisions:
-            return services.retry_policy.or_requeue(
-                lambda: add_enrollments(services.database, requests)
-            )
+            add = partial(add_enrollments, services.database, clock=services.clock.now)
+            return services.retry_policy.or_requeue(lambda: add(requests))
 
-        attempts, generation = self.begin(task_ids, marks)
+        attempts, generation = self.begin(task_ids, requests)
         if attempts:
             services.attempts.end(task_ids, done=False)
             return True
@@ -65,6 +65,7 @@ class EnrollTask(ServicedTask):
                     nonlocal ended
                     sent.update(decided)
                     copy = partial(services.cached.add_results, generation=generation)
+                    marks = self.marks_of(requests)
                     self.store(decided, marks, partial(copy, results=stored), task_ids)
                     ended = services.one_redis
 
@@ -73,9 +74,9 @@ class EnrollTask(ServicedTask):
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - each request runs alone and raises its own
-            name = type(getattr(error, "orig", error)).__name__
             log.warning(
-                "A group of %s requests failed (%s); each of them now runs alone", len(queued), name
+                "A group of %s requests failed (%s); each of them now runs alone",
+                *(len(queued), type(getattr(error, "orig", error)).__name__),
             )
         finally:
             if not ended:
@@ -105,17 +106,19 @@ class EnrollTask(ServicedTask):
         to be requeued.
         """
         services = self.services
-        requests, marks = self.read([queued])
+        requests = self.read([queued])
+        marks = self.marks_of(requests)
+        clock = services.clock.now
         results: list[tuple[str, Any]] = []
 
         def alone(requests: Sequence[IncomingRequest]) -> Decisions:
             (incoming,) = requests
             return services.retry_policy.with_fallbacks(
                 queued.task_id,
-                lambda: add_enrollments(services.database, requests),
-                isolate=lambda: isolate_request(services.database, incoming),
+                lambda: add_enrollments(services.database, requests, clock=clock),
+                isolate=lambda: isolate_request(services.database, incoming, clock=clock),
                 give_up=lambda: give_up_request(
-                    services.database, incoming, "it killed its worker"
+                    services.database, incoming, "it killed its worker", clock=clock
                 ),
             )
 
@@ -125,37 +128,56 @@ class EnrollTask(ServicedTask):
             results.extend(decided)
             services.cached.keep_results(generation, stored, forget=marks)
 
-        cached = services.cached
-        generation = cached.generation_in(services.marks.set_running(marks, cached.add_look))
+        generation = self.set_running(requests)
         self.decide([queued], requests, alone, hand_over)
         return results[0][1] if results else None
 
-    def read(self, queued: Sequence[QueuedRequest]) -> tuple[list[IncomingRequest], list[str]]:
-        """Return the requests of messages, and the keys of their marks."""
-        requests = [
-            read_request(message.task_id, message.args, message.kwargs) for message in queued
+    def read(self, queued: Sequence[QueuedRequest]) -> list[IncomingRequest]:
+        """Return the requests of messages, each with the moment in its header."""
+        return [
+            read_request(message.task_id, message.args, message.kwargs, moment_in(message.headers))
+            for message in queued
         ]
-        keys = self.services.marks.keys
-        return requests, [keys.request(incoming.request_id) for incoming in requests]
 
-    def begin(self, task_ids: Sequence[str], marks: Sequence[str]) -> tuple[int, str | None]:
+    def marks_of(self, requests: Sequence[IncomingRequest]) -> list[str]:
+        """Return the keys of the marks of requests."""
+        keys = self.services.marks.keys
+        return [keys.request(incoming.request_id) for incoming in requests]
+
+    def begin(
+        self, task_ids: Sequence[str], requests: Sequence[IncomingRequest]
+    ) -> tuple[int, str | None]:
         """Record that requests start.
 
         Return the most attempts of any, divided by the limit, and the generation of cached results.
         It is one round trip where possible: a lone request waits for each of them.
         """
         services = self.services
-        cached = services.cached
         if not services.one_redis:
-            generation = cached.generation_in(services.marks.set_running(marks, cached.add_look))
+            generation = self.set_running(requests)
             return services.attempts.begin(task_ids), generation
+        add = partial(self.add_start, requests=requests)
+        attempts, replies = services.attempts.begin_and(task_ids, add)
+        return attempts, self.started(replies)
 
-        def also(pipeline: Pipeline) -> None:
-            services.marks.add_running(pipeline, marks)
-            cached.add_look(pipeline)
+    def set_running(self, requests: Sequence[IncomingRequest]) -> str | None:
+        """Mark requests as running; return the generation of cached results."""
+        return self.started(self.services.marks.run(partial(self.add_start, requests=requests)))
 
-        attempts, reply = services.attempts.begin_and(task_ids, also)
-        return attempts, cached.generation_in(reply)
+    def add_start(self, pipeline: Pipeline, requests: Sequence[IncomingRequest]) -> None:
+        """Add to a pipeline the marks of requests that start, and what `started` reads."""
+        services = self.services
+        services.marks.add_running(pipeline, {r.request_id: r.moment for r in requests})
+        services.cached.add_look(pipeline)
+        services.clock.add_read(pipeline)
+
+    def started(self, replies: Sequence[Any]) -> str | None:
+        """Take the time from the replies to `add_start`; return the generation in them."""
+        if len(replies) < 2:  # noqa: PLR2004 - Redis failed
+            return None
+        *_, generation, now = replies
+        self.services.clock.take(now)
+        return self.services.cached.generation_in(generation)
 
     def decide(
         self,

@@ -11,6 +11,7 @@ from worker.messaging import plugins
 from worker.messaging.attempts import Attempts
 from worker.messaging.backlog import Backlog
 from worker.messaging.cached import CachedAnswers
+from worker.messaging.clock import RedisClock
 from worker.messaging.marks import SubmissionMarks
 from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
@@ -26,6 +27,7 @@ class Services:
     database: Database
     marks: SubmissionMarks
     cached: CachedAnswers
+    clock: RedisClock
     backlog: Backlog
     attempts: Attempts
     retry_policy: RetryPolicy

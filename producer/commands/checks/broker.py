@@ -1,6 +1,7 @@
 """Check the Redis that is the broker: whether it answers, loses data or is full."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ FULL = 0.8
 """The fraction of Redis's maxmemory at which doctor warns."""
 
 
+MAX_NAMED = 5
+"""The most workers that a finding names."""
+
 LARGEST_STRING = 32 * 2**20
 """What proto-max-bulk-len should be, in bytes; clients and workers write nothing larger."""
 
@@ -37,6 +41,7 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
         yield wrong("broker", problem, failure.remedy)
         return
     answers = f"answers in {(time.perf_counter() - started) * 1000:.1f} ms"
+    yield from _moments(redis, keys)
     try:
         info = redis.info("everything")
     except NoPermissionError:
@@ -63,6 +68,23 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
     seconds, microseconds = redis.time()
     yield from clock("the broker's", seconds + microseconds / 1e6)
     yield from check_queues(redis, keys)
+    yield from _versions_of_workers(redis, keys)
+
+
+def _moments(redis: Any, keys: Keys) -> Iterator[Finding]:
+    """Check that this user can give requests their moments."""
+    try:
+        redis.time()
+        redis.getrange(keys.request("doctor"), 0, 0)
+    except NoPermissionError:
+        yield warning(
+            "moments",
+            "this Redis user may not read the clock (TIME) or its marks (GETRANGE), so its requests"
+            " count when a worker takes them, not when they were submitted",
+            "Give it the rules in docs/redis-acl.conf.",
+        )
+    except RedisError:
+        pass  # The checks that follow report it.
 
 
 def _server(info: dict[str, Any], where: str) -> Finding:
@@ -160,6 +182,34 @@ def _largest_message(redis: Any) -> Iterator[Finding]:
         yield warning("message size", harm, remedy)
     else:
         yield ok("message size", limit_text)
+
+
+def _versions_of_workers(redis: Any, keys: Keys) -> Iterator[Finding]:
+    """Name the workers that know no moments, if this user may read who is alive."""
+    try:
+        takers: set[bytes] = redis.smembers(keys.takers)
+        instances = sorted({taker.decode(errors="replace").partition("/")[0] for taker in takers})
+        texts = redis.mget([keys.alive(i) for i in instances]) if instances else []
+    except RedisError:
+        return
+    alive = {i: text for i, text in zip(instances, texts, strict=True) if text is not None}
+    old = [instance for instance, text in alive.items() if text == b"1"]
+    if not alive:
+        return
+    if not old:
+        known = Counter(text.decode(errors="replace").partition(" ")[0] for text in alive.values())
+        counts = ", ".join(f"{count} of version {version}" for version, count in known.items())
+        yield ok("workers", f"{len(alive)} alive: {counts}")
+        return
+    names = ", ".join(instance[:8] for instance in old[:MAX_NAMED])
+    names += ", …" if len(old) > MAX_NAMED else ""
+    yield warning(
+        "workers",
+        f"{len(old)} of {len(alive)} workers are of a version that knows no moments ({names}):"
+        " what they decide counts in the order of its arrival",
+        "Stop these workers and start the present version. The label `worker` in the metrics of a"
+        " worker begins with this name.",
+    )
 
 
 def registered_database(url: str, keys: Keys) -> DatabaseIdentity | None:

@@ -2,13 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
 
 from support.databases import opened_database
 from worker.dead_letters.repository import find_dead_letters
-from worker.models import Course, EnrollmentResult, Student, StudentCourse
+from worker.models import Batch, Course, EnrollmentResult, Student, StudentCourse
 from worker.repository import find_keys
 
 STUDENTS, COURSES = 1_000, 40
@@ -26,6 +28,8 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     kinds: int = 0
     requests: int = 0
+    roster_records: int = 0
+    """Corrections of students, beside the requests."""
     acknowledged: int = 0
     recovered: int = 0
     """Requests that were submitted again because the broker was made to lose them."""
@@ -39,6 +43,9 @@ class Report:
     unexpected: int = 0
     unexplained: int = 0
     """Results, counts, dead letters and states that differ from those of the model."""
+    order_violations: int = 0
+    """Fields of the roster that do not have the value of the latest record, and moments of batches
+    that are not in the order of their submission."""
     silent_lookups: int = 0
     """Lookups that were not answered within five seconds, although another session's lock must
     not silence them."""
@@ -47,8 +54,11 @@ class Report:
 
     def faulty(self) -> dict[str, int]:
         """Return the counters that must be 0 and are not."""
-        names = ("lost", "doubled", "wrongly_refused", "undecided", "unexpected", "unexplained")
-        counters = {name: getattr(self, name) for name in (*names, "silent_lookups")}
+        names = (
+            *("lost", "doubled", "wrongly_refused", "undecided", "unexpected", "unexplained"),
+            *("order_violations", "silent_lookups"),
+        )
+        counters = {name: getattr(self, name) for name in names}
         counters["not acknowledged"] = self.requests - self.acknowledged
         return {name: count for name, count in counters.items() if count}
 
@@ -104,3 +114,33 @@ def compare(database_url: str, submitted: dict[str, Request], report: Report) ->
     report.unexplained += len(there - added.keys())
     report.dead_letters = len(letters)
     return {letter.content for letter in letters}
+
+
+Roster = list[dict[str, str]]
+
+
+def compare_rosters(
+    database_url: str, rosters: dict[str, Roster], report: Report, *, keep_order: bool
+) -> None:
+    """Compare the students with what the latest record of each field says.
+
+    `rosters` are in the order of their submission, which is that of their moments if `keep_order`:
+    a batch that the broker lost together with its mark gets a new moment.
+    """
+    with opened_database(database_url) as database, database.reading() as connection:
+        rows = connection.execute(select(Batch.id, Batch.moment)).all()
+        stored = {row.sis_id: row for row in connection.execute(select(*Student.__table__.columns))}
+    moments = {row.id: row.moment for row in rows}
+    report.lost += len(rosters.keys() - moments.keys())
+    in_order = [moments[name] for name in rosters if name in moments]
+    if keep_order:
+        report.order_violations += sum(a >= b for a, b in pairwise(in_order))
+    latest: dict[tuple[str, str], tuple[Any, str]] = {}
+    for name, records in rosters.items():
+        for number, record in enumerate(records if name in moments else []):
+            moment = moments[name] + timedelta(microseconds=number)
+            for field_name, value in record.items():
+                place = (record["sis_id"], field_name)
+                latest[place] = max(latest.get(place, (moment, "")), (moment, value))
+    for (sis_id, field_name), (_, value) in latest.items():
+        report.order_violations += getattr(stored[sis_id], field_name) != value

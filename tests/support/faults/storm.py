@@ -13,13 +13,25 @@ from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
 from support.faults import FAULTS
 from support.faults.kinds import Fault, Scene
-from support.faults.report import COURSES, STUDENTS, Report, Request, compare, stored_results
+from support.faults.report import (
+    COURSES,
+    STUDENTS,
+    Report,
+    Request,
+    Roster,
+    compare,
+    compare_rosters,
+    stored_results,
+)
 from support.rosters import enter_roster
 from support.waiting import wait_for
 
 T = TypeVar("T")
 MINUTE = 60
 """A fault that can last this many seconds happens only if it is named, and then alone."""
+
+CORRECTED, ROSTER_LINES = 40, 60
+"""How many students the rosters name, and how many lines each roster has."""
 
 RECOVERY_SECONDS = 180
 SECOND_FAULTS = ("kill_pool_process", "kill_worker", "terminate_worker", "deliver_again")
@@ -53,6 +65,7 @@ class Storm:
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
         self.batches: dict[str, list[Request]] = {}
+        self.rosters: dict[str, Roster] = {}
         self._acknowledged: set[str] = set()
         self._over = threading.Event()
         self._deadline = float("inf")
@@ -60,6 +73,7 @@ class Storm:
         url = scene.fleet.broker.url
         self._client = EnrollmentClient(url, timeout=20)
         self._submitting = EnrollmentClient(url, timeout=20)
+        self._correcting = EnrollmentClient(url, timeout=20)
 
     def kinds(self) -> list[str]:
         """Return the faults that can happen here, except those that take a minute or more."""
@@ -120,17 +134,49 @@ class Storm:
             self._wait_for_turn(number / count)
 
     def _submit_batch(self, name: str, *, resume: bool = False) -> None:
-        def on_outage(error: BrokerUnavailable) -> None:
-            if time.monotonic() > self._deadline:
-                raise error
-
         requests = self.batches[name]
         if self._repeat(
             lambda: self._client.submit_batch(
-                Kind.ENROLLMENTS, requests, batch_id=name, resume=resume, on_outage=on_outage
+                Kind.ENROLLMENTS,
+                requests,
+                batch_id=name,
+                resume=resume,
+                on_outage=self._raise_at_the_end,
             )
         ):
             self._acknowledged.update(request["request_id"] for request in requests)
+
+    def _raise_at_the_end(self, error: BrokerUnavailable) -> None:
+        if time.monotonic() > self._deadline:
+            raise error
+
+    def submit_rosters(self, count: int, seed: int) -> None:
+        """Submit rosters that name the same few students again and again, also twice in one."""
+        chance = random.Random(seed + 2)
+        for number in range(count):
+            name = f"roster-{seed}-{number}"
+            self.rosters[name] = [
+                {"sis_id": f"S{chance.randrange(CORRECTED)}"}
+                | {
+                    field: f"{field} {chance.randrange(10)} {name} {line}"
+                    for field in ("name", "email")
+                    if chance.random() < 0.6
+                }
+                for line in range(ROSTER_LINES)
+            ]
+            self._submit_roster(name)
+            self._wait_for_turn(number / count)
+
+    def _submit_roster(self, name: str, *, resume: bool = False) -> None:
+        self._repeat(
+            lambda: self._correcting.submit_batch(
+                Kind.STUDENTS,
+                self.rosters[name],
+                batch_id=name,
+                resume=resume,
+                on_outage=self._raise_at_the_end,
+            )
+        )
 
     def _wait_for_turn(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
@@ -149,6 +195,7 @@ class Storm:
         submitters = [
             threading.Thread(target=self.submit_singles, args=(singles, seed)),
             threading.Thread(target=self.submit_batches, args=(batches, size, seed)),
+            threading.Thread(target=self.submit_rosters, args=(batches, seed)),
         ]
         for submitter in submitters:
             submitter.start()
@@ -166,6 +213,7 @@ class Storm:
         self.report.seconds = round(time.monotonic() - started, 1)
         self._client.close()
         self._submitting.close()
+        self._correcting.close()
         return self.report
 
     def _let_happen(self, name: str, share: float, own_share: float) -> None:
@@ -211,6 +259,8 @@ class Storm:
         for name, requests in self.batches.items():
             if any(request["request_id"] not in done for request in requests):
                 self._submit_batch(name, resume=True)
+        for name in self.rosters:
+            self._submit_roster(name, resume=True)
         for name in missing:
             self.report.recovered += 1
             if name.startswith("single"):
@@ -245,6 +295,9 @@ class Storm:
         report.silent_lookups = scene.silent_lookups
         report.undecided = sum(state != "done" for state in self._states(list(self.submitted)))
         letters = compare(scene.fleet.database_url, self.submitted, report)
+        keep_order = not scene.loses_messages
+        compare_rosters(scene.fleet.database_url, self.rosters, report, keep_order=keep_order)
+        report.roster_records = sum(map(len, self.rosters.values()))
         report.unexplained += self._unbalanced_batches()
         report.unexplained += len(letters - scene.malformed)
         if not scene.loses_messages:
@@ -252,14 +305,14 @@ class Storm:
 
     def _unbalanced_batches(self) -> int:
         wrong = 0
-        for name, requests in self.batches.items():
+        for name, records in [*self.batches.items(), *self.rosters.items()]:
             status = self._look_up(partial(self._client.batch, name, refusals=False))
             if status is None:
                 wrong += 1
                 continue
             books = status.books.model_dump()
-            rows = sum(len(request["course_ids"]) for request in requests)
+            rows = sum(len(record.get("course_ids", "1")) for record in records)
             received = books.pop("received")
             balanced = received == rows == sum(books.values()) and books["not_applied"] == 0
-            wrong += not (balanced and status.state == "done" and status.requests == len(requests))
+            wrong += not (balanced and status.state == "done" and status.requests == len(records))
         return wrong

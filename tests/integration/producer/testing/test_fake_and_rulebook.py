@@ -21,6 +21,7 @@ from worker.database.engine import Database
 IGNORED = {
     # Two clients work at different moments.
     "completed_at", "enrolled_at", "started_at", "finished_at", "rows_per_second", "seconds_left",
+    "moment",
     # The fake does not look for likely causes.
     "likely_causes", "examined",
 }  # fmt: skip

@@ -27,6 +27,7 @@ AWKWARD = ["back\\slash", "tab\tnew\nline\r", "\\N", '"quotes\'"', "Zoë 🎓\u2
 
 BATCH = 'b\\N\t"ø'
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
 
 _Request = tuple[Any, list[Any]]
 """A student and the courses to enroll in, as ids."""
@@ -84,11 +85,11 @@ NOTHING = Past()
 def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
     """Open a transaction that sees these earlier rows; everything in it is rolled back."""
     with database.engine.connect() as connection, connection.begin() as transaction:
-        insert_enrollments(connection, past.rows, LONG_AGO)
+        insert_enrollments(connection, dict.fromkeys(past.rows, LONG_AGO))
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
         earlier = [IncomingRequest(request_id, {}, request) for request_id in past.request_ids]
         if earlier:
-            add_enrollments(connection, earlier, None, LONG_AGO)
+            add_enrollments(connection, earlier, clock=lambda: LONG_AGO)
         yield connection
         transaction.rollback()
 
@@ -97,7 +98,7 @@ def effect_of(database: Database, payload: Any, past: Past) -> Effect:
     """Apply a chunk, return everything that it did, and roll it back."""
     chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
-        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {})
+        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=lambda: NOW)
         tables = {
             table: sorted(
                 (tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {table}"))),  # noqa: S608
@@ -123,7 +124,7 @@ def shortcut_of(
     """Return what the shortcut does for a chunk, and roll it back."""
     chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
-        return enroll_clean_requests(connection, chunk, poison, LONG_AGO)
+        return enroll_clean_requests(connection, chunk, poison, LONG_AGO, LONG_AGO)
 
 
 # --- Any chunk --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
@@ -17,6 +18,7 @@ from worker.messaging.marks import SubmissionMarks
 
 KEYS = Keys()
 QUEUED = SubmissionMark().model_dump_json()
+MOMENT = datetime(2026, 9, 1, 8, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -53,6 +55,11 @@ def test_a_request_and_a_batch_with_the_same_id_have_separate_marks(
     assert {i: aged.mark for i, aged in marks.of_batches([name, other]).items()} == {name: batch}
 
 
+def set_running(marks: SubmissionMarks, *names: str) -> None:
+    moments = dict.fromkeys(names, MOMENT)
+    marks.run(lambda pipeline: marks.add_running(pipeline, moments))
+
+
 def test_the_age_of_a_mark_is_derived_from_its_ttl(
     marks: SubmissionMarks, redis: Redis, name: str
 ) -> None:
@@ -68,15 +75,16 @@ def test_a_running_request_has_a_fresh_mark_with_that_state(
     redis.set(KEYS.request(name), QUEUED, ex=100)
     # Other systems leave no mark when they submit.
     unmarked = f"{name} unmarked"
-    marks.set_running([KEYS.request(name), KEYS.request(unmarked)])
+    set_running(marks, name, unmarked)
     found = marks.of_requests([name, unmarked])
     assert [aged.mark.state for aged in found.values()] == [MarkState.RUNNING] * 2
+    assert [aged.mark.moment for aged in found.values()] == [MOMENT] * 2
     assert max(aged.seconds_ago for aged in found.values()) < 5
 
 
 def test_removing_a_mark_leaves_the_others(marks: SubmissionMarks, name: str) -> None:
     names = [f"{name} {n}" for n in range(3)]
-    marks.set_running([KEYS.request(i) for i in names])
+    set_running(marks, *names)
     marks.remove([KEYS.request(i) for i in names[:2]])
     assert set(marks.of_requests(names)) == {names[2]}
 
@@ -111,6 +119,6 @@ def test_without_redis_reading_marks_fails_and_work_goes_on(
         marks.of_requests(["r"])
     with pytest.raises(RedisError):
         marks.of_batches(["b"])
-    marks.set_running([KEYS.request("r")])
+    set_running(marks, "r")
     marks.remove([KEYS.request("r")])
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2

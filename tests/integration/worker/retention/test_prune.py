@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from producer.contract.headers import BatchOrigin
 from support.databases import count_rows, store_roster
 from worker.batches.repository import add_chunk, open_batch
 from worker.database.engine import Database
@@ -123,7 +124,7 @@ def test_a_batch_that_is_continued_meanwhile_stays_known(database: Database, ref
     pruning = threading.Thread(target=lambda: removed.append(prune(database, days(400), page=10)))
     with database.writing() as connection:
         # This is what a worker does with one more chunk of the batch.
-        open_batch(connection, "b", "enrollments", None)
+        open_batch(connection, "b", "enrollments", None, None, BatchOrigin(moment=NOW))
         add_chunk(connection, **chunk("b", 1, 0))
         pruning.start()
         time.sleep(0.5)

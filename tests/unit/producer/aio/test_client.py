@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -43,9 +43,11 @@ class CountingWorker(MemoryWorker):
         super().__init__()
         self.ran: list[TaskName] = []
 
-    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def run(
+        self, task: TaskName, args: list[Any], kwargs: dict[str, Any], headers: Mapping[str, Any]
+    ) -> Any:
         self.ran.append(task)
-        return super().run(task, args, kwargs)
+        return super().run(task, args, kwargs, headers)
 
 
 class CountingBroker(MemoryBroker):
@@ -165,10 +167,12 @@ async def test_an_invalid_id_harms_no_lookup_beside_it() -> None:
 class BriefWorker(MemoryWorker):
     """A worker whose answer about more than two students would be too large."""
 
-    def run(self, task: TaskName, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def run(
+        self, task: TaskName, args: list[Any], kwargs: dict[str, Any], headers: Mapping[str, Any]
+    ) -> Any:
         if task is TaskName.STUDENT and len(args[0]) > 2:
             raise LookupFailed("the answer would be too large")
-        return super().run(task, args, kwargs)
+        return super().run(task, args, kwargs, headers)
 
 
 @in_event_loop

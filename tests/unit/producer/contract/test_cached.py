@@ -80,9 +80,11 @@ def read(
     *,
     named: bool = True,
     refusals: bool = True,
+    seconds_left: float | None = None,
 ) -> BatchStatus | None:
     """Copy a batch with a refused row, and read the copy when it and the mark have these ages."""
-    status = BatchStatus(batch_id="b", state=state, books=Books(received=1, rejected=1))
+    books = Books(received=1, rejected=1)
+    status = BatchStatus(batch_id="b", state=state, books=books, seconds_left=seconds_left)
     copy = pack_batch("g", BatchDetails(1, OLD_MARK.digest, named), status)
     return unpack_batch("g", "b", copy.encode(), age, mark, refusals=refusals)
 
@@ -95,10 +97,21 @@ def test_the_counts_of_a_batch_are_a_second_old_at_most_until_it_is_done() -> No
     assert read(BatchState.DONE, age=BELIEVED_SECONDS + 1) is None
 
 
+def test_the_end_of_a_batch_is_noticed_soon() -> None:
+    """Counts are believed the shorter, the sooner the batch may be done."""
+    for state in (BatchState.QUEUED, BatchState.RUNNING):
+        for seconds, believed in ((0, 0.05), (0.8, 0.2), (100, 1)):
+            mark = SeenMark(OLD_MARK.digest, age=seconds)
+            assert read(state, believed - 0.01, mark) is not None
+            assert read(state, believed + 0.01, mark) is None
+            assert read(state, believed - 0.01, seconds_left=seconds) is not None
+            assert read(state, believed + 0.01, seconds_left=seconds) is None
+
+
 def test_a_batch_that_goes_on_may_no_longer_be_stalled_or_done() -> None:
     changed, written_again = SeenMark(8, age=0.1), SeenMark(OLD_MARK.digest, age=0.1)
     for state in (BatchState.QUEUED, BatchState.RUNNING):
-        assert read(state, 0.5, changed) is not None
+        assert read(state, 0.04, changed) is not None
     for state in (BatchState.STALLED, BatchState.DONE):
         assert read(state, 0.5, changed) is None
     assert read(BatchState.STALLED, 0.5, written_again) is None

@@ -25,7 +25,7 @@ def test_any_value_becomes_a_text_that_can_be_stored_or_nothing(value: Any) -> N
     stored = label(value)
     headers = MessageHeaders.model_validate({"task": "t", "id": "i", "submitter": value})
     assert headers.submitter == stored == label(stored)
-    assert BatchOrigin.from_headers({"submitter": value}) == (None, stored)
+    assert BatchOrigin.from_headers({"submitter": value}) == (None, stored, None)
     if stored is None:
         assert not isinstance(value, str) or not value[:MAX_LABEL].strip()
     else:

@@ -1,5 +1,7 @@
 """Lookups of several threads are sent together, and none of them harms another."""
 
+import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -145,3 +147,42 @@ def test_no_lookup_names_more_ids_than_fit(page: int) -> None:
     merged, worker = MergedLookups(), Worker(seconds=0.01)
     in_threads(lambda i: merged.ask("sort", [i], page, worker.answer, 30), list(range(24)))
     assert max(map(len, worker.asked)) <= page
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_order_every_thread_gets_its_answer(seed: int) -> None:
+    merged = MergedLookups()
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    pauses = [[chance.choice([0, 0, 0.0005, 0.002, 0.01]) for _ in range(60)] for _ in range(12)]
+
+    def answer(ids: list[Any], _timeout: float) -> list[Any]:
+        time.sleep(chance.choice([0, 0.0005, 0.003]))
+        if not chance.randrange(30):
+            raise BrokerUnavailable("it is broken", "Repair it.")
+        return ids
+
+    def look_up_often(thread: int) -> int:
+        answered = 0
+        for number, pause in enumerate(pauses[thread]):
+            time.sleep(pause)
+            ids = [f"{thread} {number} {n}" for n in range(1 + number % 3)]
+            with contextlib.suppress(BrokerUnavailable):
+                assert merged.ask(number % 2, ids, 5, answer, 10) == ids
+            answered += 1
+        return answered
+
+    assert in_threads(look_up_often, list(range(12))) == [60] * 12
+    assert merged.is_idle()
+
+
+def test_a_thread_that_is_interrupted_leaves_the_others_alone() -> None:
+    merged = MergedLookups()
+
+    def interrupted(_ids: list[Any], _timeout: float) -> list[Any]:
+        raise KeyboardInterrupt
+
+    for _ in range(2 * MAX_SENT):
+        with pytest.raises(KeyboardInterrupt):
+            merged.ask("sort", ["a"], 5, interrupted, 10)
+    assert merged.ask("sort", ["a"], 5, lambda ids, _: ids, 10) == ["a"]
+    assert merged.is_idle()

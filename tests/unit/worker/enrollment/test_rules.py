@@ -3,7 +3,7 @@
 import pytest
 
 from producer.schemas import Code, ResultStatus
-from support.rulebook import BROKEN, NOW, codes, decide, incoming, lookup
+from support.rulebook import BROKEN, NOW, at_noon, codes, decide, incoming, lookup
 from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.enrollment.rules import Decision, lines_about, not_processed, plan
 from worker.enrollment.values import StoredResult
@@ -13,7 +13,7 @@ from worker.enrollment.values import StoredResult
 
 def test_a_student_is_enrolled_in_every_course_in_the_requested_order() -> None:
     request = incoming("A", ["M3", 1])
-    assert plan([request], lookup()).pairs == [(1, 3), (1, 1)]
+    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)], batch_id="b")
     assert decision == Decision(
         request,
@@ -28,6 +28,7 @@ def test_a_student_is_enrolled_in_every_course_in_the_requested_order() -> None:
             errors=(),
             batch_id="b",
             completed_at=NOW,
+            moment=NOW,
         ),
         is_new=True,
         is_repeat=False,
@@ -46,7 +47,7 @@ def test_the_result_of_an_unknown_student_holds_the_requested_id(
     asked: int | str, key: int | None, sis_id: str | None
 ) -> None:
     request = incoming(asked, ["M1", "X"], atomic=False)
-    assert plan([request], lookup()).pairs == []
+    assert [*plan(at_noon([request]), lookup()).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, codes(decision)) == ("rejected", ["unknown_student"])
     assert (decision.result.student_id, decision.result.student_sis_id) == (key, sis_id)
@@ -76,7 +77,7 @@ def test_an_unknown_id_is_shown_as_what_it_was_read_as(
 
 def test_one_unknown_course_refuses_an_atomic_request_as_a_whole() -> None:
     request = incoming("A", ["M1", "X", 77])
-    assert plan([request], lookup()).pairs == []
+    assert [*plan(at_noon([request]), lookup()).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, codes(decision)) == ("rejected", ["unknown_course"] * 2)
     assert [problem.course_id for problem in decision.result.errors] == ["X", 77]
@@ -87,7 +88,7 @@ def test_one_unknown_course_refuses_an_atomic_request_as_a_whole() -> None:
 
 def test_a_request_that_is_not_atomic_enrolls_in_its_good_courses() -> None:
     request = incoming("A", ["X", "M3", "M1"], atomic=False)
-    assert plan([request], lookup()).pairs == [(1, 3), (1, 1)]
+    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)])
     assert (decision.result.status, codes(decision)) == ("partial", ["unknown_course"])
     assert decision.result.enrolled_ids == [3, 1]
@@ -101,7 +102,7 @@ def test_a_request_without_any_good_course_is_rejected_even_if_it_is_not_atomic(
 
 def test_two_names_of_one_course_are_one_row_that_is_counted_once_as_added() -> None:
     request = incoming("A", ["M1", 1])
-    assert plan([request], lookup()).pairs == [(1, 1)]
+    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 1)]
     (decision,) = decide(request)
     assert (decision.result.status, decision.result.enrolled_ids) == ("enrolled", [1])
     assert decision.result.already_enrolled_ids == []
@@ -113,7 +114,7 @@ def test_a_request_with_problems_is_refused_whatever_it_asks_for(readable: bool)
     request = incoming("A", ["M1"], problems=(BROKEN,))
     if not readable:
         request = request._replace(request=None, record={"student_id": "A", "course_ids": 7})
-    assert plan([request], lookup()).pairs == []
+    assert [*plan(at_noon([request]), lookup()).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, decision.result.errors) == ("rejected", (BROKEN,))
     assert decision.is_new
@@ -132,7 +133,7 @@ def test_a_record_without_a_readable_student_has_a_result_without_one(record: ob
 
 def test_an_id_repeated_within_a_call_gets_the_first_result() -> None:
     once = incoming("A", ["M1", "X"], atomic=False)
-    assert plan([once, once], lookup()).pairs == [(1, 1)]
+    assert [*plan(at_noon([once, once]), lookup()).rows] == [(1, 1)]
     first, again = decide(once, once)
     assert (first.is_new, first.is_repeat) == (True, False)
     assert (again.is_new, again.is_repeat) == (False, True)
@@ -153,8 +154,8 @@ def test_an_id_repeated_within_a_call_gets_the_first_result() -> None:
 )
 def test_a_reused_id_is_refused_and_the_refusal_is_not_stored(other: IncomingRequest) -> None:
     once = incoming("A", ["M1"])
-    planned = plan([once, other], lookup())
-    assert planned.pairs == [(1, 1)]
+    planned = plan(at_noon([once, other]), lookup())
+    assert planned.rows == {(1, 1): NOW}
     first, refused = decide(once, other)
     assert (first.result.status, first.is_new) == ("enrolled", True)
     assert (refused.result.status, codes(refused)) == ("rejected", ["request_id_reused"])
@@ -168,7 +169,7 @@ def test_an_earlier_result_is_returned_even_if_the_roster_has_changed() -> None:
     earlier = decide(incoming("A", ["M1"]))[0].result._replace(
         status=ResultStatus.REJECTED, enrolled_ids=[], errors=(BROKEN,), batch_id="earlier"
     )
-    assert plan([request], lookup([earlier])).pairs == []
+    assert [*plan(at_noon([request]), lookup([earlier])).rows] == []
     (decision,) = decide(request, results=[earlier])
     assert decision == Decision(request, earlier, is_new=False, is_repeat=True)
     assert decision.count_rows(1) == (0, 0, 1)
@@ -177,7 +178,7 @@ def test_an_earlier_result_is_returned_even_if_the_roster_has_changed() -> None:
 def test_an_earlier_result_of_a_different_request_refuses_the_request() -> None:
     earlier = decide(incoming("A", ["M1"]))[0].result
     other = incoming("A", ["M2"])
-    assert plan([other], lookup([earlier])).pairs == []
+    assert [*plan(at_noon([other]), lookup([earlier])).rows] == []
     (decision,) = decide(other, results=[earlier])
     assert codes(decision) == ["request_id_reused"]
     assert not decision.is_new

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.rulebook import BROKEN, COURSES, NOW, STUDENTS, codes, incoming, lookup
+from support.rulebook import BROKEN, COURSES, NOW, STUDENTS, at_noon, codes, incoming, lookup
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.rules import Decision, conclude, not_processed, plan
 from worker.enrollment.values import StoredResult
@@ -125,12 +125,12 @@ def test_any_sequence_of_calls_decides_like_single_requests_in_order(
     model = Model(rows=set(rows))
     stored: dict[str, StoredResult] = {}
     for requests in calls:
-        planned = plan(requests, lookup(stored.values()))
+        planned = plan(at_noon(requests), lookup(stored.values()))
         before = set(model.rows)
         expected = [model.decide(request) for request in requests]
-        decided = conclude(planned, set(planned.pairs) - rows, None, NOW)
-        assert set(planned.pairs) - rows == model.rows - before
-        rows |= set(planned.pairs)
+        decided = conclude(planned, set(planned.rows) - rows, None, NOW)
+        assert set(planned.rows) - rows == model.rows - before
+        rows |= set(planned.rows)
         assert [_of_decision(decision) for decision in decided] == expected
         for decision in decided:
             total = len(decision.incoming.request.course_ids) if decision.incoming.request else 1

@@ -1,0 +1,106 @@
+"""Leave marks with the moments of requests and batches, which the clock of Redis gives."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import ValidationError
+from redis.exceptions import NoPermissionError
+
+from producer.contract.keys import Keys
+from producer.contract.marks import MARK_SECONDS, MAX_MARK, SubmissionMark
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_STEP: Final = timedelta(microseconds=1)
+
+REFUSED_SECONDS: Final = 60.0
+"""Seconds after which a client that may not read the clock or the marks tries again."""
+
+
+class Marks:
+    """The marks that one client leaves; threads may share it. The methods raise RedisError.
+
+    No two requests and batches of a client have the same moment, and a later one has a later
+    moment, even if the clock of Redis is set back. What is submitted again under its id keeps the
+    moment in its mark. If the user of the connection may not read the clock, nothing has a moment,
+    and a worker gives one.
+    """
+
+    def __init__(self, redis: Any, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._lock = threading.Lock()
+        self._last = _EPOCH
+        self._refused_until = float("-inf")
+
+    def leave_on_requests(
+        self, request_ids: Sequence[str], known_ids: Collection[str]
+    ) -> Mapping[str, datetime]:
+        """Mark requests as `queued`, before they are published; return their moments.
+
+        `known_ids` are those that may have been submitted before.
+        """
+        found = self._date([*request_ids], {i: self._keys.request(i) for i in known_ids})
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for request_id in request_ids:
+                mark = SubmissionMark(moment=found.get(request_id))
+                pipeline.set(
+                    self._keys.request(request_id), mark.model_dump_json(), ex=MARK_SECONDS
+                )
+            pipeline.execute()
+        return found
+
+    def moment_of_batch(self, batch_id: str) -> datetime | None:
+        """Return the moment in the mark of a batch, or else a new one."""
+        return self._date([batch_id], {batch_id: self._keys.batch(batch_id)}).get(batch_id)
+
+    def leave_on_batch(self, batch_id: str, mark: SubmissionMark) -> None:
+        """Write the mark of a batch, before the chunk that it counts last is published."""
+        self._redis.set(self._keys.batch(batch_id), mark.model_dump_json(), ex=MARK_SECONDS)
+
+    def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
+        """Write the mark of a batch unless there is one; return whether it was written."""
+        key, text = self._keys.batch(batch_id), mark.model_dump_json()
+        return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
+
+    def _date(self, ids: Sequence[str], marks: Mapping[str, str]) -> dict[str, datetime]:
+        """Return the moment of each id: that in its mark, if it has one, or a new one."""
+        if time.monotonic() < self._refused_until:
+            return {}
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                for key in marks.values():
+                    pipeline.getrange(key, 0, MAX_MARK)
+                (seconds, microseconds), *texts = pipeline.execute()
+        except NoPermissionError:
+            self._refused_until = time.monotonic() + REFUSED_SECONDS
+            return {}
+        now = _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
+        dated = {}
+        for identity, text in zip(marks, texts, strict=True):
+            moment = _moment_in(text)
+            # Any submitter may write any mark; a worker would not believe a moment to come.
+            if moment is not None and moment <= now:
+                dated[identity] = moment
+        return dated | self._new([i for i in ids if i not in dated], now)
+
+    def _new(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
+        with self._lock:
+            first = max(now, self._last + _STEP)
+            dated = {identity: first + n * _STEP for n, identity in enumerate(ids)}
+            self._last = max(self._last, *dated.values()) if dated else self._last
+        return dated
+
+
+def _moment_in(text: bytes) -> datetime | None:
+    """Return the moment in a mark; None if it has none, or cannot be read."""
+    if not text or len(text) > MAX_MARK:
+        return None
+    try:
+        moment = SubmissionMark.model_validate_json(text, extra="ignore").moment
+    except ValidationError:
+        return None
+    return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)

@@ -27,7 +27,9 @@ async function main([url, name]) {
   send("roster.upsert_courses", `${name}-courses`, [{ sis_id: "NODE-1", title: "Node" }]);
   await done(`${name}-students`);
   await done(`${name}-courses`);
-  const request = { student_id: "N1", course_ids: ["NODE-1"], request_id: `${name}-1` };
+  // Of two requests, the one with the later time wins.
+  const as_of = new Date().toISOString();
+  const request = { student_id: "N1", course_ids: ["NODE-1"], request_id: `${name}-1`, as_of };
   const result = await enrollments.sendTask("enrollment.enroll", [request], {}).get(10000, 50);
   send("enrollment.enroll_batch", name, [
     { student_id: "N1", course_ids: ["NODE-1"] },

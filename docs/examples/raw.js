@@ -2,9 +2,16 @@
 const { randomUUID } = require("crypto");
 const { createClient } = require("redis");
 
-function message(task, taskId, args) {
+// The time on the clock of Redis: of two requests, the later one wins.
+async function moment(redis) {
+  const [seconds, microseconds] = (await redis.sendCommand(["TIME"])).map(Number);
+  const time = new Date(seconds * 1000).toISOString().slice(0, 19);
+  return `${time}.${String(microseconds).padStart(6, "0")}Z`;
+}
+
+function message(task, taskId, args, moment) {
   return JSON.stringify({
-    headers: { task, id: taskId },
+    headers: { task, id: taskId, "enrollment-moment": moment },
     properties: { body_encoding: "base64", timestamp: Math.floor(Date.now() / 1000) },
     "content-type": "application/json",
     "content-encoding": "utf-8",
@@ -16,7 +23,8 @@ async function main([url, studentId, ...courseIds]) {
   const redis = await createClient({ url }).connect();
   const request = { student_id: studentId, course_ids: courseIds, request_id: randomUUID() };
   const taskId = randomUUID();
-  await redis.lPush("enrollments", message("enrollment.enroll", taskId, [request]));
+  const text = message("enrollment.enroll", taskId, [request], await moment(redis));
+  await redis.lPush("enrollments", text);
   const end = Date.now() + 30000;
   let answer = null;
   while ((answer = await redis.get(`celery-task-meta-${taskId}`)) === null) {

@@ -5,15 +5,23 @@ import json
 import sys
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 
 
-def message(task, task_id, args):
+def moment(redis):
+    """Return the time on the clock of Redis: of two requests, the later one wins."""
+    seconds, microseconds = redis.time()
+    now = datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=microseconds)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def message(task, task_id, args, moment):
     body = json.dumps([args, {}, {}]).encode()
     return json.dumps(
         {
-            "headers": {"task": task, "id": task_id},
+            "headers": {"task": task, "id": task_id, "enrollment-moment": moment},
             "properties": {"body_encoding": "base64", "timestamp": int(time.time())},
             "content-type": "application/json",
             "content-encoding": "utf-8",
@@ -25,7 +33,7 @@ def message(task, task_id, args):
 redis = Redis.from_url(sys.argv[1])
 request = {"student_id": sys.argv[2], "course_ids": sys.argv[3:], "request_id": str(uuid.uuid4())}
 task_id = str(uuid.uuid4())
-redis.lpush("enrollments", message("enrollment.enroll", task_id, [request]))
+redis.lpush("enrollments", message("enrollment.enroll", task_id, [request], moment(redis)))
 end = time.monotonic() + 30
 while (answer := redis.get(f"celery-task-meta-{task_id}")) is None:
     if time.monotonic() > end:

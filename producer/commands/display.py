@@ -62,6 +62,7 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
         counts += [("enrolled", books.enrolled), ("already enrolled", books.already_enrolled)]
     else:
         counts += [("added or changed", books.upserted), ("unchanged", books.unchanged)]
+        counts += [("superseded", books.superseded)] if books.superseded else []
     counts += [("rejected", books.rejected), ("not yet applied", books.not_applied)]
     rows = table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
     parts: list[RenderableType] = [head, rows]

@@ -77,6 +77,7 @@ def _counts(status: BatchStatus) -> str:
         parts += [f"{books.enrolled:,} enrolled", f"{books.already_enrolled:,} already enrolled"]
     else:
         parts += [f"{books.upserted:,} added or changed", f"{books.unchanged:,} unchanged"]
+        parts += [f"{books.superseded:,} superseded"] if books.superseded else []
     return ", ".join([*parts, f"{books.rejected:,} rejected"])
 
 

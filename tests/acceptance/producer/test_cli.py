@@ -82,6 +82,7 @@ def test_every_refused_line_is_named(
         "already_enrolled": 1,
         "upserted": 0,
         "unchanged": 0,
+        "superseded": 0,
         "rejected": 4,
         "not_applied": 0,
     }

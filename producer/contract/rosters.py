@@ -1,69 +1,102 @@
 """Define which roster record wins: each field belongs to the record with the latest moment."""
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from producer.schemas import MAX_CHUNK_RECORDS
+from producer.contract.chunks import KIND_MODELS
+from producer.schemas import MAX_CHUNK_RECORDS, Kind
 
-Named = tuple[datetime, str]
-"""The value of a field with the moment of its record. The greater one wins: the later one, and at
-equal moments the greater value by code point."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+ROSTER_FIELDS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    kind: tuple(name for name in KIND_MODELS[kind].model_fields if name not in ("sis_id", "as_of"))
+    for kind in (Kind.STUDENTS, Kind.COURSES)
+}
+"""The fields of the roster that have moments, in the order in which values are listed here."""
 
 
 class RosterRecord(NamedTuple):
     """What one record says about a student or course, and when it counts."""
 
     sis_id: str
-    fields: Mapping[str, str]
-    """The fields that it names."""
-    moment: datetime
+    values: tuple[str | None, ...]
+    """The value of each field; None if the record does not name it."""
+    moment: int
+    """In microseconds since 1970."""
 
 
 class MergedRecord(NamedTuple):
     """What the records of one SIS id say together."""
 
     sis_id: str
-    fields: dict[str, Named]
+    values: tuple[str | None, ...]
+    moments: tuple[int | None, ...]
+    """When each value counts; None if no record names the field."""
     records: int
     """How many of the records name a field that no other of them supersedes, or no field at all."""
 
 
 def merge(records: Iterable[RosterRecord]) -> list[MergedRecord]:
-    """Merge the records of each SIS id, in any order; all others of them are superseded."""
-    by_id: dict[str, list[RosterRecord]] = {}
-    for record in records:
-        by_id.setdefault(record.sis_id, []).append(record)
-    return [_merged(sis_id, group) for sis_id, group in by_id.items()]
+    """Merge the records of each SIS id, in any order; all others of them are superseded.
+
+    The later value of a field wins, and at equal moments the greater one by code point.
+    """
+    listed = list(records)
+    by_id = {record[0]: record for record in listed}
+    if len(by_id) == len(listed):
+        return list(map(_alone, listed))
+    groups: dict[str, list[RosterRecord]] = {sis_id: [] for sis_id in by_id}
+    for record in listed:
+        groups[record.sis_id].append(record)
+    return [_alone(group[0]) if len(group) == 1 else _merged(group) for group in groups.values()]
 
 
-def _merged(sis_id: str, group: list[RosterRecord]) -> MergedRecord:
-    fields: dict[str, Named] = {}
-    for record in group:
-        for name, value in record.fields.items():
-            named = (record.moment, value)
-            fields[name] = max(fields.get(name, named), named)
-    if len(group) == 1:
-        return MergedRecord(sis_id, fields, 1)
-    counting = sum(_counts(record, fields) for record in group)
-    return MergedRecord(sis_id, fields, counting)
+def _alone(record: RosterRecord) -> MergedRecord:
+    sis_id, values, moment = record
+    moments: tuple[int | None, ...] = (moment,) * len(values)
+    if None in values:
+        moments = tuple([None if value is None else moment for value in values])
+    return MergedRecord(sis_id, values, moments, 1)
 
 
-def _counts(record: RosterRecord, fields: Mapping[str, Named]) -> bool:
-    return not record.fields or any(
-        fields[name] == (record.moment, value) for name, value in record.fields.items()
+def _merged(group: list[RosterRecord]) -> MergedRecord:
+    winners = [
+        max(((r.moment, r.values[i]) for r in group if r.values[i] is not None), default=_NOTHING)
+        for i in range(len(group[0].values))
+    ]
+    counting = sum(
+        all(value is None for value in record.values)
+        or any((record.moment, v) == won for v, won in zip(record.values, winners, strict=True))
+        for record in group
     )
+    moments, values = zip(*winners, strict=True)
+    return MergedRecord(group[0].sis_id, values, moments, counting)
 
 
-def moment_of_record(batch: datetime, number: int, position: int) -> datetime:
+_NOTHING: Final[tuple[Any, Any]] = (None, None)
+
+
+def moment_of_record(batch: int, number: int, position: int) -> int:
     """Return the moment of a record in a batch whose records count one after another.
 
-    `number` is that of its chunk, and `position` its place in the chunk.
+    `batch` is the moment of the batch, `number` that of the chunk, and `position` the place of the
+    record in the chunk. Moments are in microseconds since 1970.
     """
-    return batch + timedelta(microseconds=number * MAX_CHUNK_RECORDS + position)
+    return batch + number * MAX_CHUNK_RECORDS + position
 
 
-def roster_record(parsed: Any, moment: datetime) -> RosterRecord:
-    """Return a record of the contract as a value that counts at a moment."""
-    fields = parsed.model_dump(exclude_none=True, exclude={"sis_id", "as_of"})
-    return RosterRecord(parsed.sis_id, fields, moment)
+def to_microseconds(moment: datetime) -> int:
+    """Return a moment in microseconds since 1970."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(moment: int) -> datetime:
+    """Return the moment that is this number of microseconds after 1970."""
+    return _EPOCH + timedelta(microseconds=moment)
+
+
+def values_reader(kind: Kind) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that reads the SIS id and the values of a parsed record."""
+    return attrgetter("sis_id", *ROSTER_FIELDS[kind])

@@ -29,7 +29,15 @@ from producer.contract.chunks import (
 )
 from producer.contract.explain import parse_record
 from producer.contract.refusals import ahead_of_clock
-from producer.contract.rosters import RosterRecord, merge, moment_of_record, roster_record
+from producer.contract.rosters import (
+    ROSTER_FIELDS,
+    RosterRecord,
+    from_microseconds,
+    merge,
+    moment_of_record,
+    to_microseconds,
+    values_reader,
+)
 from producer.schemas import (
     CODE_MEANINGS,
     Code,
@@ -129,8 +137,9 @@ class Batches:
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
             if chunk.ordered:
-                moment = moment_of_record(times.moment, chunk.number, position)
-                incoming = incoming._replace(moment=moment)
+                started_at = to_microseconds(times.moment)
+                moment = moment_of_record(started_at, chunk.number, position)
+                incoming = incoming._replace(moment=from_microseconds(moment))
             result = self._enrollments.decide(incoming, chunk.batch_id, times)
             batch.counts += Counter(result.count_rows(rows))
             batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
@@ -140,26 +149,28 @@ class Batches:
     def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk, times: Times) -> None:
         cells = _cells_by_line(chunk)
         accepted: list[RosterRecord] = []
+        read, started_at = values_reader(kind), to_microseconds(times.moment)
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
         )
         for position, (record, rows, (line, *_)) in enumerate(numbered):
             parsed: Any
             parsed, problems = parse_record(KIND_MODELS[kind], record)
-            moment = moment_of_record(times.moment, chunk.number, position)
+            moment = moment_of_record(started_at, chunk.number, position)
             if parsed is not None and parsed.as_of is not None:
-                moment = parsed.as_of
-                problem = ahead_of_clock(moment, times.now)
+                moment = to_microseconds(parsed.as_of)
+                problem = ahead_of_clock(parsed.as_of, times.now)
                 parsed, problems = (parsed, ()) if problem is None else (None, (problem,))
             if parsed is None:
                 batch.counts += Counter(rejected=rows, requests_rejected=1)
                 self._refuse(batch, line, problems, record, cells.pop(line, None))
             else:
-                accepted.append(roster_record(parsed, moment))
+                sis_id, *values = read(parsed)
+                accepted.append(RosterRecord(sis_id, tuple(values), moment))
         part = self._part(kind)
         counts: Counter[str] = Counter()
-        for merged in sorted(merge(accepted)):
-            outcome = part.upsert(merged)
+        for merged in sorted(merge(accepted), key=lambda record: record.sis_id):
+            outcome = part.upsert(merged, ROSTER_FIELDS[kind])
             counts[outcome] += 1
             same_id = "unchanged" if outcome == "upserted" else outcome
             counts[same_id] += merged.records - 1

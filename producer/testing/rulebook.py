@@ -17,7 +17,7 @@ from producer.contract.refusals import (
     unknown_course,
     unknown_student,
 )
-from producer.contract.rosters import MergedRecord, Named
+from producer.contract.rosters import MergedRecord
 from producer.schemas import (
     EnrolledCourse,
     EnrolledCourseRecord,
@@ -44,7 +44,7 @@ class RosterPart:
 
     def __init__(self) -> None:
         self._records: list[dict[str, Any]] = []
-        self._named: list[dict[str, Named]] = []
+        self._named: list[dict[str, tuple[int, Any]]] = []
         """The value of each field, with the moment of the record that last named it."""
         self._keys: dict[str, int] = {}
 
@@ -58,19 +58,21 @@ class RosterPart:
         """Return the SIS id and the other fields that upstream sent."""
         return self._records[key - 1]
 
-    def upsert(self, merged: MergedRecord) -> str:
-        """Write merged records; return the name of the count of their batch for them."""
+    def upsert(self, merged: MergedRecord, fields: Sequence[str]) -> str:
+        """Write merged records with these fields; return the name of their batch's count."""
         key = self._keys.setdefault(merged.sis_id, len(self._records) + 1)
         if is_new := key > len(self._records):
             self._records.append({"sis_id": merged.sis_id})
             self._named.append({})
         named, before = self._named[key - 1], dict(self._records[key - 1])
-        wins = {n: new for n, new in merged.fields.items() if new >= named.get(n, new)}
+        news = zip(fields, merged.moments, merged.values, strict=True)
+        new = {name: (moment, value) for name, moment, value in news if moment is not None}
+        wins = {name: value for name, value in new.items() if value >= named.get(name, value)}
         named |= wins
         self._records[key - 1] |= {name: value for name, (_, value) in wins.items()}
         if is_new or before != self._records[key - 1]:
             return "upserted"
-        return "unchanged" if wins or not merged.fields else "superseded"
+        return "unchanged" if wins or not new else "superseded"
 
 
 class Incoming(NamedTuple):

@@ -19,7 +19,7 @@ from worker.models import (
     Student,
     StudentCourse,
 )
-from worker.roster.repository import upsert_roster
+from worker.roster.repository import fields_of, upsert_roster
 
 
 def url_of(database: Database) -> str:
@@ -40,7 +40,9 @@ def store_roster(database: Database, students: Iterable[str], courses: Iterable[
     """Store students and courses by their SIS ids; in an empty database their keys begin at 1."""
     with database.writing() as connection:
         for model, names in ((Student, students), (Course, courses)):
-            upsert_roster(connection, model, [MergedRecord(name, {}, 1) for name in names])
+            nothing = (None,) * len(fields_of(model))
+            merged = [MergedRecord(name, nothing, nothing, 1) for name in names]
+            upsert_roster(connection, model, merged)
 
 
 def clear_batches(database: Database) -> None:

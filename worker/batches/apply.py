@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
-from producer.contract.rosters import moment_of_record
+from producer.contract.rosters import from_microseconds, moment_of_record, to_microseconds
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
@@ -168,7 +168,10 @@ class Times(NamedTuple):
 
     def of_record(self, chunk: Chunk, position: int, *, ordered: bool) -> datetime:
         """Return the moment of a record that names none."""
-        return moment_of_record(self.batch, chunk.number, position) if ordered else self.batch
+        if not ordered:
+            return self.batch
+        started_at = to_microseconds(self.batch)
+        return from_microseconds(moment_of_record(started_at, chunk.number, position))
 
 
 def _open(

@@ -8,7 +8,13 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_MODELS, Chunk
 from producer.contract.explain import parse_record
 from producer.contract.refusals import ahead_of_clock
-from producer.contract.rosters import RosterRecord, merge, moment_of_record, roster_record
+from producer.contract.rosters import (
+    RosterRecord,
+    merge,
+    moment_of_record,
+    to_microseconds,
+    values_reader,
+)
 from producer.schemas import Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
@@ -32,6 +38,7 @@ def upsert_records(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
+    read, started_at = values_reader(kind), to_microseconds(batch_moment)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed: Any
@@ -48,8 +55,11 @@ def upsert_records(
             own_cells = cells.pop(line, None)
             refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
         else:
-            moment = parsed.as_of or moment_of_record(batch_moment, chunk.number, position)
-            accepted.append(roster_record(parsed, moment))
+            sis_id, *values = read(parsed)
+            moment = moment_of_record(started_at, chunk.number, position)
+            if parsed.as_of is not None:
+                moment = to_microseconds(parsed.as_of)
+            accepted.append(RosterRecord(sis_id, tuple(values), moment))
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted
     counts["unchanged"] = written.unchanged

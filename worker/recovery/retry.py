@@ -12,7 +12,7 @@ from producer.contract.chunks import KIND_MODELS
 from producer.contract.explain import explain
 from producer.contract.headers import BatchOrigin
 from producer.contract.refusals import ahead_of_clock
-from producer.contract.rosters import merge, roster_record
+from producer.contract.rosters import RosterRecord, merge, to_microseconds, values_reader
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
@@ -133,7 +133,9 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
         raise CannotRetry(explain(error)[0].message) from error
     if parsed.as_of is not None and (problem := ahead_of_clock(parsed.as_of, clock())) is not None:
         raise CannotRetry(problem.message)
-    own = roster_record(parsed, parsed.as_of or _moment_of(letter))
+    sis_id, *values = values_reader(kind)(parsed)
+    moment = to_microseconds(parsed.as_of or _moment_of(letter))
+    own = RosterRecord(sis_id, tuple(values), moment)
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge([own]))
     return "superseded by a later record" if written.superseded else "written"
 

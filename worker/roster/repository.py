@@ -8,9 +8,22 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, String, and_, case, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Interval,
+    String,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
-from producer.contract.rosters import MergedRecord
+from producer.contract.rosters import ROSTER_FIELDS, MergedRecord, from_microseconds
 from producer.schemas import Kind
 from worker.database.sets import Columns, insert_into, row_parameters, rows_as_table
 from worker.models import Course, Instant, Student
@@ -44,37 +57,43 @@ def upsert_roster(
     if not merged:
         return RosterCounts(0, 0, 0)
     dialect = connection.dialect.name
-    parameters = row_parameters(dialect, _columns(model), [_row(model, r) for r in merged])
-    added = len(connection.execute(_insert(dialect, model), parameters).all())
-    known, changed, superseded = len(merged) - added, 0, 0
+    parameters = row_parameters(dialect, _columns(dialect, model), _rows(dialect, merged))
+    added = connection.execute(_insert(dialect, model), parameters, execution_options=_COUNTED)
+    upserted, known, superseded = added.rowcount, len(merged) - added.rowcount, 0
     if known:
-        newer = _update_known(connection, model, parameters)
-        changed = sum(newer)
-        if len(newer) < known:
+        newer, changed = _update_known(connection, model, parameters)
+        upserted += changed
+        if newer < known:
             sis_ids = connection.scalars(_superseded(dialect, model), parameters).all()
             records = {record.sis_id: record.records for record in merged}
             superseded = sum(records[sis_id] for sis_id in sis_ids)
-    unchanged = sum(record.records for record in merged) - added - changed - superseded
-    return RosterCounts(added + changed, unchanged, superseded)
+    unchanged = sum(record.records for record in merged) - upserted - superseded
+    return RosterCounts(upserted, unchanged, superseded)
+
+
+_COUNTED: Final = {"preserve_rowcount": True}
 
 
 def _update_known(
     connection: Connection, model: Model, parameters: Mapping[str, Any]
-) -> list[bool]:
-    """Write fields that are newer than the stored ones; return for each such row if it changed."""
+) -> tuple[int, int]:
+    """Write fields that are newer than the stored ones; return how many rows are, and changed."""
     dialect = connection.dialect.name
     if dialect == "postgresql":
-        return list(connection.scalars(_lock_and_update(model), parameters))
+        newer, changed = connection.execute(_lock_and_update(model), parameters).one()
+        return newer, changed
     # SQLite has a single writer, so what is read here stays true until the commit.
-    newer = [bool(row) for row in connection.scalars(_select_newer(dialect, model), parameters)]
+    flags = connection.scalars(_select_newer(dialect, model), parameters).all()
     connection.execute(_update(dialect, model), parameters)
-    return newer
+    return len(flags), sum(map(bool, flags))
 
 
-def fields_of(model: Model) -> list[str]:
+def fields_of(model: Model) -> Sequence[str]:
     """Return the fields that upstream names: those with a moment."""
-    columns = model.__table__.columns
-    return [name for name in columns.keys() if _moment(name) in columns]  # noqa: SIM118 - not a dict
+    return ROSTER_FIELDS[_KINDS[model]]
+
+
+_KINDS: Final = {model: kind for kind, model in ROSTER_MODELS.items()}
 
 
 def _moment(field: str) -> str:
@@ -82,37 +101,57 @@ def _moment(field: str) -> str:
 
 
 @cache
-def _columns(model: Model) -> Columns:
-    named: dict[str, Any] = {"sis_id": String()}
-    for field in fields_of(model):
-        named |= {field: String(), _moment(field): Instant()}
-    return named
+def _columns(dialect: str, model: Model) -> Columns:
+    # PostgreSQL reads a number much faster than a time.
+    moment = BigInteger() if dialect == "postgresql" else Instant()
+    fields = fields_of(model)
+    texts = dict.fromkeys(["sis_id", *fields], String())
+    return texts | dict.fromkeys(map(_moment, fields), moment)
 
 
-def _row(model: Model, record: MergedRecord) -> list[Any]:
-    row: list[Any] = [record.sis_id]
-    for field in fields_of(model):
-        moment, value = record.fields.get(field, (None, None))
-        row += (value, moment)
-    return row
+def _rows(dialect: str, merged: Sequence[MergedRecord]) -> list[tuple[Any, ...]]:
+    if dialect == "postgresql":
+        return [(sis_id, *values, *moments) for sis_id, values, moments, _ in merged]
+    return [
+        (sis_id, *values, *(None if m is None else from_microseconds(m) for m in moments))
+        for sis_id, values, moments, _ in merged
+    ]
+
+
+def _source(dialect: str, model: Model) -> Any:
+    """Return the new records as a table, with their moments as times."""
+    rows = rows_as_table(dialect, _columns(dialect, model))
+    if dialect != "postgresql":
+        return rows
+    texts = [rows.c[name] for name in ("sis_id", *fields_of(model))]
+    times = [
+        (_EPOCH + rows.c[name] * _MICROSECOND).label(name)
+        for name in map(_moment, fields_of(model))
+    ]
+    # Materialized, or each comparison would convert the numbers again.
+    return select(*texts, *times).cte("records").prefix_with("MATERIALIZED")
+
+
+_EPOCH: Final = literal_column("timestamptz 'epoch'", DateTime(timezone=True))
+_MICROSECOND: Final = literal_column("interval '1 microsecond'", Interval())
 
 
 @cache
 def _insert(dialect: str, model: Model) -> Any:
-    columns = _columns(model)
-    source = rows_as_table(dialect, columns)
+    columns = _columns(dialect, model)
+    source = _source(dialect, model)
     known = select(model.id).where(model.sis_id == source.c.sis_id).exists()
     unknown = select(*(source.c[name] for name in columns)).where(~known)
     new = insert_into(dialect, model).from_select(list(columns), unknown.order_by(source.c.sis_id))
     # Another transaction may add a row in the meantime, which is then updated like a known one.
-    return new.on_conflict_do_nothing(index_elements=["sis_id"]).returning(model.sis_id)
+    return new.on_conflict_do_nothing(index_elements=["sis_id"])
 
 
 class _Comparison:
     """The conditions that compare new records with what is stored."""
 
     def __init__(self, dialect: str, model: Model, stored: Any) -> None:
-        self.source = rows_as_table(dialect, _columns(model))
+        self.source = _source(dialect, model)
         self.fields = fields_of(model)
         self._stored = stored
         self._collation = "C" if dialect == "postgresql" else "BINARY"
@@ -175,8 +214,9 @@ def _lock_and_update(model: Model) -> Any:
         .cte("newer")
     )
     values = {column.name: newer.c[column.name] for column in after}
-    changed = update(model).where(model.id == newer.c.id).values(values)
-    return changed.returning(newer.c.is_changed)
+    written = update(model).where(model.id == newer.c.id).values(values)
+    flags = written.returning(newer.c.is_changed).cte("written")
+    return select(func.count(), func.count().filter(flags.c.is_changed)).select_from(flags)
 
 
 @cache

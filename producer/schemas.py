@@ -145,9 +145,12 @@ Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
 """The point in time at which a request or roster record counts, in UTC with microseconds."""
 
 _AS_OF = (
-    " a time with its time zone, at most five minutes ahead of the system's clock. Of two"
-    " {records}, the one with the later time wins, whichever arrives first. If absent, the time of"
-    " submission."
+    " a time with its time zone, at most five minutes ahead of the system's clock. If absent, the"
+    " time of submission."
+)
+_ROSTER_AS_OF = (
+    f"When the record counts:{_AS_OF} Of two values of one field, the one with the later time wins,"
+    " whichever arrives first."
 )
 
 
@@ -178,7 +181,8 @@ class StudentEnrollmentRequest(ContractModel):
     )
     as_of: Moment | None = Field(
         default=None,
-        description="When the request counts:" + _AS_OF.format(records="requests for one pair"),
+        description=f"When the request counts:{_AS_OF} Of two requests that contradict each other,"
+        " the one with the later time wins, whichever arrives first.",
     )
 
     if TYPE_CHECKING:
@@ -204,10 +208,18 @@ class StudentRecord(ContractModel):
     email: Text | None = Field(
         default=None, description="If absent, the stored address does not change."
     )
-    as_of: Moment | None = Field(
-        default=None,
-        description="When the record counts:" + _AS_OF.format(records="values of one field"),
-    )
+    as_of: Moment | None = Field(default=None, description=_ROSTER_AS_OF)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            sis_id: str,
+            name: str | None = None,
+            email: str | None = None,
+            as_of: datetime | str | None = None,
+        ) -> None: ...
 
 
 class CourseRecord(ContractModel):
@@ -217,10 +229,17 @@ class CourseRecord(ContractModel):
     title: Text | None = Field(
         default=None, description="If absent, the stored title does not change."
     )
-    as_of: Moment | None = Field(
-        default=None,
-        description="When the record counts:" + _AS_OF.format(records="values of one field"),
-    )
+    as_of: Moment | None = Field(default=None, description=_ROSTER_AS_OF)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            sis_id: str,
+            title: str | None = None,
+            as_of: datetime | str | None = None,
+        ) -> None: ...
 
 
 class ResultStatus(StrEnum):

@@ -257,10 +257,12 @@ class EnrollmentSubmitter:
     ) -> Iterator[Callable[..., SubmittedBatch]]:
         """Yield `BatchPublisher.publish`, of enrollments once the rosters before are applied."""
         is_roster = batch.kind is not Kind.ENROLLMENTS
-        if wait and not is_roster:
+        publisher = BatchPublisher(self._connection, batch, self.timeout)
+        if wait and not is_roster and self._rosters.are_there(submitter):
+            with suppress(BrokerUnavailable):  # Reported, or waited out, when it is published.
+                publisher.begin()  # It counts from here, and not from the end of the wait.
             look_up = partial(self._lookups.batches, timeout=self.timeout, refusals=False)
             self._rosters.wait(submitter, look_up)
-        publisher = BatchPublisher(self._connection, batch, self.timeout)
         try:
             yield publisher.publish
         finally:

@@ -12,6 +12,7 @@ from producer.errors import (
     AnswerNotUnderstood,
     BatchCannotFinish,
     BatchNotDone,
+    BrokerUnavailable,
     EnrollmentError,
     NoWorkerAnswered,
 )
@@ -85,13 +86,18 @@ class BatchWait:
                 self._end()
             # After an outage of the broker, a worker needs a while to reconnect.
             if too_long or not self._in_outage:
-                raise NoWorkerAnswered(
-                    f"{error} Batch {self.batch_id} stays queued; look up its status later."
-                ) from error
+                raise NoWorkerAnswered(f"{error} {self._goes_on()}") from error
+        elif isinstance(error, BrokerUnavailable) and not error.may_pass:
+            raise error  # Such as a missing right to look up: waiting does not help.
         elif too_long or isinstance(error, AnswerNotUnderstood):
             raise error  # A worker of a different version answers the same next time.
         else:
             self._in_outage = True
+
+    def _goes_on(self) -> str:
+        if self._submitted is None:
+            return f"What was submitted of batch {self.batch_id} stays queued."
+        return f"Batch {self.batch_id} stays queued; look up its status later."
 
     def pause(self) -> float:
         """Return the seconds until the next look-up. Raises BatchNotDone if the time is up."""

@@ -4,6 +4,7 @@ One clock gives all moments, that of the Redis with the marks (`worker.messaging
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -25,21 +26,34 @@ def own_clock() -> datetime:
     return datetime.now(UTC)
 
 
+WARNING_PAUSE: Final = 30.0
+"""Seconds between two warnings about headers that lie ahead."""
+
+_warned_at = float("-inf")
+
+
 def moment_of_message(sent: datetime | None, now: datetime) -> datetime:
     """Return the moment in a message's header; if there is none, or it lies ahead, it is now.
 
     A header that lies ahead of the clock was not read from it.
     """
-    if sent is None:
-        return now
-    if sent > now:
-        log.warning(
-            "The header enrollment-moment of a message lies ahead of the clock of Redis (%s, and it"
-            " is %s); the message counts from now on instead",
-            *(sent.isoformat(), now.isoformat()),
-        )
+    if sent is None or sent > now:
+        _warn_if_ahead(sent, now)
         return now
     return sent
+
+
+def _warn_if_ahead(sent: datetime | None, now: datetime) -> None:
+    global _warned_at  # noqa: PLW0603 - one warning for the whole process
+    if sent is None or time.monotonic() - _warned_at < WARNING_PAUSE:
+        return
+    _warned_at = time.monotonic()
+    log.warning(
+        "The header enrollment-moment of a message lies ahead of the clock of Redis (it says %s,"
+        " the clock %s); such messages count from now on instead. `enroll doctor` compares the"
+        " clocks",
+        *(sent.isoformat(), now.isoformat()),
+    )
 
 
 def settle(requests: Sequence[IncomingRequest], now: datetime) -> list[IncomingRequest]:
@@ -53,14 +67,13 @@ def settle(requests: Sequence[IncomingRequest], now: datetime) -> list[IncomingR
 
 
 def _settled(incoming: IncomingRequest, own_turn: datetime, now: datetime) -> IncomingRequest:
-    request = incoming.request
-    if request is not None and request.as_of is not None:
-        problem = ahead_of_clock(request.as_of, now)
-        problems = incoming.problems if problem is None else (*incoming.problems, problem)
-        moment = request.as_of if problem is None else own_turn
-        return incoming._replace(moment=moment, problems=problems)
-    if incoming.is_dated:
-        return incoming
-    sent = incoming.moment
-    is_sent = sent is not None and moment_of_message(sent, now) == sent
-    return incoming._replace(moment=sent if is_sent else own_turn)
+    moment, problems = incoming.moment, incoming.problems
+    if not incoming.is_dated and (moment is None or moment > now):
+        _warn_if_ahead(moment, now)
+        moment = own_turn
+    as_of = incoming.request.as_of if incoming.request else None
+    if (problem := ahead_of_clock(as_of, now)) is not None:
+        problems = (*problems, problem)
+    elif as_of is not None:
+        moment = as_of
+    return incoming._replace(moment=moment, problems=problems)

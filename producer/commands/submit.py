@@ -125,8 +125,8 @@ def submit(
 
     \b
     Columns (between commas, semicolons, tabs or |):
-      students     sis_id, name, email
-      courses      sis_id, title
+      students     sis_id, name, email, as_of
+      courses      sis_id, title, as_of
       enrollments  student_id and course_id, which hold SIS ids, even numeric ones;
                    or student_key and course_key, which hold our keys; optional: action
     In JSON Lines, each line is a whole request or record, and an integer is our key.

@@ -3,21 +3,21 @@
 `explain` makes those of records that break it.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from producer.schemas import MAX_KEY, Code, EnrollmentProblem, show_moment
 
-MAX_AHEAD: Final = timedelta(minutes=5)
-"""How far ahead of the clock a request or record may say that it counts."""
+MAX_AHEAD: Final = 300.0
+"""Seconds by which a request or record may say that it counts ahead of the clock."""
 
 
-def ahead_of_clock(as_of: datetime, now: datetime) -> EnrollmentProblem | None:
+def ahead_of_clock(as_of: datetime | None, now: datetime) -> EnrollmentProblem | None:
     """Return the problem of a request or record that would count too far in the future, or None.
 
     A sender with a wrong clock must not win against everyone else for hours.
     """
-    if as_of - now <= MAX_AHEAD:
+    if as_of is None or (as_of - now).total_seconds() <= MAX_AHEAD:
         return None
     message = (
         f"as_of: {show_moment(as_of)} lies more than five minutes ahead of the system's clock"

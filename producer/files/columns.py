@@ -16,9 +16,12 @@ holds our key."""
 ACTION = "action"
 """The column that says what a line asks for; an empty cell means that it enrolls."""
 
+AS_OF = "as_of"
+"""The column that says when a line of a roster counts."""
+
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
-    Kind.STUDENTS: ("sis_id", "name", "email"),
-    Kind.COURSES: ("sis_id", "title"),
+    Kind.STUDENTS: ("sis_id", "name", "email", AS_OF),
+    Kind.COURSES: ("sis_id", "title", AS_OF),
     Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION),
 }
 _OURS = frozenset(name for columns in COLUMNS.values() for name in columns)

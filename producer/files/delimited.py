@@ -14,6 +14,7 @@ from producer.errors import UnreadableFile
 from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
     ACTION,
+    AS_OF,
     BadCell,
     choose_columns,
     column_readers,
@@ -63,6 +64,7 @@ def delimited_layout(
         readers = column_readers(path, header, templates)
     kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
     with _showing(found):
+        _note_times(path, kind, readers, notices)
         readers = choose_columns(path, kind, header, readers, templates)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
@@ -86,9 +88,17 @@ def delimited_layout(
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
-    account, columns = row_reader.account, storable(header)
-    mapping = _mapping(header, readers, templates)
-    return FileLayout(kind, read, notices, account, columns, found.form, mapping)
+    about = (row_reader.account, storable(header), found.form)
+    return FileLayout(kind, read, notices, *about, _mapping(header, readers, templates))
+
+
+def _note_times(path: str, kind: Kind, names: Iterable[str], notices: Notices) -> None:
+    """Say so if a column has times that are not read."""
+    if kind is Kind.ENROLLMENTS and AS_OF in names:
+        notices.add(
+            f"{path}: the column as_of is not read in a CSV file of enrollments: all lines count"
+            " when the file is submitted. In JSON Lines, each request may have its own as_of."
+        )
 
 
 class _FoundHeader(NamedTuple):

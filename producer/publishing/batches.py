@@ -88,8 +88,8 @@ class BatchPublisher:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
         fingerprints = array("q")
-        self._wait_out(on_outage, self._date)
-        headers = origin._replace(moment=self._moment).headers()
+        if not self._began:
+            self._wait_out(on_outage, self.begin)
         entries = _source_records(records)
         chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
         room = self._wait_for_room(max_queued, on_outage)
@@ -106,13 +106,15 @@ class BatchPublisher:
                 next(room)
             mark = self._mark(batch, complete=chunk.last)
             text = None if applied else chunk.text
+            headers = origin._replace(moment=self._moment).headers()
             self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
-            self._let_pass(chunk)
+            if self.has_published:
+                self._let_pass(chunk)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
-    def _date(self) -> None:
+    def begin(self) -> None:
         """Give the batch its moment, unless it was submitted before and has one."""
         self._moment = self._connection.moment_of_batch(self._batch.batch_id)
         self._began = time.monotonic()
@@ -173,6 +175,7 @@ class BatchPublisher:
         claimed_by = self._page.first_chunk
         if claimed_by is None and not self._connection.claim_batch(self._batch.batch_id, claim):
             claimed_by = self._find_applied(0).first_chunk
+            self.begin()  # Another submission of the same records has begun, and counts.
         if claimed_by not in (None, first_chunk):
             raise BatchConflict(
                 f"Batch {self._batch.batch_id} was already submitted with different records, which"

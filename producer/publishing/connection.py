@@ -1,6 +1,5 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
-import math
 import os
 import time
 import uuid
@@ -310,9 +309,12 @@ def _require_text(what: str, value: object) -> None:
 
 
 def check_timeout(seconds: object) -> None:
-    """Raise ValueError unless this is a number of seconds; infinity is allowed."""
-    if not isinstance(seconds, int | float) or math.isnan(seconds):
-        raise ValueError(f"The timeout must be a number of seconds, not {seconds!a:.60}.")
+    """Raise ValueError unless this is a number of seconds, from 0 to infinity."""
+    # Nothing compares with NaN.
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:
+        raise ValueError(
+            f"The timeout must be a number of seconds, at least 0, not {seconds!a:.60}."
+        )
 
 
 def _count_waiting(client: Any, queue: Queue) -> int:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ResponseError
 
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, MAX_MARK, SubmissionMark
@@ -22,10 +22,9 @@ REFUSED_SECONDS: Final = 60.0
 class Marks:
     """The marks that one client leaves; threads may share it. The methods raise RedisError.
 
-    No two requests and batches of a client have the same moment, and a later one has a later
-    moment, even if the clock of Redis is set back. What is submitted again under its id keeps the
-    moment in its mark. If the user of the connection may not read the clock, nothing has a moment,
-    and a worker gives one.
+    What is submitted later has a later moment, even if the clock of Redis is set back. What is
+    submitted again under its id keeps the moment in its mark. If the user of the connection may not
+    read the clock, nothing gets a moment, and a worker gives one.
     """
 
     def __init__(self, redis: Any, keys: Keys) -> None:
@@ -42,15 +41,15 @@ class Marks:
 
         `known_ids` are those that may have been submitted before.
         """
-        found = self._date([*request_ids], {i: self._keys.request(i) for i in known_ids})
+        moments = self._date([*request_ids], {i: self._keys.request(i) for i in known_ids})
         with self._redis.pipeline(transaction=False) as pipeline:
             for request_id in request_ids:
-                mark = SubmissionMark(moment=found.get(request_id))
+                mark = SubmissionMark(moment=moments.get(request_id))
                 pipeline.set(
                     self._keys.request(request_id), mark.model_dump_json(), ex=MARK_SECONDS
                 )
             pipeline.execute()
-        return found
+        return moments
 
     def moment_of_batch(self, batch_id: str) -> datetime | None:
         """Return the moment in the mark of a batch, or else a new one."""
@@ -67,24 +66,29 @@ class Marks:
 
     def _date(self, ids: Sequence[str], marks: Mapping[str, str]) -> dict[str, datetime]:
         """Return the moment of each id: that in its mark, if it has one, or a new one."""
-        if time.monotonic() < self._refused_until:
-            return {}
-        try:
-            with self._redis.pipeline(transaction=False) as pipeline:
+        keys = list(marks.values())
+        with self._redis.pipeline(transaction=False) as pipeline:
+            if may_look := time.monotonic() >= self._refused_until:
                 pipeline.time()
-                for key in marks.values():
-                    pipeline.getrange(key, 0, MAX_MARK)
-                (seconds, microseconds), *texts = pipeline.execute()
-        except NoPermissionError:
-            self._refused_until = time.monotonic() + REFUSED_SECONDS
-            return {}
-        now = _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
+            for key in keys:
+                pipeline.getrange(key, 0, MAX_MARK)
+            replies = pipeline.execute(raise_on_error=False) if may_look or keys else []
+        clock = replies.pop(0) if may_look else None
         dated = {}
-        for identity, text in zip(marks, texts, strict=True):
-            moment = _moment_in(text)
-            # Any submitter may write any mark; a worker would not believe a moment to come.
-            if moment is not None and moment <= now:
+        for identity, text in zip(marks, replies, strict=True):
+            # It may be the mark of an older version, or no mark at all.
+            moment = _moment_in(text) if isinstance(text, bytes) else None
+            if moment is not None:
                 dated[identity] = moment
+        if isinstance(clock, ResponseError):
+            # The user may not read the clock, or a proxy does not know the command.
+            self._refused_until = time.monotonic() + REFUSED_SECONDS
+        if isinstance(clock, Exception) and not isinstance(clock, ResponseError):
+            raise clock
+        if not isinstance(clock, tuple | list):
+            return dated
+        seconds, microseconds = clock
+        now = _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
         return dated | self._new([i for i in ids if i not in dated], now)
 
     def _new(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:

@@ -74,11 +74,6 @@ class MergedLookups:
         self._expected: dict[Hashable, tuple[int, float]] = {}
         """How many threads got an answer together at last, by sort, and until when that counts."""
 
-    def is_idle(self) -> bool:
-        """Return whether no thread waits, and nothing is on its way."""
-        with self._lock:
-            return not any(self._gathered.values()) and not self._sent and not self._lingering
-
     def ask(self, sort: Hashable, ids: Sequence[Any], page: int, ask: Ask, timeout: float) -> Any:
         """Return the answers about ids, in order, asking at the same time for other threads' ids.
 
@@ -110,22 +105,36 @@ class MergedLookups:
                 self._let_lead(sort, call)
             elif sort in self._lingering and self._are_all_here(sort):
                 self._lingering[sort].set()
-        if not call.changed.wait(min(timeout, SLOW)):
-            with self._lock:
-                if self._may_lead(sort, call):
-                    self._let_lead(sort, call)
-        call.changed.wait(min(timeout, threading.TIMEOUT_MAX))
-        with self._lock:
-            if not call.changed.is_set():
-                if call in self._gathered[sort]:
-                    self._gathered[sort].remove(call)
-                raise not_answered(timeout, LOOKUP_HINT)
+        try:
+            if not call.changed.wait(min(timeout, SLOW)):
+                with self._lock:
+                    if self._may_lead(sort, call):
+                        self._let_lead(sort, call)
+            left = max(0.0, call.deadline - time.monotonic())
+            call.changed.wait(min(left, threading.TIMEOUT_MAX))
+        except BaseException:
+            self._leave(sort, call)
+            raise
+        if not call.changed.is_set() and self._leave(sort, call):
+            raise not_answered(timeout, LOOKUP_HINT)
         return leads_at_once
+
+    def _leave(self, sort: Hashable, call: _Call) -> bool:
+        """Let a thread wait no longer; return whether its lookup was not to be answered yet."""
+        with self._lock:
+            if call.changed.is_set() and not call.leads:
+                return False
+            waiting = self._gathered.get(sort, [])
+            if call in waiting and not call.leads:
+                waiting.remove(call)
+        if call.leads:
+            self._hand_on(sort, call, 0)
+        return True
 
     def _may_lead(self, sort: Hashable, call: _Call) -> bool:
         """Return whether a thread that waits may send its lookup beside an earlier one."""
-        has_room = self._sent[sort] < MAX_SENT and sort not in self._lingering
-        return has_room and call in self._gathered[sort] and not call.leads
+        has_room = self._sent.get(sort, 0) < MAX_SENT and sort not in self._lingering
+        return has_room and call in self._gathered.get(sort, []) and not call.leads
 
     def _let_lead(self, sort: Hashable, call: _Call) -> None:
         self._sent[sort] += 1

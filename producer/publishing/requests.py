@@ -1,7 +1,7 @@
 """Check what a caller passes before it is published, and whether it was lost afterwards."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from producer.contract.explain import parse_record
@@ -24,11 +24,13 @@ _LOST_WITH_MARK = (
 
 
 def refuse_single(name: str, values: object) -> None:
-    """Raise InvalidRequest if one record or id was passed in place of several.
+    """Raise InvalidRequest if one record or id, or none at all, was passed in place of several.
 
     Its characters or the names of its fields would be taken for records or ids.
     """
-    if isinstance(values, str | bytes | Mapping | ContractModel):
+    if isinstance(values, str | bytes | Mapping | ContractModel) or not (
+        isinstance(values, Iterable | AsyncIterable)
+    ):
         message = f"{name}: must be an iterable, such as a list; put a single one into a list"
         problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=name)
         raise InvalidRequest((problem,))

@@ -156,16 +156,16 @@ class Batches:
         for position, (record, rows, (line, *_)) in enumerate(numbered):
             parsed: Any
             parsed, problems = parse_record(KIND_MODELS[kind], record)
-            moment = moment_of_record(started_at, chunk.number, position)
-            if parsed is not None and parsed.as_of is not None:
-                moment = to_microseconds(parsed.as_of)
-                problem = ahead_of_clock(parsed.as_of, times.now)
-                parsed, problems = (parsed, ()) if problem is None else (None, (problem,))
+            if parsed is not None and (ahead := ahead_of_clock(parsed.as_of, times.now)):
+                parsed, problems = None, (ahead,)
             if parsed is None:
                 batch.counts += Counter(rejected=rows, requests_rejected=1)
                 self._refuse(batch, line, problems, record, cells.pop(line, None))
             else:
                 sis_id, *values = read(parsed)
+                moment = moment_of_record(started_at, chunk.number, position)
+                if parsed.as_of is not None:
+                    moment = to_microseconds(parsed.as_of)
                 accepted.append(RosterRecord(sis_id, tuple(values), moment))
         part = self._part(kind)
         counts: Counter[str] = Counter()

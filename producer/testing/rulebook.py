@@ -314,12 +314,12 @@ def _asked(incoming: Incoming) -> Any:
 def _dated(incoming: Incoming, times: Times) -> tuple[Incoming, Times]:
     """Let a request count when it says; refuse one that lies too far ahead."""
     as_of = incoming.request.as_of if incoming.request else None
-    if as_of is None:
-        return incoming, times._replace(moment=incoming.moment or times.moment)
-    problem = ahead_of_clock(as_of, times.now)
-    if problem is None:
-        return incoming, times._replace(moment=as_of)
-    return incoming._replace(problems=(*incoming.problems, problem)), times
+    moment = incoming.moment or times.moment
+    if (problem := ahead_of_clock(as_of, times.now)) is not None:
+        incoming = incoming._replace(problems=(*incoming.problems, problem))
+    elif as_of is not None:
+        moment = as_of
+    return incoming, times._replace(moment=moment)
 
 
 def _named_student(incoming: Incoming) -> int | str | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,20 @@ def test_a_single_request_that_kills_its_worker_gets_a_result(
     made, client, database = sick
     deadly = client.submit({"student_id": "S1", "course_ids": ["KILLS"]})
     harmless = [client.submit({"student_id": f"S{n}", "course_ids": ["C1"]}) for n in range(50)]
+    submitted = datetime.now(UTC)
     wait_for(lambda: client.status(deadly).state == "done", 60)
     answer = client.status(deadly).result
     assert answer is not None
     assert [problem.code for problem in answer.errors] == [Code.NOT_PROCESSED]
     wait_for(lambda: all(s.state == "done" for s in client.statuses(harmless)))
-    assert {s.result.status for s in client.statuses(harmless) if s.result} == {"enrolled"}
-    assert [letter.request_id for letter in dead_letters(database)] == [deadly]
+    results = [s.result for s in client.statuses(harmless) if s.result]
+    assert {result.status for result in results} == {"enrolled"}
+    (letter,) = dead_letters(database)
+    assert letter.request_id == deadly
+    # Whether decided in a group, alone or in a trial, each counts when it was submitted.
+    moments = [answer.moment, *(result.moment for result in results)]
+    assert all(moment is not None and moment < submitted for moment in moments)
+    assert letter.moment == answer.moment
     assert made.workers[0].alive()
     # Submitted again under its id, it gets its first result and kills no worker.
     again = {"student_id": "S1", "course_ids": ["KILLS"], "request_id": deadly}

@@ -97,11 +97,16 @@ def open_batch(
 
 
 _OPEN = select(Batch.kind, Batch.moment).where(Batch.id == bindparam("batch"))
-_FIRST = select(func.min(BatchChunk.applied_at)).where(BatchChunk.batch_id == Batch.id)
+_GIVEN: Any = bindparam("moment", type_=Instant())
+_FIRST = (
+    select(func.min(BatchChunk.applied_at))
+    .where(BatchChunk.batch_id == Batch.id, BatchChunk.applied_at < _GIVEN)
+    .scalar_subquery()
+)
 _DATE = (
     update(Batch)
     .where(Batch.id == bindparam("batch"), Batch.moment.is_(None))
-    .values(moment=func.coalesce(_FIRST.scalar_subquery(), bindparam("moment", type_=Instant())))
+    .values(moment=func.coalesce(_FIRST, _GIVEN))
 )
 
 

@@ -45,9 +45,8 @@ def upsert_records(
         parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
-        elif parsed is not None and parsed.as_of is not None:
-            problem = ahead_of_clock(parsed.as_of, now)
-            parsed, problems = (parsed, ()) if problem is None else (None, (problem,))
+        elif parsed is not None and (ahead := ahead_of_clock(parsed.as_of, now)) is not None:
+            parsed, problems = None, (ahead,)
         if parsed is None:
             counts["rejected"] += rows
             counts["requests_rejected"] += 1

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, or_, select
+from sqlalchemy import Connection, case, delete, func, select
 
 from worker.database.clock import database_time
 from worker.database.sets import insert_into, is_among, list_parameter
@@ -16,12 +16,12 @@ def add_dead_letters(connection: Connection, letters: Iterable[Mapping[str, Any]
 
     The times are those of the database's clock, if it has one.
     """
-    letter = DeadLetter
-    for values in letters:
-        now = database_time(connection)
-        times = {} if now is None else {"first_at": now, "last_at": now}
+    letter, rows = DeadLetter, list(letters)
+    now = database_time(connection) if rows else None
+    times = {} if now is None else {"first_at": now, "last_at": now}
+    for values in rows:
         new = insert_into(connection.dialect.name, letter).values(**{**values, **times})
-        is_later = or_(letter.moment.is_(None), new.excluded.moment > letter.moment)
+        is_later = new.excluded.moment > func.coalesce(letter.moment, letter.first_at)
         connection.execute(
             new.on_conflict_do_update(
                 index_elements=["fingerprint"],

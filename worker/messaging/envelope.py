@@ -132,7 +132,9 @@ def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
         checked = MessageHeaders.model_validate(headers)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        reason = "is not supported" if problem["type"] == "none_required" else problem["msg"]
+        # The error of a check of our own, without pydantic's words around it.
+        reason = problem.get("ctx", {}).get("error", problem["msg"])
+        reason = "is not supported" if problem["type"] == "none_required" else reason
         raise MalformedMessage(f"headers.{problem['loc'][0]}: {reason}") from error
     if checked.task not in tasks:
         raise MalformedMessage(f"there is no task {shown(checked.task)}")

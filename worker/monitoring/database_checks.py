@@ -72,7 +72,7 @@ def check_redis_clock(connection: Connection, redis_now: datetime) -> Iterator[F
     else:
         remedy = (
             "Synchronize both clocks with NTP: that of Redis decides which of two requests is the"
-            " later one, and the other one stands in the results."
+            " later one, and the other one says when they were completed."
         )
         yield warning("clock", found, remedy)
 

@@ -22,8 +22,8 @@ from worker.database.errors import is_answer, outage_of, sentence_of
 from worker.database.guard import DatabaseRefused
 from worker.database.identity import NoIdentity, read_identity
 from worker.dead_letters.repository import count_all_dead_letters
+from worker.messaging.clock import RedisClock
 from worker.messaging.registration import DatabaseRegister, why_refused
-from worker.moments import Clock
 from worker.monitoring.database_checks import (
     check_clock,
     check_connections,
@@ -56,7 +56,7 @@ class _Report:
 
 
 def of_worker(
-    database: Database, register: DatabaseRegister, clock: Clock | None = None
+    database: Database, register: DatabaseRegister, clock: RedisClock | None = None
 ) -> WorkerHealth:
     """Return the health of this worker, even while its database is unavailable or locked.
 
@@ -83,7 +83,7 @@ def of_worker(
 
 
 def _fill(
-    report: _Report, database: Database, register: DatabaseRegister, clock: Clock | None
+    report: _Report, database: Database, register: DatabaseRegister, clock: RedisClock | None
 ) -> None:
     try:
         # A new connection, because those of the pool may lead to where the database was before.
@@ -104,7 +104,7 @@ def _fill(
             report.findings += check_connections(connection)
             report.findings += check_clock(connection, "the worker's")
             if clock is not None:
-                report.findings += check_redis_clock(connection, clock())
+                report.findings += _clock_of_redis(connection, clock)
         report.findings.append(_registration(register, report.identity))
     except DBAPIError as error:
         _add_error(report, error)
@@ -167,6 +167,15 @@ def _state(report: _Report, seen: str, remedies: dict[DatabaseState, str]) -> Fi
 def _seen(where: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     """Say who found something that both the worker and this machine look at."""
     return (f.model_copy(update={"found": f"{where}{f.found}"}) for f in findings)
+
+
+def _clock_of_redis(connection: Connection, clock: RedisClock) -> Iterator[Finding]:
+    if clock.is_known:
+        yield from check_redis_clock(connection, clock.now())
+        return
+    found = "the worker cannot read the clock of Redis; what it decides counts by its own clock"
+    remedy = "Give the Redis user of the workers the rules in docs/redis-acl.conf (TIME)."
+    yield warning("clock", found, remedy)
 
 
 def _registration(register: DatabaseRegister, own: DatabaseIdentity) -> Finding:

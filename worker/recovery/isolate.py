@@ -34,8 +34,8 @@ def call_letter(
     call: dict[str, Any] = {"task": task, "task_id": task_id, "args": args, "kwargs": kwargs}
     if labels := origin.labels():
         call["headers"] = labels
-    # Not the moment: the same call is the same letter, whenever it was sent.
     content = json.dumps(call)
+    # The moment is not part of it: the same call is the same letter, whenever it was sent.
     return dead_letter(
         LetterForm.CALL,
         content.encode(),

@@ -97,8 +97,10 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
             raise CannotRetry(
                 f"this version does not know its form {letter.form!r}; upgrade, then retry"
             )
-    # An older version kept no moment; a moment ahead of the clock was not read from it.
-    moment = min(origin.moment or _moment_of(letter), clock())
+    moment = _moment_of(letter, clock)
+    if origin.moment is not None:
+        # A header that lay ahead when the message came was not read from the clock.
+        moment = min(origin.moment, letter.first_at, moment if letter.moment else clock())
     if task == TaskName.ENROLL:
         incoming = read_request(task_id, args, kwargs)._replace(moment=moment, is_dated=True)
         return lambda connection: _retry_request(connection, incoming, None, clock)
@@ -108,9 +110,10 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
     return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, dated, clock)
 
 
-def _moment_of(letter: Any) -> datetime:
-    moment: datetime = letter.moment or letter.first_at
-    return moment
+def _moment_of(letter: Any, clock: Clock) -> datetime:
+    """Return when a letter counts: of an older version, when it came first."""
+    own: datetime = letter.moment or letter.first_at
+    return min(own, clock())
 
 
 def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock) -> str:
@@ -123,7 +126,7 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
         incoming = incoming._replace(
             request_id=letter.request_id,
             has_own_id=has_own_id,
-            moment=_moment_of(letter),
+            moment=_moment_of(letter, clock),
             is_dated=True,
         )
         return _retry_request(connection, incoming, letter.batch_id, clock)
@@ -131,10 +134,10 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
         parsed: Any = KIND_MODELS[kind].model_validate(record)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    if parsed.as_of is not None and (problem := ahead_of_clock(parsed.as_of, clock())) is not None:
+    if (problem := ahead_of_clock(parsed.as_of, clock())) is not None:
         raise CannotRetry(problem.message)
     sis_id, *values = values_reader(kind)(parsed)
-    moment = to_microseconds(parsed.as_of or _moment_of(letter))
+    moment = to_microseconds(parsed.as_of or _moment_of(letter, clock))
     own = RosterRecord(sis_id, tuple(values), moment)
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge([own]))
     return "superseded by a later record" if written.superseded else "written"

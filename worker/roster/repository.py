@@ -1,6 +1,6 @@
 """Write students and courses in SQL, a whole set at a time, each field by its moment.
 
-A field changes if its new moment is later than the stored one; no stored moment is older than any.
+A field changes if its new moment is later than the stored one; a missing one is older than any.
 At equal moments the greater value by code point wins, so records may come in any order.
 """
 
@@ -35,7 +35,7 @@ ROSTER_MODELS: Final[Mapping[Kind, Model]] = {Kind.STUDENTS: Student, Kind.COURS
 
 
 class RosterCounts(NamedTuple):
-    """How many records did what, without those that others of the same chunk supersede."""
+    """Counts records by what they did, except those that others of the same chunk supersede."""
 
     upserted: int
     """They added a student or course, or changed one; the first record that does so counts."""

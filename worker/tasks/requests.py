@@ -221,5 +221,8 @@ def register_requests(app: Celery, services: Services) -> None:
         shared=False, name=TaskName.ENROLL.value, bind=True, base=EnrollTask, services=services
     )
     def enroll(task: EnrollTask, /, *args: Any, **kwargs: Any) -> Any:
-        ignore_result = bool(task.request.ignore_result)
-        return task.decide_alone(QueuedRequest(task.request.id, args, kwargs, ignore_result))
+        request = task.request
+        ignore_result = bool(request.ignore_result)
+        # Celery puts all headers of the message there.
+        queued = QueuedRequest(request.id, args, kwargs, ignore_result, vars(request))
+        return task.decide_alone(queued)

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -65,8 +66,9 @@ def check_redis(redis: Any, shown_url: str, keys: Keys) -> Iterator[Finding]:
         return
     yield from (_persistence(info), _eviction(info), _memory(info))
     yield from _largest_message(redis)
-    seconds, microseconds = redis.time()
-    yield from clock("the broker's", seconds + microseconds / 1e6)
+    with suppress(NoPermissionError):  # `_moments` has reported it.
+        seconds, microseconds = redis.time()
+        yield from clock("the broker's", seconds + microseconds / 1e6)
     yield from check_queues(redis, keys)
     yield from _versions_of_workers(redis, keys)
 
@@ -205,8 +207,8 @@ def _versions_of_workers(redis: Any, keys: Keys) -> Iterator[Finding]:
     names += ", …" if len(old) > MAX_NAMED else ""
     yield warning(
         "workers",
-        f"{len(old)} of {len(alive)} workers are of a version that knows no moments ({names}):"
-        " what they decide counts in the order of its arrival",
+        f"{len(old)} of {len(alive)} workers run a version without moments ({names}): what they"
+        " decide counts in the order of its arrival",
         "Stop these workers and start the present version. The label `worker` in the metrics of a"
         " worker begins with this name.",
     )

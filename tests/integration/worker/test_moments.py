@@ -12,6 +12,7 @@ from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
 from support.chunks import chunk, pairs
 from support.databases import dead_letters, store_roster
+from worker import moments as moments_module
 from worker.batches.apply import apply_chunk
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
@@ -69,8 +70,9 @@ def test_requests_without_a_header_count_one_after_another_from_now(database: Da
 
 
 def test_a_header_counts_unless_it_lies_ahead_of_the_clock(
-    database: Database, caplog: pytest.LogCaptureFixture
+    database: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(moments_module, "_warned_at", float("-inf"))
     past = request("past", "A", "M1", sent=NOON - MINUTE)
     ahead = request("ahead", "A", "M2", sent=NOON + STEP)
     with caplog.at_level(logging.WARNING):

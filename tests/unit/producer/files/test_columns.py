@@ -52,7 +52,7 @@ def test_a_repeated_column_that_is_not_used_does_no_harm(opened: Open) -> None:
 
 def test_a_template_for_an_unknown_column_is_refused_with_a_list_of_ours(opened: Open) -> None:
     with pytest.raises(
-        UnreadableFile, match=r"mapping pupil=.*choose from action, course_id, .*title"
+        UnreadableFile, match=r"mapping pupil=.*choose from action, as_of, course_id, .*title"
     ):
         opened(PAIRS, pupil="{student_sis_id}")
 

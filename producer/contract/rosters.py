@@ -1,6 +1,6 @@
 """Define which roster record wins: each field belongs to the record with the latest moment."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -34,12 +34,12 @@ class MergedRecord(NamedTuple):
     values: tuple[str | None, ...]
     moments: tuple[int | None, ...]
     """When each value counts; None if no record names the field."""
-    records: int
-    """How many of the records name a field that no other of them supersedes, or no field at all."""
+    records: tuple[RosterRecord, ...]
+    """What was merged."""
 
 
 def merge(records: Iterable[RosterRecord]) -> list[MergedRecord]:
-    """Merge the records of each SIS id, in any order; all others of them are superseded.
+    """Merge the records of each SIS id, in any order.
 
     The later value of a field wins, and at equal moments the greater one by code point.
     """
@@ -58,7 +58,7 @@ def _alone(record: RosterRecord) -> MergedRecord:
     moments: tuple[int | None, ...] = (moment,) * len(values)
     if None in values:
         moments = tuple([None if value is None else moment for value in values])
-    return MergedRecord(sis_id, values, moments, 1)
+    return MergedRecord(sis_id, values, moments, (record,))
 
 
 def _merged(group: list[RosterRecord]) -> MergedRecord:
@@ -66,16 +66,26 @@ def _merged(group: list[RosterRecord]) -> MergedRecord:
         max(((r.moment, r.values[i]) for r in group if r.values[i] is not None), default=_NOTHING)
         for i in range(len(group[0].values))
     ]
-    counting = sum(
-        all(value is None for value in record.values)
-        or any((record.moment, v) == won for v, won in zip(record.values, winners, strict=True))
-        for record in group
-    )
     moments, values = zip(*winners, strict=True)
-    return MergedRecord(group[0].sis_id, values, moments, counting)
+    return MergedRecord(group[0].sis_id, values, moments, tuple(group))
 
 
 _NOTHING: Final[tuple[Any, Any]] = (None, None)
+
+
+def is_superseded(
+    record: RosterRecord, moments: Sequence[int | None], stored: Sequence[Any]
+) -> bool:
+    """Return whether later records name all fields of a record.
+
+    `moments` and `stored` are those of the fields once the record was written.
+    """
+    named = [
+        (record.moment, value) < (moment, after)
+        for value, moment, after in zip(record.values, moments, stored, strict=True)
+        if value is not None
+    ]
+    return bool(named) and all(named)
 
 
 def moment_of_record(batch: int, number: int, position: int) -> int:

@@ -168,14 +168,8 @@ class Batches:
                     moment = to_microseconds(parsed.as_of)
                 accepted.append(RosterRecord(sis_id, tuple(values), moment))
         part = self._part(kind)
-        counts: Counter[str] = Counter()
         for merged in sorted(merge(accepted), key=lambda record: record.sis_id):
-            outcome = part.upsert(merged, ROSTER_FIELDS[kind])
-            counts[outcome] += 1
-            same_id = "unchanged" if outcome == "upserted" else outcome
-            counts[same_id] += merged.records - 1
-        counts["superseded"] += len(accepted) - counts.total()
-        batch.counts += counts
+            batch.counts += part.upsert(merged, ROSTER_FIELDS[kind])
 
     def _part(self, kind: Kind) -> RosterPart:
         roster = self._enrollments

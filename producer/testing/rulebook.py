@@ -4,6 +4,7 @@ A worker's own rules are not used here, because they come with SQL, which a subm
 install. A property test compares the two.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -17,7 +18,7 @@ from producer.contract.refusals import (
     unknown_course,
     unknown_student,
 )
-from producer.contract.rosters import MergedRecord
+from producer.contract.rosters import MergedRecord, is_superseded
 from producer.schemas import (
     EnrolledCourse,
     EnrolledCourseRecord,
@@ -58,21 +59,23 @@ class RosterPart:
         """Return the SIS id and the other fields that upstream sent."""
         return self._records[key - 1]
 
-    def upsert(self, merged: MergedRecord, fields: Sequence[str]) -> str:
-        """Write merged records with these fields; return the name of their batch's count."""
+    def upsert(self, merged: MergedRecord, fields: Sequence[str]) -> Counter[str]:
+        """Write merged records with these fields; return how many did what, as in the counts."""
         key = self._keys.setdefault(merged.sis_id, len(self._records) + 1)
         if is_new := key > len(self._records):
             self._records.append({"sis_id": merged.sis_id})
             self._named.append({})
         named, before = self._named[key - 1], dict(self._records[key - 1])
-        news = zip(fields, merged.moments, merged.values, strict=True)
-        new = {name: (moment, value) for name, moment, value in news if moment is not None}
-        wins = {name: value for name, value in new.items() if value >= named.get(name, value)}
-        named |= wins
-        self._records[key - 1] |= {name: value for name, (_, value) in wins.items()}
-        if is_new or before != self._records[key - 1]:
-            return "upserted"
-        return "unchanged" if wins or not new else "superseded"
+        for name, moment, value in zip(fields, merged.moments, merged.values, strict=True):
+            if moment is not None and (moment, value) >= named.get(name, (moment, value)):
+                named[name] = (moment, value)
+                self._records[key - 1][name] = value
+        after = [named.get(name, (None, None)) for name in fields]
+        moments, values = [moment for moment, _ in after], [value for _, value in after]
+        upserted = int(is_new or before != self._records[key - 1])
+        superseded = sum(is_superseded(record, moments, values) for record in merged.records)
+        unchanged = len(merged.records) - upserted - superseded
+        return Counter(upserted=upserted, superseded=superseded, unchanged=unchanged)
 
 
 class Incoming(NamedTuple):

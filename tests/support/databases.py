@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, select
 
-from producer.contract.rosters import MergedRecord
+from producer.contract.rosters import RosterRecord, merge
 from worker.database.engine import Database
 from worker.dead_letters.repository import find_dead_letters
 from worker.models import (
@@ -41,8 +41,8 @@ def store_roster(database: Database, students: Iterable[str], courses: Iterable[
     with database.writing() as connection:
         for model, names in ((Student, students), (Course, courses)):
             nothing = (None,) * len(fields_of(model))
-            merged = [MergedRecord(name, nothing, nothing, 1) for name in names]
-            upsert_roster(connection, model, merged)
+            records = [RosterRecord(name, nothing, 0) for name in names]
+            upsert_roster(connection, model, merge(records))
 
 
 def clear_batches(database: Database) -> None:

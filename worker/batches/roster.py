@@ -62,5 +62,5 @@ def upsert_records(
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted
     counts["unchanged"] = written.unchanged
-    counts["superseded"] = len(accepted) - written.upserted - written.unchanged
+    counts["superseded"] = written.superseded
     return counts, refusals

@@ -23,9 +23,22 @@ from sqlalchemy import (
     update,
 )
 
-from producer.contract.rosters import ROSTER_FIELDS, MergedRecord, from_microseconds
+from producer.contract.rosters import (
+    ROSTER_FIELDS,
+    MergedRecord,
+    from_microseconds,
+    is_superseded,
+    to_microseconds,
+)
 from producer.schemas import Kind
-from worker.database.sets import Columns, insert_into, row_parameters, rows_as_table
+from worker.database.sets import (
+    Columns,
+    insert_into,
+    list_parameter,
+    row_parameters,
+    rows_as_table,
+    select_among,
+)
 from worker.models import Course, Instant, Student
 
 Model = type[Student] | type[Course]
@@ -35,7 +48,7 @@ ROSTER_MODELS: Final[Mapping[Kind, Model]] = {Kind.STUDENTS: Student, Kind.COURS
 
 
 class RosterCounts(NamedTuple):
-    """Counts records by what they did, except those that others of the same chunk supersede."""
+    """How many records did what."""
 
     upserted: int
     """They added a student or course, or changed one; the first record that does so counts."""
@@ -64,11 +77,27 @@ def upsert_roster(
         newer, changed = _update_known(connection, model, parameters)
         upserted += changed
         if newer < known:
-            sis_ids = connection.scalars(_superseded(dialect, model), parameters).all()
-            records = {record.sis_id: record.records for record in merged}
-            superseded = sum(records[sis_id] for sis_id in sis_ids)
-    unchanged = sum(record.records for record in merged) - upserted - superseded
-    return RosterCounts(upserted, unchanged, superseded)
+            superseded = len(connection.scalars(_superseded(dialect, model), parameters).all())
+    if several := [record for record in merged if len(record.records) > 1]:
+        superseded = _count_superseded(connection, model, merged if superseded else several)
+    received = sum(len(record.records) for record in merged)
+    return RosterCounts(upserted, received - upserted - superseded, superseded)
+
+
+def _count_superseded(connection: Connection, model: Model, merged: Sequence[MergedRecord]) -> int:
+    """Count the superseded ones among records that have just been written."""
+    dialect, fields = connection.dialect.name, fields_of(model)
+    columns = [getattr(model, name) for name in (*fields, *map(_moment, fields))]
+    sis_ids = list_parameter(dialect, [record.sis_id for record in merged])
+    rows = connection.execute(select_among(dialect, model.sis_id, *columns), sis_ids)
+    stored = {}
+    for sis_id, *row in rows:
+        times = row[len(fields) :]
+        moments = [None if moment is None else to_microseconds(moment) for moment in times]
+        stored[sis_id] = (moments, row[: len(fields)])
+    return sum(
+        is_superseded(record, *stored[one.sis_id]) for one in merged for record in one.records
+    )
 
 
 _COUNTED: Final = {"preserve_rowcount": True}

@@ -418,3 +418,21 @@ def test_an_upload_of_two_files_is_refused(front: httpx.Client) -> None:
     answer = front.post("/batches", files=files)
     assert answer.status_code == 422
     assert "two files" in answer.json()["detail"]
+
+
+def test_a_file_of_enrollments_waits_for_the_rosters_of_the_same_caller(
+    front: httpx.Client,
+) -> None:
+    name = uuid.uuid4().hex
+    students = "sis_id,name\n" + "".join(f"{name}-{n},N\n" for n in range(20_000))
+    courses = f"sis_id,title\nC-{name},T\n"
+    pairs = "student_id,course_id\n" + "".join(
+        f"{name}-{n},C-{name}\n" for n in range(19_500, 20_000)
+    )
+    for content in (courses, students, pairs):
+        answer = front.post("/batches", content=content, headers={"Content-Type": "text/csv"})
+        assert answer.status_code == 202
+    where = answer.headers["location"]
+    wait_for(lambda: front.get(where).json()["state"] == "done")
+    books = front.get(where).json()["books"]
+    assert (books["enrolled"], books["rejected"]) == (500, 0)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +176,46 @@ def test_a_request_submitted_again_after_it_was_lost_keeps_its_moment(
     time.sleep(0.05)
     with EnrollmentClient(deployment.broker_url, timeout=20) as other:
         assert other.enroll(request).moment == marked
+
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+
+
+@pytest.mark.skipif(FAKETIME is None and "CI" not in os.environ, reason="There is no libfaketime.")
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_the_clock_of_redis_decides_even_if_it_is_minutes_ahead_of_all_others(
+    dialect: str, new_database: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, ExitStack() as stack:
+        patch.setenv("LD_PRELOAD", str(FAKETIME))
+        patch.setenv("FAKETIME", "+6m")
+        patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        server = stack.enter_context(running_valkey(tmp_path / "valkey"))
+        for name in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
+            patch.delenv(name)
+        url = f"{server.connection_url}/0"
+        stack.enter_context(
+            running_worker(url, new_database(dialect), tmp_path / "log", "--concurrency=2")
+        )
+        client = stack.enter_context(EnrollmentClient(url, timeout=20))
+        enter_roster(client, ["S"], ["C"])
+        now = datetime.now(UTC)
+        result = client.enroll({"student_id": "S", "course_ids": ["C"]})
+        assert result.moment is not None
+        assert abs(result.moment - now - 6 * MINUTE) < MINUTE / 2
+        # By the clock of the machine this is eleven minutes ahead, by that of Redis five.
+        soon = {"sis_id": "S", "name": "soon", "as_of": now + 10.5 * MINUTE}
+        late = {"sis_id": "S", "name": "late", "as_of": now + 13 * MINUTE}
+        # On this machine's clock it is later than what was submitted before, but not on Redis's.
+        old = {"sis_id": "S", "email": "old", "as_of": now + 5 * MINUTE}
+        first = client.submit_batch(Kind.STUDENTS, [{"sis_id": "S", "name": "n", "email": "new"}])
+        finished(client, first.batch_id)
+        books = finished(
+            client, client.submit_batch(Kind.STUDENTS, [soon, late, old]).batch_id
+        ).books
+        assert (books.upserted, books.superseded, books.rejected) == (1, 1, 1)
+        student = client.student("S")
+        assert student is not None
+        assert (student.name, student.email) == ("soon", "new")
+        if dialect == "postgresql":
+            assert abs(result.completed_at - now) < MINUTE

@@ -67,8 +67,7 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     assert {check for check, _ in found} == {
         *("broker", "persistence", "eviction", "memory", "message size", "clock", "queue"),
         *("worker", "versions", "database", "encoding", "keys", "identity", "writes", "lookups"),
-        "polls",
-        "dead letters",
+        *("polls", "workers", "dead letters"),
     }
 
 
@@ -175,6 +174,34 @@ def test_an_unavailable_or_unmigrated_database_is_found(working: tuple[str, str]
         assert "as the worker sees it: unavailable" in doctor(url)[1]["database", "wrong"]
         seen = doctor(url, ENROLL_DATABASE_URL=database_url)[1]["database", "wrong"]
         assert "there is no file" in seen
+
+
+def test_workers_of_a_version_without_moments_are_named(
+    working: tuple[str, str], broker: tuple[str, Any]
+) -> None:
+    url, redis = broker
+    keys = Keys()
+    redis.sadd(keys.takers, "0123456789abcdef/0")
+    redis.set(keys.alive("0123456789abcdef"), "1")  # As they write it.
+    code, found = doctor(url)
+    assert code == 0
+    assert "1 of 2 workers run a version without moments (01234567)" in found["workers", "warning"]
+
+
+def test_a_user_who_may_not_read_the_clock_learns_that_requests_get_no_moments(
+    working: tuple[str, str], broker: tuple[str, Any]
+) -> None:
+    url, redis = broker
+    redis.acl_setuser(
+        "timeless",
+        enabled=True,
+        passwords=["+word"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", "-time"],
+    )
+    found = doctor(url.replace("redis://", "redis://timeless:word@"))[1]
+    assert "may not read the clock (TIME)" in found["moments", "warning"]
 
 
 def test_a_wrong_clock_is_found(

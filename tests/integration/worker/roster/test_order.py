@@ -136,6 +136,17 @@ def test_a_line_that_a_later_line_replaces_is_superseded(database: Database) -> 
     assert books(database) == {"received": 4, "upserted": 1, "unchanged": 2, "superseded": 1}
 
 
+def test_each_line_counts_for_itself_whatever_stands_in_the_same_chunk(database: Database) -> None:
+    deliver(database, "later", NOON + STEP, [{"sis_id": "R", "name": "new"}])
+    lines = [
+        {"sis_id": "R", "email": "r@x.edu", "as_of": NOON},
+        {"sis_id": "R", "name": "late", "as_of": NOON},
+        {"sis_id": "R"},
+    ]
+    deliver(database, "b", NOON, lines)
+    assert books(database) == {"received": 3, "upserted": 1, "unchanged": 1, "superseded": 1}
+
+
 def test_a_value_without_a_moment_is_older_than_any(database: Database) -> None:
     """As an older version stored it."""
     with database.writing() as connection:

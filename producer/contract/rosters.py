@@ -6,6 +6,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from producer.contract.chunks import KIND_MODELS
+from producer.contract.refusals import MAX_AHEAD
 from producer.schemas import MAX_CHUNK_RECORDS, Kind
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,13 +89,15 @@ def is_superseded(
     return bool(named) and all(named)
 
 
-def moment_of_record(batch: int, number: int, position: int) -> int:
+def moment_of_record(batch: int, number: int, position: int, now: int) -> int:
     """Return the moment of a record in a batch whose records count one after another.
 
     `batch` is the moment of the batch, `number` that of the chunk, and `position` the place of the
-    record in the chunk. Moments are in microseconds since 1970.
+    record in the chunk. All moments are in microseconds since 1970. A publisher whose numbers are
+    too large, such as dates, must not win against everyone else for days.
     """
-    return batch + number * MAX_CHUNK_RECORDS + position
+    latest = now + round(MAX_AHEAD * 1_000_000)
+    return min(batch + number * MAX_CHUNK_RECORDS + position, latest)
 
 
 def to_microseconds(moment: datetime) -> int:

@@ -137,8 +137,8 @@ class Batches:
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
             if chunk.ordered:
-                started_at = to_microseconds(times.moment)
-                moment = moment_of_record(started_at, chunk.number, position)
+                started_at, present = map(to_microseconds, times)
+                moment = moment_of_record(started_at, chunk.number, position, present)
                 incoming = incoming._replace(moment=from_microseconds(moment))
             result = self._enrollments.decide(incoming, chunk.batch_id, times)
             batch.counts += Counter(result.count_rows(rows))
@@ -149,7 +149,8 @@ class Batches:
     def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk, times: Times) -> None:
         cells = _cells_by_line(chunk)
         accepted: list[RosterRecord] = []
-        read, started_at = values_reader(kind), to_microseconds(times.moment)
+        read = values_reader(kind)
+        started_at, present = map(to_microseconds, times)
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
         )
@@ -163,7 +164,7 @@ class Batches:
                 self._refuse(batch, line, problems, record, cells.pop(line, None))
             else:
                 sis_id, *values = read(parsed)
-                moment = moment_of_record(started_at, chunk.number, position)
+                moment = moment_of_record(started_at, chunk.number, position, present)
                 if parsed.as_of is not None:
                     moment = to_microseconds(parsed.as_of)
                 accepted.append(RosterRecord(sis_id, tuple(values), moment))

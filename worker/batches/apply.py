@@ -170,8 +170,8 @@ class Times(NamedTuple):
         """Return the moment of a record that names none."""
         if not ordered:
             return self.batch
-        started_at = to_microseconds(self.batch)
-        return from_microseconds(moment_of_record(started_at, chunk.number, position))
+        started_at, now = to_microseconds(self.batch), to_microseconds(self.now)
+        return from_microseconds(moment_of_record(started_at, chunk.number, position, now))
 
 
 def _open(

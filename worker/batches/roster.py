@@ -38,7 +38,8 @@ def upsert_records(
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
-    read, started_at = values_reader(kind), to_microseconds(batch_moment)
+    read = values_reader(kind)
+    started_at, present = to_microseconds(batch_moment), to_microseconds(now)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed: Any
@@ -55,7 +56,7 @@ def upsert_records(
             refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
         else:
             sis_id, *values = read(parsed)
-            moment = moment_of_record(started_at, chunk.number, position)
+            moment = moment_of_record(started_at, chunk.number, position, present)
             if parsed.as_of is not None:
                 moment = to_microseconds(parsed.as_of)
             accepted.append(RosterRecord(sis_id, tuple(values), moment))

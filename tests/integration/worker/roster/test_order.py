@@ -166,6 +166,17 @@ def test_a_record_far_ahead_is_refused_and_names_the_clock(database: Database) -
     assert students(database)["R"] == {"name": "soon"}
 
 
+def test_a_chunk_with_a_date_as_its_number_wins_for_minutes_and_not_for_days(
+    database: Database,
+) -> None:
+    for number in (20_260_901, 2**31 - 1):
+        sent = chunk({"sis_id": "R", "name": "z"}, batch_id=str(number), number=number)
+        text = sent.model_dump_json()
+        apply_chunk(database, Kind.STUDENTS, text, origin=at(NOON), clock=lambda: NOON)
+    deliver(database, "later", NOON + timedelta(minutes=6), [{"sis_id": "R", "name": "a"}])
+    assert students(database)["R"] == {"name": "a"}
+
+
 @pytest.mark.parametrize("turn", range(3))
 def test_rosters_at_the_same_time_cannot_block_each_other(database: Database, turn: int) -> None:
     """Known, unknown and just added students, in three transactions at once."""

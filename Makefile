@@ -23,7 +23,7 @@ demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments
 test: $(READY) ## Check format, lint, types and import rules, then run all tests and print their coverage
 	@$(MAKE) --no-print-directory check
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest --numprocesses 5 --dist loadgroup
+	@$(BIN)/coverage run -m pytest --numprocesses 6 --dist loadgroup
 	@$(MAKE) --no-print-directory coverage
 
 coverage: ## Print the modules that the last `make test` covered least, and the total

@@ -4,6 +4,7 @@ The layout is for a console without markup, so that ids and titles are printed u
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -28,6 +29,10 @@ _COLORS: dict[str, str] = {
     ResultStatus.REJECTED: "red",
     BatchState.DONE: "green",
 }
+
+
+SAME_TIME = timedelta(minutes=1)
+"""A difference between two times that is not shown."""
 
 
 def _table(*columns: str) -> Table:
@@ -142,7 +147,7 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
     head = one_line(
         ("Request ", "bold"),
         result.request_id,
-        f", student {_student_of(result)}, {moment_text(result.completed_at)}: ",
+        f", student {_student_of(result)}, {_times_of(result)}: ",
         _word(result.status),
     )
     parts: list[RenderableType] = [head]
@@ -160,6 +165,14 @@ def _student_of(result: StudentEnrollmentResponse) -> str:
         return str(result.student_id)
     key = f"key {result.student_id}"
     return key if result.student_sis_id is None else f"{result.student_sis_id} ({key})"
+
+
+def _times_of(result: StudentEnrollmentResponse) -> str:
+    """Return when a request was decided, and when it counts if that is not about the same time."""
+    decided = moment_text(result.completed_at)
+    if result.moment is None or abs(result.moment - result.completed_at) < SAME_TIME:
+        return decided
+    return f"{decided} (counts from {moment_text(result.moment)})"
 
 
 def _problem(problem: EnrollmentProblem) -> Text:

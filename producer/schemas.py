@@ -123,10 +123,11 @@ def read_moment(value: Any) -> datetime:
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
             value = datetime.fromisoformat(value.upper())
-        except ValueError as error:
-            raise ValueError(f"must be a time that exists: {error}") from None
+        except ValueError:
+            raise ValueError(f"must be a time that exists, not {value}") from None
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise ValueError(f"must be a time with its time zone, for example {_MOMENT_EXAMPLE}")
+        given = f", not {value!r:.40}" if isinstance(value, str | int | float) else ""
+        raise ValueError(f"must be a time with its time zone, for example {_MOMENT_EXAMPLE}{given}")
     try:
         moment = value.astimezone(UTC)
     except OverflowError:

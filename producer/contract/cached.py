@@ -37,7 +37,7 @@ _SHARE: Final = 0.25
 unknown, of the time since a chunk was published: the end of a batch is noticed soon."""
 
 MAX_COPY: Final = 65_536
-"""The largest copy that is cached, in characters; a worker is asked about what has a larger one."""
+"""The largest copy that is cached, in bytes; a worker is asked about what has a larger one."""
 
 _UNFINISHED = (BatchState.QUEUED, BatchState.RUNNING)
 

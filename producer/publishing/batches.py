@@ -115,8 +115,8 @@ class BatchPublisher:
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
     def begin(self) -> None:
-        """Give the batch its moment, unless it was submitted before and has one."""
-        self._moment = self._connection.moment_of_batch(self._batch.batch_id)
+        """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
+        self._moment = self._connection.new_moment()
         self._began = time.monotonic()
 
     def _let_pass(self, chunk: EncodedChunk) -> None:
@@ -173,15 +173,19 @@ class BatchPublisher:
         """
         claim = self._mark(self._batch).model_copy(update={"first_chunk": first_chunk})
         claimed_by = self._page.first_chunk
-        if claimed_by is None and not self._connection.claim_batch(self._batch.batch_id, claim):
-            claimed_by = self._find_applied(0).first_chunk
-            self.begin()  # Another submission of the same records has begun, and counts.
+        is_first = False
+        if claimed_by is None:
+            is_first = self._connection.claim_batch(self._batch.batch_id, claim)
+            claimed_by = None if is_first else self._find_applied(0).first_chunk
         if claimed_by not in (None, first_chunk):
             raise BatchConflict(
                 f"Batch {self._batch.batch_id} was already submitted with different records, which"
                 f" may still wait in the queue. Nothing was published. {_REMEDY}"
             )
         self._first_chunk = first_chunk
+        if not is_first:
+            earlier = self._connection.moment_of_batch(self._batch.batch_id, first_chunk)
+            self._moment = earlier or self._moment
 
     def _failed_at(self) -> datetime | None:
         """Return when a chunk of an earlier submission became a dead letter; None if unknown."""

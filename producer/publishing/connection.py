@@ -225,10 +225,15 @@ class BrokerConnection:
         with self._results():
             return self._marks.leave_on_requests(request_ids, known_ids)
 
-    def moment_of_batch(self, batch_id: str) -> datetime | None:
-        """Return the moment in the mark of a batch, or else a new one; None without the right."""
+    def new_moment(self) -> datetime | None:
+        """Return a new moment; None without the right to read the clock."""
         with self._results():
-            return self._marks.moment_of_batch(batch_id)
+            return self._marks.new_moment()
+
+    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+        """Return the moment in the mark of a batch, if it has this first chunk."""
+        with self._results():
+            return self._marks.moment_of_batch(batch_id, first_chunk)
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:
         """Write the mark of a batch, before the chunk that it counts last is published."""

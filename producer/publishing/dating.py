@@ -51,9 +51,21 @@ class Marks:
             pipeline.execute()
         return moments
 
-    def moment_of_batch(self, batch_id: str) -> datetime | None:
-        """Return the moment in the mark of a batch, or else a new one."""
-        return self._date([batch_id], {batch_id: self._keys.batch(batch_id)}).get(batch_id)
+    def new_moment(self) -> datetime | None:
+        """Return a new moment; None without the right to read the clock."""
+        return self._date(["new"], {}).get("new")
+
+    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+        """Return the moment in the mark of a batch with this first chunk; None if there is none.
+
+        A mark that somebody else has left under this id says nothing about this submission.
+        """
+        try:
+            text = self._redis.getrange(self._keys.batch(batch_id), 0, MAX_MARK)
+        except ResponseError:
+            return None  # Older rules of a Redis user do not allow it.
+        mark = _mark_in(text)
+        return mark.moment if mark is not None and mark.first_chunk == first_chunk else None
 
     def leave_on_batch(self, batch_id: str, mark: SubmissionMark) -> None:
         """Write the mark of a batch, before the chunk that it counts last is published."""
@@ -77,9 +89,9 @@ class Marks:
         dated = {}
         for identity, text in zip(marks, replies, strict=True):
             # It may be the mark of an older version, or no mark at all.
-            moment = _moment_in(text) if isinstance(text, bytes) else None
-            if moment is not None:
-                dated[identity] = moment
+            mark = _mark_in(text) if isinstance(text, bytes) else None
+            if mark is not None and mark.moment is not None:
+                dated[identity] = mark.moment
         if isinstance(clock, ResponseError):
             # The user may not read the clock, or a proxy does not know the command.
             self._refused_until = time.monotonic() + REFUSED_SECONDS
@@ -89,6 +101,9 @@ class Marks:
             return dated
         seconds, microseconds = clock
         now = _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
+        # A mark does not last longer, so an older moment was not in it when it was left.
+        oldest = now - timedelta(seconds=MARK_SECONDS)
+        dated = {identity: moment for identity, moment in dated.items() if moment > oldest}
         return dated | self._new([i for i in ids if i not in dated], now)
 
     def _new(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
@@ -99,12 +114,11 @@ class Marks:
         return dated
 
 
-def _moment_in(text: bytes) -> datetime | None:
-    """Return the moment in a mark; None if it has none, or cannot be read."""
+def _mark_in(text: bytes) -> SubmissionMark | None:
+    """Return the mark in a text; None if there is none that can be read."""
     if not text or len(text) > MAX_MARK:
         return None
     try:
-        moment = SubmissionMark.model_validate_json(text, extra="ignore").moment
+        return SubmissionMark.model_validate_json(text, extra="ignore")
     except ValidationError:
         return None
-    return None if moment is None or moment.tzinfo is None else moment.astimezone(UTC)

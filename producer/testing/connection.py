@@ -65,6 +65,7 @@ class MemoryBroker:
         self._is_available = self._has_worker = True
         self._moments: dict[str, datetime] = {}
         """The moments in the marks of requests and batches, by id."""
+        self._claims: dict[str, tuple[int | None, datetime | None]] = {}
         self._last = datetime.now(UTC)
 
     @contextmanager
@@ -131,10 +132,18 @@ class MemoryBroker:
         with self._lock:
             return {i: self._results.pop(i) for i in task_ids if i in self._results}
 
-    def claim(self, batch_id: str, first_chunk: int | None) -> bool:
+    def claim(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Claim a batch id; return whether it was free."""
         with self._lock:
-            return self._worker.claim(batch_id, first_chunk)
+            is_free = self._worker.claim(batch_id, mark.first_chunk)
+            if is_free:
+                self._claims[batch_id] = (mark.first_chunk, mark.moment)
+            return is_free
+
+    def claimed_at(self, batch_id: str, first_chunk: int) -> datetime | None:
+        """Return the moment of the submission that has claimed a batch id, if it is the same."""
+        claimed_by, moment = self._claims.get(batch_id, (None, None))
+        return moment if claimed_by == first_chunk else None
 
     def waiting_requests(self) -> set[str]:
         """Return the ids of the single requests that wait for the worker."""
@@ -206,10 +215,14 @@ class MemoryConnection(BrokerConnection):
         dated = self._reach().date(ids, {f"request:{request_id}" for request_id in known_ids})
         return {request_id: dated[f"request:{request_id}"] for request_id in request_ids}
 
-    def moment_of_batch(self, batch_id: str) -> datetime:
-        """Return the moment of a batch."""
-        (moment,) = self._reach().date([f"batch:{batch_id}"], {f"batch:{batch_id}"}).values()
+    def new_moment(self) -> datetime:
+        """Return a new moment."""
+        (moment,) = self._reach().date(["new"], ()).values()
         return moment
+
+    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+        """Return the moment of the submission that has claimed a batch id, if it is the same."""
+        return self._reach().claimed_at(batch_id, first_chunk)
 
     def mark_batch(self, batch_id: str, mark: SubmissionMark) -> None:  # noqa: ARG002 - as above
         """Check only whether the broker is available."""
@@ -217,7 +230,7 @@ class MemoryConnection(BrokerConnection):
 
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
-        return self._reach().claim(batch_id, mark.first_chunk)
+        return self._reach().claim(batch_id, mark)
 
     def known_requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
         """Return the status of each request that is queued; the worker is asked about others."""

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,10 +81,14 @@ class Node:
 
         Returns the first value of the first row, if there is one.
         """
-        with self.connect(database) as connection:
-            cursor = connection.execute(statement.encode())
-            row = cursor.fetchone() if cursor.description else None
-            return None if row is None else row[0]
+        while True:
+            try:
+                with self.connect(database) as connection:
+                    cursor = connection.execute(statement.encode())
+                    row = cursor.fetchone() if cursor.description else None
+                    return None if row is None else row[0]
+            except psycopg.errors.DeadlockDetected:
+                time.sleep(0.1)  # The workers hold locks of their own.
 
     def connect(self, database: str = "postgres") -> psycopg.Connection[Any]:
         """Connect as the superuser, without a limit to statements or transactions."""

@@ -38,7 +38,10 @@ CLOSED_SECONDS: Final = 3600
 """Seconds after which copies count again although the command that excluded them never ended."""
 
 MAX_WRITTEN: Final = 32 * 1024 * 1024
-"""The most characters of copies that one process writes in `RESULT_SECONDS`."""
+"""The most bytes of copies that one process writes in `RESULT_SECONDS`."""
+
+SMALL_COPY: Final = 2048
+"""Bytes of a copy; larger ones may use only half of `MAX_WRITTEN`."""
 
 _STORE_BATCH = files("worker.messaging").joinpath("cached.lua").read_text(encoding="ascii")
 
@@ -191,9 +194,12 @@ class CachedAnswers:
         now = time.monotonic()
         if now - self._written_since > RESULT_SECONDS:
             self._written, self._written_since = 0, now
-        if len(copy) > MAX_COPY or self._written + len(copy) > MAX_WRITTEN:
+        size = len(copy.encode())
+        # Large copies leave room for small ones, which nearly all are.
+        room = MAX_WRITTEN if size <= SMALL_COPY else MAX_WRITTEN // 2
+        if size > MAX_COPY or self._written + size > room:
             return False
-        self._written += len(copy)
+        self._written += size
         return True
 
     def _write(self, add: Callable[[Pipeline], None]) -> None:

@@ -26,6 +26,7 @@ from worker.messaging.envelope import (
     check_content,
     check_headers,
     check_nesting,
+    check_queue,
     check_size,
     clean_labels,
 )
@@ -77,12 +78,18 @@ def rejection_reason(message: Any, tasks: Container[str]) -> str | None:
     try:
         check_size(message.body or b"")
         check_content(message.content_type, message.content_encoding)
-        check_headers(message.headers, tasks)
+        headers = check_headers(message.headers, tasks)
+        check_queue(headers.task, _queue_of(message))
         check_nesting(message.properties, "properties")
         check_body(_payload(message))
     except MalformedMessage as error:
         return str(error)
     return None
+
+
+def _queue_of(message: Any) -> str:
+    """Return the queue that a message came from: the broker or our transport says so, no client."""
+    return str((message.delivery_info or {}).get("routing_key", ""))
 
 
 def _payload(message: Any) -> object:
@@ -178,8 +185,7 @@ class ValidatingConsumer(Consumer):
 
     def quarantine(self, message: Any, reason: str) -> None:
         """Store a message as a dead letter, then acknowledge it."""
-        queue = str((message.delivery_info or {}).get("routing_key", ""))
-        self._store(message, (shortened(raw_bytes(message)), queue, reason))
+        self._store(message, (shortened(raw_bytes(message)), _queue_of(message), reason))
 
     def _store(self, message: Any, letter: tuple[bytes, str, str]) -> None:
         def acknowledge(is_stored: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from producer.contract.headers import LABELS, UNKNOWN_ORIGIN, BatchOrigin, MessageHeaders, label
-from producer.contract.routing import TASK_QUEUES, Queue
+from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.schemas import MAX_MESSAGE
 from worker.messaging.giants import Beginning
 from worker.plain_text import first_line, shown
@@ -141,6 +141,16 @@ def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
     if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
         raise MalformedMessage("headers.expires: only a lookup may expire")
     return checked
+
+
+def check_queue(task: str, queue: str) -> None:
+    """Check that a lookup came from the queue of lookups. Raises MalformedMessage.
+
+    A submitter may have the right to publish, and none to read what others submitted.
+    """
+    lookups = Queue.LOOKUPS
+    if TASK_QUEUES[TaskName(task)] is lookups and queue != lookups:
+        raise MalformedMessage(f"{task} is a lookup; publish it to the queue {lookups}")
 
 
 def check_body(body: object) -> None:

@@ -1,6 +1,7 @@
 """Read and write the marks that distinguish `queued` and `running` from `unknown`."""
 
 import logging
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 OUTAGE_SECONDS = 30
 """How long the reason why work waits is stored; each attempt that fails renews it."""
 
+WARNING_PAUSE = 30.0
+"""Seconds between two warnings about marks that cannot be read."""
+
 _RUNNING = SubmissionMark(state=MarkState.RUNNING).model_dump_json()
 
 
@@ -29,6 +33,7 @@ class SubmissionMarks:
         self.keys = keys
         """The names of the marks."""
         self._redis = connect_redis(result_backend_url, socket_timeout=5, socket_connect_timeout=3)
+        self._warned_at = float("-inf")
 
     def of_requests(self, request_ids: Sequence[str]) -> dict[str, AgedMark]:
         """Return the marks of requests, by id. Raises RedisError: a failure is not `unknown`."""
@@ -60,7 +65,8 @@ class SubmissionMarks:
                     marks[identity] = AgedMark(mark, age, zlib.crc32(text))
             except ValidationError:
                 unreadable.append(identity)
-        if unreadable:
+        if unreadable and time.monotonic() - self._warned_at > WARNING_PAUSE:
+            self._warned_at = time.monotonic()
             log.warning(
                 "%s of %s marks are unreadable or too long, and are ignored, such as that of %r",
                 *(len(unreadable), len(unique), unreadable[0]),

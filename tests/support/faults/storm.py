@@ -4,6 +4,7 @@ import contextlib
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -202,6 +203,9 @@ class Storm:
         try:
             for number, name in enumerate(faults):
                 self._let_happen(name, number / len(faults), 1 / len(faults))
+        except BaseException:
+            traceback.print_exc()  # At once: the submitters may have to wait for long.
+            raise
         finally:
             self._over.set()
             self._deadline = time.monotonic() + RECOVERY_SECONDS

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,3 +130,23 @@ def test_a_malformed_message_that_arrives_twice_is_stored_once_and_counted(
     _, redis, database = own
     redis.lpush("batches", b"twice", b"twice")
     wait_for(lambda: [letter.deliveries for letter in dead_letters(database)] == [2])
+
+
+@pytest.mark.parametrize(
+    "queue", ["enrollments", "batches", "enrollments:3", "enrollments\x06\x169"]
+)
+@pytest.mark.parametrize("task", ["enrollment.student", "enrollment.results", "enrollment.health"])
+def test_a_lookup_in_another_queue_is_refused(
+    deployment: Deployment, queue: str, task: str
+) -> None:
+    """Who may publish requests may not read thereby what others submitted."""
+    task_id = uuid.uuid4().hex
+    sent = message([[["S1"]], {}, {}], headers__task=task, headers__id=task_id)
+    with Redis.from_url(deployment.broker_url) as redis:
+        redis.lpush(queue, json.dumps(sent))
+        key = Keys().result(task_id)
+        wait_for(lambda: bool(redis.exists(key)))
+        found: Any = redis.get(key)
+    answer = json.loads(found)
+    assert answer["status"] == "FAILURE"
+    assert f"{task} is a lookup; publish it to the queue lookups" in json.dumps(answer["result"])

@@ -86,10 +86,12 @@ def test_what_is_submitted_again_under_its_id_keeps_its_moment(
     first = marks.leave_on_requests([name], [name])
     assert Marks(redis, KEYS).leave_on_requests([name], [name]) == first
     assert mark_of(redis, name).moment == first[name]
-    batch = marks.moment_of_batch(name)
-    marks.leave_on_batch(name, SubmissionMark(moment=batch))
-    assert Marks(redis, KEYS).moment_of_batch(name) == batch
+    batch = marks.new_moment()
     assert batch not in first.values()
+    marks.leave_on_batch(name, SubmissionMark(moment=batch, first_chunk=7))
+    assert Marks(redis, KEYS).moment_of_batch(name, 7) == batch
+    # Another submission has left the mark, or forged it.
+    assert Marks(redis, KEYS).moment_of_batch(name, 8) is None
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,7 @@ def test_what_is_submitted_again_under_its_id_keeps_its_moment(
         '{"state": "queued"}',
         '{"state": "queued", "moment": "2020-01-01T00:00:00"}',
         '{"state": "queued", "moment": 0}',
+        '{"state": "queued", "moment": "1900-01-01T00:00:00Z"}',
         '{"state": "queued", "moment": "2020-01-01T00:00:00Z", "x": "' + 5000 * "y" + '"}',
     ],
 )
@@ -119,6 +122,6 @@ def test_without_the_right_to_the_clock_there_are_no_moments(redis: Redis, name:
         marks = Marks(limited, KEYS)
         for _ in range(2):
             assert marks.leave_on_requests([name], [name]) == {}
-        assert marks.moment_of_batch(name) is None
+        assert marks.new_moment() is None
     assert mark_of(redis, name) == SubmissionMark()
     redis.acl_deluser(name)

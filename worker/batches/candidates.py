@@ -116,8 +116,11 @@ def _from_scientific(text: str) -> Iterator[str]:
     zeros = number.zeros + len(number.digits) - len(significant)
     for more in range(3):
         if zeros - more >= 0:
-            yield f"{significant}{'0' * more}E{zeros - more}"
-            yield f"{significant}{'0' * more}E{zeros - more:02}"
+            for exponent in (f"{zeros - more}", f"{zeros - more:02}"):
+                original = f"{significant}{'0' * more}E{exponent}"
+                # Of the same letters, only their case was changed.
+                if original.casefold() != text.casefold():
+                    yield original
 
 
 def _with_zeros(text: str) -> Iterator[str]:

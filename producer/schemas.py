@@ -6,6 +6,7 @@ in other languages: new ones may be added, none is ever renamed.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -120,6 +121,11 @@ def read_moment(value: Any) -> datetime:
 
     A number is not read: it could be seconds or milliseconds.
     """
+    if isinstance(value, str) and _is_shown(value):
+        # The form in which our own clients write all of them: quickly.
+        with suppress(ValueError):
+            if (shown := datetime.fromisoformat(value)).year >= FIRST_YEAR:
+                return shown
     if isinstance(value, str) and _MOMENT.fullmatch(value):
         try:
             value = datetime.fromisoformat(value.upper())
@@ -135,6 +141,12 @@ def read_moment(value: Any) -> datetime:
     if moment is None or moment.year < FIRST_YEAR:
         raise ValueError(f"must lie in the years {FIRST_YEAR} to 9999 in UTC")
     return moment
+
+
+def _is_shown(text: str) -> bool:
+    """Return whether a text has the form of `show_moment`."""
+    separators = text[4:5] + text[7:8] + text[10:11] + text[26:]
+    return separators == "--TZ" and text[19] == "." and text.isascii()
 
 
 def show_moment(moment: datetime) -> str:

@@ -89,15 +89,16 @@ def is_superseded(
     return bool(named) and all(named)
 
 
-def moment_of_record(batch: int, number: int, position: int, now: int) -> int:
-    """Return the moment of a record in a batch whose records count one after another.
+def moments_of_records(batch: datetime, number: int, count: int, now: datetime) -> list[int]:
+    """Return the moments of the records of a chunk that count one after another.
 
-    `batch` is the moment of the batch, `number` that of the chunk, and `position` the place of the
-    record in the chunk. All moments are in microseconds since 1970. A publisher whose numbers are
-    too large, such as dates, must not win against everyone else for days.
+    `batch` is the moment of the batch, and `number` that of the chunk. All moments are in
+    microseconds since 1970. A publisher whose numbers are too large, such as dates, must not win
+    against everyone else for days.
     """
-    latest = now + round(MAX_AHEAD * 1_000_000)
-    return min(batch + number * MAX_CHUNK_RECORDS + position, latest)
+    first = to_microseconds(batch) + number * MAX_CHUNK_RECORDS
+    latest = to_microseconds(now) + round(MAX_AHEAD * 1_000_000)
+    return [min(moment, latest) for moment in range(first, first + count)]
 
 
 def to_microseconds(moment: datetime) -> int:

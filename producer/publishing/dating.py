@@ -15,6 +15,8 @@ from producer.contract.marks import MARK_SECONDS, MAX_MARK, SubmissionMark
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STEP: Final = timedelta(microseconds=1)
 
+_QUEUED: Final = SubmissionMark().model_dump_json()
+
 REFUSED_SECONDS: Final = 60.0
 """Seconds after which a client that may not read the clock or the marks tries again."""
 
@@ -39,17 +41,22 @@ class Marks:
     ) -> Mapping[str, datetime]:
         """Mark requests as `queued`, before they are published; return their moments.
 
-        `known_ids` are those that may have been submitted before.
+        `known_ids` are those that may have been submitted before, or may be submitted again: their
+        marks have their moments. The marks of the others are written in the same round trip in
+        which the clock is read, and get their moments from the worker that takes them.
         """
-        moments = self._date([*request_ids], {i: self._keys.request(i) for i in known_ids})
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for request_id in request_ids:
-                mark = SubmissionMark(moment=moments.get(request_id))
-                pipeline.set(
-                    self._keys.request(request_id), mark.model_dump_json(), ex=MARK_SECONDS
-                )
-            pipeline.execute()
+        new_ids = [request_id for request_id in request_ids if request_id not in known_ids]
+        moments = self._date(request_ids, {i: self._keys.request(i) for i in known_ids}, new_ids)
+        if known_ids:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for request_id in known_ids:
+                    self._add_mark(pipeline, request_id, moments.get(request_id))
+                pipeline.execute()
         return moments
+
+    def _add_mark(self, pipeline: Any, request_id: str, moment: datetime | None = None) -> None:
+        text = _QUEUED if moment is None else SubmissionMark(moment=moment).model_dump_json()
+        pipeline.set(self._keys.request(request_id), text, ex=MARK_SECONDS)
 
     def new_moment(self) -> datetime | None:
         """Return a new moment; None without the right to read the clock."""
@@ -76,35 +83,53 @@ class Marks:
         key, text = self._keys.batch(batch_id), mark.model_dump_json()
         return bool(self._redis.set(key, text, ex=MARK_SECONDS, nx=True))
 
-    def _date(self, ids: Sequence[str], marks: Mapping[str, str]) -> dict[str, datetime]:
-        """Return the moment of each id: that in its mark, if it has one, or a new one."""
-        keys = list(marks.values())
+    def _date(
+        self, ids: Sequence[str], marks: Mapping[str, str], new_ids: Sequence[str] = ()
+    ) -> dict[str, datetime]:
+        """Return the moment of each id: that in its mark, if it has one, or a new one.
+
+        The marks of requests with new ids are left in the same round trip.
+        """
+        clock, texts = self._look(list(marks.values()), new_ids)
+        # It may be the mark of an older version, or no mark at all.
+        found = [_mark_in(text) if isinstance(text, bytes) else None for text in texts]
+        dated = {i: m.moment for i, m in zip(marks, found, strict=True) if m and m.moment}
+        if clock is None:
+            return dated
+        # A mark does not last longer, so an older moment was not in it when it was left.
+        oldest = clock - timedelta(seconds=MARK_SECONDS)
+        dated = {identity: moment for identity, moment in dated.items() if moment > oldest}
+        return dated | self._new([i for i in ids if i not in dated], clock)
+
+    def _look(
+        self, keys: Sequence[str], new_ids: Sequence[str]
+    ) -> tuple[datetime | None, list[Any]]:
+        """Leave the marks of new requests; return the time, if it may be read, and other marks.
+
+        An error in place of a mark is not raised.
+        """
+        may_look = time.monotonic() >= self._refused_until
         with self._redis.pipeline(transaction=False) as pipeline:
-            if may_look := time.monotonic() >= self._refused_until:
+            for request_id in new_ids:
+                self._add_mark(pipeline, request_id)
+            if may_look:
                 pipeline.time()
             for key in keys:
                 pipeline.getrange(key, 0, MAX_MARK)
-            replies = pipeline.execute(raise_on_error=False) if may_look or keys else []
+            replies = pipeline.execute(raise_on_error=False) if len(pipeline) else []
+        written, replies = replies[: len(new_ids)], replies[len(new_ids) :]
         clock = replies.pop(0) if may_look else None
-        dated = {}
-        for identity, text in zip(marks, replies, strict=True):
-            # It may be the mark of an older version, or no mark at all.
-            mark = _mark_in(text) if isinstance(text, bytes) else None
-            if mark is not None and mark.moment is not None:
-                dated[identity] = mark.moment
         if isinstance(clock, ResponseError):
             # The user may not read the clock, or a proxy does not know the command.
             self._refused_until = time.monotonic() + REFUSED_SECONDS
-        if isinstance(clock, Exception) and not isinstance(clock, ResponseError):
-            raise clock
-        if not isinstance(clock, tuple | list):
-            return dated
+            clock = None
+        for reply in (*written, clock):
+            if isinstance(reply, Exception):
+                raise reply
+        if clock is None:
+            return None, replies
         seconds, microseconds = clock
-        now = _EPOCH + timedelta(seconds=seconds, microseconds=microseconds)
-        # A mark does not last longer, so an older moment was not in it when it was left.
-        oldest = now - timedelta(seconds=MARK_SECONDS)
-        dated = {identity: moment for identity, moment in dated.items() if moment > oldest}
-        return dated | self._new([i for i in ids if i not in dated], now)
+        return _EPOCH + timedelta(seconds=seconds, microseconds=microseconds), replies
 
     def _new(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:
         with self._lock:

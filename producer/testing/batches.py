@@ -34,7 +34,7 @@ from producer.contract.rosters import (
     RosterRecord,
     from_microseconds,
     merge,
-    moment_of_record,
+    moments_of_records,
     to_microseconds,
     values_reader,
 )
@@ -127,6 +127,8 @@ class Batches:
             self._refuse(batch, line.line, [problem], None, line.cells)
 
     def _enroll(self, batch: Batch, chunk: Chunk, times: Times) -> None:
+        count = len(chunk.row_counts)
+        moments = moments_of_records(times.moment, chunk.number, count, times.now)
         cells = _cells_by_line(chunk)
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
@@ -137,9 +139,7 @@ class Batches:
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
             if chunk.ordered:
-                started_at, present = map(to_microseconds, times)
-                moment = moment_of_record(started_at, chunk.number, position, present)
-                incoming = incoming._replace(moment=from_microseconds(moment))
+                incoming = incoming._replace(moment=from_microseconds(moments[position]))
             result = self._enrollments.decide(incoming, chunk.batch_id, times)
             batch.counts += Counter(result.count_rows(rows))
             batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
@@ -150,7 +150,8 @@ class Batches:
         cells = _cells_by_line(chunk)
         accepted: list[RosterRecord] = []
         read = values_reader(kind)
-        started_at, present = map(to_microseconds, times)
+        count = len(chunk.row_counts)
+        moments = moments_of_records(times.moment, chunk.number, count, times.now)
         numbered = zip(
             chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
         )
@@ -163,11 +164,10 @@ class Batches:
                 batch.counts += Counter(rejected=rows, requests_rejected=1)
                 self._refuse(batch, line, problems, record, cells.pop(line, None))
             else:
-                sis_id, *values = read(parsed)
-                moment = moment_of_record(started_at, chunk.number, position, present)
+                row, moment = read(parsed), moments[position]
                 if parsed.as_of is not None:
                     moment = to_microseconds(parsed.as_of)
-                accepted.append(RosterRecord(sis_id, tuple(values), moment))
+                accepted.append(RosterRecord(row[0], row[1:], moment))
         part = self._part(kind)
         for merged in sorted(merge(accepted), key=lambda record: record.sis_id):
             batch.counts += part.upsert(merged, ROSTER_FIELDS[kind])

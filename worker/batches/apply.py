@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
 from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
-from producer.contract.rosters import from_microseconds, moment_of_record, to_microseconds
+from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
@@ -138,7 +138,8 @@ def apply_to(
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)
-    letters = [_letter(kind, chunk, position, what, times) for position, what in poison.items()]
+    moments = times.of_records(kind, chunk) if poison else []
+    letters = [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
     add_dead_letters(connection, letters)
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
@@ -166,12 +167,13 @@ class Times(NamedTuple):
     stored: datetime
     """The present time on the database's clock, which is stored with what was decided."""
 
-    def of_record(self, chunk: Chunk, position: int, *, ordered: bool) -> datetime:
-        """Return the moment of a record that names none."""
-        if not ordered:
-            return self.batch
-        started_at, now = to_microseconds(self.batch), to_microseconds(self.now)
-        return from_microseconds(moment_of_record(started_at, chunk.number, position, now))
+    def of_records(self, kind: Kind, chunk: Chunk) -> list[datetime]:
+        """Return when each record of a chunk counts that names no time of its own."""
+        count = len(chunk.row_counts)
+        if kind is Kind.ENROLLMENTS and not chunk.ordered:
+            return [self.batch] * count
+        moments = moments_of_records(self.batch, chunk.number, count, self.now)
+        return list(map(from_microseconds, moments))
 
 
 def _open(
@@ -220,7 +222,7 @@ def _enter(
 
 
 def _letter(
-    kind: Kind, chunk: Chunk, position: int, what_happened: str, times: Times
+    kind: Kind, chunk: Chunk, position: int, what_happened: str, moment: datetime
 ) -> dict[str, Any]:
     record = plain_record(chunk.records_in_order[position])
     own_id = record.get("request_id") if isinstance(record, dict) else None
@@ -232,13 +234,8 @@ def _letter(
         task=KIND_TASKS[kind],
         batch_id=chunk.batch_id,
         request_id=own_id or line_request_id(chunk.batch_id, chunk.number, position),
-        moment=times.of_record(chunk, position, ordered=_is_ordered(kind, chunk)),
+        moment=moment,
     )
-
-
-def _is_ordered(kind: Kind, chunk: Chunk) -> bool:
-    """Return whether each record of a chunk counts later than the one before it."""
-    return chunk.ordered or kind is not Kind.ENROLLMENTS
 
 
 def _enroll(
@@ -266,7 +263,7 @@ def _incoming_requests(
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
-    lines = chunk.lines_of_records
+    lines, moments = chunk.lines_of_records, times.of_records(Kind.ENROLLMENTS, chunk)
     for position in positions:
         record = chunk.records_in_order[position]
         request, problems = parse_record(StudentEnrollmentRequest, record)
@@ -282,7 +279,7 @@ def _incoming_requests(
                 problems,
                 lines[position],
                 has_own_id=own_id is not None,
-                moment=times.of_record(chunk, position, ordered=chunk.ordered),
+                moment=moments[position],
                 is_dated=True,
             )
         )

@@ -11,7 +11,7 @@ from producer.contract.refusals import ahead_of_clock
 from producer.contract.rosters import (
     RosterRecord,
     merge,
-    moment_of_record,
+    moments_of_records,
     to_microseconds,
     values_reader,
 )
@@ -39,7 +39,7 @@ def upsert_records(
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
     read = values_reader(kind)
-    started_at, present = to_microseconds(batch_moment), to_microseconds(now)
+    moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), now)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed: Any
@@ -55,11 +55,10 @@ def upsert_records(
             own_cells = cells.pop(line, None)
             refusals += refusals_of_line(line, problems, plain_record(record), own_cells)
         else:
-            sis_id, *values = read(parsed)
-            moment = moment_of_record(started_at, chunk.number, position, present)
+            row, moment = read(parsed), moments[position]
             if parsed.as_of is not None:
                 moment = to_microseconds(parsed.as_of)
-            accepted.append(RosterRecord(sis_id, tuple(values), moment))
+            accepted.append(RosterRecord(row[0], row[1:], moment))
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge(accepted))
     counts["upserted"] = written.upserted
     counts["unchanged"] = written.unchanged

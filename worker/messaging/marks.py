@@ -14,6 +14,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, MAX_MARK, AgedMark, MarkState, SubmissionMark
 from producer.contract.redis_connection import connect_redis
+from producer.schemas import show_moment
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +124,10 @@ class SubmissionMarks:
         The pipeline must lead to the Redis with the marks.
         """
         for request_id, moment in moments.items():
-            mark = SubmissionMark(state=MarkState.RUNNING, moment=moment)
-            text = _RUNNING if moment is None else mark.model_dump_json()
+            text = _RUNNING
+            if moment is not None:
+                # As the model would write it, without what has its default value; but quickly.
+                text = f'{{"state":"{MarkState.RUNNING}","moment":"{show_moment(moment)}"}}'
             pipeline.set(self.keys.request(request_id), text, ex=MARK_SECONDS)
 
     def remove(self, keys: Iterable[str]) -> None:

@@ -147,8 +147,8 @@ def _rows(dialect: str, merged: Sequence[MergedRecord]) -> list[tuple[Any, ...]]
     ]
 
 
-def _source(dialect: str, model: Model) -> Any:
-    """Return the new records as a table, with their moments as times."""
+def _source(dialect: str, model: Model, *, once: bool = False) -> Any:
+    """Return the new records as a table, with their moments as times; `once` if read once."""
     rows = rows_as_table(dialect, _columns(dialect, model))
     if dialect != "postgresql":
         return rows
@@ -157,8 +157,9 @@ def _source(dialect: str, model: Model) -> Any:
         (_EPOCH + rows.c[name] * _MICROSECOND).label(name)
         for name in map(_moment, fields_of(model))
     ]
+    source = select(*texts, *times)
     # Materialized, or each comparison would convert the numbers again.
-    return select(*texts, *times).cte("records").prefix_with("MATERIALIZED")
+    return source.subquery() if once else source.cte("records").prefix_with("MATERIALIZED")
 
 
 _EPOCH: Final = literal_column("timestamptz 'epoch'", DateTime(timezone=True))
@@ -168,7 +169,7 @@ _MICROSECOND: Final = literal_column("interval '1 microsecond'", Interval())
 @cache
 def _insert(dialect: str, model: Model) -> Any:
     columns = _columns(dialect, model)
-    source = _source(dialect, model)
+    source = _source(dialect, model, once=True)
     known = select(model.id).where(model.sis_id == source.c.sis_id).exists()
     unknown = select(*(source.c[name] for name in columns)).where(~known)
     new = insert_into(dialect, model).from_select(list(columns), unknown.order_by(source.c.sis_id))

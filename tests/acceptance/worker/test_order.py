@@ -172,7 +172,7 @@ def test_a_request_submitted_again_after_it_was_lost_keeps_its_moment(
     name = uuid.uuid4().hex
     request = {"student_id": f"S-{name}", "course_ids": [f"C-{name}"], "request_id": name}
     enter_roster(client, [f"S-{name}"], [f"C-{name}"])
-    marked = client._connection.mark_requests([name])[name]  # noqa: SLF001 - and its message is lost
+    marked = client._connection.mark_requests([name], [name])[name]  # noqa: SLF001 - and its message is lost
     time.sleep(0.05)
     with EnrollmentClient(deployment.broker_url, timeout=20) as other:
         assert other.enroll(request).moment == marked

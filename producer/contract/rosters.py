@@ -47,6 +47,9 @@ def merge(records: Iterable[RosterRecord]) -> list[MergedRecord]:
     listed = list(records)
     by_id = {record[0]: record for record in listed}
     if len(by_id) == len(listed):
+        if not any(None in record[1] for record in listed):
+            # Nearly always: without a call for each of thousands of records.
+            return [MergedRecord(r[0], r[1], (r[2],) * len(r[1]), (r,)) for r in listed]
         return list(map(_alone, listed))
     groups: dict[str, list[RosterRecord]] = {sis_id: [] for sis_id in by_id}
     for record in listed:
@@ -89,7 +92,7 @@ def is_superseded(
     return bool(named) and all(named)
 
 
-def moments_of_records(batch: datetime, number: int, count: int, now: datetime) -> list[int]:
+def moments_of_records(batch: datetime, number: int, count: int, now: datetime) -> Sequence[int]:
     """Return the moments of the records of a chunk that count one after another.
 
     `batch` is the moment of the batch, and `number` that of the chunk. All moments are in
@@ -98,7 +101,8 @@ def moments_of_records(batch: datetime, number: int, count: int, now: datetime) 
     """
     first = to_microseconds(batch) + number * MAX_CHUNK_RECORDS
     latest = to_microseconds(now) + round(MAX_AHEAD * 1_000_000)
-    return [min(moment, latest) for moment in range(first, first + count)]
+    moments = range(first, first + count)
+    return moments if moments.stop <= latest else [min(moment, latest) for moment in moments]
 
 
 def to_microseconds(moment: datetime) -> int:

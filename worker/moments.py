@@ -33,7 +33,7 @@ _warned_at = float("-inf")
 
 
 def moment_of_message(sent: datetime | None, now: datetime) -> datetime:
-    """Return the moment in a message's header; if there is none, or it lies ahead, it is now.
+    """Return the moment in a message's header; now if it is missing or lies ahead.
 
     A header that lies ahead of the clock was not read from it.
     """

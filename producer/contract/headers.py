@@ -59,7 +59,7 @@ LABELS: Final = ("file_name", "submitter")
 
 
 def moment_in(headers: Mapping[str, Any]) -> datetime | None:
-    """Return the moment in the headers of a message; None if there is none that can be read."""
+    """Return the moment in the headers of a message; None if it is missing or unreadable."""
     try:
         return read_moment(headers[MOMENT_HEADER])
     except (KeyError, ValueError):

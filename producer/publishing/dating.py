@@ -63,7 +63,7 @@ class Marks:
         return self._date(["new"], {}).get("new")
 
     def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
-        """Return the moment in the mark of a batch with this first chunk; None if there is none.
+        """Return the moment in the mark of a batch with this first chunk, if it has one.
 
         A mark that somebody else has left under this id says nothing about this submission.
         """
@@ -140,7 +140,7 @@ class Marks:
 
 
 def _mark_in(text: bytes) -> SubmissionMark | None:
-    """Return the mark in a text; None if there is none that can be read."""
+    """Return the mark in a text; None if it is unreadable."""
     if not text or len(text) > MAX_MARK:
         return None
     try:

@@ -60,6 +60,19 @@ def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
     return done.exit_code, found
 
 
+def url_of_user_without(command: str, url: str, redis: Any) -> str:
+    """Create a Redis user who may run every command except one; return the broker URL with it."""
+    redis.acl_setuser(
+        "limited",
+        enabled=True,
+        passwords=["+word"],
+        keys=["*"],
+        channels=["*"],
+        commands=["+@all", f"-{command}"],
+    )
+    return url.replace("redis://", "redis://limited:word@")
+
+
 def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     url, database_url = working
     code, found = doctor(url, "--strict", ENROLL_DATABASE_URL=database_url)
@@ -192,15 +205,7 @@ def test_a_user_who_may_not_read_the_clock_learns_that_requests_get_no_moments(
     working: tuple[str, str], broker: tuple[str, Any]
 ) -> None:
     url, redis = broker
-    redis.acl_setuser(
-        "timeless",
-        enabled=True,
-        passwords=["+word"],
-        keys=["*"],
-        channels=["*"],
-        commands=["+@all", "-time"],
-    )
-    found = doctor(url.replace("redis://", "redis://timeless:word@"))[1]
+    found = doctor(url_of_user_without("time", url, redis))[1]
     assert "may not read the clock (TIME)" in found["moments", "warning"]
 
 
@@ -224,10 +229,7 @@ def test_a_user_who_may_not_inspect_the_server_learns_which_user_may(
     working: tuple[str, str], broker: tuple[str, Any]
 ) -> None:
     url, redis = broker
-    redis.acl_setuser(
-        "producer", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-info"]
-    )
-    code, found = doctor(url.replace("redis://", "redis://producer:p@"))
+    code, found = doctor(url_of_user_without("info", url, redis))
     assert code == 0
     assert "as the Redis user operator" in found["persistence", "warning"]
     assert ("worker", "ok") in found

@@ -65,7 +65,7 @@ class Marks:
     def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
         """Return the moment in the mark of a batch with this first chunk, if it has one.
 
-        A mark that somebody else has left under this id says nothing about this submission.
+        A mark that another client has left under this id says nothing about this submission.
         """
         try:
             text = self._redis.getrange(self._keys.batch(batch_id), 0, MAX_MARK)

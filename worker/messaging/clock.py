@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-
 READ_SECONDS: Final = 1.0
 """Seconds for which the clock is not read again: the machine's monotonic clock drifts less."""
 

@@ -9,10 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
 
 MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
@@ -37,6 +45,15 @@ class Kind(StrEnum):
     STUDENTS = "students"
     COURSES = "courses"
     ENROLLMENTS = "enrollments"
+
+
+class Action(StrEnum):
+    """What a request asks for a course."""
+
+    ENROLL = "enroll"
+    """The student is to be enrolled in the course."""
+    DROP = "drop"
+    """The student is to leave the course."""
 
 
 class Code(StrEnum):
@@ -93,6 +110,12 @@ def _not_of_a_line(request_id: str) -> str:
     return request_id
 
 
+Reason = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT, pattern=NO_NUL)]
+"""Free text of a submitter; it may be empty."""
+
+FIELD_ERROR: Final = "field_of_record"
+"""The type of an error that names its field in its context, because it is about several fields."""
+
 OwnRequestId = Annotated[RequestId, AfterValidator(_not_of_a_line)]
 """A submitter's own id of a request; it can never be the id of a line in another batch."""
 
@@ -105,6 +128,9 @@ CourseIds = Annotated[
     tuple[Identifier, ...], Field(min_length=1, max_length=MAX_COURSES), AfterValidator(_fold)
 ]
 """Duplicates are removed; the order stays."""
+
+CourseList = Annotated[tuple[Identifier, ...], Field(max_length=MAX_COURSES), AfterValidator(_fold)]
+"""Like `CourseIds`, but it may be empty."""
 
 
 _MOMENT: Final = re.compile(
@@ -174,13 +200,20 @@ class ContractModel(BaseModel):
 
 
 class StudentEnrollmentRequest(ContractModel):
-    """One student and one or more courses to enroll in; the unit that succeeds or is refused."""
+    """One student, the courses to enroll in and those to drop; it succeeds or is refused."""
 
     student_id: Identifier = Field(
         description="The student, by our key (an integer) or by SIS id (a string)."
     )
-    course_ids: CourseIds = Field(
-        description="1 to 100 courses, each by our key (an integer) or by SIS id (a string)."
+    course_ids: CourseList = Field(
+        default=(),
+        description="The courses to enroll in, each by our key (an integer) or by SIS id (a"
+        " string). With `drop_course_ids`, a request names 1 to 100 courses.",
+    )
+    drop_course_ids: CourseList = Field(
+        default=(),
+        description="The courses to drop; none of them may be in `course_ids`. A course that the"
+        " student is not enrolled in may be dropped, too.",
     )
     request_id: OwnRequestId | None = Field(
         default=None,
@@ -190,7 +223,11 @@ class StudentEnrollmentRequest(ContractModel):
     atomic: Annotated[bool, Field(strict=True)] = Field(
         default=True,
         description="If true, one refused course refuses the whole request;"
-        " if false, the student is enrolled in the other courses.",
+        " if false, the request still counts for the other courses.",
+    )
+    reason: Reason | None = Field(
+        default=None,
+        description="Why, in up to 255 characters; the student's history shows it.",
     )
     as_of: Moment | None = Field(
         default=None,
@@ -204,11 +241,44 @@ class StudentEnrollmentRequest(ContractModel):
             self,
             *,
             student_id: int | str,
-            course_ids: Sequence[int | str],
+            course_ids: Sequence[int | str] = (),
+            drop_course_ids: Sequence[int | str] = (),
             request_id: str | None = None,
             atomic: bool = True,
+            reason: str | None = None,
             as_of: datetime | str | None = None,
         ) -> None: ...
+
+    @model_validator(mode="after")
+    def _names_each_course_once(self) -> Self:
+        _check_course_lists(self.course_ids, self.drop_course_ids)
+        return self
+
+
+def _check_course_lists(
+    course_ids: tuple[int | str, ...], drop_course_ids: tuple[int | str, ...]
+) -> None:
+    if not drop_course_ids:
+        if not course_ids:
+            raise PydanticCustomError(
+                FIELD_ERROR,
+                "must be a list of 1 to {most} courses, unless drop_course_ids names some",
+                {"field": "course_ids", "most": MAX_COURSES},
+            )
+        return
+    if len(course_ids) + len(drop_course_ids) > MAX_COURSES:
+        raise PydanticCustomError(
+            FIELD_ERROR,
+            "must name at most {most} courses together with course_ids; divide the request",
+            {"field": "drop_course_ids", "most": MAX_COURSES},
+        )
+    for position, course in enumerate(drop_course_ids):
+        if course in course_ids:
+            raise PydanticCustomError(
+                FIELD_ERROR,
+                "is also in course_ids; remove the course from one of the two lists",
+                {"field": f"drop_course_ids[{position}]"},
+            )
 
 
 class StudentRecord(ContractModel):
@@ -259,11 +329,17 @@ class ResultStatus(StrEnum):
     """How a request ended."""
 
     ENROLLED = "enrolled"
-    """The student is enrolled in every course of the request."""
+    """The student is enrolled in every course that was asked for and not superseded."""
+    DROPPED = "dropped"
+    """The student is not enrolled in the courses to drop, except in superseded ones."""
+    CHANGED = "changed"
+    """The student is enrolled in some courses and not in others, as the request asked."""
     PARTIAL = "partial"
-    """The student is enrolled in some of the courses; `errors` explains the others."""
+    """The request counts for some of its courses; `errors` explains the others."""
     REJECTED = "rejected"
     """The whole request was refused and changed nothing."""
+    SUPERSEDED = "superseded"
+    """For every course, a later request asks for the opposite; nothing was changed."""
 
 
 class RequestState(StrEnum):
@@ -307,6 +383,28 @@ class EnrolledCourse(ContractModel):
     )
 
 
+class DroppedCourse(ContractModel):
+    """A course that the student is not enrolled in after the request."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The upstream system's own identifier.")
+    title: str | None = Field(description="The course's title; null if upstream sent none.")
+    removed: bool = Field(
+        description="True if this request ended an enrollment; false if the student was not"
+        " enrolled."
+    )
+
+
+class SupersededCourse(ContractModel):
+    """A course for which a later request asks for the opposite, and has won."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The upstream system's own identifier.")
+    title: str | None = Field(description="The course's title; null if upstream sent none.")
+    action: Action = Field(description="What this request asked for.")
+    moment: datetime = Field(description="The moment of the request that won, in UTC.")
+
+
 class StudentEnrollmentResponse(ContractModel):
     """The stored result of one request."""
 
@@ -324,6 +422,15 @@ class StudentEnrollmentResponse(ContractModel):
         default=(),
         description="The courses that the student is enrolled in, in the order of the request.",
     )
+    dropped_courses: tuple[DroppedCourse, ...] = Field(
+        default=(),
+        description="The courses that the student is not enrolled in any more, or was not.",
+    )
+    superseded_courses: tuple[SupersededCourse, ...] = Field(
+        default=(),
+        description="The courses for which a later request asks for the opposite.",
+    )
+    reason: str | None = Field(default=None, description="The reason that the request gave.")
     errors: tuple[EnrollmentProblem, ...] = Field(
         default=(), description="Why the request, or some of its courses, was refused."
     )

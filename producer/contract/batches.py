@@ -20,14 +20,20 @@ class Books(ContractModel):
     already_enrolled: int = Field(
         default=0, description="Pairs that were already in student_courses."
     )
+    dropped: int = Field(
+        default=0, description="Pairs that this batch removed from student_courses."
+    )
+    not_enrolled: int = Field(
+        default=0, description="Pairs to drop that were not in student_courses."
+    )
     upserted: int = Field(default=0, description="Roster records that this batch added or changed.")
     unchanged: int = Field(
         default=0, description="Roster records that matched what was already stored."
     )
     superseded: int = Field(
         default=0,
-        description="Roster records that changed nothing, because later records name the same"
-        " fields.",
+        description="Pairs for which a later request asks for the opposite, and roster records"
+        " whose fields later records name, too; they changed nothing.",
     )
     rejected: int = Field(default=0, description="Rows that were refused; the refusals say why.")
     not_applied: int = Field(default=0, description="Rows that have not been applied yet.")

@@ -15,6 +15,7 @@ from producer.schemas import (
     MAX_COURSES,
     MAX_KEY,
     NO_NUL,
+    Action,
     ContractModel,
     CourseIds,
     CourseRecord,
@@ -32,6 +33,12 @@ KIND_MODELS: Final[Mapping[Kind, type[ContractModel]]] = {
     Kind.ENROLLMENTS: StudentEnrollmentRequest,
 }
 
+
+COURSE_FIELDS: Final[Mapping[Action, str]] = {
+    Action.ENROLL: "course_ids",
+    Action.DROP: "drop_course_ids",
+}
+"""The field of a request that holds the courses of an action."""
 
 Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
@@ -186,7 +193,11 @@ class UncheckedColumns(ContractModel):
         description="The student of each request."
     )
     course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
-        description="The courses of each request."
+        default=(), description="The courses of each request, to enroll in."
+    )
+    drop_course_ids: Annotated[tuple[Any, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        default=(),
+        description="The courses of each request, to drop; `course_ids` must then be empty.",
     )
     atomic: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="The value of `atomic` for every request."
@@ -194,9 +205,24 @@ class UncheckedColumns(ContractModel):
 
     @model_validator(mode="after")
     def _have_equal_length(self) -> Self:
-        if len(self.student_ids) != len(self.course_ids):
-            raise ValueError("student_ids and course_ids must have an entry for each request")
+        if self.course_ids and self.drop_course_ids:
+            raise ValueError("columns have either course_ids or drop_course_ids, not both")
+        if len(self.student_ids) != len(self.course_ids or self.drop_course_ids):
+            raise ValueError(
+                "student_ids and course_ids (or drop_course_ids) must have an entry for each"
+                " request"
+            )
         return self
+
+    @property
+    def action(self) -> Action:
+        """Return what the requests ask for."""
+        return Action.DROP if self.drop_course_ids else Action.ENROLL
+
+    @property
+    def courses(self) -> tuple[Any, ...]:
+        """Return the courses of each request."""
+        return self.drop_course_ids or self.course_ids
 
 
 class CheckedColumns(UncheckedColumns):
@@ -206,7 +232,11 @@ class CheckedColumns(UncheckedColumns):
         description="The student of each request."
     )
     course_ids: Annotated[tuple[CourseIds, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
-        description="The courses of each request."
+        default=(), description="The courses of each request, to enroll in."
+    )
+    drop_course_ids: Annotated[tuple[CourseIds, ...], Field(max_length=MAX_CHUNK_RECORDS)] = Field(
+        default=(),
+        description="The courses of each request, to drop; `course_ids` must then be empty.",
     )
 
 
@@ -230,22 +260,23 @@ class EnrollmentChunk(Chunk):
         columns = self.requests
         if columns is None:
             return self.records
-        requests = zip(columns.student_ids, columns.course_ids, strict=True)
+        requests = zip(columns.student_ids, columns.courses, strict=True)
+        name = COURSE_FIELDS[columns.action]
         if isinstance(columns, CheckedColumns):
             return [
                 StudentEnrollmentRequest.model_construct(
-                    student_id=student_id, course_ids=courses, atomic=columns.atomic
+                    student_id=student_id, atomic=columns.atomic, **{name: courses}
                 )
                 for student_id, courses in requests
             ]
-        names = ("student_id", "course_ids", "atomic")
+        names = ("student_id", name, "atomic")
         return [dict(zip(names, (*request, columns.atomic), strict=True)) for request in requests]
 
     @cached_property
     def row_counts(self) -> list[int]:
         """Return the number of rows that each request adds to the batch counts."""
         if isinstance(self.requests, CheckedColumns):
-            return list(map(len, self.requests.course_ids))
+            return list(map(len, self.requests.courses))
         return list(map(count_rows, self.records_in_order))
 
 
@@ -293,17 +324,25 @@ def line_request_ids(batch_id: str, number: int) -> tuple[str, str]:
 def count_rows(record: Any) -> int:
     """Return the number of rows that a record adds to the batch counts.
 
-    A request counts once for each distinct course; a roster record counts once, and so does
-    anything that cannot be read. The submitter and the worker both count with this function.
+    A request counts once for each distinct course of each of its lists; a roster record counts
+    once, and so does anything that cannot be read. The submitter and the worker both count with
+    this function.
     """
-    if isinstance(record, dict):
-        courses = record.get("course_ids")
-    elif isinstance(record, StudentEnrollmentRequest):
-        return len(record.course_ids)
-    else:
+    if isinstance(record, StudentEnrollmentRequest):
+        return len(record.course_ids) + len(record.drop_course_ids)
+    if not isinstance(record, dict):
         return 1
-    if not isinstance(courses, list | tuple) or len(courses) <= 1:
-        return 1
+    rows = _count_distinct(record.get("course_ids"))
+    if "drop_course_ids" in record:
+        rows += _count_distinct(record["drop_course_ids"])
+    return rows or 1
+
+
+def _count_distinct(courses: Any) -> int:
+    if not isinstance(courses, list | tuple):
+        return 0
+    if len(courses) <= 1:
+        return len(courses)
     if len(courses) <= MAX_COURSES:
         # A fast path for valid requests. A longer list could hold integers that were chosen to
         # share one hash; a set of them takes time that grows with the square of their number.

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from producer.schemas import (
+    FIELD_ERROR,
     MAX_CHUNK_RECORDS,
     MAX_COURSES,
     MAX_KEY,
@@ -46,6 +47,8 @@ _RULES: Final[Mapping[str, str]] = {
     "student_id": _IDENTIFIER,
     "students": _IDENTIFIER,
     "course_ids": f"must be a list of 1 to {MAX_COURSES} courses",
+    "drop_course_ids": f"must be a list of at most {MAX_COURSES} courses",
+    "reason": f"must be a text of at most {MAX_TEXT} characters",
     "request_id": _REQUEST_ID,
     "request_ids": _REQUEST_ID,
     "atomic": "must be true or false",
@@ -114,6 +117,10 @@ def explain(
     problems: dict[str, EnrollmentProblem] = {}
     for detail in error.errors(include_url=False):
         name, *rest = detail["loc"] or ("",)
+        if detail["type"] == FIELD_ERROR:
+            field = detail["ctx"]["field"]
+            problems[field] = _problem(field, detail["msg"])
+            continue
         if detail["type"] == "too_short" and detail["input"]:
             continue  # The list has elements, but all are invalid: each has its own problem.
         field = _plain(str(name))
@@ -155,8 +162,9 @@ def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
             return str(detail["msg"]).removeprefix("Value error, ")
         case "string_pattern_mismatch" | "string_unicode" as kind:
             return _TEXT_RULES[kind]
-    # An element of course_ids follows the same rule as student_id.
-    rule_name = "student_id" if is_element and name == "course_ids" else name
+    # A course follows the same rule as student_id.
+    in_list = is_element and name in ("course_ids", "drop_course_ids")
+    rule_name = "student_id" if in_list else name
     rule = _RULES.get(rule_name, "must have the form that docs/integration.md describes")
     return f"{rule}, not {_shown(detail['input'])}"
 

@@ -10,6 +10,7 @@ from pydantic.functional_validators import AfterValidator
 
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
 from producer.contract.findings import Finding
+from producer.contract.history import CourseRoll, StudentHistory
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
 from producer.schemas import (
@@ -89,6 +90,8 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.REFUSALS: list[RefusedRecord],
     TaskName.RESULTS: list[list[StudentEnrollmentResponse]],
     TaskName.STUDENT: list[StudentResponse | None],
+    TaskName.HISTORY: StudentHistory,
+    TaskName.ROLL: CourseRoll | None,
     TaskName.HEALTH: WorkerHealth,
     TaskName.RECENT_BATCHES: list[BatchStatus],
 }

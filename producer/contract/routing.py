@@ -25,6 +25,8 @@ class TaskName(StrEnum):
     STATUS = "enrollment.status"
     RESULTS = "enrollment.results"
     STUDENT = "enrollment.student"
+    HISTORY = "enrollment.history"
+    ROLL = "enrollment.roll"
     BATCH = "enrollment.batch"
     CHUNKS = "enrollment.chunks"
     REFUSALS = "enrollment.refusals"
@@ -43,6 +45,8 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.STATUS: Queue.LOOKUPS,
     TaskName.RESULTS: Queue.LOOKUPS,
     TaskName.STUDENT: Queue.LOOKUPS,
+    TaskName.HISTORY: Queue.LOOKUPS,
+    TaskName.ROLL: Queue.LOOKUPS,
     TaskName.BATCH: Queue.LOOKUPS,
     TaskName.CHUNKS: Queue.LOOKUPS,
     TaskName.REFUSALS: Queue.LOOKUPS,

@@ -1,0 +1,96 @@
+"""Define a student's history and a course's roll, as a worker reports them."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from producer.schemas import Action, ContractModel, EnrollmentProblem
+
+
+class Change(StrEnum):
+    """What happened to a student's enrollment in a course."""
+
+    ENROLLED = "enrolled"
+    """An enrollment began."""
+    DROPPED = "dropped"
+    """An enrollment ended."""
+    SUPERSEDED = "superseded"
+    """Nothing: a later request asks for the opposite."""
+    REJECTED = "rejected"
+    """Nothing: the request was refused, for this course or as a whole."""
+
+
+class HistoryCourse(ContractModel):
+    """A course of a history."""
+
+    id: int | None = Field(description="Our key; null if no such course exists.")
+    sis_id: str | None = Field(description="The SIS id; null if it is not known.")
+    title: str | None = Field(default=None, description="The title; null if it is not known.")
+
+
+class HistoryEntry(ContractModel):
+    """A change of an enrollment, or a refused or superseded request for one."""
+
+    moment: datetime = Field(description="When the request counts, in UTC.")
+    change: Change = Field(description="What happened.")
+    action: Action | None = Field(
+        default=None, description="What was asked for; null if the request could not be read."
+    )
+    course: HistoryCourse | None = Field(
+        default=None, description="The course; null if the request was refused as a whole."
+    )
+    request_id: str | None = Field(
+        default=None, description="The request; null if its result was pruned."
+    )
+    batch_id: str | None = Field(default=None, description="The batch of the request, if any.")
+    line: int | None = Field(
+        default=None, description="The line of the submitted file; null if it is not known."
+    )
+    reason: str | None = Field(default=None, description="The reason that the request gave.")
+    superseded_by: datetime | None = Field(
+        default=None, description="The moment of the later request that won."
+    )
+    errors: tuple[EnrollmentProblem, ...] = Field(
+        default=(), description="Why the request, or this course of it, was refused."
+    )
+    completed_at: datetime | None = Field(
+        default=None, description="When the request was processed; null if its result was pruned."
+    )
+
+
+class StudentHistory(ContractModel):
+    """What happened to a student's enrollments, the latest moment first."""
+
+    student_id: int | None = Field(description="Our key; null if there is no such student.")
+    student_sis_id: str | None = Field(description="The SIS id; null if it is not known.")
+    entries: tuple[HistoryEntry, ...] = Field(default=(), description="The latest moment first.")
+    more: bool = Field(
+        default=False,
+        description="True if older entries follow: ask again `before` the last moment.",
+    )
+
+
+class EnrolledStudent(ContractModel):
+    """A student of a course's roll."""
+
+    id: int = Field(description="Our key.")
+    sis_id: str = Field(description="The SIS id.")
+    name: str | None = Field(description="The student's name; null if upstream sent none.")
+    enrolled_at: datetime = Field(description="The moment that the enrollment began, in UTC.")
+    ended_at: datetime | None = Field(
+        default=None, description="The moment that it ended; null if it did not end."
+    )
+
+
+class CourseRoll(ContractModel):
+    """Who was enrolled in a course, by key."""
+
+    id: int = Field(description="Our key of the course.")
+    sis_id: str = Field(description="The SIS id of the course.")
+    title: str | None = Field(description="The course's title; null if upstream sent none.")
+    at: datetime = Field(description="The moment that the roll is about, in UTC.")
+    students: tuple[EnrolledStudent, ...] = Field(default=(), description="In order of their keys.")
+    more: bool = Field(
+        default=False, description="True if more students follow: ask again `after` the last key."
+    )

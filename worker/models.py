@@ -95,6 +95,41 @@ class StudentCourse(Base):
     enrolled_at: Mapped[datetime]
 
 
+class PastEnrollment(Base):
+    """An enrollment that has ended, or a drop of a pair that was not enrolled.
+
+    `ended_at` is the moment of the request that dropped the pair, `request_id` names that request.
+    `enrolled_at` is null if the pair was not enrolled: the row keeps out an older request to enroll
+    that arrives later. The keys are not foreign keys: the row of `student_courses` had them, or
+    they were looked up in the same transaction, and upstream never removes from the roster.
+    """
+
+    __tablename__ = "past_enrollments"
+
+    student_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    course_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    ended_at: Mapped[datetime] = mapped_column(primary_key=True)
+    enrolled_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(String(255))
+    request_id: Mapped[str] = mapped_column(String(128 + 24))
+
+    __table_args__ = (Index(None, "ended_at"),)
+
+
+class RetentionLimit(Base):
+    """The moment before which history was pruned: a table with exactly one row.
+
+    Older requests are refused. The moment is null until something is pruned.
+    """
+
+    __tablename__ = "retention_limit"
+
+    singleton: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    moment: Mapped[datetime | None]
+
+    __table_args__ = (CheckConstraint("singleton = 1", name="one_row"),)
+
+
 class EnrollmentResult(Base):
     """The result of one request.
 
@@ -103,7 +138,10 @@ class EnrollmentResult(Base):
     the student by SIS id. Two indexes serve "newest first by student". `enrolled` holds the keys
     of the courses in the order of the request; `already` holds those whose row existed before.
     `fingerprint` is null if the request id was made from a chunk's number: the chunk has one.
-    `moment` is when the request counts; an older version stored none.
+    `moment` is when the request counts; an older version stored none. `dropped` holds the keys of
+    the courses to drop, `not_enrolled` those of them that had no row, and `superseded` a key, an
+    action and the moment that won, for each course for which a later request had won; all three
+    are null if they would be empty. `line` is set for a request of a file with an id of its own.
     """
 
     __tablename__ = "enrollment_results"
@@ -123,6 +161,11 @@ class EnrollmentResult(Base):
     errors: Mapped[list[Any]]
     completed_at: Mapped[datetime]
     moment: Mapped[datetime | None]
+    dropped: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    not_enrolled: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    superseded: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    reason: Mapped[str | None] = mapped_column(String(255))
+    line: Mapped[int | None] = mapped_column(BigInteger)
 
     __table_args__ = (
         Index(None, "student_id", "completed_at"),
@@ -155,7 +198,11 @@ class Batch(Base):
 
 
 class BatchChunk(Base):
-    """An applied chunk, with its identity and counts: a repeated delivery changes nothing."""
+    """An applied chunk, with its identity and counts: a repeated delivery changes nothing.
+
+    `lines` holds the lines of its requests, compressed (`worker.batches.lines`); null if each
+    request has one line and these are numbered through.
+    """
 
     __tablename__ = "batch_chunks"
 
@@ -170,11 +217,14 @@ class BatchChunk(Base):
     rows: Mapped[int]
     enrolled: Mapped[int]
     already_enrolled: Mapped[int]
+    dropped: Mapped[int] = mapped_column(server_default="0")
+    not_enrolled: Mapped[int] = mapped_column(server_default="0")
     upserted: Mapped[int]
     unchanged: Mapped[int]
     superseded: Mapped[int] = mapped_column(server_default="0")
     rejected: Mapped[int]
     applied_at: Mapped[datetime]
+    lines: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class BatchRefusal(Base):

@@ -353,3 +353,17 @@ def _count_distinct(courses: Any) -> int:
             pass  # A course that cannot be hashed is not a valid id; it still counts below.
     # Values of different types are different courses, even if Python calls them equal (1 == True).
     return len({(type(course), str(course)) for course in courses})
+
+
+def courses_of(record: Any, action: Action) -> Sequence[Any]:
+    """Return the courses that a request, or its record, names for an action."""
+    name = COURSE_FIELDS[action]
+    is_parsed = isinstance(record, StudentEnrollmentRequest)
+    fields = vars(record) if is_parsed else record
+    courses = fields.get(name) if isinstance(fields, dict) else None
+    return courses if isinstance(courses, list | tuple) else ()
+
+
+def courses_in_order(record: Any) -> Sequence[Any]:
+    """Return the courses of a request in the order of its rows: those to drop come last."""
+    return (*courses_of(record, Action.ENROLL), *courses_of(record, Action.DROP))

@@ -52,6 +52,34 @@ def _shown_id(value: int | str, *, from_file: bool) -> str:
     return f"SIS id {value!r} (for our key, send the integer {value}, or key:{value} in a command)"
 
 
+def same_course(position: int, course_id: int | str, other: int | str) -> EnrollmentProblem:
+    """Return the problem of a request that both enrolls in a course and drops it.
+
+    `course_id`, at this position of `drop_course_ids`, and `other` in `course_ids` name one course.
+    """
+    field = f"drop_course_ids[{position}]"
+    message = (
+        f"{field}: {course_id!r} and {other!r} of course_ids are the same course; remove the course"
+        " from one of the two lists"
+    )
+    return EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=field)
+
+
+def before_limit(moment: datetime, limit: datetime, *, is_own: bool) -> EnrollmentProblem:
+    """Return the problem of a request that counts at a time whose history was pruned.
+
+    `is_own` is true if the request names that time itself.
+    """
+    what = "as_of: " if is_own else "the request counts at "
+    message = (
+        f"{what}{show_moment(moment)} lies before {show_moment(limit)}, and what happened before"
+        " that was pruned; send the request again with a later time"
+    )
+    return EnrollmentProblem(
+        code=Code.INVALID_REQUEST, message=message, field="as_of" if is_own else None
+    )
+
+
 def reused_id(request_id: str) -> EnrollmentProblem:
     """Return the problem of a request whose id belongs to a different request."""
     return EnrollmentProblem(

@@ -1,13 +1,15 @@
 """Requests, a roster and a way to decide, for the tests of the rulebook without a database."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from producer.schemas import Code, EnrollmentProblem, StudentEnrollmentRequest
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.rules import Decision, conclude, plan
+from worker.enrollment.rules import Changed, Decision, Plan, RowCounts, check, conclude, plan
 from worker.enrollment.values import CourseSummary, RequestLookup, StoredResult
+from worker.intervals.values import NewerDrops, PairState
 from worker.models import Pair
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -20,7 +22,8 @@ BROKEN = EnrollmentProblem(code=Code.INVALID_REQUEST, message="it is broken", fi
 def lookup(results: Iterable[StoredResult] = ()) -> RequestLookup:
     """Return what a database with students A, B and courses M1, M2, M3 would say."""
     summaries = {key: CourseSummary(key, f"M{key}", None) for key in (1, 2, 3)}
-    return RequestLookup(STUDENTS, COURSES, summaries, {r.request_id: r for r in results}, SIS_IDS)
+    by_id = {result.request_id: result for result in results}
+    return RequestLookup(STUDENTS, COURSES, summaries, by_id, SIS_IDS, drops=NewerDrops(None, {}))
 
 
 def incoming(
@@ -40,6 +43,20 @@ def at_noon(requests: Iterable[IncomingRequest]) -> list[IncomingRequest]:
     return [request._replace(moment=NOW) for request in requests]
 
 
+def plan_at_noon(
+    requests: Iterable[IncomingRequest],
+    results: Iterable[StoredResult] = (),
+    states: Mapping[Pair, PairState] = MappingProxyType({}),
+) -> Plan:
+    """Plan requests that count at the same moment."""
+    stored = lookup(results)
+    return plan(check(at_noon(requests), stored), stored, states)
+
+
+def counts(enrolled: int = 0, already_enrolled: int = 0, rejected: int = 0) -> RowCounts:
+    return RowCounts(enrolled, already_enrolled, rejected=rejected)
+
+
 def decide(
     *requests: IncomingRequest,
     rows: Iterable[Pair] = (),
@@ -47,8 +64,8 @@ def decide(
     batch_id: str | None = None,
 ) -> list[Decision]:
     """Decide requests in one call; `rows` and `results` are those of earlier calls."""
-    planned = plan(at_noon(requests), lookup(results))
-    return conclude(planned, set(planned.rows) - set(rows), batch_id, NOW)
+    planned = plan_at_noon(requests, results)
+    return conclude(planned, Changed(set(planned.rows) - set(rows), ()), batch_id, NOW)
 
 
 def codes(decision: Decision) -> list[str]:

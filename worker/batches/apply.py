@@ -10,12 +10,19 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from producer.contract.chunks import KIND_CHUNKS, Chunk, fingerprint_of, line_request_id
+from producer.contract.chunks import (
+    KIND_CHUNKS,
+    CheckedColumns,
+    Chunk,
+    courses_of,
+    fingerprint_of,
+    line_request_id,
+)
 from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.contract.routing import KIND_TASKS
-from producer.schemas import Kind, ResultStatus, StudentEnrollmentRequest
+from producer.schemas import Action, Kind, ResultStatus, StudentEnrollmentRequest
 from worker.batches.counts import (
     Counts,
     Poison,
@@ -33,6 +40,7 @@ from worker.batches.repository import (
 from worker.batches.roster import upsert_records
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
+from worker.database.enrollment_lock import lock_enrollments
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest, readable_id
@@ -241,6 +249,7 @@ def _letter(
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, times: Times
 ) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
+    lock_enrollments(connection, exclusive=_may_drop(chunk))
     shortcut = enroll_clean_requests(connection, chunk, poison, times.stored, times.batch)
     counts = no_counts()
     counts["enrolled"] = shortcut.added
@@ -256,6 +265,14 @@ def _enroll(
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
     return counts, refusals, statuses
+
+
+def _may_drop(chunk: Chunk) -> bool:
+    """Return whether a request of a chunk may drop something."""
+    columns = getattr(chunk, "requests", None)
+    if isinstance(columns, CheckedColumns):
+        return columns.action is Action.DROP
+    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
 
 
 def _incoming_requests(

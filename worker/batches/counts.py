@@ -16,6 +16,8 @@ Poison = Mapping[int, str]
 ROW_COUNTS: Final = (
     "enrolled",
     "already_enrolled",
+    "dropped",
+    "not_enrolled",
     "upserted",
     "unchanged",
     "superseded",
@@ -32,8 +34,6 @@ def no_counts() -> Counts:
 def add_to_counts(counts: Counts, decided: Sequence[Decision], row_counts: Sequence[int]) -> None:
     """Add the rows of decided requests to the counts; `row_counts` has the rows of each request."""
     for decision, rows in zip(decided, row_counts, strict=True):
-        request_counts = decision.count_rows(rows)
-        counts["enrolled"] += request_counts.enrolled
-        counts["already_enrolled"] += request_counts.already_enrolled
-        counts["rejected"] += request_counts.rejected
+        for name, count in decision.count_rows(rows)._asdict().items():
+            counts[name] += count
         counts["requests_rejected"] += decision.result.status is ResultStatus.REJECTED

@@ -4,8 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from producer.contract.chunks import Cells, RefusedLine
-from producer.schemas import Code, ContractModel, EnrollmentProblem
+from producer.contract.chunks import (
+    COURSE_FIELDS,
+    Cells,
+    RefusedLine,
+    courses_in_order,
+    courses_of,
+)
+from producer.schemas import Action, Code, ContractModel, EnrollmentProblem
 from worker.enrollment.rules import Decision, lines_about
 
 Refusals = list[dict[str, Any]]
@@ -27,7 +33,7 @@ def refusals_of(decision: Decision, cells: dict[int, Cells]) -> Iterator[dict[st
     in_lines = len(decision.incoming.lines) > 1
     fields = record
     for (position, line), problems in _problems_by_line(decision).items():
-        part = {**fields, "course_ids": [record["course_ids"][position]]} if in_lines else record
+        part = {**fields, **_course_of_line(record, position)} if in_lines else record
         yield from refusals_of_line(line, problems, part, cells.pop(line, None))
         if in_lines and fields is record:
             fields = _short_fields(record)
@@ -48,9 +54,21 @@ def _problems_by_line(decision: Decision) -> dict[tuple[int, int], list[Enrollme
     return by_line
 
 
+def _course_of_line(record: Mapping[str, Any], position: int) -> dict[str, list[Any]]:
+    """Return the one course that is in a line of a request: its rows to drop come last."""
+    enrolled = len(courses_of(record, Action.ENROLL))
+    course = [courses_in_order(record)[position]]
+    if position < enrolled:
+        fields = {"course_ids": course, "drop_course_ids": []}
+    else:
+        fields = {"course_ids": [], "drop_course_ids": course}
+    return {name: value for name, value in fields.items() if name in record or value}
+
+
 def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what each line of a request repeats; a long text is only kept with the first one."""
-    shared = {**record, "course_ids": []}
+    lists: dict[str, list[Any]] = {name: [] for name in COURSE_FIELDS.values() if name in record}
+    shared = {**record, **lists}
     return shared if len(_json(shared)) <= MAX_REPEATED else {}
 
 

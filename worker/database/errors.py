@@ -10,9 +10,19 @@ import sqlite3
 from enum import StrEnum
 
 import psycopg
-from sqlalchemy.exc import DBAPIError, TimeoutError  # noqa: A004
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError  # noqa: A004
 
 from worker.models import Base
+
+
+class EnrollmentsBusy(OperationalError):
+    """Other transactions that enroll did not end in time, so a drop could not begin.
+
+    Only this work is to be tried again later; everything else can go on.
+    """
+
+    def __init__(self, orig: BaseException) -> None:
+        super().__init__(None, None, orig)
 
 
 class Meaning(StrEnum):

@@ -57,7 +57,17 @@ class IncomingRequest(NamedTuple):
         asked: list[Any] = [request.student_id, request.course_ids, request.atomic]
         if request.as_of is not None:
             asked.append(request.as_of.isoformat())
+        # The fingerprint of a request without these fields is that of an older version.
+        if request.drop_course_ids:
+            asked.append({"drop_course_ids": request.drop_course_ids})
+        if request.reason is not None:
+            asked.append({"reason": request.reason})
         return fingerprint_of(json.dumps(asked))
+
+
+def may_drop(incoming: IncomingRequest) -> bool:
+    """Return whether a request may drop something."""
+    return incoming.request is not None and bool(incoming.request.drop_course_ids)
 
 
 def read_request(

@@ -5,7 +5,7 @@ Rows of `student_courses` are written by `worker.repository`.
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -26,8 +26,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from producer.contract.chunks import line_request_ids
-from producer.schemas import EnrollmentProblem, ResultStatus
+from producer.contract.chunks import courses_in_order, line_request_ids
+from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from worker.database import copy
 from worker.database.clock import database_time, time_of
 from worker.database.sets import (
@@ -40,7 +40,14 @@ from worker.database.sets import (
     select_up_to,
 )
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.values import CleanRequest, CourseSummary, RequestLookup, StoredResult
+from worker.enrollment.values import (
+    CleanRequest,
+    CourseSummary,
+    RequestLookup,
+    StoredResult,
+    Superseded,
+)
+from worker.intervals.repository import in_utc, newer_drops, newer_drops_documents
 from worker.models import Course, EnrollmentResult, Instant, Student
 
 _COLUMNS = (
@@ -55,6 +62,11 @@ _COLUMNS = (
     "batch_id",
     "completed_at",
     "moment",
+    "dropped",
+    "not_enrolled",
+    "superseded",
+    "reason",
+    "line",
 )
 """The columns of `enrollment_results`, in the order of `StoredResult`'s fields."""
 
@@ -69,14 +81,15 @@ class ResultsUpTo(NamedTuple):
 
 
 def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest]) -> RequestLookup:
-    """Load the students, courses and earlier results that requests name, in one round trip.
+    """Load what requests name, and the drops that may win against them, in one round trip.
 
-    A second round trip is needed only if an earlier result names courses that no request names.
+    They have their moments by now. What they name are students, courses and earlier results. A
+    second round trip is needed only if an earlier result names courses that no request names.
     """
     dialect = connection.dialect.name
     checked = [r.request for r in requests if r.request is not None and not r.problems]
     student_ids = {request.student_id for request in checked}
-    course_ids = set(chain.from_iterable(request.course_ids for request in checked))
+    course_ids = set(chain.from_iterable(map(courses_in_order, checked)))
     wanted: dict[str, Collection[int | str]] = {
         "students_by_key": [i for i in student_ids if isinstance(i, int)],
         "students_by_sis_id": [i for i in student_ids if isinstance(i, str)],
@@ -87,12 +100,14 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     wanted = {name: ids for name, ids in wanted.items() if ids}
     if not wanted:
         return RequestLookup({}, {}, {}, {}, {}, database_time(connection))
-    parameters: dict[str, str] = {}
+    moments = [incoming.moment for incoming in requests if incoming.moment is not None]
+    parameters: dict[str, Any] = {"since": min(moments)}
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)
-    *row, now = connection.execute(_select_for_requests(dialect, tuple(wanted)), parameters).one()
+    statement = _select_for_requests(dialect, tuple(wanted))
+    *row, drops, limit, now = connection.execute(statement, parameters).one()
     found = _lookup(connection, dict(zip(wanted, row, strict=True)))
-    return found._replace(now=now)
+    return found._replace(now=now, drops=newer_drops(drops, limit))
 
 
 def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLookup:
@@ -108,7 +123,7 @@ def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLook
     courses.update((course.sis_id, course.id) for course in by_sis_id)
     summaries = {course.id: course for course in (*by_key, *by_sis_id)}
     results = [_result(row) for row in documents.get("results") or ()]
-    named = {key for result in results for key in result.enrolled_ids}
+    named = set(chain.from_iterable(result.course_keys() for result in results))
     if missing := named - summaries.keys():
         summaries |= summarize_courses(connection, missing)
     by_id = {result.request_id: result for result in results}
@@ -142,6 +157,7 @@ def _select_for_requests(dialect: str, names: tuple[str, ...]) -> Any:
             for name, (column, document) in documents.items()
             if name in names
         ),
+        *newer_drops_documents(dialect),
         time_of(dialect),
     )
 
@@ -153,15 +169,15 @@ def _result(row: Sequence[Any]) -> StoredResult:
     return result._replace(
         status=ResultStatus(result.status) if is_known else result.status,
         errors=tuple(map(_problem, result.errors)),
-        completed_at=_in_utc(result.completed_at),
-        moment=None if result.moment is None else _in_utc(result.moment),
+        completed_at=in_utc(result.completed_at),
+        moment=None if result.moment is None else in_utc(result.moment),
+        dropped_ids=result.dropped_ids or (),
+        not_enrolled_ids=result.not_enrolled_ids or (),
+        superseded=tuple(
+            Superseded(course, Action(action), in_utc(won_at))
+            for course, action, won_at in result.superseded or ()
+        ),
     )
-
-
-def _in_utc(stored: Any) -> datetime:
-    """Return a stored time, perhaps one that was decoded from JSON."""
-    at: datetime = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
 
 
 def _problem(stored: Any) -> EnrollmentProblem:
@@ -290,11 +306,21 @@ def add_results(connection: Connection, results: Iterable[StoredResult]) -> None
             )
             if result.errors
             else "[]",
-            *result[8:],
+            *result[8:11],
+            str(list(result.dropped_ids)) if result.dropped_ids else None,
+            str(list(result.not_enrolled_ids)) if result.not_enrolled_ids else None,
+            _superseded(result) if result.superseded else None,
+            *result[14:],
         )
         for result in results
     ]
     add_rows(connection, EnrollmentResult, _COLUMNS, rows)
+
+
+def _superseded(result: StoredResult) -> str:
+    return json.dumps(
+        [(each.course, each.action.value, each.won_at.isoformat()) for each in result.superseded]
+    )
 
 
 def add_clean_results(

@@ -1,10 +1,16 @@
 """Convert stored results to the responses of the contract."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from sqlalchemy import Connection
 
-from producer.schemas import EnrolledCourse, StudentEnrollmentResponse
+from producer.schemas import (
+    DroppedCourse,
+    EnrolledCourse,
+    StudentEnrollmentResponse,
+    SupersededCourse,
+)
 from worker.enrollment.repository import summarize_courses
 from worker.enrollment.values import CourseSummary, StoredResult
 from worker.repository import describe_students
@@ -34,6 +40,26 @@ def to_response(
             )
             for key in result.enrolled_ids
         ),
+        dropped_courses=tuple(
+            DroppedCourse(
+                id=key,
+                sis_id=courses[key].sis_id,
+                title=courses[key].title,
+                removed=key not in result.not_enrolled_ids,
+            )
+            for key in result.dropped_ids
+        ),
+        superseded_courses=tuple(
+            SupersededCourse(
+                id=each.course,
+                sis_id=courses[each.course].sis_id,
+                title=courses[each.course].title,
+                action=each.action,
+                moment=each.won_at,
+            )
+            for each in result.superseded
+        ),
+        reason=result.reason,
         errors=result.errors,
         batch_id=result.batch_id,
         completed_at=result.completed_at,
@@ -45,7 +71,7 @@ def load_responses(
     connection: Connection, results: Sequence[StoredResult]
 ) -> list[StudentEnrollmentResponse]:
     """Convert stored results to responses, in the same order."""
-    keys = {key for result in results for key in result.enrolled_ids}
+    keys = set(chain.from_iterable(result.course_keys() for result in results))
     courses = summarize_courses(connection, keys)
     by_key = {r.student_id for r in results if r.student_id and r.student_sis_id is None}
     sis_ids = (

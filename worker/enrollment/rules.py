@@ -1,26 +1,51 @@
 """Decide requests: which are refused and why, and which rows to write. Pure functions, no SQL.
 
-`plan` decides which requests are refused and which rows are to be written. `conclude` makes the
-results once the database has said which of those rows are new. `worker.service` calls both. Only
-the clean requests of a chunk do without them (`worker.enrollment.shortcuts`).
+`check` says which requests are refused, `plan` which rows are to be changed, and `conclude` makes
+the results once the database has said which of those rows it changed. `worker.service` calls them.
+Only the clean requests of a chunk do without them (`worker.enrollment.shortcuts`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.contract.refusals import reused_id, unknown_course, unknown_student
-from producer.schemas import CODE_MEANINGS, Code, EnrollmentProblem, Identifier, ResultStatus
+from producer.contract.chunks import courses_in_order, courses_of
+from producer.contract.explain import MAX_PROBLEMS
+from producer.contract.refusals import (
+    before_limit,
+    reused_id,
+    same_course,
+    unknown_course,
+    unknown_student,
+)
+from producer.schemas import (
+    CODE_MEANINGS,
+    Action,
+    Code,
+    EnrollmentProblem,
+    Identifier,
+    ResultStatus,
+    StudentEnrollmentRequest,
+)
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.values import CourseSummary, Problems, RequestLookup, StoredResult
+from worker.enrollment.order import Interval, Outcome, Register, Verdict
+from worker.enrollment.values import (
+    CourseSummary,
+    Problems,
+    RequestLookup,
+    StoredResult,
+    Superseded,
+)
+from worker.intervals.values import Drop, NewerDrops, PairState
 from worker.models import Pair
 
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 
-_COURSE_FIELD = re.compile(r"course_ids\[([0-9]{1,9})\]")
+_COURSE_FIELD = re.compile(r"(drop_)?course_ids\[([0-9]{1,9})\]")
 """The field of a problem that is about one course of a request."""
 
 
@@ -33,16 +58,45 @@ class CheckedRequest(NamedTuple):
     courses: list[int]
     """Keys of the courses to enroll in; empty if the whole request is refused."""
     problems: Problems
+    dropped: Sequence[int] = ()
+    """Keys of the courses to drop; empty if the whole request is refused."""
+
+    @property
+    def moment(self) -> datetime:
+        """Return when the request counts."""
+        if self.incoming.moment is None:
+            raise ValueError("A request is given its moment before it is decided.")
+        return self.incoming.moment
+
+    def pairs(self, action: Action) -> list[Pair]:
+        """Return the pairs to enroll, or those to drop."""
+        courses = self.courses if action is Action.ENROLL else self.dropped
+        return [] if self.student is None else [(self.student, course) for course in courses]
 
 
 class Plan(NamedTuple):
-    """Which requests are refused and why, and which rows are to be written."""
+    """Which requests are refused and why, and which rows are to be changed."""
 
     checked: list[CheckedRequest]
-    rows: dict[Pair, datetime]
-    """The rows to write, with the moment of the earliest request that asks for each."""
+    verdicts: dict[int, dict[Pair, Verdict]]
+    """What becomes of the pairs of a request, by the request's position, unless it is a repeat."""
+    rows: Mapping[Pair, datetime]
+    """The rows to write, each with the moment of the request that opens it."""
+    endings: Mapping[Pair, Drop]
+    """The enrollments to end."""
+    passed: Sequence[tuple[Pair, Drop]]
+    """Enrollments that begin and end within these requests."""
+    notes: Mapping[Pair, Drop]
+    """The drops to keep of pairs that are not enrolled."""
     results: Mapping[str, StoredResult]
     """Earlier results, by request id."""
+
+
+class Changed(NamedTuple):
+    """Which rows the database has changed as planned."""
+
+    added: Collection[Pair]
+    ended: Collection[Pair]
 
 
 class Decision(NamedTuple):
@@ -56,22 +110,37 @@ class Decision(NamedTuple):
     """True if the request was decided before; `result` is then its first result."""
 
     def count_rows(self, rows: int) -> "RowCounts":
-        """Count the request's rows by what happened to them; the counts add up to `rows`."""
-        is_rejected = self.result.status is ResultStatus.REJECTED
-        rejected = rows if is_rejected else len(self.result.errors)
-        enrolled = 0
+        """Count the request's rows by what happened to them; the counts add up to `rows`.
+
+        A row whose course another row of the list names, too, counts as one that changed nothing.
+        """
+        result, request = self.result, self.incoming.request
+        if result.status is ResultStatus.REJECTED or request is None:
+            return RowCounts(rejected=rows)
+        rejected_drops = sum(error.course_id in request.drop_course_ids for error in result.errors)
+        superseded_drops = sum(each.action is Action.DROP for each in result.superseded)
+        enrolled = dropped = 0
         if not self.is_repeat:
-            enrolled = len(self.result.enrolled_ids) - len(self.result.already_enrolled_ids)
-        return RowCounts(enrolled, rows - enrolled - rejected, rejected)
+            enrolled = len(result.enrolled_ids) - len(result.already_enrolled_ids)
+            dropped = len(result.dropped_ids) - len(result.not_enrolled_ids)
+        drops = len(request.drop_course_ids)
+        not_enrolled = drops - dropped - rejected_drops - superseded_drops
+        rejected, superseded = len(result.errors), len(result.superseded)
+        already = rows - enrolled - dropped - not_enrolled - rejected - superseded
+        return RowCounts(enrolled, already, dropped, not_enrolled, superseded, rejected)
 
 
 class RowCounts(NamedTuple):
     """A request's rows, counted by what happened to them."""
 
-    enrolled: int
+    enrolled: int = 0
     """Rows that the request added."""
-    already_enrolled: int
-    rejected: int
+    already_enrolled: int = 0
+    dropped: int = 0
+    """Rows that the request removed."""
+    not_enrolled: int = 0
+    superseded: int = 0
+    rejected: int = 0
 
 
 class Decisions(NamedTuple):
@@ -85,58 +154,120 @@ class Decisions(NamedTuple):
     sis_ids: Mapping[int, str]
 
 
-def plan(requests: Sequence[IncomingRequest], stored: RequestLookup) -> Plan:
-    """Decide which requests are refused and why, and which rows are to be written.
+def check(requests: Sequence[IncomingRequest], stored: RequestLookup) -> list[CheckedRequest]:
+    """Check requests against the roster: list their problems, and the courses that they name."""
+    return [_check(incoming, stored) for incoming in requests]
 
-    Every request has its moment by now. If several requests have the same id, only the first one
-    has rows to write, and only if the id has no result yet.
+
+def pairs_to_examine(checked: Sequence[CheckedRequest], drops: NewerDrops) -> set[Pair]:
+    """Return the pairs whose state must be known before the requests are decided.
+
+    If no request drops anything, those are the pairs that may have been dropped later; all others
+    are written if they are not there, and the database says which ones were.
     """
-    checked = [_check(incoming, stored) for incoming in requests]
+    enrolled = {pair for request in checked for pair in request.pairs(Action.ENROLL)}
+    if any(request.dropped for request in checked):
+        return enrolled.union(*(request.pairs(Action.DROP) for request in checked))
+    return enrolled if drops.ended is None else enrolled & drops.ended.keys()
+
+
+def earliest_drop(checked: Sequence[CheckedRequest]) -> datetime | None:
+    """Return the earliest moment of a request that drops something; None if no request does."""
+    return min((request.moment for request in checked if request.dropped), default=None)
+
+
+def plan(
+    checked: Sequence[CheckedRequest], stored: RequestLookup, states: Mapping[Pair, PairState]
+) -> Plan:
+    """Decide what requests do, by their moments, and which rows are to be changed.
+
+    At equal moments, drops come first, so that *enrolled* wins. If several requests have the same
+    id, only the first one counts, and only if the id has no result yet. `states` has what is stored
+    about the pairs of `pairs_to_examine`.
+    """
     claimed = set(stored.results)
-    rows: dict[Pair, datetime] = {}
-    for request in sorted(checked, key=_moment):
+    actions: list[tuple[datetime, bool, int]] = []
+    for position in _in_order(checked):
+        request = checked[position]
         if request.incoming.request_id not in claimed:
             claimed.add(request.incoming.request_id)
-            for pair in _pairs(request):
-                rows.setdefault(pair, _moment(request))
-    return Plan(checked, rows, stored.results)
+            actions += [(request.moment, enrolls, position) for enrolls in (False, True)]
+    register = Register(states)
+    requests: dict[tuple[Pair, datetime], IncomingRequest] = {}
+    verdicts: dict[int, dict[Pair, Verdict]] = {position: {} for *_, position in actions}
+    for moment, enrolls, position in sorted(actions, key=itemgetter(0, 1)):
+        request = checked[position]
+        decide = register.enroll if enrolls else register.drop
+        for pair in request.pairs(Action.ENROLL if enrolls else Action.DROP):
+            verdict = decide(pair, moment)
+            verdicts[position][pair] = verdict
+            if not enrolls and verdict.outcome is not Outcome.SUPERSEDED:
+                requests.setdefault((pair, moment), request.incoming)
+
+    def drop(interval: Interval) -> Drop:
+        incoming = requests[interval.pair, interval.ended]
+        reason = incoming.request.reason if incoming.request else None
+        return Drop(interval.ended, reason, incoming.request_id, interval.began)
+
+    return Plan(
+        list(checked),
+        verdicts,
+        register.rows,
+        {pair: drop(interval) for pair, interval in register.endings.items()},
+        [(interval.pair, drop(interval)) for interval in register.passed],
+        {pair: drop(interval) for pair, interval in register.notes.items()},
+        stored.results,
+    )
 
 
-def _moment(request: CheckedRequest) -> datetime:
-    if request.incoming.moment is None:
-        raise ValueError("A request is given its moment before it is decided.")
-    return request.incoming.moment
+def _in_order(checked: Sequence[CheckedRequest]) -> list[int]:
+    """Return the positions of requests in the order in which they count."""
+    return sorted(range(len(checked)), key=lambda position: checked[position].moment)
 
 
 def conclude(
-    plan: Plan, added: Iterable[Pair], batch_id: str | None, decided_at: datetime
+    plan: Plan, changed: Changed, batch_id: str | None, decided_at: datetime
 ) -> list[Decision]:
     """Make the results of a plan, in the order of its requests.
 
-    `added` are the planned rows that are new. If two requests ask for the same row, the earlier one
-    added it, and the later one was already enrolled.
+    A planned row that was not added was there already; an enrollment that was not ended had ended.
     """
-    new_rows = set(added)
     results = dict(plan.results)
     decisions: dict[int, Decision] = {}
-    for position in sorted(range(len(plan.checked)), key=lambda i: _moment(plan.checked[i])):
+    for position in _in_order(plan.checked):
         request = plan.checked[position]
         incoming = request.incoming
         earlier = results.get(incoming.request_id)
         if earlier is None:
-            pairs = _pairs(request)
-            already = [pair[1] for pair in pairs if pair not in new_rows]
-            new_rows.difference_update(pairs)
-            result = _result(request, already, batch_id, decided_at)
+            outcomes = _outcomes(plan, changed, position)
+            result = _result(request, outcomes, batch_id, decided_at)
             results[incoming.request_id] = result
             decisions[position] = Decision(incoming, result, is_new=True)
         elif incoming.has_own_id and earlier.fingerprint == incoming.fingerprint():
             decisions[position] = Decision(incoming, earlier, is_new=False, is_repeat=True)
         else:
-            refused = request._replace(courses=[], problems=(reused_id(incoming.request_id),))
-            result = _result(refused, [], batch_id, decided_at)
+            refused = request._replace(
+                courses=[], dropped=(), problems=(reused_id(incoming.request_id),)
+            )
+            result = _result(refused, {}, batch_id, decided_at)
             decisions[position] = Decision(incoming, result, is_new=False)
     return [decisions[position] for position in range(len(plan.checked))]
+
+
+def _outcomes(plan: Plan, changed: Changed, position: int) -> dict[int, Verdict]:
+    """Return what became of each course of a request."""
+    moment = plan.checked[position].moment
+    outcomes = {}
+    for pair, verdict in plan.verdicts[position].items():
+        ending = plan.endings.get(pair)
+        was_to_add = verdict.outcome is Outcome.ENROLLED and plan.rows.get(pair) == moment
+        was_to_end = verdict.outcome is Outcome.DROPPED and ending and ending.ended_at == moment
+        outcomes[pair[1]] = verdict
+        if was_to_add and pair not in changed.added:
+            outcomes[pair[1]] = Verdict(Outcome.ALREADY_ENROLLED)
+        elif was_to_end and pair not in changed.ended:
+            outcomes[pair[1]] = Verdict(Outcome.NOT_ENROLLED)
+    return outcomes
 
 
 def not_processed(what_happened: str) -> EnrollmentProblem:
@@ -156,67 +287,120 @@ def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[t
     lines = list(enumerate(incoming.lines))
     if len(lines) <= 1:
         return lines
-    request, record = incoming.request, incoming.record
-    position = _COURSE_FIELD.fullmatch(problem.field or "")
-    if position is not None:
-        return lines[int(position[1]) :][:1] or lines
+    courses = courses_in_order(incoming.request or incoming.record)
+    field = _COURSE_FIELD.fullmatch(problem.field or "")
+    if field is not None:
+        position = int(field[2])
+        if field[1]:
+            position += len(courses_of(incoming.request or incoming.record, Action.ENROLL))
+        return lines[position:][:1] or lines
     if problem.course_id is None:
         return lines
-    courses = request.course_ids if request else record["course_ids"]
     return [place for place in lines if problem.course_id == courses[place[0]]] or lines
 
 
 def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:
-    """Check a request against the roster: list its problems, and the courses to enroll in."""
     request = incoming.request
     if request is None or incoming.problems:
         return CheckedRequest(incoming, None, [], incoming.problems)
+    if (old := _before_limit(incoming, stored.drops)) is not None:
+        return CheckedRequest(incoming, None, [], (old,))
     from_file = bool(incoming.lines)
     student = stored.students.get(request.student_id)
     if student is None:
         problem = unknown_student(request.student_id, from_file=from_file)
         return CheckedRequest(incoming, None, [], (problem,))
-    unknown = [course for course in request.course_ids if course not in stored.courses]
+    named = (*request.course_ids, *request.drop_course_ids)
+    unknown = [course for course in named if course not in stored.courses]
     problems = tuple(unknown_course(course, from_file=from_file) for course in unknown)
     # All or nothing: one unknown course refuses the whole request.
     if problems and request.atomic:
         return CheckedRequest(incoming, student, [], problems)
-    keys = [stored.courses[course] for course in request.course_ids if course in stored.courses]
-    # A key and a SIS id in one request may name the same course.
-    return CheckedRequest(incoming, student, list(dict.fromkeys(keys)), problems)
+    # A key and a SIS id in one list may name the same course.
+    keys, dropped = (
+        list(dict.fromkeys(stored.courses[course] for course in ids if course in stored.courses))
+        for ids in (request.course_ids, request.drop_course_ids)
+    )
+    if dropped and not set(dropped).isdisjoint(keys):
+        return CheckedRequest(incoming, student, [], _same_courses(request, stored))
+    return CheckedRequest(incoming, student, keys, problems, dropped)
 
 
-def _pairs(request: CheckedRequest) -> list[Pair]:
-    student = request.student
-    return [] if student is None else [(student, course) for course in request.courses]
+def _before_limit(incoming: IncomingRequest, drops: NewerDrops | None) -> EnrollmentProblem | None:
+    """Return the problem of a request that counts before the limit of what was pruned."""
+    limit, moment = drops.limit if drops else None, incoming.moment
+    if limit is None or moment is None or moment >= limit:
+        return None
+    is_own = incoming.request is not None and incoming.request.as_of is not None
+    return before_limit(moment, limit, is_own=is_own)
+
+
+def _same_courses(request: StudentEnrollmentRequest, stored: RequestLookup) -> Problems:
+    """Return a problem for each course to drop that is also a course to enroll in."""
+    enrolled = {stored.courses[i]: i for i in request.course_ids if i in stored.courses}
+    return tuple(
+        same_course(position, course, enrolled[stored.courses[course]])
+        for position, course in enumerate(request.drop_course_ids)
+        if stored.courses.get(course) in enrolled
+    )[:MAX_PROBLEMS]
 
 
 def _result(
-    request: CheckedRequest, already: list[int], batch_id: str | None, decided_at: datetime
+    request: CheckedRequest,
+    outcomes: Mapping[int, Verdict],
+    batch_id: str | None,
+    decided_at: datetime,
 ) -> StoredResult:
-    incoming, student, courses, problems = request
+    incoming, student, courses, problems, dropped = request
     student_id = (
         incoming.request.student_id if incoming.request else _readable_student(incoming.record)
+    )
+
+    def those(keys: Iterable[int], *wanted: Outcome) -> list[int]:
+        return [key for key in keys if outcomes[key].outcome in wanted]
+
+    enrolled_ids = those(courses, Outcome.ENROLLED, Outcome.ALREADY_ENROLLED)
+    dropped_ids = those(dropped, Outcome.DROPPED, Outcome.NOT_ENROLLED)
+    superseded = tuple(
+        Superseded(key, action, won_at)
+        for action, keys in ((Action.ENROLL, courses), (Action.DROP, dropped))
+        for key in keys
+        if (won_at := outcomes[key].won_at) is not None
     )
     return StoredResult(
         request_id=incoming.request_id,
         fingerprint=incoming.fingerprint() if incoming.has_own_id else None,
         student_id=student_id if student is None and isinstance(student_id, int) else student,
         student_sis_id=student_id if isinstance(student_id, str) else None,
-        status=_status(courses, problems),
-        enrolled_ids=courses,
-        already_enrolled_ids=already,
+        status=_status(enrolled_ids, dropped_ids, superseded, problems),
+        enrolled_ids=enrolled_ids,
+        already_enrolled_ids=those(courses, Outcome.ALREADY_ENROLLED),
         errors=tuple(_located(problem, incoming) for problem in problems),
         batch_id=batch_id,
         completed_at=decided_at,
-        moment=_moment(request),
+        moment=request.moment,
+        dropped_ids=dropped_ids,
+        not_enrolled_ids=those(dropped, Outcome.NOT_ENROLLED),
+        superseded=superseded,
+        reason=incoming.request.reason if incoming.request else None,
+        line=incoming.lines[0] if incoming.has_own_id and incoming.lines else None,
     )
 
 
-def _status(courses: Sequence[int], problems: Problems) -> ResultStatus:
-    if not problems:
+def _status(
+    enrolled: Sequence[int],
+    dropped: Sequence[int],
+    superseded: Sequence[Superseded],
+    problems: Problems,
+) -> ResultStatus:
+    if problems:
+        counts = enrolled or dropped or superseded
+        return ResultStatus.PARTIAL if counts else ResultStatus.REJECTED
+    if enrolled and dropped:
+        return ResultStatus.CHANGED
+    if enrolled:
         return ResultStatus.ENROLLED
-    return ResultStatus.PARTIAL if courses else ResultStatus.REJECTED
+    return ResultStatus.DROPPED if dropped else ResultStatus.SUPERSEDED
 
 
 def _located(problem: EnrollmentProblem, incoming: IncomingRequest) -> EnrollmentProblem:

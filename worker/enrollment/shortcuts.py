@@ -12,9 +12,11 @@ from typing import NamedTuple, cast
 from sqlalchemy import Connection
 
 from producer.contract.chunks import CheckedColumns, Chunk, line_request_id
-from producer.schemas import StudentEnrollmentRequest
+from producer.schemas import Action, StudentEnrollmentRequest
 from worker.enrollment.repository import add_clean_results, has_results_of_chunk
 from worker.enrollment.values import CleanRequest
+from worker.intervals.repository import find_newer_drops, find_states
+from worker.intervals.values import NewerDrops
 from worker.models import Course, Pair, Student
 from worker.repository import find_keys, insert_enrollments
 
@@ -46,13 +48,16 @@ def enroll_clean_requests(
     """Enroll the requests of a chunk whose student and courses all exist.
 
     `moment` is that of the batch. All requests are left to the rulebook if one of them is poison,
-    has an id or a time of its own or already has a result, or if their order matters. Raises
-    DBAPIError.
+    drops something, has an id, a time or a reason of its own or already has a result, if one of
+    their pairs was dropped later, or if their order matters. Raises DBAPIError.
     """
     positions = range(len(chunk.row_counts))
     nothing = ShortcutResult(0, 0, 0, positions)
     columns = _columns(chunk)
     if columns is None or poison or has_results_of_chunk(connection, chunk.batch_id, chunk.number):
+        return nothing
+    drops = find_newer_drops(connection, moment)
+    if drops.limit is not None and moment < drops.limit:
         return nothing
     students = find_keys(connection, Student, columns.student_ids)
     courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
@@ -66,6 +71,8 @@ def enroll_clean_requests(
         if key is None or len(course_keys) < len(wanted)
     ]
     rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
+    if _any_dropped(connection, keys, known, drops, moment):
+        return nothing
     for position in rest:
         known[position] = []
     ids = [line_request_id(chunk.batch_id, chunk.number, position) for position in positions]
@@ -82,6 +89,23 @@ def enroll_clean_requests(
     return ShortcutResult(len(clean), len(pairs), len(added), rest)
 
 
+def _any_dropped(
+    connection: Connection,
+    students: Sequence[int | None],
+    courses: Sequence[Sequence[int]],
+    drops: NewerDrops,
+    moment: datetime,
+) -> bool:
+    """Return whether one of the pairs was dropped after a moment."""
+    if drops.ended is not None and not drops.ended:
+        return False
+    pairs = {(s, c) for s, named in zip(students, courses, strict=True) if s for c in named}
+    if drops.ended is not None:
+        return not pairs.isdisjoint(drops.ended)
+    states = find_states(connection, pairs, None).values()
+    return any(state.ended_at is not None and state.ended_at > moment for state in states)
+
+
 def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
     """Return whether the requests of a chunk must be decided one after another.
 
@@ -93,11 +117,13 @@ def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
 
 
 def _columns(chunk: Chunk) -> _Columns | None:
-    """Return the requests of a chunk as columns; None if one has an id or a time of its own."""
+    """Return the requests of a chunk as columns; None if one does more than to enroll."""
     if chunk.ordered:
         return None
     columns = getattr(chunk, "requests", None)
     if isinstance(columns, CheckedColumns):
+        if columns.action is Action.DROP:
+            return None
         atomic = [columns.atomic] * len(columns.student_ids)
         return _Columns(columns.student_ids, columns.course_ids, atomic)
     requests = [
@@ -105,13 +131,19 @@ def _columns(chunk: Chunk) -> _Columns | None:
         for record in chunk.records_in_order
     ]
     named = [request for request in requests if request is not None]
-    if any(request.request_id is not None or request.as_of is not None for request in named):
+    if not all(map(_is_plain, named)):
         return None
     return _Columns(
         [None if request is None else request.student_id for request in requests],
         [() if request is None else request.course_ids for request in requests],
         [request is None or request.atomic for request in requests],
     )
+
+
+def _is_plain(request: StudentEnrollmentRequest) -> bool:
+    """Return whether a request only enrolls, without an id, a time or a reason of its own."""
+    own = (request.request_id, request.as_of, request.reason)
+    return own == (None, None, None) and not request.drop_course_ids
 
 
 def _already_enrolled(

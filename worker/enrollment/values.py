@@ -1,10 +1,11 @@
 """Define the values that the rules and the SQL exchange: stored results, and what requests name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from producer.schemas import EnrollmentProblem, ResultStatus
+from producer.schemas import Action, EnrollmentProblem, ResultStatus
+from worker.intervals.values import NewerDrops
 
 Problems = tuple[EnrollmentProblem, ...]
 
@@ -15,6 +16,16 @@ class CourseSummary(NamedTuple):
     id: int
     sis_id: str
     title: str | None
+
+
+class Superseded(NamedTuple):
+    """A course for which a later request asked for the opposite, and won."""
+
+    course: int
+    action: Action
+    """What this request asked for."""
+    won_at: datetime
+    """The moment of the request that won."""
 
 
 class StoredResult(NamedTuple):
@@ -39,6 +50,20 @@ class StoredResult(NamedTuple):
     completed_at: datetime
     moment: datetime | None = None
     """When the request counts; None if an older version stored the result."""
+    dropped_ids: Sequence[int] = ()
+    """Keys of the courses to drop that the student is not enrolled in."""
+    not_enrolled_ids: Sequence[int] = ()
+    """Keys of those courses that had no row."""
+    superseded: tuple[Superseded, ...] = ()
+    reason: str | None = None
+    line: int | None = None
+    """The line in a file, of a request with an id of its own."""
+
+    def course_keys(self) -> Iterator[int]:
+        """Yield the keys of the courses that the result names."""
+        yield from self.enrolled_ids
+        yield from self.dropped_ids
+        yield from (each.course for each in self.superseded)
 
 
 CleanRequest = tuple[str, int, int | str, list[int]]
@@ -61,3 +86,5 @@ class RequestLookup(NamedTuple):
     """SIS ids of the students that requests name by key."""
     now: datetime | None = None
     """The time on the database's clock; None if it has no clock of its own."""
+    drops: NewerDrops | None = None
+    """The drops that may win against these requests; None if no request was looked up."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, product
 from typing import Any
 
+from producer.contract.chunks import count_rows
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind, ResultStatus
 from worker.batches.apply import Applied, ChunkOutcome
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 _ROWS = {
     "enrolled": "enrolled",
     "already_enrolled": "already_enrolled",
+    "dropped": "dropped",
+    "not_enrolled": "not_enrolled",
     "upserted": "changed",
     "unchanged": "unchanged",
     "superseded": "superseded",
@@ -26,7 +29,7 @@ _ROWS = {
 }
 """The name that the metric of rows gives to each count of the ledger."""
 
-_ENROLLED = ("enrolled", "already_enrolled")
+_ENROLLED = ("enrolled", "already_enrolled", "dropped", "not_enrolled", "superseded")
 
 
 class Events:
@@ -82,7 +85,7 @@ class Events:
         rows: Counter[str] = Counter()
         for decision in new:
             request = decision.incoming.request
-            request_counts = decision.count_rows(len(request.course_ids) if request else 1)
+            request_counts = decision.count_rows(count_rows(request) if request else 1)
             rows.update(request_counts._asdict())
         self._count_rows(Kind.ENROLLMENTS, rows)
         codes = [[error.code.value for error in decision.result.errors] for decision in new]

@@ -12,6 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from worker.database.engine import Database
 from worker.database.errors import (
     LOCK_NOT_AVAILABLE,
+    EnrollmentsBusy,
     Meaning,
     is_answer,
     is_outage,
@@ -23,7 +24,7 @@ from worker.database.errors import (
 from worker.database.probe import probe
 from worker.messaging.attempts import Attempts
 from worker.messaging.unavailable import DatabaseUnavailable
-from worker.recovery.circuit import Circuit
+from worker.recovery.circuit import REQUEUE_SECONDS, Circuit
 from worker.recovery.trial import TrialInterrupted
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ class RetryPolicy:
         return retrying(work)
 
     def _may_pass(self, error: BaseException) -> bool:
-        """Return whether the work may succeed later; if connections are stale, close them."""
+        """Return whether to repeat the work soon; if connections are stale, close them."""
+        if isinstance(error, EnrollmentsBusy):
+            return False  # While it waits again, no other transaction that enrolls can begin.
         if meaning_of(error) is Meaning.STALE:
             self._database.close()
         return is_outage(error)
@@ -136,12 +139,15 @@ class RetryPolicy:
         return value
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
-        """Report that the database is unavailable; return the error that requeues the message.
+        """Report that the work cannot be done now; return the error that requeues the message.
 
         If the database accepts other work, only this message is requeued: it may meet a trigger, or
         a row that another session has locked. Otherwise, or after several outages in a row, all
         work of this process except lookups pauses.
         """
+        if isinstance(error, EnrollmentsBusy):
+            time.sleep(REQUEUE_SECONDS)
+            return DatabaseUnavailable(f"A drop waits: {sentence_of(error)}", 0)
         self._warn_waiting(error)
         self._refused(error)
         reason = f"{outage_of(error)}: {sentence_of(error)}"

@@ -3,9 +3,9 @@
 import pytest
 
 from producer.schemas import Code, ResultStatus
-from support.rulebook import BROKEN, NOW, at_noon, codes, decide, incoming, lookup
+from support.rulebook import BROKEN, NOW, codes, counts, decide, incoming, plan_at_noon
 from worker.enrollment.incoming import IncomingRequest, read_request
-from worker.enrollment.rules import Decision, lines_about, not_processed, plan
+from worker.enrollment.rules import Decision, lines_about, not_processed
 from worker.enrollment.values import StoredResult
 
 # --- One request ------------------------------------------------------------------------------
@@ -13,7 +13,7 @@ from worker.enrollment.values import StoredResult
 
 def test_a_student_is_enrolled_in_every_course_in_the_requested_order() -> None:
     request = incoming("A", ["M3", 1])
-    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 3), (1, 1)]
+    assert [*plan_at_noon([request]).rows] == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)], batch_id="b")
     assert decision == Decision(
         request,
@@ -47,7 +47,7 @@ def test_the_result_of_an_unknown_student_holds_the_requested_id(
     asked: int | str, key: int | None, sis_id: str | None
 ) -> None:
     request = incoming(asked, ["M1", "X"], atomic=False)
-    assert [*plan(at_noon([request]), lookup()).rows] == []
+    assert [*plan_at_noon([request]).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, codes(decision)) == ("rejected", ["unknown_student"])
     assert (decision.result.student_id, decision.result.student_sis_id) == (key, sis_id)
@@ -77,22 +77,22 @@ def test_an_unknown_id_is_shown_as_what_it_was_read_as(
 
 def test_one_unknown_course_refuses_an_atomic_request_as_a_whole() -> None:
     request = incoming("A", ["M1", "X", 77])
-    assert [*plan(at_noon([request]), lookup()).rows] == []
+    assert [*plan_at_noon([request]).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, codes(decision)) == ("rejected", ["unknown_course"] * 2)
     assert [problem.course_id for problem in decision.result.errors] == ["X", 77]
     assert decision.result.enrolled_ids == []
     assert decision.result.student_id == 1
-    assert decision.count_rows(3) == (0, 0, 3)
+    assert decision.count_rows(3) == counts(0, 0, 3)
 
 
 def test_a_request_that_is_not_atomic_enrolls_in_its_good_courses() -> None:
     request = incoming("A", ["X", "M3", "M1"], atomic=False)
-    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 3), (1, 1)]
+    assert [*plan_at_noon([request]).rows] == [(1, 3), (1, 1)]
     (decision,) = decide(request, rows=[(1, 1)])
     assert (decision.result.status, codes(decision)) == ("partial", ["unknown_course"])
     assert decision.result.enrolled_ids == [3, 1]
-    assert decision.count_rows(3) == (1, 1, 1)
+    assert decision.count_rows(3) == counts(1, 1, 1)
 
 
 def test_a_request_without_any_good_course_is_rejected_even_if_it_is_not_atomic() -> None:
@@ -102,11 +102,11 @@ def test_a_request_without_any_good_course_is_rejected_even_if_it_is_not_atomic(
 
 def test_two_names_of_one_course_are_one_row_that_is_counted_once_as_added() -> None:
     request = incoming("A", ["M1", 1])
-    assert [*plan(at_noon([request]), lookup()).rows] == [(1, 1)]
+    assert [*plan_at_noon([request]).rows] == [(1, 1)]
     (decision,) = decide(request)
     assert (decision.result.status, decision.result.enrolled_ids) == ("enrolled", [1])
     assert decision.result.already_enrolled_ids == []
-    assert decision.count_rows(2) == (1, 1, 0)
+    assert decision.count_rows(2) == counts(1, 1, 0)
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -114,7 +114,7 @@ def test_a_request_with_problems_is_refused_whatever_it_asks_for(readable: bool)
     request = incoming("A", ["M1"], problems=(BROKEN,))
     if not readable:
         request = request._replace(request=None, record={"student_id": "A", "course_ids": 7})
-    assert [*plan(at_noon([request]), lookup()).rows] == []
+    assert [*plan_at_noon([request]).rows] == []
     (decision,) = decide(request)
     assert (decision.result.status, decision.result.errors) == ("rejected", (BROKEN,))
     assert decision.is_new
@@ -133,12 +133,12 @@ def test_a_record_without_a_readable_student_has_a_result_without_one(record: ob
 
 def test_an_id_repeated_within_a_call_gets_the_first_result() -> None:
     once = incoming("A", ["M1", "X"], atomic=False)
-    assert [*plan(at_noon([once, once]), lookup()).rows] == [(1, 1)]
+    assert [*plan_at_noon([once, once]).rows] == [(1, 1)]
     first, again = decide(once, once)
     assert (first.is_new, first.is_repeat) == (True, False)
     assert (again.is_new, again.is_repeat) == (False, True)
     assert again.result is first.result
-    assert (first.count_rows(2), again.count_rows(2)) == ((1, 0, 1), (0, 1, 1))
+    assert (first.count_rows(2), again.count_rows(2)) == (counts(1, 0, 1), counts(0, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_id_repeated_within_a_call_gets_the_first_result() -> None:
 )
 def test_a_reused_id_is_refused_and_the_refusal_is_not_stored(other: IncomingRequest) -> None:
     once = incoming("A", ["M1"])
-    planned = plan(at_noon([once, other]), lookup())
+    planned = plan_at_noon([once, other])
     assert planned.rows == {(1, 1): NOW}
     first, refused = decide(once, other)
     assert (first.result.status, first.is_new) == ("enrolled", True)
@@ -169,20 +169,20 @@ def test_an_earlier_result_is_returned_even_if_the_roster_has_changed() -> None:
     earlier = decide(incoming("A", ["M1"]))[0].result._replace(
         status=ResultStatus.REJECTED, enrolled_ids=[], errors=(BROKEN,), batch_id="earlier"
     )
-    assert [*plan(at_noon([request]), lookup([earlier])).rows] == []
+    assert [*plan_at_noon([request], [earlier]).rows] == []
     (decision,) = decide(request, results=[earlier])
     assert decision == Decision(request, earlier, is_new=False, is_repeat=True)
-    assert decision.count_rows(1) == (0, 0, 1)
+    assert decision.count_rows(1) == counts(0, 0, 1)
 
 
 def test_an_earlier_result_of_a_different_request_refuses_the_request() -> None:
     earlier = decide(incoming("A", ["M1"]))[0].result
     other = incoming("A", ["M2"])
-    assert [*plan(at_noon([other]), lookup([earlier])).rows] == []
+    assert [*plan_at_noon([other], [earlier]).rows] == []
     (decision,) = decide(other, results=[earlier])
     assert codes(decision) == ["request_id_reused"]
     assert not decision.is_new
-    assert decision.count_rows(1) == (0, 0, 1)
+    assert decision.count_rows(1) == counts(0, 0, 1)
 
 
 def test_a_refused_reuse_does_not_replace_the_first_result() -> None:
@@ -216,7 +216,7 @@ def test_the_first_of_two_requests_for_a_row_adds_it() -> None:
     first, second = decide(incoming("A", ["M1", "M2"], "r1"), incoming(1, [2, 3], "r2"))
     assert first.result.already_enrolled_ids == []
     assert second.result.already_enrolled_ids == [2]
-    assert (first.count_rows(2), second.count_rows(2)) == ((2, 0, 0), (1, 1, 0))
+    assert (first.count_rows(2), second.count_rows(2)) == (counts(2, 0, 0), counts(1, 1, 0))
 
 
 def test_a_refused_request_adds_no_row() -> None:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.rulebook import BROKEN, COURSES, NOW, STUDENTS, at_noon, codes, incoming, lookup
+from support.rulebook import BROKEN, COURSES, NOW, STUDENTS, codes, incoming, plan_at_noon
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.rules import Decision, conclude, not_processed, plan
+from worker.enrollment.rules import Changed, Decision, conclude, not_processed
 from worker.enrollment.values import StoredResult
 from worker.models import Pair
 
@@ -89,6 +89,7 @@ def _content(incoming: IncomingRequest) -> Any:
 
 def _of_decision(decision: Decision) -> Outcome:
     result, request = decision.result, decision.incoming.request
+    counts = decision.count_rows(len(request.course_ids) if request else 1)
     return Outcome(
         result.status.value,
         result.enrolled_ids,
@@ -96,7 +97,7 @@ def _of_decision(decision: Decision) -> Outcome:
         codes(decision),
         decision.is_new,
         decision.is_repeat,
-        tuple(decision.count_rows(len(request.course_ids) if request else 1)),  # type: ignore[arg-type]
+        (counts.enrolled, counts.already_enrolled, counts.rejected),
     )
 
 
@@ -125,10 +126,10 @@ def test_any_sequence_of_calls_decides_like_single_requests_in_order(
     model = Model(rows=set(rows))
     stored: dict[str, StoredResult] = {}
     for requests in calls:
-        planned = plan(at_noon(requests), lookup(stored.values()))
+        planned = plan_at_noon(requests, stored.values())
         before = set(model.rows)
         expected = [model.decide(request) for request in requests]
-        decided = conclude(planned, set(planned.rows) - rows, None, NOW)
+        decided = conclude(planned, Changed(set(planned.rows) - rows, ()), None, NOW)
         assert set(planned.rows) - rows == model.rows - before
         rows |= set(planned.rows)
         assert [_of_decision(decision) for decision in decided] == expected

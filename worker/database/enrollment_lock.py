@@ -1,0 +1,78 @@
+"""Take the one lock between transactions that enroll and transactions that drop, on PostgreSQL.
+
+A request that finds its pair enrolled writes no row, so a drop that runs at the same time could
+miss it. Therefore transactions that enroll share the lock, and a transaction that drops has it
+alone. SQLite has a single writer and needs no lock.
+"""
+
+import time
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
+
+from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
+
+_KEY: Final = 7_231_950_461_238_145_013
+"""Any number, the same in every version: no other program should lock it."""
+
+_SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))
+_EXCLUSIVE = select(func.pg_advisory_xact_lock(_KEY))
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 8.0
+"""Seconds of the first and of the longest pause after a drop did not get the lock.
+
+While a drop waits, no transaction that enrolls can begin. So a process does not try again at once,
+and each pause without a success is twice as long as the one before.
+"""
+
+
+class _Pause:
+    """The pause of this process before it tries again to lock out all others."""
+
+    def __init__(self) -> None:
+        self._until = float("-inf")
+        self._seconds = FIRST_PAUSE
+        self._error: BaseException = TimeoutError()
+
+    def check(self) -> None:
+        """Raise EnrollmentsBusy during the pause."""
+        if time.monotonic() < self._until:
+            raise EnrollmentsBusy(self._error)
+
+    def begin(self, error: BaseException) -> None:
+        """Begin a pause because of this error."""
+        self._error = error
+        self._until = time.monotonic() + self._seconds
+        self._seconds = min(2 * self._seconds, LONGEST_PAUSE)
+
+    def end(self) -> None:
+        """Forget earlier failures: the lock was taken."""
+        self._seconds = FIRST_PAUSE
+
+
+_pause = _Pause()
+
+
+def lock_enrollments(connection: Connection, *, exclusive: bool) -> None:
+    """Lock until the end of the transaction: alone if it may drop, else shared.
+
+    Call this before anything about enrollments is read. Waits at most as long as the connection
+    waits for any lock (`worker.database.engine.LOCK_SECONDS`); raises DBAPIError, or
+    EnrollmentsBusy if other transactions do not let a drop in.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    if not exclusive:
+        connection.execute(_SHARED)
+        return
+    _pause.check()
+    try:
+        connection.execute(_EXCLUSIVE)
+    except OperationalError as error:
+        if sqlstate_of(error) != LOCK_NOT_AVAILABLE or error.orig is None:
+            raise
+        _pause.begin(error.orig)
+        raise EnrollmentsBusy(error.orig) from None
+    _pause.end()

@@ -1,0 +1,1 @@
+"""Store when enrollments began and ended."""

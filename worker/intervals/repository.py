@@ -1,0 +1,337 @@
+"""Read and write past enrollments in SQL, and end those that are open.
+
+Every function takes an open connection. Nothing here knows the rules or commits.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    Connection,
+    bindparam,
+    column,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+
+from producer.contract.refusals import MAX_AHEAD
+from worker.database.sets import (
+    columns_of,
+    insert_into,
+    is_among,
+    list_parameter,
+    row_parameters,
+    rows_as_table,
+)
+from worker.intervals.values import Drop, NewerDrops, PairState
+from worker.models import (
+    EnrollmentResult,
+    Instant,
+    Pair,
+    PastEnrollment,
+    RetentionLimit,
+    StudentCourse,
+)
+
+MAX_NEWER_DROPS: Final = 1_000
+"""The most newer drops that are read at once; if there are more, they are looked up by pair."""
+
+_PAIR = columns_of(PastEnrollment, "student_id", "course_id")
+_DROP = columns_of(PastEnrollment, "student_id", "course_id", "ended_at", "reason", "request_id")
+_INTERVAL = columns_of(
+    PastEnrollment, "student_id", "course_id", "ended_at", "enrolled_at", "reason", "request_id"
+)
+
+
+# --- what decides -----------------------------------------------------------------------------
+
+
+def newer_drops_documents(dialect: str) -> list[Any]:
+    """Return two scalar queries: the newer drops as a JSON document, and the retention limit.
+
+    `newer_drops` reads them. The parameter `since` is the earliest moment that matters.
+    """
+    as_rows, as_row = (
+        (func.json_agg, func.json_build_array)
+        if dialect == "postgresql"
+        else (func.json_group_array, func.json_array)
+    )
+    past = PastEnrollment
+    newer = (
+        select(past.student_id, past.course_id, past.ended_at)
+        .where(past.ended_at > bindparam("since", type_=Instant()))
+        .order_by(past.ended_at)
+        .limit(MAX_NEWER_DROPS + 1)
+        .subquery()
+    )
+    document = as_rows(as_row(*newer.c), type_=JSON())
+    return [
+        select(document).select_from(newer).scalar_subquery(),
+        select(RetentionLimit.moment).scalar_subquery(),
+    ]
+
+
+def newer_drops(document: Any, limit: datetime | None) -> NewerDrops:
+    """Read what the queries of `newer_drops_documents` returned."""
+    rows = document or ()
+    if len(rows) > MAX_NEWER_DROPS:
+        return NewerDrops(limit, None)
+    # In the order of their moments: the latest drop of a pair stays.
+    return NewerDrops(limit, {(student, course): in_utc(at) for student, course, at in rows})
+
+
+def in_utc(stored: Any) -> datetime:
+    """Return a stored time, perhaps one that was decoded from JSON."""
+    at: datetime = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
+    return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+
+
+def find_newer_drops(connection: Connection, since: datetime) -> NewerDrops:
+    """Return the drops that count later than a moment, and the retention limit."""
+    row = connection.execute(_select_newer_drops(connection.dialect.name), {"since": since}).one()
+    return newer_drops(*row)
+
+
+@cache
+def _select_newer_drops(dialect: str) -> Any:
+    return select(*newer_drops_documents(dialect))
+
+
+def find_states(
+    connection: Connection, pairs: Iterable[Pair], dropped_at: datetime | None
+) -> dict[Pair, PairState]:
+    """Return what is stored about pairs.
+
+    `dropped_at` is the earliest moment of a drop among the requests; then the states say when the
+    open pairs were last confirmed, if that was at that moment or later.
+    """
+    dialect = connection.dialect.name
+    wanted = sorted(set(pairs))
+    if not wanted:
+        return {}
+    rows = connection.execute(_select_states(dialect), row_parameters(dialect, _PAIR, wanted))
+    states = {
+        (student, course): PairState(enrolled_at, enrolled_at, ended_at)
+        for student, course, enrolled_at, ended_at in rows
+    }
+    if dropped_at is None:
+        return states
+    is_open = [pair for pair, state in states.items() if state.enrolled_at is not None]
+    confirmed = _find_confirmations(connection, {student for student, _ in is_open}, dropped_at)
+    for pair in is_open:
+        at = confirmed.get(pair)
+        state = states[pair]
+        if at is not None and state.confirmed_at is not None and at > state.confirmed_at:
+            states[pair] = state._replace(confirmed_at=at)
+    return states
+
+
+@cache
+def _select_states(dialect: str) -> Any:
+    source = rows_as_table(dialect, _PAIR)
+    past, enrolled = PastEnrollment, StudentCourse
+    ended = (
+        select(func.max(past.ended_at, type_=Instant()))
+        .where(past.student_id == source.c.student_id, past.course_id == source.c.course_id)
+        .correlate(source)
+        .scalar_subquery()
+    )
+    is_pair = (enrolled.student_id == source.c.student_id) & (
+        enrolled.course_id == source.c.course_id
+    )
+    return select(*source.c, enrolled.enrolled_at, ended).select_from(
+        source.outerjoin(enrolled, is_pair)
+    )
+
+
+def has_confirmations(connection: Connection, students: Collection[int], since: datetime) -> bool:
+    """Return whether a request of these students enrolled or confirmed a pair at or after then."""
+    return bool(_find_confirmations(connection, students, since))
+
+
+def _find_confirmations(
+    connection: Connection, students: Collection[int], since: datetime
+) -> dict[Pair, datetime]:
+    """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
+
+    A result that counts then was stored later than `since` minus what a request may lie ahead.
+    """
+    if not students:
+        return {}
+    dialect = connection.dialect.name
+    parameters: dict[str, Any] = list_parameter(dialect, students)
+    parameters |= {"since": since, "stored_since": since - timedelta(seconds=MAX_AHEAD)}
+    confirmed: dict[Pair, datetime] = {}
+    for student, courses, at in connection.execute(_select_confirmations(dialect), parameters):
+        for course in courses:
+            confirmed[student, course] = max(at, confirmed.get((student, course), at))
+    return confirmed
+
+
+@cache
+def _select_confirmations(dialect: str) -> Any:
+    result = EnrollmentResult
+    # An older version stored no moment.
+    counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
+    return select(result.student_id, result.enrolled, counts_at).where(
+        is_among(dialect, result.student_id),
+        result.completed_at > bindparam("stored_since", type_=Instant()),
+        counts_at >= bindparam("since", type_=Instant()),
+    )
+
+
+# --- what is written --------------------------------------------------------------------------
+
+
+def end_enrollments(connection: Connection, drops: Mapping[Pair, Drop]) -> set[Pair]:
+    """End the open enrollments of pairs, and keep them; return the pairs that were enrolled.
+
+    An enrollment that began at the moment of its drop, or later, goes on.
+    """
+    if not drops:
+        return set()
+    dialect = connection.dialect.name
+    rows = [
+        (*pair, drop.ended_at, drop.reason, drop.request_id) for pair, drop in sorted(drops.items())
+    ]
+    parameters = row_parameters(dialect, _DROP, rows)
+    if dialect == "postgresql":
+        return {(s, c) for s, c in connection.execute(_end_at_once(), parameters)}
+    connection.execute(_copy_open(dialect), parameters)
+    return {(s, c) for s, c in connection.execute(_delete_open(dialect), parameters)}
+
+
+@cache
+def _end_at_once() -> Any:
+    source = rows_as_table("postgresql", _DROP)
+    enrolled = StudentCourse
+    ended = (
+        delete(enrolled)
+        .where(
+            enrolled.student_id == source.c.student_id,
+            enrolled.course_id == source.c.course_id,
+            enrolled.enrolled_at < source.c.ended_at,
+        )
+        .returning(
+            enrolled.student_id,
+            enrolled.course_id,
+            source.c.ended_at,
+            enrolled.enrolled_at,
+            source.c.reason,
+            source.c.request_id,
+        )
+        .cte("ended")
+    )
+    return (
+        insert_into("postgresql", PastEnrollment)
+        .from_select(list(_INTERVAL), select(*ended.c))
+        .returning(PastEnrollment.student_id, PastEnrollment.course_id)
+    )
+
+
+@cache
+def _copy_open(dialect: str) -> Any:
+    source = rows_as_table(dialect, _DROP)
+    enrolled = StudentCourse
+    wanted = select(
+        source.c.student_id,
+        source.c.course_id,
+        source.c.ended_at,
+        enrolled.enrolled_at,
+        source.c.reason,
+        source.c.request_id,
+    ).where(
+        enrolled.student_id == source.c.student_id,
+        enrolled.course_id == source.c.course_id,
+        enrolled.enrolled_at < source.c.ended_at,
+    )
+    return insert_into(dialect, PastEnrollment).from_select(list(_INTERVAL), wanted)
+
+
+@cache
+def _delete_open(dialect: str) -> Any:
+    source = rows_as_table(dialect, _DROP)
+    enrolled = StudentCourse
+    is_dropped = exists(
+        select(literal(1)).where(
+            source.c.student_id == enrolled.student_id,
+            source.c.course_id == enrolled.course_id,
+            source.c.ended_at > enrolled.enrolled_at,
+        )
+    )
+    pairs = select(source.c.student_id, source.c.course_id)
+    return (
+        delete(enrolled)
+        .where(tuple_(enrolled.student_id, enrolled.course_id).in_(pairs), is_dropped)
+        .returning(enrolled.student_id, enrolled.course_id)
+    )
+
+
+def add_intervals(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
+    """Keep enrollments that began and ended within one transaction."""
+    _add_past(connection, drops)
+
+
+def keep_drops(connection: Connection, drops: Mapping[Pair, Drop]) -> None:
+    """Keep drops of pairs that are not enrolled, each in place of the pair's earlier one.
+
+    None of these pairs has a drop at that moment or later.
+    """
+    if not drops:
+        return
+    dialect = connection.dialect.name
+    connection.execute(_delete_earlier(dialect), row_parameters(dialect, _PAIR, sorted(drops)))
+    _add_past(connection, drops.items())
+
+
+@cache
+def _delete_earlier(dialect: str) -> Any:
+    source = rows_as_table(dialect, _PAIR)
+    past = PastEnrollment
+    return delete(past).where(
+        tuple_(past.student_id, past.course_id).in_(select(*source.c)),
+        past.enrolled_at.is_(None),
+    )
+
+
+def _add_past(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
+    dialect = connection.dialect.name
+    rows = sorted(
+        (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id)
+        for pair, drop in drops
+    )
+    if rows:
+        connection.execute(_insert_past(dialect), row_parameters(dialect, _INTERVAL, rows))
+
+
+@cache
+def _insert_past(dialect: str) -> Any:
+    source = rows_as_table(dialect, _INTERVAL)
+    return insert_into(dialect, PastEnrollment).from_select(
+        list(_INTERVAL), select(*(column(name) for name in _INTERVAL)).select_from(source)
+    )
+
+
+# --- retention --------------------------------------------------------------------------------
+
+
+def retention_limit(connection: Connection) -> datetime | None:
+    """Return the moment before which history was pruned; None if none was."""
+    limit: datetime | None = connection.scalar(select(RetentionLimit.moment))
+    return limit
+
+
+def raise_retention_limit(connection: Connection, moment: datetime) -> None:
+    """Have requests refused that count before a moment. The limit never goes back."""
+    limit = RetentionLimit.moment
+    connection.execute(
+        update(RetentionLimit).where(limit.is_(None) | (limit < moment)).values(moment=moment)
+    )

@@ -29,6 +29,7 @@ from worker.batches.counts import (
     add_to_counts,
     no_counts,
 )
+from worker.batches.lines import pack_lines
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     add_chunk,
@@ -44,7 +45,7 @@ from worker.database.enrollment_lock import lock_enrollments
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest, readable_id
-from worker.enrollment.rules import not_processed
+from worker.enrollment.problems import not_processed
 from worker.enrollment.shortcuts import enroll_clean_requests
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
@@ -153,7 +154,7 @@ def apply_to(
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    _enter(connection, chunk, fingerprint, counts, times.stored)
+    _enter(connection, kind, chunk, fingerprint, counts, times.stored)
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -210,7 +211,12 @@ def _form(chunk: Chunk) -> dict[str, Any] | None:
 
 
 def _enter(
-    connection: Connection, chunk: Chunk, fingerprint: int, counts: Counts, now: datetime
+    connection: Connection,
+    kind: Kind,
+    chunk: Chunk,
+    fingerprint: int,
+    counts: Counts,
+    now: datetime,
 ) -> None:
     """Enter a chunk into the ledger."""
     tally = chunk.tally()
@@ -225,6 +231,7 @@ def _enter(
         requests=tally.requests,
         rows=tally.rows,
         applied_at=now,
+        lines=pack_lines(chunk) if kind is Kind.ENROLLMENTS else None,
         **counts,
     )
 

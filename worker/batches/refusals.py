@@ -12,7 +12,8 @@ from producer.contract.chunks import (
     courses_of,
 )
 from producer.schemas import Action, Code, ContractModel, EnrollmentProblem
-from worker.enrollment.rules import Decision, lines_about
+from worker.enrollment.problems import lines_about
+from worker.enrollment.rules import Decision
 
 Refusals = list[dict[str, Any]]
 

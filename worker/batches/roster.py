@@ -18,7 +18,7 @@ from producer.contract.rosters import (
 from producer.schemas import Kind
 from worker.batches.counts import Counts, Poison, no_counts
 from worker.batches.refusals import Refusals, plain_record, refusals_of_line
-from worker.enrollment.rules import not_processed
+from worker.enrollment.problems import not_processed
 from worker.roster.repository import ROSTER_MODELS, upsert_roster
 
 

@@ -171,8 +171,8 @@ def _result(row: Sequence[Any]) -> StoredResult:
         errors=tuple(map(_problem, result.errors)),
         completed_at=in_utc(result.completed_at),
         moment=None if result.moment is None else in_utc(result.moment),
-        dropped_ids=result.dropped_ids or (),
-        not_enrolled_ids=result.not_enrolled_ids or (),
+        dropped_ids=tuple(result.dropped_ids or ()),
+        not_enrolled_ids=tuple(result.not_enrolled_ids or ()),
         superseded=tuple(
             Superseded(course, Action(action), in_utc(won_at))
             for course, action, won_at in result.superseded or ()

@@ -5,7 +5,6 @@ the results once the database has said which of those rows it changed. `worker.s
 Only the clean requests of a chunk do without them (`worker.enrollment.shortcuts`).
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
@@ -13,7 +12,6 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.contract.chunks import courses_in_order, courses_of
 from producer.contract.explain import MAX_PROBLEMS
 from producer.contract.refusals import (
     before_limit,
@@ -23,9 +21,7 @@ from producer.contract.refusals import (
     unknown_student,
 )
 from producer.schemas import (
-    CODE_MEANINGS,
     Action,
-    Code,
     EnrollmentProblem,
     Identifier,
     ResultStatus,
@@ -33,6 +29,7 @@ from producer.schemas import (
 )
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.order import Interval, Outcome, Register, Verdict
+from worker.enrollment.problems import located
 from worker.enrollment.values import (
     CourseSummary,
     Problems,
@@ -44,9 +41,6 @@ from worker.intervals.values import Drop, NewerDrops, PairState
 from worker.models import Pair
 
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
-
-_COURSE_FIELD = re.compile(r"(drop_)?course_ids\[([0-9]{1,9})\]")
-"""The field of a problem that is about one course of a request."""
 
 
 class CheckedRequest(NamedTuple):
@@ -270,35 +264,6 @@ def _outcomes(plan: Plan, changed: Changed, position: int) -> dict[int, Verdict]
     return outcomes
 
 
-def not_processed(what_happened: str) -> EnrollmentProblem:
-    """Return the refusal of a request that became a dead letter."""
-    last_line = what_happened.strip().splitlines()[-1:] or ["it failed"]
-    return EnrollmentProblem(
-        code=Code.NOT_PROCESSED,
-        message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last_line[0])[1:-1][:200]})",
-    )
-
-
-def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[tuple[int, int]]:
-    """Return the lines that a problem is about, each with its position in the request.
-
-    A problem is about the line of one course, or about all lines of the request.
-    """
-    lines = list(enumerate(incoming.lines))
-    if len(lines) <= 1:
-        return lines
-    courses = courses_in_order(incoming.request or incoming.record)
-    field = _COURSE_FIELD.fullmatch(problem.field or "")
-    if field is not None:
-        position = int(field[2])
-        if field[1]:
-            position += len(courses_of(incoming.request or incoming.record, Action.ENROLL))
-        return lines[position:][:1] or lines
-    if problem.course_id is None:
-        return lines
-    return [place for place in lines if problem.course_id == courses[place[0]]] or lines
-
-
 def _check(incoming: IncomingRequest, stored: RequestLookup) -> CheckedRequest:
     request = incoming.request
     if request is None or incoming.problems:
@@ -360,7 +325,7 @@ def _result(
         return [key for key in keys if outcomes[key].outcome in wanted]
 
     enrolled_ids = those(courses, Outcome.ENROLLED, Outcome.ALREADY_ENROLLED)
-    dropped_ids = those(dropped, Outcome.DROPPED, Outcome.NOT_ENROLLED)
+    dropped_ids = tuple(those(dropped, Outcome.DROPPED, Outcome.NOT_ENROLLED))
     superseded = tuple(
         Superseded(key, action, won_at)
         for action, keys in ((Action.ENROLL, courses), (Action.DROP, dropped))
@@ -375,12 +340,12 @@ def _result(
         status=_status(enrolled_ids, dropped_ids, superseded, problems),
         enrolled_ids=enrolled_ids,
         already_enrolled_ids=those(courses, Outcome.ALREADY_ENROLLED),
-        errors=tuple(_located(problem, incoming) for problem in problems),
+        errors=tuple(located(problem, incoming) for problem in problems),
         batch_id=batch_id,
         completed_at=decided_at,
         moment=request.moment,
         dropped_ids=dropped_ids,
-        not_enrolled_ids=those(dropped, Outcome.NOT_ENROLLED),
+        not_enrolled_ids=tuple(those(dropped, Outcome.NOT_ENROLLED)),
         superseded=superseded,
         reason=incoming.request.reason if incoming.request else None,
         line=incoming.lines[0] if incoming.has_own_id and incoming.lines else None,
@@ -401,12 +366,6 @@ def _status(
     if enrolled:
         return ResultStatus.ENROLLED
     return ResultStatus.DROPPED if dropped else ResultStatus.SUPERSEDED
-
-
-def _located(problem: EnrollmentProblem, incoming: IncomingRequest) -> EnrollmentProblem:
-    """Add the first line that a problem is about."""
-    lines = lines_about(incoming, problem)
-    return problem.model_copy(update={"line": lines[0][1]}) if lines else problem
 
 
 def _readable_student(record: object) -> int | str | None:

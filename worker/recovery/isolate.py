@@ -14,7 +14,8 @@ from worker.database.engine import Database, transaction
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.rules import Decisions, not_processed
+from worker.enrollment.problems import not_processed
+from worker.enrollment.rules import Decisions
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, own_clock
 from worker.recovery.trial import find_poison, run_in_child

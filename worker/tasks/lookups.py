@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from inspect import signature
 from typing import Any, ClassVar, TypeVar
@@ -14,12 +15,19 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract.batches import BatchStatus
 from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
 from producer.contract.routing import TaskName
-from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
+from producer.schemas import (
+    MAX_KEY,
+    MAX_LOOKUP,
+    MAX_LOOKUP_RESULTS,
+    Moment,
+    RequestStatus,
+)
 from worker.answer_size import AnswerTooLarge
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
+from worker.history.lookups import course_roll, student_history
 from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
@@ -44,6 +52,7 @@ _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
+_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
 
 class Unanswerable(Exception):
@@ -219,6 +228,29 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
     def student(students: Any) -> Any:
         ids = _checked(_IDS, students)
         return answer(lambda: lookups.students(database, ids))
+
+    @lookup(name=TaskName.HISTORY.value)
+    def history(student: Any, course: Any = None, limit: Any = 100, before: Any = None) -> Any:
+        """Return a student's history, or what counts before a moment."""
+        (student_id,) = _checked(_IDS, [student], "the student's id")
+        course_ids = _checked(_IDS, [] if course is None else [course], "the course's id")
+        page_size = _checked(_LIMIT, limit, "limit")
+        until = _checked(_MOMENT, before, "before")
+        course_id = course_ids[0] if course_ids else None
+        return answer(lambda: student_history(database, student_id, course_id, page_size, until))
+
+    @lookup(name=TaskName.ROLL.value)
+    def roll(course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
+        """Return who is enrolled in a course, or was at a moment."""
+        (course_id,) = _checked(_IDS, [course], "the course's id")
+        page_size, moment = _checked(_LIMIT, limit, "limit"), _checked(_MOMENT, at, "at")
+        (key,) = _checked(_NUMBERS, [after], "after")
+        last = min(key, MAX_KEY)  # No student has a larger key.
+        return answer(
+            lambda: course_roll(
+                database, course_id, moment, page_size, last, clock=services.clock.now
+            )
+        )
 
 
 def _too_many_results(students: int, limit: int) -> str:

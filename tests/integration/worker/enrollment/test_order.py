@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
+from producer.contract.history import Change
 from producer.schemas import Action, ResultStatus
 from support.databases import store_roster
 from support.order_model import Registry, enrolled_pairs
 from worker.database.engine import Database
 from worker.enrollment.incoming import IncomingRequest, read_request
+from worker.history.lookups import student_history
 from worker.models import EnrollmentResult, PastEnrollment, StudentCourse
 from worker.service import add_enrollments
 
@@ -60,7 +62,7 @@ def forget(database: Database) -> None:
             connection.execute(delete(model))
 
 
-@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_enroll_drop_enroll_ends_enrolled_in_every_order(
     database: Database, order: tuple[int, ...]
 ) -> None:
@@ -130,6 +132,29 @@ def test_the_latest_request_wins_whatever_the_order_of_delivery(
         assert past(database) == registry.past
     everything = [incoming for group in groups for incoming in group]
     assert pairs(database) == enrolled_pairs(actions(everything))
+    assert set(chain.from_iterable(map(partial(rebuilt, database), STUDENTS))) == pairs(database)
+
+
+def rebuilt(database: Database, student: str) -> set[tuple[str, str]]:
+    """Return a student's pairs as the history tells them, read one moment at a time."""
+    enrolled: set[tuple[str, str]] = set()
+    before, pages = None, []
+    while (page := student_history(database, student, limit=1, before=before)).entries:
+        pages.append(page.entries)
+        before = page.entries[-1].moment
+        assert before is not None
+    whole = student_history(database, student, limit=1_000)
+    assert not whole.more
+    assert list(chain.from_iterable(pages)) == list(whole.entries)
+    for entry in reversed(whole.entries):
+        assert entry.course is not None
+        pair = (student, str(entry.course.sis_id))
+        if entry.change is Change.ENROLLED:
+            assert pair not in enrolled
+            enrolled.add(pair)
+        elif entry.change is Change.DROPPED:
+            enrolled.remove(pair)
+    return enrolled
 
 
 def past(database: Database) -> dict[tuple[tuple[str, str], datetime], datetime | None]:

@@ -5,7 +5,8 @@ import pytest
 from producer.schemas import Code, ResultStatus
 from support.rulebook import BROKEN, NOW, codes, counts, decide, incoming, plan_at_noon
 from worker.enrollment.incoming import IncomingRequest, read_request
-from worker.enrollment.rules import Decision, lines_about, not_processed
+from worker.enrollment.problems import lines_about, not_processed
+from worker.enrollment.rules import Decision
 from worker.enrollment.values import StoredResult
 
 # --- One request ------------------------------------------------------------------------------

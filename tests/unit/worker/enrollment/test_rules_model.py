@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from support.rulebook import BROKEN, COURSES, NOW, STUDENTS, codes, incoming, plan_at_noon
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.rules import Changed, Decision, conclude, not_processed
+from worker.enrollment.problems import not_processed
+from worker.enrollment.rules import Changed, Decision, conclude
 from worker.enrollment.values import StoredResult
 from worker.models import Pair
 

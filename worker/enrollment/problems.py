@@ -1,0 +1,45 @@
+"""Say what is wrong with requests, and in which of their lines. Pure functions, no SQL."""
+
+import re
+
+from producer.contract.chunks import courses_in_order, courses_of
+from producer.schemas import CODE_MEANINGS, Action, Code, EnrollmentProblem
+from worker.enrollment.incoming import IncomingRequest
+
+_COURSE_FIELD = re.compile(r"(drop_)?course_ids\[([0-9]{1,9})\]")
+"""The field of a problem that is about one course of a request."""
+
+
+def not_processed(what_happened: str) -> EnrollmentProblem:
+    """Return the refusal of a request that became a dead letter."""
+    last_line = what_happened.strip().splitlines()[-1:] or ["it failed"]
+    return EnrollmentProblem(
+        code=Code.NOT_PROCESSED,
+        message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last_line[0])[1:-1][:200]})",
+    )
+
+
+def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[tuple[int, int]]:
+    """Return the lines that a problem is about, each with its position in the request.
+
+    A problem is about the line of one course, or about all lines of the request.
+    """
+    lines = list(enumerate(incoming.lines))
+    if len(lines) <= 1:
+        return lines
+    courses = courses_in_order(incoming.request or incoming.record)
+    field = _COURSE_FIELD.fullmatch(problem.field or "")
+    if field is not None:
+        position = int(field[2])
+        if field[1]:
+            position += len(courses_of(incoming.request or incoming.record, Action.ENROLL))
+        return lines[position:][:1] or lines
+    if problem.course_id is None:
+        return lines
+    return [place for place in lines if problem.course_id == courses[place[0]]] or lines
+
+
+def located(problem: EnrollmentProblem, incoming: IncomingRequest) -> EnrollmentProblem:
+    """Add the first line that a problem is about."""
+    lines = lines_about(incoming, problem)
+    return problem.model_copy(update={"line": lines[0][1]}) if lines else problem

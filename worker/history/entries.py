@@ -1,0 +1,143 @@
+"""Make the entries of a history from results and from enrollments. Pure functions, no SQL."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from producer.contract.history import Change, HistoryCourse, HistoryEntry
+from producer.schemas import Action, EnrollmentProblem, ResultStatus
+from worker.enrollment.values import CourseSummary
+
+
+class Draft(NamedTuple):
+    """An entry before its course is described and its line is found."""
+
+    moment: datetime
+    change: Change
+    course: int | None
+    action: Action | None
+    result: Any | None = None
+    """The row of the result that tells of it; None if that was pruned."""
+    row: int | None = None
+    """The position of the course among the rows of its request, if that is known."""
+    course_id: int | str | None = None
+    """The course as the request named it, if it does not exist."""
+    superseded_by: datetime | None = None
+    errors: tuple[EnrollmentProblem, ...] = ()
+    reason: str | None = None
+    request_id: str | None = None
+
+    @property
+    def order(self) -> tuple[datetime, bool, str]:
+        """Return what entries are sorted by: at one moment, an enrollment is the latest."""
+        request = self.result.request_id if self.result else self.request_id or ""
+        return self.moment, self.change is Change.ENROLLED, request
+
+
+def of_intervals(intervals: Iterable[Any]) -> Iterator[Draft]:
+    """Yield when enrollments began and ended."""
+    for row in intervals:
+        yield Draft(row.enrolled_at, Change.ENROLLED, row.course_id, Action.ENROLL)
+        if row.ended_at is not None:
+            yield Draft(
+                row.ended_at,
+                Change.DROPPED,
+                row.course_id,
+                Action.DROP,
+                reason=row.reason,
+                request_id=row.request_id,
+            )
+
+
+def of_result(row: Any) -> Iterator[Draft]:
+    """Yield what a result tells: the changes it made, and what was superseded or refused."""
+    moment = row.counts_at
+    enrolled, dropped = row.enrolled or (), row.dropped or ()
+    superseded, errors = row.superseded or (), row.errors or ()
+    # The rows of a request are those to enroll and then those to drop. If none of them was refused
+    # or superseded, the courses of the result are in their order.
+    is_whole = not superseded and not errors
+    for position, course in enumerate(enrolled):
+        if course not in row.already:
+            place = position if is_whole else None
+            yield Draft(moment, Change.ENROLLED, course, Action.ENROLL, row, place)
+    for position, course in enumerate(dropped, len(enrolled)):
+        if course not in (row.not_enrolled or ()):
+            place = position if is_whole else None
+            yield Draft(moment, Change.DROPPED, course, Action.DROP, row, place)
+    for course, action, won_at in superseded:
+        won = datetime.fromisoformat(won_at)
+        yield Draft(moment, Change.SUPERSEDED, course, Action(action), row, superseded_by=won)
+    problems = tuple(_problem(error) for error in errors)
+    if row.status == ResultStatus.REJECTED:
+        named = problems[0].course_id if len(problems) == 1 else None
+        yield Draft(moment, Change.REJECTED, None, None, row, course_id=named, errors=problems)
+        return
+    for problem in problems:
+        yield Draft(
+            moment,
+            Change.REJECTED,
+            None,
+            None,
+            row,
+            course_id=problem.course_id,
+            errors=(problem,),
+        )
+
+
+def _problem(stored: Any) -> EnrollmentProblem:
+    """Return a stored refusal, even with a code that only a newer version knows."""
+    try:
+        return EnrollmentProblem.model_validate(stored, extra="ignore")
+    except ValueError:
+        return EnrollmentProblem.model_construct(**stored)
+
+
+def merge(told: Iterable[Draft], kept: Iterable[Draft]) -> list[Draft]:
+    """Merge what results tell with what is kept of enrollments, the latest moment first.
+
+    What both know is one entry, and the result knows more about it.
+    """
+    merged: dict[Any, Draft] = {(d.moment, d.change, d.course): d for d in kept}
+    for draft in told:
+        changes = draft.change in (Change.ENROLLED, Change.DROPPED)
+        own = () if changes else (draft.order, draft.course_id, len(merged))
+        merged[draft.moment, draft.change, draft.course, *own] = draft
+    return sorted(merged.values(), key=lambda draft: draft.order, reverse=True)
+
+
+def to_entry(
+    draft: Draft, courses: Mapping[int, CourseSummary], lines: Sequence[int]
+) -> HistoryEntry:
+    """Make an entry of a draft; `lines` are those of its request in the submitted file."""
+    result = draft.result
+    course = None
+    if draft.course is not None:
+        about = courses.get(draft.course)
+        course = HistoryCourse(
+            id=draft.course,
+            sis_id=about.sis_id if about else None,
+            title=about.title if about else None,
+        )
+    elif draft.course_id is not None:
+        named = draft.course_id
+        course = HistoryCourse(
+            id=named if isinstance(named, int) else None,
+            sis_id=named if isinstance(named, str) else None,
+        )
+    at_row = lines[draft.row] if draft.row is not None and draft.row < len(lines) else None
+    line = draft.errors[0].line if draft.errors else None
+    first = lines[0] if lines else result.line if result else None
+    return HistoryEntry(
+        moment=draft.moment,
+        change=draft.change,
+        action=draft.action,
+        course=course,
+        request_id=result.request_id if result else draft.request_id,
+        batch_id=result.batch_id if result else None,
+        line=line or at_row or first,
+        reason=result.reason if result else draft.reason,
+        superseded_by=draft.superseded_by,
+        errors=draft.errors,
+        completed_at=result.completed_at if result else None,
+    )

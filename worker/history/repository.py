@@ -11,6 +11,7 @@ from sqlalchemy import (
     String,
     and_,
     bindparam,
+    cast,
     func,
     literal,
     null,
@@ -129,7 +130,12 @@ def _select_intervals(of_course: bool) -> Any:  # noqa: FBT001 - for the cache
     ended = select(
         past.course_id, past.enrolled_at, past.ended_at, past.reason, past.request_id
     ).where(past.student_id == bindparam("student"), past.enrolled_at.is_not(None))
-    is_open = select(enrolled.course_id, enrolled.enrolled_at, null(), null(), null()).where(
+    # The type of a null column is that of the other part.
+    nothing = [
+        null().label(name) if name != "ended_at" else cast(null(), Instant()).label(name)
+        for name in ("ended_at", "reason", "request_id")
+    ]
+    is_open = select(enrolled.course_id, enrolled.enrolled_at, *nothing).where(
         enrolled.student_id == bindparam("student")
     )
     if of_course:
@@ -170,7 +176,8 @@ def _select_roll(at_a_moment: bool) -> Any:  # noqa: FBT001 - for the cache
     past, enrolled = PastEnrollment, StudentCourse
     at: Any = bindparam("at", type_=Instant())
     limit = bindparam("limit", type_=Integer())
-    now = select(enrolled.student_id, enrolled.enrolled_at, null().label("ended_at")).where(
+    not_ended = cast(null(), Instant()).label("ended_at")
+    now = select(enrolled.student_id, enrolled.enrolled_at, not_ended).where(
         enrolled.course_id == bindparam("course"), enrolled.student_id > bindparam("after")
     )
     rows: Any = now

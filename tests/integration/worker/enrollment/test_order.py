@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import permutations
+from functools import partial
+from itertools import chain, permutations
 from typing import Any
 
 import pytest

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import false, insert, select
 
 from worker.database.engine import Database
-from worker.models import Base, IdentityRow
+from worker.database.rights import ONLY_READ
+from worker.models import Base
 
 
 def probe(database: Database) -> None:
@@ -27,5 +28,5 @@ def _statements() -> list[Any]:
             [column.name for column in table.columns], select(*table.columns).where(false())
         )
         for table in Base.metadata.sorted_tables
-        if table is not IdentityRow.__table__  # Workers only read it.
+        if table not in ONLY_READ
     ]

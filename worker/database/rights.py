@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, false, insert, inspect, select, update
+from sqlalchemy import Connection, delete, false, insert, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from worker.database.ask import Ask, through
@@ -12,7 +12,7 @@ from worker.database.errors import LOCK_NOT_AVAILABLE, sentence_of, sqlstate_of
 from worker.database.guard import refuse
 from worker.database.refusal import Refusal
 from worker.database.sequences import NUMBERED
-from worker.models import Base, IdentityRow
+from worker.models import Base, IdentityRow, PastEnrollment, RetentionLimit, StudentCourse
 
 APPLIES = (
     f"Workers renew their connections within {RECYCLE_SECONDS} s; behind PgBouncer, also run"
@@ -22,6 +22,12 @@ APPLIES = (
 
 MOST = 5
 """The most refusals that are reported."""
+
+ONLY_READ = (IdentityRow.__table__, RetentionLimit.__table__)
+"""The tables that workers only read."""
+
+DROPPED_FROM = (StudentCourse.__table__, PastEnrollment.__table__)
+"""The tables from which a drop removes rows."""
 
 _DENIED, _READ_ONLY, _UNKNOWN_COLUMN = "42501", "25006", "23502"
 
@@ -95,7 +101,9 @@ def _statements() -> Iterator[Any]:
     for table in Base.metadata.sorted_tables:
         nothing = select(*table.columns).where(false())
         yield nothing
-        if table is not IdentityRow.__table__:  # Workers only read it.
+        if table in DROPPED_FROM:
+            yield delete(table).where(false())
+        if table not in ONLY_READ:
             names = [column.name for column in table.columns]
             yield insert(table).from_select(names, nothing)
             yield update(table).where(false()).values({names[-1]: table.columns[names[-1]]})

@@ -75,7 +75,7 @@ def newer_drops_documents(dialect: str) -> list[Any]:
     document = as_rows(as_row(*newer.c), type_=JSON())
     return [
         select(document).select_from(newer).scalar_subquery(),
-        select(RetentionLimit.moment).scalar_subquery(),
+        select(RetentionLimit.moment).where(RetentionLimit.singleton == 1).scalar_subquery(),
     ]
 
 
@@ -325,7 +325,9 @@ def _insert_past(dialect: str) -> Any:
 
 def retention_limit(connection: Connection) -> datetime | None:
     """Return the moment before which history was pruned; None if none was."""
-    limit: datetime | None = connection.scalar(select(RetentionLimit.moment))
+    limit: datetime | None = connection.scalar(
+        select(RetentionLimit.moment).where(RetentionLimit.singleton == 1)
+    )
     return limit
 
 

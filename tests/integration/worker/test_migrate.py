@@ -34,16 +34,16 @@ def test_an_operator_can_downgrade_and_upgrade_again(
     assert "--to REVISION" in capsys.readouterr().out
     with pytest.raises(
         SystemExit,
-        match=f"no migration 9999; choose one of {', '.join(f'{n:04}' for n in range(1, 10))}",
+        match=f"no migration 9999; choose one of {', '.join(f'{n:04}' for n in range(1, 11))}",
     ):
         run("--to", "9999")
     engine = make_engine(empty_database_url)
     assert inspect(engine).get_table_names() == []
-    assert run() == "Migrated: none -> 0009"
-    assert run() == "Nothing to do: 0009"
-    assert run("--to", "0003") == "Migrated: 0009 -> 0003"
-    assert migrate.revisions(engine) == (["0003"], ["0009"])
-    assert run() == "Migrated: 0003 -> 0009"
+    assert run() == "Migrated: none -> 0010"
+    assert run() == "Nothing to do: 0010"
+    assert run("--to", "0003") == "Migrated: 0010 -> 0003"
+    assert migrate.revisions(engine) == (["0003"], ["0010"])
+    assert run() == "Migrated: 0003 -> 0010"
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
     with pytest.raises(SystemExit, match="0099, which this version does not know"):

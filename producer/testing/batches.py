@@ -20,6 +20,7 @@ from producer.contract.batches import (
     RefusedRecord,
 )
 from producer.contract.chunks import (
+    COURSE_FIELDS,
     KIND_MODELS,
     Cells,
     Chunk,
@@ -40,6 +41,7 @@ from producer.contract.rosters import (
 )
 from producer.schemas import (
     CODE_MEANINGS,
+    Action,
     Code,
     ContractModel,
     EnrollmentProblem,
@@ -47,17 +49,15 @@ from producer.schemas import (
     ResultStatus,
     StudentEnrollmentRequest,
 )
-from producer.testing.rulebook import (
-    Enrollments,
-    Incoming,
-    Result,
-    RosterPart,
-    Times,
-    lines_about,
-)
+from producer.testing.results import Incoming, Result, Times, count_enrolls, lines_about
+from producer.testing.roster import RosterPart
+from producer.testing.rulebook import Enrollments
 
 MAX_REPEATED = 1_024
 """The longest JSON text of a request's other fields that is stored with each of its lines."""
+
+_COUNTED = Books.model_fields.keys() - {"received", "not_applied"}
+"""The counts of a batch that say what happened to its rows."""
 
 
 @dataclass
@@ -130,18 +130,19 @@ class Batches:
         count = len(chunk.row_counts)
         moments = moments_of_records(times.moment, chunk.number, count, times.now)
         cells = _cells_by_line(chunk)
-        numbered = zip(
-            chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True
-        )
-        for position, (record, rows, lines) in enumerate(numbered):
+        requests = []
+        numbered = zip(chunk.records_in_order, chunk.lines_of_records, strict=True)
+        for position, (record, lines) in enumerate(numbered):
             request, problems = parse_record(StudentEnrollmentRequest, record)
             own_id = request.request_id if request else None
             request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
             incoming = Incoming(request_id, record, request, problems, lines, own_id is not None)
             if chunk.ordered:
                 incoming = incoming._replace(moment=from_microseconds(moments[position]))
-            result = self._enrollments.decide(incoming, chunk.batch_id, times)
-            batch.counts += Counter(result.count_rows(rows))
+            requests.append(incoming)
+        results = self._enrollments.decide(requests, chunk.batch_id, times)
+        for result, rows in zip(results, chunk.row_counts, strict=True):
+            batch.counts += result.count_rows(rows)
             batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
             for line, found, part in _refused_lines(result):
                 self._refuse(batch, line, found, part, cells.pop(line, None))
@@ -207,7 +208,6 @@ class Batches:
             return BatchStatus(batch_id=batch_id, state=BatchState.UNKNOWN)
         counts = batch.counts
         received = counts["rows"] if batch.is_done else batch.through.rows
-        names = ("enrolled", "already_enrolled", "upserted", "unchanged", "superseded", "rejected")
         return BatchStatus(
             batch_id=batch_id,
             state=BatchState.DONE if batch.is_done else BatchState.RUNNING,
@@ -217,7 +217,7 @@ class Batches:
             books=Books(
                 received=received,
                 not_applied=received - counts["rows"],
-                **{name: counts[name] for name in names},
+                **{name: counts[name] for name in _COUNTED},
             ),
             requests=counts["requests"] if batch.is_done else batch.through.requests,
             requests_applied=counts["requests"],
@@ -273,12 +273,25 @@ def _refused_lines(result: Result) -> Iterator[tuple[int, list[EnrollmentProblem
     record = _plain(incoming.record)
     in_lines = len(incoming.lines) > 1
     fields = record
-    for (position, line), problems in by_line.items():
+    for (row, line), problems in by_line.items():
         if in_lines:
-            yield line, problems, {**fields, "course_ids": [record["course_ids"][position]]}
+            yield line, problems, {**_shared(fields), **_course_of_row(record, row)}
             fields = _short_fields(record)
         else:
             yield line, problems, record
+
+
+def _shared(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that do not hold its courses."""
+    return {name: value for name, value in record.items() if name not in COURSE_FIELDS.values()}
+
+
+def _course_of_row(record: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """Return the field of a request with the one course that is in this row."""
+    enrolls = count_enrolls(record)
+    action, position = (Action.ENROLL, row) if row < enrolls else (Action.DROP, row - enrolls)
+    name = COURSE_FIELDS[action]
+    return {name: [record[name][position]]}
 
 
 def _plain(record: Any) -> Any:
@@ -289,7 +302,7 @@ def _plain(record: Any) -> Any:
 
 def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what each line of a request repeats; a long text is only stored with the first one."""
-    shared = {**record, "course_ids": []}
+    shared = {**_shared(record), "course_ids": []}
     return shared if len(json.dumps(shared, default=repr)) <= MAX_REPEATED else {}
 
 

@@ -24,13 +24,17 @@ from producer.errors import LookupFailed
 from producer.schemas import (
     MAX_LOOKUP,
     ContractModel,
+    Identifier,
     Kind,
+    Moment,
     RequestState,
     RequestStatus,
     StudentEnrollmentRequest,
 )
+from producer.testing import history, reading
 from producer.testing.batches import Batches
-from producer.testing.rulebook import Enrollments, Incoming, Times
+from producer.testing.results import Incoming, Times
+from producer.testing.rulebook import Enrollments
 
 T = TypeVar("T")
 
@@ -39,6 +43,8 @@ _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
+_ID: TypeAdapter[int | str] = TypeAdapter(Identifier)
+_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
 
 class MemoryWorker:
@@ -59,6 +65,8 @@ class MemoryWorker:
             TaskName.REFUSALS: self._refusals,
             TaskName.RESULTS: self._results,
             TaskName.STUDENT: self._student,
+            TaskName.HISTORY: self._history,
+            TaskName.ROLL: self._roll,
             TaskName.HEALTH: self._health,
             TaskName.RECENT_BATCHES: self._recent_batches,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
@@ -89,8 +97,8 @@ class MemoryWorker:
     def _enroll(self, record: Any) -> Any:
         request = StudentEnrollmentRequest.model_validate(record)
         incoming = Incoming(str(request.request_id), record, request)
-        result = self._enrollments.decide(incoming, None, self._times)
-        return self._enrollments.response(result)
+        (result,) = self._enrollments.decide([incoming], None, self._times)
+        return reading.response(self._enrollments, result)
 
     def _apply(self, kind: Kind, text: str) -> None:
         chunk = KIND_CHUNKS[kind].model_validate_json(text)
@@ -103,7 +111,7 @@ class MemoryWorker:
         result = self._enrollments.results.get(request_id)
         if result is None:
             return RequestStatus(request_id=request_id, state=RequestState.UNKNOWN)
-        response = self._enrollments.response(result)
+        response = reading.response(self._enrollments, result)
         return RequestStatus(request_id=request_id, state=RequestState.DONE, result=response)
 
     def _batch(self, batch_ids: Any, *, refusals: bool = True) -> Any:
@@ -123,10 +131,26 @@ class MemoryWorker:
     def _results(self, students: Any, limit: Any = 100, before: Any = None) -> Any:
         ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
         cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
-        return [self._enrollments.results_of(student, page_size, cursor) for student in ids]
+        results_of = partial(reading.results_of, self._enrollments)
+        return [results_of(student, page_size, cursor) for student in ids]
 
     def _student(self, students: Any) -> Any:
-        return [self._enrollments.student(student) for student in _checked(_IDS, students)]
+        student_of = partial(reading.student, self._enrollments)
+        return [student_of(student) for student in _checked(_IDS, students)]
+
+    def _history(
+        self, student: Any, course: Any = None, limit: Any = 100, before: Any = None
+    ) -> Any:
+        named = _checked(_ID, student, "student")
+        about = None if course is None else _checked(_ID, course, "course")
+        page = history.Page(_checked(_LIMIT, limit, "limit"), _checked(_MOMENT, before, "before"))
+        return history.history(self._enrollments, named, about, page)
+
+    def _roll(self, course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
+        named = _checked(_ID, course, "course")
+        moment = _checked(_MOMENT, at, "at") or self._times.now
+        page_size, (key,) = _checked(_LIMIT, limit, "limit"), _checked(_NUMBERS, [after], "after")
+        return history.roll(self._enrollments, named, moment, page_size, key)
 
     def _recent_batches(self, limit: Any) -> Any:
         return self._batches.newest(_checked(_LIMIT, limit, "limit"))

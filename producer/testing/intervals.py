@@ -1,0 +1,84 @@
+"""Hold the enrollments of all pairs as intervals in memory; the latest moment of a pair wins."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+Pair = tuple[int, int]
+"""The keys of a student and a course."""
+
+
+class Change(NamedTuple):
+    """What a request did to the enrollment of a pair."""
+
+    is_made: bool = False
+    """True if the enrollment began or ended; false if there was nothing to do."""
+    superseded_by: datetime | None = None
+    """The moment of a later request that asks for the opposite and has won."""
+
+
+class Interval(NamedTuple):
+    """An enrollment of a pair; it lasts until `ended_at`, or still does."""
+
+    enrolled_at: datetime
+    ended_at: datetime | None = None
+
+
+@dataclass
+class Intervals:
+    """The open and the closed enrollments of all pairs, and drops of pairs without one."""
+
+    open: dict[Pair, datetime] = field(default_factory=dict)
+    """The moment at which each open enrollment began."""
+    _past: dict[Pair, dict[datetime, datetime | None]] = field(default_factory=dict)
+    """When the closed enrollments of a pair began, by the moments at which they ended.
+
+    None stands for a drop of a pair that was not enrolled: an older request must not enroll it.
+    """
+    _confirmed: dict[Pair, datetime] = field(default_factory=dict)
+    """The latest moment of a request that enrolled a pair or found it enrolled."""
+
+    def enroll(self, pair: Pair, moment: datetime) -> Change:
+        """Enroll a pair, unless a later request has dropped it."""
+        latest_end = max(self._past.get(pair, ()), default=moment)
+        if pair not in self.open and latest_end > moment:
+            return Change(superseded_by=latest_end)
+        is_new = pair not in self.open
+        self.open.setdefault(pair, moment)
+        self._confirmed[pair] = max(moment, self._confirmed.get(pair, moment))
+        return Change(is_made=is_new)
+
+    def drop(self, pair: Pair, moment: datetime) -> Change:
+        """Drop a pair, unless a request of the same or a later moment asks for it."""
+        past = self._past.setdefault(pair, {})
+        if pair in self.open:
+            if (confirmed := self._confirmed[pair]) >= moment:
+                return Change(superseded_by=confirmed)
+            past[moment] = self.open.pop(pair)
+            return Change(is_made=True)
+        if all(ended_at < moment for ended_at in past):
+            # The latest drop is enough to supersede older requests: one is stored for each pair.
+            for ended_at in [end for end, enrolled_at in past.items() if enrolled_at is None]:
+                del past[ended_at]
+            past[moment] = None
+        return Change()
+
+    def of_course(self, course: int) -> Iterator[tuple[int, Interval]]:
+        """Yield the enrollments in a course, each with the key of the student."""
+        for pair, enrolled_at in self.open.items():
+            if pair[1] == course:
+                yield pair[0], Interval(enrolled_at)
+        for pair, past in self._past.items():
+            for ended_at, began_at in past.items() if pair[1] == course else ():
+                if began_at is not None:
+                    yield pair[0], Interval(began_at, ended_at)
+
+    def absent_drops(self) -> list[Pair]:
+        """Return a pair for each stored drop of a pair that was not enrolled."""
+        return [
+            pair
+            for pair, past in self._past.items()
+            for enrolled_at in past.values()
+            if enrolled_at is None
+        ]

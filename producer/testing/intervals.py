@@ -31,7 +31,7 @@ class Intervals:
 
     open: dict[Pair, datetime] = field(default_factory=dict)
     """The moment at which each open enrollment began."""
-    _past: dict[Pair, dict[datetime, datetime | None]] = field(default_factory=dict)
+    past: dict[Pair, dict[datetime, datetime | None]] = field(default_factory=dict)
     """When the closed enrollments of a pair began, by the moments at which they ended.
 
     None stands for a drop of a pair that was not enrolled: an older request must not enroll it.
@@ -41,7 +41,7 @@ class Intervals:
 
     def enroll(self, pair: Pair, moment: datetime) -> Change:
         """Enroll a pair, unless a later request has dropped it."""
-        latest_end = max(self._past.get(pair, ()), default=moment)
+        latest_end = max(self.past.get(pair, ()), default=moment)
         if pair not in self.open and latest_end > moment:
             return Change(superseded_by=latest_end)
         is_new = pair not in self.open
@@ -51,7 +51,7 @@ class Intervals:
 
     def drop(self, pair: Pair, moment: datetime) -> Change:
         """Drop a pair, unless a request of the same or a later moment asks for it."""
-        past = self._past.setdefault(pair, {})
+        past = self.past.setdefault(pair, {})
         if pair in self.open:
             if (confirmed := self._confirmed[pair]) >= moment:
                 return Change(superseded_by=confirmed)
@@ -69,16 +69,7 @@ class Intervals:
         for pair, enrolled_at in self.open.items():
             if pair[1] == course:
                 yield pair[0], Interval(enrolled_at)
-        for pair, past in self._past.items():
+        for pair, past in self.past.items():
             for ended_at, began_at in past.items() if pair[1] == course else ():
                 if began_at is not None:
                     yield pair[0], Interval(began_at, ended_at)
-
-    def absent_drops(self) -> list[Pair]:
-        """Return a pair for each stored drop of a pair that was not enrolled."""
-        return [
-            pair
-            for pair, past in self._past.items()
-            for enrolled_at in past.values()
-            if enrolled_at is None
-        ]

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
 from producer.contract.headers import moment_in
@@ -22,6 +22,7 @@ from producer.contract.lookups import (
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import LookupFailed
 from producer.schemas import (
+    MAX_KEY,
     MAX_LOOKUP,
     ContractModel,
     Identifier,
@@ -43,6 +44,7 @@ _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
+_AFTER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)])
 _ID: TypeAdapter[int | str] = TypeAdapter(Identifier)
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
@@ -149,8 +151,8 @@ class MemoryWorker:
     def _roll(self, course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
         named = _checked(_ID, course, "course")
         moment = _checked(_MOMENT, at, "at") or self._times.now
-        page_size, (key,) = _checked(_LIMIT, limit, "limit"), _checked(_NUMBERS, [after], "after")
-        return history.roll(self._enrollments, named, moment, page_size, key)
+        page_size, last_key = _checked(_LIMIT, limit, "limit"), _checked(_AFTER, after, "after")
+        return history.roll(self._enrollments, named, moment, page_size, last_key)
 
     def _recent_batches(self, limit: Any) -> Any:
         return self._batches.newest(_checked(_LIMIT, limit, "limit"))

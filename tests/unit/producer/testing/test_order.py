@@ -1,6 +1,7 @@
 """In whatever order, chunks and copies requests come, the latest moments decide who is enrolled."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import pairwise, permutations
 from random import Random
 from typing import Any
@@ -30,7 +31,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
     }
     if draw(st.booleans()):
         # Requests that ask for the same have the same id, so that the later one is a repeat.
-        record["request_id"] = f"own {record}"[:128]
+        record["request_id"] = sha256(repr(record).encode()).hexdigest()
     return record
 
 
@@ -164,3 +165,41 @@ def test_a_pair_that_is_confirmed_and_dropped_at_one_moment_stays_enrolled() -> 
         for number, record in enumerate(records):
             in_two.apply(record, number=number, last=number == 1)
         assert in_one.pairs() == in_two.pairs() == {("A", "X")}
+
+
+def test_the_requests_of_a_chunk_are_decided_by_moment() -> None:
+    worker = InMemory()
+    worker.apply(
+        {"student_id": "A", "drop_course_ids": ["X"], "as_of": at(5).isoformat()},
+        {"student_id": "A", "course_ids": ["X"], "as_of": at(1).isoformat()},
+    )
+    assert worker.books() == {"received": 2, "enrolled": 1, "dropped": 1}
+    assert worker.pairs() == set()
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_drops_come_first_among_the_requests_of_one_moment(backwards: bool) -> None:
+    worker = InMemory()
+    worker.enroll("A", "X", minute=1)
+    swaps = [
+        {"student_id": "A", "course_ids": ["X"], "drop_course_ids": ["Y"]},
+        {"student_id": "A", "course_ids": ["Y"], "drop_course_ids": ["X"]},
+    ]
+    swaps = [{**swap, "as_of": at(5).isoformat()} for swap in swaps]
+    worker.apply(*(reversed(swaps) if backwards else swaps))
+    assert worker.books() == {"received": 4, "enrolled": 2, "dropped": 1, "not_enrolled": 1}
+    changes = [(entry.change, entry.moment) for entry in worker.history("A", "X").entries]
+    newest_first = [("enrolled", at(5)), ("dropped", at(5)), ("enrolled", at(1))]
+    assert changes == newest_first
+
+
+def test_the_earliest_of_two_requests_under_one_id_counts() -> None:
+    worker = InMemory()
+    shared = {"student_id": "A", "request_id": "mine"}
+    worker.apply(
+        {**shared, "course_ids": ["Y"], "as_of": at(5).isoformat()},
+        {**shared, "course_ids": ["X"], "as_of": at(1).isoformat()},
+    )
+    assert worker.pairs() == {("A", "X")}
+    assert [refusal.code for refusal in worker.refusals()] == ["request_id_reused"]
+    assert [refusal.line for refusal in worker.refusals()] == [1]

@@ -38,19 +38,6 @@ def unknown_course(course_id: int | str, *, from_file: bool) -> EnrollmentProble
     return EnrollmentProblem(code=Code.UNKNOWN_COURSE, message=message, course_id=course_id)
 
 
-def same_course(position: int, course_id: int | str, other: int | str) -> EnrollmentProblem:
-    """Return the problem of a request that is to enroll in a course and to drop it, too.
-
-    `course_id` is at this position of `drop_course_ids`; `other` is in `course_ids`.
-    """
-    field = f"drop_course_ids[{position}]"
-    message = (
-        f"{field}: {course_id!r} and {other!r} of course_ids are the same course;"
-        " remove the course from one of the two lists"
-    )
-    return EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field=field)
-
-
 def _shown_id(value: int | str, *, from_file: bool) -> str:
     """Name an id, and explain what to send if a key and a SIS id were confused.
 

@@ -26,6 +26,7 @@ from producer.contract.chunks import (
     Chunk,
     FileForm,
     Tally,
+    courses_of,
     line_request_id,
 )
 from producer.contract.explain import parse_record
@@ -275,23 +276,21 @@ def _refused_lines(result: Result) -> Iterator[tuple[int, list[EnrollmentProblem
     fields = record
     for (row, line), problems in by_line.items():
         if in_lines:
-            yield line, problems, {**_shared(fields), **_course_of_row(record, row)}
+            yield line, problems, {**fields, **_course_of_row(record, row)}
             fields = _short_fields(record)
         else:
             yield line, problems, record
 
 
-def _shared(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request that do not hold its courses."""
-    return {name: value for name, value in record.items() if name not in COURSE_FIELDS.values()}
-
-
-def _course_of_row(record: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """Return the field of a request with the one course that is in this row."""
+def _course_of_row(record: Mapping[str, Any], row: int) -> dict[str, list[Any]]:
+    """Return the fields of a request that hold courses, with only the one that is in this row."""
     enrolls = count_enrolls(record)
     action, position = (Action.ENROLL, row) if row < enrolls else (Action.DROP, row - enrolls)
-    name = COURSE_FIELDS[action]
-    return {name: [record[name][position]]}
+    return {**_no_courses(record), COURSE_FIELDS[action]: [courses_of(record, action)[position]]}
+
+
+def _no_courses(record: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [] for name in COURSE_FIELDS.values() if name in record}
 
 
 def _plain(record: Any) -> Any:
@@ -302,7 +301,7 @@ def _plain(record: Any) -> Any:
 
 def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what each line of a request repeats; a long text is only stored with the first one."""
-    shared = {**_shared(record), "course_ids": []}
+    shared = {**record, **_no_courses(record)}
     return shared if len(json.dumps(shared, default=repr)) <= MAX_REPEATED else {}
 
 

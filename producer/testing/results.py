@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from producer.contract.chunks import COURSE_FIELDS, count_rows
+from producer.contract.chunks import COURSE_FIELDS, count_rows, courses_of
 from producer.schemas import (
     Action,
     EnrollmentProblem,
@@ -181,10 +181,8 @@ def _row_of_field(incoming: Incoming, field: str) -> int | None:
 
 def count_enrolls(record: Any) -> int:
     """Return the number of rows of a record's `course_ids`; those to drop follow them."""
-    name = COURSE_FIELDS[Action.ENROLL]
-    courses = record.get(name) if isinstance(record, dict) else getattr(record, name, None)
-    is_list = isinstance(courses, list | tuple) and len(courses) > 0
-    return count_rows({name: courses}) if is_list else 0
+    courses = courses_of(record, Action.ENROLL)
+    return count_rows({COURSE_FIELDS[Action.ENROLL]: courses}) if courses else 0
 
 
 def located(

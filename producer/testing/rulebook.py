@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from producer.contract.explain import MAX_PROBLEMS
 from producer.contract.refusals import (
     ahead_of_clock,
     reused_id,
@@ -102,15 +103,18 @@ class Enrollments:
             key = self.courses.key_of(course.identifier)
             if key is None:
                 unknown.append(unknown_course(course.identifier, from_file=from_file))
+                continue
             # A key and a SIS id may name the same course.
-            elif (other := courses.setdefault(key, course)).action is not course.action:
+            other = courses.setdefault(key, course)
+            if other.action is not course.action:
                 contradictions.append(
                     same_course(course.position, course.identifier, other.identifier)
                 )
-        problems = (*unknown, *contradictions)
-        if contradictions or (unknown and request.atomic):
-            return _Checked(incoming, moment, student, problems)
-        return _Checked(incoming, moment, student, problems, courses)
+        if unknown and request.atomic:
+            return _Checked(incoming, moment, student, tuple(unknown))
+        if contradictions:
+            return _Checked(incoming, moment, student, tuple(contradictions[:MAX_PROBLEMS]))
+        return _Checked(incoming, moment, student, tuple(unknown), courses)
 
     def _apply(self, requests: Sequence[_Checked]) -> dict[tuple[str, int], Change]:
         """Make the changes that requests ask for; return what each did, by request and course.

@@ -46,15 +46,31 @@ class Interrupted(Exception):
     """The records of a batch cannot be read to their end."""
 
 
-any_requests = st.fixed_dictionaries(
-    {"student_id": students, "course_ids": courses},
-    optional={"request_id": request_ids, "atomic": st.booleans()},
+as_of = st.integers(0, 4).map(lambda minute: f"2026-01-01T00:0{minute}:00Z")
+optional = {
+    "request_id": request_ids,
+    "atomic": st.booleans(),
+    "as_of": as_of,
+    "reason": st.sampled_from(["", "moved away"]),
+}
+enrolls = st.fixed_dictionaries(
+    {"student_id": students, "course_ids": courses}, optional={**optional}
 )
+drops = st.fixed_dictionaries(
+    {"student_id": students, "drop_course_ids": courses}, optional={**optional}
+)
+swaps = st.fixed_dictionaries(
+    {"student_id": students, "course_ids": courses, "drop_course_ids": courses},
+    optional={**optional},
+)
+any_requests = enrolls | drops | swaps
 repeated = st.sampled_from(
     [
         {"student_id": "A", "course_ids": ["M1", "M2"], "request_id": "r0"},
         {"student_id": "B", "course_ids": ["M1", "X"], "atomic": False, "request_id": "r1"},
         {"student_id": "Z", "course_ids": ["M1"], "request_id": "r2"},
+        {"student_id": "A", "drop_course_ids": ["M1"], "request_id": "r3"},
+        {"student_id": "A", "course_ids": ["M1", 2], "request_id": "r4", "reason": ""},
     ]
 )
 requests = any_requests | any_requests | repeated
@@ -67,6 +83,9 @@ broken = st.sampled_from(
         {"student_id": "B", "course_ids": ["M1", ""], "request_id": "r1"},
         {"student_id": "A", "course_ids": ["M1"], "request_id": "b1:0:0"},
         {"student_id": 0, "course_ids": ["M1", "M2"], "atomic": 1, "note": "x"},
+        {"student_id": "A", "course_ids": ["M1", "M2"], "drop_course_ids": ["M3", "M1", "M2"]},
+        {"student_id": "A", "course_ids": [1], "drop_course_ids": ["M3", "M1", ""], "reason": 1},
+        {"student_id": "A", "course_ids": 5, "drop_course_ids": ["M3", "M1"]},
         LONG,
         ["A", "M1"],
         None,

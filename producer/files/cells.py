@@ -3,13 +3,26 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from producer.contract.chunks import RefusedLine
+from producer.contract.chunks import COURSE_FIELDS, RefusedLine
 from producer.contract.ids import is_missing_value
-from producer.files.columns import ACTION, COLUMNS, BadCell, ColumnReader, plain_name
+from producer.files.columns import (
+    ACTION,
+    AS_OF,
+    COLUMNS,
+    COURSE_COLUMNS,
+    REASON,
+    STUDENT_COLUMNS,
+    BadCell,
+    ColumnReader,
+    plain_name,
+)
 from producer.files.raw_bytes import storable
-from producer.schemas import MAX_KEY, MAX_TEXT, Kind
+from producer.schemas import MAX_KEY, MAX_TEXT, Action, Kind
 
-Pair = tuple[int | str, int | str]
+Details = Mapping[str, str]
+"""The fields of a request that few lines have: when it counts, and why."""
+Pair = tuple[int | str, int | str, Details]
+"""The student and the course of a line, and its details."""
 Row = tuple[int, list[str]]
 """A line and its cells."""
 
@@ -26,42 +39,52 @@ def refused_line(line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
     return RefusedLine(line=line, field=bad_cell.column, message=message, cells=storable(row))
 
 
+_NO_DETAILS: Details = {}
+
+
 def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:
-    """Return a function that reads the student and the course of a row. It raises BadCell."""
-    # Two columns, in reverse alphabetical order: the student's comes first.
-    columns = sorted((name for name in readers if name != ACTION), reverse=True)
-    student, course = (_identifier(name, readers[name]) for name in columns)
-    return lambda row: (student(row), course(row))
+    """Return a function that reads the pair of a row, and its details. It raises BadCell."""
+    student, course = (
+        next(_identifier(name, readers[name]) for name in names if name in readers)
+        for names in (STUDENT_COLUMNS, COURSE_COLUMNS)
+    )
+    columns = [(name, readers[name]) for name in (REASON, AS_OF) if name in readers]
+    if not columns:
+        return lambda row: (student(row), course(row), _NO_DETAILS)
+
+    def read_pair(row: list[str]) -> Pair:
+        texts = ((name, read(row)) for name, read in columns)
+        details = {name: checked_text(name, text) for name, text in texts if text}
+        return student(row), course(row), details
+
+    return read_pair
+
+
+def request_of(pair: Pair, action: Action) -> dict[str, Any]:
+    """Return the request that a line makes by itself."""
+    student, course, details = pair
+    return {"student_id": student, COURSE_FIELDS[action]: [course], "atomic": False, **details}
 
 
 def operation_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], dict[str, Any]]:
     """Return a function that makes a request of a row with an action. It raises BadCell."""
     read_pair, action = pair_reader(readers), readers[ACTION]
-
-    def read_operation(row: list[str]) -> dict[str, Any]:
-        student, course = read_pair(row)
-        _check_action(action(row))
-        return {"student_id": student, "course_ids": [course], "atomic": False}
-
-    return read_operation
+    return lambda row: request_of(read_pair(row), _action(action(row)))
 
 
-def _check_action(text: str) -> None:
-    """Refuse what a line asks for unless it is to enroll. Raises BadCell."""
-    match text.casefold():
-        case "" | "enroll":
-            return
-        case "drop":
-            raise BadCell(
-                ACTION,
-                "a student cannot be dropped through a file yet; remove the line",
-            )
-        case _:
-            raise BadCell(
-                ACTION,
-                f"{text[:60]!a} is not an action; write enroll or leave the cell empty, or rename"
-                " the column if it means something else",
-            )
+_ACTIONS: Mapping[str, Action] = {"": Action.ENROLL, **{action.value: action for action in Action}}
+
+
+def _action(text: str) -> Action:
+    """Return what a line asks for. Raises BadCell."""
+    action = _ACTIONS.get(text.casefold())
+    if action is None:
+        raise BadCell(
+            ACTION,
+            f"{text[:60]!a} is not an action; write enroll or drop, or leave the cell empty, which"
+            " means enroll; or rename the column if it means something else",
+        )
+    return action
 
 
 def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:

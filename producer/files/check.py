@@ -7,12 +7,19 @@ from typing import Any
 from pydantic import Field
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import KIND_CHUNKS, KIND_MODELS, Chunk, FileForm, RefusedLine
+from producer.contract.chunks import (
+    COURSE_FIELDS,
+    KIND_CHUNKS,
+    KIND_MODELS,
+    Chunk,
+    FileForm,
+    RefusedLine,
+)
 from producer.contract.explain import parse_record
 from producer.files.layout import Lines
 from producer.files.reader import FileSource, StreamSource
 from producer.publishing.chunking import Line, SourceRecord, split_into_chunks
-from producer.schemas import Code, ContractModel, Kind
+from producer.schemas import Action, Code, ContractModel, Kind
 
 FIRST_ROWS = 3
 SHOWN_LINES = 20
@@ -44,6 +51,8 @@ class FileCheck(ContractModel):
     lines: LineCounts
     rows: int = Field(description="Pairs or roster records that would be submitted.")
     refused: tuple[RefusedLine, ...] = Field(description="The first lines that would be refused.")
+    content: str = Field(description="What the file holds, in a few words.")
+    ordered: bool = Field(description="Whether each line counts later than the one before it.")
 
 
 class SourceChecker:
@@ -63,7 +72,8 @@ class SourceChecker:
         """
         source = self._source
         entries = self._observed(source.records())
-        for part in split_into_chunks("check", entries, source.columns, source.kind, source.form):
+        options = (source.columns, source.kind, source.form)
+        for part in split_into_chunks("check", entries, *options, ordered=source.ordered):
             chunk = KIND_CHUNKS[source.kind].model_validate_json(part.text)
             self._rows += part.tally.rows - len(chunk.refused)
             refusals = [_unread(line) for line in chunk.refused]
@@ -82,8 +92,9 @@ class SourceChecker:
             yield entry
 
     def _records_refused(self, chunk: Chunk) -> Iterator[RefusedRecord]:
-        """Yield the records of a chunk that break the contract; in CSV files there are none."""
+        """Yield the records of a chunk that break the contract, for example by a bad time."""
         model = KIND_MODELS[self._source.kind]
+        cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
         lines = iter(chunk.lines or ())
         by_row = len(chunk.lines or ()) != len(chunk.row_counts)
         for record, rows in zip(chunk.records_in_order, chunk.row_counts, strict=True):
@@ -95,7 +106,12 @@ class SourceChecker:
                 self._rows -= rows
                 message = "; ".join(problem.message for problem in problems)
                 yield RefusedRecord(
-                    id=1, line=line, code=Code.INVALID_REQUEST, message=message, record=record
+                    id=1,
+                    line=line,
+                    code=Code.INVALID_REQUEST,
+                    message=message,
+                    record=record,
+                    cells=cells.get(line),
                 )
 
     def result(self) -> FileCheck:
@@ -120,6 +136,8 @@ class SourceChecker:
             lines=counts,
             rows=self._rows,
             refused=tuple(self._shown),
+            content=source.layout.content,
+            ordered=source.ordered,
         )
 
 
@@ -132,9 +150,19 @@ def _unread(line: RefusedLine) -> RefusedRecord:
 def _rows_of(entry: SourceRecord) -> Iterator[dict[str, Any]]:
     """Yield what the lines of a record say, as they will be submitted."""
     record = entry.record
-    courses = record.get("course_ids") if isinstance(record, dict) else None
-    if isinstance(courses, list) and len(courses) == len(entry.lines):
-        for line, course in zip(entry.lines, courses, strict=True):
-            yield {"line": line, "student_id": record.get("student_id"), "course_id": course}
+    if isinstance(record, dict) and (pairs := _pairs_of(record, len(entry.lines))):
+        details = {name: record[name] for name in ("reason", "as_of") if name in record}
+        for line, pair in zip(entry.lines, pairs, strict=True):
+            yield {"line": line, "student_id": record.get("student_id"), **pair, **details}
     else:
         yield {"line": entry.lines[0], **(record if isinstance(record, dict) else {"": record})}
+
+
+def _pairs_of(record: Mapping[str, Any], count: int) -> list[dict[str, Any]] | None:
+    """Return the course and the action of each line of a request; None if it has other lines."""
+    lists = [(action, record[field]) for action, field in COURSE_FIELDS.items() if field in record]
+    if len(lists) != 1 or not isinstance(lists[0][1], list) or len(lists[0][1]) != count:
+        return None
+    ((action, courses),) = lists
+    named = {"action": action.value} if action is Action.DROP else {}
+    return [{"course_id": course, **named} for course in courses]

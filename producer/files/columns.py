@@ -17,12 +17,15 @@ ACTION = "action"
 """The column that says what a line asks for; an empty cell means that it enrolls."""
 
 AS_OF = "as_of"
-"""The column that says when a line of a roster counts."""
+"""The column that says when a line counts."""
+
+REASON = "reason"
+"""The column that says why a line enrolls or drops."""
 
 COLUMNS: Mapping[Kind, tuple[str, ...]] = {
     Kind.STUDENTS: ("sis_id", "name", "email", AS_OF),
     Kind.COURSES: ("sis_id", "title", AS_OF),
-    Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION),
+    Kind.ENROLLMENTS: (*STUDENT_COLUMNS, *COURSE_COLUMNS, ACTION, REASON, AS_OF),
 }
 _OURS = frozenset(name for columns in COLUMNS.values() for name in columns)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -159,8 +162,8 @@ def kind_of(
 
     `first_line` and the sentence `looks_like` are shown if there is none. Raises UnreadableFile.
     """
-    chosen = set(mapped)
-    if ACTION in chosen:
+    chosen = set(mapped) - {AS_OF}  # Every kind has this column.
+    if not chosen.isdisjoint((ACTION, REASON)):
         return Kind.ENROLLMENTS
     # Columns are mapped to those of a roster, or to those of an enrollment.
     others = set(COLUMNS[Kind.ENROLLMENTS]) if chosen else set()

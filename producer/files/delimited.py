@@ -14,7 +14,6 @@ from producer.errors import UnreadableFile
 from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
     ACTION,
-    AS_OF,
     BadCell,
     choose_columns,
     column_readers,
@@ -25,7 +24,7 @@ from producer.files.columns import (
 )
 from producer.files.first_line import DELIMITERS, looks_like
 from producer.files.grouping import group_requests
-from producer.files.layout import NOT_UTF8, FileLayout, Lines
+from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, unguard
@@ -34,7 +33,7 @@ from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_COLUMNS, Kind
+from producer.schemas import MAX_COLUMNS, Action, Kind
 
 MAX_HEADER = 50_000
 """The most characters that the names of the columns may have together."""
@@ -52,10 +51,13 @@ def delimited_layout(
     head: str,
     notices: Notices,
     undecodable: str = NOT_UTF8,
+    *,
+    drop: bool = False,
 ) -> FileLayout:
     """Describe a CSV file by its first lines. Raises UnreadableFile.
 
-    `undecodable` says what is wrong with a cell whose bytes could not be decoded.
+    `undecodable` says what is wrong with a cell whose bytes could not be decoded. With `drop`,
+    every line is a drop.
     """
     found = _find_header(path, head, templates)
     header = found.names
@@ -64,8 +66,9 @@ def delimited_layout(
         readers = column_readers(path, header, templates)
     kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
     with _showing(found):
-        _note_times(path, kind, readers, notices)
         readers = choose_columns(path, kind, header, readers, templates)
+        if drop:
+            _check_drops(path, kind, readers)
 
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
@@ -79,7 +82,8 @@ def delimited_layout(
         if ACTION in readers:
             return _records(rows, operation_reader(readers), keep_cells=True)
         if kind is Kind.ENROLLMENTS:
-            return group_requests(rows, pair_reader(readers), keep_cells=keep_cells)
+            action = Action.DROP if drop else Action.ENROLL
+            return group_requests(rows, pair_reader(readers), action, keep_cells=keep_cells)
         records = _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
         return noticing_values(path, records, notices)
 
@@ -88,16 +92,30 @@ def delimited_layout(
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
-    about = (row_reader.account, storable(header), found.form)
-    return FileLayout(kind, read, notices, *about, _mapping(header, readers, templates))
+    return FileLayout(
+        kind,
+        read,
+        notices,
+        row_reader.account,
+        columns=storable(header),
+        form=found.form,
+        mapping=_mapping(header, readers, templates),
+        ordered=ACTION in readers,
+        drop=drop,
+    )
 
 
-def _note_times(path: str, kind: Kind, names: Iterable[str], notices: Notices) -> None:
-    """Say so if a column has times that are not read."""
-    if kind is Kind.ENROLLMENTS and AS_OF in names:
-        notices.add(
-            f"{path}: the column as_of is not read in a CSV file of enrollments: all lines count"
-            " when the file is submitted. In JSON Lines, each request may have its own as_of."
+def _check_drops(path: str, kind: Kind, names: Iterable[str]) -> None:
+    """Raise UnreadableFile if the lines of a file cannot all be drops."""
+    if kind is not Kind.ENROLLMENTS:
+        raise UnreadableFile(
+            f"{path} holds {kind}, and only enrollments can be dropped; {NOT_ALL_DROPS}.", "drop"
+        )
+    if ACTION in names:
+        raise UnreadableFile(
+            f"{path} has a column action, which says for each line whether it is a drop;"
+            f" {NOT_ALL_DROPS}, or rename the column if it means something else.",
+            "drop",
         )
 
 

@@ -5,16 +5,17 @@ import re
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, BinaryIO
 
 from pydantic_core import from_json
 
-from producer.contract.chunks import RefusedLine
+from producer.contract.chunks import COURSE_FIELDS, RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.account import Account
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
-from producer.files.layout import NOT_UTF8, FileLayout, Lines
+from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.roster_notices import noticing_values
@@ -32,12 +33,21 @@ def json_lines_layout(
     head: str,
     notices: Notices,
     undecodable: str = NOT_UTF8,
+    *,
+    drop: bool = False,
 ) -> FileLayout:
     """Describe a JSON Lines file by its first line. Raises UnreadableFile.
 
-    `undecodable` says what is wrong with a line whose bytes could not be decoded.
+    `undecodable` says what is wrong with a line whose bytes could not be decoded. `drop` is refused
+    here, because each request says itself what it asks for.
     """
     first = head.strip().partition("\n")[0]
+    if drop:
+        raise UnreadableFile(
+            f"{path}: this is JSON Lines, in which each request names the courses to drop in"
+            f" drop_course_ids; {NOT_ALL_DROPS}. The first line is {shorten(first)}.",
+            "drop",
+        )
     if templates:
         raise UnreadableFile(
             f"{path}: this is JSON Lines, and only the columns of a CSV file can be mapped; leave"
@@ -70,7 +80,8 @@ def json_lines_layout(
 
 def _kind_of_record(path: str, record: dict[str, Any], first: str) -> Kind:
     """Return the kind of a first record. Raises UnreadableFile if it does not show."""
-    fields = {"student_id"} if "course_ids" in record else set(record)
+    is_request = any(field in record for field in COURSE_FIELDS.values())
+    fields = {"student_id"} if is_request else set(record)
     looks = ""
     if any(isinstance(value, list) for value in record.values()):
         looks = "It looks like one document that holds a list of records; write one on each line."
@@ -93,8 +104,9 @@ def _a_key(record: Any) -> int | None:
     """Return the first of our keys that stands for a student or a course in a request, if any."""
     if not isinstance(record, dict):
         return None
-    courses = record.get("course_ids")
-    ids = [record.get("student_id"), *(courses if isinstance(courses, list) else ())]
+    lists = [record.get(field) for field in COURSE_FIELDS.values()]
+    courses = chain.from_iterable(courses for courses in lists if isinstance(courses, list))
+    ids = [record.get("student_id"), *courses]
     if int not in map(type, ids):  # Almost every request has only SIS ids.
         return None
     return next((value for value in ids if type(value) is int and 0 < value <= MAX_KEY), None)

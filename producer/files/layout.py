@@ -12,6 +12,9 @@ from producer.schemas import Kind
 NOT_UTF8 = "is not UTF-8; save the file as UTF-8, or choose the encoding that it has"
 """What is wrong with a line that cannot be decoded, and what to do."""
 
+NOT_ALL_DROPS = "submit it without the option that makes every line a drop"
+"""What to do with a file whose lines cannot all be drops."""
+
 Lines = Iterator[Line]
 
 
@@ -20,7 +23,8 @@ class FileLayout(NamedTuple):
 
     `notices` may grow while the records are read. `account` says where each line that was read
     went. `form` is how a CSV file is written; `mapping` names the column or the template
-    that each of our columns is made from.
+    that each of our columns is made from. `ordered` is set if each line says what it asks for, and
+    counts later than the one before it; `drop` is set if every line is a drop.
     """
 
     kind: Kind
@@ -30,3 +34,12 @@ class FileLayout(NamedTuple):
     columns: tuple[str, ...] | None = None
     form: FileForm | None = None
     mapping: Mapping[str, str] | None = None
+    ordered: bool = False
+    drop: bool = False
+
+    @property
+    def content(self) -> str:
+        """Return what the file holds, in a few words."""
+        if self.drop:
+            return "drops"
+        return "enrollments and drops" if self.ordered else self.kind.value

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
@@ -33,10 +33,20 @@ from producer.schemas import MAX_CHUNK_BYTES, Kind
 HEAD_BYTES = 65_536
 
 
+class _Choices(NamedTuple):
+    """What the submitter says about a file."""
+
+    kind: Kind | None
+    templates: Mapping[str, str]
+    encoding: str | None
+    drop: bool
+
+
 class FileSource:
     """A file whose first lines have been checked.
 
     `size` is in bytes; `columns` is the header of a CSV file, and `form` how it is written.
+    `ordered` is set if each line counts later than the one before it.
     `notices` may grow while the records are read.
     """
 
@@ -46,6 +56,7 @@ class FileSource:
         self.kind = layout.kind
         self.columns = layout.columns
         self.form = layout.form
+        self.ordered = layout.ordered
         self.notices = layout.notices
         self.size = path.stat().st_size
         self._read = layout.read
@@ -107,14 +118,17 @@ class StreamSource:
         kind: Kind | None,
         templates: Mapping[str, str],
         encoding: str | None = None,
+        *,
+        drop: bool = False,
     ) -> None:
         self.name = name
         with _io_errors_named(name):
-            layout, self._lines = open_stream(file, kind, templates, name, encoding)
+            layout, self._lines = open_stream(file, kind, templates, name, encoding, drop=drop)
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
         self.form = layout.form
+        self.ordered = layout.ordered
         self.notices = layout.notices
 
     def records(self) -> Lines:
@@ -146,6 +160,8 @@ def open_stream(
     templates: Mapping[str, str],
     name: str,
     encoding: str | None = None,
+    *,
+    drop: bool = False,
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
@@ -153,35 +169,29 @@ def open_stream(
     whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
     which is stored in a temporary file. Raises UnreadableFile.
     """
-    options = (kind, templates, encoding)
+    choices = _Choices(kind, templates, encoding, drop)
     if file.seekable():
-        return _open_seekable(name, file, *options)
+        return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
     replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
     if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
         raw = _beginning(content.file)
-        layout = _layout(content, raw, *options, whole=False)
+        layout = _layout(content, raw, choices, whole=False)
         return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
     spooled = spool_zip(name, replayed)
     try:
-        layout, lines = _open_seekable(name, spooled, *options)
+        layout, lines = _open_seekable(name, spooled, choices)
     except BaseException:
         spooled.close()
         raise
     return layout, _closing_afterwards(spooled, lines)
 
 
-def _open_seekable(
-    name: str,
-    file: BinaryIO,
-    kind: Kind | None,
-    templates: Mapping[str, str],
-    encoding: str | None,
-) -> tuple[FileLayout, Lines]:
+def _open_seekable(name: str, file: BinaryIO, choices: _Choices) -> tuple[FileLayout, Lines]:
     start = file.tell()
     content = _unpack_again(name, file)
-    layout = _layout(content, _beginning(content.file), kind, templates, encoding, whole=True)
+    layout = _layout(content, _beginning(content.file), choices, whole=True)
     file.seek(start)
     return layout, layout.read(_unpack_again(name, file).file)
 
@@ -192,7 +202,12 @@ def _closing_afterwards(file: BinaryIO, lines: Lines) -> Lines:
 
 
 def open_source(
-    path: Path, kind: Kind | None, templates: Mapping[str, str], encoding: str | None = None
+    path: Path,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    encoding: str | None = None,
+    *,
+    drop: bool = False,
 ) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
@@ -203,11 +218,12 @@ def open_source(
     the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
     such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks like that, and
     otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if none of these fits.
-    Raises UnreadableFile, whose message names the file, the problem and the remedy.
+    With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
+    UnreadableFile, whose message names the file, the problem and the remedy.
     """
     try:
         with path.open("rb") as file:
-            layout, _ = _open_seekable(str(path), file, kind, templates, encoding)
+            layout, _ = _open_seekable(str(path), file, _Choices(kind, templates, encoding, drop))
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
@@ -218,12 +234,17 @@ def open_source(
 
 
 def open_path(
-    path: Path, kind: Kind | None, templates: Mapping[str, str], encoding: str | None = None
+    path: Path,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    encoding: str | None = None,
+    *,
+    drop: bool = False,
 ) -> FileSource | StreamSource:
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
     if is_pipe(path):
-        return StreamSource(str(path), path.open("rb"), kind, templates, encoding)
-    return open_source(path, kind, templates, encoding)
+        return StreamSource(str(path), path.open("rb"), kind, templates, encoding, drop=drop)
+    return open_source(path, kind, templates, encoding, drop=drop)
 
 
 def is_pipe(path: Path) -> bool:
@@ -244,14 +265,12 @@ def _unpack_again(name: str, file: BinaryIO) -> Content:
 def _layout(
     content: Content,
     raw: bytes,
-    kind: Kind | None,
-    templates: Mapping[str, str],
-    encoding: str | None,
+    choices: _Choices,
     *,
     whole: bool,
 ) -> FileLayout:
     """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
-    name = content.name
+    name, encoding = content.name, choices.encoding
     is_auto = encoding is not None and encoding.lower() == AUTO
     told = None if encoding is None or is_auto else known_encoding(encoding)
     form, head = find_form(name, raw, told)
@@ -274,7 +293,15 @@ def _layout(
         )
     describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
     with _naming_encoding(form.encoding):
-        layout = describe(name, kind, templates, head, notices, form.undecodable)
+        layout = describe(
+            name,
+            choices.kind,
+            choices.templates,
+            head,
+            notices,
+            form.undecodable,
+            drop=choices.drop,
+        )
     if whole and content.packed:
         _read_to_end(content.file)  # Damage is found before anything is published.
     return layout._replace(

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, BinaryIO
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import FileForm
+from producer.contract.chunks import COURSE_FIELDS, FileForm
 from producer.errors import UnreadableFile
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
 from producer.files.raw_bytes import encoded
@@ -176,5 +176,7 @@ def _cell(name: str, record: dict[str, Any], submitted: object) -> str:
     if name in STUDENT_COLUMNS:
         return str(record.get("student_id", ""))
     if name in COURSE_COLUMNS:
-        return ",".join(map(str, record.get("course_ids", [])))
+        return ",".join(
+            str(id_) for field in COURSE_FIELDS.values() for id_ in record.get(field, ())
+        )
     return str(record.get(name, ""))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
-from producer.contract.chunks import FileForm, RefusedLine, Tally, count_rows
+from producer.contract.chunks import COURSE_FIELDS, FileForm, RefusedLine, Tally, count_rows
 from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
 
 CHUNK_ROWS = MAX_CHUNK_RECORDS
@@ -53,16 +53,18 @@ def split_into_chunks(
     columns: Iterable[str] | None = None,
     kind: Kind | None = None,
     form: FileForm | None = None,
+    *,
+    ordered: bool = False,
 ) -> Iterator[EncodedChunk]:
     """Yield the chunks in order, the last one marked as such.
 
     The same entries always make the same chunks. There is always at least one, so that an empty
     batch is known and `done`. If `kind` is enrollments, requests are written as columns where
-    possible.
+    possible. With `ordered`, each request counts later than the one before it, as roster records
+    always do.
     """
     before = Tally()
     names = None if columns is None else list(columns)
-    # The usual form is left out, so that chunks stay the same as before there were forms.
     plain_form = None if form is None else form.model_dump(exclude_defaults=True) or None
     write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
     groups = chain.from_iterable(_split_to_fit(*group, write) for group in _groups(entries))
@@ -75,6 +77,8 @@ def split_into_chunks(
             "number": number,
             "last": following is None,
             "before": before.model_dump(),
+            # What is usual is left out, so that chunks stay the same as before it had a name.
+            "ordered": True if ordered else None,
             "columns": names,
             "form": plain_form,
         }
@@ -163,22 +167,24 @@ def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> st
 
 
 def _as_columns(records: Sequence[Any]) -> dict[str, Any] | None:
-    """Return the requests as columns if all have the same fields and no id, else None."""
+    """Return the requests as columns if all have the same plain fields, else None.
+
+    These are the student, the courses of one action, and `atomic`.
+    """
     if set(map(type, records)) != {dict} or len(sizes := set(map(len, records))) != 1:
         return None
+    field = next((field for field in COURSE_FIELDS.values() if field in records[0]), None)
+    if field is None:
+        return None
     try:
-        names = ("student_id", "course_ids")
-        columns = {name: [record[name] for record in records] for name in names}
+        student_ids = [record["student_id"] for record in records]
+        courses = [record[field] for record in records]
         atomic = [record["atomic"] for record in records] if sizes == {3} else [True]
     except KeyError:
         return None
     if sizes - {2, 3} or set(map(type, atomic)) != {bool} or len(set(atomic)) != 1:
         return None
-    return {
-        "student_ids": columns["student_id"],
-        "course_ids": columns["course_ids"],
-        "atomic": atomic[0],
-    }
+    return {"student_ids": student_ids, field: courses, "atomic": atomic[0]}
 
 
 def _json(value: Any) -> str:

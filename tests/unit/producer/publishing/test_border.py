@@ -19,6 +19,7 @@ HEADERS = [
     "student_sis_id,course_sis_id,note",
     "student_sis_id,course_sis_id",
     "student_id,course_id,note",
+    "student_id,course_id,action,reason,as_of",
     "sis_id,name,email",
     "sis_id,title,note",
 ]
@@ -51,7 +52,9 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
-FIELDS = st.sampled_from(["student_id", "course_ids", "atomic", "request_id", "sis_id", "name"])
+FIELDS = st.sampled_from(
+    ["student_id", "course_ids", "drop_course_ids", "atomic", "request_id", "sis_id", "name"]
+)
 RECORDS = st.one_of(
     st.dictionaries(FIELDS, JSON, max_size=4),
     st.builds(lambda ids: {"student_id": "S", "course_ids": ids}, st.lists(JSON, max_size=4)),

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.contract.chunks import Chunk, RefusedLine, Tally
+from producer.contract.chunks import Chunk, EnrollmentChunk, RefusedLine, Tally
 from producer.publishing.chunking import (
     CHUNK_ROWS,
     EncodedChunk,
@@ -14,7 +14,7 @@ from producer.publishing.chunking import (
     SourceRecord,
     split_into_chunks,
 )
-from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
+from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
 
 ENVELOPE = 1_000
 """What the fields around the records may add to a chunk's JSON."""
@@ -155,3 +155,31 @@ def test_chunks_are_yielded_before_all_entries_have_been_read() -> None:
 
     assert next(split_into_chunks("b", endless())).tally.rows == MAX_CHUNK_RECORDS
     assert asked <= 2 * MAX_CHUNK_RECORDS + 1
+
+
+actions = st.sampled_from(["course_ids", "drop_course_ids"])
+
+
+@given(
+    fields=st.lists(st.sets(actions, min_size=1), min_size=1, max_size=5),
+    reason=st.booleans(),
+    ordered=st.booleans(),
+)
+def test_requests_that_ask_for_one_action_are_written_as_columns(
+    fields: list[set[str]], reason: bool, ordered: bool
+) -> None:
+    records = [
+        {"student_id": f"S{n}", **{field: [field[0]] for field in names}, "atomic": False}
+        | ({"reason": "moved"} if reason else {})
+        for n, names in enumerate(fields)
+    ]
+    entries = [SourceRecord(record, [n]) for n, record in enumerate(records, 1)]
+    parts = list(split_into_chunks("b", entries, kind=Kind.ENROLLMENTS, ordered=ordered))
+    chunk = EnrollmentChunk.model_validate_json(parts[0].text)
+    is_compact = not reason and len(fields[0]) == 1 and all(one == fields[0] for one in fields)
+    assert (chunk.requests is not None) is is_compact
+    assert chunk.ordered is ordered
+    assert [
+        request.model_dump(mode="json", exclude_defaults=True) for request in chunk.records_in_order
+    ] == records
+    assert chunk.tally() == parts[0].tally

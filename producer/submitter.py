@@ -212,6 +212,7 @@ class EnrollmentSubmitter:
         *,
         batch_id: str | None = None,
         resume: bool = True,
+        ordered: bool = False,
         columns: Iterable[str] | None = None,
         form: FileForm | None = None,
         file_name: str | None = None,
@@ -230,6 +231,10 @@ class EnrollmentSubmitter:
         before anything is published, or else by `count_applied`. NoWorkerAnswered is raised if no
         worker says what was applied. `resume=False` skips this; use it only for a new `batch_id`.
 
+        All requests of a batch count at the same time, so of two that contradict each other the
+        enrollment wins. With `ordered`, each counts later than the one before it, so the later one
+        wins. The records of a roster are always in order.
+
         `columns` and `form` are the header of the CSV file and how it is written. Nothing checks
         `file_name` and `submitter`. While `max_queued` chunks wait in the queue, publishing pauses,
         for ten minutes at most. Enrollments first wait for the rosters that this client published
@@ -245,6 +250,7 @@ class EnrollmentSubmitter:
                 columns=columns,
                 form=form,
                 origin=BatchOrigin(file_name, submitter),
+                ordered=ordered,
                 resume=resume and batch_id is not None,
                 max_queued=max_queued,
                 on_progress=on_progress,
@@ -277,6 +283,7 @@ class EnrollmentSubmitter:
         kind: Kind | str | None = None,
         maps: Mapping[str, str] | None = None,
         encoding: str | None = None,
+        drop: bool = False,
         batch_id: str | None = None,
         resume: bool = True,
         file_name: str | None = None,
@@ -290,15 +297,17 @@ class EnrollmentSubmitter:
 
         `kind` is that of its records; by default the header decides. `maps` names one of our
         columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
-        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. `file_name`
-        is by default that of the path. The other arguments are those of `submit_batch`.
+        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. With `drop`,
+        every line of a CSV file of enrollments is a drop; without it, a column `action` may say so
+        line by line, and the later line wins. `file_name` is by default that of the path. The other
+        arguments are those of `submit_batch`.
 
         Returns the batch, and the lines that were refused while the file was read; they are part
         of the batch. Raises UnreadableFile, usually before anything is published, and what
         `submit_batch` raises.
         """
         chosen = None if kind is None else new_batch(kind, batch_id).kind
-        source = open_path(Path(path), chosen, dict(maps or {}), encoding)
+        source = open_path(Path(path), chosen, dict(maps or {}), encoding, drop=drop)
         watched = WatchedSource(source)
         batch = new_batch(source.kind, batch_id)
         with self._in_order(batch, submitter, wait=wait_for_rosters) as publish:
@@ -307,6 +316,7 @@ class EnrollmentSubmitter:
                 columns=source.columns,
                 form=source.form,
                 origin=BatchOrigin(file_name or source.file_name, submitter),
+                ordered=source.ordered,
                 resume=resume and batch_id is not None,
                 max_queued=max_queued,
                 on_progress=on_progress,

@@ -190,6 +190,7 @@ class AsyncEnrollmentSubmitter:
         *,
         batch_id: str | None = None,
         resume: bool = True,
+        ordered: bool = False,
         columns: Iterable[str] | None = None,
         form: FileForm | None = None,
         file_name: str | None = None,
@@ -201,7 +202,8 @@ class AsyncEnrollmentSubmitter:
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
-        An asynchronous iterable is read in the task that calls this method. Any other iterable is
+        With `ordered`, each request counts later than the one before it. An asynchronous iterable
+        is read in the task that calls this method. Any other iterable is
         read in another thread, so that it may block. The callbacks run in the event loop. Four
         batches are published at the same time; more of them wait. If the call is cancelled, the
         chunks that were published stay so, and submitting the same records under the same
@@ -214,6 +216,7 @@ class AsyncEnrollmentSubmitter:
                 given,
                 batch_id=batch_id,
                 resume=resume,
+                ordered=ordered,
                 columns=columns,
                 form=form,
                 file_name=file_name,
@@ -234,6 +237,7 @@ class AsyncEnrollmentSubmitter:
         kind: Kind | str | None = None,
         maps: Mapping[str, str] | None = None,
         encoding: str | None = None,
+        drop: bool = False,
         batch_id: str | None = None,
         resume: bool = True,
         file_name: str | None = None,
@@ -243,7 +247,10 @@ class AsyncEnrollmentSubmitter:
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
-        """Publish a CSV or JSON Lines file as a batch; the file is read in another thread."""
+        """Publish a CSV or JSON Lines file as a batch; the file is read in another thread.
+
+        With `drop`, every line of a CSV file of enrollments is a drop.
+        """
 
         def publish(client: EnrollmentClient, _: object) -> SubmittedFile:
             return client.submit_file(
@@ -251,6 +258,7 @@ class AsyncEnrollmentSubmitter:
                 kind=kind,
                 maps=maps,
                 encoding=encoding,
+                drop=drop,
                 batch_id=batch_id,
                 resume=resume,
                 file_name=file_name,

@@ -69,7 +69,7 @@ def _layout(check: FileCheck) -> RenderableType:
 
 
 def _reading(check: FileCheck) -> RenderableType:
-    rows = [("kind", str(check.kind)), ("read as", _form(check.form))]
+    rows = [("kind", check.content), ("read as", _form(check.form))]
     if check.columns is not None:
         rows.append(("header", ", ".join(check.columns)))
     rows += [(f"  {name}", f"from {source}") for name, source in (check.mapping or {}).items()]

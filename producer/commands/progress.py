@@ -49,7 +49,7 @@ def submit_source(
     processes the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
-    console.print(f"Submitting {source.name} as batch {batch_id} ({source.kind})")
+    console.print(f"Submitting {source.name} as batch {batch_id} ({source.layout.content})")
     with _Bar(source, console) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
@@ -57,6 +57,7 @@ def submit_source(
                 source.records(),
                 batch_id=batch_id,
                 resume=resume,
+                ordered=source.ordered,
                 columns=source.columns,
                 form=source.form,
                 file_name=source.file_name,

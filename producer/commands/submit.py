@@ -37,6 +37,7 @@ EXAMPLES = """
 Examples:
   enroll submit students.csv courses.csv enrollments.csv
   enroll submit --check enrollments.csv
+  enroll submit --drop withdrawals.csv
   enroll submit enrollments.csv --batch-id night-2026-09-01
   zcat enrollments.csv.gz | enroll submit - --no-wait
   enroll submit --map student_sis_id='{id}' --map course_sis_id='{module}-{term}' export.csv
@@ -62,6 +63,12 @@ Examples:
     metavar="NAME",
     help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized. With"
     " auto, a file that is neither is read as cp1252.",
+)
+@click.option(
+    "--drop",
+    is_flag=True,
+    help="Drop the student of each line from its course; for CSV files of enrollments without a"
+    " column action.",
 )
 @click.option(
     "--check",
@@ -110,6 +117,7 @@ def submit(
     kind: str | None,
     maps: Sequence[str],
     encoding: str | None,
+    drop: bool,
     check: bool,
     refused_file: BinaryIO | None,
     no_wait: bool,
@@ -128,7 +136,9 @@ def submit(
       students     sis_id, name, email, as_of
       courses      sis_id, title, as_of
       enrollments  student_id and course_id, which hold SIS ids, even numeric ones;
-                   or student_key and course_key, which hold our keys; optional: action
+                   or student_key and course_key, which hold our keys;
+                   optional: action (enroll or drop), reason, as_of
+    If a file has the column action, its later lines win.
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
@@ -136,7 +146,7 @@ def submit(
         _check_refused_file(names, refused_file.name, check=check)
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
-    sources = [_open(name, kind, templates, encoding) for name in names]
+    sources = [_open(name, kind, templates, encoding, drop=drop) for name in names]
     for source in sources:
         session.print_notices(source.notices)
     try:
@@ -255,11 +265,17 @@ def _template(text: str) -> tuple[str, str]:
 
 
 def _open(
-    name: str, kind_name: str | None, templates: Mapping[str, str], encoding: str | None
+    name: str,
+    kind_name: str | None,
+    templates: Mapping[str, str],
+    encoding: str | None,
+    *,
+    drop: bool,
 ) -> FileSource | StreamSource:
     kind = Kind(kind_name) if kind_name else None
     if name != STANDARD_INPUT:
-        return open_path(Path(name), kind, templates, encoding)
+        return open_path(Path(name), kind, templates, encoding, drop=drop)
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    return StreamSource("standard input", sys.stdin.buffer, kind, templates, encoding)
+    stream = sys.stdin.buffer
+    return StreamSource("standard input", stream, kind, templates, encoding, drop=drop)

@@ -80,6 +80,7 @@ class BatchPublisher:
         columns: Iterable[str] | None,
         form: FileForm | None,
         origin: BatchOrigin,
+        ordered: bool,
         resume: bool,
         max_queued: int,
         on_progress: OnProgress,
@@ -87,11 +88,14 @@ class BatchPublisher:
     ) -> SubmittedBatch:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
         batch = self._batch
+        is_roster = batch.kind is not Kind.ENROLLMENTS
         fingerprints = array("q")
         if not self._began:
             self._wait_out(on_outage, self.begin)
         entries = _source_records(records)
-        chunks = split_into_chunks(batch.batch_id, entries, columns, batch.kind, form)
+        options = (columns, batch.kind, form)
+        says_order = ordered and not is_roster  # The records of a roster are always in order.
+        chunks = split_into_chunks(batch.batch_id, entries, *options, ordered=says_order)
         room = self._wait_for_room(max_queued, on_outage)
         for chunk in chunks:
             fingerprint = fingerprint_of(chunk.text)
@@ -110,7 +114,7 @@ class BatchPublisher:
             self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
-            if self.has_published:
+            if self.has_published and (ordered or is_roster):
                 self._let_pass(chunk)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
 
@@ -120,13 +124,12 @@ class BatchPublisher:
         self._began = time.monotonic()
 
     def _let_pass(self, chunk: EncodedChunk) -> None:
-        """Wait until the clock has passed the records of a roster's chunk.
+        """Wait until the clock has passed the records of a chunk that count one after another.
 
-        They count one after another, and what is submitted from now on must count later.
+        What is submitted from now on must count later.
         """
-        if self._batch.kind is not Kind.ENROLLMENTS:
-            taken = (chunk.number * MAX_CHUNK_RECORDS + chunk.tally.requests) * 1e-6
-            time.sleep(max(0.0, self._began + taken - time.monotonic()))
+        taken = (chunk.number * MAX_CHUNK_RECORDS + chunk.tally.requests) * 1e-6
+        time.sleep(max(0.0, self._began + taken - time.monotonic()))
 
     def _mark(self, batch: SubmittedBatch, *, complete: bool = False) -> SubmissionMark:
         return SubmissionMark(

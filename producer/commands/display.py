@@ -10,21 +10,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
 from producer.contract.printable import moment_text
 from producer.schemas import (
+    Action,
     EnrollmentProblem,
-    Kind,
     RequestState,
     RequestStatus,
     ResultStatus,
     StudentEnrollmentResponse,
     StudentResponse,
+    SupersededCourse,
 )
 
 _COLORS: dict[str, str] = {
     ResultStatus.ENROLLED: "green",
+    ResultStatus.DROPPED: "green",
+    ResultStatus.CHANGED: "green",
     ResultStatus.PARTIAL: "yellow",
     ResultStatus.REJECTED: "red",
     BatchState.DONE: "green",
@@ -62,13 +66,8 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
         return one_line(f"No batch with the id {status.batch_id} is known. Check the id.")
     head = one_line(("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state))
     books = status.books
-    counts = [("received", books.received)]
-    if status.kind is Kind.ENROLLMENTS:
-        counts += [("enrolled", books.enrolled), ("already enrolled", books.already_enrolled)]
-    else:
-        counts += [("added or changed", books.upserted), ("unchanged", books.unchanged)]
-        counts += [("superseded", books.superseded)] if books.superseded else []
-    counts += [("rejected", books.rejected), ("not yet applied", books.not_applied)]
+    received, left = ("received", books.received), ("not yet applied", books.not_applied)
+    counts = [received, *applied_counts(status), left]
     rows = table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
     parts: list[RenderableType] = [head, rows]
     if timed:
@@ -151,13 +150,28 @@ def response(result: StudentEnrollmentResponse) -> RenderableType:
         _word(result.status),
     )
     parts: list[RenderableType] = [head]
-    if result.enrolled_courses:
-        table = _table("course", "title", "")
-        for course in result.enrolled_courses:
-            word = "enrolled" if course.added else "already enrolled"
-            table.add_row(course.sis_id, course.title or "", word)
-        parts.append(table)
+    if result.reason:
+        parts.append(one_line(f"  reason: {result.reason}"))
+    if courses := list(_courses(result)):
+        parts.append(table(["course", "title", ""], courses))
     return Group(*parts, *map(_problem, result.errors))
+
+
+def _courses(result: StudentEnrollmentResponse) -> Iterator[tuple[str, str, str]]:
+    """Yield the courses of a result that were not refused, and what became of each."""
+    for enrolled in result.enrolled_courses:
+        word = "enrolled" if enrolled.added else "already enrolled"
+        yield enrolled.sis_id, enrolled.title or "", word
+    for dropped in result.dropped_courses:
+        word = "dropped" if dropped.removed else "was not enrolled"
+        yield dropped.sis_id, dropped.title or "", word
+    for superseded in result.superseded_courses:
+        yield superseded.sis_id, superseded.title or "", _winner(superseded)
+
+
+def _winner(course: SupersededCourse) -> str:
+    word = "dropped" if course.action is Action.ENROLL else "enrolled"
+    return f"superseded: {word} by a request that counts from {moment_text(course.moment)}"
 
 
 def _student_of(result: StudentEnrollmentResponse) -> str:

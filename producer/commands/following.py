@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from producer.client import EnrollmentClient
+from producer.commands.counts import applied_counts
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.exit_codes import ExitCode
 from producer.errors import (
@@ -14,7 +15,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.publishing.batches import QUEUE_PATIENCE
-from producer.schemas import Kind, RequestState, RequestStatus
+from producer.schemas import RequestState, RequestStatus
 from producer.waiting import BatchWait
 
 Status = RequestStatus | BatchStatus
@@ -72,13 +73,8 @@ def summary(status: Status) -> str:
 def _counts(status: BatchStatus) -> str:
     books = status.books
     applied = books.received - books.not_applied
-    parts = [f"{applied:,} of {books.received:,} rows applied"]
-    if status.kind is Kind.ENROLLMENTS:
-        parts += [f"{books.enrolled:,} enrolled", f"{books.already_enrolled:,} already enrolled"]
-    else:
-        parts += [f"{books.upserted:,} added or changed", f"{books.unchanged:,} unchanged"]
-        parts += [f"{books.superseded:,} superseded"] if books.superseded else []
-    return ", ".join([*parts, f"{books.rejected:,} rejected"])
+    counts = [f"{count:,} {name}" for name, count in applied_counts(status)]
+    return ", ".join([f"{applied:,} of {books.received:,} rows applied", *counts])
 
 
 class Follower:

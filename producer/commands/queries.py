@@ -19,6 +19,10 @@ _SPREADSHEET_HELP = (
     "Write the same for Excel and other spreadsheets: an apostrophe stands before each cell that"
     " they would run as a formula. This file, too, can be corrected and submitted."
 )
+_DROPS = (
+    "There are drops among them: submit the corrected file with the same options as before, such as"
+    " --drop, or its students are enrolled."
+)
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
 UNREACHABLE = "the broker or a worker cannot be reached"
 ERRORS_CODES = exit_codes(
@@ -70,11 +74,13 @@ def errors(
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
-                refusals = session.client.refusals(batch_id)
+                lines = refused_lines.DropDetector(session.client.refusals(batch_id), batch.columns)
                 count = refused_lines.write_csv(
-                    file, batch.columns, batch.form, refusals, guarded=guarded
+                    file, batch.columns, batch.form, lines, guarded=guarded
                 )
             tell(f"Refused lines written to {file.name}: {count:,}.")
+            if lines.has_hidden_drops:
+                tell(_DROPS)
     if jsonl_file is not None:
         with jsonl_file:
             refusals = session.client.refusals(batch_id)

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import COURSE_FIELDS, FileForm
 from producer.errors import UnreadableFile
-from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
+from producer.files.columns import ACTION, COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.raw_bytes import encoded
 from producer.files.text_form import known_encoding
+from producer.schemas import Action
 
 LINE, CODE, MESSAGE = "refused_line", "refused_code", "refused_message"
 GUARDED = "refused_guarded"
@@ -48,6 +49,23 @@ def write_csv(
     for count, row in enumerate(_rows(columns, refusals, guarded=guarded)):  # noqa: B007
         file.write(writer.lines([row]))
     return count
+
+
+class DropDetector:
+    """Yields refusals once, and notes whether there are drops that their file does not show."""
+
+    def __init__(self, refusals: Iterable[RefusedRecord], columns: Sequence[str] | None) -> None:
+        self._refusals = refusals
+        self._says_actions = columns is None or ACTION in map(plain_name, columns)
+        self.has_hidden_drops = False
+
+    def __iter__(self) -> Iterator[RefusedRecord]:
+        for refusal in self._refusals:
+            record = refusal.record
+            is_drop = isinstance(record, dict) and COURSE_FIELDS[Action.DROP] in record
+            if is_drop and not self._says_actions:
+                self.has_hidden_drops = True
+            yield refusal
 
 
 def csv_pages(

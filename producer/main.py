@@ -8,9 +8,8 @@ import asyncio
 import base64
 import binascii
 import json
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,109 +26,53 @@ from pydantic import Field, TypeAdapter, ValidationError
 from producer.client import EnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.contract.chunks import FileForm
-from producer.errors import EnrollmentError, NoWorkerAnswered
+from producer.errors import EnrollmentError
 from producer.files import refused_lines
 from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
-    MAX_KEY,
     Code,
     RequestId,
     RequestState,
     RequestStatus,
-    ResultStatus,
-    StudentEnrollmentRequest,
     StudentEnrollmentResponse,
     StudentResponse,
 )
-from producer.web.access import Submitter, reading, submitting
+from producer.web.access import (
+    Submitter,
+    check_scope,
+    dropping,
+    has_scope,
+    reading,
+    submitting,
+)
 from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
 from producer.web.coalescing import RequestCoalescer
 from producer.web.limits import LIVE, RequestLimits
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.parameters import (
     AcceptedType,
+    AllDrops,
     BatchIdInPath,
     BatchKind,
+    Client,
     ColumnMaps,
-    IdempotencyKey,
     OwnBatchId,
     PageCursor,
     PageLimit,
-    Prefer,
     RequestIdInPath,
     StudentInPath,
     TextEncoding,
+    identifier,
 )
-from producer.web.problems import STATUS_OF_CODE, Refused, handle_problems
+from producer.web.problems import Refused, handle_problems
+from producer.web.requests import drop_course, enroll
 from producer.web.settings import HttpSettings
-from producer.web.tokens import read_tokens
-from producer.web.uploads import Upload, read_in_thread
+from producer.web.tokens import Scope, read_tokens
+from producer.web.uploads import Upload, read_in_thread, refuse_drops
 
 EVENT_SECONDS = 0.5
-EXAMPLE = {"student_id": "S1", "course_ids": ["LOGIC-1", 17], "request_id": "sis-2026-000123"}
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
-
-
-async def _client(request: Request) -> EnrollmentClient:
-    client: EnrollmentClient = request.app.state.client
-    return client
-
-
-Client = Annotated[EnrollmentClient, Depends(_client)]
-
-
-def _student(text: str) -> int | str:
-    """Return our key if the text is like `key:4711`, else the SIS id, without a leading `sis:`."""
-    text = unquote(text)
-    digits = text.removeprefix("key:")
-    if digits != text and digits.isascii() and digits.isdigit():
-        digits = digits.lstrip("0")[:20]  # Python refuses to read thousands of digits.
-        if not digits or int(digits) > MAX_KEY:
-            raise Refused(404, Code.UNKNOWN_STUDENT, f"A key is an integer from 1 to {MAX_KEY}.")
-        return int(digits)
-    return text.removeprefix("sis:")
-
-
-def _wait_seconds(prefer: str | None) -> float:
-    """Return the N of `wait=N`, at most 60; RFC 7240 allows ignoring all other preferences."""
-    for part in (prefer or "").split(","):
-        name, _, value = part.strip().partition("=")
-        if name.lower() == "wait" and value.isascii() and value.isdigit():
-            return min(int(value[:9]), 60)
-    return 0
-
-
-async def enroll(
-    enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
-    request: Request,
-    client: Client,
-    prefer: Prefer = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Response:
-    """Enroll one student in courses; with `Prefer: wait=N`, wait up to N seconds for the result."""
-    own_id = idempotency_key or enrollment.request_id
-    request_id = own_id or uuid.uuid4().hex
-    enrollment = enrollment.model_copy(update={"request_id": request_id})
-    seconds = _wait_seconds(prefer)
-    if own_id is not None and not seconds:
-        # If no worker answers, the request is accepted; its id ensures that it takes effect once.
-        with suppress(NoWorkerAnswered):
-            earlier = await run_in_threadpool(client.status, own_id)
-            if earlier.state is not RequestState.UNKNOWN:
-                # Wait for the worker: it returns the first result, or refuses a reused id.
-                seconds = client.timeout
-    if seconds:
-        with suppress(NoWorkerAnswered):
-            result = await run_in_threadpool(client.enroll, enrollment, timeout=seconds)
-            refused = result.status is ResultStatus.REJECTED
-            status = STATUS_OF_CODE[result.errors[0].code] if refused else 200
-            return Response(result.model_dump_json(), status, media_type="application/json")
-    else:
-        await request.app.state.publisher.submit(enrollment)
-    url = f"/requests/{quote(request_id, safe='')}"
-    accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
-    return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
 
 
 def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
@@ -163,7 +106,7 @@ def get_results(
 ) -> Results:
     """Return a page of a student's results, newest first, even if the roster lacks the student."""
     before = _decoded_cursor(cursor)
-    results = client.results(_student(student), limit=limit, before=before)
+    results = client.results(identifier(student, Code.UNKNOWN_STUDENT), limit=limit, before=before)
     last = results[-1] if len(results) == limit else None
     return Results(results=results, next=_encoded_cursor(last) if last else None)
 
@@ -193,7 +136,7 @@ _ANY_REQUEST_ID: TypeAdapter[str] = TypeAdapter(
 
 def get_student(student: StudentInPath, client: Client) -> StudentResponse:
     """Return a student with their courses."""
-    response = client.student(_student(student))
+    response = client.student(identifier(student, Code.UNKNOWN_STUDENT))
     if response is None:
         detail = "No student has this id. Check the id, or submit the student."
         raise Refused(404, Code.UNKNOWN_STUDENT, detail)
@@ -217,19 +160,27 @@ async def post_batch(
     batch_id: OwnBatchId = None,
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
+    *,
+    drop: AllDrops = False,
 ) -> AcceptedBatch:
     """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
 
-    The file may be compressed with gzip, or be the only one in a zip archive.
+    The file may be compressed with gzip, or be the only one in a zip archive. For drops, the token
+    also needs the scope `drop`: with `drop`, and for a file with `drop` in its column `action` or
+    with `drop_course_ids`.
     """
+    if drop:
+        check_scope(request, Scope.DROP, " for drop=true")
+    may_drop = has_scope(request, Scope.DROP)
     templates = dict(_template(text) for text in maps or ())
 
     def submit(upload: Upload) -> tuple[SubmittedBatch, tuple[str, ...]]:
-        layout, records = open_stream(upload.body, kind, templates, "The file", encoding)
+        layout, records = open_stream(upload.body, kind, templates, "The file", encoding, drop=drop)
         batch = client.submit_batch(
             layout.kind,
-            records,
+            records if may_drop else refuse_drops(records),
             batch_id=batch_id,
+            ordered=layout.ordered,
             columns=layout.columns,
             form=layout.form,
             file_name=upload.name(),
@@ -351,9 +302,12 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add = app.add_api_route
     read: dict[str, Any] = {"dependencies": reading, "responses": problems(404)}
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
+    drop: dict[str, Any] = {"dependencies": dropping, "methods": ["DELETE"]}
     responses = {**problems(), **REFUSALS, 202: {"model": Accepted}}
     model = StudentEnrollmentResponse
-    add("/students/enroll", enroll, response_model=model | Accepted, responses=responses, **submit)
+    either: dict[str, Any] = {"response_model": model | Accepted, "responses": responses}
+    add("/students/enroll", enroll, **either, **submit)
+    add("/students/{student}/courses/{course}", drop_course, **either, **drop)
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}", get_student, **read)
     add("/requests/{request_id}", get_request, **read)

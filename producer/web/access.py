@@ -25,6 +25,7 @@ class RequireScope:
     ) -> str | None:
         """Return the name of the caller's token; None if there are no tokens."""
         tokens: tuple[Token, ...] = request.app.state.tokens
+        request.state.scopes = frozenset(Scope)
         if not tokens:
             server = request.scope.get("server") or ("", 0)
             if not is_loopback(server[0]):
@@ -45,17 +46,32 @@ class RequireScope:
                 " Authorization: Bearer TOKEN.",
                 **challenge,
             )
-        if self._scope not in token.scopes:
-            raise Refused(
-                403,
-                "scope_required",
-                f"The token lacks the scope {self._scope}; use a token that has it.",
-            )
+        request.state.scopes = token.scopes
+        check_scope(request, self._scope)
         return token.name
+
+
+def has_scope(request: Request, scope: Scope) -> bool:
+    """Return whether the caller of a route that requires another scope has this one, too."""
+    scopes: frozenset[Scope] = request.state.scopes
+    return scope in scopes
+
+
+def check_scope(request: Request, scope: Scope, purpose: str = "") -> None:
+    """Raise Refused unless the caller has a scope; `purpose` says what needs it."""
+    if not has_scope(request, scope):
+        raise lacking(scope, purpose)
+
+
+def lacking(scope: Scope, purpose: str = "") -> Refused:
+    """Return the refusal of a call whose token lacks a scope."""
+    detail = f"The token lacks the scope {scope}{purpose}; use a token that has it."
+    return Refused(403, "scope_required", detail)
 
 
 _submitting = Depends(RequireScope(Scope.SUBMIT))
 submitting = [_submitting]
 Submitter = Annotated[str | None, _submitting]
 """The name of the token with which a batch is submitted."""
+dropping = [Depends(RequireScope(Scope.DROP))]
 reading = [Depends(RequireScope(Scope.READ))]

@@ -1,10 +1,45 @@
 """Describe the parameters of the routes, for FastAPI and the OpenAPI document."""
 
 from typing import Annotated
+from urllib.parse import unquote
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Request
 
-from producer.schemas import MAX_LOOKUP, MAX_REQUEST_ID, Kind, RequestId
+from producer.client import EnrollmentClient
+from producer.schemas import (
+    MAX_KEY,
+    MAX_LOOKUP,
+    MAX_REQUEST_ID,
+    MAX_TEXT,
+    Code,
+    Kind,
+    RequestId,
+)
+from producer.web.problems import Refused
+
+
+async def _client(request: Request) -> EnrollmentClient:
+    client: EnrollmentClient = request.app.state.client
+    return client
+
+
+Client = Annotated[EnrollmentClient, Depends(_client)]
+
+
+def identifier(text: str, code: Code) -> int | str:
+    """Return our key if the text is like `key:4711`, else the SIS id, without a leading `sis:`.
+
+    Raises Refused with this code for a number that is no key.
+    """
+    text = unquote(text)
+    digits = text.removeprefix("key:")
+    if digits != text and digits.isascii() and digits.isdigit():
+        digits = digits.lstrip("0")[:20]  # Python refuses to read thousands of digits.
+        if not digits or int(digits) > MAX_KEY:
+            raise Refused(404, code, f"A key is an integer from 1 to {MAX_KEY}.")
+        return int(digits)
+    return text.removeprefix("sis:")
+
 
 StudentInPath = Annotated[
     str,
@@ -12,6 +47,9 @@ StudentInPath = Annotated[
         description="The student's SIS id, or our key written as `key:4711`. Write"
         " `sis:` before a SIS id that itself begins with `key:` or `sis:`."
     ),
+]
+CourseInPath = Annotated[
+    str, Path(description="The course's SIS id, or our key, written as that of a student.")
 ]
 RequestIdInPath = Annotated[str, Path(description="The id of the request.")]
 BatchIdInPath = Annotated[str, Path(description="The id of the batch.")]
@@ -54,6 +92,33 @@ TextEncoding = Annotated[
         " which are recognized. With `auto`, a file in a zip archive that is neither is read as"
         " cp1252. Any other file is read only once, and its lines that are not UTF-8 are refused.",
     ),
+]
+
+AllDrops = Annotated[
+    bool,
+    Query(
+        description="With `true`, every line of a CSV file of enrollments drops its student. A file"
+        " with a column `action`, and JSON Lines, say themselves which lines are drops."
+    ),
+]
+
+DropReason = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_TEXT, description="Why, for the student's history, in up to 255 characters."
+    ),
+]
+DropAsOf = Annotated[
+    str | None,
+    Query(
+        max_length=40,
+        description="When the drop counts: a time with its time zone, at most five minutes ahead;"
+        " by default, when it is submitted. Write the + of a time zone as %2B.",
+    ),
+]
+DropRequestId = Annotated[
+    str | None,
+    Query(description="Your own id for the request; the header Idempotency-Key takes precedence."),
 ]
 
 Prefer = Annotated[

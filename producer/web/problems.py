@@ -1,6 +1,6 @@
 """Turn every error into an HTTP problem (RFC 9457) with a stable code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -92,8 +92,12 @@ def _on_fault(_: Request, error: Exception) -> JSONResponse:
         if isinstance(error, kind)
     )
     headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
-    options = error.options if isinstance(error, UnreadableFile) else ()
-    field = {"field": options[0]} if options else {}
+    fields: Sequence[str | None] = ()
+    if isinstance(error, UnreadableFile):
+        fields = error.options
+    elif isinstance(error, InvalidRequest):
+        fields = [problem.field for problem in error.problems]
+    field = {"field": fields[0]} if fields else {}
     return _problem_response(status, code, str(error), headers, **field)
 
 

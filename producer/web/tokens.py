@@ -20,7 +20,11 @@ class Scope(StrEnum):
     """What a token allows its caller to do."""
 
     SUBMIT = "submit"
+    """Enroll students, and submit rosters."""
+    DROP = "drop"
+    """Drop students; in a batch or together with enrollments, `submit` is needed as well."""
     READ = "read"
+    """Look up requests, batches and students."""
 
 
 class Token(NamedTuple):

@@ -11,7 +11,13 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
+from producer.files.layout import Lines
+from producer.publishing.chunking import SourceRecord
+from producer.schemas import Action
+from producer.web.access import lacking
+from producer.web.tokens import Scope
 
 PIECES = 16
 """How many pieces of the body may wait for the reader."""
@@ -64,6 +70,19 @@ class Upload(NamedTuple):
     body: io.BufferedReader
     name: Callable[[], str | None]
     """Returns the name of the file, once a part of it was read; None if it has none."""
+
+
+def refuse_drops(lines: Lines) -> Lines:
+    """Yield the lines of a file whose caller may not drop. Raises Refused at the first drop."""
+    for entry in lines:
+        if isinstance(entry, SourceRecord) and _is_drop(entry.record):
+            purpose = f" for the drop in line {entry.lines[0]}, and the file was not read further"
+            raise lacking(Scope.DROP, purpose)
+        yield entry
+
+
+def _is_drop(record: Any) -> bool:
+    return isinstance(record, dict) and bool(record.get(COURSE_FIELDS[Action.DROP]))
 
 
 async def read_in_thread(

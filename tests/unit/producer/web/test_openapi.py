@@ -27,3 +27,12 @@ def test_every_route_and_parameter_has_a_description(operation: dict[str, Any]) 
 def test_the_routes_have_parameters() -> None:
     names = {p["name"] for _, operation in operations() for p in operation.get("parameters", ())}
     assert {"kind", "batch_id", "map", "limit", "cursor", "student"} <= names
+
+
+def test_what_drops_says_that_it_needs_the_scope() -> None:
+    dropping = {
+        name for name, operation in operations() if "scope `drop`" in operation["description"]
+    }
+    assert dropping == {
+        "delete /students/{student}/courses/{course}", "post /students/enroll", "post /batches",
+    }  # fmt: skip

@@ -35,7 +35,7 @@ def answer(body: bytes, content_type: str) -> httpx.Response:
         (b"", JSON, None, "The body must be a JSON object"),
         (b"[]", JSON, None, "The body must be a JSON object, not []"),
         (b'{"student_id": "S1"}', "text/plain", None, "Content-Type: application/json"),
-        (b'{"student_id": "S1"}', JSON, "course_ids", "course_ids: is required"),
+        (b'{"student_id": "S1"}', JSON, "course_ids", "course_ids: must be a list of 1 to 100"),
         (b'{"student_id": true, "course_ids": ["C"]}', JSON, "student_id", "the SIS id"),
         (b'{"student_id": "S", "course_ids": ["C", {}]}', JSON, "course_ids[1]", "not {}"),
         (b'{"student_id": "S", "course_ids": ["C"], "x": 1}', JSON, "x", "remove it"),

@@ -43,7 +43,7 @@ class Signature(NamedTuple):
 
 SIGNATURES: dict[TaskName, Signature] = {
     TaskName.ENROLL: Signature(
-        "Enroll one student in courses.", {"request": StudentEnrollmentRequest}, 1, {}
+        "Enroll one student in courses, or drop them.", {"request": StudentEnrollmentRequest}, 1, {}
     ),
     **{
         task: Signature(

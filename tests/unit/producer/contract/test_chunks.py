@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, RefusedLine, Tally, count_rows
-from producer.schemas import MAX_CHUNK_RECORDS, MAX_COURSES
+from producer.contract.explain import parse_record
+from producer.schemas import MAX_CHUNK_RECORDS, MAX_COURSES, StudentEnrollmentRequest
 from support.contract import problems
 
 
@@ -19,6 +20,13 @@ from support.contract import problems
         ({"course_ids": ["A", "A", "B"]}, 2),
         ({"course_ids": (1, "1")}, 2),
         ({"course_ids": [True, "True", {}, []]}, 4),
+        ({"drop_course_ids": ["A", "A", "B"]}, 2),
+        ({"course_ids": ["A", "B"], "drop_course_ids": ["C"]}, 3),
+        ({"course_ids": ["A"], "drop_course_ids": ["A"]}, 2),
+        ({"course_ids": [], "drop_course_ids": ["A"]}, 1),
+        ({"course_ids": "AB", "drop_course_ids": ["A", "B"]}, 2),
+        ({"course_ids": ["A", "B"], "drop_course_ids": None}, 2),
+        ({"course_ids": [], "drop_course_ids": []}, 1),
         ({"course_ids": []}, 1),
         ({"course_ids": "AB"}, 1),
         ({"course_ids": None}, 1),
@@ -31,6 +39,19 @@ def test_a_request_counts_its_distinct_courses_and_all_else_counts_one(
     record: Any, rows: int
 ) -> None:
     assert count_rows(record) == rows
+
+
+COURSES = st.lists(st.sampled_from([1, 2, "1", "2", "A"]), max_size=6)
+
+
+@given(COURSES, COURSES)
+def test_a_request_counts_the_same_as_json_and_as_a_model(
+    enroll: list[int | str], drop: list[int | str]
+) -> None:
+    record = {"student_id": 1, "course_ids": enroll, "drop_course_ids": drop}
+    request, _ = parse_record(StudentEnrollmentRequest, record)
+    if request is not None:
+        assert count_rows(request) == count_rows(record) == len(set(enroll)) + len(set(drop))
 
 
 class Colliding(int):

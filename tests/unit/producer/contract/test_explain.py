@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from producer.schemas import ContractModel, CourseRecord, StudentRecord
+from producer.contract.explain import parse_record
+from producer.schemas import (
+    ContractModel,
+    CourseRecord,
+    StudentEnrollmentRequest,
+    StudentRecord,
+)
 from support.contract import problems
 
 
@@ -46,3 +52,69 @@ def test_a_roster_record_is_explained_by_the_rule_of_its_field(model: type[Contr
     rule = "must be a string of 1 to 255 characters"
     expected = {name: f'{name}: {rule}, not ""' for name in texts}
     assert found == {"sis_id": f"sis_id: {rule}, not 4711", **expected}
+
+
+TOO_MANY = [f"C{n}" for n in range(101)]
+BAD_DROPS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "a course in both lists": (
+        {"course_ids": ["A", 2], "drop_course_ids": [3, 2]},
+        {"drop_course_ids[1]": "is also in course_ids; remove the course from one of the two"},
+    ),
+    "no course at all": (
+        {},
+        {"course_ids": "must be a list of 1 to 100 courses, unless drop_course_ids names some"},
+    ),
+    "two empty lists": (
+        {"course_ids": [], "drop_course_ids": []},
+        {"course_ids": "must be a list of 1 to 100 courses, unless drop_course_ids names some"},
+    ),
+    "too many drops": (
+        {"drop_course_ids": TOO_MANY},
+        {"drop_course_ids": "must be a list of at most 100 courses, not a list of 101"},
+    ),
+    "too many courses together": (
+        {"course_ids": TOO_MANY[:60], "drop_course_ids": TOO_MANY[60:]},
+        {"drop_course_ids": "must name at most 100 courses together with course_ids; divide"},
+    ),
+    "drops that are not a list": (
+        {"drop_course_ids": "C1"},
+        {"drop_course_ids": 'must be a list of at most 100 courses, not "C1"'},
+    ),
+    "a bad course to drop": (
+        {"drop_course_ids": ["C1", True]},
+        {"drop_course_ids[1]": "must be our key (an integer from 1 to 2147483647) or the SIS id"},
+    ),
+    "a reason that is too long": (
+        {"course_ids": [1], "reason": "x" * 256},
+        {"reason": 'must be a text of at most 255 characters, not "xxx'},
+    ),
+    "a reason that is no text": (
+        {"course_ids": [1], "reason": 5},
+        {"reason": "must be a text of at most 255 characters, not 5"},
+    ),
+    "a reason with NUL": (
+        {"course_ids": [1], "reason": "a\0"}, {"reason": "must not contain the character NUL"},
+    ),
+    "a time without a zone": (
+        {"drop_course_ids": [1], "as_of": "2026-09-01T08:00:00"},
+        {"as_of": "must be a time with its time zone, for example 2026-09-01T08:00:00Z, not '2026"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "expected"), BAD_DROPS.values(), ids=BAD_DROPS)
+def test_a_bad_drop_is_explained_at_the_field_to_correct(
+    fields: dict[str, Any], expected: dict[str, str]
+) -> None:
+    found = problems({"student_id": "S1", **fields})
+    assert list(found) == list(expected)
+    for field, message in found.items():
+        assert message.startswith(f"{field}: {expected[field]}")
+
+
+def test_a_request_may_have_two_lists_of_courses_that_share_none() -> None:
+    fields = {"student_id": 1, "course_ids": [1, "1"], "drop_course_ids": ["2", 2, "2"]}
+    request, found = parse_record(StudentEnrollmentRequest, fields)
+    assert found == ()
+    assert request is not None
+    assert (request.course_ids, request.drop_course_ids) == ((1, "1"), ("2", 2))

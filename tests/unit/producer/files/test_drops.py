@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from producer.contract.batches import RefusedRecord
 from producer.errors import UnreadableFile
 from producer.files.reader import open_path, open_source, open_stream
-from producer.files.refused_lines import write_csv
+from producer.files.refused_lines import DropDetector, write_csv
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Code, Kind
 
@@ -106,3 +106,29 @@ def test_the_refused_lines_of_drops_have_their_courses() -> None:
         "2,unknown_course,no such course,S1,C1,moved",
         "3,unknown_course,no such course,S1,2,moved",
     ]
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["enroll", "drop", "swap", "unread"]), max_size=6),
+    columns=st.sampled_from([None, ("student_id", "course_id"), ("student_id", " Action", "c")]),
+)
+def test_drops_are_noticed_in_a_file_that_does_not_show_them(
+    kinds: list[str], columns: tuple[str, ...] | None
+) -> None:
+    fields = {"enroll": ["course_ids"], "drop": ["drop_course_ids"]}
+    refusals = [
+        RefusedRecord(
+            id=line,
+            line=line,
+            code=Code.INVALID_REQUEST,
+            message="bad",
+            record=None
+            if kind == "unread"
+            else {name: ["C1"] for name in fields.get(kind, ["course_ids", "drop_course_ids"])},
+        )
+        for line, kind in enumerate(kinds, 1)
+    ]
+    detector = DropDetector(refusals, columns)
+    assert list(detector) == refusals
+    has_drops = not {"drop", "swap"}.isdisjoint(kinds)
+    assert detector.has_hidden_drops is (has_drops and columns == ("student_id", "course_id"))

@@ -21,10 +21,7 @@ from producer.installation import how_to_install
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
-    "request": (
-        "request",
-        "Enroll one student in courses, or drop them, and wait for the result.",
-    ),
+    "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),
     "wait": ("status", "Wait until requests and batches have ended."),
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),

@@ -1,4 +1,4 @@
-// A roster, a request, a batch and its counts with celery-node: node celery.js redis://localhost:6379/0 night-1
+// A roster, requests, a batch and its counts with celery-node: node celery.js redis://localhost:6379/0 night-1
 const celery = require("celery-node");
 
 function queue(url, name) {
@@ -36,7 +36,15 @@ async function main([url, name]) {
     { student_id: "N2", course_ids: ["NODE-1"] },
   ]);
   const batch = await done(name);
-  console.log(JSON.stringify({ result, books: batch.books, refusals: batch.refusals }));
+  const drop = {
+    student_id: "N1",
+    drop_course_ids: ["NODE-1"],
+    request_id: `${name}-2`,
+    reason: "moved to evening classes",
+    as_of: new Date().toISOString(),
+  };
+  const dropped = await enrollments.sendTask("enrollment.enroll", [drop], {}).get(10000, 50);
+  console.log(JSON.stringify({ result, books: batch.books, refusals: batch.refusals, dropped }));
   await Promise.all([batches, enrollments, lookups].map((client) => client.disconnect()));
 }
 

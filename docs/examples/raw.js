@@ -1,4 +1,4 @@
-// Enroll a student with a Redis client alone: node raw.js redis://localhost:6379/0 S1 LOGIC-1
+// Enroll or drop a student with a Redis client alone: node raw.js redis://localhost:6379/0 S1 LOGIC-1 --drop ALG-1
 const { randomUUID } = require("crypto");
 const { createClient } = require("redis");
 
@@ -19,9 +19,11 @@ function message(task, taskId, args, moment) {
   });
 }
 
-async function main([url, studentId, ...courseIds]) {
+async function main([url, studentId, ...courses]) {
   const redis = await createClient({ url }).connect();
-  const request = { student_id: studentId, course_ids: courseIds, request_id: randomUUID() };
+  const drop = [...courses, "--drop"].indexOf("--drop");
+  const request = { student_id: studentId, course_ids: courses.slice(0, drop), request_id: randomUUID() };
+  if (drop < courses.length) request.drop_course_ids = courses.slice(drop + 1);
   const taskId = randomUUID();
   const text = message("enrollment.enroll", taskId, [request], await moment(redis));
   await redis.lPush("enrollments", text);

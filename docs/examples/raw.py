@@ -1,4 +1,4 @@
-"""Enroll a student with a Redis client alone: python raw.py redis://localhost:6379/0 S1 LOGIC-1."""
+"""Enroll or drop a student with a Redis client alone: python raw.py URL S1 LOGIC-1 --drop ALG-1."""
 
 import base64
 import json
@@ -31,7 +31,15 @@ def message(task, task_id, args, moment):
 
 
 redis = Redis.from_url(sys.argv[1])
-request = {"student_id": sys.argv[2], "course_ids": sys.argv[3:], "request_id": str(uuid.uuid4())}
+courses = sys.argv[3:]
+drop = [*courses, "--drop"].index("--drop")
+request = {
+    "student_id": sys.argv[2],
+    "course_ids": courses[:drop],
+    "request_id": str(uuid.uuid4()),
+}
+if drop < len(courses):
+    request["drop_course_ids"] = courses[drop + 1 :]
 task_id = str(uuid.uuid4())
 redis.lpush("enrollments", message("enrollment.enroll", task_id, [request], moment(redis)))
 end = time.monotonic() + 30

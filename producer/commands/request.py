@@ -52,9 +52,9 @@ def request(
     partial: bool,
     reason: str | None,
 ) -> int:
-    """Enroll one student in courses, or drop them, and wait for the result.
+    """Enroll or drop one student, and wait for the result.
 
-    With both, the request is a swap: either all of it is applied or nothing is.
+    With courses of both kinds, the request is a swap: either all of it is applied, or nothing is.
     """
     if not courses and not drops:
         raise click.UsageError("Name a course to enroll the student in, or one to --drop.")

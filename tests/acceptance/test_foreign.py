@@ -119,6 +119,8 @@ def test_thirty_lines_of_python_enroll_a_student(deployment: Deployment) -> None
     answer = raw_python(deployment.broker_url, "F1", "LOGIC-1")
     assert (answer["status"], answer["student_id"]) == ("enrolled", "F1")
     assert [course["sis_id"] for course in answer["enrolled_courses"]] == ["LOGIC-1"]
+    answer = raw_python(deployment.broker_url, "F1", "--drop", "LOGIC-1")
+    assert (answer["status"], answer["dropped_courses"][0]["removed"]) == ("dropped", True)
 
 
 @pytest.mark.xdist_group("node")
@@ -127,6 +129,8 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
     url = deployment.broker_url
     answer = json.loads(node(EXAMPLES / "raw.js", url, "F1", "LOGIC-1"))
     assert (answer["status"], answer["errors"]) == ("enrolled", [])
+    dropped = json.loads(node(EXAMPLES / "raw.js", url, "F1", "--drop", "LOGIC-1"))
+    assert (dropped["status"], dropped["errors"]) == ("dropped", [])
     refused = json.loads(node(EXAMPLES / "raw.js", url, "4711", "17"))
     assert [error["code"] for error in refused["errors"]] == ["unknown_course"]
     assert "for our key, send the integer 17" in refused["errors"][0]["message"]
@@ -144,7 +148,10 @@ def test_celery_for_node_submits_and_reads_results_and_counts(
     assert (group["code"], group["first_lines"]) == ("unknown_student", [2])
     student = client.student("N1")
     assert student is not None
-    assert [course.sis_id for course in student.courses] == ["NODE-1"]
+    assert student.courses == ()
+    dropped = told["dropped"]
+    assert (dropped["status"], dropped["reason"]) == ("dropped", "moved to evening classes")
+    assert [(c["sis_id"], c["removed"]) for c in dropped["dropped_courses"]] == [("NODE-1", True)]
 
 
 # --- Their mistakes ---------------------------------------------------------------------------

@@ -131,3 +131,16 @@ def test_a_column_whose_name_cannot_be_decoded_is_mapped_and_shown(tmp_path: Pat
     found = as_json(path, "--map", "student_id={m\udce9}")
     assert found["mapping"] == {"course_id": "course_id", "student_id": "{m\\udce9}"}
     assert found["lines"]["read"] == 1
+
+
+def test_a_check_of_drops_shows_them(tmp_path: Path) -> None:
+    path = tmp_path / "drops.csv"
+    path.write_text("student_id,course_id\nS1,C1\nS1,C2\n")
+    shown = check("--drop", path).stdout
+    assert ["kind", "drops"] in [line.split() for line in shown.splitlines()]
+    assert ["2", "S1", "C1", "drop"] in [line.split() for line in shown.splitlines()]
+    path.write_text("student_id,course_id,action\nS1,C1,drop\nS1,C2,\nS1,C2,leave\n")
+    found = as_json(path, expect=REFUSED)
+    assert (found["content"], found["ordered"]) == ("enrollments and drops", True)
+    assert [row.get("action") for row in found["first_rows"]] == ["drop", None]
+    assert [line["line"] for line in found["refused"]] == [4]

@@ -196,3 +196,14 @@ def test_the_message_about_json_counts_no_lines_of_its_own(opened: Open) -> None
     assert line.line == 2
     assert "not valid JSON: EOF while parsing an object at column 15" in line.message
     assert "line 1" not in line.message
+
+
+def test_a_request_that_only_drops_is_one_of_enrollments(opened: Open) -> None:
+    source = opened('{"student_id": "S1", "drop_course_ids": ["C1", 17]}\n')
+    assert source.kind is Kind.ENROLLMENTS
+    assert not source.ordered
+    assert [record for record, _ in read(source)] == [
+        {"student_id": "S1", "drop_course_ids": ["C1", 17]}
+    ]
+    (notice,) = source.notices
+    assert "line 1 has the integer 17 as an id" in notice

@@ -14,13 +14,13 @@ from worker.database.engine import Database
 from worker.database.errors import Meaning, meaning_of
 from worker.database.guard import DatabaseRefused
 from worker.database.refusal import Refusal
-from worker.database.rights import DROPPED_FROM, ONLY_READ, refused_writes
+from worker.database.rights import ONLY_READ, refused_writes
 from worker.models import Base, Student
 
 WRITTEN = [table.name for table in Base.metadata.sorted_tables if table not in ONLY_READ]
 NEEDED = [
     *((table, right) for table in WRITTEN for right in ("SELECT", "INSERT", "UPDATE")),
-    *((table.name, "DELETE") for table in DROPPED_FROM),
+    *((name, "DELETE") for name in ("student_courses", "past_enrollments")),
 ]
 """The tables of which a worker needs more than to read them, with each of these rights."""
 

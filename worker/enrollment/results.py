@@ -32,30 +32,16 @@ def to_response(
         student_sis_id=sis_id,
         status=result.status,
         enrolled_courses=tuple(
-            EnrolledCourse(
-                id=key,
-                sis_id=courses[key].sis_id,
-                title=courses[key].title,
-                added=key not in result.already_enrolled_ids,
-            )
+            EnrolledCourse(**courses[key]._asdict(), added=key not in result.already_enrolled_ids)
             for key in result.enrolled_ids
         ),
         dropped_courses=tuple(
-            DroppedCourse(
-                id=key,
-                sis_id=courses[key].sis_id,
-                title=courses[key].title,
-                removed=key not in result.not_enrolled_ids,
-            )
+            DroppedCourse(**courses[key]._asdict(), removed=key not in result.not_enrolled_ids)
             for key in result.dropped_ids
         ),
         superseded_courses=tuple(
             SupersededCourse(
-                id=each.course,
-                sis_id=courses[each.course].sis_id,
-                title=courses[each.course].title,
-                action=each.action,
-                moment=each.won_at,
+                **courses[each.course]._asdict(), action=each.action, moment=each.won_at
             )
             for each in result.superseded
         ),

@@ -43,6 +43,12 @@ class QueuedRequest(NamedTuple):
     headers: Mapping[str, Any] = MappingProxyType({})
     """The headers of the message, where tracing finds its own."""
 
+    @property
+    def drops(self) -> bool:
+        """Return whether the request may drop something."""
+        record = self.args[0] if self.args else None
+        return isinstance(record, Mapping) and bool(record.get("drop_course_ids"))
+
 
 class GroupingConsumer:
     """Takes the place of the consumer for one task, and groups its requests before they run.
@@ -81,8 +87,7 @@ class GroupingConsumer:
             # When the worker stops, waiting messages go back to the queue unacknowledged.
             if self._running or is_stopping() or self._is_stale() or not self._waiting:
                 return
-            count = min(MAX_GROUP, len(self._waiting))
-            group = [self._waiting.popleft() for _ in range(count)]
+            group = self._next_group()
             self._running = True
         try:
             self._consumer.pool.apply_async(
@@ -99,6 +104,20 @@ class GroupingConsumer:
                 len(group),
             )
             self._ended(group, failed=True)
+
+    def _next_group(self) -> list[tuple[Any, QueuedRequest]]:
+        """Take the next requests that wait: those that drop, or those that do not.
+
+        A drop may have to wait for other transactions, and the others should not wait with it.
+        """
+        drops = self._waiting[0][1].drops
+        group: list[tuple[Any, QueuedRequest]] = []
+        others: deque[tuple[Any, QueuedRequest]] = deque()
+        while self._waiting and len(group) < MAX_GROUP:
+            entry = self._waiting.popleft()
+            (group if entry[1].drops is drops else others).append(entry)
+        self._waiting.extendleft(reversed(others))
+        return group
 
     def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:
         """Requeue a group if the database was unavailable, else run each of its requests alone."""

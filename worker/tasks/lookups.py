@@ -124,6 +124,7 @@ def register_lookups(app: Celery, services: Services) -> None:
     _register_status(lookup, services)
     _register_chunks(lookup, services)
     _register_reading(lookup, services)
+    _register_past(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
@@ -229,6 +230,12 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
         ids = _checked(_IDS, students)
         return answer(lambda: lookups.students(database, ids))
 
+
+def _register_past(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the lookups of histories and rolls."""
+    database, clock = services.database, services.clock.now
+    answer = partial(_answer, services)
+
     @lookup(name=TaskName.HISTORY.value)
     def history(student: Any, course: Any = None, limit: Any = 100, before: Any = None) -> Any:
         """Return a student's history, or what counts before a moment."""
@@ -247,9 +254,7 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
         (key,) = _checked(_NUMBERS, [after], "after")
         last = min(key, MAX_KEY)  # No student has a larger key.
         return answer(
-            lambda: course_roll(
-                database, course_id, moment, page_size, last, clock=services.clock.now
-            )
+            lambda: course_roll(database, course_id, moment, page_size, last, clock=clock)
         )
 
 

@@ -110,6 +110,7 @@ CASES = [
     Case(USAGE, "submit {ok} --batch-id {batch}"),
     Case(UNREACHABLE, "submit {ok} --broker {wrong}"),
     Case(GOOD, "request {another} {course}"),
+    Case(GOOD, "request {another} --drop {course} --reason {t}"),
     Case(REFUSED, "request {another} {t}-no --request-id {t}-request"),
     Case(USAGE, "request key:{t} {course}"),
     Case(UNREACHABLE, "request {student} {course} --broker {wrong}"),

@@ -168,3 +168,33 @@ def test_the_same_file_is_tried_again_after_the_roster_was_corrected(
         page.get_by_text(": done").wait_for()
         assert page.inner_text("#books").split()[:5] == ["Rows", "received", "1", "enrolled", "1"]
         page.close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_drops_are_counted_and_shown_with_their_reason(
+    browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["P9"], ["PC8", "PC9"])
+        client.enroll({"student_id": "P9", "course_ids": ["PC9"]})
+    file = tmp_path / "changes.csv"
+    file.write_text(
+        "student_id,course_id,Action,reason\nP9,PC9,drop,moved <b>\nP9,PC8,drop,\nP9,PC8,enroll,\n"
+    )
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        page.goto(url)
+        page.set_input_files("#file", str(file))
+        page.wait_for_selector("#preview table")
+        assert "used as action" in page.inner_text("#preview")
+        page.click("#submit")
+        page.get_by_text(": done").wait_for()
+        counts = " ".join(page.inner_text("#books").split())
+        assert counts.startswith("Rows received 3 enrolled 1 dropped 1")
+        page.fill("#student", "P9")
+        page.press("#student", "Enter")
+        page.wait_for_selector("#found li")
+        found = page.inner_text("#found")
+        assert "dropped: PC9 (dropped); reason: moved <b>" in found
+        assert "PC8" in found
+        page.close()

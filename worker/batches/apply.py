@@ -46,7 +46,7 @@ from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.problems import not_processed
-from worker.enrollment.shortcuts import enroll_clean_requests
+from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
 from worker.service import add_enrollments
@@ -256,12 +256,15 @@ def _letter(
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, times: Times
 ) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
+    clean = find_clean_requests(connection, chunk, poison)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = enroll_clean_requests(connection, chunk, poison, times.stored, times.batch)
+    shortcut = decide_clean_requests(connection, chunk, clean, times.stored, times.batch)
     counts = no_counts()
-    counts["enrolled"] = shortcut.added
-    counts["already_enrolled"] = shortcut.rows - shortcut.added
-    statuses = Counter({ResultStatus.ENROLLED: shortcut.requests})
+    is_drop = shortcut.action is Action.DROP
+    counts["dropped" if is_drop else "enrolled"] = shortcut.changed
+    counts["not_enrolled" if is_drop else "already_enrolled"] = shortcut.rows - shortcut.changed
+    status = ResultStatus.DROPPED if is_drop else ResultStatus.ENROLLED
+    statuses = Counter({status: shortcut.requests})
     if not shortcut.rest:
         return counts, [], statuses
     requests = _incoming_requests(chunk, shortcut.rest, poison, times)

@@ -325,66 +325,79 @@ def _superseded(result: StoredResult) -> str:
 
 def add_clean_results(
     connection: Connection,
+    action: Action,
     requests: Sequence[CleanRequest],
-    already: Iterable[list[int]],
+    unchanged: Iterable[list[int]],
     batch_id: str,
     now: datetime,
     moment: datetime,
 ) -> None:
-    """Store the results of a batch's requests that were enrolled in all of their courses.
+    """Store the results of a batch's requests that were decided in all of their courses.
 
-    `already` has, for each request, the courses whose row existed before. Raises IntegrityError if
-    one of the requests has a result already.
+    `unchanged` has, for each request, the courses whose row existed before, or did not exist before
+    it was dropped. Raises IntegrityError if one of the requests has a result already.
     """
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        _copy_clean_results(connection, requests, already, batch_id, now, moment)
+        _copy_clean_results(connection, action, requests, unchanged, batch_id, now, moment)
         return
+    is_drop = action is Action.DROP
     results = [
         StoredResult(
             request_id=request_id,
             fingerprint=None,
             student_id=student,
             student_sis_id=student_id if isinstance(student_id, str) else None,
-            status=ResultStatus.ENROLLED,
-            enrolled_ids=enrolled,
-            already_enrolled_ids=existing,
+            status=_CLEAN_STATUS[action],
+            enrolled_ids=[] if is_drop else courses,
+            already_enrolled_ids=[] if is_drop else same,
             errors=(),
             batch_id=batch_id,
             completed_at=now,
             moment=moment,
+            dropped_ids=courses if is_drop else (),
+            not_enrolled_ids=same if is_drop else (),
         )
-        for (request_id, student, student_id, enrolled), existing in zip(
-            requests, already, strict=True
+        for (request_id, student, student_id, courses), same in zip(
+            requests, unchanged, strict=True
         )
     ]
     add_results(connection, results)
 
 
+_CLEAN_STATUS = {Action.ENROLL: ResultStatus.ENROLLED, Action.DROP: ResultStatus.DROPPED}
+_CLEAN_COLUMNS = {Action.ENROLL: ("enrolled", "already"), Action.DROP: ("dropped", "not_enrolled")}
+
+
 def _copy_clean_results(
     connection: Connection,
+    action: Action,
     requests: Sequence[CleanRequest],
-    already: Iterable[list[int]],
+    unchanged: Iterable[list[int]],
     batch_id: str,
     now: datetime,
     moment: datetime,
 ) -> None:
     """Write the results with COPY; format the values that all results share only once."""
     shared: dict[str, Any] = {
-        "status": ResultStatus.ENROLLED.value,
+        "status": _CLEAN_STATUS[action].value,
         "errors": "[]",
         "batch_id": batch_id,
         "completed_at": now,
         "moment": moment,
     }
-    names = ("request_id", "student_sis_id", "student_id", "enrolled", "already", *shared)
+    if action is Action.DROP:
+        shared |= {"enrolled": "[]", "already": "[]"}
+    names = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action], *shared)
     ids = copy.as_text([request[0] for request in requests])
     sis_ids = copy.as_text([r[2] if isinstance(r[2], str) else None for r in requests])
     end = "\t".join(copy.as_text(list(shared.values())))
+    # Of the courses to drop, an empty list is null.
+    none = r"\N" if action is Action.DROP else "[]"
     # The string of a Python list of integers is valid JSON.
     lines = [
-        f"{request_id}\t{sis_id}\t{student}\t{enrolled}\t{existing}\t{end}"
-        for request_id, sis_id, (_, student, _, enrolled), existing in zip(
-            ids, sis_ids, requests, already, strict=True
+        f"{request_id}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
+        for request_id, sis_id, (_, student, _, courses), same in zip(
+            ids, sis_ids, requests, unchanged, strict=True
         )
     ]
     copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)

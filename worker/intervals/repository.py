@@ -275,6 +275,17 @@ def _delete_open(dialect: str) -> Any:
     )
 
 
+def drop_pairs(connection: Connection, drops: Mapping[Pair, Drop]) -> set[Pair]:
+    """Drop pairs that were not enrolled, confirmed or dropped at that moment or later.
+
+    Return those that were not enrolled.
+    """
+    ended = end_enrollments(connection, drops)
+    missing = drops.keys() - ended
+    keep_drops(connection, {pair: drops[pair] for pair in missing})
+    return missing
+
+
 def add_intervals(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
     """Keep enrollments that began and ended within one transaction."""
     _add_past(connection, drops)

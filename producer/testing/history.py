@@ -13,12 +13,10 @@ from producer.contract.history import (
     StudentHistory,
 )
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
+from producer.testing.intervals import Interval
 from producer.testing.reading import names_of_course, stored_results_of
-from producer.testing.results import CourseResult, NamedCourse, Result
+from producer.testing.results import CourseResult, Result
 from producer.testing.rulebook import Enrollments
-
-_RANKS = {Change.REJECTED: 0, Change.SUPERSEDED: 1, Change.DROPPED: 2, Change.ENROLLED: 3}
-"""The order of entries of one moment: *enrolled* wins, so it comes last."""
 
 _CHANGES = {Action.ENROLL: Change.ENROLLED, Action.DROP: Change.DROPPED}
 
@@ -31,21 +29,31 @@ class Page(NamedTuple):
     """Only older entries are returned."""
 
 
+class RollMoment(NamedTuple):
+    """The moment that a roll is about."""
+
+    moment: datetime
+    is_now: bool
+    """True if no moment was given: then those who are enrolled are listed, whatever the clocks."""
+
+
 def history(
     enrollments: Enrollments, student: int | str, course: int | str | None, page: Page
 ) -> StudentHistory:
     """Return what happened to a student's enrollments, or to that in one course.
 
-    A page does not end between two entries of one moment: the next one could not begin there.
+    With `course`, only what was changed or superseded in that one. A page does not end between two
+    entries of one moment: the next one could not begin there.
     """
+    wanted = enrollments.courses.key_of(course)
     entries = [
         entry
         for result in stored_results_of(enrollments, student)
         for entry in _entries(enrollments, result)
-        if course is None or _is_about(enrollments, entry, course)
+        if course is None or _is_about(entry, wanted)
         if page.before is None or entry.moment < page.before
     ]
-    entries.sort(key=lambda entry: (entry.moment, _RANKS[entry.change]), reverse=True)
+    entries.sort(key=_order, reverse=True)
     end = page.limit
     while end < len(entries) and entries[end].moment == entries[end - 1].moment:
         end += 1
@@ -62,15 +70,13 @@ def history(
 def _entries(enrollments: Enrollments, result: Result) -> Iterator[HistoryEntry]:
     """Yield what a request changed, and what it was refused for or superseded in."""
     if result.status is ResultStatus.REJECTED:
-        yield _rejected_request(enrollments, result)
+        yield _rejection(result, result.errors)
         return
     for course in result.courses:
         if course.change.is_made or course.change.superseded_by is not None:
             yield _changed_course(enrollments, result, course)
-    named = {course.identifier: course for course in result.incoming.courses()}
     for problem in result.errors:
-        if problem.course_id is not None:
-            yield _rejected_course(enrollments, result, named[problem.course_id], problem)
+        yield _rejection(result, (problem,))
 
 
 def _entry(result: Result, row: int, change: Change, **fields: Any) -> HistoryEntry:
@@ -95,58 +101,41 @@ def _changed_course(enrollments: Enrollments, result: Result, course: CourseResu
         course.row,
         _CHANGES[course.action] if superseded_by is None else Change.SUPERSEDED,
         action=course.action,
-        course=_course(enrollments, course.key),
+        course=HistoryCourse(**names_of_course(enrollments, course.key)._asdict()),
         superseded_by=superseded_by,
     )
 
 
-def _rejected_course(
-    enrollments: Enrollments, result: Result, course: NamedCourse, problem: EnrollmentProblem
-) -> HistoryEntry:
-    return _entry(
-        result,
-        course.row,
-        Change.REJECTED,
-        action=course.action,
-        course=_course(enrollments, course.identifier),
-        errors=(problem,),
+def _rejection(result: Result, problems: tuple[EnrollmentProblem, ...]) -> HistoryEntry:
+    """Return the entry of a refused course, or of a request that was refused as a whole.
+
+    A stored result holds why it was refused, but not which other courses the request named.
+    """
+    named = problems[0].course_id if len(problems) == 1 else None
+    course = HistoryCourse(
+        id=named if isinstance(named, int) else None,
+        sis_id=named if isinstance(named, str) else None,
     )
-
-
-def _rejected_request(enrollments: Enrollments, result: Result) -> HistoryEntry:
-    """Return the entry of a request that was refused as a whole; it may name one course."""
-    named = list(result.incoming.courses())
-    actions = {course.action for course in named}
-    return _entry(
-        result,
-        0,
-        Change.REJECTED,
-        action=actions.pop() if len(actions) == 1 else None,
-        course=_course(enrollments, named[0].identifier) if len(named) == 1 else None,
-        errors=result.errors,
+    entry = _entry(
+        result, 0, Change.REJECTED, course=None if named is None else course, errors=problems
     )
+    line = problems[0].line if problems else None
+    return entry.model_copy(update={"line": line or entry.line})
 
 
-def _course(enrollments: Enrollments, identifier: int | str) -> HistoryCourse:
-    """Return a course that may not exist."""
-    key = enrollments.courses.key_of(identifier)
-    if key is not None:
-        return HistoryCourse(**names_of_course(enrollments, key)._asdict())
-    return HistoryCourse(id=None, sis_id=identifier if isinstance(identifier, str) else None)
+def _order(entry: HistoryEntry) -> tuple[datetime, bool, str]:
+    """Return what entries are sorted by: at one moment, an enrollment is the latest."""
+    return entry.moment, entry.change is Change.ENROLLED, entry.request_id or ""
 
 
-def _is_about(enrollments: Enrollments, entry: HistoryEntry, course: int | str) -> bool:
-    """Return whether an entry is about a course that is named by key or SIS id."""
-    if entry.course is None:
-        return False
-    key = enrollments.courses.key_of(course)
-    if key is not None:
-        return entry.course.id == key
-    return isinstance(course, str) and entry.course.sis_id == course
+def _is_about(entry: HistoryEntry, course: int | None) -> bool:
+    """Return whether an entry tells what was changed or superseded in a course that exists."""
+    is_rejected = entry.change is Change.REJECTED
+    return not is_rejected and entry.course is not None and entry.course.id == course
 
 
 def roll(
-    enrollments: Enrollments, course: int | str, at: datetime, limit: int, after: int
+    enrollments: Enrollments, course: int | str, at: RollMoment, limit: int, after: int
 ) -> CourseRoll | None:
     """Return who was enrolled in a course; None if there is no such course.
 
@@ -157,8 +146,7 @@ def roll(
         return None
     students = []
     for student, interval in enrollments.intervals.of_course(key):
-        has_ended = interval.ended_at is not None and interval.ended_at <= at
-        if student > after and interval.enrolled_at <= at and not has_ended:
+        if student > after and _lasts(interval, at):
             fields = enrollments.students.fields_of(student)
             students.append(
                 EnrolledStudent(
@@ -172,7 +160,14 @@ def roll(
     students.sort(key=lambda enrolled: enrolled.id)
     return CourseRoll(
         **names_of_course(enrollments, key)._asdict(),
-        at=at,
+        at=at.moment,
         students=tuple(students[:limit]),
         more=len(students) > limit,
     )
+
+
+def _lasts(interval: Interval, at: RollMoment) -> bool:
+    if at.is_now:
+        return interval.ended_at is None
+    is_over = interval.ended_at is not None and interval.ended_at <= at.moment
+    return interval.enrolled_at <= at.moment and not is_over

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
 from producer.contract.headers import moment_in
@@ -22,10 +22,8 @@ from producer.contract.lookups import (
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import LookupFailed
 from producer.schemas import (
-    MAX_KEY,
     MAX_LOOKUP,
     ContractModel,
-    Identifier,
     Kind,
     Moment,
     RequestState,
@@ -44,8 +42,6 @@ _NUMBERS = TypeAdapter(Numbers)
 _IDS = TypeAdapter(Identifiers)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 _LIMIT = TypeAdapter(Limit)
-_AFTER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)])
-_ID: TypeAdapter[int | str] = TypeAdapter(Identifier)
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
 
@@ -143,16 +139,17 @@ class MemoryWorker:
     def _history(
         self, student: Any, course: Any = None, limit: Any = 100, before: Any = None
     ) -> Any:
-        named = _checked(_ID, student, "student")
-        about = None if course is None else _checked(_ID, course, "course")
+        (named,) = _checked(_IDS, [student], "the student's id")
+        about = _checked(_IDS, [] if course is None else [course], "the course's id")
         page = history.Page(_checked(_LIMIT, limit, "limit"), _checked(_MOMENT, before, "before"))
-        return history.history(self._enrollments, named, about, page)
+        return history.history(self._enrollments, named, about[0] if about else None, page)
 
     def _roll(self, course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
-        named = _checked(_ID, course, "course")
-        moment = _checked(_MOMENT, at, "at") or self._times.now
-        page_size, last_key = _checked(_LIMIT, limit, "limit"), _checked(_AFTER, after, "after")
-        return history.roll(self._enrollments, named, moment, page_size, last_key)
+        (named,) = _checked(_IDS, [course], "the course's id")
+        page_size, moment = _checked(_LIMIT, limit, "limit"), _checked(_MOMENT, at, "at")
+        (last_key,) = _checked(_NUMBERS, [after], "after")
+        at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
+        return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
 
     def _recent_batches(self, limit: Any) -> Any:
         return self._batches.newest(_checked(_LIMIT, limit, "limit"))

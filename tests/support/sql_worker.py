@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -10,6 +12,7 @@ from sqlalchemy import text
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import ResultCursor
 from producer.contract.routing import KIND_TASKS, TaskName
+from producer.schemas import Moment
 from worker.batches.apply import apply_chunk
 from worker.batches.status import (
     applied_chunks,
@@ -21,10 +24,12 @@ from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses, student_results, students
 from worker.enrollment.results import to_response
+from worker.history.lookups import course_roll, student_history
 from worker.models import Base
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 
+_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 
 
@@ -46,6 +51,10 @@ class SqlWorker:
                 database, recent_batch_ids(database, limit), {}, refusals=False
             ),
             TaskName.STUDENT: lambda ids: students(database, ids),
+            TaskName.HISTORY: partial(student_history, database),
+            TaskName.ROLL: lambda course, at=None: course_roll(
+                database, course, _MOMENT.validate_python(at)
+            ),
         }
 
     def run(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,12 +11,15 @@ from hypothesis import strategies as st
 
 from producer.client import EnrollmentClient
 from producer.contract.chunks import RefusedLine, count_rows
+from producer.contract.history import CourseRoll, HistoryEntry
+from producer.contract.routing import TaskName
 from producer.errors import EnrollmentError
 from producer.publishing import chunking
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import ContractModel, Kind
 from producer.testing import FakeEnrollmentClient
-from producer.testing.connection import MemoryBroker
+from producer.testing.connection import MemoryBroker, Worker
+from producer.testing.worker import MemoryWorker
 from support.sql_worker import SqlWorker
 from worker.database.engine import Database
 
@@ -189,8 +193,9 @@ IN_ONE_LINE = [
 )
 def test_the_fake_decides_like_the_worker(sql_worker: SqlWorker, calls: list[Call]) -> None:
     sql_worker.clear()
+    memory_worker = MemoryWorker()
     real = FakeEnrollmentClient(broker=MemoryBroker(sql_worker))
-    fake = FakeEnrollmentClient()
+    fake = FakeEnrollmentClient(broker=MemoryBroker(memory_worker))
     submitted = ["b1", "b2", "b3"]
     for number, call in enumerate([*ROSTER, *calls]):
         # A client would give each of them another id.
@@ -203,6 +208,8 @@ def test_the_fake_decides_like_the_worker(sql_worker: SqlWorker, calls: list[Cal
         event(f"{call.verb}: {type(expected).__name__}")
         assert made_by(fake, call) == expected
     assert seen_by(fake, submitted) == seen_by(real, submitted)
+    assert histories_of(memory_worker) == histories_of(sql_worker)
+    assert rolls_of(memory_worker) == rolls_of(sql_worker)
 
 
 def made_by(client: EnrollmentClient, call: Call) -> Any:
@@ -241,6 +248,38 @@ def seen_by(client: EnrollmentClient, batch_ids: list[str]) -> dict[str, Any]:
         "refusals": [plain(list(client.refusals(batch_id))) for batch_id in batch_ids],
         "applied": [plain(client.applied_chunks(batch_id, numbers)) for batch_id in batch_ids],
     }
+
+
+def histories_of(worker: Worker) -> list[Any]:
+    """Return the histories of all students, and of one in each course."""
+    lookups = [[student] for student in [*STUDENTS, "Z", 1, 2, 99]]
+    lookups += [["A", course] for course in [*COURSES, "X", 1, 77]]
+    return [plain_history(worker.run(TaskName.HISTORY, lookup, {}, {})) for lookup in lookups]
+
+
+def plain_history(history: Any) -> Any:
+    """Return a history without what may differ: the order of the courses of one request."""
+    entries = plain([HistoryEntry.model_validate(entry) for entry in history["entries"]])
+    for entry in entries:
+        # A worker does not know the line of each course.
+        del entry["line"]
+    return {**history, "entries": [list(part) for _, part in by_request(entries)]}
+
+
+def by_request(entries: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield the entries of a request that have one kind of change, in any fixed order."""
+    for key, part in groupby(entries, key=lambda e: (e["request_id"], e["change"])):
+        yield key, sorted(part, key=repr)
+
+
+def rolls_of(worker: Worker) -> list[Any]:
+    moments = [None, *(f"{YEAR_OF_MOMENTS}-01-01T00:0{minute}:00Z" for minute in range(5))]
+    rolls = [
+        worker.run(TaskName.ROLL, [course, moment], {}, {})
+        for course in [*COURSES, "X", 1]
+        for moment in moments
+    ]
+    return [plain(roll and CourseRoll.model_validate(roll)) for roll in rolls]
 
 
 def plain(value: Any) -> Any:

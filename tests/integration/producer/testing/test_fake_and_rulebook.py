@@ -140,10 +140,13 @@ rosters = st.builds(
     ),
 )
 batches = st.builds(
-    lambda kind, records, batch_id: Call("submit_batch", (kind, records), {"batch_id": batch_id}),
+    lambda kind, records, batch_id, ordered: Call(
+        "submit_batch", (kind, records), {"batch_id": batch_id, "ordered": ordered}
+    ),
     st.sampled_from(["enrollments", "enrollments", "enrollments", "students"]),
     st.one_of(st.lists(requests | broken, max_size=6), lines_of_a_file(), lines_of_a_file()),
     st.none() | batch_ids,
+    st.booleans(),
 )
 interrupted = st.builds(
     lambda records, batch_id: Call(

@@ -13,13 +13,16 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import CheckedColumns, Chunk, line_request_id
 from producer.schemas import Action, StudentEnrollmentRequest
+from worker.database.sets import COPY_ROWS
 from worker.enrollment.repository import add_clean_results, has_results_of_chunk
 from worker.enrollment.values import CleanRequest
 from worker.intervals.repository import (
-    drop_pairs,
+    end_at_once,
+    end_enrollments,
     find_newer_drops,
     find_states,
     has_confirmations,
+    keep_drops,
 )
 from worker.intervals.values import Drop, NewerDrops
 from worker.models import Course, Pair, Student
@@ -122,7 +125,7 @@ def decide_clean_requests(
     if clean.action is Action.DROP:
         if has_confirmations(connection, {student for student, _ in pairs}, moment):
             return nothing
-        missing = drop_pairs(connection, _drops(clean.requests, moment))
+        missing = _drop(connection, clean, moment)
         changed = len(pairs) - len(missing)
         unchanged = _named_in(clean.requests, missing)
     else:
@@ -184,12 +187,25 @@ def _is_plain(request: StudentEnrollmentRequest) -> bool:
     return own == (None, None, None) and not request.drop_course_ids
 
 
-def _drops(requests: Sequence[CleanRequest], moment: datetime) -> dict[Pair, Drop]:
-    return {
-        (student, course): Drop(moment, None, request_id)
-        for request_id, student, _, courses in requests
-        for course in courses
-    }
+def _drop(connection: Connection, clean: CleanRequests, moment: datetime) -> set[Pair]:
+    """Drop the pairs of clean requests; return those that were not enrolled."""
+    requests = [request_id for request_id, _, _, courses in clean.requests for _ in courses]
+    if connection.dialect.name == "postgresql" and len(clean.pairs) >= COPY_ROWS:
+        missing = end_at_once(connection, clean.pairs, requests, moment)
+        drops = {
+            pair: Drop(moment, None, request_id)
+            for pair, request_id in zip(clean.pairs, requests, strict=True)
+            if pair in missing
+        }
+    else:
+        drops = {
+            pair: Drop(moment, None, request_id)
+            for pair, request_id in zip(clean.pairs, requests, strict=True)
+        }
+        for pair in end_enrollments(connection, drops):
+            del drops[pair]
+    keep_drops(connection, drops)
+    return set(drops)
 
 
 def _named_in(requests: Sequence[CleanRequest], unchanged: Collection[Pair]) -> Iterable[list[int]]:

@@ -3,7 +3,7 @@
 Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     Connection,
+    String,
     bindparam,
     column,
     delete,
@@ -18,12 +19,14 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    text,
     tuple_,
     update,
 )
 
 from producer.contract.refusals import MAX_AHEAD
 from worker.database.sets import (
+    array_literal,
     columns_of,
     insert_into,
     is_among,
@@ -275,15 +278,52 @@ def _delete_open(dialect: str) -> Any:
     )
 
 
-def drop_pairs(connection: Connection, drops: Mapping[Pair, Drop]) -> set[Pair]:
-    """Drop pairs that were not enrolled, confirmed or dropped at that moment or later.
+def end_at_once(
+    connection: Connection, pairs: Sequence[Pair], requests: Sequence[str], moment: datetime
+) -> set[Pair]:
+    """End the open enrollments of pairs at a moment; return the pairs that were not enrolled.
 
-    Return those that were not enrolled.
+    `requests` has the request of each pair. This is `end_enrollments` for thousands of pairs that
+    are dropped at one moment, in the order of their keys and without a reason.
     """
-    ended = end_enrollments(connection, drops)
-    missing = drops.keys() - ended
-    keep_drops(connection, {pair: drops[pair] for pair in missing})
-    return missing
+    students, courses = zip(*pairs, strict=True)
+    values = {
+        "students": f"{{{','.join(map(str, students))}}}",
+        "courses": f"{{{','.join(map(str, courses))}}}",
+        "requests": array_literal(String(), requests),
+        "moment": moment,
+    }
+    if connection.scalar(_END_AT_ONCE, values) == len(pairs):
+        return set()
+    return {(student, course) for student, course in connection.execute(_NOT_ENDED, values)}
+
+
+_SOURCE = """unnest(CAST(:students AS int[]), CAST(:courses AS int[]), CAST(:requests AS text[]))
+    AS source (student_id, course_id, request_id)"""
+_END_AT_ONCE = text(
+    f"""
+    WITH ended AS (
+        DELETE FROM student_courses enrolled USING {_SOURCE}
+        WHERE enrolled.student_id = source.student_id AND enrolled.course_id = source.course_id
+            AND enrolled.enrolled_at < :moment
+        RETURNING enrolled.student_id, enrolled.course_id, enrolled.enrolled_at, source.request_id
+    ), kept AS (
+        INSERT INTO past_enrollments (student_id, course_id, ended_at, enrolled_at, request_id)
+        SELECT student_id, course_id, :moment, enrolled_at, request_id FROM ended
+    )
+    SELECT count(*) FROM ended
+    """  # noqa: S608 - our own names
+).bindparams(bindparam("moment", type_=Instant()))
+_NOT_ENDED = text(
+    f"""
+    SELECT source.student_id, source.course_id FROM {_SOURCE}
+    WHERE NOT EXISTS (
+        SELECT 1 FROM past_enrollments past
+        WHERE past.student_id = source.student_id AND past.course_id = source.course_id
+            AND past.ended_at = :moment
+    )
+    """  # noqa: S608 - our own names
+).bindparams(bindparam("moment", type_=Instant()))
 
 
 def add_intervals(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -11,13 +11,19 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from producer.contract.chunks import line_request_id
-from producer.schemas import Kind, StudentEnrollmentRequest
+from producer.contract.chunks import COURSE_FIELDS, line_request_id
+from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from worker.batches.apply import Applied, apply_to, read_chunk
 from worker.database.engine import Database
 from worker.enrollment import shortcuts
 from worker.enrollment.incoming import IncomingRequest
-from worker.enrollment.shortcuts import ShortcutResult, enroll_clean_requests
+from worker.enrollment.shortcuts import (
+    ShortcutResult,
+    decide_clean_requests,
+    find_clean_requests,
+)
+from worker.intervals.repository import keep_drops
+from worker.intervals.values import Drop
 from worker.models import Pair
 from worker.repository import insert_enrollments
 from worker.service import add_enrollments
@@ -28,6 +34,7 @@ AWKWARD = ["back\\slash", "tab\tnew\nline\r", "\\N", '"quotes\'"', "Zoë 🎓\u2
 BATCH = 'b\\N\t"ø'
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 
 _Request = tuple[Any, list[Any]]
 """A student and the courses to enroll in, as ids."""
@@ -35,10 +42,12 @@ _Request = tuple[Any, list[Any]]
 TABLES = {
     "student_courses": "student_id, course_id, enrolled_at < '2021-01-01'",
     "enrollment_results": "request_id, batch_id, fingerprint, student_id, student_sis_id, status,"
-    " enrolled, already, errors",
+    " enrolled, already, errors, dropped, not_enrolled, superseded, reason, line",
+    "past_enrollments": "student_id, course_id, ended_at, enrolled_at, reason, request_id",
     "batches": "id, kind",
     "batch_chunks": "batch_id, number, fingerprint, last, requests_through, rows_through, requests,"
-    " requests_rejected, rows, enrolled, already_enrolled, upserted, unchanged, rejected",
+    " requests_rejected, rows, enrolled, already_enrolled, dropped, not_enrolled, superseded,"
+    " upserted, unchanged, rejected, lines",
     "batch_refusals": "batch_id, line, code, message, record, cells",
     "dead_letters": "request_id, batch_id, reason",
 }
@@ -76,6 +85,11 @@ class Past(NamedTuple):
 
     rows: frozenset[Pair] = frozenset()
     request_ids: tuple[str, ...] = ()
+    dropped: frozenset[Pair] = frozenset()
+    """Pairs without a row that were dropped before the chunk counts."""
+    dropped_later: frozenset[Pair] = frozenset()
+    confirmed: bool = False
+    """True if a request confirmed a row later than the chunk counts."""
 
 
 NOTHING = Past()
@@ -90,6 +104,15 @@ def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
         earlier = [IncomingRequest(request_id, {}, request) for request_id in past.request_ids]
         if earlier:
             add_enrollments(connection, earlier, clock=lambda: LONG_AGO)
+        absent = dict.fromkeys(past.dropped, LONG_AGO)
+        absent |= dict.fromkeys(past.dropped_later, NOW + HOUR)
+        drops = {pair: Drop(at, None, "earlier") for pair, at in absent.items()}
+        keep_drops(connection, {p: drop for p, drop in drops.items() if p not in past.rows})
+        if past.confirmed and past.rows:
+            student, course = min(past.rows)
+            confirming = StudentEnrollmentRequest(student_id=student, course_ids=(course,))
+            later = IncomingRequest("later", {}, confirming, moment=NOW + HOUR, is_dated=True)
+            add_enrollments(connection, [later], clock=lambda: NOW + HOUR)
         yield connection
         transaction.rollback()
 
@@ -124,7 +147,8 @@ def shortcut_of(
     """Return what the shortcut does for a chunk, and roll it back."""
     chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
-        return enroll_clean_requests(connection, chunk, poison, LONG_AGO, LONG_AGO)
+        clean = find_clean_requests(connection, chunk, poison)
+        return decide_clean_requests(connection, chunk, clean, NOW, NOW)
 
 
 # --- Any chunk --------------------------------------------------------------------------------
@@ -182,9 +206,12 @@ bad_records = st.sampled_from(
 )
 
 
-def columns_of(request_list: Sequence[_Request], *, atomic: bool) -> dict[str, Any]:
+def columns_of(
+    request_list: Sequence[_Request], *, atomic: bool, action: Action = Action.ENROLL
+) -> dict[str, Any]:
     students, courses = [r[0] for r in request_list], [r[1] for r in request_list]
-    return {"requests": {"student_ids": students, "course_ids": courses, "atomic": atomic}}
+    field = COURSE_FIELDS[action]
+    return {"requests": {"student_ids": students, field: courses, "atomic": atomic}}
 
 
 @st.composite
@@ -196,11 +223,13 @@ def forms(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         # This one breaks the contract, so each request is checked on its own.
         bad: list[_Request] = [(True, ["NULL"])] if with_bad else []
-        return columns_of([*request_list, *bad], atomic=are_atomic)
+        action = draw(st.sampled_from(Action))
+        return columns_of([*request_list, *bad], atomic=are_atomic, action=action)
     with_ids = draw(st.sampled_from([False, False, False, True]))
     made: list[Any] = []
     for student, courses in request_list:
-        record = {"student_id": student, "course_ids": courses}
+        field = draw(st.sampled_from(["course_ids", "course_ids", "drop_course_ids"]))
+        record = {"student_id": student, field: courses}
         if not are_atomic:
             record["atomic"] = draw(st.booleans())
         if with_ids and (own_id := draw(st.sampled_from([None, "r0", "r1"]))):
@@ -240,7 +269,8 @@ def with_lines(form: dict[str, Any], kind: str) -> dict[str, Any]:
     form=forms(),
     lines=st.sampled_from(["none", "records", "rows"]),
     as_text=st.booleans(),
-    past=st.builds(Past, past_rows, past_ids),
+    past=st.builds(Past, past_rows, past_ids, past_rows, past_rows, st.booleans())
+    | st.builds(Past, past_rows, past_ids, past_rows, st.just(frozenset()), st.just(value=False)),
 )
 def test_a_chunk_has_the_same_effect_with_the_shortcut_and_without(
     roster: Database, form: dict[str, Any], lines: str, as_text: bool, past: Past
@@ -262,14 +292,22 @@ def columns(*requests: _Request, atomic: bool = True) -> dict[str, Any]:
     return {"batch_id": BATCH, "number": 0, **columns_of(requests, atomic=atomic)}
 
 
+def drops(*requests: _Request) -> dict[str, Any]:
+    made = columns_of(requests, atomic=True, action=Action.DROP)
+    return {"batch_id": BATCH, "number": 0, **made}
+
+
+def taken(requests: int, rows: int, changed: int, rest: Sequence[int] = ()) -> ShortcutResult:
+    return ShortcutResult(Action.ENROLL, requests, rows, changed, rest)
+
+
 @pytest.mark.parametrize("form", [records, columns])
 def test_every_request_of_a_clean_chunk_takes_the_shortcut(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form(("\\N", [1, "NULL"]), (1, ["{,}", 3]), ("NULL", [1]))
     past = Past(frozenset({(3, 1), (1, 7)}))
-    taken = shortcut_of(roster, payload, past)
-    assert taken == ShortcutResult(requests=3, rows=5, added=3, rest=[])
+    assert shortcut_of(roster, payload, past) == taken(requests=3, rows=5, changed=3, rest=[])
     assert_same_without_the_shortcut(roster, payload, past)
 
 
@@ -278,21 +316,20 @@ def test_only_refused_requests_are_left_to_the_rulebook(
     roster: Database, form: Callable[..., Any]
 ) -> None:
     payload = form((1, [1]), ("nobody", [1]), (2, [1, "nothing"]), (2, [1]), (99, [1]), (3, [99]))
-    taken = shortcut_of(roster, payload)
-    assert taken == ShortcutResult(requests=2, rows=2, added=2, rest=[1, 2, 4, 5])
+    assert shortcut_of(roster, payload) == taken(2, rows=2, changed=2, rest=[1, 2, 4, 5])
     effect = assert_same_without_the_shortcut(roster, payload, NOTHING)
     assert [row[:2] for row in effect.tables["student_courses"]] == [(1, 1), (2, 1)]
 
 
 def test_a_refused_request_without_rows_does_not_exclude_the_others(roster: Database) -> None:
     payload = columns((1, [1]), ("nobody", [1]), (3, [99]), atomic=False)
-    assert shortcut_of(roster, payload) == ShortcutResult(1, 1, 1, rest=[1, 2])
+    assert shortcut_of(roster, payload) == taken(1, 1, 1, rest=[1, 2])
     assert_same_without_the_shortcut(roster, payload, NOTHING)
 
 
 def test_a_record_that_breaks_the_contract_is_left_to_the_rulebook(roster: Database) -> None:
     payload = records((1, [1]), (2.5, [1]), (3, [1]))
-    assert shortcut_of(roster, payload) == ShortcutResult(2, 2, 2, rest=[1])
+    assert shortcut_of(roster, payload) == taken(2, 2, 2, rest=[1])
 
 
 @pytest.mark.parametrize(
@@ -318,13 +355,39 @@ def test_all_requests_are_left_to_the_rulebook_if_their_order_matters(
     roster: Database, payload: dict[str, Any], past: Past
 ) -> None:
     count = len(read_chunk(Kind.ENROLLMENTS, payload)[0].row_counts)
-    assert shortcut_of(roster, payload, past) == ShortcutResult(0, 0, 0, rest=range(count))
+    assert shortcut_of(roster, payload, past) == taken(0, 0, 0, rest=range(count))
     assert_same_without_the_shortcut(roster, payload, past)
 
 
 def test_poison_leaves_all_requests_to_the_rulebook(roster: Database) -> None:
-    taken = shortcut_of(roster, records((1, [1]), (2, [1])), poison={1})
-    assert taken == ShortcutResult(0, 0, 0, rest=range(2))
+    left = shortcut_of(roster, records((1, [1]), (2, [1])), poison={1})
+    assert left == taken(0, 0, 0, rest=range(2))
+
+
+def test_clean_drops_take_the_shortcut(roster: Database) -> None:
+    payload = drops(("\\N", [1, "NULL"]), (1, ["{,}", 3]), ("nobody", [1]))
+    past = Past(frozenset({(3, 1), (1, 7), (5, 5)}), dropped=frozenset({(1, 3)}))
+    done = shortcut_of(roster, payload, past)
+    assert done == ShortcutResult(Action.DROP, requests=2, rows=4, changed=2, rest=[2])
+    effect = assert_same_without_the_shortcut(roster, payload, past)
+    assert [row[:2] for row in effect.tables["student_courses"]] == [(5, 5)]
+    assert len(effect.tables["past_enrollments"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("payload", "past"),
+    [
+        (drops((1, [1]), (2, [2])), Past(frozenset({(1, 1)}), confirmed=True)),
+        (drops((1, [1]), (2, [2])), Past(dropped_later=frozenset({(2, 2)}))),
+        (columns((1, [1]), (2, [2])), Past(dropped_later=frozenset({(2, 2)}))),
+    ],
+    ids=["a confirmed drop", "a repeated drop", "an enrollment that was dropped"],
+)
+def test_a_later_request_leaves_all_requests_to_the_rulebook(
+    roster: Database, payload: dict[str, Any], past: Past
+) -> None:
+    assert shortcut_of(roster, payload, past).requests == 0
+    assert_same_without_the_shortcut(roster, payload, past)
 
 
 def test_a_result_of_another_chunk_does_not_prevent_the_shortcut(roster: Database) -> None:
@@ -367,3 +430,25 @@ def test_a_large_chunk_has_the_same_effect_with_the_shortcut_and_without(
     assert {row[1] for row in enrolled} == {BATCH}
     found_there = {(row[3], 6) for row in enrolled if row[7] in ([6], "[6]")}
     assert found_there == past.rows
+
+
+def test_a_large_chunk_of_drops_has_the_same_effect_with_the_shortcut_and_without(
+    database: Database,
+) -> None:
+    names = [f"{AWKWARD[n % len(AWKWARD)]}{n}" for n in range(MANY)]
+    add_roster(database, students=names, courses=AWKWARD)
+    keys = range(1, MANY + 1)
+    enrolled = frozenset((key, 6) for key in keys if key % 7)
+    absent = frozenset((key, 5) for key in keys if key % 3 == 0)
+    past = Past(enrolled, dropped=absent)
+    payload = drops(*((key, [6, 5]) for key in keys), ("nobody", [1]))
+    assert shortcut_of(database, payload, past).rest == [MANY]
+    effect = assert_same_without_the_shortcut(database, payload, past)
+    assert effect.tables["student_courses"] == []
+    counts = effect.applied.counts
+    assert (counts["dropped"], counts["not_enrolled"], counts["rejected"]) == (
+        len(enrolled),
+        2 * MANY - len(enrolled),
+        1,
+    )
+    assert len(effect.tables["past_enrollments"]) == 2 * MANY

@@ -102,6 +102,60 @@ def test_a_key_and_a_sis_id_are_never_confused(
     assert f"send the integer {found.id}" in as_text.errors[0].message
 
 
+def test_a_drop_a_swap_and_a_late_drop_are_decided_in_order(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, course = roster
+    other = own_id("C")
+    enter(client, "courses", other)
+    own = own_id()
+    enroll(client, student, course)
+    drop = {
+        "student_id": student,
+        "drop_course_ids": [course],
+        "reason": "moved",
+        "request_id": own,
+    }
+    dropped = client.enroll(drop)
+    assert (dropped.status, dropped.reason, dropped.enrolled_courses) == ("dropped", "moved", ())
+    assert [(c.sis_id, c.removed) for c in dropped.dropped_courses] == [(course, True)]
+    assert client.enroll(drop) == dropped
+    reused = client.enroll({**drop, "reason": "ill"})
+    assert [error.code for error in reused.errors] == ["request_id_reused"]
+    assert enroll(client, student, course).status == "enrolled"
+    swap = enroll(client, student, other, drop_course_ids=[course])
+    assert (swap.status, swap.dropped_courses[0].removed) == ("changed", True)
+    refused = enroll(client, student, course, drop_course_ids=["nowhere"])
+    assert [error.code for error in refused.errors] == ["unknown_course"]
+    late = client.enroll(
+        {"student_id": student, "drop_course_ids": [other], "as_of": "2026-01-01T00:00:00Z"}
+    )
+    assert (late.status, late.errors) == ("superseded", ())
+    (superseded,) = late.superseded_courses
+    assert (superseded.action, superseded.moment) == ("drop", swap.moment)
+    found = client.student(student)
+    assert found is not None
+    assert [c.sis_id for c in found.courses] == [other]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_later_request_of_a_batch_wins_only_if_it_is_in_order(
+    client: EnrollmentClient, roster: tuple[str, str], ordered: bool
+) -> None:
+    student, course = roster
+    records = [
+        {"student_id": student, "course_ids": [course]},
+        {"student_id": student, "drop_course_ids": [course]},
+    ]
+    status = client.wait(client.submit_batch("enrollments", records, ordered=ordered))
+    books = status.books
+    applied = books.enrolled + books.already_enrolled + books.dropped + books.not_enrolled
+    assert (books.received, applied + books.superseded) == (2, 2)
+    found = client.student(student)
+    assert found is not None
+    assert [c.sis_id for c in found.courses] == ([] if ordered else [course])
+
+
 def test_a_repeated_request_enrolls_once(client: EnrollmentClient, roster: tuple[str, str]) -> None:
     student, course = roster
     own = own_id()

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -190,17 +190,9 @@ async def post_batch(
 
     content_type = request.headers.get("content-type", "")
     batch, notices = await read_in_thread(request.stream(), content_type, submit)
-    url = f"/batches/{quote(batch.batch_id, safe='')}"
-    response.headers["Location"] = url
-    tally = batch.tally
-    return AcceptedBatch(
-        batch_id=batch.batch_id,
-        kind=batch.kind,
-        requests=tally.requests,
-        rows=tally.rows,
-        url=url,
-        notices=notices,
-    )
+    accepted = AcceptedBatch.of(batch, notices)
+    response.headers["Location"] = accepted.url
+    return accepted
 
 
 def _batch(client: EnrollmentClient, batch_id: str, *, with_refusals: bool = True) -> BatchStatus:

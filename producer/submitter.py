@@ -225,31 +225,25 @@ class EnrollmentSubmitter:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
         The worker refuses a record that breaks the contract and reports its line. Raises
-        InvalidRequest for an invalid `kind` or `batch_id`, and for a single record as `records`.
-        If `batch_id` was submitted before, only the chunks that were never applied are published.
-        If the records differ, BatchConflict is raised at the first chunk that differs, usually
-        before anything is published, or else by `count_applied`. NoWorkerAnswered is raised if no
-        worker says what was applied. `resume=False` skips this; use it only for a new `batch_id`.
+        InvalidRequest for an invalid `kind` or `batch_id`, and for a single record. If `batch_id`
+        was submitted before, only the chunks that were never applied are published. If the records
+        differ, BatchConflict is raised at the first chunk that differs, usually before anything is
+        published, or else by `count_applied`; NoWorkerAnswered, if no worker says what was applied.
+        `resume=False` skips this; use it only for a new `batch_id`.
 
-        All requests of a batch count at the same time, so of two that contradict each other the
-        enrollment wins. With `ordered`, each counts later than the one before it, so the later one
-        wins. The records of a roster are always in order.
-
-        `columns` and `form` are the header of the CSV file and how it is written. Nothing checks
-        `file_name` and `submitter`. While `max_queued` chunks wait in the queue, publishing pauses,
-        for ten minutes at most. Enrollments first wait for the rosters that this client published
-        for the same submitter (`producer.publishing.rosters`), unless `wait_for_rosters` is false.
-
-        `on_progress` is called after each chunk. With `on_outage`, which is called with each error,
-        an outage is waited out for ten minutes (before the first chunk, 30 seconds).
+        With `ordered`, a later request wins against an earlier one. `columns` and `form` are the
+        header of a CSV file and how it is written; `file_name` and `submitter` are not checked.
+        While `max_queued` chunks wait in the queue, publishing pauses, for ten minutes at most.
+        Enrollments first wait for the rosters that this client published for the same submitter,
+        unless `wait_for_rosters` is false. `on_progress` is called after each chunk. With
+        `on_outage`, an outage is waited out for ten minutes (before the first chunk, 30 seconds).
         """
         refuse_single("records", records)
+        about = {"columns": columns, "form": form, "origin": BatchOrigin(file_name, submitter)}
         with self._in_order(new_batch(kind, batch_id), submitter, wait=wait_for_rosters) as publish:
             return publish(
                 records,
-                columns=columns,
-                form=form,
-                origin=BatchOrigin(file_name, submitter),
+                **about,
                 ordered=ordered,
                 resume=resume and batch_id is not None,
                 max_queued=max_queued,
@@ -298,13 +292,11 @@ class EnrollmentSubmitter:
         `kind` is that of its records; by default the header decides. `maps` names one of our
         columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
         `encoding` says how the file stores its text, for example `cp1252`, or `auto`. With `drop`,
-        every line of a CSV file of enrollments is a drop; without it, a column `action` may say so
-        line by line, and the later line wins. `file_name` is by default that of the path. The other
-        arguments are those of `submit_batch`.
+        every line of a CSV file of enrollments is a drop. `file_name` is by default that of the
+        path. The other arguments are those of `submit_batch`.
 
-        Returns the batch, and the lines that were refused while the file was read; they are part
-        of the batch. Raises UnreadableFile, usually before anything is published, and what
-        `submit_batch` raises.
+        Returns the batch, and the lines of it that were refused while the file was read. Raises
+        UnreadableFile, usually before anything is published, and what `submit_batch` raises.
         """
         chosen = None if kind is None else new_batch(kind, batch_id).kind
         source = open_path(Path(path), chosen, dict(maps or {}), encoding, drop=drop)

@@ -202,8 +202,7 @@ class AsyncEnrollmentSubmitter:
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
-        With `ordered`, each request counts later than the one before it. An asynchronous iterable
-        is read in the task that calls this method. Any other iterable is
+        An asynchronous iterable is read in the task that calls this method. Any other iterable is
         read in another thread, so that it may block. The callbacks run in the event loop. Four
         batches are published at the same time; more of them wait. If the call is cancelled, the
         chunks that were published stay so, and submitting the same records under the same

@@ -137,8 +137,7 @@ def submit(
       courses      sis_id, title, as_of
       enrollments  student_id and course_id, which hold SIS ids, even numeric ones;
                    or student_key and course_key, which hold our keys;
-                   optional: action (enroll or drop), reason, as_of
-    If a file has the column action, its later lines win.
+                   optional: action (enroll or drop; the later line wins), reason, as_of
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
@@ -152,9 +151,7 @@ def submit(
     try:
         if check:
             return check_sources(session, sources, refused_file)
-        sources.sort(key=lambda source: source.kind is Kind.ENROLLMENTS)
-        submitter = submitter or _user_name()
-        options = _Options(batch_id, resume, not no_wait, max_queued, submitter)
+        options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
         return _submit_all(session, sources, options)
     finally:  # What was noticed before an error is printed before the error.
         for source in sources:
@@ -175,10 +172,11 @@ class _Options(NamedTuple):
 def _submit_all(
     session: Session, sources: Sequence[FileSource | StreamSource], options: _Options
 ) -> int:
-    """Submit one source after another and return the exit code."""
+    """Submit one source after another, rosters first, and return the exit code."""
     journal = ResumeJournal()
     refused = False
-    for number, source in enumerate(sources, 1):
+    rosters_first = sorted(sources, key=lambda source: source.kind is Kind.ENROLLMENTS)
+    for number, source in enumerate(rosters_first, 1):
         path = source.path if isinstance(source, FileSource) else None
         earlier_id = options.batch_id
         if earlier_id is None and options.resume and path:

@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm, RefusedLine
@@ -15,6 +16,7 @@ from producer.files.cells import Row, operation_reader, pair_reader, record_read
 from producer.files.columns import (
     ACTION,
     BadCell,
+    ColumnReader,
     choose_columns,
     column_readers,
     columns_read,
@@ -61,30 +63,20 @@ def delimited_layout(
     """
     found = _find_header(path, head, templates)
     header = found.names
-    with _showing(found):
-        _check_size(path, header)
-        readers = column_readers(path, header, templates)
-    kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
-    with _showing(found):
-        readers = choose_columns(path, kind, header, readers, templates)
-        if drop:
-            _check_drops(path, kind, readers)
-
+    kind, readers = _choose(path, kind, found, templates, drop=drop)
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
     row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
+    action = Action.DROP if drop else Action.ENROLL
+    as_records = _record_maker(kind, readers, action, keep_cells=keep_cells)
 
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
-        rows = refuse_below_others(rows, header, columns_read(readers, templates))
-        if ACTION in readers:
-            return _records(rows, operation_reader(readers), keep_cells=True)
+        records = as_records(refuse_below_others(rows, header, columns_read(readers, templates)))
         if kind is Kind.ENROLLMENTS:
-            action = Action.DROP if drop else Action.ENROLL
-            return group_requests(rows, pair_reader(readers), action, keep_cells=keep_cells)
-        records = _records(rows, record_reader(kind, readers), keep_cells=keep_cells)
+            return records
         return noticing_values(path, records, notices)
 
     if kind is not Kind.ENROLLMENTS:
@@ -92,17 +84,41 @@ def delimited_layout(
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
-    return FileLayout(
-        kind,
-        read,
-        notices,
-        row_reader.account,
-        columns=storable(header),
-        form=found.form,
-        mapping=_mapping(header, readers, templates),
-        ordered=ACTION in readers,
-        drop=drop,
-    )
+    mapping = _mapping(header, readers, templates)
+    about = (row_reader.account, storable(header), found.form, mapping)
+    return FileLayout(kind, read, notices, *about, ordered=ACTION in readers, drop=drop)
+
+
+def _choose(
+    path: str,
+    kind: Kind | None,
+    found: "_FoundHeader",
+    templates: Mapping[str, str],
+    *,
+    drop: bool,
+) -> tuple[Kind, dict[str, ColumnReader]]:
+    """Return the kind of the records, and the readers of its columns. Raises UnreadableFile."""
+    with _showing(found):
+        _check_size(path, found.names)
+        readers = column_readers(path, found.names, templates)
+    kind = kind or kind_of(path, readers, found.first_line, found.looks_like, templates)
+    with _showing(found):
+        readers = choose_columns(path, kind, found.names, readers, templates)
+        if drop:
+            _check_drops(path, kind, readers)
+    return kind, readers
+
+
+def _record_maker(
+    kind: Kind, readers: Mapping[str, ColumnReader], action: Action, *, keep_cells: bool
+) -> Callable[[Iterator[Row | RefusedLine]], Lines]:
+    """Return a function that makes records of rows; `action` is that of rows without their own."""
+    if ACTION in readers:
+        return partial(_records, read=operation_reader(readers), keep_cells=True)
+    if kind is Kind.ENROLLMENTS:
+        read = pair_reader(readers)
+        return partial(group_requests, read=read, action=action, keep_cells=keep_cells)
+    return partial(_records, read=record_reader(kind, readers), keep_cells=keep_cells)
 
 
 def _check_drops(path: str, kind: Kind, names: Iterable[str]) -> None:

@@ -54,17 +54,7 @@ def json_lines_layout(
             f" the mapping out. The first line is {shorten(first)}.",
             "map",
         )
-    if kind is None:
-        try:
-            record = from_json(first.encode(errors="replace"))
-        except ValueError:
-            raise UnreadableFile(
-                f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)}"
-                " Write one record per line, or choose the kind of the records to submit the other"
-                " lines.",
-                "kind",
-            ) from None
-        kind = _kind_of_record(path, record, first)
+    kind = kind or _kind_of_line(path, first)
     account = Account()
     is_roster = kind is not Kind.ENROLLMENTS
 
@@ -78,8 +68,16 @@ def json_lines_layout(
     return FileLayout(kind, read, notices, account)
 
 
-def _kind_of_record(path: str, record: dict[str, Any], first: str) -> Kind:
-    """Return the kind of a first record. Raises UnreadableFile if it does not show."""
+def _kind_of_line(path: str, first: str) -> Kind:
+    """Return the kind of the record in a first line. Raises UnreadableFile if it does not show."""
+    try:
+        record = from_json(first.encode(errors="replace"))
+    except ValueError:
+        raise UnreadableFile(
+            f"{path}: the first line is not valid JSON: {shorten(first)}.{_looks_like(first)} Write"
+            " one record per line, or choose the kind of the records to submit the other lines.",
+            "kind",
+        ) from None
     is_request = any(field in record for field in COURSE_FIELDS.values())
     fields = {"student_id"} if is_request else set(record)
     looks = ""

@@ -1,7 +1,11 @@
 """Define the response bodies that only HTTP has."""
 
+from typing import Self
+from urllib.parse import quote
+
 from pydantic import BaseModel
 
+from producer.publishing.batches import SubmittedBatch
 from producer.schemas import Kind, RequestState, StudentEnrollmentResponse
 
 
@@ -25,6 +29,18 @@ class AcceptedBatch(BaseModel):
     rows: int
     url: str
     notices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, batch: SubmittedBatch, notices: tuple[str, ...]) -> Self:
+        """Return the body for a batch of which all chunks are published."""
+        return cls(
+            batch_id=batch.batch_id,
+            kind=batch.kind,
+            requests=batch.tally.requests,
+            rows=batch.tally.rows,
+            url=f"/batches/{quote(batch.batch_id, safe='')}",
+            notices=notices,
+        )
 
 
 class Results(BaseModel):

@@ -116,7 +116,9 @@ def test_a_file_of_drops_is_counted_and_corrected(scene: Scene, as_file: str) ->
         status = scene.submit(path, expect=REFUSED)
     else:
         drops = scene.write("drops.csv", "student_id,course_id", [",".join(p) for p in asked])
-        status = scene.submit(drops, "--drop", expect=REFUSED)
+        status = scene.submit(drops, "--drop", "--batch-id", scene.students[0], expect=REFUSED)
+        again = scene.submit(drops, "--drop", "--batch-id", scene.students[0], expect=REFUSED)
+        assert "submit that file with --drop under a new batch id" in again["notices"][0]
     assert counts(status) == {"received": 7, "dropped": 5, "not_enrolled": 1, "rejected": 1}
     assert scene.enrolled() == set(pairs[5:])
     shown = scene.deployment.enroll("status", status["batch_id"], expect=REFUSED).stdout

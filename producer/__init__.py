@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from producer.aio.client import AsyncEnrollmentClient
     from producer.client import EnrollmentClient
     from producer.contract.batches import BatchState, BatchStatus, RefusedRecord
+    from producer.contract.history import (
+        Change,
+        CourseRoll,
+        EnrolledStudent,
+        HistoryEntry,
+        StudentHistory,
+    )
     from producer.errors import (
         AnswerNotUnderstood,
         BatchCannotFinish,
@@ -53,13 +60,17 @@ __all__ = [
     "BatchStatus",
     "BrokerNotFound",
     "BrokerUnavailable",
+    "Change",
     "ClientClosed",
     "Code",
     "CourseRecord",
+    "CourseRoll",
     "EnrolledCourse",
+    "EnrolledStudent",
     "EnrollmentClient",
     "EnrollmentError",
     "EnrollmentProblem",
+    "HistoryEntry",
     "InvalidRequest",
     "Kind",
     "LookupFailed",
@@ -70,6 +81,7 @@ __all__ = [
     "ResultStatus",
     "StudentEnrollmentRequest",
     "StudentEnrollmentResponse",
+    "StudentHistory",
     "StudentRecord",
     "StudentResponse",
     "SubmissionLost",
@@ -84,6 +96,11 @@ _MODULES = {
     "BatchState": "contract.batches",
     "BatchStatus": "contract.batches",
     "RefusedRecord": "contract.batches",
+    "Change": "contract.history",
+    "CourseRoll": "contract.history",
+    "EnrolledStudent": "contract.history",
+    "HistoryEntry": "contract.history",
+    "StudentHistory": "contract.history",
     "SubmittedFile": "files.submitted",
     "SubmittedBatch": "publishing.batches",
     "Code": "schemas",

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from producer.call_log import verb
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import (
@@ -21,12 +22,18 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.arguments import check_arguments, check_batch
+from producer.publishing.arguments import (
+    check_arguments,
+    check_batch,
+    history_options,
+    roll_options,
+)
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
 from producer.schemas import (
+    MAX_LOOKUP,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,
@@ -225,6 +232,69 @@ class EnrollmentClient(EnrollmentSubmitter):
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order. Raises NoWorkerAnswered."""
         return self._lookups.ask(TaskName.STUDENT, students, self.timeout)
+
+    @verb
+    def history(
+        self,
+        student: int | str,
+        course: int | str | None = None,
+        *,
+        limit: int = 100,
+        before: datetime | str | None = None,
+    ) -> StudentHistory:
+        """Return what happened to a student's enrollments, the latest moment first.
+
+        With `course`, only the entries about this course are returned; with `before`, a moment with
+        its time zone, only those that count earlier. At least `limit` entries are returned if there
+        are so many, because entries of one moment stay together. If `more` is true, ask again
+        `before` the moment of the last entry. Raises NoWorkerAnswered.
+        """
+        options = history_options(student, course, limit, before)
+        history: StudentHistory = self._connection.ask(
+            TaskName.HISTORY, [student], options, timeout=self.timeout
+        )
+        return history
+
+    @verb
+    def roll(
+        self,
+        course: int | str,
+        at: datetime | str | None = None,
+        *,
+        limit: int = MAX_LOOKUP,
+        after: int = 0,
+    ) -> CourseRoll | None:
+        """Return who is enrolled in a course, or was at a moment; None if there is no such course.
+
+        At most `limit` students are returned, in the order of their keys and after the key `after`.
+        If `more` is true, ask again `after` the key of the last one, or use `enrolled_students`.
+        Raises NoWorkerAnswered.
+        """
+        options = roll_options(course, at, limit, after)
+        roll: CourseRoll | None = self._connection.ask(
+            TaskName.ROLL, [course], options, timeout=self.timeout
+        )
+        return roll
+
+    @verb
+    def enrolled_students(
+        self, course: int | str, at: datetime | str | None = None
+    ) -> Iterator[EnrolledStudent]:
+        """Return every student who is enrolled in a course, or was at a moment, by key.
+
+        Nobody is enrolled in a course that does not exist. Without `at`, students who are enrolled
+        or dropped meanwhile may be missing or listed. Raises NoWorkerAnswered.
+        """
+        roll_options(course, at, MAX_LOOKUP, 0)
+        return self._enrolled_students(course, at)
+
+    def _enrolled_students(
+        self, course: int | str, at: datetime | str | None
+    ) -> Iterator[EnrolledStudent]:
+        roll = self.roll(course, at)
+        while roll is not None:
+            yield from roll.students
+            roll = self.roll(course, at, after=roll.students[-1].id) if roll.more else None
 
     @verb
     def health(self) -> WorkerHealth:

@@ -15,6 +15,7 @@ from producer.aio.calls import verb
 from producer.aio.connection import LookupKind
 from producer.aio.submitter import STATUS, AsyncEnrollmentSubmitter
 from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.errors import (
@@ -26,12 +27,19 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.publishing.arguments import check_arguments, check_batch, check_ids
+from producer.publishing.arguments import (
+    check_arguments,
+    check_batch,
+    check_ids,
+    history_options,
+    roll_options,
+)
 from producer.publishing.batches import AppliedCount, SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
 from producer.schemas import (
+    MAX_LOOKUP,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,
@@ -209,6 +217,52 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     async def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order."""
         return await self._look_up(_STUDENT, students)
+
+    @verb
+    async def history(
+        self,
+        student: int | str,
+        course: int | str | None = None,
+        *,
+        limit: int = 100,
+        before: datetime | str | None = None,
+    ) -> StudentHistory:
+        """Return what happened to a student's enrollments, the latest moment first."""
+        options = history_options(student, course, limit, before)
+        history: StudentHistory = await self._ask(TaskName.HISTORY, [student], options)
+        return history
+
+    @verb
+    async def roll(
+        self,
+        course: int | str,
+        at: datetime | str | None = None,
+        *,
+        limit: int = MAX_LOOKUP,
+        after: int = 0,
+    ) -> CourseRoll | None:
+        """Return who is enrolled in a course, or was at a moment; None if there is no such one."""
+        options = roll_options(course, at, limit, after)
+        roll: CourseRoll | None = await self._ask(TaskName.ROLL, [course], options)
+        return roll
+
+    def enrolled_students(
+        self, course: int | str, at: datetime | str | None = None
+    ) -> AsyncIterator[EnrolledStudent]:
+        """Return every student who is enrolled in a course, or was, by key, for `async for`."""
+        if self.closed:
+            raise ClientClosed
+        roll_options(course, at, MAX_LOOKUP, 0)
+        return self._enrolled_students(course, at)
+
+    async def _enrolled_students(
+        self, course: int | str, at: datetime | str | None
+    ) -> AsyncIterator[EnrolledStudent]:
+        roll = await self.roll(course, at)
+        while roll is not None:
+            for student in roll.students:
+                yield student
+            roll = await self.roll(course, at, after=roll.students[-1].id) if roll.more else None
 
     @verb
     async def health(self) -> WorkerHealth:

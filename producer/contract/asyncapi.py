@@ -19,10 +19,19 @@ from producer.contract.lookups import (
     Numbers,
     RequestIds,
     ResultCursor,
+    StudentCursor,
 )
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
-from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE, Code, RequestId, StudentEnrollmentRequest
+from producer.schemas import (
+    MAX_CHUNK_BYTES,
+    MAX_MESSAGE,
+    Code,
+    Identifier,
+    Moment,
+    RequestId,
+    StudentEnrollmentRequest,
+)
 
 VERSION = "1.0.0"
 """The version of the contract. An addition raises the second number; nothing is ever removed."""
@@ -84,6 +93,20 @@ SIGNATURES: dict[TaskName, Signature] = {
         {"students": Identifiers},
         1,
         {},
+    ),
+    TaskName.HISTORY: Signature(
+        "Return what happened to a student's enrollments, the latest moment first; with `course`,"
+        " only to those in this course; with `before`, only what counts earlier.",
+        {"student": Identifier},
+        1,
+        {"course": Identifier | None, "limit": Limit, "before": Moment | None},
+    ),
+    TaskName.ROLL: Signature(
+        "Return who is enrolled in a course, or was at the moment `at`, by key and only after the"
+        " key `after`; null for a course that does not exist.",
+        {"course": Identifier},
+        1,
+        {"at": Moment | None, "limit": Limit, "after": StudentCursor},
     ),
     TaskName.HEALTH: Signature("Return the health of a worker and its database.", {}, 0, {}),
     TaskName.RECENT_BATCHES: Signature(

@@ -46,6 +46,8 @@ _REQUEST_ID: Final = f"must be a string of 1 to {MAX_REQUEST_ID} characters"
 _RULES: Final[Mapping[str, str]] = {
     "student_id": _IDENTIFIER,
     "students": _IDENTIFIER,
+    "student": _IDENTIFIER,
+    "course": _IDENTIFIER,
     "course_ids": f"must be a list of 1 to {MAX_COURSES} courses",
     "drop_course_ids": f"must be a list of at most {MAX_COURSES} courses",
     "reason": f"must be a text of at most {MAX_TEXT} characters",
@@ -55,6 +57,7 @@ _RULES: Final[Mapping[str, str]] = {
     "batch_id": _REQUEST_ID,
     "batch_ids": _REQUEST_ID,
     "limit": f"must be an integer from 1 to {MAX_LOOKUP}",
+    "after": f"must be an integer from 0 to {MAX_KEY}",
     "before": "must be the completed_at and the request_id of a result",
     "kind": "must be students, courses or enrollments",
     "number": f"must be an integer from 0 to {MAX_KEY}",

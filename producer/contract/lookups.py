@@ -14,6 +14,7 @@ from producer.contract.history import CourseRoll, StudentHistory
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
 from producer.schemas import (
+    MAX_KEY,
     MAX_LOOKUP,
     MAX_REQUEST_ID,
     NO_NUL,
@@ -67,6 +68,9 @@ Numbers = Annotated[
     list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
 ]
 Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
+
+StudentCursor = Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)]
+"""The key of the last student of a page; 0 stands for the first page."""
 
 
 def _in_utc(moment: datetime) -> datetime:

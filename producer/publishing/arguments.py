@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Strict, ValidationError
 
 from producer.contract.explain import explain
-from producer.contract.lookups import Limit
+from producer.contract.lookups import Limit, StudentCursor
 from producer.contract.routing import TaskName
 from producer.errors import InvalidRequest
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.requests import refuse_single
-from producer.schemas import ContractModel, Identifier, RequestId
+from producer.schemas import ContractModel, Identifier, Moment, RequestId, show_moment
 
 _IDS_OF: dict[TaskName, str] = {
     TaskName.STATUS: "request_ids",
@@ -32,12 +32,52 @@ class _Arguments(ContractModel):
     before: tuple[Annotated[datetime, Strict()], str] | None = None
 
 
+class _HistoryArguments(ContractModel):
+    student: Identifier
+    course: Identifier | None
+    limit: Limit
+    before: Moment | None
+
+
+class _RollArguments(ContractModel):
+    course: Identifier
+    at: Moment | None
+    limit: Limit = 1
+    after: StudentCursor = 0
+
+
+ArgumentsType = TypeVar("ArgumentsType", bound=ContractModel)
+
+
 def check_arguments(**given: Any) -> None:
     """Raise InvalidRequest unless every argument of a lookup has the form of the contract."""
+    _checked(_Arguments, given)
+
+
+def _checked(model: type[ArgumentsType], given: dict[str, Any]) -> ArgumentsType:
     try:
-        _Arguments.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
         raise InvalidRequest(explain(error, given)) from None
+
+
+def history_options(
+    student: int | str, course: int | str | None, limit: int, before: datetime | str | None
+) -> dict[str, Any]:
+    """Return the options of a lookup of a history, as they are sent. Raises InvalidRequest."""
+    given = {"student": student, "course": course, "limit": limit, "before": before}
+    checked = _checked(_HistoryArguments, given)
+    until = {} if checked.before is None else {"before": show_moment(checked.before)}
+    return {"course": course, "limit": limit, **until}
+
+
+def roll_options(
+    course: int | str, at: datetime | str | None, limit: int, after: int
+) -> dict[str, Any]:
+    """Return the options of a lookup of a roll, as they are sent. Raises InvalidRequest."""
+    checked = _checked(_RollArguments, {"course": course, "at": at, "limit": limit, "after": after})
+    moment = {} if checked.at is None else {"at": show_moment(checked.at)}
+    return {**moment, "limit": limit, "after": after}
 
 
 def check_ids(task: TaskName, ids: Sequence[Any]) -> None:

@@ -27,6 +27,8 @@ COMMANDS = {
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),
     "student": ("queries", "Show a student with their courses."),
     "results": ("queries", "Show the results of a student's requests, newest first."),
+    "history": ("history", "Show what happened to a student's enrollments, the latest first."),
+    "who": ("history", "Show who is enrolled in a course, or was at a moment."),
     "doctor": ("doctor", "Check broker, worker and database, and advise what to do."),
     "up": ("up", "Run an embedded broker, database and worker until Ctrl-C."),
     "demo": ("demo", "Demonstrate the system with sample data, then stop."),

@@ -48,6 +48,7 @@ from producer.web.access import (
 )
 from producer.web.bodies import Accepted, AcceptedBatch, Health, Results
 from producer.web.coalescing import RequestCoalescer
+from producer.web.history import get_history, get_roll
 from producer.web.limits import LIVE, RequestLimits
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.parameters import (
@@ -301,7 +302,9 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/enroll", enroll, **either, **submit)
     add("/students/{student}/courses/{course}", drop_course, **either, **drop)
     add("/students/{student}/results", get_results, **read)
+    add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
+    add("/courses/{course}/students", get_roll, **read)
     add("/requests/{request_id}", get_request, **read)
     upload = {"requestBody": UPLOAD}
     conflict = problems(409)

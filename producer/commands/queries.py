@@ -104,7 +104,7 @@ def student(session: Session, student: str) -> int:
     """Show a student with their courses."""
     response = session.client.student(parse_identifier(student))
     if response is None:
-        return _unknown(student)
+        return unknown_student(student)
     session.show(response, display.student(response))
     return ExitCode.DONE
 
@@ -125,11 +125,12 @@ def results(session: Session, student: str, limit: int) -> int:
     newest = session.client.results(identifier, limit=limit)
     # Results are also stored for students that the roster does not have.
     if not newest and session.client.student(identifier) is None:
-        return _unknown(student)
+        return unknown_student(student)
     session.show(newest, display.results(newest))
     return ExitCode.DONE
 
 
-def _unknown(student: str) -> ExitCode:
+def unknown_student(student: str) -> ExitCode:
+    """Print that a student is unknown, and return the exit code."""
     tell(f"No student has the id {student}. Check the id, or submit the student.")
     return ExitCode.REFUSED

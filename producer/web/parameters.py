@@ -27,11 +27,15 @@ Client = Annotated[EnrollmentClient, Depends(_client)]
 
 
 def identifier(text: str, code: Code) -> int | str:
+    """Return the id in a part of a path. Raises Refused, as `parse_id` does."""
+    return parse_id(unquote(text), code)
+
+
+def parse_id(text: str, code: Code) -> int | str:
     """Return our key if the text is like `key:4711`, else the SIS id, without a leading `sis:`.
 
-    Raises Refused with this code for a number that is no key.
+    Raises Refused, with the code for an unknown id, for a key that nothing can have.
     """
-    text = unquote(text)
     digits = text.removeprefix("key:")
     if digits != text and digits.isascii() and digits.isdigit():
         digits = digits.lstrip("0")[:20]  # Python refuses to read thousands of digits.
@@ -62,6 +66,48 @@ PageCursor = Annotated[
     Query(
         max_length=400,
         description="`next` from the previous page; without it, the page of the newest results.",
+    ),
+]
+
+CourseOfHistory = Annotated[
+    str | None,
+    Query(
+        description="Only what is about this course: its SIS id, or our key written as `key:17`."
+    ),
+]
+EntryLimit = Annotated[
+    int,
+    Query(
+        ge=1,
+        le=MAX_LOOKUP,
+        description="The number of entries on a page; there are more if several have the moment of"
+        " the last.",
+    ),
+]
+BeforeMoment = Annotated[
+    str | None,
+    Query(
+        description="Only what counts earlier: a time with its time zone, for example"
+        " `2026-09-01T08:00:00Z`. For the next page, the `moment` of the last entry."
+    ),
+]
+AtMoment = Annotated[
+    str | None,
+    Query(
+        description="Who was enrolled at this moment: a time with its time zone, for example"
+        " `2026-09-01T08:00:00Z`. Without it, who is enrolled now."
+    ),
+]
+StudentLimit = Annotated[
+    int, Query(ge=1, le=MAX_LOOKUP, description="The largest number of students on a page.")
+]
+AfterStudent = Annotated[
+    int,
+    Query(
+        ge=0,
+        le=MAX_KEY,
+        description="Only students with a larger key. For the next page, the `id` of the last"
+        " student.",
     ),
 ]
 

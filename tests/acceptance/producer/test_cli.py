@@ -146,7 +146,7 @@ def test_a_student_is_found_by_sis_id_and_by_key(
 @pytest.mark.parametrize(
     "command",
     [["status", "nothing"], ["wait", "nothing"], ["errors", "nothing"], ["student", "no-student"],
-     ["results", "no-student"]],
+     ["results", "no-student"], ["history", "no-student"], ["who", "no-course"]],
 )  # fmt: skip
 def test_an_id_that_was_never_submitted_is_unknown(
     deployment: Deployment, command: list[str]

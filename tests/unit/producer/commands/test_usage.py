@@ -41,6 +41,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["student", "key:0"], "students[0]: must be our key"),
         (["results", "key:2147483648"], "students[0]: must be our key"),
         (["results", "S1", "--limit", "0"], "0 is not in the range 1<=x<=1000"),
+        (["history", ""], "student: must be our key"),
+        (["history", "S1", "key:0"], "course: must be our key"),
+        (["history", "S1", "--before", "2026-09-01"], "must be a time with its time zone, for"),
+        (["history", "S1", "--all", "--limit", "5"], "--limit and --all contradict each other"),
+        (["who", "key:2147483648"], "course: must be our key"),
+        (["who", "C1", "--at", "noon"], "'--at': must be a time with its time zone, for example"),
         (["wait", "a", "--timeout", "-1"], "-1.0 is not in the range x>=0"),
     ],
 )

@@ -1,0 +1,70 @@
+"""Lay out histories and rolls for people."""
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from producer.commands.display import table
+from producer.commands.terminal import one_line
+from producer.contract.history import Change, CourseRoll, HistoryEntry, StudentHistory
+from producer.contract.printable import moment_text
+
+
+def history(data: StudentHistory, *, headings: bool = True) -> RenderableType:
+    """Lay out a page of a student's history, the latest moment first."""
+    key = f" (key {data.student_id})" if data.student_id is not None else ""
+    head = one_line(("Student ", "bold"), f"{data.student_sis_id or ''}{key}")
+    if not data.entries:
+        nothing = Text("Nothing is stored about enrollments that match.")
+        return Group(head, nothing) if headings else nothing
+    rows = [
+        [moment_text(entry.moment), entry.change.value, _course(entry), _source(entry), _why(entry)]
+        for entry in data.entries
+    ]
+    laid_out = table(("moment", "change", "course", "request", "reason"), rows, headings=headings)
+    return Group(head, laid_out) if headings else laid_out
+
+
+def _course(entry: HistoryEntry) -> str:
+    if entry.course is None:
+        return ""
+    return entry.course.sis_id or f"key {entry.course.id}"
+
+
+def _source(entry: HistoryEntry) -> str:
+    """Return what asked for a change: a line of a batch, or a single request."""
+    if entry.batch_id is None:
+        return entry.request_id or ""
+    return entry.batch_id if entry.line is None else f"{entry.batch_id}, line {entry.line}"
+
+
+def _why(entry: HistoryEntry) -> str:
+    """Return the reason that a request gave, and why it changed nothing."""
+    parts = [entry.reason] if entry.reason else []
+    if entry.change is Change.SUPERSEDED and entry.superseded_by is not None:
+        asked = f"to {entry.action.value}: " if entry.action else ""
+        parts.append(f"{asked}a request of {moment_text(entry.superseded_by)} won")
+    parts += [f"{problem.code.value}: {problem.message}" for problem in entry.errors]
+    return "; ".join(parts)
+
+
+def roll(data: CourseRoll, *, ended: bool = False, headings: bool = True) -> RenderableType:
+    """Lay out a page of a course's roll; with `ended`, also when enrollments ended."""
+    title = f" {data.title}" if data.title else ""
+    when = moment_text(data.at)
+    head = one_line(("Course ", "bold"), f"{data.sis_id} (key {data.id}){title}, {when}")
+    if not data.students:
+        return Group(head, Text("No student is enrolled.")) if headings else Text()
+    columns = ["student", "key", "name", "enrolled", *(["ended"] if ended else [])]
+    rows = []
+    for student in data.students:
+        row = [
+            student.sis_id,
+            str(student.id),
+            student.name or "",
+            moment_text(student.enrolled_at),
+        ]
+        if ended:
+            row.append(moment_text(student.ended_at) if student.ended_at else "")
+        rows.append(row)
+    laid_out = table(columns, rows, headings=headings)
+    return Group(head, laid_out) if headings else laid_out

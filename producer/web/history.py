@@ -1,0 +1,45 @@
+"""Define the routes about the past: a student's history, and a course's roll."""
+
+from producer.contract.history import CourseRoll, StudentHistory
+from producer.schemas import MAX_LOOKUP, Code
+from producer.web.parameters import (
+    AfterStudent,
+    AtMoment,
+    BeforeMoment,
+    Client,
+    CourseInPath,
+    CourseOfHistory,
+    EntryLimit,
+    StudentInPath,
+    StudentLimit,
+    identifier,
+    parse_id,
+)
+from producer.web.problems import Refused
+
+
+def get_history(
+    student: StudentInPath,
+    client: Client,
+    course: CourseOfHistory = None,
+    limit: EntryLimit = 100,
+    before: BeforeMoment = None,
+) -> StudentHistory:
+    """Return what happened to a student's enrollments, even if the roster lacks the student."""
+    course_id = None if course is None else parse_id(course, Code.UNKNOWN_COURSE)
+    return client.history(identifier(student, Code.UNKNOWN_STUDENT), course_id, limit=limit, before=before)
+
+
+def get_roll(
+    course: CourseInPath,
+    client: Client,
+    at: AtMoment = None,
+    limit: StudentLimit = MAX_LOOKUP,
+    after: AfterStudent = 0,
+) -> CourseRoll:
+    """Return who is enrolled in a course, or was at a moment, in the order of their keys."""
+    roll = client.roll(identifier(course, Code.UNKNOWN_COURSE), at, limit=limit, after=after)
+    if roll is None:
+        detail = "No course has this id. Check the id, or submit the course."
+        raise Refused(404, Code.UNKNOWN_COURSE, detail)
+    return roll

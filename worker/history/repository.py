@@ -130,19 +130,23 @@ def _select_intervals(of_course: bool) -> Any:  # noqa: FBT001 - for the cache
     ended = select(
         past.course_id, past.enrolled_at, past.ended_at, past.reason, past.request_id
     ).where(past.student_id == bindparam("student"), past.enrolled_at.is_not(None))
-    # The type of a null column is that of the other part.
-    nothing = [
-        null().label(name) if name != "ended_at" else cast(null(), Instant()).label(name)
-        for name in ("ended_at", "reason", "request_id")
-    ]
-    is_open = select(enrolled.course_id, enrolled.enrolled_at, *nothing).where(
-        enrolled.student_id == bindparam("student")
-    )
+    is_open = select(
+        enrolled.course_id,
+        enrolled.enrolled_at,
+        _nothing("ended_at", Instant()),
+        _nothing("reason", String()),
+        _nothing("request_id", String()),
+    ).where(enrolled.student_id == bindparam("student"))
     if of_course:
         ended = ended.where(past.course_id == bindparam("course"))
         is_open = is_open.where(enrolled.course_id == bindparam("course"))
     newest = ended.order_by(past.ended_at.desc()).limit(MAX_INTERVALS).subquery()
     return union_all(is_open, select(newest))
+
+
+def _nothing(name: str, type_: Any) -> Any:
+    """Return a column of nulls that can be united with one of this type, also on PostgreSQL."""
+    return cast(null(), type_).label(name)
 
 
 def find_lines(connection: Connection, chunks: Iterable[tuple[str, int]]) -> dict[Any, Any]:
@@ -176,8 +180,7 @@ def _select_roll(at_a_moment: bool) -> Any:  # noqa: FBT001 - for the cache
     past, enrolled = PastEnrollment, StudentCourse
     at: Any = bindparam("at", type_=Instant())
     limit = bindparam("limit", type_=Integer())
-    not_ended = cast(null(), Instant()).label("ended_at")
-    now = select(enrolled.student_id, enrolled.enrolled_at, not_ended).where(
+    now = select(enrolled.student_id, enrolled.enrolled_at, _nothing("ended_at", Instant())).where(
         enrolled.course_id == bindparam("course"), enrolled.student_id > bindparam("after")
     )
     rows: Any = now

@@ -119,9 +119,9 @@ def _exists(client: EnrollmentClient, course: int | str) -> bool:
 )
 @with_session
 def who(session: Session, course: str, at: datetime | None) -> int:
-    """Show who is enrolled in a course, or was at a moment, in the order of their keys.
+    """Show who is enrolled in a course, or was at a moment.
 
-    The worker reads the enrollments of all students for this, which takes seconds if there are
+    Students are in the order of their keys. The worker reads the enrollments of all students for this, which takes seconds if there are
     millions.
     """
     course_id = parse_identifier(course)

@@ -1,12 +1,14 @@
 """The page for people, in a real browser."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from producer.client import EnrollmentClient
+from support.commands import write_lines
 from support.http import serving
 from support.requirements import require_program
 from support.rosters import enter_roster
@@ -74,6 +76,48 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         page.wait_for_selector("#error:not([hidden])")
         assert page.inner_text("#error").startswith("No student has this id. Check the id")
         assert [line for line in said if "404" not in line] == []
+        page.close()
+
+
+@pytest.mark.xdist_group("browser")
+def test_what_happened_to_a_student_is_shown_the_latest_first(
+    browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    begin = datetime(2026, 9, 1, 8, tzinfo=UTC)
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["past"], [{"sis_id": "past-C", "title": "History"}])
+        for hour in range(22):
+            courses = "course_ids" if hour % 2 == 0 else "drop_course_ids"
+            change = {"student_id": "past", courses: ["past-C"], "reason": f"<i>reason {hour}</i>"}
+            client.enroll({**change, "as_of": begin + timedelta(hours=hour)})
+        client.enroll({"student_id": "past", "course_ids": ["past-C"], "as_of": begin})
+        lines = write_lines(tmp_path / "late.csv", "student_id,course_id", "past,NOPE")
+        batch = client.submit_file(lines)
+        client.wait(batch)
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        page = browser.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(url)
+        page.fill("#student", "past")
+        page.press("#student", "Enter")
+        page.wait_for_selector("#found table")
+        rows = page.locator("#found tbody tr")
+        assert rows.count() == 20
+        newest = rows.nth(0).inner_text()
+        assert f"{batch.batch_id}, line 2" in newest
+        assert "no course has the SIS id 'NOPE'" in newest
+        assert "past-C · History" in rows.nth(1).inner_text()
+        assert "<i>reason 21</i>" in rows.nth(1).inner_text()
+        page.get_by_role("button", name="Show older entries").click()
+        rows.nth(20).wait_for()
+        words = [row.split("\t")[1] for row in rows.all_inner_texts()]
+        assert words[:2] == ["rejected", "dropped"]
+        assert words.count("superseded") == 1
+        assert len(words) == 24
+        assert not page.get_by_role("button", name="Show older entries").is_visible()
+        assert said == []
         page.close()
 
 

@@ -10,7 +10,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from producer.client import EnrollmentClient
-from producer.commands import display
+from producer.commands import display, history_display
 from producer.commands.connection_options import key_prefix_option
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_signals, fail
@@ -21,7 +21,7 @@ from producer.embedded import stack
 from producer.embedded.sample import write_sample
 from producer.errors import EnrollmentError
 from producer.files.reader import open_source
-from producer.schemas import Kind
+from producer.schemas import Kind, StudentResponse
 
 EXIT_CODES = exit_codes(unreachable="the broker, the database or the worker could not be started")
 NEXT_STEPS = """\
@@ -30,6 +30,7 @@ What to type next:
   enroll submit your-file.csv                 submit a file from a second terminal
   enroll request SIS_ID COURSE_SIS_ID         enroll one student
   enroll student SIS_ID                       show a student with their courses
+  enroll history SIS_ID                       show what happened to a student
   enroll --help                               list all commands
 After `make`, the command is .venv/bin/enroll; type `. .venv/bin/activate` to call it enroll."""
 
@@ -58,8 +59,23 @@ def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
         console.print(display.student(student) if student else f"No student has the id {sis_id}.")
         console.print(Rule(f"enroll results {sis_id}", align="left"))
         console.print(display.results(client.results(sis_id)))
+        _drop_a_course(client, student, console)
         console.print(Rule())
         console.print(Text(NEXT_STEPS))
+
+
+def _drop_a_course(
+    client: EnrollmentClient, student: StudentResponse | None, console: Console
+) -> None:
+    """Drop the first course of a student, and show the student's history."""
+    if student is None or not student.courses:
+        return
+    sis_id, course = student.sis_id, student.courses[0].sis_id
+    console.print(Rule(f"enroll request {sis_id} --drop {course}", align="left"))
+    dropped = client.enroll({"student_id": sis_id, "drop_course_ids": [course]})
+    console.print(display.response(dropped))
+    console.print(Rule(f"enroll history {sis_id}", align="left"))
+    console.print(history_display.history(client.history(sis_id)))
 
 
 def _interesting_student(client: EnrollmentClient, enrollments: Path) -> str:

@@ -121,8 +121,8 @@ def _exists(client: EnrollmentClient, course: int | str) -> bool:
 def who(session: Session, course: str, at: datetime | None) -> int:
     """Show who is enrolled in a course, or was at a moment.
 
-    Students are in the order of their keys. The worker reads the enrollments of all students for this, which takes seconds if there are
-    millions.
+    Students are in the order of their keys. The worker reads the enrollments of all students for
+    this, which takes seconds if there are millions.
     """
     course_id = parse_identifier(course)
     page = session.client.roll(course_id, at)

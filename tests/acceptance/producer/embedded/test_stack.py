@@ -33,6 +33,8 @@ def test_the_demo_shows_every_step_and_leaves_nothing_behind(tmp_path: Path) -> 
         "unknown_course",
         "invalid_request",
         "enroll student S",
+        "enroll history S",
+        "  dropped   C",
         "What to type next",
     ):
         assert words in shown

@@ -12,7 +12,7 @@ from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.publishing.polling import PollingProblem
 
 NOTHING = "enroll-doctor"
-"""An id that no request, batch or student has."""
+"""An id that no request, batch, student or course has."""
 
 LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.STATUS: lambda client: client.status(NOTHING),
@@ -21,6 +21,8 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.REFUSALS: lambda client: list(islice(client.refusals(NOTHING), 1)),
     TaskName.RESULTS: lambda client: client.results(NOTHING, limit=1),
     TaskName.STUDENT: lambda client: client.student(NOTHING),
+    TaskName.HISTORY: lambda client: client.history(NOTHING, limit=1),
+    TaskName.ROLL: lambda client: client.roll(NOTHING, limit=1),
     TaskName.RECENT_BATCHES: lambda client: client.recent_batches(1),
 }
 

@@ -27,7 +27,9 @@ def get_history(
 ) -> StudentHistory:
     """Return what happened to a student's enrollments, even if the roster lacks the student."""
     course_id = None if course is None else parse_id(course, Code.UNKNOWN_COURSE)
-    return client.history(identifier(student, Code.UNKNOWN_STUDENT), course_id, limit=limit, before=before)
+    return client.history(
+        identifier(student, Code.UNKNOWN_STUDENT), course_id, limit=limit, before=before
+    )
 
 
 def get_roll(

@@ -22,6 +22,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
+from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
     check_arguments,
     check_batch,
@@ -32,12 +33,7 @@ from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import (
-    MAX_LOOKUP,
-    RequestStatus,
-    StudentEnrollmentResponse,
-    StudentResponse,
-)
+from producer.schemas import RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.submitter import EnrollmentSubmitter
 from producer.waiting import SHORTEST_POLL, BatchWait
 

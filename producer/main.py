@@ -27,12 +27,12 @@ from producer.client import EnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.contract.chunks import FileForm
 from producer.errors import EnrollmentError
+from producer.fields import RequestId
 from producer.files import refused_lines
 from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import (
     Code,
-    RequestId,
     RequestState,
     RequestStatus,
     StudentEnrollmentResponse,

@@ -1,42 +1,33 @@
 """Define the heart of the public contract: requests, results, roster records and codes.
 
-This module imports nothing else of ours. Its names, fields and codes are a contract with systems
+The types of its fields and their limits are in `producer.fields`. This module imports nothing else
+of ours. Its names, fields and codes are a contract with systems
 in other languages: new ones may be added, none is ever renamed.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
-from pydantic.functional_validators import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-MAX_KEY: Final = 2**31 - 1
-MAX_COURSES: Final = 100
-MAX_TEXT: Final = 255
-MAX_REQUEST_ID: Final = 128
-MAX_LOOKUP: Final = 1_000
-MAX_LOOKUP_RESULTS: Final = 10_000
-"""The most results that one lookup may ask for: its students times its limit."""
-MAX_CHUNK_RECORDS: Final = 10_000
-MAX_COLUMNS: Final = 1_000
-MAX_CHUNK_BYTES: Final = 1_048_576
-"""The largest chunk that a client publishes, in bytes of ASCII JSON; a larger one is split."""
-
-MAX_MESSAGE: Final = 4 * 1024 * 1024
-"""The largest message that a worker accepts, in bytes: more than a 1 MiB chunk needs once it is
-quoted and encoded in base64."""
+from producer.fields import (
+    FIELD_ERROR,
+    MAX_COURSES,
+    CourseList,
+    Identifier,
+    Moment,
+    OwnRequestId,
+    Reason,
+    Text,
+)
 
 
 class Kind(StrEnum):
@@ -80,108 +71,6 @@ CODE_MEANINGS: Final[Mapping[Code, str]] = {
     " contact the operator",
 }
 
-
-Key = Annotated[int, Field(strict=True, ge=1, le=MAX_KEY)]
-NO_NUL: Final = r"^[^\x00]*$"
-"""NUL is the one character that PostgreSQL cannot store."""
-Text = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL)
-]
-RequestId = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
-]
-Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
-"""An integer is our primary key, a string is the upstream SIS id; neither is read as the other."""
-
-_LINE_REQUEST_ID: Final = re.compile(r".*:[0-9]+:[0-9]+", re.DOTALL)
-
-
-def is_line_request_id(request_id: str) -> bool:
-    """Return whether an id has the form `BATCH:CHUNK:POSITION` of ids made for lines of batches."""
-    return _LINE_REQUEST_ID.fullmatch(request_id) is not None
-
-
-def _not_of_a_line(request_id: str) -> str:
-    if is_line_request_id(request_id):
-        raise ValueError(
-            "must not end in :NUMBER:NUMBER, because such ids belong to the lines of batches;"
-            " choose another id"
-        )
-    return request_id
-
-
-Reason = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT, pattern=NO_NUL)]
-"""Free text of a submitter; it may be empty."""
-
-FIELD_ERROR: Final = "field_of_record"
-"""The type of an error that names its field in its context, because it is about several fields."""
-
-OwnRequestId = Annotated[RequestId, AfterValidator(_not_of_a_line)]
-"""A submitter's own id of a request; it can never be the id of a line in another batch."""
-
-
-def _fold(course_ids: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return course_ids if len(course_ids) == 1 else tuple(dict.fromkeys(course_ids))
-
-
-CourseIds = Annotated[
-    tuple[Identifier, ...], Field(min_length=1, max_length=MAX_COURSES), AfterValidator(_fold)
-]
-"""Duplicates are removed; the order stays."""
-
-CourseList = Annotated[tuple[Identifier, ...], Field(max_length=MAX_COURSES), AfterValidator(_fold)]
-"""Like `CourseIds`, but it may be empty."""
-
-
-_MOMENT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?"
-    r"([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)"
-)
-_MOMENT_EXAMPLE: Final = "2026-09-01T08:00:00Z"
-FIRST_YEAR: Final = 1900
-"""The first year in which a moment may lie."""
-
-
-def read_moment(value: Any) -> datetime:
-    """Return a moment in UTC, from a text as in ISO 8601 or from a `datetime`. Raises ValueError.
-
-    A number is not read: it could be seconds or milliseconds.
-    """
-    if isinstance(value, str) and _is_shown(value):
-        # The form in which our own clients write all of them: quickly.
-        with suppress(ValueError):
-            if (shown := datetime.fromisoformat(value)).year >= FIRST_YEAR:
-                return shown
-    if isinstance(value, str) and _MOMENT.fullmatch(value):
-        try:
-            value = datetime.fromisoformat(value.upper())
-        except ValueError:
-            raise ValueError(f"must be a time that exists, not {value}") from None
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        given = f", not {value!r:.40}" if isinstance(value, str | int | float) else ""
-        raise ValueError(f"must be a time with its time zone, for example {_MOMENT_EXAMPLE}{given}")
-    try:
-        moment = value.astimezone(UTC)
-    except OverflowError:
-        moment = None
-    if moment is None or moment.year < FIRST_YEAR:
-        raise ValueError(f"must lie in the years {FIRST_YEAR} to 9999 in UTC")
-    return moment
-
-
-def _is_shown(text: str) -> bool:
-    """Return whether a text has the form of `show_moment`."""
-    separators = text[4:5] + text[7:8] + text[10:11] + text[26:]
-    return separators == "--TZ" and text[19] == "." and text.isascii()
-
-
-def show_moment(moment: datetime) -> str:
-    """Return a moment as text in UTC with microseconds, as it travels in headers."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(read_moment)]
-"""The point in time at which a request or roster record counts, in UTC with microseconds."""
 
 _AS_OF = (
     " a time with its time zone, at most five minutes ahead of the system's clock. If absent, the"

@@ -17,6 +17,7 @@ from producer.aio.polling import ResultPoller
 from producer.contract.headers import moment_headers
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.fields import MAX_LOOKUP
 from producer.publishing.connection import (
     CALL_ID,
     LONGEST_LOOKUP,
@@ -28,7 +29,6 @@ from producer.publishing.connection import (
 from producer.publishing.polling import PollingProblem
 from producer.publishing.requests import IdentifiedRequest
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result
-from producer.schemas import MAX_LOOKUP
 
 MAX_PER_PUBLISH = 200
 """The largest number of messages that are published together."""

@@ -13,7 +13,7 @@ from producer.commands.session import IDS, Session, parse_identifier, with_sessi
 from producer.commands.terminal import tell
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.history import CourseRoll, StudentHistory
-from producer.schemas import MAX_KEY, MAX_LOOKUP, show_moment
+from producer.fields import MAX_KEY, MAX_LOOKUP, show_moment
 
 ENTRIES = 20
 """The entries that are shown if no option says how many."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from producer.schemas import read_moment
+from producer.fields import read_moment
 
 
 class MomentText(click.ParamType[datetime]):

@@ -23,15 +23,8 @@ from producer.contract.lookups import (
 )
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
-from producer.schemas import (
-    MAX_CHUNK_BYTES,
-    MAX_MESSAGE,
-    Code,
-    Identifier,
-    Moment,
-    RequestId,
-    StudentEnrollmentRequest,
-)
+from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId
+from producer.schemas import Code, StudentEnrollmentRequest
 
 VERSION = "1.0.0"
 """The version of the contract. An addition raises the second number; nothing is ever removed."""

@@ -9,22 +9,24 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from producer.schemas import (
+from producer.fields import (
     MAX_CHUNK_RECORDS,
     MAX_COLUMNS,
     MAX_COURSES,
     MAX_KEY,
     NO_NUL,
+    CourseIds,
+    Identifier,
+    RequestId,
+    Text,
+)
+from producer.schemas import (
     Action,
     ContractModel,
-    CourseIds,
     CourseRecord,
-    Identifier,
     Kind,
-    RequestId,
     StudentEnrollmentRequest,
     StudentRecord,
-    Text,
 )
 
 KIND_MODELS: Final[Mapping[Kind, type[ContractModel]]] = {
@@ -351,19 +353,33 @@ def _count_distinct(courses: Any) -> int:
                 return len(courses)
         except TypeError:
             pass  # A course that cannot be hashed is not a valid id; it still counts below.
+    return len(_distinct(courses))
+
+
+def _distinct(courses: Sequence[Any]) -> Sequence[Any]:
     # Values of different types are different courses, even if Python calls them equal (1 == True).
-    return len({(type(course), str(course)) for course in courses})
+    return list({(type(course), str(course)): course for course in courses}.values())
 
 
 def courses_of(record: Any, action: Action) -> Sequence[Any]:
-    """Return the courses that a request, or its record, names for an action."""
+    """Return the courses that a request, or its record, names for an action: one for each row."""
     name = COURSE_FIELDS[action]
     is_parsed = isinstance(record, StudentEnrollmentRequest)
     fields = vars(record) if is_parsed else record
     courses = fields.get(name) if isinstance(fields, dict) else None
-    return courses if isinstance(courses, list | tuple) else ()
+    if not isinstance(courses, list | tuple):
+        return ()
+    return courses if is_parsed else _distinct(courses)
 
 
 def courses_in_order(record: Any) -> Sequence[Any]:
     """Return the courses of a request in the order of its rows: those to drop come last."""
     return (*courses_of(record, Action.ENROLL), *courses_of(record, Action.DROP))
+
+
+def row_of(record: Any, action: Action, index: int) -> int:
+    """Return the row of a request that a course is in, by its index in the list of an action."""
+    name = COURSE_FIELDS[action]
+    before = courses_of(record, Action.ENROLL) if action is Action.DROP else ()
+    courses = record.get(name) if isinstance(record, dict) else getattr(record, name)
+    return len(before) + max(0, len(_distinct(courses[: index + 1])) - 1)

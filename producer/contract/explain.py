@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from producer.schemas import (
+from producer.fields import (
     FIELD_ERROR,
     MAX_CHUNK_RECORDS,
     MAX_COURSES,
@@ -18,10 +18,8 @@ from producer.schemas import (
     MAX_LOOKUP,
     MAX_REQUEST_ID,
     MAX_TEXT,
-    Code,
-    ContractModel,
-    EnrollmentProblem,
 )
+from producer.schemas import Code, ContractModel, EnrollmentProblem
 
 MAX_PROBLEMS: Final = 10
 """The most problems reported for one record; the last one says how many more there are."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
-from producer.schemas import MAX_REQUEST_ID, Moment, read_moment, show_moment
+from producer.fields import MAX_REQUEST_ID, Moment, read_moment, show_moment
 
 MOMENT_HEADER: Final = "enrollment-moment"
 """The header with the moment of a request or batch, a time of the clock of Redis."""

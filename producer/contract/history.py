@@ -24,7 +24,9 @@ class Change(StrEnum):
 class HistoryCourse(ContractModel):
     """A course of a history."""
 
-    id: int | None = Field(description="Our key; null if no such course exists.")
+    id: int | None = Field(
+        description="Our key, or the one that a refused request named; null if it is not known."
+    )
     sis_id: str | None = Field(description="The SIS id; null if it is not known.")
     title: str | None = Field(default=None, description="The title; null if it is not known.")
 
@@ -35,10 +37,11 @@ class HistoryEntry(ContractModel):
     moment: datetime = Field(description="When the request counts, in UTC.")
     change: Change = Field(description="What happened.")
     action: Action | None = Field(
-        default=None, description="What was asked for; null if the request could not be read."
+        default=None, description="What was asked for; null if the request was refused."
     )
     course: HistoryCourse | None = Field(
-        default=None, description="The course; null if the request was refused as a whole."
+        default=None,
+        description="The course; null if the request was refused as a whole, unless for one course.",
     )
     request_id: str | None = Field(
         default=None, description="The request; null if its result was pruned."

@@ -13,14 +13,16 @@ from producer.contract.findings import Finding
 from producer.contract.history import CourseRoll, StudentHistory
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
-from producer.schemas import (
+from producer.fields import (
     MAX_KEY,
     MAX_LOOKUP,
     MAX_REQUEST_ID,
     NO_NUL,
-    ContractModel,
     Identifier,
     RequestId,
+)
+from producer.schemas import (
+    ContractModel,
     RequestStatus,
     StudentEnrollmentResponse,
     StudentResponse,

@@ -6,7 +6,8 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field
 
 from producer.contract.chunks import Tally
-from producer.schemas import MAX_KEY, ContractModel, Kind, Moment
+from producer.fields import MAX_KEY, Moment
+from producer.schemas import ContractModel, Kind
 
 
 class MarkState(StrEnum):

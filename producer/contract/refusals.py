@@ -6,7 +6,8 @@
 from datetime import datetime
 from typing import Final
 
-from producer.schemas import MAX_KEY, Code, EnrollmentProblem, show_moment
+from producer.fields import MAX_KEY, show_moment
+from producer.schemas import Code, EnrollmentProblem
 
 MAX_AHEAD: Final = 300.0
 """Seconds by which a request or record may say that it counts ahead of the clock."""

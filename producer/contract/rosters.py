@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from producer.contract.chunks import KIND_MODELS
 from producer.contract.refusals import MAX_AHEAD
-from producer.schemas import MAX_CHUNK_RECORDS, Kind
+from producer.fields import MAX_CHUNK_RECORDS
+from producer.schemas import Kind
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

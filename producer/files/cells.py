@@ -5,6 +5,7 @@ from typing import Any
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine
 from producer.contract.ids import is_missing_value
+from producer.fields import MAX_KEY, MAX_TEXT
 from producer.files.columns import (
     ACTION,
     AS_OF,
@@ -17,7 +18,7 @@ from producer.files.columns import (
     plain_name,
 )
 from producer.files.raw_bytes import storable
-from producer.schemas import MAX_KEY, MAX_TEXT, Action, Kind
+from producer.schemas import Action, Kind
 
 Details = Mapping[str, str]
 """The fields of a request that few lines have: when it counts, and why."""

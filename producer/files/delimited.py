@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from producer.contract.chunks import FileForm, RefusedLine
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
+from producer.fields import MAX_COLUMNS
 from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
     ACTION,
@@ -35,7 +36,7 @@ from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_COLUMNS, Action, Kind
+from producer.schemas import Action, Kind
 
 MAX_HEADER = 50_000
 """The most characters that the names of the columns may have together."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine
+from producer.fields import MAX_COURSES
 from producer.files.cells import Pair, Row, refused_line, request_of
 from producer.files.columns import BadCell
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_COURSES, Action
+from producer.schemas import Action
 
 WINDOW = 5_000
 """The number of rows within which pairs are grouped; the reader holds this much of a file."""

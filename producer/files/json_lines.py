@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine
 from producer.errors import UnreadableFile
+from producer.fields import MAX_CHUNK_BYTES, MAX_KEY
 from producer.files.account import Account
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
@@ -21,7 +22,7 @@ from producer.files.raw_bytes import storable
 from producer.files.roster_notices import noticing_values
 from producer.files.shorten import shorten
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_CHUNK_BYTES, MAX_KEY, Kind
+from producer.schemas import Kind
 
 MAX_NESTING = 20
 

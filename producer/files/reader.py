@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
+from producer.fields import MAX_CHUNK_BYTES
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
@@ -28,7 +29,7 @@ from producer.files.text_form import (
     known_encoding,
     plain_encoding,
 )
-from producer.schemas import MAX_CHUNK_BYTES, Kind
+from producer.schemas import Kind
 
 HEAD_BYTES = 65_536
 

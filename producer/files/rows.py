@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import RefusedLine
+from producer.fields import MAX_CHUNK_BYTES
 from producer.files.account import Account
 from producer.files.cells import Row
 from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import storable
-from producer.schemas import MAX_CHUNK_BYTES
 
 MAX_CELL_LINES = 100
 """The most lines that one row may take because of line ends inside quotes."""

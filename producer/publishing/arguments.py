@@ -10,9 +10,10 @@ from producer.contract.explain import explain
 from producer.contract.lookups import Limit, StudentCursor
 from producer.contract.routing import TaskName
 from producer.errors import InvalidRequest
+from producer.fields import Identifier, Moment, RequestId, show_moment
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.requests import refuse_single
-from producer.schemas import ContractModel, Identifier, Moment, RequestId, show_moment
+from producer.schemas import ContractModel
 
 _IDS_OF: dict[TaskName, str] = {
     TaskName.STATUS: "request_ids",

@@ -15,9 +15,10 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
+from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
-from producer.schemas import MAX_CHUNK_RECORDS, MAX_LOOKUP, ContractModel, Kind, RequestId
+from producer.schemas import ContractModel, Kind
 
 MAX_QUEUED = 64
 """How many chunks may wait in the queue: enough to keep workers busy, but small enough for a modest

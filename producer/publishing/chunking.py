@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json, to_jsonable_python
 
 from producer.contract.chunks import COURSE_FIELDS, FileForm, RefusedLine, Tally, count_rows
-from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
+from producer.fields import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
+from producer.schemas import Kind
 
 CHUNK_ROWS = MAX_CHUNK_RECORDS
 """The largest number of rows in a chunk: enough to make the cost of a message negligible, but few

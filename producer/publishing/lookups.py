@@ -5,10 +5,11 @@ from typing import Any
 
 from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
+from producer.fields import MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.publishing.arguments import check_ids
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.merging import MAX_IDS, MergedLookups
-from producer.schemas import MAX_LOOKUP, MAX_LOOKUP_RESULTS, RequestStatus
+from producer.schemas import RequestStatus
 
 
 class Lookups:

@@ -24,7 +24,8 @@ from producer.contract.cached import (
 from producer.contract.keys import Keys
 from producer.contract.lookups import MAX_RESULT_ID
 from producer.contract.marks import MARK_SECONDS, MAX_MARK, SubmissionMark
-from producer.schemas import MAX_LOOKUP, RequestState, RequestStatus
+from producer.fields import MAX_LOOKUP
+from producer.schemas import RequestState, RequestStatus
 
 REFUSED_SECONDS = 60.0
 """Seconds after which a client that may not read the copies tries again."""

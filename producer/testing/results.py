@@ -9,13 +9,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import COURSE_FIELDS, count_rows, courses_of
-from producer.schemas import (
-    Action,
-    EnrollmentProblem,
-    Identifier,
-    ResultStatus,
-    StudentEnrollmentRequest,
-)
+from producer.fields import Identifier
+from producer.schemas import Action, EnrollmentProblem, ResultStatus, StudentEnrollmentRequest
 from producer.testing.intervals import Change
 
 _IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)

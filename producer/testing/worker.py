@@ -21,11 +21,10 @@ from producer.contract.lookups import (
 )
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import LookupFailed
+from producer.fields import MAX_LOOKUP, Moment
 from producer.schemas import (
-    MAX_LOOKUP,
     ContractModel,
     Kind,
-    Moment,
     RequestState,
     RequestStatus,
     StudentEnrollmentRequest,

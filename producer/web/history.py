@@ -1,7 +1,8 @@
 """Define the routes about the past: a student's history, and a course's roll."""
 
 from producer.contract.history import CourseRoll, StudentHistory
-from producer.schemas import MAX_LOOKUP, Code
+from producer.fields import MAX_LOOKUP
+from producer.schemas import Code
 from producer.web.parameters import (
     AfterStudent,
     AtMoment,

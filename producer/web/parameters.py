@@ -6,15 +6,8 @@ from urllib.parse import unquote
 from fastapi import Depends, Header, Path, Query, Request
 
 from producer.client import EnrollmentClient
-from producer.schemas import (
-    MAX_KEY,
-    MAX_LOOKUP,
-    MAX_REQUEST_ID,
-    MAX_TEXT,
-    Code,
-    Kind,
-    RequestId,
-)
+from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
+from producer.schemas import Code, Kind
 from producer.web.problems import Refused
 
 

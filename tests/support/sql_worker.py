@@ -12,7 +12,7 @@ from sqlalchemy import text
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import ResultCursor
 from producer.contract.routing import KIND_TASKS, TaskName
-from producer.schemas import Moment
+from producer.fields import Moment
 from worker.batches.apply import apply_chunk
 from worker.batches.status import (
     applied_chunks,

@@ -140,6 +140,7 @@ def test_the_worker_imports_only_the_contract_from_the_producer() -> None:
     assert of_producer
     assert {".".join(name.split(".")[:2]) for name in of_producer} <= {
         "producer.schemas",
+        "producer.fields",
         "producer.contract",
     }
 

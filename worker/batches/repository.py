@@ -22,7 +22,8 @@ from sqlalchemy import (
 
 from producer.contract.batches import FIRST_LINES
 from producer.contract.headers import BatchOrigin
-from producer.schemas import MAX_KEY, Code
+from producer.fields import MAX_KEY
+from producer.schemas import Code
 from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
     RowsUpTo,

@@ -10,14 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import fingerprint_of
 from producer.contract.explain import MAX_PROBLEMS, parse_record
-from producer.schemas import (
-    MAX_REQUEST_ID,
-    Code,
-    EnrollmentProblem,
-    RequestId,
-    StudentEnrollmentRequest,
-    is_line_request_id,
-)
+from producer.fields import MAX_REQUEST_ID, RequestId, is_line_request_id
+from producer.schemas import Code, EnrollmentProblem, StudentEnrollmentRequest
 from worker.enrollment.values import Problems
 
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)

@@ -2,7 +2,7 @@
 
 import re
 
-from producer.contract.chunks import courses_in_order, courses_of
+from producer.contract.chunks import courses_in_order, row_of
 from producer.schemas import CODE_MEANINGS, Action, Code, EnrollmentProblem
 from worker.enrollment.incoming import IncomingRequest
 
@@ -30,9 +30,8 @@ def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[t
     courses = courses_in_order(incoming.request or incoming.record)
     field = _COURSE_FIELD.fullmatch(problem.field or "")
     if field is not None:
-        position = int(field[2])
-        if field[1]:
-            position += len(courses_of(incoming.request or incoming.record, Action.ENROLL))
+        action = Action.DROP if field[1] else Action.ENROLL
+        position = row_of(incoming.request or incoming.record, action, int(field[2]))
         return lines[position:][:1] or lines
     if problem.course_id is None:
         return lines

@@ -20,13 +20,8 @@ from producer.contract.refusals import (
     unknown_course,
     unknown_student,
 )
-from producer.schemas import (
-    Action,
-    EnrollmentProblem,
-    Identifier,
-    ResultStatus,
-    StudentEnrollmentRequest,
-)
+from producer.fields import Identifier
+from producer.schemas import Action, EnrollmentProblem, ResultStatus, StudentEnrollmentRequest
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.order import Interval, Outcome, Register, Verdict
 from worker.enrollment.problems import located
@@ -348,7 +343,7 @@ def _result(
         not_enrolled_ids=tuple(those(dropped, Outcome.NOT_ENROLLED)),
         superseded=superseded,
         reason=incoming.request.reason if incoming.request else None,
-        line=incoming.lines[0] if incoming.has_own_id and incoming.lines else None,
+        line=incoming.lines[0] if incoming.has_own_id and len(incoming.lines) == 1 else None,
     )
 
 

@@ -57,7 +57,7 @@ class StoredResult(NamedTuple):
     superseded: tuple[Superseded, ...] = ()
     reason: str | None = None
     line: int | None = None
-    """The line in a file, of a request with an id of its own."""
+    """The line in a file, of a request with an id of its own that is in one line."""
 
     def course_keys(self) -> Iterator[int]:
         """Yield the keys of the courses that the result names."""

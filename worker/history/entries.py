@@ -19,7 +19,8 @@ class Draft(NamedTuple):
     result: Any | None = None
     """The row of the result that tells of it; None if that was pruned."""
     row: int | None = None
-    """The position of the course among the rows of its request, if that is known."""
+    """The position of the course among those that were enrolled or dropped, if none of the request
+    was superseded."""
     course_id: int | str | None = None
     """The course as the request named it, if it does not exist."""
     superseded_by: datetime | None = None
@@ -28,10 +29,10 @@ class Draft(NamedTuple):
     request_id: str | None = None
 
     @property
-    def order(self) -> tuple[datetime, bool, str]:
+    def order(self) -> tuple[datetime, bool, str, int]:
         """Return what entries are sorted by: at one moment, an enrollment is the latest."""
         request = self.result.request_id if self.result else self.request_id or ""
-        return self.moment, self.change is Change.ENROLLED, request
+        return self.moment, self.change is Change.ENROLLED, request, -(self.course or 0)
 
 
 def of_intervals(intervals: Iterable[Any]) -> Iterator[Draft]:
@@ -54,16 +55,13 @@ def of_result(row: Any) -> Iterator[Draft]:
     moment = row.counts_at
     enrolled, dropped = row.enrolled or (), row.dropped or ()
     superseded, errors = row.superseded or (), row.errors or ()
-    # The rows of a request are those to enroll and then those to drop. If none of them was refused
-    # or superseded, the courses of the result are in their order.
-    is_whole = not superseded and not errors
     for position, course in enumerate(enrolled):
         if course not in row.already:
-            place = position if is_whole else None
+            place = None if superseded else position
             yield Draft(moment, Change.ENROLLED, course, Action.ENROLL, row, place)
     for position, course in enumerate(dropped, len(enrolled)):
         if course not in (row.not_enrolled or ()):
-            place = position if is_whole else None
+            place = None if superseded else position
             yield Draft(moment, Change.DROPPED, course, Action.DROP, row, place)
     for course, action, won_at in superseded:
         won = datetime.fromisoformat(won_at)
@@ -125,9 +123,6 @@ def to_entry(
             id=named if isinstance(named, int) else None,
             sis_id=named if isinstance(named, str) else None,
         )
-    at_row = lines[draft.row] if draft.row is not None and draft.row < len(lines) else None
-    line = draft.errors[0].line if draft.errors else None
-    first = lines[0] if lines else result.line if result else None
     return HistoryEntry(
         moment=draft.moment,
         change=draft.change,
@@ -135,9 +130,28 @@ def to_entry(
         course=course,
         request_id=result.request_id if result else draft.request_id,
         batch_id=result.batch_id if result else None,
-        line=line or at_row or first,
+        line=_line_of(draft, lines),
         reason=result.reason if result else draft.reason,
         superseded_by=draft.superseded_by,
         errors=draft.errors,
         completed_at=result.completed_at if result else None,
     )
+
+
+def _line_of(draft: Draft, lines: Sequence[int]) -> int | None:
+    """Return the line of an entry; None if it is not known.
+
+    The lines of a request are those to enroll and then those to drop, and so are the courses of its
+    result. Without the lines of refused courses, there is a line for each of them, unless two lines
+    name one course.
+    """
+    result = draft.result
+    if draft.errors:
+        return draft.errors[0].line
+    if result is None or len(lines) <= 1:
+        return lines[0] if lines else result.line if result else None
+    refused = {error.get("line") for error in result.errors or ()}
+    accepted = [line for line in lines if line not in refused]
+    if draft.row is None or len(accepted) != len(result.enrolled) + len(result.dropped or ()):
+        return None
+    return accepted[draft.row]

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection
 
 from producer.contract.history import CourseRoll, EnrolledStudent, HistoryEntry, StudentHistory
-from producer.schemas import is_line_request_id
+from producer.fields import is_line_request_id
 from worker.answer_size import AnswerSize
 from worker.batches.lines import unpack_lines
 from worker.database.clock import database_time

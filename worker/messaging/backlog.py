@@ -18,7 +18,7 @@ from producer.contract.keys import Keys
 from producer.contract.marks import AgedMark, MarkState
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 from worker.batches.state import STALLED_SECONDS
 from worker.enrollment.incoming import read_request
 from worker.messaging.celery_settings import TASK_TIME_LIMIT

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from producer.contract.headers import LABELS, UNKNOWN_ORIGIN, BatchOrigin, MessageHeaders, label
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 from worker.messaging.giants import Beginning
 from worker.plain_text import first_line, shown
 

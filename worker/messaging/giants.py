@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, Self
 
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 
 MAX_WHOLE: Final = 4 * MAX_MESSAGE
 """The most bytes of a message that is received whole. One that is larger than MAX_MESSAGE is

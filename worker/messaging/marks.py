@@ -14,7 +14,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, MAX_MARK, AgedMark, MarkState, SubmissionMark
 from producer.contract.redis_connection import connect_redis
-from producer.schemas import show_moment
+from producer.fields import show_moment
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from producer.contract.broker_url import REDIS
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import Queue
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 from worker.messaging.piecewise import OPTIONS
 from worker.settings import Settings
 

@@ -15,13 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract.batches import BatchStatus
 from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
 from producer.contract.routing import TaskName
-from producer.schemas import (
-    MAX_KEY,
-    MAX_LOOKUP,
-    MAX_LOOKUP_RESULTS,
-    Moment,
-    RequestStatus,
-)
+from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS, Moment
+from producer.schemas import RequestStatus
 from worker.answer_size import AnswerTooLarge
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of

@@ -15,8 +15,8 @@ from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.identity import REGISTER_FIELD, DatabaseIdentity
 from producer.contract.keys import Keys
 from producer.contract.redis_connection import connect_redis
+from producer.fields import MAX_MESSAGE
 from producer.publishing.failures import explain_failure
-from producer.schemas import MAX_MESSAGE
 
 OLD_SERVER = 7
 """The oldest major version of Redis that has all the commands that the worker needs."""

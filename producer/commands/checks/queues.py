@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError
 from producer.contract.findings import Finding, ok, warning
 from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 
 WAITING_LONG = {Queue.ENROLLMENTS: 60.0, Queue.LOOKUPS: 60.0, Queue.BATCHES: 900.0}
 """Seconds after which a waiting message is a warning, as in the alerts of docs/operations."""

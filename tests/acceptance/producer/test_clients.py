@@ -7,8 +7,9 @@ import pytest
 
 from producer.client import EnrollmentClient
 from producer.errors import BatchConflict, ClientClosed, InvalidRequest, LookupFailed
+from producer.fields import MAX_LOOKUP
 from producer.publishing.chunking import CHUNK_ROWS
-from producer.schemas import MAX_LOOKUP, Kind, StudentEnrollmentRequest, StudentRecord
+from producer.schemas import Kind, StudentEnrollmentRequest, StudentRecord
 from support.waiting import wait_for
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from producer.client import EnrollmentClient
-from producer.schemas import MAX_CHUNK_RECORDS
+from producer.fields import MAX_CHUNK_RECORDS
 from support.commands import GOOD, REFUSED
 from support.http import serving
 from support.rosters import enter_roster, finished

@@ -17,7 +17,8 @@ from producer.client import EnrollmentClient
 from producer.contract.chunks import line_request_id
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import InvalidRequest, LookupFailed
-from producer.schemas import MAX_LOOKUP_RESULTS, Kind
+from producer.fields import MAX_LOOKUP_RESULTS
+from producer.schemas import Kind
 from support.commands import USAGE
 from support.databases import dead_letters_at, opened_database
 from support.malformed import message

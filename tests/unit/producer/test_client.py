@@ -16,8 +16,9 @@ from producer.client import EnrollmentClient
 from producer.contract.stack_folder import StackState
 from producer.embedded.folder import locked_folder, write_state
 from producer.errors import BrokerNotFound, BrokerUnavailable, ClientClosed, InvalidRequest
+from producer.fields import MAX_REQUEST_ID
 from producer.publishing.batches import SubmittedBatch
-from producer.schemas import MAX_REQUEST_ID, Kind, StudentEnrollmentRequest, StudentRecord
+from producer.schemas import Kind, StudentEnrollmentRequest, StudentRecord
 from support.valkey import free_port
 
 REQUEST = {"student_id": "S", "course_ids": ["C"]}

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from producer.errors import BatchConflict, InvalidRequest, UnreadableFile
+from producer.fields import MAX_CHUNK_RECORDS
 from producer.publishing.batches import SubmittedBatch
-from producer.schemas import MAX_CHUNK_RECORDS, StudentEnrollmentRequest
+from producer.schemas import StudentEnrollmentRequest
 from support.recording import RecordingWorker
 
 DROP = {"student_id": "S1", "drop_course_ids": ["C1"], "reason": "moved", "request_id": "r1"}

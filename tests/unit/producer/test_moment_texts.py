@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from producer.contract.explain import parse_record
 from producer.contract.headers import MOMENT_HEADER, BatchOrigin, moment_headers, moment_in
 from producer.contract.refusals import ahead_of_clock
-from producer.schemas import StudentEnrollmentRequest, read_moment, show_moment
+from producer.fields import read_moment, show_moment
+from producer.schemas import StudentEnrollmentRequest
 
 EIGHT = datetime(2026, 9, 1, 8, tzinfo=UTC)
 moments = st.datetimes(

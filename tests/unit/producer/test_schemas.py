@@ -5,13 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from producer.schemas import (
-    CODE_MEANINGS,
-    MAX_KEY,
-    Code,
-    EnrollmentProblem,
-    StudentEnrollmentRequest,
-)
+from producer.fields import MAX_KEY
+from producer.schemas import CODE_MEANINGS, Code, EnrollmentProblem, StudentEnrollmentRequest
 from support.contract import problems
 
 

@@ -17,7 +17,8 @@ from redis import Redis
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.errors import BatchConflict
-from producer.schemas import MAX_CHUNK_RECORDS, Kind
+from producer.fields import MAX_CHUNK_RECORDS
+from producer.schemas import Kind
 from support.commands import INTERRUPTED, REFUSED
 from support.databases import opened_database
 from support.rosters import enter_roster

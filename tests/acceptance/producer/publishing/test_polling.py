@@ -21,8 +21,9 @@ from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, SubmissionMark
 from producer.contract.routing import TaskName
 from producer.errors import NoWorkerAnswered
+from producer.fields import MAX_CHUNK_RECORDS
 from producer.publishing import polling
-from producer.schemas import MAX_CHUNK_RECORDS, Kind, RequestState
+from producer.schemas import Kind, RequestState
 from support.commands import UNREACHABLE, run_enroll
 from support.databases import dead_letters, opened_database
 from support.rosters import submit_and_finish

@@ -16,7 +16,7 @@ from producer.client import EnrollmentClient
 from producer.contract.keys import Keys
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import TaskName
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 from support.databases import dead_letters, opened_database
 from support.malformed import message, random_bytes, shapes
 from support.rosters import enter_roster

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from producer.contract.chunks import RefusedLine
-from producer.schemas import MAX_KEY, Kind
+from producer.fields import MAX_KEY
+from producer.schemas import Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from worker.batches import apply
 from worker.batches.apply import ChunkOutcome

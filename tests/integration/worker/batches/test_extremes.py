@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from producer.contract.chunks import Chunk, Tally
 from producer.contract.lookups import ResultCursor
 from producer.contract.marks import AgedMark, SubmissionMark
-from producer.schemas import MAX_KEY, Kind
+from producer.fields import MAX_KEY
+from producer.schemas import Kind
 from support.chunks import chunk, pairs
 from support.databases import clear_batches, url_of
 from worker.batches.apply import ChunkOutcome, apply_chunk

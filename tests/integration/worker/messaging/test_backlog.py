@@ -15,7 +15,7 @@ from redis import Redis
 from producer.contract.keys import Keys
 from producer.contract.marks import AgedMark, MarkState, SubmissionMark
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
-from producer.schemas import MAX_MESSAGE
+from producer.fields import MAX_MESSAGE
 from support.valkey import free_port, running_valkey
 from worker.messaging import backlog
 from worker.messaging.backlog import LOST_SECONDS, Backlog

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, RefusedLine, Tally, count_rows
 from producer.contract.explain import parse_record
-from producer.schemas import MAX_CHUNK_RECORDS, MAX_COURSES, StudentEnrollmentRequest
+from producer.fields import MAX_CHUNK_RECORDS, MAX_COURSES
+from producer.schemas import StudentEnrollmentRequest
 from support.contract import problems
 
 

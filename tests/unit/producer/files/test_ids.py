@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.fields import MAX_KEY, MAX_TEXT
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
 from producer.files.reader import open_stream
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import MAX_KEY, MAX_TEXT, Kind
+from producer.schemas import Kind
 from support.source_files import Open, courses
 
 NUMBERS = ["2", "003", "0", "-3", "+7", "1e5", "1.0", "1_000", "٣", "Ⅷ", "²", " 12 ", "2 3", ""]

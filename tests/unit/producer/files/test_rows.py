@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, RefusedLine
 from producer.errors import UnreadableFile
+from producer.fields import MAX_CHUNK_BYTES
 from producer.files import rows
 from producer.files.account import Account
 from producer.files.rows import RowReader
-from producer.schemas import MAX_CHUNK_BYTES
 from support.source_files import Open, refused
 
 WIDTH = 3

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE
 from producer.files.reader import open_source
 from producer.publishing.chunking import split_into_chunks
-from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
 from worker.batches.apply import read_chunk
 from worker.batches.refusals import refusal_of_unread_line
 

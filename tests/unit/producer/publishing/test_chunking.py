@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.contract.chunks import Chunk, EnrollmentChunk, RefusedLine, Tally
+from producer.fields import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from producer.publishing.chunking import (
     CHUNK_ROWS,
     EncodedChunk,
@@ -14,7 +15,7 @@ from producer.publishing.chunking import (
     SourceRecord,
     split_into_chunks,
 )
-from producer.schemas import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS, Kind
+from producer.schemas import Kind
 
 ENVELOPE = 1_000
 """What the fields around the records may add to a chunk's JSON."""

@@ -7,7 +7,7 @@ import pytest
 
 from producer.contract.headers import UNKNOWN_ORIGIN
 from producer.contract.routing import TaskName
-from producer.schemas import MAX_CHUNK_BYTES, MAX_MESSAGE
+from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE
 from support.malformed import GOOD_REQUEST, message, shapes
 from worker.messaging.envelope import MalformedMessage, check_body, parse_call
 

@@ -297,8 +297,8 @@ def make_app(settings: HttpSettings) -> FastAPI:
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
     drop: dict[str, Any] = {"dependencies": dropping, "methods": ["DELETE"]}
     responses = {**problems(), **REFUSALS, 202: {"model": Accepted}}
-    model = StudentEnrollmentResponse
-    either: dict[str, Any] = {"response_model": model | Accepted, "responses": responses}
+    model = StudentEnrollmentResponse | Accepted
+    either: dict[str, Any] = {"response_model": model, "responses": responses}
     add("/students/enroll", enroll, **either, **submit)
     add("/students/{student}/courses/{course}", drop_course, **either, **drop)
     add("/students/{student}/results", get_results, **read)
@@ -306,9 +306,8 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/{student}", get_student, **read)
     add("/courses/{course}/students", get_roll, **read)
     add("/requests/{request_id}", get_request, **read)
-    upload = {"requestBody": UPLOAD}
-    conflict = problems(409)
-    add("/batches", post_batch, status_code=202, responses=conflict, openapi_extra=upload, **submit)
+    upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
+    add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches/{batch_id}", get_batch, **read)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)

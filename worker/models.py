@@ -141,7 +141,8 @@ class EnrollmentResult(Base):
     `moment` is when the request counts; an older version stored none. `dropped` holds the keys of
     the courses to drop, `not_enrolled` those of them that had no row, and `superseded` a key, an
     action and the moment that won, for each course for which a later request had won; all three
-    are null if they would be empty. `line` is set for a request with an id of its own that is in one line of a file.
+    are null if they would be empty. `line` is set for a request with an id of its own that
+    is in one line of a file.
     """
 
     __tablename__ = "enrollment_results"

@@ -381,5 +381,5 @@ def row_of(record: Any, action: Action, index: int) -> int:
     """Return the row of a request that a course is in, by its index in the list of an action."""
     name = COURSE_FIELDS[action]
     before = courses_of(record, Action.ENROLL) if action is Action.DROP else ()
-    courses = record.get(name) if isinstance(record, dict) else getattr(record, name)
+    courses: Any = record.get(name) if isinstance(record, dict) else getattr(record, name)
     return len(before) + max(0, len(_distinct(courses[: index + 1])) - 1)

@@ -41,7 +41,8 @@ class HistoryEntry(ContractModel):
     )
     course: HistoryCourse | None = Field(
         default=None,
-        description="The course; null if the request was refused as a whole, unless for one course.",
+        description="The course; null if the request was refused as a whole, unless for one"
+        " course.",
     )
     request_id: str | None = Field(
         default=None, description="The request; null if its result was pruned."

@@ -1,6 +1,9 @@
 """Say what is wrong with requests, and in which of their lines. Pure functions, no SQL."""
 
 import re
+from typing import Any
+
+from pydantic import ValidationError
 
 from producer.contract.chunks import courses_in_order, row_of
 from producer.schemas import CODE_MEANINGS, Action, Code, EnrollmentProblem
@@ -42,3 +45,14 @@ def located(problem: EnrollmentProblem, incoming: IncomingRequest) -> Enrollment
     """Add the first line that a problem is about."""
     lines = lines_about(incoming, problem)
     return problem.model_copy(update={"line": lines[0][1]}) if lines else problem
+
+
+def stored_problem(stored: Any) -> EnrollmentProblem:
+    """Return a stored refusal, even with a code that only a newer version knows.
+
+    That request was decided, and this version must not decide it again.
+    """
+    try:
+        return EnrollmentProblem.model_validate(stored, extra="ignore")
+    except ValidationError:
+        return EnrollmentProblem.model_construct(**stored)

@@ -10,7 +10,6 @@ from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
 from sqlalchemy import (
     JSON,
     Connection,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 )
 
 from producer.contract.chunks import courses_in_order, line_request_ids
-from producer.schemas import Action, EnrollmentProblem, ResultStatus
+from producer.schemas import Action, ResultStatus
 from worker.database import copy
 from worker.database.clock import database_time, time_of
 from worker.database.sets import (
@@ -40,6 +39,7 @@ from worker.database.sets import (
     select_up_to,
 )
 from worker.enrollment.incoming import IncomingRequest
+from worker.enrollment.problems import stored_problem
 from worker.enrollment.values import (
     CleanRequest,
     CourseSummary,
@@ -168,7 +168,7 @@ def _result(row: Sequence[Any]) -> StoredResult:
     is_known = result.status in list(ResultStatus)
     return result._replace(
         status=ResultStatus(result.status) if is_known else result.status,
-        errors=tuple(map(_problem, result.errors)),
+        errors=tuple(map(stored_problem, result.errors)),
         completed_at=in_utc(result.completed_at),
         moment=None if result.moment is None else in_utc(result.moment),
         dropped_ids=tuple(result.dropped_ids or ()),
@@ -178,17 +178,6 @@ def _result(row: Sequence[Any]) -> StoredResult:
             for course, action, won_at in result.superseded or ()
         ),
     )
-
-
-def _problem(stored: Any) -> EnrollmentProblem:
-    """Return a stored refusal, even with a code that only a newer version knows.
-
-    That request was decided, and this version must not decide it again.
-    """
-    try:
-        return EnrollmentProblem.model_validate(stored, extra="ignore")
-    except ValidationError:
-        return EnrollmentProblem.model_construct(**stored)
 
 
 def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int, CourseSummary]:

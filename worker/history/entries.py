@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from producer.contract.history import Change, HistoryCourse, HistoryEntry
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
+from worker.enrollment.problems import stored_problem
 from worker.enrollment.values import CourseSummary
 
 
@@ -66,7 +67,7 @@ def of_result(row: Any) -> Iterator[Draft]:
     for course, action, won_at in superseded:
         won = datetime.fromisoformat(won_at)
         yield Draft(moment, Change.SUPERSEDED, course, Action(action), row, superseded_by=won)
-    problems = tuple(_problem(error) for error in errors)
+    problems = tuple(stored_problem(error) for error in errors)
     if row.status == ResultStatus.REJECTED:
         named = problems[0].course_id if len(problems) == 1 else None
         yield Draft(moment, Change.REJECTED, None, None, row, course_id=named, errors=problems)
@@ -81,14 +82,6 @@ def of_result(row: Any) -> Iterator[Draft]:
             course_id=problem.course_id,
             errors=(problem,),
         )
-
-
-def _problem(stored: Any) -> EnrollmentProblem:
-    """Return a stored refusal, even with a code that only a newer version knows."""
-    try:
-        return EnrollmentProblem.model_validate(stored, extra="ignore")
-    except ValueError:
-        return EnrollmentProblem.model_construct(**stored)
 
 
 def merge(told: Iterable[Draft], kept: Iterable[Draft]) -> list[Draft]:

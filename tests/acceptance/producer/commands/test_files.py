@@ -24,6 +24,9 @@ from support.workers import Deployment
 from worker.database.engine import Database
 from worker.models import Course, Student, StudentCourse
 
+# One process of the test run starts the deployments, for all of these tests.
+pytestmark = pytest.mark.xdist_group("files")
+
 FILES = TESTS / "data" / "files"
 THIRTY = [f"T{n:02d}" for n in range(1, 31)]
 

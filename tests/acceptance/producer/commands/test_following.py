@@ -32,7 +32,8 @@ from support.rosters import enter_roster, finished
 from support.waiting import wait_for
 from support.workers import Deployment
 
-pytestmark = pytest.mark.one_database
+# One process of the test run starts a deployment, for all of these tests.
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("following")]
 
 ROWS = 100
 """The rows of a chunk."""

@@ -21,6 +21,9 @@ from support.rabbitmq import RabbitMQ, running_rabbitmq
 from support.relay import Relay, make_certificates
 from support.waiting import wait_for
 
+# One process of the test run starts a RabbitMQ, for all of these tests.
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
 HIGH, LOW = "0.4", "0.00001"
 
 

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SIDE_BY_SIDE := --numprocesses 6 --dist loadgroup
 
 .DEFAULT_GOAL := help
 
@@ -20,14 +21,14 @@ install: $(READY) ## Make the virtual environment and install everything, once
 demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments, show the results
 	@$(BIN)/enroll demo
 
-test: $(READY) ## Check format, lint, types and import rules, then run all tests and print their coverage
+test: $(READY) ## Check format, lint, types and import rules, then run all tests
 	@$(MAKE) --no-print-directory check
-	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest --numprocesses 6 --dist loadgroup
-	@$(MAKE) --no-print-directory coverage
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-coverage: ## Print the modules that the last `make test` covered least, and the total
-	@if ls build/coverage/data.* >/dev/null 2>&1; then $(BIN)/coverage combine --quiet; fi
+coverage: $(READY) ## Run all tests, and print the modules that they cover least, and the total
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE)
+	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --sort=cover --skip-covered | awk 'NR < 18 || /^TOTAL/'
 
 test-python: ## Run the tests on another Python: make test-python PYTHON=python3.13

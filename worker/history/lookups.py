@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
@@ -45,8 +45,11 @@ def student_history(
     """
     with database.reading() as connection:
         key = find_keys(connection, Student, [student]).get(student)
-        wanted = None if course is None else _names_of(connection, course)
-        drafts = _drafts(connection, student, key, wanted, limit, before)
+        wanted = None if course is None else find_keys(connection, Course, [course]).get(course)
+        if course is not None and wanted is None:
+            drafts: list[Draft] = []
+        else:
+            drafts = _drafts(connection, student, key, wanted, limit, before)
         page = _page(drafts, limit)
         entries = _entries(connection, page)
         rows = describe_students(connection, [key]) if key is not None else []
@@ -59,46 +62,23 @@ def student_history(
     )
 
 
-class _Names(NamedTuple):
-    """A course: its key, and the ids by which a request may have named it."""
-
-    key: int | None
-    ids: frozenset[int | str]
-
-    def include(self, draft: Draft) -> bool:
-        if draft.course is not None:
-            return draft.course == self.key
-        return draft.course_id in self.ids
-
-
-def _names_of(connection: Connection, course: int | str) -> _Names:
-    """Return the names of a course; a request may have been refused before the course existed."""
-    key = find_keys(connection, Course, [course]).get(course)
-    about = summarize_courses(connection, [key]) if key is not None else {}
-    others = [name for key, row in about.items() for name in (key, row.sis_id)]
-    return _Names(key, frozenset([course, *others]))
-
-
 def _drafts(
     connection: Connection,
     student: int | str,
     key: int | None,
-    course: _Names | None,
+    course: int | None,
     limit: int,
     before: datetime | None,
 ) -> list[Draft]:
     """Return more entries than a page holds, or all that there are."""
-    if key is None or (course is not None and course.key is None):
-        intervals = []
-    else:
-        intervals = find_intervals(connection, key, course.key if course else None)
+    intervals = [] if key is None else find_intervals(connection, key, course)
     kept = [d for d in of_intervals(intervals) if before is None or d.moment < before]
     told: list[Draft] = []
     after: tuple[datetime, str] | None = None
     while True:
         rows = find_results_with_changes(connection, student, before, after, RESULTS_AT_ONCE)
         for row in rows:
-            told += [d for d in of_result(row) if course is None or course.include(d)]
+            told += [d for d in of_result(row) if course is None or d.course == course]
         drafts = merge(told, kept)
         if len(rows) < RESULTS_AT_ONCE:
             return drafts

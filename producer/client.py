@@ -240,10 +240,11 @@ class EnrollmentClient(EnrollmentSubmitter):
     ) -> StudentHistory:
         """Return what happened to a student's enrollments, the latest moment first.
 
-        With `course`, only the entries about this course are returned; with `before`, a moment with
-        its time zone, only those that count earlier. At least `limit` entries are returned if there
-        are so many, because entries of one moment stay together. If `more` is true, ask again
-        `before` the moment of the last entry. Raises NoWorkerAnswered.
+        With `course`, only what was changed or superseded in this course is returned, without
+        refusals; with `before`, a moment with its time zone, only what counts earlier. At least
+        `limit` entries are returned if there are so many, because entries of one moment stay
+        together. If `more` is true, ask again `before` the moment of the last entry. Raises
+        NoWorkerAnswered.
         """
         options = history_options(student, course, limit, before)
         history: StudentHistory = self._connection.ask(

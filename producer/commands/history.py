@@ -66,8 +66,8 @@ def history(
     """Show what happened to a student's enrollments, the latest first.
 
     Each entry is an enrollment that began or ended, or a request that was refused or superseded by
-    a later one. With COURSE, only the entries about this course are shown. A request that was
-    refused as a whole is about no single course.
+    a later one. With COURSE, only what was changed or superseded in this course is shown, without
+    refusals.
     """
     if show_all and limit is not None:
         raise click.UsageError("--limit and --all contradict each other; use one of them.")

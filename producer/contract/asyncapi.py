@@ -89,7 +89,7 @@ SIGNATURES: dict[TaskName, Signature] = {
     ),
     TaskName.HISTORY: Signature(
         "Return what happened to a student's enrollments, the latest moment first; with `course`,"
-        " only to those in this course; with `before`, only what counts earlier.",
+        " only what was changed or superseded in it; with `before`, only what counts earlier.",
         {"student": Identifier},
         1,
         {"course": Identifier | None, "limit": Limit, "before": Moment | None},

@@ -65,7 +65,8 @@ PageCursor = Annotated[
 CourseOfHistory = Annotated[
     str | None,
     Query(
-        description="Only what is about this course: its SIS id, or our key written as `key:17`."
+        description="Only what was changed or superseded in this course: its SIS id, or our key"
+        " written as `key:17`."
     ),
 ]
 EntryLimit = Annotated[

@@ -128,13 +128,19 @@ def test_a_file_is_told_with_its_batch_and_its_lines(term: Term, tmp_path: Path)
         tmp_path / "changes.csv",
         "student_id,course_id,action",
         *(f"{other},{logic},enroll", f"{s},{logic},enroll", f"{other},{algebra},enroll"),
-        *(f"{s},{algebra},enroll", f"{s},nowhere,enroll"),
+        *(f"{s},{algebra},enroll", f"{s},nowhere,enroll", f"{s},{logic},drop"),
     )
     batch = term.client.submit_file(path)
     term.client.wait(batch)
     entries = term.entries()
     lines = {(entry.change.value, sis_id_of(entry), entry.line) for entry in entries}
-    assert lines == {("enrolled", logic, 3), ("enrolled", algebra, 5), ("rejected", "nowhere", 6)}
+    assert lines == {
+        ("enrolled", logic, 3),
+        ("enrolled", algebra, 5),
+        ("rejected", "nowhere", 6),
+        ("dropped", logic, 7),
+    }
+    assert [entry.change.value for entry in term.entries(logic)] == ["dropped", "enrolled"]
     assert {entry.batch_id for entry in entries} == {batch.batch_id}
 
 

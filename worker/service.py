@@ -1,6 +1,7 @@
 """Decide requests: load, decide, write. Knows the rules, but not Celery."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -65,7 +66,7 @@ def add_enrollments(
         settled = settle(requests, now)
         stored = load_for_requests(connection, settled)
         checked = check(settled, stored)
-        states = _examine(connection, checked, stored)
+        states = _examine(connection, checked, stored, now)
         planned = plan(checked, stored, states)
         decided = conclude(planned, _write(connection, planned), batch_id, stored.now or now)
         add_results(connection, [decision.result for decision in decided if decision.is_new])
@@ -75,12 +76,15 @@ def add_enrollments(
 
 
 def _examine(
-    connection: Connection, checked: Sequence[CheckedRequest], stored: RequestLookup
+    connection: Connection,
+    checked: Sequence[CheckedRequest],
+    stored: RequestLookup,
+    now: datetime,
 ) -> Mapping[Pair, PairState]:
     if stored.drops is None:
         return {}
     pairs = pairs_to_examine(checked, stored.drops)
-    return find_states(connection, pairs, earliest_drop(checked))
+    return find_states(connection, pairs, earliest_drop(checked), now - (stored.now or now))
 
 
 def _write(connection: Connection, planned: Plan) -> Changed:

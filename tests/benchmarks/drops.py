@@ -50,11 +50,11 @@ def measure(bench: "Bench") -> None:
     """Measure everything about drops, and note it."""
     pairs = rig.pairs_by_student()
     requests = rig.write_requests(bench.rig.folder / "requests.jsonl", pairs)
-    drops = write_drops(bench.rig.folder / "drops.csv", pairs)
+    drops = rig.write_requests(bench.rig.folder / "drops.jsonl", pairs, "drop_course_ids")
     yardstick = drop_seconds(bench, pairs)
     with bench.rig.database() as url, bench.deployment(url), bench.client() as client:
         alone = submit(client, requests)
-        rate = bench.note("drop_rows_per_s", len(pairs) / submit(client, drops, drop=True))
+        rate = bench.note("drop_rows_per_s", len(pairs) / submit(client, drops))
         again = bench.note("reenroll_rows_per_s", len(pairs) / submit(client, requests))
     yardstick += drop_seconds(bench, pairs)
     bench.ratios["drop_vs_copy"] = rate * yardstick / (2 * len(pairs))
@@ -64,7 +64,7 @@ def measure(bench: "Bench") -> None:
             among = submit(client, requests)
         mixed = list(pairs)
         random.Random(rig.SEED).shuffle(mixed)
-        drops = write_drops(bench.rig.folder / "mixed.csv", mixed)
+        drops = rig.write_pairs(bench.rig.folder / "mixed.csv", mixed)
         rate = bench.note("drop_mixed_rows_per_s", len(pairs) / submit(client, drops, drop=True))
     bench.ratios["import_with_drops"] = alone / among
     bench.ratios["drop_pairs_vs_copy"] = rate * drop_seconds(bench, mixed) / len(pairs)
@@ -81,11 +81,6 @@ def submit(client: EnrollmentClient, path: Path, *, drop: bool = False) -> float
     seconds = time.perf_counter() - started
     assert status.books.rejected == 0, status.books
     return seconds
-
-
-def write_drops(path: Path, pairs: Sequence[rig.Pair]) -> Path:
-    """Write pairs as a file that groups the courses of a student, if they follow one another."""
-    return rig.write_pairs(path, pairs)
 
 
 def drop_seconds(bench: "Bench", pairs: Sequence[rig.Pair]) -> float:
@@ -132,9 +127,7 @@ def history(bench: "Bench") -> None:
         for n in range(HISTORY):
             field = "drop_course_ids" if n % 2 else "course_ids"
             asked: Any = {"student_id": "S1", field: [f"C{n // 2 + 1}"]}
-            name = client.submit(asked)
-        while client.status(name).state != "done":
-            time.sleep(0.05)
+            client.enroll(asked)
         assert len(client.results("S1", limit=HISTORY)) == HISTORY
         assert len(client.history("S1", limit=HISTORY).entries) == HISTORY
         seconds = {"results": 0.0, "history": 0.0}

@@ -125,12 +125,12 @@ def pairs_by_student(students: int = STUDENTS, courses: int = COURSES) -> list[P
     return [(s, c) for s in range(1, students + 1) for c in chance.sample(some, COURSES_EACH)]
 
 
-def write_requests(path: Path, pairs: Sequence[Pair]) -> Path:
+def write_requests(path: Path, pairs: Sequence[Pair], field: str = "course_ids") -> Path:
     """Write a JSON Lines file of requests, one for each student."""
     with path.open("w") as file:
         for start in range(0, len(pairs), COURSES_EACH):
             courses = ", ".join(f'"C{c}"' for _, c in pairs[start : start + COURSES_EACH])
-            file.write(f'{{"student_id": "S{pairs[start][0]}", "course_ids": [{courses}]}}\n')
+            file.write(f'{{"student_id": "S{pairs[start][0]}", "{field}": [{courses}]}}\n')
     return path
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -47,6 +47,7 @@ from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.problems import not_processed
 from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
+from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
 from worker.service import add_enrollments
@@ -141,20 +142,21 @@ def apply_to(
     if isinstance(batch, Applied):
         return batch
     times = Times(batch, now, database_time(connection) or now)
+    lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
     statuses: Counter[ResultStatus] = Counter()
     if kind is Kind.ENROLLMENTS:
         counts, refusals, statuses = _enroll(connection, chunk, poison, times)
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)
-    moments = times.of_records(kind, chunk) if poison else []
+    moments = _moments_of_records(times, kind, chunk) if poison else []
     letters = [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
     add_dead_letters(connection, letters)
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    _enter(connection, kind, chunk, fingerprint, counts, times.stored)
+    _enter(connection, chunk, fingerprint, counts, times.stored, lines)
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -166,23 +168,13 @@ def apply_to(
     )
 
 
-class Times(NamedTuple):
-    """The times that count for a chunk."""
-
-    batch: datetime
-    """The moment of its batch."""
-    now: datetime
-    """The present time on the one clock."""
-    stored: datetime
-    """The present time on the database's clock, which is stored with what was decided."""
-
-    def of_records(self, kind: Kind, chunk: Chunk) -> list[datetime]:
-        """Return when each record of a chunk counts that names no time of its own."""
-        count = len(chunk.row_counts)
-        if kind is Kind.ENROLLMENTS and not chunk.ordered:
-            return [self.batch] * count
-        moments = moments_of_records(self.batch, chunk.number, count, self.now)
-        return list(map(from_microseconds, moments))
+def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime]:
+    """Return when each record of a chunk counts that names no time of its own."""
+    count = len(chunk.row_counts)
+    if kind is Kind.ENROLLMENTS and not chunk.ordered:
+        return [times.batch] * count
+    moments = moments_of_records(times.batch, chunk.number, count, times.now)
+    return list(map(from_microseconds, moments))
 
 
 def _open(
@@ -212,11 +204,11 @@ def _form(chunk: Chunk) -> dict[str, Any] | None:
 
 def _enter(
     connection: Connection,
-    kind: Kind,
     chunk: Chunk,
     fingerprint: int,
     counts: Counts,
     now: datetime,
+    lines: bytes | None,
 ) -> None:
     """Enter a chunk into the ledger."""
     tally = chunk.tally()
@@ -231,7 +223,7 @@ def _enter(
         requests=tally.requests,
         rows=tally.rows,
         applied_at=now,
-        lines=pack_lines(chunk) if kind is Kind.ENROLLMENTS else None,
+        lines=lines,
         **counts,
     )
 
@@ -256,9 +248,9 @@ def _letter(
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, times: Times
 ) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
-    clean = find_clean_requests(connection, chunk, poison)
+    clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = decide_clean_requests(connection, chunk, clean, times.stored, times.batch)
+    shortcut = decide_clean_requests(connection, chunk, clean, times)
     counts = no_counts()
     is_drop = shortcut.action is Action.DROP
     counts["dropped" if is_drop else "enrolled"] = shortcut.changed
@@ -290,7 +282,7 @@ def _incoming_requests(
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
-    lines, moments = chunk.lines_of_records, times.of_records(Kind.ENROLLMENTS, chunk)
+    lines, moments = chunk.lines_of_records, _moments_of_records(times, Kind.ENROLLMENTS, chunk)
     for position in positions:
         record = chunk.records_in_order[position]
         request, problems = parse_record(StudentEnrollmentRequest, record)

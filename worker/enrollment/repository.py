@@ -46,6 +46,7 @@ from worker.enrollment.values import (
     RequestLookup,
     StoredResult,
     Superseded,
+    Times,
 )
 from worker.intervals.repository import in_utc, newer_drops, newer_drops_documents
 from worker.models import Course, EnrollmentResult, Instant, Student
@@ -318,8 +319,7 @@ def add_clean_results(
     requests: Sequence[CleanRequest],
     unchanged: Iterable[list[int]],
     batch_id: str,
-    now: datetime,
-    moment: datetime,
+    times: Times,
 ) -> None:
     """Store the results of a batch's requests that were decided in all of their courses.
 
@@ -327,7 +327,8 @@ def add_clean_results(
     it was dropped. Raises IntegrityError if one of the requests has a result already.
     """
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        _copy_clean_results(connection, action, requests, unchanged, batch_id, now, moment)
+        lines = clean_result_lines(action, requests, unchanged, batch_id, times)
+        copy_clean_results(connection, action, lines)
         return
     is_drop = action is Action.DROP
     results = [
@@ -341,8 +342,8 @@ def add_clean_results(
             already_enrolled_ids=[] if is_drop else same,
             errors=(),
             batch_id=batch_id,
-            completed_at=now,
-            moment=moment,
+            completed_at=times.stored,
+            moment=times.batch,
             dropped_ids=courses if is_drop else (),
             not_enrolled_ids=same if is_drop else (),
         )
@@ -357,39 +358,41 @@ _CLEAN_STATUS = {Action.ENROLL: ResultStatus.ENROLLED, Action.DROP: ResultStatus
 _CLEAN_COLUMNS = {Action.ENROLL: ("enrolled", "already"), Action.DROP: ("dropped", "not_enrolled")}
 
 
-def _copy_clean_results(
-    connection: Connection,
+def copy_clean_results(connection: Connection, action: Action, lines: Iterable[str]) -> None:
+    """Store what `clean_result_lines` returned, with COPY."""
+    own = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action])
+    names = (*own, *(name for name in _SHARED if name not in own))
+    copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)
+
+
+_SHARED = ("status", "errors", "batch_id", "completed_at", "moment", "enrolled", "already")
+"""The columns that are equal in all results of a chunk; the last two are not if it enrolls."""
+
+
+def clean_result_lines(
     action: Action,
     requests: Sequence[CleanRequest],
     unchanged: Iterable[list[int]],
     batch_id: str,
-    now: datetime,
-    moment: datetime,
-) -> None:
-    """Write the results with COPY; format the values that all results share only once."""
-    shared: dict[str, Any] = {
-        "status": _CLEAN_STATUS[action].value,
-        "errors": "[]",
-        "batch_id": batch_id,
-        "completed_at": now,
-        "moment": moment,
-    }
+    times: Times,
+) -> list[str]:
+    """Return results as lines for COPY; format the values that all results share only once."""
+    status = _CLEAN_STATUS[action].value
+    shared = [status, "[]", batch_id, times.stored, times.batch]
     if action is Action.DROP:
-        shared |= {"enrolled": "[]", "already": "[]"}
-    names = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action], *shared)
+        shared += ["[]", "[]"]
     ids = copy.as_text([request[0] for request in requests])
     sis_ids = copy.as_text([r[2] if isinstance(r[2], str) else None for r in requests])
-    end = "\t".join(copy.as_text(list(shared.values())))
+    end = "\t".join(copy.as_text(shared))
     # Of the courses to drop, an empty list is null.
     none = r"\N" if action is Action.DROP else "[]"
     # The string of a Python list of integers is valid JSON.
-    lines = [
+    return [
         f"{request_id}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
         for request_id, sis_id, (_, student, _, courses), same in zip(
             ids, sis_ids, requests, unchanged, strict=True
         )
     ]
-    copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)
 
 
 def delete_result(connection: Connection, request_id: str) -> None:

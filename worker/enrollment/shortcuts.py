@@ -11,13 +11,23 @@ from typing import NamedTuple, cast
 
 from sqlalchemy import Connection
 
-from producer.contract.chunks import CheckedColumns, Chunk, line_request_id
+from producer.contract.chunks import CheckedColumns, Chunk, line_request_id, line_request_ids
 from producer.schemas import Action, StudentEnrollmentRequest
-from worker.database.sets import COPY_ROWS
-from worker.enrollment.repository import add_clean_results, has_results_of_chunk
-from worker.enrollment.values import CleanRequest
-from worker.intervals.repository import (
+from worker.database.endings import (
+    DroppedCourses,
+    PreparedDrops,
     end_at_once,
+    prepare_drops,
+)
+from worker.database.sets import COPY_ROWS
+from worker.enrollment.repository import (
+    add_clean_results,
+    clean_result_lines,
+    copy_clean_results,
+    has_results_of_chunk,
+)
+from worker.enrollment.values import CleanRequest, Times
+from worker.intervals.repository import (
     end_enrollments,
     find_newer_drops,
     find_states,
@@ -39,6 +49,10 @@ class CleanRequests(NamedTuple):
     """The pairs of all these requests; each is named once."""
     rest: Sequence[int]
     """The positions, in the chunk, of the requests that are left to the rulebook."""
+    drops: PreparedDrops | None = None
+    """Many drops, prepared while other transactions may still enroll."""
+    results: Sequence[str] = ()
+    """Their results, if all of them change something."""
 
 
 class ShortcutResult(NamedTuple):
@@ -65,7 +79,7 @@ class _Columns(NamedTuple):
 
 
 def find_clean_requests(
-    connection: Connection, chunk: Chunk, poison: Collection[int]
+    connection: Connection, chunk: Chunk, poison: Collection[int], times: Times
 ) -> CleanRequests:
     """Find the requests of a chunk whose student and courses all exist.
 
@@ -99,44 +113,56 @@ def find_clean_requests(
     pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
     if _order_matters(pairs, rest_writes=rest_writes):
         return nothing
-    return CleanRequests(columns.action, clean, pairs, rest)
+    found = CleanRequests(columns.action, clean, pairs, rest)
+    is_large = connection.dialect.name == "postgresql" and len(clean) >= COPY_ROWS
+    if columns.action is Action.ENROLL or not is_large:
+        return found
+    # While the lock is held, nobody else can enroll or drop: what can be done before it, is.
+    prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
+    dropped = [DroppedCourses(i[len(prefix) :], student, c) for i, student, _, c in clean]
+    all_changed: list[list[int]] = [[]] * len(clean)
+    results = clean_result_lines(columns.action, clean, all_changed, chunk.batch_id, times)
+    return found._replace(drops=prepare_drops(dropped, prefix, times.batch), results=results)
 
 
 def decide_clean_requests(
-    connection: Connection,
-    chunk: Chunk,
-    clean: CleanRequests,
-    now: datetime,
-    moment: datetime,
+    connection: Connection, chunk: Chunk, clean: CleanRequests, times: Times
 ) -> ShortcutResult:
     """Enroll clean requests in all of their courses, or drop them, unless a later request differs.
 
-    `moment` is that of the batch. All requests are left to the rulebook if history was pruned since
-    then, or if a later request asks for the opposite of one of them. Call this after the lock was
-    taken. Raises DBAPIError.
+    All requests are left to the rulebook if they count earlier than what was pruned, or if a later
+    request asks for the opposite of one of them. Call this after the lock was taken. Raises
+    DBAPIError.
     """
-    nothing = ShortcutResult(clean.action, 0, 0, 0, range(len(chunk.row_counts)))
-    drops = find_newer_drops(connection, moment)
-    if drops.limit is not None and moment < drops.limit:
-        return nothing
-    if _any_dropped(connection, clean, drops, moment):
-        return nothing
-    pairs = clean.pairs
-    if clean.action is Action.DROP:
-        if has_confirmations(connection, {student for student, _ in pairs}, moment):
-            return nothing
-        missing = _drop(connection, clean, moment)
-        changed = len(pairs) - len(missing)
-        unchanged = _named_in(clean.requests, missing)
+    action, pairs = clean.action, clean.pairs
+    drops = find_newer_drops(connection, times.batch)
+    is_too_old = drops.limit is not None and times.batch < drops.limit
+    if is_too_old or not pairs or _is_contradicted(connection, clean, drops, times):
+        return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
+    if action is Action.DROP:
+        unchanged = _drop(connection, clean, times.batch)
     else:
-        added = insert_enrollments(connection, dict.fromkeys(pairs, moment))
-        changed = len(added)
-        existing = set(pairs).difference(added) if changed < len(pairs) else set()
-        unchanged = _named_in(clean.requests, existing)
-    add_clean_results(
-        connection, clean.action, clean.requests, unchanged, chunk.batch_id, now, moment
-    )
-    return ShortcutResult(clean.action, len(clean.requests), len(pairs), changed, clean.rest)
+        added = insert_enrollments(connection, dict.fromkeys(pairs, times.batch))
+        unchanged = set(pairs).difference(added) if len(added) < len(pairs) else set()
+    if clean.results and not unchanged:
+        copy_clean_results(connection, action, clean.results)
+    else:
+        same = _named_in(clean.requests, unchanged)
+        add_clean_results(connection, action, clean.requests, same, chunk.batch_id, times)
+    changed = len(pairs) - len(unchanged)
+    return ShortcutResult(action, len(clean.requests), len(pairs), changed, clean.rest)
+
+
+def _is_contradicted(
+    connection: Connection, clean: CleanRequests, drops: NewerDrops, times: Times
+) -> bool:
+    """Return whether a later request may ask for the opposite of one of these."""
+    if _any_dropped(connection, clean, drops, times.batch):
+        return True
+    if clean.action is Action.ENROLL:
+        return False
+    students = {student for student, _ in clean.pairs}
+    return has_confirmations(connection, students, times.batch, times.ahead)
 
 
 def _any_dropped(
@@ -145,7 +171,7 @@ def _any_dropped(
     """Return whether one of the pairs was dropped after a moment."""
     if drops.ended is not None:
         return bool(drops.ended) and not drops.ended.keys().isdisjoint(clean.pairs)
-    states = find_states(connection, clean.pairs, None).values()
+    states = find_states(connection, clean.pairs).values()
     return any(state.ended_at is not None and state.ended_at > moment for state in states)
 
 
@@ -189,23 +215,22 @@ def _is_plain(request: StudentEnrollmentRequest) -> bool:
 
 def _drop(connection: Connection, clean: CleanRequests, moment: datetime) -> set[Pair]:
     """Drop the pairs of clean requests; return those that were not enrolled."""
-    requests = [request_id for request_id, _, _, courses in clean.requests for _ in courses]
-    if connection.dialect.name == "postgresql" and len(clean.pairs) >= COPY_ROWS:
-        missing = end_at_once(connection, clean.pairs, requests, moment)
-        drops = {
-            pair: Drop(moment, None, request_id)
-            for pair, request_id in zip(clean.pairs, requests, strict=True)
-            if pair in missing
-        }
+    if clean.drops is not None:
+        missing = end_at_once(connection, clean.drops)
     else:
-        drops = {
-            pair: Drop(moment, None, request_id)
-            for pair, request_id in zip(clean.pairs, requests, strict=True)
-        }
-        for pair in end_enrollments(connection, drops):
-            del drops[pair]
-    keep_drops(connection, drops)
-    return set(drops)
+        missing = set(clean.pairs) - end_enrollments(connection, _drops(clean, moment))
+    if missing:
+        drops = _drops(clean, moment)
+        keep_drops(connection, {pair: drops[pair] for pair in missing})
+    return missing
+
+
+def _drops(clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
+    return {
+        (student, course): Drop(moment, None, request_id)
+        for request_id, student, _, courses in clean.requests
+        for course in courses
+    }
 
 
 def _named_in(requests: Sequence[CleanRequest], unchanged: Collection[Pair]) -> Iterable[list[int]]:

@@ -1,7 +1,7 @@
 """Define the values that the rules and the SQL exchange: stored results, and what requests name."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
@@ -69,6 +69,22 @@ class StoredResult(NamedTuple):
 CleanRequest = tuple[str, int, int | str, list[int]]
 """A request of a chunk that is enrolled in every course it asks for: its id, the student's key, the
 student as the request named it, and the keys of the courses."""
+
+
+class Times(NamedTuple):
+    """The times that count for a chunk."""
+
+    batch: datetime
+    """The moment of its batch."""
+    now: datetime
+    """The present time on the one clock."""
+    stored: datetime
+    """The present time on the database's clock, which is stored with what was decided."""
+
+    @property
+    def ahead(self) -> timedelta:
+        """Return how far the one clock is ahead of the database's."""
+        return self.now - self.stored
 
 
 class RequestLookup(NamedTuple):

@@ -3,7 +3,7 @@
 Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
@@ -11,7 +11,6 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     Connection,
-    String,
     bindparam,
     column,
     delete,
@@ -19,14 +18,12 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    text,
     tuple_,
-    update,
 )
 
 from producer.contract.refusals import MAX_AHEAD
+from producer.schemas import ResultStatus
 from worker.database.sets import (
-    array_literal,
     columns_of,
     insert_into,
     is_among,
@@ -46,6 +43,9 @@ from worker.models import (
 
 MAX_NEWER_DROPS: Final = 1_000
 """The most newer drops that are read at once; if there are more, they are looked up by pair."""
+
+_CLOCK_MARGIN: Final = timedelta(seconds=60)
+"""By how much the two clocks may have come closer to each other since a result was stored."""
 
 _PAIR = columns_of(PastEnrollment, "student_id", "course_id")
 _DROP = columns_of(PastEnrollment, "student_id", "course_id", "ended_at", "reason", "request_id")
@@ -109,12 +109,16 @@ def _select_newer_drops(dialect: str) -> Any:
 
 
 def find_states(
-    connection: Connection, pairs: Iterable[Pair], dropped_at: datetime | None
+    connection: Connection,
+    pairs: Iterable[Pair],
+    dropped_at: datetime | None = None,
+    ahead: timedelta = timedelta(0),
 ) -> dict[Pair, PairState]:
     """Return what is stored about pairs.
 
     `dropped_at` is the earliest moment of a drop among the requests; then the states say when the
-    open pairs were last confirmed, if that was at that moment or later.
+    open pairs were last confirmed, if that was at that moment or later. `ahead` is as in
+    `has_confirmations`.
     """
     dialect = connection.dialect.name
     wanted = sorted(set(pairs))
@@ -128,7 +132,8 @@ def find_states(
     if dropped_at is None:
         return states
     is_open = [pair for pair, state in states.items() if state.enrolled_at is not None]
-    confirmed = _find_confirmations(connection, {student for student, _ in is_open}, dropped_at)
+    students = {student for student, _ in is_open}
+    confirmed = _find_confirmations(connection, students, dropped_at, ahead)
     for pair in is_open:
         at = confirmed.get(pair)
         state = states[pair]
@@ -155,28 +160,42 @@ def _select_states(dialect: str) -> Any:
     )
 
 
-def has_confirmations(connection: Connection, students: Collection[int], since: datetime) -> bool:
-    """Return whether a request of these students enrolled or confirmed a pair at or after then."""
-    return bool(_find_confirmations(connection, students, since))
+def has_confirmations(
+    connection: Connection,
+    students: Collection[int],
+    since: datetime,
+    ahead: timedelta = timedelta(0),
+) -> bool:
+    """Return whether a request of these students enrolled or confirmed a pair at or after then.
+
+    `ahead` is how far the clock of the moments is ahead of the database's.
+    """
+    return bool(_find_confirmations(connection, students, since, ahead))
 
 
 def _find_confirmations(
-    connection: Connection, students: Collection[int], since: datetime
+    connection: Connection, students: Collection[int], since: datetime, ahead: timedelta
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    A result that counts then was stored later than `since` minus what a request may lie ahead.
+    A result that counts then was stored later than `since` minus what a request may lie ahead of
+    the one clock, and what this clock is ahead of the database's.
     """
     if not students:
         return {}
     dialect = connection.dialect.name
     parameters: dict[str, Any] = list_parameter(dialect, students)
-    parameters |= {"since": since, "stored_since": since - timedelta(seconds=MAX_AHEAD)}
+    margin = timedelta(seconds=MAX_AHEAD) + max(ahead, timedelta(0)) + _CLOCK_MARGIN
+    parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
     for student, courses, at in connection.execute(_select_confirmations(dialect), parameters):
         for course in courses:
             confirmed[student, course] = max(at, confirmed.get((student, course), at))
     return confirmed
+
+
+_ENROLLING = (ResultStatus.ENROLLED.value, ResultStatus.CHANGED.value, ResultStatus.PARTIAL.value)
+"""The statuses of requests that may have enrolled or confirmed a pair."""
 
 
 @cache
@@ -186,6 +205,7 @@ def _select_confirmations(dialect: str) -> Any:
     counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
     return select(result.student_id, result.enrolled, counts_at).where(
         is_among(dialect, result.student_id),
+        result.status.in_(_ENROLLING),
         result.completed_at > bindparam("stored_since", type_=Instant()),
         counts_at >= bindparam("since", type_=Instant()),
     )
@@ -278,54 +298,6 @@ def _delete_open(dialect: str) -> Any:
     )
 
 
-def end_at_once(
-    connection: Connection, pairs: Sequence[Pair], requests: Sequence[str], moment: datetime
-) -> set[Pair]:
-    """End the open enrollments of pairs at a moment; return the pairs that were not enrolled.
-
-    `requests` has the request of each pair. This is `end_enrollments` for thousands of pairs that
-    are dropped at one moment, in the order of their keys and without a reason.
-    """
-    students, courses = zip(*pairs, strict=True)
-    values = {
-        "students": f"{{{','.join(map(str, students))}}}",
-        "courses": f"{{{','.join(map(str, courses))}}}",
-        "requests": array_literal(String(), requests),
-        "moment": moment,
-    }
-    if connection.scalar(_END_AT_ONCE, values) == len(pairs):
-        return set()
-    return {(student, course) for student, course in connection.execute(_NOT_ENDED, values)}
-
-
-_SOURCE = """unnest(CAST(:students AS int[]), CAST(:courses AS int[]), CAST(:requests AS text[]))
-    AS source (student_id, course_id, request_id)"""
-_END_AT_ONCE = text(
-    f"""
-    WITH ended AS (
-        DELETE FROM student_courses enrolled USING {_SOURCE}
-        WHERE enrolled.student_id = source.student_id AND enrolled.course_id = source.course_id
-            AND enrolled.enrolled_at < :moment
-        RETURNING enrolled.student_id, enrolled.course_id, enrolled.enrolled_at, source.request_id
-    ), kept AS (
-        INSERT INTO past_enrollments (student_id, course_id, ended_at, enrolled_at, request_id)
-        SELECT student_id, course_id, :moment, enrolled_at, request_id FROM ended
-    )
-    SELECT count(*) FROM ended
-    """  # noqa: S608 - our own names
-).bindparams(bindparam("moment", type_=Instant()))
-_NOT_ENDED = text(
-    f"""
-    SELECT source.student_id, source.course_id FROM {_SOURCE}
-    WHERE NOT EXISTS (
-        SELECT 1 FROM past_enrollments past
-        WHERE past.student_id = source.student_id AND past.course_id = source.course_id
-            AND past.ended_at = :moment
-    )
-    """  # noqa: S608 - our own names
-).bindparams(bindparam("moment", type_=Instant()))
-
-
 def add_intervals(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
     """Keep enrollments that began and ended within one transaction."""
     _add_past(connection, drops)
@@ -368,23 +340,4 @@ def _insert_past(dialect: str) -> Any:
     source = rows_as_table(dialect, _INTERVAL)
     return insert_into(dialect, PastEnrollment).from_select(
         list(_INTERVAL), select(*(column(name) for name in _INTERVAL)).select_from(source)
-    )
-
-
-# --- retention --------------------------------------------------------------------------------
-
-
-def retention_limit(connection: Connection) -> datetime | None:
-    """Return the moment before which history was pruned; None if none was."""
-    limit: datetime | None = connection.scalar(
-        select(RetentionLimit.moment).where(RetentionLimit.singleton == 1)
-    )
-    return limit
-
-
-def raise_retention_limit(connection: Connection, moment: datetime) -> None:
-    """Have requests refused that count before a moment. The limit never goes back."""
-    limit = RetentionLimit.moment
-    connection.execute(
-        update(RetentionLimit).where(limit.is_(None) | (limit < moment)).values(moment=moment)
     )

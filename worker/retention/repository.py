@@ -4,10 +4,17 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, exists, func, select, tuple_
+from sqlalchemy import Connection, case, delete, exists, func, select, tuple_, update
 
 from worker.database.sets import is_among, list_parameter
-from worker.models import Batch, BatchChunk, BatchRefusal, DeadLetter, EnrollmentResult
+from worker.models import (
+    Batch,
+    BatchChunk,
+    BatchRefusal,
+    DeadLetter,
+    EnrollmentResult,
+    RetentionLimit,
+)
 
 Aged = type[EnrollmentResult] | type[DeadLetter]
 _AGED: Mapping[Aged, tuple[Any, Any]] = {
@@ -110,3 +117,19 @@ def delete_batches(connection: Connection, batch_ids: Collection[str]) -> tuple[
     chunks = connection.execute(delete_chunks, ids).rowcount
     delete_listed = delete(Batch).where(is_among(dialect, Batch.id))
     return connection.execute(delete_listed, ids).rowcount, chunks
+
+
+def retention_limit(connection: Connection) -> datetime | None:
+    """Return the moment before which history was pruned; None if none was."""
+    limit: datetime | None = connection.scalar(
+        select(RetentionLimit.moment).where(RetentionLimit.singleton == 1)
+    )
+    return limit
+
+
+def raise_retention_limit(connection: Connection, moment: datetime) -> None:
+    """Have requests refused that count before a moment. The limit never goes back."""
+    limit = RetentionLimit.moment
+    connection.execute(
+        update(RetentionLimit).where(limit.is_(None) | (limit < moment)).values(moment=moment)
+    )

@@ -22,6 +22,7 @@ from worker.enrollment.shortcuts import (
     decide_clean_requests,
     find_clean_requests,
 )
+from worker.enrollment.values import Times
 from worker.intervals.repository import keep_drops
 from worker.intervals.values import Drop
 from worker.models import Pair
@@ -147,8 +148,9 @@ def shortcut_of(
     """Return what the shortcut does for a chunk, and roll it back."""
     chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
-        clean = find_clean_requests(connection, chunk, poison)
-        return decide_clean_requests(connection, chunk, clean, NOW, NOW)
+        times = Times(NOW, NOW, NOW)
+        clean = find_clean_requests(connection, chunk, poison, times)
+        return decide_clean_requests(connection, chunk, clean, times)
 
 
 # --- Any chunk --------------------------------------------------------------------------------

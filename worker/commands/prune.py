@@ -59,15 +59,17 @@ class _Age(click.ParamType[timedelta]):
 def prune(
     database: Database, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
-    """Remove results, batches and dead letters that are older than an age.
+    """Remove results, past enrollments, batches and dead letters that are older than an age.
 
     \b
-    results       by the time at which the request was decided
-    batches       by the newest chunk, with all chunks and refused lines
-    dead letters  by the time at which they last arrived
+    results           by the time at which the request was decided, and at which it counts
+    past enrollments  by the time at which they ended
+    batches           by the newest chunk, with all chunks and refused lines
+    dead letters      by the time at which they last arrived
 
     Enrollments and rosters are never removed. The id of a request whose result was removed counts
-    as new if it is submitted again. Workers can keep running. On a terminal, the command first
+    as new if it is submitted again. Requests that count before the history that is left are refused
+    from then on. Workers can keep running. On a terminal, the command first
     counts what it would remove, and asks; elsewhere it needs --yes.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     before = datetime.now(UTC) - older_than
@@ -75,6 +77,7 @@ def prune(
 
     def describe() -> None:
         print_message(f"Counting {age} ...")
+        _say_limit(database, before)
         counts = retention.prune(database, before, dry_run=True)
         listed = ", ".join(f"{_name(kind)} {count:,}" for kind, count in counts.items())
         print_message(f"This removes for good {age}: {listed}.")
@@ -82,6 +85,8 @@ def prune(
     if not dry_run and not confirmed(yes, verb="removes anything", describe=describe):
         return ExitCode.REFUSED
     print_message(f"{'Counting' if dry_run else 'Removing'} {age} ...")
+    if dry_run or yes:
+        _say_limit(database, before)
     if dry_run:
         removed = retention.prune(database, before, dry_run=True)
     else:
@@ -94,6 +99,17 @@ def prune(
         heading = "would be removed" if dry_run else "removed"
         print_table(("", heading), rows, heading)
     return ExitCode.DONE
+
+
+def _say_limit(database: Database, before: datetime) -> None:
+    """Name the batch that keeps history from being removed, if there is one."""
+    limit = retention.find_limit(database, before)
+    if limit.held_back_by is not None:
+        print_message(
+            f"The batch {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
+            " results and past enrollments stay that count later, so that its missing lines are"
+            " decided rightly. Resume it with `enroll submit --resume`, or wait until it is older."
+        )
 
 
 def _name(kind: str) -> str:

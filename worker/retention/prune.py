@@ -1,4 +1,4 @@
-"""Remove results, ledgers and dead letters that are older than an age.
+"""Remove results, past enrollments, ledgers and dead letters that are older than an age.
 
 Rows are removed page by page in key order, each page in a short transaction, so that no worker
 waits long and memory use stays flat. A request whose result was removed is unknown again: its id
@@ -11,26 +11,39 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from worker.database.engine import Database, transaction
+from worker.database.enrollment_lock import lock_enrollments
+from worker.database.errors import EnrollmentsBusy
 from worker.models import DeadLetter, EnrollmentResult
 from worker.retention.repository import (
     Aged,
     count_older,
+    count_past,
     count_refusals,
     delete_batches,
     delete_older,
+    delete_past,
     delete_refusals,
     end_of_page,
     find_batches,
+    find_running,
     lock_old_batches,
+    raise_retention_limit,
 )
 
 PAGE: Final = 5_000
 """Rows that one transaction looks at."""
+
+LIMIT_SECONDS: Final = 60.0
+"""Seconds for which `prune` tries to store its limit while other transactions enroll."""
+
+LIMIT_PAUSE: Final = 1.0
+"""Seconds between two of these attempts."""
 
 PAUSE: Final = 0.01
 """Seconds between two transactions that removed rows, so that workers can write in between."""
@@ -39,7 +52,14 @@ T = TypeVar("T")
 MAX_AGE_HOURS: Final = 100 * 366 * 24
 """Hours in 100 years, the largest age that is accepted."""
 
-KINDS: Final = ("results", "batches", "batch_chunks", "batch_refusals", "dead_letters")
+KINDS: Final = (
+    "results",
+    "past_enrollments",
+    "batches",
+    "batch_chunks",
+    "batch_refusals",
+    "dead_letters",
+)
 """What `prune` counts, in this order."""
 
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24}
@@ -60,6 +80,25 @@ def parse_age(text: str) -> timedelta:
     return timedelta(hours=hours)
 
 
+class Limit(NamedTuple):
+    """The moment before which history is pruned: requests that count earlier are then refused."""
+
+    moment: datetime
+    held_back_by: str | None = None
+    """The batch that is not done, and counts at this moment; None if there is none."""
+
+
+def find_limit(database: Database, before: datetime) -> Limit:
+    """Return the limit for what is older than a moment.
+
+    It is never later than the moment of a batch that is not done, unless nothing has arrived for
+    the batch since `before`: then the batch is removed, and what is missing of it will be refused.
+    """
+    with database.reading() as connection:
+        running = find_running(connection, before)
+    return Limit(before) if running is None else Limit(running.moment, running.id)
+
+
 def prune(
     database: Database,
     before: datetime,
@@ -70,19 +109,52 @@ def prune(
 ) -> dict[str, int]:
     """Remove what is older than a moment; return how many rows, for each of `KINDS`.
 
-    With `dry_run` the same rows are counted and none are removed. A batch is removed as a whole,
-    once its newest chunk is older. `on_page` is called after each page. Raises DBAPIError and what
-    `on_page` raises; rows removed before the error stay removed.
+    The limit of `find_limit` is stored first. Results and past enrollments are removed up to it, by
+    their moments too; batches and dead letters, up to `before`, by when they last arrived. With
+    `dry_run` the same rows are counted, none are removed, and no limit is stored. A batch is
+    removed as a whole, once its newest chunk is older. `on_page` is called after each page. Raises
+    DBAPIError and what `on_page` raises; rows removed before the error stay removed.
     """
     removed = Counter(dict.fromkeys(KINDS, 0))
+    limit = find_limit(database, before).moment
+    if not dry_run:
+        _store_limit(database, limit)
     for kind, table in _TABLES.items():
-        for count in _old_rows(database, table, before, page, dry_run=dry_run):
+        until = limit if table is EnrollmentResult else before
+        for count in _old_rows(database, table, until, page, dry_run=dry_run):
             removed[kind] += count
             on_page()
+    for count in _old_past(database, limit, page, dry_run=dry_run):
+        removed["past_enrollments"] += count
+        on_page()
     for counts in _old_batches(database, before, page, dry_run=dry_run):
         removed.update(counts)
         on_page()
     return {kind: removed[kind] for kind in KINDS}
+
+
+def _store_limit(database: Database, limit: datetime) -> None:
+    """Store the limit while no transaction enrolls or drops, so that all later ones see it."""
+
+    def store(connection: Connection) -> None:
+        lock_enrollments(connection, exclusive=True)
+        raise_retention_limit(connection, limit)
+
+    Retrying(
+        retry=retry_if_exception_type(EnrollmentsBusy),
+        wait=wait_fixed(LIMIT_PAUSE),
+        stop=stop_after_delay(LIMIT_SECONDS),
+        reraise=True,
+    )(lambda: transaction(database, store))
+
+
+def _old_past(database: Database, limit: datetime, page: int, *, dry_run: bool) -> Iterator[int]:
+    if dry_run:
+        with database.reading() as connection:
+            yield count_past(connection, limit)
+        return
+    while count := _then_pause(database, partial(delete_past, before=limit, size=page)):
+        yield count
 
 
 def _old_rows(

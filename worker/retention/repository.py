@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, exists, func, select, tuple_, update
+from sqlalchemy import Connection, case, delete, exists, func, or_, select, tuple_, update
 
 from worker.database.sets import is_among, list_parameter
 from worker.models import (
@@ -13,6 +13,8 @@ from worker.models import (
     BatchRefusal,
     DeadLetter,
     EnrollmentResult,
+    Instant,
+    PastEnrollment,
     RetentionLimit,
 )
 
@@ -50,7 +52,48 @@ def delete_older(
 
 def _older(model: Aged, after: Any | None, through: Any, before: datetime) -> list[Any]:
     key, age = _AGED[model]
-    return [key <= through, age < before, *([] if after is None else [key > after])]
+    conditions = [key <= through, age < before, *([] if after is None else [key > after])]
+    if model is EnrollmentResult:
+        # One that counts later may still confirm an enrollment against a late drop.
+        conditions.append(func.coalesce(EnrollmentResult.moment, age) < before)
+    return conditions
+
+
+def count_past(connection: Connection, before: datetime) -> int:
+    """Count the enrollments that ended before a moment, and drops of pairs that had none."""
+    past = PastEnrollment
+    counted = select(func.count()).select_from(past).where(past.ended_at < before)
+    return connection.scalar(counted) or 0
+
+
+def delete_past(connection: Connection, before: datetime, size: int) -> int:
+    """Remove at most `size` of what `count_past` counts, the oldest first; return how many."""
+    past = PastEnrollment
+    key = (past.student_id, past.course_id, past.ended_at)
+    oldest = select(*key).where(past.ended_at < before).order_by(past.ended_at).limit(size)
+    return connection.execute(delete(past).where(tuple_(*key).in_(oldest))).rowcount
+
+
+def find_running(connection: Connection, before: datetime) -> Any | None:
+    """Return the batch with the earliest moment before this one that is not done, or None.
+
+    A batch whose newest chunk is older is given up, and does not count.
+    """
+    chunk = BatchChunk
+    first = func.min(chunk.applied_at)
+    counts_at = func.coalesce(Batch.moment, first, type_=Instant())
+    total = func.max(case((chunk.last, chunk.number))) + 1
+    statement = (
+        select(Batch.id, counts_at.label("moment"))
+        .join(chunk, chunk.batch_id == Batch.id)
+        .group_by(Batch.id, Batch.moment)
+        .having(
+            counts_at < before,
+            func.max(chunk.applied_at) >= before,
+            or_(total.is_(None), func.count() < total),
+        )
+    )
+    return connection.execute(statement.order_by("moment").limit(1)).one_or_none()
 
 
 def _is_older(before: datetime) -> Any:

@@ -9,7 +9,12 @@ import pytest
 from sqlalchemy import insert, select
 
 from producer.contract.headers import BatchOrigin
+from producer.fields import show_moment
+from producer.schemas import Code, Kind
+from support.chunks import chunk as chunk_of
+from support.chunks import pairs
 from support.databases import count_rows, store_roster
+from worker.batches.apply import apply_chunk
 from worker.batches.repository import add_chunk, open_batch
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter
@@ -23,14 +28,15 @@ from worker.models import (
     EnrollmentResult,
     LetterForm,
     LetterReason,
+    PastEnrollment,
     StudentCourse,
 )
 from worker.repository import enroll_student_in_courses
-from worker.retention.prune import prune
+from worker.retention.prune import KINDS, find_limit, prune
 from worker.service import add_enrollments
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
-NOTHING = {"results": 0, "batches": 0, "batch_chunks": 0, "batch_refusals": 0, "dead_letters": 0}
+NOTHING = dict.fromkeys(KINDS, 0)
 
 
 def days(count: float) -> datetime:
@@ -77,7 +83,7 @@ def ids(database: Database, of: Any) -> list[Any]:
 
 
 def counts(database: Database) -> dict[str, int]:
-    tables = (EnrollmentResult, Batch, BatchChunk, BatchRefusal, DeadLetter)
+    tables = (EnrollmentResult, PastEnrollment, Batch, BatchChunk, BatchRefusal, DeadLetter)
     found = [count_rows(database, table) for table in tables]
     return dict(zip(NOTHING, found, strict=True))
 
@@ -155,3 +161,92 @@ def test_a_repeated_id_is_a_new_request_after_its_result_was_removed(database: D
     assert decide(other) == ["request_id_reused"]
     assert prune(database, datetime.now(UTC))["results"] == 1
     assert decide(other) == ["unknown_student"]
+
+
+# --- The limit --------------------------------------------------------------------------------
+
+
+def asked(name: str, age: float, **fields: Any) -> Any:
+    record = {"student_id": "A", "request_id": name, **fields}
+    return read_request(name, [record], {}, days(age))
+
+
+def decide(database: Database, *requests: Any) -> list[str]:
+    decided = add_enrollments(database, requests, clock=lambda: NOW).decided
+    return [decision.result.status.value for decision in decided]
+
+
+def test_past_enrollments_are_removed_and_older_requests_are_refused(database: Database) -> None:
+    store_roster(database, ["A"], ["M1", "M2"])
+    decide(
+        database, asked("old", 40, course_ids=["M1"]), asked("dropped", 35, drop_course_ids=["M1"])
+    )
+    decide(database, asked("absent", 20, drop_course_ids=["M2"]))
+    assert decide(database, asked("late", 36, course_ids=["M1"])) == ["superseded"]
+    counted = prune(database, days(30), dry_run=True)
+    assert counted["past_enrollments"] == 1
+    assert prune(database, days(30))["past_enrollments"] == 1
+    assert count_rows(database, PastEnrollment) == 1
+    assert decide(database, asked("too-late", 36, course_ids=["M1"])) == ["rejected"]
+    assert decide(database, asked("in-time", 30, course_ids=["M1"])) == ["enrolled"]
+    assert decide(database, asked("superseded", 29, course_ids=["M2"])) == ["superseded"]
+
+
+def test_the_refusal_of_a_request_before_the_limit_names_both_times(database: Database) -> None:
+    store_roster(database, ["A"], ["M1"])
+    prune(database, days(30))
+    as_of = days(31).isoformat()
+    own, sent = (
+        asked("own", 1, course_ids=["M1"], as_of=as_of),
+        asked("sent", 31, course_ids=["M1"]),
+    )
+    decided = add_enrollments(database, [own, sent], clock=lambda: NOW).decided
+    problems = [error for decision in decided for error in decision.result.errors]
+    assert [(problem.code, problem.field) for problem in problems] == [
+        (Code.INVALID_REQUEST, "as_of"),
+        (Code.INVALID_REQUEST, None),
+    ]
+    for problem in problems:
+        assert show_moment(days(31)) in problem.message
+        assert show_moment(days(30)) in problem.message
+
+
+def test_the_limit_never_goes_back(database: Database) -> None:
+    store_roster(database, ["A"], ["M1"])
+    prune(database, days(30))
+    prune(database, days(60))
+    assert decide(database, asked("between", 40, course_ids=["M1"])) == ["rejected"]
+
+
+def test_a_chunk_before_the_limit_is_refused_line_by_line(database: Database) -> None:
+    store_roster(database, ["A", "B"], ["M1"])
+    prune(database, days(30))
+    origin = BatchOrigin(moment=days(40))
+    payload = chunk_of(pairs("A", "M1"), pairs("B", "M1")).model_dump(mode="json")
+    counts = apply_chunk(database, Kind.ENROLLMENTS, payload, origin=origin).counts
+    assert (counts["rejected"], counts["enrolled"]) == (2, 0)
+
+
+def test_a_batch_that_is_not_done_holds_the_limit_back(database: Database) -> None:
+    store_roster(database, ["A"], ["M1"])
+    decide(
+        database, asked("old", 60, course_ids=["M1"]), asked("dropped", 45, drop_course_ids=["M1"])
+    )
+    with database.writing() as connection:
+        open_batch(connection, "slow", "enrollments", None, None, BatchOrigin(moment=days(50)))
+        add_chunk(connection, **chunk("slow", 0, 49))
+        add_chunk(connection, **chunk("slow", 1, 10))
+    assert find_limit(database, days(30)) == (days(50), "slow")
+    assert prune(database, days(30))["past_enrollments"] == 0
+    assert decide(database, asked("its line", 50, course_ids=["M1"])) == ["superseded"]
+    with database.writing() as connection:
+        add_chunk(connection, **{**chunk("slow", 2, 9), "last": True})
+    assert find_limit(database, days(30)) == (days(30), None)
+
+
+def test_a_batch_for_which_nothing_arrives_holds_nothing_back(database: Database) -> None:
+    with database.writing() as connection:
+        open_batch(connection, "gone", "enrollments", None, None, BatchOrigin(moment=days(50)))
+        add_chunk(connection, **chunk("gone", 0, 49))
+    assert find_limit(database, days(30)) == (days(30), None)
+    assert prune(database, days(30))["batches"] == 1

@@ -178,7 +178,8 @@ def test_a_changed_result_is_read_at_once(
         if change == "prune":
             with database.writing() as connection:
                 old = update(EnrollmentResult).where(EnrollmentResult.request_id == request_id)
-                connection.execute(old.values(completed_at=datetime(2001, 1, 1, tzinfo=UTC)))
+                long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+                connection.execute(old.values(completed_at=long_ago, moment=long_ago))
             arguments = ["prune", "--older-than", "5000d", "--yes"]
         else:
             with database.writing() as connection:

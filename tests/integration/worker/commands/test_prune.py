@@ -16,7 +16,8 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
     run(database, "dead-letters", "retry", "--all")
     with database.writing() as connection:
         aged = update(EnrollmentResult).where(EnrollmentResult.request_id == "r1")
-        connection.execute(aged.values(completed_at=datetime(2020, 2, 2, tzinfo=UTC)))
+        long_ago = datetime(2020, 2, 2, tzinfo=UTC)
+        connection.execute(aged.values(completed_at=long_ago, moment=long_ago))
     out, err = run(database, "prune", "--older-than", "400d", "--dry-run")
     assert err.startswith("Counting what is older than 20")
     assert "would be removed" in out
@@ -27,7 +28,10 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
         out, err = run(database, "prune", "--older-than", "57w", expect=code, typed=typed)
         assert out == ""
         assert count_rows(database, EnrollmentResult) == 2
-        counts = "results 1, past enrollments 0, batches 0, batch chunks 0, batch refusals 0, dead letters 0"
+        counts = (
+            "results 1, past enrollments 0, batches 0, batch chunks 0, batch refusals 0,"
+            " dead letters 0"
+        )
         assert (counts in err) is (typed is not None)
     out, err = run(database, "prune", "--older-than", "57w", typed="y\n")
     assert "Removing" in err

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from producer.schemas import Action
 
@@ -23,6 +24,7 @@ class Record:
 
 
 Pair = tuple[str, str]
+AnyPair = TypeVar("AnyPair")
 
 
 @dataclass
@@ -59,9 +61,9 @@ class Registry:
             self.past[pair, moment] = None
 
 
-def enrolled_pairs(requests: Iterable[tuple[Action, Pair, datetime]]) -> set[Pair]:
+def enrolled_pairs(requests: Iterable[tuple[Action, AnyPair, datetime]]) -> set[AnyPair]:
     """Return the pairs whose latest request enrolls; at equal moments, enrolled wins."""
-    latest: dict[Pair, tuple[datetime, bool]] = {}
+    latest: dict[AnyPair, tuple[datetime, bool]] = {}
     for action, pair, moment in requests:
         asked = (moment, action is Action.ENROLL)
         latest[pair] = max(asked, latest.get(pair, asked))

@@ -2,15 +2,25 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
 
+from producer.schemas import Action
 from support.databases import opened_database
+from support.order_model import enrolled_pairs
 from worker.dead_letters.repository import find_dead_letters
-from worker.models import Batch, Course, EnrollmentResult, Student, StudentCourse
+from worker.models import (
+    Batch,
+    Course,
+    EnrollmentResult,
+    Pair,
+    PastEnrollment,
+    Student,
+    StudentCourse,
+)
 from worker.repository import find_keys
 
 STUDENTS, COURSES = 1_000, 40
@@ -44,12 +54,14 @@ class Report:
     unexplained: int = 0
     """Results, counts, dead letters and states that differ from those of the model."""
     order_violations: int = 0
-    """Fields of the roster that do not have the value of the latest record, and moments of batches
-    that are not in the order of their submission."""
+    """Pairs that are not as the latest request asked, fields of the roster that do not have the
+    value of the latest record, and moments that are not those of the submission."""
     silent_lookups: int = 0
     """Lookups that were not answered within five seconds, although another session's lock must
     not silence them."""
     dead_letters: int = 0
+    drops: int = 0
+    """Enrollments that ended."""
     seconds: float = 0.0
 
     def faulty(self) -> dict[str, int]:
@@ -63,16 +75,41 @@ class Report:
         return {name: count for name, count in counters.items() if count}
 
 
-def expected_result(request: Request) -> tuple[str, list[str]]:
-    """Apply the rules, written a second time without a database."""
-    if int(request["student_id"][1:]) >= STUDENTS:
-        return "rejected", []
-    good = [course for course in request["course_ids"] if int(course[1:]) < COURSES]
-    if len(good) == len(request["course_ids"]):
-        return "enrolled", good
-    if request["atomic"] or not good:
-        return "rejected", []
-    return "partial", good
+def rows_of(record: Request) -> int:
+    """Return how many rows a request or a roster record has."""
+    rows = len(record.get("course_ids", ())) + len(record.get("drop_course_ids", ()))
+    return rows or 1
+
+
+def accepted(request: Request) -> list[tuple[Action, str]]:
+    """Return what is accepted of a request, by the rules, written a second time."""
+    asked = [(Action.ENROLL, course) for course in request["course_ids"]]
+    asked += [(Action.DROP, course) for course in request["drop_course_ids"]]
+    good = [(action, course) for action, course in asked if int(course[1:]) < COURSES]
+    is_refused = int(request["student_id"][1:]) >= STUDENTS
+    return [] if is_refused or (request["atomic"] and len(good) < len(asked)) else good
+
+
+def expected_status(request: Request, result: Any) -> str:
+    """Return the status of a request, from what its result says about its courses."""
+    if len(accepted(request)) < rows_of(request):
+        return "partial" if accepted(request) else "rejected"
+    statuses = {
+        (True, True): "changed",
+        (True, False): "enrolled",
+        (False, True): "dropped",
+        (False, False): "superseded",
+    }
+    return statuses[bool(result.enrolled), bool(result.dropped)]
+
+
+def decided_courses(result: Any) -> set[tuple[Action, int]]:
+    """Return the courses that a result names, with what was asked for."""
+    return {
+        *((Action.ENROLL, key) for key in result.enrolled),
+        *((Action.DROP, key) for key in result.dropped or ()),
+        *((Action(action), key) for key, action, _ in result.superseded or ()),
+    }
 
 
 def stored_results(database_url: str) -> dict[str, Any]:
@@ -89,29 +126,51 @@ def compare(database_url: str, submitted: dict[str, Request], report: Report) ->
         students = find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
         courses = find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
         rows = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id)).all()
+        ended = connection.execute(
+            select(PastEnrollment.student_id, PastEnrollment.course_id).where(
+                PastEnrollment.enrolled_at.is_not(None)
+            )
+        ).all()
         letters = find_dead_letters(connection)
-    added: Counter[tuple[int, int]] = Counter()
-    expected: set[tuple[int, int]] = set()
+    begun: Counter[Pair] = Counter()
+    removed: Counter[Pair] = Counter()
+    asked: list[tuple[Action, Pair, datetime]] = []
     for name, request in submitted.items():
-        status, kept = expected_result(request)
-        keys = [courses[course] for course in kept]
-        expected |= {(students[request["student_id"]], key) for key in keys}
         result = results.get(name)
         if result is None:
             continue
-        if missing := set(keys) - set(result.enrolled):
-            report.wrongly_refused += len(missing)
-        elif (result.status, result.enrolled) != (status, keys):
+        wanted = {(action, courses[course]) for action, course in accepted(request)}
+        decided = decided_courses(result)
+        report.wrongly_refused += len(wanted - decided)
+        if wanted == decided and result.status != expected_status(request, result):
             report.unexplained += 1
-        new = set(result.enrolled) - set(result.already)
-        added.update((result.student_id, key) for key in new)
+        own_time = request.get("as_of")
+        report.order_violations += own_time is not None and (
+            result.moment != datetime.fromisoformat(own_time)
+        )
+        student = result.student_id
+        begun.update((student, key) for key in set(result.enrolled) - set(result.already))
+        gone = set(result.dropped or ()) - set(result.not_enrolled or ())
+        removed.update((student, key) for key in gone)
+        key = students.get(request["student_id"])
+        asked += [(action, (key, course), result.moment) for action, course in wanted if key]
     there = {(row.student_id, row.course_id) for row in rows}
-    report.lost += len(expected - there)
-    report.unexpected += len(there - expected) + len(results.keys() - submitted.keys())
-    # Every row was written by exactly one request, and that one says so.
+    expected = enrolled_pairs(asked)
+    dropped = {pair for action, pair, _ in asked if action is Action.DROP}
+    differing = there ^ expected
+    report.order_violations += len(differing & dropped)
+    report.lost += len(expected - there - dropped)
+    report.unexpected += len(there - expected - dropped)
+    report.unexpected += len(results.keys() - submitted.keys())
+    # Every row was written by exactly one request, every one that ended was ended by one, and the
+    # results say which.
     report.doubled += len(rows) - len(there)
-    report.doubled += sum(count - 1 for count in added.values() if count > 1)
-    report.unexplained += len(there - added.keys())
+    left = Counter(begun)
+    left.subtract(removed)
+    report.doubled += sum(count > 1 for count in left.values())
+    report.unexplained += len({pair for pair, count in left.items() if count > 0} ^ there)
+    report.unexplained += Counter((row.student_id, row.course_id) for row in ended) != removed
+    report.drops = sum(removed.values())
     report.dead_letters = len(letters)
     return {letter.content for letter in letters}
 

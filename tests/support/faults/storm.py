@@ -6,6 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from support.faults.report import (
     Roster,
     compare,
     compare_rosters,
+    rows_of,
     stored_results,
 )
 from support.rosters import enter_roster
@@ -92,13 +94,23 @@ class Storm:
 
     def _new_request(self, chance: random.Random, name: str) -> Request:
         # One in thirty names a student or a course that does not exist.
-        courses = chance.sample(range(COURSES), chance.randrange(1, 5))
-        return {
+        courses = [
+            f"C{n if chance.randrange(60) else n + COURSES}"
+            for n in chance.sample(range(COURSES), chance.randrange(1, 5))
+        ]
+        # One in five drops some or all of its courses, and one in twenty counts earlier.
+        drops = chance.randrange(1, len(courses) + 1) if chance.random() < 0.2 else 0
+        request: Request = {
             "request_id": name,
             "student_id": f"S{chance.randrange(STUDENTS + 30)}",
-            "course_ids": [f"C{n if chance.randrange(60) else n + COURSES}" for n in courses],
+            "course_ids": courses[drops:],
+            "drop_course_ids": courses[:drops],
             "atomic": chance.random() < 0.7,
         }
+        if chance.random() < 0.05:
+            earlier = timedelta(seconds=chance.uniform(0, 300))
+            request["as_of"] = (datetime.now(UTC) - earlier).isoformat()
+        return request
 
     def submit_singles(self, count: int, seed: int) -> None:
         """Submit requests one by one; repeat each under its id until the broker has it."""
@@ -315,7 +327,7 @@ class Storm:
                 wrong += 1
                 continue
             books = status.books.model_dump()
-            rows = sum(len(record.get("course_ids", "1")) for record in records)
+            rows = sum(map(rows_of, records))
             received = books.pop("received")
             balanced = received == rows == sum(books.values()) and books["not_applied"] == 0
             wrong += not (balanced and status.state == "done" and status.requests == len(records))

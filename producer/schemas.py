@@ -8,7 +8,7 @@ in other languages: new ones may be added, none is ever renamed.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self, overload
 
 from pydantic import (
     BaseModel,
@@ -125,18 +125,34 @@ class StudentEnrollmentRequest(ContractModel):
     )
 
     if TYPE_CHECKING:
-        # A type checker would allow only a tuple for the courses, and not the list that works.
+        # A type checker would allow only a tuple for the courses, and not the list that works; and
+        # it would not require any.
+        @overload
         def __init__(
             self,
             *,
             student_id: int | str,
-            course_ids: Sequence[int | str] = (),
+            course_ids: Sequence[int | str],
             drop_course_ids: Sequence[int | str] = (),
             request_id: str | None = None,
             atomic: bool = True,
             reason: str | None = None,
             as_of: datetime | str | None = None,
         ) -> None: ...
+
+        @overload
+        def __init__(
+            self,
+            *,
+            student_id: int | str,
+            drop_course_ids: Sequence[int | str],
+            request_id: str | None = None,
+            atomic: bool = True,
+            reason: str | None = None,
+            as_of: datetime | str | None = None,
+        ) -> None: ...
+
+        def __init__(self, **fields: Any) -> None: ...
 
     @model_validator(mode="after")
     def _names_each_course_once(self) -> Self:

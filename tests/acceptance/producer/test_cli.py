@@ -80,6 +80,8 @@ def test_every_refused_line_is_named(
         "received": 6,
         "enrolled": 1,
         "already_enrolled": 1,
+        "dropped": 0,
+        "not_enrolled": 0,
         "upserted": 0,
         "unchanged": 0,
         "superseded": 0,

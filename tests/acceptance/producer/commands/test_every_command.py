@@ -244,7 +244,9 @@ class Scene:
         with EnrollmentClient(self.deployment.broker_url, timeout=20) as client:
             student = {"sis_id": f"{t}-S", "name": t, "email": t}
             enter_roster(
-                client, [student, f"{t}-S2", f"{t}-only"], [{"sis_id": f"{t}-C", "title": t}]
+                client,
+                [student, f"{t}-S2", f"{t}-only"],
+                [{"sis_id": f"{t}-C", "title": t}, f"{t}-other"],
             )
             client.submit_batch(Kind.COURSES, [{"sis_id": f"{t}-C"}], batch_id=f"{t}-roster")
             for student_id, course, request_id in (
@@ -288,7 +290,7 @@ class Scene:
     def record(self) -> str:
         """Store a dead letter that can be retried."""
         request_id = f"{self.text}-{uuid.uuid4().hex[:8]}"
-        request = {"student_id": f"{self.text}-S2", "course_ids": [f"{self.text}-C"]}
+        request = {"student_id": f"{self.text}-S2", "course_ids": [f"{self.text}-other"]}
         content = json.dumps({**request, "request_id": request_id}).encode()
         task = TaskName.ENROLL.value
         return self.letter(LetterForm.RECORD, content, task=task, request_id=request_id)

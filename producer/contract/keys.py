@@ -19,6 +19,9 @@ SEPARATORS: Final = ("\x06\x16", ":")
 """What stands between a queue and a priority: kombu's own text, or the one that Celery's
 documentation shows for the option `sep`."""
 
+KNOWS_DROPS: Final = "drops"
+"""A word in the value of a worker's key `alive`, after its version and host: it knows drops."""
+
 _INTAKE = "enrollment.intake"
 _CACHED = "enrollment.cached."
 _REQUEST = "enrollment:request:"

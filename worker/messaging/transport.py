@@ -26,7 +26,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from producer.contract import redis_channel
-from producer.contract.keys import Keys, count_waiting
+from producer.contract.keys import KNOWS_DROPS, Keys, count_waiting
 from producer.contract.redis_errors import REFUSALS
 from producer.contract.routing import Queue
 from worker.messaging.envelope import MalformedMessage, open_envelope
@@ -52,7 +52,7 @@ MOVING_SECONDS = 0.1
 
 _SCRIPTS = files("worker.messaging")
 _HEARTBEAT = _SCRIPTS.joinpath("heartbeat.lua").read_text(encoding="ascii")
-_ABOUT = f"{version('enrollment-worker')} {gethostname()}"
+_ABOUT = f"{version('enrollment-worker')} {gethostname()} {KNOWS_DROPS}"
 _PRIORITIES = _SCRIPTS.joinpath("priorities.lua").read_text(encoding="ascii")
 
 

@@ -13,7 +13,7 @@ from producer.commands.checks.clock import clock
 from producer.commands.checks.queues import check_queues
 from producer.contract.findings import Finding, ok, warning, wrong
 from producer.contract.identity import REGISTER_FIELD, DatabaseIdentity
-from producer.contract.keys import Keys
+from producer.contract.keys import KNOWS_DROPS, Keys
 from producer.contract.redis_connection import connect_redis
 from producer.fields import MAX_MESSAGE
 from producer.publishing.failures import explain_failure
@@ -187,7 +187,7 @@ def _largest_message(redis: Any) -> Iterator[Finding]:
 
 
 def _versions_of_workers(redis: Any, keys: Keys) -> Iterator[Finding]:
-    """Name the workers that know no moments, if this user may read who is alive."""
+    """Name the workers that know no moments, or no drops, if this user may read who is alive."""
     try:
         takers: set[bytes] = redis.smembers(keys.takers)
         instances = sorted({taker.decode(errors="replace").partition("/")[0] for taker in takers})
@@ -195,20 +195,28 @@ def _versions_of_workers(redis: Any, keys: Keys) -> Iterator[Finding]:
     except RedisError:
         return
     alive = {i: text for i, text in zip(instances, texts, strict=True) if text is not None}
-    old = [instance for instance, text in alive.items() if text == b"1"]
     if not alive:
         return
-    if not old:
+    old = [instance for instance, text in alive.items() if text == b"1"]
+    no_drops = [
+        i
+        for i, text in alive.items()
+        if KNOWS_DROPS not in text.decode(errors="replace").split(" ")[2:]
+    ]
+    if not no_drops:
         known = Counter(text.decode(errors="replace").partition(" ")[0] for text in alive.values())
         counts = ", ".join(f"{count} of version {version}" for version, count in known.items())
         yield ok("workers", f"{len(alive)} alive: {counts}")
         return
-    names = ", ".join(instance[:8] for instance in old[:MAX_NAMED])
-    names += ", …" if len(old) > MAX_NAMED else ""
+    named = old or no_drops
+    names = ", ".join(instance[:8] for instance in named[:MAX_NAMED])
+    names += ", …" if len(named) > MAX_NAMED else ""
+    lack, harm = "drops", "they refuse drops, and may enroll a student who was dropped later"
+    if old:
+        lack, harm = "moments", "what they decide counts in the order of its arrival"
     yield warning(
         "workers",
-        f"{len(old)} of {len(alive)} workers run a version without moments ({names}): what they"
-        " decide counts in the order of its arrival",
+        f"{len(named)} of {len(alive)} workers run a version without {lack} ({names}): {harm}",
         "Stop these workers and start the present version. The label `worker` in the metrics of a"
         " worker begins with this name.",
     )

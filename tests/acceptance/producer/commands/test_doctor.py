@@ -199,6 +199,10 @@ def test_workers_of_a_version_without_moments_are_named(
     code, found = doctor(url)
     assert code == 0
     assert "1 of 2 workers run a version without moments (01234567)" in found["workers", "warning"]
+    redis.set(keys.alive("0123456789abcdef"), "0.1.0 host")  # As one that knows moments writes it.
+    code, found = doctor(url)
+    assert code == 0
+    assert "1 of 2 workers run a version without drops (01234567)" in found["workers", "warning"]
 
 
 def test_a_user_who_may_not_read_the_clock_learns_that_requests_get_no_moments(

@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import polls, rig
+from benchmarks import drops, polls, rig
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -41,6 +41,11 @@ GOALS = {
     "batch_pairs_vs_copy": (">=", 0.7),
     "batch_repeat_vs_copy": (">=", 1.5),
     "batch_vs_naive": (">=", 60),
+    "drop_vs_copy": (">=", 0.7),
+    "drop_pairs_vs_copy": (None, None),
+    "reenroll_vs_copy": (">=", 0.6),
+    "import_with_drops": (">=", 0.9),
+    "history_vs_results": ("<=", 1.5),
     "single_vs_noop": (">=", 1.0),
     "single_vs_naive": (">=", 3),
     "latency_vs_noop": ("<=", 2.0),
@@ -348,7 +353,7 @@ def _report(bench: Bench) -> bool:
     for name, (sign, goal) in GOALS.items():
         value = bench.ratios[name]
         if goal is None:
-            table.add_row(name, f"{value:,.0f}", "report", "")
+            table.add_row(name, f"{value:,.2f}", "report", "")
             continue
         good = value >= goal if sign == ">=" else value <= goal
         reached.append(good)
@@ -380,6 +385,7 @@ def main() -> None:
         bench.latency()
         polls.measure(bench)
         bench.batches()
+        drops.measure(bench)
         bench.growth()
         bench.sqlite()
         _report(bench)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from celery import Celery, current_app
 from celery.worker.strategy import default
 
+from producer.contract.headers import MOMENT_HEADER
 from worker.messaging.consumer import cause_of, is_stopping
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
@@ -42,6 +43,11 @@ class QueuedRequest(NamedTuple):
     ignore_result: bool
     headers: Mapping[str, Any] = MappingProxyType({})
     """The headers of the message, where tracing finds its own."""
+
+    @property
+    def is_dated(self) -> bool:
+        """Return whether the message says when the request counts."""
+        return MOMENT_HEADER in self.headers
 
     @property
     def drops(self) -> bool:
@@ -108,15 +114,22 @@ class GroupingConsumer:
     def _next_group(self) -> list[tuple[Any, QueuedRequest]]:
         """Take the next requests that wait: those that drop, or those that do not.
 
-        A drop may have to wait for other transactions, and the others should not wait with it.
+        A drop may have to wait for other transactions, and the others should not wait with it. A
+        request without a moment counts when it is decided, so it overtakes none, and none overtakes
+        it.
         """
         drops = self._waiting[0][1].drops
         group: list[tuple[Any, QueuedRequest]] = []
-        others: deque[tuple[Any, QueuedRequest]] = deque()
+        skipped: deque[tuple[Any, QueuedRequest]] = deque()
         while self._waiting and len(group) < MAX_GROUP:
-            entry = self._waiting.popleft()
-            (group if entry[1].drops is drops else others).append(entry)
-        self._waiting.extendleft(reversed(others))
+            queued = self._waiting[0][1]
+            if queued.drops is not drops:
+                skipped.append(self._waiting.popleft())
+            elif not skipped or (queued.is_dated and all(other.is_dated for _, other in skipped)):
+                group.append(self._waiting.popleft())
+            else:
+                break
+        self._waiting.extendleft(reversed(skipped))
         return group
 
     def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:

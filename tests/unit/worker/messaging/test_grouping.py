@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from celery.worker import state
@@ -9,6 +10,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.request import Request
 
+from producer.contract.headers import MOMENT_HEADER
 from support.celery_consumer import (
     PREFETCH,
     CeleryConsumer,
@@ -87,6 +89,32 @@ def test_a_group_has_at_most_max_group_requests(
         names(1, MAX_GROUP + 1),
         names(MAX_GROUP + 1, MAX_GROUP + 2),
     ]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "groups"),
+    [
+        ("e0 d1 e2 d3", [["e0", "e2"], ["d1", "d3"]]),
+        ("d0 e1 d2", [["d0", "d2"], ["e1"]]),
+        ("E0 D1 E2", [["E0"], ["D1"], ["E2"]]),
+        ("e0 D1 e2", [["e0"], ["D1"], ["e2"]]),
+        ("e0 d1 E2 e3", [["e0"], ["d1"], ["E2", "e3"]]),
+        ("E0 E1 d2", [["E0", "E1"], ["d2"]]),
+    ],
+)
+def test_drops_form_groups_of_their_own_unless_that_changes_an_order_that_counts(
+    grouping: GroupingConsumer, celery_consumer: CeleryConsumer, waiting: str, groups: list[Any]
+) -> None:
+    """A capital letter is a request whose message has no moment."""
+    arrive(grouping, celery_consumer, "first")
+    for name in waiting.split():
+        field = "drop_course_ids" if name[0] in "dD" else "course_ids"
+        payload = [[{"student_id": "S1", field: ["C1"]}], {}, {}]
+        moment = {MOMENT_HEADER: "2026-09-01T08:00:00.000000Z"} if name[0].islower() else {}
+        grouping.on_task_request(request(celery_consumer, name, payload, **moment))
+    for _ in groups:
+        celery_consumer.pool.end()
+    assert celery_consumer.pool.groups[1:] == groups
 
 
 # --- How groups end ---------------------------------------------------------------------------

@@ -157,8 +157,8 @@ CASES = [
     Case(REFUSED, "history {student} {t}-unknown"),
     Case(USAGE, "history {student} --limit {t}"),
     Case(UNREACHABLE, "history {student} --broker {wrong}"),
-    Case(GOOD, "who {course}"),
-    Case(GOOD, "who {course} --at 2099-09-01T08:00:00Z"),
+    Case(GOOD, "who {quiet}"),
+    Case(GOOD, "who {quiet} --at 2099-09-01T08:00:00Z"),
     Case(REFUSED, "who {t}-unknown"),
     Case(USAGE, "who key:{t}"),
     Case(UNREACHABLE, "who {course} --broker {wrong}"),
@@ -246,11 +246,12 @@ class Scene:
             enter_roster(
                 client,
                 [student, f"{t}-S2", f"{t}-only"],
-                [{"sis_id": f"{t}-C", "title": t}, f"{t}-other"],
+                [*({"sis_id": f"{t}-{n}", "title": t} for n in ("C", "quiet")), f"{t}-other"],
             )
             client.submit_batch(Kind.COURSES, [{"sis_id": f"{t}-C"}], batch_id=f"{t}-roster")
             for student_id, course, request_id in (
                 (f"{t}-S", f"{t}-C", f"{t}-done"),
+                (f"{t}-S", f"{t}-quiet", f"{t}-quietly"),
                 (f"{t}-S", f"{t}-none", f"{t}-refused"),
                 (f"{t}-foreign", f"{t}-C", f"{t}-other"),
             ):
@@ -330,6 +331,7 @@ class Scene:
             "student": f"{t}-S",
             "another": f"{t}-S2",
             "course": f"{t}-C",
+            "quiet": f"{t}-quiet",
             "roster_only": f"{t}-only",
             "request": f"{t}-done",
             "refused": f"{t}-refused",

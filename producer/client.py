@@ -279,8 +279,8 @@ class EnrollmentClient(EnrollmentSubmitter):
     ) -> Iterator[EnrolledStudent]:
         """Return every student who is enrolled in a course, or was at a moment, by key.
 
-        Nobody is enrolled in a course that does not exist. Without `at`, students who are enrolled
-        or dropped meanwhile may be missing or listed. Raises NoWorkerAnswered.
+        A course that does not exist has no students. Without `at`, students who are enrolled or
+        dropped meanwhile may be missing or listed. Raises NoWorkerAnswered.
         """
         roll_options(course, at, MAX_LOOKUP, 0)
         return self._enrolled_students(course, at)

@@ -117,7 +117,7 @@ def find_clean_requests(
     is_large = connection.dialect.name == "postgresql" and len(clean) >= COPY_ROWS
     if columns.action is Action.ENROLL or not is_large:
         return found
-    # While the lock is held, nobody else can enroll or drop: what can be done before it, is.
+    # While the lock is held, no other transaction can enroll or drop; so prepare before.
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
     dropped = [DroppedCourses(i[len(prefix) :], student, c) for i, student, _, c in clean]
     all_changed: list[list[int]] = [[]] * len(clean)

@@ -20,6 +20,14 @@ class Change(StrEnum):
     REJECTED = "rejected"
     """Nothing: the request was refused, for this course or as a whole."""
 
+    def place(self, request_id: str | None) -> tuple[bool, str, int]:
+        """Return what entries of one moment are sorted by, like all the latest one first.
+
+        An enrollment is the latest, whatever the requests: it is what counts from that moment on.
+        """
+        number = -list(Change).index(self)
+        return self is Change.ENROLLED, request_id or "", number
+
 
 class HistoryCourse(ContractModel):
     """A course of a history."""

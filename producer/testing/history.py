@@ -123,9 +123,9 @@ def _rejection(result: Result, problems: tuple[EnrollmentProblem, ...]) -> Histo
     return entry.model_copy(update={"line": line or entry.line})
 
 
-def _order(entry: HistoryEntry) -> tuple[datetime, bool, str]:
-    """Return what entries are sorted by: at one moment, an enrollment is the latest."""
-    return entry.moment, entry.change is Change.ENROLLED, entry.request_id or ""
+def _order(entry: HistoryEntry) -> tuple[datetime, tuple[bool, str, int]]:
+    """Return what entries are sorted by, the latest one first."""
+    return entry.moment, entry.change.place(entry.request_id)
 
 
 def _is_about(entry: HistoryEntry, course: int | None) -> bool:

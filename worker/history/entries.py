@@ -30,10 +30,10 @@ class Draft(NamedTuple):
     request_id: str | None = None
 
     @property
-    def order(self) -> tuple[datetime, bool, str, int]:
-        """Return what entries are sorted by: at one moment, an enrollment is the latest."""
-        request = self.result.request_id if self.result else self.request_id or ""
-        return self.moment, self.change is Change.ENROLLED, request, -(self.course or 0)
+    def order(self) -> tuple[datetime, tuple[bool, str, int], int]:
+        """Return what entries are sorted by, the latest one first."""
+        request_id = self.result.request_id if self.result else self.request_id
+        return self.moment, self.change.place(request_id), -(self.course or 0)
 
 
 def of_intervals(intervals: Iterable[Any]) -> Iterator[Draft]:

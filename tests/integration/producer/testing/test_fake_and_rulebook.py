@@ -177,6 +177,7 @@ ROSTER = [
 ]
 
 
+DROPPED_AND_REFUSED = {"student_id": "A", "drop_course_ids": [1, 77], "atomic": False}
 IN_ONE_LINE = [
     SourceRecord({"student_id": "Z", "course_ids": ["M1"]}, [1], [["c1"]]),
     SourceRecord({"student_id": 0, "course_ids": ["M2"]}, [1], [["c1"]]),
@@ -189,6 +190,12 @@ IN_ONE_LINE = [
 )
 @given(calls=calls)
 @example(calls=[Call("submit_batch", ("enrollments", IN_ONE_LINE), {"batch_id": "b1"})])
+@example(
+    calls=[
+        Call("enroll", ({"student_id": "A", "course_ids": ["M1"]},), {}),
+        Call("enroll", (DROPPED_AND_REFUSED,), {}),
+    ]
+)
 @example(
     calls=[
         Call("submit_batch", ("enrollments", [SourceRecord(LONG, [1, 2, 3])]), {"batch_id": "b1"})

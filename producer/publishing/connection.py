@@ -1,6 +1,6 @@
 """Talk to the broker: send tasks, wait for their results, and write marks to Redis."""
 
-import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
 from producer.publishing.dating import Marks
 from producer.publishing.failures import explain_failure
+from producer.publishing.forks import renew_after_fork
 from producer.publishing.polling import KnownStates, PollingProblem
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
 from producer.schemas import RequestStatus
@@ -94,6 +95,13 @@ class BrokerConnection:
         self._broker_url = require_certificate_check(broker_url)
         self._results_url = require_certificate_check(results_url)
         self._make_connections()
+        self.after_fork(is_inherited=False)
+        renew_after_fork(self)
+
+    def after_fork(self, *, is_inherited: bool = True) -> None:
+        """Let the child of a fork connect anew, when it is first used there."""
+        self._is_inherited = is_inherited
+        self._renewal = threading.Lock()
 
     def _make_connections(self) -> None:
         """Make what connects when it is used, for this process alone."""
@@ -107,13 +115,12 @@ class BrokerConnection:
         self._known = KnownStates(self._redis, self._keys)
         self._marks = Marks(self._redis, self._keys)
         self._app = make_app(self._broker_url, self._keys, over_redis=self._over_redis)
-        self._process = os.getpid()
 
     def close(self) -> None:
         """Close every connection; a later call of another method raises ClientClosed."""
         is_first, self.closed = not self.closed, True
         # After a fork, the connections are those of the parent.
-        if is_first and self._process == os.getpid():
+        if is_first and not self._is_inherited:
             self._redis.connection_pool.disconnect()
             self._app.close()
 
@@ -283,9 +290,13 @@ class BrokerConnection:
         """Raise ClientClosed after `close`, and connect anew in the child of a fork."""
         if self.closed:
             raise ClientClosed
-        if self._process != os.getpid():
-            # Parent and child would read each other's replies from a connection that they share.
-            self._make_connections()
+        if self._is_inherited:
+            with self._renewal:
+                if self._is_inherited:
+                    # From a connection that parent and child share, they would read each other's
+                    # replies.
+                    self._make_connections()
+                    self._is_inherited = False
         try:
             yield
         except Exception as error:

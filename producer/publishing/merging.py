@@ -1,7 +1,6 @@
 """Send the lookups that threads make at the same time as one, which a worker answers together."""
 
 import copy
-import os
 import threading
 import time
 from collections import defaultdict
@@ -10,6 +9,7 @@ from typing import Any
 
 from producer.errors import LookupFailed, NoWorkerAnswered
 from producer.publishing.connection import LOOKUP_HINT
+from producer.publishing.forks import renew_after_fork
 from producer.publishing.results import not_answered
 
 MAX_SENT = 2
@@ -62,10 +62,11 @@ class MergedLookups:
     """The lookups that gather in one client."""
 
     def __init__(self) -> None:
-        self._start()
+        self.after_fork()
+        renew_after_fork(self)
 
-    def _start(self) -> None:
-        self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """Forget what gathered before a fork: in the child, nobody would send or wait for it."""
         self._lock = threading.Lock()
         self._gathered: defaultdict[Hashable, list[_Call]] = defaultdict(list)
         self._sent: defaultdict[Hashable, int] = defaultdict(int)
@@ -79,8 +80,6 @@ class MergedLookups:
 
         Lookups of the same `sort` are merged, up to `page` ids. Raises what `ask` raises.
         """
-        if self._pid != os.getpid():
-            self._start()  # After a fork, the threads that were to answer do not exist.
         deadline = time.monotonic() + timeout
         call = _Call(ids, deadline)
         leads_at_once = self._gather(sort, call, timeout)

@@ -9,6 +9,7 @@ from typing import Final
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.printable import printable
 from producer.errors import BrokerUnavailable, LookupFailed, NoWorkerAnswered
+from producer.publishing.forks import renew_after_fork
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,14 @@ class PublishedRosters:
     """The rosters that one client has published, by submitter; threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.after_fork()
+        renew_after_fork(self)
         self._batches: dict[str | None, dict[str, float]] = {}
         """When each roster was published, by the monotonic clock."""
+
+    def after_fork(self) -> None:
+        """Replace the lock; the child of a fork waits for the rosters of its parent, too."""
+        self._lock = threading.Lock()
 
     def add(self, submitter: str | None, batch_id: str) -> None:
         """Remember a roster of a submitter, at least a part of which was published."""

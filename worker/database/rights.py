@@ -12,7 +12,14 @@ from worker.database.errors import LOCK_NOT_AVAILABLE, sentence_of, sqlstate_of
 from worker.database.guard import refuse
 from worker.database.refusal import Refusal
 from worker.database.sequences import NUMBERED
-from worker.models import Base, IdentityRow, PastEnrollment, RetentionLimit, StudentCourse
+from worker.models import (
+    Base,
+    EnrollmentResult,
+    IdentityRow,
+    PastEnrollment,
+    RetentionLimit,
+    StudentCourse,
+)
 
 APPLIES = (
     f"Workers renew their connections within {RECYCLE_SECONDS} s; behind PgBouncer, also run"
@@ -26,8 +33,8 @@ MOST = 5
 ONLY_READ = (IdentityRow.__table__, RetentionLimit.__table__)
 """The tables that workers only read."""
 
-DROPPED_FROM = (StudentCourse.__table__, PastEnrollment.__table__)
-"""The tables from which a drop removes rows."""
+DROPPED_FROM = (StudentCourse.__table__, PastEnrollment.__table__, EnrollmentResult.__table__)
+"""The tables from which a chunk of drops removes rows."""
 
 _DENIED, _READ_ONLY, _UNKNOWN_COLUMN = "42501", "25006", "23502"
 

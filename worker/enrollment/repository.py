@@ -232,12 +232,18 @@ def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> 
     return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
 
 
-_HAS_RESULTS = select(
-    exists().where(
-        EnrollmentResult.request_id >= bindparam("first"),
-        EnrollmentResult.request_id < bindparam("end"),
-    )
+def delete_results_of_chunk(connection: Connection, batch_id: str, number: int) -> None:
+    """Remove the results whose request ids are made from this chunk's number."""
+    first, end = line_request_ids(batch_id, number)
+    connection.execute(_DELETE_RESULTS, {"first": first, "end": end})
+
+
+_IS_OF_CHUNK = (
+    EnrollmentResult.request_id >= bindparam("first"),
+    EnrollmentResult.request_id < bindparam("end"),
 )
+_HAS_RESULTS = select(exists().where(*_IS_OF_CHUNK))
+_DELETE_RESULTS = delete(EnrollmentResult).where(*_IS_OF_CHUNK)
 
 
 def find_results_of_student(
@@ -323,12 +329,11 @@ def add_clean_results(
 ) -> None:
     """Store the results of a batch's requests that were decided in all of their courses.
 
-    `unchanged` has, for each request, the courses whose row existed before, or did not exist before
-    it was dropped. Raises IntegrityError if one of the requests has a result already.
+    `unchanged` has, at least for each request, the courses whose row existed before, or did not
+    exist before it was dropped. Raises IntegrityError if one of the requests has a result already.
     """
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        lines = clean_result_lines(action, requests, unchanged, batch_id, times)
-        copy_clean_results(connection, action, lines)
+        _copy_clean_results(connection, action, requests, unchanged, batch_id, times)
         return
     is_drop = action is Action.DROP
     results = [
@@ -348,7 +353,7 @@ def add_clean_results(
             not_enrolled_ids=same if is_drop else (),
         )
         for (request_id, student, student_id, courses), same in zip(
-            requests, unchanged, strict=True
+            requests, unchanged, strict=False
         )
     ]
     add_results(connection, results)
@@ -358,25 +363,19 @@ _CLEAN_STATUS = {Action.ENROLL: ResultStatus.ENROLLED, Action.DROP: ResultStatus
 _CLEAN_COLUMNS = {Action.ENROLL: ("enrolled", "already"), Action.DROP: ("dropped", "not_enrolled")}
 
 
-def copy_clean_results(connection: Connection, action: Action, lines: Iterable[str]) -> None:
-    """Store what `clean_result_lines` returned, with COPY."""
-    own = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action])
-    names = (*own, *(name for name in _SHARED if name not in own))
-    copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)
-
-
 _SHARED = ("status", "errors", "batch_id", "completed_at", "moment", "enrolled", "already")
 """The columns that are equal in all results of a chunk; the last two are not if it enrolls."""
 
 
-def clean_result_lines(
+def _copy_clean_results(
+    connection: Connection,
     action: Action,
     requests: Sequence[CleanRequest],
     unchanged: Iterable[list[int]],
     batch_id: str,
     times: Times,
-) -> list[str]:
-    """Return results as lines for COPY; format the values that all results share only once."""
+) -> None:
+    """Do what `add_clean_results` does with COPY; format what all results share only once."""
     status = _CLEAN_STATUS[action].value
     shared = [status, "[]", batch_id, times.stored, times.batch]
     if action is Action.DROP:
@@ -386,13 +385,16 @@ def clean_result_lines(
     end = "\t".join(copy.as_text(shared))
     # Of the courses to drop, an empty list is null.
     none = r"\N" if action is Action.DROP else "[]"
+    own = ("request_id", "student_sis_id", "student_id", *_CLEAN_COLUMNS[action])
+    names = (*own, *(name for name in _SHARED if name not in own))
     # The string of a Python list of integers is valid JSON.
-    return [
+    lines = (
         f"{request_id}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
         for request_id, sis_id, (_, student, _, courses), same in zip(
-            ids, sis_ids, requests, unchanged, strict=True
+            ids, sis_ids, requests, unchanged, strict=False
         )
-    ]
+    )
+    copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)
 
 
 def delete_result(connection: Connection, request_id: str) -> None:

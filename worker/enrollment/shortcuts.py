@@ -22,8 +22,7 @@ from worker.database.endings import (
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.repository import (
     add_clean_results,
-    clean_result_lines,
-    copy_clean_results,
+    delete_results_of_chunk,
     has_results_of_chunk,
 )
 from worker.enrollment.values import CleanRequest, Times
@@ -51,8 +50,8 @@ class CleanRequests(NamedTuple):
     """The positions, in the chunk, of the requests that are left to the rulebook."""
     drops: PreparedDrops | None = None
     """Many drops, prepared while other transactions may still enroll."""
-    results: Sequence[str] = ()
-    """Their results, if all of them change something."""
+    is_stored: bool = False
+    """True if results are stored already, as if each of the drops changed something."""
 
 
 class ShortcutResult(NamedTuple):
@@ -85,7 +84,9 @@ def find_clean_requests(
 
     All requests are left to the rulebook if one of them is poison, both enrolls and drops, has an
     id, a time or a reason of its own or already has a result, or if their order matters. Nothing
-    about enrollments is read, so the lock is not needed yet. Raises DBAPIError.
+    about enrollments is read, so the lock is not needed yet. Many drops are prepared as far as they
+    can be: `decide_clean_requests` then has less to do while the lock is held, and no other
+    transaction can enroll or drop. Raises DBAPIError.
     """
     positions = range(len(chunk.row_counts))
     nothing = CleanRequests(Action.ENROLL, (), (), positions)
@@ -117,12 +118,10 @@ def find_clean_requests(
     is_large = connection.dialect.name == "postgresql" and len(clean) >= COPY_ROWS
     if columns.action is Action.ENROLL or not is_large:
         return found
-    # While the lock is held, no other transaction can enroll or drop; so prepare before.
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
     dropped = [DroppedCourses(i[len(prefix) :], student, c) for i, student, _, c in clean]
-    all_changed: list[list[int]] = [[]] * len(clean)
-    results = clean_result_lines(columns.action, clean, all_changed, chunk.batch_id, times)
-    return found._replace(drops=prepare_drops(dropped, prefix, times.batch), results=results)
+    add_clean_results(connection, Action.DROP, clean, repeat([]), chunk.batch_id, times)
+    return found._replace(drops=prepare_drops(dropped, prefix, times.batch), is_stored=True)
 
 
 def decide_clean_requests(
@@ -138,15 +137,17 @@ def decide_clean_requests(
     drops = find_newer_drops(connection, times.batch)
     is_too_old = drops.limit is not None and times.batch < drops.limit
     if is_too_old or not pairs or _is_contradicted(connection, clean, drops, times):
+        if clean.is_stored:
+            delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
         return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
     if action is Action.DROP:
         unchanged = _drop(connection, clean, times.batch)
     else:
         added = insert_enrollments(connection, dict.fromkeys(pairs, times.batch))
         unchanged = set(pairs).difference(added) if len(added) < len(pairs) else set()
-    if clean.results and not unchanged:
-        copy_clean_results(connection, action, clean.results)
-    else:
+    if clean.is_stored and unchanged:
+        delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
+    if unchanged or not clean.is_stored:
         same = _named_in(clean.requests, unchanged)
         add_clean_results(connection, action, clean.requests, same, chunk.batch_id, times)
     changed = len(pairs) - len(unchanged)
@@ -236,5 +237,5 @@ def _drops(clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
 def _named_in(requests: Sequence[CleanRequest], unchanged: Collection[Pair]) -> Iterable[list[int]]:
     """Return, for each request, the courses whose pairs were not changed."""
     if not unchanged:
-        return repeat([], len(requests))
+        return repeat([])
     return [[c for c in courses if (key, c) in unchanged] for _, key, _, courses in requests]

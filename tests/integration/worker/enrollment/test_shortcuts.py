@@ -13,9 +13,11 @@ from sqlalchemy import Connection, text
 
 from producer.contract.chunks import COURSE_FIELDS, line_request_id
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
+from worker import repository as enrollments
 from worker.batches.apply import Applied, apply_to, read_chunk
+from worker.database import sets
 from worker.database.engine import Database
-from worker.enrollment import shortcuts
+from worker.enrollment import repository, shortcuts
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.shortcuts import (
     ShortcutResult,
@@ -62,14 +64,23 @@ class Effect(NamedTuple):
     tables: dict[str, list[tuple[Any, ...]]]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "postgresql-large"])
 def roster(
     request: pytest.FixtureRequest, new_database: Callable[[str], str]
 ) -> Iterator[Database]:
-    """A database with the students and courses of AWKWARD; every test leaves it as it was."""
-    made = Database(new_database(request.param))
+    """A database with the students and courses of AWKWARD; every test leaves it as it was.
+
+    For "large", each chunk is treated like one that is large enough for COPY.
+    """
+    dialect, _, is_large = request.param.partition("-")
+    made = Database(new_database(dialect))
     add_roster(made, students=AWKWARD, courses=AWKWARD)
-    yield made
+    with pytest.MonkeyPatch.context() as patch:
+        if is_large:
+            patch.setattr(enrollments, "SAMPLE_SIZE", 1)
+            for module in (shortcuts, repository, sets, enrollments):
+                patch.setattr(module, "COPY_ROWS", 1)
+        yield made
     made.close()
 
 

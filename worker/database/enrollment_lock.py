@@ -8,7 +8,7 @@ alone. SQLite has a single writer and needs no lock.
 import time
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
@@ -16,8 +16,9 @@ from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate
 _KEY: Final = 7_231_950_461_238_145_013
 """Any number, the same in every version: no other program should lock it."""
 
-_SHARED = select(func.pg_advisory_xact_lock_shared(_KEY))
-_EXCLUSIVE = select(func.pg_advisory_xact_lock(_KEY))
+# Given to the driver as they are: each request pays for the shared one.
+_SHARED = f"SELECT pg_advisory_xact_lock_shared({_KEY})"
+_EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_KEY})"
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 8.0
@@ -65,11 +66,11 @@ def lock_enrollments(connection: Connection, *, exclusive: bool) -> None:
     if connection.dialect.name != "postgresql":
         return
     if not exclusive:
-        connection.execute(_SHARED)
+        connection.exec_driver_sql(_SHARED)
         return
     _pause.check()
     try:
-        connection.execute(_EXCLUSIVE)
+        connection.exec_driver_sql(_EXCLUSIVE)
     except OperationalError as error:
         if sqlstate_of(error) != LOCK_NOT_AVAILABLE or error.orig is None:
             raise

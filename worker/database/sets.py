@@ -41,6 +41,7 @@ COPY_ROWS = 200
 # with named parameters, and runs with the values from `row_parameters` or `list_parameter`.
 
 
+@cache
 def columns_of(model: type[Base], *names: str) -> Columns:
     """Return columns of a table with their types.
 

@@ -91,7 +91,13 @@ def make_engine(url: str, connect_seconds: int = 10) -> Engine:
     # No ping before each use: if the server has closed a connection in the meantime, that is an
     # outage like any other, and tasks wait until it is over.
     engine = create_engine(
-        parsed, connect_args=options, pool_recycle=RECYCLE_SECONDS, hide_parameters=True
+        parsed,
+        connect_args=options,
+        # Whatever the default of the role or server: a transaction that waited for the lock on
+        # enrollments must see what was committed meanwhile.
+        isolation_level="READ COMMITTED",
+        pool_recycle=RECYCLE_SECONDS,
+        hide_parameters=True,
     )
     if pool_mode is PoolMode.TRANSACTION:
         engine = engine.execution_options(settings_per_transaction=True)

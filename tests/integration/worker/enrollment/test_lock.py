@@ -68,11 +68,28 @@ def waits(database: Database) -> bool:
         return bool(connection.scalar(text(WAITS)))
 
 
+@pytest.fixture(params=["read committed", "repeatable read", "serializable"])
+def isolated(database: Database, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """The database, with an operator's default for the isolation of all new sessions.
+
+    At any but "read committed", a transaction would see what was there when it began to wait.
+    """
+    with database.engine.connect() as connection:
+        name = connection.engine.url.database
+        setting = f"default_transaction_isolation = '{request.param}'"
+        connection.execute(text(f'ALTER DATABASE "{name}" SET {setting}'))
+        connection.commit()
+    made = Database(database.url)
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(("confirmed", "status"), [(3, "superseded"), (1, "dropped")])
 def test_a_drop_waits_for_a_confirmation_and_sees_it(
-    database: Database, threads: ThreadPoolExecutor, confirmed: int, status: str
+    isolated: Database, threads: ThreadPoolExecutor, confirmed: int, status: str
 ) -> None:
+    database = isolated
     decide(database, enroll("first", 0))
     with database.writing() as connection:
         assert decide(connection, enroll("confirms", confirmed)) == ["enrolled"]
@@ -86,12 +103,13 @@ def test_a_drop_waits_for_a_confirmation_and_sees_it(
 @pytest.mark.parametrize("before", [[], [enroll("first", 0)]])
 @pytest.mark.parametrize(("minute", "status"), [(3, "enrolled"), (1, "superseded")])
 def test_an_enrollment_waits_for_a_drop_and_sees_it(
-    database: Database,
+    isolated: Database,
     threads: ThreadPoolExecutor,
     before: list[IncomingRequest],
     minute: int,
     status: str,
 ) -> None:
+    database = isolated
     decide(database, *before)
     with database.writing() as connection:
         decide(connection, drop("drops", 2))

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Generic, NamedTuple, TypeVar
 
 from producer.errors import EnrollmentError
@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 class _Waiting(NamedTuple, Generic[Item, Result]):
     item: Item
     future: "asyncio.Future[Result]"
+    context: Context
+    """That of the caller."""
 
 
 class Coalescer(Generic[Key, Item, Result]):
@@ -44,9 +46,8 @@ class Coalescer(Generic[Key, Item, Result]):
     async def add(self, key: Key, item: Item) -> Result:
         """Have an item worked on, and return its result. Raises its error."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, []).append(_Waiting(item, future))
+        self._waiting.setdefault(key, []).append(_Waiting(item, future, copy_context()))
         if key not in self._runners:
-            # A group is the work of several callers, and has the context of none of them.
             runner = asyncio.create_task(self._run(key), context=Context())
             self._runners[key] = runner
         return await future
@@ -68,7 +69,9 @@ class Coalescer(Generic[Key, Item, Result]):
 
     def _start(self, key: Key, group: list[_Waiting[Item, Result]]) -> "asyncio.Task[None]":
         """Start working on a group; cancel the work once every caller has gone."""
-        job = asyncio.create_task(self._do(key, group))
+        # The work of several callers has the context of none of them.
+        context = group[0].context if len(group) == 1 else Context()
+        job = asyncio.create_task(self._do(key, group), context=context)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         callers = len(group)
@@ -90,7 +93,8 @@ class Coalescer(Generic[Key, Item, Result]):
         except Exception as error:  # noqa: BLE001 - every caller raises it
             group += self._waiting.pop(key, ())
             results = [one_of(error) for _ in group]
-        for (_, future), result in zip(group, results, strict=True):
+        for waiting, result in zip(group, results, strict=True):
+            future = waiting.future
             if future.done():
                 continue
             if isinstance(result, Exception):

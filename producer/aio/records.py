@@ -109,7 +109,7 @@ async def publish_in_thread(
     own_connection = InterruptibleConnection(connection)
     feed = Feed(records) if isinstance(records, AsyncIterable) else None
     given = feed if feed is not None else cast("Iterable[Item]", records)
-    published = _run_in_thread(lambda: publish(cast("BrokerConnection", own_connection), given))
+    published = in_daemon_thread(lambda: publish(cast("BrokerConnection", own_connection), given))
     try:
         if feed is not None:
             await feed.serve(published)
@@ -120,7 +120,7 @@ async def publish_in_thread(
         raise
 
 
-def _run_in_thread(work: Callable[[], Result]) -> "asyncio.Future[Result]":
+def in_daemon_thread(work: Callable[[], Result]) -> "asyncio.Future[Result]":
     """Start a thread for some work, in the context of the caller; return the future of its result.
 
     A program that ends does not wait for the thread, which may be waiting for records.

@@ -1,9 +1,10 @@
 """Define `enroll serve`, which serves the HTTP front."""
 
+import math
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import SecretStr, ValidationError
@@ -15,6 +16,9 @@ from producer.commands.terminal import tell
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.installation import how_to_install
 from producer.web.tokens import TokensError, read_tokens
+
+if TYPE_CHECKING:
+    from producer.web.settings import HttpSettings
 
 EXIT_CODES = exit_codes(
     done="stopped with Ctrl-C", unreachable="the address cannot be listened on", interrupted=None
@@ -45,7 +49,21 @@ Examples:
     help="A file with a line NAME SCOPES SHA256 for each allowed caller, for example"
     " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
 )
-def serve(host: str, port: int, timeout: float, tokens: Path | None, **_connection: Any) -> None:
+@click.option(
+    "--processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="The number of server processes. Limits count for each of them.",
+)
+def serve(
+    host: str,
+    port: int,
+    timeout: float,
+    tokens: Path | None,
+    processes: int,
+    **_connection: Any,
+) -> None:
     """Serve the HTTP front and its web page.
 
     Without tokens, the HTTP front listens only on loopback.
@@ -54,7 +72,8 @@ def serve(host: str, port: int, timeout: float, tokens: Path | None, **_connecti
         import uvicorn  # noqa: PLC0415 - an extra
 
         from producer.main import make_app  # noqa: PLC0415
-        from producer.web.limits import is_loopback  # noqa: PLC0415
+        from producer.web.callers import is_loopback  # noqa: PLC0415
+        from producer.web.connections import BoundedProtocol  # noqa: PLC0415
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
         tell(
@@ -81,13 +100,30 @@ def serve(host: str, port: int, timeout: float, tokens: Path | None, **_connecti
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
     open_client(broker, timeout).close()  # Opening a client checks the URLs.
+    if processes > 1:
+        os.environ |= _as_environment(settings)
     uvicorn.run(
-        make_app(settings),
+        make_app(settings) if processes == 1 else "producer.main:app",
         host=host,
         port=port,
+        workers=processes,
+        http=BoundedProtocol,
+        timeout_graceful_shutdown=math.ceil(settings.http_grace),
+        proxy_headers=bool(settings.http_proxies),
+        forwarded_allow_ips=settings.http_proxies,
+        server_header=False,
         access_log=False,
         use_colors=False if os.environ.get("NO_COLOR") else None,
     )
+
+
+def _as_environment(settings: "HttpSettings") -> dict[str, str]:
+    """Return settings as the variables from which the server processes read them."""
+    variables = {}
+    for name, value in settings:
+        secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+        variables[f"ENROLL_{name.upper()}"] = "" if secret is None else str(secret)
+    return variables
 
 
 def _check_tokens(tokens: Path | None) -> None:

@@ -1,13 +1,13 @@
-"""Check bearer tokens and their scopes, as dependencies of the routes."""
+"""Check the scopes of the caller, as dependencies of the routes."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
-from producer.web.limits import is_loopback
+from producer.web.callers import Caller, token_required
 from producer.web.problems import Refused
-from producer.web.tokens import Scope, Token, find_token
+from producer.web.tokens import Scope
 
 bearer = HTTPBearer(auto_error=False, description="A token listed in ENROLL_HTTP_TOKENS.")
 
@@ -19,42 +19,20 @@ class RequireScope:
         self._scope = scope
 
     async def __call__(
-        self,
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)] = None,
+        self, request: Request, _: Annotated[object, Depends(bearer)] = None
     ) -> str | None:
         """Return the name of the caller's token; None if there are no tokens."""
-        tokens: tuple[Token, ...] = request.app.state.tokens
-        request.state.scopes = frozenset(Scope)
-        if not tokens:
-            server = request.scope.get("server") or ("", 0)
-            if not is_loopback(server[0]):
-                raise Refused(
-                    403,
-                    "tokens_required",
-                    "Without tokens, this service answers only on loopback;"
-                    " ask the operator to set ENROLL_HTTP_TOKENS.",
-                )
-            return None
-        token = find_token(tokens, credentials.credentials) if credentials else None
-        if token is None:
-            challenge = {"WWW-Authenticate": "Bearer"}
-            raise Refused(
-                401,
-                "token_required",
-                "A valid token is required: enter it on the page, or send it in the header"
-                " Authorization: Bearer TOKEN.",
-                **challenge,
-            )
-        request.state.scopes = token.scopes
+        caller: Caller | None = request.state.caller
+        if caller is None:
+            raise token_required()
         check_scope(request, self._scope)
-        return token.name
+        return caller.name
 
 
 def has_scope(request: Request, scope: Scope) -> bool:
     """Return whether the caller of a route that requires another scope has this one, too."""
-    scopes: frozenset[Scope] = request.state.scopes
-    return scope in scopes
+    caller: Caller = request.state.caller
+    return scope in caller.scopes
 
 
 def check_scope(request: Request, scope: Scope, purpose: str = "") -> None:

@@ -19,7 +19,7 @@ from producer.web.parameters import (
 from producer.web.problems import Refused
 
 
-def get_history(
+async def get_history(
     student: StudentInPath,
     client: Client,
     course: CourseOfHistory = None,
@@ -28,12 +28,12 @@ def get_history(
 ) -> StudentHistory:
     """Return what happened to a student's enrollments, even if the roster lacks the student."""
     course_id = None if course is None else parse_id(course, Code.UNKNOWN_COURSE)
-    return client.history(
+    return await client.history(
         identifier(student, Code.UNKNOWN_STUDENT), course_id, limit=limit, before=before
     )
 
 
-def get_roll(
+async def get_roll(
     course: CourseInPath,
     client: Client,
     at: AtMoment = None,
@@ -41,7 +41,7 @@ def get_roll(
     after: AfterStudent = 0,
 ) -> CourseRoll:
     """Return who is enrolled in a course, or was at a moment, in the order of their keys."""
-    roll = client.roll(identifier(course, Code.UNKNOWN_COURSE), at, limit=limit, after=after)
+    roll = await client.roll(identifier(course, Code.UNKNOWN_COURSE), at, limit=limit, after=after)
     if roll is None:
         detail = "No course has this id. Check the id, or submit the course."
         raise Refused(404, Code.UNKNOWN_COURSE, detail)

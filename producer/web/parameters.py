@@ -5,18 +5,25 @@ from urllib.parse import unquote
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from producer.client import EnrollmentClient
+from producer.aio.client import AsyncEnrollmentClient
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
 from producer.schemas import Code, Kind
 from producer.web.problems import Refused
+from producer.web.services import Services
 
 
-async def _client(request: Request) -> EnrollmentClient:
-    client: EnrollmentClient = request.app.state.client
-    return client
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-Client = Annotated[EnrollmentClient, Depends(_client)]
+async def _client(request: Request) -> AsyncEnrollmentClient:
+    services: Services = request.app.state.services
+    return services.client
+
+
+FrontServices = Annotated[Services, Depends(_services)]
+Client = Annotated[AsyncEnrollmentClient, Depends(_client)]
 
 
 def identifier(text: str, code: Code) -> int | str:

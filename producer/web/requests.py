@@ -6,26 +6,25 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import Body, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
-from producer.client import EnrollmentClient
 from producer.contract.explain import parse_record
 from producer.errors import InvalidRequest, NoWorkerAnswered
 from producer.schemas import Code, RequestState, ResultStatus, StudentEnrollmentRequest
 from producer.web.access import check_scope
 from producer.web.bodies import Accepted
 from producer.web.parameters import (
-    Client,
     CourseInPath,
     DropAsOf,
     DropReason,
     DropRequestId,
+    FrontServices,
     IdempotencyKey,
     Prefer,
     StudentInPath,
     identifier,
 )
 from producer.web.problems import STATUS_OF_CODE
+from producer.web.services import Services
 from producer.web.tokens import Scope
 
 EXAMPLE: Final = {
@@ -38,7 +37,7 @@ EXAMPLE: Final = {
 async def enroll(
     enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
     request: Request,
-    client: Client,
+    services: FrontServices,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -49,14 +48,13 @@ async def enroll(
     """
     if enrollment.drop_course_ids:
         check_scope(request, Scope.DROP, " for drop_course_ids")
-    return await _respond(enrollment, idempotency_key, request, client, prefer)
+    return await _respond(enrollment, idempotency_key, services, prefer)
 
 
 async def drop_course(
     student: StudentInPath,
     course: CourseInPath,
-    request: Request,
-    client: Client,
+    services: FrontServices,
     reason: DropReason = None,
     as_of: DropAsOf = None,
     request_id: DropRequestId = None,
@@ -77,17 +75,17 @@ async def drop_course(
     enrollment, problems = parse_record(StudentEnrollmentRequest, fields)
     if enrollment is None:
         raise InvalidRequest(problems)
-    return await _respond(enrollment, idempotency_key, request, client, prefer)
+    return await _respond(enrollment, idempotency_key, services, prefer)
 
 
 async def _respond(
     enrollment: StudentEnrollmentRequest,
     idempotency_key: str | None,
-    request: Request,
-    client: EnrollmentClient,
+    services: Services,
     prefer: str | None,
 ) -> Response:
     """Submit a request; return its result if the caller or a repeat of it waits for that."""
+    client = services.client
     own_id = idempotency_key or enrollment.request_id
     request_id = own_id or uuid.uuid4().hex
     enrollment = enrollment.model_copy(update={"request_id": request_id})
@@ -95,18 +93,20 @@ async def _respond(
     if own_id is not None and not seconds:
         # If no worker answers, the request is accepted; its id ensures that it takes effect once.
         with suppress(NoWorkerAnswered):
-            earlier = await run_in_threadpool(client.status, own_id)
+            earlier = await client.status(own_id)
             if earlier.state is not RequestState.UNKNOWN:
                 # Wait for the worker: it returns the first result, or refuses a reused id.
                 seconds = client.timeout
     if seconds:
         with suppress(NoWorkerAnswered):
-            result = await run_in_threadpool(client.enroll, enrollment, timeout=seconds)
-            refused = result.status is ResultStatus.REJECTED
-            status = STATUS_OF_CODE[result.errors[0].code] if refused else 200
-            return Response(result.model_dump_json(), status, media_type="application/json")
+            work = client.enroll(enrollment, timeout=seconds)
+            result = await services.stopping.unless_begun(work)
+            if result is not None:
+                refused = result.status is ResultStatus.REJECTED
+                status = STATUS_OF_CODE[result.errors[0].code] if refused else 200
+                return Response(result.model_dump_json(), status, media_type="application/json")
     else:
-        await request.app.state.publisher.submit(enrollment)
+        await client.submit(enrollment)
     url = f"/requests/{quote(request_id, safe='')}"
     accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
     return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")

@@ -21,5 +21,12 @@ class HttpSettings(BaseSettings):
     http_tokens: Path | None = None
     http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3
     http_max_running: Annotated[int, Field(ge=1)] = 200
+    http_max_uploads: Annotated[int, Field(ge=1)] = 64
+    http_max_waiting: Annotated[int, Field(ge=1)] = 1_000
+    http_max_streams: Annotated[int, Field(ge=1)] = 1_000
     http_rate: Annotated[int, Field(ge=0)] = 0
     http_body_wait: Annotated[float, Field(gt=0)] = 60
+    http_proxies: str = ""
+    """The addresses and networks of trusted proxies, separated by commas."""
+    http_grace: Annotated[float, Field(ge=0)] = 20
+    """Seconds that calls have to end after SIGTERM."""

@@ -1,78 +1,166 @@
-"""Turn the pieces of an HTTP body into a stream for a thread, with a few pieces in memory."""
+"""Receive files over HTTP, and publish them as batches in threads of their own.
+
+A file is stored until all of it has arrived, so a slow caller holds no thread, and a file that is
+cut off publishes nothing.
+"""
 
 import asyncio
-import io
-import queue
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+import errno
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
-from python_multipart import MultipartParser
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from producer.aio.records import in_daemon_thread
+from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.layout import Lines
+from producer.files.reader import open_stream
+from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import Action
+from producer.schemas import Action, Kind
 from producer.web.access import lacking
+from producer.web.problems import Refused
 from producer.web.tokens import Scope
 
-PIECES = 16
-"""How many pieces of the body may wait for the reader."""
+IN_MEMORY: Final = 1 << 20
+"""The largest file in bytes that is kept in memory; a larger one is stored in a temporary file."""
 
-T = TypeVar("T")
+PUBLISHED_TOGETHER: Final = 8
+"""Files that are published at the same time. More threads would slow the event loop down."""
 
+MAX_FIELDS: Final = 20
+"""Fields of a form, besides the file; they are ignored."""
 
-class TruncatedUpload(UnreadableFile):
-    """The body was cut off before its end."""
-
-
-class _BodyPipe(io.RawIOBase):
-    """A stream of the pieces that another thread puts in."""
-
-    def __init__(self) -> None:
-        self._pieces: queue.Queue[bytes | Exception] = queue.Queue(PIECES)
-        self._unread = b""
-        self._ended = False
-        self.abandoned = False
-        self.file_name: str | None = None
-
-    def put(self, piece: bytes | Exception) -> None:
-        """Add a piece, after waiting for room.
-
-        An empty piece ends the stream. An exception is raised in the reader.
-        """
-        waiting = True
-        while waiting and not self.abandoned:
-            with suppress(queue.Full):
-                self._pieces.put(piece, timeout=0.5)
-                waiting = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._unread and not self._ended:
-            piece = self._pieces.get()
-            if isinstance(piece, Exception):
-                raise piece
-            self._unread, self._ended = piece, not piece
-        size = min(len(buffer), len(self._unread))
-        buffer[:size], self._unread = self._unread[:size], self._unread[size:]
-        return size
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Upload(NamedTuple):
-    """A file that arrives over HTTP."""
+    """A file that has arrived, and its name if it has one."""
 
-    body: io.BufferedReader
-    name: Callable[[], str | None]
-    """Returns the name of the file, once a part of it was read; None if it has none."""
+    file: BinaryIO
+    name: str | None
 
 
-def refuse_drops(lines: Lines) -> Lines:
+class Choices(NamedTuple):
+    """How a file is to be read; see `producer.files.reader.open_source`."""
+
+    kind: Kind | None
+    templates: Mapping[str, str]
+    encoding: str | None
+    drop: bool
+    may_drop: bool
+    """Whether the caller may drop."""
+
+
+@asynccontextmanager
+async def received(request: Request) -> AsyncIterator[Upload]:
+    """Receive the file of a call: its body, or the file in its form.
+
+    Raises UnreadableFile for a form without exactly one file, and Refused.
+    """
+    try:
+        if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            async with _file_in_form(request) as upload:
+                yield upload
+            return
+        with SpooledTemporaryFile(IN_MEMORY) as file:
+            async for piece in request.stream():
+                await _write(file, piece)
+            file.seek(0)
+            yield Upload(cast("BinaryIO", file), None)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        detail = "The HTTP front has no room to store the file; ask the operator to make room."
+        raise Refused(507, "no_room", detail, Connection="close") from None
+    except ClientDisconnect:
+        raise Refused(400, "cut_off", "The upload was cut off; send the file again.") from None
+
+
+async def _write(file: "SpooledTemporaryFile[bytes]", piece: bytes) -> None:
+    """Write a piece; a disk may be slow, so the event loop does not wait for it."""
+    if file.tell() + len(piece) > IN_MEMORY:
+        await run_in_threadpool(file.write, piece)
+    else:
+        file.write(piece)
+
+
+@asynccontextmanager
+async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
+    try:
+        form = await request.form(max_files=2, max_fields=MAX_FIELDS)
+    except (HTTPException, FormParserError, ValueError) as error:
+        if isinstance(error, Refused):
+            raise
+        reason = str(getattr(error, "detail", error)).rstrip(".")
+        raise UnreadableFile(
+            f"The multipart body is malformed ({reason[:200]}); send the file as the body itself,"
+            " or with `curl -F file=@FILE`."
+        ) from None
+    try:
+        files = [value for _, value in form.multi_items() if not isinstance(value, str)]
+        if not files:
+            raise UnreadableFile(
+                "The multipart body contains no file; add one, for example with"
+                " `curl -F file=@FILE`."
+            )
+        if len(files) > 1:
+            raise UnreadableFile("The multipart body contains two files; send one at a time.")
+        yield Upload(files[0].file, files[0].filename or None)
+    finally:
+        await form.close()
+
+
+class Uploads:
+    """Publishes files as batches, a few at a time; belongs to one event loop."""
+
+    def __init__(self, client: EnrollmentClient) -> None:
+        self._client = client
+        self._turns = asyncio.Semaphore(PUBLISHED_TOGETHER)
+
+    async def submit(
+        self, upload: Upload, choices: Choices, batch_id: str | None, submitter: str | None
+    ) -> tuple[SubmittedBatch, tuple[str, ...]]:
+        """Publish a file, and return its batch and how it was understood.
+
+        Once publishing has begun it goes on, even if the caller does not wait. Raises
+        UnreadableFile, and what `EnrollmentClient.submit_batch` raises.
+        """
+
+        def publish() -> tuple[SubmittedBatch, tuple[str, ...]]:
+            layout, records = open_stream(
+                upload.file,
+                choices.kind,
+                choices.templates,
+                "The file",
+                choices.encoding,
+                drop=choices.drop,
+            )
+            batch = self._client.submit_batch(
+                layout.kind,
+                records if choices.may_drop else _refuse_drops(records),
+                batch_id=batch_id,
+                ordered=layout.ordered,
+                columns=layout.columns,
+                form=layout.form,
+                file_name=upload.name,
+                submitter=submitter,
+            )
+            return batch, tuple(layout.notices)
+
+        async with self._turns:
+            return await in_daemon_thread(publish)
+
+
+def _refuse_drops(lines: Lines) -> Lines:
     """Yield the lines of a file whose caller may not drop. Raises Refused at the first drop."""
     for entry in lines:
         if isinstance(entry, SourceRecord) and _is_drop(entry.record):
@@ -83,117 +171,3 @@ def refuse_drops(lines: Lines) -> Lines:
 
 def _is_drop(record: Any) -> bool:
     return isinstance(record, dict) and bool(record.get(COURSE_FIELDS[Action.DROP]))
-
-
-async def read_in_thread(
-    body: AsyncIterator[bytes], content_type: str, read: Callable[[Upload], T]
-) -> T:
-    """Feed the body of an HTTP call to `read` in a thread, and return its result.
-
-    In a multipart body, the file is read. If the body is cut off, `read` gets an exception, not
-    the end of the stream. Raises UnreadableFile, and whatever `read` raises.
-    """
-    pieces = _BodyPipe()
-    upload = Upload(io.BufferedReader(pieces, 1 << 16), lambda: pieces.file_name)
-    reading = asyncio.create_task(asyncio.to_thread(read, upload))
-    reading.add_done_callback(lambda _: setattr(pieces, "abandoned", True))
-    try:
-        async for piece in _first_file(body, content_type, pieces):
-            if reading.done():
-                break
-            if piece:
-                await asyncio.to_thread(pieces.put, piece)
-    except UnreadableFile as error:
-        await asyncio.to_thread(pieces.put, error)
-    except BaseException:
-        await asyncio.to_thread(
-            pieces.put, TruncatedUpload("The upload was cut off; send the file again.")
-        )
-        await asyncio.gather(reading, return_exceptions=True)
-        raise
-    else:
-        await asyncio.to_thread(pieces.put, b"")
-    return await reading
-
-
-async def _first_file(
-    body: AsyncIterator[bytes], content_type: str, pieces: _BodyPipe
-) -> AsyncIterator[bytes]:
-    """Yield the file in a body, and store its name in `pieces` before its content."""
-    kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data":
-        async for piece in body:
-            yield piece
-        return
-    if not options.get(b"boundary"):
-        raise UnreadableFile(
-            "The Content-Type of the multipart body lacks its boundary; leave this header to your"
-            " HTTP client."
-        )
-    form = _MultipartFile(options[b"boundary"])
-    async for piece in body:
-        content = form.feed(piece)
-        pieces.file_name = form.file_name
-        yield content
-    if not form.seen:
-        raise UnreadableFile(
-            "The multipart body contains no file; add one, for example with `curl -F file=@FILE`."
-        )
-
-
-class _MultipartFile:
-    """Extracts the file from a multipart body, piece by piece."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self.seen = False
-        self.file_name: str | None = None
-        self._wanted = False
-        self._header = self._value = b""
-        self._data: list[bytes] = []
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_header_field": self._on_field,
-                "on_header_value": self._on_value,
-                "on_header_end": self._on_header,
-                "on_part_data": self._on_data,
-                "on_part_end": self._on_end,
-            },
-        )
-
-    def feed(self, piece: bytes) -> bytes:
-        """Return the part of the file that a piece of the body holds. Raises UnreadableFile."""
-        try:
-            self._parser.write(piece)
-        except FormParserError as error:
-            raise UnreadableFile(
-                f"The multipart body is malformed ({error}); send the file as the body itself, or"
-                " with `curl -F file=@FILE`."
-            ) from None
-        data = b"".join(self._data)
-        self._data.clear()
-        return data
-
-    def _on_field(self, raw: bytes, start: int, end: int) -> None:
-        self._header += raw[start:end]
-
-    def _on_value(self, raw: bytes, start: int, end: int) -> None:
-        self._value += raw[start:end]
-
-    def _on_header(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            file_name = parse_options_header(self._value)[1].get(b"filename")
-            self._wanted = file_name is not None
-            if self._wanted and self.seen:
-                raise UnreadableFile("The multipart body contains two files; send one at a time.")
-            if file_name is not None:
-                self.file_name = file_name.decode(errors="replace")
-        self._header = self._value = b""
-
-    def _on_data(self, raw: bytes, start: int, end: int) -> None:
-        if self._wanted:
-            self._data.append(raw[start:end])
-
-    def _on_end(self) -> None:
-        self.seen = self.seen or self._wanted
-        self._wanted = False

@@ -277,8 +277,10 @@ def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None
         assert slow[0].headers["retry-after"] == "1"
 
 
-def test_a_full_front_says_that_it_is_alive(deployment: Deployment, tmp_path: Path) -> None:
-    full = deployment.environment | {"ENROLL_HTTP_MAX_RUNNING": "2"}
+def test_event_streams_take_no_room_from_other_calls(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    full = deployment.environment | {"ENROLL_HTTP_MAX_STREAMS": "2"}
     mark = '{"state": "queued", "chunks": 1}'
     with (
         Redis.from_url(deployment.broker_url) as redis,
@@ -291,9 +293,16 @@ def test_a_full_front_says_that_it_is_alive(deployment: Deployment, tmp_path: Pa
             client.stream("GET", "/batches/endless/events") as second,
         ):
             assert (first.status_code, second.status_code) == (200, 200)
-            assert client.get("/students/H1").status_code == 429
-            assert client.get("/health/live").status_code == 200
-        wait_for(lambda: client.get("/health/ready").status_code == 200)
+            refused = client.get("/batches/endless/events")
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+            for path in ("/students/H1", "/batches/endless", "/health/live", "/health/ready"):
+                assert client.get(path).status_code == 200
+
+        def has_room() -> bool:
+            with client.stream("GET", "/batches/endless/events") as again:
+                return again.status_code == 200
+
+        wait_for(has_room)
 
 
 def test_tokens_are_required_and_scopes_enforced(deployment: Deployment, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from producer.main import make_app
-from producer.web.coalescing import RequestCoalescer
+from producer.web.services import Services
 from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
 from support.recording import RecordingWorker
@@ -37,12 +37,14 @@ def call(worker: RecordingWorker) -> Call:
         app = make_app(HttpSettings(broker_url=SecretStr("memory://")))
         digest = hashlib.sha256(b"secret").hexdigest()
         app.state.tokens = read_tokens([f"sis {scopes} {digest}"] if scopes else [])
-        app.state.client = worker.client()
-        app.state.publisher = RequestCoalescer(app.state.client)
+        services = Services.over(worker.async_client(), worker.client())
+        app.state.services = services
         transport = httpx.ASGITransport(app=app)
         options["headers"] = {"Authorization": "Bearer secret", **options.get("headers", {})}
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.request(method, path, **options)
+            response = await client.request(method, path, **options)
+        await services.close()
+        return response
 
     return lambda method, path, scopes=None, **options: asyncio.run(
         send(method, path, scopes, **options)

@@ -1,0 +1,118 @@
+"""Answer the HTTP calls about batches: uploads, status, refused lines and progress."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from producer.aio.client import AsyncEnrollmentClient
+from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.chunks import FileForm
+from producer.files import refused_lines
+from producer.web.access import Submitter, check_scope, has_scope
+from producer.web.bodies import AcceptedBatch
+from producer.web.lookups import known_form
+from producer.web.parameters import (
+    AcceptedType,
+    AllDrops,
+    BatchIdInPath,
+    BatchKind,
+    Client,
+    ColumnMaps,
+    FrontServices,
+    OwnBatchId,
+    TextEncoding,
+)
+from producer.web.problems import Refused
+from producer.web.services import Services
+from producer.web.tokens import Scope
+from producer.web.uploads import Choices, received
+
+
+async def post_batch(
+    request: Request,
+    response: Response,
+    services: FrontServices,
+    submitter: Submitter,
+    kind: BatchKind = None,
+    batch_id: OwnBatchId = None,
+    maps: ColumnMaps = None,
+    encoding: TextEncoding = None,
+    *,
+    drop: AllDrops = False,
+) -> AcceptedBatch:
+    """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
+
+    The file may be compressed with gzip, or be the only one in a zip archive. It is published once
+    all of it has arrived. For drops, the token also needs the scope `drop`: with `drop`, and for a
+    file with `drop` in its column `action` or with `drop_course_ids`.
+    """
+    if drop:
+        check_scope(request, Scope.DROP, " for drop=true")
+    templates = dict(template_of(text) for text in maps or ())
+    choices = Choices(kind, templates, encoding, drop=drop, may_drop=has_scope(request, Scope.DROP))
+    async with received(request) as upload:
+        batch, notices = await services.uploads.submit(upload, choices, batch_id, submitter)
+    accepted = AcceptedBatch.of(batch, notices)
+    response.headers["Location"] = accepted.url
+    return accepted
+
+
+def template_of(text: str) -> tuple[str, str]:
+    """Return the column and the template of a parameter `map`. Raises Refused."""
+    column, equals, template = text.partition("=")
+    if not equals or not template:
+        detail = f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}."
+        raise Refused(422, "bad_map", detail)
+    return column, template
+
+
+async def get_batch(batch_id: BatchIdInPath, client: Client) -> BatchStatus:
+    """Return the status of a batch: its state, counts, and refusals by cause."""
+    return await _known_batch(client, batch_id)
+
+
+async def _known_batch(client: AsyncEnrollmentClient, batch_id: str) -> BatchStatus:
+    status = await client.batch(known_form(batch_id))
+    if status.state is BatchState.UNKNOWN:
+        raise Refused(404, "unknown_batch", "No batch with this id is known. Check the id.")
+    return status
+
+
+async def get_errors(
+    batch_id: BatchIdInPath, services: FrontServices, accept: AcceptedType = "application/json"
+) -> Any:
+    """Return the refusals by cause; with `Accept: text/csv`, a file of the refused lines."""
+    status = await _known_batch(services.client, batch_id)
+    if "text/csv" not in accept:
+        return list(status.refusals)
+    refusals = services.blocking.refusals(status.batch_id)
+    pages = refused_lines.csv_pages(status.columns, status.form, refusals)
+    content = _pages(services, pages)
+    # The first page is read before the response begins; afterwards no error could be reported.
+    first = await anext(content)
+    encoding = refused_lines.known_or_utf8((status.form or FileForm()).encoding)
+    headers = {"Content-Disposition": 'attachment; filename="refused.csv"'}
+    return StreamingResponse(
+        _after(first, content), media_type=f"text/csv; charset={encoding}", headers=headers
+    )
+
+
+async def _pages(services: Services, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    while page := await loop.run_in_executor(services.downloads, next, pages, b""):
+        yield page
+
+
+async def _after(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for page in others:
+        yield page
+
+
+async def get_events(batch_id: BatchIdInPath, services: FrontServices) -> StreamingResponse:
+    """Send the status of a batch as server-sent events until it is done."""
+    first = await _known_batch(services.client, batch_id)
+    return StreamingResponse(services.feeds.events(first), media_type="text/event-stream")

@@ -1,0 +1,97 @@
+"""Follow the progress of batches for event streams; streams of one batch share its lookups."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from producer.aio.client import AsyncEnrollmentClient
+from producer.contract.batches import BatchState, BatchStatus
+from producer.errors import EnrollmentError
+from producer.web.stopping import Stopping
+
+EVENT_SECONDS: Final = 0.5
+"""Seconds between two lookups of a batch."""
+
+QUIET_SECONDS: Final = 15.0
+"""Seconds after which a stream without news sends a comment, so that proxies keep it open."""
+
+
+class _Feed:
+    """The latest news of one batch."""
+
+    def __init__(self, first: BatchStatus) -> None:
+        self.latest: BatchStatus | EnrollmentError = first
+        self.readers = 0
+        self.news = asyncio.Event()
+        """Replaced with each news."""
+
+    def publish(self, latest: BatchStatus | EnrollmentError) -> None:
+        self.latest = latest
+        before, self.news = self.news, asyncio.Event()
+        before.set()
+
+
+class BatchFeeds:
+    """The batches that event streams follow; belongs to one event loop."""
+
+    def __init__(self, client: AsyncEnrollmentClient, stopping: Stopping) -> None:
+        self._client = client
+        self._stopping = stopping
+        self._feeds: dict[str, _Feed] = {}
+        self._polls: set[asyncio.Task[None]] = set()
+
+    async def events(self, first: BatchStatus) -> AsyncIterator[str]:
+        """Yield the status of a batch as server-sent events, until it is done.
+
+        A stream that is slow to read skips to the latest status. It ends when the process is to
+        end; browsers then connect again by themselves.
+        """
+        yield _event(first)
+        if first.state is BatchState.DONE:
+            return
+        feed = self._join(first)
+        seen: BatchStatus | EnrollmentError = feed.latest
+        try:
+            while not isinstance(seen, BatchStatus) or seen.state is not BatchState.DONE:
+                news = feed.news
+                if feed.latest is seen and await self._stopping.wait_for(news, QUIET_SECONDS):
+                    return
+                if feed.latest is seen:
+                    yield ": nothing new\n\n"
+                else:
+                    seen = feed.latest
+                    yield _event(seen)
+        finally:
+            feed.readers -= 1
+
+    def _join(self, first: BatchStatus) -> _Feed:
+        feed = self._feeds.get(first.batch_id)
+        if feed is None:
+            feed = self._feeds[first.batch_id] = _Feed(first)
+            poll = asyncio.create_task(self._poll(first.batch_id, feed))
+            self._polls.add(poll)
+            poll.add_done_callback(self._polls.discard)
+        feed.readers += 1
+        return feed
+
+    async def _poll(self, batch_id: str, feed: _Feed) -> None:
+        """Look a batch up for as long as a stream follows it and it is not done."""
+        is_done = False
+        try:
+            while not is_done and not await self._stopping.wait(EVENT_SECONDS) and feed.readers:
+                try:
+                    status = await self._client.batch(batch_id)
+                except EnrollmentError as error:
+                    feed.publish(error)
+                else:
+                    is_done = status.state is BatchState.DONE
+                    feed.publish(status)
+        finally:
+            del self._feeds[batch_id]
+
+
+def _event(news: BatchStatus | EnrollmentError) -> str:
+    """Return an event with a status, or a comment about why there is none."""
+    if isinstance(news, BatchStatus):
+        return f"data: {news.model_dump_json()}\n\n"
+    return f": {type(news).__name__}; asking again\n\n"

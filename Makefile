@@ -40,8 +40,8 @@ check: $(READY) ## Check format, lint, types and import rules only
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (40 minutes)
-	@FAULTS="postgresql=300 sqlite=60 sentinels=30" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py
+faults: $(READY) ## Strike with every kind of fault, then in storms; writes build/faults.json (45 minutes)
+	@FAULTS="postgresql=300 sqlite=60 sentinels=30" $(BIN)/python -m pytest -q -s tests/faults/test_signs.py tests/faults/test_storm.py tests/faults/test_front.py
 	@$(BIN)/python -m pytest -q -m long
 
 bench: $(READY) ## Measure speed, latency and memory as ratios; writes build/bench.json (some minutes)

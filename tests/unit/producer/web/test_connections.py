@@ -1,0 +1,121 @@
+"""A head that is too large or too slow ends its connection, and harms no other."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from producer.web import connections
+from producer.web.connections import MAX_HEAD, BoundedProtocol
+
+SECONDS = 0.5
+FEW = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+MEBIBYTE = 1 << 20
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the size of the body."""
+    if scope["type"] != "http":
+        return
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = str(size).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server with this protocol on a free port."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", SECONDS)
+    config = uvicorn.Config(
+        application, port=0, http=BoundedProtocol, log_level="error", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=asyncio.run, args=(server.serve([listening]),))
+    thread.start()
+    yield listening.getsockname()[1]
+    server.should_exit = True
+    thread.join()
+
+
+def answer_to(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send pieces with a pause between them; return what comes until the connection is closed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(pause)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(65_536):
+                received += piece
+        return received
+
+
+CLOSE = b"Connection: close\r\n\r\n"
+
+
+def test_an_ordinary_call_is_answered_also_in_pieces(port: int) -> None:
+    for pause in (0.0, 0.05):
+        assert answer_to(port, *(bytes([b]) for b in FEW), CLOSE, pause=pause / 4).endswith(b"0")
+
+
+@pytest.mark.parametrize("size", [MAX_HEAD // 2, MAX_HEAD - 500])
+def test_large_headers_within_the_bound_are_read(port: int, size: int) -> None:
+    assert b" 200 " in answer_to(port, FEW, b"X: ", b"x" * size, b"\r\n", CLOSE)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET /", *[b"x" * MEBIBYTE] * 3],
+        [FEW, b"X: ", *[b"x" * MEBIBYTE] * 3],
+        [FEW, *[b"x" * MEBIBYTE] * 3],
+        [FEW, *[b"X-Header: 1\r\n" * 10_000] * 10],
+    ],
+    ids=["path", "value", "name", "many"],
+)
+def test_a_head_that_goes_on_and_on_is_refused(port: int, pieces: list[bytes]) -> None:
+    answer = answer_to(port, *pieces)
+    # The rest of what was sent may let the kernel reset the connection before the response is read.
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    assert b" 200 " in answer_to(port, FEW, CLOSE)
+
+
+def test_what_follows_a_body_is_bounded_too(port: int) -> None:
+    chunked = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    trailers = [b"1\r\nx\r\n0\r\n", b"X: ", *[b"x" * MEBIBYTE] * 3]
+    assert b" 200 " not in answer_to(port, chunked, *trailers)
+
+
+def test_a_large_body_is_no_head(port: int) -> None:
+    body = b"x" * 3 * MEBIBYTE
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n".encode()
+    assert answer_to(port, head, CLOSE, body).endswith(str(len(body)).encode())
+
+
+@pytest.mark.parametrize("pieces", [[], [b"G"], [FEW], [FEW[:20], b"x", b"y"]])
+def test_a_slow_head_is_refused(port: int, pieces: list[bytes]) -> None:
+    started = time.monotonic()
+    answer = answer_to(port, *pieces, pause=SECONDS / 4)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert SECONDS <= time.monotonic() - started + 0.05 < SECONDS + 5
+
+
+def test_the_second_head_of_a_connection_has_a_deadline_of_its_own(port: int) -> None:
+    answer = answer_to(port, FEW + b"\r\n", FEW, pause=SECONDS * 0.7)
+    first, second = answer.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"200 ")
+    assert second.startswith(b"408 ")

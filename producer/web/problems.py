@@ -1,5 +1,6 @@
 """Turn every error into an HTTP problem (RFC 9457) with a stable code."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,8 @@ from producer.errors import (
 )
 from producer.schemas import Code, StudentEnrollmentRequest
 
+log = logging.getLogger(__name__)
+
 PROBLEM = "application/problem+json"
 
 STATUS_OF_CODE: Mapping[Code, int] = {
@@ -37,6 +40,11 @@ STATUS_OF_CODE: Mapping[Code, int] = {
 _INTERNAL_ERROR = (
     "The service failed. Try again, or ask the operator; the service's log has the details after"
     " the line `Exception in ASGI application`."
+)
+
+_NO_BROKER = (
+    "The broker is not available. Try again in a few seconds, with the same id if you submit"
+    " something; the log of the HTTP front has the details."
 )
 
 STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
@@ -98,7 +106,11 @@ def _on_fault(_: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, InvalidRequest):
         fields = [problem.field for problem in error.problems]
     field = {"field": fields[0]} if fields else {}
-    return _problem_response(status, code, str(error), headers, **field)
+    detail = str(error)
+    if isinstance(error, BrokerUnavailable):
+        log.warning("%s", error)  # It names the broker's address, which callers need not know.
+        detail = _NO_BROKER
+    return _problem_response(status, code, detail, headers, **field)
 
 
 def _on_http(_: Request, error: Exception) -> JSONResponse:

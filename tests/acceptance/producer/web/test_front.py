@@ -1,0 +1,293 @@
+"""The HTTP front at its edges: bounds, proxies, processes, its end, and what it gives away."""
+
+import hashlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from support.front_load import frozen, stopped
+from support.http import serving
+from support.rosters import enter_roster
+from support.valkey import running_valkey
+from support.waiting import wait_for
+from support.workers import Deployment, worker_environment
+
+pytestmark = pytest.mark.one_database
+PAIRS = b"student_id,course_id\nF1,FC1\n"
+
+
+def tokens_file(folder: Path, *names: str) -> Path:
+    path = folder / "tokens"
+    digests = [(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
+    path.write_text("".join(f"{name} submit,read {digest}\n" for name, digest in digests))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def lone_front(tmp_path: Path) -> Iterator[Any]:
+    """A front with a broker of its own and no worker; gives address, process and broker's URL."""
+    with running_valkey(tmp_path / "valkey") as broker:
+        environment = worker_environment(f"{broker.connection_url}/0", "unused")
+        environment |= {"ENROLL_HTTP_GRACE": "1", "ENROLL_TIMEOUT": "30"}
+        with serving(environment, tmp_path / "log") as (url, process):
+            yield url, process, f"{broker.connection_url}/0"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/students/{'9' * 5000}", 422),
+        ("GET", f"/students/key:{'9' * 5000}/results", 404),
+        ("GET", f"/students/{'x' * 256}", 422),
+        ("GET", "/students/%00/results", 422),
+        ("GET", "/students/a%00b/history", 422),
+        ("GET", f"/courses/{'x' * 256}/students", 422),
+        ("GET", "/courses/%00/students", 422),
+        ("GET", f"/requests/{'x' * 256}", 404),
+        ("GET", "/requests/%00", 404),
+        ("GET", f"/batches/{'x' * 256}", 404),
+        ("GET", "/batches/%00/events", 404),
+        ("GET", "/students/F1/results?cursor=%00", 422),
+        ("GET", "/students/F1/results?cursor=W10=", 422),
+        ("GET", f"/students/F1/results?cursor={'W' * 396}", 422),
+        ("GET", "/students/F1/history?before=yesterday", 422),
+        ("GET", f"/courses/FC1/students?after={'9' * 5000}", 422),
+        ("GET", "/courses/FC1/students?at=%00", 422),
+        ("POST", f"/batches?batch_id={'x' * 129}", 422),
+        ("POST", "/batches?batch_id=%00", 422),
+        ("POST", "/batches?encoding=%00", 422),
+        ("POST", "/batches?map=%00=%00", 422),
+        ("DELETE", "/students/F1/courses/%00", 422),
+        ("DELETE", f"/students/F1/courses/FC1?request_id={'x' * 129}", 422),
+        ("DELETE", "/students/F1/courses/FC1?as_of=%00", 422),
+    ],
+)
+def test_a_mistake_of_the_caller_is_called_one(
+    front: httpx.Client, method: str, path: str, status: int
+) -> None:
+    content = PAIRS if method == "POST" else None
+    answer = front.request(method, path, content=content)
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
+    assert "retry-after" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (f"multipart/form-data; boundary={'b' * 5000}", b"x"),
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=", b"x"),
+        ("multipart/form-data; boundary=b", b"--b\r\n\r\n\r\n"),
+        ("multipart/form-data; boundary=b", b"--c\r\n" * 1000),
+        ("multipart/form-data; boundary=\xff", b"--\xff\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' * 100 + b"--b--",
+        ),
+    ],
+)
+def test_a_malformed_form_is_the_callers_mistake(
+    front: httpx.Client, content_type: str, body: bytes
+) -> None:
+    headers = {"Content-Type": content_type.encode("latin-1")}
+    answer = front.post("/batches", content=body, headers=headers)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_file")
+
+
+def test_responses_are_not_stored_and_do_not_name_the_server(front: httpx.Client) -> None:
+    for path in (
+        "/students/F1",
+        "/students/F1/results",
+        "/requests/none",
+        "/health/ready",
+        "/docs",
+    ):
+        answer = front.get(path)
+        assert "no-store" in answer.headers["cache-control"] or path == "/docs"
+        assert "server" not in answer.headers
+
+
+def test_health_names_no_address(lone_front: Any) -> None:
+    url, _, broker_url = lone_front
+    port = str(httpx.URL(broker_url).port)
+    with frozen(broker_url):
+        answer = httpx.get(f"{url}/health/ready", timeout=20)
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
+    assert port not in answer.text
+    with Redis.from_url(broker_url) as redis:
+        redis.shutdown(nosave=True)
+    wait_for(lambda: _readiness(url).json()["code"] == "broker_unavailable")
+    assert port not in _readiness(url).text
+    answer = httpx.get(f"{url}/students/F1", timeout=20)
+    assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
+    assert port not in answer.text
+    assert httpx.get(f"{url}/health/live").status_code == 200
+
+
+def _readiness(url: str) -> httpx.Response:
+    return httpx.get(f"{url}/health/ready", timeout=20)
+
+
+def test_readiness_is_asked_once_for_all(lone_front: Any) -> None:
+    url, _, broker_url = lone_front
+    started = time.monotonic()
+    threads = [threading.Thread(target=_readiness, args=(url,)) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 10
+    with Redis.from_url(broker_url) as redis:
+        assert redis.llen("lookups") <= 3
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_calls_are_counted_by_a_trusted_proxys_word_only(
+    broker_url: str, tmp_path: Path, *, trusted: bool
+) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_RATE": "5"}
+    if trusted:
+        environment["ENROLL_HTTP_PROXIES"] = "127.0.0.1"
+    with (
+        serving(environment, tmp_path / "log") as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+        statuses = set()
+        for number in range(60):
+            headers = {"X-Forwarded-For": f"10.0.0.{number}"}
+            statuses.add(client.get("/openapi.json", headers=headers).status_code)
+    assert statuses == ({200} if trusted else {200, 429})
+
+
+def test_the_rate_counts_for_each_token(broker_url: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_RATE": "3"}
+    tokens = tokens_file(tmp_path, "one", "other")
+    with (
+        serving(environment, tmp_path / "log", "--tokens", str(tokens)) as (url, _),
+        httpx.Client(base_url=url) as client,
+    ):
+
+        def status(token: str) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            return client.post("/students/enroll", headers=headers, content=b"{").status_code
+
+        time.sleep(1 - time.monotonic() % 1)  # The beginning of a second.
+        assert [status("one") for _ in range(5)] == [422, 422, 422, 429, 429]
+        assert status("other") == 422
+
+
+def test_several_processes_serve_one_port_and_end_together(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    with serving(deployment.environment, tmp_path / "log", "--processes", "3") as (url, process):
+        servers = psutil.Process(process.pid).children(recursive=True)
+        pids = {server.pid for server in servers if "resource_tracker" not in server.cmdline()[-1]}
+        assert len(pids) >= 3
+        assert httpx.get(f"{url}/health/ready", timeout=20).status_code == 200
+        process.terminate()
+        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_sigterm_ends_the_front_whatever_its_calls_wait_for(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    environment = deployment.environment | {"ENROLL_HTTP_GRACE": "1"}
+    with Redis.from_url(deployment.broker_url) as redis:
+        redis.set("enrollment:batch:endless", '{"state": "queued", "chunks": 1}', ex=60)
+    with serving(environment, tmp_path / "log") as (url, process):
+        address = (httpx.URL(url).host, httpx.URL(url).port)
+        answers: list[httpx.Response] = []
+
+        def wait_for_a_result() -> None:
+            body = {"student_id": "F1", "course_ids": ["FC1"]}
+            headers = {"Prefer": "wait=60"}
+            answers.append(
+                httpx.post(f"{url}/students/enroll", json=body, headers=headers, timeout=90)
+            )
+
+        waiting = threading.Thread(target=wait_for_a_result)
+        with (
+            socket.create_connection(address) as slow,
+            socket.create_connection(address) as silent,
+            httpx.stream("GET", f"{url}/batches/endless/events", timeout=90) as stream,
+        ):
+            events = stream.iter_lines()
+            assert next(events).startswith("data: ")
+            head = "POST /batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nstu"
+            slow.sendall(head.encode())
+            silent.sendall(b"GET / HT")
+            with stopped(deployment.process.pid):
+                waiting.start()
+                time.sleep(1)
+                started = time.monotonic()
+                process.terminate()
+                process.wait(15)
+                assert time.monotonic() - started < 10
+            assert not any(event.startswith("data: ") for event in list(events)[-1:])
+        waiting.join()
+    assert answers[0].status_code == 202
+
+
+def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:
+    url, _, broker_url = lone_front
+    address = (httpx.URL(url).host, httpx.URL(url).port)
+    with socket.create_connection(address) as connection:
+        head = "POST /batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n"
+        connection.sendall(head.encode() + PAIRS + b"F1,FC1\n" * 100_000)
+        time.sleep(0.5)
+    time.sleep(0.5)
+    with Redis.from_url(broker_url) as redis:
+        assert redis.llen("batches") == 0
+    assert httpx.get(f"{url}/health/live").status_code == 200
+
+
+def test_forty_uploads_in_pieces_are_all_accepted(deployment: Deployment, tmp_path: Path) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield PAIRS
+        for _ in range(5):
+            time.sleep(0.1)
+            yield b"F1,FC1\n"
+
+    statuses: list[int] = []
+
+    def upload(url: str) -> None:
+        statuses.append(httpx.post(f"{url}/batches", content=pieces(), timeout=60).status_code)
+
+    with serving(deployment.environment, tmp_path / "log") as (url, _):
+        threads = [threading.Thread(target=upload, args=(url,)) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [202] * 40
+
+
+@pytest.fixture(scope="module")
+def front(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("edges")
+    from producer.client import EnrollmentClient  # noqa: PLC0415
+
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["F1"], ["FC1"])
+    with (
+        serving(deployment.environment, folder / "log") as (url, _),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        yield client
+    assert "Traceback" not in (folder / "log").read_text()

@@ -1,13 +1,15 @@
 """Follow the progress of batches for event streams; streams of one batch share its lookups."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Final
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus
-from producer.errors import EnrollmentError
 from producer.web.stopping import Stopping
+
+log = logging.getLogger(__name__)
 
 EVENT_SECONDS: Final = 0.5
 """Seconds between two lookups of a batch."""
@@ -20,12 +22,12 @@ class _Feed:
     """The latest news of one batch."""
 
     def __init__(self, first: BatchStatus) -> None:
-        self.latest: BatchStatus | EnrollmentError = first
+        self.latest: BatchStatus | Exception = first
         self.readers = 0
         self.news = asyncio.Event()
         """Replaced with each news."""
 
-    def publish(self, latest: BatchStatus | EnrollmentError) -> None:
+    def publish(self, latest: BatchStatus | Exception) -> None:
         self.latest = latest
         before, self.news = self.news, asyncio.Event()
         before.set()
@@ -50,7 +52,7 @@ class BatchFeeds:
         if first.state is BatchState.DONE:
             return
         feed = self._join(first)
-        seen: BatchStatus | EnrollmentError = feed.latest
+        seen: BatchStatus | Exception = feed.latest
         try:
             while not isinstance(seen, BatchStatus) or seen.state is not BatchState.DONE:
                 news = feed.news
@@ -81,7 +83,8 @@ class BatchFeeds:
             while not is_done and not await self._stopping.wait(EVENT_SECONDS) and feed.readers:
                 try:
                     status = await self._client.batch(batch_id)
-                except EnrollmentError as error:
+                except Exception as error:  # noqa: BLE001 - the streams must not wait in vain
+                    log.warning("the batch of an event stream could not be looked up: %s", error)
                     feed.publish(error)
                 else:
                     is_done = status.state is BatchState.DONE
@@ -90,7 +93,7 @@ class BatchFeeds:
             del self._feeds[batch_id]
 
 
-def _event(news: BatchStatus | EnrollmentError) -> str:
+def _event(news: BatchStatus | Exception) -> str:
     """Return an event with a status, or a comment about why there is none."""
     if isinstance(news, BatchStatus):
         return f"data: {news.model_dump_json()}\n\n"

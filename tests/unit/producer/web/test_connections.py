@@ -68,8 +68,8 @@ CLOSE = b"Connection: close\r\n\r\n"
 
 
 def test_an_ordinary_call_is_answered_also_in_pieces(port: int) -> None:
-    for pause in (0.0, 0.05):
-        assert answer_to(port, *(bytes([b]) for b in FEW), CLOSE, pause=pause / 4).endswith(b"0")
+    assert answer_to(port, FEW, CLOSE).endswith(b"0")
+    assert answer_to(port, FEW[:5], FEW[5:], CLOSE, pause=0.02).endswith(b"0")
 
 
 @pytest.mark.parametrize("size", [MAX_HEAD // 2, MAX_HEAD - 500])

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
@@ -26,22 +25,13 @@ from producer.web.history import get_history, get_roll
 from producer.web.limits import LIVE, READY, RequestLimits
 from producer.web.lookups import get_request, get_results, get_student
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
+from producer.web.pages import add_pages
 from producer.web.problems import handle_problems
 from producer.web.requests import drop_course, enroll
 from producer.web.services import Services
 from producer.web.settings import HttpSettings
 from producer.web.stopping import on_sigterm
 from producer.web.tokens import read_tokens
-
-
-def _page(name: str) -> HTMLResponse:
-    """Return a web page that can load data only from this service."""
-    text = (Path(__file__).parent / "web" / name).read_text(encoding="utf-8")
-    policy = (
-        "default-src 'none'; connect-src 'self'; img-src data:; form-action 'none';"
-        " base-uri 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    )
-    return HTMLResponse(text, headers={"Content-Security-Policy": policy})
 
 
 @asynccontextmanager
@@ -98,8 +88,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)
     add(LIVE, live)
     add(READY, ready, responses=problems())
-    for path, name in (("/", "page.html"), ("/docs", "docs.html")):
-        add(path, partial(_page, name), include_in_schema=False)
+    add_pages(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     handle_problems(app)
     app.add_middleware(RequestLimits, settings=settings)

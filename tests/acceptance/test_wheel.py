@@ -177,6 +177,16 @@ def test_the_wheel_of_a_checkout_is_the_wheel_of_the_source_archive(
     assert contents(tmp_path / wheel.name) == contents(wheel)
 
 
+def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path, wheel: Path) -> None:
+    checkout = copy_of_repository(tmp_path / "checkout")
+    packed = contents(wheel)
+    for path in (*checkout.glob("producer/**/*"), *checkout.glob("worker/**/*")):
+        if path.is_file():
+            name = path.relative_to(checkout).as_posix()
+            assert packed.get(name) == path.read_bytes(), name
+    assert {"producer/web/page.js", "producer/web/page.css"} <= set(packed)
+
+
 def test_the_source_archive_has_the_files_of_a_checkout(tmp_path: Path, archive: Path) -> None:
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")

@@ -18,6 +18,7 @@ from redis import Redis
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
+from support.browser import running_browser
 from support.clients import blocking
 from support.postgres import folder_for_all_users, running_postgres
 from support.standby import Pair, running_pair
@@ -243,3 +244,10 @@ def any_client(
         make = FakeAsyncEnrollmentClient if is_fake else AsyncEnrollmentClient
         with blocking(lambda: make(url, timeout=20)) as client:
             yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; for a module only, because it needs the thread's event loop for itself."""
+    with running_browser() as started:
+        yield started

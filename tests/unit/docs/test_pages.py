@@ -159,7 +159,7 @@ def test_the_names_in_contributing_are_in_the_files_beside_them() -> None:
     """In CONTRIBUTING, the names after a path occur in that file."""
     wrong = []
     for line in DOCUMENTS["CONTRIBUTING.md"].splitlines():
-        for path, rest in re.findall(r"`([\w/.]+\.(?:py|html|md))`((?:(?!`[\w/]+/).)*)", line):
+        for path, rest in re.findall(r"`([\w/.]+\.(?:py|html|js|md))`((?:(?!`[\w/]+/).)*)", line):
             text = (ROOT / path).read_text(encoding="utf-8")
             wrong += [f"{path}: {n}" for n in re.findall(r"`(\w+)`", rest) if n not in text]
     assert wrong == []

@@ -1,6 +1,5 @@
 """The page for people, in a real browser."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,10 @@ import pytest
 from producer.client import EnrollmentClient
 from support.commands import write_lines
 from support.http import serving
-from support.requirements import require_program
 from support.rosters import enter_roster
 from support.workers import Deployment
 
 pytestmark = pytest.mark.one_database
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = require_program("chromium", "chromium-browser")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.mark.xdist_group("browser")

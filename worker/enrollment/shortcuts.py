@@ -20,7 +20,7 @@ from worker.database.endings import (
     prepare_drops,
 )
 from worker.database.sets import COPY_ROWS
-from worker.enrollment.repository import (
+from worker.enrollment.clean_results import (
     add_clean_results,
     delete_results_of_chunk,
     has_results_of_chunk,

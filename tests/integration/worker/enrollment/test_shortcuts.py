@@ -17,7 +17,7 @@ from worker import repository as enrollments
 from worker.batches.apply import Applied, apply_to, read_chunk
 from worker.database import sets
 from worker.database.engine import Database
-from worker.enrollment import repository, shortcuts
+from worker.enrollment import clean_results, shortcuts
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.shortcuts import (
     ShortcutResult,
@@ -78,7 +78,7 @@ def roster(
     with pytest.MonkeyPatch.context() as patch:
         if is_large:
             patch.setattr(enrollments, "SAMPLE_SIZE", 1)
-            for module in (shortcuts, repository, sets, enrollments):
+            for module in (shortcuts, clean_results, sets, enrollments):
                 patch.setattr(module, "COPY_ROWS", 1)
         yield made
     made.close()

@@ -25,6 +25,7 @@ from producer.files.columns import (
     plain_name,
     wanted_columns,
 )
+from producer.files.drop_notices import noticing_drops
 from producer.files.first_line import DELIMITERS, looks_like
 from producer.files.grouping import group_requests
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
@@ -68,6 +69,9 @@ def delimited_layout(
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
     row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
+    used = columns_read(readers, templates)
+    unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
+    seeks_drops = bool(unread) and not drop and ACTION not in readers
     action = Action.DROP if drop else Action.ENROLL
     as_records = _record_maker(kind, readers, action, keep_cells=keep_cells)
 
@@ -75,12 +79,15 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = _without_guards(rows, header.index(GUARDED))
-        records = as_records(refuse_below_others(rows, header, columns_read(readers, templates)))
+        rows = refuse_below_others(rows, header, used)
+        if seeks_drops:
+            rows = noticing_drops(path, kind, rows, unread, notices)
+        records = as_records(rows)
         if kind is Kind.ENROLLMENTS:
             return records
         return noticing_values(path, records, notices)
 
-    if kind is not Kind.ENROLLMENTS:
+    if kind is not Kind.ENROLLMENTS or seeks_drops:
         # The first lines are read here too, so that notices come before anything is submitted.
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:

@@ -18,6 +18,7 @@ from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, N
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
+from producer.publishing.course_lists import with_course_lists
 from producer.schemas import ContractModel, Kind
 
 MAX_QUEUED = 64
@@ -33,7 +34,10 @@ for a restart or a failover."""
 OUTAGE_PAUSE = 1.0
 """Seconds between two attempts while the broker is unavailable."""
 
-_REMEDY = "Submit the same records in the same order, or choose another batch id."
+_REMEDY = (
+    "Submit the same records in the same order and with the same options, or choose another batch"
+    " id."
+)
 
 Record = ContractModel | Mapping[str, Any] | SourceRecord | RefusedLine
 OnOutage = Callable[[BrokerUnavailable], None] | None
@@ -318,7 +322,9 @@ def _source_records(records: Iterable[Record]) -> Iterator[Line]:
             yield record
         else:
             plain = plain_fields(record) if isinstance(record, ContractModel) else record
-            yield SourceRecord(dict(plain) if isinstance(plain, Mapping) else plain, [number])
+            yield SourceRecord(
+                with_course_lists(plain) if isinstance(plain, Mapping) else plain, [number]
+            )
 
 
 def _with_chunk(batch: SubmittedBatch, chunk: EncodedChunk, *, published: bool) -> SubmittedBatch:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from producer.contract.explain import parse_record
 from producer.errors import InvalidRequest, SubmissionLost
 from producer.publishing.batches import SubmittedBatch
+from producer.publishing.course_lists import with_course_lists
 from producer.schemas import (
     Code,
     ContractModel,
@@ -52,6 +53,8 @@ def with_id(request: StudentEnrollmentRequest | Mapping[str, Any]) -> Identified
     """
     # A model may hold what its own check would refuse, if it was copied with changes.
     fields = request.model_dump() if isinstance(request, StudentEnrollmentRequest) else request
+    if isinstance(fields, Mapping):
+        fields = with_course_lists(fields)
     checked, problems = parse_record(StudentEnrollmentRequest, fields)
     if checked is None:
         raise InvalidRequest(problems)

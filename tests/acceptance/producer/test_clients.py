@@ -1,6 +1,7 @@
 """What every client promises: the same tests for the real ones and for the stand-ins."""
 
 import uuid
+from collections import deque
 from typing import Any
 
 import pytest
@@ -179,6 +180,28 @@ def test_requests_that_are_submitted_together_are_all_decided(
     results = client.results(roster[0], limit=1000)
     assert {result.request_id for result in results} == set(ids)
     assert sum(result.enrolled_courses[0].added for result in results) == 1
+
+
+def test_courses_without_an_order_are_refused_and_others_are_counted(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, course = roster
+    other = own_id("C")
+    enter(client, "courses", other)
+    for courses in ({course, other}, frozenset([course]), {course: 1}.keys()):
+        for field in ("course_ids", "drop_course_ids"):
+            request = {"student_id": student, field: courses}
+            with pytest.raises(InvalidRequest, match=f"{field}: must be a list .* no order"):
+                client.submit(request)
+            status = client.wait(client.submit_batch("enrollments", [request]))
+            (refusal,) = status.refusals
+            assert (status.books.received, refusal.code) == (1, "invalid_request")
+            assert "a set, which has no order" in (refusal.example or "")
+    for several in (deque([course, other]), iter([course, other]), (course, other)):
+        batch = client.submit_batch("enrollments", [{"student_id": student, "course_ids": several}])
+        assert (batch.tally.rows, client.wait(batch).books.received) == (2, 2)
+    result = client.enroll({"student_id": student, "course_ids": deque([other, course])})
+    assert [enrolled.sis_id for enrolled in result.enrolled_courses] == [other, course]
 
 
 def test_an_invalid_request_is_refused_before_it_is_published(client: EnrollmentClient) -> None:

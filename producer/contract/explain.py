@@ -56,6 +56,8 @@ _RULES: Final[Mapping[str, str]] = {
     "batch_ids": _REQUEST_ID,
     "limit": f"must be an integer from 1 to {MAX_LOOKUP}",
     "after": f"must be an integer from 0 to {MAX_KEY}",
+    "line": f"must be an integer from 0 to {MAX_KEY}",
+    "numbers": "must be an integer from 0 to 9223372036854775807",
     "before": "must be the completed_at and the request_id of a result",
     "kind": "must be students, courses or enrollments",
     "number": f"must be an integer from 0 to {MAX_KEY}",
@@ -72,6 +74,14 @@ _TEXT_RULES: Final[Mapping[str, str]] = {
     "string_pattern_mismatch": "must not contain the character NUL",
     "string_unicode": "must be valid Unicode text, without lone surrogates",
 }
+
+
+_UNKNOWN_FIELDS: Final[Mapping[str, str]] = dict.fromkeys(
+    ("action", "drop", "drop_course", "drop_course_id", "drop_courses", "drop_ids", "drops"),
+    "is not a known field; a request names the courses to drop in drop_course_ids",
+)
+"""What is said about fields by which a request may have meant a drop: without them, it would enroll
+its student."""
 
 
 def parse_record(
@@ -143,6 +153,22 @@ def explain(
     return tuple(reported)
 
 
+def explain_argument(error: ValidationError, value: object, name: str) -> str:
+    """Return what is wrong with the argument `name` of a lookup, by the rule of its first error.
+
+    If it is a list of ids or numbers, the rule of its elements has the same name.
+    """
+    detail = error.errors(include_url=False)[0]
+    if detail["type"] in ("list_type", "too_long"):
+        return f"{name}: must be a list of at most {MAX_LOOKUP}, not {_shown(value)}"
+    index = next((part for part in detail["loc"] if isinstance(part, int)), None)
+    is_element = index is not None and isinstance(value, list) and name != "before"
+    field = f"{name}[{index}]" if is_element else name
+    if not is_element:
+        detail["input"] = value
+    return f"{field}: {_sentence(detail, name, is_element=is_element)}"
+
+
 def _problem(field: str, message: str) -> EnrollmentProblem:
     return EnrollmentProblem(
         code=Code.INVALID_REQUEST,
@@ -156,7 +182,7 @@ def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            return "is not a known field; remove it"
+            return _UNKNOWN_FIELDS.get(name, "is not a known field; correct its name, or remove it")
         case "model_type" | "model_attributes_type" | "dataclass_type":
             return f"must be a JSON object, not {_shown(detail['input'])}"
         case "value_error":

@@ -66,9 +66,8 @@ class WorkerHealth(ContractModel):
 
 RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]
 Identifiers = Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)]
-Numbers = Annotated[
-    list[Annotated[int, Field(strict=True, ge=0, lt=2**63)]], Field(max_length=MAX_LOOKUP)
-]
+Number = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Numbers = Annotated[list[Number], Field(max_length=MAX_LOOKUP)]
 Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
 
 StudentCursor = Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)]

@@ -6,22 +6,28 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from producer.contract import lookup_arguments as arguments
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
 from producer.contract.headers import moment_in
-from producer.contract.lookups import (
-    DatabaseState,
-    Identifiers,
-    Limit,
-    Numbers,
-    RequestIds,
-    ResultCursor,
-    WorkerHealth,
+from producer.contract.lookup_arguments import (
+    CURSOR,
+    ID,
+    ID_OR_NONE,
+    IDS,
+    LIMIT,
+    MOMENT,
+    NUMBER,
+    NUMBERS,
+    TEXT,
+    TEXTS,
+    InvalidArgument,
 )
+from producer.contract.lookups import DatabaseState, WorkerHealth
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import LookupFailed
-from producer.fields import MAX_LOOKUP, Moment
+from producer.fields import MAX_LOOKUP
 from producer.schemas import (
     ContractModel,
     Kind,
@@ -35,13 +41,6 @@ from producer.testing.results import Incoming, Times
 from producer.testing.rulebook import Enrollments
 
 T = TypeVar("T")
-
-_TEXTS = TypeAdapter(RequestIds)
-_NUMBERS = TypeAdapter(Numbers)
-_IDS = TypeAdapter(Identifiers)
-_CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
-_LIMIT = TypeAdapter(Limit)
-_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
 
 class MemoryWorker:
@@ -102,7 +101,10 @@ class MemoryWorker:
         self._batches.apply(kind, chunk, fingerprint_of(text), self._times)
 
     def _status(self, request_ids: Any) -> Any:
-        return [self._status_of(request_id) for request_id in _checked(_TEXTS, request_ids)]
+        return [
+            self._status_of(request_id)
+            for request_id in _checked(TEXTS, request_ids, "request_ids")
+        ]
 
     def _status_of(self, request_id: str) -> RequestStatus:
         result = self._enrollments.results.get(request_id)
@@ -113,45 +115,45 @@ class MemoryWorker:
 
     def _batch(self, batch_ids: Any, *, refusals: bool = True) -> Any:
         status = partial(self._batches.status, refusals=refusals)
-        return [status(batch_id) for batch_id in _checked(_TEXTS, batch_ids)]
+        return [status(batch_id) for batch_id in _checked(TEXTS, batch_ids, "batch_ids")]
 
     def _chunks(self, batch_id: Any, numbers: Any) -> Any:
-        (checked_id,) = _checked(_TEXTS, [batch_id])
-        wanted = _checked(_NUMBERS, numbers, "numbers")
+        checked_id = _checked(TEXT, batch_id, "batch_id")
+        wanted = _checked(NUMBERS, numbers, "numbers")
         return self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
 
     def _refusals(self, batch_id: Any, line: Any, after: Any) -> Any:
-        (checked_id,) = _checked(_TEXTS, [batch_id])
-        cursor = _checked(_NUMBERS, [line, after], "[line, after]")
-        return self._batches.refused(checked_id, (cursor[0], cursor[1]), MAX_LOOKUP)
+        checked_id = _checked(TEXT, batch_id, "batch_id")
+        cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
+        return self._batches.refused(checked_id, cursor, MAX_LOOKUP)
 
     def _results(self, students: Any, limit: Any = 100, before: Any = None) -> Any:
-        ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
-        cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
+        ids, page_size = _checked(IDS, students, "students"), _checked(LIMIT, limit, "limit")
+        cursor = _checked(CURSOR, before, "before")
         results_of = partial(reading.results_of, self._enrollments)
         return [results_of(student, page_size, cursor) for student in ids]
 
     def _student(self, students: Any) -> Any:
         student_of = partial(reading.student, self._enrollments)
-        return [student_of(student) for student in _checked(_IDS, students)]
+        return [student_of(student) for student in _checked(IDS, students, "students")]
 
     def _history(
         self, student: Any, course: Any = None, limit: Any = 100, before: Any = None
     ) -> Any:
-        (named,) = _checked(_IDS, [student], "the student's id")
-        about = _checked(_IDS, [] if course is None else [course], "the course's id")
-        page = history.Page(_checked(_LIMIT, limit, "limit"), _checked(_MOMENT, before, "before"))
-        return history.history(self._enrollments, named, about[0] if about else None, page)
+        named = _checked(ID, student, "student")
+        about = _checked(ID_OR_NONE, course, "course")
+        page = history.Page(_checked(LIMIT, limit, "limit"), _checked(MOMENT, before, "before"))
+        return history.history(self._enrollments, named, about, page)
 
     def _roll(self, course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
-        (named,) = _checked(_IDS, [course], "the course's id")
-        page_size, moment = _checked(_LIMIT, limit, "limit"), _checked(_MOMENT, at, "at")
-        (last_key,) = _checked(_NUMBERS, [after], "after")
+        named = _checked(ID, course, "course")
+        page_size, moment = _checked(LIMIT, limit, "limit"), _checked(MOMENT, at, "at")
+        last_key = _checked(NUMBER, after, "after")
         at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
         return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
 
     def _recent_batches(self, limit: Any) -> Any:
-        return self._batches.newest(_checked(_LIMIT, limit, "limit"))
+        return self._batches.newest(_checked(LIMIT, limit, "limit"))
 
     def _health(self) -> Any:
         now = datetime.now(UTC)
@@ -159,13 +161,12 @@ class MemoryWorker:
         return WorkerHealth(version=about, now=now, database=DatabaseState.READY)
 
 
-def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids") -> T:
+def _checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
+    """Return an argument of a lookup. Raises LookupFailed."""
     try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        position = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
-        raise LookupFailed(f"{what}{position}: {detail['msg']}") from None
+        return arguments.checked(adapter, value, name)
+    except InvalidArgument as error:
+        raise LookupFailed(str(error)) from None
 
 
 def _to_json(value: Any) -> Any:

@@ -3,19 +3,31 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
 from celery import Celery, Task, current_task
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from sqlalchemy.exc import DBAPIError
 
+from producer.contract import lookup_arguments as arguments
 from producer.contract.batches import BatchStatus
-from producer.contract.lookups import Identifiers, Limit, Numbers, RequestIds, ResultCursor
+from producer.contract.lookup_arguments import (
+    CURSOR,
+    ID,
+    ID_OR_NONE,
+    IDS,
+    LIMIT,
+    MOMENT,
+    NUMBER,
+    NUMBERS,
+    TEXT,
+    TEXTS,
+    InvalidArgument,
+)
 from producer.contract.routing import TaskName
-from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS, Moment
+from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.schemas import RequestStatus
 from worker.answer_size import AnswerTooLarge
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
@@ -41,13 +53,6 @@ RECENT_BATCHES = 20
 
 MAX_LOOKUP_AGE = 600.0
 """Seconds after which a lookup without `expires` is not answered: no client waits any more."""
-
-_TEXTS = TypeAdapter(RequestIds)
-_NUMBERS = TypeAdapter(Numbers)
-_IDS = TypeAdapter(Identifiers)
-_CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
-_LIMIT = TypeAdapter(Limit)
-_MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 
 
 class Unanswerable(Exception):
@@ -129,7 +134,7 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
-        ids = _checked(_TEXTS, request_ids)
+        ids = _checked(TEXTS, request_ids, "request_ids")
         generation = cached.generation()
         request_marks = marks.of_requests(ids)
         outage = marks.outage() if request_marks else None
@@ -144,12 +149,12 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
-        ids = _checked(_TEXTS, batch_ids)
+        ids = _checked(TEXTS, batch_ids, "batch_ids")
         return answer(lambda: _batches(services, ids, refusals=refusals is True))
 
     @lookup(name=TaskName.RECENT_BATCHES.value)
     def recent_batches(limit: Any = RECENT_BATCHES) -> Any:
-        page_size = _checked(_LIMIT, limit, "limit")
+        page_size = _checked(LIMIT, limit, "limit")
 
         def read() -> list[BatchStatus]:
             ids = recent_batch_ids(services.database, page_size)
@@ -185,20 +190,18 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
-        (checked_id,) = _checked(_TEXTS, [batch_id])
-        wanted = _checked(_NUMBERS, numbers, "numbers")
+        checked_id = _checked(TEXT, batch_id, "batch_id")
+        wanted = _checked(NUMBERS, numbers, "numbers")
         mark = marks.of_batches([checked_id]).get(checked_id)
         return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
         """Return at most `limit` refused lines, starting after a line and an id."""
-        (checked_id,) = _checked(_TEXTS, [batch_id])
-        cursor = _checked(_NUMBERS, [line, after], "[line, after]")
-        page_size = _checked(_LIMIT, limit, "limit")
-        return answer(
-            lambda: refused_records(database, checked_id, (cursor[0], cursor[1]), page_size)
-        )
+        checked_id = _checked(TEXT, batch_id, "batch_id")
+        cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
+        page_size = _checked(LIMIT, limit, "limit")
+        return answer(lambda: refused_records(database, checked_id, cursor, page_size))
 
 
 def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
@@ -209,10 +212,10 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Return the newest results, or those older than the result that `before` points to."""
-        ids, page_size = _checked(_IDS, students), _checked(_LIMIT, limit, "limit")
+        ids, page_size = _checked(IDS, students, "students"), _checked(LIMIT, limit, "limit")
         if len(ids) * page_size > MAX_LOOKUP_RESULTS:
             raise Unanswerable(_too_many_results(len(ids), page_size))
-        cursor = _checked(_CURSOR, before, "before, the [completed_at, request_id] of a result")
+        cursor = _checked(CURSOR, before, "before")
         return answer(lambda: student_results(database, ids, page_size, cursor))
 
     @lookup(name=TaskName.HEALTH.value)
@@ -222,7 +225,7 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
-        ids = _checked(_IDS, students)
+        ids = _checked(IDS, students, "students")
         return answer(lambda: lookups.students(database, ids))
 
 
@@ -234,20 +237,18 @@ def _register_past(lookup: Callable[..., Any], services: Services) -> None:
     @lookup(name=TaskName.HISTORY.value)
     def history(student: Any, course: Any = None, limit: Any = 100, before: Any = None) -> Any:
         """Return a student's history, or what counts before a moment."""
-        (student_id,) = _checked(_IDS, [student], "the student's id")
-        course_ids = _checked(_IDS, [] if course is None else [course], "the course's id")
-        page_size = _checked(_LIMIT, limit, "limit")
-        until = _checked(_MOMENT, before, "before")
-        course_id = course_ids[0] if course_ids else None
+        student_id = _checked(ID, student, "student")
+        course_id = _checked(ID_OR_NONE, course, "course")
+        page_size = _checked(LIMIT, limit, "limit")
+        until = _checked(MOMENT, before, "before")
         return answer(lambda: student_history(database, student_id, course_id, page_size, until))
 
     @lookup(name=TaskName.ROLL.value)
     def roll(course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
         """Return who is enrolled in a course, or was at a moment."""
-        (course_id,) = _checked(_IDS, [course], "the course's id")
-        page_size, moment = _checked(_LIMIT, limit, "limit"), _checked(_MOMENT, at, "at")
-        (key,) = _checked(_NUMBERS, [after], "after")
-        last = min(key, MAX_KEY)  # No student has a larger key.
+        course_id = _checked(ID, course, "course")
+        page_size, moment = _checked(LIMIT, limit, "limit"), _checked(MOMENT, at, "at")
+        last = min(_checked(NUMBER, after, "after"), MAX_KEY)  # No student has a larger key.
         return answer(
             lambda: course_roll(database, course_id, moment, page_size, last, clock=clock)
         )
@@ -280,11 +281,9 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
     return answer
 
 
-def _checked(adapter: TypeAdapter[T], value: Any, what: str = "the list of ids") -> T:
+def _checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
+    """Return an argument of a lookup. Raises Unanswerable."""
     try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        position = "".join(f"[{p}]" for p in detail["loc"] if isinstance(p, int))
-        # The client reads this text; pydantic's exception would not survive the trip as JSON.
-        raise Unanswerable(f"{what}{position}: {detail['msg']}") from None
+        return arguments.checked(adapter, value, name)
+    except InvalidArgument as error:
+        raise Unanswerable(str(error)) from None

@@ -81,6 +81,29 @@ def test_a_lookup_of_too_many_results_is_refused_with_what_is_allowed(
     assert len(client.results_of(["S1"] * 25, limit=1000)) == 25
 
 
+def test_an_invalid_argument_of_a_lookup_is_explained_by_the_contract(
+    own: tuple[Deployment, EnrollmentClient, Any],
+) -> None:
+    _, client, redis = own
+    for task, args, reason in (
+        (TaskName.HISTORY, [["S1"]], "student: must be our key"),
+        (TaskName.HISTORY, ["S1", "C1", 1, "today"], "before: must be a time with its time zone"),
+        (TaskName.ROLL, [""], "course: must be our key"),
+        (TaskName.ROLL, ["C1", None, 1, "S1"], "after: must be an integer from 0 to"),
+        (TaskName.STUDENT, ["S1"], "students: must be a list of at most 1000, not"),
+        (TaskName.RESULTS, [["S1"], 1, "x"], "before: must be the completed_at and"),
+        (TaskName.STATUS, [[1]], "request_ids[0]: must be a string"),
+        (TaskName.BATCH, [[""]], "batch_ids[0]: must be a string"),
+        (TaskName.CHUNKS, ["b", [-1]], "numbers[0]: must be an integer from 0 to"),
+        (TaskName.REFUSALS, ["b", -1], "line: must be an integer from 0 to"),
+        (TaskName.RECENT_BATCHES, [0], "limit: must be an integer from 1 to"),
+    ):
+        said = reason_of(ask(redis, task, *args))
+        assert said.startswith(reason)
+        assert ", not " in said
+    assert client.student("S1") is not None
+
+
 @pytest.mark.long
 def test_too_little_memory_never_ends_the_worker(
     own: tuple[Deployment, EnrollmentClient, Any],

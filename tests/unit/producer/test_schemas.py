@@ -103,7 +103,17 @@ def test_a_request_is_all_or_nothing_by_default() -> None:
 
 
 def test_an_unknown_field_is_refused() -> None:
-    assert problems(request(seat=3)) == {"seat": "seat: is not a known field; remove it"}
+    assert problems(request(seat=3)) == {
+        "seat": "seat: is not a known field; correct its name, or remove it"
+    }
+
+
+@pytest.mark.parametrize("name", ["action", "drop", "drop_courses"])
+def test_an_unknown_field_that_asks_for_a_drop_is_not_to_be_removed(name: str) -> None:
+    (message,) = problems(request(**{name: "drop"})).values()
+    assert message == (
+        f"{name}: is not a known field; a request names the courses to drop in drop_course_ids"
+    )
 
 
 def test_a_request_is_frozen() -> None:

@@ -309,8 +309,8 @@ def test_a_roll_says_who_was_enrolled_at_a_moment(worker: InMemory) -> None:
     [
         (["A", None, 0], "limit: "),
         (["A", None, 5, "yesterday"], "before: .*time zone"),
-        ([True], "the student's id"),
-        (["A", ""], "the course's id"),
+        ([True], "student: must be our key .* not true"),
+        (["A", ""], "course: must be our key"),
     ],
 )
 def test_a_lookup_with_invalid_arguments_is_refused(

@@ -1,0 +1,36 @@
+"""Read the arguments of lookups, and explain what is wrong with them by the contract's rules."""
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from producer.contract.explain import explain_argument
+from producer.contract.lookups import Identifiers, Limit, Number, Numbers, RequestIds, ResultCursor
+from producer.fields import Identifier, Moment, RequestId
+
+T = TypeVar("T")
+
+TEXT: TypeAdapter[str] = TypeAdapter(RequestId)
+TEXTS: TypeAdapter[list[str]] = TypeAdapter(RequestIds)
+NUMBER: TypeAdapter[int] = TypeAdapter(Number)
+NUMBERS: TypeAdapter[list[int]] = TypeAdapter(Numbers)
+ID: TypeAdapter[int | str] = TypeAdapter(Identifier)
+ID_OR_NONE: TypeAdapter[int | str | None] = TypeAdapter(Identifier | None)
+IDS: TypeAdapter[list[int | str]] = TypeAdapter(Identifiers)
+CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
+LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
+MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
+
+
+class InvalidArgument(ValueError):
+    """An argument of a lookup breaks the contract; the message is for the client."""
+
+
+def checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
+    """Return the argument of this name, as its type reads it. Raises InvalidArgument."""
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        # The client reads this text; pydantic's exception would not survive the trip as JSON.
+        raise InvalidArgument(explain_argument(error, value, name)) from None

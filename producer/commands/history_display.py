@@ -1,5 +1,7 @@
 """Lay out histories and rolls for people."""
 
+from datetime import datetime
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -42,9 +44,18 @@ def _why(entry: HistoryEntry) -> str:
     parts = [entry.reason] if entry.reason else []
     if entry.change is Change.SUPERSEDED and entry.superseded_by is not None:
         asked = f"to {entry.action.value}: " if entry.action else ""
-        parts.append(f"{asked}a request of {moment_text(entry.superseded_by)} won")
+        parts.append(f"{asked}{_winner(entry.moment, entry.superseded_by)} won")
     parts += [f"{problem.code.value}: {problem.message}" for problem in entry.errors]
     return "; ".join(parts)
+
+
+def _winner(moment: datetime, won_at: datetime) -> str:
+    """Name the request that won, also where its moment and that of the other look the same."""
+    if won_at == moment:
+        return "a request to enroll at the same moment"
+    if moment_text(won_at) == moment_text(moment):
+        return "a later request of the same second"
+    return f"a request of {moment_text(won_at)}"
 
 
 def roll(data: CourseRoll, *, ended: bool = False, headings: bool = True) -> RenderableType:

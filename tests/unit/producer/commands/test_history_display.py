@@ -1,6 +1,6 @@
 """What people see of histories and rolls."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from producer.schemas import Action, Code, EnrollmentProblem
 
 MOMENT = datetime(2026, 9, 1, 8, tzinfo=UTC)
 ALGEBRA = HistoryCourse(id=1, sis_id="ALG-1", title="Algebra")
+SUPERSEDED = {"change": Change.SUPERSEDED, "action": Action.DROP}
 
 
 def lines(layout: RenderableType) -> list[str]:
@@ -53,8 +54,16 @@ def refused(code: Code, message: str) -> EnrollmentProblem:
         ({"course": HistoryCourse(id=9, sis_id=None)}, "enrolled key 9"),
         ({"change": Change.DROPPED, "reason": "moved"}, "dropped ALG-1 moved"),
         (
-            {"change": Change.SUPERSEDED, "action": Action.DROP, "superseded_by": MOMENT},
-            "superseded ALG-1 to drop: a request of 2026-09-01 08:00:00 UTC won",
+            SUPERSEDED | {"superseded_by": MOMENT + timedelta(seconds=1)},
+            "superseded ALG-1 to drop: a request of 2026-09-01 08:00:01 UTC won",
+        ),
+        (
+            SUPERSEDED | {"superseded_by": MOMENT + timedelta(microseconds=1)},
+            "superseded ALG-1 to drop: a later request of the same second won",
+        ),
+        (
+            SUPERSEDED | {"superseded_by": MOMENT},
+            "superseded ALG-1 to drop: a request to enroll at the same moment won",
         ),
         (
             {

@@ -286,7 +286,7 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
 
     async def _look_up(self, kind: LookupKind, ids: Sequence[Any]) -> list[Any]:
         """Look up any number of ids, a page at a time. Raises InvalidRequest."""
-        check_ids(kind.task, ids)
+        ids = check_ids(kind.task, ids)
         known = await self._connection.known(kind, ids)
         missing = [identifier for identifier in ids if identifier not in known]
         answers: list[Any] = []

@@ -1,6 +1,6 @@
 """Check the arguments of lookups before they are sent, so that a mistake costs no round trip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -81,10 +81,15 @@ def roll_options(
     return {**moment, "limit": limit, "after": after}
 
 
-def check_ids(task: TaskName, ids: Sequence[Any]) -> None:
-    """Raise InvalidRequest for ids that nothing can have, and for one in place of several."""
+def check_ids(task: TaskName, ids: Iterable[Any]) -> list[Any]:
+    """Return the ids as a list, which can be read more than once.
+
+    Raises InvalidRequest for ids that nothing can have, and for one in place of several.
+    """
     refuse_single("ids", ids)
-    check_arguments(**{_IDS_OF[task]: ids})
+    listed = list(ids)
+    check_arguments(**{_IDS_OF[task]: listed})
+    return listed
 
 
 def check_batch(batch: SubmittedBatch | str) -> None:

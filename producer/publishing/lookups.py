@@ -26,7 +26,7 @@ class Lookups:
 
     def requests(self, request_ids: Sequence[str], timeout: float) -> list[RequestStatus]:
         """Return the status of each request, in the same order."""
-        check_ids(TaskName.STATUS, request_ids)
+        request_ids = check_ids(TaskName.STATUS, request_ids)
         known = self._connection.known_requests(request_ids)
         return self._with_known(known, TaskName.STATUS, request_ids, None, timeout)
 
@@ -34,7 +34,7 @@ class Lookups:
         self, batch_ids: Sequence[str], timeout: float, *, refusals: bool
     ) -> list[BatchStatus]:
         """Return the status of each batch, in the same order, with its refusals if asked for."""
-        check_ids(TaskName.BATCH, batch_ids)
+        batch_ids = check_ids(TaskName.BATCH, batch_ids)
         known = self._connection.known_batches(batch_ids, refusals=refusals)
         options = {"refusals": refusals}
         return self._with_known(known, TaskName.BATCH, batch_ids, options, timeout)
@@ -64,7 +64,7 @@ class Lookups:
 
         A short lookup is sent together with those that other threads make at the same time.
         """
-        check_ids(task, ids)
+        ids = check_ids(task, ids)
 
         def ask(some_ids: list[Any], seconds: float) -> Any:
             return self._connection.ask(task, [some_ids], options, timeout=seconds)

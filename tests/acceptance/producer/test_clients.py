@@ -388,6 +388,19 @@ def test_a_single_value_is_not_taken_for_several(client: EnrollmentClient) -> No
         client.submit_batch("students", [], batch_id="")
 
 
+def test_ids_that_can_be_read_only_once_are_all_looked_up(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, course = roster
+    request_id = enroll(client, student, course).request_id
+    batch_id = client.wait(client.submit_batch("courses", [{"sis_id": course}])).batch_id
+    once: Any = iter
+    assert [s.state for s in client.statuses(once([request_id, "?"]))] == ["done", "unknown"]
+    assert [s.state for s in client.batches(once([batch_id, "?"]))] == ["done", "unknown"]
+    assert [s is None for s in client.students(once([student, "?"]))] == [False, True]
+    assert [len(results) for results in client.results_of(once([student, "?"]))] == [1, 0]
+
+
 def test_a_closed_client_raises(client: EnrollmentClient) -> None:
     client.close()
     assert client.closed

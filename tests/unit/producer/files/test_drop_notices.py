@@ -18,7 +18,7 @@ def _file(column: str, word: str, cells: tuple[str, str, str] = ("", "{}", "{}")
 
 
 @pytest.mark.parametrize("column", ["status", "Enrollment State", "aktion", "x"])
-@pytest.mark.parametrize("word", ["deleted", "DROP", " Dropped ", "tobedeleted", "toBeDeleted"])
+@pytest.mark.parametrize("word", ["deleted", "DROP", " Dropped", "tobedeleted", "toBeDeleted"])
 def test_a_drop_in_a_column_that_is_not_read_is_noticed_once(
     opened: Open, column: str, word: str
 ) -> None:
@@ -29,6 +29,14 @@ def test_a_drop_in_a_column_that_is_not_read_is_noticed_once(
     assert "action" in notice
     students = [record["student_id"] for record, _ in read(source)]
     assert students == ENROLLED
+    assert list(source.notices) == [notice]
+
+
+def test_the_first_of_several_columns_is_noticed(opened: Open) -> None:
+    source = opened("student_id,status,course_id,state\nS1,,dropped,deleted\nS2,drop,C1,drop\n")
+    (notice,) = source.notices
+    assert "line 2 has 'deleted' in the column 'state'" in notice
+    assert len(read(source)) == 2
     assert list(source.notices) == [notice]
 
 

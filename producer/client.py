@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from producer.call_log import verb
-from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.batches import (
+    AppliedChunks,
+    BatchPage,
+    BatchState,
+    BatchStatus,
+    RefusedRecord,
+)
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
@@ -24,6 +30,7 @@ from producer.errors import (
 )
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
+    batch_page_options,
     check_arguments,
     check_batch,
     history_options,
@@ -33,7 +40,7 @@ from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.submitter import EnrollmentSubmitter
 from producer.waiting import SHORTEST_POLL, BatchWait
 
@@ -154,14 +161,43 @@ class EnrollmentClient(EnrollmentSubmitter):
     def recent_batches(self, limit: int = 20) -> list[BatchStatus]:
         """Return the newest batches, at most `limit`, without their refusals.
 
-        A batch is listed once one of its chunks was applied, or became a dead letter; `limit` is
-        at most 1,000. Raises NoWorkerAnswered.
+        They are those of the first `batch_page`, with their columns and forms; `limit` is at most
+        1,000. Raises NoWorkerAnswered.
         """
         check_arguments(limit=limit)
         batches: list[BatchStatus] = self._connection.ask(
             TaskName.RECENT_BATCHES, [limit], timeout=self.timeout
         )
         return batches
+
+    @verb
+    def batch_page(
+        self,
+        limit: int = 20,
+        *,
+        cursor: tuple[datetime, str] | None = None,
+        state: BatchState | str | None = None,
+        kind: Kind | str | None = None,
+        submitter: str | None = None,
+    ) -> BatchPage:
+        """Return one page of the list of batches, the newest first. Raises NoWorkerAnswered.
+
+        `state`, `kind` and `submitter` select batches. To get the next page, pass the `next` of a
+        page as `cursor`, with the same options. A batch that was listed when the first page was
+        read is on exactly one page, whatever arrives in the meantime; one that arrives later is on
+        at most one. A page has at most `limit` batches. It may have fewer, or none, although more
+        follow: a worker looks at a limited number of batches to find those in a state. Only
+        `next` is None at the end.
+
+        A batch is listed once one of its chunks was applied or became a dead letter. As long as
+        all of its chunks are dead letters, its kind and its submitter are unknown.
+        """
+        check_arguments(limit=limit)
+        options = batch_page_options(cursor, state, kind, submitter)
+        page: BatchPage = self._connection.ask(
+            TaskName.RECENT_BATCHES, [limit], options, timeout=self.timeout
+        )
+        return page
 
     @verb
     def refusals(self, batch_id: str) -> Iterator[RefusedRecord]:

@@ -14,7 +14,13 @@ from typing import Any
 from producer.aio.calls import verb
 from producer.aio.connection import LookupKind
 from producer.aio.submitter import STATUS, AsyncEnrollmentSubmitter
-from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.batches import (
+    AppliedChunks,
+    BatchPage,
+    BatchState,
+    BatchStatus,
+    RefusedRecord,
+)
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
@@ -29,6 +35,7 @@ from producer.errors import (
 )
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
+    batch_page_options,
     check_arguments,
     check_batch,
     check_ids,
@@ -39,7 +46,7 @@ from producer.publishing.batches import AppliedCount, SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.waiting import SHORTEST_POLL, BatchWait
 
 _STUDENT = LookupKind(TaskName.STUDENT)
@@ -148,6 +155,22 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
         check_arguments(limit=limit)
         batches: list[BatchStatus] = await self._ask(TaskName.RECENT_BATCHES, [limit])
         return batches
+
+    @verb
+    async def batch_page(
+        self,
+        limit: int = 20,
+        *,
+        cursor: tuple[datetime, str] | None = None,
+        state: BatchState | str | None = None,
+        kind: Kind | str | None = None,
+        submitter: str | None = None,
+    ) -> BatchPage:
+        """Return one page of the list of batches, the newest first."""
+        check_arguments(limit=limit)
+        options = batch_page_options(cursor, state, kind, submitter)
+        page: BatchPage = await self._ask(TaskName.RECENT_BATCHES, [limit], options)
+        return page
 
     def refusals(self, batch_id: str) -> AsyncIterator[RefusedRecord]:
         """Return every refusal of a batch with its record, by line, for `async for`."""

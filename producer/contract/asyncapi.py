@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
+from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.chunks import KIND_CHUNKS
 from producer.contract.headers import MessageHeaders
 from producer.contract.keys import Keys
@@ -20,11 +21,12 @@ from producer.contract.lookups import (
     RequestIds,
     ResultCursor,
     StudentCursor,
+    SubmitterName,
 )
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId
-from producer.schemas import Code, StudentEnrollmentRequest
+from producer.schemas import Code, Kind, StudentEnrollmentRequest
 
 VERSION = "1.0.0"
 """The version of the contract. An addition raises the second number; nothing is ever removed."""
@@ -103,7 +105,18 @@ SIGNATURES: dict[TaskName, Signature] = {
     ),
     TaskName.HEALTH: Signature("Return the health of a worker and its database.", {}, 0, {}),
     TaskName.RECENT_BATCHES: Signature(
-        "Return the status of the newest batches, without their refusals.", {"limit": Limit}, 0, {}
+        "Return the status of the newest batches, without their refusals; with `paged`, one page"
+        " of them, which begins at `cursor`, the `next` of the page before. The other options"
+        " select batches.",
+        {"limit": Limit},
+        0,
+        {
+            "paged": bool,
+            "cursor": BatchCursor | None,
+            "state": BatchState | None,
+            "kind": Kind | None,
+            "submitter": SubmitterName | None,
+        },
     ),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from producer.contract.chunks import FileForm
+from producer.fields import Moment, RequestId
 from producer.schemas import Code, ContractModel, Kind
 
 
@@ -138,6 +139,13 @@ class BatchStatus(ContractModel):
     )
     advice: str | None = Field(default=None, description="What to do if something is wrong.")
     kind: Kind | None = Field(default=None, description="The kind of its records.")
+    file_name: str | None = Field(
+        default=None, description="The name of its file, if the submitter gave one."
+    )
+    submitter: str | None = Field(
+        default=None,
+        description="Who submitted it, as the messages of the batch say; nothing checks that.",
+    )
     columns: tuple[str, ...] | None = Field(default=None, description="The header of its CSV file.")
     form: FileForm | None = Field(
         default=None,
@@ -182,6 +190,11 @@ class BatchStatus(ContractModel):
     refusals: tuple[RefusalGroup, ...] = Field(
         default=(), description="The refusals, grouped by cause."
     )
+    submitted_at: datetime | None = Field(
+        default=None,
+        description="When the batch was submitted; null if that is unknown. Its requests count"
+        " from this moment unless they name another one.",
+    )
     started_at: datetime | None = Field(
         default=None, description="When the first chunk was applied."
     )
@@ -193,6 +206,24 @@ class BatchStatus(ContractModel):
     )
     seconds_left: float | None = Field(
         default=None, description="The estimated time until the rest is applied, in seconds."
+    )
+
+
+BatchCursor = tuple[Moment, RequestId]
+"""A place in the list of batches: the moment of a batch, and its id."""
+
+
+class BatchPage(ContractModel):
+    """A page of the list of batches, the newest first."""
+
+    batches: tuple[BatchStatus, ...] = Field(
+        default=(),
+        description="The batches, without their refusals, columns and forms. There may be fewer"
+        " than the limit, or none, although more follow.",
+    )
+    next: BatchCursor | None = Field(
+        default=None,
+        description="Where the next page begins: send it as `cursor`. Null if nothing follows.",
     )
 
 

@@ -106,13 +106,13 @@ class MessageHeaders(BaseModel):
     )
     file_name: _Label = Field(
         None,
-        description="For a chunk: the name of the submitted file, for the operator. At most"
+        description="For a chunk: the name of the submitted file, for the list of batches. At most"
         f" {MAX_LABEL} characters are stored; what is not a string is ignored.",
     )
     submitter: _Label = Field(
         None,
-        description="For a chunk: who submitted the batch, for the operator. It proves nothing,"
-        " because any submitter may write any name. Stored like file_name.",
+        description="For a chunk: who submitted the batch, for the list of batches. It proves"
+        " nothing, because any submitter may write any name. Stored like file_name.",
     )
     moment: Moment | None = Field(
         None,

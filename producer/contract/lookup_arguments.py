@@ -5,9 +5,19 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.explain import explain_argument
-from producer.contract.lookups import Identifiers, Limit, Number, Numbers, RequestIds, ResultCursor
+from producer.contract.lookups import (
+    Identifiers,
+    Limit,
+    Number,
+    Numbers,
+    RequestIds,
+    ResultCursor,
+    SubmitterName,
+)
 from producer.fields import Identifier, Moment, RequestId
+from producer.schemas import Kind
 
 T = TypeVar("T")
 
@@ -21,6 +31,10 @@ IDS: TypeAdapter[list[int | str]] = TypeAdapter(Identifiers)
 CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
+PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
+STATE: TypeAdapter[BatchState | None] = TypeAdapter(BatchState | None)
+KIND: TypeAdapter[Kind | None] = TypeAdapter(Kind | None)
+SUBMITTER: TypeAdapter[str | None] = TypeAdapter(SubmitterName | None)
 
 
 class InvalidArgument(ValueError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, StringConstraints
 from pydantic.functional_validators import AfterValidator
 
-from producer.contract.batches import AppliedChunks, BatchStatus, RefusedRecord
+from producer.contract.batches import AppliedChunks, BatchPage, BatchStatus, RefusedRecord
 from producer.contract.findings import Finding
 from producer.contract.history import CourseRoll, StudentHistory
 from producer.contract.identity import DatabaseIdentity
@@ -17,6 +17,7 @@ from producer.fields import (
     MAX_KEY,
     MAX_LOOKUP,
     MAX_REQUEST_ID,
+    MAX_TEXT,
     NO_NUL,
     Identifier,
     RequestId,
@@ -87,6 +88,14 @@ ResultCursor = tuple[
 ]
 """The `completed_at` and `request_id` of a result; a page holds only results older than this."""
 
+SubmitterName = Annotated[
+    str,
+    StringConstraints(
+        strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL
+    ),
+]
+"""The submitter of batches to look up, in the form in which it is stored with a batch."""
+
 RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.ENROLL: StudentEnrollmentResponse,
     TaskName.STATUS: list[RequestStatus],
@@ -98,6 +107,6 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.HISTORY: StudentHistory,
     TaskName.ROLL: CourseRoll | None,
     TaskName.HEALTH: WorkerHealth,
-    TaskName.RECENT_BATCHES: list[BatchStatus],
+    TaskName.RECENT_BATCHES: list[BatchStatus] | BatchPage,
 }
 """The type of each task's result; lists are in the order of the lookup's ids, or newest first."""

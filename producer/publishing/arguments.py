@@ -6,14 +6,15 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Strict, ValidationError
 
+from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.explain import explain
-from producer.contract.lookups import Limit, StudentCursor
+from producer.contract.lookups import Limit, StudentCursor, SubmitterName
 from producer.contract.routing import TaskName
 from producer.errors import InvalidRequest
 from producer.fields import Identifier, Moment, RequestId, show_moment
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.requests import refuse_single
-from producer.schemas import ContractModel
+from producer.schemas import ContractModel, Kind
 
 _IDS_OF: dict[TaskName, str] = {
     TaskName.STATUS: "request_ids",
@@ -45,6 +46,13 @@ class _RollArguments(ContractModel):
     at: Moment | None
     limit: Limit = 1
     after: StudentCursor = 0
+
+
+class _PageArguments(ContractModel):
+    cursor: BatchCursor | None
+    state: BatchState | None
+    kind: Kind | None
+    submitter: SubmitterName | None
 
 
 ArgumentsType = TypeVar("ArgumentsType", bound=ContractModel)
@@ -79,6 +87,21 @@ def roll_options(
     checked = _checked(_RollArguments, {"course": course, "at": at, "limit": limit, "after": after})
     moment = {} if checked.at is None else {"at": show_moment(checked.at)}
     return {**moment, "limit": limit, "after": after}
+
+
+def batch_page_options(
+    cursor: tuple[datetime, str] | None,
+    state: BatchState | str | None,
+    kind: Kind | str | None,
+    submitter: str | None,
+) -> dict[str, Any]:
+    """Return the options of a lookup of a page of batches, as they are sent. Raises InvalidRequest.
+
+    An option that selects nothing is not sent.
+    """
+    given = {"cursor": cursor, "state": state, "kind": kind, "submitter": submitter}
+    checked = _checked(_PageArguments, given).model_dump(mode="json", exclude_none=True)
+    return {"paged": True, **checked}
 
 
 def check_ids(task: TaskName, ids: Iterable[Any]) -> list[Any]:

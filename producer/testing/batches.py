@@ -13,6 +13,8 @@ from typing import Any
 from producer.contract.batches import (
     FIRST_LINES,
     AppliedChunks,
+    BatchCursor,
+    BatchPage,
     BatchState,
     BatchStatus,
     Books,
@@ -30,6 +32,7 @@ from producer.contract.chunks import (
     line_request_id,
 )
 from producer.contract.explain import parse_record
+from producer.contract.headers import BatchOrigin
 from producer.contract.refusals import ahead_of_clock
 from producer.contract.rosters import (
     ROSTER_FIELDS,
@@ -61,6 +64,16 @@ _COUNTED = Books.model_fields.keys() - {"received", "not_applied"}
 """The counts of a batch that say what happened to its rows."""
 
 
+@dataclass(frozen=True)
+class BatchSearch:
+    """Which batches are listed, and after which place; None selects all."""
+
+    cursor: BatchCursor | None
+    state: BatchState | None
+    kind: Kind | None
+    submitter: str | None
+
+
 @dataclass
 class Batch:
     """The applied chunks of a batch, and its refusals."""
@@ -69,6 +82,8 @@ class Batch:
     columns: tuple[str, ...] | None
     form: FileForm | None
     moment: datetime
+    file_name: str | None
+    submitter: str | None
     started_at: datetime
     finished_at: datetime
     chunks: dict[int, int] = field(default_factory=dict)
@@ -95,12 +110,22 @@ class Batches:
         self._batches: dict[str, Batch] = {}
         self._refusals = 0
 
-    def apply(self, kind: Kind, chunk: Chunk, fingerprint: int, times: Times) -> None:
+    def apply(
+        self, kind: Kind, chunk: Chunk, fingerprint: int, times: Times, origin: BatchOrigin
+    ) -> None:
         """Apply a chunk, exactly once; a different one under its number is only counted."""
         moment, now = times
-        batch = self._batches.setdefault(
-            chunk.batch_id, Batch(kind, chunk.columns, chunk.form, moment, now, now)
+        opened = Batch(
+            kind=kind,
+            columns=chunk.columns,
+            form=chunk.form,
+            moment=moment,
+            file_name=origin.file_name,
+            submitter=origin.submitter,
+            started_at=now,
+            finished_at=now,
         )
+        batch = self._batches.setdefault(chunk.batch_id, opened)
         times = Times(batch.moment, now)
         earlier = batch.chunks.get(chunk.number)
         ends_before = batch.last is not None and chunk.number > batch.last
@@ -213,6 +238,8 @@ class Batches:
             batch_id=batch_id,
             state=BatchState.DONE if batch.is_done else BatchState.RUNNING,
             kind=batch.kind,
+            file_name=batch.file_name,
+            submitter=batch.submitter,
             columns=batch.columns,
             form=batch.form,
             books=Books(
@@ -228,16 +255,46 @@ class Batches:
             chunks_missing=max(batch.chunks) + 1 - counts["chunks"],
             conflicts=batch.conflicts,
             refusals=tuple(_groups(batch)) if refusals else (),
+            submitted_at=batch.moment,
             started_at=batch.started_at,
             finished_at=batch.finished_at if batch.is_done else None,
         )
 
     def newest(self, limit: int) -> list[BatchStatus]:
-        """Return the batches with the newest applied chunks, without their refusals."""
-        # Of batches with equal moments, the one with the lesser id comes first.
-        by_id = sorted(self._batches)
-        ids = sorted(by_id, key=lambda i: self._batches[i].finished_at, reverse=True)
-        return [self.status(batch_id, refusals=False) for batch_id in ids[:limit]]
+        """Return the newest batches, without their refusals."""
+        return [self.status(batch_id, refusals=False) for _, batch_id in self._places()[:limit]]
+
+    def page(self, search: BatchSearch, limit: int) -> BatchPage:
+        """Return a page of the list of batches, like a worker that examines any number of them.
+
+        So more pages may follow although no batch on them is in the wanted state.
+        """
+        places = [place for place in self._places() if self._is_examined(place, search)]
+        listed: list[BatchStatus] = []
+        examined = 0
+        for _, batch_id in places:
+            examined += 1
+            status = self.status(batch_id, refusals=False)
+            if search.state in (None, status.state):
+                listed.append(status.model_copy(update={"columns": None, "form": None}))
+            if len(listed) == limit:
+                break
+        has_more = examined < len(places)
+        return BatchPage(batches=tuple(listed), next=places[examined - 1] if has_more else None)
+
+    def _is_examined(self, place: BatchCursor, search: BatchSearch) -> bool:
+        batch = self._batches[place[1]]
+        return (
+            (search.cursor is None or place < search.cursor)
+            and search.state is not BatchState.UNKNOWN
+            and search.kind in (None, batch.kind)
+            and search.submitter in (None, batch.submitter)
+        )
+
+    def _places(self) -> list[BatchCursor]:
+        """Return the moments and ids of all batches, the newest first."""
+        places = ((batch.moment, batch_id) for batch_id, batch in self._batches.items())
+        return sorted(places, reverse=True)
 
     def applied(self, batch_id: str, numbers: Sequence[int], claim: int | None) -> AppliedChunks:
         """Return which of these chunks of a batch were applied."""

@@ -10,16 +10,20 @@ from pydantic import TypeAdapter
 
 from producer.contract import lookup_arguments as arguments
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
-from producer.contract.headers import moment_in
+from producer.contract.headers import BatchOrigin
 from producer.contract.lookup_arguments import (
     CURSOR,
     ID,
     ID_OR_NONE,
     IDS,
+    KIND,
     LIMIT,
     MOMENT,
     NUMBER,
     NUMBERS,
+    PLACE,
+    STATE,
+    SUBMITTER,
     TEXT,
     TEXTS,
     InvalidArgument,
@@ -36,7 +40,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
 )
 from producer.testing import history, reading
-from producer.testing.batches import Batches
+from producer.testing.batches import Batches, BatchSearch
 from producer.testing.results import Incoming, Times
 from producer.testing.rulebook import Enrollments
 
@@ -53,6 +57,7 @@ class MemoryWorker:
         self._batches = Batches(self._enrollments)
         now = datetime.now(UTC)
         self._times = Times(now, now)
+        self._origin = BatchOrigin()
         self._tasks: dict[TaskName, Callable[..., Any]] = {
             TaskName.ENROLL: self._enroll,
             TaskName.STATUS: self._status,
@@ -80,7 +85,8 @@ class MemoryWorker:
         Raises LookupFailed.
         """
         now = datetime.now(UTC)
-        self._times = Times(min(moment_in(headers) or now, now), now)
+        self._origin = BatchOrigin.from_headers(headers)
+        self._times = Times(min(self._origin.moment or now, now), now)
         return _to_json(self._tasks[task](*args, **kwargs))
 
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
@@ -98,7 +104,7 @@ class MemoryWorker:
 
     def _apply(self, kind: Kind, text: str) -> None:
         chunk = KIND_CHUNKS[kind].model_validate_json(text)
-        self._batches.apply(kind, chunk, fingerprint_of(text), self._times)
+        self._batches.apply(kind, chunk, fingerprint_of(text), self._times, self._origin)
 
     def _status(self, request_ids: Any) -> Any:
         return [
@@ -152,8 +158,26 @@ class MemoryWorker:
         at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
         return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
 
-    def _recent_batches(self, limit: Any) -> Any:
-        return self._batches.newest(_checked(LIMIT, limit, "limit"))
+    def _recent_batches(
+        self,
+        limit: Any,
+        *,
+        paged: Any = False,
+        cursor: Any = None,
+        state: Any = None,
+        kind: Any = None,
+        submitter: Any = None,
+    ) -> Any:
+        page_size = _checked(LIMIT, limit, "limit")
+        if paged is not True:
+            return self._batches.newest(page_size)
+        search = BatchSearch(
+            _checked(PLACE, cursor, "cursor"),
+            _checked(STATE, state, "state"),
+            _checked(KIND, kind, "kind"),
+            _checked(SUBMITTER, submitter, "submitter"),
+        )
+        return self._batches.page(search, page_size)
 
     def _health(self) -> Any:
         now = datetime.now(UTC)

@@ -127,6 +127,51 @@ def test_an_unknown_option_of_a_lookup_is_refused_and_named(
     assert client.batch(f"nobody-{uuid.uuid4()}").state == "unknown"
 
 
+def test_a_client_that_knows_no_pages_gets_a_list_of_batches(
+    deployment: Deployment, client: EnrollmentClient
+) -> None:
+    submitter = f"older-{uuid.uuid4()}"
+    batches = [
+        client.submit_batch(Kind.COURSES, [{"sis_id": "C"}], submitter=submitter) for _ in range(3)
+    ]
+    for batch in batches:
+        client.wait(batch)
+    newest = [batch.batch_id for batch in reversed(batches)]
+    with plain_celery(deployment.broker_url) as app:
+        for args, options, expected in (
+            ([], {}, newest),
+            ([2], {}, newest[:2]),
+            ([2], {"submitter": submitter}, newest[:2]),
+            ([1], {"cursor": ["2030-01-01T00:00:00Z", newest[1]], "kind": "courses"}, newest[:1]),
+        ):
+            sent = app.send_task("enrollment.recent_batches", args, options, queue="lookups")
+            found = [status["batch_id"] for status in sent.get(timeout=20)]
+            assert found[: len(expected)] == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cursor": ["2030-01-01T00:00:00Z"]}, "cursor, the `next` of a page"),
+        ({"cursor": [0, "b"]}, "cursor, the `next` of a page.*time zone"),
+        ({"cursor": ["2030-01-01T00:00:00Z", "a\x00"]}, "cursor, the `next` of a page"),
+        ({"state": "lost"}, "state: Input should be"),
+        ({"kind": ["students"]}, "kind: Input should be"),
+        ({"submitter": 7}, "submitter: Input should be"),
+        ({"submitter": ""}, "submitter: String should have"),
+        ({"newest_by": "size"}, "newest_by"),
+    ],
+)
+def test_an_option_of_the_list_of_batches_that_is_not_valid_is_named(
+    deployment: Deployment, options: dict[str, Any], words: str
+) -> None:
+    asked = {"paged": True, **options}
+    with plain_celery(deployment.broker_url) as app:
+        sent = app.send_task("enrollment.recent_batches", [1], asked, queue="lookups")
+        with pytest.raises(Exception, match=words):
+            sent.get(timeout=20)
+
+
 def test_a_mark_with_unknown_fields_is_still_read(
     deployment: Deployment, client: EnrollmentClient
 ) -> None:
@@ -175,6 +220,10 @@ CALLS: dict[str, tuple[Any, Callable[[EnrollmentClient], Any]]] = {
         [{**BATCH, "refusals": [{**GROUP, "likely_causes": [CAUSE]}]}],
         lambda client: client.batch("b"),
     ),
+    "batch_page": (
+        {"batches": [BATCH], "next": ["2030-01-01T00:00:00Z", "b"], "total": 3},
+        lambda client: client.batch_page(),
+    ),
     "results": ([[OUTCOME]], lambda client: client.results("S")),
     "student": ([STUDENT], lambda client: client.student("S")),
     "refusals": ([REFUSED], lambda client: next(client.refusals("b"))),
@@ -188,6 +237,7 @@ BEYOND: dict[str, Any] = {
     "enroll": {**OUTCOME, "errors": [{**PROBLEM, "code": "course_full"}]},
     "status": [{**STATUS, "state": "waiting_for_approval"}],
     "batch": [{**BATCH, "kind": "sections"}],
+    "batch_page": {"batches": [{**BATCH, "kind": "sections"}], "next": None},
     "results": [[{**OUTCOME, "status": "wait_listed"}]],
     "student": [{**STUDENT, "courses": [{"id": "a key that is text"}]}],
     "refusals": [{**REFUSED, "code": "course_full"}],

@@ -9,11 +9,13 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import text
 
+from producer.contract.batches import BatchCursor
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import ResultCursor
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.fields import Moment
 from worker.batches.apply import apply_chunk
+from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.status import (
     applied_chunks,
     batch_statuses,
@@ -29,6 +31,7 @@ from worker.models import Base
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 
+_PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 _CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 
@@ -47,9 +50,7 @@ class SqlWorker:
             TaskName.REFUSALS: lambda batch_id, *after: refused_records(
                 database, batch_id, (after[0], after[1]), 1_000
             ),
-            TaskName.RECENT_BATCHES: lambda limit: batch_statuses(
-                database, recent_batch_ids(database, limit), {}, refusals=False
-            ),
+            TaskName.RECENT_BATCHES: self._recent_batches,
             TaskName.STUDENT: lambda ids: students(database, ids),
             TaskName.HISTORY: partial(student_history, database),
             TaskName.ROLL: lambda course, at=None: course_roll(
@@ -82,6 +83,17 @@ class SqlWorker:
             cursor = _CURSOR.validate_python(kwargs.pop("before", None))
             return to_json(student_results(self._database, args[0], before=cursor, **kwargs))
         return to_json(self._tasks[task](*args, **kwargs))
+
+    def _recent_batches(
+        self, limit: int, *, paged: bool = False, cursor: Any = None, **selected: Any
+    ) -> Any:
+        database = self._database
+        if not paged:
+            ids = recent_batch_ids(database, limit)
+            return batch_statuses(database, ids, {}, refusals=False)
+        search = BatchSearch(_PLACE.validate_python(cursor), **selected)
+        statuses_of = partial(batch_statuses, database, marks={}, refusals=False, with_files=False)
+        return batch_page(database, search, limit, statuses_of)
 
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
         if batch_id in self._claims:

@@ -23,10 +23,9 @@ from worker.batches.repository import (
     find_chunks,
     find_columns,
     find_kind,
+    find_places,
     find_refusals,
     group_refusals,
-    newest_batches,
-    refused_batches,
     sum_chunks,
 )
 from worker.batches.state import (
@@ -54,20 +53,21 @@ def batch_statuses(
     marks: Mapping[str, AgedMark],
     *,
     refusals: bool,
+    with_files: bool = True,
     outage: str | None = None,
     waiting: int | None = None,
     clock: Clock = own_clock,
 ) -> list[BatchStatus]:
     """Return the status of batches, in order, with their refusals by cause if `refusals` is true.
 
-    `outage` is the reason why work waits, or None. `waiting` is the number of chunks that wait.
-    Before this call, first read the marks, then that number (see `batch_state`). Raises
-    AnswerTooLarge.
+    Without `with_files`, the columns and the forms of their files are left out. `outage` is the
+    reason why work waits, or None. `waiting` is the number of chunks that wait. Before this call,
+    first read the marks, then that number (see `batch_state`). Raises AnswerTooLarge.
     """
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
-        named, characters = find_columns(connection, ledgers, size.left)
+        named, characters = find_columns(connection, ledgers if with_files else (), size.left)
         if characters >= size.left:
             raise size.exceeded()
         files = {row.id: row for row in named}
@@ -130,6 +130,7 @@ def _status(
             state=standing.state,
             advice=standing.advice,
             kind=mark.kind,
+            submitted_at=mark.moment,
             books=Books(received=mark.tally.rows, not_applied=mark.tally.rows),
             requests=mark.tally.requests,
             chunks=total_chunks(None, aged),
@@ -145,6 +146,9 @@ def _status(
         state=standing.state,
         advice=standing.advice,
         kind=ledger.kind,
+        file_name=ledger.file_name,
+        submitter=ledger.submitter,
+        submitted_at=ledger.submitted_at,
         books=Books(
             received=received,
             not_applied=received - ledger.rows,
@@ -172,10 +176,9 @@ def _rows_per_second(ledger: Any) -> float | None:
 
 
 def recent_batch_ids(database: Database, limit: int) -> list[str]:
-    """Return the newest batches, at most `limit`, then those whose chunks are all dead letters."""
+    """Return the newest batches, at most `limit`."""
     with database.reading() as connection:
-        ids = newest_batches(connection, limit, 0, incomplete_only=False)
-        return ids + refused_batches(connection, limit - len(ids))
+        return [place.id for place in find_places(connection, None, limit)]
 
 
 def applied_chunks(

@@ -12,24 +12,30 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract import lookup_arguments as arguments
-from producer.contract.batches import BatchStatus
+from producer.contract.batches import BatchPage, BatchStatus
 from producer.contract.lookup_arguments import (
     CURSOR,
     ID,
     ID_OR_NONE,
     IDS,
+    KIND,
     LIMIT,
     MOMENT,
     NUMBER,
     NUMBERS,
+    PLACE,
+    STATE,
+    SUBMITTER,
     TEXT,
     TEXTS,
     InvalidArgument,
 )
+from producer.contract.marks import AgedMark
 from producer.contract.routing import TaskName
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.schemas import RequestStatus
 from worker.answer_size import AnswerTooLarge
+from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
@@ -122,6 +128,7 @@ def register_lookups(app: Celery, services: Services) -> None:
         throws=(Unanswerable,),
     )
     _register_status(lookup, services)
+    _register_list(lookup, services)
     _register_chunks(lookup, services)
     _register_reading(lookup, services)
     _register_past(lookup, services)
@@ -152,11 +159,35 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
         ids = _checked(TEXTS, batch_ids, "batch_ids")
         return answer(lambda: _batches(services, ids, refusals=refusals is True))
 
-    @lookup(name=TaskName.RECENT_BATCHES.value)
-    def recent_batches(limit: Any = RECENT_BATCHES) -> Any:
-        page_size = _checked(LIMIT, limit, "limit")
 
-        def read() -> list[BatchStatus]:
+def _register_list(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the lookup of the list of batches."""
+    answer = partial(_answer, services)
+
+    @lookup(name=TaskName.RECENT_BATCHES.value)
+    def recent_batches(
+        limit: Any = RECENT_BATCHES,
+        *,
+        paged: Any = False,
+        cursor: Any = None,
+        state: Any = None,
+        kind: Any = None,
+        submitter: Any = None,
+    ) -> Any:
+        """Return a page of the list of batches, or only the batches on it."""
+        page_size = _checked(LIMIT, limit, "limit")
+        search = BatchSearch(
+            _checked(PLACE, cursor, "cursor"),
+            _checked(STATE, state, "state"),
+            _checked(KIND, kind, "kind"),
+            _checked(SUBMITTER, submitter, "submitter"),
+        )
+
+        def read() -> BatchPage | list[BatchStatus]:
+            if paged is True or search != BatchSearch():
+                statuses_of = partial(_listed_batches, services)
+                page = batch_page(services.database, search, page_size, statuses_of)
+                return page if paged is True else list(page.batches)
             ids = recent_batch_ids(services.database, page_size)
             return _batches(services, ids, refusals=False)
 
@@ -167,20 +198,39 @@ def _batches(services: Services, ids: list[str], *, refusals: bool) -> list[Batc
     """Return the status of batches, and copy it for the polls of the next second."""
     generation = services.cached.generation()
     marks = services.marks.of_batches(ids)
-    outage, waiting = services.marks.outage(), services.backlog.waiting_chunks(ids, marks)
     started = time.monotonic()
-    statuses = batch_statuses(
-        services.database,
-        ids,
-        marks,
-        outage=outage,
-        waiting=waiting,
-        refusals=refusals,
-        clock=services.clock.now,
-    )
+    statuses = _statuses(services, ids, marks, refusals=refusals)
     age = time.monotonic() - started
     services.cached.keep_batches(generation, statuses, marks, refusals=refusals, seconds_ago=age)
     return statuses
+
+
+def _listed_batches(services: Services, ids: list[str]) -> list[BatchStatus]:
+    """Return the status of batches for a list; nothing is copied, because it lacks their files."""
+    return _statuses(
+        services, ids, services.marks.of_batches(ids), refusals=False, with_files=False
+    )
+
+
+def _statuses(
+    services: Services,
+    ids: list[str],
+    marks: Mapping[str, AgedMark],
+    *,
+    refusals: bool,
+    with_files: bool = True,
+) -> list[BatchStatus]:
+    """Return the status of batches with these marks, which were read before."""
+    return batch_statuses(
+        services.database,
+        ids,
+        marks,
+        outage=services.marks.outage(),
+        waiting=services.backlog.waiting_chunks(ids, marks),
+        clock=services.clock.now,
+        refusals=refusals,
+        with_files=with_files,
+    )
 
 
 def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:

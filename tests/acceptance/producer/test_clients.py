@@ -2,11 +2,13 @@
 
 import uuid
 from collections import deque
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.contract.batches import BatchPage, BatchState
 from producer.errors import BatchConflict, ClientClosed, InvalidRequest, LookupFailed
 from producer.fields import MAX_LOOKUP
 from producer.publishing.chunking import CHUNK_ROWS
@@ -261,6 +263,13 @@ def test_an_invalid_lookup_is_explained_and_harms_no_other(client: EnrollmentCli
         (lambda: client.wait(""), "batch_id: must"),
         (lambda: client.results("S", limit=MAX_LOOKUP + 1), "limit: must"),
         (lambda: client.recent_batches(0), "limit: must"),
+        (lambda: client.batch_page(MAX_LOOKUP + 1), "limit: must"),
+        (lambda: client.batch_page(cursor=cast("Any", "x")), "cursor: must be the `next`"),
+        (lambda: client.batch_page(cursor=(datetime(2026, 1, 1), "b")), "time zone"),  # noqa: DTZ001
+        (lambda: client.batch_page(state="lost"), "state: must be queued, running"),
+        (lambda: client.batch_page(kind="teachers"), "kind: must be students, courses"),
+        (lambda: client.batch_page(submitter=" "), "submitter: must be a string of 1 to 255"),
+        (lambda: client.batch_page(submitter="a\x00"), "submitter: must not contain"),
         (lambda: client.applied_chunks("", [0]), "batch_id: must"),
         (lambda: list(client.refusals("")), "batch_id: must"),
     ):
@@ -368,6 +377,36 @@ def test_records_that_cannot_be_read_to_the_end_leave_a_batch_that_continues(
     assert client.batch(batch_id).state != "done"
     batch = client.submit_batch("students", records(-1), batch_id=batch_id)
     assert client.wait(batch, timeout=60).books.upserted == 2 * CHUNK_ROWS + 5
+
+
+def test_the_list_of_batches_is_read_in_pages(client: EnrollmentClient) -> None:
+    own = own_id("submitter")
+    ids: list[str] = []
+    for number in range(5):
+        kind = "courses" if number % 2 else "students"
+        records = [{"sis_id": own_id()}]
+        batch = client.submit_batch(kind, records, submitter=f" {own}", file_name=f"{number}.csv")
+        client.wait(batch)
+        ids.insert(0, batch.batch_id)
+    assert [batch.batch_id for batch in client.recent_batches(3)] == ids[:3]
+    assert [batch.batch_id for batch in client.batch_page(3).batches] == ids[:3]
+    first = client.batch_page(2, submitter=own)
+    newest = first.batches[0]
+    assert (newest.file_name, newest.submitter, newest.state) == ("4.csv", own, "done")
+    assert newest.submitted_at is not None
+    assert newest == client.batch(ids[0]).model_copy(update={"columns": None, "form": None})
+    client.submit_batch("students", [{"sis_id": own_id()}], submitter=own)
+    second = client.batch_page(2, submitter=own, cursor=first.next)
+    third = client.batch_page(2, submitter=own, cursor=second.next)
+    pages = (first, second, third)
+    assert [[batch.batch_id for batch in page.batches] for page in pages] == [
+        ids[:2], ids[2:4], ids[4:],
+    ]  # fmt: skip
+    assert third.next is None
+    courses = client.batch_page(kind=Kind.COURSES, submitter=own, state=BatchState.DONE)
+    assert [batch.batch_id for batch in courses.batches] == [ids[1], ids[3]]
+    for nothing in (client.batch_page(submitter=own_id()), client.batch_page(state="unknown")):
+        assert nothing == BatchPage()
 
 
 def test_a_single_value_is_not_taken_for_several(client: EnrollmentClient) -> None:

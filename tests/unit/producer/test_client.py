@@ -109,6 +109,7 @@ VERBS: dict[str, tuple[Any, ...]] = {
     "batch": ("b",),
     "batches": ([],),
     "recent_batches": (),
+    "batch_page": (),
     "refusals": ("b",),
     "applied_chunks": ("b", []),
     "results": ("s",),

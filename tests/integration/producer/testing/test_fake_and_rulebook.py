@@ -41,6 +41,18 @@ batch_ids = st.sampled_from(["b1", "b2", "b3"])
 request_ids = st.sampled_from([f"r{n}" for n in range(5)])
 
 
+SELECTED: list[dict[str, str]] = [
+    {},
+    {"state": "done"},
+    {"state": "running"},
+    {"state": "unknown"},
+    {"kind": "enrollments"},
+    {"submitter": "registrar"},
+    {"kind": "students", "submitter": "sis ", "state": "done"},
+]
+"""Which batches of the list are read."""
+
+
 class Call(NamedTuple):
     """A call of a verb."""
 
@@ -140,13 +152,15 @@ rosters = st.builds(
     ),
 )
 batches = st.builds(
-    lambda kind, records, batch_id, ordered: Call(
-        "submit_batch", (kind, records), {"batch_id": batch_id, "ordered": ordered}
+    lambda kind, records, batch_id, **options: Call(
+        "submit_batch", (kind, records), {"batch_id": batch_id, **options}
     ),
     st.sampled_from(["enrollments", "enrollments", "enrollments", "students"]),
     st.one_of(st.lists(requests | broken, max_size=6), lines_of_a_file(), lines_of_a_file()),
     st.none() | batch_ids,
-    st.booleans(),
+    ordered=st.booleans(),
+    submitter=st.sampled_from([None, "sis", " registrar "]),
+    file_name=st.sampled_from([None, "a.csv"]),
 )
 interrupted = st.builds(
     lambda records, batch_id: Call(
@@ -255,9 +269,21 @@ def seen_by(client: EnrollmentClient, batch_ids: list[str]) -> dict[str, Any]:
         "batches": plain(client.batches(batch_ids)),
         "counts": plain(client.batches(batch_ids, refusals=False)),
         "newest": plain(client.recent_batches(limit=3)),
+        "pages": [list(pages_of(client, **selected)) for selected in SELECTED],
         "refusals": [plain(list(client.refusals(batch_id))) for batch_id in batch_ids],
         "applied": [plain(client.applied_chunks(batch_id, numbers)) for batch_id in batch_ids],
     }
+
+
+def pages_of(client: EnrollmentClient, **selected: str) -> Iterator[Any]:
+    """Yield the batches of each page, and whether more follow."""
+    cursor = None
+    while True:
+        page = client.batch_page(2, cursor=cursor, **selected)
+        yield plain(page.batches), page.next is None
+        if page.next is None:
+            return
+        cursor = page.next
 
 
 def histories_of(worker: Worker) -> list[Any]:

@@ -44,8 +44,9 @@ def test_batches_are_listed_with_what_is_missing(database: Database, roster: Non
     }
     statuses = batch_statuses(database, [*found], {}, refusals=False)
     assert [status.state for status in statuses] == [line["state"] for line in found.values()]
-    assert recent_batch_ids(database, 10) == [*found]
-    assert recent_batch_ids(database, 3) == [*found][:3]
+    *applied, refused_id = found
+    assert recent_batch_ids(database, 10) == [refused_id, *applied]
+    assert recent_batch_ids(database, 3) == [refused_id, *applied[:2]]
     assert (found["gap"]["applied"], found["gap"]["of"]) == (1, 3)
     assert (found["cut off"]["applied"], found["cut off"]["of"]) == (1, None)
     assert (found["whole"]["rows"], found["whole"]["rejected"]) == (2, 1)

@@ -18,6 +18,7 @@ from producer.client import EnrollmentClient
 from producer.contract.batches import RefusalGroup
 from producer.schemas import StudentEnrollmentResponse
 from producer.web.access import dropping, reading, submitting
+from producer.web.batch_list import get_batches
 from producer.web.batches import get_batch, get_errors, get_events, post_batch
 from producer.web.bodies import Accepted
 from producer.web.health import live, ready
@@ -71,9 +72,8 @@ def make_app(settings: HttpSettings) -> FastAPI:
     read: dict[str, Any] = {"dependencies": reading, "responses": problems(404)}
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
     drop: dict[str, Any] = {"dependencies": dropping, "methods": ["DELETE"]}
-    responses = {**problems(), **REFUSALS, 202: {"model": Accepted}}
-    model = StudentEnrollmentResponse | Accepted
-    either: dict[str, Any] = {"response_model": model, "responses": responses}
+    either: dict[str, Any] = {"response_model": StudentEnrollmentResponse | Accepted}
+    either["responses"] = {**problems(), **REFUSALS, 202: {"model": Accepted}}
     add("/students/enroll", enroll, **either, **submit)
     add("/students/{student}/courses/{course}", drop_course, **either, **drop)
     add("/students/{student}/results", get_results, **read)
@@ -83,6 +83,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/requests/{request_id}", get_request, **read)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
+    add("/batches", get_batches, **read)
     add("/batches/{batch_id}", get_batch, **read)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)

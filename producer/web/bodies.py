@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from producer.contract.batches import BatchStatus
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import Kind, RequestState, StudentEnrollmentResponse
 
@@ -47,6 +48,13 @@ class Results(BaseModel):
     """A page of a student's results; `next` is the cursor of the next page."""
 
     results: list[StudentEnrollmentResponse]
+    next: str | None = None
+
+
+class BatchList(BaseModel):
+    """A page of the list of batches, the newest first; `next` is the cursor of the next page."""
+
+    batches: tuple[BatchStatus, ...]
     next: str | None = None
 
 

@@ -1,23 +1,20 @@
 """Answer lookups of requests, results and students."""
 
-import base64
-import binascii
-import json
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import unquote
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from producer.fields import RequestId
+from producer.fields import Moment, RequestId
 from producer.schemas import (
     Code,
     RequestState,
     RequestStatus,
-    StudentEnrollmentResponse,
     StudentResponse,
 )
 from producer.web.bodies import Results
+from producer.web.cursors import read_cursor, write_cursor
 from producer.web.parameters import (
     Client,
     PageCursor,
@@ -62,33 +59,17 @@ async def get_results(
     student: StudentInPath, client: Client, limit: PageLimit = 100, cursor: PageCursor = None
 ) -> Results:
     """Return a page of a student's results, newest first, even if the roster lacks the student."""
-    before = _decoded_cursor(cursor)
+    before = None if cursor is None else read_cursor(_PLACE, cursor)
     results = await client.results(
         identifier(student, Code.UNKNOWN_STUDENT), limit=limit, before=before
     )
     last = results[-1] if len(results) == limit else None
-    return Results(results=results, next=_encoded_cursor(last) if last else None)
+    end = write_cursor(_PLACE, (last.completed_at, last.request_id)) if last else None
+    return Results(results=results, next=end)
 
 
-def _encoded_cursor(last: StudentEnrollmentResponse) -> str:
-    text = json.dumps([last.completed_at.isoformat(), last.request_id])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _decoded_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        completed_at, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return datetime.fromisoformat(completed_at), _ANY_REQUEST_ID.validate_python(request_id)
-    except (ValueError, TypeError, binascii.Error, RecursionError):
-        raise Refused(
-            422, "bad_cursor", "The cursor is not valid; use `next` from the previous page."
-        ) from None
-
-
-_ANY_REQUEST_ID: TypeAdapter[str] = TypeAdapter(
-    Annotated[str, Field(min_length=1, max_length=152, pattern=r"^[^\x00]*$")]
+_PLACE: TypeAdapter[tuple[datetime, str]] = TypeAdapter(
+    tuple[Moment, Annotated[str, Field(min_length=1, max_length=152, pattern=r"^[^\x00]*$")]]
 )
 """The ids that `line_request_id` makes are longer than those of submitters."""
 

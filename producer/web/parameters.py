@@ -6,6 +6,8 @@ from urllib.parse import unquote
 from fastapi import Depends, Header, Path, Query, Request
 
 from producer.aio.client import AsyncEnrollmentClient
+from producer.contract.batches import BatchState
+from producer.contract.lookups import SubmitterName
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
 from producer.schemas import Code, Kind
 from producer.web.problems import Refused
@@ -110,6 +112,29 @@ AfterStudent = Annotated[
         description="Only students with a larger key. For the next page, the `id` of the last"
         " student.",
     ),
+]
+
+BatchLimit = Annotated[
+    int, Query(ge=1, le=MAX_LOOKUP, description="The largest number of batches on a page.")
+]
+BatchListCursor = Annotated[
+    str | None,
+    Query(
+        description="`next` from the previous page, with the same filters; without it, the page of"
+        " the newest batches."
+    ),
+]
+StateOfBatch = Annotated[
+    BatchState | None,
+    Query(
+        description="Only batches in this state. Then a page may be short, or empty, although"
+        " `next` leads to more. No batch of the list is `unknown`."
+    ),
+]
+KindOfBatch = Annotated[Kind | None, Query(description="Only batches with records of this kind.")]
+SubmitterOfBatch = Annotated[
+    SubmitterName | None,
+    Query(description="Only batches of this submitter: over HTTP, the name of the token."),
 ]
 
 BatchKind = Annotated[

@@ -128,6 +128,28 @@ def test_results_come_newest_first_in_pages(front: httpx.Client) -> None:
     assert (bad.status_code, bad.json()["code"]) == (422, "bad_cursor")
 
 
+def test_a_batch_is_found_again_in_the_list(front: httpx.Client) -> None:
+    submitted: list[str] = []
+    for number in range(3):
+        file = (f"list-{number}.csv", f"sis_id\nlist-{number}-{uuid.uuid4()}\n", "text/csv")
+        kind = {"kind": "courses" if number else "students"}
+        answer = front.post("/batches", files={"file": file}, params=kind)
+        wait_for(lambda: front.get(answer.headers["location"]).json()["state"] == "done")  # noqa: B023
+        submitted.insert(0, answer.json()["batch_id"])
+    first = front.get("/batches", params={"limit": 2}).json()
+    second = front.get("/batches", params={"limit": 2, "cursor": first["next"]}).json()
+    listed = [*first["batches"], *second["batches"]][:3]
+    assert [batch["batch_id"] for batch in listed] == submitted
+    assert [batch["file_name"] for batch in listed] == ["list-2.csv", "list-1.csv", "list-0.csv"]
+    alone = front.get(f"/batches/{submitted[0]}").json()
+    assert listed[0] == {**alone, "columns": None, "form": None, "refusals": []}
+    students = front.get("/batches", params={"kind": "students", "state": "done", "limit": 1})
+    assert [batch["batch_id"] for batch in students.json()["batches"]] == submitted[2:]
+    for cursor in ("x", "\x00", "A" * 400, first["next"][:-8]):
+        bad = front.get("/batches", params={"cursor": cursor})
+        assert (bad.status_code, bad.json()["code"]) == (422, "bad_cursor")
+
+
 def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: httpx.Client) -> None:
     text = "student_sis_id,course_sis_id,note\nH1,HC1,a\nH1,NOPE,b\nghost,HC1,c\n"
     answer = front.post("/batches", content=text, headers={"Content-Type": "text/csv"})

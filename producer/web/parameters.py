@@ -65,10 +65,7 @@ PageLimit = Annotated[
 ]
 PageCursor = Annotated[
     str | None,
-    Query(
-        max_length=400,
-        description="`next` from the previous page; without it, the page of the newest results.",
-    ),
+    Query(description="`next` from the previous page; without it, the page of the newest results."),
 ]
 
 CourseOfHistory = Annotated[

@@ -183,11 +183,11 @@ class EnrollmentClient(EnrollmentSubmitter):
         """Return one page of the list of batches, the newest first. Raises NoWorkerAnswered.
 
         `state`, `kind` and `submitter` select batches. To get the next page, pass the `next` of a
-        page as `cursor`, with the same options. A batch that was listed when the first page was
-        read is on exactly one page, whatever arrives in the meantime; one that arrives later is on
-        at most one. A page has at most `limit` batches. It may have fewer, or none, although more
-        follow: a worker looks at a limited number of batches to find those in a state. Only
-        `next` is None at the end.
+        page as `cursor`, with the same options, until `next` is None. A batch that was listed when
+        the first page was read is on exactly one page, whatever arrives in the meantime; one that
+        arrives later is on at most one. A page has at most `limit` batches. It may have fewer, or
+        none, although more follow: a worker examines a limited number of batches to find those in
+        a state.
 
         A batch is listed once one of its chunks was applied or became a dead letter. As long as
         all of its chunks are dead letters, its kind and its submitter are unknown.

@@ -69,10 +69,7 @@ def serve(
     Without tokens, the HTTP front listens only on loopback.
     """
     try:
-        import uvicorn  # noqa: PLC0415 - an extra
-
-        from producer.main import make_app  # noqa: PLC0415
-        from producer.web.callers import is_loopback  # noqa: PLC0415
+        from producer.web.callers import is_loopback  # noqa: PLC0415 - an extra
         from producer.web.connections import BoundedProtocol  # noqa: PLC0415
         from producer.web.settings import HttpSettings  # noqa: PLC0415
     except ImportError as error:
@@ -100,6 +97,17 @@ def serve(
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
     open_client(broker, timeout).close()  # Opening a client checks the URLs.
+    _run(settings, host, port, processes, BoundedProtocol)
+
+
+def _run(
+    settings: "HttpSettings", host: str, port: int, processes: int, protocol: type[Any]
+) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    import uvicorn  # noqa: PLC0415 - an extra
+
+    from producer.main import make_app  # noqa: PLC0415
+
     if processes > 1:
         os.environ |= _as_environment(settings)
     uvicorn.run(
@@ -107,7 +115,7 @@ def serve(
         host=host,
         port=port,
         workers=processes,
-        http=BoundedProtocol,
+        http=protocol,
         timeout_graceful_shutdown=math.ceil(settings.http_grace),
         proxy_headers=bool(settings.http_proxies),
         forwarded_allow_ips=settings.http_proxies,

@@ -63,15 +63,15 @@ def delimited_layout(
     `undecodable` says what is wrong with a cell whose bytes could not be decoded. With `drop`,
     every line is a drop.
     """
-    found = _find_header(path, head, templates)
-    header = found.names
+    header = (found := _find_header(path, head, templates)).names
     kind, readers = _choose(path, kind, found, templates, drop=drop)
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
     row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
     used = columns_read(readers, templates)
     unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
-    seeks_drops = bool(unread) and not drop and ACTION not in readers
+    is_roster, ordered = kind is not Kind.ENROLLMENTS, ACTION in readers
+    seeks_drops = bool(unread) and not drop and not ordered
     action = Action.DROP if drop else Action.ENROLL
     as_records = _record_maker(kind, readers, action, keep_cells=keep_cells)
 
@@ -83,18 +83,16 @@ def delimited_layout(
         if seeks_drops:
             rows = noticing_drops(path, kind, rows, unread, notices)
         records = as_records(rows)
-        if kind is Kind.ENROLLMENTS:
-            return records
-        return noticing_values(path, records, notices)
+        return noticing_values(path, records, notices) if is_roster else records
 
-    if kind is not Kind.ENROLLMENTS or seeks_drops:
+    if is_roster or seeks_drops:
         # The first lines are read here too, so that notices come before anything is submitted.
         deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
     if not found.rows_follow:
         notices.add(f"{path} has a header but no rows.")
+    about = (row_reader.account, storable(header), found.form)
     mapping = _mapping(header, readers, templates)
-    about = (row_reader.account, storable(header), found.form, mapping)
-    return FileLayout(kind, read, notices, *about, ordered=ACTION in readers, drop=drop)
+    return FileLayout(kind, read, notices, *about, mapping, ordered=ordered, drop=drop)
 
 
 def _choose(

@@ -1,36 +1,15 @@
-"""Read and write the results of a chunk's clean requests, in SQL, for speed alone."""
+"""Store the results of a chunk's clean requests at once, for speed alone."""
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, exists, select
+from sqlalchemy import Connection
 
-from producer.contract.chunks import line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database import copy
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.repository import add_results
 from worker.enrollment.values import CleanRequest, StoredResult, Times
 from worker.models import EnrollmentResult
-
-
-def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
-    """Return whether a request id made from this chunk's number has a result; usually none has."""
-    first, end = line_request_ids(batch_id, number)
-    return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
-
-
-def delete_results_of_chunk(connection: Connection, batch_id: str, number: int) -> None:
-    """Remove the results whose request ids are made from this chunk's number."""
-    first, end = line_request_ids(batch_id, number)
-    connection.execute(_DELETE_RESULTS, {"first": first, "end": end})
-
-
-_IS_OF_CHUNK = (
-    EnrollmentResult.request_id >= bindparam("first"),
-    EnrollmentResult.request_id < bindparam("end"),
-)
-_HAS_RESULTS = select(exists().where(*_IS_OF_CHUNK))
-_DELETE_RESULTS = delete(EnrollmentResult).where(*_IS_OF_CHUNK)
 
 
 def add_clean_results(

@@ -18,13 +18,14 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     func,
     or_,
     select,
     tuple_,
 )
 
-from producer.contract.chunks import courses_in_order
+from producer.contract.chunks import courses_in_order, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database.clock import database_time, time_of
 from worker.database.sets import (
@@ -219,6 +220,26 @@ def _results_up_to(
 ) -> ResultsUpTo:
     rows, characters = rows_up_to(connection, statement, parameters, most)
     return ResultsUpTo([_result(row[:-1]) for row in rows], characters)
+
+
+def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
+    """Return whether a request id made from this chunk's number has a result; usually none has."""
+    first, end = line_request_ids(batch_id, number)
+    return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
+
+
+def delete_results_of_chunk(connection: Connection, batch_id: str, number: int) -> None:
+    """Remove the results whose request ids are made from this chunk's number."""
+    first, end = line_request_ids(batch_id, number)
+    connection.execute(_DELETE_RESULTS, {"first": first, "end": end})
+
+
+_IS_OF_CHUNK = (
+    EnrollmentResult.request_id >= bindparam("first"),
+    EnrollmentResult.request_id < bindparam("end"),
+)
+_HAS_RESULTS = select(exists().where(*_IS_OF_CHUNK))
+_DELETE_RESULTS = delete(EnrollmentResult).where(*_IS_OF_CHUNK)
 
 
 def find_results_of_student(

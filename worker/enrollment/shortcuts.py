@@ -20,11 +20,8 @@ from worker.database.endings import (
     prepare_drops,
 )
 from worker.database.sets import COPY_ROWS
-from worker.enrollment.clean_results import (
-    add_clean_results,
-    delete_results_of_chunk,
-    has_results_of_chunk,
-)
+from worker.enrollment.clean_results import add_clean_results
+from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
 from worker.enrollment.values import CleanRequest, Times
 from worker.intervals.repository import (
     end_enrollments,

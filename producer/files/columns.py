@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from producer.errors import UnreadableFile
+from producer.fields import MAX_COLUMNS
 from producer.files.raw_bytes import storable
 from producer.files.shorten import shorten
 from producer.schemas import Kind
@@ -65,8 +67,12 @@ def plain_name(name: str) -> str:
 
 
 def wanted_columns(header: Iterable[str], templates: Mapping[str, str]) -> int:
-    """Return how many columns of a header are ours or are named by a template."""
-    return len((_OURS | _named_by(templates)) & set(map(plain_name, header)))
+    """Return how many columns of a header are ours or are named by a template.
+
+    Only so many columns are looked at as a header may have.
+    """
+    names = set(map(plain_name, islice(header, MAX_COLUMNS)))
+    return len((_OURS | _named_by(templates)) & names)
 
 
 def _named_by(templates: Mapping[str, str]) -> set[str]:

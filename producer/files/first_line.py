@@ -9,6 +9,8 @@ from producer.files.shorten import shorten
 DELIMITERS = ",;\t|"
 _MAX_ABOVE = 20
 """How many lines above the header are looked at."""
+_MAX_LENGTH = 2_000
+"""How many characters of a line are looked at; some questions take as long as its square."""
 
 
 def looks_like(
@@ -25,6 +27,7 @@ def looks_like(
     for matches, sentence in _SHAPES:
         if matches(first):
             return sentence
+    first, *others = (line[:_MAX_LENGTH] for line in (first, *others))
     header = _header_below(others, templates)
     if header is not None:
         line = shorten(others[header])

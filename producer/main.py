@@ -27,6 +27,7 @@ from producer.web.limits import LIVE, READY, RequestLimits
 from producer.web.lookups import get_request, get_results, get_student
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.pages import add_pages
+from producer.web.preview import PREVIEW, preview_batch
 from producer.web.problems import handle_problems
 from producer.web.requests import drop_course, enroll
 from producer.web.services import Services
@@ -84,6 +85,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches", get_batches, **read)
+    add("/batches/preview", preview_batch, **PREVIEW, **submit)
     add("/batches/{batch_id}", get_batch, **read)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)

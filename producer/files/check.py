@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import Field
 
@@ -16,8 +16,9 @@ from producer.contract.chunks import (
     RefusedLine,
 )
 from producer.contract.explain import parse_record
-from producer.files.layout import Lines
-from producer.files.reader import FileSource, StreamSource
+from producer.contract.printable import printable
+from producer.fields import MAX_TEXT
+from producer.files.layout import FileLayout, Lines
 from producer.publishing.chunking import Line, SourceRecord, split_into_chunks
 from producer.schemas import Action, Code, ContractModel, Kind
 
@@ -55,11 +56,46 @@ class FileCheck(ContractModel):
     ordered: bool = Field(description="Whether each line counts later than the one before it.")
 
 
-class SourceChecker:
-    """Reads a source to its end: `refusals` first, then `result`."""
+class Source(Protocol):
+    """A file that can be read, whose first lines have been checked."""
 
-    def __init__(self, source: FileSource | StreamSource) -> None:
+    @property
+    def name(self) -> str:
+        """Return its name in messages."""
+
+    @property
+    def layout(self) -> FileLayout:
+        """Return what its first lines show."""
+
+    def records(self) -> Lines:
+        """Yield every record. Raises UnreadableFile."""
+
+
+class RowText(NamedTuple):
+    """What a line says, by our names; a value that is not an object has no name."""
+
+    line: int
+    fields: Mapping[str, Any]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return the fields with the line, which comes before a field of that name."""
+        return {"line": self.line} | {**self.fields, "line": self.line}
+
+
+class _Refusal(NamedTuple):
+    record: RefusedRecord
+    field: str | None
+
+
+class SourceChecker:
+    """Reads a source to its end: `refusals` first, then `result`.
+
+    `first_rows` is how many rows are shown.
+    """
+
+    def __init__(self, source: Source, first_rows: int = FIRST_ROWS) -> None:
         self._source = source
+        self._first_rows = first_rows
         self._first: list[SourceRecord] = []
         self._shown: list[RefusedLine] = []
         self._refused = self._rows = 0
@@ -70,30 +106,31 @@ class SourceChecker:
         The lines pass through the chunks of a submission and through the contract by which a worker
         checks them.
         """
-        source = self._source
-        entries = self._observed(source.records())
-        options = (source.columns, source.kind, source.form)
-        for part in split_into_chunks("check", entries, *options, ordered=source.ordered):
-            chunk = KIND_CHUNKS[source.kind].model_validate_json(part.text)
+        layout = self._source.layout
+        entries = self._observed(self._source.records())
+        options = (layout.columns, layout.kind, layout.form)
+        for part in split_into_chunks("check", entries, *options, ordered=layout.ordered):
+            chunk = KIND_CHUNKS[layout.kind].model_validate_json(part.text)
             self._rows += part.tally.rows - len(chunk.refused)
-            refusals = [_unread(line) for line in chunk.refused]
+            refusals = [_Refusal(_unread(line), line.field) for line in chunk.refused]
             refusals += self._records_refused(chunk)
-            for refusal in sorted(refusals, key=lambda refusal: refusal.line):
+            for refusal, field in sorted(refusals, key=lambda refusal: refusal.record.line):
                 self._refused += 1
                 if len(self._shown) < SHOWN_LINES:
-                    self._shown.append(RefusedLine(line=refusal.line, message=refusal.message))
+                    line, message = refusal.line, refusal.message
+                    self._shown.append(RefusedLine(line=line, message=message, field=field))
                 yield refusal
 
     def _observed(self, entries: Lines) -> Iterator[Line]:
         """Yield the entries; remember the first records, in which the first rows are."""
         for entry in entries:
-            if len(self._first) < FIRST_ROWS and isinstance(entry, SourceRecord):
+            if len(self._first) < self._first_rows and isinstance(entry, SourceRecord):
                 self._first.append(entry)
             yield entry
 
-    def _records_refused(self, chunk: Chunk) -> Iterator[RefusedRecord]:
+    def _records_refused(self, chunk: Chunk) -> Iterator[_Refusal]:
         """Yield the records of a chunk that break the contract, for example by a bad time."""
-        model = KIND_MODELS[self._source.kind]
+        model = KIND_MODELS[self._source.layout.kind]
         cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
         lines = iter(chunk.lines or ())
         by_row = len(chunk.lines or ()) != len(chunk.row_counts)
@@ -105,7 +142,7 @@ class SourceChecker:
             if problems:
                 self._rows -= rows
                 message = "; ".join(problem.message for problem in problems)
-                yield RefusedRecord(
+                refusal = RefusedRecord(
                     id=1,
                     line=line,
                     code=Code.INVALID_REQUEST,
@@ -113,10 +150,18 @@ class SourceChecker:
                     record=record,
                     cells=cells.get(line),
                 )
+                field = printable(problems[0].field or "")[:MAX_TEXT] or None
+                yield _Refusal(refusal, field)
+
+    def rows(self) -> list[RowText]:
+        """Return what the first rows say, in the order of their lines."""
+        rows = chain.from_iterable(map(_rows_of, self._first))
+        return sorted(rows, key=lambda row: row.line)[: self._first_rows]
 
     def result(self) -> FileCheck:
         """Return what was found in the whole file, after `refusals` has yielded all it has."""
-        source, account = self._source, self._source.layout.account
+        layout = self._source.layout
+        account = layout.account
         counts = LineCounts(
             total=account.total,
             header=account.header,
@@ -125,19 +170,18 @@ class SourceChecker:
             blank=account.blank,
             refused=self._refused,
         )
-        first = sorted(chain(*map(_rows_of, self._first)), key=lambda row: int(row["line"]))
         return FileCheck(
-            file=source.name,
-            kind=source.kind,
-            form=source.form,
-            columns=source.columns,
-            mapping=source.layout.mapping,
-            first_rows=tuple(first[:FIRST_ROWS]),
+            file=self._source.name,
+            kind=layout.kind,
+            form=layout.form,
+            columns=layout.columns,
+            mapping=layout.mapping,
+            first_rows=tuple(row.as_mapping() for row in self.rows()),
             lines=counts,
             rows=self._rows,
             refused=tuple(self._shown),
-            content=source.layout.content,
-            ordered=source.ordered,
+            content=layout.content,
+            ordered=layout.ordered,
         )
 
 
@@ -147,15 +191,15 @@ def _unread(line: RefusedLine) -> RefusedRecord:
     )
 
 
-def _rows_of(entry: SourceRecord) -> Iterator[dict[str, Any]]:
+def _rows_of(entry: SourceRecord) -> Iterator[RowText]:
     """Yield what the lines of a record say, as they will be submitted."""
     record = entry.record
     if isinstance(record, dict) and (pairs := _pairs_of(record, len(entry.lines))):
         details = {name: record[name] for name in ("reason", "as_of") if name in record}
         for line, pair in zip(entry.lines, pairs, strict=True):
-            yield {"line": line, "student_id": record.get("student_id"), **pair, **details}
+            yield RowText(line, {"student_id": record.get("student_id"), **pair, **details})
     else:
-        yield {"line": entry.lines[0], **(record if isinstance(record, dict) else {"": record})}
+        yield RowText(entry.lines[0], record if isinstance(record, dict) else {"": record})
 
 
 def _pairs_of(record: Mapping[str, Any], count: int) -> list[dict[str, Any]] | None:

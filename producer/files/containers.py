@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from producer.errors import UnreadableFile
@@ -56,27 +57,47 @@ _CLUTTER = re.compile(
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 
+class Container(StrEnum):
+    """How a file is packed."""
+
+    GZIP = "gzip"
+    """Compressed with gzip."""
+    ZIP = "zip"
+    """The only file in a zip archive."""
+
+
 class Content(NamedTuple):
-    """What a file holds once it is unpacked, with its name in messages."""
+    """What a file holds once it is unpacked, with its name in messages.
+
+    `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive.
+    """
 
     name: str
     file: BinaryIO
-    packed: bool
+    container: Container | None = None
+    inner: str | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Return whether the file must be unpacked."""
+        return self.container is not None
 
 
-def unpack(name: str, file: BinaryIO, beginning: bytes) -> Content:
+def unpack(name: str, file: BinaryIO, beginning: bytes, *, goes_on: bool = False) -> Content:
     """Return the content of a file, whose first bytes are `beginning`; `file` yields them again.
 
     A zip archive must be seekable. Reading the content raises UnreadableFile if the file is
-    damaged, or unpacks to far more than it can hold.
+    damaged, or unpacks to far more than it can hold. If `goes_on`, `file` is only the beginning of
+    a file, which must not be a zip archive, and its content ends where the data do.
     """
     if beginning.startswith(GZIP):
         packed = _Packed(file)
         content: Any = gzip.GzipFile(fileobj=cast("BinaryIO", packed))
-        return Content(name, _unpacked(name, content, packed), packed=True)
+        unpacked = _unpacked(name, content, packed, goes_on=goes_on)
+        return Content(name, unpacked, Container.GZIP)
     if beginning.startswith(ZIPS):
         return _unpack_zip(name, file)
-    return Content(name, file, packed=False)
+    return Content(name, file)
 
 
 def spool_zip(name: str, file: BinaryIO) -> BinaryIO:
@@ -136,9 +157,11 @@ class _Packed:
 class _Unpacked(io.RawIOBase):
     """The content of a compressed file, which stops with UnreadableFile if it is damaged."""
 
-    def __init__(self, name: str, content: BinaryIO, packed: _Packed) -> None:
+    def __init__(self, name: str, content: Any, packed: _Packed, *, goes_on: bool) -> None:
         self._name = name
-        self._content = content
+        # What was unpacked before an error counts only if the file goes on.
+        self._read = content.read1 if goes_on else content.read
+        self._goes_on = goes_on
         self._packed = packed
         self._size = 0
 
@@ -147,8 +170,10 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         try:
-            data = self._content.read(min(len(buffer), _MAX_READ))
+            data = self._read(min(len(buffer), _MAX_READ))
         except EOFError:
+            if self._goes_on:
+                return 0
             raise UnreadableFile(
                 f"{self._name} is incomplete: its compressed data ends too early. {_GET_AGAIN}"
             ) from None
@@ -166,15 +191,15 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
 
-def _unpacked(name: str, content: BinaryIO, packed: _Packed) -> BinaryIO:
-    return io.BufferedReader(_Unpacked(name, content, packed), 1 << 16)
+def _unpacked(name: str, content: Any, packed: _Packed, *, goes_on: bool = False) -> BinaryIO:
+    return io.BufferedReader(_Unpacked(name, content, packed, goes_on=goes_on), 1 << 16)
 
 
 def _unpack_zip(name: str, file: BinaryIO) -> Content:
     packed = _Packed(file)
     try:
         archive = zipfile.ZipFile(cast("BinaryIO", packed))
-        entry = _only_file(name, archive.infolist())
+        entry = only_file(name, archive.infolist())
         content: Any = archive.open(entry)
     # A list of files that is damaged can mislead `zipfile` into each of these.
     except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError):
@@ -187,19 +212,22 @@ def _unpack_zip(name: str, file: BinaryIO) -> Content:
             f"{name} is a zip archive of a kind that cannot be read: {error}. Unpack it, and submit"
             " the file in it."
         ) from None
-    name = f"{name} ({_shown(entry)})"
-    return Content(name, _unpacked(name, content, packed), packed=True)
+    name = f"{name} ({shown_name(entry)})"
+    return Content(name, _unpacked(name, content, packed), Container.ZIP, shown_name(entry))
 
 
-def _only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
-    """Return the only file of an archive; folders and files that systems add do not count."""
+def only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    """Return the only file of an archive; folders and files that systems add do not count.
+
+    Raises UnreadableFile if there is none, if there are several, or if it cannot be read.
+    """
     names = [entry.filename for entry in entries]
     for beginning, what in _OFFICE:
         if any(entry.startswith(beginning) for entry in names):
             raise UnreadableFile(f"{name} is {what}; {AS_CSV}.")
-    files = [e for e in entries if not e.is_dir() and not _CLUTTER.search(e.filename)]
+    files = [entry for entry in entries if is_table(entry)]
     if len(files) > 1:
-        shown = ", ".join(_shown(entry) for entry in files[:5])
+        shown = ", ".join(shown_name(entry) for entry in files[:5])
         more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""  # noqa: PLR2004
         raise UnreadableFile(
             f"{name} is a zip archive with {len(files):,} files: {shown}{more}. Unpack it, and"
@@ -209,6 +237,11 @@ def _only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo
     if problem is not None:
         raise UnreadableFile(f"{name} is a zip archive {problem}.")
     return files[0]
+
+
+def is_table(entry: zipfile.ZipInfo) -> bool:
+    """Return whether an entry of an archive may be the table, and is no folder or addition."""
+    return not entry.is_dir() and not _CLUTTER.search(entry.filename)
 
 
 def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
@@ -231,16 +264,16 @@ def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
         ),
         (
             stat.S_ISLNK(file.external_attr >> 16),
-            f"that holds only a link, {_shown(file)}; pack the file itself",
+            f"that holds only a link, {shown_name(file)}; pack the file itself",
         ),
         (
             _OUTSIDE.search(file.filename),
-            f"whose file has a path that leads out of it, {_shown(file)}; pack it again",
+            f"whose file has a path that leads out of it, {shown_name(file)}; pack it again",
         ),
     )
     return next((problem for applies, problem in problems if applies), None)
 
 
-def _shown(entry: zipfile.ZipInfo) -> str:
+def shown_name(entry: zipfile.ZipInfo) -> str:
     """Return the name of a file in an archive as it is shown in messages, without quotes."""
     return shorten(entry.filename, 80)[1:-1]

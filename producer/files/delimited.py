@@ -13,6 +13,7 @@ from producer.contract.chunks import FileForm, RefusedLine
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.fields import MAX_COLUMNS
+from producer.files.beginning import open_lines
 from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
     ACTION,
@@ -57,13 +58,14 @@ def delimited_layout(
     undecodable: str = NOT_UTF8,
     *,
     drop: bool = False,
+    goes_on: bool = False,
 ) -> FileLayout:
     """Describe a CSV file by its first lines. Raises UnreadableFile.
 
     `undecodable` says what is wrong with a cell whose bytes could not be decoded. With `drop`,
-    every line is a drop.
+    every line is a drop. `goes_on` is set if the last line of `head` may not be whole.
     """
-    header = (found := _find_header(path, head, templates)).names
+    header = (found := find_header(path, head, templates)).names
     kind, readers = _choose(path, kind, found, templates, drop=drop)
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
@@ -87,18 +89,19 @@ def delimited_layout(
 
     if is_roster or seeks_drops:
         # The first lines are read here too, so that notices come before anything is submitted.
-        deque(read(io.BytesIO(head.encode(errors="replace"))), maxlen=0)
-    if not found.rows_follow:
+        deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on)), maxlen=0)
+    if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
     about = (row_reader.account, storable(header), found.form)
     mapping = _mapping(header, readers, templates)
-    return FileLayout(kind, read, notices, *about, mapping, ordered=ordered, drop=drop)
+    more = (ordered, drop, found.first)
+    return FileLayout(kind, read, notices, *about, mapping, *more)
 
 
 def _choose(
     path: str,
     kind: Kind | None,
-    found: "_FoundHeader",
+    found: "Header",
     templates: Mapping[str, str],
     *,
     drop: bool,
@@ -141,11 +144,13 @@ def _check_drops(path: str, kind: Kind, names: Iterable[str]) -> None:
         )
 
 
-class _FoundHeader(NamedTuple):
+class Header(NamedTuple):
     """The header of a file: the names of the columns, and where and how they are written."""
 
     names: list[str]
     delimiter: str
+    first: int
+    """The line in which it begins, counted from 1."""
     lines: int
     """The number of lines up to the end of the header."""
     first_line: str
@@ -158,8 +163,11 @@ class _FoundHeader(NamedTuple):
     rows_follow: bool
 
 
-def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHeader:
-    """Find the header in the first lines of a file. Raises UnreadableFile if there is no text."""
+def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:
+    """Find the header in the first lines of a file. Raises UnreadableFile if there is no text.
+
+    It has no names if they cannot be read, because of a quote that is not closed.
+    """
     told = _EXCEL.match(head)
     text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
     filled = text.lstrip(_BLANK)
@@ -173,9 +181,10 @@ def _find_header(path: str, head: str, templates: Mapping[str, str]) -> _FoundHe
     delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
     names, lines = _header(text, delimiter)
     is_guarded = GUARDED in names
-    return _FoundHeader(
+    return Header(
         names=list(map(unguard, names)) if is_guarded else names,
         delimiter=delimiter,
+        first=lines_above + 1,
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
         looks_like=_told_wrongly(text, delimiter, templates)
@@ -226,7 +235,7 @@ def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator
 
 
 @contextmanager
-def _showing(header: _FoundHeader) -> Iterator[None]:
+def _showing(header: Header) -> Iterator[None]:
     """Add the first line, and what it looks like, to an error about the header."""
     try:
         yield

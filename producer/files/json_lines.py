@@ -1,10 +1,10 @@
 """Read JSON Lines files, with one record per line."""
 
-import io
 import re
 from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from producer.contract.chunks import COURSE_FIELDS, RefusedLine
 from producer.errors import UnreadableFile
 from producer.fields import MAX_CHUNK_BYTES, MAX_KEY
 from producer.files.account import Account
+from producer.files.beginning import FileGoesOn, open_lines
 from producer.files.cells import problem_of_new_id
 from producer.files.columns import kind_of
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
@@ -36,11 +37,13 @@ def json_lines_layout(
     undecodable: str = NOT_UTF8,
     *,
     drop: bool = False,
+    goes_on: bool = False,
 ) -> FileLayout:
     """Describe a JSON Lines file by its first line. Raises UnreadableFile.
 
     `undecodable` says what is wrong with a line whose bytes could not be decoded. `drop` is refused
-    here, because each request says itself what it asks for.
+    here, because each request says itself what it asks for. `goes_on` is set if the last line of
+    `head` may not be whole.
     """
     first = head.strip().partition("\n")[0]
     if drop:
@@ -65,7 +68,7 @@ def json_lines_layout(
         return notice(path, records, notices)
 
     # The first lines are read here too, so that the notice comes before anything is submitted.
-    deque(read(io.BytesIO(head.encode(errors="replace")), Account()), maxlen=0)
+    deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on), Account()), maxlen=0)
     return FileLayout(kind, read, notices, account)
 
 
@@ -121,6 +124,11 @@ def _looks_like(first: str) -> str:
 
 
 def _json_records(account: Account, file: BinaryIO, undecodable: str, *, is_roster: bool) -> Lines:
+    with suppress(FileGoesOn):
+        yield from _whole_records(account, file, undecodable, is_roster=is_roster)
+
+
+def _whole_records(account: Account, file: BinaryIO, undecodable: str, *, is_roster: bool) -> Lines:
     account.begin(header=0)
     while raw := file.readline(MAX_CHUNK_BYTES + 1):
         number = account.total + 1

@@ -24,7 +24,8 @@ class FileLayout(NamedTuple):
     `notices` may grow while the records are read. `account` says where each line that was read
     went. `form` is how a CSV file is written; `mapping` names the column or the template
     that each of our columns is made from. `ordered` is set if each line says what it asks for, and
-    counts later than the one before it; `drop` is set if every line is a drop.
+    counts later than the one before it; `drop` is set if every line is a drop. `header_line` is
+    the line in which the header of a CSV file begins.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class FileLayout(NamedTuple):
     mapping: Mapping[str, str] | None = None
     ordered: bool = False
     drop: bool = False
+    header_line: int | None = None
 
     @property
     def content(self) -> str:

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm
@@ -34,13 +35,26 @@ from producer.schemas import Kind
 HEAD_BYTES = 65_536
 
 
-class _Choices(NamedTuple):
-    """What the submitter says about a file."""
+class Choices(NamedTuple):
+    """What the submitter says about a file: the arguments of `open_source`."""
 
-    kind: Kind | None
-    templates: Mapping[str, str]
-    encoding: str | None
-    drop: bool
+    kind: Kind | None = None
+    templates: Mapping[str, str] = MappingProxyType({})
+    encoding: str | None = None
+    drop: bool = False
+
+
+class FirstLines(NamedTuple):
+    """The first lines of a file as text, how the file stores text, and what was noticed."""
+
+    text: str
+    form: TextForm
+    notices: Notices
+
+    @property
+    def is_json(self) -> bool:
+        """Return whether the file is JSON Lines."""
+        return self.text.lstrip().startswith("{")
 
 
 class FileSource:
@@ -170,14 +184,14 @@ def open_stream(
     whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
     which is stored in a temporary file. Raises UnreadableFile.
     """
-    choices = _Choices(kind, templates, encoding, drop)
+    choices = Choices(kind, templates, encoding, drop)
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
     replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
     if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
-        raw = _beginning(content.file)
+        raw = first_bytes(content.file)
         layout = _layout(content, raw, choices, whole=False)
         return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
     spooled = spool_zip(name, replayed)
@@ -189,10 +203,10 @@ def open_stream(
     return layout, _closing_afterwards(spooled, lines)
 
 
-def _open_seekable(name: str, file: BinaryIO, choices: _Choices) -> tuple[FileLayout, Lines]:
+def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
     start = file.tell()
     content = _unpack_again(name, file)
-    layout = _layout(content, _beginning(content.file), choices, whole=True)
+    layout = _layout(content, first_bytes(content.file), choices, whole=True)
     file.seek(start)
     return layout, layout.read(_unpack_again(name, file).file)
 
@@ -224,7 +238,7 @@ def open_source(
     """
     try:
         with path.open("rb") as file:
-            layout, _ = _open_seekable(str(path), file, _Choices(kind, templates, encoding, drop))
+            layout, _ = _open_seekable(str(path), file, Choices(kind, templates, encoding, drop))
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
@@ -266,12 +280,29 @@ def _unpack_again(name: str, file: BinaryIO) -> Content:
 def _layout(
     content: Content,
     raw: bytes,
-    choices: _Choices,
+    choices: Choices,
     *,
     whole: bool,
 ) -> FileLayout:
     """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
-    name, encoding = content.name, choices.encoding
+    first = read_first_lines(content, raw, choices.encoding, whole=whole)
+    layout = describe(content.name, first, choices)
+    if whole and content.packed:
+        read_to_end(content.file)  # Damage is found before anything is published.
+    return layout._replace(
+        read=lambda file: layout.read(first.form.as_utf8(file)),
+        form=sent_form(first.form, raw, layout.form),
+    )
+
+
+def read_first_lines(
+    content: Content, raw: bytes, encoding: str | None, *, whole: bool
+) -> FirstLines:
+    """Return the text of the first bytes of a file, `raw`. Raises UnreadableFile if it is not text.
+
+    `encoding` is that of `open_source`. For `auto`, the rest of the file is read if `whole`.
+    """
+    name = content.name
     is_auto = encoding is not None and encoding.lower() == AUTO
     told = None if encoding is None or is_auto else known_encoding(encoding)
     form, head = find_form(name, raw, told)
@@ -292,25 +323,31 @@ def _layout(
         raise UnreadableFile(
             f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
         )
-    describe = json_lines_layout if head.lstrip().startswith("{") else delimited_layout
-    with _naming_encoding(form.encoding):
-        layout = describe(
+    return FirstLines(head, form, notices)
+
+
+def describe(
+    name: str, first: FirstLines, choices: Choices, *, goes_on: bool = False
+) -> FileLayout:
+    """Describe a file, which is then read in UTF-8, by its first lines. Raises UnreadableFile.
+
+    `goes_on` is set if the last of the first lines may not be whole.
+    """
+    layout = json_lines_layout if first.is_json else delimited_layout
+    with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
+        return layout(
             name,
             choices.kind,
             choices.templates,
-            head,
-            notices,
-            form.undecodable,
+            first.text,
+            first.notices,
+            first.form.undecodable,
             drop=choices.drop,
+            goes_on=goes_on,
         )
-    if whole and content.packed:
-        _read_to_end(content.file)  # Damage is found before anything is published.
-    return layout._replace(
-        read=lambda file: layout.read(form.as_utf8(file)), form=_sent_form(form, raw, layout.form)
-    )
 
 
-def _sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
+def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
     """Return the form of a CSV file with what was found in its first bytes."""
     if form is None:
         return None
@@ -320,21 +357,26 @@ def _sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileFo
 
 
 @contextmanager
-def _naming_encoding(encoding: str) -> Iterator[None]:
-    """Add the encoding to an error about the first lines, unless it is UTF-8."""
+def _naming_encoding(encoding: str, *, chosen: bool) -> Iterator[None]:
+    """Add the encoding to an error about the first lines, unless it is UTF-8.
+
+    If the submitter has `chosen` it, another choice may help.
+    """
     try:
         yield
     except UnreadableFile as error:
         if encoding == UTF8:
             raise
-        raise UnreadableFile(f"{error} The text was read as {encoding}.", *error.options) from None
+        options = (*error.options, "encoding") if chosen else error.options
+        raise UnreadableFile(f"{error} The text was read as {encoding}.", *options) from None
 
 
-def _read_to_end(file: BinaryIO) -> None:
+def read_to_end(file: BinaryIO) -> None:
+    """Read what is left of a packed file. Raises UnreadableFile if it is damaged or a bomb."""
     while file.read(1 << 20):
         pass
 
 
-def _beginning(file: BinaryIO) -> bytes:
+def first_bytes(file: BinaryIO) -> bytes:
     """Read the first lines, up to the end of a line if that is near."""
     return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)

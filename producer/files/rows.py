@@ -10,11 +10,13 @@ import io
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import RefusedLine
 from producer.fields import MAX_CHUNK_BYTES
 from producer.files.account import Account
+from producer.files.beginning import FileGoesOn
 from producer.files.cells import Row
 from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import storable
@@ -184,11 +186,18 @@ class RowReader:
         """Where the lines went that were read."""
 
     def read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
-        """Yield every row of a file that is at its beginning. Raises UnreadableFile."""
-        for _ in range(self._header_lines):
-            file.readline()
+        """Yield every row of a file that is at its beginning. Raises UnreadableFile.
+
+        The file may be a `Beginning`; then the rows end before the first one that is not whole.
+        """
+        with suppress(FileGoesOn):
+            yield from self._read(file)
+
+    def _read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
         account = self.account
         account.begin(self._header_lines)
+        for _ in range(self._header_lines):
+            file.readline()
         csv.field_size_limit(MAX_CHUNK_BYTES)
         number = self._header_lines
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):

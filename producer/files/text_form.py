@@ -169,7 +169,8 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
     if _is_binary(head):
         as_told = f" if it is read as {encoding}" if encoding and not marked else ""
         raise UnreadableFile(
-            f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8."
+            f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8.",
+            *(["encoding"] if as_told else ()),
         )
     _check_markup(name, head)
     line_ends = _QUOTED.sub("", head)
@@ -273,10 +274,12 @@ def known_encoding(name: str) -> str:
         "".encode(found)
     except (LookupError, ValueError):
         raise UnreadableFile(
-            f"There is no encoding {shown}; use for example utf-8, utf-16 or cp1252, or {AUTO}."
+            f"There is no encoding {shown}; use for example utf-8, utf-16 or cp1252, or {AUTO}.",
+            "encoding",
         ) from None
     if found.replace("-", "_").startswith(_NOT_BY_LINE):
         raise UnreadableFile(
-            f"A file in the encoding {shown} cannot be read line by line; save it as UTF-8."
+            f"A file in the encoding {shown} cannot be read line by line; save it as UTF-8.",
+            "encoding",
         )
     return UTF8 if found in ("utf-8", "utf-8-sig") else found

@@ -11,6 +11,7 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.chunks import FileForm
 from producer.files import refused_lines
+from producer.files.reader import Choices
 from producer.web.access import Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch
 from producer.web.lookups import known_form
@@ -24,11 +25,12 @@ from producer.web.parameters import (
     FrontServices,
     OwnBatchId,
     TextEncoding,
+    column_templates,
 )
 from producer.web.problems import Refused
 from producer.web.services import Services
 from producer.web.tokens import Scope
-from producer.web.uploads import Choices, received
+from producer.web.uploads import received
 
 
 async def post_batch(
@@ -51,22 +53,15 @@ async def post_batch(
     """
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")
-    templates = dict(template_of(text) for text in maps or ())
-    choices = Choices(kind, templates, encoding, drop=drop, may_drop=has_scope(request, Scope.DROP))
+    choices = Choices(kind, column_templates(maps), encoding, drop)
+    may_drop = has_scope(request, Scope.DROP)
     async with received(request) as upload:
-        batch, notices = await services.uploads.submit(upload, choices, batch_id, submitter)
+        batch, notices = await services.uploads.submit(
+            upload, choices, batch_id, submitter, may_drop=may_drop
+        )
     accepted = AcceptedBatch.of(batch, notices)
     response.headers["Location"] = accepted.url
     return accepted
-
-
-def template_of(text: str) -> tuple[str, str]:
-    """Return the column and the template of a parameter `map`. Raises Refused."""
-    column, equals, template = text.partition("=")
-    if not equals or not template:
-        detail = f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}."
-        raise Refused(422, "bad_map", detail)
-    return column, template
 
 
 async def get_batch(batch_id: BatchIdInPath, client: Client) -> BatchStatus:

@@ -1,5 +1,6 @@
 """Describe the parameters of the routes, for FastAPI and the OpenAPI document."""
 
+from collections.abc import Iterable
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -45,6 +46,19 @@ def parse_id(text: str, code: Code) -> int | str:
             raise Refused(404, code, f"A key is an integer from 1 to {MAX_KEY}.")
         return int(digits)
     return text.removeprefix("sis:")
+
+
+def column_templates(maps: Iterable[str] | None) -> dict[str, str]:
+    """Return the template of each of our columns that is mapped. Raises Refused."""
+    return dict(map(_template, maps or ()))
+
+
+def _template(text: str) -> tuple[str, str]:
+    column, equals, template = text.partition("=")
+    if not equals or not template:
+        detail = f"map={text}: write map=COLUMN=TEMPLATE, for example map=sis_id={{id}}."
+        raise Refused(422, "bad_map", detail)
+    return column, template
 
 
 StudentInPath = Annotated[

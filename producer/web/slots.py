@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Final
 
 from producer.web.problems import Refused
 
@@ -26,9 +27,13 @@ RETRY_SECONDS: Mapping[Sort, int] = {Sort.CALL: 1, Sort.UPLOAD: 10, Sort.WAIT: 5
 """Seconds after which a refused call of each sort should be sent again."""
 
 
+_FILES: Final = ("/batches", "/batches/preview")
+"""The paths to which files are sent."""
+
+
 def sort_of(method: str, path: str, headers: Mapping[bytes, bytes]) -> Sort:
     """Return the sort of a call, from what is known before its body is read."""
-    if method == "POST" and path == "/batches":
+    if method == "POST" and path in _FILES:
         return Sort.UPLOAD
     if path.startswith("/batches/") and path.endswith("/events"):
         return Sort.STREAM

@@ -6,7 +6,7 @@ cut off publishes nothing.
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -22,10 +22,10 @@ from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.layout import Lines
-from producer.files.reader import open_stream
+from producer.files.reader import Choices, open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import Action, Kind
+from producer.schemas import Action
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -47,17 +47,6 @@ class Upload(NamedTuple):
 
     file: BinaryIO
     name: str | None
-
-
-class Choices(NamedTuple):
-    """How a file is to be read; see `producer.files.reader.open_source`."""
-
-    kind: Kind | None
-    templates: Mapping[str, str]
-    encoding: str | None
-    drop: bool
-    may_drop: bool
-    """Whether the caller may drop."""
 
 
 @asynccontextmanager
@@ -127,7 +116,13 @@ class Uploads:
         self._turns = asyncio.Semaphore(PUBLISHED_TOGETHER)
 
     async def submit(
-        self, upload: Upload, choices: Choices, batch_id: str | None, submitter: str | None
+        self,
+        upload: Upload,
+        choices: Choices,
+        batch_id: str | None,
+        submitter: str | None,
+        *,
+        may_drop: bool,
     ) -> tuple[SubmittedBatch, tuple[str, ...]]:
         """Publish a file, and return its batch and how it was understood.
 
@@ -146,7 +141,7 @@ class Uploads:
             )
             batch = self._client.submit_batch(
                 layout.kind,
-                records if choices.may_drop else _refuse_drops(records),
+                records if may_drop else _refuse_drops(records),
                 batch_id=batch_id,
                 ordered=layout.ordered,
                 columns=layout.columns,

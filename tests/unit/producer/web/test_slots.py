@@ -58,7 +58,7 @@ def test_a_refusal_says_when_to_come_back(sort: Sort) -> None:
     [
         ("POST", "/batches", b"", Sort.UPLOAD),
         ("GET", "/batches", b"", Sort.CALL),
-        ("POST", "/batches/preview", b"", Sort.CALL),
+        ("POST", "/batches/preview", b"", Sort.UPLOAD),
         ("GET", "/batches/b1/events", b"", Sort.STREAM),
         ("GET", "/batches/b1", b"", Sort.CALL),
         ("POST", "/students/enroll", b"Wait=5", Sort.WAIT),

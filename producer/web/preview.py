@@ -1,0 +1,142 @@
+"""Show how an uploaded file would be understood; nothing is published, and no worker is asked."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Annotated, Any, Final
+
+from fastapi import Query, Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from producer.errors import UnreadableFile
+from producer.files.file_preview import FilePreview
+from producer.files.preview import MAX_PREVIEW, MAX_SHOWN_ROWS, SHOWN_ROWS, preview_file
+from producer.files.reader import Choices
+from producer.web.openapi import UPLOAD, problems
+from producer.web.parameters import (
+    AllDrops,
+    BatchKind,
+    ColumnMaps,
+    TextEncoding,
+    column_templates,
+)
+from producer.web.problems import Refused
+
+MAX_FORM = MAX_PREVIEW + 65_536
+"""The most bytes of a form that are read: the beginning of the file, and what stands around it."""
+MAX_BOUNDARY = 70
+"""The most characters of the boundary of a form (RFC 2046, 5.1.1)."""
+PREVIEW: Final[dict[str, Any]] = {
+    "openapi_extra": {"requestBody": UPLOAD},
+    "responses": problems(),
+}
+"""What the OpenAPI document says about the route, besides its parameters."""
+
+_MAX_FIELDS = 10
+_MAX_FIELD = 10_000
+
+RowLimit = Annotated[
+    int, Query(ge=0, le=MAX_SHOWN_ROWS, description="The largest number of rows to show.")
+]
+IsPartial = Annotated[
+    bool,
+    Query(
+        description="Write `true` if you send only the beginning of the file: what its end decides"
+        " is then left out."
+    ),
+]
+
+
+async def preview_batch(
+    request: Request,
+    kind: BatchKind = None,
+    maps: ColumnMaps = None,
+    encoding: TextEncoding = None,
+    limit: RowLimit = SHOWN_ROWS,
+    *,
+    drop: AllDrops = False,
+    partial: IsPartial = False,
+) -> FilePreview:
+    """Show how a file would be understood by `POST /batches`, without submitting it.
+
+    At most the first 1 MiB of the file is read. A file that cannot be read is no error: then
+    `readable` is false, and `problem` says why.
+    """
+    choices = Choices(kind, column_templates(maps), encoding, drop)
+    try:
+        beginning, goes_on = await _read(request)
+    except ClientDisconnect:
+        raise Refused(400, "cut_off", "The upload was cut off; send the file again.") from None
+    goes_on = goes_on or partial
+    return await asyncio.to_thread(
+        preview_file, "The file", beginning, choices, goes_on=goes_on, rows=limit
+    )
+
+
+async def _read(request: Request) -> tuple[bytes, bool]:
+    """Return the beginning of the file in a body, and whether the file goes on after it."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind == b"multipart/form-data":
+        return await _read_form(request, options.get(b"boundary", b""))
+    body = bytearray()
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_PREVIEW:
+                break
+    return bytes(body[:MAX_PREVIEW]), len(body) > MAX_PREVIEW
+
+
+async def _read_form(request: Request, boundary: bytes) -> tuple[bytes, bool]:
+    """Return the beginning of the only file in a form. Raises UnreadableFile."""
+    if not 0 < len(boundary) <= MAX_BOUNDARY:
+        raise UnreadableFile(
+            f"The Content-Type of the multipart body must have a boundary of 1 to {MAX_BOUNDARY}"
+            " characters; leave this header to your HTTP client."
+        )
+    form = _BoundedForm(request, boundary)
+    limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD}
+    try:
+        async with Request(request.scope, form.receive).form(**limits) as fields:
+            files = [value for _, value in fields.multi_items() if isinstance(value, UploadFile)]
+            if len(files) > 1:
+                raise UnreadableFile(
+                    "The multipart body contains several files; send one at a time."
+                )
+            if not files:
+                raise UnreadableFile(
+                    "The multipart body contains no file; add one, for example with"
+                    " `curl -F file=@FILE`."
+                )
+            beginning = await files[0].read(MAX_PREVIEW + 1)
+    except HTTPException as error:
+        if isinstance(error, Refused):
+            raise
+        raise UnreadableFile(
+            f"The multipart body is malformed ({error.detail.rstrip('.')}); send the file as the"
+            " body itself, or with `curl -F file=@FILE`."
+        ) from None
+    return beginning[:MAX_PREVIEW], form.is_cut or len(beginning) > MAX_PREVIEW
+
+
+class _BoundedForm:
+    """The beginning of a form, which is closed after `MAX_FORM` bytes if it goes on."""
+
+    def __init__(self, request: Request, boundary: bytes) -> None:
+        self._request = request
+        self._end = b"\r\n--" + boundary + b"--\r\n"
+        self._size = 0
+        self.is_cut = False
+
+    async def receive(self) -> Any:
+        """Return the next message with a piece of the form (ASGI)."""
+        if self._size > MAX_FORM:
+            self.is_cut = True
+            return {"type": "http.request", "body": self._end, "more_body": False}
+        message = await self._request.receive()
+        self._size += len(message.get("body", b""))
+        if self._size > MAX_FORM and message["type"] == "http.request":
+            return {**message, "more_body": True}
+        return message

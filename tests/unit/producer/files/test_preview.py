@@ -1,0 +1,462 @@
+"""A preview shows what the reader makes of a file, also if it sees only the beginning of it."""
+
+import gzip
+import io
+import zlib
+from collections import deque
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.contract.chunks import RefusedLine
+from producer.errors import UnreadableFile
+from producer.files import preview
+from producer.files.check import RowText, SourceChecker
+from producer.files.file_preview import FilePreview
+from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
+from producer.files.reader import Choices, StreamSource
+from producer.schemas import Kind
+from support.source_files import Pipe, zipped
+
+NAME = "The file"
+PAIRS = b"student_id,course_id\n"
+
+
+NO_CHOICE = Choices()
+
+
+def shown(content: bytes, choices: Choices = NO_CHOICE, *, goes_on: bool = False) -> FilePreview:
+    return preview_file(NAME, content, choices, goes_on=goes_on)
+
+
+# --- Any file with any faults, cut off anywhere -----------------------------------------------
+
+HEADERS = [
+    ["student_id", "course_id"],
+    ["Student ID", "note", "Course-ID"],
+    ["student_key", "course_key", "action", "reason", "as_of"],
+    ["student_sis_id", "course_sis_id", "refused_guarded", "x"],
+    ["sis_id", "name", "email"],
+    ["sis_id", "title", "as_of"],
+    ["sis_id"],
+    ["who", "what"],
+]
+CELLS = st.sampled_from(
+    [
+        *("S1", "S2", "7", "003", "", " a ", "NULL", "Zoë", "x" * 256, "drop", "enroll", "yes"),
+        *("'=1", "2026-01-01T00:00:00Z", "2026-01-01", '"two\nlines"', '"a,b;c|d"', '"say ""no"""'),
+        *('"', '5" pipe', '"open', "\0", "\x1a", "\ufffd\ufffd", '"x', 'y"'),
+    ]
+)
+LINES = st.one_of(
+    st.sampled_from(
+        ["", ",", ";;", "sis_id,name,email", "student_id,course_id", "course_id", "\t"]
+    ),
+    st.none(),
+)
+RECORDS = [
+    '{"student_id": "S1", "course_ids": ["C1", "C2"]}',
+    '{"student_id": 4711, "drop_course_ids": ["C1"], "course_ids": [7]}',
+    '{"student_id": "S1", "course_ids": [], "line": "x"}',
+    '{"sis_id": "S1", "name": "NULL"}',
+    '{"sis_id": "NULL", "title": "T", "as_of": "2026"}',
+    *('{"sis_id": "S1"}', "{}", "[]", "7", "null", '"x"', "{'a': 1}", '{"a":', "", " ", "\ufffd"),
+    '{"sis_id": "S1", "name": ' + "9" * 400 + "}",
+]
+
+
+class Upload(NamedTuple):
+    """A file as it is stored, and what the submitter says about it."""
+
+    text: str
+    encoding: str
+    line_end: str
+    choices: Choices
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file; two signs for undecodable characters become a byte that is."""
+        mark = "" if self.choices.encoding else "\ufeff" * self.encoding.startswith("utf-")
+        text = (mark + self.text).replace("\n", self.line_end)
+        parts = text.split("\ufffd\ufffd")
+        bad = b"\x81" if not self.encoding.startswith("utf-16") else b"\x00\xdc"
+        return bad.join(part.encode(self.encoding, "replace") for part in parts)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> str:
+    header = draw(st.sampled_from(HEADERS))
+    delimiter = draw(st.sampled_from(",;\t|"))
+    lines = [delimiter.join(header)]
+    for _ in range(draw(st.integers(0, 12))):
+        line = draw(LINES)
+        if line is None:
+            width = draw(st.sampled_from([len(header)] * 6 + [1, len(header) + 1]))
+            line = delimiter.join(draw(st.lists(CELLS, min_size=width, max_size=width)))
+        lines.append(line)
+    above = draw(st.sampled_from(["", "", "\n", f"sep={delimiter}\n", "A title\n"]))
+    return above + "\n".join(lines) + draw(st.sampled_from(["", "\n"]))
+
+
+uploads = st.builds(
+    Upload,
+    tables() | st.lists(st.sampled_from(RECORDS), max_size=12).map("\n".join),
+    st.sampled_from(["utf-8", "utf-8", "utf-16-le", "utf-16-be", "cp1252"]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.builds(
+        Choices,
+        st.sampled_from([None, None, None, *Kind]),
+        st.sampled_from([{}, {}, {"student_id": "{who}", "course_id": "{who}-{what}"}]),
+        st.none(),
+        st.sampled_from([False, False, True]),
+    ),
+).map(
+    lambda upload: (
+        upload._replace(choices=upload.choices._replace(encoding="cp1252"))
+        if upload.encoding == "cp1252"
+        else upload
+    )
+)
+
+
+class Whole(NamedTuple):
+    """What a submission makes of a whole file."""
+
+    rows: list[RowText]
+    refused: list[RefusedLine]
+    source: StreamSource
+    lines: int
+
+
+def read_whole(content: bytes, choices: Choices) -> Whole:
+    """Read a file as `POST /batches` does, through the chunks of a submission."""
+    kind, templates, encoding, drop = choices
+    pipe = io.BufferedReader(Pipe(content))
+    source = StreamSource(NAME, pipe, kind, templates, encoding, drop=drop)
+    checker = SourceChecker(source, 10_000)
+    refused = [RefusedLine(line=r.line, message=r.message) for r in checker.refusals()]
+    return Whole(checker.rows(), refused, source, checker.result().lines.total)
+
+
+def compare(found: FilePreview, whole: Whole, last: int, limit: int) -> None:
+    """Assert that a preview shows what the whole file shows, up to its last line."""
+    rows = [row for row in whole.rows if row.line <= last]
+    assert [(row.line, row.fields) for row in found.rows] == [
+        (row.line, row.fields) for row in rows[:limit]
+    ]
+    refused = [(line.line, line.message) for line in whole.refused if line.line <= last]
+    assert [(line.line, line.message) for line in found.refused] == refused[:20]
+    assert found.lines is not None
+    assert found.lines.refused == len(refused)
+    layout = whole.source.layout
+    assert (found.kind, found.content, found.columns, found.ordered) == (
+        layout.kind,
+        layout.content,
+        layout.columns,
+        layout.ordered,
+    )
+
+
+def packed(content: bytes, how: str) -> bytes:
+    if how == "gzip":
+        return gzip.compress(content, mtime=0)
+    return zipped(("in.csv", content)) if how == "zip" else content
+
+
+@settings(max_examples=300, deadline=None)
+@given(uploads, st.sampled_from(["plain", "gzip", "zip"]), st.integers(0, 30))
+def test_a_preview_of_a_whole_file_shows_what_a_submission_reads(
+    upload: Upload, how: str, limit: int
+) -> None:
+    content = packed(upload.content, how)
+    found = preview_file(NAME, content, upload.choices, goes_on=False, rows=limit)
+    FilePreview.model_validate_json(found.model_dump_json())
+    if not found.readable:
+        with pytest.raises(UnreadableFile) as error:
+            read_whole(content, upload.choices)
+        assert (found.problem, found.options) == (str(error.value), error.value.options)
+        return
+    whole = read_whole(content, upload.choices)
+    assert not found.truncated
+    assert found.lines is not None
+    assert found.lines.total == whole.lines
+    compare(found, whole, whole.lines, limit)
+    assert found.notices == tuple(whole.source.layout.notices)
+    for kind in Kind:
+        if upload.text.lstrip()[:1] != "{" and kind is not found.kind:
+            assert (kind in found.other_kinds) is can_be_read(content, upload.choices, kind)
+
+
+def can_be_read(content: bytes, choices: Choices, kind: Kind) -> bool:
+    try:
+        read_whole(content, choices._replace(kind=kind))
+    except UnreadableFile:
+        return False
+    return True
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(uploads, st.sampled_from(["plain", "gzip", "zip"]), st.integers(1, 15))
+def test_a_preview_of_the_first_lines_shows_what_a_submission_makes_of_them(
+    monkeypatch: pytest.MonkeyPatch, upload: Upload, how: str, most: int
+) -> None:
+    content = packed(upload.content, how)
+    try:
+        whole = read_whole(content, upload.choices)
+    except UnreadableFile:
+        return
+    monkeypatch.setattr(preview, "MAX_LINES", most)
+    found = shown(content, upload.choices)
+    assert found.readable, found.problem
+    assert found.lines is not None
+    if not found.truncated:
+        assert found.lines.total == whole.lines
+    elif '"' not in upload.text:
+        assert found.lines.total == max(most, found.header_line or 0)
+    compare(found, whole, found.lines.total, 20)
+    assert set(found.notices) <= set(whole.source.layout.notices)
+
+
+@settings(max_examples=300, deadline=None)
+@given(uploads, st.integers(0, 1_000))
+def test_a_file_that_is_cut_off_anywhere_shows_no_fault_that_it_does_not_have(
+    upload: Upload, cut: int
+) -> None:
+    content = upload.content
+    try:
+        whole = read_whole(content, upload.choices)
+    except UnreadableFile:
+        return
+    found = shown(content[:cut], upload.choices, goes_on=True)
+    assert found.truncated
+    if not found.readable:
+        assert "cut off before the end of its first line" in (found.problem or "")
+        above = whole.source.layout.header_line or 1 + len(upload.text) - len(upload.text.lstrip())
+        end = sum(len(line) + 1 for line in upload.text.split("\n")[:above])
+        header = upload._replace(text=upload.text[:end]).content
+        assert min(cut, len(content)) <= len(header) + 1
+        return
+    assert found.lines is not None
+    compare(found, whole, found.lines.total, 20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.data())
+def test_a_packed_file_that_is_cut_off_anywhere_shows_its_first_lines(
+    table: str, data: st.DataObject
+) -> None:
+    content = table.encode()
+    for how in ("gzip", "zip"):
+        file = packed(content, how)
+        cut = data.draw(st.integers(0, len(file) - 1))
+        found = shown(file[:cut], goes_on=True)
+        if found.readable:
+            assert found.lines is not None
+            compare(found, read_whole(file, Choices()), found.lines.total, 20)
+
+
+# --- What is shown ----------------------------------------------------------------------------
+
+
+def test_a_preview_says_how_a_file_is_understood() -> None:
+    content = b"sep=;\r\nwho;Term;note\r\nS1;1;x\r\n;;\r\nS2;2;\r\nS3\r\n;4;\r\n"
+    templates = {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
+    found = shown(content, Choices(templates=templates))
+    assert found.model_dump(exclude={"problem", "field", "raw_lines", "raw_rows", "refused"}) == {
+        "readable": True,
+        "options": (),
+        "truncated": False,
+        "container": None,
+        "inner": None,
+        "format": "csv",
+        "encoding": "utf-8",
+        "bom": False,
+        "delimiter": ";",
+        "columns": ("who", "Term", "note"),
+        "header_line": 2,
+        "mapping": (
+            {"column": "student_sis_id", "header": None, "template": "{who}"},
+            {"column": "course_sis_id", "header": None, "template": "C-{term}"},
+        ),
+        "ignored": ("note",),
+        "kind": "enrollments",
+        "other_kinds": (),
+        "content": "enrollments",
+        "ordered": False,
+        "rows": (
+            {"line": 3, "fields": {"student_id": "S1", "course_id": "C-1"}},
+            {"line": 5, "fields": {"student_id": "S2", "course_id": "C-2"}},
+        ),
+        "lines": {"total": 7, "header": 2, "read": 2, "continued": 0, "blank": 1, "refused": 2},
+        "row_count": 2,
+        "notices": (),
+    }
+    assert [(line.line, line.field) for line in found.refused] == [(6, None), (7, "student_sis_id")]
+    assert found.raw_lines[:3] == ("sep=;", "who;Term;note", "S1;1;x")
+    assert found.raw_rows[0] == ("S1", "1", "x")
+
+
+def test_the_field_of_a_record_that_breaks_the_contract_is_named() -> None:
+    found = shown(b'{"student_id": "S1", "course_ids": []}\n', Choices(kind=Kind.ENROLLMENTS))
+    assert [(line.line, line.field) for line in found.refused] == [(1, "course_ids")]
+
+
+@pytest.mark.parametrize(
+    ("content", "kinds"),
+    [
+        (b"sis_id\nS1\n", (Kind.STUDENTS, Kind.COURSES)),
+        (b'{"sis_id": "S1"}\n', (Kind.STUDENTS, Kind.COURSES)),
+        (b'{"sis_id": "S1", "x": 1}\n', ()),
+    ],
+)
+def test_a_file_that_may_be_of_several_kinds_names_them(
+    content: bytes, kinds: tuple[Kind, ...]
+) -> None:
+    found = shown(content)
+    assert (found.readable, found.field, found.other_kinds) == (False, "kind", kinds)
+    if kinds:
+        found = shown(content, Choices(kind=Kind.COURSES))
+        assert (found.readable, found.other_kinds) == (True, (Kind.STUDENTS,))
+
+
+@pytest.mark.parametrize(
+    ("content", "choices", "field", "words"),
+    [
+        (b"", Choices(), None, "is empty"),
+        (b"%PDF-1.7", Choices(), None, "PDF"),
+        (zipped(("xl/workbook.xml", "")), Choices(), None, "an Excel workbook"),
+        (PAIRS, Choices(encoding="martian"), "encoding", "no encoding 'martian'"),
+        (PAIRS.replace(b"d", b"d\0"), Choices(encoding="cp1252"), "encoding", "read as cp1252"),
+        (PAIRS, Choices(encoding="utf-16-le"), "kind", "The text was read as utf-16-le."),
+        (b"who,what\n1,2\n", Choices(), "kind", "does not show"),
+        (b"who,course_id\n1,2\n", Choices(), "map", "map another column"),
+        (b"who,what\n1,2\n", Choices(templates={"sis_id": "{x}"}), "map", "no column 'x'"),
+        (b"sis_id,name\n1,2\n", Choices(drop=True), "drop", "only enrollments can be dropped"),
+        (gzip.compress(PAIRS)[:-9], Choices(), None, "is incomplete"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_explained(
+    content: bytes, choices: Choices, field: str | None, words: str
+) -> None:
+    found = shown(content, choices)
+    assert (found.readable, found.field) == (False, field)
+    assert words in (found.problem or "")
+    assert ("encoding" in found.options) is (choices.encoding is not None)
+
+
+def test_a_file_without_our_columns_shows_what_a_mapping_needs() -> None:
+    found = shown(b"\xef\xbb\xbfwho,what\n1,2\n3,4\n")
+    assert not found.readable
+    assert (found.encoding, found.bom, found.delimiter, found.header_line) == (
+        "utf-8",
+        True,
+        ",",
+        1,
+    )
+    assert found.columns == ("who", "what")
+    assert found.raw_rows == (("1", "2"), ("3", "4"))
+    assert found.raw_lines == ("who,what", "1,2", "3,4", "")
+
+
+def test_bytes_that_are_not_text_are_shown_as_such() -> None:
+    found = shown(PAIRS + b"S\xe9,C\x00\n")
+    assert found.raw_lines[1] == "S\ufffd,C\0"
+    cp1252 = shown(PAIRS + b"S\x81,C1\n", Choices(encoding="cp1252"))
+    assert cp1252.raw_lines[1] == "S\ufffd,C1"
+
+
+def test_a_large_file_is_read_up_to_its_bound() -> None:
+    wide = PAIRS + b"".join(b"S%d,%s\n" % (n, b"C" * 200) for n in range(6_000))
+    for content in (wide, gzip.compress(wide), zipped(("a.csv", wide))):
+        found = shown(content)
+        assert (found.readable, found.truncated, found.refused) == (True, True, ())
+        assert found.row_count is not None
+        assert MAX_PREVIEW // 300 < found.row_count < 6_000
+    narrow = PAIRS + b"S,C\n" * 20_000
+    lines = shown(narrow).lines
+    assert lines is not None
+    assert lines.total == MAX_LINES
+    assert shown(narrow).truncated
+
+
+def deflated(content: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush()
+
+
+MUCH = b"sis_id,name\n" + b"a,b\n" * 20_000_000
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(content, id=name)
+        for name, content in {
+            "columns": b"a," * 500_000,
+            "our columns": b"student_id," * 90_000,
+            "a line without an end": PAIRS + b"x" * 2_000_000,
+            "a header without an end": b"x" * 2_000_000,
+            "signs": b"!#$%&*/<=>?@^`~"[:7] * 140_000,
+            "every sign its own": "".join(map(chr, range(0x2500, 0x8000))).encode() * 10,
+            "quotes": PAIRS + b'"x,y\n' * 200_000,
+            "short lines": PAIRS + b"x\n" * 500_000,
+            "nesting": b'{"a":' * 200_000,
+            "gzip": gzip.compress(MUCH),
+            "zip": zipped(("a.csv", MUCH)),
+            "zip with much else": zipped(*[(f"__MACOSX/{n}", bytes(10**7)) for n in range(60)]),
+        }.items()
+    ],
+)
+@pytest.mark.timeout(60)
+def test_no_file_takes_much_time_or_memory(content: bytes, goes_on: bool) -> None:
+    """The limit of the test is generous; what is meant is that nothing grows with its square."""
+    found = shown(content, goes_on=goes_on)
+    assert len(found.model_dump_json()) < 4 * MAX_PREVIEW
+    assert found.truncated or not found.readable
+
+
+def test_the_file_in_the_beginning_of_a_zip_archive_is_found_behind_others() -> None:
+    rows = PAIRS + b"".join(b"S%d,C%d\n" % (n, n * n) for n in range(3_000))
+    archive = zipped(("__MACOSX/._x", b"\0" * 5_000), ("folder/", b""), ("folder/in.csv", rows))
+    found = shown(archive[: len(archive) // 2], goes_on=True)
+    assert (found.readable, found.container, found.inner) == (True, "zip", "folder/in.csv")
+    assert found.rows[0].fields == {"student_id": "S0", "course_id": "C0"}
+    streamed = io.BytesIO()
+    header = b"PK\3\4" + bytes([20, 0, 8, 0, 8, 0]) + bytes(16) + bytes([5, 0, 0, 0])
+    follows = b"PK\7\x08" + bytes(12)
+    streamed.write(header + b"a/._b" + deflated(b"not a table") + follows)
+    streamed.write(header + b"x.csv" + deflated(rows))
+    found = shown(streamed.getvalue(), goes_on=True)
+    assert (found.readable, found.inner) == (True, "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("archive", "words"),
+    [
+        (zipped(("a.csv", PAIRS), ("b.csv", PAIRS)), "2 files: a.csv, b.csv"),
+        (zipped(("[Content_Types].xml", PAIRS), ("b.csv", PAIRS)), "an Office document"),
+        (zipped(("../a.csv", PAIRS)), "leads out of it"),
+        (zipped(("a/", b"")), "its beginning shows no file"),
+    ],
+)
+def test_the_beginning_of_an_archive_that_cannot_be_read_is_explained(
+    archive: bytes, words: str
+) -> None:
+    found = shown(archive[:-30], goes_on=True)
+    assert (found.readable, found.container) == (False, None)
+    assert words in (found.problem or "")
+
+
+def test_a_check_shows_a_record_with_a_line_of_its_own() -> None:
+    source = StreamSource(
+        NAME, io.BytesIO(b'{"sis_id": "S1", "name": "N", "line": "x"}\n'), None, {}
+    )
+    checker = SourceChecker(source)
+    deque(checker.refusals(), maxlen=0)
+    expected: list[dict[str, Any]] = [{"line": 1, "sis_id": "S1", "name": "N"}]
+    assert list(checker.result().first_rows) == expected

@@ -26,20 +26,27 @@ _NOT_CHECKED = (
 
 
 def check_sources(
-    session: Session, sources: Sequence[FileSource | StreamSource], refused_file: BinaryIO | None
+    session: Session,
+    sources: Sequence[FileSource | StreamSource],
+    refused_file: BinaryIO | None,
+    spreadsheet: BinaryIO | None,
 ) -> int:
     """Read every source, print what was found, and return the exit code. Raises UnreadableFile.
 
-    All lines that would be refused are written to `refused_file`, if there is one.
+    All lines that would be refused are written to `refused_file`, if there is one, or so that no
+    cell runs as a formula to `spreadsheet`.
     """
+    file = refused_file or spreadsheet
     refused = 0
     for source in sources:
         checker = SourceChecker(source)
-        if refused_file is None:
+        if file is None:
             deque(checker.refusals(), maxlen=0)
         else:
-            with refused_file:  # If the disk is full, closing the file fails.
-                write_csv(refused_file, source.columns, source.form, checker.refusals())
+            with file:  # If the disk is full, closing the file fails.
+                lines = checker.refusals()
+                guarded = file is spreadsheet
+                write_csv(file, source.columns, source.form, lines, guarded=guarded)
         result = checker.result()
         session.show_with_notices(result, _layout(result), source.notices)
         refused += result.lines.refused

@@ -84,6 +84,13 @@ Examples:
     help="With --check, write every line that would be refused to this file, with the reason.",
 )
 @click.option(
+    "--spreadsheet",
+    metavar="NAME",
+    type=click.File("wb"),
+    help="With --check, write the same for Excel and other spreadsheets, so that no cell runs as a"
+    " formula.",
+)
+@click.option(
     "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
 )
 @click.option(
@@ -120,6 +127,7 @@ def submit(
     drop: bool,
     check: bool,
     refused_file: BinaryIO | None,
+    spreadsheet: BinaryIO | None,
     no_wait: bool,
     batch_id: str | None,
     resume: bool,
@@ -141,8 +149,7 @@ def submit(
     In JSON Lines, each line is a whole request or record, and an integer is our key.
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
-    if refused_file is not None:
-        _check_refused_file(names, refused_file.name, check=check)
+    _check_refused_files(names, refused_file, spreadsheet, check=check)
     templates = dict(_template(text) for text in maps)
     # The first lines of every file are checked before the first message is published.
     sources = [_open(name, kind, templates, encoding, drop=drop) for name in names]
@@ -150,7 +157,7 @@ def submit(
         session.print_notices(source.notices)
     try:
         if check:
-            return check_sources(session, sources, refused_file)
+            return check_sources(session, sources, refused_file, spreadsheet)
         options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
         return _submit_all(session, sources, options)
     finally:  # What was noticed before an error is printed before the error.
@@ -231,12 +238,28 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
         )
 
 
-def _check_refused_file(names: Sequence[str], refused_name: str, *, check: bool) -> None:
+def _check_refused_files(
+    names: Sequence[str],
+    refused_file: BinaryIO | None,
+    spreadsheet: BinaryIO | None,
+    *,
+    check: bool,
+) -> None:
+    if refused_file is not None and spreadsheet is not None:
+        raise click.UsageError("--refused and --spreadsheet write the same lines; choose one.")
+    for option, file in (("--refused", refused_file), ("--spreadsheet", spreadsheet)):
+        if file is not None:
+            _check_refused_file(option, names, file.name, check=check)
+
+
+def _check_refused_file(
+    option: str, names: Sequence[str], refused_name: str, *, check: bool
+) -> None:
     if not check or len(names) > 1:
-        raise click.UsageError("--refused needs --check and a single file.")
+        raise click.UsageError(f"{option} needs --check and a single file.")
     paths = [Path(refused_name), Path(names[0])]
     if all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
-        raise click.UsageError("--refused would overwrite the file that is checked; name another.")
+        raise click.UsageError(f"{option} would overwrite the file that is checked; name another.")
 
 
 def _check_batch_id(batch_id: str) -> None:

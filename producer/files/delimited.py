@@ -28,11 +28,12 @@ from producer.files.columns import (
 )
 from producer.files.drop_notices import noticing_drops
 from producer.files.first_line import DELIMITERS, looks_like
+from producer.files.formulas import unguard
 from producer.files.grouping import group_requests
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
-from producer.files.refused_lines import GUARDED, unguard
+from producer.files.refused_lines import GUARDED, LINE
 from producer.files.roster_notices import noticing_values
 from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
@@ -69,7 +70,7 @@ def delimited_layout(
     kind, readers = _choose(path, kind, found, templates, drop=drop)
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
-    row_reader = RowReader(path, found.delimiter, len(header), found.lines, undecodable)
+    row_reader = found.row_reader(path, undecodable)
     used = columns_read(readers, templates)
     unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
     is_roster, ordered = kind is not Kind.ENROLLMENTS, ACTION in readers
@@ -161,6 +162,11 @@ class Header(NamedTuple):
     is_guarded: bool
     """Whether the file was written for spreadsheets, with guards against formulas."""
     rows_follow: bool
+
+    def row_reader(self, path: str, undecodable: str) -> RowReader:
+        """Return a reader of the rows below the header."""
+        shape = (self.delimiter, len(self.names), self.lines)
+        return RowReader(path, *shape, undecodable, numbered=self.names[:1] == [LINE])
 
 
 def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:

@@ -35,7 +35,6 @@ from producer.files.reader import (
     read_to_end,
     sent_form,
 )
-from producer.files.rows import RowReader
 from producer.files.text_form import plain_encoding
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
@@ -190,11 +189,10 @@ def _header_facts(
         header = find_header(name, first.text, choices.templates)
     except UnreadableFile:  # It is raised again when the file is described.
         return {"format": "csv"}
-    width = len(header.names)
     names = header.names[:MAX_COLUMNS]
     if sum(map(len, names)) > MAX_HEADER:
         names = [name[:MAX_SHOWN] for name in names]
-    reader = RowReader(name, header.delimiter, width, header.lines, first.form.undecodable)
+    reader = header.row_reader(name, first.form.undecodable)
     rows = (entry[1] for entry in reader.read(lines) if isinstance(entry, tuple))
     return {
         "format": "csv",

@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, BinaryIO
@@ -13,6 +13,8 @@ from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import COURSE_FIELDS, FileForm
 from producer.errors import UnreadableFile
 from producer.files.columns import ACTION, COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
+from producer.files.first_line import DELIMITERS
+from producer.files.formulas import guard, unguard
 from producer.files.raw_bytes import encoded
 from producer.files.text_form import known_encoding
 from producer.schemas import Action
@@ -24,8 +26,14 @@ ADDED = (LINE, CODE, MESSAGE, GUARDED)
 """The columns that are added to those of the file."""
 RECORD = "record"
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-"""The beginning of a cell that a spreadsheet would run as a formula, or that is guarded already."""
+
+class RefusedForm(StrEnum):
+    """What the file of refused lines is for; both forms can be corrected and submitted again."""
+
+    SUBMISSION = "submission"
+    """Written like the submitted file, for text editors and programs."""
+    SPREADSHEET = "spreadsheet"
+    """Written so that no cell runs as a formula in a spreadsheet."""
 
 
 def write_csv(
@@ -41,7 +49,7 @@ def write_csv(
     `columns` and `form` are the header of the submitted CSV file and how it was written; if
     `columns` is None, each record is written as JSON in a single column. `refusals` must be sorted
     by line. If the submitted file was itself written by this function, the columns that it added
-    are not repeated. With `guarded`, the file is for a spreadsheet (see `guard`).
+    are not repeated. With `guarded`, the file is for a spreadsheet (`producer.files.formulas`).
     """
     count = -1
     writer = _Writer(form or FileForm(), guarded=guarded)
@@ -73,10 +81,12 @@ def csv_pages(
     form: FileForm | None,
     refusals: Iterable[RefusedRecord],
     page: int = 500,
+    *,
+    guarded: bool = False,
 ) -> Iterator[bytes]:
     """Yield the same file, a page of lines at a time."""
-    writer = _Writer(form or FileForm(), guarded=False)
-    rows = _rows(columns, refusals, guarded=False)
+    writer = _Writer(form or FileForm(), guarded=guarded)
+    rows = _rows(columns, refusals, guarded=guarded)
     beginning = writer.beginning
     while page_rows := list(islice(rows, page)):
         yield beginning + writer.lines(page_rows)
@@ -87,11 +97,13 @@ class _Writer:
     """Writes rows as bytes in the form of a file; for spreadsheets, UTF-8 has a byte order mark."""
 
     def __init__(self, form: FileForm, *, guarded: bool) -> None:
-        self._delimiter = form.delimiter
+        # A spreadsheet may divide lines at any usual delimiter, and cells are guarded for those.
+        is_usual = form.delimiter in DELIMITERS or not guarded
+        self._delimiter = form.delimiter if is_usual else ","
         self._encoding = known_or_utf8(form.encoding)
         self._line_end = form.line_end
         has_mark = form.bom or (guarded and self._encoding == "utf-8")
-        names = f"sep={form.delimiter}{form.line_end}" if form.names_delimiter else ""
+        names = f"sep={self._delimiter}{form.line_end}" if form.names_delimiter else ""
         self.beginning = ("\ufeff" if has_mark else "").encode(self._encoding, "ignore")
         self.beginning += encoded(names, self._encoding)
 
@@ -112,16 +124,6 @@ def known_or_utf8(encoding: str) -> str:
         return known_encoding(encoding).removesuffix("-sig")
     except UnreadableFile:
         return "utf-8"
-
-
-def guard(cell: str) -> str:
-    """Return a cell with an apostrophe before it if a spreadsheet would run it as a formula."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def unguard(cell: str) -> str:
-    """Return a cell as it was before `guard`."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _rows(
@@ -158,17 +160,34 @@ def write_json_lines(
     that was too long to be stored.
     """
     written = missing = 0
+    for line in _json_lines(columns, refusals):
+        file.write(line)
+        written, missing = written + bool(line), missing + (not line)
+    return written, missing
+
+
+def json_lines_pages(
+    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], page: int = 500
+) -> Iterator[bytes]:
+    """Yield the same file, a page of lines at a time; the first page may be empty."""
+    lines = _json_lines(columns, refusals)
+    yield b"".join(islice(lines, page))
+    while page_lines := list(islice(lines, page)):
+        yield b"".join(page_lines)
+
+
+def _json_lines(
+    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord]
+) -> Iterator[bytes]:
+    """Yield each refused line as JSON, or nothing for one that is missing."""
     for _, group in _by_line(refusals):
         refusal = _with_record(group)
         if refusal.record is not None:
-            file.write(json.dumps(refusal.record).encode() + b"\n")
+            yield json.dumps(refusal.record).encode() + b"\n"
         elif columns is None and refusal.cells:
-            file.write(encoded(refusal.cells[0], "utf-8") + b"\n")
+            yield encoded(refusal.cells[0], "utf-8") + b"\n"
         else:
-            missing += 1
-            continue
-        written += 1
-    return written, missing
+            yield b""
 
 
 def _by_line(refusals: Iterable[RefusedRecord]) -> Iterator[tuple[int, list[RefusedRecord]]]:

@@ -27,6 +27,9 @@ MAX_CELL_LINES = 100
 BLOCK_BYTES = 65_536
 """How much of a file is examined at once."""
 
+_NUMBER = re.compile(r'"?[0-9]')
+"""How a row begins whose first cell is a number."""
+
 _QUOTED = re.compile(rb'"[^"]*(?:"|$)')
 
 _CLOSING = re.compile(r'(?<!")(?:"")*"(?!")')
@@ -166,7 +169,8 @@ def _bad_character(raw: bytes) -> _BadLine | None:
 class RowReader:
     """Reads the rows of a file after its header: (line, cells), or the refusal of a line.
 
-    `undecodable` is the problem of a cell that is not UTF-8.
+    `undecodable` is the problem of a cell that is not UTF-8. `numbered` is set if each row begins
+    with a number, as in a file of refused lines; then no other line can be a row.
     """
 
     def __init__(
@@ -176,8 +180,11 @@ class RowReader:
         width: int,
         header_lines: int = 1,
         undecodable: str = NOT_UTF8,
+        *,
+        numbered: bool = False,
     ) -> None:
         self._undecodable = undecodable
+        self._numbered = numbered
         self._name = name
         self._delimiter = delimiter
         self._width = width
@@ -271,10 +278,18 @@ class RowReader:
         if len(row) != self._width or last is None:
             return False
         quote = last.end() - 1
-        if any(len(self._cells(line)) == self._width for line in (*inner, closing[:quote])):
+        if any(self._is_row(line) for line in (*inner, closing[:quote])):
             return False
         opens_cell = quote == 0 or closing[quote - 1] == self._delimiter
-        return not (opens_cell and closing.count(self._delimiter) + 1 == self._width)
+        is_row = opens_cell and closing.count(self._delimiter) + 1 == self._width
+        return not (is_row and self._begins_row(closing))
+
+    def _is_row(self, line: str) -> bool:
+        """Return whether a line could be a row by itself."""
+        return self._begins_row(line) and len(self._cells(line)) == self._width
+
+    def _begins_row(self, line: str) -> bool:
+        return not self._numbered or _NUMBER.match(line) is not None
 
     def _without_spaces(self, line: str) -> list[str]:
         """Return the cells of a line whose closing quotes are followed by spaces, else nothing."""

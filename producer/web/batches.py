@@ -1,7 +1,5 @@
 """Answer the HTTP calls about batches: uploads, status, refused lines and progress."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from fastapi import Request, Response
@@ -9,11 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus
-from producer.contract.chunks import FileForm
-from producer.files import refused_lines
 from producer.files.reader import Choices
+from producer.files.refused_lines import RefusedForm
 from producer.web.access import Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch
+from producer.web.downloads import refused_file
 from producer.web.lookups import known_form
 from producer.web.parameters import (
     AcceptedType,
@@ -22,13 +20,13 @@ from producer.web.parameters import (
     BatchKind,
     Client,
     ColumnMaps,
+    FormOfRefused,
     FrontServices,
     OwnBatchId,
     TextEncoding,
     column_templates,
 )
 from producer.web.problems import Refused
-from producer.web.services import Services
 from producer.web.tokens import Scope
 from producer.web.uploads import received
 
@@ -77,34 +75,16 @@ async def _known_batch(client: AsyncEnrollmentClient, batch_id: str) -> BatchSta
 
 
 async def get_errors(
-    batch_id: BatchIdInPath, services: FrontServices, accept: AcceptedType = "application/json"
+    batch_id: BatchIdInPath,
+    services: FrontServices,
+    accept: AcceptedType = "application/json",
+    form: FormOfRefused = RefusedForm.SUBMISSION,
 ) -> Any:
     """Return the refusals by cause; with `Accept: text/csv`, a file of the refused lines."""
     status = await _known_batch(services.client, batch_id)
-    if "text/csv" not in accept:
-        return list(status.refusals)
     refusals = services.blocking.refusals(status.batch_id)
-    pages = refused_lines.csv_pages(status.columns, status.form, refusals)
-    content = _pages(services, pages)
-    # The first page is read before the response begins; afterwards no error could be reported.
-    first = await anext(content)
-    encoding = refused_lines.known_or_utf8((status.form or FileForm()).encoding)
-    headers = {"Content-Disposition": 'attachment; filename="refused.csv"'}
-    return StreamingResponse(
-        _after(first, content), media_type=f"text/csv; charset={encoding}", headers=headers
-    )
-
-
-async def _pages(services: Services, pages: Iterator[bytes]) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    while page := await loop.run_in_executor(services.downloads, next, pages, b""):
-        yield page
-
-
-async def _after(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for page in others:
-        yield page
+    file = await refused_file(status, refusals, accept, form, services.downloads)
+    return file or list(status.refusals)
 
 
 async def get_events(batch_id: BatchIdInPath, services: FrontServices) -> StreamingResponse:

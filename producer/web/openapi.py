@@ -63,7 +63,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schemas.pop(unused, None)
         paths = document["paths"]
         errors = paths["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
-        errors["text/csv"] = {"schema": {"type": "string"}}
+        for media_type in ("text/csv", "application/jsonl"):
+            errors[media_type] = {"schema": {"type": "string"}}
         events = paths["/batches/{batch_id}/events"]["get"]["responses"]["200"]
         event = {"type": "object", "properties": {"data": {"type": "string"}}}
         events["content"] = {"text/event-stream": {"schema": event}}

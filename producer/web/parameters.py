@@ -10,6 +10,7 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState
 from producer.contract.lookups import SubmitterName
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
+from producer.files.refused_lines import RefusedForm
 from producer.schemas import Code, Kind
 from producer.web.problems import Refused
 from producer.web.services import Services
@@ -218,5 +219,16 @@ IdempotencyKey = Annotated[
 ]
 AcceptedType = Annotated[
     str,
-    Header(description="`text/csv` returns a file of the refused lines; else refusals by cause."),
+    Header(
+        description="`text/csv` returns a file of the refused lines, and `application/jsonl` the"
+        " refused records as JSON Lines; else refusals by cause."
+    ),
+]
+FormOfRefused = Annotated[
+    RefusedForm,
+    Query(
+        description="For `text/csv`: `submission` writes the lines like the submitted file;"
+        " `spreadsheet` writes them so that a spreadsheet runs no cell as a formula. Both can be"
+        " corrected and submitted again."
+    ),
 ]

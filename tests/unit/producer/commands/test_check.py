@@ -97,6 +97,9 @@ def test_standard_input_is_checked() -> None:
     [
         (["--check", "{path}", "{path}", "--refused", "{path}.csv"], "needs --check and a single"),
         (["{path}", "--refused", "{path}.csv"], "needs --check and a single"),
+        (["{path}", "--spreadsheet", "{path}.csv"], "--spreadsheet needs --check and a single"),
+        (["--check", "{path}", "--refused", "{path}.1", "--spreadsheet", "{path}.2"], "choose one"),
+        (["--check", "{path}", "--spreadsheet", "{path}"], "--spreadsheet would overwrite"),
         (["--check", "{path}.none"], "cannot be read"),
         (["{path}"], "The broker's URL is missing"),
         (["--check", "{path}", "--refused", "{path}"], "would overwrite the file that is checked"),
@@ -144,3 +147,13 @@ def test_a_check_of_drops_shows_them(tmp_path: Path) -> None:
     assert (found["content"], found["ordered"]) == ("enrollments and drops", True)
     assert [row.get("action") for row in found["first_rows"]] == ["drop", None]
     assert [line["line"] for line in found["refused"]] == [4]
+
+
+def test_the_lines_that_would_be_refused_are_written_for_a_spreadsheet(tmp_path: Path) -> None:
+    path, refused = tmp_path / "pairs.csv", tmp_path / "refused.csv"
+    path.write_text("student_id,course_id,note\nS1,C1,x\n,C2,=1\nS3,C3,x,+1\n")
+    check(path, "--spreadsheet", refused, expect=REFUSED)
+    rows = refused.read_text(encoding="utf-8-sig").splitlines()
+    assert [row.partition(",yes,")[2] for row in rows[1:]] == [",C2,'=1", "S3,C3,x,'+1"]
+    again = as_json(refused, expect=REFUSED)
+    assert [line["line"] for line in again["refused"]] == [2, 3]

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import FileForm
+from producer.files.formulas import guard, unguard
 from producer.files.raw_bytes import encoded
 from producer.files.reader import FileSource, open_source
-from producer.files.refused_lines import guard, unguard, write_csv
+from producer.files.refused_lines import write_csv
 from producer.publishing.chunking import split_into_chunks
 from producer.schemas import Code
 from worker.batches.apply import read_chunk

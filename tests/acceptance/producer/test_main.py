@@ -1,6 +1,8 @@
 """The HTTP front as a client sees it: a real server, a real broker, a real worker."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import socket
@@ -169,6 +171,41 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(front: http
     assert lines.headers["content-type"].startswith("text/csv")
     assert lines.text.splitlines()[1].startswith("3,unknown_course,")
     assert lines.text.splitlines()[1].endswith(",H1,NOPE,b")
+
+
+def test_a_file_is_previewed_without_a_broker(tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    text = b"student_sis_id,course_sis_id\nH1,HC1\n,HC1\n" + b"H1,HC2\n" * 400_000
+    with (
+        serving(environment, tmp_path / "log") as (url, _),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        for body in ({"content": text}, {"files": {"file": ("a.csv", text)}}):
+            preview = client.post("/batches/preview", params={"limit": 2}, **body).json()
+            assert (preview["kind"], preview["truncated"]) == ("enrollments", True)
+            assert [row["line"] for row in preview["rows"]] == [2, 4]
+            assert [line["line"] for line in preview["refused"]] == [3]
+        # The connection of a body that was not read to its end goes on to work.
+        empty = client.post("/batches/preview", content=b"").json()
+        assert (empty["readable"], empty["truncated"]) == (False, False)
+
+
+def test_the_refused_lines_for_a_spreadsheet_are_submitted_again(front: httpx.Client) -> None:
+    content = b'student_sis_id,course_sis_id,note\n=H1,HC1,a\n\'-1,HC1,"two\n=lines"\n'
+    for _ in range(2):
+        where = front.post("/batches", content=content).headers["location"]
+        with front.stream("GET", f"{where}/events") as events:
+            assert '"state":"done"' in [line for line in events.iter_lines() if line][-1]
+        (group,) = front.get(f"{where}/errors").json()
+        assert (group["count"], group["example"]) == (2, "no student has the SIS id '=H1'")
+        query = {"form": "spreadsheet"}
+        lines = front.get(f"{where}/errors", headers={"Accept": "text/csv"}, params=query)
+        rows = list(csv.reader(io.StringIO(lines.content.decode("utf-8-sig"), newline="")))
+        assert [row[4:] for row in rows[1:]] == [
+            ["'=H1", "HC1", "a"],
+            ["''-1", "HC1", "two\n'=lines"],
+        ]
+        content = lines.content
 
 
 def test_the_likely_cause_of_an_unknown_id_is_returned(front: httpx.Client) -> None:

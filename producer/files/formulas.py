@@ -24,7 +24,7 @@ _GUARD = re.compile(rf"\A'{_AT_THE_START}|{_AFTER}'{_INSIDE}")
 
 
 def guard(cell: str) -> str:
-    """Return a cell with an apostrophe wherever a spreadsheet would take up a formula."""
+    """Return a cell with an apostrophe before all that a spreadsheet may run as a formula."""
     return _UNGUARDED.sub("'", cell)
 
 

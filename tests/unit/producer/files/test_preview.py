@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import zlib
 from collections import deque
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
-from producer.files import preview
+from producer.files import preview, rows
 from producer.files.check import RowText, SourceChecker
 from producer.files.file_preview import FilePreview
 from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
@@ -142,9 +143,9 @@ def read_whole(content: bytes, choices: Choices) -> Whole:
 
 def compare(found: FilePreview, whole: Whole, last: int, limit: int) -> None:
     """Assert that a preview shows what the whole file shows, up to its last line."""
-    rows = [row for row in whole.rows if row.line <= last]
+    expected = [row for row in whole.rows if row.line <= last][:limit]
     assert [(row.line, row.fields) for row in found.rows] == [
-        (row.line, row.fields) for row in rows[:limit]
+        (row.line, row.fields) for row in expected
     ]
     refused = [(line.line, line.message) for line in whole.refused if line.line <= last]
     assert [(line.line, line.message) for line in found.refused] == refused[:20]
@@ -200,10 +201,16 @@ def can_be_read(content: bytes, choices: Choices, kind: Kind) -> bool:
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(uploads, st.sampled_from(["plain", "gzip", "zip"]), st.integers(1, 15))
+@given(
+    uploads,
+    st.sampled_from(["plain", "gzip", "zip"]),
+    st.integers(1, 15),
+    st.sampled_from([7, 30, rows.BLOCK_BYTES]),
+)
 def test_a_preview_of_the_first_lines_shows_what_a_submission_makes_of_them(
-    monkeypatch: pytest.MonkeyPatch, upload: Upload, how: str, most: int
+    monkeypatch: pytest.MonkeyPatch, upload: Upload, how: str, most: int, block: int
 ) -> None:
+    monkeypatch.setattr(rows, "BLOCK_BYTES", block)
     content = packed(upload.content, how)
     try:
         whole = read_whole(content, upload.choices)
@@ -257,6 +264,25 @@ def test_a_packed_file_that_is_cut_off_anywhere_shows_its_first_lines(
         if found.readable:
             assert found.lines is not None
             compare(found, read_whole(file, Choices()), found.lines.total, 20)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("how", ["plain", "gzip", "zip"])
+def test_a_large_file_is_cut_off_where_no_line_is_harmed(how: str, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - chance with a seed
+    odd = ['"two\nlines"', '"open', "x" * 300, "", "\0", '5"', '"a,b"', '"' + "\n" * 120]
+    lines = [
+        f"S{chance.randrange(50)},C{chance.randrange(9)},"
+        + (chance.choice(odd) if chance.random() < 0.02 else "n" * chance.randrange(400))
+        for _ in range(8_000)
+    ]
+    content = packed("\n".join(["student_id,course_id,note", *lines]).encode(), how)
+    found = preview_file(NAME, content, NO_CHOICE, goes_on=False, rows=100)
+    whole = read_whole(content, NO_CHOICE)
+    assert found.truncated
+    assert found.lines is not None
+    assert 4_000 < found.lines.total < whole.lines
+    compare(found, whole, found.lines.total, 100)
 
 
 # --- What is shown ----------------------------------------------------------------------------
@@ -402,7 +428,9 @@ MUCH = b"sis_id,name\n" + b"a,b\n" * 20_000_000
             "a line without an end": PAIRS + b"x" * 2_000_000,
             "a header without an end": b"x" * 2_000_000,
             "signs": b"!#$%&*/<=>?@^`~"[:7] * 140_000,
-            "every sign its own": "".join(map(chr, range(0x2500, 0x8000))).encode() * 10,
+            "many signs": "".join(
+                f"{chr(0x2500 + n // 400)}{chr(0x2500 + n % 400)}a" for n in range(140_000)
+            ).encode(),
             "quotes": PAIRS + b'"x,y\n' * 200_000,
             "short lines": PAIRS + b"x\n" * 500_000,
             "nesting": b'{"a":' * 200_000,

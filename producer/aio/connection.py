@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from producer.aio.coalescing import Coalescer, one_of
 from producer.aio.polling import ResultPoller
 from producer.contract.headers import moment_headers
+from producer.contract.keys import Owned
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.fields import MAX_LOOKUP
@@ -144,6 +145,10 @@ class AsyncConnection:
             read = partial(self.sync.known_batches, ids, **dict(kind.options))
             return await self._in_reader(read)
         return {}
+
+    async def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
+        """Return who submitted something over HTTP; see `BrokerConnection`."""
+        return await self._in_reader(partial(self.sync.owner, what, identity, claim))
 
     async def polling_problem(self) -> PollingProblem | None:
         """Return why each poll asks a worker, if that is so; see `BrokerConnection`."""

@@ -288,6 +288,11 @@ class AsyncEnrollmentSubmitter:
                 )
 
 
+def connection_of(client: AsyncEnrollmentSubmitter) -> AsyncConnection:
+    """Return the connection of a client, for other parts of this package."""
+    return client._connection  # noqa: SLF001 - users of the client need only its verbs
+
+
 class _BatchClient(EnrollmentClient):
     """The synchronous client, over a connection that exists."""
 

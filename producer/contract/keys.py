@@ -7,6 +7,7 @@ database of one Redis. It is what kombu calls `global_keyprefix`; by default it 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 MAX_PREFIX: Final = 64
@@ -26,6 +27,7 @@ _INTAKE = "enrollment.intake"
 _CACHED = "enrollment.cached."
 _REQUEST = "enrollment:request:"
 _BATCH = "enrollment:batch:"
+_OWNER = "enrollment:owner:"
 _RESULT = "celery-task-meta-"
 _KOMBU = "_kombu.binding"
 
@@ -43,7 +45,7 @@ def check_key_prefix(prefix: str) -> str:
             f"A key prefix has at most {MAX_PREFIX} characters, which are letters, digits and"
             " : . _ - /, and ends with one of : . _ - (for example enroll-test:)"
         )
-    for name in (_INTAKE, _CACHED, _REQUEST, _BATCH, _RESULT, _KOMBU):
+    for name in (_INTAKE, _CACHED, _REQUEST, _BATCH, _OWNER, _RESULT, _KOMBU):
         if name in prefix:
             raise ValueError(
                 f"A key prefix must not contain {name}, because names of our keys begin with it;"
@@ -62,6 +64,17 @@ def count_waiting(replies: Sequence[Any]) -> int:
     if isinstance(own, Exception):
         raise own
     return int(own) + sum(count for count in priorities if isinstance(count, int))
+
+
+class Owned(StrEnum):
+    """What the HTTP front remembers the caller of."""
+
+    REQUEST = "request"
+    BATCH = "batch"
+
+
+OWNER_SECONDS: Final = 30 * 24 * 3600
+"""How long it remembers that, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +112,10 @@ class Keys:
     def batch(self, batch_id: str) -> str:
         """Return the key of a batch's `SubmissionMark`; a request may have the same id."""
         return f"{self.prefix}{_BATCH}{batch_id}"
+
+    def owner(self, what: Owned, identity: str) -> str:
+        """Return the key that says who submitted a request or batch over HTTP."""
+        return f"{self.prefix}{_OWNER}{what}:{identity}"
 
     def intake(self, *parts: str) -> str:
         """Return a key that submitters never use.

@@ -23,7 +23,7 @@ from producer.contract.broker_url import (
     scheme_problem,
     shown_url,
 )
-from producer.contract.keys import Keys, count_waiting
+from producer.contract.keys import OWNER_SECONDS, Keys, Owned, count_waiting
 from producer.contract.marks import SubmissionMark
 from producer.contract.redis_connection import connect_redis
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
@@ -251,6 +251,19 @@ class BrokerConnection:
         """Write the mark of a batch unless there is one; return whether it was written."""
         with self._results():
             return self._marks.claim_batch(batch_id, mark)
+
+    def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
+        """Return the text that says who submitted something over HTTP; None if there is none.
+
+        If there is none, `claim` is stored first. Of claims at the same time one is stored.
+        """
+        key = self._keys.owner(what, identity)
+        with self._results(), self._redis.pipeline(transaction=False) as pipeline:
+            if claim is not None:
+                pipeline.set(key, claim, ex=OWNER_SECONDS, nx=True)
+            pipeline.get(key)
+            text: bytes | None = pipeline.execute()[-1]
+        return None if text is None else text.decode(errors="replace")
 
     def known_requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
         """Return the status of each request that Redis knows, by id; ask a worker about others."""

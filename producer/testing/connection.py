@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from celery import states
 
 from producer.contract.batches import BatchStatus
+from producer.contract.keys import Owned
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, ClientClosed, LookupFailed
@@ -66,6 +67,7 @@ class MemoryBroker:
         self._moments: dict[str, datetime] = {}
         """The moments in the marks of requests and batches, by id."""
         self._claims: dict[str, tuple[int | None, datetime | None]] = {}
+        self._owners: dict[str, str] = {}
         self._last = datetime.now(UTC)
 
     @contextmanager
@@ -144,6 +146,13 @@ class MemoryBroker:
         """Return the moment of the submission that has claimed a batch id, if it is the same."""
         claimed_by, moment = self._claims.get(batch_id, (None, None))
         return moment if claimed_by == first_chunk else None
+
+    def owner(self, key: str, claim: str | None) -> str | None:
+        """Return what is stored about an owner, after a claim of this text if there is one."""
+        with self._lock:
+            if claim is not None:
+                self._owners.setdefault(key, claim)
+            return self._owners.get(key)
 
     def waiting_requests(self) -> set[str]:
         """Return the ids of the single requests that wait for the worker."""
@@ -231,6 +240,10 @@ class MemoryConnection(BrokerConnection):
     def claim_batch(self, batch_id: str, mark: SubmissionMark) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
         return self._reach().claim(batch_id, mark)
+
+    def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
+        """Return the text that says who submitted something over HTTP; it does not expire."""
+        return self._reach().owner(f"{what}:{identity}", claim)
 
     def known_requests(self, request_ids: Sequence[str]) -> dict[str, RequestStatus]:
         """Return the status of each request that is queued; the worker is asked about others."""

@@ -18,8 +18,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from redis.retry import Retry
 
 from producer.client import EnrollmentClient
-from producer.contract.keys import Keys
+from producer.contract.keys import OWNER_SECONDS, Keys, Owned
 from producer.errors import BrokerUnavailable
+from producer.publishing.connection import BrokerConnection
 from producer.schemas import Kind
 from support.commands import run_program
 from support.paths import ROOT
@@ -127,6 +128,7 @@ def test_the_rules_allow_everything_that_worker_and_client_need(
             enter_roster(client, students, ["C"])
             use_everything(client, students)
             use_plain_celery(guarded.url("stranger"), guarded.prefix)
+            remember_owners(guarded)
             assert guarded.denied() == []
             submit_only(guarded, client)
             use_old_rules(guarded, client)
@@ -175,6 +177,19 @@ def use_everything(client: EnrollmentClient, students: list[str]) -> None:
     assert client.status(outcome.request_id).state == "done"
     assert client.student(students[0]) is not None
     assert client.results(students[0])
+
+
+def remember_owners(guarded: Guarded) -> None:
+    """Store who submitted something, as the HTTP front does with either user."""
+    for user in ("producer", "submitter"):
+        connection = BrokerConnection(guarded.url(user), None, guarded.prefix)
+        for what in Owned:
+            assert connection.owner(what, user) is None
+            assert connection.owner(what, user, "sis") == "sis"
+            assert connection.owner(what, user, "admissions") == "sis"
+            with guarded.connect("operator") as redis:
+                assert 0 < redis.ttl(guarded.keys.owner(what, user)) <= OWNER_SECONDS
+        connection.close()
 
 
 def submit_only(guarded: Guarded, reader: EnrollmentClient) -> None:
@@ -282,6 +297,7 @@ OF_PRODUCER: dict[str, list[Any]] = {
     "delete a cached result": ["DEL", "enrollment.cached.request.x"],
     "forge an answer": ["SET", "celery-task-meta-x", "{}"],
     "delete an answer": ["DEL", "celery-task-meta-x"],
+    "forget who submitted a request": ["DEL", "enrollment:owner:request:x"],
     "read somebody's mark": ["GET", "enrollment:request:x"],
     "read a mark by writing it": ["SET", "enrollment:request:x", "{}", "GET"],
     "read another key": ["GET", "anything"],
@@ -323,6 +339,7 @@ OF_WORKER: dict[str, list[Any]] = {
         what: OF_PRODUCER[what]
         for what in ("list keys", "scan keys", "configure", "list users", "make a user", "flush")
     },
+    "learn who submitted a request": ["GET", "enrollment:owner:request:x"],
     **{what: OF_PRODUCER[what] for what in ("shut down", "cut connections", "watch others")},
 }
 OF_OUR_KEYS = ("enrollment", "batches", "lookups", "celery-task-meta", "_kombu")

@@ -3,6 +3,7 @@
 import ast
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.transport import redis
 
-from producer.contract.keys import MAX_PREFIX, PRIORITIES, SEPARATORS, Keys, check_key_prefix
+from producer.contract.keys import MAX_PREFIX, PRIORITIES, SEPARATORS, Keys, Owned, check_key_prefix
 from producer.contract.routing import Queue
 from support.paths import ROOT
 
@@ -36,6 +37,7 @@ def all_keys(keys: Keys, name: str) -> set[str]:
     made: list[Callable[[str], str]] = [
         *(keys.result, keys.request, keys.batch, keys.running, keys.intake),
         lambda name: keys.intake("taken", name, "enrollments", "7"),
+        *(partial(keys.owner, what) for what in Owned),
     ]
     return {*lists, keys.attempts, keys.outage, *(make(name) for make in made)}
 
@@ -45,6 +47,8 @@ def test_without_a_prefix_every_key_has_its_documented_name() -> None:
     assert keys.queue(Queue.ENROLLMENTS) == "enrollments"
     assert keys.result("t") == "celery-task-meta-t"
     assert (keys.request("r"), keys.batch("b")) == ("enrollment:request:r", "enrollment:batch:b")
+    assert keys.owner(Owned.REQUEST, "r") == "enrollment:owner:request:r"
+    assert keys.owner(Owned.BATCH, "b") == "enrollment:owner:batch:b"
     assert (keys.attempts, keys.running("w")) == (
         "enrollment.intake.attempts",
         "enrollment.intake.running.w",

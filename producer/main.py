@@ -4,10 +4,12 @@ Start it with `enroll serve` or `uvicorn producer.main:app`. It is an ordinary c
 it connects only to the broker (and the Redis of result keys), and it adds no rules of its own.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +19,9 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.batches import RefusalGroup
 from producer.schemas import StudentEnrollmentResponse
-from producer.web.access import dropping, reading, submitting
+from producer.web.access import dropping, looking_up, reading_own, submitting
+from producer.web.audit import AuditLog, default_folder
+from producer.web.audit_files import AuditFolder
 from producer.web.batch_list import get_batches
 from producer.web.batches import get_batch, get_errors, get_events, post_batch
 from producer.web.bodies import Accepted
@@ -33,14 +37,40 @@ from producer.web.requests import drop_course, enroll
 from producer.web.services import Services
 from producer.web.settings import HttpSettings
 from producer.web.stopping import on_sigterm
-from producer.web.tokens import read_tokens
+from producer.web.tokens import Token, TokensError, exposure, load_tokens
+
+log = logging.getLogger("uvicorn.error")
+"""What an operator sees at the start; the server has set it up."""
+
+
+def _tokens(path: Path | None) -> tuple[Token, ...]:
+    """Return the tokens in a file; none if no file is named. Raises TokensError."""
+    if path is None:
+        return ()
+    try:
+        tokens = load_tokens(path)
+    except TokensError as error:
+        raise TokensError(f"ENROLL_HTTP_TOKENS={path}: {error}") from None
+    if (warning := exposure(path)) is not None:
+        log.warning(warning)
+    return tokens
+
+
+def make_audit(settings: HttpSettings) -> AuditLog | None:
+    """Return what records disclosures; None without tokens and a folder. Raises AuditError."""
+    if settings.http_audit is None and settings.http_tokens is None:
+        return None
+    folder = AuditFolder(settings.http_audit or default_folder(), settings.http_audit_days)
+    folder.prepare()
+    log.info("Who is shown whose data is recorded in %s", folder.path)
+    return AuditLog(folder)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: HttpSettings = app.state.settings
-    lines = settings.http_tokens.read_text().splitlines() if settings.http_tokens else []
-    app.state.tokens = read_tokens(lines)
+    app.state.tokens = _tokens(settings.http_tokens)
+    audit = make_audit(settings)
     results_url = settings.result_backend_url
     broker_url = settings.broker_url.get_secret_value()
     options: dict[str, Any] = {
@@ -49,7 +79,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         "key_prefix": settings.key_prefix,
     }
     services = Services.over(
-        AsyncEnrollmentClient(broker_url, **options), EnrollmentClient(broker_url, **options)
+        AsyncEnrollmentClient(broker_url, **options),
+        EnrollmentClient(broker_url, **options),
+        audit,
     )
     app.state.services = services
     on_sigterm(services.stopping, settings.http_grace)
@@ -70,7 +102,8 @@ def make_app(settings: HttpSettings) -> FastAPI:
     )
     app.state.settings = settings
     add = app.add_api_route
-    read: dict[str, Any] = {"dependencies": reading, "responses": problems(404)}
+    read: dict[str, Any] = {"dependencies": looking_up, "responses": problems(404)}
+    read_own: dict[str, Any] = {**read, "dependencies": reading_own}
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
     drop: dict[str, Any] = {"dependencies": dropping, "methods": ["DELETE"]}
     either: dict[str, Any] = {"response_model": StudentEnrollmentResponse | Accepted}
@@ -81,14 +114,14 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
     add("/courses/{course}/students", get_roll, **read)
-    add("/requests/{request_id}", get_request, **read)
+    add("/requests/{request_id}", get_request, **read_own)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
-    add("/batches", get_batches, **read)
+    add("/batches", get_batches, **read_own)
     add("/batches/preview", preview_batch, **PREVIEW, **submit)
-    add("/batches/{batch_id}", get_batch, **read)
-    add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read)
-    add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read)
+    add("/batches/{batch_id}", get_batch, **read_own)
+    add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)
+    add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read_own)
     add(LIVE, live)
     add(READY, ready, responses=problems())
     add_pages(app)

@@ -15,7 +15,7 @@ from producer.commands.session import open_client
 from producer.commands.terminal import tell
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.installation import how_to_install
-from producer.web.tokens import TokensError, read_tokens
+from producer.web.tokens import TokensError, load_tokens
 
 if TYPE_CHECKING:
     from producer.web.settings import HttpSettings
@@ -47,7 +47,15 @@ Examples:
     envvar="ENROLL_HTTP_TOKENS",
     show_envvar=True,
     help="A file with a line NAME SCOPES SHA256 for each allowed caller, for example"
-    " `sis submit,read 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
+    " `sis submit,lookup 9f86d081…`; `printf %s TOKEN | sha256sum` prints the hash.",
+)
+@click.option(
+    "--audit",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ENROLL_HTTP_AUDIT",
+    show_envvar=True,
+    help="The folder in which is recorded who was shown whose data. With tokens, the default is"
+    " enroll/audit in your state folder; without, nothing is recorded.",
 )
 @click.option(
     "--processes",
@@ -61,6 +69,7 @@ def serve(
     port: int,
     timeout: float,
     tokens: Path | None,
+    audit: Path | None,
     processes: int,
     **_connection: Any,
 ) -> None:
@@ -93,9 +102,11 @@ def serve(
             key_prefix=broker.key_prefix,
             timeout=timeout,
             http_tokens=tokens,
+            http_audit=audit,
         )
     except ValidationError as error:
         raise click.UsageError(_settings_error(error)) from None
+    _check_audit(settings)
     open_client(broker, timeout).close()  # Opening a client checks the URLs.
     _run(settings, host, port, processes, BoundedProtocol)
 
@@ -138,19 +149,22 @@ def _check_tokens(tokens: Path | None) -> None:
     """Check the file of tokens, if there is one. Raises UsageError."""
     try:
         if tokens is not None:
-            read_tokens(tokens.read_text().splitlines())
+            load_tokens(tokens)
     except TokensError as error:
         raise click.UsageError(f"--tokens {tokens}: {error}") from None
-    except OSError as error:
-        raise click.UsageError(
-            f"--tokens {tokens} cannot be read: {error.strerror}; check the path and the"
-            " permissions."
-        ) from None
-    except UnicodeDecodeError:
-        raise click.UsageError(
-            f"--tokens {tokens} is not a text file in UTF-8; write a line NAME SCOPES SHA256 for"
-            " each caller."
-        ) from None
+
+
+def _check_audit(settings: "HttpSettings") -> None:
+    """Check that disclosures can be recorded, if they must be. Raises UsageError."""
+    from producer.main import make_audit  # noqa: PLC0415 - an extra
+    from producer.web.audit_files import AuditError  # noqa: PLC0415
+
+    try:
+        audit = make_audit(settings)
+    except AuditError as error:
+        raise click.UsageError(str(error)) from None
+    if audit is not None:
+        audit.close()
 
 
 def _settings_error(error: ValidationError) -> str:

@@ -150,9 +150,9 @@ class Starter:
             "ENROLL_KEY_PREFIX": self._key_prefix,
             "ENROLL_DATABASE_URL": database_url(self._folder),
         }
-        tokens = environment.get("ENROLL_HTTP_TOKENS")
-        if tokens:  # The processes run in another folder.
-            environment["ENROLL_HTTP_TOKENS"] = str(Path(tokens).absolute())
+        for variable in ("ENROLL_HTTP_TOKENS", "ENROLL_HTTP_AUDIT"):
+            if path := environment.get(variable):  # The processes run in another folder.
+                environment[variable] = str(Path(path).absolute())
         self._processes.start(name, command, environment, GRACE_SECONDS[name])
 
     def _until_ready(self, name: str) -> Iterator[None]:

@@ -13,9 +13,9 @@ bearer = HTTPBearer(auto_error=False, description="A token listed in ENROLL_HTTP
 
 
 class RequireScope:
-    """A dependency of a route that requires the caller's token to have a scope."""
+    """A dependency of a route that requires a token, and that it has a scope if one is given."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope | None = None) -> None:
         self._scope = scope
 
     async def __call__(
@@ -25,8 +25,18 @@ class RequireScope:
         caller: Caller | None = request.state.caller
         if caller is None:
             raise token_required()
-        check_scope(request, self._scope)
+        if self._scope is not None:
+            check_scope(request, self._scope)
         return caller.name
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+CallerOfRoute = Annotated[Caller, Depends(_caller)]
+"""Who calls a route that requires a token."""
 
 
 def has_scope(request: Request, scope: Scope) -> bool:
@@ -52,4 +62,6 @@ submitting = [_submitting]
 Submitter = Annotated[str | None, _submitting]
 """The name of the token with which a batch is submitted."""
 dropping = [Depends(RequireScope(Scope.DROP))]
-reading = [Depends(RequireScope(Scope.READ))]
+looking_up = [Depends(RequireScope(Scope.LOOKUP))]
+reading_own = [Depends(RequireScope())]
+"""Any token will do, because the route shows a caller without `lookup` only what is its own."""

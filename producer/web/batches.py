@@ -1,24 +1,25 @@
 """Answer the HTTP calls about batches: uploads, status, refused lines and progress."""
 
-from typing import Any
+import uuid
+from typing import Annotated, Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from producer.aio.client import AsyncEnrollmentClient
-from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.batches import BatchStatus
 from producer.files.reader import Choices
 from producer.files.refused_lines import RefusedForm
-from producer.web.access import Submitter, check_scope, has_scope
+from producer.web.access import CallerOfRoute, Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch
+from producer.web.disclosing import Disclosing, Disclosures
 from producer.web.downloads import refused_file
 from producer.web.lookups import known_form
+from producer.web.owners import is_undecided, may_see
 from producer.web.parameters import (
     AcceptedType,
     AllDrops,
     BatchIdInPath,
     BatchKind,
-    Client,
     ColumnMaps,
     FormOfRefused,
     FrontServices,
@@ -36,6 +37,7 @@ async def post_batch(
     response: Response,
     services: FrontServices,
     submitter: Submitter,
+    caller: CallerOfRoute,
     kind: BatchKind = None,
     batch_id: OwnBatchId = None,
     maps: ColumnMaps = None,
@@ -53,41 +55,80 @@ async def post_batch(
         check_scope(request, Scope.DROP, " for drop=true")
     choices = Choices(kind, column_templates(maps), encoding, drop)
     may_drop = has_scope(request, Scope.DROP)
+    has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     async with received(request) as upload:
+        await services.owners.claim_batch(caller, batch_id, has_own_id=has_own_id)
         batch, notices = await services.uploads.submit(
-            upload, choices, batch_id, submitter, may_drop=may_drop
+            upload, choices, batch_id, submitter, may_drop=may_drop, resume=has_own_id
         )
     accepted = AcceptedBatch.of(batch, notices)
     response.headers["Location"] = accepted.url
     return accepted
 
 
-async def get_batch(batch_id: BatchIdInPath, client: Client) -> BatchStatus:
-    """Return the status of a batch: its state, counts, and refusals by cause."""
-    return await _known_batch(client, batch_id)
-
-
-async def _known_batch(client: AsyncEnrollmentClient, batch_id: str) -> BatchStatus:
-    status = await client.batch(known_form(batch_id))
-    if status.state is BatchState.UNKNOWN:
+async def _visible_batch(
+    batch_id: BatchIdInPath, services: FrontServices, caller: CallerOfRoute
+) -> BatchStatus:
+    """Return the status of a batch that the caller may see. Raises Refused."""
+    status = await services.owners.find_batch(caller, known_form(batch_id))
+    if status is None:
         raise Refused(404, "unknown_batch", "No batch with this id is known. Check the id.")
     return status
 
 
+VisibleBatch = Annotated[BatchStatus, Depends(_visible_batch)]
+
+
+async def get_batch(status: VisibleBatch, disclosures: Disclosures) -> BatchStatus:
+    """Return the status of a batch: its state, counts, and refusals by cause.
+
+    Without the scope `lookup`, only batches of the same caller are known.
+    """
+    if status.refusals:
+        await _record("batch", status, disclosures)
+    return status
+
+
+async def _record(what: str, status: BatchStatus, disclosures: Disclosing) -> None:
+    """Record that refusals are about to be shown, with ids and perhaps the refused lines."""
+    await disclosures.record(what, batch=status.batch_id, refusals=status.books.rejected)
+
+
 async def get_errors(
-    batch_id: BatchIdInPath,
+    status: VisibleBatch,
     services: FrontServices,
+    disclosures: Disclosures,
     accept: AcceptedType = "application/json",
     form: FormOfRefused = RefusedForm.SUBMISSION,
 ) -> Any:
-    """Return the refusals by cause; with `Accept: text/csv`, a file of the refused lines."""
-    status = await _known_batch(services.client, batch_id)
-    refusals = services.blocking.refusals(status.batch_id)
+    """Return the refusals by cause; with `Accept: text/csv`, a file of the refused lines.
+
+    Without the scope `lookup`, only batches of the same caller are known.
+    """
+    await _record("refusals", status, disclosures)
+    # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
+    refusals = iter(()) if is_undecided(status) else services.blocking.refusals(status.batch_id)
     file = await refused_file(status, refusals, accept, form, services.downloads)
     return file or list(status.refusals)
 
 
-async def get_events(batch_id: BatchIdInPath, services: FrontServices) -> StreamingResponse:
-    """Send the status of a batch as server-sent events until it is done."""
-    first = await _known_batch(services.client, batch_id)
-    return StreamingResponse(services.feeds.events(first), media_type="text/event-stream")
+async def get_events(
+    status: VisibleBatch, services: FrontServices, caller: CallerOfRoute, disclosures: Disclosures
+) -> StreamingResponse:
+    """Send the status of a batch as server-sent events until it is done.
+
+    Without the scope `lookup`, only batches of the same caller are known.
+    """
+    is_recorded = False
+
+    async def admit(news: BatchStatus) -> bool:
+        """Record the first refusals that are sent; return whether the status may be sent."""
+        nonlocal is_recorded
+        if news.refusals and not is_recorded:
+            await _record("events", news, disclosures)
+            is_recorded = True
+        return may_see(caller, news)
+
+    await admit(status)  # Afterwards no error could be reported.
+    events = services.feeds.events(status, admit)
+    return StreamingResponse(events, media_type="text/event-stream")

@@ -17,6 +17,13 @@ class Caller(NamedTuple):
 
     name: str | None
     scopes: frozenset[Scope]
+    is_remembered: bool = False
+    """Whether there is a token of this name without `lookup`, which sees what the name submits."""
+
+    @property
+    def may_look_up(self) -> bool:
+        """Return whether the caller may see what others have submitted."""
+        return Scope.LOOKUP in self.scopes
 
 
 ANYBODY = Caller(None, frozenset(Scope))
@@ -42,7 +49,10 @@ def find_caller(
         return ANYBODY
     scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     token = find_token(tokens, secret.strip()) if scheme.lower() == "bearer" else None
-    return None if token is None else Caller(token.name, token.scopes)
+    if token is None:
+        return None
+    is_remembered = any(t.name == token.name and Scope.LOOKUP not in t.scopes for t in tokens)
+    return Caller(token.name, token.scopes, is_remembered)
 
 
 def needs_token(path: str) -> bool:

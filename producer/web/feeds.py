@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus
+from producer.web.problems import Refused
 from producer.web.stopping import Stopping
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,10 @@ EVENT_SECONDS: Final = 0.5
 
 QUIET_SECONDS: Final = 15.0
 """Seconds after which a stream without news sends a comment, so that proxies keep it open."""
+
+
+Admit = Callable[[BatchStatus], Awaitable[bool]]
+"""Returns whether a status may be sent; it may raise Refused in place of returning False."""
 
 
 class _Feed:
@@ -42,11 +47,12 @@ class BatchFeeds:
         self._feeds: dict[str, _Feed] = {}
         self._polls: set[asyncio.Task[None]] = set()
 
-    async def events(self, first: BatchStatus) -> AsyncIterator[str]:
+    async def events(self, first: BatchStatus, admit: Admit | None = None) -> AsyncIterator[str]:
         """Yield the status of a batch as server-sent events, until it is done.
 
         A stream that is slow to read skips to the latest status. It ends when the process is to
-        end; browsers then connect again by themselves.
+        end; browsers then connect again by themselves. It also ends when `admit` does not admit
+        the next status or raises Refused; `first` was admitted before.
         """
         yield _event(first)
         if first.state is BatchState.DONE:
@@ -62,6 +68,8 @@ class BatchFeeds:
                     yield ": nothing new\n\n"
                 else:
                     seen = feed.latest
+                    if admit is not None and not await _is_admitted(admit, seen):
+                        return
                     yield _event(seen)
         finally:
             feed.readers -= 1
@@ -91,6 +99,13 @@ class BatchFeeds:
                     feed.publish(status)
         finally:
             del self._feeds[batch_id]
+
+
+async def _is_admitted(admit: Admit, news: BatchStatus | Exception) -> bool:
+    try:
+        return not isinstance(news, BatchStatus) or await admit(news)
+    except Refused:  # It is too late to answer with a problem.
+        return False
 
 
 def _event(news: BatchStatus | Exception) -> str:

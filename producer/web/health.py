@@ -9,6 +9,7 @@ from fastapi import Request
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.errors import BrokerUnavailable, EnrollmentError
+from producer.web.audit import AuditLog
 from producer.web.bodies import Health
 from producer.web.problems import Refused
 
@@ -27,22 +28,26 @@ async def live() -> Health:
 
 
 async def ready(request: Request) -> Health:
-    """Report that the broker and a worker answer; 503 if one of them does not."""
+    """Report that the broker and a worker answer, and disclosures are recorded; else 503."""
     readiness: Readiness = request.app.state.services.readiness
     await readiness.check()
     return Health(status="ready")
 
 
 class Readiness:
-    """Whether the broker and a worker answer, asked at most once at a time and every `FRESH`."""
+    """Whether calls can be served, asked at most once at a time and every `FRESH`.
 
-    def __init__(self, client: AsyncEnrollmentClient) -> None:
+    The broker and a worker must answer, and disclosures be recorded if that was asked for.
+    """
+
+    def __init__(self, client: AsyncEnrollmentClient, audit: AuditLog | None) -> None:
         self._client = client
+        self._audit = audit
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[Refused | None] | None = None
 
     async def check(self) -> None:
-        """Raise Refused if the broker or a worker did not answer; addresses are only logged."""
+        """Raise Refused if one of these fails; addresses are only logged."""
         if self._asking is None or (
             self._asking.done() and time.monotonic() - self._asked_at > FRESH
         ):
@@ -55,6 +60,10 @@ class Readiness:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._client.status("ready?")
+            if self._audit is not None:
+                await self._audit.check()
+        except Refused as refusal:
+            return refusal
         except (EnrollmentError, TimeoutError) as error:
             log.warning("not ready: %s", str(error) or f"no worker answered within {PATIENCE:g} s")
             is_broker = isinstance(error, BrokerUnavailable)

@@ -13,10 +13,13 @@ from producer.schemas import (
     RequestStatus,
     StudentResponse,
 )
+from producer.web.access import CallerOfRoute
 from producer.web.bodies import Results
 from producer.web.cursors import read_cursor, write_cursor
+from producer.web.disclosing import Disclosures
 from producer.web.parameters import (
     Client,
+    FrontServices,
     PageCursor,
     PageLimit,
     RequestIdInPath,
@@ -28,19 +31,41 @@ from producer.web.problems import Refused
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
 
 
-async def get_request(request_id: RequestIdInPath, client: Client) -> RequestStatus:
-    """Return the status of a request; 404 if no request is known under this id."""
-    status = await client.status(known_form(request_id))
+async def get_request(
+    request_id: RequestIdInPath,
+    services: FrontServices,
+    caller: CallerOfRoute,
+    disclosures: Disclosures,
+) -> RequestStatus:
+    """Return the status of a request; 404 if no request is known under this id.
+
+    Without the scope `lookup`, only requests of the same caller are known.
+    """
+    own_id = known_form(request_id)
+    owner = None
+    if not caller.may_look_up:
+        owner = await services.owners.find_request(caller, own_id)
+        if owner is None:  # The request is not looked up, so that it takes equally long.
+            raise _unknown_request()
+    status = await services.client.status(own_id)
     if status.state is RequestState.UNKNOWN:
         if status.advice is not None:
             raise Refused(404, "lost_request", status.advice)
-        raise Refused(
-            404,
-            "unknown_request",
-            "No request with this id is known. Check the id; if it is right, submit the request"
-            " again under the same id.",
-        )
+        raise _unknown_request()
+    if status.result is not None:
+        if owner is not None and not owner.covers(status.result):
+            raise _unknown_request()
+        await disclosures.record_result("request", status.result)
     return status
+
+
+def _unknown_request() -> Refused:
+    return Refused(
+        404,
+        "unknown_request",
+        "No request with this id is known. Check the id; if it is right, submit the request"
+        " again under the same id.",
+    )
 
 
 def known_form(text: str) -> str:
@@ -56,13 +81,17 @@ def known_form(text: str) -> str:
 
 
 async def get_results(
-    student: StudentInPath, client: Client, limit: PageLimit = 100, cursor: PageCursor = None
+    student: StudentInPath,
+    client: Client,
+    disclosures: Disclosures,
+    limit: PageLimit = 100,
+    cursor: PageCursor = None,
 ) -> Results:
     """Return a page of a student's results, newest first, even if the roster lacks the student."""
     before = None if cursor is None else read_cursor(_PLACE, cursor)
-    results = await client.results(
-        identifier(student, Code.UNKNOWN_STUDENT), limit=limit, before=before
-    )
+    student_id = identifier(student, Code.UNKNOWN_STUDENT)
+    results = await client.results(student_id, limit=limit, before=before)
+    await disclosures.record("results", [student_id])
     last = results[-1] if len(results) == limit else None
     end = write_cursor(_PLACE, (last.completed_at, last.request_id)) if last else None
     return Results(results=results, next=end)
@@ -74,10 +103,14 @@ _PLACE: TypeAdapter[tuple[datetime, str]] = TypeAdapter(
 """The ids that `line_request_id` makes are longer than those of submitters."""
 
 
-async def get_student(student: StudentInPath, client: Client) -> StudentResponse:
+async def get_student(
+    student: StudentInPath, client: Client, disclosures: Disclosures
+) -> StudentResponse:
     """Return a student with their courses."""
-    response = await client.student(identifier(student, Code.UNKNOWN_STUDENT))
+    student_id = identifier(student, Code.UNKNOWN_STUDENT)
+    response = await client.student(student_id)
     if response is None:
         detail = "No student has this id. Check the id, or submit the student."
         raise Refused(404, Code.UNKNOWN_STUDENT, detail)
+    await disclosures.record("student", [student_id])
     return response

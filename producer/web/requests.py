@@ -5,13 +5,21 @@ from contextlib import suppress
 from typing import Annotated, Final
 from urllib.parse import quote
 
-from fastapi import Body, Request, Response
+from fastapi import Body, Depends, Request, Response
 
 from producer.contract.explain import parse_record
 from producer.errors import InvalidRequest, NoWorkerAnswered
-from producer.schemas import Code, RequestState, ResultStatus, StudentEnrollmentRequest
-from producer.web.access import check_scope
+from producer.schemas import (
+    Code,
+    RequestState,
+    ResultStatus,
+    StudentEnrollmentRequest,
+    StudentEnrollmentResponse,
+)
+from producer.web.access import CallerOfRoute, check_scope
 from producer.web.bodies import Accepted
+from producer.web.disclosing import Disclosures
+from producer.web.owners import RequestOwner, id_reused
 from producer.web.parameters import (
     CourseInPath,
     DropAsOf,
@@ -24,8 +32,70 @@ from producer.web.parameters import (
     identifier,
 )
 from producer.web.problems import STATUS_OF_CODE
-from producer.web.services import Services
 from producer.web.tokens import Scope
+
+
+class _Submission:
+    """The submission of one request by one caller."""
+
+    def __init__(
+        self, services: FrontServices, caller: CallerOfRoute, disclosures: Disclosures
+    ) -> None:
+        self._services = services
+        self._caller = caller
+        self._disclosures = disclosures
+
+    async def respond(
+        self, enrollment: StudentEnrollmentRequest, idempotency_key: str | None, prefer: str | None
+    ) -> Response:
+        """Submit a request; return its result if the caller or a repeat of it waits for that."""
+        services, client = self._services, self._services.client
+        own_id = idempotency_key or enrollment.request_id
+        request_id = own_id or uuid.uuid4().hex
+        enrollment = enrollment.model_copy(update={"request_id": request_id})
+        seconds = _wait_seconds(prefer)
+        if seconds or own_id is not None:
+            await self._disclosures.check()
+        owner, may_be_repeat = await services.owners.claim_request(
+            self._caller, enrollment, has_own_id=own_id is not None
+        )
+        if may_be_repeat and not seconds:
+            # If no worker answers, the request is accepted; its id ensures that it takes effect
+            # once.
+            with suppress(NoWorkerAnswered):
+                earlier = await client.status(request_id)
+                if earlier.state is not RequestState.UNKNOWN:
+                    # Wait for the worker: it returns the first result, or refuses a reused id.
+                    seconds = client.timeout
+        if seconds:
+            with suppress(NoWorkerAnswered):
+                work = client.enroll(enrollment, timeout=seconds)
+                result = await services.stopping.unless_begun(work)
+                if result is not None:
+                    return await self._result(result, owner)
+        else:
+            await client.submit(enrollment)
+        url = f"/requests/{quote(request_id, safe='')}"
+        accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
+        return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
+
+    async def _result(
+        self, result: StudentEnrollmentResponse, owner: RequestOwner | None
+    ) -> Response:
+        """Return the result, unless it is that of a request which the caller may not see."""
+        status = 200
+        if result.status is ResultStatus.REJECTED:
+            code = result.errors[0].code
+            status = STATUS_OF_CODE[code]
+            if owner is not None and code is Code.REQUEST_ID_REUSED:
+                raise id_reused()
+        if owner is not None and not owner.covers(result):
+            raise id_reused()
+        await self._disclosures.record_result("result", result, status)
+        return Response(result.model_dump_json(), status, media_type="application/json")
+
+
+Submission = Annotated[_Submission, Depends(_Submission)]
 
 EXAMPLE: Final = {
     "student_id": "S1",
@@ -37,7 +107,7 @@ EXAMPLE: Final = {
 async def enroll(
     enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
     request: Request,
-    services: FrontServices,
+    submission: Submission,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -48,13 +118,13 @@ async def enroll(
     """
     if enrollment.drop_course_ids:
         check_scope(request, Scope.DROP, " for drop_course_ids")
-    return await _respond(enrollment, idempotency_key, services, prefer)
+    return await submission.respond(enrollment, idempotency_key, prefer)
 
 
 async def drop_course(
     student: StudentInPath,
     course: CourseInPath,
-    services: FrontServices,
+    submission: Submission,
     reason: DropReason = None,
     as_of: DropAsOf = None,
     request_id: DropRequestId = None,
@@ -75,41 +145,7 @@ async def drop_course(
     enrollment, problems = parse_record(StudentEnrollmentRequest, fields)
     if enrollment is None:
         raise InvalidRequest(problems)
-    return await _respond(enrollment, idempotency_key, services, prefer)
-
-
-async def _respond(
-    enrollment: StudentEnrollmentRequest,
-    idempotency_key: str | None,
-    services: Services,
-    prefer: str | None,
-) -> Response:
-    """Submit a request; return its result if the caller or a repeat of it waits for that."""
-    client = services.client
-    own_id = idempotency_key or enrollment.request_id
-    request_id = own_id or uuid.uuid4().hex
-    enrollment = enrollment.model_copy(update={"request_id": request_id})
-    seconds = _wait_seconds(prefer)
-    if own_id is not None and not seconds:
-        # If no worker answers, the request is accepted; its id ensures that it takes effect once.
-        with suppress(NoWorkerAnswered):
-            earlier = await client.status(own_id)
-            if earlier.state is not RequestState.UNKNOWN:
-                # Wait for the worker: it returns the first result, or refuses a reused id.
-                seconds = client.timeout
-    if seconds:
-        with suppress(NoWorkerAnswered):
-            work = client.enroll(enrollment, timeout=seconds)
-            result = await services.stopping.unless_begun(work)
-            if result is not None:
-                refused = result.status is ResultStatus.REJECTED
-                status = STATUS_OF_CODE[result.errors[0].code] if refused else 200
-                return Response(result.model_dump_json(), status, media_type="application/json")
-    else:
-        await client.submit(enrollment)
-    url = f"/requests/{quote(request_id, safe='')}"
-    accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
-    return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
+    return await submission.respond(enrollment, idempotency_key, prefer)
 
 
 def _wait_seconds(prefer: str | None) -> float:

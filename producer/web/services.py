@@ -6,8 +6,10 @@ from typing import Final, Self
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
+from producer.web.audit import AuditLog
 from producer.web.feeds import BatchFeeds
 from producer.web.health import Readiness
+from producer.web.owners import Owners
 from producer.web.stopping import Stopping
 from producer.web.uploads import Uploads
 
@@ -28,9 +30,17 @@ class Services:
     feeds: BatchFeeds
     readiness: Readiness
     stopping: Stopping
+    owners: Owners
+    audit: AuditLog | None
+    """Records what is disclosed; None if that was not asked for."""
 
     @classmethod
-    def over(cls, client: AsyncEnrollmentClient, blocking: EnrollmentClient) -> Self:
+    def over(
+        cls,
+        client: AsyncEnrollmentClient,
+        blocking: EnrollmentClient,
+        audit: AuditLog | None = None,
+    ) -> Self:
         """Return the services over two clients; call this in the event loop."""
         stopping = Stopping()
         return cls(
@@ -39,8 +49,10 @@ class Services:
             Uploads(blocking),
             ThreadPoolExecutor(DOWNLOADS, "enrollment-download"),
             BatchFeeds(client, stopping),
-            Readiness(client),
+            Readiness(client, audit),
             stopping,
+            Owners(client),
+            audit,
         )
 
     async def close(self) -> None:
@@ -48,3 +60,5 @@ class Services:
         self.downloads.shutdown(wait=False, cancel_futures=True)
         await self.client.close()
         self.blocking.close()
+        if self.audit is not None:
+            self.audit.close()

@@ -19,6 +19,10 @@ class HttpSettings(BaseSettings):
     key_prefix: Annotated[str, AfterValidator(check_key_prefix)] = ""
     timeout: float = 10
     http_tokens: Path | None = None
+    http_audit: Path | None = None
+    """The folder in which disclosures are recorded."""
+    http_audit_days: Annotated[int, Field(ge=0, le=36_500)] = 400
+    """Days after which its files are removed; 0 keeps all."""
     http_max_upload: Annotated[int, Field(ge=1)] = 10 * 1024**3
     http_max_running: Annotated[int, Field(ge=1)] = 200
     http_max_uploads: Annotated[int, Field(ge=1)] = 64

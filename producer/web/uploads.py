@@ -119,12 +119,15 @@ class Uploads:
         self,
         upload: Upload,
         choices: Choices,
-        batch_id: str | None,
+        batch_id: str,
         submitter: str | None,
         *,
         may_drop: bool,
+        resume: bool,
     ) -> tuple[SubmittedBatch, tuple[str, ...]]:
         """Publish a file, and return its batch and how it was understood.
+
+        With `resume`, the batch may have been published before, as a whole or in part.
 
         Once publishing has begun it goes on, even if the caller does not wait. Raises
         UnreadableFile, and what `EnrollmentClient.submit_batch` raises.
@@ -143,6 +146,7 @@ class Uploads:
                 layout.kind,
                 records if may_drop else _refuse_drops(records),
                 batch_id=batch_id,
+                resume=resume,
                 ordered=layout.ordered,
                 columns=layout.columns,
                 form=layout.form,

@@ -254,7 +254,7 @@ def test_a_token_is_made_as_the_page_says(tmp_path: Path) -> None:
     require_program("openssl")
     script = shell_block("token=$(openssl rand -hex 32)")
     done = run_program("sh", "-euc", script)
-    assert read_tokens([f"sis submit,read {done.stdout.split()[0]}"])
+    assert read_tokens([f"sis submit,lookup {done.stdout.split()[0]}"])
     (lines,) = re.findall(
         r"^```\n(sis .*?)```", DOCUMENTS["docs/http.md"], flags=re.MULTILINE | re.DOTALL
     )

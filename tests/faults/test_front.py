@@ -30,7 +30,7 @@ def with_tokens(folder: Path, *names: str) -> Path:
     """Write a file of tokens that may do everything; each is its own name."""
     tokens = folder / "tokens"
     digests = [(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
-    tokens.write_text("".join(f"{name} submit,drop,read {digest}\n" for name, digest in digests))
+    tokens.write_text("".join(f"{name} submit,drop,lookup {digest}\n" for name, digest in digests))
     tokens.chmod(0o600)
     return tokens
 

@@ -18,6 +18,7 @@ def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator
     """`enroll serve`, ready to answer; gives its address and process."""
     port = free_port()
     command = ["-m", "producer", "serve", "--port", str(port), *arguments]
+    environment = environment | {"XDG_STATE_HOME": str(log.parent / "state")}
     with log.open("ab") as output:
         process = Prepared(command, env=environment, cwd=log.parent, stdout=output, stderr=output)
     url = f"http://127.0.0.1:{port}"

@@ -368,7 +368,7 @@ def test_tokens_are_required_and_scopes_enforced(deployment: Deployment, tmp_pat
     tokens = tmp_path / "tokens"
     lines = [
         f"{name} {scopes} {hashlib.sha256(name.encode()).hexdigest()}"
-        for name, scopes in (("reader", "read"), ("sis", "submit,read"), ("sis2", "submit"))
+        for name, scopes in (("reader", "read"), ("sis", "submit,lookup"), ("sis2", "submit"))
     ]
     tokens.write_text("# who may call\n\n" + "\n".join(lines) + "\n")
     with (

@@ -29,7 +29,7 @@ PAIRS = b"student_id,course_id\nF1,FC1\n"
 def tokens_file(folder: Path, *names: str) -> Path:
     path = folder / "tokens"
     digests = [(name, hashlib.sha256(name.encode()).hexdigest()) for name in names]
-    path.write_text("".join(f"{name} submit,read {digest}\n" for name, digest in digests))
+    path.write_text("".join(f"{name} submit,lookup {digest}\n" for name, digest in digests))
     path.chmod(0o600)
     return path
 

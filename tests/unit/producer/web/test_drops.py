@@ -15,7 +15,7 @@ from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
 from support.recording import RecordingWorker
 
-SCOPES = ("submit", "drop", "submit,drop", "submit,read", "drop,read", "submit,drop,read")
+SCOPES = ("submit", "drop", "submit,drop", "submit,lookup", "drop,lookup", "submit,drop,lookup")
 PAIRS = "student_id,course_id\nS1,C1\n"
 ACTIONS = "student_id,course_id,action\nS1,C1,enroll\nS1,C2,Drop\n"
 RECORDS = '{"student_id": "S1", "course_ids": ["C1"]}\n{"student_id": "S1", "drop_course_ids": [2]}'

@@ -11,6 +11,7 @@ from producer.contract.batches import BatchStatus
 from producer.contract.routing import TaskName
 from producer.web import feeds
 from producer.web.feeds import BatchFeeds
+from producer.web.problems import Refused
 from producer.web.stopping import Stopping
 from support.recording import RecordingWorker
 
@@ -124,5 +125,23 @@ def test_streams_end_when_the_process_is_to_end() -> None:
         stopping.begin()
         async with asyncio.timeout(1):
             assert set(await reading) == {"running"}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("ends_with_error", [True, False])
+def test_a_stream_ends_before_a_status_that_is_not_admitted(ends_with_error: bool) -> None:
+    async def admit(news: BatchStatus) -> bool:
+        if ends_with_error and news.state == "done":
+            raise Refused(503, "audit_unavailable", "It cannot be recorded.")
+        return news.state != "done"
+
+    async def run() -> None:
+        worker = ScriptedWorker("queued", "running", "done")
+        together = followed(worker, Stopping())
+        own = read(together.events(status("queued"), admit))
+        seen, of_another = await asyncio.gather(own, read(together.events(status("queued"))))
+        assert (seen[-1], of_another[-1]) == ("running", "done")
+        assert not together._feeds  # noqa: SLF001
 
     asyncio.run(run())

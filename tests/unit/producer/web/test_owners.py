@@ -1,13 +1,17 @@
 """A caller without the scope `lookup` sees what its own token has submitted, and nothing else."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.keys import Owned
+from producer.errors import NoWorkerAnswered
 from producer.schemas import StudentEnrollmentRequest
 from producer.testing import FakeAsyncEnrollmentClient
+from producer.testing.connection import MemoryBroker, MemoryConnection
 from producer.web.callers import Caller
 from producer.web.owners import Owners, RequestOwner
 from producer.web.tokens import Scope
@@ -141,6 +145,47 @@ def test_a_result_of_another_student_under_a_claimed_id_is_not_shown(front: Memo
     assert told(front.call("GET", "/requests/r1", "sis")) == told(unknown)
     posted = front.call("POST", "/students/enroll", "sis", json=ask(request_id="r1"), headers=WAIT)
     assert (posted.status_code, "S2" in posted.text) == (409, False)
+
+
+def test_the_refusal_of_a_reused_id_has_no_result(front: MemoryFront) -> None:
+    """The student is the same, but whose request was first is not known."""
+    owner = RequestOwner.of(Caller("sis", frozenset()), StudentEnrollmentRequest(**ask()))
+    front.broker.owner(f"{Owned.REQUEST}:r1", " ".join(owner))
+    front.client.enroll(ask(course="C2", request_id="r1"))
+    posted = front.call("POST", "/students/enroll", "sis", json=ask(request_id="r1"), headers=WAIT)
+    assert (posted.status_code, posted.json()["code"]) == (409, "request_id_reused")
+
+
+class _CachingConnection(MemoryConnection):
+    """A connection to a Redis that has a copy of the status of one batch."""
+
+    copy = BatchStatus(batch_id="b1", state=BatchState.DONE, chunks_applied=1, submitter="other")
+
+    def known_batches(self, batch_ids: Sequence[str], *, refusals: bool) -> dict[str, BatchStatus]:  # noqa: ARG002 - they are not named
+        return {"b1": self.copy} if "b1" in batch_ids else {}
+
+
+class _CachingClient(FakeAsyncEnrollmentClient):
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker=broker)
+        self._use(_CachingConnection(broker), 0.2)
+
+
+@pytest.mark.parametrize("batch_id", ["b1", "never"])
+def test_a_worker_is_asked_about_a_batch_of_another_as_about_none(
+    front: MemoryFront, batch_id: str
+) -> None:
+    async def find() -> BatchStatus | None:
+        client = _CachingClient(front.broker)
+        try:
+            caller = Caller("sis", frozenset([Scope.SUBMIT]))
+            return await Owners(client).find_batch(caller, batch_id)
+        finally:
+            await client.close()
+
+    assert asyncio.run(find()) is None
+    with front.client.without_worker(), pytest.raises(NoWorkerAnswered):
+        asyncio.run(find())
 
 
 def test_a_foreign_request_is_not_even_looked_up(front: MemoryFront) -> None:

@@ -49,6 +49,9 @@ ROUTES = {
     "post /batches": Route(
         "/batches", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
     ),
+    "post /batches/preview": Route(
+        "/batches/preview", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
+    ),
     "get /batches": Route("/batches", "any"),
     "get /batches/{batch_id}": Route("/batches/b1", "own", "batch"),
     "get /batches/{batch_id}/errors": Route("/batches/b1/errors", "own", "refusals"),

@@ -52,6 +52,8 @@ MAX_SHOWN = 500
 
 _BLANK = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 """Bytes of byte order marks and of blank lines, in every encoding that is recognized."""
+_LONGEST_CHARACTER = 4
+"""The bytes of a character; fewer may be a part of one."""
 _NO_TEXT = re.compile(f"{MARK}[\ufdd0-\ufdef]+|[\ud800-\udfff]")
 
 
@@ -150,8 +152,12 @@ def _read_part(name: str, beginning: bytes, *, goes_on: bool) -> _Part:
     is_longer = len(data) > MAX_PREVIEW
     if goes_on or is_longer:
         # Half of a line end must not be taken for a whole one.
-        data = data[: data.rfind(b"\n", 0, MAX_PREVIEW) + 1] or data[:MAX_PREVIEW].rstrip(b"\r\0")
-        if not data.strip(_BLANK):
+        end = data.rfind(b"\n", 0, MAX_PREVIEW) + 1
+        while end and data[end : end + 1] == b"\0":  # The rest of a line end in UTF-16 or UTF-32.
+            end += 1
+        data = data[:end] or data[:MAX_PREVIEW].rstrip(b"\r\0")
+        text = data.strip(_BLANK)
+        if not text or (len(text) < _LONGEST_CHARACTER and b"\n" not in data):
             raise _cut_off(name)
     whole = unpacked._replace(file=io.BytesIO(data)) if goes_on else content()
     return _Part(whole, data, goes_on or is_longer, is_cut=goes_on)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from producer.contract.chunks import RefusedLine
@@ -228,8 +228,13 @@ def test_a_preview_of_the_first_lines_shows_what_a_submission_makes_of_them(
     assert set(found.notices) <= set(whole.source.layout.notices)
 
 
+UTF_16 = Upload("student_id,course_id", "utf-16-le", "\n", NO_CHOICE)
+
+
 @settings(max_examples=300, deadline=None)
 @given(uploads, st.integers(0, 1_000))
+@example(UTF_16, 3)  # Half of the first character.
+@example(UTF_16._replace(text=UTF_16.text + "\nS1,S1"), 46)  # The line end has two bytes.
 def test_a_file_that_is_cut_off_anywhere_shows_no_fault_that_it_does_not_have(
     upload: Upload, cut: int
 ) -> None:

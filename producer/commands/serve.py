@@ -117,12 +117,12 @@ def _run(
     """Serve until SIGINT or SIGTERM."""
     import uvicorn  # noqa: PLC0415 - an extra
 
-    from producer.main import make_app  # noqa: PLC0415
+    from producer import main  # noqa: PLC0415
 
     if processes > 1:
         os.environ |= _as_environment(settings)
     uvicorn.run(
-        make_app(settings) if processes == 1 else "producer.main:app",
+        main.make_app(settings) if processes == 1 else f"{main.__name__}:app",
         host=host,
         port=port,
         workers=processes,

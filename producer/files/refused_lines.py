@@ -1,13 +1,12 @@
 """Write the refused lines of a batch to a file that can be corrected and submitted again."""
 
 import csv
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import COURSE_FIELDS, FileForm
@@ -93,6 +92,12 @@ def csv_pages(
         beginning = b""
 
 
+class _Sink(NamedTuple):
+    """Something to write to, for a writer of CSV, which writes each row at once."""
+
+    write: Callable[[str], object]
+
+
 class _Writer:
     """Writes rows as bytes in the form of a file; for spreadsheets, UTF-8 has a byte order mark."""
 
@@ -108,11 +113,12 @@ class _Writer:
         self.beginning += encoded(names, self._encoding)
 
     def lines(self, rows: Iterable[Sequence[Any]]) -> bytes:
-        text = io.StringIO(newline="")
-        # A cell with a line feed is quoted only if lines end with one.
-        line_end = "\n" if self._line_end == "\r" else self._line_end
-        csv.writer(text, delimiter=self._delimiter, lineterminator=line_end).writerows(rows)
-        written = text.getvalue()
+        # Python before 3.13 quotes only cells with signs of the line end; a reader would divide a
+        # cell with another one.
+        lines: list[str] = []
+        writer = csv.writer(_Sink(lines.append), delimiter=self._delimiter, lineterminator="\r\n")
+        writer.writerows(rows)
+        written = "".join(line.removesuffix("\r\n") + self._line_end for line in lines)
         if self._line_end == "\r":  # Within cells, too, or the file would have two kinds.
             written = written.replace("\r\n", "\r").replace("\n", "\r")
         return encoded(written, self._encoding)

@@ -119,8 +119,8 @@ def stored_results(database_url: str) -> dict[str, Any]:
     return {row.request_id: row for row in rows}
 
 
-def compare(database_url: str, submitted: dict[str, Request], report: Report) -> set[bytes]:
-    """Compare results and rows with the model, and return what became a dead letter."""
+def compare(database_url: str, submitted: dict[str, Request], report: Report) -> dict[bytes, str]:
+    """Compare results and rows with the model; return what became a dead letter, and why."""
     results = stored_results(database_url)
     with opened_database(database_url) as database, database.reading() as connection:
         students = find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
@@ -172,7 +172,7 @@ def compare(database_url: str, submitted: dict[str, Request], report: Report) ->
     report.unexplained += Counter((row.student_id, row.course_id) for row in ended) != removed
     report.drops = sum(removed.values())
     report.dead_letters = len(letters)
-    return {letter.content for letter in letters}
+    return {letter.content: f"{letter.reason}: {letter.detail}" for letter in letters}
 
 
 Roster = list[dict[str, str]]

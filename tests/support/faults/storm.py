@@ -315,9 +315,11 @@ class Storm:
         compare_rosters(scene.fleet.database_url, self.rosters, report, keep_order=keep_order)
         report.roster_records = sum(map(len, self.rosters.values()))
         report.unexplained += self._unbalanced_batches()
-        report.unexplained += len(letters - scene.malformed)
+        for content in letters.keys() - scene.malformed:
+            report.unexplained += 1
+            print(f"unexpected dead letter: {letters[content]}: {content[:300]!r}")
         if not scene.loses_messages:
-            report.lost += len(scene.malformed - letters)
+            report.lost += len(scene.malformed - letters.keys())
 
     def _unbalanced_batches(self) -> int:
         wrong = 0

@@ -39,7 +39,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server with this protocol on a free port."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", SECONDS)
     config = uvicorn.Config(
-        application, port=0, http=BoundedProtocol, log_level="error", lifespan="off"
+        application, port=0, http=BoundedProtocol, log_config=None, lifespan="off"
     )
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))

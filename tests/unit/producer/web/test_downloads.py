@@ -1,49 +1,25 @@
 """The refused lines of a batch as a file, in two forms that can be submitted again."""
 
-import asyncio
 import csv
 import io
 import json
-from functools import cache
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from producer.files.formulas import unguard
-from producer.main import make_app
-from producer.testing import FakeEnrollmentClient
-from producer.web.settings import HttpSettings
+from support.front import MemoryFront
 
 CSV = {"Accept": "text/csv"}
 JSON_LINES = {"Accept": "application/jsonl"}
 FORMS = ("submission", "spreadsheet")
 
 
-@cache
-def make_front() -> FastAPI:
-    return make_app(HttpSettings(broker_url=SecretStr("memory://")))
-
-
-class Front:
+class Front(MemoryFront):
     """A front whose worker is in memory, with an empty roster: every line is refused."""
-
-    def __init__(self) -> None:
-        self.client = FakeEnrollmentClient()
-
-    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            app = make_front()
-            app.state.tokens, app.state.client = (), self.client
-            transport = httpx.ASGITransport(app=app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
-                return await http.request(method, path, **options)
-
-        return asyncio.run(send())
 
     def submit(self, content: bytes, **params: Any) -> str:
         """Submit a file, and return the path of its batch."""
@@ -59,7 +35,7 @@ class Front:
 
     def download(self, url: str, form: str | None = None) -> httpx.Response:
         params = {} if form is None else {"form": form}
-        response = self.call("GET", f"{url}/errors", headers=CSV, params=params)
+        response: httpx.Response = self.call("GET", f"{url}/errors", headers=CSV, params=params)
         assert response.status_code == 200
         return response
 

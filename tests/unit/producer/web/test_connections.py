@@ -1,4 +1,4 @@
-"""A head that is too large or too slow ends its connection, and harms no other."""
+"""What one connection sends or does not read ends that connection, and harms no other."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,15 @@ MEBIBYTE = 1 << 20
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Answer with the size of the body."""
+    """Answer with the size of the body; under /slow only later, under /large with much more."""
     if scope["type"] != "http":
+        return
+    if scope["path"] == "/slow":
+        await answer_slowly(receive, send)
+        return
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 32 * MEBIBYTE})
         return
     size, more = 0, True
     while more:
@@ -34,10 +41,30 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+SLOW_SECONDS = 1.0
+disconnected = threading.Event()
+
+
+async def answer_slowly(receive: Any, send: Any) -> None:
+    """Answer after a while, unless the caller goes away before."""
+    await receive()
+    try:
+        async with asyncio.timeout(SLOW_SECONDS):
+            await receive()
+    except TimeoutError:
+        headers = [(b"content-length", b"4")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"slow"})
+    else:
+        disconnected.set()
+
+
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server with this protocol on a free port."""
     monkeypatch.setattr(connections, "HEAD_SECONDS", SECONDS)
+    monkeypatch.setattr(connections, "READ_SECONDS", SECONDS)
+    disconnected.clear()
     config = uvicorn.Config(
         application, port=0, http=BoundedProtocol, log_config=None, lifespan="off"
     )
@@ -57,11 +84,11 @@ def answer_to(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
             for piece in pieces:
                 connection.sendall(piece)
                 time.sleep(pause)
-        received = b""
+        received = bytearray()
         with contextlib.suppress(ConnectionError):
             while piece := connection.recv(65_536):
                 received += piece
-        return received
+        return bytes(received)
 
 
 CLOSE = b"Connection: close\r\n\r\n"
@@ -119,3 +146,68 @@ def test_the_second_head_of_a_connection_has_a_deadline_of_its_own(port: int) ->
     first, second = answer.split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"200 ")
     assert second.startswith(b"408 ")
+
+
+SLOW = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [FEW + b"\r\n", FEW[:20], b"no HTTP", (FEW + b"\r\n") * 1_000],
+    ids=["call", "part", "garbage", "many"],
+)
+def test_what_is_sent_ahead_is_not_answered_and_spoils_no_response(port: int, ahead: bytes) -> None:
+    for pieces in ([SLOW + ahead], [SLOW, ahead]):
+        answer = answer_to(port, *pieces, pause=SECONDS / 10)
+        assert answer.endswith(b"slow")
+        assert answer.count(b"HTTP/1.1 ") == 1
+    assert b" 200 " in answer_to(port, FEW, CLOSE)
+
+
+def test_an_empty_line_after_a_call_is_no_call(port: int) -> None:
+    answer = answer_to(port, SLOW + b"\r\n", FEW + CLOSE, pause=SLOW_SECONDS * 1.3)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_a_flood_of_calls_sent_ahead_ends_the_connection(port: int) -> None:
+    started = time.monotonic()
+    answer = answer_to(port, SLOW, *[(FEW + b"\r\n") * 10_000] * 10)
+    assert answer.count(b"HTTP/1.1 ") <= 1
+    assert time.monotonic() - started < SLOW_SECONDS + 5
+
+
+@pytest.mark.parametrize("ahead", [b"", FEW, FEW + b"\r\n"], ids=["nothing", "part", "call"])
+def test_a_call_learns_that_its_caller_went_away_whatever_was_sent_ahead(
+    port: int, ahead: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(SLOW + ahead)
+        time.sleep(SECONDS / 10)
+    assert disconnected.wait(SLOW_SECONDS * 0.9)
+
+
+@pytest.mark.parametrize("head", [b"", CLOSE[:-2]], ids=["open", "closed"])
+def test_a_response_that_nobody_reads_ends_the_connection(port: int, head: bytes) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n")
+        time.sleep(SECONDS * 3)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(MEBIBYTE):
+                received += len(piece)
+    assert received < 32 * MEBIBYTE
+
+
+def test_a_large_response_that_is_read_arrives_whole(port: int) -> None:
+    answer = answer_to(port, b"GET /large HTTP/1.1\r\nHost: localhost\r\n", CLOSE)
+    assert answer.count(b"x") >= 32 * MEBIBYTE
+
+
+def test_a_call_that_asks_for_another_protocol_is_an_ordinary_call(port: int) -> None:
+    key = b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    for protocol in (b"websocket", b"h2c"):
+        upgrade = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+        assert answer_to(port, FEW, upgrade, key, b"\r\n").startswith(b"HTTP/1.1 200 ")

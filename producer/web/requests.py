@@ -2,10 +2,11 @@
 
 import uuid
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import Body, Depends, Request, Response
+from pydantic import BeforeValidator
 
 from producer.contract.explain import parse_record
 from producer.errors import InvalidRequest, NoWorkerAnswered
@@ -104,8 +105,25 @@ EXAMPLE: Final = {
 }
 
 
+def _parsed(body: Any) -> Any:
+    """Return the request in a body of JSON; anything else is refused by the model itself.
+
+    Raises ValueError once for a request with any number of mistakes; `producer.web.problems`
+    explains them. With a list of half a million wrong ids, pydantic alone would hold up all calls
+    for seconds, and need a gigabyte.
+    """
+    if not isinstance(body, dict):
+        return body
+    request, _ = parse_record(StudentEnrollmentRequest, body)
+    if request is None:
+        raise ValueError("breaks the contract")
+    return request
+
+
 async def enroll(
-    enrollment: Annotated[StudentEnrollmentRequest, Body(examples=[EXAMPLE])],
+    enrollment: Annotated[
+        StudentEnrollmentRequest, BeforeValidator(_parsed), Body(examples=[EXAMPLE])
+    ],
     request: Request,
     submission: Submission,
     prefer: Prefer = None,

@@ -40,6 +40,10 @@ def sort_of(method: str, path: str, headers: Mapping[bytes, bytes]) -> Sort:
     return Sort.WAIT if b"wait" in headers.get(b"prefer", b"").lower() else Sort.CALL
 
 
+WITHOUT_TOKEN: Final = ""
+"""The name that all callers without a token have together, where others have tokens."""
+
+
 class Slots:
     """The calls of one sort that run; one event loop uses it.
 
@@ -60,7 +64,9 @@ class Slots:
         """
         is_greedy = caller is not None and self._running[caller] >= self._per_caller
         if is_greedy or self._running.total() >= self._total:
-            whose = "The caller of this token has" if is_greedy else "There are"
+            whose = "There are"
+            if is_greedy:
+                whose = "The caller of this token has" if caller else "Callers without a token have"
             raise Refused(
                 429,
                 "too_many_requests",

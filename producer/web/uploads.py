@@ -6,8 +6,9 @@ cut off publishes nothing.
 
 import asyncio
 import errno
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
@@ -34,7 +35,10 @@ IN_MEMORY: Final = 1 << 20
 """The largest file in bytes that is kept in memory; a larger one is stored in a temporary file."""
 
 PUBLISHED_TOGETHER: Final = 8
-"""Files that are published at the same time. More threads would slow the event loop down."""
+"""Files that are published at the same time, at most half of them for the tokens of one name.
+
+More threads would slow the event loop down.
+"""
 
 MAX_FIELDS: Final = 20
 """Fields of a form, besides the file; they are ignored."""
@@ -114,6 +118,10 @@ class Uploads:
     def __init__(self, client: EnrollmentClient) -> None:
         self._client = client
         self._turns = asyncio.Semaphore(PUBLISHED_TOGETHER)
+        self._turns_of: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(PUBLISHED_TOGETHER // 2)
+        )
+        """By submitter. Each has at most half of the turns, so that nobody holds up all others."""
 
     async def submit(
         self,
@@ -155,7 +163,8 @@ class Uploads:
             )
             return batch, tuple(layout.notices)
 
-        async with self._turns:
+        own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
+        async with own_turn, self._turns:
             return await in_daemon_thread(publish)
 
 

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from producer.web.problems import Refused
-from producer.web.slots import RETRY_SECONDS, Slots, Sort, sort_of
+from producer.web.slots import RETRY_SECONDS, WITHOUT_TOKEN, Slots, Sort, sort_of
 
 
 def takes(slots: Slots, stack: contextlib.ExitStack, caller: str | None, count: int) -> int:
@@ -34,6 +34,15 @@ def test_a_caller_gets_half_and_all_together_no_more_than_there_are(sort: Sort, 
 def test_without_tokens_anybody_may_have_all_of_them() -> None:
     with contextlib.ExitStack() as stack:
         assert takes(Slots(Sort.UPLOAD, 64), stack, None, 100) == 64
+
+
+def test_all_callers_without_a_token_have_half_together_where_others_have_tokens() -> None:
+    slots = Slots(Sort.CALL, 10)
+    with contextlib.ExitStack() as stack:
+        assert takes(slots, stack, WITHOUT_TOKEN, 10) == 5
+        with pytest.raises(Refused, match="Callers without a token have too many calls"):
+            stack.enter_context(slots.taken(WITHOUT_TOKEN))
+        assert takes(slots, stack, "honest", 10) == 5
 
 
 def takes_one(slots: Slots) -> None:

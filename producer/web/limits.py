@@ -7,14 +7,14 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 from producer.publishing.connection import CALL_ID
 from producer.web.callers import Caller, check_same_site, find_caller, needs_token, token_required
 from producer.web.problems import PROBLEM, Refused, problem
 from producer.web.settings import HttpSettings
-from producer.web.slots import Slots, Sort, sort_of
+from producer.web.slots import WITHOUT_TOKEN, Slots, Sort, sort_of
 
 AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -83,9 +83,16 @@ class RequestLimits:
                 await self._app(scope, body.receive, send)
         except Refused as refusal:  # The application turns its own errors into responses.
             await _refuse(send, refusal)
+        except asyncio.CancelledError:  # The grace time after SIGTERM is over.
+            with contextlib.suppress(RuntimeError):  # The response may have begun.
+                await _refuse(send, _stopping())
 
     def _admit(self, scope: AsgiScope, headers: Mapping[bytes, bytes], limit: int) -> str | None:
-        """Return the name of the caller's token, if there are tokens. Raises Refused."""
+        """Return the name of the caller's token; None if there are no tokens. Raises Refused.
+
+        Callers without a token, of the pages for example, are one caller if others have tokens.
+        """
+        _check_unique(scope["headers"])
         tokens = scope["app"].state.tokens
         if not tokens:
             check_same_site(headers)
@@ -102,7 +109,7 @@ class RequestLimits:
         if length.isdigit() and (len(length) > _MAX_DIGITS or int(length) > limit):
             raise _too_large(limit)
         self._rate.count(_name_of(caller, scope))
-        return None if caller is None else caller.name
+        return WITHOUT_TOKEN if caller is None else caller.name
 
     def _slot(
         self, sort: Sort, path: str, caller: str | None
@@ -115,6 +122,20 @@ class RequestLimits:
             return contextlib.nullcontext()
         return self._slots[sort].taken(caller)
 
+
+def _check_unique(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise Refused if a header that may come once comes twice: a proxy may have read the other."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in _UNIQUE and name in seen:
+            detail = f"The header {name.decode()} came twice; send it once."
+            raise Refused(400, "repeated_header", detail)
+        seen.add(name)
+
+
+_UNIQUE: Final = frozenset(
+    (b"authorization", b"content-type", b"host", b"idempotency-key", b"origin")
+)
 
 _MAX_DIGITS: Final = 20
 """Python refuses to read thousands of digits."""
@@ -189,6 +210,11 @@ class _Body:
         if self._size > self._limit:
             raise _too_large(self._limit)
         return message
+
+
+def _stopping() -> Refused:
+    detail = "The HTTP front is stopping; send the call again, an upload under the same batch_id."
+    return Refused(503, "stopping", detail, **{"Retry-After": "5"})
 
 
 def _too_large(limit: int) -> Refused:

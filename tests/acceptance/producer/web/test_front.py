@@ -109,6 +109,45 @@ def test_a_malformed_form_is_the_callers_mistake(
     assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_file")
 
 
+@pytest.mark.parametrize("element", [b'""', b"0", b"{}", b"[]", b"null"])
+@pytest.mark.parametrize("field", [b"course_ids", b"drop_course_ids", b"student_id", b"unknown"])
+def test_a_body_with_very_many_mistakes_holds_up_no_other_call(
+    front: httpx.Client, field: bytes, element: bytes
+) -> None:
+    elements = b",".join([element] * (1_000_000 // (len(element) + 1)))
+    body = b'{"student_id": "F1", "%s": [%s]}' % (field, elements)
+    statuses: list[int] = []
+
+    def send() -> None:
+        headers = {"Content-Type": "application/json"}
+        statuses.append(front.post("/students/enroll", content=body, headers=headers).status_code)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    slowest = 0.0
+    while sending.is_alive():
+        started = time.monotonic()
+        assert front.get("/health/live").status_code == 200
+        slowest = max(slowest, time.monotonic() - started)
+    sending.join()
+    assert statuses == [422]
+    assert slowest < 1
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "Content-Type", "Host", "Idempotency-Key", "Origin"]
+)
+def test_a_header_that_counts_once_is_refused_twice(front: httpx.Client, name: str) -> None:
+    address = (front.base_url.host, front.base_url.port)
+    host = f"Host: {address[0]}:{address[1]}"
+    headers = f"{name}: one\r\n{name}: other" if name != "Host" else host
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(f"GET /students/F1 HTTP/1.1\r\n{host}\r\n{headers}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"repeated_header" in answer
+
+
 def test_responses_are_not_stored_and_do_not_name_the_server(front: httpx.Client) -> None:
     for path in (
         "/students/F1",
@@ -242,6 +281,30 @@ def test_sigterm_ends_the_front_whatever_its_calls_wait_for(
             assert not any(event.startswith("data: ") for event in list(events)[-1:])
         waiting.join()
     assert answers[0].status_code == 202
+
+
+def test_a_call_that_is_still_busy_at_the_end_is_told_to_try_again(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    environment = deployment.environment | {"ENROLL_HTTP_GRACE": "1"}
+    answers: list[httpx.Response] = []
+
+    def upload(url: str) -> None:
+        rows = PAIRS + b'"' + b"x\n" * 6_000_000  # They take many seconds to read.
+        answers.append(httpx.post(f"{url}/batches", content=rows, timeout=60))
+
+    log = tmp_path / "log"
+    with serving(environment, log) as (url, process):
+        uploading = threading.Thread(target=upload, args=(url,))
+        uploading.start()
+        time.sleep(2)
+        process.terminate()
+        process.wait(20)
+        uploading.join()
+    (answer,) = answers
+    assert (answer.status_code, answer.json()["code"]) == (503, "stopping")
+    assert answer.headers["retry-after"] == "5"
+    assert "Traceback" not in log.read_text()
 
 
 def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:

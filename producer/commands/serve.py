@@ -3,8 +3,9 @@
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from pydantic import SecretStr, ValidationError
@@ -19,6 +20,9 @@ from producer.web.tokens import TokensError, load_tokens
 
 if TYPE_CHECKING:
     from producer.web.settings import HttpSettings
+
+OPEN_FILES: Final = 65_536
+"""The number of open files that a server process asks for; fewer if the hard limit is lower."""
 
 EXIT_CODES = exit_codes(
     done="stopped with Ctrl-C", unreachable="the address cannot be listened on", interrupted=None
@@ -121,6 +125,7 @@ def _run(
 
     if processes > 1:
         os.environ |= _as_environment(settings)
+    _allow_open_files()
     uvicorn.run(
         main.make_app(settings) if processes == 1 else f"{main.__name__}:app",
         host=host,
@@ -134,6 +139,23 @@ def _run(
         access_log=False,
         use_colors=False if os.environ.get("NO_COLOR") else None,
     )
+
+
+def _allow_open_files() -> None:
+    """Raise the limit of open files, each of which may be a connection, as far as we may.
+
+    The usual limit of 1,024 is used up by as many callers who connect and send nothing; then the
+    questions about health fail, too.
+    """
+    try:
+        import resource  # noqa: PLC0415 - Windows does not have it
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # Some systems have a lower limit of their own.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _as_environment(settings: "HttpSettings") -> dict[str, str]:

@@ -1,9 +1,13 @@
 """The HTTP front at its edges: bounds, proxies, processes, its end, and what it gives away."""
 
+import contextlib
 import hashlib
 import os
+import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +22,7 @@ from redis import Redis
 from support.front_load import frozen, stopped
 from support.http import serving
 from support.rosters import enter_roster
-from support.valkey import running_valkey
+from support.valkey import free_port, running_valkey
 from support.waiting import wait_for
 from support.workers import Deployment, worker_environment
 
@@ -305,6 +309,32 @@ def test_a_call_that_is_still_busy_at_the_end_is_told_to_try_again(
     assert (answer.status_code, answer.json()["code"]) == (503, "stopping")
     assert answer.headers["retry-after"] == "5"
     assert "Traceback" not in log.read_text()
+
+
+def test_idle_connections_do_not_use_up_the_open_files(broker_url: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url}
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    command = f'ulimit -S -n 256; exec "{sys.executable}" -m producer serve --port {{port}}'
+    port = free_port()
+    assert hard > 1_000
+    with (tmp_path / "log").open("wb") as log, contextlib.ExitStack() as idle:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command.format(port=port)], env=environment, stdout=log, stderr=log
+        )
+        try:
+            wait_for(lambda: _is_live(port))
+            for _ in range(300):
+                idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+            assert _is_live(port)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _is_live(port: int) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+    return False
 
 
 def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:

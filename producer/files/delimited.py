@@ -93,10 +93,8 @@ def delimited_layout(
         deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on)), maxlen=0)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    about = (row_reader.account, storable(header), found.form)
-    mapping = _mapping(header, readers, templates)
-    more = (ordered, drop, found.first)
-    return FileLayout(kind, read, notices, *about, mapping, *more)
+    about = (row_reader.account, storable(header), found.form, _mapping(header, readers, templates))
+    return FileLayout(kind, read, notices, *about, ordered, drop, found.first)
 
 
 def _choose(

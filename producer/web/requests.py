@@ -40,8 +40,13 @@ class _Submission:
     """The submission of one request by one caller."""
 
     def __init__(
-        self, services: FrontServices, caller: CallerOfRoute, disclosures: Disclosures
+        self,
+        request: Request,
+        services: FrontServices,
+        caller: CallerOfRoute,
+        disclosures: Disclosures,
     ) -> None:
+        self._request = request
         self._services = services
         self._caller = caller
         self._disclosures = disclosures
@@ -71,7 +76,7 @@ class _Submission:
         if seconds:
             with suppress(NoWorkerAnswered):
                 work = client.enroll(enrollment, timeout=seconds)
-                result = await services.stopping.unless_begun(work)
+                result = await services.stopping.unless_begun(work, self._gone())
                 if result is not None:
                     return await self._result(result, owner)
         else:
@@ -79,6 +84,11 @@ class _Submission:
         url = f"/requests/{quote(request_id, safe='')}"
         accepted = Accepted(request_id=request_id, state=RequestState.QUEUED, url=url)
         return Response(accepted.model_dump_json(), 202, {"Location": url}, "application/json")
+
+    async def _gone(self) -> None:
+        """Return once the caller has gone away, whose wait would take room from others."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
 
     async def _result(
         self, result: StudentEnrollmentResponse, owner: RequestOwner | None

@@ -44,16 +44,21 @@ class Stopping:
                 await self.unless_begun(event.wait())
         return self._begun.is_set()
 
-    async def unless_begun(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """Return the result of some work; None, and no result, if the process is to end before."""
+    async def unless_begun(
+        self, work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, object]
+    ) -> T | None:
+        """Return the result of some work.
+
+        Returns None, and cancels the work, if the process is to end before, or one of `ends` does.
+        """
         working = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self._begun.wait())
+        ending = [asyncio.ensure_future(end) for end in (self._begun.wait(), *ends)]
         try:
-            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, *ending), return_when=asyncio.FIRST_COMPLETED)
             return await working if working.done() else None
         finally:
-            working.cancel()
-            stopping.cancel()
+            for task in (working, *ending):
+                task.cancel()
 
 
 def on_sigterm(stopping: Stopping, grace: float) -> None:

@@ -337,6 +337,32 @@ def _is_live(port: int) -> bool:
     return False
 
 
+def test_a_caller_who_goes_away_waits_no_longer(broker_url: str, tmp_path: Path) -> None:
+    environment = worker_environment(broker_url, "unused") | {"ENROLL_HTTP_MAX_WAITING": "2"}
+    body = b'{"student_id": "F1", "course_ids": ["FC1"]}'
+    head = (
+        "POST /students/enroll HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    headers = {"Content-Type": "application/json", "Prefer": "wait=1"}
+    with serving(environment, tmp_path / "log") as (url, _):
+        address = (httpx.URL(url).host, httpx.URL(url).port)
+        for _ in range(3):
+            with (
+                socket.create_connection(address) as one,
+                socket.create_connection(address) as other,
+            ):
+                one.sendall(head.encode() + body)
+                other.sendall(head.encode() + body)
+                time.sleep(0.3)
+
+        def has_room() -> bool:
+            answer = httpx.post(f"{url}/students/enroll", content=body, headers=headers, timeout=20)
+            return answer.status_code == 202
+
+        wait_for(has_room, 10)
+
+
 def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:
     url, _, broker_url = lone_front
     address = (httpx.URL(url).host, httpx.URL(url).port)

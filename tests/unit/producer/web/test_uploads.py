@@ -3,14 +3,15 @@
 import asyncio
 import io
 import threading
+import uuid
 from typing import Any
 
 import pytest
 
+from producer.files.reader import Choices
 from producer.testing import FakeEnrollmentClient
-from producer.web.uploads import PUBLISHED_TOGETHER, Choices, Upload, Uploads
+from producer.web.uploads import PUBLISHED_TOGETHER, Upload, Uploads
 
-CHOICES = Choices(None, {}, None, drop=False, may_drop=True)
 PAIRS = b"student_id,course_id\nS1,C1\n"
 
 
@@ -27,7 +28,9 @@ class SlowFile(io.BytesIO):
 
 
 async def publish(uploads: Uploads, file: io.BytesIO, submitter: str | None) -> Any:
-    return await uploads.submit(Upload(file, None), CHOICES, None, submitter)
+    return await uploads.submit(
+        Upload(file, None), Choices(), uuid.uuid4().hex, submitter, may_drop=True, resume=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ LOCK_SECONDS = 2
 """Seconds that a statement on PostgreSQL waits for a lock; see `SETTINGS`."""
 
 SETTINGS = {
-    # What the driver relies on to understand the server.
+    # What the driver relies on to understand the server. A setting of the server changes sessions
+    # that a pooler holds; then all text would come as bytes, and differ from what it should be.
+    "client_encoding": "UTF8",
     "datestyle": "ISO",
     "intervalstyle": "postgres",
     "timezone": "UTC",

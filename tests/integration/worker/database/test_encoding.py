@@ -2,19 +2,24 @@
 
 import re
 import subprocess
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from support.copies import Administer, connection_string
-from support.databases import opened_database
+from support.databases import opened_database, store_roster
+from support.pgbouncer import running_pgbouncer
 from support.postgres import postgres_program
 from worker import migrate
 from worker.database.ask import through
 from worker.database.encoding import wrong_encoding
 from worker.database.engine import Database, make_engine
+from worker.models import Student
 
 ENCODINGS = ("SQL_ASCII", "LATIN1", "EUC_JP")
 
@@ -72,3 +77,26 @@ def test_it_is_not_migrated(
     engine = make_engine(other_url)
     assert migrate.revisions(engine)[0] == []
     engine.dispose()
+
+
+def test_text_is_text_whatever_a_pooler_knows_of_the_server(
+    new_database: Callable[[str], str],
+) -> None:
+    """A setting of the server changes sessions that a pooler holds, and it may not notice."""
+    url = new_database("postgresql")
+    with (
+        running_pgbouncer(url) as pooled,
+        closing(Database(f"{pooled}?pool_mode=transaction")) as database,
+        closing(psycopg.connect(url, autocommit=True)) as operator,
+    ):
+        store_roster(database, ["Zoë"], ["C"])
+        try:
+            operator.execute("ALTER SYSTEM SET client_encoding = 'SQL_ASCII'")
+            for _ in range(20):
+                operator.execute("SELECT pg_reload_conf()")
+                time.sleep(0.05)
+                with database.writing() as connection:
+                    assert connection.scalar(select(Student.sis_id)) == "Zoë"
+        finally:
+            operator.execute("ALTER SYSTEM RESET client_encoding")
+            operator.execute("SELECT pg_reload_conf()")

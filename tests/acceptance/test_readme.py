@@ -219,12 +219,12 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
         shutil.copy(path, tmp_path)
     environment = fresh_deployment.environment
     run_enroll(environment, "submit", "students.csv", "courses.csv", cwd=tmp_path)
-    script = shell_block("curl --fail-with-body")
+    scripts = [b for b in blocks("docs/http.md", "sh") if b.startswith("curl --fail-with-body")]
     said = []
     with serving(environment, tmp_path / "http.log") as (url, _):
-        for line in script.splitlines():
-            words = shlex.split(line.replace("http://localhost:8000", url))
-            done = run_program(*words, cwd=tmp_path)
+        for line in "".join(scripts).splitlines():
+            command = line.replace("http://localhost:8000", url)
+            done = run_program("sh", "-c", command, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
             said.append(done.stdout)
             time.sleep(1)  # The page is for people, who read each result first.
@@ -232,6 +232,8 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
     assert '"LOGIC-1"' in said[2]
     assert '"state":"done"' in said[4]
     assert "5,unknown_course,no course has the SIS id 'LOGIK-1',S2,LOGIK-1" in said[5]
+    assert all('"readable":true' in preview for preview in said[-3:-1])
+    assert '"batch_id":"from-curl"' in said[-1]
 
 
 def test_a_worker_for_some_queues_starts_as_the_page_says(

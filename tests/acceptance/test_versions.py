@@ -152,13 +152,13 @@ def test_a_client_that_knows_no_pages_gets_a_list_of_batches(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"cursor": ["2030-01-01T00:00:00Z"]}, "cursor, the `next` of a page"),
-        ({"cursor": [0, "b"]}, "cursor, the `next` of a page.*time zone"),
-        ({"cursor": ["2030-01-01T00:00:00Z", "a\x00"]}, "cursor, the `next` of a page"),
-        ({"state": "lost"}, "state: Input should be"),
-        ({"kind": ["students"]}, "kind: Input should be"),
-        ({"submitter": 7}, "submitter: Input should be"),
-        ({"submitter": ""}, "submitter: String should have"),
+        ({"cursor": ["2030-01-01T00:00:00Z"]}, r"cursor\[1\]: is required"),
+        ({"cursor": [0, "b"]}, r"cursor\[0\]: must be a time with its time zone"),
+        ({"cursor": ["2030-01-01T00:00:00Z", "a\x00"]}, r"cursor\[1\]: must not contain"),
+        ({"state": "lost"}, "state: must be queued, running"),
+        ({"kind": ["students"]}, "kind: must be students"),
+        ({"submitter": 7}, "submitter: must be a string"),
+        ({"submitter": ""}, "submitter: must be a string of 1"),
         ({"newest_by": "size"}, "newest_by"),
     ],
 )

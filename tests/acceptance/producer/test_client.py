@@ -83,7 +83,7 @@ def test_a_foreign_client_who_breaks_the_contract_gets_a_refusal(
 def test_a_foreign_client_with_an_invalid_lookup_gets_the_reason(deployment: Deployment) -> None:
     with plain_celery(deployment.broker_url) as app:
         sent = app.send_task("enrollment.student", [["fine", ""]], queue="lookups")
-        assert "list of ids[1]" in str(sent.get(timeout=20, propagate=False))
+        assert "students[1]: must be our key" in str(sent.get(timeout=20, propagate=False))
     with EnrollmentClient(deployment.broker_url) as client:
         assert client.student("the worker goes on") is None
 

@@ -18,7 +18,7 @@ from fastapi.responses import StreamingResponse
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.batches import RefusalGroup
-from producer.schemas import StudentEnrollmentResponse
+from producer.schemas import RequestStatus, StudentEnrollmentResponse
 from producer.web.access import dropping, looking_up, reading_own, submitting
 from producer.web.audit import AuditLog, default_folder
 from producer.web.audit_files import AuditFolder
@@ -114,7 +114,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
     add("/courses/{course}/students", get_roll, **read)
-    add("/requests/{request_id}", get_request, **read_own)
+    add("/requests/{request_id}", get_request, response_model=RequestStatus, **read_own)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches", get_batches, **read_own)

@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import unquote
 
+from fastapi import Response
 from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.fields import Moment, RequestId
 from producer.schemas import (
     Code,
     RequestState,
-    RequestStatus,
     StudentResponse,
 )
 from producer.web.access import CallerOfRoute
@@ -36,7 +36,7 @@ async def get_request(
     services: FrontServices,
     caller: CallerOfRoute,
     disclosures: Disclosures,
-) -> RequestStatus:
+) -> Response:
     """Return the status of a request; 404 if no request is known under this id.
 
     Without the scope `lookup`, only requests of the same caller are known.
@@ -56,7 +56,8 @@ async def get_request(
         if owner is not None and not owner.covers(status.result):
             raise _unknown_request()
         await disclosures.record_result("request", status.result)
-    return status
+    # Programs poll this route; FastAPI would check the status again before it writes it.
+    return Response(status.model_dump_json(), media_type="application/json")
 
 
 def _unknown_request() -> Refused:

@@ -99,7 +99,7 @@ class BrokerConnection:
         renew_after_fork(self)
 
     def after_fork(self, *, is_inherited: bool = True) -> None:
-        """Let the child of a fork connect anew, when it is first used there."""
+        """Let the child of a fork connect again, when it is first used there."""
         self._is_inherited = is_inherited
         self._renewal = threading.Lock()
 
@@ -253,9 +253,9 @@ class BrokerConnection:
             return self._marks.claim_batch(batch_id, mark)
 
     def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
-        """Return the text that says who submitted something over HTTP; None if there is none.
+        """Return the text that says who submitted something over HTTP; None if it is not known.
 
-        If there is none, `claim` is stored first. Of claims at the same time one is stored.
+        If it is not known, `claim` is stored first. Of claims at the same time one is stored.
         """
         key = self._keys.owner(what, identity)
         with self._results(), self._redis.pipeline(transaction=False) as pipeline:

@@ -1,7 +1,7 @@
 """Let the child of a fork use a client, whatever the threads of its parent were doing.
 
-These threads do not exist in the child, but the locks that they held at that moment do, and nobody
-would ever release them.
+These threads do not exist in the child, but the locks that they held at that moment do, and they
+would never be released.
 """
 
 import os

@@ -66,7 +66,7 @@ class MergedLookups:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget what gathered before a fork: in the child, nobody would send or wait for it."""
+        """Forget what gathered before a fork: in the child, no thread would send or wait for it."""
         self._lock = threading.Lock()
         self._gathered: defaultdict[Hashable, list[_Call]] = defaultdict(list)
         self._sent: defaultdict[Hashable, int] = defaultdict(int)

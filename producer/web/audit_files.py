@@ -72,7 +72,7 @@ class AuditFolder:
         """Whether the newest write failed, so that the file may end in the middle of a line."""
 
     def prepare(self) -> None:
-        """Make the folder if there is none, and check that it can be written.
+        """Make the folder if it is missing, and check that it can be written.
 
         Raises AuditError.
         """

@@ -1,4 +1,4 @@
-"""Bound what one connection costs: its heads, calls sent ahead, and responses that nobody reads.
+"""Bound what one connection costs: its heads, calls sent ahead, and responses that are not read.
 
 uvicorn itself bounds none of them.
 """

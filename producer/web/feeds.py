@@ -91,7 +91,7 @@ class BatchFeeds:
             while not is_done and not await self._stopping.wait(EVENT_SECONDS) and feed.readers:
                 try:
                     status = await self._client.batch(batch_id)
-                except Exception as error:  # noqa: BLE001 - the streams must not wait in vain
+                except Exception as error:  # noqa: BLE001 - the streams would wait for ever
                     log.warning("the batch of an event stream could not be looked up: %s", error)
                     feed.publish(error)
                 else:
@@ -109,7 +109,7 @@ async def _is_admitted(admit: Admit, news: BatchStatus | Exception) -> bool:
 
 
 def _event(news: BatchStatus | Exception) -> str:
-    """Return an event with a status, or a comment about why there is none."""
+    """Return an event with a status, or a comment about why it is missing."""
     if isinstance(news, BatchStatus):
         return f"data: {news.model_dump_json()}\n\n"
     return f": {type(news).__name__}; asking again\n\n"

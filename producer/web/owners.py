@@ -42,7 +42,7 @@ class RequestOwner(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """Return the owner in a stored text; None if there is none."""
+        """Return the owner in a stored text; None without a text."""
         name, _, student = (text or "").partition(" ")
         return cls(name, student) if student else None
 

@@ -121,7 +121,7 @@ class Uploads:
         self._turns_of: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(PUBLISHED_TOGETHER // 2)
         )
-        """By submitter. Each has at most half of the turns, so that nobody holds up all others."""
+        """By submitter. Each has at most half of the turns, so that the others are not held up."""
 
     async def submit(
         self,

@@ -104,17 +104,19 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add = app.add_api_route
     read: dict[str, Any] = {"dependencies": looking_up, "responses": problems(404)}
     read_own: dict[str, Any] = {**read, "dependencies": reading_own}
+    poll: dict[str, Any] = {"responses": problems(404)}  # The route itself checks the caller.
     submit: dict[str, Any] = {"dependencies": submitting, "methods": ["POST"]}
     drop: dict[str, Any] = {"dependencies": dropping, "methods": ["DELETE"]}
     either: dict[str, Any] = {"response_model": StudentEnrollmentResponse | Accepted}
     either["responses"] = {**problems(), **REFUSALS, 202: {"model": Accepted}}
+    # Routes are tried in this order, and this one is called most often.
+    add("/requests/{request_id}", get_request, response_model=RequestStatus, **poll)
     add("/students/enroll", enroll, **either, **submit)
     add("/students/{student}/courses/{course}", drop_course, **either, **drop)
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
     add("/courses/{course}/students", get_roll, **read)
-    add("/requests/{request_id}", get_request, response_model=RequestStatus, **read_own)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches", get_batches, **read_own)

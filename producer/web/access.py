@@ -3,13 +3,10 @@
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
 
 from producer.web.callers import Caller, token_required
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
-
-bearer = HTTPBearer(auto_error=False, description="A token listed in ENROLL_HTTP_TOKENS.")
 
 
 class RequireScope:
@@ -18,24 +15,23 @@ class RequireScope:
     def __init__(self, scope: Scope | None = None) -> None:
         self._scope = scope
 
-    async def __call__(
-        self, request: Request, _: Annotated[object, Depends(bearer)] = None
-    ) -> str | None:
+    async def __call__(self, request: Request) -> str | None:
         """Return the name of the caller's token; None if there are no tokens."""
-        caller: Caller | None = request.state.caller
-        if caller is None:
-            raise token_required()
+        caller = await caller_of(request)
         if self._scope is not None:
             check_scope(request, self._scope)
         return caller.name
 
 
-async def _caller(request: Request) -> Caller:
-    caller: Caller = request.state.caller
+async def caller_of(request: Request) -> Caller:
+    """Return who calls a route that requires a token. Raises Refused without one."""
+    caller: Caller | None = request.state.caller
+    if caller is None:
+        raise token_required()
     return caller
 
 
-CallerOfRoute = Annotated[Caller, Depends(_caller)]
+CallerOfRoute = Annotated[Caller, Depends(caller_of)]
 """Who calls a route that requires a token."""
 
 

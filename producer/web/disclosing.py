@@ -43,8 +43,9 @@ class Disclosing:
         await self.record(what, whose, status, request=result.request_id)
 
 
-async def _disclosing(request: Request) -> Disclosing:
+async def disclosures_of(request: Request) -> Disclosing:
+    """Return what records the disclosures of a call."""
     return Disclosing(request.app.state.services.audit, request.state.caller)
 
 
-Disclosures = Annotated[Disclosing, Depends(_disclosing)]
+Disclosures = Annotated[Disclosing, Depends(disclosures_of)]

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from producer.web.callers import needs_token
 from producer.web.problems import PROBLEM, Problem
 
 
@@ -29,6 +30,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         },
     }
     for status in (404, 409, 422)
+}
+
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token listed in ENROLL_HTTP_TOKENS.",
 }
 
 UPLOAD = {
@@ -62,6 +69,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         paths = document["paths"]
+        document["components"]["securitySchemes"] = {"HTTPBearer": BEARER}
+        for path, operations in paths.items():
+            for operation in operations.values() if needs_token(path) else ():
+                operation["security"] = [{"HTTPBearer": []}]
         errors = paths["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
         for media_type in ("text/csv", "application/jsonl"):
             errors[media_type] = {"schema": {"type": "string"}}

@@ -16,7 +16,8 @@ from producer.web.problems import Refused
 from producer.web.services import Services
 
 
-async def _services(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """Return what the routes share."""
     services: Services = request.app.state.services
     return services
 
@@ -26,7 +27,7 @@ async def _client(request: Request) -> AsyncEnrollmentClient:
     return services.client
 
 
-FrontServices = Annotated[Services, Depends(_services)]
+FrontServices = Annotated[Services, Depends(services_of)]
 Client = Annotated[AsyncEnrollmentClient, Depends(_client)]
 
 

@@ -4,12 +4,16 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import copy
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.datastructures import State
 
 from producer.main import make_app
 from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
@@ -19,6 +23,18 @@ from producer.web.audit_files import AuditFolder
 from producer.web.services import Services
 from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
+
+
+@cache
+def _routes() -> FastAPI:
+    return make_app(HttpSettings(broker_url=SecretStr("memory://")))
+
+
+def _new_app() -> FastAPI:
+    """Return an application of its own, with routes that are made once: that takes 20 ms."""
+    app = copy(_routes())
+    app.state = State({"settings": app.state.settings})
+    return app
 
 
 class MemoryFront:
@@ -48,7 +64,7 @@ class MemoryFront:
             own = {"Authorization": f"Bearer {token}"}
             options["headers"] = own | options.get("headers", {})
         audit = None if self.audit is None else AuditLog(AuditFolder(self.audit, 400))
-        app = make_app(HttpSettings(broker_url=SecretStr("memory://")))
+        app = _new_app()
         app.state.tokens = self.tokens
         asynchronous = FakeAsyncEnrollmentClient(broker=self.broker, timeout=1)
         blocking = FakeEnrollmentClient(broker=self.broker, timeout=1)

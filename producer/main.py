@@ -25,6 +25,7 @@ from producer.web.audit_files import AuditFolder
 from producer.web.batch_list import get_batches
 from producer.web.batches import get_batch, get_errors, get_events, post_batch
 from producer.web.bodies import Accepted
+from producer.web.checks import CHECK, check_batch
 from producer.web.health import live, ready
 from producer.web.history import get_history, get_roll
 from producer.web.limits import LIVE, READY, RequestLimits
@@ -118,6 +119,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches", get_batches, **read_own)
+    add("/batches/check", check_batch, **CHECK, **submit)
     add("/batches/preview", preview_batch, **PREVIEW, **submit)
     add("/batches/{batch_id}", get_batch, **read_own)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)

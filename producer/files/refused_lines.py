@@ -205,6 +205,17 @@ def _with_record(group: Sequence[RefusedRecord]) -> RefusedRecord:
     return next((refusal for refusal in group if refusal.record is not None), group[0])
 
 
+def cells_of(columns: Sequence[str] | None, refusal: RefusedRecord) -> tuple[str, ...] | None:
+    """Return the cells of a refused line of a CSV file with these columns.
+
+    Those of a line of JSON Lines are None, except that a line that is not valid JSON is a cell.
+    They are also None if they were not stored, because the line was too long.
+    """
+    if refusal.cells is None and (columns is None or refusal.record is None):
+        return None
+    return tuple(_cells(columns or (), refusal))
+
+
 def _cells(names: Sequence[str], refusal: RefusedRecord) -> list[str]:
     """Return the cells of a refused line, made from its record if they did not travel with it."""
     if refusal.cells is not None:

@@ -49,6 +49,9 @@ ROUTES = {
     "post /batches": Route(
         "/batches", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
     ),
+    "post /batches/check": Route(
+        "/batches/check", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
+    ),
     "post /batches/preview": Route(
         "/batches/preview", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
     ),

@@ -2,6 +2,7 @@
 
 import { setToken, token } from "./api.js";
 import { element, focusOn } from "./dom.js";
+import { report } from "./report.js";
 
 // Each view is a module that exports `show(main, parameters)`. It is loaded when it is needed.
 const VIEWS = [
@@ -19,14 +20,6 @@ const NOT_A_PAGE = { show: (main) => main.replaceChildren(element("h1", {}, "The
 const main = document.getElementById("main");
 let leave = null;
 let turn = 0;
-
-/** Show a sentence at the top of the page; without one, clear it. */
-export function report(sentence) {
-  const box = document.getElementById("error");
-  box.textContent = sentence ?? "";
-  box.hidden = !sentence;
-  if (sentence) box.scrollIntoView({ block: "nearest" });
-}
 
 function route() {
   const [path, search = ""] = location.hash.replace(/^#/, "").split(/\?(.*)/s);

@@ -2,6 +2,7 @@
 
 import { call, problemIn, Problem, withToken } from "./api.js";
 import { isUnchanged } from "./files.js";
+import { randomHex } from "./ids.js";
 import { begunUpload, forgetUpload, rememberUpload } from "./memory.js";
 import { CHANGED_FILE, UNREACHABLE } from "./words.js";
 
@@ -56,7 +57,7 @@ async function idFor(file, query) {
   const begun = begunUpload(file, query);
   if (begun && !(await isDone(begun.id))) return begun.id;
   if (begun) forgetUpload(begun.id);
-  return `page-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+  return `page-${randomHex(16)}`;
 }
 
 async function isDone(id) {

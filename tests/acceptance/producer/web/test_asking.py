@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.schemas import Kind
 from support.accessibility import findings_of
 from support.commands import write_lines
 from support.http import serving
-from support.rosters import enter_roster
+from support.rosters import enter_roster, submit_and_finish
 from support.workers import Deployment
 
 pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("browser")]
@@ -118,14 +119,20 @@ def test_a_roll_is_shown_now_and_at_a_time_in_the_time_zone_of_the_reader(
     url: str, page: Any, deployment: Deployment
 ) -> None:
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
-        students = [{"sis_id": "R1", "name": "Roll One"}, {"sis_id": "R2", "name": "Roll Two"}]
-        enter_roster(client, students, [{"sis_id": "RC", "title": "Rolls"}])
+        enter_roster(
+            client, [{"sis_id": "R1", "name": "Roll One"}], [{"sis_id": "RC", "title": "Rolls"}]
+        )
         begin = datetime(2026, 9, 1, 8, tzinfo=UTC)
-        for id_, hours in (("R1", 0), ("R2", 2)):
-            moment = begin + timedelta(hours=hours)
-            client.enroll({"student_id": id_, "course_ids": ["RC"], "as_of": moment})
+        client.enroll({"student_id": "R1", "course_ids": ["RC"], "as_of": begin})
+        others = [f"RO{number}" for number in range(119)]
+        enter_roster(client, others, [])
+        later = begin + timedelta(hours=2)
+        enrollments = [{"student_id": id_, "course_ids": ["RC"], "as_of": later} for id_ in others]
+        submit_and_finish(client, Kind.ENROLLMENTS, enrollments)
     page.goto(f"{url}/#/courses/RC")
-    page.get_by_text("2 students.").wait_for()
+    page.get_by_text("The first 100 students.").wait_for()
+    page.get_by_role("button", name="Show more students").click()
+    page.get_by_text("120 students.").wait_for()
     page.get_by_text("In your time zone, Europe/Berlin.").wait_for()
     page.get_by_label("Who was enrolled at this time?").fill("2026-09-01T11:00")
     page.get_by_role("button", name="Show", exact=True).click()

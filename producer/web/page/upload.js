@@ -89,7 +89,7 @@ async function checkAll() {
 async function sendAll() {
   report(null);
   const ordered = inOrder(files);
-  for (const chosen of ordered) await chosen.mustBeUnchanged();
+  for (const chosen of ordered) if (!(await chosen.isStill())) return;
   ordered.forEach((chosen) => chosen.remember());
   const begun = await send(ordered.map(({ file, query }) => [file, query]));
   files = [];

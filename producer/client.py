@@ -34,13 +34,14 @@ from producer.publishing.arguments import (
     check_arguments,
     check_batch,
     history_options,
+    refusal_page_arguments,
     roll_options,
 )
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.submitter import EnrollmentSubmitter
 from producer.waiting import SHORTEST_POLL, BatchWait
 
@@ -213,6 +214,27 @@ class EnrollmentClient(EnrollmentSubmitter):
             )
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
+
+    @verb
+    def refusal_page(
+        self,
+        batch_id: str,
+        *,
+        after: tuple[int, int] = (0, 0),
+        limit: int = 100,
+        code: Code | str | None = None,
+    ) -> list[RefusedRecord]:
+        """Return a page of refusals, by line, each with the record and the cells of its line.
+
+        With `code`, only those for this cause. For the next page, pass the `line` and the `id` of
+        the last refusal as `after`, until a page is empty. A page has at most `limit` refusals; it
+        has fewer if they are long. Raises NoWorkerAnswered.
+        """
+        arguments, options = refusal_page_arguments(batch_id, after, limit, code)
+        page: list[RefusedRecord] = self._connection.ask(
+            TaskName.REFUSALS, arguments, options, timeout=self.timeout
+        )
+        return page
 
     @verb
     def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:

@@ -34,6 +34,7 @@ from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.pages import add_pages
 from producer.web.preview import PREVIEW, preview_batch
 from producer.web.problems import handle_problems
+from producer.web.refused_lines import get_refused_lines
 from producer.web.requests import drop_course, enroll
 from producer.web.services import Services
 from producer.web.settings import HttpSettings
@@ -123,6 +124,7 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/batches/preview", preview_batch, **PREVIEW, **submit)
     add("/batches/{batch_id}", get_batch, **read_own)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)
+    add("/batches/{batch_id}/errors/lines", get_refused_lines, **read_own)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read_own)
     add(LIVE, live)
     add(READY, ready, responses=problems())

@@ -40,13 +40,14 @@ from producer.publishing.arguments import (
     check_batch,
     check_ids,
     history_options,
+    refusal_page_arguments,
     roll_options,
 )
 from producer.publishing.batches import AppliedCount, SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.waiting import SHORTEST_POLL, BatchWait
 
 _STUDENT = LookupKind(TaskName.STUDENT)
@@ -189,6 +190,20 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     @verb
     async def _refusals(self, batch_id: str, line: int, after: int) -> list[RefusedRecord]:
         page: list[RefusedRecord] = await self._ask(TaskName.REFUSALS, [batch_id, line, after])
+        return page
+
+    @verb
+    async def refusal_page(
+        self,
+        batch_id: str,
+        *,
+        after: tuple[int, int] = (0, 0),
+        limit: int = 100,
+        code: Code | str | None = None,
+    ) -> list[RefusedRecord]:
+        """Return a page of refusals, by line, each with the record and the cells of its line."""
+        arguments, options = refusal_page_arguments(batch_id, after, limit, code)
+        page: list[RefusedRecord] = await self._ask(TaskName.REFUSALS, arguments, options)
         return page
 
     @verb

@@ -73,7 +73,8 @@ def submit_source(
             return _queued(submitted)
         status = _wait(client, submitted, bar)
     if submitted.published < submitted.chunks and status.books.rejected:
-        option = " with --drop" if source.layout.drop else ""
+        is_forgotten = source.layout.drop and not (status.form and status.form.drop)
+        option = " with --drop" if is_forgotten else ""
         source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id, option=option))
     return status
 

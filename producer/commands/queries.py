@@ -74,7 +74,8 @@ def errors(
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
-                lines = refused_lines.DropDetector(session.client.refusals(batch_id), batch.columns)
+                refusals = session.client.refusals(batch_id)
+                lines = refused_lines.DropDetector(refusals, batch.columns, batch.form)
                 count = refused_lines.write_csv(
                     file, batch.columns, batch.form, lines, guarded=guarded
                 )

@@ -72,10 +72,11 @@ SIGNATURES: dict[TaskName, Signature] = {
     ),
     TaskName.REFUSALS: Signature(
         "Return one page of a batch's refusals: those after the refusal with the line `line` and"
-        " the id `after`.",
+        " the id `after`; with `code`, only those for this cause. With `whole`, each has the record"
+        " and the cells that only the first refusal of its line has otherwise.",
         {"batch_id": RequestId, "line": _Line, "after": _Line, "limit": Limit},
         1,
-        {},
+        {"code": Code | None, "whole": bool},
     ),
     TaskName.RESULTS: Signature(
         "Return the newest results of each student; with `before`, only older ones.",

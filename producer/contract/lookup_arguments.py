@@ -17,7 +17,7 @@ from producer.contract.lookups import (
     SubmitterName,
 )
 from producer.fields import Identifier, Moment, RequestId
-from producer.schemas import Kind
+from producer.schemas import Code, Kind
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
 STATE: TypeAdapter[BatchState | None] = TypeAdapter(BatchState | None)
 KIND: TypeAdapter[Kind | None] = TypeAdapter(Kind | None)
+CODE: TypeAdapter[Code | None] = TypeAdapter(Code | None)
 SUBMITTER: TypeAdapter[str | None] = TypeAdapter(SubmitterName | None)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
-from producer.contract.chunks import FileForm, RefusedLine
+from producer.contract.chunks import MAX_TEMPLATE, FileForm, RefusedLine
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.fields import MAX_COLUMNS
@@ -93,7 +93,8 @@ def delimited_layout(
         deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on)), maxlen=0)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    about = (row_reader.account, storable(header), found.form, _mapping(header, readers, templates))
+    form = found.form.model_copy(update={"mapping": _sent_mapping(templates), "drop": drop})
+    about = (row_reader.account, storable(header), form, _mapping(header, readers, templates))
     return FileLayout(kind, read, notices, *about, ordered, drop, found.first)
 
 
@@ -209,6 +210,12 @@ def _mapping(
     """Return what each of our columns is read from, as it can be shown."""
     columns = {plain_name(column): column for column in reversed(header)}
     return {name: printable(templates.get(name) or columns[name]) for name in names}
+
+
+def _sent_mapping(templates: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the templates that travel with a batch; None if there are none, or a huge one."""
+    is_huge = any(len(template) > MAX_TEMPLATE for template in templates.values())
+    return None if is_huge else dict(templates) or None
 
 
 def _check_size(path: str, header: Sequence[str]) -> None:

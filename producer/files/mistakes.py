@@ -1,14 +1,16 @@
 """Group the mistakes of a file by their field and their rule, whatever the values in them are."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pydantic import Field
 
 from producer.contract.batches import FIRST_LINES
+from producer.contract.chunks import KIND_MODELS
+from producer.files.columns import COLUMNS, COURSE_COLUMNS, STUDENT_COLUMNS
 from producer.files.rows import CUT_OFF
-from producer.schemas import ContractModel
+from producer.schemas import Code, ContractModel, Kind
 
 MAX_GROUPS: Final = 100
 """The most groups of a file; a JSON Lines file may have as many unknown fields as it has lines."""
@@ -45,9 +47,24 @@ _RULES: Final = (
     _rule(r" at column \d+; correct the line$", "; correct the line"),
     _rule(r" in \d+ places, which are not listed$", " in many places"),
     _rule(r"^(must .*?), not .*$", r"\1"),
+    _rule(r"^no (student|course) has the .*$", r"the \1 is not in the roster"),
+    _rule(r"^.* ahead of the system's clock \(.*?\); ", "the time lies ahead of the clock; "),
+    _rule(
+        r"^.* lies before .*?, and what happened before",
+        "the time lies before the kept history, and what happened before",
+    ),
+    _rule(r"^.* are the same course; ", "the same course is in both lists; "),
+    _rule(r"^request id .* was already ", "the request id was already "),
     _rule(r"; and \d+ more problems?$", ""),
 )
-"""The messages of the reader and of the contract that show a value, or say where it stands."""
+"""The messages of refusals that show a value, or say where it stands: those of the reader, of the
+contract and of a worker."""
+
+
+_FIELDS: Final = frozenset(
+    name for kind in Kind for name in (*COLUMNS[kind], *KIND_MODELS[kind].model_fields)
+)
+"""Our columns, and the fields of the contract."""
 
 
 class MistakeGroup(ContractModel):
@@ -68,6 +85,22 @@ def rule_of(message: str, field: str | None) -> str:
     for pattern, general in _RULES:
         rule = pattern.sub(general, rule, count=1)
     return rule
+
+
+def field_of(code: Code, message: str, mapping: Mapping[str, str]) -> str | None:
+    """Return the column of ours, or the field, that the refusal of a line is about, if any.
+
+    `mapping` has our columns of a CSV file; it is empty for JSON Lines.
+    """
+    if code is Code.UNKNOWN_STUDENT:
+        return next((name for name in STUDENT_COLUMNS if name in mapping), "student_id")
+    if code is Code.UNKNOWN_COURSE:
+        default = "course_id" if mapping else "course_ids"
+        return next((name for name in COURSE_COLUMNS if name in mapping), default)
+    if code is Code.REQUEST_ID_REUSED:
+        return "request_id"
+    name = _INDEX.sub("", message.partition(": ")[0])
+    return name if name in _FIELDS else None
 
 
 class Mistakes:

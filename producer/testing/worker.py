@@ -12,6 +12,7 @@ from producer.contract import lookup_arguments as arguments
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookup_arguments import (
+    CODE,
     CURSOR,
     ID,
     ID_OR_NONE,
@@ -128,10 +129,20 @@ class MemoryWorker:
         wanted = _checked(NUMBERS, numbers, "numbers")
         return self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
 
-    def _refusals(self, batch_id: Any, line: Any, after: Any) -> Any:
+    def _refusals(
+        self,
+        batch_id: Any,
+        line: Any,
+        after: Any,
+        limit: Any = MAX_LOOKUP,
+        *,
+        code: Any = None,
+        whole: Any = False,
+    ) -> Any:
         checked_id = _checked(TEXT, batch_id, "batch_id")
         cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
-        return self._batches.refused(checked_id, cursor, MAX_LOOKUP)
+        page_size, cause = _checked(LIMIT, limit, "limit"), _checked(CODE, code, "code")
+        return self._batches.refused(checked_id, cursor, page_size, cause, whole=whole is True)
 
     def _results(self, students: Any, limit: Any = 100, before: Any = None) -> Any:
         ids, page_size = _checked(IDS, students, "students"), _checked(LIMIT, limit, "limit")

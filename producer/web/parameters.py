@@ -186,6 +186,30 @@ AllDrops = Annotated[
     ),
 ]
 
+LineLimit = Annotated[
+    int,
+    Query(
+        ge=1,
+        le=MAX_LOOKUP,
+        description="The largest number of lines on a page; long ones are fewer.",
+    ),
+]
+LinesCursor = Annotated[
+    str | None,
+    Query(description="`next` from the previous page, with the same filters."),
+]
+RefusalCode = Annotated[
+    Code | None, Query(description="Only lines that were refused for this cause.")
+]
+RefusalMessage = Annotated[
+    str | None,
+    Query(
+        max_length=1_000,
+        description="Only lines with this `message` or this `rule`. Then a page may be short, or"
+        " empty, although `next` leads to more.",
+    ),
+]
+
 DropReason = Annotated[
     str | None,
     Query(

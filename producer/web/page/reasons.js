@@ -76,9 +76,8 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const base = (field) => field.replace(/\[\d+\]$/, "");
 const bare = (message, field) => (field && message.startsWith(`${field}: `) ? message.slice(field.length + 2) : message);
 
-// The same mistake with other values is one mistake.
-const kindOfMistake = ({ code, field, message }) =>
-  [code, field && base(field), bare(message, field).replace(/'[^']*'|"[^"]*"|\d+/g, "…")].join("\n");
+// The same mistake with other values has the same rule.
+const kindOfMistake = ({ code, field, rule }) => [code, field && base(field), rule].join("\n");
 
 /** Group refused lines by mistake: [{code, lines, first}], in the order of their first lines. */
 export function mistakesIn(lines) {

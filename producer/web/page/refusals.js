@@ -71,11 +71,13 @@ async function examined(batchId, code) {
 // One mistake with its lines; the first ones are shown at once.
 function mistakePart(read, { first, lines }, columnOf) {
   const own = read.columns ? ownColumns(read.columns) : [];
-  const names = ["Line", ...(read.columns ? own.map((index) => read.columns[index]) : ["Record"]), "Reason"];
+  // Where all lines have the same reason, it stands above them.
+  const isSame = first && lines.every((line) => reasonOf(line, columnOf) === reasonOf(first, columnOf));
+  const names = ["Line", ...(read.columns ? own.map((index) => read.columns[index]) : ["Record"]), ...(isSame ? [] : ["Reason"])];
   const rowOf = (line) => [
     count(line.line),
     ...(read.columns ? own.map((index) => shownCell(line.cells?.[index] ?? "")) : [JSON.stringify(line.record)]),
-    reasonOf(line, columnOf),
+    ...(isSame ? [] : [reasonOf(line, columnOf)]),
   ];
   const label = first ? `Lines with this mistake: ${reasonOf(first, columnOf)}` : "Refused lines";
   const shown = stackedTable(label, names, lines.slice(0, SHOWN).map(rowOf));

@@ -59,7 +59,7 @@ class Repair {
     more.addEventListener("click", () => this.guarded(() => this.readMore()));
     return [
       element("p", {}, "Type over what is wrong. Enter and the arrow keys move up and down, Escape brings back what was there. What you change is kept in this browser until it was sent, also if you close the page. Only the lines with a tick are sent."),
-      ...table.elements, element("div", { class: "row sticky" }, this.send, all, more),
+      element("div", { class: "row" }, all, ...table.helpers), table.element, element("div", { class: "row" }, more), element("div", { class: "row sticky" }, this.send),
     ];
   }
 

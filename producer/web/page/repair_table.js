@@ -20,7 +20,7 @@ export function mergedLines(refusals) {
 }
 
 /**
- * Return the table of these lines as `elements`, and `selectAll`. `edited` gets each line that she
+ * Return the table of these lines as `element`, its `helpers` (buttons), and `selectAll`. `edited` gets each line that she
  * changes or ticks, and `changed` is called afterwards; `meant` holds ids that were probably meant.
  */
 export function repairTable({ read, lines, edited, meant, changed }) {
@@ -30,12 +30,12 @@ export function repairTable({ read, lines, edited, meant, changed }) {
   const rows = lines.map((line) => new Row(context, line));
   context.rows = rows;
   const head = stackedHead(["Line", "What is wrong", ...own.map((index) => names[index]), "Send"]);
-  const table = element("table", { class: "stack", role: "table", "aria-label": "Refused lines" },
+  const table = element("table", { class: "stack edit", role: "table", "aria-label": "Refused lines" },
     head,
     element("tbody", { role: "rowgroup" }, ...rows.map((row) => row.element)));
   table.addEventListener("keydown", (event) => moveByKey(event, rows));
   const scroll = element("div", { class: "scroll", role: "region", "aria-label": "Refused lines, to correct", tabindex: 0 }, table);
-  return { elements: [...suggestAll(rows, meant), scroll], selectAll: () => { for (const row of rows) row.select(true); changed(); } };
+  return { element: scroll, helpers: suggestAll(rows, meant), selectAll: () => { for (const row of rows) row.select(true); changed(); } };
 }
 
 class Row {
@@ -61,7 +61,7 @@ class Row {
       element("td", { role: "cell", id: `wrong-${this.line}`, class: "wrong" },
         ...(entry?.problem ? [element("strong", {}, "Came back: ")] : []), ...reasons.map((text) => element("div", {}, text))),
       ...own.map((index, place) => cell(names[index], this.fields[place], this.helps[place])),
-      cell("Send this line", element("label", { class: "tick" }, this.tick)));
+      cell("Send", element("label", { class: "tick" }, this.tick)));
   }
 
   get helps() {
@@ -165,7 +165,7 @@ function suggestAll(rows, meant) {
     rows[0].fields[0].focus();
     button.remove();
   });
-  return [element("div", { class: "row" }, button)];
+  return [button];
 }
 
 // Enter and the arrows move within a column; Escape brings back what was there.

@@ -58,6 +58,9 @@ ROUTES = {
     "get /batches": Route("/batches", "any"),
     "get /batches/{batch_id}": Route("/batches/b1", "own", "batch"),
     "get /batches/{batch_id}/errors": Route("/batches/b1/errors", "own", "refusals"),
+    "get /batches/{batch_id}/errors/lines": Route(
+        "/batches/b1/errors/lines", "own", "refused_lines"
+    ),
     "get /batches/{batch_id}/events": Route("/batches/b1/events", "own", "events"),
     "get /health/live": Route("/health/live", None),
     "get /health/ready": Route("/health/ready", None),

@@ -43,7 +43,9 @@ export class Chosen extends EventTarget {
     if (!kind) return;
     const maps = suggestions(columns, kind);
     const isGuess = !this.seen.readable && !this.seen.kind;
-    if (Object.keys(maps).length) await this.choose({ ...this.choices, maps, kind: isGuess ? kind : "" }, "suggested");
+    const guess = isGuess ? kind : "";
+    if (Object.keys(maps).length) await this.choose({ maps, kind: guess }, "suggested");
+    else if (guess) await this.choose({ kind: guess });
   }
 
   /** Change choices, and look at the file again. */

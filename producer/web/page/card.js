@@ -53,10 +53,19 @@ function parts(chosen, prefix) {
     problem && element("p", { class: "problem", role: "alert" }, problem),
     lettersPart(chosen),
     ...(seen?.notices ?? []).map((notice) => element("p", { class: "notice" }, plain(notice))),
-    matchingPart(chosen, prefix),
+    foldedMatching(chosen, prefix),
     seen && rowsPart(chosen),
     checked && (checked.readable ? checkedPart(checked, seen) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
   ];
+}
+
+// The choices are folded if the service has recognized everything by itself.
+function foldedMatching(chosen, prefix) {
+  const matching = matchingPart(chosen, prefix);
+  if (!matching || !chosen.seen.readable || chosen.origin || chosen.unfolded) return matching;
+  const fold = element("details", { class: "fold" }, element("summary", {}, "Change what it holds, its letters or its columns"), matching);
+  fold.addEventListener("toggle", () => { chosen.unfolded ||= fold.open; });
+  return fold;
 }
 
 function rowsPart(chosen) {
@@ -68,7 +77,7 @@ function rowsPart(chosen) {
     element("h3", {}, "The first rows as they are understood"),
     seen.rows.length ? understoodRows(seen.rows, choices.drop) : element("p", {}, "No row at the beginning of this file can be read."),
     seen.ignored?.length > 0 && element("p", { class: "help" }, `Not used: ${seen.ignored.map((name) => name || "a column without a name").join(", ")}. These columns come back with refused lines.`),
-    others.length > 0 && element("div", { class: "notice" }, element("p", {}, "At the beginning of this file, these lines would be refused:"),
+    others.length > 0 && !chosen.checked && element("div", { class: "notice" }, element("p", {}, "At the beginning of this file, these lines would be refused:"),
       element("ul", {}, others.map((line) => element("li", {}, `Line ${line.line}: ${reasonOf(line, nameOf)}`)))));
 }
 

@@ -1,10 +1,9 @@
 // Holds one chosen file: the choices about it, what the service says about it, and its check.
 
-import { Problem } from "./api.js";
 import { FIELDS, isOurs, likelyKind, suggestions } from "./columns.js";
 import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
-import { CHANGED_FILE } from "./words.js";
+import { CHANGED_FILE, sentenceFor } from "./words.js";
 
 const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {} };
 
@@ -44,7 +43,9 @@ export class Chosen extends EventTarget {
     if (!kind) return;
     const maps = suggestions(columns, kind);
     const isGuess = !this.seen.readable && !this.seen.kind;
-    if (Object.keys(maps).length) await this.choose({ ...this.choices, maps, kind: isGuess ? kind : "" }, "suggested");
+    const guess = isGuess ? kind : "";
+    if (Object.keys(maps).length) await this.choose({ maps, kind: guess }, "suggested");
+    else if (guess) await this.choose({ kind: guess });
   }
 
   /** Change choices, and look at the file again. */
@@ -90,12 +91,11 @@ export class Chosen extends EventTarget {
     this.tell();
   }
 
-  /** Throw Problem if the file changed since it was chosen. */
-  async mustBeUnchanged() {
-    if (await isUnchanged(this.file)) return;
-    const problem = new Problem({ code: CHANGED_FILE });
-    this.fail(problem.message);
-    throw problem;
+  /** Return whether the file is still the one that was chosen; if not, the card says so. */
+  async isStill() {
+    const isSame = await isUnchanged(this.file);
+    if (!isSame) this.fail(sentenceFor({ code: CHANGED_FILE }));
+    return isSame;
   }
 
   /** Remember the columns for the next file with the same header. */
@@ -131,4 +131,6 @@ export class Chosen extends EventTarget {
 const ORDER = ["students", "courses", "enrollments"];
 
 /** Return files in the order in which they are sent: rosters first, because enrollments need them. */
-export const inOrder = (files) => [...files].sort((a, b) => ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind));
+export const inOrder = (files) => [...files].sort((a, b) => placeOf(a) - placeOf(b));
+
+const placeOf = ({ kind }) => (kind ? ORDER.indexOf(kind) : ORDER.length);

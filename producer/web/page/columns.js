@@ -54,9 +54,10 @@ const find = (columns, synonyms) => columns.find((name) => synonyms.includes(sim
 export function likelyKind(columns) {
   const has = (text) => find(columns, names(text)) !== undefined;
   const person = has(NAME) || has(EMAIL) || (has(FIRST_NAME) && has(LAST_NAME));
-  if (has(STUDENT) && has(COURSE)) return "enrollments";
-  if (person && (has(STUDENT) || has("id|sisid|sourcedid"))) return "students";
-  return has(TITLE) && (has(COURSE) || has("id|sisid|sourcedid")) ? "courses" : null;
+  const student = has(`${STUDENT}|studentkey`), course = has(`${COURSE}|coursekey`);
+  if (student && course) return "enrollments";
+  if (person !== has(TITLE)) return person ? "students" : "courses";
+  return student || course ? "enrollments" : null;
 }
 
 /** Return a template for each of our columns of a kind that only a synonym in the header names. */

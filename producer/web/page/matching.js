@@ -54,9 +54,9 @@ function originOf(chosen) {
 
 function fieldPart(chosen, field, prefix) {
   const { columns } = chosen.seen, template = chosen.choices.maps[field.name] ?? "", own = chosen.ownName(field);
-  const isDouble = chosen.doubles().some(([each]) => each.name === field.name);
+  const isDouble = chosen.doubles().some(([each]) => [each.name, each.key].includes(field.name));
   const nothing = own && !isDouble ? `${own} (recognized)` : field.needed ? "– choose –" : "– not in this file –";
-  const named = columns.filter((name) => canBeNamed(name, columns)).map((name) => [`{${name}}`, name]);
+  const named = columns.filter((name) => canBeNamed(name, columns) && (isDouble || name !== own)).map((name) => [`{${name}}`, name]);
   const isBuilt = chosen.building?.has(field.name) || (template && !named.some(([value]) => value === template));
   const list = select([["", nothing], ...named, [BUILT, "Put together from several columns …"]], isBuilt ? BUILT : template, (value) => {
     chosen.building ??= new Set();

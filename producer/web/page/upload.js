@@ -62,6 +62,7 @@ function drawBar(bar) {
   const ordered = inOrder(files), isReady = files.length > 0 && files.every((each) => each.isReady);
   const isChecked = isReady && files.every((each) => each.checked?.readable), isBusy = files.some((each) => each.checking);
   bar.hidden = !files.length;
+  if (bar.hidden) { bar.replaceChildren(); return; }
   const focused = bar.contains(document.activeElement) ? document.activeElement.id : "";
   const many = files.length === 1 ? "the file" : `${files.length} files`;
   const state = isReady ? (isChecked ? "Nothing was sent yet." : "Check reads every line, and sends nothing.") : "Something above needs your attention before you can go on.";
@@ -89,7 +90,7 @@ async function checkAll() {
 async function sendAll() {
   report(null);
   const ordered = inOrder(files);
-  for (const chosen of ordered) await chosen.mustBeUnchanged();
+  for (const chosen of ordered) if (!(await chosen.isStill())) return;
   ordered.forEach((chosen) => chosen.remember());
   const begun = await send(ordered.map(({ file, query }) => [file, query]));
   files = [];

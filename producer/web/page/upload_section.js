@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { element } from "./dom.js";
+import { batchAddress } from "./ids.js";
 import { forgetUpload } from "./memory.js";
 import { follow, progressPart } from "./progress.js";
 import { sendingOf } from "./sending.js";
@@ -14,13 +15,14 @@ import { sendingPart } from "./sending_part.js";
 export function uploadSection(id, signal, see = () => {}) {
   const sending = sendingOf(id), progress = progressPart();
   const heading = element("h2", {}, sending?.file.name ?? "Upload");
-  const more = element("p", { hidden: true }, element("a", { href: `#/batches/${encodeURIComponent(id)}` }, "Show this upload with what was refused"));
+  const link = element("a", { href: batchAddress(id) }), more = element("p", { hidden: true }, link);
   const node = element("section", { class: "upload", "aria-label": sending?.file.name ?? "Upload" }, heading);
 
   function draw(status) {
     if (status.state === "done") forgetUpload(id);
     heading.textContent = status.file_name ?? heading.textContent;
     progress.draw(status);
+    link.textContent = status.books.rejected ? "Show what was refused, and correct it" : "Show this upload";
     more.hidden = location.hash.startsWith("#/batches/");
     see(status);
   }

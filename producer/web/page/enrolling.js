@@ -1,6 +1,7 @@
 // Enrolls one student in a course or drops the student, once she has confirmed it.
 
 import { call } from "./api.js";
+import { coursesLike } from "./courses.js";
 import { element } from "./dom.js";
 import { inPath, randomHex } from "./ids.js";
 import { reasonOf } from "./reasons.js";
@@ -12,24 +13,41 @@ const named = (student) => (student.name ? `${student.name} (${student.sis_id})`
 /** Return the form that asks for a course to enroll a student in; `done` gets a sentence. */
 export function enrollForm(student, done) {
   const box = element("input", { id: "enroll", required: true, autocomplete: "off", maxlength: 255, "aria-describedby": "enroll-problem" });
-  const problem = element("p", { id: "enroll-problem", class: "bad", role: "alert" });
+  const problem = element("p", { id: "enroll-problem", class: "bad", role: "alert" }), choice = element("div", { class: "row" });
+  const ask = (course) => changeDialog({ action: "enroll", student, course, done });
   const form = element("form", { class: "row" },
-    element("div", { class: "grow" }, element("label", { for: "enroll" }, "Enroll in the course with the id"), box, problem),
+    element("div", { class: "grow" }, element("label", { for: "enroll" }, "Enroll in the course with the id or title"), box),
     element("button", { type: "submit" }, "Enroll …"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    const text = box.value.trim();
+    const tell = (sentence) => { problem.textContent = sentence; box.setAttribute("aria-invalid", "true"); box.focus(); };
     problem.textContent = "";
+    choice.replaceChildren();
     box.removeAttribute("aria-invalid");
     try {
-      const course = await courseOf(box.value.trim());
-      changeDialog({ action: "enroll", student, course, done });
+      const [course, ...others] = await coursesFor(text);
+      if (!course) tell(`The roster has no course with the id or title “${text}”. Check the id.`);
+      else if (!others.length) ask(course);
+      else {
+        tell("More than one course has this in its title. Choose one of them, or write the id.");
+        choice.replaceChildren(...[course, ...others].map((one) => element("button", { type: "button", class: "plain small", onclick: () => ask(one) }, titled(one))));
+      }
     } catch (error) {
-      problem.textContent = error.code === "unknown_course" ? `The roster has no course with the id “${box.value.trim()}”. Check the id.` : error.message;
-      box.setAttribute("aria-invalid", "true");
-      box.focus();
+      tell(error.message);
     }
   });
-  return form;
+  return element("div", {}, form, problem, choice);
+}
+
+// The course with this id; if there is none, those with this title.
+async function coursesFor(text) {
+  try {
+    return [await courseOf(text)];
+  } catch (error) {
+    if (error.code !== "unknown_course") throw error;
+    return (await coursesLike(text)).courses;
+  }
 }
 
 const courseOf = async (id) => (await call(`/courses/${inPath(id)}/students?limit=1`)).json();

@@ -76,20 +76,31 @@ def test_a_student_is_enrolled_and_dropped_after_a_question(
 ) -> None:
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
         students = [{"sis_id": "key:7", "name": "Ask Two"}]
-        enter_roster(client, students, [{"sis_id": "ask/D", "title": "Drawing"}])
+        enter_roster(
+            client,
+            students,
+            [
+                {"sis_id": "ask/D", "title": "Drawing"},
+                {"sis_id": "ask/E", "title": "Drawing old masters"},
+            ],
+        )
     page.goto(f"{url}/#/students/key%3A7")
-    box = page.get_by_label("Enroll in the course with the id")
+    box = page.get_by_label("Enroll in the course with the id or title")
     box.fill("no such course")
     box.press("Enter")
-    page.get_by_text("The roster has no course with the id “no such course”.").wait_for()
+    page.get_by_text("The roster has no course with the id or title “no such course”.").wait_for()
     assert box.get_attribute("aria-invalid") == "true"
     assert findings_of(page) == []
-    box.fill(" ask/D ")
+    box.fill(" drawing ")
     box.press("Enter")
+    page.get_by_text("More than one course has this in its title.").wait_for()
+    assert findings_of(page) == []
+    page.get_by_role("button", name="Drawing (ask/D)").click()
     page.get_by_text("Ask Two (key:7) will be enrolled in Drawing (ask/D).").wait_for()
     page.keyboard.press("Escape")
     assert page.get_by_role("dialog").count() == 0
     assert page.get_by_role("button", name="Drop from Drawing").count() == 0
+    box.fill("ask/D")
     box.press("Enter")
     page.get_by_role("button", name="Enroll", exact=True).click()
     page.get_by_text("Ask Two (key:7) is now enrolled in Drawing (ask/D).").wait_for()
@@ -144,3 +155,26 @@ def test_a_roll_is_shown_now_and_at_a_time_in_the_time_zone_of_the_reader(
     assert findings_of(page) == []
     page.get_by_role("link", name="Roll One").click()
     page.get_by_role("heading", name="Roll One").wait_for()
+
+
+def test_courses_are_found_by_id_and_title(url: str, page: Any, deployment: Deployment) -> None:
+    courses = [
+        {"sis_id": "find-1", "title": "Órgano uno"},
+        {"sis_id": "find-2", "title": "órgano dos"},
+    ]
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [], courses)
+    page.goto(f"{url}/#/courses")
+    box = page.get_by_label("Id or title of the course")
+    box.fill("ÓRGANO")
+    box.press("Enter")
+    page.get_by_text("2 courses:").wait_for()
+    assert findings_of(page) == []
+    page.get_by_label("Id or title of the course").fill("nothing like it")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_text("The roster has no course with the id or title “nothing like it”.").wait_for()
+    page.get_by_label("Id or title of the course").fill(" FIND-2 ")
+    page.get_by_role("button", name="Find").click()
+    page.get_by_role("link", name="órgano dos").click()
+    page.get_by_text("No student is enrolled.").wait_for()
+    assert findings_of(page) == []

@@ -29,7 +29,7 @@ export function repairTable({ read, lines, edited, meant, changed }) {
   const own = ownColumns(names), context = { read, edited, meant, changed, names, own, columnOf: namesOfColumns(read) };
   const rows = lines.map((line) => new Row(context, line));
   context.rows = rows;
-  const head = stackedHead(["Line", "What is wrong", ...own.map((index) => names[index]), "Send"]);
+  const head = stackedHead(["Send", "Line", "What is wrong", ...own.map((index) => names[index])]);
   const table = element("table", { class: "stack edit", role: "table", "aria-label": "Refused lines" },
     head,
     element("tbody", { role: "rowgroup" }, ...rows.map((row) => row.element)));
@@ -57,11 +57,11 @@ class Row {
     const problems = entry?.problem ? [entry.problem] : this.refusals;
     const reasons = [...new Set(problems.map((problem) => reasonOf(problem, this.context.columnOf)))];
     return element("tr", { role: "row", "data-line": this.line },
+      cell("Send", element("label", { class: "tick" }, this.tick)),
       element("th", { scope: "row", role: "rowheader" }, element("span", { class: "name", "aria-hidden": "true" }, "Line "), count(this.line)),
       element("td", { role: "cell", id: `wrong-${this.line}`, class: "wrong" },
         ...(entry?.problem ? [element("strong", {}, "Came back: ")] : []), ...reasons.map((text) => element("div", {}, text))),
-      ...own.map((index, place) => cell(names[index], this.fields[place], this.helps[place])),
-      cell("Send", element("label", { class: "tick" }, this.tick)));
+      ...own.map((index, place) => cell(names[index], this.fields[place], this.helps[place])));
   }
 
   get helps() {

@@ -80,7 +80,7 @@ def test_three_files_with_mistakes_are_corrected_until_every_student_is_enrolled
     registrar.check()
     page.get_by_role("button", name="Check 3 files").click()
     page.get_by_role("button", name="Send 3 files").click()
-    page.get_by_role("link", name="Show this upload").nth(2).wait_for()
+    page.get_by_role("link", name="Show what was refused").nth(2).wait_for()
     registrar.check()
     # She closes the tab, and finds the uploads in the list.
     page.close()

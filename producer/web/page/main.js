@@ -13,6 +13,7 @@ const VIEWS = [
   [/^\/batches\/(?<id>[^/]+)\/repair$/, "Correct the refused lines", () => import("./repair.js")],
   [/^\/students$/, "Students", () => import("./students.js")],
   [/^\/students\/(?<id>[^/]+)$/, "Student", () => import("./student.js")],
+  [/^\/courses$/, "Courses", () => import("./courses.js")],
   [/^\/courses\/(?<id>[^/]+)$/, "Course", () => import("./course.js")],
 ];
 const NOT_A_PAGE = { show: (main) => main.replaceChildren(element("h1", {}, "There is no such page"), element("p", {}, "Check the address, or ", element("a", { href: "#/" }, "send files"), ".")) };
@@ -70,7 +71,7 @@ function fail(error, part) {
 function markLink(path) {
   const kind = /^\/(batches|students|courses)/.exec(path)?.[1] ?? "";
   for (const link of document.querySelectorAll("nav a")) {
-    const isCurrent = link.getAttribute("href") === `#/${kind === "courses" ? "students" : kind}`;
+    const isCurrent = link.getAttribute("href") === `#/${kind}`;
     if (isCurrent) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -82,6 +83,7 @@ function start() {
   document.getElementById("access").addEventListener("submit", (event) => event.preventDefault());
   box.addEventListener("change", () => {
     setToken(box.value);
+    window.dispatchEvent(new Event("token"));
     const isRefused = !document.getElementById("error").hidden;
     if (isRefused) showView(true);
   });

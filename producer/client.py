@@ -20,6 +20,7 @@ from producer.contract.batches import (
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -36,6 +37,7 @@ from producer.publishing.arguments import (
     history_options,
     refusal_page_arguments,
     roll_options,
+    search_arguments,
 )
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
@@ -286,6 +288,28 @@ class EnrollmentClient(EnrollmentSubmitter):
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order. Raises NoWorkerAnswered."""
         return self._lookups.ask(TaskName.STUDENT, students, self.timeout)
+
+    @verb
+    def find_students(self, text: str, *, limit: int = 20) -> FoundStudents:
+        """Return at most `limit` students for a text, the best match first.
+
+        They have the text as SIS id or e-mail address, or all of its words in their names, whatever
+        the case and the order. Raises NoWorkerAnswered, and LookupFailed if it takes too long.
+        """
+        arguments = search_arguments(text, limit)
+        found: FoundStudents = self._connection.ask(
+            TaskName.FIND_STUDENTS, *arguments, timeout=self.timeout
+        )
+        return found
+
+    @verb
+    def find_courses(self, text: str, *, limit: int = 20) -> FoundCourses:
+        """Return courses for a text, by SIS id or the words of their titles: see find_students."""
+        arguments = search_arguments(text, limit)
+        found: FoundCourses = self._connection.ask(
+            TaskName.FIND_COURSES, *arguments, timeout=self.timeout
+        )
+        return found
 
     @verb
     def history(

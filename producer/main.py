@@ -29,7 +29,13 @@ from producer.web.checks import CHECK, check_batch
 from producer.web.health import live, ready
 from producer.web.history import get_history, get_roll
 from producer.web.limits import LIVE, READY, RequestLimits
-from producer.web.lookups import get_request, get_results, get_student
+from producer.web.lookups import (
+    get_courses,
+    get_request,
+    get_results,
+    get_student,
+    get_students,
+)
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.pages import add_pages
 from producer.web.preview import PREVIEW, preview_batch
@@ -115,6 +121,8 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
+    add("/students", get_students, **read)
+    add("/courses", get_courses, **read)
     add("/courses/{course}/students", get_roll, **read)
     add("/requests/{request_id}", get_request, response_model=RequestStatus, **read_own)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}

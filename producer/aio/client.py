@@ -24,6 +24,7 @@ from producer.contract.batches import (
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -42,6 +43,7 @@ from producer.publishing.arguments import (
     history_options,
     refusal_page_arguments,
     roll_options,
+    search_arguments,
 )
 from producer.publishing.batches import AppliedCount, SubmittedBatch
 from producer.publishing.connection import check_timeout
@@ -251,6 +253,20 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     async def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order."""
         return await self._look_up(_STUDENT, students)
+
+    @verb
+    async def find_students(self, text: str, *, limit: int = 20) -> FoundStudents:
+        """Return at most `limit` students for a text, the best match first."""
+        found: FoundStudents = await self._ask(
+            TaskName.FIND_STUDENTS, *search_arguments(text, limit)
+        )
+        return found
+
+    @verb
+    async def find_courses(self, text: str, *, limit: int = 20) -> FoundCourses:
+        """Return at most `limit` courses for a text, the best match first."""
+        found: FoundCourses = await self._ask(TaskName.FIND_COURSES, *search_arguments(text, limit))
+        return found
 
     @verb
     async def history(

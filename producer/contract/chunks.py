@@ -14,10 +14,12 @@ from producer.fields import (
     MAX_COLUMNS,
     MAX_COURSES,
     MAX_KEY,
+    MAX_MAPPED,
     NO_NUL,
     CourseIds,
     Identifier,
     RequestId,
+    Template,
     Text,
 )
 from producer.schemas import (
@@ -43,14 +45,6 @@ COURSE_FIELDS: Final[Mapping[Action, str]] = {
 """The field of a request that holds the courses of an action."""
 
 Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
-
-
-MAX_MAPPED: Final = 20
-"""The most columns that a mapping names; a file has fewer columns of ours."""
-MAX_TEMPLATE: Final = 1_000
-"""The most characters of a template that travels with a batch."""
-
-Template = Annotated[str, StringConstraints(max_length=MAX_TEMPLATE, pattern=NO_NUL)]
 
 
 class FileForm(ContractModel):

@@ -16,6 +16,7 @@ from producer.contract.lookups import (
     ResultCursor,
     SubmitterName,
 )
+from producer.contract.searching import SearchText
 from producer.fields import Identifier, Moment, RequestId
 from producer.schemas import Code, Kind
 
@@ -33,6 +34,7 @@ LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
 STATE: TypeAdapter[BatchState | None] = TypeAdapter(BatchState | None)
+SEARCH: TypeAdapter[str] = TypeAdapter(SearchText)
 KIND: TypeAdapter[Kind | None] = TypeAdapter(Kind | None)
 CODE: TypeAdapter[Code | None] = TypeAdapter(Code | None)
 SUBMITTER: TypeAdapter[str | None] = TypeAdapter(SubmitterName | None)

@@ -10,6 +10,7 @@ from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.explain import explain
 from producer.contract.lookups import Limit, Number, StudentCursor, SubmitterName
 from producer.contract.routing import TaskName
+from producer.contract.searching import SearchText
 from producer.errors import InvalidRequest
 from producer.fields import Identifier, Moment, RequestId, show_moment
 from producer.publishing.batches import SubmittedBatch
@@ -54,6 +55,11 @@ class _RefusalArguments(ContractModel):
     numbers: Number
     limit: Limit
     code: Code | None
+
+
+class _SearchArguments(ContractModel):
+    text: SearchText
+    limit: Limit
 
 
 class _PageArguments(ContractModel):
@@ -121,6 +127,12 @@ def refusal_page_arguments(
     checked = _checked(_RefusalArguments, given)
     cause = {} if checked.code is None else {"code": checked.code.value}
     return [batch_id, line, last, limit], {"whole": True, **cause}
+
+
+def search_arguments(text: str, limit: int) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a search, as they are sent. Raises InvalidRequest."""
+    checked = _checked(_SearchArguments, {"text": text, "limit": limit})
+    return [checked.text], {"limit": limit}
 
 
 def check_ids(task: TaskName, ids: Iterable[Any]) -> list[Any]:

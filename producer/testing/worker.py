@@ -23,6 +23,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    SEARCH,
     STATE,
     SUBMITTER,
     TEXT,
@@ -40,7 +41,7 @@ from producer.schemas import (
     RequestStatus,
     StudentEnrollmentRequest,
 )
-from producer.testing import history, reading
+from producer.testing import history, reading, searching
 from producer.testing.batches import Batches, BatchSearch
 from producer.testing.results import Incoming, Times
 from producer.testing.rulebook import Enrollments
@@ -69,6 +70,8 @@ class MemoryWorker:
             TaskName.STUDENT: self._student,
             TaskName.HISTORY: self._history,
             TaskName.ROLL: self._roll,
+            TaskName.FIND_STUDENTS: self._find_students,
+            TaskName.FIND_COURSES: self._find_courses,
             TaskName.HEALTH: self._health,
             TaskName.RECENT_BATCHES: self._recent_batches,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
@@ -168,6 +171,14 @@ class MemoryWorker:
         last_key = _checked(NUMBER, after, "after")
         at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
         return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
+
+    def _find_students(self, text: Any, limit: Any = 20) -> Any:
+        wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+        return searching.find_students(self._enrollments, wanted, most)
+
+    def _find_courses(self, text: Any, limit: Any = 20) -> Any:
+        wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+        return searching.find_courses(self._enrollments, wanted, most)
 
     def _recent_batches(
         self,

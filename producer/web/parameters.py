@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState
 from producer.contract.lookups import SubmitterName
+from producer.contract.searching import SearchText
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
 from producer.files.refused_lines import RefusedForm
 from producer.schemas import Code, Kind
@@ -124,6 +125,17 @@ AfterStudent = Annotated[
         description="Only students with a larger key. For the next page, the `id` of the last"
         " student.",
     ),
+]
+
+SearchedText = Annotated[
+    SearchText,
+    Query(
+        description="A SIS id, an e-mail address, or words of a name or title, whatever their case"
+        " and their order."
+    ),
+]
+FoundPageLimit = Annotated[
+    int, Query(ge=1, le=MAX_LOOKUP, description="The largest number of matches.")
 ]
 
 BatchLimit = Annotated[

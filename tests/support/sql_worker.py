@@ -28,6 +28,7 @@ from worker.enrollment.results import to_response
 from worker.history.lookups import course_roll, student_history
 from worker.models import Base
 from worker.refused_lines.lookups import refused_records
+from worker.roster.lookups import find_courses, find_students
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 
@@ -53,6 +54,8 @@ class SqlWorker:
             TaskName.RECENT_BATCHES: self._recent_batches,
             TaskName.STUDENT: lambda ids: students(database, ids),
             TaskName.HISTORY: partial(student_history, database),
+            TaskName.FIND_STUDENTS: partial(find_students, database),
+            TaskName.FIND_COURSES: partial(find_courses, database),
             TaskName.ROLL: lambda course, at=None: course_roll(
                 database, course, _MOMENT.validate_python(at)
             ),

@@ -25,6 +25,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    SEARCH,
     STATE,
     SUBMITTER,
     TEXT,
@@ -47,6 +48,7 @@ from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
 from worker.plain_text import first_line
 from worker.refused_lines.lookups import refused_records
+from worker.roster import lookups as search
 from worker.tasks.answer import to_json
 from worker.tasks.services import Services
 
@@ -134,6 +136,7 @@ def register_lookups(app: Celery, services: Services) -> None:
     _register_chunks(lookup, services)
     _register_reading(lookup, services)
     _register_past(lookup, services)
+    _register_searches(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
@@ -317,6 +320,24 @@ def _register_past(lookup: Callable[..., Any], services: Services) -> None:
         )
 
 
+def _register_searches(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the searches of students and courses."""
+    answer = partial(_answer, services)
+    searches = {
+        TaskName.FIND_STUDENTS: search.find_students,
+        TaskName.FIND_COURSES: search.find_courses,
+    }
+
+    def register(task: TaskName, find: Callable[..., Any]) -> None:
+        @lookup(name=task.value)
+        def find_by_text(text: Any, limit: Any = 20) -> Any:
+            wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+            return answer(lambda: find(services.database, wanted, most))
+
+    for task, find in searches.items():
+        register(task, find)
+
+
 def _too_many_results(students: int, limit: int) -> str:
     return (
         f"{students} students with a limit of {limit} may have {students * limit} results, and an"
@@ -331,7 +352,7 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
     started = time.perf_counter()
     try:
         answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
-    except AnswerTooLarge as error:
+    except (AnswerTooLarge, search.SearchTooLong) as error:
         raise Unanswerable(str(error)) from None
     except DBAPIError as error:
         if not is_outage(error):

@@ -32,12 +32,12 @@ const rowOf = (student) => [
 function students(roll, at) {
   if (!roll.students.length) return [element("p", {}, at ? "No student was enrolled at this time." : "No student is enrolled.")];
   const names = ["Name", "Id", "Enrolled since", "Until"];
-  const shown = stackedTable("Students", names, roll.students.map(rowOf)), count = element("p", { role: "status" });
+  const shown = stackedTable("Students", names, roll.students.map(rowOf)), news = element("p", { role: "status" });
   const body = shown.querySelector("tbody"), more = element("button", { type: "button", class: "plain" }, "Show more students");
   let last = roll;
   const report = () => {
     const number = body.rows.length;
-    count.textContent = last.more ? `The first ${count(number)} students.` : number === 1 ? "One student." : `${count(number)} students.`;
+    news.textContent = last.more ? `The first ${count(number)} students.` : number === 1 ? "One student." : `${count(number)} students.`;
     more.hidden = !last.more;
   };
   more.addEventListener("click", async () => {
@@ -47,13 +47,13 @@ function students(roll, at) {
     report();
   });
   report();
-  return [count, shown, element("div", { class: "row" }, more)];
+  return [news, shown, element("div", { class: "row" }, more)];
 }
 
 function timeForm(roll, at) {
   const box = element("input", { id: "at", type: "datetime-local", required: true, value: fieldValue(at ?? roll.at), "aria-describedby": "zone" });
   const form = element("form", { class: "row" },
-    element("div", {}, element("label", { for: "at" }, "Who was enrolled at this time?"), box, element("p", { id: "zone", class: "faint" }, `In your time zone, ${timeZone}.`)),
+    element("div", {}, element("label", { for: "at" }, "Who was enrolled at this time?"), element("span", { id: "zone", class: "help" }, `In your time zone, ${timeZone}. `), box),
     element("button", { type: "submit" }, "Show"), ...(at ? [element("a", { href: courseAddress(roll.sis_id) }, "Show who is enrolled now")] : []));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

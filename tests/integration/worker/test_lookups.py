@@ -25,7 +25,7 @@ SMALL = 30_000
 
 @pytest.fixture(autouse=True)
 def small_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("worker.answer_size.MAX_ANSWER", "worker.batches.status.MAX_ANSWER"):
+    for module in ("worker.answer_size.MAX_ANSWER", "worker.refused_lines.lookups.MAX_ANSWER"):
         monkeypatch.setattr(module, SMALL)
 
 

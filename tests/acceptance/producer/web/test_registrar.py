@@ -1,4 +1,4 @@
-"""The path of a registrar on the page: three files with mistakes, until every student is enrolled."""
+"""The path of a registrar: three files with mistakes, until every student is enrolled."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +42,7 @@ class Registrar:
         self._context.close()
 
     def check(self) -> None:
-        """Check the state in which the page is: axe-core has no finding, and no policy is broken."""
+        """Check the state of the page: axe-core finds nothing, and no policy is broken."""
         assert findings_of(self.page) == []
         assert self.violations == []
         assert self.said == []

@@ -42,6 +42,8 @@ ROUTES = {
         "/students/S1/courses/C1", "drop", "result", {"headers": WAIT}
     ),
     "get /students/{student}": Route("/students/S1", "lookup", "student"),
+    "get /students": Route("/students?find=ada", "lookup", "search"),
+    "get /courses": Route("/courses?find=c1", "lookup"),
     "get /students/{student}/results": Route("/students/S1/results", "lookup", "results"),
     "get /students/{student}/history": Route("/students/S1/history", "lookup", "history"),
     "get /courses/{course}/students": Route("/courses/C1/students", "lookup", "roll"),

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-
 FINISHED = re.compile(r"Finished\.")
 
 

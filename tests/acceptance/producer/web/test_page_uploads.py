@@ -85,7 +85,7 @@ def test_columns_are_suggested_confirmed_and_remembered(
     card = card_of(page, "first.csv")
     assert card.locator("tbody td").all_inner_texts()[1:] == ["M1", "ALG"]
     assert page.locator("#check").is_disabled()
-    choose_column(page, "first.csv", "Course’s id", "Put together from several columns …")
+    choose_column(page, "first.csv", "Course's id", "Put together from several columns …")
     box = card.get_by_label("Your columns in braces")
     assert page.evaluate("document.activeElement.id") == box.get_attribute("id")
     for template, fault in (

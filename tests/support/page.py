@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+FINISHED = re.compile(r"Finished\.")
+
 
 def choose(page: Any, *files: Path) -> None:
     """Choose files, and wait until the page has described each of them."""
     page.set_input_files("#file", [str(file) for file in files])
     for file in files:
-        card = card_of(page, file.name)
-        card.locator("table, .problem").first.wait_for()
+        card_of(page, file.name).and_(page.locator("[aria-busy=false]")).wait_for()
 
 
 def card_of(page: Any, name: str) -> Any:
@@ -34,7 +35,7 @@ def send(page: Any) -> None:
     check(page)
     sent = page.locator("article.card").count()
     page.get_by_role("button", name=re.compile("^Send ")).click()
-    page.get_by_text("Finished").nth(sent - 1).wait_for()
+    page.get_by_text(FINISHED).nth(sent - 1).wait_for()
 
 
 def counts_of(page: Any) -> str:

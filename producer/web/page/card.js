@@ -22,6 +22,7 @@ export function card(chosen, remove, changed) {
 
   function draw() {
     const sentence = describe(chosen);
+    node.setAttribute("aria-busy", String(chosen.looking));
     if (what.textContent !== sentence) what.textContent = sentence;
     const focused = body.contains(document.activeElement) ? document.activeElement : null;
     body.replaceChildren(...parts(chosen, prefix).filter(Boolean));

@@ -11,7 +11,7 @@ const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {} };
 export class Chosen extends EventTarget {
   constructor(file) {
     super();
-    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, checked: null, checking: false, origin: "", confirmed: false });
+    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: false, checked: null, checking: false, origin: "", confirmed: false });
   }
 
   /** The kind of the records, or an empty text while it is not known. */
@@ -28,6 +28,13 @@ export class Chosen extends EventTarget {
 
   /** Look at the file for the first time, with what was chosen for the last file with these columns. */
   async look() {
+    this.looking = true;
+    await this.#look();
+    this.looking = false;
+    this.tell();
+  }
+
+  async #look() {
     if (!this.file.size) return this.fail("This file is empty. Export it again, or choose another one.");
     if (!(await isUnchanged(this.file))) return this.fail("This file cannot be read. If it is a folder, choose the files in it; if it was moved, choose it again.");
     await this.refresh();

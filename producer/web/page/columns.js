@@ -16,20 +16,20 @@ const TIME = field("as_of", "Counts from", "A time with its time zone, such as 2
 /** Our columns of each kind of file, in the order in which the page shows them. */
 export const FIELDS = {
   students: [
-    field("sis_id", "Student’s id", "The id in your own system.", `sisid|id|sourcedid|${STUDENT}`, { needed: true }),
+    field("sis_id", "Student's id", "The id in your own system.", `sisid|id|sourcedid|${STUDENT}`, { needed: true }),
     field("name", "Name", "", NAME), field("email", "E-mail address", "", EMAIL), TIME,
   ],
   courses: [
-    field("sis_id", "Course’s id", "The id in your own system.", `sisid|id|sourcedid|${COURSE}`, { needed: true }),
+    field("sis_id", "Course's id", "The id in your own system.", `sisid|id|sourcedid|${COURSE}`, { needed: true }),
     field("title", "Title", "", TITLE), TIME,
   ],
   enrollments: [
-    field("student_id", "Student’s id", "The id in your own system.", STUDENT, { needed: true, also: ["student_sis_id"], key: "student_key" }),
-    field("course_id", "Course’s id", "The id in your own system.", COURSE, { needed: true, also: ["course_sis_id"], key: "course_key" }),
+    field("student_id", "Student's id", "The id in your own system.", STUDENT, { needed: true, also: ["student_sis_id"], key: "student_key" }),
+    field("course_id", "Course's id", "The id in your own system.", COURSE, { needed: true, also: ["course_sis_id"], key: "course_key" }),
     field("action", "Enroll or drop", "Cells say enroll or drop; an empty cell enrolls.", "aktion|accion"),
-    field("reason", "Reason", "For the student’s history.", "grund|motif|motivo|raison"), TIME,
-    field("student_key", "Student’s number here", "Only for a file without the ids of your system.", "", { rare: true }),
-    field("course_key", "Course’s number here", "Only for a file without the ids of your system.", "", { rare: true }),
+    field("reason", "Reason", "For the student's history.", "grund|motif|motivo|raison"), TIME,
+    field("student_key", "Student's number here", "Only for a file without the ids of your system.", "", { rare: true }),
+    field("course_key", "Course's number here", "Only for a file without the ids of your system.", "", { rare: true }),
   ],
 };
 

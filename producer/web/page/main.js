@@ -83,6 +83,7 @@ function start() {
   document.getElementById("access").addEventListener("submit", (event) => event.preventDefault());
   box.addEventListener("change", () => {
     setToken(box.value);
+    window.dispatchEvent(new Event("token"));
     const isRefused = !document.getElementById("error").hidden;
     if (isRefused) showView(true);
   });

@@ -5,8 +5,8 @@ import { reasonOf } from "./reasons.js";
 import { count, counted, listed } from "./words.js";
 
 const NAMES = {
-  student_id: "Student", student_sis_id: "Student", student_key: "Student’s number here", student: "Student",
-  course_id: "Course", course_sis_id: "Course", course_key: "Course’s number here", course_ids: "Courses", drop_course_ids: "Courses to drop",
+  student_id: "Student", student_sis_id: "Student", student_key: "Student's number here", student: "Student",
+  course_id: "Course", course_sis_id: "Course", course_key: "Course's number here", course_ids: "Courses", drop_course_ids: "Courses to drop",
   sis_id: "Id", name: "Name", email: "E-mail address", title: "Title", action: "Enroll or drop", reason: "Reason", as_of: "Counts from",
 };
 

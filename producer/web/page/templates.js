@@ -4,8 +4,8 @@ import { button, element } from "./dom.js";
 import { KINDS } from "./words.js";
 
 const EXAMPLES = {
-  students: { needs: "sis_id (the student’s id)", may: "name, email", text: "sis_id,name,email\nS-1001,Ada Example,ada@example.edu\n" },
-  courses: { needs: "sis_id (the course’s id)", may: "title", text: "sis_id,title\nMATH-1,Mathematics 1\n" },
+  students: { needs: "sis_id (the student's id)", may: "name, email", text: "sis_id,name,email\nS-1001,Ada Example,ada@example.edu\n" },
+  courses: { needs: "sis_id (the course's id)", may: "title", text: "sis_id,title\nMATH-1,Mathematics 1\n" },
   enrollments: { needs: "student_id, course_id", may: "action (enroll or drop), reason", text: "student_id,course_id,action,reason\nS-1001,MATH-1,enroll,\n" },
 };
 

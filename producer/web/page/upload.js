@@ -56,6 +56,9 @@ export function show(main) {
   }
   files.forEach(put);
   drawBar(bar);
+  const lookAgain = () => files.filter((each) => each.problem).forEach((each) => each.look());
+  window.addEventListener("token", lookAgain);
+  return () => window.removeEventListener("token", lookAgain);
 }
 
 function drawBar(bar) {

@@ -32,8 +32,8 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         page.goto(url)
         choose(page, file)
         card = card_of(page, "mistakes.csv")
-        assert "no column that is known as the student’s id" in card.inner_text()
-        choose_column(page, "mistakes.csv", "Student’s id", "who")
+        assert "no column that is known as the student's id" in card.inner_text()
+        choose_column(page, "mistakes.csv", "Student's id", "who")
         card.get_by_text("fine, really").wait_for()
         assert "<b>bold</b>" in card.inner_text()
         send(page)
@@ -109,9 +109,9 @@ def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
         page = browser.new_page()
         page.goto(url)
         choose(page, both)
-        two = "This file has 2 columns for the student’s id: student_id and student_key."
+        two = "This file has 2 columns for the student's id: student_id and student_key."
         assert two in card_of(page, "both.csv").inner_text()
-        choose_column(page, "both.csv", "Student’s number here", "student_key")
+        choose_column(page, "both.csv", "Student's number here", "student_key")
         card_of(page, "both.csv").get_by_text("The first rows as they").wait_for()
         send(page)
         about = show_student(page, url, "P2")
@@ -152,7 +152,7 @@ def test_the_page_understands_a_header_as_the_service_does(
         choose(page, file)
         card = card_of(page, "file.csv")
         card.get_by_text("Change what it holds").click()
-        for label in ("Student’s id", "Course’s id"):
+        for label in ("Student's id", "Course's id"):
             chosen = card.get_by_label(label).locator("option:checked").inner_text()
             assert chosen.endswith("(recognized)")
         assert card.locator(".problem").count() == 0

@@ -20,6 +20,7 @@ from producer.contract.batches import (
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -34,13 +35,15 @@ from producer.publishing.arguments import (
     check_arguments,
     check_batch,
     history_options,
+    refusal_page_arguments,
     roll_options,
+    search_arguments,
 )
 from producer.publishing.batches import SubmittedBatch, count_applied
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.submitter import EnrollmentSubmitter
 from producer.waiting import SHORTEST_POLL, BatchWait
 
@@ -215,6 +218,27 @@ class EnrollmentClient(EnrollmentSubmitter):
             after = (page[-1].line, page[-1].id) if page else None
 
     @verb
+    def refusal_page(
+        self,
+        batch_id: str,
+        *,
+        after: tuple[int, int] = (0, 0),
+        limit: int = 100,
+        code: Code | str | None = None,
+    ) -> list[RefusedRecord]:
+        """Return a page of refusals, by line, each with the record and the cells of its line.
+
+        With `code`, only those for this cause. For the next page, pass the `line` and the `id` of
+        the last refusal as `after`, until a page is empty. A page has at most `limit` refusals; it
+        has fewer if they are long. Raises NoWorkerAnswered.
+        """
+        arguments, options = refusal_page_arguments(batch_id, after, limit, code)
+        page: list[RefusedRecord] = self._connection.ask(
+            TaskName.REFUSALS, arguments, options, timeout=self.timeout
+        )
+        return page
+
+    @verb
     def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
         """Return which chunks of a batch are applied, with their fingerprints.
 
@@ -264,6 +288,28 @@ class EnrollmentClient(EnrollmentSubmitter):
     def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order. Raises NoWorkerAnswered."""
         return self._lookups.ask(TaskName.STUDENT, students, self.timeout)
+
+    @verb
+    def find_students(self, text: str, *, limit: int = 20) -> FoundStudents:
+        """Return at most `limit` students for a text, the best match first.
+
+        They have the text as SIS id or e-mail address, or all of its words in their names, whatever
+        the case and the order. Raises NoWorkerAnswered, and LookupFailed if it takes too long.
+        """
+        arguments = search_arguments(text, limit)
+        found: FoundStudents = self._connection.ask(
+            TaskName.FIND_STUDENTS, *arguments, timeout=self.timeout
+        )
+        return found
+
+    @verb
+    def find_courses(self, text: str, *, limit: int = 20) -> FoundCourses:
+        """Return courses for a text, by SIS id or the words of their titles: see find_students."""
+        arguments = search_arguments(text, limit)
+        found: FoundCourses = self._connection.ask(
+            TaskName.FIND_COURSES, *arguments, timeout=self.timeout
+        )
+        return found
 
     @verb
     def history(

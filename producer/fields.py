@@ -59,6 +59,13 @@ def _not_of_a_line(request_id: str) -> str:
 Reason = Annotated[str, StringConstraints(strict=True, max_length=MAX_TEXT, pattern=NO_NUL)]
 """Free text of a submitter; it may be empty."""
 
+MAX_MAPPED: Final = 20
+"""The most columns that a mapping names; a file has fewer columns of ours."""
+MAX_TEMPLATE: Final = 1_000
+"""The most characters of a template that travels with a batch."""
+
+Template = Annotated[str, StringConstraints(max_length=MAX_TEMPLATE, pattern=NO_NUL)]
+
 FIELD_ERROR: Final = "field_of_record"
 """The type of an error that names its field in its context, because it is about several fields."""
 

@@ -25,14 +25,22 @@ from producer.web.audit_files import AuditFolder
 from producer.web.batch_list import get_batches
 from producer.web.batches import get_batch, get_errors, get_events, post_batch
 from producer.web.bodies import Accepted
+from producer.web.checks import CHECK, check_batch
 from producer.web.health import live, ready
 from producer.web.history import get_history, get_roll
 from producer.web.limits import LIVE, READY, RequestLimits
-from producer.web.lookups import get_request, get_results, get_student
+from producer.web.lookups import (
+    get_courses,
+    get_request,
+    get_results,
+    get_student,
+    get_students,
+)
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.pages import add_pages
 from producer.web.preview import PREVIEW, preview_batch
 from producer.web.problems import handle_problems
+from producer.web.refused_lines import get_refused_lines
 from producer.web.requests import drop_course, enroll
 from producer.web.services import Services
 from producer.web.settings import HttpSettings
@@ -116,13 +124,17 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/students/{student}/results", get_results, **read)
     add("/students/{student}/history", get_history, **read)
     add("/students/{student}", get_student, **read)
+    add("/students", get_students, **read)
+    add("/courses", get_courses, **read)
     add("/courses/{course}/students", get_roll, **read)
     upload: dict[str, Any] = {"openapi_extra": {"requestBody": UPLOAD}, "responses": problems(409)}
     add("/batches", post_batch, status_code=202, **upload, **submit)
     add("/batches", get_batches, **read_own)
+    add("/batches/check", check_batch, **CHECK, **submit)
     add("/batches/preview", preview_batch, **PREVIEW, **submit)
     add("/batches/{batch_id}", get_batch, **read_own)
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)
+    add("/batches/{batch_id}/errors/lines", get_refused_lines, **read_own)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read_own)
     add(LIVE, live)
     add(READY, ready, responses=problems())

@@ -24,6 +24,7 @@ from producer.contract.batches import (
 from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.errors import (
     BatchCannotFinish,
     BatchConflict,
@@ -40,13 +41,15 @@ from producer.publishing.arguments import (
     check_batch,
     check_ids,
     history_options,
+    refusal_page_arguments,
     roll_options,
+    search_arguments,
 )
 from producer.publishing.batches import AppliedCount, SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
-from producer.schemas import Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
+from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.waiting import SHORTEST_POLL, BatchWait
 
 _STUDENT = LookupKind(TaskName.STUDENT)
@@ -192,6 +195,20 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
         return page
 
     @verb
+    async def refusal_page(
+        self,
+        batch_id: str,
+        *,
+        after: tuple[int, int] = (0, 0),
+        limit: int = 100,
+        code: Code | str | None = None,
+    ) -> list[RefusedRecord]:
+        """Return a page of refusals, by line, each with the record and the cells of its line."""
+        arguments, options = refusal_page_arguments(batch_id, after, limit, code)
+        page: list[RefusedRecord] = await self._ask(TaskName.REFUSALS, arguments, options)
+        return page
+
+    @verb
     async def applied_chunks(self, batch_id: str, numbers: Sequence[int]) -> AppliedChunks:
         """Return which chunks of a batch are applied, with their fingerprints."""
         check_arguments(batch_id=batch_id)
@@ -236,6 +253,20 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     async def students(self, students: Sequence[int | str]) -> list[StudentResponse | None]:
         """Return students with their courses, in the same order."""
         return await self._look_up(_STUDENT, students)
+
+    @verb
+    async def find_students(self, text: str, *, limit: int = 20) -> FoundStudents:
+        """Return at most `limit` students for a text, the best match first."""
+        found: FoundStudents = await self._ask(
+            TaskName.FIND_STUDENTS, *search_arguments(text, limit)
+        )
+        return found
+
+    @verb
+    async def find_courses(self, text: str, *, limit: int = 20) -> FoundCourses:
+        """Return at most `limit` courses for a text, the best match first."""
+        found: FoundCourses = await self._ask(TaskName.FIND_COURSES, *search_arguments(text, limit))
+        return found
 
     @verb
     async def history(

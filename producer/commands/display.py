@@ -14,6 +14,7 @@ from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
 from producer.contract.printable import moment_text
+from producer.contract.searching import FoundStudents
 from producer.schemas import (
     Action,
     EnrollmentProblem,
@@ -199,6 +200,14 @@ def results(responses: Sequence[StudentEnrollmentResponse]) -> RenderableType:
     if not responses:
         return Text("No results are stored for this student.")
     return Group(*map(response, responses))
+
+
+def found_students(data: FoundStudents) -> RenderableType:
+    """Lay out the students whom a search has found."""
+    table = _table("student", "key", "name", "e-mail")
+    for found in data.students:
+        table.add_row(found.sis_id, str(found.id), found.name or "", found.email or "")
+    return table
 
 
 def student(data: StudentResponse) -> RenderableType:

@@ -25,7 +25,7 @@ POLL_SECONDS = 0.25
 _SAME_REFUSALS = (
     "Lines that were refused before are not tried again under the same batch id. If you have"
     " corrected the cause, for example in the roster, write these lines to a file with `enroll"
-    " errors {batch_id} --csv refused.csv`, and submit that file{option} under a new batch id."
+    " errors {batch_id} --csv refused.csv`, and submit that file under a new batch id."
 )
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress if there is no terminal."""
@@ -73,8 +73,7 @@ def submit_source(
             return _queued(submitted)
         status = _wait(client, submitted, bar)
     if submitted.published < submitted.chunks and status.books.rejected:
-        option = " with --drop" if source.layout.drop else ""
-        source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id, option=option))
+        source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
     return status
 
 

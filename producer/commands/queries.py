@@ -24,6 +24,8 @@ _DROPS = (
     " --drop, or its students are enrolled."
 )
 _JSONL_HELP = "Write the refused records to a file as JSON Lines, as they were submitted."
+SHOWN_STUDENTS = 100
+"""The most students of a search that are shown."""
 UNREACHABLE = "the broker or a worker cannot be reached"
 ERRORS_CODES = exit_codes(
     done="there are no refusals, or the files were written",
@@ -44,6 +46,7 @@ STUDENT_EXAMPLES = """
 Examples:
   enroll student S1
   enroll student key:4711 --json
+  enroll student --find 'ada lovelace'
 """
 RESULTS_EXAMPLES = """
 \b
@@ -74,7 +77,8 @@ def errors(
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
-                lines = refused_lines.DropDetector(session.client.refusals(batch_id), batch.columns)
+                refusals = session.client.refusals(batch_id)
+                lines = refused_lines.DropDetector(refusals, batch.columns, batch.form)
                 count = refused_lines.write_csv(
                     file, batch.columns, batch.form, lines, guarded=guarded
                 )
@@ -98,14 +102,34 @@ def errors(
 
 
 @click.command(epilog=IDS + STUDENT_CODES + STUDENT_EXAMPLES)
-@click.argument("student")
+@click.argument("student", required=False)
+@click.option(
+    "--find",
+    metavar="TEXT",
+    help="Search for students by SIS id, e-mail address or the words of a name, in any case.",
+)
 @with_session
-def student(session: Session, student: str) -> int:
-    """Show a student with their courses."""
+def student(session: Session, student: str | None, find: str | None) -> int:
+    """Show a student with their courses, or search for students."""
+    if (student is None) == (find is None):
+        raise click.UsageError("Write either the id of a student or --find TEXT.")
+    if student is None:
+        return _find(session, str(find))
     response = session.client.student(parse_identifier(student))
     if response is None:
         return unknown_student(student)
     session.show(response, display.student(response))
+    return ExitCode.DONE
+
+
+def _find(session: Session, text: str) -> int:
+    found = session.client.find_students(text, limit=SHOWN_STUDENTS)
+    if not found.students:
+        tell(f"No student has the SIS id or the e-mail address {text}, or these words as name.")
+        return ExitCode.REFUSED
+    session.show(found.students, display.found_students(found))
+    if found.more:
+        tell(f"There are more than {SHOWN_STUDENTS} students: add another word.")
     return ExitCode.DONE
 
 

@@ -25,6 +25,7 @@ from producer.contract.lookups import (
 )
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
+from producer.contract.searching import SearchText
 from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
 
@@ -72,10 +73,11 @@ SIGNATURES: dict[TaskName, Signature] = {
     ),
     TaskName.REFUSALS: Signature(
         "Return one page of a batch's refusals: those after the refusal with the line `line` and"
-        " the id `after`.",
+        " the id `after`; with `code`, only those for this cause. With `whole`, each has the record"
+        " and the cells that only the first refusal of its line has otherwise.",
         {"batch_id": RequestId, "line": _Line, "after": _Line, "limit": Limit},
         1,
-        {},
+        {"code": Code | None, "whole": bool},
     ),
     TaskName.RESULTS: Signature(
         "Return the newest results of each student; with `before`, only older ones.",
@@ -102,6 +104,20 @@ SIGNATURES: dict[TaskName, Signature] = {
         {"course": Identifier},
         1,
         {"at": Moment | None, "limit": Limit, "after": StudentCursor},
+    ),
+    TaskName.FIND_STUDENTS: Signature(
+        "Return the students with a SIS id or an e-mail address, or with all of its words in their"
+        " names, in any case and order; the best match first.",
+        {"text": SearchText},
+        1,
+        {"limit": Limit},
+    ),
+    TaskName.FIND_COURSES: Signature(
+        "Return the courses with a SIS id, or with all of its words in their titles, in any case"
+        " and order; the best match first.",
+        {"text": SearchText},
+        1,
+        {"limit": Limit},
     ),
     TaskName.HEALTH: Signature("Return the health of a worker and its database.", {}, 0, {}),
     TaskName.RECENT_BATCHES: Signature(

@@ -14,10 +14,12 @@ from producer.fields import (
     MAX_COLUMNS,
     MAX_COURSES,
     MAX_KEY,
+    MAX_MAPPED,
     NO_NUL,
     CourseIds,
     Identifier,
     RequestId,
+    Template,
     Text,
 )
 from producer.schemas import (
@@ -46,7 +48,11 @@ Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 
 
 class FileForm(ContractModel):
-    """How a CSV file is written, so that its refused lines can be returned in the same form."""
+    """How a CSV file is written, so that its refused lines can be returned in the same form.
+
+    The mapping and `drop` are what the submitter said about the file, so that its refused lines can
+    be submitted again in the same way.
+    """
 
     delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
         default=",", description="The character between two cells."
@@ -62,6 +68,14 @@ class FileForm(ContractModel):
     )
     names_delimiter: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="True if its first line is Excel's `sep=` with the delimiter."
+    )
+    mapping: Annotated[Mapping[Text, Template], Field(max_length=MAX_MAPPED)] | None = Field(
+        default=None,
+        description="The template over its columns that each of our columns was mapped to; null if"
+        " none was.",
+    )
+    drop: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="True if every line was submitted as a drop."
     )
 
 

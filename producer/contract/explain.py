@@ -62,6 +62,8 @@ _RULES: Final[Mapping[str, str]] = {
     "cursor": "must be the `next` of a page",
     "state": "must be queued, running, stalled, done or unknown",
     "submitter": f"must be a string of 1 to {MAX_TEXT} characters",
+    "text": f"must be a text of 1 to {MAX_TEXT} characters",
+    "code": "must be one of the codes of docs/codes.md",
     "kind": "must be students, courses or enrollments",
     "number": f"must be an integer from 0 to {MAX_KEY}",
     "last": "must be true or false",

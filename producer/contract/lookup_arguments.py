@@ -16,8 +16,9 @@ from producer.contract.lookups import (
     ResultCursor,
     SubmitterName,
 )
+from producer.contract.searching import SearchText
 from producer.fields import Identifier, Moment, RequestId
-from producer.schemas import Kind
+from producer.schemas import Code, Kind
 
 T = TypeVar("T")
 
@@ -33,7 +34,9 @@ LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
 STATE: TypeAdapter[BatchState | None] = TypeAdapter(BatchState | None)
+SEARCH: TypeAdapter[str] = TypeAdapter(SearchText)
 KIND: TypeAdapter[Kind | None] = TypeAdapter(Kind | None)
+CODE: TypeAdapter[Code | None] = TypeAdapter(Code | None)
 SUBMITTER: TypeAdapter[str | None] = TypeAdapter(SubmitterName | None)
 
 

@@ -13,6 +13,7 @@ from producer.contract.findings import Finding
 from producer.contract.history import CourseRoll, StudentHistory
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.fields import (
     MAX_KEY,
     MAX_LOOKUP,
@@ -106,6 +107,8 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.STUDENT: list[StudentResponse | None],
     TaskName.HISTORY: StudentHistory,
     TaskName.ROLL: CourseRoll | None,
+    TaskName.FIND_STUDENTS: FoundStudents,
+    TaskName.FIND_COURSES: FoundCourses,
     TaskName.HEALTH: WorkerHealth,
     TaskName.RECENT_BATCHES: list[BatchStatus] | BatchPage,
 }

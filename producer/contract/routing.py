@@ -27,6 +27,8 @@ class TaskName(StrEnum):
     STUDENT = "enrollment.student"
     HISTORY = "enrollment.history"
     ROLL = "enrollment.roll"
+    FIND_STUDENTS = "enrollment.find_students"
+    FIND_COURSES = "enrollment.find_courses"
     BATCH = "enrollment.batch"
     CHUNKS = "enrollment.chunks"
     REFUSALS = "enrollment.refusals"
@@ -47,6 +49,8 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.STUDENT: Queue.LOOKUPS,
     TaskName.HISTORY: Queue.LOOKUPS,
     TaskName.ROLL: Queue.LOOKUPS,
+    TaskName.FIND_STUDENTS: Queue.LOOKUPS,
+    TaskName.FIND_COURSES: Queue.LOOKUPS,
     TaskName.BATCH: Queue.LOOKUPS,
     TaskName.CHUNKS: Queue.LOOKUPS,
     TaskName.REFUSALS: Queue.LOOKUPS,

@@ -82,9 +82,12 @@ class RowText(NamedTuple):
         return {"line": self.line} | {**self.fields, "line": self.line}
 
 
-class _Refusal(NamedTuple):
+class FormRefusal(NamedTuple):
+    """A line that would be refused because it is invalid, and its first mistake."""
+
     record: RefusedRecord
     field: str | None
+    mistake: str
 
 
 class SourceChecker:
@@ -101,7 +104,11 @@ class SourceChecker:
         self._refused = self._rows = 0
 
     def refusals(self) -> Iterator[RefusedRecord]:
-        """Yield each line that would be refused because it is invalid. Raises UnreadableFile.
+        """Yield each line that would be refused because it is invalid. Raises UnreadableFile."""
+        return (refusal.record for refusal in self.form_refusals())
+
+    def form_refusals(self) -> Iterator[FormRefusal]:
+        """Yield the same lines, each with its first mistake. Raises UnreadableFile.
 
         The lines pass through the chunks of a submission and through the contract by which a worker
         checks them.
@@ -112,13 +119,13 @@ class SourceChecker:
         for part in split_into_chunks("check", entries, *options, ordered=layout.ordered):
             chunk = KIND_CHUNKS[layout.kind].model_validate_json(part.text)
             self._rows += part.tally.rows - len(chunk.refused)
-            refusals = [_Refusal(_unread(line), line.field) for line in chunk.refused]
+            refusals = list(map(_unread, chunk.refused))
             refusals += self._records_refused(chunk)
-            for refusal, field in sorted(refusals, key=lambda refusal: refusal.record.line):
+            for refusal in sorted(refusals, key=lambda refusal: refusal.record.line):
                 self._refused += 1
                 if len(self._shown) < SHOWN_LINES:
-                    line, message = refusal.line, refusal.message
-                    self._shown.append(RefusedLine(line=line, message=message, field=field))
+                    line, message = refusal.record.line, refusal.record.message
+                    self._shown.append(RefusedLine(line=line, message=message, field=refusal.field))
                 yield refusal
 
     def _observed(self, entries: Lines) -> Iterator[Line]:
@@ -128,7 +135,7 @@ class SourceChecker:
                 self._first.append(entry)
             yield entry
 
-    def _records_refused(self, chunk: Chunk) -> Iterator[_Refusal]:
+    def _records_refused(self, chunk: Chunk) -> Iterator[FormRefusal]:
         """Yield the records of a chunk that break the contract, for example by a bad time."""
         model = KIND_MODELS[self._source.layout.kind]
         cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
@@ -151,7 +158,7 @@ class SourceChecker:
                     cells=cells.get(line),
                 )
                 field = printable(problems[0].field or "")[:MAX_TEXT] or None
-                yield _Refusal(refusal, field)
+                yield FormRefusal(refusal, field, problems[0].message)
 
     def rows(self) -> list[RowText]:
         """Return what the first rows say, in the order of their lines."""
@@ -185,10 +192,11 @@ class SourceChecker:
         )
 
 
-def _unread(line: RefusedLine) -> RefusedRecord:
-    return RefusedRecord(
+def _unread(line: RefusedLine) -> FormRefusal:
+    record = RefusedRecord(
         id=1, line=line.line, code=Code.INVALID_REQUEST, message=line.message, cells=line.cells
     )
+    return FormRefusal(record, line.field, line.message)
 
 
 def _rows_of(entry: SourceRecord) -> Iterator[RowText]:

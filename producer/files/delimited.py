@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from producer.contract.chunks import FileForm, RefusedLine
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
-from producer.fields import MAX_COLUMNS
+from producer.fields import MAX_COLUMNS, MAX_TEMPLATE
 from producer.files.beginning import open_lines
 from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
 from producer.files.columns import (
@@ -75,8 +75,7 @@ def delimited_layout(
     unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
     is_roster, ordered = kind is not Kind.ENROLLMENTS, ACTION in readers
     seeks_drops = bool(unread) and not drop and not ordered
-    action = Action.DROP if drop else Action.ENROLL
-    as_records = _record_maker(kind, readers, action, keep_cells=keep_cells)
+    as_records = _record_maker(kind, readers, drop=drop, keep_cells=keep_cells)
 
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
@@ -93,7 +92,8 @@ def delimited_layout(
         deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on)), maxlen=0)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    about = (row_reader.account, storable(header), found.form, _mapping(header, readers, templates))
+    form = _sent_form(found.form, templates, drop=drop)
+    about = (row_reader.account, storable(header), form, _mapping(header, readers, templates))
     return FileLayout(kind, read, notices, *about, ordered, drop, found.first)
 
 
@@ -118,13 +118,13 @@ def _choose(
 
 
 def _record_maker(
-    kind: Kind, readers: Mapping[str, ColumnReader], action: Action, *, keep_cells: bool
+    kind: Kind, readers: Mapping[str, ColumnReader], *, drop: bool, keep_cells: bool
 ) -> Callable[[Iterator[Row | RefusedLine]], Lines]:
-    """Return a function that makes records of rows; `action` is that of rows without their own."""
+    """Return a function that makes records of rows; with `drop`, every row is a drop."""
     if ACTION in readers:
         return partial(_records, read=operation_reader(readers), keep_cells=True)
     if kind is Kind.ENROLLMENTS:
-        read = pair_reader(readers)
+        read, action = pair_reader(readers), Action.DROP if drop else Action.ENROLL
         return partial(group_requests, read=read, action=action, keep_cells=keep_cells)
     return partial(_records, read=record_reader(kind, readers), keep_cells=keep_cells)
 
@@ -209,6 +209,15 @@ def _mapping(
     """Return what each of our columns is read from, as it can be shown."""
     columns = {plain_name(column): column for column in reversed(header)}
     return {name: printable(templates.get(name) or columns[name]) for name in names}
+
+
+def _sent_form(form: FileForm, templates: Mapping[str, str], *, drop: bool) -> FileForm:
+    """Return the form of a file with what its submitter said, except for a huge template."""
+    is_huge = any(len(template) > MAX_TEMPLATE for template in templates.values())
+    # A name that could not be decoded is sent as it is among the columns.
+    sent = dict(zip(templates, storable(templates.values()), strict=True))
+    mapping = None if is_huge else sent or None
+    return form.model_copy(update={"mapping": mapping, "drop": drop})
 
 
 def _check_size(path: str, header: Sequence[str]) -> None:

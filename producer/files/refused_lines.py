@@ -48,12 +48,13 @@ def write_csv(
     `columns` and `form` are the header of the submitted CSV file and how it was written; if
     `columns` is None, each record is written as JSON in a single column. `refusals` must be sorted
     by line. If the submitted file was itself written by this function, the columns that it added
-    are not repeated. With `guarded`, the file is for a spreadsheet (`producer.files.formulas`).
+    are not repeated. The lines of a file that was submitted as one of drops get a column `action`.
+    With `guarded`, the file is for a spreadsheet (`producer.files.formulas`).
     """
     count = -1
     writer = _Writer(form or FileForm(), guarded=guarded)
     file.write(writer.beginning)
-    for count, row in enumerate(_rows(columns, refusals, guarded=guarded)):  # noqa: B007
+    for count, row in enumerate(_rows(columns, form, refusals, guarded=guarded)):  # noqa: B007
         file.write(writer.lines([row]))
     return count
 
@@ -61,9 +62,15 @@ def write_csv(
 class DropDetector:
     """Yields refusals once, and notes whether there are drops that their file does not show."""
 
-    def __init__(self, refusals: Iterable[RefusedRecord], columns: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        refusals: Iterable[RefusedRecord],
+        columns: Sequence[str] | None,
+        form: FileForm | None = None,
+    ) -> None:
         self._refusals = refusals
-        self._says_actions = columns is None or ACTION in map(plain_name, columns)
+        is_drop = form is not None and form.drop
+        self._says_actions = columns is None or is_drop or ACTION in map(plain_name, columns)
         self.has_hidden_drops = False
 
     def __iter__(self) -> Iterator[RefusedRecord]:
@@ -85,7 +92,7 @@ def csv_pages(
 ) -> Iterator[bytes]:
     """Yield the same file, a page of lines at a time."""
     writer = _Writer(form or FileForm(), guarded=guarded)
-    rows = _rows(columns, refusals, guarded=guarded)
+    rows = _rows(columns, form, refusals, guarded=guarded)
     beginning = writer.beginning
     while page_rows := list(islice(rows, page)):
         yield beginning + writer.lines(page_rows)
@@ -133,14 +140,20 @@ def known_or_utf8(encoding: str) -> str:
 
 
 def _rows(
-    columns: Sequence[str] | None, refusals: Iterable[RefusedRecord], *, guarded: bool
+    columns: Sequence[str] | None,
+    form: FileForm | None,
+    refusals: Iterable[RefusedRecord],
+    *,
+    guarded: bool,
 ) -> Iterator[list[Any]]:
     names = [RECORD] if columns is None else list(columns)
     own = [index for index, name in enumerate(names) if name not in ADDED]
     added = ADDED if guarded else ADDED[:-1]
     # The reason comes first, so that it stays under its heading if a line has too few cells.
     header = [names[index] for index in own]
-    yield [*added, *(map(guard, header) if guarded else header)]
+    # The option that made every line a drop is forgotten, so each line says it.
+    action = [Action.DROP.value] if form is not None and form.drop else []
+    yield [*added, *([ACTION] * len(action)), *(map(guard, header) if guarded else header)]
     for line, group in _by_line(refusals):
         cells = _cells(names, _with_record(group))
         if GUARDED in names[: len(cells)] and cells[names.index(GUARDED)]:
@@ -153,7 +166,7 @@ def _rows(
             safe = list(map(guard, cells))
             first = [*first[:2], guard(reasons), "yes" if safe != cells else ""]
             cells = safe
-        yield [*first, *cells]
+        yield [*first, *action, *cells]
 
 
 def write_json_lines(
@@ -203,6 +216,17 @@ def _by_line(refusals: Iterable[RefusedRecord]) -> Iterator[tuple[int, list[Refu
 def _with_record(group: Sequence[RefusedRecord]) -> RefusedRecord:
     """Return the refusal of a line that holds its record: the others do not repeat it."""
     return next((refusal for refusal in group if refusal.record is not None), group[0])
+
+
+def cells_of(columns: Sequence[str] | None, refusal: RefusedRecord) -> tuple[str, ...] | None:
+    """Return the cells of a refused line of a CSV file with these columns.
+
+    Those of a line of JSON Lines are None, except that a line that is not valid JSON is a cell.
+    They are also None if they were not stored, because the line was too long.
+    """
+    if refusal.cells is None and (columns is None or refusal.record is None):
+        return None
+    return tuple(_cells(columns or (), refusal))
 
 
 def _cells(names: Sequence[str], refusal: RefusedRecord) -> list[str]:

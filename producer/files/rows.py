@@ -41,10 +41,11 @@ _STRAY_QUOTE = (
     ' twice ("") if it is part of the text'
 )
 
-_CUT_OFF = (
+CUT_OFF = (
     "; the file ends in this line without a line end, as if a download had been cut off: if it was,"
     " get the file again"
 )
+"""What is added to the refusal of a last line that seems to be cut off."""
 
 
 def _plain_text(block: bytes) -> str | None:
@@ -348,7 +349,7 @@ def _hinting(last: str, refused: RefusedLine) -> RefusedLine:
     """Return the refusal of a row with a hint if its last line is cut off, as it seems."""
     if last.endswith("\n"):
         return refused
-    return refused.model_copy(update={"message": refused.message + _CUT_OFF})
+    return refused.model_copy(update={"message": refused.message + CUT_OFF})
 
 
 def _holds_text(row: Sequence[str]) -> bool:

@@ -8,13 +8,14 @@ from pydantic import Strict, ValidationError
 
 from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.explain import explain
-from producer.contract.lookups import Limit, StudentCursor, SubmitterName
+from producer.contract.lookups import Limit, Number, StudentCursor, SubmitterName
 from producer.contract.routing import TaskName
+from producer.contract.searching import SearchText
 from producer.errors import InvalidRequest
 from producer.fields import Identifier, Moment, RequestId, show_moment
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.requests import refuse_single
-from producer.schemas import ContractModel, Kind
+from producer.schemas import Code, ContractModel, Kind
 
 _IDS_OF: dict[TaskName, str] = {
     TaskName.STATUS: "request_ids",
@@ -46,6 +47,19 @@ class _RollArguments(ContractModel):
     at: Moment | None
     limit: Limit = 1
     after: StudentCursor = 0
+
+
+class _RefusalArguments(ContractModel):
+    batch_id: RequestId
+    line: Number
+    numbers: Number
+    limit: Limit
+    code: Code | None
+
+
+class _SearchArguments(ContractModel):
+    text: SearchText
+    limit: Limit
 
 
 class _PageArguments(ContractModel):
@@ -102,6 +116,23 @@ def batch_page_options(
     given = {"cursor": cursor, "state": state, "kind": kind, "submitter": submitter}
     checked = _checked(_PageArguments, given).model_dump(mode="json", exclude_none=True)
     return {"paged": True, **checked}
+
+
+def refusal_page_arguments(
+    batch_id: str, after: tuple[int, int], limit: int, code: Code | str | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a lookup of a page of refusals, as sent. Raises InvalidRequest."""
+    line, last = after
+    given = {"batch_id": batch_id, "line": line, "numbers": last, "limit": limit, "code": code}
+    checked = _checked(_RefusalArguments, given)
+    cause = {} if checked.code is None else {"code": checked.code.value}
+    return [batch_id, line, last, limit], {"whole": True, **cause}
+
+
+def search_arguments(text: str, limit: int) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a search, as they are sent. Raises InvalidRequest."""
+    checked = _checked(_SearchArguments, {"text": text, "limit": limit})
+    return [checked.text], {"limit": limit}
 
 
 def check_ids(task: TaskName, ids: Iterable[Any]) -> list[Any]:

@@ -305,11 +305,32 @@ class Batches:
             first_chunk=claim,
         )
 
-    def refused(self, batch_id: str, after: tuple[int, int], limit: int) -> list[RefusedRecord]:
-        """Return refusals by line, from the one that comes after a (line, id)."""
+    def refused(
+        self,
+        batch_id: str,
+        after: tuple[int, int],
+        limit: int,
+        code: Code | None = None,
+        *,
+        whole: bool = False,
+    ) -> list[RefusedRecord]:
+        """Return refusals by line, from the one that comes after a (line, id).
+
+        With `code`, only those for this cause; with `whole`, each with record and cells.
+        """
         batch = self._batches.get(batch_id)
-        following = [r for r in batch.refusals if (r.line, r.id) > after] if batch else []
-        return sorted(following, key=lambda r: (r.line, r.id))[:limit]
+        refusals = sorted(batch.refusals, key=lambda r: (r.line, r.id)) if batch else []
+        following = [r for r in refusals if (r.line, r.id) > after and code in (None, r.code)]
+        page = following[:limit]
+        return [_completed(r, refusals) for r in page] if whole else page
+
+
+def _completed(refusal: RefusedRecord, refusals: Sequence[RefusedRecord]) -> RefusedRecord:
+    """Return a refusal with the record and the cells that the first one of its line holds."""
+    if refusal.record is not None or refusal.cells is not None:
+        return refusal
+    first = next(other for other in refusals if other.line == refusal.line)
+    return refusal.model_copy(update={"record": first.record, "cells": first.cells})
 
 
 def _cells_by_line(chunk: Chunk) -> dict[int, Cells]:

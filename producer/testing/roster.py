@@ -1,7 +1,7 @@
 """Hold the students and the courses in memory, as a worker's database does."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from producer.contract.rosters import MergedRecord, is_superseded
@@ -25,6 +25,10 @@ class RosterPart:
     def fields_of(self, key: int) -> Mapping[str, Any]:
         """Return the SIS id and the other fields that upstream sent."""
         return self._records[key - 1]
+
+    def all_fields(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the key and the fields of each of them, by key."""
+        yield from enumerate(self._records, 1)
 
     def upsert(self, merged: MergedRecord, fields: Sequence[str]) -> Counter[str]:
         """Write merged records with these fields; return how many did what, as in the counts."""

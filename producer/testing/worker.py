@@ -12,6 +12,7 @@ from producer.contract import lookup_arguments as arguments
 from producer.contract.chunks import KIND_CHUNKS, fingerprint_of
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookup_arguments import (
+    CODE,
     CURSOR,
     ID,
     ID_OR_NONE,
@@ -22,6 +23,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    SEARCH,
     STATE,
     SUBMITTER,
     TEXT,
@@ -39,7 +41,7 @@ from producer.schemas import (
     RequestStatus,
     StudentEnrollmentRequest,
 )
-from producer.testing import history, reading
+from producer.testing import history, reading, searching
 from producer.testing.batches import Batches, BatchSearch
 from producer.testing.results import Incoming, Times
 from producer.testing.rulebook import Enrollments
@@ -68,6 +70,8 @@ class MemoryWorker:
             TaskName.STUDENT: self._student,
             TaskName.HISTORY: self._history,
             TaskName.ROLL: self._roll,
+            TaskName.FIND_STUDENTS: self._find_students,
+            TaskName.FIND_COURSES: self._find_courses,
             TaskName.HEALTH: self._health,
             TaskName.RECENT_BATCHES: self._recent_batches,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
@@ -128,10 +132,20 @@ class MemoryWorker:
         wanted = _checked(NUMBERS, numbers, "numbers")
         return self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
 
-    def _refusals(self, batch_id: Any, line: Any, after: Any) -> Any:
+    def _refusals(
+        self,
+        batch_id: Any,
+        line: Any,
+        after: Any,
+        limit: Any = MAX_LOOKUP,
+        *,
+        code: Any = None,
+        whole: Any = False,
+    ) -> Any:
         checked_id = _checked(TEXT, batch_id, "batch_id")
         cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
-        return self._batches.refused(checked_id, cursor, MAX_LOOKUP)
+        page_size, cause = _checked(LIMIT, limit, "limit"), _checked(CODE, code, "code")
+        return self._batches.refused(checked_id, cursor, page_size, cause, whole=whole is True)
 
     def _results(self, students: Any, limit: Any = 100, before: Any = None) -> Any:
         ids, page_size = _checked(IDS, students, "students"), _checked(LIMIT, limit, "limit")
@@ -157,6 +171,14 @@ class MemoryWorker:
         last_key = _checked(NUMBER, after, "after")
         at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
         return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
+
+    def _find_students(self, text: Any, limit: Any = 20) -> Any:
+        wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+        return searching.find_students(self._enrollments, wanted, most)
+
+    def _find_courses(self, text: Any, limit: Any = 20) -> Any:
+        wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+        return searching.find_courses(self._enrollments, wanted, most)
 
     def _recent_batches(
         self,

@@ -85,11 +85,11 @@ async def get_batch(status: VisibleBatch, disclosures: Disclosures) -> BatchStat
     Without the scope `lookup`, only batches of the same caller are known.
     """
     if status.refusals:
-        await _record("batch", status, disclosures)
+        await record_refusals("batch", status, disclosures)
     return status
 
 
-async def _record(what: str, status: BatchStatus, disclosures: Disclosing) -> None:
+async def record_refusals(what: str, status: BatchStatus, disclosures: Disclosing) -> None:
     """Record that refusals are about to be shown, with ids and perhaps the refused lines."""
     await disclosures.record(what, batch=status.batch_id, refusals=status.books.rejected)
 
@@ -105,7 +105,7 @@ async def get_errors(
 
     Without the scope `lookup`, only batches of the same caller are known.
     """
-    await _record("refusals", status, disclosures)
+    await record_refusals("refusals", status, disclosures)
     # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
     refusals = iter(()) if is_undecided(status) else services.blocking.refusals(status.batch_id)
     file = await refused_file(status, refusals, accept, form, services.downloads)
@@ -125,7 +125,7 @@ async def get_events(
         """Record the first refusals that are sent; return whether the status may be sent."""
         nonlocal is_recorded
         if news.refusals and not is_recorded:
-            await _record("events", news, disclosures)
+            await record_refusals("events", news, disclosures)
             is_recorded = True
         return may_see(caller, news)
 

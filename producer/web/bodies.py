@@ -1,13 +1,14 @@
 """Define the response bodies that only HTTP has."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 from urllib.parse import quote
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from producer.contract.batches import BatchStatus
 from producer.publishing.batches import SubmittedBatch
-from producer.schemas import Kind, RequestState, StudentEnrollmentResponse
+from producer.schemas import Code, Kind, RequestState, StudentEnrollmentResponse
 
 
 class Accepted(BaseModel):
@@ -56,6 +57,38 @@ class BatchList(BaseModel):
 
     batches: tuple[BatchStatus, ...]
     next: str | None = None
+
+
+class RefusedLineToCorrect(BaseModel):
+    """A refusal of a line of a batch; a line with several mistakes has several."""
+
+    line: int = Field(description="The line of the submitted file, counted from 1.")
+    code: Code = Field(description="The cause.")
+    field: str | None = Field(
+        description="Our column, or the field, that is wrong; null if it is the line as a whole."
+    )
+    message: str = Field(description="What is wrong with the line.")
+    rule: str = Field(description="The same without the value: lines with one mistake have one.")
+    cells: tuple[str, ...] | None = Field(
+        description="Its cells, in the order of `columns`; null if they are not known. NUL and each"
+        " byte that is not text are two noncharacters, as in `RefusedRecord`."
+    )
+    record: Any = Field(description="The record, or its part in the line; null if there is none.")
+    student_id: Any = Field(description="The student whom the record names.")
+
+
+class RefusedLines(BaseModel):
+    """A page of the refused lines of a batch, and how its file was submitted."""
+
+    columns: tuple[str, ...] | None = Field(
+        description="The header of a CSV file; null for JSON Lines."
+    )
+    mapping: Mapping[str, str] | None = Field(
+        description="The template that each of our columns was mapped to; null if none was."
+    )
+    drop: bool = Field(description="Whether every line was submitted as a drop.")
+    lines: tuple[RefusedLineToCorrect, ...]
+    next: str | None = Field(description="The cursor of the next page; null if nothing follows.")
 
 
 class Health(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from producer.publishing.connection import CALL_ID
 from producer.web.callers import Caller, check_same_site, find_caller, needs_token, token_required
-from producer.web.problems import PROBLEM, Refused, problem
+from producer.web.problems import PROBLEM, Refused, problem, stopping
 from producer.web.settings import HttpSettings
 from producer.web.slots import WITHOUT_TOKEN, Slots, Sort, sort_of
 
@@ -85,7 +85,7 @@ class RequestLimits:
             await _refuse(send, refusal)
         except asyncio.CancelledError:  # The grace time after SIGTERM is over.
             with contextlib.suppress(RuntimeError):  # The response may have begun.
-                await _refuse(send, _stopping())
+                await _refuse(send, stopping())
 
     def _admit(self, scope: AsgiScope, headers: Mapping[bytes, bytes], limit: int) -> str | None:
         """Return the name of the caller's token; None if there are no tokens. Raises Refused.
@@ -210,11 +210,6 @@ class _Body:
         if self._size > self._limit:
             raise _too_large(self._limit)
         return message
-
-
-def _stopping() -> Refused:
-    detail = "The HTTP front is stopping; send the call again, an upload under the same batch_id."
-    return Refused(503, "stopping", detail, **{"Retry-After": "5"})
 
 
 def _too_large(limit: int) -> Refused:

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from fastapi import Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
+from producer.contract.searching import FoundCourses, FoundStudents
 from producer.fields import Moment, RequestId
 from producer.schemas import (
     Code,
@@ -19,9 +20,11 @@ from producer.web.cursors import read_cursor, write_cursor
 from producer.web.disclosing import Disclosures, disclosures_of
 from producer.web.parameters import (
     Client,
+    FoundPageLimit,
     PageCursor,
     PageLimit,
     RequestIdInPath,
+    SearchedText,
     StudentInPath,
     identifier,
     services_of,
@@ -99,6 +102,25 @@ _PLACE: TypeAdapter[tuple[datetime, str]] = TypeAdapter(
     tuple[Moment, Annotated[str, Field(min_length=1, max_length=152, pattern=r"^[^\x00]*$")]]
 )
 """The ids that `line_request_id` makes are longer than those of submitters."""
+
+
+async def get_students(
+    client: Client, disclosures: Disclosures, find: SearchedText, limit: FoundPageLimit = 20
+) -> FoundStudents:
+    """Return the students with a SIS id, an e-mail address, or all words of a name.
+
+    Upper and lower case and spaces around the text do not count. The best match comes first.
+    """
+    found = await client.find_students(find, limit=limit)
+    await disclosures.record("search", [student.sis_id for student in found.students])
+    return found
+
+
+async def get_courses(
+    client: Client, find: SearchedText, limit: FoundPageLimit = 20
+) -> FoundCourses:
+    """Return the courses with a SIS id, or all words of a title: see `GET /students`."""
+    return await client.find_courses(find, limit=limit)
 
 
 async def get_student(

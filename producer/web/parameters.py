@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState
 from producer.contract.lookups import SubmitterName
+from producer.contract.searching import SearchText
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
 from producer.files.refused_lines import RefusedForm
 from producer.schemas import Code, Kind
@@ -127,6 +128,17 @@ AfterStudent = Annotated[
     ),
 ]
 
+SearchedText = Annotated[
+    SearchText,
+    Query(
+        description="A SIS id, an e-mail address, or words of a name or title, whatever their case"
+        " and their order."
+    ),
+]
+FoundPageLimit = Annotated[
+    int, Query(ge=1, le=MAX_LOOKUP, description="The largest number of matches.")
+]
+
 BatchLimit = Annotated[
     int, Query(ge=1, le=MAX_LOOKUP, description="The largest number of batches on a page.")
 ]
@@ -184,6 +196,30 @@ AllDrops = Annotated[
     Query(
         description="With `true`, every line of a CSV file of enrollments drops its student. A file"
         " with a column `action`, and JSON Lines, say themselves which lines are drops."
+    ),
+]
+
+LineLimit = Annotated[
+    int,
+    Query(
+        ge=1,
+        le=MAX_LOOKUP,
+        description="The largest number of lines on a page; long ones are fewer.",
+    ),
+]
+LinesCursor = Annotated[
+    str | None,
+    Query(description="`next` from the previous page, with the same filters."),
+]
+RefusalCode = Annotated[
+    Code | None, Query(description="Only lines that were refused for this cause.")
+]
+RefusalMessage = Annotated[
+    str | None,
+    Query(
+        max_length=1_000,
+        description="Only lines with this `message` or this `rule`. Then a page may be short, or"
+        " empty, although `next` leads to more.",
     ),
 ]
 

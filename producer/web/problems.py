@@ -86,6 +86,12 @@ class Refused(HTTPException):
         self.code = code
 
 
+def stopping() -> Refused:
+    """Return the refusal of a call that was not finished when the HTTP front had to stop."""
+    detail = "The HTTP front is stopping; send the call again, an upload under the same batch_id."
+    return Refused(503, "stopping", detail, **{"Retry-After": "5"})
+
+
 def _problem_response(
     status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:

@@ -27,7 +27,7 @@ RETRY_SECONDS: Mapping[Sort, int] = {Sort.CALL: 1, Sort.UPLOAD: 10, Sort.WAIT: 5
 """Seconds after which a refused call of each sort should be sent again."""
 
 
-_FILES: Final = ("/batches", "/batches/preview")
+_FILES: Final = ("/batches", "/batches/check", "/batches/preview")
 """The paths to which files are sent."""
 
 

@@ -1,4 +1,4 @@
-"""Receive files over HTTP, and publish them as batches in threads of their own.
+"""Receive files over HTTP, and publish or check them in threads of their own.
 
 A file is stored until all of it has arrived, so a slow caller holds no thread, and a file that is
 cut off publishes nothing.
@@ -9,7 +9,9 @@ import errno
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from tempfile import SpooledTemporaryFile
+from threading import Event
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from fastapi import Request
@@ -24,6 +26,7 @@ from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.layout import Lines
 from producer.files.reader import Choices, open_stream
+from producer.files.whole_check import WholeCheck, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action
@@ -35,7 +38,7 @@ IN_MEMORY: Final = 1 << 20
 """The largest file in bytes that is kept in memory; a larger one is stored in a temporary file."""
 
 PUBLISHED_TOGETHER: Final = 8
-"""Files that are published at the same time, at most half of them for the tokens of one name.
+"""Files that are published or checked at the same time, half of them for the tokens of one name.
 
 More threads would slow the event loop down.
 """
@@ -113,7 +116,7 @@ async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
 
 
 class Uploads:
-    """Publishes files as batches, a few at a time; belongs to one event loop."""
+    """Publishes and checks files, a few at a time; belongs to one event loop."""
 
     def __init__(self, client: EnrollmentClient) -> None:
         self._client = client
@@ -163,9 +166,33 @@ class Uploads:
             )
             return batch, tuple(layout.notices)
 
+        async with self._turn_of(submitter):
+            return await in_daemon_thread(publish)
+
+    async def check(self, upload: Upload, choices: Choices, submitter: str | None) -> WholeCheck:
+        """Read a file to its end in a turn of its submitter, and return its mistakes.
+
+        The reading stops if this call is cancelled.
+        """
+        is_cancelled = Event()
+
+        def is_wanted() -> bool:
+            return not is_cancelled.is_set()
+
+        async with self._turn_of(submitter):
+            try:
+                return await in_daemon_thread(
+                    partial(check_whole_file, "The file", upload.file, choices, is_wanted)
+                )
+            finally:
+                is_cancelled.set()
+
+    @asynccontextmanager
+    async def _turn_of(self, submitter: str | None) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it."""
         own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
         async with own_turn, self._turns:
-            return await in_daemon_thread(publish)
+            yield
 
 
 def _refuse_drops(lines: Lines) -> Lines:

@@ -184,7 +184,7 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path, wheel: Path) -
         if path.is_file():
             name = path.relative_to(checkout).as_posix()
             assert packed.get(name) == path.read_bytes(), name
-    assert {"producer/web/page.js", "producer/web/page.css"} <= set(packed)
+    assert {"producer/web/page/main.js", "producer/web/page/page.css"} <= set(packed)
 
 
 def test_the_source_archive_has_the_files_of_a_checkout(tmp_path: Path, archive: Path) -> None:

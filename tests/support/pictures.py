@@ -17,6 +17,7 @@ from rich.text import Text
 
 from support.http import serving
 from support.paths import ROOT
+from support.registrar_files import write_files
 from support.transcripts import Step, normal, play, reader, without_colors
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -89,25 +90,37 @@ def _animated(svg: str, begins: list[int]) -> str:
     )
 
 
+PHOTOGRAPHS = ("send", "upload", "correct", "student")
+"""The photographs of the page, each in `page-NAME.png`."""
+
+
 def photograph_page(folder: Path, target: Path, chromium: str) -> None:
-    """Photograph the lower part of the page, after a submission and a lookup of a student."""
+    """Photograph the page while a registrar sends three files with mistakes and corrects them."""
     with (
         reader(folder) as made,
         serving(made.environment, folder / "http.log") as (url, _),
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 720, "height": 600}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1080, "height": 760}, color_scheme="light")
+        shots = {name: target / f"page-{name}.png" for name in PHOTOGRAPHS}
         page.goto(url)
-        page.set_input_files("#file", str(made.folder / "enrollments.csv"))
-        page.wait_for_selector("#preview table")
-        page.click("#submit")
-        page.get_by_text(": done").wait_for()
-        page.fill("#student", "S1")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#found li")
-        page.locator("#drop").evaluate("part => part.closest('section').remove()")
-        page.screenshot(path=target, full_page=True)
+        page.set_input_files("#file", list(map(str, write_files(folder))))
+        page.get_by_role("button", name="These columns are right").wait_for()
+        page.screenshot(path=shots["send"])
+        page.get_by_role("button", name="These columns are right").click()
+        page.get_by_role("button", name="Check 3 files").click()
+        page.locator("#send:enabled").wait_for()
+        page.locator("#send").click()
+        page.get_by_role("link", name="Show what was refused").nth(2).click()
+        page.get_by_role("link", name="Correct the lines here").wait_for()
+        page.screenshot(path=shots["upload"])
+        page.get_by_role("link", name="Correct the lines here").click()
+        page.get_by_label("course_id, line 4").fill("LOGIC-1")
+        page.screenshot(path=shots["correct"])
+        page.goto(f"{url}/#/students/00123")
+        page.get_by_role("heading", name="Ada Example").wait_for()
+        page.screenshot(path=shots["student"], full_page=True)
         browser.close()
 
 
@@ -121,7 +134,7 @@ def main() -> None:
         if chromium is None:
             sys.exit("There is no Chromium, so the page was not photographed: apt install chromium")
         (folder / "page").mkdir()
-        photograph_page(folder / "page", PICTURES / "page.png", chromium)
+        photograph_page(folder / "page", PICTURES, chromium)
 
 
 if __name__ == "__main__":

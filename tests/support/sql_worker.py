@@ -20,7 +20,6 @@ from worker.batches.status import (
     applied_chunks,
     batch_statuses,
     recent_batch_ids,
-    refused_records,
 )
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
@@ -28,6 +27,8 @@ from worker.enrollment.lookups import request_statuses, student_results, student
 from worker.enrollment.results import to_response
 from worker.history.lookups import course_roll, student_history
 from worker.models import Base
+from worker.refused_lines.lookups import refused_records
+from worker.roster.lookups import find_courses, find_students
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 
@@ -47,12 +48,14 @@ class SqlWorker:
             TaskName.BATCH: lambda ids, refusals: batch_statuses(
                 database, ids, {}, refusals=refusals
             ),
-            TaskName.REFUSALS: lambda batch_id, *after: refused_records(
-                database, batch_id, (after[0], after[1]), 1_000
+            TaskName.REFUSALS: lambda batch_id, line, after, limit=1_000, **options: (
+                refused_records(database, batch_id, (line, after), limit, **options)
             ),
             TaskName.RECENT_BATCHES: self._recent_batches,
             TaskName.STUDENT: lambda ids: students(database, ids),
             TaskName.HISTORY: partial(student_history, database),
+            TaskName.FIND_STUDENTS: partial(find_students, database),
+            TaskName.FIND_COURSES: partial(find_courses, database),
             TaskName.ROLL: lambda course, at=None: course_roll(
                 database, course, _MOMENT.validate_python(at)
             ),

@@ -92,8 +92,10 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "enrollment",
         "history",
         "intervals",
+        "refused_lines",
         "retention",
         "roster",
+        "roster/search",
     }
 
 

@@ -33,7 +33,6 @@ from worker.batches.lines import pack_lines
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     add_chunk,
-    add_refusals,
     find_chunk,
     has_ended_before,
     open_batch,
@@ -50,6 +49,7 @@ from worker.enrollment.shortcuts import decide_clean_requests, find_clean_reques
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
+from worker.refused_lines.repository import add_refusals
 from worker.service import add_enrollments
 
 
@@ -199,7 +199,11 @@ def _open(
 
 
 def _form(chunk: Chunk) -> dict[str, Any] | None:
-    return None if chunk.form is None else chunk.form.model_dump(mode="json")
+    """Return the form of a chunk's file as it is stored, without what older workers do not know."""
+    if chunk.form is None:
+        return None
+    left_out = None if chunk.form.drop else {"drop"}
+    return chunk.form.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 
 def _enter(

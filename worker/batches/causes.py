@@ -30,9 +30,9 @@ from worker.batches.candidates import (
     outline,
     rounded_ranges,
 )
-from worker.batches.repository import find_refused_ids
 from worker.database.engine import Database
 from worker.models import Course, Student
+from worker.refused_lines.repository import find_refused_ids
 from worker.repository import find_keys, find_least_and_largest, sis_ids_of_small_roster
 
 MAX_EXAMINED: Final = 10_000

@@ -19,19 +19,15 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    tuple_,
     union_all,
     update,
 )
 
-from producer.contract.batches import FIRST_LINES
 from producer.contract.headers import BatchOrigin
 from producer.fields import MAX_KEY
-from producer.schemas import Code
 from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
     RowsUpTo,
-    add_rows,
     insert_into,
     is_among,
     list_parameter,
@@ -42,18 +38,13 @@ from worker.database.sets import (
 from worker.models import (
     Batch,
     BatchChunk,
-    BatchRefusal,
-    Course,
     DeadLetter,
     Instant,
     LetterForm,
 )
-from worker.repository import find_keys
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
-
-_REFUSAL = ("line", "code", "message", "record", "cells")
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
@@ -184,33 +175,6 @@ def find_origins(connection: Connection, batch_ids: Iterable[str]) -> dict[str, 
     return {row.id: BatchOrigin(row.file_name, row.submitter) for row in rows}
 
 
-def add_refusals(
-    connection: Connection, batch_id: str, refusals: Iterable[Mapping[str, Any]]
-) -> None:
-    """Store refused lines with their records."""
-    rows = [(batch_id, *map(refusal.__getitem__, _REFUSAL)) for refusal in refusals]
-    add_rows(connection, BatchRefusal, ("batch_id", *_REFUSAL), rows)
-
-
-def find_refusals(
-    connection: Connection, batch_id: str, after: tuple[int, int], limit: int, most: int
-) -> list[Any]:
-    """Return refusals in the order of their lines, starting after a (line, id).
-
-    The page ends at `limit` refusals, or once their texts have `most` characters.
-    """
-    refusal = BatchRefusal
-    page = (
-        select(*refusal.__table__.columns)
-        .where(refusal.batch_id == batch_id, tuple_(refusal.line, refusal.id) > tuple_(*after))
-        .order_by(refusal.line, refusal.id)
-        .limit(limit)
-        .subquery()
-    )
-    texts = ["message", "record", "cells"]
-    return rows_up_to(connection, select_up_to(page, texts, page.c.line, page.c.id), {}, most).rows
-
-
 def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
     """Return the ledger of each known batch, summed over its applied chunks, in one statement."""
     dialect = connection.dialect.name
@@ -334,52 +298,3 @@ def _is_refused_chunk() -> Any:
     """Return the condition that a dead letter is a chunk of a batch without any applied chunk."""
     known = exists().where(Batch.id == DeadLetter.batch_id)
     return and_(DeadLetter.batch_id.is_not(None), DeadLetter.form != LetterForm.RECORD, ~known)
-
-
-def group_refusals(connection: Connection, batch_id: str) -> list[Any]:
-    """Return a batch's refusals by code: how many, and the first few lines with their messages."""
-    refusal = BatchRefusal
-    counted = select(refusal.code, func.count()).where(refusal.batch_id == batch_id)
-    groups = []
-    for code, count in connection.execute(counted.group_by(refusal.code).order_by(refusal.code)):
-        first = (
-            select(refusal.line, func.min(refusal.message).label("message"))
-            .where(refusal.batch_id == batch_id, refusal.code == code)
-            .group_by(refusal.line)
-            .order_by(refusal.line)
-            .limit(FIRST_LINES)
-        )
-        groups.append((code, count, connection.execute(first).all()))
-    return groups
-
-
-def find_refused_ids(
-    connection: Connection, batch_id: str, code: Code, limit: int
-) -> tuple[int, list[str]]:
-    """Return the SIS ids in the first refusals of an unknown student or course, by line.
-
-    Return also how many refusals these are, at most `limit`. A record with several courses has
-    all of them in one of its refusals; those that exist are left out.
-    """
-    name = "student_id" if code is Code.UNKNOWN_STUDENT else "course_ids"
-    refusal = BatchRefusal
-    first = (
-        select(refusal.record[name])
-        # A range, because PostgreSQL might use the index without the code if the code were equal.
-        .where(refusal.batch_id == batch_id, refusal.code.between(code.value, code.value))
-        .order_by(refusal.code, refusal.line)
-        .limit(limit)
-    )
-    records = connection.scalars(first).all()
-    examined = 0
-    refused: list[int | str] = []
-    among_others: list[int | str] = []
-    for ids in records:
-        if len(refused) + len(among_others) >= limit:
-            break
-        examined += 1
-        several = isinstance(ids, list) and len(ids) > 1
-        (among_others if several else refused).extend(ids if isinstance(ids, list) else [ids])
-    existing = find_keys(connection, Course, among_others)
-    refused += [i for i in among_others if i not in existing]
-    return examined, [i for i in refused if isinstance(i, str)]

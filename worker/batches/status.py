@@ -11,12 +11,11 @@ from producer.contract.batches import (
     BatchStatus,
     Books,
     RefusalGroup,
-    RefusedRecord,
 )
 from producer.contract.chunks import FileForm, Tally
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
-from worker.answer_size import MAX_ANSWER, AnswerSize, fewer_ids
+from worker.answer_size import AnswerSize, fewer_ids
 from worker.batches.causes import add_likely_causes
 from worker.batches.counts import ROW_COUNTS
 from worker.batches.repository import (
@@ -24,8 +23,6 @@ from worker.batches.repository import (
     find_columns,
     find_kind,
     find_places,
-    find_refusals,
-    group_refusals,
     sum_chunks,
 )
 from worker.batches.state import (
@@ -40,7 +37,8 @@ from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
 from worker.moments import Clock, own_clock
-from worker.plain_text import waiting_for_database, whole_text
+from worker.plain_text import waiting_for_database
+from worker.refused_lines.repository import group_refusals
 
 _WAITING = (BatchState.QUEUED, BatchState.RUNNING, BatchState.STALLED)
 
@@ -109,7 +107,7 @@ def _file_of(row: Any | None) -> dict[str, Any]:
         return {}
     return {
         "columns": row.columns and tuple(row.columns),
-        "form": row.form and FileForm.model_validate(row.form),
+        "form": row.form and FileForm.model_validate(row.form, extra="ignore"),
     }
 
 
@@ -197,28 +195,6 @@ def applied_chunks(
         fingerprints=tuple(map(applied.get, numbers)),
         first_chunk=None if mark is None or dead.failed else mark.mark.first_chunk,
     )
-
-
-def refused_records(
-    database: Database, batch_id: str, after: tuple[int, int], limit: int
-) -> list[RefusedRecord]:
-    """Return a batch's refusals with their records, by line, starting after a (line, id).
-
-    There may be fewer than `limit` although more follow: a page with long records ends early.
-    """
-    with database.reading() as connection:
-        rows = find_refusals(connection, batch_id, after, limit, MAX_ANSWER)
-    return [
-        RefusedRecord(
-            id=row.id,
-            line=row.line,
-            code=Code(row.code),
-            message=row.message,
-            record=whole_text(row.record),
-            cells=None if row.cells is None else tuple(row.cells),
-        )
-        for row in rows
-    ]
 
 
 def _refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from producer.contract import lookup_arguments as arguments
 from producer.contract.batches import BatchPage, BatchStatus
 from producer.contract.lookup_arguments import (
+    CODE,
     CURSOR,
     ID,
     ID_OR_NONE,
@@ -24,6 +25,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    SEARCH,
     STATE,
     SUBMITTER,
     TEXT,
@@ -36,7 +38,7 @@ from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.schemas import RequestStatus
 from worker.answer_size import AnswerTooLarge
 from worker.batches.listing import BatchSearch, batch_page
-from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids, refused_records
+from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
@@ -45,6 +47,8 @@ from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
 from worker.plain_text import first_line
+from worker.refused_lines.lookups import refused_records
+from worker.roster import lookups as search
 from worker.tasks.answer import to_json
 from worker.tasks.services import Services
 
@@ -132,6 +136,7 @@ def register_lookups(app: Celery, services: Services) -> None:
     _register_chunks(lookup, services)
     _register_reading(lookup, services)
     _register_past(lookup, services)
+    _register_searches(lookup, services)
 
 
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
@@ -246,12 +251,23 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
         return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
 
     @lookup(name=TaskName.REFUSALS.value)
-    def refusals(batch_id: Any, line: Any = 0, after: Any = 0, limit: Any = MAX_LOOKUP) -> Any:
+    def refusals(
+        batch_id: Any,
+        line: Any = 0,
+        after: Any = 0,
+        limit: Any = MAX_LOOKUP,
+        *,
+        code: Any = None,
+        whole: Any = False,
+    ) -> Any:
         """Return at most `limit` refused lines, starting after a line and an id."""
         checked_id = _checked(TEXT, batch_id, "batch_id")
         cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
         page_size = _checked(LIMIT, limit, "limit")
-        return answer(lambda: refused_records(database, checked_id, cursor, page_size))
+        cause, is_whole = _checked(CODE, code, "code"), whole is True
+        return answer(
+            lambda: refused_records(database, checked_id, cursor, page_size, cause, whole=is_whole)
+        )
 
 
 def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
@@ -304,6 +320,24 @@ def _register_past(lookup: Callable[..., Any], services: Services) -> None:
         )
 
 
+def _register_searches(lookup: Callable[..., Any], services: Services) -> None:
+    """Register the searches of students and courses."""
+    answer = partial(_answer, services)
+    searches = {
+        TaskName.FIND_STUDENTS: search.find_students,
+        TaskName.FIND_COURSES: search.find_courses,
+    }
+
+    def register(task: TaskName, find: Callable[..., Any]) -> None:
+        @lookup(name=task.value)
+        def find_by_text(text: Any, limit: Any = 20) -> Any:
+            wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+            return answer(lambda: find(services.database, wanted, most))
+
+    for task, find in searches.items():
+        register(task, find)
+
+
 def _too_many_results(students: int, limit: int) -> str:
     return (
         f"{students} students with a limit of {limit} may have {students * limit} results, and an"
@@ -318,7 +352,7 @@ def _answer(services: Services, work: Callable[[], Any]) -> Any:
     started = time.perf_counter()
     try:
         answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
-    except AnswerTooLarge as error:
+    except (AnswerTooLarge, search.SearchTooLong) as error:
         raise Unanswerable(str(error)) from None
     except DBAPIError as error:
         if not is_outage(error):

@@ -225,8 +225,40 @@ def test_an_unknown_id_is_unknown(client: EnrollmentClient) -> None:
     assert client.batch(nothing).state == "unknown"
     assert client.student(nothing) is None
     assert client.results(nothing) == []
+    assert client.find_students(nothing).students == ()
+    assert client.find_courses(nothing).courses == ()
+    assert client.refusal_page(nothing) == []
     assert list(client.refusals(nothing)) == []
     assert client.applied_chunks(nothing, [0, 1]).fingerprints == (None, None)
+
+
+def test_a_student_and_a_course_are_found_by_their_ids_in_any_case(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, course = roster
+    for text in (student, f" {student} ", student.upper(), student.lower()):
+        assert [found.sis_id for found in client.find_students(text).students] == [student]
+    assert [found.sis_id for found in client.find_courses(course.swapcase()).courses] == [course]
+
+
+def test_a_page_of_refusals_has_those_for_one_cause_with_their_records(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, _ = roster
+    ghosts = [own_id("no-course"), own_id("no-course")]
+    records: list[Any] = [
+        {"student_id": student, "course_ids": ghosts, "atomic": False},
+        {"student_id": own_id("nobody"), "course_ids": ghosts[:1]},
+    ]
+    batch = client.submit_batch("enrollments", records)
+    client.wait(batch)
+    page = client.refusal_page(batch.batch_id, code="unknown_course")
+    assert [(refusal.line, refusal.record["course_ids"]) for refusal in page] == [(1, ghosts)] * 2
+    first = client.refusal_page(batch.batch_id, limit=1)
+    after = (first[0].line, first[0].id)
+    rest = client.refusal_page(batch.batch_id, after=after)
+    assert [refusal.message for refusal in (*first, *rest)][:2] == [r.message for r in page]
+    assert [refusal.code for refusal in rest] == ["unknown_course", "unknown_student"]
 
 
 def test_many_results_are_returned_in_the_requested_order(
@@ -272,6 +304,10 @@ def test_an_invalid_lookup_is_explained_and_harms_no_other(client: EnrollmentCli
         (lambda: client.batch_page(submitter="a\x00"), "submitter: must not contain"),
         (lambda: client.applied_chunks("", [0]), "batch_id: must"),
         (lambda: list(client.refusals("")), "batch_id: must"),
+        (lambda: client.refusal_page("b", limit=0), "limit: must"),
+        (lambda: client.refusal_page("b", code="bad"), "code: must be one of the codes"),
+        (lambda: client.find_students(" "), "text: must be a text of 1 to 255"),
+        (lambda: client.find_courses("x", limit=0), "limit: must"),
     ):
         with pytest.raises(InvalidRequest, match=reason):
             call()

@@ -10,11 +10,12 @@ from producer.schemas import Kind
 from support.databases import store_roster
 from worker.answer_size import AnswerTooLarge
 from worker.batches.apply import apply_chunk
-from worker.batches.status import batch_statuses, refused_records
+from worker.batches.status import batch_statuses
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses, student_results, students
 from worker.enrollment.repository import find_results_up_to
+from worker.refused_lines.lookups import refused_records
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 
@@ -24,7 +25,7 @@ SMALL = 30_000
 
 @pytest.fixture(autouse=True)
 def small_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("worker.answer_size.MAX_ANSWER", "worker.batches.status.MAX_ANSWER"):
+    for module in ("worker.answer_size.MAX_ANSWER", "worker.refused_lines.lookups.MAX_ANSWER"):
         monkeypatch.setattr(module, SMALL)
 
 

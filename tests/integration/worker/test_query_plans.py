@@ -8,10 +8,10 @@ from sqlalchemy import Connection, text
 
 from producer.schemas import Code
 from support.databases import store_roster
-from worker.batches.repository import find_refused_ids
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.models import Student
+from worker.refused_lines.repository import find_refused_ids
 from worker.repository import find_keys, find_least_and_largest
 from worker.service import add_enrollments
 

@@ -148,9 +148,14 @@ def first(line: str) -> str:
     return line.split(" | ", maxsplit=1)[0]
 
 
+def _sources(folder: Path) -> list[Path]:
+    """Return the files in a folder that hold messages: what the page says is in its scripts."""
+    return [*folder.rglob("*.py"), *folder.rglob("*.js")]
+
+
 def missing_in(folders: list[Path], messages: list[str]) -> list[str]:
     """Return the messages whose longest literal part is not in the code of these folders."""
-    code = "".join(path.read_text("utf-8") for f in folders for path in f.rglob("*.py"))
+    code = "".join(path.read_text("utf-8") for f in folders for path in _sources(f))
     joined = re.sub(r'"\s*\n\s*f?"', "", code)
     return [text for text in messages if max(text.split("…"), key=len) not in joined]
 

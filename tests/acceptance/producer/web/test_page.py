@@ -9,13 +9,13 @@ import pytest
 from producer.client import EnrollmentClient
 from support.commands import write_lines
 from support.http import serving
+from support.page import card_of, choose, choose_column, counts_of, heard_by, send, show_student
 from support.rosters import enter_roster
 from support.workers import Deployment
 
-pytestmark = pytest.mark.one_database
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("browser")]
 
 
-@pytest.mark.xdist_group("browser")
 def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -24,49 +24,41 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         enter_roster(client, students, [{"sis_id": "PC1", "title": "Reading"}])
     file = tmp_path / "mistakes.csv"
     file.write_text(
-        'who,course_sis_id,note\nP1,PC1,"fine, really"\nP1,NOPE,<b>bold</b>\nghost,PC1,\n'
+        'who,course_sis_id,reason\nP1,PC1,"fine, really"\nP1,NOPE,<b>bold</b>\nghost,PC1,\n'
     )
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        messages = heard_by(page)
         page.goto(url)
-        page.set_input_files("#file", str(file))
-        page.wait_for_selector("#preview table")
-        assert "fine, really" in page.inner_text("#preview")
-        assert "<b>bold</b>" in page.inner_text("#preview")
-        page.select_option("#preview select", "who")
-        page.click("#submit")
-        page.get_by_text(": done").wait_for()
-        assert page.inner_text("#books").split() == [
-            *("Rows", "received", "3", "enrolled", "1"),
-            *("rejected", "2", "not", "yet", "applied", "0"),
-        ]
-        refused = page.inner_text("#refusals")
-        assert "unknown_course" in refused
-        assert "no student has the SIS id 'ghost'" in refused
+        choose(page, file)
+        card = card_of(page, "mistakes.csv")
+        assert "no column that is known as the student's id" in card.inner_text()
+        choose_column(page, "mistakes.csv", "Student's id", "who")
+        card.get_by_text("fine, really").wait_for()
+        assert "<b>bold</b>" in card.inner_text()
+        send(page)
+        assert counts_of(page) == "3 rows: 1 newly enrolled and 2 refused."
+        page.get_by_text("No student has the id “ghost”.").first.wait_for()
+        shown = page.inner_text("main")
+        assert "The course is not in the roster" in shown
+        assert "<b>bold</b>" in shown
         with page.expect_download() as download:
-            page.click("#download")
+            page.get_by_role("button", name="Download for a text editor").click()
         text = Path(download.value.path()).read_text()
         assert text.splitlines()[1].endswith(",P1,NOPE,<b>bold</b>")
-        page.fill("#student", "P1")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#found li")
-        assert "PC1 · Reading" in page.inner_text("#found")
-        page.fill("#student", "ghost")
-        page.press("#student", "Enter")
-        page.get_by_text("The roster has no student with this id").wait_for()
-        assert "no student has the SIS id 'ghost'" in page.inner_text("#found")
-        page.fill("#student", "nobody at all")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#error:not([hidden])")
-        assert page.inner_text("#error").startswith("No student has this id. Check the id")
-        assert [line for line in said if "404" not in line] == []
+        about = show_student(page, url, "P1")
+        assert about.get_by_role("heading", level=1).inner_text() == "Page One"
+        assert "Reading" in about.inner_text()
+        about = show_student(page, url, "ghost")
+        assert "The roster has no student with the id “ghost”" in about.inner_text()
+        assert "No student has the id “ghost”" in about.inner_text()
+        assert "Requests for this id were refused" in about.inner_text()
+        about = show_student(page, url, "nobody at all")
+        assert "Check the id" in about.inner_text()
+        assert [line for line in messages if "404" not in line] == []
         page.close()
 
 
-@pytest.mark.xdist_group("browser")
 def test_what_happened_to_a_student_is_shown_the_latest_first(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -79,36 +71,30 @@ def test_what_happened_to_a_student_is_shown_the_latest_first(
             client.enroll({**change, "as_of": begin + timedelta(hours=hour)})
         client.enroll({"student_id": "past", "course_ids": ["past-C"], "as_of": begin})
         lines = write_lines(tmp_path / "late.csv", "student_id,course_id", "past,NOPE")
-        batch = client.submit_file(lines)
-        client.wait(batch)
+        client.wait(client.submit_file(lines))
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        messages = heard_by(page)
         page.goto(url)
-        page.fill("#student", "past")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#found table")
-        rows = page.locator("#found tbody tr")
+        show_student(page, url, "past")
+        rows = page.get_by_role("table", name="What happened").locator("tbody tr")
         assert rows.count() == 20
         newest = rows.nth(0).inner_text()
-        assert f"{batch.batch_id}, line 2" in newest
-        assert "no course has the SIS id 'NOPE'" in newest
-        assert "past-C · History" in rows.nth(1).inner_text()
+        assert "line 2" in newest
+        assert "No course has the id “NOPE”" in newest
+        assert "History" in rows.nth(1).inner_text()
         assert "<i>reason 21</i>" in rows.nth(1).inner_text()
-        page.get_by_role("button", name="Show older entries").click()
+        page.get_by_role("button", name="Show older ones").click()
         rows.nth(20).wait_for()
-        words = [row.split("\t")[1] for row in rows.all_inner_texts()]
-        assert words[:2] == ["rejected", "dropped"]
-        assert words.count("superseded") == 1
-        assert len(words) == 24
-        assert not page.get_by_role("button", name="Show older entries").is_visible()
-        assert said == []
+        changes = page.locator("tbody .change").all_inner_texts()
+        assert [word.lower() for word in changes[:2]] == ["refused", "dropped"]
+        assert sum("won" in row for row in rows.all_inner_texts()) == 1
+        assert len(changes) == 24
+        assert page.get_by_role("button", name="Show older ones").count() == 0
+        assert messages == []
         page.close()
 
 
-@pytest.mark.xdist_group("browser")
 def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -122,19 +108,19 @@ def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
         page.goto(url)
-        page.set_input_files("#file", str(both))
-        page.get_by_text("The file has student_id and student_key; use").wait_for()
-        page.select_option("#preview select", "student_key")
-        page.click("#submit")
-        page.get_by_text(": done").wait_for()
-        page.fill("#student", f"key:{student.id}")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#found li")
-        assert f"P2 (key {student.id})" in page.inner_text("#found")
-        assert "PC2 · Writing" in page.inner_text("#found")
-        page.set_input_files("#file", str(records))
-        page.click("#submit")
-        page.get_by_text("In JSON, an integer is our key").wait_for()
+        choose(page, both)
+        two = "This file has 2 columns for the student's id: student_id and student_key."
+        assert two in card_of(page, "both.csv").inner_text()
+        choose_column(page, "both.csv", "Student's number here", "student_key")
+        card_of(page, "both.csv").get_by_text("The first rows as they").wait_for()
+        send(page)
+        about = show_student(page, url, "P2")
+        assert "P2" in about.inner_text()
+        assert "Writing" in about.inner_text()
+        page.goto(f"{url}/#/")
+        page.wait_for_selector("#file")
+        choose(page, records)
+        page.get_by_text("In JSON, an integer is a number of this service").wait_for()
         page.close()
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
         other = client.student("P3")
@@ -142,7 +128,6 @@ def test_one_of_two_columns_for_a_student_is_chosen_and_keys_are_noticed(
         assert other.courses == ()
 
 
-@pytest.mark.xdist_group("browser")
 @pytest.mark.parametrize(
     "content",
     [
@@ -164,22 +149,20 @@ def test_the_page_understands_a_header_as_the_service_does(
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
         page.goto(url)
-        page.set_input_files("#file", str(file))
-        page.get_by_text("The file holds enrollments").wait_for()
-        preview = page.inner_text("#preview")
-        assert "used as student_id" in preview
-        assert "used as course_id" in preview
-        assert "is missing" not in preview
-        assert "P4" in preview
-        page.click("#submit")
-        page.get_by_text(": done").wait_for()
-        books = page.inner_text("#books").split()
-        assert books[books.index("received") + 1] == "1"
-        assert books[books.index("rejected") + 1] == "0"
+        choose(page, file)
+        card = card_of(page, "file.csv")
+        card.get_by_text("Change what it holds").click()
+        for label in ("Student's id", "Course's id"):
+            chosen = card.get_by_label(label).locator("option:checked").inner_text()
+            assert chosen.endswith("(recognized)")
+        assert card.locator(".problem").count() == 0
+        assert card.locator("tbody td").all_inner_texts()[1:] == ["P4", "PC4"]
+        send(page)
+        assert counts_of(page).startswith("1 row: 1 ")
+        assert "refused" not in counts_of(page)
         page.close()
 
 
-@pytest.mark.xdist_group("browser")
 def test_the_same_file_is_tried_again_after_the_roster_was_corrected(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -188,20 +171,21 @@ def test_the_same_file_is_tried_again_after_the_roster_was_corrected(
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
         page.goto(url)
-        page.set_input_files("#file", str(file))
-        page.click("#submit")
-        page.get_by_text("no student has the SIS id 'P5'").wait_for()
-        page.wait_for_selector("#submit:enabled")
+        choose(page, file)
+        send(page)
+        page.get_by_text("No student has the id “P5”").first.wait_for()
+        first = page.url
         with EnrollmentClient(deployment.broker_url, timeout=20) as client:
             enter_roster(client, ["P5"], [{"sis_id": "PC5", "title": "Drawing"}])
-        page.click("#submit")
-        page.wait_for_selector("#refused", state="hidden")
-        page.get_by_text(": done").wait_for()
-        assert page.inner_text("#books").split()[:5] == ["Rows", "received", "1", "enrolled", "1"]
+        page.get_by_role("link", name="Send files").click()
+        choose(page, file)
+        send(page)
+        assert page.url != first
+        assert counts_of(page) == "1 row: 1 newly enrolled."
+        assert page.get_by_text("No student has the id “P5”").count() == 0
         page.close()
 
 
-@pytest.mark.xdist_group("browser")
 def test_drops_are_counted_and_shown_with_their_reason(
     browser: Any, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -215,19 +199,17 @@ def test_drops_are_counted_and_shown_with_their_reason(
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
         page.goto(url)
-        page.set_input_files("#file", str(file))
-        page.wait_for_selector("#preview table")
-        assert "used as action" in page.inner_text("#preview")
-        page.click("#submit")
-        page.get_by_text(": done").wait_for()
-        counts = " ".join(page.inner_text("#books").split())
-        assert counts.startswith("Rows received 3 enrolled 1 dropped 1")
-        page.fill("#student", "P9")
-        page.press("#student", "Enter")
-        page.wait_for_selector("#found li")
-        found = page.inner_text("#found")
-        rows = page.locator("#found tbody tr").all_inner_texts()
-        (dropped,) = (row.split("\t") for row in rows if "PC9" in row and "dropped" in row)
-        assert (dropped[1], dropped[2], dropped[4].strip()) == ("dropped", "PC9", "moved <b>")
-        assert "PC8" in found
+        choose(page, file)
+        card = card_of(page, "changes.csv")
+        card.get_by_text("Change what it holds").click()
+        chosen = card.get_by_label("Enroll or drop").locator("option:checked")
+        assert chosen.inner_text() == "Action (recognized)"
+        send(page)
+        assert counts_of(page).startswith("3 rows: 1 newly enrolled, 1 dropped")
+        about = show_student(page, url, "P9")
+        rows = page.get_by_role("table", name="What happened").locator("tbody tr")
+        (dropped,) = (row for row in rows.all_inner_texts() if "PC9" in row and "moved" in row)
+        assert "dropped" in dropped.lower()
+        assert "moved <b>" in dropped
+        assert "PC8" in about.inner_text()
         page.close()

@@ -13,9 +13,11 @@ import httpx
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.web import pages
 from producer.web.pages import PAGES
 from support.browser import violations_of
 from support.http import serving
+from support.page import card_of, choose, send, show_student
 from support.rosters import enter_roster
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -110,10 +112,26 @@ def test_every_html_response_has_the_policy(url: str) -> None:
     """FastAPI has pages of its own, which load scripts from elsewhere; none of them is served."""
     ours = {path: httpx.get(url + path).headers for path in PAGES}
     assert all("content-security-policy" in headers for headers in ours.values())
-    others = ("/redoc", "/docs/oauth2-redirect", "/nothing", "/docs/", "/assets/", "/page.html")
+    others = ("/redoc", "/docs/oauth2-redirect", "/nothing", "/docs/", "/assets/", "/index.html")
     for path in others:
         response = httpx.get(url + path, headers={"Accept": "text/html"})
         assert "html" not in response.headers.get("content-type", "")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_modules_import_each_other_under_the_digest_of_their_folder(url: str, path: str) -> None:
+    (script,) = Markup(httpx.get(url + path).text).scripts
+    folder, _, name = script.rpartition("/")
+    waiting, seen = {name}, set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        module = httpx.get(f"{url}{folder}/{name}")
+        assert module.status_code == 200, name
+        imports = re.findall(r'(?:from |import\()"\./([\w.]+)"', module.text)
+        waiting |= set(imports) - seen
+    installed = Path(pages.__file__).parent / PAGES[path]
+    assert seen == {file.name for file in installed.glob("*.js")}
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -140,22 +158,21 @@ def test_a_page_in_use_violates_no_policy(
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
         enter_roster(client, ["CSP1"], ["CSP-C"])
     file = tmp_path / "file.csv"
-    file.write_text("who,course_id\nCSP1,CSP-C\nCSP1,<img src=x onerror=alert(1)>\n")
+    file.write_text("matric,course_id\nCSP1,CSP-C\nCSP1,<img src=x onerror=alert(1)>\n")
     page = browser.new_page()
     violations = violations_of(page)
     page.goto(url)
-    page.set_input_files("#file", str(file))
-    page.wait_for_selector("#preview table")
-    page.select_option("#preview select", "who")
-    page.click("#submit")
-    page.get_by_text(": done").wait_for()
-    assert "<img src=x onerror=alert(1)>" in page.inner_text("#refusals")
+    choose(page, file)
+    assert "<img src=x onerror=alert(1)>" in card_of(page, "file.csv").inner_text()
+    page.get_by_role("button", name="These columns are right").click()
+    send(page)
+    refused = page.get_by_role("table", name="Refused lines")
+    refused.wait_for()
+    assert "<img src=x onerror=alert(1)>" in refused.inner_text()
     with page.expect_download() as download:
-        page.click("#download")
+        page.get_by_role("button", name="Download for a text editor").click()
     assert download.value.suggested_filename == "refused.csv"
-    page.fill("#student", "CSP1")
-    page.press("#student", "Enter")
-    page.wait_for_selector("#found li")
+    show_student(page, url, "CSP1")
     padding = "getComputedStyle(document.querySelector('section')).paddingTop"
     assert page.evaluate(padding) == "20px"
     page.goto(f"{url}/docs")
@@ -248,6 +265,6 @@ def test_the_page_is_not_shown_in_a_frame(url: str, browser: Any) -> None:
     page.goto(f"{url}/frame")
     page.wait_for_function("document.title === 'loaded'")
     (framed,) = page.frames[1:]
-    assert framed.query_selector("#submit") is None
+    assert framed.query_selector("#main") is None
     assert any("frame-ancestors 'none'" in text for text in said), said
     page.close()

@@ -13,13 +13,13 @@ from producer.schemas import Kind
 from support.chunks import chunk
 from support.databases import dead_letters, store_roster
 from worker.batches.apply import Applied, apply_chunk
-from worker.batches.status import refused_records
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.history.lookups import student_history
 from worker.models import LetterReason, StudentCourse
 from worker.recovery.isolate import call_letter
 from worker.recovery.retry import retry_letter
+from worker.refused_lines.lookups import refused_records
 
 MONDAY = datetime(2026, 8, 31, 8, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)

@@ -20,11 +20,12 @@ from support.chunks import chunk, pairs
 from support.databases import clear_batches, url_of
 from worker.batches.apply import ChunkOutcome, apply_chunk
 from worker.batches.repository import newest_batches, sum_chunks
-from worker.batches.status import applied_chunks, batch_statuses, refused_records
+from worker.batches.status import applied_chunks, batch_statuses
 from worker.commands.batches import batches
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import student_results, students
+from worker.refused_lines.lookups import refused_records
 from worker.service import add_enrollments
 
 LARGEST = 2**53

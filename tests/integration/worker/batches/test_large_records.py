@@ -24,11 +24,11 @@ from support.chunks import books
 from support.databases import clear_batches, count_rows
 from support.large_records import SHAPES, as_roster_record, large_request
 from worker.batches.apply import ChunkOutcome, apply_chunk
-from worker.batches.status import refused_records
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses
 from worker.models import BatchRefusal, DeadLetter
+from worker.refused_lines.lookups import refused_records
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
 

@@ -17,8 +17,8 @@ from producer.publishing.chunking import split_into_chunks
 from producer.schemas import Kind
 from support.chunks import apply_chunk, chunk, status
 from worker.batches import apply
-from worker.batches.status import refused_records
 from worker.database.engine import Database
+from worker.refused_lines.lookups import refused_records
 
 
 def submit(database: Database, path: Path, batch_id: str) -> None:

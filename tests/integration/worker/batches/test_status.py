@@ -1,19 +1,22 @@
 """The status of a batch: its counts balance at every moment, and its refusals are read in pages."""
 
+import pytest
 from sqlalchemy import text
 
 from producer.contract.batches import BatchStatus
-from producer.contract.chunks import Tally
+from producer.contract.chunks import RefusedLine, Tally
 from producer.contract.marks import AgedMark, SubmissionMark
-from producer.schemas import Kind
+from producer.schemas import Code, Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from worker.batches.apply import ChunkOutcome
 from worker.batches.repository import newest_batches
 from worker.batches.state import STALLED_SECONDS
-from worker.batches.status import applied_chunks, batch_statuses, refused_records
+from worker.batches.status import applied_chunks, batch_statuses
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
+from worker.refused_lines import lookups
+from worker.refused_lines.lookups import refused_records
 
 
 def test_the_counts_balance_while_chunks_are_missing(database: Database) -> None:
@@ -137,3 +140,64 @@ def test_refusals_are_read_page_by_page_in_the_order_of_their_lines(database: Da
         after = (page[-1].line, page[-1].id)
     assert [line for line, _ in read] == [1, 1, 3, 3, 5, 5, 7, 7, 9, 9]
     assert len(set(read)) == 10
+
+
+def test_refusals_for_one_cause_have_what_the_first_refusal_of_their_line_holds(
+    database: Database,
+) -> None:
+    records = [pairs("A", f"X{n}", f"Y{n}") for n in range(5)]
+    unread = [RefusedLine(line=n, message="bad", cells=("a", "b")).model_dump() for n in (2, 4)]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*records, lines=[9, 7, 5, 3, 1], refused=unread))
+    bare = refused_records(database, "b", (0, 0), 100)
+    whole = refused_records(database, "b", (0, 0), 100, whole=True)
+    assert [(one.line, one.id, one.message) for one in bare] == [
+        (one.line, one.id, one.message) for one in whole
+    ]
+    assert sum(one.record is None and one.cells is None for one in bare) == 5
+    assert all(one.record or one.cells for one in whole)
+    for code in Code:
+        read = []
+        after = (0, 0)
+        while page := refused_records(database, "b", after, 3, code, whole=True):
+            read += page
+            after = (page[-1].line, page[-1].id)
+        assert read == [one for one in whole if one.code is code]
+    second = refused_records(database, "b", (whole[0].line, whole[0].id), 1, whole=True)
+    assert second == whole[1:2]
+
+
+def test_a_page_of_whole_refusals_ends_within_the_bound_and_gets_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [{**pairs("A", f"X{n}", f"Y{n}"), "reason": "r" * 200} for n in range(5)]
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(*records, lines=[9, 7, 5, 3, 1]))
+    whole = refused_records(database, "b", (0, 0), 100, whole=True)
+    monkeypatch.setattr(lookups, "MAX_ANSWER", 2_500)
+    read = []
+    pages = 0
+    after = (0, 0)
+    while page := refused_records(database, "b", after, 100, whole=True):
+        read += page
+        pages += 1
+        after = (page[-1].line, page[-1].id)
+    assert [(one.line, one.id) for one in read] == [(one.line, one.id) for one in whole]
+    assert 1 < pages < len(whole)
+
+
+def test_how_a_file_was_submitted_is_stored_with_its_batch(database: Database) -> None:
+    mapping = {"student_id": "{who}"}
+    form = {"delimiter": ";", "mapping": mapping, "drop": True}
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "X"), form=form))
+    stored = status(database).form
+    assert stored is not None
+    assert (stored.mapping, stored.drop, stored.delimiter) == (mapping, True, ";")
+
+
+def test_a_newer_version_may_store_more_about_a_file(database: Database) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "X"), form={"delimiter": ";"}))
+    with database.writing() as connection:
+        form = '{"delimiter": ";", "of a newer version": 1}'
+        connection.execute(text("UPDATE batches SET form = :form"), {"form": form})
+    stored = status(database).form
+    assert stored is not None
+    assert stored.delimiter == ";"

@@ -42,6 +42,8 @@ ROUTES = {
         "/students/S1/courses/C1", "drop", "result", {"headers": WAIT}
     ),
     "get /students/{student}": Route("/students/S1", "lookup", "student"),
+    "get /students": Route("/students?find=ada", "lookup", "search"),
+    "get /courses": Route("/courses?find=c1", "lookup"),
     "get /students/{student}/results": Route("/students/S1/results", "lookup", "results"),
     "get /students/{student}/history": Route("/students/S1/history", "lookup", "history"),
     "get /courses/{course}/students": Route("/courses/C1/students", "lookup", "roll"),
@@ -49,12 +51,18 @@ ROUTES = {
     "post /batches": Route(
         "/batches", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
     ),
+    "post /batches/check": Route(
+        "/batches/check", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
+    ),
     "post /batches/preview": Route(
         "/batches/preview", "submit", None, {"content": "sis_id,name\nS3,Cy\n", "headers": CSV}
     ),
     "get /batches": Route("/batches", "any"),
     "get /batches/{batch_id}": Route("/batches/b1", "own", "batch"),
     "get /batches/{batch_id}/errors": Route("/batches/b1/errors", "own", "refusals"),
+    "get /batches/{batch_id}/errors/lines": Route(
+        "/batches/b1/errors/lines", "own", "refused_lines"
+    ),
     "get /batches/{batch_id}/events": Route("/batches/b1/events", "own", "events"),
     "get /health/live": Route("/health/live", None),
     "get /health/ready": Route("/health/ready", None),

@@ -1,0 +1,144 @@
+"""Read an uploaded file to its end, as a submission does, and report every mistake of its form."""
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, NamedTuple
+
+from pydantic import Field
+
+from producer.errors import UnreadableFile
+from producer.files.check import FormRefusal, LineCounts, SourceChecker
+from producer.files.layout import FileLayout, Lines
+from producer.files.mistakes import MistakeGroup, Mistakes
+from producer.files.reader import Choices, open_stream
+from producer.files.refused_lines import cells_of
+from producer.schemas import ContractModel, Kind
+
+MAX_LISTED: Final = 1_000
+"""The most lines with mistakes that are listed; all of them are counted."""
+MAX_LISTED_TEXT: Final = 4_000_000
+"""The most characters of the cells of these lines: a single line may have a million."""
+
+
+class MistakenLine(ContractModel):
+    """A line that would be refused because it is invalid."""
+
+    line: int = Field(description="The line of the file, counted from 1.")
+    field: str | None = Field(
+        description="The column or field of its first mistake; null if it is the line as a whole."
+    )
+    message: str = Field(description="What is wrong with the line and what to do.")
+    cells: tuple[str, ...] | None = Field(
+        description="Its cells, in the order of `columns`; null if they are not known. Bytes that"
+        " are not text are noncharacters, as in the refusals of a batch."
+    )
+
+
+class WholeCheck(ContractModel):
+    """How a whole file would be understood, and every mistake of its form."""
+
+    readable: bool = Field(description="Whether the file as a whole can be read.")
+    problem: str | None = Field(
+        default=None, description="Why the file cannot be read, and what to do."
+    )
+    field: str | None = Field(
+        default=None, description="The parameter that may help, for example `map`."
+    )
+    kind: Kind | None = Field(default=None, description="The kind of the records.")
+    content: str | None = Field(
+        default=None, description="What the file holds, in a few words, for example `drops`."
+    )
+    columns: tuple[str, ...] | None = Field(default=None, description="The header of a CSV file.")
+    lines: LineCounts | None = Field(default=None, description="Where its lines went.")
+    rows: int | None = Field(
+        default=None, description="Pairs or roster records that would be submitted."
+    )
+    groups: tuple[MistakeGroup, ...] = Field(
+        default=(),
+        description="The mistakes, that of the most lines first. Each line is in one group: that of"
+        " its first mistake.",
+    )
+    refused: tuple[MistakenLine, ...] = Field(
+        default=(), description=f"The first lines with mistakes, at most {MAX_LISTED}."
+    )
+    notices: tuple[str, ...] = Field(
+        default=(), description="How the file is understood, where that may not be what is meant."
+    )
+
+
+class CheckStopped(Exception):
+    """A check was stopped, because its result is no longer wanted."""
+
+
+class _Stream(NamedTuple):
+    """A file whose first lines have been read, and the rest of it."""
+
+    name: str
+    layout: FileLayout
+    lines: Lines
+    is_wanted: Callable[[], bool]
+
+    def records(self) -> Lines:
+        """Yield every record. Raises UnreadableFile, and CheckStopped."""
+        for line in self.lines:
+            if not self.is_wanted():
+                raise CheckStopped
+            yield line
+
+
+class _Listing:
+    """The first lines with mistakes, within the bounds of a response."""
+
+    def __init__(self, columns: tuple[str, ...] | None) -> None:
+        self._columns = columns
+        self._room = MAX_LISTED_TEXT
+        self.lines: list[MistakenLine] = []
+
+    def add(self, refusal: FormRefusal) -> None:
+        """Add a line, unless there is no room left."""
+        if len(self.lines) >= MAX_LISTED or self._room <= 0:
+            return
+        record = refusal.record
+        cells = cells_of(self._columns, record)
+        self._room -= sum(map(len, cells or ()))
+        message, field = record.message, refusal.field
+        line = MistakenLine(line=record.line, field=field, message=message, cells=cells)
+        self.lines.append(line)
+
+
+def check_whole_file(
+    name: str, file: BinaryIO, choices: Choices, is_wanted: Callable[[], bool] = lambda: True
+) -> WholeCheck:
+    """Read a file to its end, and return how it would be understood by a submission.
+
+    `name` stands for the file in messages. A file that cannot be read is a result, too. Raises
+    CheckStopped once `is_wanted` returns false.
+    """
+    try:
+        return _check(name, file, choices, is_wanted)
+    except UnreadableFile as error:
+        field = next(iter(error.options), None)
+        return WholeCheck(readable=False, problem=str(error), field=field)
+
+
+def _check(
+    name: str, file: BinaryIO, choices: Choices, is_wanted: Callable[[], bool]
+) -> WholeCheck:
+    options: dict[str, Any] = {"encoding": choices.encoding, "drop": choices.drop}
+    layout, lines = open_stream(file, choices.kind, choices.templates, name, **options)
+    checker = SourceChecker(_Stream(name, layout, lines, is_wanted), first_rows=0)
+    mistakes, listing = Mistakes(), _Listing(layout.columns)
+    for refusal in checker.form_refusals():
+        mistakes.add(refusal.record.line, refusal.field, refusal.mistake)
+        listing.add(refusal)
+    result = checker.result()
+    return WholeCheck(
+        readable=True,
+        kind=result.kind,
+        content=result.content,
+        columns=result.columns,
+        lines=result.lines,
+        rows=result.rows,
+        groups=tuple(mistakes),
+        refused=tuple(listing.lines),
+        notices=tuple(layout.notices),
+    )

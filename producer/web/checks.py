@@ -1,0 +1,56 @@
+"""Define the route that reads a whole file and reports its mistakes, before anything is sent."""
+
+from typing import Any, Final
+
+from fastapi import Request
+
+from producer.files.reader import Choices
+from producer.files.whole_check import WholeCheck
+from producer.web.access import Submitter
+from producer.web.openapi import UPLOAD, problems
+from producer.web.parameters import (
+    AllDrops,
+    BatchKind,
+    ColumnMaps,
+    FrontServices,
+    TextEncoding,
+    column_templates,
+)
+from producer.web.problems import stopping
+from producer.web.uploads import received
+
+CHECK: Final[dict[str, Any]] = {
+    "openapi_extra": {"requestBody": UPLOAD},
+    "responses": problems(507),
+}
+"""What the OpenAPI document says about the route, besides its parameters."""
+
+
+async def check_batch(
+    request: Request,
+    services: FrontServices,
+    submitter: Submitter,
+    kind: BatchKind = None,
+    maps: ColumnMaps = None,
+    encoding: TextEncoding = None,
+    *,
+    drop: AllDrops = False,
+) -> WholeCheck:
+    """Read a whole file as `POST /batches` does, and return every mistake of its form.
+
+    Nothing is published. Whether the roster has the students and courses is not checked. A file
+    that cannot be read is no error: then `readable` is false, and `problem` says why.
+    """
+    choices = Choices(kind, column_templates(maps), encoding, drop)
+
+    async def gone() -> None:
+        """Return once the caller has gone away, whose check would take a turn from others."""
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    async with received(request) as upload:
+        work = services.uploads.check(upload, choices, submitter)
+        check = await services.stopping.unless_begun(work, gone())
+    if check is None:
+        raise stopping()
+    return check

@@ -1,0 +1,47 @@
+// Says in her words what is wrong with a chosen file, and what to do.
+
+import { FIELDS } from "./columns.js";
+import { listed } from "./words.js";
+
+const AS_TABLE = "Open it there, choose “Save as” and the format “CSV UTF-8”, then choose the new file here.";
+
+/** Return what a sentence of the service about a file says on this page. */
+export const plain = (sentence) => sentence
+  .replace(/^The file(?: \([^)]*\))?: (.)/, (_, first) => first.toUpperCase())
+  .replace(/^The file\b/, "This file")
+  .replaceAll("SIS id", "id of your system").replaceAll("our key", "a number of this service");
+
+/** Return why a file cannot be used as it is, with the way out; null if it can. */
+export function problemOf(chosen) {
+  if (chosen.problem) return chosen.problem;
+  const { seen } = chosen;
+  return !seen || seen.readable ? null : unreadable(chosen, seen);
+}
+
+function unreadable(chosen, { problem, field, columns }) {
+  if (/workbook|spreadsheet/i.test(problem) && !/damaged/.test(problem)) return `This is a workbook, which cannot be read. ${AS_TABLE}`;
+  if (/is empty/.test(problem)) return "This file is empty. Export it again, or choose another one.";
+  if (field === "encoding") return "The letters in this file cannot be read with the chosen encoding. Choose another one below.";
+  const [double] = chosen.doubles();
+  if (double) return `This file has ${double[1].length} columns for the ${double[0].label.toLowerCase()}: ${listed(double[1])}. Choose below which one counts.`;
+  if (!columns || !["map", "kind"].includes(field)) return plain(problem);
+  if (!chosen.kind) return `It is not clear what this file holds. Choose it below. ${looksLike(problem)}`.trim();
+  const missing = missingFields(chosen).map(({ label }) => label.toLowerCase());
+  if (missing.length) return `This file has no column that is known as the ${listed(missing)}. Choose below which of your columns holds it.`;
+  return plain(problem);
+}
+
+const looksLike = (problem) => /\. (It (?:looks|has)[^.]*\.)/.exec(problem)?.[1] ?? "";
+
+/** Return our needed columns for which the file has none. */
+export function missingFields(chosen) {
+  const fields = FIELDS[chosen.kind] ?? [], { maps } = chosen.choices;
+  return fields.filter((field) => {
+    const key = fields.find(({ name }) => name === field.key);
+    const has = (each) => each && (maps[each.name] || chosen.ownName(each));
+    return field.needed && !has(field) && !has(key);
+  });
+}
+
+/** Return the lines at the beginning of a file whose letters cannot be read; the encoding may be another one. */
+export const unreadLetters = ({ seen }) => (seen?.refused ?? []).filter(({ message }) => message.includes("not UTF-8"));

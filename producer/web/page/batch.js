@@ -1,0 +1,56 @@
+// Shows one upload: where it stands, its counts, and what was refused and why.
+
+import { call } from "./api.js";
+import { nameOf } from "./batches.js";
+import { originOf, stored } from "./corrections.js";
+import { element } from "./dom.js";
+import { batchAddress } from "./ids.js";
+import { refusalsSection } from "./refusals.js";
+import { shownTime } from "./times.js";
+import { uploadSection } from "./upload_section.js";
+import { counted } from "./words.js";
+
+/** Show the upload whose id is in the address. */
+export async function show(main, { id }) {
+  const stop = new AbortController(), heading = element("h1", {}, "Upload"), about = element("div", {}), refused = element("div", {});
+  const see = (status) => {
+    heading.textContent = nameOf(status);
+    about.replaceChildren(...facts(status));
+    if (status.state === "done") showRefused(status, refused).catch((problem) => {
+      if (!stop.signal.aborted) refused.replaceChildren(element("p", { class: "problem", role: "alert" }, problem.message));
+    });
+  };
+  const section = uploadSection(id, stop.signal, see);
+  section.node.querySelector("h2").hidden = true; // The heading of the page says the same.
+  main.replaceChildren(heading, about, section.node, refused);
+  await section.shown;
+  return () => stop.abort();
+}
+
+function facts(status) {
+  const sent = [status.submitted_at && `Sent on ${shownTime(status.submitted_at)}`, status.submitter && `by ${status.submitter}`].filter(Boolean).join(" ");
+  const origin = originOf(status.batch_id);
+  return [
+    element("p", { class: "faint" }, sent),
+    origin && element("p", {}, "Corrected lines of ", element("a", { href: batchAddress(origin) }, "an earlier upload"), "."),
+  ].filter(Boolean);
+}
+
+async function showRefused(status, place) {
+  if (!status.refusals.length) return place.replaceChildren();
+  const [section, corrections] = await Promise.all([refusalsSection(status), correctionsOf(status)]);
+  return place.replaceChildren(...corrections, section);
+}
+
+// What was sent again: by this browser, and among the newest uploads by others.
+async function correctionsOf(status) {
+  const { applied, sent } = stored(status.batch_id);
+  const { batches } = await (await call("/batches?limit=100")).json();
+  const later = batches.filter((batch) => originOf(batch.batch_id) === status.batch_id);
+  const parts = [];
+  const lines = Object.keys(applied).length;
+  if (lines) parts.push(`You have corrected ${counted(lines, "refused line")} here, and ${lines === 1 ? "it" : "they"} went through. `);
+  if (sent) parts.push("Corrected lines were sent, and wait for what becomes of them. ");
+  if (later.length) parts.push("Lines were corrected and sent again: ", ...later.flatMap((batch) => [element("a", { href: batchAddress(batch.batch_id) }, shownTime(batch.submitted_at)), " "]));
+  return parts.length ? [element("p", { class: "ready" }, ...parts)] : [];
+}

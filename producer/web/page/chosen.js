@@ -1,0 +1,143 @@
+// Holds one chosen file: the choices about it, what the service says about it, and its check.
+
+import { FIELDS, isOurs, likelyKind, suggestions } from "./columns.js";
+import { check, isUnchanged, preview, queryOf } from "./files.js";
+import { matchOf, rememberMatch } from "./memory.js";
+import { CHANGED_FILE, sentenceFor } from "./words.js";
+
+const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {} };
+
+/** A chosen file. It fires `news` after each change. */
+export class Chosen extends EventTarget {
+  constructor(file) {
+    super();
+    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: false, checked: null, checking: false, origin: "", confirmed: false });
+  }
+
+  /** The kind of the records, or an empty text while it is not known. */
+  get kind() { return this.seen?.kind || this.choices.kind; }
+
+  /** Whether columns were suggested by their names and nobody has confirmed them. */
+  get isOpen() { return this.origin === "suggested" && !this.confirmed; }
+
+  /** Whether the file can be checked and sent. */
+  get isReady() { return Boolean(this.seen?.readable) && !this.problem && !this.isOpen; }
+
+  /** The query of its submission. */
+  get query() { return queryOf(this.choices).toString(); }
+
+  /** Look at the file for the first time, with what was chosen for the last file with these columns. */
+  async look() {
+    this.looking = true;
+    await this.#look();
+    this.looking = false;
+    this.tell();
+  }
+
+  async #look() {
+    if (!this.file.size) return this.fail("This file is empty. Export it again, or choose another one.");
+    if (!(await isUnchanged(this.file))) return this.fail("This file cannot be read. If it is a folder, choose the files in it; if it was moved, choose it again.");
+    await this.refresh();
+    const columns = this.seen?.columns;
+    if (!columns) return;
+    const remembered = matchOf(columns);
+    if (remembered) await this.choose({ ...EMPTY_CHOICES, ...remembered }, "remembered");
+    else await this.suggest(columns);
+  }
+
+  async suggest(columns) {
+    const kind = this.kind || likelyKind(columns);
+    if (!kind) return;
+    const maps = suggestions(columns, kind);
+    const isGuess = !this.seen.readable && !this.seen.kind;
+    const guess = isGuess ? kind : "";
+    if (Object.keys(maps).length) await this.choose({ maps, kind: guess }, "suggested");
+    else if (guess) await this.choose({ kind: guess });
+  }
+
+  /** Change choices, and look at the file again. */
+  async choose(changes, origin = this.origin) {
+    this.choices = { ...this.choices, ...changes };
+    this.origin = origin;
+    await this.refresh();
+  }
+
+  /** The reader has seen the suggested columns and agrees. */
+  confirm() {
+    this.confirmed = true;
+    this.tell();
+  }
+
+  async refresh() {
+    this.request?.abort();
+    const request = (this.request = new AbortController());
+    this.checked = null;
+    try {
+      const seen = await preview(this.file, this.choices, request.signal);
+      // The names of the columns stay known if a choice, such as an encoding, hides them.
+      Object.assign(this, { seen, problem: null });
+    } catch (error) {
+      if (request.signal.aborted) return;
+      this.problem = error.message;
+    }
+    this.tell();
+  }
+
+  /** Read the whole file, and find what would be refused for its form. */
+  async check() {
+    this.request?.abort();
+    const request = (this.request = new AbortController());
+    Object.assign(this, { checking: true, checked: null });
+    this.tell();
+    try {
+      this.checked = await check(this.file, this.choices, request.signal);
+    } catch (error) {
+      if (!request.signal.aborted) this.fail(error.message, false);
+    }
+    this.checking = false;
+    this.tell();
+  }
+
+  /** Return whether the file is still the one that was chosen; if not, the card says so. */
+  async isStill() {
+    const isSame = await isUnchanged(this.file);
+    if (!isSame) this.fail(sentenceFor({ code: CHANGED_FILE }));
+    return isSame;
+  }
+
+  /** Remember the columns for the next file with the same header. */
+  remember() {
+    const { kind, encoding, maps } = this.choices;
+    if (this.seen?.columns && (kind || encoding || Object.keys(maps).length)) rememberMatch(this.seen.columns, { kind, encoding, maps });
+  }
+
+  /** Return the name that our column has among hers, or null. */
+  ownName(field) {
+    const { columns } = this.seen ?? {};
+    return columns?.find((name) => isOurs(name, field)) ?? null;
+  }
+
+  /** Return our needed columns that the file has twice: pairs of the column and her names. */
+  doubles() {
+    return (FIELDS[this.kind] ?? []).filter((field) => field.needed).flatMap((field) => {
+      const key = FIELDS[this.kind].find(({ name }) => name === field.key);
+      const same = (this.seen?.columns ?? []).filter((name) => isOurs(name, field) || (key && isOurs(name, key)));
+      return same.length > 1 && !this.choices.maps[field.name] && !this.choices.maps[field.key] ? [[field, same]] : [];
+    });
+  }
+
+  fail(sentence, isLasting = true) {
+    this.problem = sentence;
+    if (isLasting) this.seen = null;
+    this.tell();
+  }
+
+  tell() { this.dispatchEvent(new Event("news")); }
+}
+
+const ORDER = ["students", "courses", "enrollments"];
+
+/** Return files in the order in which they are sent: rosters first, because enrollments need them. */
+export const inOrder = (files) => [...files].sort((a, b) => placeOf(a) - placeOf(b));
+
+const placeOf = ({ kind }) => (kind ? ORDER.indexOf(kind) : ORDER.length);

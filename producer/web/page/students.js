@@ -1,0 +1,51 @@
+// Finds students by id, name or e-mail address.
+
+import { call } from "./api.js";
+import { element } from "./dom.js";
+import { studentAddress } from "./ids.js";
+import { stackedTable } from "./stacked.js";
+
+const LIMIT = 20;
+
+/** Show the box to find a student and, if the address has a text, the students that it finds. */
+export async function show(main, { query }) {
+  const text = (query.get("find") ?? "").trim();
+  const result = element("div", { class: "result" });
+  main.replaceChildren(element("h1", {}, "Students"), findForm(text), result);
+  if (!text) return;
+  const { students, more } = await (await call(`/students?${new URLSearchParams({ find: text, limit: LIMIT })}`)).json();
+  result.replaceChildren(...(students.length ? found(students, more) : notFound(text)));
+}
+
+/** Return the form that finds a student. */
+export function findForm(text = "") {
+  const box = element("input", { id: "find", type: "search", value: text, required: true, autocomplete: "off", maxlength: 255 });
+  const form = element("form", { class: "row", role: "search" },
+    element("div", { class: "grow" }, element("label", { for: "find" }, "Id, name or e-mail address of the student"), box),
+    element("button", { type: "submit" }, "Find"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const address = `#/students?${new URLSearchParams({ find: box.value.trim() })}`;
+    if (location.hash === address) window.dispatchEvent(new HashChangeEvent("hashchange"));
+    else location.hash = address;
+  });
+  return form;
+}
+
+function found(students, more) {
+  const rows = students.map((student) => [
+    element("a", { href: studentAddress(student.sis_id) }, student.name ?? student.sis_id), student.sis_id, student.email ?? "",
+  ]);
+  const count = students.length === 1 ? "One student" : `${students.length} students`;
+  return [
+    element("p", { role: "status" }, more ? `More than ${students.length} students. Here are the first; write more of the name.` : `${count}:`),
+    stackedTable("Students found", ["Name", "Id", "E-mail"], rows),
+  ];
+}
+
+function notFound(text) {
+  return [
+    element("p", { role: "status" }, `The roster has no student with the id, name or e-mail address “${text}”.`),
+    element("p", {}, "Requests for this id may have been refused. ", element("a", { href: studentAddress(text) }, `Show what is known about the id “${text}”`)),
+  ];
+}

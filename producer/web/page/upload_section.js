@@ -1,0 +1,59 @@
+// Shows one upload: first how much of it was sent, if this page sends it, then where it stands.
+
+import { call } from "./api.js";
+import { element } from "./dom.js";
+import { batchAddress } from "./ids.js";
+import { forgetUpload } from "./memory.js";
+import { follow, progressPart } from "./progress.js";
+import { sendingOf } from "./sending.js";
+import { sendingPart } from "./sending_part.js";
+
+/**
+ * Return the section of an upload: `node`, and `shown`, which resolves to its first status, or to null while it is
+ * being sent. `see(status)` gets each news. Stops when `signal` is aborted.
+ */
+export function uploadSection(id, signal, see = () => {}) {
+  const sending = sendingOf(id), progress = progressPart();
+  const heading = element("h2", {}, sending?.file.name ?? "Upload");
+  const link = element("a", { href: batchAddress(id) }), more = element("p", { hidden: true }, link);
+  const node = element("section", { class: "upload", "aria-label": sending?.file.name ?? "Upload" }, heading);
+
+  function draw(status) {
+    if (status.state === "done") forgetUpload(id);
+    heading.textContent = status.file_name ?? heading.textContent;
+    progress.draw(status);
+    link.textContent = status.books.rejected ? "Show what was refused, and correct it" : "Show this upload";
+    more.hidden = location.hash.startsWith("#/batches/");
+    see(status);
+  }
+
+  async function look() {
+    const status = await (await call(`/batches/${encodeURIComponent(id)}`, { signal })).json();
+    draw(status);
+    if (status.state !== "done") follow(id, draw, signal).catch((problem) => progress.say(problem.message));
+    return status;
+  }
+
+  if (!sending || sending.state === "sent") {
+    node.append(progress.node, more);
+    return { node, shown: look().catch((problem) => missing(problem, progress)) };
+  }
+  const part = sendingPart(sending);
+  node.append(part.node);
+  signal.addEventListener("abort", part.leave);
+  part.sent.then(() => {
+    if (signal.aborted) return null;
+    node.append(progress.node, more);
+    return look();
+  }).catch((problem) => progress.say(problem.message));
+  return { node, shown: Promise.resolve(null) };
+}
+
+function missing(problem, progress) {
+  if (problem.name === "AbortError") return null;
+  progress.bar.hidden = true;
+  progress.say(problem.code === "unknown_batch"
+    ? "Nothing of this upload has arrived yet. If its file was being sent when you left, choose the same file again under “Send files”: it continues where it stopped."
+    : problem.message);
+  return null;
+}

@@ -1,0 +1,78 @@
+// Holds the sentences and words that the page uses for the codes of the service.
+
+export const UNREACHABLE = "unreachable";
+export const CHANGED_FILE = "changed_file";
+
+const SENTENCES = {
+  [UNREACHABLE]: "The service cannot be reached. Check your connection, then try again.",
+  [CHANGED_FILE]: "The file changed since you chose it. Choose it again.",
+  cancelled: "You cancelled this file. Nothing of it was sent.",
+  token_required: "This service asks for an access token, and does not know the one at the top of the page. Enter the token that you were given; if it is not accepted, ask your operator for a new one.",
+  scope_required: "Your access token does not allow this. Ask your operator for one that does.",
+  foreign: "This service accepts only readers on its own machine, because it has no access tokens. Ask your operator.",
+  unknown_student: "The roster has no student with this id. Check the id.",
+  unknown_course: "The roster has no course with this id. Check the id.",
+  unknown_batch: "No upload with this address is known. Check the address, or look for it under Uploads.",
+  batch_conflict: "This file is not the one that was sent first under this address. Remove it, choose it again, and send it as a new upload.",
+  cut_off: "The connection broke while the file was being sent. Send it again: it continues where it stopped.",
+  body_timeout: "The file took too long to arrive. Send it again over a faster connection.",
+  too_large: "The file is larger than this service accepts. Split it, or ask your operator for a higher limit.",
+  too_many_requests: "The service is busy with other uploads. Wait a moment, then try again.",
+  stopping: "The service is being restarted. Wait a moment, then try again: an upload continues where it stopped.",
+  no_room: "The service has no room to store the file. Ask your operator to make room.",
+  broker_unavailable: "The service cannot pass on anything at the moment. Wait a few seconds, then try again.",
+  no_worker: "The service is up, but the program that looks things up does not answer. Try again in a minute; if that does not help, ask your operator.",
+  lookup_failed: "This could not be looked up. Try again in a minute; if that does not help, ask your operator.",
+  submission_lost: "What you sent was lost and had no effect. Send it again.",
+  audit_unavailable: "The service cannot record who sees personal data, so it shows none. Ask your operator.",
+  internal_error: "The service failed. Try again; if that does not help, ask your operator.",
+};
+
+const BY_STATUS = {
+  401: SENTENCES.token_required,
+  403: SENTENCES.scope_required,
+  404: "Nothing is stored under this address. Check it.",
+  413: SENTENCES.too_large,
+  429: SENTENCES.too_many_requests,
+  500: SENTENCES.internal_error,
+  502: SENTENCES[UNREACHABLE],
+  503: "The service is not available at the moment. Wait a few seconds, then try again.",
+  504: SENTENCES[UNREACHABLE],
+};
+
+/** Return the sentence for a refusal of the service; its own words are used where the page has none. */
+export function sentenceFor({ code, status, detail }) {
+  if (code === "scope_required" && /scope drop/.test(detail)) {
+    return "Your access token does not allow dropping students. Ask your operator for one that does.";
+  }
+  return SENTENCES[code] ?? (detail || BY_STATUS[status]) ?? "The service refused this call. Ask your operator.";
+}
+
+export const KINDS = { students: "Students", courses: "Courses", enrollments: "Enrollments" };
+
+export const STATES = {
+  sending: "Being sent",
+  unknown: "Not known yet",
+  queued: "Waiting to be processed",
+  running: "Being processed",
+  stalled: "Stopped",
+  done: "Finished",
+};
+
+const numbers = new Intl.NumberFormat("en");
+
+/** Return a number with its thousands separated. */
+export const count = (number) => numbers.format(number);
+
+/** Return "1 row" or "2 rows". */
+export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** Return texts as a list in a sentence: "a, b and c". */
+export const listed = (texts) => new Intl.ListFormat("en", { type: "conjunction" }).format(texts);
+
+/** Return the size of a file for people. */
+export function sizeOf(bytes) {
+  if (bytes < 1000) return counted(bytes, "byte");
+  const unit = bytes < 1e6 ? [1e3, "kB"] : bytes < 1e9 ? [1e6, "MB"] : [1e9, "GB"];
+  return `${new Intl.NumberFormat("en", { maximumSignificantDigits: 3 }).format(bytes / unit[0])} ${unit[1]}`;
+}

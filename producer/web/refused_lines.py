@@ -1,0 +1,118 @@
+"""Define the route that returns the refused lines of a batch, to be corrected and sent again."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from fastapi import Depends
+from pydantic import TypeAdapter
+
+from producer.aio.client import AsyncEnrollmentClient
+from producer.contract.batches import BatchStatus, RefusedRecord
+from producer.contract.lookups import Number
+from producer.files.columns import plain_name
+from producer.files.mistakes import field_of, rule_of
+from producer.files.refused_lines import cells_of
+from producer.web.batches import VisibleBatch, record_refusals
+from producer.web.bodies import RefusedLines, RefusedLineToCorrect
+from producer.web.cursors import read_cursor, write_cursor
+from producer.web.disclosing import Disclosures
+from producer.web.owners import is_undecided
+from producer.web.parameters import Client, LineLimit, LinesCursor, RefusalCode, RefusalMessage
+
+EXAMINED: Final = 5_000
+"""The most refusals that are examined for one page, if only those with a message are wanted."""
+
+PAGE: Final = 1_000
+"""How many refusals are looked up at once in that case."""
+
+_Place = tuple[Number, Number]
+_PLACE: TypeAdapter[_Place] = TypeAdapter(_Place)
+
+
+class _Search:
+    """A page of the refused lines of a batch, while it is looked up."""
+
+    def __init__(
+        self,
+        code: RefusalCode = None,
+        message: RefusalMessage = None,
+        limit: LineLimit = 100,
+        after: LinesCursor = None,
+    ) -> None:
+        self._code = code
+        self._message = message
+        self._limit = limit
+        self._after: _Place = (0, 0) if after is None else read_cursor(_PLACE, after)
+
+    async def run(
+        self, client: AsyncEnrollmentClient, status: BatchStatus
+    ) -> tuple[list[RefusedLineToCorrect], str | None]:
+        """Return the lines of a page, and where the next one begins, if anything may follow."""
+        mapping = _mapping_of(status)
+        lines: list[RefusedLineToCorrect] = []
+        after, examined = self._after, 0
+        while examined < EXAMINED:
+            size = self._limit if self._message is None else PAGE
+            page = await client.refusal_page(
+                status.batch_id, after=after, limit=size, code=self._code
+            )
+            for refusal in page:
+                after = (refusal.line, refusal.id)
+                line = _line(refusal, status, mapping)
+                if self._message in (None, line.rule, line.message):
+                    lines.append(line)
+                if len(lines) == self._limit:
+                    return lines, write_cursor(_PLACE, after)
+            examined += len(page)
+            if not page:
+                return lines, None
+        return lines, write_cursor(_PLACE, after)
+
+
+def _mapping_of(status: BatchStatus) -> Mapping[str, str]:
+    """Return our columns of a CSV file, each with the column or template that it is made from."""
+    own = {plain_name(column): column for column in reversed(status.columns or ())}
+    mapped = status.form.mapping if status.form is not None else None
+    return own | dict(mapped or {})
+
+
+def _line(
+    refusal: RefusedRecord, status: BatchStatus, mapping: Mapping[str, str]
+) -> RefusedLineToCorrect:
+    field = field_of(refusal.code, refusal.message, mapping)
+    record = refusal.record
+    return RefusedLineToCorrect(
+        line=refusal.line,
+        code=refusal.code,
+        field=field,
+        message=refusal.message,
+        rule=rule_of(refusal.message, field),
+        cells=cells_of(status.columns, refusal),
+        record=record,
+        student_id=record.get("student_id") if isinstance(record, dict) else None,
+    )
+
+
+async def get_refused_lines(
+    status: VisibleBatch,
+    client: Client,
+    disclosures: Disclosures,
+    search: Annotated[_Search, Depends(_Search)],
+) -> RefusedLines:
+    """Return a page of the refused lines of a batch, by line, with what is needed to correct them.
+
+    To submit lines again, send a CSV file with `columns` and the corrected cells to
+    `POST /batches`, with `mapping` and `drop`. Without the scope `lookup`, only batches of the same
+    caller are known.
+    """
+    # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
+    lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
+    await record_refusals("refused_lines", status, disclosures)
+    form = status.form
+    return RefusedLines(
+        columns=status.columns,
+        mapping=None if form is None else form.mapping,
+        drop=form is not None and form.drop,
+        lines=tuple(lines),
+        next=end,
+    )

@@ -1,0 +1,151 @@
+"""Refused lines are corrected on the page, by keyboard, on a narrow screen, and after a failure."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import EnrollmentClient
+from support.accessibility import findings_of
+from support.commands import write_lines
+from support.http import serving
+from support.rosters import enter_roster
+from support.workers import Deployment
+
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture
+def url(deployment: Deployment, tmp_path: Path) -> Iterator[str]:
+    with serving(deployment.environment, tmp_path / "log") as (served, _):
+        yield served
+
+
+def refused_batch(deployment: Deployment, file: Path, **options: Any) -> str:
+    """Submit a file, wait until it is done, and return the id of its batch."""
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        batch = client.submit_file(file, **options)
+        client.wait(batch)
+    return batch.batch_id
+
+
+def courses_of(deployment: Deployment, student_id: str) -> set[str]:
+    """Return the SIS ids of the courses that a student is enrolled in."""
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        student = client.student(student_id)
+        assert student is not None
+        return {course.sis_id for course in student.courses}
+
+
+def test_lines_are_corrected_by_keyboard_alone_on_a_narrow_dark_screen(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["K1", "K2", "K3"], ["KC-1", "KC-2"])
+    lines = ("K1,KX-1,a", "K2,KX-1,b", "K3,KX-1,c", "K3,KC-9,d")
+    batch_id = refused_batch(
+        deployment, write_lines(tmp_path / "k.csv", "student_id,course_id,note", *lines)
+    )
+    context = browser.new_context(viewport={"width": 375, "height": 700}, color_scheme="dark")
+    page = context.new_page()
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_role("table", name="Refused lines").wait_for()
+    page.get_by_role("button", name="Select all, as they are now").focus()
+    _press(page, "Tab", until="student_id, line 2")
+    page.keyboard.press("Tab")
+    page.keyboard.type("KC-1")  # What has the focus by Tab is selected, so this replaces it.
+    page.keyboard.press("Enter")
+    page.keyboard.type("wrong")
+    page.keyboard.press("Escape")
+    assert _focused(page) == "course_id, line 3"
+    assert page.get_by_label("course_id, line 3").input_value() == "KX-1"
+    page.keyboard.press("ArrowUp")
+    _press(page, "Tab", until="Change “KX-1” in 2 other lines, too")
+    page.keyboard.press("Enter")
+    assert page.get_by_label("course_id, line 4").input_value() == "KC-1"
+    assert page.get_by_label("course_id, line 5").input_value() == "KC-9"
+    assert findings_of(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    _press(page, "Tab", until="Send the 3 corrected lines")
+    page.keyboard.press("Enter")
+    page.get_by_text("3 lines went through.").wait_for()
+    assert page.get_by_role("row").count() == 2  # The head, and the line that is still wrong.
+    assert findings_of(page) == []
+    context.close()
+    assert courses_of(deployment, "K2") == {"KC-1"}
+
+
+def _focused(page: Any) -> str:
+    name = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
+    text: str = page.evaluate(name)
+    return text
+
+
+_IS_SEEN = """() => {
+  const {left, right, top, bottom} = document.activeElement.getBoundingClientRect();
+  const seen = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+  return top >= 0 && bottom <= innerHeight && document.activeElement.contains(seen);
+}"""
+
+
+def _press(page: Any, key: str, until: str) -> None:
+    for _ in range(60):
+        page.keyboard.press(key)
+        if _focused(page) == until:
+            assert page.evaluate(_IS_SEEN), f"{until} is hidden behind something"
+            return
+    pytest.fail(f"{until} is never reached; the last one is {_focused(page)}")
+
+
+def test_corrected_lines_of_drops_are_drops_with_the_same_mapping(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["D1"], ["DC-1", "DC-2"])
+        client.enroll({"student_id": "D1", "course_ids": ["DC-1", "DC-2"]})
+    file = write_lines(tmp_path / "drops.csv", "who;module;term", "D1;DC;1", "D1;DX;2")
+    mapping = {"student_sis_id": "{who}", "course_sis_id": "{module}-{term}"}
+    batch_id = refused_batch(deployment, file, maps=mapping, drop=True)
+    page = browser.new_page()
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_label("module, line 3").fill("DC")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+    page.close()
+    assert courses_of(deployment, "D1") == set()
+
+
+def test_lines_that_could_not_be_sent_are_sent_once_the_page_is_opened_again(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["L1"], ["LC-1"])
+    file = write_lines(tmp_path / "lost.csv", "student_id,course_id", "L1,LX")
+    batch_id = refused_batch(deployment, file)
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("**/batches?*", lambda route: route.abort())
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_label("course_id, line 2").fill("LC-1")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("The service cannot be reached.").wait_for()
+    page.close()
+    page = context.new_page()
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_text("1 line went through.").wait_for()
+    assert page.evaluate("Object.values(localStorage).join('')").count("LC-1") == 0
+    page.reload()
+    page.get_by_text("Every refused line was corrected and sent.").wait_for()
+    context.close()
+    assert courses_of(deployment, "L1") == {"LC-1"}
+
+
+def test_what_axe_finds_is_returned(url: str, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto(url)
+    page.get_by_role("heading", name="Send files").wait_for()
+    page.evaluate("document.querySelector('main').append(document.createElement('input'))")
+    (finding,) = findings_of(page)
+    assert "label" in finding
+    page.close()

@@ -1,0 +1,1 @@
+"""Store the refused lines of batches, and look them up."""

@@ -214,7 +214,9 @@ def _mapping(
 def _sent_form(form: FileForm, templates: Mapping[str, str], *, drop: bool) -> FileForm:
     """Return the form of a file with what its submitter said, except for a huge template."""
     is_huge = any(len(template) > MAX_TEMPLATE for template in templates.values())
-    mapping = None if is_huge else dict(templates) or None
+    # A name that could not be decoded is sent as it is among the columns.
+    sent = dict(zip(templates, storable(templates.values()), strict=True))
+    mapping = None if is_huge else sent or None
     return form.model_copy(update={"mapping": mapping, "drop": drop})
 
 

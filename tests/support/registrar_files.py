@@ -49,8 +49,8 @@ ENROLLMENTS = (
     b"00123,GE\xd6-1,,\n"
     b"00125,GEO-1,,\n"
 )
-"""Lost zeros, a misspelled course, another case, an unknown action, no time, an empty cell, a letter
-in another encoding, and a student whose line in the roster was refused."""
+"""Lost zeros, a misspelled course, another case, an unknown action, no time, an empty cell, a
+letter in another encoding, and a student whose line in the roster was refused."""
 
 MISTAKES: Mapping[str, tuple[Mistake, ...]] = {
     "students.csv": (

@@ -23,7 +23,7 @@ from worker.roster.search.repository import (
 )
 
 SEARCH_SECONDS: Final = 5.0
-"""Seconds after which a search ends: as a whole, it takes about a second per million students."""
+"""Seconds after which a search ends: it takes one or two seconds per million students."""
 
 KEYS_AT_ONCE: Final = 50_000
 """How many keys one statement looks through; then the time is checked."""

@@ -1,5 +1,7 @@
 // Remembers, in this browser, how columns were matched and which uploads were begun.
 
+import { ownColumns } from "./corrections.js";
+
 const MATCHES = "enrollment.matches";
 const UPLOADS = "enrollment.uploads";
 const MOST_MATCHES = 50;
@@ -22,10 +24,13 @@ function write(key, list) {
   }
 }
 
-/** Return a digest of a header: files with the same columns in the same order have the same one. */
+/**
+ * Return a digest of a header: files with the same columns in the same order have the same one, and so do the files
+ * of their refused lines.
+ */
 export function headerDigest(columns) {
   let hash = 0xcbf29ce484222325n; // FNV-1a; `crypto.subtle` is missing on pages without TLS.
-  for (const byte of new TextEncoder().encode(JSON.stringify(columns))) {
+  for (const byte of new TextEncoder().encode(JSON.stringify(ownColumns(columns).map((index) => columns[index])))) {
     hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
   }
   return hash.toString(16);

@@ -39,6 +39,8 @@ def test_a_check_shows_how_a_file_is_understood(tmp_path: Path) -> None:
         "bom": False,
         "line_end": "\r\n",
         "names_delimiter": True,
+        "mapping": {"student_sis_id": "{who}", "course_sis_id": "C-{term}"},
+        "drop": False,
     }
     assert found["mapping"] == {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
     assert found["first_rows"] == [

@@ -11,24 +11,24 @@ const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {} };
 export class Chosen extends EventTarget {
   constructor(file) {
     super();
-    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: false, checked: null, checking: false, origin: "", confirmed: false });
+    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: true, checked: null, checking: false, origin: "", confirmed: false });
   }
 
   /** The kind of the records, or an empty text while it is not known. */
   get kind() { return this.seen?.kind || this.choices.kind; }
 
-  /** Whether columns were suggested by their names and nobody has confirmed them. */
+  /** Whether suggested columns still wait for the reader's confirmation. */
   get isOpen() { return this.origin === "suggested" && !this.confirmed; }
 
   /** Whether the file can be checked and sent. */
-  get isReady() { return Boolean(this.seen?.readable) && !this.problem && !this.isOpen; }
+  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen; }
 
   /** The query of its submission. */
   get query() { return queryOf(this.choices).toString(); }
 
   /** Look at the file for the first time, with what was chosen for the last file with these columns. */
   async look() {
-    this.looking = true;
+    this.looking = true; // Until its columns are matched as well.
     await this.#look();
     this.looking = false;
     this.tell();

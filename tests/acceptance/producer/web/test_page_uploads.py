@@ -206,7 +206,9 @@ def test_an_upload_goes_on_under_its_address_after_the_tab_was_closed(
     page.wait_for_url("**/#/batches/*")
     address = page.url
     page.get_by_text("Sending …").wait_for()
+    page.context.set_offline(True)  # What was held back must not leave when the tab is closed.
     page.close(run_before_unload=False)
+    page.context.set_offline(False)
     again = page.context.new_page()
     again.goto(address)
     again.get_by_text("Nothing of this upload has arrived yet").wait_for()

@@ -16,6 +16,8 @@ from producer.errors import UnreadableFile
 from producer.fields import MAX_CHUNK_BYTES
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
+from producer.files.formats.layouts import find_table, table_layout
+from producer.files.formats.registry import FormatChoice
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
@@ -42,6 +44,7 @@ class Choices(NamedTuple):
     templates: Mapping[str, str] = MappingProxyType({})
     encoding: str | None = None
     drop: bool = False
+    format: FormatChoice = FormatChoice()
 
 
 class FirstLines(NamedTuple):
@@ -333,18 +336,16 @@ def describe(
 
     `goes_on` is set if the last of the first lines may not be whole.
     """
-    layout = json_lines_layout if first.is_json else delimited_layout
     with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
-        return layout(
-            name,
-            choices.kind,
-            choices.templates,
-            first.text,
-            first.notices,
-            first.form.undecodable,
-            drop=choices.drop,
-            goes_on=goes_on,
-        )
+        about = (first.text, choices.kind, choices.templates, choices.format)
+        found = None if first.is_json else find_table(name, *about)
+        options = {"drop": choices.drop, "goes_on": goes_on}
+        if found is not None:
+            how = (first.notices, first.form.undecodable, choices.format)
+            return table_layout(name, found, *how, **options)
+        layout = json_lines_layout if first.is_json else delimited_layout
+        how_ours = (choices.kind, choices.templates, first.text)
+        return layout(name, *how_ours, first.notices, first.form.undecodable, **options)
 
 
 def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:

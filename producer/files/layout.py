@@ -25,8 +25,8 @@ class FileLayout(NamedTuple):
     went. `form` is how a CSV file is written; `mapping` names the column or the template
     that each of our columns is made from. `ordered` is set if each line says what it asks for, and
     counts later than the one before it; `drop` is set if every line is a drop. `header_line` is
-    the line in which the header of a CSV file begins. `source` is set if the file is that of another
-    system, and says what it holds.
+    the line in which the header of a CSV file begins. `source` says what a file of another
+    system holds.
     """
 
     kind: Kind

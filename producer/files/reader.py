@@ -102,12 +102,12 @@ class FileSource:
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
-        with _io_errors_named(self.name), self.path.open("rb") as self._file:
+        with io_errors_named(self.name), self.path.open("rb") as self._file:
             yield from self._read(_unpack_again(self.name, self._file).file)
 
 
 @contextmanager
-def _io_errors_named(name: str) -> Iterator[None]:
+def io_errors_named(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -140,7 +140,7 @@ class StreamSource:
         drop: bool = False,
     ) -> None:
         self.name = name
-        with _io_errors_named(name):
+        with io_errors_named(name):
             layout, self._lines = open_stream(file, kind, templates, name, encoding, drop=drop)
         self.layout = layout
         self.kind = layout.kind
@@ -151,7 +151,7 @@ class StreamSource:
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the stream. Raises UnreadableFile."""
-        with _io_errors_named(self.name):
+        with io_errors_named(self.name):
             yield from self._lines
 
 
@@ -195,7 +195,7 @@ def open_stream(
     if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
         raw = first_bytes(content.file)
-        layout = _layout(content, raw, choices, whole=False)
+        layout = layout_of(content, raw, choices, whole=False)
         return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
     spooled = spool_zip(name, replayed)
     try:
@@ -209,7 +209,7 @@ def open_stream(
 def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
     start = file.tell()
     content = _unpack_again(name, file)
-    layout = _layout(content, first_bytes(content.file), choices, whole=True)
+    layout = layout_of(content, first_bytes(content.file), choices, whole=True)
     file.seek(start)
     return layout, layout.read(_unpack_again(name, file).file)
 
@@ -280,7 +280,7 @@ def _unpack_again(name: str, file: BinaryIO) -> Content:
     return unpack(name, file, beginning)
 
 
-def _layout(
+def layout_of(
     content: Content,
     raw: bytes,
     choices: Choices,
@@ -339,13 +339,27 @@ def describe(
     with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
         about = (first.text, choices.kind, choices.templates, choices.format)
         found = None if first.is_json else find_table(name, *about)
-        options = {"drop": choices.drop, "goes_on": goes_on}
         if found is not None:
-            how = (first.notices, first.form.undecodable, choices.format)
-            return table_layout(name, found, *how, **options)
+            return table_layout(
+                name,
+                found,
+                first.notices,
+                first.form.undecodable,
+                choices.format,
+                drop=choices.drop,
+                goes_on=goes_on,
+            )
         layout = json_lines_layout if first.is_json else delimited_layout
-        how_ours = (choices.kind, choices.templates, first.text)
-        return layout(name, *how_ours, first.notices, first.form.undecodable, **options)
+        return layout(
+            name,
+            choices.kind,
+            choices.templates,
+            first.text,
+            first.notices,
+            first.form.undecodable,
+            drop=choices.drop,
+            goes_on=goes_on,
+        )
 
 
 def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:

@@ -64,7 +64,6 @@ class Table:
     `any_of`, and none of `without`. `file_names` are its names in a package, folded. `columns`
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
-    `advice` says what to do if the file comes alone and depends on the others.
     """
 
     name: str
@@ -94,24 +93,31 @@ class Format:
     """A format: its `name` for options, its `title` for people, and its files.
 
     The files of a package are recognized by their names if `by_name`, else by their headers.
-    `passed_over` are the names, folded, of other files that belong to such a package. `whole` says
-    that a package names all enrollments of its sections.
+    `passed_over` are the names, folded, of other files that belong to such a package. `manifest` is
+    the name of the file that says which of its files it has.
     """
 
     name: str
     title: str
     tables: tuple[Table, ...]
     by_name: bool = False
+    manifest: str | None = None
     passed_over: tuple[str, ...] = ()
-    whole: bool = False
 
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""
         return next((table for table in self.tables if table.recognizes(names)), None)
 
-    def table_named(self, file_name: str) -> Table | None:
-        """Return the table whose file has this name, folded and without its folder."""
-        return next((table for table in self.tables if file_name in table.file_names), None)
+    def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
+        """Return the table of a file of a package, by its name, folded, and its header."""
+        tables = (table for table in self.tables if table.recognizes(names))
+        named = (table for table in tables if not self.by_name or file_name in table.file_names)
+        return next(named, None)
+
+    def knows(self, file_name: str) -> bool:
+        """Return whether a file of this name, folded, belongs to a package of this format."""
+        names = {name for table in self.tables for name in table.file_names}
+        return file_name in {*names, *self.passed_over, self.manifest}
 
 
 _INVISIBLE = "\ufeff\u200b \t\r\n\u00a0"

@@ -98,7 +98,7 @@ class _Decision:
             problem = (
                 f"{word[:60]!a} is not a status; write one of {known}"
                 if word
-                else (f"the cell is empty; write one of {known}")
+                else f"the cell is empty; write one of {known}"
             )
             raise BadCell(rule.status or "", problem)
         return rule.words[word], word
@@ -142,7 +142,7 @@ class Tally:
             self._bad_date = line, verdict.example
 
     def _label(self, verdict: Verdict) -> str:
-        """Return what a line that is passed over is counted as; too many words are not told apart."""
+        """Return what a line that is passed over is counted as, out of a bounded number of words."""
         known = verdict.why in self.passed_over or len(self.passed_over) < _MAX_WORDS
         return verdict.why if known else "others"
 

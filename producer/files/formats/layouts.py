@@ -15,7 +15,7 @@ from producer.files.formats.table_reader import TableReader, find_columns
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
-from producer.files.refused_lines import GUARDED
+from producer.files.refused_lines import GUARDED, LINE
 from producer.files.roster_notices import noticing_values
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
@@ -163,7 +163,8 @@ def _check(
             f"{what}, but does not show who is a student: it has no column"
             f" {' or '.join(table.rule.roles)}. Export it with that column."
         )
-    if choice.roles is None:
+    # A file of refused lines has only lines of students.
+    if choice.roles is None and LINE not in names:
         raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
 
 

@@ -6,14 +6,11 @@ from typing import NamedTuple
 from producer.errors import UnreadableFile
 from producer.files.formats.base import Format, Table
 from producer.files.formats.canvas import CANVAS
+from producer.files.formats.oneroster import ONEROSTER
 from producer.files.formats.roles import Roles
 
-FORMATS: tuple[Format, ...] = (CANVAS,)
+FORMATS: tuple[Format, ...] = (CANVAS, ONEROSTER)
 """In the order in which they are tried."""
-
-OURS = "ours"
-"""The name of our own format, which is none of these."""
-
 
 class FormatChoice(NamedTuple):
     """What is known of a file's format before its header is read.

@@ -1,6 +1,7 @@
 """Make records of the lines of a format's file, and count the lines that are passed over."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine
@@ -77,6 +78,18 @@ def _reader(groups: Sequence[tuple[int, ...]], cleared: frozenset[str]) -> Colum
     return read
 
 
+def members_of(rows: Rows, judge: Judge, read: ColumnReader) -> Iterator[tuple[str, bool]]:
+    """Yield the users that the rows of a table name, each with whether it is a student there.
+
+    A line that cannot be understood says nothing here; it is refused where it is read as a record.
+    """
+    for entry in rows:
+        if isinstance(entry, tuple):
+            with suppress(BadCell):
+                verdict = judge(entry[1])
+                yield read(entry[1]), verdict.action is not PASS
+
+
 class TableReader:
     """Reads the rows of one table as records; belongs to one reading of the file."""
 
@@ -141,6 +154,7 @@ class TableReader:
         """Yield roster records; without `roles`, users are judged by their own cells alone."""
         assert self._table.kind is not None  # noqa: S101 - such tables are not read as records
         read = record_reader(self._table.kind, self._columns.readers)
+        sis_id = self._columns.readers["sis_id"]
         for entry in rows:
             if not isinstance(entry, tuple):
                 yield entry
@@ -151,10 +165,11 @@ class TableReader:
                 if verdict.action is not KEEP:
                     self._pass_over(line, verdict._replace(action=PASS))
                     continue
-                record = read(row)
-                if roles and (role := roles.other_role(record["sis_id"], self._table.members)):
+                role = roles.other_role(sis_id(row), self._table.members) if roles else ""
+                if role:
                     self._pass_over(line, Verdict(PASS, role))
                     continue
+                record = read(row)
                 yield SourceRecord(record, [line], [row])
             except BadCell as bad_cell:
                 yield self._refused(line, row, bad_cell)

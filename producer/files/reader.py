@@ -5,20 +5,22 @@ The first lines are checked before any record is read. A bad line later in the f
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
 from producer.fields import MAX_CHUNK_BYTES
-from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
+from producer.files.columns import wanted_columns
+from producer.files.containers import ZIP, ZIPS, Container, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.replayed import Replayed
 from producer.files.shorten import shorten
 from producer.files.text_form import (
     AUTO,
@@ -30,6 +32,7 @@ from producer.files.text_form import (
     known_encoding,
     plain_encoding,
 )
+from producer.files.workbooks import WORKBOOK_ERROR, open_content
 from producer.schemas import Kind
 
 HEAD_BYTES = 65_536
@@ -42,6 +45,11 @@ class Choices(NamedTuple):
     templates: Mapping[str, str] = MappingProxyType({})
     encoding: str | None = None
     drop: bool = False
+    sheet: str | None = None
+
+    def is_header(self, names: Sequence[str]) -> bool:
+        """Return whether these are the names of columns of a table that can be read."""
+        return wanted_columns(names, self.templates) > 1
 
 
 class FirstLines(NamedTuple):
@@ -65,8 +73,9 @@ class FileSource:
     `notices` may grow while the records are read.
     """
 
-    def __init__(self, path: Path, layout: FileLayout) -> None:
+    def __init__(self, path: Path, layout: FileLayout, choices: Choices) -> None:
         self.path = path
+        self._choices = choices
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -100,7 +109,7 @@ class FileSource:
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with _io_errors_named(self.name), self.path.open("rb") as self._file:
-            yield from self._read(_unpack_again(self.name, self._file).file)
+            yield from self._read(_unpack_again(self.name, self._file, self._choices).file)
 
 
 @contextmanager
@@ -135,10 +144,13 @@ class StreamSource:
         encoding: str | None = None,
         *,
         drop: bool = False,
+        sheet: str | None = None,
     ) -> None:
         self.name = name
         with _io_errors_named(name):
-            layout, self._lines = open_stream(file, kind, templates, name, encoding, drop=drop)
+            layout, self._lines = open_stream(
+                file, kind, templates, name, encoding, drop=drop, sheet=sheet
+            )
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -152,23 +164,6 @@ class StreamSource:
             yield from self._lines
 
 
-class _Replayed(io.RawIOBase):
-    """A stream whose beginning was already read, and which yields that beginning again first."""
-
-    def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
-        self._beginning = memoryview(beginning)
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._beginning[: len(buffer)] or self._rest.read(len(buffer))
-        self._beginning = self._beginning[len(buffer) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
 def open_stream(
     file: BinaryIO,
     kind: Kind | None,
@@ -177,6 +172,7 @@ def open_stream(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
@@ -184,16 +180,16 @@ def open_stream(
     whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
     which is stored in a temporary file. Raises UnreadableFile.
     """
-    choices = Choices(kind, templates, encoding, drop)
+    choices = Choices(kind, templates, encoding, drop, sheet)
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
-    replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
+    replayed = io.BufferedReader(Replayed(beginning, file), 1 << 16)
     if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
         raw = first_bytes(content.file)
         layout = _layout(content, raw, choices, whole=False)
-        return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
+        return layout, layout.read(io.BufferedReader(Replayed(raw, content.file), 1 << 16))
     spooled = spool_zip(name, replayed)
     try:
         layout, lines = _open_seekable(name, spooled, choices)
@@ -205,10 +201,14 @@ def open_stream(
 
 def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
     start = file.tell()
-    content = _unpack_again(name, file)
-    layout = _layout(content, first_bytes(content.file), choices, whole=True)
+    layout = _describe_seekable(name, file, choices)
     file.seek(start)
-    return layout, layout.read(_unpack_again(name, file).file)
+    return layout, layout.read(_unpack_again(name, file, choices).file)
+
+
+def _describe_seekable(name: str, file: BinaryIO, choices: Choices) -> FileLayout:
+    content = _unpack_again(name, file, choices)
+    return _layout(content, first_bytes(content.file), choices, whole=True)
 
 
 def _closing_afterwards(file: BinaryIO, lines: Lines) -> Lines:
@@ -223,6 +223,7 @@ def open_source(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
 ) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
@@ -236,16 +237,17 @@ def open_source(
     With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
     UnreadableFile, whose message names the file, the problem and the remedy.
     """
+    choices = Choices(kind, templates, encoding, drop, sheet)
     try:
         with path.open("rb") as file:
-            layout, _ = _open_seekable(str(path), file, Choices(kind, templates, encoding, drop))
+            layout = _describe_seekable(str(path), file, choices)
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
-    return FileSource(path, layout)
+    return FileSource(path, layout, choices)
 
 
 def open_path(
@@ -255,11 +257,14 @@ def open_path(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
 ) -> FileSource | StreamSource:
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
     if is_pipe(path):
-        return StreamSource(str(path), path.open("rb"), kind, templates, encoding, drop=drop)
-    return open_source(path, kind, templates, encoding, drop=drop)
+        return StreamSource(
+            str(path), path.open("rb"), kind, templates, encoding, drop=drop, sheet=sheet
+        )
+    return open_source(path, kind, templates, encoding, drop=drop, sheet=sheet)
 
 
 def is_pipe(path: Path) -> bool:
@@ -270,11 +275,11 @@ def is_pipe(path: Path) -> bool:
         return False
 
 
-def _unpack_again(name: str, file: BinaryIO) -> Content:
+def _unpack_again(name: str, file: BinaryIO, choices: Choices) -> Content:
     """Return the content of a seekable file from where it stands."""
     beginning = file.read(len(ZIP))
     file.seek(-len(beginning), io.SEEK_CUR)
-    return unpack(name, file, beginning)
+    return open_content(name, file, beginning, choices.sheet, choices.is_header)
 
 
 def _layout(
@@ -305,8 +310,12 @@ def read_first_lines(
     name = content.name
     is_auto = encoding is not None and encoding.lower() == AUTO
     told = None if encoding is None or is_auto else known_encoding(encoding)
+    notices = content.notices or Notices()
+    if content.container is Container.WORKBOOK:
+        form, head = find_form(name, raw, None)
+        form = form._replace(problem=WORKBOOK_ERROR)
+        return FirstLines(head, form, notices)
     form, head = find_form(name, raw, told)
-    notices = Notices()
     if is_auto and form.encoding == UTF8 and not form.marked:
         form = form._replace(guessed=not whole)
         bad = find_not_utf8(raw, content.file) if whole else None

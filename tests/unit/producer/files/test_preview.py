@@ -133,7 +133,7 @@ class Whole(NamedTuple):
 
 def read_whole(content: bytes, choices: Choices) -> Whole:
     """Read a file as `POST /batches` does, through the chunks of a submission."""
-    kind, templates, encoding, drop = choices
+    kind, templates, encoding, drop = choices[:4]
     pipe = io.BufferedReader(Pipe(content))
     source = StreamSource(NAME, pipe, kind, templates, encoding, drop=drop)
     checker = SourceChecker(source, 10_000)

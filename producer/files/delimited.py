@@ -81,7 +81,7 @@ def delimited_layout(
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
         if found.is_guarded:
-            rows = _without_guards(rows, header.index(GUARDED))
+            rows = without_guards(rows, header.index(GUARDED))
         rows = refuse_below_others(rows, header, used)
         if seeks_drops:
             rows = noticing_drops(path, kind, rows, unread, notices)
@@ -226,7 +226,7 @@ def _check_size(path: str, header: Sequence[str]) -> None:
         )
 
 
-def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator[Row | RefusedLine]:
+def without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator[Row | RefusedLine]:
     """Yield the rows of a file for spreadsheets; the column at `guarded` says which have guards."""
     for entry in rows:
         if isinstance(entry, tuple) and entry[1][guarded].strip():

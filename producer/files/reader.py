@@ -17,6 +17,9 @@ from producer.fields import MAX_CHUNK_BYTES
 from producer.files.columns import wanted_columns
 from producer.files.containers import ZIP, ZIPS, Container, Content, spool_zip, unpack
 from producer.files.delimited import delimited_layout
+from producer.files.formats.base import folded
+from producer.files.formats.layouts import find_table, table_layout
+from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
@@ -45,11 +48,15 @@ class Choices(NamedTuple):
     templates: Mapping[str, str] = MappingProxyType({})
     encoding: str | None = None
     drop: bool = False
+    format: FormatChoice = FormatChoice()
     sheet: str | None = None
 
     def is_header(self, names: Sequence[str]) -> bool:
         """Return whether these are the names of columns of a table that can be read."""
-        return wanted_columns(names, self.templates) > 1
+        plain = set(map(folded, names))
+        if self.format.format is not None:
+            return self.format.format.table_of(plain) is not None
+        return wanted_columns(names, self.templates) > 1 or recognize(plain) is not None
 
 
 class FirstLines(NamedTuple):
@@ -180,7 +187,7 @@ def open_stream(
     whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
     which is stored in a temporary file. Raises UnreadableFile.
     """
-    choices = Choices(kind, templates, encoding, drop, sheet)
+    choices = Choices(kind, templates, encoding, drop, sheet=sheet)
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
@@ -237,7 +244,7 @@ def open_source(
     With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
     UnreadableFile, whose message names the file, the problem and the remedy.
     """
-    choices = Choices(kind, templates, encoding, drop, sheet)
+    choices = Choices(kind, templates, encoding, drop, sheet=sheet)
     try:
         with path.open("rb") as file:
             layout = _describe_seekable(str(path), file, choices)
@@ -342,18 +349,16 @@ def describe(
 
     `goes_on` is set if the last of the first lines may not be whole.
     """
-    layout = json_lines_layout if first.is_json else delimited_layout
     with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
-        return layout(
-            name,
-            choices.kind,
-            choices.templates,
-            first.text,
-            first.notices,
-            first.form.undecodable,
-            drop=choices.drop,
-            goes_on=goes_on,
-        )
+        about = (first.text, choices.kind, choices.templates, choices.format)
+        found = None if first.is_json else find_table(name, *about)
+        options = {"drop": choices.drop, "goes_on": goes_on}
+        if found is not None:
+            how = (first.notices, first.form.undecodable, choices.format)
+            return table_layout(name, found, *how, **options)
+        layout = json_lines_layout if first.is_json else delimited_layout
+        how_ours = (choices.kind, choices.templates, first.text)
+        return layout(name, *how_ours, first.notices, first.form.undecodable, **options)
 
 
 def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:

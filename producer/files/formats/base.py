@@ -1,0 +1,122 @@
+"""Define the types that describe a format: its files, their columns, and what a line asks for."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from producer.schemas import Action, Kind
+
+KEEP = Action.ENROLL
+"""What a line asks for that enrolls a student, or that belongs to a roster."""
+DROP = Action.DROP
+PASS = None
+"""What a line asks for that is passed over."""
+
+Alternatives = tuple[str | tuple[str, ...], ...]
+"""Columns of a file that one of ours is made from: the first one with text counts. Several names
+in a tuple are joined by a space."""
+
+
+class Members(Enum):
+    """Whether the lines of a roster of users depend on the other files of their package."""
+
+    ALL = "all"
+    """Each line is a student, unless its own cells say something else."""
+    STUDENTS = "students"
+    """Only users that another file calls a student are students."""
+    NOT_STAFF = "not staff"
+    """Users that the other files call something else, and never a student, are passed over."""
+
+
+def is_student(role: str) -> bool:
+    """Return whether a role, folded, is exactly that of a student."""
+    return role == "student"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a line asks for. Names of columns and words are written folded (`folded`).
+
+    `roles` are columns, of which the first with text counts; `is_student` takes its text, folded.
+    Without `roles`, each line is about a student. `words` is what a status means; an empty cell
+    means `no_status`, which is refused if it is "". With `dates_need_both`, a line without one of
+    its dates has none. `passed_over` is what a line without a student's role is counted as if it
+    has no role.
+    """
+
+    roles: tuple[str, ...] = ()
+    is_student: Callable[[str], bool] = is_student
+    no_role: str = ""
+    status: str | None = None
+    words: Mapping[str, Action | None] = field(default_factory=dict)
+    no_status: str = ""
+    begin: str | None = None
+    end: str | None = None
+    dates_need_both: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file of a format.
+
+    `name` ends the id of its batch in a package. `kind` is None if the file only says something
+    about the others. A header is recognized if it has all `required` columns and one of each of
+    `any_of`, and none of `without`. `file_names` are its names in a package, folded. `columns`
+    says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
+    `adds_members` names the column with the users whose roles count for `members` of the roster.
+    `advice` says what to do if the file comes alone and depends on the others.
+    """
+
+    name: str
+    kind: Kind | None
+    columns: Mapping[str, Alternatives]
+    required: frozenset[str]
+    any_of: tuple[frozenset[str], ...] = ()
+    without: frozenset[str] = frozenset()
+    file_names: tuple[str, ...] = ()
+    rule: Rule = field(default_factory=Rule)
+    cleared: frozenset[str] = frozenset()
+    members: Members = Members.ALL
+    adds_members: Alternatives = ()
+
+    def recognizes(self, names: Collection[str]) -> bool:
+        """Return whether a header with these names, folded, is that of this file."""
+        present = frozenset(names)
+        return (
+            self.required <= present
+            and all(group & present for group in self.any_of)
+            and not self.without & present
+        )
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its `name` for options, its `title` for people, and its files.
+
+    The files of a package are recognized by their names if `by_name`, else by their headers.
+    `passed_over` are the names, folded, of other files that belong to such a package. `whole` says
+    that a package names all enrollments of its sections.
+    """
+
+    name: str
+    title: str
+    tables: tuple[Table, ...]
+    by_name: bool = False
+    passed_over: tuple[str, ...] = ()
+    whole: bool = False
+
+    def table_of(self, names: Collection[str]) -> Table | None:
+        """Return the table with a header of these names, folded; None if it is another file."""
+        return next((table for table in self.tables if table.recognizes(names)), None)
+
+    def table_named(self, file_name: str) -> Table | None:
+        """Return the table whose file has this name, folded and without its folder."""
+        return next((table for table in self.tables if file_name in table.file_names), None)
+
+
+_INVISIBLE = "\ufeff\u200b \t\r\n\u00a0"
+
+
+def folded(text: str) -> str:
+    """Return the name of a column, or a word, as it is compared: stripped and casefolded."""
+    return text.removeprefix("ï»¿").strip(_INVISIBLE).casefold()

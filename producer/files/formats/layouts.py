@@ -1,0 +1,171 @@
+"""Describe a file of another system by its header."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import BinaryIO
+
+from producer.contract.printable import printable
+from producer.errors import UnreadableFile
+from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
+from producer.files.delimited import Header, find_header, without_guards
+from producer.files.formats.base import Format, Members, Table, folded
+from producer.files.formats.dates import time_zone
+from producer.files.formats.judging import Tally, judge_of
+from producer.files.formats.registry import FormatChoice, recognize
+from producer.files.formats.table_reader import TableReader, find_columns
+from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
+from producer.files.notices import Notices
+from producer.files.raw_bytes import storable
+from producer.files.refused_lines import GUARDED
+from producer.files.roster_notices import noticing_values
+from producer.files.second_header import refuse_below_others
+from producer.files.shorten import shorten
+from producer.publishing.dating import moment_of_batch
+from producer.schemas import Kind
+
+_ALONE = "; submit it together with the other files of its export, as a zip archive or folder"
+
+
+def find_table(
+    path: str,
+    head: str,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    choice: FormatChoice,
+) -> tuple[Format, Table, Header] | None:
+    """Return the format and the table of a CSV file by its first lines; None if it is our own.
+
+    Raises UnreadableFile if the file is not of the chosen format.
+    """
+    if templates and choice.format is None:
+        return None  # Columns that are mapped are read as they are.
+    found = find_header(path, head, {})
+    names = list(map(folded, found.names))
+    if choice.format is not None:
+        table = choice.table or choice.format.table_of(names)
+        if table is None or table.kind is None:
+            raise _not_of(path, choice.format, found)
+        return choice.format, table, found
+    if _is_ours(found.names, names):
+        return None
+    known = recognize(names)
+    if known is None or kind not in (None, known[1].kind):
+        return None
+    format_, table = known
+    if table.kind is None:
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
+            " files of users, courses and enrollments."
+        )
+    return format_, table, found
+
+
+def _is_ours(header: Sequence[str], names: Collection[str]) -> bool:
+    """Return whether a header has our own names, so that no format is needed to read it."""
+    plain = set(map(plain_name, header))
+    is_roster = "sis_id" in names and not plain.isdisjoint(("name", "email", "title"))
+    return is_roster or not (plain.isdisjoint(STUDENT_COLUMNS) or plain.isdisjoint(COURSE_COLUMNS))
+
+
+def _not_of(path: str, format_: Format, found: Header) -> UnreadableFile:
+    files = "; ".join(
+        f"{table.name}: {', '.join(sorted(table.required) or sorted(*table.any_of[:1]))}"
+        for table in format_.tables
+        if table.kind is not None
+    )
+    return UnreadableFile(
+        f"{path} is not a file of {format_.title} that can be read; its first line is"
+        f" {shorten(found.first_line)}. The files need these columns: {files}.",
+        "format",
+    )
+
+
+def table_layout(
+    path: str,
+    recognized: tuple[Format, Table, Header],
+    notices: Notices,
+    undecodable: str,
+    choice: FormatChoice,
+    *,
+    drop: bool,
+    goes_on: bool,
+) -> FileLayout:
+    """Describe a file whose table was found by `find_table`. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a cell whose bytes could not be decoded.
+    """
+    format_, table, found = recognized
+    names = list(map(folded, found.names))
+    columns = find_columns(path, table, names)
+    _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
+    row_reader = found.row_reader(path, undecodable)
+    used = {plain_name(found.names[at]) for at in columns.used}
+    zone = time_zone()
+
+    def read(file: BinaryIO) -> Lines:
+        tally = Tally()
+        today = moment_of_batch().astimezone(zone).date()
+        judge = judge_of(table.rule, names, today, zone)
+        rows = row_reader.read(file)
+        if found.is_guarded:
+            rows = without_guards(rows, found.names.index(GUARDED))
+        rows = refuse_below_others(rows, found.names, used)
+        reader = TableReader(table, columns, judge, row_reader.account, tally)
+        if table.kind is Kind.ENROLLMENTS:
+            yield from reader.enrollments(rows)
+        else:
+            yield from noticing_values(path, reader.roster(rows, choice.roles), notices)
+        for sentence in tally.sentences(path):
+            notices.add(sentence)
+
+    if not found.rows_follow and not goes_on:
+        notices.add(f"{path} has a header but no rows.")
+    assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
+    return FileLayout(
+        table.kind,
+        read,
+        notices,
+        row_reader.account,
+        storable(found.names),
+        found.form,
+        {name: printable(shown) for name, shown in columns.shown.items()},
+        header_line=found.first,
+        source=f"{table.name} of {format_.title}",
+    )
+
+
+def _check(
+    path: str,
+    format_: Format,
+    table: Table,
+    readable: Collection[str],
+    names: Collection[str],
+    choice: FormatChoice,
+    *,
+    drop: bool,
+) -> None:
+    """Raise UnreadableFile if a table cannot be read by itself, or as it is chosen to be read."""
+    what = f"{path} holds {table.name} of {format_.title}"
+    if drop:
+        raise UnreadableFile(
+            f"{what}, whose lines say which of them are drops; {NOT_ALL_DROPS}.", "drop"
+        )
+    for ours in ("student_id", "course_id") if table.kind is Kind.ENROLLMENTS else ("sis_id",):
+        if ours not in readable:
+            columns = " or ".join(" and ".join(_names_of(name)) for name in table.columns[ours])
+            raise UnreadableFile(
+                f"{what}, but has no column {columns}; export it with that column."
+            )
+    has_role = not table.rule.roles or any(name in names for name in table.rule.roles)
+    if has_role or (table.kind is not Kind.ENROLLMENTS and table.members is not Members.STUDENTS):
+        return
+    if table.kind is Kind.ENROLLMENTS:
+        raise UnreadableFile(
+            f"{what}, but does not show who is a student: it has no column"
+            f" {' or '.join(table.rule.roles)}. Export it with that column."
+        )
+    if choice.roles is None:
+        raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
+
+
+def _names_of(entry: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else entry

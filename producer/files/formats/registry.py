@@ -1,0 +1,46 @@
+"""List the formats, and recognize them."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from producer.errors import UnreadableFile
+from producer.files.formats.base import Format, Table
+from producer.files.formats.canvas import CANVAS
+from producer.files.formats.roles import Roles
+
+FORMATS: tuple[Format, ...] = (CANVAS,)
+"""In the order in which they are tried."""
+
+OURS = "ours"
+"""The name of our own format, which is none of these."""
+
+
+class FormatChoice(NamedTuple):
+    """What is known of a file's format before its header is read.
+
+    `table` and `roles` are set for a file of a package. Without a `format`, the header decides.
+    """
+
+    format: Format | None = None
+    table: Table | None = None
+    roles: Roles | None = None
+
+
+def format_named(name: str) -> Format:
+    """Return the format of this name. Raises UnreadableFile."""
+    for known in FORMATS:
+        if known.name == name.strip().casefold():
+            return known
+    names = ", ".join(known.name for known in FORMATS)
+    raise UnreadableFile(
+        f"{name[:60]!a} is not the name of a format; choose from {names}.", "format"
+    )
+
+
+def recognize(names: Collection[str]) -> tuple[Format, Table] | None:
+    """Return the format and the table with a header of these names, folded; None if unknown."""
+    for known in FORMATS:
+        table = known.table_of(names)
+        if table is not None:
+            return known, table
+    return None

@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from producer.errors import UnreadableFile
+from producer.files.notices import Notices
 from producer.files.shorten import shorten
 
 GZIP = b"\x1f\x8b"
@@ -43,6 +44,7 @@ _GET_AGAIN = (
     " id."
 )
 _OFFICE = (
+    ("xl/workbook.bin", "a binary Excel workbook"),
     ("xl/workbook", "an Excel workbook"),
     ("word/document", "a Word document"),
     ("ppt/presentation", "a PowerPoint presentation"),
@@ -66,18 +68,22 @@ class Container(StrEnum):
     """Compressed with gzip."""
     ZIP = "zip"
     """The only file in a zip archive."""
+    WORKBOOK = "workbook"
+    """A sheet of an Excel workbook."""
 
 
 class Content(NamedTuple):
     """What a file holds once it is unpacked, with its name in messages.
 
-    `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive.
+    `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive or of
+    a sheet in a workbook. `notices` are about the unpacking, and may grow while the file is read.
     """
 
     name: str
     file: BinaryIO
     container: Container | None = None
     inner: str | None = None
+    notices: Notices | None = None
 
     @property
     def packed(self) -> bool:
@@ -272,10 +278,10 @@ def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
         return "without a file; pack the table into it, or submit the table itself"
     if entries > MAX_ENTRIES:
         return f"with more than {MAX_ENTRIES} entries; {_UNPACK}"
-    return next(filter(None, map(_problem_of, files)), None)
+    return next(filter(None, map(problem_of, files)), None)
 
 
-def _problem_of(file: zipfile.ZipInfo) -> str | None:
+def problem_of(file: zipfile.ZipInfo) -> str | None:
     """Return why a file of an archive cannot be read, if it cannot."""
     problems = (
         (file.flag_bits & _ENCRYPTED, f"with a password; {_UNPACK}"),

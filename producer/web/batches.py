@@ -7,7 +7,7 @@ from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from producer.contract.batches import BatchStatus
-from producer.files.reader import Choices
+from producer.files.describing import Choices
 from producer.files.refused_lines import RefusedForm
 from producer.web.access import CallerOfRoute, Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch

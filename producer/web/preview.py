@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
 from producer.files.preview import MAX_PREVIEW, MAX_SHOWN_ROWS, SHOWN_ROWS, preview_file
-from producer.files.reader import Choices
 from producer.web.openapi import UPLOAD, problems
 from producer.web.parameters import (
     AllDrops,

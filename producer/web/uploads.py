@@ -22,8 +22,9 @@ from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
 from producer.files.layout import Lines
-from producer.files.reader import Choices, open_stream
+from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action

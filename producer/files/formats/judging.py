@@ -142,7 +142,7 @@ class Tally:
             self._bad_date = line, verdict.example
 
     def _label(self, verdict: Verdict) -> str:
-        """Return what a line that is passed over is counted as, out of a bounded number of words."""
+        """Return the word that a line is counted under, of a bounded number of words."""
         known = verdict.why in self.passed_over or len(self.passed_over) < _MAX_WORDS
         return verdict.why if known else "others"
 

@@ -12,6 +12,7 @@ from producer.files.formats.roles import Roles
 FORMATS: tuple[Format, ...] = (CANVAS, ONEROSTER)
 """In the order in which they are tried."""
 
+
 class FormatChoice(NamedTuple):
     """What is known of a file's format before its header is read.
 
@@ -32,6 +33,11 @@ def format_named(name: str) -> Format:
     raise UnreadableFile(
         f"{name[:60]!a} is not the name of a format; choose from {names}.", "format"
     )
+
+
+def choice_of(name: str | None) -> FormatChoice:
+    """Return the choice of the format of this name, if there is one. Raises UnreadableFile."""
+    return FormatChoice() if name is None else FormatChoice(format_named(name))
 
 
 def recognize(names: Collection[str]) -> tuple[Format, Table] | None:

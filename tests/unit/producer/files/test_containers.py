@@ -108,7 +108,7 @@ BAD: dict[str, tuple[bytes, list[str]]] = {
     ),
     "Excel": (
         zipped(("[Content_Types].xml", "<x/>"), ("xl/workbook.xml", "<x/>")),
-        ["is an Excel workbook; save it as CSV"],
+        ["is an Excel workbook that is damaged", "save the sheet as CSV (in Excel: CSV UTF-8)"],
     ),
     "Word": (
         zipped(("[Content_Types].xml", "<x/>"), ("word/document.xml", "<x/>")),

@@ -15,9 +15,11 @@ from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files import preview, rows
 from producer.files.check import RowText, SourceChecker
+from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
 from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
-from producer.files.reader import Choices, StreamSource
+from producer.files.formats.registry import FormatChoice
+from producer.files.reader import StreamSource
 from producer.schemas import Kind
 from support.source_files import Pipe, zipped
 
@@ -112,6 +114,8 @@ uploads = st.builds(
         st.sampled_from([{}, {}, {"student_id": "{who}", "course_id": "{who}-{what}"}]),
         st.none(),
         st.sampled_from([False, False, True]),
+        st.just(FormatChoice()),
+        st.none(),
     ),
 ).map(
     lambda upload: (
@@ -133,7 +137,7 @@ class Whole(NamedTuple):
 
 def read_whole(content: bytes, choices: Choices) -> Whole:
     """Read a file as `POST /batches` does, through the chunks of a submission."""
-    kind, templates, encoding, drop, _ = choices
+    kind, templates, encoding, drop = choices[:4]
     pipe = io.BufferedReader(Pipe(content))
     source = StreamSource(NAME, pipe, kind, templates, encoding, drop=drop)
     checker = SourceChecker(source, 10_000)

@@ -64,6 +64,7 @@ class Table:
     `any_of`, and none of `without`. `file_names` are its names in a package, folded. `columns`
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
+    `is_shared` says that other files have the same columns, so that only its name decides.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Table:
     cleared: frozenset[str] = frozenset()
     members: Members = Members.ALL
     adds_members: Alternatives = ()
+    is_shared: bool = False
 
     def recognizes(self, names: Collection[str]) -> bool:
         """Return whether a header with these names, folded, is that of this file."""
@@ -107,6 +109,20 @@ class Format:
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""
         return next((table for table in self.tables if table.recognizes(names)), None)
+
+    def table_alone(self, file_name: str, names: Collection[str]) -> Table | None:
+        """Return the table of a file that comes alone; None if only another name could tell it.
+
+        The name, folded, may be longer than the usual one, such as `refused-student.csv`.
+        """
+        tables = [table for table in self.tables if table.recognizes(names)]
+        stem = file_name.rpartition(".")[0] or file_name
+        usual = [
+            (name.removesuffix(".csv"), table) for table in tables for name in table.file_names
+        ]
+        longest_first = sorted(usual, key=lambda entry: -len(entry[0]))
+        named = next((table for name, table in longest_first if name in stem), None)
+        return named or next((table for table in tables if not table.is_shared), None)
 
     def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
         """Return the table of a file of a package, by its name, folded, and its header."""

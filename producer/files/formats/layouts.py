@@ -1,5 +1,6 @@
 """Describe a file of another system by its header."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import BinaryIO
 
@@ -41,7 +42,7 @@ def find_table(
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
     if choice.format is not None:
-        table = choice.table or choice.format.table_of(names)
+        table = choice.table or _table_alone(path, choice.format, names)
         if table is None or table.kind is None:
             raise _not_of(path, choice.format, found)
         return choice.format, table, found
@@ -50,13 +51,31 @@ def find_table(
     known = recognize(names)
     if known is None or kind not in (None, known[1].kind):
         return None
-    format_, table = known
+    format_ = known[0]
+    table = _table_alone(path, format_, names) or known[1]
     if table.kind is None:
         raise UnreadableFile(
             f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
             " files of users, courses and enrollments."
         )
     return format_, table, found
+
+
+def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | None:
+    """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
+
+    `path` may be followed by the name of a file in it or of its sheet.
+    """
+    file_name = folded(re.split(r"[/\\]", path)[-1])
+    table = format_.table_alone(file_name, names)
+    if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
+        usual = " or ".join(table.file_names[0] for table in possible)
+        raise UnreadableFile(
+            f"{path} has the columns of several files of {format_.title}, and only the name of the"
+            f" file can tell whether it holds {' or '.join(table.name for table in possible)};"
+            f" submit it under its own name ({usual}), or the whole export as a zip archive."
+        )
+    return table
 
 
 def _is_ours(header: Sequence[str], names: Collection[str]) -> bool:

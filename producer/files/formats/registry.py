@@ -6,10 +6,12 @@ from typing import NamedTuple
 from producer.errors import UnreadableFile
 from producer.files.formats.base import Format, Table
 from producer.files.formats.canvas import CANVAS
+from producer.files.formats.clever import CLEVER
 from producer.files.formats.oneroster import ONEROSTER
 from producer.files.formats.roles import Roles
+from producer.files.formats.sds import SDS_1, SDS_2
 
-FORMATS: tuple[Format, ...] = (CANVAS, ONEROSTER)
+FORMATS: tuple[Format, ...] = (CANVAS, ONEROSTER, CLEVER, SDS_2, SDS_1)
 """In the order in which they are tried."""
 
 

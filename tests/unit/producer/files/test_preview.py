@@ -17,8 +17,8 @@ from producer.files import preview, rows
 from producer.files.check import RowText, SourceChecker
 from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
-from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
 from producer.files.formats.registry import FormatChoice
+from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
 from producer.files.reader import StreamSource
 from producer.schemas import Kind
 from support.source_files import Pipe, zipped

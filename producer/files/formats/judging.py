@@ -162,7 +162,8 @@ class Tally:
         if count := self.drops.total():
             yield f"{name}: {_lines(count)} read as drops: {_shown(self.drops)}."
         if count := self._remarks[_AHEAD]:
-            yield f"{name}: {count:,} enrollments begin after today, and count from now on."
+            begin = "1 line begins" if count == 1 else f"{count:,} lines begin"
+            yield f"{name}: {begin} after today; the students are enrolled from now on."
         if self._bad_date is not None:
             line, text = self._bad_date
             yield (

@@ -174,17 +174,15 @@ def _check(
             raise UnreadableFile(
                 f"{what}, but has no column {columns}; export it with that column."
             )
-    has_role = not table.rule.roles or any(name in names for name in table.rule.roles)
-    if has_role or (table.kind is not Kind.ENROLLMENTS and table.members is not Members.STUDENTS):
-        return
-    if table.kind is Kind.ENROLLMENTS:
-        raise UnreadableFile(
-            f"{what}, but does not show who is a student: it has no column"
-            f" {' or '.join(table.rule.roles)}. Export it with that column."
-        )
     # A file of refused lines has only lines of students.
-    if choice.roles is None and LINE not in names:
+    if table.members is Members.STUDENTS and choice.roles is None and LINE not in names:
         raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
+    roles = table.rule.roles
+    if table.kind is Kind.ENROLLMENTS and roles and not any(name in names for name in roles):
+        raise UnreadableFile(
+            f"{what}, but does not show who is a student: it has no column {' or '.join(roles)}."
+            " Export it with that column."
+        )
 
 
 def _names_of(entry: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -48,10 +48,8 @@ ROLES = Table(
     rule=Rule(
         roles=("role",),
         status="status",
-        words=_ENROLLMENTS,
+        words=_ROSTER,
         no_status="active",
-        begin="begindate",
-        end="enddate",
     ),
     adds_members=("usersourcedid",),
 )

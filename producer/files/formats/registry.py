@@ -25,6 +25,11 @@ class FormatChoice(NamedTuple):
     table: Table | None = None
     roles: Roles | None = None
 
+    @property
+    def name(self) -> str | None:
+        """Return the name of the format, if it is known."""
+        return None if self.format is None else self.format.name
+
 
 def format_named(name: str) -> Format:
     """Return the format of this name. Raises UnreadableFile."""

@@ -51,6 +51,12 @@ def find_columns(path: str, table: Table, names: Sequence[str]) -> TableColumns:
     return TableColumns(readers, shown, frozenset(used))
 
 
+def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:
+    """Return a reader of the first of these columns with text; None if the header has none."""
+    groups = _present(alternatives, names)
+    return _reader(groups, frozenset()) if groups else None
+
+
 def _present(alternatives: Alternatives, names: Sequence[str]) -> list[tuple[int, ...]]:
     """Return the positions of the columns that a header has, for each alternative with any."""
     groups = [(entry,) if isinstance(entry, str) else entry for entry in alternatives]

@@ -8,9 +8,10 @@ from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.delimited import Header, find_header, without_guards
-from producer.files.formats.base import Format, Members, Table, folded
+from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
 from producer.files.formats.judging import Tally, judge_of
+from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.formats.table_reader import TableReader, find_columns
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
@@ -114,9 +115,14 @@ def table_layout(
     """
     format_, table, found = recognized
     names = list(map(folded, found.names))
+    if table.lacks_header(names):
+        found = found._replace(
+            names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
+        )
+        names = list(table.unnamed)
     columns = find_columns(path, table, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
-    row_reader = found.row_reader(path, undecodable)
+    row_reader = found.row_reader(path, undecodable, table.fewest or None)
     used = {plain_name(found.names[at]) for at in columns.used}
     zone = time_zone()
 
@@ -129,7 +135,11 @@ def table_layout(
             rows = without_guards(rows, found.names.index(GUARDED))
         rows = refuse_below_others(rows, found.names, used)
         reader = TableReader(table, columns, judge, row_reader.account, tally)
-        if table.kind is Kind.ENROLLMENTS:
+        if table.shape is Shape.NUMBERED:
+            yield from numbered_courses(rows, names, columns.readers, row_reader.account, tally)
+        elif table.shape is Shape.OPERATION:
+            yield from reader.operations(rows)
+        elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
             yield from noticing_values(path, reader.roster(rows, choice.roles), notices)
@@ -147,6 +157,7 @@ def table_layout(
         storable(found.names),
         found.form,
         {name: printable(shown) for name, shown in columns.shown.items()},
+        ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
         source=f"{table.name} of {format_.title}",
     )

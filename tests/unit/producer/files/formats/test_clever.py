@@ -16,14 +16,18 @@ ENROLLMENTS = [
     "10,S-2,0007",
 ]
 SECTIONS = [
-    "School_id,Section_id,Teacher_id,Teacher_2_id,Name,Grade,Course_name,Course_number,Period,"
-    "Term_name,Term_start,Term_end",
+    (
+        "School_id,Section_id,Teacher_id,Teacher_2_id,Name,Grade,Course_name,Course_number,Period,"
+        "Term_name,Term_start,Term_end"
+    ),
     'S,S-1,T-1,,"Algebra, part 1",9,Algebra,101,1,Y1,8/1/19,6/1/20',
     "S,S-2,T-1,T-2,,9,Biology,102,2,Y1,8/1/19,6/1/20",
 ]
 STUDENTS = [
-    "School_id,Student_id,Student_number,State_id,Last_name,Middle_name,First_name,Grade,Gender,"
-    "DOB,Student_email,Student_username,Student_password",
+    (
+        "School_id,Student_id,Student_number,State_id,Last_name,Middle_name,First_name,Grade,Gender,"
+        "DOB,Student_email,Student_username,Student_password"
+    ),
     "10,0007,,,Lovelace,,Ada,9,F,1/2/08,ada@school.test,ada,secret",
     "10,0008,,,Turing,Mathison,Alan,9,M,12/31/07,,alan,secret",
 ]

@@ -22,8 +22,10 @@ from support.packages import (
 VERSION_1: Mapping[str, Table] = {
     "School.csv": ["SIS ID,Name", "10,North"],
     "Section.csv": [
-        "SIS ID,School SIS ID,Section Name,Section Number,Term Name,Term StartDate,Term EndDate,"
-        "Course SIS ID,Status",
+        (
+            "SIS ID,School SIS ID,Section Name,Section Number,Term Name,Term StartDate,"
+            "Term EndDate,Course SIS ID,Status"
+        ),
         "C-1,10,Algebra,1,Y1,7/1/2017,6/1/2018,K-1,Active",
         "C-2,10,Biology,2,Y1,2017-07-01,2018-06-01,K-2,Active",
     ],
@@ -84,8 +86,10 @@ VERSION_2_1: Mapping[str, Table] = {
         "T-7,gh,Grace,Hopper,x,,,,",
     ],
     "roles.csv": [
-        "userSourcedId,orgSourcedId,role,sessionSourcedId,grade,isPrimary,roleStartDate,"
-        "roleEndDate",
+        (
+            "userSourcedId,orgSourcedId,role,sessionSourcedId,grade,isPrimary,roleStartDate,"
+            "roleEndDate"
+        ),
         "7,10,student,Y1,9,true,,",
         "T-7,10,teacher,Y1,,true,2017-07-01,",
     ],
@@ -94,7 +98,8 @@ SMALLEST: Mapping[str, Table] = {
     "orgs.csv": ["sourcedId,name,type", "10,North,school"],
     "classes.csv": ["sourcedId,orgSourcedId,title", "C-1,10,Algebra", "C-2,10,Biology"],
     "enrollments.csv": _ENROLLMENTS,
-    "users.csv": ["sourcedId,username,givenName,familyName,email", "7,ada,Ada,Lovelace,ada@home.test",
+    "users.csv": ["sourcedId,username,givenName,familyName,email",
+                  "7,ada,Ada,Lovelace,ada@home.test",
                   "08,alan,Alan,Turing,", "T-7,gh,Grace,Hopper,"],
     "roles.csv": ["userSourcedId,orgSourcedId,role", "7,10,student", "08,10,student",
                   "T-7,10,staff"],

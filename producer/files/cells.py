@@ -88,8 +88,13 @@ def _action(text: str) -> Action:
     return action
 
 
-def identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
-    """Return a function that reads the id in a column of this name. It raises BadCell."""
+def identifier(
+    column: str, read: ColumnReader, *, is_ours: bool = True
+) -> Callable[[list[str]], int | str]:
+    """Return a function that reads the id in a column of this name. It raises BadCell.
+
+    In a file of another system, which is not `is_ours`, no column holds our keys.
+    """
 
     def key(row: list[str]) -> int:
         text = read(row)
@@ -107,7 +112,7 @@ def identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | s
             text if text.isprintable() and 0 < len(text) <= MAX_TEXT else checked_text(column, text)
         )
 
-    return key if column.endswith("_key") else sis_id
+    return key if is_ours and column.endswith("_key") else sis_id
 
 
 def _not_a_key(column: str, text: str) -> str:

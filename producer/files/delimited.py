@@ -161,10 +161,12 @@ class Header(NamedTuple):
     """Whether the file was written for spreadsheets, with guards against formulas."""
     rows_follow: bool
 
-    def row_reader(self, path: str, undecodable: str) -> RowReader:
-        """Return a reader of the rows below the header."""
+    def row_reader(self, path: str, undecodable: str, fewest: int | None = None) -> RowReader:
+        """Return a reader of the rows below the header, which may lack cells after `fewest`."""
         shape = (self.delimiter, len(self.names), self.lines)
-        return RowReader(path, *shape, undecodable, numbered=self.names[:1] == [LINE])
+        return RowReader(
+            path, *shape, undecodable, numbered=self.names[:1] == [LINE], fewest=fewest
+        )
 
 
 def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:

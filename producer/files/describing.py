@@ -46,7 +46,7 @@ class Choices(NamedTuple):
 
     def is_header(self, names: Sequence[str]) -> bool:
         """Return whether these are the names of columns of a table that can be read."""
-        plain = set(map(folded, names))
+        plain = list(map(folded, names))
         if self.format.format is not None:
             return self.format.format.table_of(plain) is not None
         return wanted_columns(names, self.templates) > 1 or recognize(plain) is not None

@@ -5,6 +5,7 @@ lines between them. `csv` has no way to tell such a cell from a real one, so it 
 line with the quote is refused, and reading goes on at the line after it.
 """
 
+import codecs
 import csv
 import io
 import re
@@ -170,7 +171,8 @@ class RowReader:
     """Reads the rows of a file after its header: (line, cells), or the refusal of a line.
 
     `undecodable` is the problem of a cell that is not UTF-8. `numbered` is set if each row begins
-    with a number, as in a file of refused lines; then no other line can be a row.
+    with a number, as in a file of refused lines; then no other line can be a row. A row has `width`
+    cells; one with fewer, but at least `fewest`, is completed with empty ones.
     """
 
     def __init__(
@@ -182,12 +184,14 @@ class RowReader:
         undecodable: str = NOT_UTF8,
         *,
         numbered: bool = False,
+        fewest: int | None = None,
     ) -> None:
         self._undecodable = undecodable
         self._numbered = numbered
         self._name = name
         self._delimiter = delimiter
         self._width = width
+        self._fewest = width if fewest is None else fewest
         self._header_lines = header_lines
         self.account = Account()
         """Where the lines went that were read."""
@@ -207,7 +211,10 @@ class RowReader:
             file.readline()
         csv.field_size_limit(MAX_CHUNK_BYTES)
         number = self._header_lines
+        is_first = not self._header_lines
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
+            if is_first:  # Above a header, the mark would be skipped with it.
+                block, is_first = block.removeprefix(codecs.BOM_UTF8), False
             text = _plain_text(block)
             if text is not None:
                 yield from self._plain_rows(text, number, account)
@@ -232,6 +239,9 @@ class RowReader:
             if len(row) == width and (row[0].strip() or _holds_text(row)):
                 rows += 1
                 yield line, row
+            elif self._fewest <= len(row) < width and _holds_text(row):
+                rows += 1
+                yield line, row + [""] * (width - len(row))
             elif _holds_text(row):
                 account.refused += 1
                 yield _wrong_width(line, row, width)
@@ -255,9 +265,9 @@ class RowReader:
                 first = start + before - taken + 1
                 if not _holds_text(row):
                     account.blank += 1
-                elif len(row) == width:
+                elif self._fewest <= len(row) <= width:
                     account.rows += 1
-                    yield first, row
+                    yield first, row + [""] * (width - len(row))
                 else:
                     account.refused += 1
                     yield _hinting(lines.recent[-1], _wrong_width(first, row, width))

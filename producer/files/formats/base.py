@@ -17,6 +17,17 @@ Alternatives = tuple[str | tuple[str, ...], ...]
 in a tuple are joined by a space."""
 
 
+class Shape(Enum):
+    """What a line of a file of enrollments holds."""
+
+    PAIR = "pair"
+    """A student and a course; all lines count at the same moment."""
+    OPERATION = "operation"
+    """A student and a course; each line counts later than the one before it."""
+    NUMBERED = "numbered"
+    """A student and several courses, in columns whose names end in a number."""
+
+
 class Members(Enum):
     """Whether the lines of a roster of users depend on the other files of their package."""
 
@@ -40,8 +51,8 @@ class Rule:
     `roles` are columns, of which the first with text counts; `is_student` takes its text, folded.
     Without `roles`, each line is about a student. `words` is what a status means; an empty cell
     means `no_status`, which is refused if it is "". With `dates_need_both`, a line without one of
-    its dates has none. `passed_over` is what a line without a student's role is counted as if it
-    has no role.
+    its dates has none; a cell with a text of `no_dates` is empty. `no_role` is the role of a line
+    without one; it is refused if that is "".
     """
 
     roles: tuple[str, ...] = ()
@@ -53,6 +64,7 @@ class Rule:
     begin: str | None = None
     end: str | None = None
     dates_need_both: bool = False
+    no_dates: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,9 @@ class Table:
     `any_of`, and none of `without`. `file_names` are its names in a package, folded. `columns`
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
+    `is_shared` says that other files have the same columns, so that only its name decides.
+    A file without a header is recognized by the first cell of its first line, one of `first_words`;
+    it has the columns `unnamed`, of which all after the first `fewest` may be missing.
     """
 
     name: str
@@ -77,11 +92,21 @@ class Table:
     cleared: frozenset[str] = frozenset()
     members: Members = Members.ALL
     adds_members: Alternatives = ()
+    is_shared: bool = False
+    shape: Shape = Shape.PAIR
+    unnamed: tuple[str, ...] = ()
+    fewest: int = 0
+    first_words: frozenset[str] = frozenset()
+
+    def lacks_header(self, names: Collection[str]) -> bool:
+        """Return whether the cells of the first line, folded, are not names but a row."""
+        first = next(iter(names), "").strip("'\" ")
+        return first in self.first_words and self.fewest <= len(names) <= len(self.unnamed)
 
     def recognizes(self, names: Collection[str]) -> bool:
         """Return whether a header with these names, folded, is that of this file."""
         present = frozenset(names)
-        return (
+        return self.lacks_header(names) or (
             self.required <= present
             and all(group & present for group in self.any_of)
             and not self.without & present
@@ -94,7 +119,8 @@ class Format:
 
     The files of a package are recognized by their names if `by_name`, else by their headers.
     `passed_over` are the names, folded, of other files that belong to such a package. `manifest` is
-    the name of the file that says which of its files it has.
+    the name of the file that says which of its files it has. `is_detected` is false if only the
+    submitter can say that a file is of this format.
     """
 
     name: str
@@ -103,10 +129,25 @@ class Format:
     by_name: bool = False
     manifest: str | None = None
     passed_over: tuple[str, ...] = ()
+    is_detected: bool = True
 
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""
         return next((table for table in self.tables if table.recognizes(names)), None)
+
+    def table_alone(self, file_name: str, names: Collection[str]) -> Table | None:
+        """Return the table of a file that comes alone; None if only another name could tell it.
+
+        The name, folded, may be longer than the usual one, such as `refused-student.csv`.
+        """
+        tables = [table for table in self.tables if table.recognizes(names)]
+        stem = file_name.rpartition(".")[0] or file_name
+        usual = [
+            (name.removesuffix(".csv"), table) for table in tables for name in table.file_names
+        ]
+        longest_first = sorted(usual, key=lambda entry: -len(entry[0]))
+        named = next((table for name, table in longest_first if name in stem), None)
+        return named or next((table for table in tables if not table.is_shared), None)
 
     def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
         """Return the table of a file of a package, by its name, folded, and its header."""

@@ -13,6 +13,8 @@ TIMEZONE = "ENROLL_TIMEZONE"
 
 _ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]|$)")
 _AMERICAN = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: |$)")
+_SECONDS = re.compile(r"\d{9,10}")
+"""A time in seconds since 1970, as Moodle writes it."""
 _ZONED = re.compile(r"[T ]\d.*(?:Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
 
 
@@ -36,6 +38,8 @@ def day_of(text: str, zone: tzinfo) -> date | None:
     with suppress(ValueError, OverflowError):
         if _ZONED.search(text):
             return datetime.fromisoformat(text.upper()).astimezone(zone).date()
+        if _SECONDS.fullmatch(text):
+            return datetime.fromtimestamp(int(text), zone).date()
     with suppress(ValueError):
         if match := _ISO.match(text):
             year, month, day = map(int, match.groups())

@@ -106,6 +106,7 @@ class _Decision:
     def _dated(self, row: Sequence[str]) -> Verdict:
         rule = self._rule
         texts = [self._text(name, row) for name in (rule.begin, rule.end)]
+        texts = ["" if text in rule.no_dates else text for text in texts]
         if not any(texts) or (rule.dates_need_both and not all(texts)):
             return PLAIN
         days = [day_of(text, self._zone) if text else None for text in texts]

@@ -1,5 +1,6 @@
 """Describe a file of another system by its header."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
@@ -9,9 +10,10 @@ from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.delimited import Header, find_header, without_guards
-from producer.files.formats.base import Format, Members, Table, folded
+from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
 from producer.files.formats.judging import Tally, judge_of
+from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.formats.roles import Roles
 from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
@@ -45,7 +47,7 @@ def find_table(
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
     if choice.format is not None:
-        table = choice.table or choice.format.table_of(names)
+        table = choice.table or _table_alone(path, choice.format, names)
         if table is None or table.kind is None:
             raise _not_of(path, choice.format, found)
         return choice.format, table, found
@@ -54,13 +56,31 @@ def find_table(
     known = recognize(names)
     if known is None or kind not in (None, known[1].kind):
         return None
-    format_, table = known
+    format_ = known[0]
+    table = _table_alone(path, format_, names) or known[1]
     if table.kind is None:
         raise UnreadableFile(
             f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
             " files of users, courses and enrollments."
         )
     return format_, table, found
+
+
+def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | None:
+    """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
+
+    `path` may be followed by the name of a file in it or of its sheet.
+    """
+    file_name = folded(re.split(r"[/\\]", path)[-1])
+    table = format_.table_alone(file_name, names)
+    if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
+        usual = " or ".join(table.file_names[0] for table in possible)
+        raise UnreadableFile(
+            f"{path} has the columns of several files of {format_.title}, and only the name of the"
+            f" file can tell whether it holds {' or '.join(table.name for table in possible)};"
+            f" submit it under its own name ({usual}), or the whole export as a zip archive."
+        )
+    return table
 
 
 def _is_ours(header: Sequence[str], names: Collection[str]) -> bool:
@@ -99,9 +119,14 @@ def table_layout(
     """
     format_, table, found = recognized
     names = list(map(folded, found.names))
+    if table.lacks_header(names):
+        found = found._replace(
+            names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
+        )
+        names = list(table.unnamed)
     columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
-    row_reader = found.row_reader(path, undecodable)
+    row_reader = found.row_reader(path, undecodable, table.fewest or None)
     reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
@@ -115,6 +140,7 @@ def table_layout(
         storable(found.names),
         found.form,
         mapping,
+        ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
         source=f"{table.name} of {format_.title}",
     )
@@ -136,14 +162,20 @@ class _Reading(NamedTuple):
         header, table = self.found.names, self.table
         tally = Tally()
         today = moment_of_batch().astimezone(zone).date()
-        judge = judge_of(table.rule, list(map(folded, header)), today, zone)
+        names = list(map(folded, header))
+        judge = judge_of(table.rule, names, today, zone)
         rows = self.row_reader.read(file)
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}
         rows = refuse_below_others(rows, header, used)
-        reader = TableReader(table, self.columns, judge, self.row_reader.account, tally)
-        if table.kind is Kind.ENROLLMENTS:
+        account = self.row_reader.account
+        reader = TableReader(table, self.columns, judge, account, tally)
+        if table.shape is Shape.NUMBERED:
+            yield from numbered_courses(rows, names, self.columns.readers, account, tally)
+        elif table.shape is Shape.OPERATION:
+            yield from reader.operations(rows)
+        elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
             yield from noticing_values(self.path, reader.roster(rows, self.roles), self.notices)

@@ -16,7 +16,7 @@ from producer.files.formats.base import Format, Members, Table, folded
 from producer.files.formats.judging import judge_of
 from producer.files.formats.manifest import Manifest, read_manifest
 from producer.files.formats.package_files import ArchiveFiles, FolderFiles, PackageFiles
-from producer.files.formats.registry import FORMATS, FormatChoice
+from producer.files.formats.registry import DETECTED, FormatChoice
 from producer.files.formats.roles import Roles
 from producer.files.formats.table_reader import column_reader, members_of
 from producer.files.layout import FileLayout, Lines
@@ -237,7 +237,7 @@ def _recognize(headers: Collection[_Header], names: Collection[str]) -> Format |
         )
         return found + (len(names) if known.manifest in names else 0)
 
-    best = max(FORMATS, key=count)
+    best = max(DETECTED, key=count)
     return best if count(best) else None
 
 

@@ -6,11 +6,27 @@ from typing import NamedTuple
 from producer.errors import UnreadableFile
 from producer.files.formats.base import Format, Table
 from producer.files.formats.canvas import CANVAS
+from producer.files.formats.clever import CLEVER
+from producer.files.formats.edx import EDX
+from producer.files.formats.moodle import MOODLE_FLAT_FILE, MOODLE_USERS
 from producer.files.formats.oneroster import ONEROSTER
 from producer.files.formats.roles import Roles
+from producer.files.formats.sds import SDS_1, SDS_2
 
-FORMATS: tuple[Format, ...] = (CANVAS, ONEROSTER)
+FORMATS: tuple[Format, ...] = (
+    CANVAS,
+    ONEROSTER,
+    CLEVER,
+    SDS_2,
+    SDS_1,
+    MOODLE_FLAT_FILE,
+    MOODLE_USERS,
+    EDX,
+)
 """In the order in which they are tried."""
+
+DETECTED = tuple(known for known in FORMATS if known.is_detected)
+"""Those that a header or a manifest shows."""
 
 
 class FormatChoice(NamedTuple):
@@ -47,7 +63,7 @@ def choice_of(name: str | None) -> FormatChoice:
 
 def recognize(names: Collection[str]) -> tuple[Format, Table] | None:
     """Return the format and the table with a header of these names, folded; None if unknown."""
-    for known in FORMATS:
+    for known in DETECTED:
         table = known.table_of(names)
         if table is not None:
             return known, table

@@ -154,10 +154,31 @@ class TableReader:
                 latest, requests = {}, []
         yield from requests
 
+    def operations(self, rows: Rows) -> Lines:
+        """Yield a request for each row, which counts later than those before it."""
+        student, course = self._ids()
+        for entry in rows:
+            if not isinstance(entry, tuple):
+                yield entry
+                continue
+            line, cells = entry
+            row = [unquoted(cell) for cell in cells]
+            try:
+                verdict = self._judge(row)
+                if verdict.action is PASS:
+                    self._pass_over(line, verdict)
+                    continue
+                pair = student(row), course(row)
+                self._tally.add(line, verdict)
+                yield from _add_pair({}, (line, cells), pair, verdict)
+            except BadCell as bad_cell:
+                yield self._refused(line, cells, bad_cell)
+
     def _ids(self) -> tuple[Callable[[list[str]], int | str], Callable[[list[str]], int | str]]:
         readers, shown = self._columns.readers, self._columns.shown
         student, course = (
-            identifier(shown[name], readers[name]) for name in ("student_id", "course_id")
+            identifier(shown[name], readers[name], is_ours=False)
+            for name in ("student_id", "course_id")
         )
         return student, course
 
@@ -194,6 +215,14 @@ class TableReader:
         name = self._columns.shown.get(bad_cell.column, bad_cell.column)
         problem = str(bad_cell).removeprefix(f"{bad_cell.column}: ")
         return refused_line(line, row, BadCell(name, problem))
+
+
+def unquoted(cell: str) -> str:
+    """Return a cell without spaces and one pair of quotes around it."""
+    text = cell.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace(text[0] * 2, text[0]).strip()
+    return text
 
 
 def _add_pair(

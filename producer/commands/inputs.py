@@ -14,6 +14,7 @@ from producer.files.formats.package_files import ArchiveFiles
 from producer.files.formats.packages import (
     AnySource,
     Package,
+    PackageSource,
     is_package,
     open_package,
     read_package,
@@ -37,9 +38,8 @@ class Input(NamedTuple):
 
     def batch_id(self, own_id: str) -> str:
         """Return the id of the batch of an input that is submitted under an id."""
-        if isinstance(self.source, FileSource | StreamSource):
-            return own_id
-        return f"{own_id}:{self.source.batch_name}"
+        source = self.source
+        return source.batch_id(own_id) if isinstance(source, PackageSource) else own_id
 
 
 @contextmanager
@@ -75,8 +75,7 @@ def _open(name: str, choices: Choices, stack: ExitStack) -> list[Input]:
     package = _standard_package(choices) if path is None else open_package(path, choices)
     if package is not None:
         stack.enter_context(package)
-        if not package.sources:
-            raise UnreadableFile(" ".join(package.notices))
+        package.check_not_empty()
         return [Input(source, name, path, package) for source in package.sources]
     if path is None:
         return [Input(_standard_input(choices), name, None)]

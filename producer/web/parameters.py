@@ -178,6 +178,16 @@ TextEncoding = Annotated[
     ),
 ]
 
+FormatName = Annotated[
+    str | None,
+    Query(
+        alias="format",
+        max_length=40,
+        description="The system that the file comes from, for example `oneroster`; by default the"
+        " header or the files of the package decide. `enroll formats` lists them.",
+    ),
+]
+
 AllDrops = Annotated[
     bool,
     Query(

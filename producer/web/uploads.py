@@ -7,10 +7,10 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar, cast
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -23,6 +23,7 @@ from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.describing import Choices
+from producer.files.formats.packages import Package
 from producer.files.layout import Lines
 from producer.files.reader import open_stream
 from producer.publishing.batches import SubmittedBatch
@@ -43,6 +44,8 @@ More threads would slow the event loop down.
 
 MAX_FIELDS: Final = 20
 """Fields of a form, besides the file; they are ignored."""
+
+T = TypeVar("T")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -150,6 +153,8 @@ class Uploads:
                 "The file",
                 choices.encoding,
                 drop=choices.drop,
+                sheet=choices.sheet,
+                format_name=choices.format.name,
             )
             batch = self._client.submit_batch(
                 layout.kind,
@@ -164,6 +169,44 @@ class Uploads:
             )
             return batch, tuple(layout.notices)
 
+        return await self._in_turn(submitter, publish)
+
+    async def submit_package(
+        self,
+        package: Package,
+        batch_id: str,
+        submitter: str | None,
+        *,
+        may_drop: bool,
+        resume: bool,
+    ) -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+        """Publish the files of a package; return their batches, each with the name of its file.
+
+        Also returns how the package was understood. Enrollments wait until its rosters are applied.
+        The options and errors are those of `submit`.
+        """
+
+        def publish() -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+            batches = []
+            for source in package.sources:
+                records = source.records()
+                batch = self._client.submit_batch(
+                    source.kind,
+                    records if may_drop else _refuse_drops(records),
+                    batch_id=source.batch_id(batch_id),
+                    resume=resume,
+                    ordered=source.ordered,
+                    columns=source.columns,
+                    form=source.form,
+                    file_name=source.file_name,
+                    submitter=submitter,
+                )
+                batches.append((batch, source.file_name))
+            return batches, tuple(package.all_notices())
+
+        return await self._in_turn(submitter, publish)
+
+    async def _in_turn(self, submitter: str | None, publish: Callable[[], T]) -> T:
         own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
         async with own_turn, self._turns:
             return await in_daemon_thread(publish)

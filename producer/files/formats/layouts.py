@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import BinaryIO
+from datetime import tzinfo
+from functools import partial
+from typing import BinaryIO, NamedTuple
 
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
@@ -13,12 +15,14 @@ from producer.files.formats.dates import time_zone
 from producer.files.formats.judging import Tally, judge_of
 from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, recognize
-from producer.files.formats.table_reader import TableReader, find_columns
+from producer.files.formats.roles import Roles
+from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, LINE
 from producer.files.roster_notices import noticing_values
+from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
 from producer.publishing.dating import moment_of_batch
@@ -120,47 +124,62 @@ def table_layout(
             names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
         )
         names = list(table.unnamed)
-    columns = find_columns(path, table, names)
+    columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
     row_reader = found.row_reader(path, undecodable, table.fewest or None)
-    used = {plain_name(found.names[at]) for at in columns.used}
-    zone = time_zone()
+    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles)
+    if not found.rows_follow and not goes_on:
+        notices.add(f"{path} has a header but no rows.")
+    mapping = {name: printable(shown) for name, shown in columns.shown.items()}
+    assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
+    return FileLayout(
+        table.kind,
+        partial(reading.read, time_zone()),
+        notices,
+        row_reader.account,
+        storable(found.names),
+        found.form,
+        mapping,
+        ordered=table.shape is Shape.OPERATION,
+        header_line=found.first,
+        source=f"{table.name} of {format_.title}",
+    )
 
-    def read(file: BinaryIO) -> Lines:
+
+class _Reading(NamedTuple):
+    """What is needed to read a table."""
+
+    path: str
+    table: Table
+    found: Header
+    columns: TableColumns
+    row_reader: RowReader
+    notices: Notices
+    roles: Roles | None
+
+    def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
+        """Yield the records of a file; then add notices about its lines as a whole."""
+        header, table = self.found.names, self.table
         tally = Tally()
         today = moment_of_batch().astimezone(zone).date()
-        judge = judge_of(table.rule, names, today, zone)
-        rows = row_reader.read(file)
-        if found.is_guarded:
-            rows = without_guards(rows, found.names.index(GUARDED))
-        rows = refuse_below_others(rows, found.names, used)
-        reader = TableReader(table, columns, judge, row_reader.account, tally)
+        judge = judge_of(table.rule, list(map(folded, header)), today, zone)
+        rows = self.row_reader.read(file)
+        if self.found.is_guarded:
+            rows = without_guards(rows, header.index(GUARDED))
+        used = {plain_name(header[at]) for at in self.columns.used}
+        rows = refuse_below_others(rows, header, used)
+        reader = TableReader(table, self.columns, judge, self.row_reader.account, tally)
         if table.shape is Shape.NUMBERED:
-            yield from numbered_courses(rows, names, columns.readers, row_reader.account, tally)
+            readers, account = self.columns.readers, self.row_reader.account
+            yield from numbered_courses(rows, list(map(folded, header)), readers, account, tally)
         elif table.shape is Shape.OPERATION:
             yield from reader.operations(rows)
         elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
-            yield from noticing_values(path, reader.roster(rows, choice.roles), notices)
-        for sentence in tally.sentences(path):
-            notices.add(sentence)
-
-    if not found.rows_follow and not goes_on:
-        notices.add(f"{path} has a header but no rows.")
-    assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
-    return FileLayout(
-        table.kind,
-        read,
-        notices,
-        row_reader.account,
-        storable(found.names),
-        found.form,
-        {name: printable(shown) for name, shown in columns.shown.items()},
-        ordered=table.shape is Shape.OPERATION,
-        header_line=found.first,
-        source=f"{table.name} of {format_.title}",
-    )
+            yield from noticing_values(self.path, reader.roster(rows, self.roles), self.notices)
+        for sentence in tally.sentences(self.path):
+            self.notices.add(sentence)
 
 
 def _check(

@@ -60,6 +60,10 @@ class PackageSource:
         self.ordered = layout.ordered
         self.notices = layout.notices
 
+    def batch_id(self, own_id: str) -> str:
+        """Return the id of its batch, if the package is submitted under an id."""
+        return f"{own_id}:{self.batch_name}"
+
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with io_errors_named(self.name), self._files.open(self.file_name) as content:
@@ -91,6 +95,21 @@ class Package:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def batch_ids(self, own_id: str) -> list[str]:
+        """Return the ids of the batches of a package that is submitted under an id."""
+        return [source.batch_id(own_id) for source in self.sources]
+
+    def all_notices(self) -> Iterator[str]:
+        """Yield what should be known of the package and its files."""
+        yield from self.notices
+        for source in self.sources:
+            yield from source.notices
+
+    def check_not_empty(self) -> None:
+        """Raise UnreadableFile if there is nothing to submit."""
+        if not self.sources:
+            raise UnreadableFile(" ".join(self.notices))
 
     def close(self) -> None:
         """Close the files."""

@@ -29,8 +29,13 @@ class TableColumns(NamedTuple):
     """The positions of the columns that are read."""
 
 
-def find_columns(path: str, table: Table, names: Sequence[str]) -> TableColumns:
-    """Find the columns of a table in a header of these names, folded. Raises UnreadableFile."""
+def find_columns(
+    path: str, table: Table, header: Sequence[str], names: Sequence[str]
+) -> TableColumns:
+    """Find the columns of a table in a header; `names` are its names, folded.
+
+    Raises UnreadableFile.
+    """
     readers: dict[str, ColumnReader] = {}
     shown: dict[str, str] = {}
     used: set[int] = set()
@@ -40,7 +45,7 @@ def find_columns(path: str, table: Table, names: Sequence[str]) -> TableColumns:
         groups = _present(alternatives, names)
         if groups:
             readers[ours] = _reader(groups, table.cleared)
-            shown[ours] = " or ".join("+".join(names[at] for at in group) for group in groups)
+            shown[ours] = " or ".join(" ".join(header[at] for at in group) for group in groups)
             used.update(at for group in groups for at in group)
     repeated = sorted(names[at] for at in used if names.count(names[at]) > 1)
     if repeated:

@@ -107,4 +107,4 @@ def test_an_unknown_file_is_named(tmp_path: Path) -> None:
 def test_an_empty_cell_refuses_its_line_by_the_name_of_the_column(tmp_path: Path) -> None:
     read = read_file(encoded([*ENROLLMENTS, "10,S-2,"]), tmp_path)
     assert read.enrolled == PAIRS
-    assert read.refused == [(5, "student_id: the cell is empty; fill it in")]
+    assert read.refused == [(5, "Student_id: the cell is empty; fill it in")]

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,22 +19,28 @@ MANIFEST = [
     "file.demographics,absent",
 ]
 USERS_1_1 = [
-    "sourcedId,status,dateLastModified,enabledUser,orgSourcedIds,role,username,userIds,givenName,"
-    "familyName,middleName,identifier,email,sms,phone,agentSourcedIds,grades,password",
+    (
+        "sourcedId,status,dateLastModified,enabledUser,orgSourcedIds,role,username,userIds,givenName,"
+        "familyName,middleName,identifier,email,sms,phone,agentSourcedIds,grades,password"
+    ),
     'u-1,,,true,o-1,student,ada,,Ada,Lovelace,,,ada@school.test,,,,"09,10",',
     "u-2,active,,TRUE,o-1,Student,alan,,Alan,Turing,,,,,,,09,",
     "u-3,,,true,o-1,teacher,grace,,Grace,Hopper,,,,,,,,",
     "u-4,tobedeleted,,true,o-1,student,kurt,,Kurt,Goedel,,,,,,,,",
 ]
 CLASSES = [
-    "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classCode,classType,location,"
-    "schoolSourcedId,termSourcedIds,subjects,subjectCodes,periods",
+    (
+        "sourcedId,status,dateLastModified,title,grades,courseSourcedId,classCode,classType,location,"
+        "schoolSourcedId,termSourcedIds,subjects,subjectCodes,periods"
+    ),
     "c-1,,,Algebra,09,k-1,ALG,scheduled,,o-1,t-1,,,",
     "c-2,,,Biology,09,k-2,BIO,Scheduled,,o-1,t-1,,,1",
 ]
 ENROLLMENTS = [
-    "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,primary,"
-    "beginDate,endDate",
+    (
+        "sourcedId,status,dateLastModified,classSourcedId,schoolSourcedId,userSourcedId,role,primary,"
+        "beginDate,endDate"
+    ),
     "e-1,,,c-1,o-1,u-1,student,,,",
     "e-2,active,2026-08-01,c-2,o-1,u-1,Student,false,2020-09-01,2999-06-30",
     "e-3,,,c-1,o-1,u-3,teacher,true,,",
@@ -47,7 +54,7 @@ SESSIONS = [
     "sourcedId,status,dateLastModified,title,type,startDate,endDate,parentSourcedId,schoolYear",
     "t-1,,,Year,schoolYear,2026-08-01,2027-06-30,,2027",
 ]
-PACKAGE = {
+PACKAGE: dict[str, Sequence[str] | bytes] = {
     "manifest.csv": MANIFEST,
     "academicSessions.csv": SESSIONS,
     "users.csv": USERS_1_1,
@@ -55,18 +62,22 @@ PACKAGE = {
     "enrollments.csv": ENROLLMENTS,
 }
 USERS_1_2 = [
-    "sourcedId,status,dateLastModified,enabledUser,username,userIds,givenName,familyName,"
-    "middleName,identifier,email,sms,phone,agentSourcedIds,grades,password,userMasterIdentifier,"
-    "resourceSourcedIds,prefferedGivenName,preferredMiddleName,preferredFamilyName,"
-    "primaryOrgSourcedId,pronouns",
+    (
+        "sourcedId,status,dateLastModified,enabledUser,username,userIds,givenName,familyName,"
+        "middleName,identifier,email,sms,phone,agentSourcedIds,grades,password,userMasterIdentifier,"
+        "resourceSourcedIds,prefferedGivenName,preferredMiddleName,preferredFamilyName,"
+        "primaryOrgSourcedId,pronouns"
+    ),
     "u-1,,,true,ada,,Ada,Lovelace,,,ada@school.test,,,,09,,,,,,,o-1,",
     "u-2,,,true,alan,,Alan,Turing,,,,,,,09,,,,,,,o-1,",
     "u-3,,,true,grace,,Grace,Hopper,,,,,,,,,,,,,,o-1,",
     "u-5,,,true,emmy,,Emmy,Noether,,,,,,,,,,,,,,o-1,",
 ]
 ROLES = [
-    "sourcedId,status,dateLastModified,userSourcedId,roleType,role,beginDate,endDate,orgSourcedId,"
-    "userProfileSourcedId",
+    (
+        "sourcedId,status,dateLastModified,userSourcedId,roleType,role,beginDate,endDate,orgSourcedId,"
+        "userProfileSourcedId"
+    ),
     "r-1,,,u-1,primary,student,,,o-1,",
     "r-2,,,u-3,primary,teacher,,,o-1,",
     "r-3,,,u-5,secondary,Student,,,o-1,",
@@ -166,8 +177,10 @@ def test_every_form_and_order_of_columns_gives_the_same(
 def test_headers_of_real_packages_are_read(tmp_path: Path) -> None:
     """Misspelled names, empty header cells and unknown columns do not matter."""
     enrollments = [
-        "SourcedID ,status,dataLastModified,classSourcedId,schoolSourcedId,USERSOURCEDID,role,,,"
-        "ext_note",
+        (
+            "SourcedID ,status,dataLastModified,classSourcedId,schoolSourcedId,"
+            "USERSOURCEDID,role,,,ext_note"
+        ),
         "e-1,,2023-01-05 00:00:00,c-1,o-1,u-1,student,,,x",
         'e-2,,"1/05/2023",c-2,o-1,u-1,student,,,',
     ]

@@ -162,16 +162,17 @@ class _Reading(NamedTuple):
         header, table = self.found.names, self.table
         tally = Tally()
         today = moment_of_batch().astimezone(zone).date()
-        judge = judge_of(table.rule, list(map(folded, header)), today, zone)
+        names = list(map(folded, header))
+        judge = judge_of(table.rule, names, today, zone)
         rows = self.row_reader.read(file)
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}
         rows = refuse_below_others(rows, header, used)
-        reader = TableReader(table, self.columns, judge, self.row_reader.account, tally)
+        account = self.row_reader.account
+        reader = TableReader(table, self.columns, judge, account, tally)
         if table.shape is Shape.NUMBERED:
-            readers, account = self.columns.readers, self.row_reader.account
-            yield from numbered_courses(rows, list(map(folded, header)), readers, account, tally)
+            yield from numbered_courses(rows, names, self.columns.readers, account, tally)
         elif table.shape is Shape.OPERATION:
             yield from reader.operations(rows)
         elif table.kind is Kind.ENROLLMENTS:

@@ -167,9 +167,8 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    templates = dict(_template(text) for text in maps)
-    known_kind = Kind(kind) if kind else None
-    choices = Choices(known_kind, templates, encoding, drop, choice_of(format_name), sheet)
+    how = (dict(map(_template, maps)), encoding, drop, choice_of(format_name), sheet)
+    choices = Choices(Kind(kind) if kind else None, *how)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:

@@ -74,6 +74,11 @@ Examples:
     help="The system that the file comes from, if its header does not show it; see enroll formats.",
 )
 @click.option(
+    "--sheet",
+    metavar="NAME",
+    help="The sheet of an Excel workbook; by default the first visible one with a known header.",
+)
+@click.option(
     "--drop",
     is_flag=True,
     help="Drop the student of each line from its course; for CSV files of enrollments without a"
@@ -134,6 +139,7 @@ def submit(
     maps: Sequence[str],
     encoding: str | None,
     format_name: str | None,
+    sheet: str | None,
     drop: bool,
     check: bool,
     refused_file: BinaryIO | None,
@@ -161,9 +167,8 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    templates = dict(_template(text) for text in maps)
-    known_kind = Kind(kind) if kind else None
-    choices = Choices(known_kind, templates, encoding, drop, choice_of(format_name))
+    how = (dict(map(_template, maps)), encoding, drop, choice_of(format_name), sheet)
+    choices = Choices(Kind(kind) if kind else None, *how)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:

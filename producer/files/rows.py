@@ -244,7 +244,7 @@ class RowReader:
                 yield line, row + [""] * (width - len(row))
             elif _holds_text(row):
                 account.refused += 1
-                yield _wrong_width(line, row, width)
+                yield _wrong_width(line, row, width, self._fewest)
             else:
                 account.blank += 1
         account.rows += rows
@@ -270,7 +270,7 @@ class RowReader:
                     yield first, row + [""] * (width - len(row))
                 else:
                     account.refused += 1
-                    yield _hinting(lines.recent[-1], _wrong_width(first, row, width))
+                    yield _hinting(lines.recent[-1], _wrong_width(first, row, width, self._fewest))
         except csv.Error:
             taken = reader.line_num - before
             row = self._without_spaces(lines.recent[-1]) if taken == 1 else []
@@ -365,7 +365,8 @@ def _holds_text(row: Sequence[str]) -> bool:
     return any(map(str.strip, row))
 
 
-def _wrong_width(line: int, row: Sequence[str], width: int) -> RefusedLine:
+def _wrong_width(line: int, row: Sequence[str], width: int, fewest: int) -> RefusedLine:
     cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
-    message = f"the line has {cells}, but the header has {width}; check the separators and quotes"
+    expected = f"the header has {width}" if fewest == width else f"needs {fewest} to {width}"
+    message = f"the line has {cells}, but {expected}; check the separators and quotes"
     return RefusedLine(line=line, message=message, cells=storable(row))

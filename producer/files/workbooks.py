@@ -114,7 +114,8 @@ def check_cut_workbook(name: str, beginning: bytes, most: int) -> None:
 
     `most` is the most bytes of a file that a preview reads.
     """
-    if is_installed() and b"[Content_Types].xml" in beginning[:_FIRST_NAMES]:
+    is_office = b"[Content_Types].xml" in beginning[:_FIRST_NAMES]
+    if is_installed() and is_office and b"xl/w" in beginning:
         raise UnreadableFile(
             f"{name} is an Excel workbook, and only its beginning was read; send the whole file if"
             f" it has at most {most:,} bytes, or submit it without a preview."

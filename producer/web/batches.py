@@ -27,6 +27,7 @@ from producer.web.parameters import (
     FormOfRefused,
     FrontServices,
     OwnBatchId,
+    SheetName,
     TextEncoding,
     column_templates,
 )
@@ -46,6 +47,7 @@ async def post_batch(
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
     format_name: FormatName = None,
+    sheet: SheetName = None,
     *,
     drop: AllDrops = False,
 ) -> AcceptedBatch:
@@ -59,7 +61,7 @@ async def post_batch(
     """
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name))
+    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     may_drop = has_scope(request, Scope.DROP)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     options: dict[str, Any] = {"may_drop": may_drop, "resume": has_own_id}

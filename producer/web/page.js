@@ -99,7 +99,7 @@ const choose = guarded(async () => {
   if (!file) return;
   const bytes = new Uint8Array(await file.slice(0, 65536).arrayBuffer());
   if ((bytes[0] === 0x1f && bytes[1] === 0x8b) || (bytes[0] === 0x50 && bytes[1] === 0x4b)) {
-    $("preview").replaceChildren(node("p", "This file is compressed; it is read when you submit it."));
+    $("preview").replaceChildren(node("p", "This file is compressed, or a workbook; it is read when you submit it."));
     return;
   }
   const text = new TextDecoder(encodingOf(bytes)).decode(bytes);

@@ -188,6 +188,15 @@ FormatName = Annotated[
     ),
 ]
 
+SheetName = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        description="The sheet of an Excel workbook; by default the first visible one whose header"
+        " is known.",
+    ),
+]
+
 AllDrops = Annotated[
     bool,
     Query(

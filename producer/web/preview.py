@@ -21,6 +21,7 @@ from producer.web.parameters import (
     BatchKind,
     ColumnMaps,
     FormatName,
+    SheetName,
     TextEncoding,
     column_templates,
 )
@@ -57,6 +58,7 @@ async def preview_batch(
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
     format_name: FormatName = None,
+    sheet: SheetName = None,
     limit: RowLimit = SHOWN_ROWS,
     *,
     drop: AllDrops = False,
@@ -67,7 +69,7 @@ async def preview_batch(
     At most the first 1 MiB of the file is read. A file that cannot be read is no error: then
     `readable` is false, and `problem` says why.
     """
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name))
+    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
         beginning, goes_on = await _read(request)
     except ClientDisconnect:

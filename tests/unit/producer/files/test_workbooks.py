@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files import workbook_parts, workbooks
+from producer.files.describing import Choices
+from producer.files.preview import preview_file
 from producer.files.reader import open_source, open_stream
 from producer.files.sheet_cells import Cells, UsualCells
 from producer.files.workbook_parts import Parts
@@ -191,6 +193,19 @@ def test_a_workbook_on_a_pipe_is_read() -> None:
     (record,) = lines
     assert isinstance(record, SourceRecord)
     assert record.lines == [2]
+
+
+def test_a_preview_shows_a_workbook_and_needs_all_of_it() -> None:
+    raw = workbook(SHEETS)
+    shown = preview_file("The file", raw, Choices(), goes_on=False)
+    assert (shown.readable, shown.container, shown.inner) == (True, "workbook", "Pairs")
+    assert shown.rows[0].fields == {"student_id": "S1", "course_id": "C1"}
+    assert "only the sheet 'Pairs' is read" in shown.notices[0]
+    cut = preview_file("The file", raw[:-200], Choices(), goes_on=True)
+    assert not cut.readable
+    assert "is an Excel workbook, and only its beginning was read; send the whole" in str(
+        cut.problem
+    )
 
 
 # --- What cannot be read ----------------------------------------------------------------------

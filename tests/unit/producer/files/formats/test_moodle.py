@@ -89,8 +89,8 @@ def test_every_form_of_a_flat_file_gives_the_same(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("add,student,1", "the line has 3 cells, but the header has 6"),
-        ("add,student,1,C,0,0,x", "the line has 7 cells, but the header has 6"),
+        ("add,student,1", "the line has 3 cells, but needs 4 to 6; check the separators"),
+        ("add,student,1,C,0,0,x", "the line has 7 cells, but needs 4 to 6"),
         ("delete,student,1,C", "operation: 'delete' is not a status; write one of add, del"),
         ("add,,1,C", "role: the cell is empty"),
         ("add,student,,C", "user idnumber: the cell is empty"),

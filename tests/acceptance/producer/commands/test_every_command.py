@@ -112,6 +112,7 @@ CASES = [
     Case(UNREACHABLE, "submit {ok} --broker {wrong}"),
     Case(USAGE, "submit --check {ok} --format {t}"),
     Case(GOOD, "formats"),
+    Case(USAGE, "formats {t}"),
     Case(GOOD, "request {another} {course}"),
     Case(GOOD, "request {another} --drop {course} --reason {t}"),
     Case(REFUSED, "request {another} {t}-no --request-id {t}-request"),

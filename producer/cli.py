@@ -21,6 +21,7 @@ from producer.installation import how_to_install
 
 COMMANDS = {
     "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
+    "formats": ("formats", "List the systems whose files are read as they are."),
     "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),
     "wait": ("status", "Wait until requests and batches have ended."),

@@ -13,7 +13,7 @@ from producer.commands.terminal import one_line
 from producer.contract.chunks import FileForm
 from producer.contract.exit_codes import ExitCode
 from producer.files.check import FileCheck, SourceChecker
-from producer.files.reader import FileSource, StreamSource
+from producer.files.formats.packages import AnySource
 from producer.files.refused_lines import write_csv
 from producer.schemas import Kind
 
@@ -27,7 +27,7 @@ _NOT_CHECKED = (
 
 def check_sources(
     session: Session,
-    sources: Sequence[FileSource | StreamSource],
+    sources: Sequence[AnySource],
     refused_file: BinaryIO | None,
     spreadsheet: BinaryIO | None,
 ) -> int:

@@ -18,7 +18,7 @@ from producer.client import EnrollmentClient
 from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import EnrollmentError, NoWorkerAnswered
-from producer.files.reader import FileSource, StreamSource
+from producer.files.formats.packages import AnySource
 from producer.publishing.batches import MAX_QUEUED, SubmittedBatch
 
 POLL_SECONDS = 0.25
@@ -33,7 +33,7 @@ LINE_SECONDS = 10.0
 
 def submit_source(
     client: EnrollmentClient,
-    source: FileSource | StreamSource,
+    source: AnySource,
     console: Console,
     *,
     wait: bool,
@@ -100,7 +100,7 @@ def _queued(batch: SubmittedBatch) -> BatchStatus:
 class _Bar:
     """Shows the rows submitted, applied and rejected, the speed, and the time left."""
 
-    def __init__(self, source: FileSource | StreamSource, console: Console) -> None:
+    def __init__(self, source: AnySource, console: Console) -> None:
         self._source = source
         self._started = self._last_line = time.monotonic()
         self._advised = False

@@ -2,9 +2,8 @@
 
 import contextlib
 import getpass
-import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -13,19 +12,22 @@ import click
 from producer.commands import display
 from producer.commands.check import check_sources
 from producer.commands.choices import Choice
+from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode, exit_codes
-from producer.errors import InvalidRequest, UnreadableFile
-from producer.files.reader import FileSource, StreamSource, is_pipe, open_path
+from producer.errors import InvalidRequest
+from producer.files.describing import Choices
+from producer.files.formats.packages import AnySource
+from producer.files.formats.registry import choice_of
+from producer.files.reader import is_pipe
 from producer.publishing.arguments import check_batch
 from producer.publishing.batches import MAX_QUEUED
 from producer.schemas import Kind
 
-STANDARD_INPUT = "-"
 EXIT_CODES = exit_codes(
     refused="lines were refused",
     usage="wrong usage, an unreadable file, or a batch id used for different records",
@@ -36,6 +38,7 @@ EXAMPLES = """
 \b
 Examples:
   enroll submit students.csv courses.csv enrollments.csv
+  enroll submit export.zip
   enroll submit --check enrollments.csv
   enroll submit --drop withdrawals.csv
   enroll submit enrollments.csv --batch-id night-2026-09-01
@@ -63,6 +66,17 @@ Examples:
     metavar="NAME",
     help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized. With"
     " auto, a file that is neither is read as cp1252.",
+)
+@click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="The system that the file comes from, if its header does not show it; see enroll formats.",
+)
+@click.option(
+    "--sheet",
+    metavar="NAME",
+    help="The sheet of an Excel workbook; by default the first visible one with a known header.",
 )
 @click.option(
     "--drop",
@@ -124,6 +138,8 @@ def submit(
     kind: str | None,
     maps: Sequence[str],
     encoding: str | None,
+    format_name: str | None,
+    sheet: str | None,
     drop: bool,
     check: bool,
     refused_file: BinaryIO | None,
@@ -137,7 +153,8 @@ def submit(
     """Submit CSV or JSON Lines files as batches.
 
     Rosters go first, and the command waits until the batches are done. Write - as FILE for standard
-    input.
+    input. A file of another system is recognized by its header; a zip archive or a folder with its
+    files is submitted as several batches, whose ids begin with the same id.
 
     \b
     Columns (between commas, semicolons, tabs or |):
@@ -150,19 +167,24 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    templates = dict(_template(text) for text in maps)
+    how = (dict(map(_template, maps)), encoding, drop, choice_of(format_name), sheet)
+    choices = Choices(Kind(kind) if kind else None, *how)
     # The first lines of every file are checked before the first message is published.
-    sources = [_open(name, kind, templates, encoding, drop=drop) for name in names]
-    for source in sources:
-        session.print_notices(source.notices)
-    try:
+    with opened_inputs(session, names, choices) as inputs:
         if check:
+            sources = [entry.source for entry in inputs]
+            _check_sources(refused_file or spreadsheet, sources)
             return check_sources(session, sources, refused_file, spreadsheet)
         options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
-        return _submit_all(session, sources, options)
-    finally:  # What was noticed before an error is printed before the error.
-        for source in sources:
-            session.print_notices(source.notices)
+        return _submit_all(session, inputs, options)
+
+
+def _check_sources(refused_file: BinaryIO | None, sources: Sequence[AnySource]) -> None:
+    if refused_file is not None and len(sources) > 1:
+        raise click.UsageError(
+            "--refused and --spreadsheet write the lines of one file, but the package has"
+            f" {len(sources)}; unpack it, and check the file that you mean."
+        )
 
 
 class _Options(NamedTuple):
@@ -176,45 +198,49 @@ class _Options(NamedTuple):
     submitter: str | None
 
 
-def _submit_all(
-    session: Session, sources: Sequence[FileSource | StreamSource], options: _Options
-) -> int:
-    """Submit one source after another, rosters first, and return the exit code."""
+def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) -> int:
+    """Submit one input after another, rosters first, and return the exit code."""
     journal = ResumeJournal()
     refused = False
-    rosters_first = sorted(sources, key=lambda source: source.kind is Kind.ENROLLMENTS)
-    for number, source in enumerate(rosters_first, 1):
-        path = source.path if isinstance(source, FileSource) else None
-        earlier_id = options.batch_id
-        if earlier_id is None and options.resume and path:
-            earlier_id = journal.find(path)
-        new_id = earlier_id or uuid.uuid4().hex
-        if path:
-            journal.begin(path, new_id)
+    ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
+    rosters_first = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
+    for number, entry in enumerate(rosters_first, 1):
+        source = entry.source
+        own_id, is_known = ids[entry.name]
+        if entry.path:
+            journal.begin(entry.path, own_id)
         try:
             status = submit_source(
                 session.client,
                 source,
                 session.err,
-                batch_id=new_id,
-                resume=earlier_id is not None,
-                wait=options.wait or number < len(sources),
+                batch_id=entry.batch_id(own_id),
+                resume=is_known,
+                wait=options.wait or number < len(inputs),
                 max_queued=options.max_queued,
                 submitter=options.submitter,
             )
         except KeyboardInterrupt:
-            option = "--resume" if path else f"--batch-id {new_id}"
+            option = "--resume" if entry.path else f"--batch-id {own_id}"
             tell(
-                f"Interrupted. The queued part of batch {new_id} will still be processed."
-                f" To submit the rest, run the same command with {option}."
+                f"Interrupted. The queued part of batch {entry.batch_id(own_id)} will still be"
+                f" processed. To submit the rest, run the same command with {option}."
             )
             return ExitCode.INTERRUPTED
         is_done = status.state is BatchState.DONE
         text = display.batch(status) if is_done else status.batch_id
         session.show_with_notices(status, text, source.notices)
         refused = refused or status.books.rejected > 0
-    journal.finish(source.path for source in sources if isinstance(source, FileSource))
+    journal.finish(entry.path for entry in inputs if entry.path)
     return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _id_of(entry: Input, journal: ResumeJournal, options: _Options) -> tuple[str, bool]:
+    """Return the id under which an input is submitted, and whether it may have been before."""
+    earlier_id = options.batch_id
+    if earlier_id is None and options.resume and entry.path:
+        earlier_id = journal.find(entry.path)
+    return earlier_id or uuid.uuid4().hex, earlier_id is not None
 
 
 def _user_name() -> str | None:
@@ -283,20 +309,3 @@ def _template(text: str) -> tuple[str, str]:
             f"--map {text}: write it as COLUMN=TEMPLATE, for example sis_id='{{id}}'."
         )
     return column.strip(), template
-
-
-def _open(
-    name: str,
-    kind_name: str | None,
-    templates: Mapping[str, str],
-    encoding: str | None,
-    *,
-    drop: bool,
-) -> FileSource | StreamSource:
-    kind = Kind(kind_name) if kind_name else None
-    if name != STANDARD_INPUT:
-        return open_path(Path(name), kind, templates, encoding, drop=drop)
-    if sys.stdin is None:
-        raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    stream = sys.stdin.buffer
-    return StreamSource("standard input", stream, kind, templates, encoding, drop=drop)

@@ -46,7 +46,7 @@ _NO_DETAILS: Details = {}
 def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pair]:
     """Return a function that reads the pair of a row, and its details. It raises BadCell."""
     student, course = (
-        next(_identifier(name, readers[name]) for name in names if name in readers)
+        next(identifier(name, readers[name]) for name in names if name in readers)
         for names in (STUDENT_COLUMNS, COURSE_COLUMNS)
     )
     columns = [(name, readers[name]) for name in (REASON, AS_OF) if name in readers]
@@ -88,7 +88,14 @@ def _action(text: str) -> Action:
     return action
 
 
-def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | str]:
+def identifier(
+    column: str, read: ColumnReader, *, is_ours: bool = True
+) -> Callable[[list[str]], int | str]:
+    """Return a function that reads the id in a column of this name. It raises BadCell.
+
+    In a file of another system, which is not `is_ours`, no column holds our keys.
+    """
+
     def key(row: list[str]) -> int:
         text = read(row)
         # A longer number is not a key, and int() has a limit.
@@ -105,7 +112,7 @@ def _identifier(column: str, read: ColumnReader) -> Callable[[list[str]], int | 
             text if text.isprintable() and 0 < len(text) <= MAX_TEXT else checked_text(column, text)
         )
 
-    return key if column.endswith("_key") else sis_id
+    return key if is_ours and column.endswith("_key") else sis_id
 
 
 def _not_a_key(column: str, text: str) -> str:

@@ -35,6 +35,9 @@ class LineCounts(ContractModel):
     read: int = Field(description="Lines that would be submitted.")
     continued: int = Field(description="Further lines of rows that have more than one.")
     blank: int = Field(description="Lines without text.")
+    skipped: int = Field(
+        description="Lines that are passed over on purpose, such as those about teachers."
+    )
     refused: int = Field(description="Lines that would be refused because they are invalid.")
 
 
@@ -169,12 +172,14 @@ class SourceChecker:
         """Return what was found in the whole file, after `refusals` has yielded all it has."""
         layout = self._source.layout
         account = layout.account
+        unread = account.header + account.continued + account.blank + account.skipped
         counts = LineCounts(
             total=account.total,
             header=account.header,
-            read=account.total - account.header - account.continued - account.blank - self._refused,
+            read=account.total - unread - self._refused,
             continued=account.continued,
             blank=account.blank,
+            skipped=account.skipped,
             refused=self._refused,
         )
         return FileCheck(

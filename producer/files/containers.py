@@ -12,11 +12,13 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from producer.errors import UnreadableFile
+from producer.files.notices import Notices
 from producer.files.shorten import shorten
 
 GZIP = b"\x1f\x8b"
@@ -35,12 +37,14 @@ MAX_ENTRIES = 100
 _MAX_READ = 1024**2
 """The most bytes of a compressed file that are read at once; a zip archive's list is one read."""
 
+_UNPACK = "unpack it, and submit the file in it"
 AS_CSV = "save it as CSV (in Excel: CSV UTF-8), and submit that file"
 _GET_AGAIN = (
     "Get the file again, and submit it; if a part of it was already submitted, use the same batch"
     " id."
 )
 _OFFICE = (
+    ("xl/workbook.bin", "a binary Excel workbook"),
     ("xl/workbook", "an Excel workbook"),
     ("word/document", "a Word document"),
     ("ppt/presentation", "a PowerPoint presentation"),
@@ -64,18 +68,22 @@ class Container(StrEnum):
     """Compressed with gzip."""
     ZIP = "zip"
     """The only file in a zip archive."""
+    WORKBOOK = "workbook"
+    """A sheet of an Excel workbook."""
 
 
 class Content(NamedTuple):
     """What a file holds once it is unpacked, with its name in messages.
 
-    `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive.
+    `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive or of
+    a sheet in a workbook. `notices` are about the unpacking, and may grow while the file is read.
     """
 
     name: str
     file: BinaryIO
     container: Container | None = None
     inner: str | None = None
+    notices: Notices | None = None
 
     @property
     def packed(self) -> bool:
@@ -91,10 +99,9 @@ def unpack(name: str, file: BinaryIO, beginning: bytes, *, goes_on: bool = False
     a file, which must not be a zip archive, and its content ends where the data do.
     """
     if beginning.startswith(GZIP):
-        packed = _Packed(file)
+        packed = Packed(file)
         content: Any = gzip.GzipFile(fileobj=cast("BinaryIO", packed))
-        unpacked = _unpacked(name, content, packed, goes_on=goes_on)
-        return Content(name, unpacked, Container.GZIP)
+        return Content(name, unpacked(name, content, packed, goes_on=goes_on), Container.GZIP)
     if beginning.startswith(ZIPS):
         return _unpack_zip(name, file)
     return Content(name, file)
@@ -128,7 +135,7 @@ def _copy(name: str, file: BinaryIO, spooled: Any) -> None:
     spooled.seek(0)
 
 
-class _Packed:
+class Packed:
     """A compressed file that counts the bytes read from it, and is never read in huge pieces."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -157,7 +164,7 @@ class _Packed:
 class _Unpacked(io.RawIOBase):
     """The content of a compressed file, which stops with UnreadableFile if it is damaged."""
 
-    def __init__(self, name: str, content: Any, packed: _Packed, *, goes_on: bool) -> None:
+    def __init__(self, name: str, content: Any, packed: Packed, *, goes_on: bool) -> None:
         self._name = name
         # What was unpacked before an error counts only if the file goes on.
         self._read = content.read1 if goes_on else content.read
@@ -191,16 +198,30 @@ class _Unpacked(io.RawIOBase):
         return len(data)
 
 
-def _unpacked(name: str, content: Any, packed: _Packed, *, goes_on: bool = False) -> BinaryIO:
+def unpacked(name: str, content: Any, packed: Packed, *, goes_on: bool = False) -> BinaryIO:
+    """Return the content of a compressed file, which reads its bytes from `packed`.
+
+    Reading raises UnreadableFile if the file is damaged, or unpacks to far more than it can hold;
+    `name` is its name in the message.
+    """
     return io.BufferedReader(_Unpacked(name, content, packed, goes_on=goes_on), 1 << 16)
 
 
 def _unpack_zip(name: str, file: BinaryIO) -> Content:
-    packed = _Packed(file)
-    try:
+    packed = Packed(file)
+    with zip_errors_named(name):
         archive = zipfile.ZipFile(cast("BinaryIO", packed))
         entry = only_file(name, archive.infolist())
         content: Any = archive.open(entry)
+    name = f"{name} ({shown_name(entry)})"
+    return Content(name, unpacked(name, content, packed), Container.ZIP, shown_name(entry))
+
+
+@contextmanager
+def zip_errors_named(name: str) -> Iterator[None]:
+    """Raise UnreadableFile for every error of a zip archive that is damaged, or of a rare kind."""
+    try:
+        yield
     # A list of files that is damaged can mislead `zipfile` into each of these.
     except (zipfile.BadZipFile, struct.error, ValueError, OverflowError, EOFError):
         raise UnreadableFile(
@@ -212,8 +233,6 @@ def _unpack_zip(name: str, file: BinaryIO) -> Content:
             f"{name} is a zip archive of a kind that cannot be read: {error}. Unpack it, and submit"
             " the file in it."
         ) from None
-    name = f"{name} ({shown_name(entry)})"
-    return Content(name, _unpacked(name, content, packed), Container.ZIP, shown_name(entry))
 
 
 def only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
@@ -221,11 +240,7 @@ def only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
 
     Raises UnreadableFile if there is none, if there are several, or if it cannot be read.
     """
-    names = [entry.filename for entry in entries]
-    for beginning, what in _OFFICE:
-        if any(entry.startswith(beginning) for entry in names):
-            raise UnreadableFile(f"{name} is {what}; {AS_CSV}.")
-    files = [entry for entry in entries if is_table(entry)]
+    files = tables(name, entries)
     if len(files) > 1:
         shown = ", ".join(shown_name(entry) for entry in files[:5])
         more = f" and {len(files) - 5:,} more" if len(files) > 5 else ""  # noqa: PLR2004
@@ -233,34 +248,46 @@ def only_file(name: str, entries: Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
             f"{name} is a zip archive with {len(files):,} files: {shown}{more}. Unpack it, and"
             " submit the files that you mean."
         )
+    return files[0]
+
+
+def tables(name: str, entries: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Return the files of an archive; folders and files that systems add do not count.
+
+    Raises UnreadableFile if there is no file, or if one of them cannot be read safely.
+    """
+    for beginning, what in _OFFICE:
+        if any(entry.filename.startswith(beginning) for entry in entries):
+            raise UnreadableFile(f"{name} is {what}; {AS_CSV}.")
+    files = [entry for entry in entries if is_table(entry)]
     problem = _problem(files, len(entries))
     if problem is not None:
         raise UnreadableFile(f"{name} is a zip archive {problem}.")
-    return files[0]
+    return files
 
 
 def is_table(entry: zipfile.ZipInfo) -> bool:
     """Return whether an entry of an archive may be the table, and is no folder or addition."""
-    return not entry.is_dir() and not _CLUTTER.search(entry.filename)
+    # The method `is_dir` of Python 3.11 fails if the name is empty.
+    return not entry.filename.endswith("/") and not _CLUTTER.search(entry.filename)
 
 
 def _problem(files: Sequence[zipfile.ZipInfo], entries: int) -> str | None:
-    """Return why the only file of an archive cannot be read, if it cannot."""
+    """Return why the files of an archive cannot be read, if they cannot."""
     if not files:
         return "without a file; pack the table into it, or submit the table itself"
-    (file,) = files
+    if entries > MAX_ENTRIES:
+        return f"with more than {MAX_ENTRIES} entries; {_UNPACK}"
+    return next(filter(None, map(problem_of, files)), None)
+
+
+def problem_of(file: zipfile.ZipInfo) -> str | None:
+    """Return why a file of an archive cannot be read, if it cannot."""
     problems = (
-        (
-            entries > MAX_ENTRIES,
-            f"with more than {MAX_ENTRIES} entries; unpack it, and submit the file in it",
-        ),
-        (
-            file.flag_bits & _ENCRYPTED,
-            "with a password; unpack it, and submit the file in it",
-        ),
+        (file.flag_bits & _ENCRYPTED, f"with a password; {_UNPACK}"),
         (
             file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
-            "whose compression method is not supported; unpack it, and submit the file in it",
+            f"whose compression method is not supported; {_UNPACK}",
         ),
         (
             stat.S_ISLNK(file.external_attr >> 16),

@@ -80,7 +80,7 @@ def delimited_layout(
     def read(file: BinaryIO) -> Lines:
         rows = row_reader.read(file)
         if found.is_guarded:
-            rows = _without_guards(rows, header.index(GUARDED))
+            rows = without_guards(rows, header.index(GUARDED))
         rows = refuse_below_others(rows, header, used)
         if seeks_drops:
             rows = noticing_drops(path, kind, rows, unread, notices)
@@ -161,10 +161,12 @@ class Header(NamedTuple):
     """Whether the file was written for spreadsheets, with guards against formulas."""
     rows_follow: bool
 
-    def row_reader(self, path: str, undecodable: str) -> RowReader:
-        """Return a reader of the rows below the header."""
+    def row_reader(self, path: str, undecodable: str, fewest: int | None = None) -> RowReader:
+        """Return a reader of the rows below the header, which may lack cells after `fewest`."""
         shape = (self.delimiter, len(self.names), self.lines)
-        return RowReader(path, *shape, undecodable, numbered=self.names[:1] == [LINE])
+        return RowReader(
+            path, *shape, undecodable, numbered=self.names[:1] == [LINE], fewest=fewest
+        )
 
 
 def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:
@@ -235,7 +237,7 @@ def _check_size(path: str, header: Sequence[str]) -> None:
         )
 
 
-def _without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator[Row | RefusedLine]:
+def without_guards(rows: Iterator[Row | RefusedLine], guarded: int) -> Iterator[Row | RefusedLine]:
     """Yield the rows of a file for spreadsheets; the column at `guarded` says which have guards."""
     for entry in rows:
         if isinstance(entry, tuple) and entry[1][guarded].strip():

@@ -25,7 +25,8 @@ class FileLayout(NamedTuple):
     went. `form` is how a CSV file is written; `mapping` names the column or the template
     that each of our columns is made from. `ordered` is set if each line says what it asks for, and
     counts later than the one before it; `drop` is set if every line is a drop. `header_line` is
-    the line in which the header of a CSV file begins.
+    the line in which the header of a CSV file begins. `source` says what a file of another
+    system holds.
     """
 
     kind: Kind
@@ -38,10 +39,13 @@ class FileLayout(NamedTuple):
     ordered: bool = False
     drop: bool = False
     header_line: int | None = None
+    source: str | None = None
 
     @property
     def content(self) -> str:
         """Return what the file holds, in a few words."""
+        if self.source is not None:
+            return self.source
         if self.drop:
             return "drops"
         return "enrollments and drops" if self.ordered else self.kind.value

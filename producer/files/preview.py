@@ -21,11 +21,7 @@ from producer.files.columns import columns_read, plain_name
 from producer.files.containers import ZIP, ZIPS, Container, Content, unpack
 from producer.files.cut_archive import unpack_cut_archive
 from producer.files.delimited import MAX_HEADER, find_header
-from producer.files.file_preview import ColumnSource, FilePreview, PreviewRow
-from producer.files.layout import FileLayout, Lines
-from producer.files.notices import Notices
-from producer.files.raw_bytes import MARK, storable
-from producer.files.reader import (
+from producer.files.describing import (
     HEAD_BYTES,
     Choices,
     FirstLines,
@@ -35,7 +31,12 @@ from producer.files.reader import (
     read_to_end,
     sent_form,
 )
+from producer.files.file_preview import ColumnSource, FilePreview, PreviewRow
+from producer.files.layout import FileLayout, Lines
+from producer.files.notices import Notices
+from producer.files.raw_bytes import MARK, storable
 from producer.files.text_form import plain_encoding
+from producer.files.workbooks import check_cut_workbook, open_content
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
 
@@ -104,7 +105,7 @@ def _facts(
     name: str, beginning: bytes, choices: Choices, rows: int, *, goes_on: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield what is known of a file, step by step. Raises UnreadableFile."""
-    part = _read_part(name, beginning, goes_on=goes_on)
+    part = _read_part(name, beginning, choices, goes_on=goes_on)
     content = part.content
     name, is_zip = content.name, content.container is Container.ZIP
     yield {"truncated": part.goes_on, "container": content.container, "inner": content.inner}
@@ -135,15 +136,19 @@ def _facts(
     yield {"notices": tuple(layout.notices)}
 
 
-def _read_part(name: str, beginning: bytes, *, goes_on: bool) -> _Part:
+def _read_part(name: str, beginning: bytes, choices: Choices, *, goes_on: bool) -> _Part:
     """Return the first bytes of the content of a file. Raises UnreadableFile."""
     if len(beginning) > MAX_PREVIEW:
         beginning, goes_on = beginning[:MAX_PREVIEW], True
 
     def content() -> Content:
-        if goes_on and beginning.startswith(ZIPS):
+        if not goes_on:
+            mark = beginning[: len(ZIP)]
+            return open_content(name, io.BytesIO(beginning), mark, choices.sheet, choices.is_header)
+        if beginning.startswith(ZIPS):
+            check_cut_workbook(name, beginning, MAX_PREVIEW)
             return unpack_cut_archive(name, beginning, MAX_PREVIEW + 1)
-        return unpack(name, io.BytesIO(beginning), beginning[: len(ZIP)], goes_on=goes_on)
+        return unpack(name, io.BytesIO(beginning), beginning[: len(ZIP)], goes_on=True)
 
     unpacked = content()
     data = unpacked.file.read(MAX_PREVIEW + 1)

@@ -8,53 +8,16 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
-from producer.fields import MAX_CHUNK_BYTES
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
-from producer.files.delimited import delimited_layout
-from producer.files.json_lines import json_lines_layout
+from producer.files.describing import Choices, first_bytes, layout_of
+from producer.files.formats.registry import choice_of
 from producer.files.layout import FileLayout, Lines
-from producer.files.notices import Notices
-from producer.files.shorten import shorten
-from producer.files.text_form import (
-    AUTO,
-    FALLBACK,
-    UTF8,
-    TextForm,
-    find_form,
-    find_not_utf8,
-    known_encoding,
-    plain_encoding,
-)
+from producer.files.replayed import Replayed
+from producer.files.workbooks import open_content
 from producer.schemas import Kind
-
-HEAD_BYTES = 65_536
-
-
-class Choices(NamedTuple):
-    """What the submitter says about a file: the arguments of `open_source`."""
-
-    kind: Kind | None = None
-    templates: Mapping[str, str] = MappingProxyType({})
-    encoding: str | None = None
-    drop: bool = False
-
-
-class FirstLines(NamedTuple):
-    """The first lines of a file as text, how the file stores text, and what was noticed."""
-
-    text: str
-    form: TextForm
-    notices: Notices
-
-    @property
-    def is_json(self) -> bool:
-        """Return whether the file is JSON Lines."""
-        return self.text.lstrip().startswith("{")
 
 
 class FileSource:
@@ -65,8 +28,9 @@ class FileSource:
     `notices` may grow while the records are read.
     """
 
-    def __init__(self, path: Path, layout: FileLayout) -> None:
+    def __init__(self, path: Path, layout: FileLayout, choices: Choices) -> None:
         self.path = path
+        self._choices = choices
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -99,12 +63,12 @@ class FileSource:
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
-        with _io_errors_named(self.name), self.path.open("rb") as self._file:
-            yield from self._read(_unpack_again(self.name, self._file).file)
+        with io_errors_named(self.name), self.path.open("rb") as self._file:
+            yield from self._read(_unpack_again(self.name, self._file, self._choices).file)
 
 
 @contextmanager
-def _io_errors_named(name: str) -> Iterator[None]:
+def io_errors_named(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -135,10 +99,21 @@ class StreamSource:
         encoding: str | None = None,
         *,
         drop: bool = False,
+        sheet: str | None = None,
+        format_name: str | None = None,
     ) -> None:
         self.name = name
-        with _io_errors_named(name):
-            layout, self._lines = open_stream(file, kind, templates, name, encoding, drop=drop)
+        with io_errors_named(name):
+            layout, self._lines = open_stream(
+                file,
+                kind,
+                templates,
+                name,
+                encoding,
+                drop=drop,
+                sheet=sheet,
+                format_name=format_name,
+            )
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -148,25 +123,8 @@ class StreamSource:
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the stream. Raises UnreadableFile."""
-        with _io_errors_named(self.name):
+        with io_errors_named(self.name):
             yield from self._lines
-
-
-class _Replayed(io.RawIOBase):
-    """A stream whose beginning was already read, and which yields that beginning again first."""
-
-    def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
-        self._beginning = memoryview(beginning)
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._beginning[: len(buffer)] or self._rest.read(len(buffer))
-        self._beginning = self._beginning[len(buffer) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
 
 
 def open_stream(
@@ -177,6 +135,8 @@ def open_stream(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
+    format_name: str | None = None,
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
@@ -184,16 +144,16 @@ def open_stream(
     whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
     which is stored in a temporary file. Raises UnreadableFile.
     """
-    choices = Choices(kind, templates, encoding, drop)
+    choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
-    replayed = io.BufferedReader(_Replayed(beginning, file), 1 << 16)
+    replayed = io.BufferedReader(Replayed(beginning, file), 1 << 16)
     if beginning not in ZIPS:
         content = unpack(name, replayed, beginning)
         raw = first_bytes(content.file)
-        layout = _layout(content, raw, choices, whole=False)
-        return layout, layout.read(io.BufferedReader(_Replayed(raw, content.file), 1 << 16))
+        layout = layout_of(content, raw, choices, whole=False)
+        return layout, layout.read(io.BufferedReader(Replayed(raw, content.file), 1 << 16))
     spooled = spool_zip(name, replayed)
     try:
         layout, lines = _open_seekable(name, spooled, choices)
@@ -205,10 +165,14 @@ def open_stream(
 
 def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
     start = file.tell()
-    content = _unpack_again(name, file)
-    layout = _layout(content, first_bytes(content.file), choices, whole=True)
+    layout = _describe_seekable(name, file, choices)
     file.seek(start)
-    return layout, layout.read(_unpack_again(name, file).file)
+    return layout, layout.read(_unpack_again(name, file, choices).file)
+
+
+def _describe_seekable(name: str, file: BinaryIO, choices: Choices) -> FileLayout:
+    content = _unpack_again(name, file, choices)
+    return layout_of(content, first_bytes(content.file), choices, whole=True)
 
 
 def _closing_afterwards(file: BinaryIO, lines: Lines) -> Lines:
@@ -223,6 +187,8 @@ def open_source(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
+    format_name: str | None = None,
 ) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
@@ -236,16 +202,17 @@ def open_source(
     With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
     UnreadableFile, whose message names the file, the problem and the remedy.
     """
+    choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
     try:
         with path.open("rb") as file:
-            layout, _ = _open_seekable(str(path), file, Choices(kind, templates, encoding, drop))
+            layout = _describe_seekable(str(path), file, choices)
     except IsADirectoryError:
         raise UnreadableFile(f"{path} is a directory; name the files in it.") from None
     except OSError as error:
         raise UnreadableFile(
             f"{path} cannot be read: {error.strerror}; check the path and the permissions."
         ) from None
-    return FileSource(path, layout)
+    return FileSource(path, layout, choices)
 
 
 def open_path(
@@ -255,11 +222,24 @@ def open_path(
     encoding: str | None = None,
     *,
     drop: bool = False,
+    sheet: str | None = None,
+    format_name: str | None = None,
 ) -> FileSource | StreamSource:
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
     if is_pipe(path):
-        return StreamSource(str(path), path.open("rb"), kind, templates, encoding, drop=drop)
-    return open_source(path, kind, templates, encoding, drop=drop)
+        return StreamSource(
+            str(path),
+            path.open("rb"),
+            kind,
+            templates,
+            encoding,
+            drop=drop,
+            sheet=sheet,
+            format_name=format_name,
+        )
+    return open_source(
+        path, kind, templates, encoding, drop=drop, sheet=sheet, format_name=format_name
+    )
 
 
 def is_pipe(path: Path) -> bool:
@@ -270,113 +250,8 @@ def is_pipe(path: Path) -> bool:
         return False
 
 
-def _unpack_again(name: str, file: BinaryIO) -> Content:
+def _unpack_again(name: str, file: BinaryIO, choices: Choices) -> Content:
     """Return the content of a seekable file from where it stands."""
     beginning = file.read(len(ZIP))
     file.seek(-len(beginning), io.SEEK_CUR)
-    return unpack(name, file, beginning)
-
-
-def _layout(
-    content: Content,
-    raw: bytes,
-    choices: Choices,
-    *,
-    whole: bool,
-) -> FileLayout:
-    """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
-    first = read_first_lines(content, raw, choices.encoding, whole=whole)
-    layout = describe(content.name, first, choices)
-    if whole and content.packed:
-        read_to_end(content.file)  # Damage is found before anything is published.
-    return layout._replace(
-        read=lambda file: layout.read(first.form.as_utf8(file)),
-        form=sent_form(first.form, raw, layout.form),
-    )
-
-
-def read_first_lines(
-    content: Content, raw: bytes, encoding: str | None, *, whole: bool
-) -> FirstLines:
-    """Return the text of the first bytes of a file, `raw`. Raises UnreadableFile if it is not text.
-
-    `encoding` is that of `open_source`. For `auto`, the rest of the file is read if `whole`.
-    """
-    name = content.name
-    is_auto = encoding is not None and encoding.lower() == AUTO
-    told = None if encoding is None or is_auto else known_encoding(encoding)
-    form, head = find_form(name, raw, told)
-    notices = Notices()
-    if is_auto and form.encoding == UTF8 and not form.marked:
-        form = form._replace(guessed=not whole)
-        bad = find_not_utf8(raw, content.file) if whole else None
-        if bad is not None:
-            form, head = find_form(name, raw, FALLBACK)
-            notices.add(
-                f"{name} is not UTF-8 (first seen in line {bad[0]:,}), and is read as {FALLBACK}:"
-                f" {shorten(bad[1])}. If that looks wrong, choose another encoding."
-            )
-    elif told is not None and not told.startswith(form.encoding[:6]):
-        mark = form.encoding.removesuffix("-sig")
-        notices.add(f"{name} begins with the byte order mark of {mark}, and is read as that.")
-    if not head.strip("\ufeff \t\r\n"):
-        raise UnreadableFile(
-            f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
-        )
-    return FirstLines(head, form, notices)
-
-
-def describe(
-    name: str, first: FirstLines, choices: Choices, *, goes_on: bool = False
-) -> FileLayout:
-    """Describe a file, which is then read in UTF-8, by its first lines. Raises UnreadableFile.
-
-    `goes_on` is set if the last of the first lines may not be whole.
-    """
-    layout = json_lines_layout if first.is_json else delimited_layout
-    with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
-        return layout(
-            name,
-            choices.kind,
-            choices.templates,
-            first.text,
-            first.notices,
-            first.form.undecodable,
-            drop=choices.drop,
-            goes_on=goes_on,
-        )
-
-
-def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
-    """Return the form of a CSV file with what was found in its first bytes."""
-    if form is None:
-        return None
-    encoding, bom = plain_encoding(text_form.encoding, raw)
-    line_end = "\r" if text_form.old_line_ends else form.line_end
-    return form.model_copy(update={"encoding": encoding, "bom": bom, "line_end": line_end})
-
-
-@contextmanager
-def _naming_encoding(encoding: str, *, chosen: bool) -> Iterator[None]:
-    """Add the encoding to an error about the first lines, unless it is UTF-8.
-
-    If the submitter has `chosen` it, another choice may help.
-    """
-    try:
-        yield
-    except UnreadableFile as error:
-        if encoding == UTF8:
-            raise
-        options = (*error.options, "encoding") if chosen else error.options
-        raise UnreadableFile(f"{error} The text was read as {encoding}.", *options) from None
-
-
-def read_to_end(file: BinaryIO) -> None:
-    """Read what is left of a packed file. Raises UnreadableFile if it is damaged or a bomb."""
-    while file.read(1 << 20):
-        pass
-
-
-def first_bytes(file: BinaryIO) -> bytes:
-    """Read the first lines, up to the end of a line if that is near."""
-    return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)
+    return open_content(name, file, beginning, choices.sheet, choices.is_header)

@@ -5,6 +5,7 @@ lines between them. `csv` has no way to tell such a cell from a real one, so it 
 line with the quote is refused, and reading goes on at the line after it.
 """
 
+import codecs
 import csv
 import io
 import re
@@ -171,7 +172,8 @@ class RowReader:
     """Reads the rows of a file after its header: (line, cells), or the refusal of a line.
 
     `undecodable` is the problem of a cell that is not UTF-8. `numbered` is set if each row begins
-    with a number, as in a file of refused lines; then no other line can be a row.
+    with a number, as in a file of refused lines; then no other line can be a row. A row has `width`
+    cells; one with fewer, but at least `fewest`, is completed with empty ones.
     """
 
     def __init__(
@@ -183,12 +185,14 @@ class RowReader:
         undecodable: str = NOT_UTF8,
         *,
         numbered: bool = False,
+        fewest: int | None = None,
     ) -> None:
         self._undecodable = undecodable
         self._numbered = numbered
         self._name = name
         self._delimiter = delimiter
         self._width = width
+        self._fewest = width if fewest is None else fewest
         self._header_lines = header_lines
         self.account = Account()
         """Where the lines went that were read."""
@@ -208,7 +212,10 @@ class RowReader:
             file.readline()
         csv.field_size_limit(MAX_CHUNK_BYTES)
         number = self._header_lines
+        is_first = not self._header_lines
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
+            if is_first:  # Above a header, the mark would be skipped with it.
+                block, is_first = block.removeprefix(codecs.BOM_UTF8), False
             text = _plain_text(block)
             if text is not None:
                 yield from self._plain_rows(text, number, account)
@@ -233,9 +240,12 @@ class RowReader:
             if len(row) == width and (row[0].strip() or _holds_text(row)):
                 rows += 1
                 yield line, row
+            elif self._fewest <= len(row) < width and _holds_text(row):
+                rows += 1
+                yield line, row + [""] * (width - len(row))
             elif _holds_text(row):
                 account.refused += 1
-                yield _wrong_width(line, row, width)
+                yield _wrong_width(line, row, width, self._fewest)
             else:
                 account.blank += 1
         account.rows += rows
@@ -256,12 +266,12 @@ class RowReader:
                 first = start + before - taken + 1
                 if not _holds_text(row):
                     account.blank += 1
-                elif len(row) == width:
+                elif self._fewest <= len(row) <= width:
                     account.rows += 1
-                    yield first, row
+                    yield first, row + [""] * (width - len(row))
                 else:
                     account.refused += 1
-                    yield _hinting(lines.recent[-1], _wrong_width(first, row, width))
+                    yield _hinting(lines.recent[-1], _wrong_width(first, row, width, self._fewest))
         except csv.Error:
             taken = reader.line_num - before
             row = self._without_spaces(lines.recent[-1]) if taken == 1 else []
@@ -356,7 +366,8 @@ def _holds_text(row: Sequence[str]) -> bool:
     return any(map(str.strip, row))
 
 
-def _wrong_width(line: int, row: Sequence[str], width: int) -> RefusedLine:
+def _wrong_width(line: int, row: Sequence[str], width: int, fewest: int) -> RefusedLine:
     cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
-    message = f"the line has {cells}, but the header has {width}; check the separators and quotes"
+    expected = f"the header has {width}" if fewest == width else f"needs {fewest} to {width}"
+    message = f"the line has {cells}, but {expected}; check the separators and quotes"
     return RefusedLine(line=line, message=message, cells=storable(row))

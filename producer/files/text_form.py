@@ -56,13 +56,15 @@ class TextForm(NamedTuple):
     """The encoding of a file, and whether its lines end with a carriage return alone.
 
     `marked` is set if it begins with a byte order mark, and `guessed` for the encoding `auto` of a
-    file that can be read only once.
+    file that can be read only once. `problem` is what is wrong with a cell that is marked as bad by
+    what made the text.
     """
 
     encoding: str
     old_line_ends: bool
     marked: bool = False
     guessed: bool = False
+    problem: str | None = None
 
     def as_utf8(self, file: BinaryIO) -> BinaryIO:
         """Return a file, which is at its beginning, as UTF-8 with line ends of Unix or Windows.
@@ -76,6 +78,8 @@ class TextForm(NamedTuple):
     @property
     def undecodable(self) -> str:
         """Return what is wrong with a cell that cannot be decoded, and what to do."""
+        if self.problem is not None:
+            return self.problem
         if self.encoding != UTF8:
             return f"is not valid {self.encoding}; save the file as UTF-8"
         if self.marked:

@@ -7,9 +7,10 @@ from pydantic import Field
 
 from producer.errors import UnreadableFile
 from producer.files.check import FormRefusal, LineCounts, SourceChecker
+from producer.files.describing import Choices
 from producer.files.layout import FileLayout, Lines
 from producer.files.mistakes import MistakeGroup, Mistakes
-from producer.files.reader import Choices, open_stream
+from producer.files.reader import open_stream
 from producer.files.refused_lines import cells_of
 from producer.schemas import ContractModel, Kind
 
@@ -123,7 +124,12 @@ def check_whole_file(
 def _check(
     name: str, file: BinaryIO, choices: Choices, is_wanted: Callable[[], bool]
 ) -> WholeCheck:
-    options: dict[str, Any] = {"encoding": choices.encoding, "drop": choices.drop}
+    options: dict[str, Any] = {
+        "encoding": choices.encoding,
+        "drop": choices.drop,
+        "sheet": choices.sheet,
+        "format_name": choices.format.name,
+    }
     layout, lines = open_stream(file, choices.kind, choices.templates, name, **options)
     checker = SourceChecker(_Stream(name, layout, lines, is_wanted), first_rows=0)
     mistakes, listing = Mistakes(), _Listing(layout.columns)

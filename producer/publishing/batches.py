@@ -19,6 +19,7 @@ from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.course_lists import with_course_lists
+from producer.publishing.dating import BATCH_MOMENT
 from producer.schemas import ContractModel, Kind
 
 MAX_QUEUED = 64
@@ -97,6 +98,7 @@ class BatchPublisher:
         fingerprints = array("q")
         if not self._began:
             self._wait_out(on_outage, self.begin)
+        self._tell_moment(resume=resume)
         entries = _source_records(records)
         options = (columns, batch.kind, form)
         says_order = ordered and not is_roster  # The records of a roster are always in order.
@@ -127,6 +129,17 @@ class BatchPublisher:
         """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
         self._moment = self._connection.new_moment()
         self._began = time.monotonic()
+
+    def _tell_moment(self, *, resume: bool) -> None:
+        """Let the reader of the records know the moment: some of them depend on the day.
+
+        A batch that is resumed counts from its first submission, so it makes the same chunks.
+        """
+        earlier = None
+        if resume:
+            with suppress(EnrollmentError):  # An outage is reported when the batch is published.
+                earlier = self._connection.moment_of_batch(self._batch.batch_id, None)
+        BATCH_MOMENT.set(earlier or self._moment)
 
     def _let_pass(self, chunk: EncodedChunk) -> None:
         """Wait until the clock has passed the records of a chunk that count one after another.

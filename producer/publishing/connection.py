@@ -237,7 +237,7 @@ class BrokerConnection:
         with self._results():
             return self._marks.new_moment()
 
-    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+    def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment in the mark of a batch, if it has this first chunk."""
         with self._results():
             return self._marks.moment_of_batch(batch_id, first_chunk)

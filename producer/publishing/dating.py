@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +20,14 @@ _QUEUED: Final = SubmissionMark().model_dump_json()
 
 REFUSED_SECONDS: Final = 60.0
 """Seconds after which a client that may not read the clock or the marks tries again."""
+
+BATCH_MOMENT: Final[ContextVar[datetime | None]] = ContextVar("batch_moment", default=None)
+"""The moment of the batch that is being published, for what reads its records."""
+
+
+def moment_of_batch() -> datetime:
+    """Return the moment of the batch that is being published; without one, the present time."""
+    return BATCH_MOMENT.get() or datetime.now(UTC)
 
 
 class Marks:
@@ -62,17 +71,19 @@ class Marks:
         """Return a new moment; None without the right to read the clock."""
         return self._date(["new"], {}).get("new")
 
-    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+    def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment in the mark of a batch with this first chunk, if it has one.
 
-        A mark that another client has left under this id says nothing about this submission.
+        A mark that another client has left under this id says nothing about this submission. If
+        `first_chunk` is None, the batch was not read yet, and any mark counts.
         """
         try:
             text = self._redis.getrange(self._keys.batch(batch_id), 0, MAX_MARK)
         except ResponseError:
             return None  # Older rules of a Redis user do not allow it.
         mark = _mark_in(text)
-        return mark.moment if mark is not None and mark.first_chunk == first_chunk else None
+        is_own = mark is not None and first_chunk in (None, mark.first_chunk)
+        return mark.moment if mark is not None and is_own else None
 
     def leave_on_batch(self, batch_id: str, mark: SubmissionMark) -> None:
         """Write the mark of a batch, before the chunk that it counts last is published."""

@@ -142,10 +142,10 @@ class MemoryBroker:
                 self._claims[batch_id] = (mark.first_chunk, mark.moment)
             return is_free
 
-    def claimed_at(self, batch_id: str, first_chunk: int) -> datetime | None:
+    def claimed_at(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment of the submission that has claimed a batch id, if it is the same."""
         claimed_by, moment = self._claims.get(batch_id, (None, None))
-        return moment if claimed_by == first_chunk else None
+        return moment if first_chunk in (None, claimed_by) else None
 
     def owner(self, key: str, claim: str | None) -> str | None:
         """Return what is stored about an owner, after a claim of this text if there is one."""
@@ -229,7 +229,7 @@ class MemoryConnection(BrokerConnection):
         (moment,) = self._reach().date(["new"], ()).values()
         return moment
 
-    def moment_of_batch(self, batch_id: str, first_chunk: int) -> datetime | None:
+    def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment of the submission that has claimed a batch id, if it is the same."""
         return self._reach().claimed_at(batch_id, first_chunk)
 

@@ -7,7 +7,8 @@ from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from producer.contract.batches import BatchStatus
-from producer.files.reader import Choices
+from producer.files.describing import Choices
+from producer.files.formats.registry import choice_of
 from producer.files.refused_lines import RefusedForm
 from producer.web.access import CallerOfRoute, Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch
@@ -15,15 +16,18 @@ from producer.web.disclosing import Disclosing, Disclosures
 from producer.web.downloads import refused_file
 from producer.web.lookups import known_form
 from producer.web.owners import is_undecided, may_see
+from producer.web.packages import opened_package
 from producer.web.parameters import (
     AcceptedType,
     AllDrops,
     BatchIdInPath,
     BatchKind,
     ColumnMaps,
+    FormatName,
     FormOfRefused,
     FrontServices,
     OwnBatchId,
+    SheetName,
     TextEncoding,
     column_templates,
 )
@@ -42,26 +46,39 @@ async def post_batch(
     batch_id: OwnBatchId = None,
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
+    format_name: FormatName = None,
+    sheet: SheetName = None,
     *,
     drop: AllDrops = False,
 ) -> AcceptedBatch:
     """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
 
-    The file may be compressed with gzip, or be the only one in a zip archive. It is published once
-    all of it has arrived. For drops, the token also needs the scope `drop`: with `drop`, and for a
-    file with `drop` in its column `action` or with `drop_course_ids`.
+    The file may be compressed with gzip, or be in a zip archive. An archive with the files of an
+    export is submitted as a batch for each of them, rosters first; their ids begin with `batch_id`.
+    The file is published once all of it has arrived. For drops, the token also needs the
+    scope `drop`: with `drop`, and for a file with `drop` in its column `action`, with
+    `drop_course_ids`, or with enrollments that another system marks as ended.
     """
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")
-    choices = Choices(kind, column_templates(maps), encoding, drop)
+    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     may_drop = has_scope(request, Scope.DROP)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
-    async with received(request) as upload:
-        await services.owners.claim_batch(caller, batch_id, has_own_id=has_own_id)
-        batch, notices = await services.uploads.submit(
-            upload, choices, batch_id, submitter, may_drop=may_drop, resume=has_own_id
-        )
-    accepted = AcceptedBatch.of(batch, notices)
+    options: dict[str, Any] = {"may_drop": may_drop, "resume": has_own_id}
+    async with received(request) as upload, opened_package(upload, choices) as package:
+        ids = [batch_id] if package is None else package.batch_ids(batch_id)
+        for own_id in ids:
+            await services.owners.claim_batch(caller, own_id, has_own_id=has_own_id)
+        if package is None:
+            batch, notices = await services.uploads.submit(
+                upload, choices, batch_id, submitter, **options
+            )
+            accepted = AcceptedBatch.of(batch, notices)
+        else:
+            batches, notices = await services.uploads.submit_package(
+                package, batch_id, submitter, **options
+            )
+            accepted = AcceptedBatch.of_package(batches, notices)
     response.headers["Location"] = accepted.url
     return accepted
 

@@ -1,6 +1,6 @@
 """Define the response bodies that only HTTP has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -19,10 +19,23 @@ class Accepted(BaseModel):
     url: str
 
 
+class PackageBatch(BaseModel):
+    """The batch of one file of a package, with the URL of its status."""
+
+    batch_id: str
+    kind: Kind
+    file: str
+    requests: int
+    rows: int
+    url: str
+
+
 class AcceptedBatch(BaseModel):
     """An accepted batch, with the URL of its status; all of its chunks are published.
 
-    `notices` say how the file was understood, where that may not be what was meant.
+    `notices` say how the file was understood, where that may not be what was meant. For a package
+    of several files, `batches` are those of its files, in the order in which they are applied, and
+    the accepted batch is the last of them.
     """
 
     batch_id: str
@@ -31,6 +44,7 @@ class AcceptedBatch(BaseModel):
     rows: int
     url: str
     notices: tuple[str, ...] = ()
+    batches: tuple[PackageBatch, ...] = ()
 
     @classmethod
     def of(cls, batch: SubmittedBatch, notices: tuple[str, ...]) -> Self:
@@ -40,9 +54,32 @@ class AcceptedBatch(BaseModel):
             kind=batch.kind,
             requests=batch.tally.requests,
             rows=batch.tally.rows,
-            url=f"/batches/{quote(batch.batch_id, safe='')}",
+            url=_url(batch),
             notices=notices,
         )
+
+    @classmethod
+    def of_package(
+        cls, batches: Sequence[tuple[SubmittedBatch, str]], notices: tuple[str, ...]
+    ) -> Self:
+        """Return the body for the batches of a package, each with the name of its file."""
+        accepted = cls.of(batches[-1][0], notices)
+        accepted.batches = tuple(
+            PackageBatch(
+                batch_id=batch.batch_id,
+                kind=batch.kind,
+                file=file,
+                requests=batch.tally.requests,
+                rows=batch.tally.rows,
+                url=_url(batch),
+            )
+            for batch, file in batches
+        )
+        return accepted
+
+
+def _url(batch: SubmittedBatch) -> str:
+    return f"/batches/{quote(batch.batch_id, safe='')}"
 
 
 class Results(BaseModel):

@@ -4,7 +4,8 @@ from typing import Any, Final
 
 from fastapi import Request
 
-from producer.files.reader import Choices
+from producer.files.describing import Choices
+from producer.files.formats.registry import choice_of
 from producer.files.whole_check import WholeCheck
 from producer.web.access import Submitter
 from producer.web.openapi import UPLOAD, problems
@@ -12,7 +13,9 @@ from producer.web.parameters import (
     AllDrops,
     BatchKind,
     ColumnMaps,
+    FormatName,
     FrontServices,
+    SheetName,
     TextEncoding,
     column_templates,
 )
@@ -33,6 +36,8 @@ async def check_batch(
     kind: BatchKind = None,
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
+    format_name: FormatName = None,
+    sheet: SheetName = None,
     *,
     drop: AllDrops = False,
 ) -> WholeCheck:
@@ -41,7 +46,7 @@ async def check_batch(
     Nothing is published. Whether the roster has the students and courses is not checked. A file
     that cannot be read is no error: then `readable` is false, and `problem` says why.
     """
-    choices = Choices(kind, column_templates(maps), encoding, drop)
+    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
 
     async def gone() -> None:
         """Return once the caller has gone away, whose check would take a turn from others."""

@@ -191,6 +191,25 @@ TextEncoding = Annotated[
     ),
 ]
 
+FormatName = Annotated[
+    str | None,
+    Query(
+        alias="format",
+        max_length=40,
+        description="The system that the file comes from, for example `oneroster`; by default the"
+        " header or the files of the package decide. `enroll formats` lists them.",
+    ),
+]
+
+SheetName = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        description="The sheet of an Excel workbook; by default the first visible one whose header"
+        " is known.",
+    ),
+]
+
 AllDrops = Annotated[
     bool,
     Query(

@@ -11,14 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
+from producer.files.formats.registry import choice_of
 from producer.files.preview import MAX_PREVIEW, MAX_SHOWN_ROWS, SHOWN_ROWS, preview_file
-from producer.files.reader import Choices
 from producer.web.openapi import UPLOAD, problems
 from producer.web.parameters import (
     AllDrops,
     BatchKind,
     ColumnMaps,
+    FormatName,
+    SheetName,
     TextEncoding,
     column_templates,
 )
@@ -54,6 +57,8 @@ async def preview_batch(
     kind: BatchKind = None,
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
+    format_name: FormatName = None,
+    sheet: SheetName = None,
     limit: RowLimit = SHOWN_ROWS,
     *,
     drop: AllDrops = False,
@@ -64,7 +69,7 @@ async def preview_batch(
     At most the first 1 MiB of the file is read. A file that cannot be read is no error: then
     `readable` is false, and `problem` says why.
     """
-    choices = Choices(kind, column_templates(maps), encoding, drop)
+    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
         beginning, goes_on = await _read(request)
     except ClientDisconnect:

@@ -24,8 +24,10 @@ from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
+from producer.files.formats.packages import Package
 from producer.files.layout import Lines
-from producer.files.reader import Choices, open_stream
+from producer.files.reader import open_stream
 from producer.files.whole_check import WholeCheck, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
@@ -152,6 +154,8 @@ class Uploads:
                 "The file",
                 choices.encoding,
                 drop=choices.drop,
+                sheet=choices.sheet,
+                format_name=choices.format.name,
             )
             batch = self._client.submit_batch(
                 layout.kind,
@@ -165,6 +169,42 @@ class Uploads:
                 submitter=submitter,
             )
             return batch, tuple(layout.notices)
+
+        async with self._turn_of(submitter):
+            return await in_daemon_thread(publish)
+
+    async def submit_package(
+        self,
+        package: Package,
+        batch_id: str,
+        submitter: str | None,
+        *,
+        may_drop: bool,
+        resume: bool,
+    ) -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+        """Publish the files of a package; return their batches, each with the name of its file.
+
+        Also returns how the package was understood. Enrollments wait until its rosters are applied.
+        The options and errors are those of `submit`.
+        """
+
+        def publish() -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+            batches = []
+            for source in package.sources:
+                records = source.records()
+                batch = self._client.submit_batch(
+                    source.kind,
+                    records if may_drop else _refuse_drops(records),
+                    batch_id=source.batch_id(batch_id),
+                    resume=resume,
+                    ordered=source.ordered,
+                    columns=source.columns,
+                    form=source.form,
+                    file_name=source.file_name,
+                    submitter=submitter,
+                )
+                batches.append((batch, source.file_name))
+            return batches, tuple(package.all_notices())
 
         async with self._turn_of(submitter):
             return await in_daemon_thread(publish)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from producer.files.reader import Choices
+from producer.files.describing import Choices
 from producer.schemas import Kind
 
 NO_CHOICE = Choices()

@@ -3,7 +3,7 @@
 import pytest
 
 from producer.contract.chunks import RefusedLine
-from producer.files.reader import HEAD_BYTES
+from producer.files.describing import HEAD_BYTES
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
 from support.source_files import KEYS, PAIRS, Open, courses, read

@@ -28,6 +28,12 @@ def link(name: str) -> zipfile.ZipInfo:
     return info
 
 
+def nameless() -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo("x")
+    info.filename = ""
+    return info
+
+
 def encrypted(archive: bytes) -> bytes:
     """Return the archive with the flag that says that its file has a password."""
     changed = bytearray(archive)
@@ -45,6 +51,7 @@ GOOD: dict[str, bytes] = {
     "zip": zipped(("pairs.csv", TEXT)),
     "zip without compression": zipped(("pairs", TEXT), method=0),
     "zip with folders": zipped(("a/", ""), ("a/b/", ""), ("a/b/pairs.csv", TEXT)),
+    "zip of a file without a name": zipped((nameless(), TEXT)),
     "zip from a Mac": zipped(
         ("pairs.csv", TEXT), ("__MACOSX/._pairs.csv", b"\0\5\x16\7"), (".DS_Store", b"\0\0")
     ),
@@ -101,7 +108,7 @@ BAD: dict[str, tuple[bytes, list[str]]] = {
     ),
     "Excel": (
         zipped(("[Content_Types].xml", "<x/>"), ("xl/workbook.xml", "<x/>")),
-        ["is an Excel workbook; save it as CSV"],
+        ["is an Excel workbook that is damaged", "save the sheet as CSV (in Excel: CSV UTF-8)"],
     ),
     "Word": (
         zipped(("[Content_Types].xml", "<x/>"), ("word/document.xml", "<x/>")),

@@ -4,8 +4,9 @@ import io
 
 import pytest
 
+from producer.files.describing import HEAD_BYTES
 from producer.files.notices import Notices
-from producer.files.reader import HEAD_BYTES, open_stream
+from producer.files.reader import open_stream
 from producer.schemas import Kind
 from support.source_files import Open, read
 

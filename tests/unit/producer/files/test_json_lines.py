@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import RefusedLine
 from producer.fields import MAX_CHUNK_BYTES
-from producer.files.reader import HEAD_BYTES, open_stream
+from producer.files.describing import HEAD_BYTES
+from producer.files.reader import open_stream
 from producer.files.refused_lines import write_json_lines
 from producer.schemas import Code, Kind
 from support.source_files import Open, read, refused

@@ -15,9 +15,10 @@ from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files import preview, rows
 from producer.files.check import RowText, SourceChecker
+from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
 from producer.files.preview import MAX_LINES, MAX_PREVIEW, preview_file
-from producer.files.reader import Choices, StreamSource
+from producer.files.reader import StreamSource
 from producer.schemas import Kind
 from support.any_files import NO_CHOICE, Upload, tables, uploads
 from support.source_files import Pipe, zipped
@@ -44,7 +45,7 @@ class Whole(NamedTuple):
 
 def read_whole(content: bytes, choices: Choices) -> Whole:
     """Read a file as `POST /batches` does, through the chunks of a submission."""
-    kind, templates, encoding, drop = choices
+    kind, templates, encoding, drop = choices[:4]
     pipe = io.BufferedReader(Pipe(content))
     source = StreamSource(NAME, pipe, kind, templates, encoding, drop=drop)
     checker = SourceChecker(source, 10_000)
@@ -233,7 +234,8 @@ def test_a_preview_says_how_a_file_is_understood() -> None:
             {"line": 3, "fields": {"student_id": "S1", "course_id": "C-1"}},
             {"line": 5, "fields": {"student_id": "S2", "course_id": "C-2"}},
         ),
-        "lines": {"total": 7, "header": 2, "read": 2, "continued": 0, "blank": 1, "refused": 2},
+        "lines": {"total": 7, "header": 2, "read": 2, "continued": 0, "blank": 1, "refused": 2}
+        | {"skipped": 0},
         "row_count": 2,
         "notices": (),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from producer.files.reader import Choices
+from producer.files.describing import Choices
 from producer.files.refused_lines import cells_of
 from producer.files.whole_check import MAX_LISTED, MAX_LISTED_TEXT, check_whole_file
 from producer.schemas import Code

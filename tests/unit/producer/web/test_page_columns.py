@@ -8,7 +8,7 @@ import pytest
 
 from producer.files.columns import COLUMNS
 from producer.files.preview import preview_file
-from producer.files.reader import Choices
+from producer.files.describing import Choices
 from producer.schemas import Kind
 from support.paths import ROOT
 from support.requirements import require_program

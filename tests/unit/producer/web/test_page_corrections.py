@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.files.reader import Choices, open_stream
+from producer.files.describing import Choices
+from producer.files.reader import open_stream
 from producer.files.whole_check import check_whole_file
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind

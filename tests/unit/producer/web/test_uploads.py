@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from producer.files.reader import Choices
+from producer.files.describing import Choices
 from producer.testing import FakeEnrollmentClient
 from producer.web.uploads import PUBLISHED_TOGETHER, Upload, Uploads
 

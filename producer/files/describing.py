@@ -1,0 +1,186 @@
+"""Describe a file by its first lines: how it stores its text, its header, and its kind."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import BinaryIO, NamedTuple
+
+from producer.contract.chunks import FileForm
+from producer.errors import UnreadableFile
+from producer.fields import MAX_CHUNK_BYTES
+from producer.files.columns import wanted_columns
+from producer.files.containers import Container, Content
+from producer.files.delimited import delimited_layout
+from producer.files.formats.base import folded
+from producer.files.formats.layouts import find_table, table_layout
+from producer.files.formats.registry import FormatChoice, recognize
+from producer.files.json_lines import json_lines_layout
+from producer.files.layout import FileLayout
+from producer.files.notices import Notices
+from producer.files.shorten import shorten
+from producer.files.text_form import (
+    AUTO,
+    FALLBACK,
+    UTF8,
+    TextForm,
+    find_form,
+    find_not_utf8,
+    known_encoding,
+    plain_encoding,
+)
+from producer.files.workbooks import WORKBOOK_ERROR
+from producer.schemas import Kind
+
+HEAD_BYTES = 65_536
+
+
+class Choices(NamedTuple):
+    """What the submitter says about a file: the arguments of `open_source`."""
+
+    kind: Kind | None = None
+    templates: Mapping[str, str] = MappingProxyType({})
+    encoding: str | None = None
+    drop: bool = False
+    format: FormatChoice = FormatChoice()
+    sheet: str | None = None
+
+    def is_header(self, names: Sequence[str]) -> bool:
+        """Return whether these are the names of columns of a table that can be read."""
+        plain = list(map(folded, names))
+        if self.format.format is not None:
+            return self.format.format.table_of(plain) is not None
+        return wanted_columns(names, self.templates) > 1 or recognize(plain) is not None
+
+
+class FirstLines(NamedTuple):
+    """The first lines of a file as text, how the file stores text, and what was noticed."""
+
+    text: str
+    form: TextForm
+    notices: Notices
+
+    @property
+    def is_json(self) -> bool:
+        """Return whether the file is JSON Lines."""
+        return self.text.lstrip().startswith("{")
+
+
+def layout_of(
+    content: Content,
+    raw: bytes,
+    choices: Choices,
+    *,
+    whole: bool,
+) -> FileLayout:
+    """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
+    first = read_first_lines(content, raw, choices.encoding, whole=whole)
+    layout = describe(content.name, first, choices)
+    if whole and content.packed:
+        read_to_end(content.file)  # Damage is found before anything is published.
+    return layout._replace(
+        read=lambda file: layout.read(first.form.as_utf8(file)),
+        form=sent_form(first.form, raw, layout.form),
+    )
+
+
+def read_first_lines(
+    content: Content, raw: bytes, encoding: str | None, *, whole: bool
+) -> FirstLines:
+    """Return the text of the first bytes of a file, `raw`. Raises UnreadableFile if it is not text.
+
+    `encoding` is that of `open_source`. For `auto`, the rest of the file is read if `whole`.
+    """
+    name = content.name
+    is_auto = encoding is not None and encoding.lower() == AUTO
+    told = None if encoding is None or is_auto else known_encoding(encoding)
+    notices = content.notices or Notices()
+    if content.container is Container.WORKBOOK:
+        form, head = find_form(name, raw, None)
+        form = form._replace(problem=WORKBOOK_ERROR)
+        return FirstLines(head, form, notices)
+    form, head = find_form(name, raw, told)
+    if is_auto and form.encoding == UTF8 and not form.marked:
+        form = form._replace(guessed=not whole)
+        bad = find_not_utf8(raw, content.file) if whole else None
+        if bad is not None:
+            form, head = find_form(name, raw, FALLBACK)
+            notices.add(
+                f"{name} is not UTF-8 (first seen in line {bad[0]:,}), and is read as {FALLBACK}:"
+                f" {shorten(bad[1])}. If that looks wrong, choose another encoding."
+            )
+    elif told is not None and not told.startswith(form.encoding[:6]):
+        mark = form.encoding.removesuffix("-sig")
+        notices.add(f"{name} begins with the byte order mark of {mark}, and is read as that.")
+    if not head.strip("\ufeff \t\r\n"):
+        raise UnreadableFile(
+            f"{name} is empty; submit a CSV file with a header line, or JSON Lines."
+        )
+    return FirstLines(head, form, notices)
+
+
+def describe(
+    name: str, first: FirstLines, choices: Choices, *, goes_on: bool = False
+) -> FileLayout:
+    """Describe a file, which is then read in UTF-8, by its first lines. Raises UnreadableFile.
+
+    `goes_on` is set if the last of the first lines may not be whole.
+    """
+    with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
+        about = (first.text, choices.kind, choices.templates, choices.format)
+        found = None if first.is_json else find_table(name, *about)
+        if found is not None:
+            return table_layout(
+                name,
+                found,
+                first.notices,
+                first.form.undecodable,
+                choices.format,
+                drop=choices.drop,
+                goes_on=goes_on,
+            )
+        layout = json_lines_layout if first.is_json else delimited_layout
+        return layout(
+            name,
+            choices.kind,
+            choices.templates,
+            first.text,
+            first.notices,
+            first.form.undecodable,
+            drop=choices.drop,
+            goes_on=goes_on,
+        )
+
+
+def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:
+    """Return the form of a CSV file with what was found in its first bytes."""
+    if form is None:
+        return None
+    encoding, bom = plain_encoding(text_form.encoding, raw)
+    line_end = "\r" if text_form.old_line_ends else form.line_end
+    return form.model_copy(update={"encoding": encoding, "bom": bom, "line_end": line_end})
+
+
+@contextmanager
+def _naming_encoding(encoding: str, *, chosen: bool) -> Iterator[None]:
+    """Add the encoding to an error about the first lines, unless it is UTF-8.
+
+    If the submitter has `chosen` it, another choice may help.
+    """
+    try:
+        yield
+    except UnreadableFile as error:
+        if encoding == UTF8:
+            raise
+        options = (*error.options, "encoding") if chosen else error.options
+        raise UnreadableFile(f"{error} The text was read as {encoding}.", *options) from None
+
+
+def read_to_end(file: BinaryIO) -> None:
+    """Read what is left of a packed file. Raises UnreadableFile if it is damaged or a bomb."""
+    while file.read(1 << 20):
+        pass
+
+
+def first_bytes(file: BinaryIO) -> bytes:
+    """Read the first lines, up to the end of a line if that is near."""
+    return file.read(HEAD_BYTES) + file.readline(MAX_CHUNK_BYTES)

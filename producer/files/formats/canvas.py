@@ -1,0 +1,106 @@
+"""Describe the SIS import files of Canvas, each alone or several in a zip archive.
+
+We enroll in the section if a line names one, else in the course. A file is recognized by its
+header, whatever its name is, as Canvas does.
+"""
+
+from producer.files.formats.base import DROP, KEEP, PASS, Format, Members, Rule, Table
+from producer.schemas import Kind
+
+_CLEARED = frozenset({"<delete>"})
+"""What Canvas clears a field with; here such a cell leaves the stored value as it is."""
+
+_ROSTER = {
+    "active": KEEP,
+    "published": KEEP,
+    "completed": KEEP,
+    "concluded": KEEP,
+    "suspended": KEEP,
+    "deleted": PASS,
+}
+
+USERS = Table(
+    name="students",
+    kind=Kind.STUDENTS,
+    columns={
+        "sis_id": ("user_id",),
+        "name": ("full_name", ("first_name", "last_name"), "short_name"),
+        "email": ("email",),
+    },
+    required=frozenset({"user_id", "login_id"}),
+    rule=Rule(
+        roles=("declared_user_type",), no_role="student", status="status", words=_ROSTER,
+        no_status="active",
+    ),
+    cleared=_CLEARED,
+    members=Members.NOT_STAFF,
+)  # fmt: skip
+
+COURSES = Table(
+    name="courses",
+    kind=Kind.COURSES,
+    columns={"sis_id": ("course_id",), "title": ("long_name", "short_name")},
+    required=frozenset({"course_id", "short_name"}),
+    rule=Rule(status="status", words=_ROSTER, no_status="active"),
+    cleared=_CLEARED,
+)
+
+SECTIONS = Table(
+    name="sections",
+    kind=Kind.COURSES,
+    columns={"sis_id": ("section_id",), "title": ("name",)},
+    required=frozenset({"section_id", "name", "course_id"}),
+    rule=Rule(status="status", words=_ROSTER, no_status="active"),
+    cleared=_CLEARED,
+)
+
+ENROLLMENTS = Table(
+    name="enrollments",
+    kind=Kind.ENROLLMENTS,
+    columns={"student_id": ("user_id",), "course_id": ("section_id", "course_id")},
+    required=frozenset(),
+    any_of=(
+        frozenset({"user_id", "user_integration_id"}),
+        frozenset({"course_id", "section_id"}),
+        frozenset({"role", "role_id"}),
+    ),
+    rule=Rule(
+        roles=("role",),
+        is_student=lambda role: role.startswith("student"),
+        status="status",
+        words={
+            "active": KEEP, "deleted": DROP, "completed": DROP, "inactive": DROP,
+            "deleted_last_completed": DROP,
+        },
+        begin="start_date",
+        end="end_date",
+        dates_need_both=True,
+    ),
+    adds_members=("user_id",),
+)  # fmt: skip
+
+
+def _passed_over(name: str, *columns: str) -> Table:
+    return Table(name=name, kind=None, columns={}, required=frozenset(columns))
+
+
+CANVAS = Format(
+    name="canvas",
+    title="Canvas SIS import",
+    tables=(
+        ENROLLMENTS,
+        USERS,
+        COURSES,
+        SECTIONS,
+        _passed_over("terms", "term_id", "name", "status"),
+        _passed_over("accounts", "account_id", "parent_account_id"),
+        _passed_over("cross-listings", "xlist_course_id", "section_id"),
+        _passed_over("changed ids", "old_id", "new_id", "type"),
+        _passed_over("administrators", "user_id", "account_id", "role"),
+        _passed_over("groups", "group_id", "name"),
+        _passed_over("group members", "group_id", "user_id"),
+        _passed_over("group categories", "group_category_id", "category_name"),
+        _passed_over("logins", "user_id", "login_id", "existing_user_id"),
+        _passed_over("observers", "observer_id", "student_id"),
+    ),
+)

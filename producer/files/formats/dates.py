@@ -1,0 +1,50 @@
+"""Read the dates in the files of other systems, and say which day a batch counts from."""
+
+import os
+import re
+from contextlib import suppress
+from datetime import UTC, date, datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+from producer.errors import UnreadableFile
+
+TIMEZONE = "ENROLL_TIMEZONE"
+"""The variable with the time zone in which a day ends."""
+
+_ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]|$)")
+_AMERICAN = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: |$)")
+_SECONDS = re.compile(r"\d{9,10}")
+"""A time in seconds since 1970, as Moodle writes it."""
+_ZONED = re.compile(r"[T ]\d.*(?:Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
+
+
+def time_zone() -> tzinfo:
+    """Return the time zone of `ENROLL_TIMEZONE`, by default UTC. Raises UnreadableFile."""
+    name = os.environ.get(TIMEZONE) or "UTC"
+    try:
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        raise UnreadableFile(
+            f"{TIMEZONE} is {name!r}, which is not a time zone; write its name, for example"
+            " Europe/Berlin."
+        ) from None
+
+
+def day_of(text: str, zone: tzinfo) -> date | None:
+    """Return the day of a date or a time, in this time zone; None if it is not a date.
+
+    Dates are ISO 8601, or month, day and year between slashes. A time without a zone keeps its day.
+    """
+    with suppress(ValueError, OverflowError):
+        if _ZONED.search(text):
+            return datetime.fromisoformat(text.upper()).astimezone(zone).date()
+        if _SECONDS.fullmatch(text):
+            return datetime.fromtimestamp(int(text), zone).date()
+    with suppress(ValueError):
+        if match := _ISO.match(text):
+            year, month, day = map(int, match.groups())
+            return date(year, month, day)
+        if match := _AMERICAN.match(text):
+            month, day, year = map(int, match.groups())
+            return date(year + 2000 if year < 100 else year, month, day)  # noqa: PLR2004
+    return None

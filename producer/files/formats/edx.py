@@ -1,0 +1,27 @@
+"""Describe the lists of Open edX, which look like many others and are read only by their name."""
+
+from producer.files.formats.base import DROP, KEEP, Format, Rule, Table
+from producer.schemas import Kind
+
+EDX = Format(
+    name="edx",
+    title="Open edX",
+    tables=(
+        Table(
+            name="enrollments of the registrar",
+            kind=Kind.ENROLLMENTS,
+            columns={"student_id": ("student_key",), "course_id": ("course_id",)},
+            required=frozenset({"student_key", "status"}),
+            rule=Rule(
+                status="status", words={"active": KEEP, "inactive": DROP}, no_status="active"
+            ),
+        ),
+        Table(
+            name="enrollments",
+            kind=Kind.ENROLLMENTS,
+            columns={"student_id": ("user",), "course_id": ("course_id",)},
+            required=frozenset({"user", "mode"}),
+        ),
+    ),
+    is_detected=False,
+)

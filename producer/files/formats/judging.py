@@ -1,0 +1,182 @@
+"""Decide what a line of another system asks for: by its role, its status and its dates."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, tzinfo
+from operator import itemgetter
+from typing import NamedTuple
+
+from producer.files.columns import BadCell
+from producer.files.formats.base import DROP, KEEP, PASS, Rule, folded
+from producer.files.formats.dates import day_of
+from producer.schemas import Action
+
+ENDED = "ended"
+"""The reason of a drop because of a date in the past."""
+_MAX_WORDS = 20
+"""The most different roles, reasons and remarks that are counted by themselves."""
+_MAX_REMEMBERED = 10_000
+"""The most combinations of cells whose verdict is remembered."""
+_AHEAD, _BAD_DATE, _GONE = "ahead", "bad date", "gone"
+
+
+class Verdict(NamedTuple):
+    """What a line asks for; `why` is the reason of a drop, or the role that is passed over.
+
+    `remark` is what is counted of the line besides, with an `example`.
+    """
+
+    action: Action | None
+    why: str = ""
+    remark: str = ""
+    example: str = ""
+
+
+PLAIN = Verdict(KEEP)
+"""The verdict on almost every line: it is read, and there is nothing to say about it."""
+
+Judge = Callable[[Sequence[str]], Verdict]
+"""Returns the verdict on a row. Raises BadCell for a cell that has no meaning."""
+
+
+def judge_of(rule: Rule, header: Sequence[str], today: date, zone: tzinfo) -> Judge:
+    """Return a function that decides what a row asks for; `header` has the folded names."""
+    positions = {name: at for at, name in reversed(list(enumerate(header)))}
+    names = [*rule.roles, rule.status, rule.begin, rule.end]
+    places = [positions[name] for name in names if name in positions]
+    if not places:
+        return lambda _row: PLAIN
+    decide = _Decision(rule, positions, today, zone)
+    remembered: dict[str | tuple[str, ...], Verdict] = {}
+    key_of = itemgetter(*places)
+
+    def judge(row: Sequence[str]) -> Verdict:
+        key = key_of(row)
+        verdict = remembered.get(key)
+        if verdict is None:
+            if len(remembered) >= _MAX_REMEMBERED:
+                remembered.clear()
+            verdict = remembered[key] = decide(row)
+        return verdict
+
+    return judge
+
+
+class _Decision:
+    """Decides what a row asks for by a rule."""
+
+    def __init__(self, rule: Rule, positions: Mapping[str, int], today: date, zone: tzinfo) -> None:
+        self._rule = rule
+        self._positions = positions
+        self._today = today
+        self._zone = zone
+        self._has_role = any(name in positions for name in rule.roles)
+
+    def __call__(self, row: Sequence[str]) -> Verdict:
+        rule = self._rule
+        if self._has_role:
+            role = next(filter(None, (self._text(name, row) for name in rule.roles)), "")
+            if not role and rule.no_role == "":
+                raise BadCell(rule.roles[0], "the cell is empty; write the role of the user")
+            if not rule.is_student(folded(role or rule.no_role)):
+                return Verdict(PASS, folded(role or rule.no_role)[:60])
+        action, why = self._status(row)
+        if action is not KEEP:
+            return Verdict(action, why, _GONE if action is PASS else "")
+        return self._dated(row)
+
+    def _text(self, name: str | None, row: Sequence[str]) -> str:
+        at = None if name is None else self._positions.get(name)
+        return "" if at is None else row[at].strip()
+
+    def _status(self, row: Sequence[str]) -> tuple[Action | None, str]:
+        rule = self._rule
+        if rule.status not in self._positions:
+            return KEEP, ""
+        word = folded(self._text(rule.status, row)) or rule.no_status
+        if word not in rule.words:
+            known = ", ".join(rule.words)
+            problem = (
+                f"{word[:60]!a} is not a status; write one of {known}"
+                if word
+                else f"the cell is empty; write one of {known}"
+            )
+            raise BadCell(rule.status or "", problem)
+        return rule.words[word], word
+
+    def _dated(self, row: Sequence[str]) -> Verdict:
+        rule = self._rule
+        texts = [self._text(name, row) for name in (rule.begin, rule.end)]
+        texts = ["" if text in rule.no_dates else text for text in texts]
+        if not any(texts) or (rule.dates_need_both and not all(texts)):
+            return PLAIN
+        days = [day_of(text, self._zone) if text else None for text in texts]
+        begin, end = days
+        if end is not None and end < self._today:
+            return Verdict(DROP, ENDED)
+        for text, day in zip(texts, days, strict=True):
+            if text and day is None:
+                return Verdict(KEEP, remark=_BAD_DATE, example=text[:40])
+        if begin is not None and begin > self._today:
+            return Verdict(KEEP, remark=_AHEAD)
+        return PLAIN
+
+
+class Tally:
+    """Counts the lines that are no plain enrollments, for the notices at the end of a file."""
+
+    def __init__(self) -> None:
+        self.passed_over: Counter[str] = Counter()
+        self._gone: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self._remarks: Counter[str] = Counter()
+        self._bad_date: tuple[int, str] | None = None
+
+    def add(self, line: int, verdict: Verdict) -> None:
+        """Count a line."""
+        if verdict.action is PASS:
+            (self._gone if verdict.remark == _GONE else self.passed_over)[self._label(verdict)] += 1
+        elif verdict.action is DROP:
+            self.drops[verdict.why] += 1
+        elif verdict.remark:
+            self._remarks[verdict.remark] += 1
+        if verdict.remark == _BAD_DATE and self._bad_date is None:
+            self._bad_date = line, verdict.example
+
+    def _label(self, verdict: Verdict) -> str:
+        """Return the word that a line is counted under, of a bounded number of words."""
+        known = verdict.why in self.passed_over or len(self.passed_over) < _MAX_WORDS
+        return verdict.why if known else "others"
+
+    def sentences(self, name: str) -> Iterator[str]:
+        """Yield what the submitter should know about the lines of a file."""
+        if count := self.passed_over.total():
+            yield (
+                f"{name}: {_lines(count)} passed over, because only students are read:"
+                f" {_shown(self.passed_over)}."
+            )
+        if count := self._gone.total():
+            yield (
+                f"{name}: {_lines(count)} passed over because of their status:"
+                f" {_shown(self._gone)}. A roster removes nothing; to end enrollments, submit them"
+                " as drops."
+            )
+        if count := self.drops.total():
+            yield f"{name}: {_lines(count)} read as drops: {_shown(self.drops)}."
+        if count := self._remarks[_AHEAD]:
+            begin = "1 line begins" if count == 1 else f"{count:,} lines begin"
+            yield f"{name}: {begin} after today; the students are enrolled from now on."
+        if self._bad_date is not None:
+            line, text = self._bad_date
+            yield (
+                f"{name}: {_lines(self._remarks[_BAD_DATE])} read although a date cannot be"
+                f" read, first in line {line:,}: {text!a}. Write dates as 2026-09-01."
+            )
+
+
+def _lines(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count:,} lines are"
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {word!a}" for word, count in Counter(counts).most_common())

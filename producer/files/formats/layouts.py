@@ -1,0 +1,226 @@
+"""Describe a file of another system by its header."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import tzinfo
+from functools import partial
+from typing import BinaryIO, NamedTuple
+
+from producer.contract.printable import printable
+from producer.errors import UnreadableFile
+from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
+from producer.files.delimited import Header, find_header, without_guards
+from producer.files.formats.base import Format, Members, Shape, Table, folded
+from producer.files.formats.dates import time_zone
+from producer.files.formats.judging import Tally, judge_of
+from producer.files.formats.numbered import numbered_courses
+from producer.files.formats.registry import FormatChoice, recognize
+from producer.files.formats.roles import Roles
+from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
+from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
+from producer.files.notices import Notices
+from producer.files.raw_bytes import storable
+from producer.files.refused_lines import GUARDED, LINE
+from producer.files.roster_notices import noticing_values
+from producer.files.rows import RowReader
+from producer.files.second_header import refuse_below_others
+from producer.files.shorten import shorten
+from producer.publishing.dating import moment_of_batch
+from producer.schemas import Kind
+
+_ALONE = "; submit it together with the other files of its export, as a zip archive or folder"
+
+
+def find_table(
+    path: str,
+    head: str,
+    kind: Kind | None,
+    templates: Mapping[str, str],
+    choice: FormatChoice,
+) -> tuple[Format, Table, Header] | None:
+    """Return the format and the table of a CSV file by its first lines; None if it is our own.
+
+    Raises UnreadableFile if the file is not of the chosen format.
+    """
+    if templates and choice.format is None:
+        return None  # Columns that are mapped are read as they are.
+    found = find_header(path, head, {})
+    names = list(map(folded, found.names))
+    if choice.format is not None:
+        table = choice.table or _table_alone(path, choice.format, names)
+        if table is None or table.kind is None:
+            raise _not_of(path, choice.format, found)
+        return choice.format, table, found
+    if _is_ours(found.names, names):
+        return None
+    known = recognize(names)
+    if known is None or kind not in (None, known[1].kind):
+        return None
+    format_ = known[0]
+    table = _table_alone(path, format_, names) or known[1]
+    if table.kind is None:
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
+            " files of users, courses and enrollments."
+        )
+    return format_, table, found
+
+
+def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | None:
+    """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
+
+    `path` may be followed by the name of a file in it or of its sheet.
+    """
+    file_name = folded(re.split(r"[/\\]", path)[-1])
+    table = format_.table_alone(file_name, names)
+    if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
+        usual = " or ".join(table.file_names[0] for table in possible)
+        raise UnreadableFile(
+            f"{path} has the columns of several files of {format_.title}, and only the name of the"
+            f" file can tell whether it holds {' or '.join(table.name for table in possible)};"
+            f" submit it under its own name ({usual}), or the whole export as a zip archive."
+        )
+    return table
+
+
+def _is_ours(header: Sequence[str], names: Collection[str]) -> bool:
+    """Return whether a header has our own names, so that no format is needed to read it."""
+    plain = set(map(plain_name, header))
+    is_roster = "sis_id" in names and not plain.isdisjoint(("name", "email", "title"))
+    return is_roster or not (plain.isdisjoint(STUDENT_COLUMNS) or plain.isdisjoint(COURSE_COLUMNS))
+
+
+def _not_of(path: str, format_: Format, found: Header) -> UnreadableFile:
+    files = "; ".join(
+        f"{table.name}: {', '.join(sorted(table.required) or sorted(*table.any_of[:1]))}"
+        for table in format_.tables
+        if table.kind is not None
+    )
+    return UnreadableFile(
+        f"{path} is not a file of {format_.title} that can be read; its first line is"
+        f" {shorten(found.first_line)}. The files need these columns: {files}.",
+        "format",
+    )
+
+
+def table_layout(
+    path: str,
+    recognized: tuple[Format, Table, Header],
+    notices: Notices,
+    undecodable: str,
+    choice: FormatChoice,
+    *,
+    drop: bool,
+    goes_on: bool,
+) -> FileLayout:
+    """Describe a file whose table was found by `find_table`. Raises UnreadableFile.
+
+    `undecodable` says what is wrong with a cell whose bytes could not be decoded.
+    """
+    format_, table, found = recognized
+    names = list(map(folded, found.names))
+    if table.lacks_header(names):
+        found = found._replace(
+            names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
+        )
+        names = list(table.unnamed)
+    columns = find_columns(path, table, found.names, names)
+    _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
+    row_reader = found.row_reader(path, undecodable, table.fewest or None)
+    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles)
+    if not found.rows_follow and not goes_on:
+        notices.add(f"{path} has a header but no rows.")
+    mapping = {name: printable(shown) for name, shown in columns.shown.items()}
+    assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
+    return FileLayout(
+        table.kind,
+        partial(reading.read, time_zone()),
+        notices,
+        row_reader.account,
+        storable(found.names),
+        found.form,
+        mapping,
+        ordered=table.shape is Shape.OPERATION,
+        header_line=found.first,
+        source=f"{table.name} of {format_.title}",
+    )
+
+
+class _Reading(NamedTuple):
+    """What is needed to read a table."""
+
+    path: str
+    table: Table
+    found: Header
+    columns: TableColumns
+    row_reader: RowReader
+    notices: Notices
+    roles: Roles | None
+
+    def _telling(self) -> int | None:
+        """Return the position of the column of roles, in which a second header shows itself."""
+        header = list(map(folded, self.found.names))
+        roles = self.table.rule.roles
+        return header.index(roles[0]) if len(roles) == 1 and roles[0] in header else None
+
+    def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
+        """Yield the records of a file; then add notices about its lines as a whole."""
+        header, table = self.found.names, self.table
+        tally = Tally()
+        today = moment_of_batch().astimezone(zone).date()
+        names = list(map(folded, header))
+        judge = judge_of(table.rule, names, today, zone)
+        rows = self.row_reader.read(file)
+        if self.found.is_guarded:
+            rows = without_guards(rows, header.index(GUARDED))
+        used = {plain_name(header[at]) for at in self.columns.used}
+        rows = refuse_below_others(rows, header, used, self._telling())
+        account = self.row_reader.account
+        reader = TableReader(table, self.columns, judge, account, tally)
+        if table.shape is Shape.NUMBERED:
+            yield from numbered_courses(rows, names, self.columns.readers, account, tally)
+        elif table.shape is Shape.OPERATION:
+            yield from reader.operations(rows)
+        elif table.kind is Kind.ENROLLMENTS:
+            yield from reader.enrollments(rows)
+        else:
+            yield from noticing_values(self.path, reader.roster(rows, self.roles), self.notices)
+        for sentence in tally.sentences(self.path):
+            self.notices.add(sentence)
+
+
+def _check(
+    path: str,
+    format_: Format,
+    table: Table,
+    readable: Collection[str],
+    names: Collection[str],
+    choice: FormatChoice,
+    *,
+    drop: bool,
+) -> None:
+    """Raise UnreadableFile if a table cannot be read by itself, or as it is chosen to be read."""
+    what = f"{path} holds {table.name} of {format_.title}"
+    if drop:
+        raise UnreadableFile(
+            f"{what}, whose lines say which of them are drops; {NOT_ALL_DROPS}.", "drop"
+        )
+    for ours in ("student_id", "course_id") if table.kind is Kind.ENROLLMENTS else ("sis_id",):
+        if ours not in readable:
+            columns = " or ".join(" and ".join(_names_of(name)) for name in table.columns[ours])
+            raise UnreadableFile(
+                f"{what}, but has no column {columns}; export it with that column."
+            )
+    # A file of refused lines has only lines of students.
+    if table.members is Members.STUDENTS and choice.roles is None and LINE not in names:
+        raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
+    roles = table.rule.roles
+    if table.kind is Kind.ENROLLMENTS and roles and not any(name in names for name in roles):
+        raise UnreadableFile(
+            f"{what}, but does not show who is a student: it has no column {' or '.join(roles)}."
+            " Export it with that column."
+        )
+
+
+def _names_of(entry: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else entry

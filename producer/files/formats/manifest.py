@@ -1,0 +1,51 @@
+"""Read the manifest of a package: which files it should have, and whether they are complete."""
+
+import csv
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from producer.files.formats.base import folded
+from producer.files.notices import Notices
+
+_FILE = "file."
+_ABSENT, _DELTA = "absent", "delta"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says. `modes` has absent, bulk or delta for each file, by its name, folded.
+
+    `is_there` is not set if the package has no manifest.
+    """
+
+    is_there: bool
+    modes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_delta(self) -> bool:
+        """Return whether the files hold only what has changed."""
+        return any(mode == _DELTA for mode in self.modes.values())
+
+    def compare(self, package: str, names: Collection[str], notices: Notices) -> None:
+        """Add a notice for each file that is missing, or that should not be there."""
+        for name, mode in self.modes.items():
+            if mode != _ABSENT and name not in names:
+                notices.add(
+                    f"{package} has no {name}, although its manifest says that it has one ({mode});"
+                    " if it should have one, export the package again."
+                )
+            elif mode == _ABSENT and name in names:
+                notices.add(
+                    f"{name} in {package} is read, although the manifest says that it is absent."
+                )
+
+
+def read_manifest(text: str) -> Manifest:
+    """Return what the text of a manifest says; lines that are not understood say nothing."""
+    modes: dict[str, str] = {}
+    for row in csv.reader(io.StringIO(text, newline="\n")):
+        name, value = map(folded, (*row, "", "")[:2])
+        if name.startswith(_FILE) and value in (_ABSENT, "bulk", _DELTA):
+            modes[f"{name.removeprefix(_FILE)}.csv"] = value
+    return Manifest(is_there=True, modes=modes)

@@ -1,0 +1,84 @@
+"""Open the files of a package: those of a zip archive, or of a folder."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from producer.errors import UnreadableFile
+from producer.files.archives import Archive
+from producer.files.containers import MAX_ENTRIES, ZIP, Content, unpack
+
+
+class PackageFiles(Protocol):
+    """The files of a package, by their names without a folder, folded."""
+
+    name: str
+    """The name of the package in messages."""
+    sizes: Mapping[str, int]
+    """The size of each file in bytes."""
+
+    def open(self, file_name: str) -> AbstractContextManager[Content]:
+        """Open a file. Raises UnreadableFile."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class ArchiveFiles:
+    """The files of an archive; `file` is closed with them if they own it."""
+
+    def __init__(self, archive: Archive, file: BinaryIO | None) -> None:
+        self.name = archive.name
+        self.sizes: Mapping[str, int] = {name: entry.size for name, entry in archive.files.items()}
+        self._archive = archive
+        self._file = file
+
+    @contextmanager
+    def open(self, file_name: str) -> Iterator[Content]:
+        """Open a file. Raises UnreadableFile."""
+        content = self._archive.open(file_name)
+        with content.file:
+            yield content
+
+    def close(self) -> None:
+        """Close the archive."""
+        if self._file is not None:
+            self._file.close()
+
+
+class FolderFiles:
+    """The files of a folder, without those in folders within it and hidden ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self._paths: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            other = self._paths.setdefault(path.name.casefold(), path)
+            if other is not path:
+                raise UnreadableFile(
+                    f"{folder} has two files of the same name, {other.name} and {path.name}; remove"
+                    " the one that does not belong to it."
+                )
+        if len(self._paths) > MAX_ENTRIES:
+            raise UnreadableFile(
+                f"{folder} has more than {MAX_ENTRIES} files; submit the folder of one export."
+            )
+        self.sizes: Mapping[str, int] = {
+            name: path.stat().st_size for name, path in self._paths.items()
+        }
+
+    @contextmanager
+    def open(self, file_name: str) -> Iterator[Content]:
+        """Open a file. Raises UnreadableFile."""
+        path = self._paths[file_name]
+        with path.open("rb") as file:
+            beginning = file.read(len(ZIP))
+            file.seek(0, io.SEEK_SET)
+            yield unpack(f"{path.name} in {self.name}", file, beginning)
+
+    def close(self) -> None:
+        """Do nothing: each file is closed after it was read."""

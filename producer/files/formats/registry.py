@@ -1,0 +1,70 @@
+"""List the formats, and recognize them."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from producer.errors import UnreadableFile
+from producer.files.formats.base import Format, Table
+from producer.files.formats.canvas import CANVAS
+from producer.files.formats.clever import CLEVER
+from producer.files.formats.edx import EDX
+from producer.files.formats.moodle import MOODLE_FLAT_FILE, MOODLE_USERS
+from producer.files.formats.oneroster import ONEROSTER
+from producer.files.formats.roles import Roles
+from producer.files.formats.sds import SDS_1, SDS_2
+
+FORMATS: tuple[Format, ...] = (
+    CANVAS,
+    ONEROSTER,
+    CLEVER,
+    SDS_2,
+    SDS_1,
+    MOODLE_FLAT_FILE,
+    MOODLE_USERS,
+    EDX,
+)
+"""In the order in which they are tried."""
+
+DETECTED = tuple(known for known in FORMATS if known.is_detected)
+"""Those that a header or a manifest shows."""
+
+
+class FormatChoice(NamedTuple):
+    """What is known of a file's format before its header is read.
+
+    `table` and `roles` are set for a file of a package. Without a `format`, the header decides.
+    """
+
+    format: Format | None = None
+    table: Table | None = None
+    roles: Roles | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Return the name of the format, if it is known."""
+        return None if self.format is None else self.format.name
+
+
+def format_named(name: str) -> Format:
+    """Return the format of this name. Raises UnreadableFile."""
+    for known in FORMATS:
+        if known.name == name.strip().casefold():
+            return known
+    names = ", ".join(known.name for known in FORMATS)
+    raise UnreadableFile(
+        f"{name[:60]!a} is not the name of a format; choose from {names}.", "format"
+    )
+
+
+def choice_of(name: str | None) -> FormatChoice:
+    """Return the choice of the format of this name, if there is one. Raises UnreadableFile."""
+    return FormatChoice() if name is None else FormatChoice(format_named(name))
+
+
+def recognize(names: Collection[str]) -> tuple[Format, Table] | None:
+    """Return the format and the table with a header of these names, folded; None if unknown."""
+    for known in DETECTED:
+        table = known.table_of(names)
+        if table is not None:
+            return known, table
+    return None

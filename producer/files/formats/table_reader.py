@@ -1,0 +1,251 @@
+"""Make records of the lines of a format's file, and count the lines that are passed over."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from producer.contract.chunks import COURSE_FIELDS, RefusedLine
+from producer.errors import UnreadableFile
+from producer.fields import MAX_COURSES
+from producer.files.account import Account
+from producer.files.cells import Row, identifier, record_reader, refused_line
+from producer.files.columns import BadCell, ColumnReader
+from producer.files.formats.base import DROP, KEEP, PASS, Alternatives, Table
+from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
+from producer.files.formats.roles import Roles
+from producer.files.grouping import WINDOW
+from producer.files.layout import Lines
+from producer.publishing.chunking import SourceRecord
+
+Rows = Iterator[Row | RefusedLine]
+
+
+class TableColumns(NamedTuple):
+    """How our columns are read from a table, and the columns they are read from, as shown."""
+
+    readers: Mapping[str, ColumnReader]
+    shown: Mapping[str, str]
+    used: frozenset[int]
+    """The positions of the columns that are read."""
+
+
+def find_columns(
+    path: str, table: Table, header: Sequence[str], names: Sequence[str]
+) -> TableColumns:
+    """Find the columns of a table in a header; `names` are its names, folded.
+
+    Raises UnreadableFile.
+    """
+    readers: dict[str, ColumnReader] = {}
+    shown: dict[str, str] = {}
+    used: set[int] = set()
+    rule = table.rule
+    used.update(names.index(n) for n in (*rule.roles, rule.status) if n in names)
+    for ours, alternatives in table.columns.items():
+        groups = _present(alternatives, names)
+        if groups:
+            readers[ours] = _reader(groups, table.cleared)
+            shown[ours] = " or ".join(" ".join(header[at] for at in group) for group in groups)
+            used.update(at for group in groups for at in group)
+    repeated = sorted(names[at] for at in used if names.count(names[at]) > 1)
+    if repeated:
+        raise UnreadableFile(
+            f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
+            " Rename or remove the extra ones."
+        )
+    return TableColumns(readers, shown, frozenset(used))
+
+
+def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:
+    """Return a reader of the first of these columns with text; None if the header has none."""
+    groups = _present(alternatives, names)
+    return _reader(groups, frozenset()) if groups else None
+
+
+def _present(alternatives: Alternatives, names: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the positions of the columns that a header has, for each alternative with any."""
+    groups = [(entry,) if isinstance(entry, str) else entry for entry in alternatives]
+    places = [tuple(names.index(name) for name in group if name in names) for group in groups]
+    return [group for group in places if group]
+
+
+def _reader(groups: Sequence[tuple[int, ...]], cleared: frozenset[str]) -> ColumnReader:
+    if len(groups) == 1 and len(groups[0]) == 1 and not cleared:
+        ((only,),) = groups
+        return lambda row: row[only].strip()
+    if all(len(group) == 1 for group in groups) and not cleared:
+        first, *others = (group[0] for group in groups)
+        return lambda row: (
+            row[first].strip() or next(filter(None, (row[other].strip() for other in others)), "")
+        )
+
+    def read(row: Sequence[str]) -> str:
+        for group in groups:
+            cells = (row[at].strip() for at in group)
+            if text := " ".join(cell for cell in cells if cell and cell not in cleared):
+                return text
+        return ""
+
+    return read
+
+
+def members_of(rows: Rows, judge: Judge, read: ColumnReader) -> Iterator[tuple[str, bool]]:
+    """Yield the users that the rows of a table name, each with whether it is a student there.
+
+    A line that cannot be understood says nothing here; it is refused where it is read as a record.
+    """
+    for entry in rows:
+        if isinstance(entry, tuple):
+            with suppress(BadCell):
+                verdict = judge(entry[1])
+                yield read(entry[1]), verdict.action is not PASS
+
+
+class TableReader:
+    """Reads the rows of one table as records; belongs to one reading of the file."""
+
+    def __init__(
+        self, table: Table, columns: TableColumns, judge: Judge, account: Account, tally: Tally
+    ) -> None:
+        self._table = table
+        self._columns = columns
+        self._judge = judge
+        self._account = account
+        self._tally = tally
+
+    def enrollments(self, rows: Rows) -> Lines:
+        """Yield requests: the pairs of a student are grouped within a window of rows.
+
+        The lines describe a state: it does not matter in which order they stand.
+        """
+        student, course = self._ids()
+        judge, field = self._judge, COURSE_FIELDS[KEEP]
+        latest: dict[int | str | tuple[int | str, str], SourceRecord] = {}
+        requests: list[SourceRecord] = []
+        for row_number, entry in enumerate(rows, 1):
+            if not isinstance(entry, tuple):
+                yield entry
+            else:
+                line, row = entry
+                try:
+                    verdict = judge(row)
+                    if verdict is PLAIN:
+                        key = student_id = student(row)
+                        course_id = course(row)
+                        request = latest.get(key)
+                        courses: list[int | str] = request.record[field] if request else []
+                        if request is None or course_id in courses or len(courses) == MAX_COURSES:
+                            record = {"student_id": student_id, field: [course_id], "atomic": False}
+                            latest[key] = request = SourceRecord(record, [line], [row])
+                            requests.append(request)
+                        else:
+                            courses.append(course_id)
+                            request.add(line, row)
+                    elif verdict.action is PASS:
+                        self._pass_over(line, verdict)
+                    else:
+                        pair = student(row), course(row)
+                        self._tally.add(line, verdict)
+                        requests += _add_pair(latest, entry, pair, verdict)
+                except BadCell as bad_cell:
+                    yield self._refused(line, row, bad_cell)
+            if row_number % WINDOW == 0:
+                yield from requests
+                latest, requests = {}, []
+        yield from requests
+
+    def operations(self, rows: Rows) -> Lines:
+        """Yield a request for each row, which counts later than those before it."""
+        student, course = self._ids()
+        for entry in rows:
+            if not isinstance(entry, tuple):
+                yield entry
+                continue
+            line, cells = entry
+            row = [unquoted(cell) for cell in cells]
+            try:
+                verdict = self._judge(row)
+                if verdict.action is PASS:
+                    self._pass_over(line, verdict)
+                    continue
+                pair = student(row), course(row)
+                self._tally.add(line, verdict)
+                yield from _add_pair({}, (line, cells), pair, verdict)
+            except BadCell as bad_cell:
+                yield self._refused(line, cells, bad_cell)
+
+    def _ids(self) -> tuple[Callable[[list[str]], int | str], Callable[[list[str]], int | str]]:
+        readers, shown = self._columns.readers, self._columns.shown
+        student, course = (
+            identifier(shown[name], readers[name], is_ours=False)
+            for name in ("student_id", "course_id")
+        )
+        return student, course
+
+    def roster(self, rows: Rows, roles: Roles | None) -> Lines:
+        """Yield roster records; without `roles`, users are judged by their own cells alone."""
+        assert self._table.kind is not None  # noqa: S101 - such tables are not read as records
+        read = record_reader(self._table.kind, self._columns.readers)
+        sis_id = self._columns.readers["sis_id"]
+        for entry in rows:
+            if not isinstance(entry, tuple):
+                yield entry
+                continue
+            line, row = entry
+            try:
+                verdict = self._judge(row)
+                if verdict.action is not KEEP:
+                    self._pass_over(line, verdict._replace(action=PASS))
+                    continue
+                role = roles.other_role(sis_id(row), self._table.members) if roles else ""
+                if role:
+                    self._pass_over(line, Verdict(PASS, role))
+                    continue
+                record = read(row)
+                yield SourceRecord(record, [line], [row])
+            except BadCell as bad_cell:
+                yield self._refused(line, row, bad_cell)
+
+    def _pass_over(self, line: int, verdict: Verdict) -> None:
+        self._account.skip()
+        self._tally.add(line, verdict)
+
+    def _refused(self, line: int, row: list[str], bad_cell: BadCell) -> RefusedLine:
+        """Return the refusal of a line, with the name that its file has for the column."""
+        name = self._columns.shown.get(bad_cell.column, bad_cell.column)
+        problem = str(bad_cell).removeprefix(f"{bad_cell.column}: ")
+        return refused_line(line, row, BadCell(name, problem))
+
+
+def unquoted(cell: str) -> str:
+    """Return a cell without spaces and one pair of quotes around it."""
+    text = cell.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1].replace(text[0] * 2, text[0]).strip()
+    return text
+
+
+def _add_pair(
+    latest: dict[int | str | tuple[int | str, str], SourceRecord],
+    entry: Row,
+    pair: tuple[int | str, int | str],
+    verdict: Verdict,
+) -> list[SourceRecord]:
+    """Add a pair that is dropped, or enrolled with a remark; return a new request for it, if any.
+
+    Drops of a student with one reason are one request.
+    """
+    (line, row), (student, course) = entry, pair
+    field = COURSE_FIELDS[DROP if verdict.action is DROP else KEEP]
+    key = (student, verdict.why) if verdict.action is DROP else student
+    request = latest.get(key)
+    courses = request.record[field] if request else []
+    if request is None or course in courses or len(courses) == MAX_COURSES:
+        record = {"student_id": student, field: [course], "atomic": False}
+        if verdict.action is DROP:
+            record["reason"] = verdict.why
+        latest[key] = SourceRecord(record, [line], [row])
+        return [latest[key]]
+    courses.append(course)
+    request.add(line, row)
+    return []

@@ -1,0 +1,183 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from producer.errors import UnreadableFile
+from producer.files.reader import open_source
+from producer.publishing.dating import BATCH_MOMENT
+from support.packages import encoded, opened, read_file, read_package, zipped_package
+
+HEADER = "course_id,user_id,role,section_id,status,start_date,end_date,notify"
+ENROLLMENTS = [
+    HEADER,
+    "C1,U1,student,S1,active,,,",
+    "C1,U1,Student,,ACTIVE,,,",
+    "C1,T1,teacher,S1,active,,,",
+    "C1,T2,TaEnrollment,S1,deleted,,,",
+    "C1,U2,student,S1,deleted,,,",
+    "C1,U3,StudentEnrollment,S1,completed,,,",
+    "C1,U4,student,S1,inactive,,,",
+    "C1,U5,student,S1,deleted_last_completed,,,",
+]
+USERS = [
+    "user_id,login_id,first_name,last_name,full_name,email,status,declared_user_type",
+    "U1,ada,Ada,Lovelace,,ada@school.test,active,",
+    "U2,alan,Alan,Turing,Alan M. Turing,<delete>,active,student",
+    "T1,grace,Grace,Hopper,,,active,",
+    "T9,emmy,Emmy,Noether,,,active,Teacher",
+    "U6,kurt,Kurt,Goedel,,,deleted,",
+    "U7,new,Not,Enrolled,,,suspended,",
+]
+COURSES = ["course_id,short_name,long_name,status", "C1,LOGIC,Logic I,active", "C9,OLD,Old,deleted"]
+SECTIONS = ["section_id,course_id,name,status", "S1,C1,Logic I (Monday),active"]
+
+
+def test_students_are_enrolled_in_their_section_or_else_in_the_course(tmp_path: Path) -> None:
+    read = read_file(encoded(ENROLLMENTS), tmp_path)
+    assert read.enrolled == {("U1", "S1"): 2, ("U1", "C1"): 3}
+    assert read.dropped == {
+        ("U2", "S1"): "deleted",
+        ("U3", "S1"): "completed",
+        ("U4", "S1"): "inactive",
+        ("U5", "S1"): "deleted_last_completed",
+    }
+    assert read.refused == []
+    assert read.skipped == 2
+    assert any("1 'teacher', 1 'taenrollment'" in notice for notice in read.notices)
+
+
+def test_only_students_of_a_package_are_stored(tmp_path: Path) -> None:
+    files = {"a.csv": ENROLLMENTS, "b.csv": USERS, "c.csv": COURSES, "d.csv": SECTIONS}
+    files["terms.csv"] = ["term_id,name,status", "T,Term,active"]
+    read = read_package(zipped_package(files, tmp_path / "export.zip"))
+    assert list(read) == ["students", "courses", "sections", "enrollments"]
+    assert read["students"].roster == [
+        {"sis_id": "U1", "name": "Ada Lovelace", "email": "ada@school.test"},
+        {"sis_id": "U2", "name": "Alan M. Turing"},
+        {"sis_id": "U7", "name": "Not Enrolled"},
+    ]
+    assert read["courses"].roster == [{"sis_id": "C1", "title": "Logic I"}]
+    assert read["sections"].roster == [{"sis_id": "S1", "title": "Logic I (Monday)"}]
+    assert len(read["enrollments"].enrolled) == 2
+
+
+def test_several_files_of_one_kind_are_batches_of_their_own(tmp_path: Path) -> None:
+    files = {"first.csv": ENROLLMENTS, "second.csv": [HEADER, "C2,U1,student,,active,,,"]}
+    path = zipped_package(files, tmp_path / "export.zip")
+    assert list(read_package(path)) == ["enrollments", "enrollments-2"]
+    with opened(path) as package:
+        assert package.batch_ids("night") == ["night:enrollments", "night:enrollments-2"]
+
+
+@pytest.mark.parametrize(
+    ("dates", "is_enrolled"),
+    [
+        ("2013-1-03 00:00:00,2013-05-03 00:00:00", False),
+        ("2026-01-01T00:00:00Z,2026-08-31T23:59:59Z", False),
+        ("2026-01-01,2026-09-01", True),
+        ("2026-01-01T00:00:00Z,2026-09-01T00:00:00Z", True),
+        (",2013-05-03", True),
+        ("2013-05-03,", True),
+        ("2027-01-01,2027-06-30", True),
+        ("2013-05-03,soon", True),
+    ],
+)
+def test_dates_count_together_and_the_last_day_is_still_in(
+    tmp_path: Path, dates: str, *, is_enrolled: bool
+) -> None:
+    token = BATCH_MOMENT.set(datetime(2026, 9, 1, 12, tzinfo=UTC))
+    try:
+        read = read_file(encoded([HEADER, f"C1,U1,student,,active,{dates},"]), tmp_path)
+    finally:
+        BATCH_MOMENT.reset(token)
+    assert bool(read.enrolled) == is_enrolled
+    assert read.dropped == ({} if is_enrolled else {("U1", "C1"): "ended"})
+
+
+@pytest.mark.parametrize(("zone", "is_enrolled"), [("UTC", False), ("America/New_York", True)])
+def test_a_day_ends_in_the_time_zone_of_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, *, is_enrolled: bool
+) -> None:
+    monkeypatch.setenv("ENROLL_TIMEZONE", zone)
+    token = BATCH_MOMENT.set(datetime(2026, 9, 2, 2, tzinfo=UTC))
+    try:
+        line = "C1,U1,student,,active,2026-01-01,2026-09-01,"
+        read = read_file(encoded([HEADER, line]), tmp_path)
+    finally:
+        BATCH_MOMENT.reset(token)
+    assert bool(read.enrolled) == is_enrolled
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("C1,U1,student,,gone,,,", "status: 'gone' is not a status; write one of active, deleted"),
+        ("C1,U1,student,,,,,", "status: the cell is empty; write one of active"),
+        ("C1,U1,,,active,,,", "role: the cell is empty"),
+        ("C1,,student,,active,,,", "user_id: the cell is empty"),
+        (",U1,student,,active,,,", "section_id or course_id: the cell is empty"),
+    ],
+)
+def test_a_line_that_cannot_be_understood_is_refused_in_words_of_its_file(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    read = read_file(encoded([HEADER, "C1,U9,student,,active,,,", line]), tmp_path)
+    assert set(read.enrolled) == {("U9", "C1")}
+    ((number, message),) = read.refused
+    assert number == 3
+    assert message.startswith(words)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_every_form_gives_the_same_lines(
+    tmp_path: Path, encoding: str, line_end: str, delimiter: str
+) -> None:
+    lines = [line.replace(",", delimiter) for line in ENROLLMENTS]
+    read = read_file(encoded(lines, encoding, line_end), tmp_path)
+    assert read == read_file(encoded(ENROLLMENTS), tmp_path)
+
+
+def test_our_own_columns_come_before_those_of_canvas(tmp_path: Path) -> None:
+    content = ["student_id,course_id,user_id,role,status", "S1,C1,U1,teacher,deleted"]
+    assert read_file(encoded(content), tmp_path).enrolled == {("S1", "C1"): 2}
+
+
+def chosen(path: Path) -> object:
+    return open_source(path, None, {}, format_name="canvas")
+
+
+def dropping(path: Path) -> object:
+    return open_source(path, None, {}, drop=True)
+
+
+def plain(path: Path) -> object:
+    return open_source(path, None, {})
+
+
+@pytest.mark.parametrize(
+    ("header", "read", "words"),
+    [
+        ("course_id,user_id,role_id,status", plain, "does not show who is a student"),
+        ("course_id,user_integration_id,role,status", plain, "has no column user_id"),
+        ("term_id,name,status", plain, "are not needed here"),
+        ("a,b", chosen, "is not a file of Canvas SIS import"),
+        (HEADER, dropping, "whose lines say which of them are drops"),
+        ("user_id,user_id,course_id,role,status", plain, "occur more than once"),
+    ],
+)
+def test_a_file_that_does_not_say_enough_is_refused(
+    tmp_path: Path, header: str, read: Callable[[Path], object], words: str
+) -> None:
+    path = tmp_path / "file.csv"
+    path.write_bytes(encoded([header]))
+    with pytest.raises(UnreadableFile, match=words):
+        read(path)
+
+
+def test_an_unknown_format_is_refused_with_the_names_of_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="'blackboard' is not the name of a format; choose"):
+        read_file(encoded(ENROLLMENTS), tmp_path, "blackboard")

@@ -1,0 +1,200 @@
+"""Files of School Data Sync are read as they are, in versions 1, 2 and 2.1."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.errors import UnreadableFile
+from producer.files.reader import open_source
+from support.packages import (
+    Table,
+    encoded,
+    opened,
+    read_file,
+    read_package,
+    read_source,
+    zipped_package,
+)
+
+VERSION_1: Mapping[str, Table] = {
+    "School.csv": ["SIS ID,Name", "10,North"],
+    "Section.csv": [
+        (
+            "SIS ID,School SIS ID,Section Name,Section Number,Term Name,Term StartDate,"
+            "Term EndDate,Course SIS ID,Status"
+        ),
+        "C-1,10,Algebra,1,Y1,7/1/2017,6/1/2018,K-1,Active",
+        "C-2,10,Biology,2,Y1,2017-07-01,2018-06-01,K-2,Active",
+    ],
+    "Student.csv": [
+        "SIS ID,School SIS ID,Username,First Name,Last Name,Secondary Email,Password,Grade",
+        "7,10,ada,Ada,Lovelace,ada@home.test,x,9",
+        "08,10,alan,Alan,Turing,,x,9",
+    ],
+    "Teacher.csv": ["SIS ID,School SIS ID,Username,First Name,Last Name", "7,10,gh,Grace,Hopper"],
+    "StudentEnrollment.csv": ["Section SIS ID,SIS ID", "C-1,7", "C-1,08", "C-2,7"],
+    "TeacherRoster.csv": ["Section SIS ID,SIS ID", "C-1,T-7", "C-2,T-7"],
+}
+BRITISH: Mapping[str, Table] = {
+    "School.csv": ["ID,Name", "10,North"],
+    "Section.csv": ["ID,School DfE Number,Section Name", "C-1,10,Algebra", "C-2,10,Biology"],
+    "Student.csv": [
+        "ID,School DfE Number,Username,First Name,Last Name,Secondary Email",
+        "7,10,ada,Ada,Lovelace,ada@home.test",
+        "08,10,alan,Alan,Turing,",
+    ],
+    "Teacher.csv": ["ID,School DfE Number,Username,First Name,Last Name", "7,10,gh,Grace,Hopper"],
+    "StudentEnrollment.csv": ["Section ID,ID", "C-1,7", "C-1,08", "C-2,7"],
+    "TeacherRoster.csv": ["Section ID,ID", "C-1,T-7", "C-2,T-7"],
+}
+_ENROLLMENTS = [
+    "classSourcedId,userSourcedId,role",
+    "C-1,7,student",
+    "C-1,08,Student",
+    "C-2,7,student",
+    "C-1,T-7,teacher",
+    "C-2,9,teacher",
+]
+_CLASSES = [
+    "sourcedId,orgSourcedId,title,sessionSourcedIds,courseSourcedId,code",
+    "C-1,10,Algebra,Y1,K-1,A1",
+    "C-2,10,Biology,Y1,K-2,B1",
+]
+_ORGS = ["sourcedId,name,type,parentSourcedId", "10,North,school,"]
+VERSION_2: Mapping[str, Table] = {
+    "orgs.csv": _ORGS,
+    "classes.csv": _CLASSES,
+    "enrollments.csv": _ENROLLMENTS,
+    "users.csv": [
+        "sourcedId,orgSourcedIds,givenName,familyName,username,password,role,grade,email",
+        "7,10,Ada,Lovelace,ada,x,student,9,ada@home.test",
+        "08,10,Alan,Turing,alan,x,Student,9,",
+        "T-7,10,Grace,Hopper,gh,x,teacher,,",
+    ],
+}
+VERSION_2_1: Mapping[str, Table] = {
+    "orgs.csv": _ORGS,
+    "classes.csv": _CLASSES,
+    "enrollments.csv": _ENROLLMENTS,
+    "users.csv": [
+        "sourcedId,username,givenName,familyName,password,activeDirectoryMatchId,email,phone,sms",
+        "7,ada,Ada,Lovelace,x,,ada@home.test,,",
+        "08,alan,Alan,Turing,x,,,,",
+        "T-7,gh,Grace,Hopper,x,,,,",
+    ],
+    "roles.csv": [
+        (
+            "userSourcedId,orgSourcedId,role,sessionSourcedId,grade,isPrimary,roleStartDate,"
+            "roleEndDate"
+        ),
+        "7,10,student,Y1,9,true,,",
+        "T-7,10,teacher,Y1,,true,2017-07-01,",
+    ],
+}
+SMALLEST: Mapping[str, Table] = {
+    "orgs.csv": ["sourcedId,name,type", "10,North,school"],
+    "classes.csv": ["sourcedId,orgSourcedId,title", "C-1,10,Algebra", "C-2,10,Biology"],
+    "enrollments.csv": _ENROLLMENTS,
+    "users.csv": ["sourcedId,username,givenName,familyName,email",
+                  "7,ada,Ada,Lovelace,ada@home.test",
+                  "08,alan,Alan,Turing,", "T-7,gh,Grace,Hopper,"],
+    "roles.csv": ["userSourcedId,orgSourcedId,role", "7,10,student", "08,10,student",
+                  "T-7,10,staff"],
+}  # fmt: skip
+VARIANTS = {
+    "v1": VERSION_1,
+    "v1 of the United Kingdom": BRITISH,
+    "v2": VERSION_2,
+    "v2.1": VERSION_2_1,
+    "v2.1 with the required columns": SMALLEST,
+}
+PAIRS = {("7", "C-1"): 2, ("08", "C-1"): 3, ("7", "C-2"): 4}
+
+
+@pytest.mark.parametrize("files", VARIANTS.values(), ids=VARIANTS)
+def test_students_alone_are_read_from_every_version(
+    tmp_path: Path, files: Mapping[str, Table]
+) -> None:
+    read = read_package(zipped_package(files, tmp_path / "export.zip"))
+    assert read["students"].roster == [
+        {"sis_id": "7", "name": "Ada Lovelace", "email": "ada@home.test"},
+        {"sis_id": "08", "name": "Alan Turing"},
+    ]
+    courses = read.get("sections") or read["courses"]
+    assert [record["title"] for record in courses.roster] == ["Algebra", "Biology"]
+    assert read["enrollments"].enrolled == PAIRS
+    assert not any(file.refused or file.dropped for file in read.values())
+    assert len(read) == 3
+
+
+@pytest.mark.parametrize("files", VARIANTS.values(), ids=VARIANTS)
+def test_files_that_are_not_needed_cause_no_notice(
+    tmp_path: Path, files: Mapping[str, Table]
+) -> None:
+    with opened(zipped_package(files, tmp_path / "export.zip")) as package:
+        assert list(package.notices) == []
+        assert package.title.startswith("School Data Sync v")
+
+
+def test_other_roles_are_counted(tmp_path: Path) -> None:
+    read = read_package(zipped_package(VERSION_2, tmp_path / "export.zip"))["enrollments"]
+    assert read.skipped == 2
+    assert any("2 'teacher'" in notice for notice in read.notices)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(
+    files=st.sampled_from(list(VARIANTS.values())),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]),
+    line_end=st.sampled_from(["\n", "\r\n", "\r"]),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    folder=st.sampled_from(["", "SDS export/"]),
+    change=st.sampled_from([str, str.upper, str.lower]),
+)
+def test_every_form_gives_the_same(
+    tmp_path: Path,
+    files: Mapping[str, Table],
+    encoding: str,
+    line_end: str,
+    delimiter: str,
+    folder: str,
+    change: type,
+) -> None:
+    written = {
+        folder + change(name): [line.replace(",", delimiter) for line in (change(head), *lines)]
+        for name, (head, *lines) in files.items()
+    }
+    path = zipped_package(written, tmp_path / "form.zip", encoding=encoding, line_end=line_end)
+    read = read_package(path)
+    assert read["enrollments"].enrolled == PAIRS
+    assert [record["sis_id"] for record in read["students"].roster] == ["7", "08"]
+
+
+# --- Files of version 1 without their package --------------------------------------------------
+
+
+def test_a_file_of_version_1_is_read_by_its_name(tmp_path: Path) -> None:
+    for name in ("StudentEnrollment.csv", "STUDENTENROLLMENT.CSV", "refused-studentenrollment.csv"):
+        path = tmp_path / name
+        path.write_bytes(encoded(VERSION_1["StudentEnrollment.csv"]))
+        assert read_source(open_source(path, None, {})).enrolled == PAIRS
+
+
+def test_teachers_are_never_enrolled_as_students(tmp_path: Path) -> None:
+    for name in ("TeacherRoster.csv", "Teacher.csv"):
+        path = tmp_path / name
+        path.write_bytes(encoded(VERSION_1[name]))
+        with pytest.raises(UnreadableFile, match=r"holds teacher.* which are not needed here"):
+            open_source(path, None, {})
+
+
+@pytest.mark.parametrize("name", ["StudentEnrollment.csv", "TeacherRoster.csv", "Student.csv"])
+@pytest.mark.parametrize("files", [VERSION_1, BRITISH])
+def test_a_file_that_only_its_name_can_tell_is_refused_without_it(
+    tmp_path: Path, files: Mapping[str, Table], name: str
+) -> None:
+    with pytest.raises(UnreadableFile, match=r"only the name of the file can tell .*; submit it"):
+        read_file(encoded(files[name]), tmp_path)

@@ -55,9 +55,9 @@ async def post_batch(
 
     The file may be compressed with gzip, or be in a zip archive. An archive with the files of an
     export is submitted as a batch for each of them, rosters first; their ids begin with `batch_id`.
-    The file is published once all of it has arrived. For drops, the token also needs the scope
-    `drop`: with `drop`, and for a file with `drop` in its column `action`, with `drop_course_ids`,
-    or of another system with ended enrollments.
+    The file is published once all of it has arrived. For drops, the token also needs the
+    scope `drop`: with `drop`, and for a file with `drop` in its column `action`, with
+    `drop_course_ids`, or with enrollments that another system marks as ended.
     """
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")

@@ -110,6 +110,8 @@ CASES = [
     Case(USAGE, "submit --check {ok} --encoding {t}"),
     Case(USAGE, "submit {ok} --batch-id {batch}"),
     Case(UNREACHABLE, "submit {ok} --broker {wrong}"),
+    Case(USAGE, "submit --check {ok} --format {t}"),
+    Case(GOOD, "formats"),
     Case(GOOD, "request {another} {course}"),
     Case(GOOD, "request {another} --drop {course} --reason {t}"),
     Case(REFUSED, "request {another} {t}-no --request-id {t}-request"),

@@ -149,6 +149,7 @@ def test_a_folder_is_read_like_an_archive(tmp_path: Path, package: Path) -> None
     folder = tmp_path / "export"
     folder.mkdir()
     for name, lines in PACKAGE.items():
+        assert not isinstance(lines, bytes)
         (folder / name).write_bytes(encoded(lines))
     expected = {name: read._replace(notices=[]) for name, read in read_package(package).items()}
     read = {name: read._replace(notices=[]) for name, read in read_package(folder).items()}

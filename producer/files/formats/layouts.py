@@ -72,7 +72,7 @@ def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | 
 
     `path` may be followed by the name of a file in it or of its sheet.
     """
-    file_name = folded(re.split(r"[/\\]", path)[-1])
+    file_name = folded(re.split(r"[/\\]| \(|, sheet ", path)[-1])
     table = format_.table_alone(file_name, names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)

@@ -23,11 +23,16 @@ _IDS = frozenset(name for name in _OURS if name.endswith(("_id", "_key")))
 
 
 def refuse_below_others(
-    rows: Iterator[Row | RefusedLine], header: Sequence[str], used: Collection[str]
+    rows: Iterator[Row | RefusedLine],
+    header: Sequence[str],
+    used: Collection[str],
+    telling: int | None = None,
 ) -> Iterator[Row | RefusedLine]:
     """Yield the rows; refuse lines that are headers, and those below one with other columns.
 
-    `used` has the plain names of the columns of the header that are read.
+    `used` has the plain names of the columns of the header that are read. `telling` is the
+    position of a column in which no line that is read has the name of a column, such as that of
+    roles; then only its cells are looked at.
     """
     kind_of_line = _classifier(header, used)
     # A quick check is enough for almost every row; files that are joined have marks inside.
@@ -36,7 +41,11 @@ def refuse_below_others(
     for entry in rows:
         if isinstance(entry, tuple):
             line, cells = entry
-            if not other and words.isdisjoint(map(str.casefold, cells)):
+            if telling is not None:
+                is_plain = cells[telling].casefold() not in words
+            else:
+                is_plain = words.isdisjoint(map(str.casefold, cells))
+            if is_plain and not other:
                 yield entry
                 continue
         elif entry.cells is None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, tzinfo
+from operator import itemgetter
 from typing import NamedTuple
 
 from producer.files.columns import BadCell
@@ -46,11 +47,11 @@ def judge_of(rule: Rule, header: Sequence[str], today: date, zone: tzinfo) -> Ju
     if not places:
         return lambda _row: PLAIN
     decide = _Decision(rule, positions, today, zone)
-    remembered: dict[tuple[str, ...], Verdict] = {}
-    one, *others = places
+    remembered: dict[str | tuple[str, ...], Verdict] = {}
+    key_of = itemgetter(*places)
 
     def judge(row: Sequence[str]) -> Verdict:
-        key = (row[one], *[row[place] for place in others])
+        key = key_of(row)
         verdict = remembered.get(key)
         if verdict is None:
             if len(remembered) >= _MAX_REMEMBERED:

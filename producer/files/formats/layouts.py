@@ -158,6 +158,12 @@ class _Reading(NamedTuple):
     notices: Notices
     roles: Roles | None
 
+    def _telling(self) -> int | None:
+        """Return the position of the column of roles, in which a second header shows itself."""
+        header = list(map(folded, self.found.names))
+        roles = self.table.rule.roles
+        return header.index(roles[0]) if len(roles) == 1 and roles[0] in header else None
+
     def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
         """Yield the records of a file; then add notices about its lines as a whole."""
         header, table = self.found.names, self.table
@@ -169,7 +175,7 @@ class _Reading(NamedTuple):
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}
-        rows = refuse_below_others(rows, header, used)
+        rows = refuse_below_others(rows, header, used, self._telling())
         account = self.row_reader.account
         reader = TableReader(table, self.columns, judge, account, tally)
         if table.shape is Shape.NUMBERED:

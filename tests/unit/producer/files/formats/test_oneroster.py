@@ -243,3 +243,10 @@ def test_refused_lines_are_recognized_by_their_header(tmp_path: Path) -> None:
     content = ["refused_line,refused_code,refused_message," + ENROLLMENTS[0]]
     content += ["3,invalid_request,reason," + ENROLLMENTS[1]]
     assert read_file(encoded(content), tmp_path).enrolled == {("u-1", "c-1"): 2}
+
+
+def test_a_second_header_is_no_enrollment(tmp_path: Path) -> None:
+    content = [*ENROLLMENTS[:2], ENROLLMENTS[0], ENROLLMENTS[2]]
+    read = read_file(encoded(content), tmp_path)
+    assert set(read.enrolled) == {("u-1", "c-1"), ("u-1", "c-2")}
+    assert read.refused == [(3, "the line repeats the header; remove it")]

@@ -136,18 +136,16 @@ class Format:
         return next((table for table in self.tables if table.recognizes(names)), None)
 
     def table_alone(self, file_name: str, names: Collection[str]) -> Table | None:
-        """Return the table of a file that comes alone; None if only another name could tell it.
+        """Return the table of a file that comes alone; None if its name, folded, must decide.
 
-        The name, folded, may be longer than the usual one, such as `refused-student.csv`.
+        The name may be longer than the usual one, such as `refused-student.csv`, but it may not
+        hold the names of two tables.
         """
         tables = [table for table in self.tables if table.recognizes(names)]
-        stem = file_name.rpartition(".")[0] or file_name
-        usual = [
-            (name.removesuffix(".csv"), table) for table in tables for name in table.file_names
-        ]
-        longest_first = sorted(usual, key=lambda entry: -len(entry[0]))
-        named = next((table for name, table in longest_first if name in stem), None)
-        return named or next((table for table in tables if not table.is_shared), None)
+        if tables and not tables[0].is_shared:
+            return tables[0]
+        named = [table for table in tables if any(_stem(n) in file_name for n in table.file_names)]
+        return named[0] if len(named) == 1 else None
 
     def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
         """Return the table of a file of a package, by its name, folded, and its header."""
@@ -159,6 +157,10 @@ class Format:
         """Return whether a file of this name, folded, belongs to a package of this format."""
         names = {name for table in self.tables for name in table.file_names}
         return file_name in {*names, *self.passed_over, self.manifest}
+
+
+def _stem(file_name: str) -> str:
+    return file_name.removesuffix(".csv")
 
 
 _INVISIBLE = "\ufeff\u200b \t\r\n\u00a0"

@@ -16,6 +16,7 @@ from producer.files.formats.judging import Tally, judge_of
 from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.formats.roles import Roles
+from producer.files.formats.secrets import without_passwords
 from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
 from producer.files.notices import Notices
@@ -71,7 +72,7 @@ def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | 
 
     `path` may be followed by the name of a file in it or of its sheet.
     """
-    file_name = folded(re.split(r"[/\\]", path)[-1])
+    file_name = folded(re.split(r"[/\\]| \(|, sheet ", path)[-1])
     table = format_.table_alone(file_name, names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)
@@ -170,7 +171,7 @@ class _Reading(NamedTuple):
         today = moment_of_batch().astimezone(zone).date()
         names = list(map(folded, header))
         judge = judge_of(table.rule, names, today, zone)
-        rows = self.row_reader.read(file)
+        rows = without_passwords(self.row_reader.read(file), header)
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}

@@ -83,20 +83,23 @@ def _requests(
 ) -> Iterator[dict[str, Any]]:
     """Yield the requests of a row. Raises BadCell."""
     courses: dict[tuple[Action, str], list[str]] = {}
+    others: list[Verdict] = []
     for group in groups:
         course = row[group.course].strip()
         if not course:
             continue
         verdict = _verdict(group, row, is_deleted=_text(row, deleted) == _YES)
-        if verdict.action is not KEEP:
-            tally.add(line, verdict)
-        if verdict.action is not PASS:
+        if verdict.action is PASS:
+            others.append(verdict)
+        else:
             listed = courses.setdefault((verdict.action, verdict.why), [])
             if course not in listed:
                 listed.append(checked_text("course", course))
-    if not any(row[group.course].strip() for group in groups):
-        tally.add(line, Verdict(PASS, "no course"))
+    if not courses:  # A line is counted once, whatever it holds besides.
+        tally.add(line, others[0] if others else Verdict(PASS, "no course"))
     for (action, reason), listed in courses.items():
+        if action is DROP:
+            tally.add(line, Verdict(DROP, reason))
         for start in range(0, len(listed), MAX_COURSES):
             some = listed[start : start + MAX_COURSES]
             record = {"student_id": student, COURSE_FIELDS[action]: some, "atomic": False}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer.files.mistakes import MAX_GROUPS, OTHERS, MistakeGroup
 from producer.files.describing import Choices
+from producer.files.mistakes import MAX_GROUPS, OTHERS, MistakeGroup
 from producer.files.whole_check import check_whole_file
 from producer.schemas import Kind
 

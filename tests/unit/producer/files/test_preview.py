@@ -234,8 +234,15 @@ def test_a_preview_says_how_a_file_is_understood() -> None:
             {"line": 3, "fields": {"student_id": "S1", "course_id": "C-1"}},
             {"line": 5, "fields": {"student_id": "S2", "course_id": "C-2"}},
         ),
-        "lines": {"total": 7, "header": 2, "read": 2, "continued": 0, "blank": 1, "refused": 2}
-        | {"skipped": 0},
+        "lines": {
+            "total": 7,
+            "header": 2,
+            "read": 2,
+            "continued": 0,
+            "blank": 1,
+            "skipped": 0,
+            "refused": 2,
+        },
         "row_count": 2,
         "notices": (),
     }

@@ -65,6 +65,24 @@ def test_a_table_has_the_same_records_and_lines_in_every_form(
         assert len(source.notices) == (name == "cp1252" and not is_ascii)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_the_line_of_excel_moves_every_line_by_one(opened: Open, encoding: str) -> None:
+    table = TABLES["pairs"] + "S3,Zoë\n"
+    name, mark = ENCODINGS[encoding]
+    told = "auto" if name == "cp1252" else None
+    expected = read(opened(table))
+    for end, delimiter in product(["\n", "\r\n", "\r"], ",;\t|"):
+        lines = [f"sep={delimiter}", *table.replace(",", delimiter).splitlines(), ""]
+        found = read(opened(mark + end.join(lines).encode(name), encoding=told))
+        moved = [
+            (first - 1, second)
+            if isinstance(first, int)
+            else (first, tuple(line - 1 for line in second))
+            for first, second in found
+        ]
+        assert moved == expected, (end, delimiter)
+
+
 # --- cp1252, if asked for ---------------------------------------------------------------------
 
 WESTERN = "sis_id,name\nS1,Ada\nS2,José €\n".encode("cp1252")

@@ -115,7 +115,7 @@ def test_a_check_refuses_what_a_submission_of_the_same_file_refuses_for_form(
     upload: any_files.Upload,
 ) -> None:
     front = MemoryFront()
-    kind, templates, encoding, drop = upload.choices
+    kind, templates, encoding, drop, *_ = upload.choices
     params: dict[str, Any] = {"map": [f"{name}={text}" for name, text in templates.items()]}
     params |= {"drop": drop, "kind": kind, "encoding": encoding}
     call: dict[str, Any] = {

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from producer.files.columns import COLUMNS
-from producer.files.preview import preview_file
 from producer.files.describing import Choices
+from producer.files.preview import preview_file
 from producer.schemas import Kind
 from support.paths import ROOT
 from support.requirements import require_program

@@ -191,6 +191,27 @@ def test_teachers_are_never_enrolled_as_students(tmp_path: Path) -> None:
             open_source(path, None, {})
 
 
+@pytest.mark.parametrize("outer", ["StudentEnrollment.zip", "students.zip", "export.zip"])
+@pytest.mark.parametrize("name", ["TeacherRoster.csv", "Teacher.csv"])
+def test_the_name_of_the_archive_makes_no_student_of_a_teacher(
+    tmp_path: Path, outer: str, name: str
+) -> None:
+    path = zipped_package({name: VERSION_1[name]}, tmp_path / outer)
+    with pytest.raises(UnreadableFile, match=r"holds teacher.* which are not needed here"):
+        open_source(path, None, {})
+
+
+@pytest.mark.parametrize(
+    "name", ["StudentEnrollment or TeacherRoster.csv", "teachers, student.csv"]
+)
+def test_a_name_that_fits_two_files_does_not_decide(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    table = "StudentEnrollment.csv" if "Enrollment" in name else "Student.csv"
+    path.write_bytes(encoded(VERSION_1[table]))
+    with pytest.raises(UnreadableFile, match="only the name of the file can tell"):
+        open_source(path, None, {})
+
+
 @pytest.mark.parametrize("name", ["StudentEnrollment.csv", "TeacherRoster.csv", "Student.csv"])
 @pytest.mark.parametrize("files", [VERSION_1, BRITISH])
 def test_a_file_that_only_its_name_can_tell_is_refused_without_it(

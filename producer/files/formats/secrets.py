@@ -1,0 +1,35 @@
+"""Remove passwords, which exports of users hold, before a line leaves this computer."""
+
+from collections.abc import Iterator, Sequence
+
+from producer.contract.chunks import RefusedLine
+from producer.files.cells import Row
+
+
+def without_passwords(
+    rows: Iterator[Row | RefusedLine], header: Sequence[str]
+) -> Iterator[Row | RefusedLine]:
+    """Return the rows with empty cells in columns of passwords.
+
+    All cells of a line may be published with it, so that it can be returned if it is refused. A
+    line whose cells cannot be matched with the columns then has no cells.
+    """
+    places = [at for at, name in enumerate(header) if "password" in name.casefold()]
+    return _blanked(rows, places, len(header)) if places else rows
+
+
+def _blanked(
+    rows: Iterator[Row | RefusedLine], places: Sequence[int], width: int
+) -> Iterator[Row | RefusedLine]:
+    for entry in rows:
+        if isinstance(entry, tuple):
+            line, row = entry
+            for at in places:
+                row[at] = ""
+            yield line, row
+        elif entry.cells is not None:
+            is_whole = len(entry.cells) == width
+            cells = ("" if at in places else cell for at, cell in enumerate(entry.cells))
+            yield entry.model_copy(update={"cells": tuple(cells) if is_whole else None})
+        else:
+            yield entry

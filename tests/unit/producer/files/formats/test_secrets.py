@@ -1,0 +1,30 @@
+"""No password of an export is published, neither with a record nor with a refused line."""
+
+from pathlib import Path
+
+import pytest
+
+from producer.contract.chunks import RefusedLine
+from producer.files.reader import open_source
+
+MARKER = "hunter2"
+FILES = {
+    "Clever": "School_id,Student_id,Last_name,First_name,Student_password\n1,7,L,A,{}\n1,,L,A,{}\n",
+    "School Data Sync": (
+        "SIS ID,School SIS ID,Username,Password\n7,1,ada,{}\n,1,ada,{}\n7,{}\n7,1,a,{},x\n"
+    ),
+    "Canvas": "user_id,login_id,password,status\n7,ada,{},active\n,a,{},active\n",
+    "Moodle": "username,password,course1\nada,{},C\n,{},C\nada,{},C,D\n",
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_passwords_do_not_leave_the_computer(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "student.csv"
+    path.write_text(content.replace("{}", MARKER))
+    entries = list(open_source(path, None, {}).records())
+    refused = [entry for entry in entries if isinstance(entry, RefusedLine)]
+    assert refused
+    assert len(entries) > len(refused)
+    shown = [str(e) if isinstance(e, RefusedLine) else str((e.record, e.cells)) for e in entries]
+    assert not [text for text in shown if MARKER in text]

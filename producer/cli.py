@@ -26,7 +26,7 @@ COMMANDS = {
     "status": ("status", "Show the status of a request or a batch."),
     "wait": ("status", "Wait until requests and batches have ended."),
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),
-    "student": ("queries", "Show a student with their courses."),
+    "student": ("queries", "Show a student with their courses, or search for students."),
     "results": ("queries", "Show the results of a student's requests, newest first."),
     "history": ("history", "Show what happened to a student's enrollments, the latest first."),
     "who": ("history", "Show who is enrolled in a course, or was at a moment."),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from producer.files.describing import Choices
+from producer.files.formats.registry import FormatChoice
 from producer.schemas import Kind
 
 NO_CHOICE = Choices()
@@ -87,6 +88,8 @@ uploads = st.builds(
         st.sampled_from([{}, {}, {"student_id": "{who}", "course_id": "{who}-{what}"}]),
         st.none(),
         st.sampled_from([False, False, True]),
+        st.just(FormatChoice()),
+        st.none(),
     ),
 ).map(
     lambda upload: (

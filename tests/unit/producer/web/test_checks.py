@@ -44,6 +44,7 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "header": 1,
         "read": 2,
         "continued": 0,
+        "skipped": 0,
         "blank": 0,
         "refused": 1,
     }

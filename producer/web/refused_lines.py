@@ -10,6 +10,7 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchStatus, RefusedRecord
 from producer.contract.lookups import Number
 from producer.files.columns import plain_name
+from producer.files.formats.layouts import columns_of_format
 from producer.files.mistakes import field_of, rule_of
 from producer.files.refused_lines import cells_of
 from producer.web.batches import VisibleBatch, record_refusals
@@ -48,7 +49,8 @@ class _Search:
         self, client: AsyncEnrollmentClient, status: BatchStatus
     ) -> tuple[list[RefusedLineToCorrect], str | None]:
         """Return the lines of a page, and where the next one begins, if anything may follow."""
-        mapping = _mapping_of(status)
+        sources = sources_of(status)
+        mapping = _mapping_of(status) | dict.fromkeys(sources, "")
         lines: list[RefusedLineToCorrect] = []
         after, examined = self._after, 0
         while examined < EXAMINED:
@@ -58,7 +60,7 @@ class _Search:
             )
             for refusal in page:
                 after = (refusal.line, refusal.id)
-                line = _line(refusal, status, mapping)
+                line = _line(refusal, status, mapping, sources)
                 if self._message in (None, line.rule, line.message):
                     lines.append(line)
                 if len(lines) == self._limit:
@@ -69,7 +71,15 @@ class _Search:
         return lines, write_cursor(_PLACE, after)
 
 
-def _mapping_of(status: BatchStatus) -> Mapping[str, str]:
+def sources_of(status: BatchStatus) -> Mapping[str, tuple[str, ...]]:
+    """Return the columns that ours are made from in a file of another system; empty for others."""
+    form = status.form
+    if form is None or form.format is None or status.columns is None:
+        return {}
+    return columns_of_format(form.format, status.file_name, status.columns)
+
+
+def _mapping_of(status: BatchStatus) -> dict[str, str]:
     """Return our columns of a CSV file, each with the column or template that it is made from."""
     own = {plain_name(column): column for column in reversed(status.columns or ())}
     mapped = status.form.mapping if status.form is not None else None
@@ -77,9 +87,15 @@ def _mapping_of(status: BatchStatus) -> Mapping[str, str]:
 
 
 def _line(
-    refusal: RefusedRecord, status: BatchStatus, mapping: Mapping[str, str]
+    refusal: RefusedRecord,
+    status: BatchStatus,
+    mapping: Mapping[str, str],
+    sources: Mapping[str, tuple[str, ...]],
 ) -> RefusedLineToCorrect:
     field = field_of(refusal.code, refusal.message, mapping)
+    if field is None:  # A reader names the columns of the file.
+        named = refusal.message.partition(": ")[0]
+        field = next((ours for ours, own in sources.items() if " or ".join(own) == named), None)
     record = refusal.record
     return RefusedLineToCorrect(
         line=refusal.line,
@@ -102,8 +118,8 @@ async def get_refused_lines(
     """Return a page of the refused lines of a batch, by line, with what is needed to correct them.
 
     To submit lines again, send a CSV file with `columns` and the corrected cells to
-    `POST /batches`, with `mapping` and `drop`. Without the scope `lookup`, only batches of the same
-    caller are known.
+    `POST /batches`, with `mapping`, `drop` and `format`. Without the scope `lookup`, only batches
+    of the same caller are known.
     """
     # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
     lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
@@ -113,6 +129,8 @@ async def get_refused_lines(
         columns=status.columns,
         mapping=None if form is None else form.mapping,
         drop=form is not None and form.drop,
+        format=None if form is None else form.format,
+        sources=sources_of(status),
         lines=tuple(lines),
         next=end,
     )

@@ -11,6 +11,7 @@ from producer.contract.batches import BatchStatus, RefusedRecord
 from producer.contract.lookups import Number
 from producer.files.columns import plain_name
 from producer.files.formats.layouts import columns_of_format
+from producer.files.formats.table_reader import TableColumns
 from producer.files.mistakes import field_of, rule_of
 from producer.files.refused_lines import cells_of
 from producer.web.batches import VisibleBatch, record_refusals
@@ -49,8 +50,8 @@ class _Search:
         self, client: AsyncEnrollmentClient, status: BatchStatus
     ) -> tuple[list[RefusedLineToCorrect], str | None]:
         """Return the lines of a page, and where the next one begins, if anything may follow."""
-        sources = sources_of(status)
-        mapping = _mapping_of(status) | dict.fromkeys(sources, "")
+        known = _known_columns(status)
+        mapping = _mapping_of(status) | dict(known.shown if known else {})
         lines: list[RefusedLineToCorrect] = []
         after, examined = self._after, 0
         while examined < EXAMINED:
@@ -60,7 +61,7 @@ class _Search:
             )
             for refusal in page:
                 after = (refusal.line, refusal.id)
-                line = _line(refusal, status, mapping, sources)
+                line = _line(refusal, status, mapping, known)
                 if self._message in (None, line.rule, line.message):
                     lines.append(line)
                 if len(lines) == self._limit:
@@ -71,11 +72,11 @@ class _Search:
         return lines, write_cursor(_PLACE, after)
 
 
-def sources_of(status: BatchStatus) -> Mapping[str, tuple[str, ...]]:
-    """Return the columns that ours are made from in a file of another system; empty for others."""
+def _known_columns(status: BatchStatus) -> TableColumns | None:
+    """Return how our columns were read from a file of another system; None for any other file."""
     form = status.form
     if form is None or form.format is None or status.columns is None:
-        return {}
+        return None
     return columns_of_format(form.format, status.file_name, status.columns)
 
 
@@ -90,12 +91,12 @@ def _line(
     refusal: RefusedRecord,
     status: BatchStatus,
     mapping: Mapping[str, str],
-    sources: Mapping[str, tuple[str, ...]],
+    known: TableColumns | None,
 ) -> RefusedLineToCorrect:
     field = field_of(refusal.code, refusal.message, mapping)
-    if field is None:  # A reader names the columns of the file.
+    if field is None and known is not None:  # The reader names the columns of the file.
         named = refusal.message.partition(": ")[0]
-        field = next((ours for ours, own in sources.items() if " or ".join(own) == named), None)
+        field = next((ours for ours, shown in known.shown.items() if shown == named), None)
     record = refusal.record
     return RefusedLineToCorrect(
         line=refusal.line,
@@ -124,13 +125,13 @@ async def get_refused_lines(
     # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
     lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
     await record_refusals("refused_lines", status, disclosures)
-    form = status.form
+    form, known = status.form, _known_columns(status)
     return RefusedLines(
         columns=status.columns,
         mapping=None if form is None else form.mapping,
         drop=form is not None and form.drop,
         format=None if form is None else form.format,
-        sources=sources_of(status),
+        sources={} if known is None else known.sources,
         lines=tuple(lines),
         next=end,
     )

@@ -158,23 +158,19 @@ def table_layout(
 
 def columns_of_format(
     format_name: str, file_name: str | None, header: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """Return the columns of a file that each of ours is made from, the first with text first.
+) -> TableColumns | None:
+    """Return how our columns are read from a file with this header, which is of this format.
 
-    The file has this header and was read as a format of this name. The result is empty if the
-    format is not known here, or the file is not one of its files.
+    Returns None if the format is not known here, or the file is not one of its files.
     """
     names = list(map(folded, header))
     try:
         choice = choice_of(format_name, file_name)
         assert choice.format is not None  # noqa: S101 - it has a name
         table = _table_alone("The file", choice, choice.format, names)
-        if table is None:
-            return {}
-        columns = find_columns("The file", table, header, names)
+        return None if table is None else find_columns("The file", table, header, names)
     except UnreadableFile:
-        return {}
-    return {ours: tuple(shown.split(" or ")) for ours, shown in columns.shown.items()}
+        return None
 
 
 class _Reading(NamedTuple):

@@ -54,9 +54,9 @@ export function begunUpload(file, query) {
   return begunUploads().find(isSame) ?? null;
 }
 
-/** Remember that an upload was begun. */
-export function rememberUpload(id, file, query) {
-  const upload = { id, name: file.name, size: file.size, modified: file.lastModified, query, begun: Date.now() };
+/** Remember that an upload was begun; `parts` are those of a package. */
+export function rememberUpload(id, file, query, parts = []) {
+  const upload = { id, parts, name: file.name, size: file.size, modified: file.lastModified, query, begun: Date.now() };
   write(UPLOADS, [upload, ...begunUploads().filter((each) => each.id !== id)].slice(0, MOST_UPLOADS));
 }
 

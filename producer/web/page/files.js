@@ -6,7 +6,7 @@ import { CHANGED_FILE } from "./words.js";
 const BEGINNING = 1 << 20;
 const SHOWN_ROWS = 5;
 /** The largest zip archive or workbook in bytes whose rows can be shown before all of it is checked. */
-export const MOST_SHOWN = 8 << 20;
+export const MOST_SHOWN = 8e6;
 
 // A zip archive or workbook is described as a whole: the list of its parts stands at its end.
 async function isArchive(file) {

@@ -1,6 +1,7 @@
 // Remembers, in this browser, how columns were matched and which uploads were begun.
 
 import { ownColumns } from "./corrections.js";
+import { batchIds } from "./ids.js";
 
 const MATCHES = "enrollment.matches";
 const UPLOADS = "enrollment.uploads";
@@ -61,4 +62,4 @@ export function rememberUpload(id, file, query, parts = []) {
 }
 
 /** Forget an upload that is done, or that was cancelled before anything was sent. */
-export const forgetUpload = (id) => write(UPLOADS, begunUploads().filter((each) => each.id !== id));
+export const forgetUpload = (id) => write(UPLOADS, begunUploads().filter((each) => each.id !== id && batchIds(each).join() !== id));

@@ -6,12 +6,19 @@ import { checkedPart, understoodRows } from "./rows.js";
 import { counted, KINDS, listed } from "./words.js";
 
 const ROLES = ["teacher", "administrator", "aide", "parent", "guardian", "relative", "observer", "proctor", "designer"];
+const NO_ROLE = "no student";
 const PASSED_OVER = /passed over, because only students/;
 
 /** Return who was passed over, in a sentence; null if every line is about a student. */
 export function passedOver(counts) {
-  const texts = Object.entries(counts ?? {}).map(([role, number]) => (ROLES.includes(role) ? counted(number, role) : `${counted(number, "line")} about “${role}”`));
+  const texts = Object.entries(counts ?? {}).map(([role, number]) => textOf(role, number));
   return texts.length ? `Passed over, because only students are enrolled: ${listed(texts)}.` : null;
+}
+
+function textOf(role, number) {
+  if (ROLES.includes(role)) return counted(number, role);
+  if (role === NO_ROLE) return `${counted(number, "person", "people")} whom no file calls a student`;
+  return `${counted(number, "line")} about “${role}”`;
 }
 
 /** Return the notices about a file for its card, in her words. */

@@ -28,7 +28,8 @@ export function columnOf(seen) {
   const sources = new Map((seen.mapping ?? []).map(({ column, header, template }) => [column, header ?? /^\{([^{}]*)\}$/.exec(template)?.[1] ?? null]));
   const columns = seen.columns ?? [];
   const isHers = (field) => columns.includes(field) || field.split(" or ").every((name) => columns.includes(name));
-  return (field) => sources.get(field) ?? (isHers(field) ? field : null);
+  // A check does not say what our columns are made from.
+  return (field) => sources.get(field) ?? (isHers(field) ? field : (!seen.mapping && NAMES[field]) || null);
 }
 
 /** Return what a check of a whole file found; of a package, the mistakes stand beside each file. */

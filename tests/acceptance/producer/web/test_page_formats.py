@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -87,7 +88,6 @@ def test_a_package_is_described_sent_watched_and_repaired(
     ):
         assert words in card.inner_text()
     look(page)
-    shoot(page, f"package-card-{prefix}")
     send(page, 3)
     assert page.get_by_role("heading", level=3).all_inner_texts() == [
         "users.csv",
@@ -95,18 +95,16 @@ def test_a_package_is_described_sent_watched_and_repaired(
         "enrollments.csv",
     ]
     look(page)
-    shoot(page, f"package-sent-{prefix}")
     page.reload()
     page.get_by_text(FINISHED).nth(2).wait_for()
     page.get_by_role("heading", name=name).wait_for()
     repair(page, "users.csv", {"givenName, line 3": "Alan"})
     page.go_back()
     page.go_back()
-    repair(page, "enrollments.csv", {"classSourcedId, line 3": f"{prefix}-c"}, shot=prefix)
+    repair(page, "enrollments.csv", {"classSourcedId, line 3": f"{prefix}-c"})
     page.goto(f"{url}/#/batches")
     page.get_by_role("link", name=name).first.wait_for()
     assert page.get_by_role("link", name=name).count() == 3
-    shoot(page, f"package-list-{prefix}")
     look(page)
     page.get_by_role("link", name=name).first.click()
     page.get_by_text(FINISHED).nth(2).wait_for()
@@ -118,7 +116,7 @@ def test_a_package_is_described_sent_watched_and_repaired(
         assert client.student(f"{prefix}-2").name == "Alan Turing"
 
 
-def repair(page: Any, name: str, cells: dict[str, str], shot: str = "") -> None:
+def repair(page: Any, name: str, cells: dict[str, str]) -> None:
     """Correct lines of one file of a package in place, and send them again."""
     part = page.get_by_role("region", name=name)
     part.get_by_role("link", name="Show what was refused, and correct it").click()
@@ -128,8 +126,6 @@ def repair(page: Any, name: str, cells: dict[str, str], shot: str = "") -> None:
         assert box.get_attribute("aria-invalid") == "true"
         box.fill(text)
     look(page)
-    if shot:
-        shoot(page, f"package-repair-{shot}")
     page.get_by_role("button", name="Send the corrected line").click()
     page.get_by_text("1 line went through.").wait_for()
 
@@ -157,7 +153,6 @@ def test_a_sheet_of_a_workbook_is_chosen_sent_and_repaired(
     card.get_by_role("button", name="These columns are right").click()
     card.get_by_role("cell", name=f"{prefix}-9").wait_for()
     look(page)
-    shoot(page, f"workbook-card-{prefix}")
     send(page)
     assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
     page.get_by_role("link", name="Correct the lines here").click()
@@ -169,5 +164,72 @@ def test_a_sheet_of_a_workbook_is_chosen_sent_and_repaired(
     page.get_by_text("1 line went through.").wait_for()
 
 
-def shoot(page, name):
-    page.screenshot(path=f"/tmp/s10/shots-t4/{name}.png", full_page=True)
+def test_the_columns_of_a_known_system_need_no_choice_and_are_known_again(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"s{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1"], [f"{prefix}-c"])
+    # In this format, only the name of the file says what it holds.
+    file = tmp_path / "StudentEnrollment.csv"
+    file.write_text(f"Section SIS ID,SIS ID\n{prefix}-c,{prefix}-1\n{prefix}-x,{prefix}-1\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "Enrollments from School Data Sync v1, table" in card.inner_text()
+    card.get_by_text("Change what it holds").click()
+    assert "The columns are those of School Data Sync v1" in card.inner_text()
+    assert "These columns are right" not in card.inner_text()
+    look(page)
+    send(page)
+    assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
+    page.get_by_role("link", name="Correct the lines here").click()
+    box = page.get_by_label("Section SIS ID, line 3")
+    assert box.get_attribute("aria-invalid") == "true"
+    box.fill(f"{prefix}-y")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line came back").wait_for()
+    page.get_by_role("link", name="Show what was sent").click()
+    page.get_by_role("link", name="Correct the lines here").click()
+    page.get_by_label("Section SIS ID, line 2").fill(f"{prefix}-c")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+
+
+def test_a_large_package_is_described_once_it_is_checked(page: Any, tmp_path: Path) -> None:
+    note = "x" * 200_000
+    students = ["sis_id,name,note", *(f"L{number},Large,{note}" for number in range(50))]
+    content = {"students.csv": students, "courses.csv": ["sis_id,title", "LC,Large"]}
+    file = tmp_path / "large.zip"
+    with ZipFile(file, "w") as archive:  # Not compressed.
+        for name, lines in content.items():
+            archive.writestr(name, "\n".join(lines))
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "It is larger than 8 MB, so what it holds is shown once you press Check." in (
+        card.inner_text()
+    )
+    check(page)
+    assert "A package of 2 files, 10 MB. 51 rows." in card.inner_text()
+    look(page)
+    send(page, 2)
+
+
+def test_a_file_of_a_package_without_rows_holds_nothing_up(page: Any, tmp_path: Path) -> None:
+    own_id = f"E{page.viewport_size['width']}"
+    content = {"students.csv": ["sis_id,name", f"{own_id},One"], "courses.csv": ["sis_id,title"]}
+    choose(page, zipped_package(content, tmp_path / "empty.zip"))
+    assert "courses.csv: courses, 0 rows" in card_of(page, "empty.zip").inner_text()
+    send(page, 1)
+    assert counts_of(page) == "1 row: 1 added or changed."
+    page.get_by_role("link", name="Send files").click()
+    page.wait_for_selector("#file")
+    assert page.get_by_text("Not finished when you left").count() == 0
+
+
+def test_a_workbook_that_cannot_be_read_says_how_to_save_it(page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "binary.xlsb"
+    with ZipFile(file, "w") as archive:
+        archive.writestr("xl/workbook.bin", b"")
+    choose(page, file)
+    assert "choose “Save as” and the format “CSV UTF-8”" in card_of(page, file.name).inner_text()
+    look(page)

@@ -45,6 +45,7 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "read": 2,
         "continued": 0,
         "blank": 0,
+        "skipped": 0,
         "refused": 1,
     }
     assert shown == {
@@ -56,6 +57,13 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "columns": ["Student ID", "course_id", "note"],
         "rows": 2,
         "notices": [],
+        "system": None,
+        "passed_over": {},
+        "first_rows": [
+            {"line": line, "fields": {"student_id": "S1", "course_id": course}}
+            for line, course in ((2, "C1"), (3, "C2"))
+        ],
+        "files": [],
     }
     assert not front.client.recent_batches()
     assert front.call("POST", "/batches/check", files={"file": ("a.csv", PAIRS)}).json() == (

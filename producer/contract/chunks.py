@@ -50,8 +50,8 @@ Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 class FileForm(ContractModel):
     """How a CSV file is written, so that its refused lines can be returned in the same form.
 
-    The mapping and `drop` are what the submitter said about the file, so that its refused lines can
-    be submitted again in the same way.
+    The mapping and `drop` are what the submitter said about the file, and `format` is the system
+    that it comes from, so that its refused lines can be submitted again in the same way.
     """
 
     delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
@@ -76,6 +76,11 @@ class FileForm(ContractModel):
     )
     drop: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="True if every line was submitted as a drop."
+    )
+    format: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
+        default=None,
+        description="The name of the format of another system that it was read as; null if it has"
+        " our own columns.",
     )
 
 

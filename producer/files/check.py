@@ -1,8 +1,8 @@
 """Read a file as a submission does, and report which lines are invalid."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from pydantic import Field
 
@@ -39,6 +39,12 @@ class LineCounts(ContractModel):
         description="Lines that are passed over on purpose, such as those about teachers."
     )
     refused: int = Field(description="Lines that would be refused because they are invalid.")
+
+    @classmethod
+    def together(cls, files: Iterable[Self]) -> Self:
+        """Return the counts of several files together."""
+        counts = [file.model_dump() for file in files]
+        return cls(**{name: sum(count[name] for count in counts) for name in cls.model_fields})
 
 
 class FileCheck(ContractModel):

@@ -70,13 +70,16 @@ class Container(StrEnum):
     """The only file in a zip archive."""
     WORKBOOK = "workbook"
     """A sheet of an Excel workbook."""
+    PACKAGE = "package"
+    """Several files in a zip archive."""
 
 
 class Content(NamedTuple):
     """What a file holds once it is unpacked, with its name in messages.
 
     `container` is how it is packed, if it is; `inner` is the name of a file in a zip archive or of
-    a sheet in a workbook. `notices` are about the unpacking, and may grow while the file is read.
+    a sheet in a workbook, and `sheets` are the names of all its sheets. `notices` are about the
+    unpacking, and may grow while the file is read.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Content(NamedTuple):
     container: Container | None = None
     inner: str | None = None
     notices: Notices | None = None
+    sheets: tuple[str, ...] = ()
 
     @property
     def packed(self) -> bool:

@@ -48,6 +48,9 @@ class FilePreview(ContractModel):
     )
     container: Container | None = Field(default=None, description="How the file is packed.")
     inner: str | None = Field(default=None, description="The name of the file in a zip archive.")
+    sheets: tuple[str, ...] = Field(
+        default=(), description="The names of the sheets of a workbook; `inner` is the one read."
+    )
     format: str | None = Field(default=None, description="`csv` or `jsonl`.")
     encoding: str | None = Field(default=None, description="Python's name of its encoding.")
     bom: bool | None = Field(default=None, description="Whether it has a byte order mark.")
@@ -68,6 +71,16 @@ class FilePreview(ContractModel):
     )
     content: str | None = Field(
         default=None, description="What the file holds, in a few words, for example `drops`."
+    )
+    system: str | None = Field(
+        default=None,
+        description="The system that the file comes from, whose columns are known; null for our own"
+        " columns.",
+    )
+    passed_over: Mapping[str, int] = Field(
+        default={},
+        description="Lines about others than students among those that were read, counted by their"
+        " roles.",
     )
     ordered: bool | None = Field(
         default=None, description="Whether each line counts later than the one before it."

@@ -1,6 +1,7 @@
 """Describe the layout of a file: the kind of its records and how to read them."""
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from producer.contract.chunks import FileForm
@@ -26,7 +27,9 @@ class FileLayout(NamedTuple):
     that each of our columns is made from. `ordered` is set if each line says what it asks for, and
     counts later than the one before it; `drop` is set if every line is a drop. `header_line` is
     the line in which the header of a CSV file begins. `source` says what a file of another
-    system holds.
+    system holds, and `system` names that system. `passed_over` counts the lines about others than
+    students that were read, by their roles; it grows while the records are read.
+    `used` are the columns that a file of another system is read from.
     """
 
     kind: Kind
@@ -40,6 +43,9 @@ class FileLayout(NamedTuple):
     drop: bool = False
     header_line: int | None = None
     source: str | None = None
+    system: str | None = None
+    passed_over: Mapping[str, int] = MappingProxyType({})
+    used: tuple[str, ...] = ()
 
     @property
     def content(self) -> str:

@@ -32,6 +32,7 @@ from producer.files.describing import (
     sent_form,
 )
 from producer.files.file_preview import ColumnSource, FilePreview, PreviewRow
+from producer.files.formats.packages import is_package
 from producer.files.layout import FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import MARK, storable
@@ -42,6 +43,9 @@ from producer.schemas import Kind
 
 MAX_PREVIEW = 1_048_576
 """The most bytes of a file that are read for a preview, and of its content if it is packed."""
+MAX_ARCHIVE = 8_388_608
+"""The most bytes of a zip archive or workbook that are read for a preview: it is read as a whole,
+because the list of its parts stands at its end."""
 MAX_LINES = 10_000
 """The most lines that are read for a preview: many short lines take longer than a few long ones."""
 SHOWN_ROWS = 20
@@ -81,6 +85,11 @@ class _Source(NamedTuple):
         return self.layout.read(self.lines)
 
 
+def bound_of(beginning: bytes | bytearray) -> int:
+    """Return the most bytes of a file with this beginning that are read for a preview."""
+    return MAX_ARCHIVE if beginning.startswith(ZIPS) else MAX_PREVIEW
+
+
 def preview_file(
     name: str, beginning: bytes, choices: Choices, *, goes_on: bool, rows: int = SHOWN_ROWS
 ) -> FilePreview:
@@ -90,7 +99,7 @@ def preview_file(
     is how many rows are shown. A file that cannot be read is a result, too, with whatever is known
     of it.
     """
-    known: dict[str, Any] = {"truncated": goes_on or len(beginning) > MAX_PREVIEW}
+    known: dict[str, Any] = {"truncated": goes_on or len(beginning) > bound_of(beginning)}
     try:
         for facts in _facts(name, beginning, choices, rows, goes_on=goes_on):
             known |= facts
@@ -105,10 +114,17 @@ def _facts(
     name: str, beginning: bytes, choices: Choices, rows: int, *, goes_on: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield what is known of a file, step by step. Raises UnreadableFile."""
+    if not goes_on and len(beginning) <= MAX_ARCHIVE and is_package(io.BytesIO(beginning)):
+        yield {"container": Container.PACKAGE}
+        raise UnreadableFile(
+            f"{name} is a package of several files, of which there is no preview; check it, and"
+            " each of its files is read."
+        )
     part = _read_part(name, beginning, choices, goes_on=goes_on)
     content = part.content
     name, is_zip = content.name, content.container is Container.ZIP
     yield {"truncated": part.goes_on, "container": content.container, "inner": content.inner}
+    yield {"sheets": storable(content.sheets)}
     raw = first_bytes(content.file)
     first = read_first_lines(content, raw, choices.encoding, whole=is_zip)
     encoding, bom = plain_encoding(first.form.encoding, raw)
@@ -133,20 +149,20 @@ def _facts(
     layout = layout._replace(form=sent_form(first.form, raw, layout.form))
     lines.seek(0)
     yield _row_facts(_Source(name, layout, lines), rows)
-    yield {"notices": tuple(layout.notices)}
+    yield {"notices": tuple(layout.notices), "passed_over": dict(layout.passed_over)}
 
 
 def _read_part(name: str, beginning: bytes, choices: Choices, *, goes_on: bool) -> _Part:
     """Return the first bytes of the content of a file. Raises UnreadableFile."""
-    if len(beginning) > MAX_PREVIEW:
-        beginning, goes_on = beginning[:MAX_PREVIEW], True
+    if len(beginning) > bound_of(beginning):
+        beginning, goes_on = beginning[: bound_of(beginning)], True
 
     def content() -> Content:
         if not goes_on:
             mark = beginning[: len(ZIP)]
             return open_content(name, io.BytesIO(beginning), mark, choices.sheet, choices.is_header)
         if beginning.startswith(ZIPS):
-            check_cut_workbook(name, beginning, MAX_PREVIEW)
+            check_cut_workbook(name, beginning, MAX_ARCHIVE)
             return unpack_cut_archive(name, beginning, MAX_PREVIEW + 1)
         return unpack(name, io.BytesIO(beginning), beginning[: len(ZIP)], goes_on=True)
 
@@ -246,12 +262,13 @@ def _layout_facts(layout: FileLayout, choices: Choices) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "kind": layout.kind,
         "content": layout.content,
+        "system": layout.system,
         "ordered": layout.ordered,
         "columns": layout.columns,
         "header_line": layout.header_line,
     }
     if layout.mapping is not None:
-        used = columns_read(layout.mapping, choices.templates)
+        used = columns_read(layout.mapping, choices.templates) | set(map(plain_name, layout.used))
         facts["mapping"] = tuple(
             ColumnSource(
                 column=column,

@@ -145,6 +145,11 @@ def open_stream(
     which is stored in a temporary file. Raises UnreadableFile.
     """
     choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
+    return open_chosen(name, file, choices)
+
+
+def open_chosen(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
+    """Do as `open_stream` does, with all that the submitter says in `choices`."""
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))

@@ -1,21 +1,25 @@
 """Read an uploaded file to its end, as a submission does, and report every mistake of its form."""
 
-from collections.abc import Callable
-from typing import Any, BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from pydantic import Field
 
 from producer.errors import UnreadableFile
 from producer.files.check import FormRefusal, LineCounts, SourceChecker
 from producer.files.describing import Choices
+from producer.files.file_preview import PreviewRow
+from producer.files.formats.packages import Package
 from producer.files.layout import FileLayout, Lines
 from producer.files.mistakes import MistakeGroup, Mistakes
-from producer.files.reader import open_stream
+from producer.files.reader import open_chosen
 from producer.files.refused_lines import cells_of
 from producer.schemas import ContractModel, Kind
 
 MAX_LISTED: Final = 1_000
 """The most lines with mistakes that are listed; all of them are counted."""
+FIRST_ROWS: Final = 5
+"""How many rows are shown as they are understood."""
 MAX_LISTED_TEXT: Final = 4_000_000
 """The most characters of the cells of these lines: a single line may have a million."""
 
@@ -34,16 +38,9 @@ class MistakenLine(ContractModel):
     )
 
 
-class WholeCheck(ContractModel):
-    """How a whole file would be understood, and every mistake of its form."""
+class _Checked(ContractModel):
+    """What was found in a file that was read to its end."""
 
-    readable: bool = Field(description="Whether the file as a whole can be read.")
-    problem: str | None = Field(
-        default=None, description="Why the file cannot be read, and what to do."
-    )
-    field: str | None = Field(
-        default=None, description="The parameter that may help, for example `map`."
-    )
     kind: Kind | None = Field(default=None, description="The kind of the records.")
     content: str | None = Field(
         default=None, description="What the file holds, in a few words, for example `drops`."
@@ -64,6 +61,48 @@ class WholeCheck(ContractModel):
     notices: tuple[str, ...] = Field(
         default=(), description="How the file is understood, where that may not be what is meant."
     )
+    system: str | None = Field(
+        default=None, description="The system that the file comes from; null for our own columns."
+    )
+    passed_over: Mapping[str, int] = Field(
+        default={}, description="Lines about others than students, counted by their roles."
+    )
+    first_rows: tuple[PreviewRow, ...] = Field(
+        default=(), description="The first rows, as they are understood."
+    )
+
+
+class CheckedFile(_Checked):
+    """A file of a package that was read to its end."""
+
+    file: str = Field(description="The name of the file.")
+    batch: str = Field(
+        description="What its batch is called: the end of the batch id, after that of the package."
+    )
+
+
+class WholeCheck(_Checked):
+    """How a whole file would be understood, and every mistake of its form.
+
+    Of a package, `files` says this for each file, and `lines` and `rows` are the sums.
+    """
+
+    readable: bool = Field(description="Whether the file as a whole can be read.")
+    problem: str | None = Field(
+        default=None, description="Why the file cannot be read, and what to do."
+    )
+    field: str | None = Field(
+        default=None, description="The parameter that may help, for example `map`."
+    )
+    files: tuple[CheckedFile, ...] = Field(
+        default=(), description="The files of a package, in the order in which they are submitted."
+    )
+
+    @classmethod
+    def unreadable(cls, error: UnreadableFile) -> Self:
+        """Return the result for a file that cannot be read."""
+        field = next(iter(error.options), None)
+        return cls(readable=False, problem=str(error), field=field)
 
 
 class CheckStopped(Exception):
@@ -89,14 +128,15 @@ class _Stream(NamedTuple):
 class _Listing:
     """The first lines with mistakes, within the bounds of a response."""
 
-    def __init__(self, columns: tuple[str, ...] | None) -> None:
+    def __init__(self, columns: tuple[str, ...] | None, together: int) -> None:
         self._columns = columns
-        self._room = MAX_LISTED_TEXT
+        self._most = MAX_LISTED // together
+        self._room = MAX_LISTED_TEXT // together
         self.lines: list[MistakenLine] = []
 
     def add(self, refusal: FormRefusal) -> None:
         """Add a line, unless there is no room left."""
-        if len(self.lines) >= MAX_LISTED or self._room <= 0:
+        if len(self.lines) >= self._most or self._room <= 0:
             return
         record = refusal.record
         cells = cells_of(self._columns, record)
@@ -115,36 +155,61 @@ def check_whole_file(
     CheckStopped once `is_wanted` returns false.
     """
     try:
-        return _check(name, file, choices, is_wanted)
+        layout, lines = open_chosen(name, file, choices)
+        found = _found_in(_Stream(name, layout, lines, is_wanted))
     except UnreadableFile as error:
-        field = next(iter(error.options), None)
-        return WholeCheck(readable=False, problem=str(error), field=field)
+        return WholeCheck.unreadable(error)
+    return WholeCheck(readable=True, **found)
 
 
-def _check(
-    name: str, file: BinaryIO, choices: Choices, is_wanted: Callable[[], bool]
-) -> WholeCheck:
-    options: dict[str, Any] = {
-        "encoding": choices.encoding,
-        "drop": choices.drop,
-        "sheet": choices.sheet,
-        "format_name": choices.format.name,
-    }
-    layout, lines = open_stream(file, choices.kind, choices.templates, name, **options)
-    checker = SourceChecker(_Stream(name, layout, lines, is_wanted), first_rows=0)
-    mistakes, listing = Mistakes(), _Listing(layout.columns)
+def check_package(package: Package, is_wanted: Callable[[], bool] = lambda: True) -> WholeCheck:
+    """Read every file of a package to its end; return how each would be understood.
+
+    A package with a file that cannot be read is a result, too. Raises CheckStopped once `is_wanted`
+    returns false.
+    """
+    files: list[CheckedFile] = []
+    try:
+        for source in package.sources:
+            stream = _Stream(source.name, source.layout, source.records(), is_wanted)
+            found = _found_in(stream, len(package.sources))
+            files.append(CheckedFile(file=source.file_name, batch=source.batch_name, **found))
+    except UnreadableFile as error:
+        return WholeCheck.unreadable(error)
+    lines = LineCounts.together(file.lines for file in files if file.lines is not None)
+    return WholeCheck(
+        readable=True,
+        content=f"package of {package.title}",
+        system=package.system,
+        lines=lines,
+        rows=sum(file.rows or 0 for file in files),
+        files=tuple(files),
+        notices=tuple(package.notices),
+    )
+
+
+def _found_in(stream: _Stream, together: int = 1) -> dict[str, Any]:
+    """Return what is found in a file that is read to its end. Raises UnreadableFile.
+
+    The bounds of a response are shared by this number of files `together`.
+    """
+    layout = stream.layout
+    checker = SourceChecker(stream, first_rows=FIRST_ROWS)
+    mistakes, listing = Mistakes(), _Listing(layout.columns, together)
     for refusal in checker.form_refusals():
         mistakes.add(refusal.record.line, refusal.field, refusal.mistake)
         listing.add(refusal)
     result = checker.result()
-    return WholeCheck(
-        readable=True,
-        kind=result.kind,
-        content=result.content,
-        columns=result.columns,
-        lines=result.lines,
-        rows=result.rows,
-        groups=tuple(mistakes),
-        refused=tuple(listing.lines),
-        notices=tuple(layout.notices),
-    )
+    return {
+        "kind": result.kind,
+        "content": result.content,
+        "columns": result.columns,
+        "lines": result.lines,
+        "rows": result.rows,
+        "groups": tuple(mistakes),
+        "refused": tuple(listing.lines),
+        "notices": tuple(layout.notices),
+        "system": layout.system,
+        "passed_over": dict(layout.passed_over),
+        "first_rows": tuple(PreviewRow(line=row.line, fields=row.fields) for row in checker.rows()),
+    }

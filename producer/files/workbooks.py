@@ -106,7 +106,8 @@ def open_workbook(
     name = f"{name}, sheet {shown}"
     lines = _lines(name, table, notices)
     content = io.BufferedReader(_Generated(lines), 1 << 16)
-    return Content(name, content, Container.WORKBOOK, sheet.name, notices)
+    names = tuple(each.name for each in sheets)
+    return Content(name, content, Container.WORKBOOK, sheet.name, notices, names)
 
 
 def check_cut_workbook(name: str, beginning: bytes, most: int) -> None:

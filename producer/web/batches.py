@@ -76,7 +76,7 @@ async def post_batch(
             accepted = AcceptedBatch.of(batch, notices)
         else:
             batches, notices = await services.uploads.submit_package(
-                package, batch_id, submitter, **options
+                upload, package, batch_id, submitter, **options
             )
             accepted = AcceptedBatch.of_package(batches, notices)
     response.headers["Location"] = accepted.url

@@ -124,6 +124,16 @@ class RefusedLines(BaseModel):
         description="The template that each of our columns was mapped to; null if none was."
     )
     drop: bool = Field(description="Whether every line was submitted as a drop.")
+    format: str | None = Field(
+        default=None,
+        description="The format of another system as which the file was read; null for our own"
+        " columns.",
+    )
+    sources: Mapping[str, tuple[str, ...]] = Field(
+        default={},
+        description="For such a format, the columns that each of ours is made from; the first with"
+        " text counts.",
+    )
     lines: tuple[RefusedLineToCorrect, ...]
     next: str | None = Field(description="The cursor of the next page; null if nothing follows.")
 

@@ -4,11 +4,13 @@ from typing import Any, Final
 
 from fastapi import Request
 
+from producer.errors import UnreadableFile
 from producer.files.describing import Choices
 from producer.files.formats.registry import choice_of
 from producer.files.whole_check import WholeCheck
 from producer.web.access import Submitter
 from producer.web.openapi import UPLOAD, problems
+from producer.web.packages import opened_package
 from producer.web.parameters import (
     AllDrops,
     BatchKind,
@@ -43,8 +45,9 @@ async def check_batch(
 ) -> WholeCheck:
     """Read a whole file as `POST /batches` does, and return every mistake of its form.
 
-    Nothing is published. Whether the roster has the students and courses is not checked. A file
-    that cannot be read is no error: then `readable` is false, and `problem` says why.
+    Of a package, every file is read. Nothing is published. Whether the roster has the students and
+    courses is not checked. A file that cannot be read is no error: then `readable` is false, and
+    `problem` says why.
     """
     choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
 
@@ -54,8 +57,12 @@ async def check_batch(
             pass
 
     async with received(request) as upload:
-        work = services.uploads.check(upload, choices, submitter)
-        check = await services.stopping.unless_begun(work, gone())
+        try:
+            async with opened_package(upload, choices) as package:
+                work = services.uploads.check(upload, choices, submitter, package)
+                check = await services.stopping.unless_begun(work, gone())
+        except UnreadableFile as error:
+            return WholeCheck.unreadable(error)
     if check is None:
         raise stopping()
     return check

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import Query, Request
 from python_multipart.multipart import parse_options_header
@@ -14,7 +14,7 @@ from producer.errors import UnreadableFile
 from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
 from producer.files.formats.registry import choice_of
-from producer.files.preview import MAX_PREVIEW, MAX_SHOWN_ROWS, SHOWN_ROWS, preview_file
+from producer.files.preview import MAX_ARCHIVE, MAX_SHOWN_ROWS, SHOWN_ROWS, bound_of, preview_file
 from producer.web.openapi import UPLOAD, problems
 from producer.web.parameters import (
     AllDrops,
@@ -26,8 +26,9 @@ from producer.web.parameters import (
     column_templates,
 )
 from producer.web.problems import Refused
+from producer.web.uploads import named
 
-MAX_FORM = MAX_PREVIEW + 65_536
+MAX_FORM = MAX_ARCHIVE + 65_536
 """The most bytes of a form that are read: the beginning of the file, and what stands around it."""
 MAX_BOUNDARY = 70
 """The most characters of the boundary of a form (RFC 2046, 5.1.1)."""
@@ -66,22 +67,32 @@ async def preview_batch(
 ) -> FilePreview:
     """Show how a file would be understood by `POST /batches`, without submitting it.
 
-    At most the first 1 MiB of the file is read. A file that cannot be read is no error: then
-    `readable` is false, and `problem` says why.
+    At most the first 1 MiB of the file is read, but 8 MiB of a zip archive or a workbook, which
+    must be sent as a whole. A file that cannot be read is no error: then `readable` is false, and
+    `problem` says why.
     """
     choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
-        beginning, goes_on = await _read(request)
+        beginning, goes_on, name = await _read(request)
     except ClientDisconnect:
         raise Refused(400, "cut_off", "The upload was cut off; send the file again.") from None
     goes_on = goes_on or partial
+    choices = named(choices, name)
     return await asyncio.to_thread(
         preview_file, "The file", beginning, choices, goes_on=goes_on, rows=limit
     )
 
 
-async def _read(request: Request) -> tuple[bytes, bool]:
-    """Return the beginning of the file in a body, and whether the file goes on after it."""
+class _Received(NamedTuple):
+    """The beginning of a file, whether the file goes on after it, and its name if it has one."""
+
+    beginning: bytes
+    goes_on: bool
+    name: str | None = None
+
+
+async def _read(request: Request) -> _Received:
+    """Return the beginning of the file in a body."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
         return await _read_form(request, options.get(b"boundary", b""))
@@ -89,12 +100,13 @@ async def _read(request: Request) -> tuple[bytes, bool]:
     async with aclosing(request.stream()) as pieces:
         async for piece in pieces:
             body += piece
-            if len(body) > MAX_PREVIEW:
+            if len(body) > bound_of(body):
                 break
-    return bytes(body[:MAX_PREVIEW]), len(body) > MAX_PREVIEW
+    bound = bound_of(body)
+    return _Received(bytes(body[:bound]), len(body) > bound)
 
 
-async def _read_form(request: Request, boundary: bytes) -> tuple[bytes, bool]:
+async def _read_form(request: Request, boundary: bytes) -> _Received:
     """Return the beginning of the only file in a form. Raises UnreadableFile."""
     if not 0 < len(boundary) <= MAX_BOUNDARY:
         raise UnreadableFile(
@@ -115,7 +127,8 @@ async def _read_form(request: Request, boundary: bytes) -> tuple[bytes, bool]:
                     "The multipart body contains no file; add one, for example with"
                     " `curl -F file=@FILE`."
                 )
-            beginning = await files[0].read(MAX_PREVIEW + 1)
+            beginning = await files[0].read(MAX_ARCHIVE + 1)
+            name = files[0].filename or None
     except HTTPException as error:
         if isinstance(error, Refused):
             raise
@@ -123,7 +136,8 @@ async def _read_form(request: Request, boundary: bytes) -> tuple[bytes, bool]:
             f"The multipart body is malformed ({error.detail.rstrip('.')}); send the file as the"
             " body itself, or with `curl -F file=@FILE`."
         ) from None
-    return beginning[:MAX_PREVIEW], form.is_cut or len(beginning) > MAX_PREVIEW
+    bound = bound_of(beginning)
+    return _Received(beginning[:bound], form.is_cut or len(beginning) > bound, name)
 
 
 class _BoundedForm:

@@ -10,6 +10,8 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchStatus, RefusedRecord
 from producer.contract.lookups import Number
 from producer.files.columns import plain_name
+from producer.files.formats.layouts import columns_of_format
+from producer.files.formats.table_reader import TableColumns
 from producer.files.mistakes import field_of, rule_of
 from producer.files.refused_lines import cells_of
 from producer.web.batches import VisibleBatch, record_refusals
@@ -48,7 +50,8 @@ class _Search:
         self, client: AsyncEnrollmentClient, status: BatchStatus
     ) -> tuple[list[RefusedLineToCorrect], str | None]:
         """Return the lines of a page, and where the next one begins, if anything may follow."""
-        mapping = _mapping_of(status)
+        known = _known_columns(status)
+        mapping = _mapping_of(status) | dict(known.shown if known else {})
         lines: list[RefusedLineToCorrect] = []
         after, examined = self._after, 0
         while examined < EXAMINED:
@@ -58,7 +61,7 @@ class _Search:
             )
             for refusal in page:
                 after = (refusal.line, refusal.id)
-                line = _line(refusal, status, mapping)
+                line = _line(refusal, status, mapping, known)
                 if self._message in (None, line.rule, line.message):
                     lines.append(line)
                 if len(lines) == self._limit:
@@ -69,7 +72,15 @@ class _Search:
         return lines, write_cursor(_PLACE, after)
 
 
-def _mapping_of(status: BatchStatus) -> Mapping[str, str]:
+def _known_columns(status: BatchStatus) -> TableColumns | None:
+    """Return how our columns were read from a file of another system; None for any other file."""
+    form = status.form
+    if form is None or form.format is None or status.columns is None:
+        return None
+    return columns_of_format(form.format, status.file_name, status.columns)
+
+
+def _mapping_of(status: BatchStatus) -> dict[str, str]:
     """Return our columns of a CSV file, each with the column or template that it is made from."""
     own = {plain_name(column): column for column in reversed(status.columns or ())}
     mapped = status.form.mapping if status.form is not None else None
@@ -77,9 +88,15 @@ def _mapping_of(status: BatchStatus) -> Mapping[str, str]:
 
 
 def _line(
-    refusal: RefusedRecord, status: BatchStatus, mapping: Mapping[str, str]
+    refusal: RefusedRecord,
+    status: BatchStatus,
+    mapping: Mapping[str, str],
+    known: TableColumns | None,
 ) -> RefusedLineToCorrect:
     field = field_of(refusal.code, refusal.message, mapping)
+    if field is None and known is not None:  # The reader names the columns of the file.
+        named = refusal.message.partition(": ")[0]
+        field = next((ours for ours, shown in known.shown.items() if shown == named), None)
     record = refusal.record
     return RefusedLineToCorrect(
         line=refusal.line,
@@ -102,17 +119,19 @@ async def get_refused_lines(
     """Return a page of the refused lines of a batch, by line, with what is needed to correct them.
 
     To submit lines again, send a CSV file with `columns` and the corrected cells to
-    `POST /batches`, with `mapping` and `drop`. Without the scope `lookup`, only batches of the same
-    caller are known.
+    `POST /batches`, with `mapping`, `drop` and `format`. Without the scope `lookup`, only batches
+    of the same caller are known.
     """
     # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
     lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
     await record_refusals("refused_lines", status, disclosures)
-    form = status.form
+    form, known = status.form, _known_columns(status)
     return RefusedLines(
         columns=status.columns,
         mapping=None if form is None else form.mapping,
         drop=form is not None and form.drop,
+        format=None if form is None else form.format,
+        sources={} if known is None else known.sources,
         lines=tuple(lines),
         next=end,
     )

@@ -27,8 +27,8 @@ from producer.errors import UnreadableFile
 from producer.files.describing import Choices
 from producer.files.formats.packages import Package
 from producer.files.layout import Lines
-from producer.files.reader import open_stream
-from producer.files.whole_check import WholeCheck, check_whole_file
+from producer.files.reader import open_chosen
+from producer.files.whole_check import WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action
@@ -117,6 +117,16 @@ async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
         await form.close()
 
 
+def named(choices: Choices, name: str | None) -> Choices:
+    """Return choices with the name of the file, which may decide what the file holds."""
+    return choices._replace(format=choices.format._replace(file_name=name))
+
+
+def name_in_package(upload: Upload, file_name: str) -> str:
+    """Return the name under which a file of a package is stored: that of the package first."""
+    return file_name if upload.name is None else f"{upload.name}/{file_name}"
+
+
 class Uploads:
     """Publishes and checks files, a few at a time; belongs to one event loop."""
 
@@ -147,16 +157,7 @@ class Uploads:
         """
 
         def publish() -> tuple[SubmittedBatch, tuple[str, ...]]:
-            layout, records = open_stream(
-                upload.file,
-                choices.kind,
-                choices.templates,
-                "The file",
-                choices.encoding,
-                drop=choices.drop,
-                sheet=choices.sheet,
-                format_name=choices.format.name,
-            )
+            layout, records = open_chosen("The file", upload.file, named(choices, upload.name))
             batch = self._client.submit_batch(
                 layout.kind,
                 records if may_drop else _refuse_drops(records),
@@ -175,6 +176,7 @@ class Uploads:
 
     async def submit_package(
         self,
+        upload: Upload,
         package: Package,
         batch_id: str,
         submitter: str | None,
@@ -200,7 +202,7 @@ class Uploads:
                     ordered=source.ordered,
                     columns=source.columns,
                     form=source.form,
-                    file_name=source.file_name,
+                    file_name=name_in_package(upload, source.file_name),
                     submitter=submitter,
                 )
                 batches.append((batch, source.file_name))
@@ -209,10 +211,16 @@ class Uploads:
         async with self._turn_of(submitter):
             return await in_daemon_thread(publish)
 
-    async def check(self, upload: Upload, choices: Choices, submitter: str | None) -> WholeCheck:
-        """Read a file to its end in a turn of its submitter, and return its mistakes.
+    async def check(
+        self,
+        upload: Upload,
+        choices: Choices,
+        submitter: str | None,
+        package: Package | None = None,
+    ) -> WholeCheck:
+        """Read a file, or every file of a package, in a turn of its submitter.
 
-        The reading stops if this call is cancelled.
+        Returns the mistakes. The reading stops if this call is cancelled.
         """
         is_cancelled = Event()
 
@@ -221,8 +229,11 @@ class Uploads:
 
         async with self._turn_of(submitter):
             try:
+                if package is not None:
+                    return await in_daemon_thread(partial(check_package, package, is_wanted))
+                own = named(choices, upload.name)
                 return await in_daemon_thread(
-                    partial(check_whole_file, "The file", upload.file, choices, is_wanted)
+                    partial(check_whole_file, "The file", upload.file, own, is_wanted)
                 )
             finally:
                 is_cancelled.set()

@@ -30,10 +30,13 @@ def check(page: Any) -> None:
     page.locator("#send:enabled").wait_for()
 
 
-def send(page: Any) -> None:
-    """Check and send all chosen files, and wait until they are processed."""
+def send(page: Any, batches: int | None = None) -> None:
+    """Check and send all chosen files, and wait until their batches are processed.
+
+    Each file is a batch, unless the number of `batches` is given.
+    """
     check(page)
-    sent = page.locator("article.card").count()
+    sent = batches or page.locator("article.card").count()
     page.get_by_role("button", name=re.compile("^Send ")).click()
     page.get_by_text(FINISHED).nth(sent - 1).wait_for()
 

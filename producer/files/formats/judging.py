@@ -123,10 +123,13 @@ class _Decision:
 
 
 class Tally:
-    """Counts the lines that are no plain enrollments, for the notices at the end of a file."""
+    """Counts the lines that are no plain enrollments, for the notices at the end of a file.
 
-    def __init__(self) -> None:
-        self.passed_over: Counter[str] = Counter()
+    `passed_over` is where the lines about others than students are counted, by their roles.
+    """
+
+    def __init__(self, passed_over: Counter[str] | None = None) -> None:
+        self.passed_over: Counter[str] = Counter() if passed_over is None else passed_over
         self._gone: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()

@@ -1,6 +1,7 @@
 """Describe a file of another system by its header."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
@@ -14,7 +15,7 @@ from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
 from producer.files.formats.judging import Tally, judge_of
 from producer.files.formats.numbered import numbered_courses
-from producer.files.formats.registry import FormatChoice, recognize
+from producer.files.formats.registry import FormatChoice, choice_of, recognize
 from producer.files.formats.roles import Roles
 from producer.files.formats.secrets import without_passwords
 from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
@@ -48,7 +49,7 @@ def find_table(
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
     if choice.format is not None:
-        table = choice.table or _table_alone(path, choice.format, names)
+        table = choice.table or _table_alone(path, choice, choice.format, names)
         if table is None or table.kind is None:
             raise _not_of(path, choice.format, found)
         return choice.format, table, found
@@ -58,7 +59,7 @@ def find_table(
     if known is None or kind not in (None, known[1].kind):
         return None
     format_ = known[0]
-    table = _table_alone(path, format_, names) or known[1]
+    table = _table_alone(path, choice, format_, names) or known[1]
     if table.kind is None:
         raise UnreadableFile(
             f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
@@ -67,12 +68,16 @@ def find_table(
     return format_, table, found
 
 
-def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | None:
+def _table_alone(
+    path: str, choice: FormatChoice, format_: Format, names: Collection[str]
+) -> Table | None:
     """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
 
-    `path` may be followed by the name of a file in it or of its sheet.
+    `path` may be followed by the name of a file in it or of its sheet, which decides then.
     """
-    file_name = folded(re.split(r"[/\\]| \(|, sheet ", path)[-1])
+    *_, inner = [path, *re.split(r" \(|, sheet ", path)[1:]]
+    sent = choice.file_name if inner == path and choice.file_name else inner
+    file_name = folded(re.split(r"[/\\]", sent)[-1])
     table = format_.table_alone(file_name, names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)
@@ -128,7 +133,8 @@ def table_layout(
     columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
     row_reader = found.row_reader(path, undecodable, table.fewest or None)
-    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles)
+    passed_over: Counter[str] = Counter()
+    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, passed_over)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
     mapping = {name: printable(shown) for name, shown in columns.shown.items()}
@@ -139,12 +145,32 @@ def table_layout(
         notices,
         row_reader.account,
         storable(found.names),
-        found.form,
+        found.form.model_copy(update={"format": format_.name}),
         mapping,
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
         source=f"{table.name} of {format_.title}",
+        system=format_.title,
+        passed_over=passed_over,
+        used=tuple(found.names[at] for at in sorted(columns.used)),
     )
+
+
+def columns_of_format(
+    format_name: str, file_name: str | None, header: Sequence[str]
+) -> TableColumns | None:
+    """Return how our columns are read from a file with this header, which is of this format.
+
+    Returns None if the format is not known here, or the file is not one of its files.
+    """
+    names = list(map(folded, header))
+    try:
+        choice = choice_of(format_name, file_name)
+        assert choice.format is not None  # noqa: S101 - it has a name
+        table = _table_alone("The file", choice, choice.format, names)
+        return None if table is None else find_columns("The file", table, header, names)
+    except UnreadableFile:
+        return None
 
 
 class _Reading(NamedTuple):
@@ -157,6 +183,7 @@ class _Reading(NamedTuple):
     row_reader: RowReader
     notices: Notices
     roles: Roles | None
+    passed_over: Counter[str]
 
     def _telling(self) -> int | None:
         """Return the position of the column of roles, in which a second header shows itself."""
@@ -167,7 +194,8 @@ class _Reading(NamedTuple):
     def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
         """Yield the records of a file; then add notices about its lines as a whole."""
         header, table = self.found.names, self.table
-        tally = Tally()
+        self.passed_over.clear()
+        tally = Tally(self.passed_over)
         today = moment_of_batch().astimezone(zone).date()
         names = list(map(folded, header))
         judge = judge_of(table.rule, names, today, zone)

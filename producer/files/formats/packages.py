@@ -77,14 +77,20 @@ AnySource = FileSource | StreamSource | PackageSource
 class Package:
     """The files of one export: `sources`, in the order in which they are to be submitted.
 
-    `notices` are about the package as a whole. Close it after the sources were read.
+    `notices` are about the package as a whole; `system` names the system that it comes from, if it
+    has not our own files. Close it after the sources were read.
     """
 
     def __init__(
-        self, files: PackageFiles, sources: tuple[PackageSource, ...], notices: Notices, title: str
+        self,
+        files: PackageFiles,
+        sources: tuple[PackageSource, ...],
+        notices: Notices,
+        system: str | None,
     ) -> None:
         self.name = files.name
-        self.title = title
+        self.system = system
+        self.title = system or "our own format"
         self.sources = sources
         self.notices = notices
         self._files = files
@@ -187,7 +193,7 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
             " courses and enrollments of one export."
         )
     _notice_missing(files.name, sources, manifest, notices)
-    package = Package(files, sources, notices, known.title if known else "our own format")
+    package = Package(files, sources, notices, known.title if known else None)
     package.roles = roles
     return package
 

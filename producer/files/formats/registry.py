@@ -33,11 +33,13 @@ class FormatChoice(NamedTuple):
     """What is known of a file's format before its header is read.
 
     `table` and `roles` are set for a file of a package. Without a `format`, the header decides.
+    `file_name` is the name under which a file was sent, if that is not its name in messages.
     """
 
     format: Format | None = None
     table: Table | None = None
     roles: Roles | None = None
+    file_name: str | None = None
 
     @property
     def name(self) -> str | None:
@@ -56,9 +58,10 @@ def format_named(name: str) -> Format:
     )
 
 
-def choice_of(name: str | None) -> FormatChoice:
+def choice_of(name: str | None, file_name: str | None = None) -> FormatChoice:
     """Return the choice of the format of this name, if there is one. Raises UnreadableFile."""
-    return FormatChoice() if name is None else FormatChoice(format_named(name))
+    known = None if name is None else format_named(name)
+    return FormatChoice(known, file_name=file_name)
 
 
 def recognize(names: Collection[str]) -> tuple[Format, Table] | None:

@@ -27,6 +27,8 @@ class TableColumns(NamedTuple):
     shown: Mapping[str, str]
     used: frozenset[int]
     """The positions of the columns that are read."""
+    sources: Mapping[str, tuple[str, ...]]
+    """The columns that each of ours is read from, in the order in which they count."""
 
 
 def find_columns(
@@ -38,6 +40,7 @@ def find_columns(
     """
     readers: dict[str, ColumnReader] = {}
     shown: dict[str, str] = {}
+    sources: dict[str, tuple[str, ...]] = {}
     used: set[int] = set()
     rule = table.rule
     used.update(names.index(n) for n in (*rule.roles, rule.status) if n in names)
@@ -46,6 +49,7 @@ def find_columns(
         if groups:
             readers[ours] = _reader(groups, table.cleared)
             shown[ours] = " or ".join(" ".join(header[at] for at in group) for group in groups)
+            sources[ours] = tuple(header[at] for group in groups for at in group)
             used.update(at for group in groups for at in group)
     repeated = sorted(names[at] for at in used if names.count(names[at]) > 1)
     if repeated:
@@ -53,7 +57,7 @@ def find_columns(
             f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
             " Rename or remove the extra ones."
         )
-    return TableColumns(readers, shown, frozenset(used))
+    return TableColumns(readers, shown, frozenset(used), sources)
 
 
 def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:

@@ -5,9 +5,14 @@ import { listed } from "./words.js";
 
 const AS_TABLE = "Open it there, choose “Save as” and the format “CSV UTF-8”, then choose the new file here.";
 
+// What the service says of every workbook if it cannot read any, and of those of other programs.
+const NOT_READ = /^The file is (an Excel workbook|a binary Excel workbook|an OpenDocument file|an Apple Numbers|an old Excel)[^;:.]*; save/;
+
 /** Return what a sentence of the service about a file says on this page. */
 export const plain = (sentence) => sentence
   .replace(/^The file(?: \([^)]*\))?: (.)/, (_, first) => first.toUpperCase())
+  .replace(/^(.+?) in The file: (.)/, (_, name, first) => `${name}: ${first}`)
+  .replaceAll(" in The file", "")
   .replace(/^The file\b/, "This file")
   .replaceAll("SIS id", "id of your system").replaceAll("our key", "a number of this service");
 
@@ -19,7 +24,7 @@ export function problemOf(chosen) {
 }
 
 function unreadable(chosen, { problem, field, columns }) {
-  if (/workbook|spreadsheet/i.test(problem) && !/damaged/.test(problem)) return `This is a workbook, which cannot be read. ${AS_TABLE}`;
+  if (NOT_READ.test(problem)) return `This is a workbook of a kind that cannot be read here. ${AS_TABLE}`;
   if (/is empty/.test(problem)) return "This file is empty. Export it again, or choose another one.";
   if (field === "encoding") return "The letters in this file cannot be read with the chosen encoding. Choose another one below.";
   const [double] = chosen.doubles();

@@ -1,10 +1,10 @@
 // Shows one upload: where it stands, its counts, and what was refused and why.
 
 import { call } from "./api.js";
-import { nameOf } from "./batches.js";
+import { nameOf, packageOf, siblings } from "./names.js";
 import { originOf, stored } from "./corrections.js";
 import { element } from "./dom.js";
-import { batchAddress } from "./ids.js";
+import { addressOf, batchAddress } from "./ids.js";
 import { refusalsSection } from "./refusals.js";
 import { shownTime } from "./times.js";
 import { uploadSection } from "./upload_section.js";
@@ -16,6 +16,7 @@ export async function show(main, { id }) {
   const see = (status) => {
     heading.textContent = nameOf(status);
     about.replaceChildren(...facts(status));
+    if (packageOf(status)) wholeOf(status).then((part) => about.append(part), () => {});
     if (status.state === "done") showRefused(status, refused).catch((problem) => {
       if (!stop.signal.aborted) refused.replaceChildren(element("p", { class: "problem", role: "alert" }, problem.message));
     });
@@ -34,6 +35,12 @@ function facts(status) {
     element("p", { class: "faint" }, sent),
     origin && element("p", {}, "Corrected lines of ", element("a", { href: batchAddress(origin) }, "an earlier upload"), "."),
   ].filter(Boolean);
+}
+
+// The other files of the package, among the newest uploads.
+async function wholeOf(status) {
+  const { batches } = await (await call("/batches?limit=100")).json();
+  return element("p", {}, "Part of ", element("a", { href: addressOf(siblings(status, batches)) }, packageOf(status)), ".");
 }
 
 async function showRefused(status, place) {

@@ -1,9 +1,9 @@
 // Lists the uploads, the newest first, with filters.
 
 import { call } from "./api.js";
-import { originOf } from "./corrections.js";
 import { element } from "./dom.js";
-import { batchAddress } from "./ids.js";
+import { addressOf, batchAddress } from "./ids.js";
+import { nameOf, packageOf, siblings } from "./names.js";
 import { addRows, stackedTable } from "./stacked.js";
 import { shownTime } from "./times.js";
 import { count, KINDS, STATES } from "./words.js";
@@ -66,13 +66,17 @@ function uploads(filters, first) {
   return [news, shown, element("div", { class: "row" }, more)];
 }
 
-/** Return the name of an upload: that of its file, or what it corrects. */
-export const nameOf = (batch) => batch.file_name ?? (originOf(batch.batch_id) ? "Corrected lines" : `Upload ${batch.batch_id}`);
+// The batches of a package lead to all of them that the list shows.
+function fileCell(batch, batches) {
+  const link = element("a", { href: batchAddress(batch.batch_id) }, nameOf(batch)), name = packageOf(batch);
+  const own = siblings(batch, batches);
+  return name ? element("div", {}, link, element("div", { class: "faint" }, "in ", element("a", { href: addressOf(own) }, name))) : link;
+}
 
-function rowOf(batch) {
+function rowOf(batch, _, batches) {
   const { books } = batch, number = (value) => element("span", { class: "number" }, count(value));
   return [
-    element("a", { href: batchAddress(batch.batch_id) }, nameOf(batch)), KINDS[batch.kind] ?? "not known", batch.submitter ?? "",
+    fileCell(batch, batches), KINDS[batch.kind] ?? "not known", batch.submitter ?? "",
     batch.submitted_at ? shownTime(batch.submitted_at) : "", number(books.received), number(books.rejected),
     element("span", { class: `state ${batch.state}` }, STATES[batch.state]),
   ];

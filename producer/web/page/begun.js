@@ -1,7 +1,7 @@
 // Lists the uploads that were begun in this browser and are not known to be done.
 
 import { button, element } from "./dom.js";
-import { batchAddress } from "./ids.js";
+import { addressOf, batchIds } from "./ids.js";
 import { begunUploads, forgetUpload } from "./memory.js";
 import { sendingOf } from "./sending.js";
 import { shownTime } from "./times.js";
@@ -12,7 +12,7 @@ export function begunPart() {
   if (!uploads.length) return null;
   const part = element("section", { "aria-labelledby": "begun" }, element("h2", { id: "begun" }, "Not finished when you left"));
   const items = uploads.map((upload) => {
-    const item = element("li", {}, element("a", { href: batchAddress(upload.id) }, upload.name), ` begun ${shownTime(upload.begun)} `);
+    const item = element("li", {}, element("a", { href: addressOf(batchIds(upload)) }, upload.name), ` begun ${shownTime(upload.begun)} `);
     if (!sendingOf(upload.id)) {
       item.append(button("Forget", () => {
         forgetUpload(upload.id);

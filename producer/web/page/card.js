@@ -2,7 +2,9 @@
 
 import { plain, problemOf, unreadLetters } from "./advice.js";
 import { button, element } from "./dom.js";
-import { lettersPart, matchingPart } from "./matching.js";
+import { MOST_SHOWN } from "./files.js";
+import { lettersPart, matchingPart, sheetPart } from "./matching.js";
+import { noticesOf, packagePart } from "./package.js";
 import { reasonOf } from "./reasons.js";
 import { checkedPart, columnOf, understoodRows } from "./rows.js";
 import { counted, KINDS, sizeOf } from "./words.js";
@@ -37,27 +39,43 @@ export function card(chosen, remove, changed) {
   return node;
 }
 
-function describe({ file, seen, kind, checking }) {
-  const size = sizeOf(file.size);
-  if (checking) return `${size}. Checking all of its lines …`;
+function describe(chosen) {
+  const { file, seen, kind, checking } = chosen, size = sizeOf(file.size);
+  if (checking) return `${size}. Reading all of its lines …`;
   if (!seen) return `${size}.`;
-  const packed = seen.container && seen.container !== "plain" ? "compressed " : "";
-  const form = { csv: "table", jsonl: "list of records (JSON Lines)" }[seen.format];
-  const holds = seen.readable && kind ? `${KINDS[kind]}, ` : "";
+  if (chosen.isPackage) return describePackage(chosen, size);
+  if (seen.isUnseen && !chosen.checked) return `A zip archive or workbook, ${size}.`;
+  const packed = seen.container === "workbook" ? `sheet “${seen.inner}” of a workbook` : seen.container ? "compressed table" : "table";
+  const form = { csv: packed, jsonl: "list of records (JSON Lines)" }[seen.format];
+  const holds = seen.readable && kind ? `${KINDS[kind]}${seen.system ? ` from ${seen.system}` : ""}, ` : "";
   const rows = !seen.readable ? "" : seen.truncated ? ` More than ${counted(seen.row_count, "row")}.` : ` ${counted(seen.row_count, "row")}.`;
-  return `${holds}${form ? `${packed}${form}, ` : ""}${size}.${rows}`;
+  return `${holds}${form ? `${form}, ` : ""}${size}.${seen.isUnseen ? "" : rows}`;
+}
+
+function describePackage({ checked }, size) {
+  if (!checked?.readable) return `A package of several files, ${size}.`;
+  const from = checked.system ? ` from ${checked.system}` : "";
+  return `A package of ${counted(checked.files.length, "file")}${from}, ${size}. ${counted(checked.rows, "row")}.`;
 }
 
 function parts(chosen, prefix) {
   const { seen, checked } = chosen, problem = problemOf(chosen);
   return [
     problem && element("p", { class: "problem", role: "alert" }, problem),
+    seen?.isUnseen && !checked && element("p", { class: "notice" }, `It is larger than ${sizeOf(MOST_SHOWN)}, so what it holds is shown once you press Check.`),
     lettersPart(chosen),
-    ...(seen?.notices ?? []).map((notice) => element("p", { class: "notice" }, plain(notice))),
+    ...(seen && !seen.isUnseen && !seen.isPackage ? noticesOf(seen) : []),
+    sheetPart(chosen, prefix),
     foldedMatching(chosen, prefix),
-    seen && rowsPart(chosen),
-    checked && (checked.readable ? checkedPart(checked, seen) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
+    seen && (seen.isPackage || seen.isUnseen ? checked?.readable && wholePart(checked) : rowsPart(chosen)),
+    checked && (checked.readable ? checkedPart(checked, seen.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
   ];
+}
+
+// What a check says of a file that was not looked at before.
+function wholePart(checked) {
+  if (checked.files.length) return packagePart(checked);
+  return element("div", {}, noticesOf(checked), checked.first_rows.length > 0 && understoodRows(checked.first_rows, false));
 }
 
 // The choices are folded if the service has recognized everything by itself.

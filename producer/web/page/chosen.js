@@ -5,7 +5,7 @@ import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
 import { CHANGED_FILE, sentenceFor } from "./words.js";
 
-const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {} };
+const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {}, sheet: "" };
 
 /** A chosen file. It fires `news` after each change. */
 export class Chosen extends EventTarget {
@@ -15,7 +15,13 @@ export class Chosen extends EventTarget {
   }
 
   /** The kind of the records, or an empty text while it is not known. */
-  get kind() { return this.seen?.kind || this.choices.kind; }
+  get kind() { return this.seen?.kind || this.choices.kind || this.checked?.kind || ""; }
+
+  /** Whether it holds several files. */
+  get isPackage() { return Boolean(this.seen?.isPackage || this.checked?.files.length); }
+
+  /** What the batches of a package are called, in the order in which they are sent; none for a single file. */
+  get parts() { return (this.checked?.files ?? []).filter(({ lines }) => lines.total > lines.header + lines.blank + lines.skipped).map(({ batch }) => batch); }
 
   /** Whether suggested columns still wait for the reader's confirmation. */
   get isOpen() { return this.origin === "suggested" && !this.confirmed; }
@@ -38,8 +44,9 @@ export class Chosen extends EventTarget {
     if (!this.file.size) return this.fail("This file is empty. Export it again, or choose another one.");
     if (!(await isUnchanged(this.file))) return this.fail("This file cannot be read. If it is a folder, choose the files in it; if it was moved, choose it again.");
     await this.refresh();
+    if (this.seen?.isPackage) return this.check();
     const columns = this.seen?.columns;
-    if (!columns) return;
+    if (!columns || this.seen.system) return; // The columns of a known system need no choice.
     const remembered = matchOf(columns);
     if (remembered) await this.choose({ ...EMPTY_CHOICES, ...remembered }, "remembered");
     else await this.suggest(columns);
@@ -60,6 +67,13 @@ export class Chosen extends EventTarget {
     this.choices = { ...this.choices, ...changes };
     this.origin = origin;
     await this.refresh();
+  }
+
+  /** Look at another sheet of a workbook. */
+  async turnTo(sheet) {
+    await this.choose({ ...EMPTY_CHOICES, sheet }, "");
+    const { columns, system } = this.seen ?? {};
+    if (columns && !system) await this.suggest(columns);
   }
 
   /** The reader has seen the suggested columns and agrees. */
@@ -108,7 +122,7 @@ export class Chosen extends EventTarget {
   /** Remember the columns for the next file with the same header. */
   remember() {
     const { kind, encoding, maps } = this.choices;
-    if (this.seen?.columns && (kind || encoding || Object.keys(maps).length)) rememberMatch(this.seen.columns, { kind, encoding, maps });
+    if (this.seen?.columns && !this.seen.system && (kind || encoding || Object.keys(maps).length)) rememberMatch(this.seen.columns, { kind, encoding, maps });
   }
 
   /** Return the name that our column has among hers, or null. */
@@ -140,4 +154,5 @@ const ORDER = ["students", "courses", "enrollments"];
 /** Return files in the order in which they are sent: rosters first, because enrollments need them. */
 export const inOrder = (files) => [...files].sort((a, b) => placeOf(a) - placeOf(b));
 
-const placeOf = ({ kind }) => (kind ? ORDER.indexOf(kind) : ORDER.length);
+// A package has rosters of its own, and other files may need them.
+const placeOf = ({ kind, isPackage }) => (isPackage ? 1.5 : kind ? ORDER.indexOf(kind) : ORDER.length);

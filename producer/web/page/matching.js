@@ -13,7 +13,8 @@ export function matchingPart(chosen, prefix) {
   const { seen } = chosen;
   if (!seen || (!seen.format && !seen.columns)) return null;
   const parts = [settings(chosen, prefix)];
-  if (seen.columns && chosen.kind) parts.push(columnsPart(chosen, prefix));
+  if (seen.system) parts.push(element("p", { class: "help" }, `The columns are those of ${seen.system}, and need no choice.`));
+  else if (seen.columns && chosen.kind) parts.push(columnsPart(chosen, prefix));
   return element("div", { class: "matching" }, parts);
 }
 
@@ -27,8 +28,18 @@ function settings(chosen, prefix) {
   const lines = select([["", "Enroll the student"], ["drop", "Drop the student"]], choices.drop ? "drop" : "", (value) => chosen.choose({ drop: value === "drop" }));
   lines.id = `${prefix}-drop`;
   const isDrops = chosen.kind === "enrollments" && seen.format === "csv" && !hasAction(chosen);
-  return element("div", { class: "matches" }, labelled("What it holds", kind), labelled("Letters (encoding)", encoding),
-    isDrops && labelled("What each line asks for", lines));
+  const isSheet = seen.container === "workbook";
+  return element("div", { class: "matches" }, labelled("What it holds", kind), !isSheet && labelled("Letters (encoding)", encoding),
+    isDrops && !seen.system && labelled("What each line asks for", lines));
+}
+
+/** Return the choice of a sheet of a workbook; null if there is only one. */
+export function sheetPart(chosen, prefix) {
+  const { sheets, inner } = chosen.seen ?? {};
+  if (!(sheets?.length > 1)) return null;
+  const list = select(sheets.map((name) => [name, name]), inner, (value) => chosen.turnTo(value));
+  list.id = `${prefix}-sheet`;
+  return element("div", { class: "matches" }, labelled("Sheet", list, "Only this sheet is sent."));
 }
 
 const hasAction = (chosen) => chosen.choices.maps.action || chosen.ownName(FIELDS.enrollments.find(({ name }) => name === "action"));

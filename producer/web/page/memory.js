@@ -1,6 +1,7 @@
 // Remembers, in this browser, how columns were matched and which uploads were begun.
 
 import { ownColumns } from "./corrections.js";
+import { batchIds } from "./ids.js";
 
 const MATCHES = "enrollment.matches";
 const UPLOADS = "enrollment.uploads";
@@ -54,11 +55,11 @@ export function begunUpload(file, query) {
   return begunUploads().find(isSame) ?? null;
 }
 
-/** Remember that an upload was begun. */
-export function rememberUpload(id, file, query) {
-  const upload = { id, name: file.name, size: file.size, modified: file.lastModified, query, begun: Date.now() };
+/** Remember that an upload was begun; `parts` are those of a package. */
+export function rememberUpload(id, file, query, parts = []) {
+  const upload = { id, parts, name: file.name, size: file.size, modified: file.lastModified, query, begun: Date.now() };
   write(UPLOADS, [upload, ...begunUploads().filter((each) => each.id !== id)].slice(0, MOST_UPLOADS));
 }
 
 /** Forget an upload that is done, or that was cancelled before anything was sent. */
-export const forgetUpload = (id) => write(UPLOADS, begunUploads().filter((each) => each.id !== id));
+export const forgetUpload = (id) => write(UPLOADS, begunUploads().filter((each) => each.id !== id && batchIds(each).join() !== id));

@@ -59,7 +59,8 @@ const SENTENCES = [
 ];
 
 /** Return the reason of a refused line in her words; `columnOf` gives her name of one of our columns. */
-export function reasonOf({ message, field }, columnOf = () => null) {
+export function reasonOf({ message, field: named }, columnOf = () => null) {
+  const field = named ?? columnOf(/^(.+?): /.exec(message)?.[1] ?? "");
   const plain = bare(message, field);
   const where = field ? columnOf(base(field)) : null;
   const place = where ? `${where}: ` : "";

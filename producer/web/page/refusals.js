@@ -19,11 +19,13 @@ export async function refusedLines(batchId, { after, code, limit = PAGE } = {}) 
 }
 
 /** Return what our columns are called in a file: a function from our name to hers, or null. */
-export function namesOfColumns({ columns, mapping }) {
+export function namesOfColumns({ columns, mapping, sources }) {
   const plain = (name) => name.replace(/[\s_-]/g, "").toLowerCase();
   const names = new Map((columns ?? []).map((name) => [plain(name), name]));
   const both = { student_id: "student_sis_id", course_id: "course_sis_id", course_ids: "course_sis_id", student_sis_id: "student_id", course_sis_id: "course_id" };
   return (field) => {
+    const source = sources?.[field]?.find((name) => columns.includes(name)) ?? (columns?.includes(field) ? field : null);
+    if (source) return source;
     for (const name of [field, both[field]].filter(Boolean)) {
       const template = mapping?.[name];
       const inner = template && /^\{([^{}]*)\}$/.exec(template)?.[1];

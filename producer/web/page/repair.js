@@ -1,7 +1,7 @@
 // Corrects refused lines in place, and sends only the corrected ones again.
 
 import { call } from "./api.js";
-import { nameOf } from "./batches.js";
+import { nameOf } from "./names.js";
 import { store, stored } from "./corrections.js";
 import { element } from "./dom.js";
 import { batchAddress } from "./ids.js";

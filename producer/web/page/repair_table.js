@@ -134,8 +134,14 @@ class Row {
     const name = this.context.names[index];
     return this.refusals.some(({ code, field, message }) => {
       const ours = field ?? { unknown_student: "student_id", unknown_course: "course_id" }[code];
-      return ours ? this.context.columnOf(ours.replace(/\[\d+\]$/, "")) === name : message.startsWith(`cell ${index + 1} `);
+      return ours ? this.columnOf(ours.replace(/\[\d+\]$/, "")) === name : message.startsWith(`cell ${index + 1} `);
     });
+  }
+
+  // Where the first column with text counts, it is the one that is wrong.
+  columnOf(ours) {
+    const { names, read, columnOf } = this.context;
+    return read.sources?.[ours]?.find((name) => this.original[names.indexOf(name)]?.trim()) ?? columnOf(ours);
   }
 
   helpButton(text, work, index) {

@@ -1,11 +1,12 @@
 // Sends corrected lines as an upload of their own, and finds out what became of each.
 
 import { call } from "./api.js";
-import { nameOf } from "./batches.js";
+import { nameOf } from "./names.js";
 import { csvOf, idOfCorrection, shownCell, store } from "./corrections.js";
 import { refusedLines } from "./refusals.js";
 
 const PAUSE = 700;
+const LINE = "refused_line";
 const UNREADABLE = "a cell still has letters that could not be read; type them again";
 
 /**
@@ -19,23 +20,31 @@ export async function resend(status, read, chosen, corrections) {
   const readable = chosen.filter((line) => !unreadable.includes(line));
   const unread = unreadable.map(({ line }) => ({ line, code: "invalid_request", field: null, message: UNREADABLE }));
   if (!readable.length) return { invalid: unread };
-  const checked = csvOf(read.columns, readable.map(({ cells }) => cells));
-  const report = await (await post("/batches/check", options(status, read), checked.text, "corrected.csv")).json();
+  const checked = fileOf(read, readable), name = `Corrected lines of ${nameOf(status)}`;
+  const report = await (await post("/batches/check", options(status, read), checked.text, name)).json();
   const oldLine = new Map(checked.lines.map((line, index) => [line, readable[index].line]));
   const refused = (report.refused ?? []).map(({ line, field, message }) => ({ line: oldLine.get(line), code: "invalid_request", field, message }));
   const invalid = [...unread, ...refused];
   const bad = new Set(invalid.map(({ line }) => line)), valid = readable.filter(({ line }) => !bad.has(line));
   if (!report.readable) throw new Error(report.problem);
   if (!valid.length) return { invalid };
-  const { text, lines } = csvOf(read.columns, valid.map(({ cells }) => cells));
+  const { text, lines } = fileOf(read, valid);
   const batch = idOfCorrection(status.batch_id);
-  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: options(status, read), name: `Corrected lines of ${nameOf(status)}` };
+  corrections.sent = { batch, lines: lines.map((line, index) => [line, valid[index].line]), text, options: options(status, read), name };
   store(status.batch_id, corrections);
   return { invalid };
 }
 
+// In a file of another system, the first column says that these lines were refused: what the rest of its package said of
+// them holds. The names of its columns and of the file let the service recognize it again.
+function fileOf({ columns, format }, lines) {
+  if (!format || columns.includes(LINE)) return csvOf(columns, lines.map(({ cells }) => cells));
+  return csvOf([LINE, ...columns], lines.map(({ line, cells }) => [String(line), ...cells]));
+}
+
 function options(status, read) {
   const chosen = [["kind", status.kind], ...Object.entries(read.mapping ?? {}).map(([name, template]) => ["map", `${name}=${template}`])];
+  if (read.format) chosen.push(["format", read.format]);
   return read.drop ? [...chosen, ["drop", "true"]] : chosen;
 }
 

@@ -13,24 +13,30 @@ const NAMES = {
 const textOf = (value) => (value === null || value === undefined ? "" : Array.isArray(value) ? value.join(", ") : String(value));
 
 /** Return a table of rows as they are understood; `isDrop` is set if each line drops its student. */
-export function understoodRows(rows, isDrop) {
+export function understoodRows(rows, isDrop, label = "The first rows as they are understood") {
   const names = [...new Set(rows.flatMap(({ fields }) => Object.keys(fields)))];
   const cells = rows.map(({ line, fields }) => [count(line), ...names.map((name) => textOf(fields[name]))]);
   if (isDrop && !names.includes("action")) {
     names.push("action");
     cells.forEach((row) => row.push("drop"));
   }
-  return table("The first rows as they are understood", ["Line", ...names.map((name) => NAMES[name] ?? name)], cells);
+  return table(label, ["Line", ...names.map((name) => NAMES[name] ?? name)], cells);
 }
 
 /** Return a function from the name of our column to hers; `seen` is a preview. */
 export function columnOf(seen) {
   const sources = new Map((seen.mapping ?? []).map(({ column, header, template }) => [column, header ?? /^\{([^{}]*)\}$/.exec(template)?.[1] ?? null]));
-  return (field) => sources.get(field) ?? null;
+  const columns = seen.columns ?? [];
+  const isHers = (field) => columns.includes(field) || field.split(" or ").every((name) => columns.includes(name));
+  // A check does not say what our columns are made from.
+  return (field) => sources.get(field) ?? (isHers(field) ? field : (!seen.mapping && NAMES[field]) || null);
 }
 
-/** Return what a check of a whole file found. */
+/** Return what a check of a whole file found; of a package, the mistakes stand beside each file. */
 export function checkedPart(checked, seen) {
+  if (checked.lines.refused && checked.files?.length) {
+    return element("p", { class: "notice" }, `Checked: ${counted(checked.rows, "row")} can be read, and ${counted(checked.lines.refused, "line")} would be refused. Nothing was sent.`);
+  }
   if (!checked.lines.refused) {
     return element("p", { class: "ready" }, `Checked: all ${counted(checked.rows, "row")} can be read. Whether the roster has the students and courses shows when the file is sent.`);
   }

@@ -2,7 +2,7 @@
 
 import { call, problemIn, Problem, withToken } from "./api.js";
 import { isUnchanged } from "./files.js";
-import { randomHex } from "./ids.js";
+import { batchIds, packageId, randomHex } from "./ids.js";
 import { begunUpload, forgetUpload, rememberUpload } from "./memory.js";
 import { CHANGED_FILE, UNREACHABLE } from "./words.js";
 
@@ -11,9 +11,9 @@ let isRunning = false;
 
 /** A file on its way: `state` is waiting, sending, received, sent, failed, held or cancelled. It fires `news`. */
 export class Sending extends EventTarget {
-  constructor(id, file, query) {
+  constructor(id, file, query, parts = []) {
     super();
-    Object.assign(this, { id, file, query, state: "waiting", share: 0, problem: null, accepted: null });
+    Object.assign(this, { id, file, query, parts, state: "waiting", share: 0, problem: null, accepted: null });
   }
 
   tell(state, more = {}) {
@@ -36,16 +36,16 @@ export class Sending extends EventTarget {
   }
 }
 
-/** Return the file that this page sends, or has sent, under an id; null if there is none. */
-export const sendingOf = (id) => sendings.get(id) ?? null;
+/** Return the file that this page sends, or has sent, under the id of a batch or package; null if there is none. */
+export const sendingOf = (id) => sendings.get(id) ?? sendings.get(packageId(id)) ?? null;
 
-/** Begin to send files in this order; each is a pair of the file and its query. Return the uploads. */
+/** Begin to send files in this order; each is a file, its query and the parts of a package. Return the uploads. */
 export async function send(files) {
   const begun = [];
-  for (const [file, query] of files) begun.push(new Sending(await idFor(file, query), file, query));
+  for (const [file, query, parts] of files) begun.push(new Sending(await idFor(file, query), file, query, parts));
   for (const each of begun) {
     sendings.set(each.id, each);
-    rememberUpload(each.id, each.file, each.query);
+    rememberUpload(each.id, each.file, each.query, each.parts);
   }
   run();
   return begun;
@@ -55,7 +55,7 @@ export async function send(files) {
 // under the same id, the lines that were refused would not be tried again.
 async function idFor(file, query) {
   const begun = begunUpload(file, query);
-  if (begun && !(await isDone(begun.id))) return begun.id;
+  if (begun && !(await Promise.all(batchIds(begun).map(isDone))).every(Boolean)) return begun.id;
   if (begun) forgetUpload(begun.id);
   return `page-${randomHex(16)}`;
 }

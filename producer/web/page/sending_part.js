@@ -1,5 +1,6 @@
 // Shows one file on its way: how much of it was sent, and the buttons to cancel or repeat it.
 
+import { plain } from "./advice.js";
 import { button, element } from "./dom.js";
 import { sizeOf } from "./words.js";
 
@@ -38,7 +39,7 @@ export function sendingPart(sending) {
     retry.hidden = sending.state !== "failed";
     if (hadFocus && document.activeElement.hidden) { state.tabIndex = -1; state.focus(); }
     if (sending.state !== "sent") return;
-    notices.replaceChildren(...sending.accepted.notices.map((notice) => element("p", { class: "notice" }, notice)));
+    notices.replaceChildren(...sending.accepted.notices.map((notice) => element("p", { class: "notice" }, plain(notice))));
     resolveSent(sending.accepted);
   }
 

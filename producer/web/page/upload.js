@@ -4,7 +4,7 @@ import { card } from "./card.js";
 import { begunPart } from "./begun.js";
 import { Chosen, inOrder } from "./chosen.js";
 import { button, element } from "./dom.js";
-import { batchAddress } from "./ids.js";
+import { addressOf, batchIds } from "./ids.js";
 import { report } from "./report.js";
 import { send } from "./sending.js";
 import { templatesPart } from "./templates.js";
@@ -70,7 +70,7 @@ function drawBar(bar) {
   const many = files.length === 1 ? "the file" : `${files.length} files`;
   const state = isReady ? (isChecked ? "Nothing was sent yet." : "Check reads every line, and sends nothing.") : "Something above needs your attention before you can go on.";
   bar.replaceChildren(
-    files.length > 1 ? element("p", {}, `Order of sending: ${ordered.map(({ file, kind }) => `${file.name}${kind ? ` (${KINDS[kind].toLowerCase()})` : ""}`).join(", then ")}.`) : "",
+    files.length > 1 ? element("p", {}, `Order of sending: ${ordered.map(({ file, kind, isPackage }) => `${file.name}${kind ? ` (${KINDS[kind].toLowerCase()})` : isPackage ? " (a package)" : ""}`).join(", then ")}.`) : "",
     element("p", { class: "help" }, isBusy ? "Checking …" : state),
     element("div", { class: "row" },
       button(`Check ${many}`, () => checkAll(), { id: "check", class: isChecked ? "plain" : null, disabled: !isReady || isBusy }),
@@ -95,7 +95,7 @@ async function sendAll() {
   const ordered = inOrder(files);
   for (const chosen of ordered) if (!(await chosen.isStill())) return;
   ordered.forEach((chosen) => chosen.remember());
-  const begun = await send(ordered.map(({ file, query }) => [file, query]));
+  const begun = await send(ordered.map(({ file, query, parts }) => [file, query, parts]));
   files = [];
-  location.hash = begun.length === 1 ? batchAddress(begun[0].id) : `#/sending/${begun.map(({ id }) => id).join(",")}`;
+  location.hash = addressOf(begun.flatMap(batchIds));
 }

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { element } from "./dom.js";
 import { batchAddress } from "./ids.js";
+import { nameOf } from "./names.js";
 import { forgetUpload } from "./memory.js";
 import { follow, progressPart } from "./progress.js";
 import { sendingOf } from "./sending.js";
@@ -10,17 +11,19 @@ import { sendingPart } from "./sending_part.js";
 
 /**
  * Return the section of an upload: `node`, and `shown`, which resolves to its first status, or to null while it is
- * being sent. `see(status)` gets each news. Stops when `signal` is aborted.
+ * being sent. `see(status)` gets each news. Stops when `signal` is aborted. `isPart` is set for a file of a package that has
+ * been sent.
  */
-export function uploadSection(id, signal, see = () => {}) {
-  const sending = sendingOf(id), progress = progressPart();
-  const heading = element("h2", {}, sending?.file.name ?? "Upload");
+export function uploadSection(id, signal, see = () => {}, isPart = false) {
+  const sending = isPart ? null : sendingOf(id), progress = progressPart();
+  const heading = element(isPart ? "h3" : "h2", {}, sending?.file.name ?? "Upload");
   const link = element("a", { href: batchAddress(id) }), more = element("p", { hidden: true }, link);
   const node = element("section", { class: "upload", "aria-label": sending?.file.name ?? "Upload" }, heading);
 
   function draw(status) {
     if (status.state === "done") forgetUpload(id);
-    heading.textContent = status.file_name ?? heading.textContent;
+    if (status.file_name) heading.textContent = nameOf(status);
+    node.setAttribute("aria-label", heading.textContent);
     progress.draw(status);
     link.textContent = status.books.rejected ? "Show what was refused, and correct it" : "Show this upload";
     more.hidden = location.hash.startsWith("#/batches/");

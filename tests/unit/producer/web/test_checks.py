@@ -46,6 +46,7 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "continued": 0,
         "skipped": 0,
         "blank": 0,
+        "skipped": 0,
         "refused": 1,
     }
     assert shown == {
@@ -57,6 +58,13 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "columns": ["Student ID", "course_id", "note"],
         "rows": 2,
         "notices": [],
+        "system": None,
+        "passed_over": {},
+        "first_rows": [
+            {"line": line, "fields": {"student_id": "S1", "course_id": course}}
+            for line, course in ((2, "C1"), (3, "C2"))
+        ],
+        "files": [],
     }
     assert not front.client.recent_batches()
     assert front.call("POST", "/batches/check", files={"file": ("a.csv", PAIRS)}).json() == (

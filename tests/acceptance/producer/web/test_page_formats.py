@@ -1,0 +1,235 @@
+"""Packages and workbooks on the page: chosen, described, sent, watched, and repaired."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from producer.client import EnrollmentClient
+from support.accessibility import findings_of
+from support.http import serving
+from support.packages import zipped_package
+from support.page import FINISHED, card_of, check, choose, counts_of, send
+from support.rosters import enter_roster
+from support.workbooks import workbook
+from support.workers import Deployment
+
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("browser")]
+
+
+@pytest.fixture(scope="module")
+def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(deployment.environment, tmp_path_factory.mktemp("http") / "log") as (served, _):
+        yield served
+
+
+@pytest.fixture(params=[1280, 375])
+def page(browser: Any, url: str, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page, wide or narrow, in a browser that has stored nothing."""
+    context = browser.new_context(viewport={"width": request.param, "height": 900})
+    context.set_default_timeout(20_000)
+    opened = context.new_page()
+    opened.goto(url)
+    yield opened
+    context.close()
+
+
+def look(page: Any) -> None:
+    """Look for findings of axe, and for what a narrow screen cuts off."""
+    assert findings_of(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def oneroster(prefix: str) -> dict[str, list[str]]:
+    """Return an export of two students and a teacher; an enrollment names an unknown class."""
+    return {
+        "manifest.csv": ["propertyName,value", "oneroster.version,1.2", "file.enrollments,bulk"],
+        "users.csv": [
+            "sourcedId,status,enabledUser,username,givenName,familyName,email",
+            f"{prefix}-1,,true,ada,Ada,Lovelace,ada@school.test",
+            f"{prefix}-2,,true,alan,{'x' * 300},Turing,",
+            f"{prefix}-3,,true,grace,Grace,Hopper,",
+        ],
+        "roles.csv": [
+            "sourcedId,status,userSourcedId,roleType,role",
+            f"r-1,,{prefix}-1,primary,student",
+            f"r-2,,{prefix}-2,primary,student",
+            f"r-3,,{prefix}-3,primary,teacher",
+        ],
+        "classes.csv": ["sourcedId,status,title,classType", f"{prefix}-c,,Algebra,scheduled"],
+        "enrollments.csv": [
+            "sourcedId,status,classSourcedId,schoolSourcedId,userSourcedId,role,beginDate,endDate",
+            f"e-1,,{prefix}-c,o-1,{prefix}-1,student,,",
+            f"e-2,,{prefix}-x,o-1,{prefix}-1,student,,",
+            f"e-3,,{prefix}-c,o-1,{prefix}-3,teacher,,",
+        ],
+    }
+
+
+def test_a_package_is_described_sent_watched_and_repaired(
+    page: Any, url: str, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"p{page.viewport_size['width']}"
+    name = f"{prefix} export.zip"
+    file = zipped_package(oneroster(prefix), tmp_path / name)
+    choose(page, file)
+    card = card_of(page, name)
+    assert "A package of 3 files from OneRoster" in card.inner_text()
+    for words in (
+        "users.csv: students, 1 row",
+        "Passed over, because only students are enrolled: 1 teacher.",
+        "classes.csv: courses, 1 row",
+        "enrollments.csv: enrollments, 2 rows",
+        "1 line would be refused",
+        "The text has 307 characters; at most 255 are allowed.",
+        "Ada Lovelace",
+    ):
+        assert words in card.inner_text()
+    look(page)
+    send(page, 3)
+    assert page.get_by_role("heading", level=3).all_inner_texts() == [
+        "users.csv",
+        "classes.csv",
+        "enrollments.csv",
+    ]
+    look(page)
+    page.reload()
+    page.get_by_text(FINISHED).nth(2).wait_for()
+    page.get_by_role("heading", name=name).wait_for()
+    repair(page, "users.csv", {"givenName, line 3": "Alan"})
+    page.go_back()
+    page.go_back()
+    repair(page, "enrollments.csv", {"classSourcedId, line 3": f"{prefix}-c"})
+    page.goto(f"{url}/#/batches")
+    page.get_by_role("link", name=name).first.wait_for()
+    assert page.get_by_role("link", name=name).count() == 3
+    look(page)
+    page.get_by_role("link", name=name).first.click()
+    page.get_by_text(FINISHED).nth(2).wait_for()
+    page.goto(f"{url}/#/")
+    page.reload()
+    page.wait_for_selector("#file")
+    assert page.get_by_text("Not finished when you left").count() == 0
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        assert client.student(f"{prefix}-2").name == "Alan Turing"
+
+
+def repair(page: Any, name: str, cells: dict[str, str]) -> None:
+    """Correct lines of one file of a package in place, and send them again."""
+    part = page.get_by_role("region", name=name)
+    part.get_by_role("link", name="Show what was refused, and correct it").click()
+    page.get_by_role("link", name="Correct the lines here").click()
+    for label, text in cells.items():
+        box = page.get_by_label(label)
+        assert box.get_attribute("aria-invalid") == "true"
+        box.fill(text)
+    look(page)
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+
+
+def test_a_sheet_of_a_workbook_is_chosen_sent_and_repaired(
+    page: Any, url: str, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"w{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1", f"{prefix}-2"], [f"{prefix}-c"])
+    sheets = {
+        "Autumn": [["student_id", "course_id"], [f"{prefix}-1", f"{prefix}-c"]],
+        "Spring": [
+            ["Matrikelnummer", "Kursnummer"],
+            [f"{prefix}-2", f"{prefix}-c"],
+            [f"{prefix}-9", f"{prefix}-c"],
+        ],
+    }
+    file = tmp_path / f"{prefix}.xlsx"
+    file.write_bytes(workbook(sheets))
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "Enrollments, sheet “Autumn” of a workbook" in card.inner_text()
+    card.get_by_label("Sheet").select_option("Spring")
+    card.get_by_role("button", name="These columns are right").click()
+    card.get_by_role("cell", name=f"{prefix}-9").wait_for()
+    look(page)
+    send(page)
+    assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
+    page.get_by_role("link", name="Correct the lines here").click()
+    box = page.get_by_label("Matrikelnummer, line 3")
+    assert box.get_attribute("aria-invalid") == "true"
+    box.fill(f"{prefix}-1")
+    look(page)
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+
+
+def test_the_columns_of_a_known_system_need_no_choice_and_are_known_again(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"s{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1"], [f"{prefix}-c"])
+    # In this format, only the name of the file says what it holds.
+    file = tmp_path / "StudentEnrollment.csv"
+    file.write_text(f"Section SIS ID,SIS ID\n{prefix}-c,{prefix}-1\n{prefix}-x,{prefix}-1\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "Enrollments from School Data Sync v1, table" in card.inner_text()
+    card.get_by_text("Change what it holds").click()
+    assert "The columns are those of School Data Sync v1" in card.inner_text()
+    assert "These columns are right" not in card.inner_text()
+    look(page)
+    send(page)
+    assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
+    page.get_by_role("link", name="Correct the lines here").click()
+    box = page.get_by_label("Section SIS ID, line 3")
+    assert box.get_attribute("aria-invalid") == "true"
+    box.fill(f"{prefix}-y")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line came back").wait_for()
+    page.get_by_role("link", name="Show what was sent").click()
+    page.get_by_role("link", name="Correct the lines here").click()
+    page.get_by_label("Section SIS ID, line 2").fill(f"{prefix}-c")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+
+
+def test_a_large_package_is_described_once_it_is_checked(page: Any, tmp_path: Path) -> None:
+    note = "x" * 200_000
+    students = ["sis_id,name,note", *(f"L{number},Large,{note}" for number in range(50))]
+    content = {"students.csv": students, "courses.csv": ["sis_id,title", "LC,Large"]}
+    file = tmp_path / "large.zip"
+    with ZipFile(file, "w") as archive:  # Not compressed.
+        for name, lines in content.items():
+            archive.writestr(name, "\n".join(lines))
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "It is larger than 8 MB, so what it holds is shown once you press Check." in (
+        card.inner_text()
+    )
+    check(page)
+    assert "A package of 2 files, 10 MB. 51 rows." in card.inner_text()
+    look(page)
+    send(page, 2)
+
+
+def test_a_file_of_a_package_without_rows_holds_nothing_up(page: Any, tmp_path: Path) -> None:
+    own_id = f"E{page.viewport_size['width']}"
+    content = {"students.csv": ["sis_id,name", f"{own_id},One"], "courses.csv": ["sis_id,title"]}
+    choose(page, zipped_package(content, tmp_path / "empty.zip"))
+    assert "courses.csv: courses, 0 rows" in card_of(page, "empty.zip").inner_text()
+    send(page, 1)
+    assert counts_of(page) == "1 row: 1 added or changed."
+    page.get_by_role("link", name="Send files").click()
+    page.wait_for_selector("#file")
+    assert page.get_by_text("Not finished when you left").count() == 0
+
+
+def test_a_workbook_that_cannot_be_read_says_how_to_save_it(page: Any, tmp_path: Path) -> None:
+    file = tmp_path / "binary.xlsb"
+    with ZipFile(file, "w") as archive:
+        archive.writestr("xl/workbook.bin", b"")
+    choose(page, file)
+    assert "choose “Save as” and the format “CSV UTF-8”" in card_of(page, file.name).inner_text()
+    look(page)

@@ -113,7 +113,9 @@ def test_a_package_is_described_sent_watched_and_repaired(
     page.wait_for_selector("#file")
     assert page.get_by_text("Not finished when you left").count() == 0
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
-        assert client.student(f"{prefix}-2").name == "Alan Turing"
+        student = client.student(f"{prefix}-2")
+        assert student is not None
+        assert student.name == "Alan Turing"
 
 
 def repair(page: Any, name: str, cells: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
 """Packages and workbooks over HTTP: checked, previewed, and known again when lines are refused."""
 
-import random
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def test_a_preview_names_a_package_and_sends_to_the_check(tmp_path: Path) -> Non
 
 def test_a_workbook_above_the_bound_of_other_files_is_previewed_as_a_whole(tmp_path: Path) -> None:
     sheets = {"One": [["student_id", "course_id"], ["S1", "C1"]], "Two": [["a"]]}
-    padding = random.Random(1).randbytes(2 * MAX_PREVIEW).hex()
+    padding = secrets.token_hex(2 * MAX_PREVIEW)
     file = tmp_path / "book.xlsx"
     file.write_bytes(workbook(sheets, more=[("docProps/padding", padding)]))
     assert MAX_PREVIEW < file.stat().st_size < MAX_ARCHIVE

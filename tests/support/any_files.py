@@ -87,6 +87,8 @@ uploads = st.builds(
         st.sampled_from([{}, {}, {"student_id": "{who}", "course_id": "{who}-{what}"}]),
         st.none(),
         st.sampled_from([False, False, True]),
+        st.just(NO_CHOICE.format),
+        st.none(),
     ),
 ).map(
     lambda upload: (

@@ -50,11 +50,6 @@ def unpack_cut_archive(name: str, beginning: bytes, most: int) -> Content:
             f"{name} is a zip archive, and its beginning shows no file; send more of it, or unpack"
             " it."
         )
-    if sum(is_table(entry.info) for entry in entries) > 1:
-        raise UnreadableFile(
-            f"{name} is a zip archive of several files, and only its beginning was read; check it,"
-            " and each of its files is read."
-        )
     info = only_file(name, [entry.info for entry in entries])
     start = next(entry.start for entry in entries if entry.info is info)
     name = f"{name} ({shown_name(info)})"

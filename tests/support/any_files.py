@@ -5,7 +5,6 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from producer.files.describing import Choices
-from producer.files.formats.registry import FormatChoice
 from producer.schemas import Kind
 
 NO_CHOICE = Choices()
@@ -88,7 +87,7 @@ uploads = st.builds(
         st.sampled_from([{}, {}, {"student_id": "{who}", "course_id": "{who}-{what}"}]),
         st.none(),
         st.sampled_from([False, False, True]),
-        st.just(FormatChoice()),
+        st.just(NO_CHOICE.format),
         st.none(),
     ),
 ).map(

@@ -68,7 +68,7 @@ function parts(chosen, prefix) {
     sheetPart(chosen, prefix),
     foldedMatching(chosen, prefix),
     seen && (seen.isPackage || seen.isUnseen ? checked?.readable && wholePart(checked) : rowsPart(chosen)),
-    checked && (checked.readable ? checkedPart(checked, seen.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
+    checked && (checked.readable ? checkedPart(checked, seen?.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
   ];
 }
 

@@ -51,7 +51,7 @@ def test_what_cannot_be_sent_is_said_when_it_is_chosen(page: Any, tmp_path: Path
     choose(page, empty, blank, book)
     assert "This file is empty. Export it again" in card_of(page, "empty.csv").inner_text()
     assert "This file is empty. Export it again" in card_of(page, "blank.csv").inner_text()
-    assert "choose “Save as”" in card_of(page, "book.xlsx").inner_text()
+    assert "This file is an Excel workbook that is damaged" in card_of(page, book.name).inner_text()
     assert page.locator("#check").is_disabled()
     assert page.locator("#send").is_disabled()
     assert findings_of(page) == []

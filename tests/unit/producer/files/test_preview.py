@@ -210,6 +210,9 @@ def test_a_preview_says_how_a_file_is_understood() -> None:
     templates = {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
     found = shown(content, Choices(templates=templates))
     assert found.model_dump(exclude={"problem", "field", "raw_lines", "raw_rows", "refused"}) == {
+        "system": None,
+        "passed_over": {},
+        "sheets": (),
         "readable": True,
         "options": (),
         "truncated": False,

@@ -9,13 +9,16 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, StringConstraints
 
-from producer.fields import MAX_TEXT, NO_NUL
+from producer.fields import MAX_TEXT
 from producer.schemas import ContractModel
+
+_WITH_A_WORD = r"^[^\x00]*[^\x00-\x1f\s][^\x00]*$"
+"""Python divides words at some control characters, too; what has no word would find everyone."""
 
 SearchText = Annotated[
     str,
     StringConstraints(
-        strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL
+        strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=_WITH_A_WORD
     ),
 ]
 

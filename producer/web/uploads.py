@@ -170,7 +170,7 @@ class Uploads:
             )
             return batch, tuple(layout.notices)
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
 
     async def submit_package(
@@ -206,7 +206,7 @@ class Uploads:
                 batches.append((batch, source.file_name))
             return batches, tuple(package.all_notices())
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
 
     async def check(self, upload: Upload, choices: Choices, submitter: str | None) -> WholeCheck:
@@ -219,7 +219,7 @@ class Uploads:
         def is_wanted() -> bool:
             return not is_cancelled.is_set()
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             try:
                 return await in_daemon_thread(
                     partial(check_whole_file, "The file", upload.file, choices, is_wanted)
@@ -228,8 +228,8 @@ class Uploads:
                 is_cancelled.set()
 
     @asynccontextmanager
-    async def _turn_of(self, submitter: str | None) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it."""
+    async def turn_of(self, submitter: str | None) -> AsyncIterator[None]:
+        """Wait for a turn of a submitter, and hold it."""
         own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
         async with own_turn, self._turns:
             yield

@@ -7,19 +7,26 @@ forms of a letter. The locale of a database, which may know only ASCII, has no s
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from producer.fields import MAX_TEXT
+from producer.fields import MAX_TEXT, NO_NUL
 from producer.schemas import ContractModel
 
-_WITH_A_WORD = r"^[^\x00]*[^\x00-\x1f\s][^\x00]*$"
-"""Python divides words at some control characters, too; what has no word would find everyone."""
+
+def _stripped(text: object) -> object:
+    """Return a text without the spaces at which Python divides words: more than pydantic strips.
+
+    A text that has no word would be found in every name.
+    """
+    return text.strip() if isinstance(text, str) else text
+
 
 SearchText = Annotated[
     str,
     StringConstraints(
-        strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=_WITH_A_WORD
+        strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL
     ),
+    BeforeValidator(_stripped),
 ]
 
 

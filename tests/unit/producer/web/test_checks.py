@@ -45,6 +45,7 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "read": 2,
         "continued": 0,
         "blank": 0,
+        "skipped": 0,
         "refused": 1,
     }
     assert shown == {
@@ -167,7 +168,8 @@ class SlowFile(io.BytesIO):
         self.blocks += 1
         if self.blocks > 2:  # The first reads look for the end of the header.
             self.has_begun.set()
-        return self.line * 100
+        whole = self.line * 100
+        return whole if size is None or size < 0 else whole[:size]
 
 
 def endless(line: bytes = b"S1,C1,z\n") -> tuple[Upload, SlowFile]:

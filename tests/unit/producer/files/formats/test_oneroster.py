@@ -230,14 +230,14 @@ def test_a_manifest_may_end_its_lines_in_other_ways(tmp_path: Path, line_end: st
     manifest = line_end.join([*MANIFEST, "file.courses,bulk"]).encode()
     mixed = manifest.replace(b"file.users,bulk", b"file.users,bulk\n", 1)
     for number, content in enumerate((manifest, mixed)):
-        path = zipped_package({**PACKAGE_1_1, "manifest.csv": content}, tmp_path / f"{number}.zip")
+        path = zipped_package({**PACKAGE, "manifest.csv": content}, tmp_path / f"{number}.zip")
         with opened(path) as package:
             assert "has no courses.csv, although" in " ".join(package.all_notices())
 
 
 @pytest.mark.parametrize("row", ['"', f'x,"{"y" * 200_000}', 'x,"a"b\x00', '"\r'])
 def test_a_manifest_that_is_no_csv_says_nothing(tmp_path: Path, row: str) -> None:
-    path = zipped_package({**PACKAGE_1_1, "manifest.csv": [*MANIFEST, row]}, tmp_path / "e.zip")
+    path = zipped_package({**PACKAGE, "manifest.csv": [*MANIFEST, row]}, tmp_path / "e.zip")
     with opened(path) as package:
         assert package.sources
 
@@ -245,7 +245,7 @@ def test_a_manifest_that_is_no_csv_says_nothing(tmp_path: Path, row: str) -> Non
 def test_an_id_that_is_too_long_is_refused_and_not_stored(tmp_path: Path) -> None:
     long = "u" * 300
     users = [*USERS_1_1, f"{long},,,true,o-1,student,ada,,Ada,Lovelace,,,,,,,,"]
-    files = read_package(zipped_package({**PACKAGE_1_1, "users.csv": users}, tmp_path / "e.zip"))
+    files = read_package(zipped_package({**PACKAGE, "users.csv": users}, tmp_path / "e.zip"))
     ((line, message),) = files["students"].refused
     assert line == len(users)
     assert "255" in message

@@ -7,16 +7,26 @@ forms of a letter. The locale of a database, which may know only ASCII, has no s
 from collections.abc import Callable
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from producer.fields import MAX_TEXT, NO_NUL
 from producer.schemas import ContractModel
+
+
+def _stripped(text: object) -> object:
+    """Return a text without the spaces at which Python divides words: more than pydantic strips.
+
+    A text that has no word would be found in every name.
+    """
+    return text.strip() if isinstance(text, str) else text
+
 
 SearchText = Annotated[
     str,
     StringConstraints(
         strict=True, strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=NO_NUL
     ),
+    BeforeValidator(_stripped),
 ]
 
 

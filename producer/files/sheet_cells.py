@@ -8,25 +8,33 @@ MAX_ERRORS = 100_000
 """The most cells of a sheet that may hold an error."""
 
 _NO_RESULT = "a formula without a result"
-_PLACE = re.compile("([A-Z]{1,3})([0-9]{1,7})", re.IGNORECASE)
+_PLACE = re.compile("([A-Za-z]{1,3})([1-9][0-9]{0,6})")
+_ROW_NUMBER = re.compile("[1-9][0-9]{0,6}")
 _LONGEST_ERROR = 100
+_LONGEST_NUMBER = 10
+_LONGEST_TAG = 1 << 20
 
 
 class Cells:
     """Counts the cells of a sheet as their elements are read; rows and columns count from 0.
 
-    `text_sizes` is the size of each text that cells share.
+    `text_sizes` is the size of each text that cells share. `misplaced` is the first place of a row
+    or cell that no program writes: a library may understand it differently, and make room for more
+    cells than are counted here.
     """
 
     def __init__(self, text_sizes: "array[int]") -> None:
         self._text_sizes = text_sizes
+        self._longest = max(text_sizes, default=0)
         self.rows = self.columns = 0
         self.text_bytes = 0
         self.errors: dict[tuple[int, int], str] = {}
-        self._row = self._column = -1
+        self.misplaced: str | None = None
+        self._next_row = self._next_column = 0
+        self._place = (0, 0)
         self._type = ""
         self._value = ""
-        self._reads_value = self._has_formula = False
+        self._reads_value = self._has_formula = self._is_divided = False
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Note that an element begins."""
@@ -34,30 +42,42 @@ class Cells:
         if tag == "c":
             self._begin_cell(attributes)
         elif tag == "row":
-            number = attributes.get("r", "")
-            self._row = int(number[:9]) - 1 if number.isdecimal() else self._row + 1
-            self._column = -1
-            self.rows = max(self.rows, self._row + 1)
+            number = attributes.get("r")
+            if number is not None and self._is_place(_ROW_NUMBER, number):
+                self._next_row = int(number) - 1
+            self.rows = max(self.rows, self._next_row + 1)
         elif tag == "f":
             self._has_formula = True
         elif tag in ("v", "t"):
             self._reads_value = True
+            if tag == "v":
+                self._value = ""
+                self._is_divided = False
 
     def _begin_cell(self, attributes: Mapping[str, str]) -> None:
-        self._column += 1
-        place = _PLACE.fullmatch(attributes.get("r", ""))
-        if place is not None:
-            self._column = column_number(place[1]) - 1
-            self._row = int(place[2]) - 1
-        self.rows = max(self.rows, self._row + 1)
-        self.columns = max(self.columns, self._column + 1)
+        row, column = self._next_row, self._next_column
+        place = attributes.get("r")
+        if place is not None and self._is_place(_PLACE, place):
+            letters = place.rstrip("0123456789")
+            row, column = int(place[len(letters) :]) - 1, column_number(letters) - 1
+        self._place = row, column
+        self._next_column = column + 1
+        self.rows = max(self.rows, row + 1)
+        self.columns = max(self.columns, column + 1)
         self._type = attributes.get("t", "n")
         self._value = ""
         self._has_formula = False
 
+    def _is_place(self, pattern: re.Pattern[str], place: str) -> bool:
+        is_place = pattern.fullmatch(place) is not None
+        if not is_place and self.misplaced is None:
+            self.misplaced = place
+        return is_place
+
     def text(self, text: str) -> None:
-        """Note a text between elements."""
+        """Note a text between elements, or a piece of it."""
         if self._reads_value and len(self._value) < _LONGEST_ERROR:
+            self._is_divided = self._value != ""
             self._value += text[:_LONGEST_ERROR]
 
     def end(self, tag: str) -> None:
@@ -65,12 +85,23 @@ class Cells:
         tag = local_name(tag)
         if tag in ("v", "t"):
             self._reads_value = False
-        elif tag == "c":
-            if self._type == "s" and self._value.isdecimal():
-                index = int(self._value)
-                self.text_bytes += self._text_sizes[index] if index < len(self._text_sizes) else 0
-            elif self._type == "e" or (self._type == "n" and self._lacks_result):
-                self._add_error()
+            if tag == "v" and self._type == "s":
+                self.text_bytes += self._shared_size()
+        elif tag == "row":
+            self._next_row += 1
+            self._next_column = 0
+        elif tag == "c" and (self._type == "e" or (self._type == "n" and self._lacks_result)):
+            self._add_error()
+
+    def _shared_size(self) -> int:
+        """Return the size of the text that a cell shares; of the longest one if it is unclear.
+
+        A library may take a piece of a number that is divided, for example by a comment.
+        """
+        number, is_short = self._value, len(self._value) < _LONGEST_NUMBER
+        is_plain = is_short and number.isascii() and number.isdecimal() and not self._is_divided
+        index = int(number) if is_plain else len(self._text_sizes)
+        return self._text_sizes[index] if index < len(self._text_sizes) else self._longest
 
     @property
     def _lacks_result(self) -> bool:
@@ -78,14 +109,14 @@ class Cells:
 
     def _add_error(self) -> None:
         if len(self.errors) <= MAX_ERRORS:
-            self.errors[self._row, self._column] = self._value or _NO_RESULT
+            self.errors[self._place] = self._value or _NO_RESULT
 
 
 class UsualCells:
     """Counts the cells of a sheet that is written as Excel does, many times as fast as `Cells`.
 
     `is_usual` is false if a closer look is needed: a cell is written in another way, holds an
-    error, or has a formula.
+    error, or has a formula; or if a tag, or a text between two, is very long.
     """
 
     def __init__(self) -> None:
@@ -98,8 +129,12 @@ class UsualCells:
         block = self._rest + block
         end = block.rfind(b"<")  # So that no tag is divided.
         self._rest = block[end:]
+        # What is put together again and again must not grow with the file.
+        self.is_usual = self.is_usual and len(self._rest) <= _LONGEST_TAG
         if self.is_usual:
             self._count(block[:end])
+        else:
+            self._rest = b""
 
     def finish(self) -> None:
         """Take what is left at the end."""
@@ -128,22 +163,6 @@ _ROW = re.compile(rb"<(?:[^\s<>/]+:)?row[\s/>]")
 _CELL = re.compile(rb"<(?:[^\s<>/]+:)?c[\s/>]")
 _UNUSUAL = (b"<f", b":f", b'"e"', b"'e'")
 """What stands in the XML if there is a formula or a cell with an error."""
-
-
-class LongestText:
-    """Finds the size of the longest text in the XML of the texts that cells share, or more."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._rest = b""
-
-    def feed(self, block: bytes) -> None:
-        """Take a piece of the XML, which is well-formed."""
-        *texts, self._rest = _TEXT_END.split(self._rest + block)
-        self.size = max(self.size, len(self._rest), *map(len, texts), 0)
-
-
-_TEXT_END = re.compile(rb"</(?:[^\s<>/]+:)?si\s*>")
 
 
 def column_number(letters: str) -> int:

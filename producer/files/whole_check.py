@@ -1,5 +1,6 @@
 """Read an uploaded file to its end, as a submission does, and report every mistake of its form."""
 
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
@@ -109,6 +110,33 @@ class CheckStopped(Exception):
     """A check was stopped, because its result is no longer wanted."""
 
 
+class _Watched(io.RawIOBase):
+    """A file that can be read until its content is no longer wanted.
+
+    Lines are no place to look, because many of them may yield nothing: blank ones, for example.
+    """
+
+    def __init__(self, file: BinaryIO, is_wanted: Callable[[], bool]) -> None:
+        self._file = file
+        self._is_wanted = is_wanted
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._is_wanted():
+            raise CheckStopped
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class _Stream(NamedTuple):
     """A file whose first lines have been read, and the rest of it."""
 
@@ -155,7 +183,8 @@ def check_whole_file(
     CheckStopped once `is_wanted` returns false.
     """
     try:
-        layout, lines = open_chosen(name, file, choices)
+        watched = io.BufferedReader(_Watched(file, is_wanted), 1 << 16)
+        layout, lines = open_chosen(name, watched, choices)
         found = _found_in(_Stream(name, layout, lines, is_wanted))
     except UnreadableFile as error:
         return WholeCheck.unreadable(error)

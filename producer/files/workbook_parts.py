@@ -1,26 +1,30 @@
 """Read the parts of an Excel workbook (ECMA-376), and check each one before a library loads it.
 
 A library loads a sheet whole, with room for every cell up to the last one, and reads an error as an
-empty cell. So the size, the extent and the errors of a sheet are found here, in flat memory.
+empty cell. So the size, the extent and the errors of a sheet are found here, in flat memory. The
+library gets a copy of what was examined, because it may find other parts in the same archive.
 """
 
+import io
 import posixpath
 import re
 import zipfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple, cast
 from xml.parsers import expat
 
 from producer.errors import UnreadableFile
 from producer.files.containers import Packed, problem_of, unpacked, zip_errors_named
-from producer.files.sheet_cells import MAX_ERRORS, Cells, LongestText, UsualCells, local_name
+from producer.files.sheet_cells import MAX_ERRORS, Cells, UsualCells, local_name
+from producer.files.shorten import shorten
 
 MAX_PART = 128 * 1024**2
 """The most bytes of XML of a sheet, and of the texts that the cells of a workbook share."""
 MAX_CELLS = 5_000_000
-"""The most cells of a sheet up to its last row and column, empty ones among them."""
+"""The most cells of a sheet up to its last row and column, empty ones among them; also the most
+texts that the cells of a workbook share."""
 MAX_TEXTS = 256 * 1024**2
 """The most bytes of text in the cells of a sheet; cells may share a text."""
 
@@ -107,24 +111,42 @@ class Parts:
             self._parse(_STYLES, number_format)
         return any(re.fullmatch("0{2,}", code) for code in formats)
 
+    def size_of(self, sheet: Sheet) -> int:
+        """Return the size of the XML of a sheet; 0 if the workbook lacks it."""
+        entry = self._entries.get(sheet.part.casefold())
+        return 0 if entry is None else entry.file_size
+
     def examine(self, sheet: Sheet) -> Errors:
         """Return the errors in a sheet. Raises UnreadableFile if it is too large to be loaded."""
         cells = UsualCells()
         self._read(sheet.part, cells.feed)
         cells.finish()
-        longest = LongestText()
-        if _SHARED_TEXTS in self._entries:
-            self._read(_SHARED_TEXTS, longest.feed)
         self._check_size(sheet, cells.rows * cells.columns, MAX_CELLS, _EXTENT)
-        if cells.is_usual and cells.count * longest.size <= MAX_TEXTS:
+        if cells.is_usual and cells.count * max(self._text_sizes, default=0) <= MAX_TEXTS:
             return {}
-        all_cells = Cells(self._text_sizes())
+        all_cells = Cells(self._text_sizes)
         self._parse(sheet.part, all_cells.start, all_cells.end, all_cells.text)
+        if all_cells.misplaced is not None:
+            what = f"{shorten(all_cells.misplaced, 20)} in {sheet.part} is no place of a cell"
+            raise self._damaged(what)
         self._check_size(sheet, all_cells.rows * all_cells.columns, MAX_CELLS, _EXTENT)
         self._check_size(sheet, all_cells.text_bytes, MAX_TEXTS, "bytes of text")
         what = "cells with an error, for example #N/A"
         self._check_size(sheet, len(all_cells.errors), MAX_ERRORS, what)
         return all_cells.errors
+
+    def copy(self, sheet: Sheet) -> BinaryIO:
+        """Return a workbook with the parts that a sheet needs, after `examine`, and no others."""
+        copied = io.BytesIO()
+        with zipfile.ZipFile(copied, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("_rels/.rels", _ROOT.format(self._entries[WORKBOOK].filename))
+            for part in (WORKBOOK, _RELATIONS, _STYLES, _SHARED_TEXTS, sheet.part):
+                entry = self._entries.get(part.casefold())
+                if entry is not None:
+                    with archive.open(entry.filename, "w") as target:
+                        target.writelines(self._blocks(part))
+        copied.seek(0)
+        return copied
 
     def _check_size(self, sheet: Sheet, size: int, most: int, what: str) -> None:
         if size > most:
@@ -133,20 +155,44 @@ class Parts:
                 f" too many for a workbook; delete what is not needed, or {AS_CSV_UTF8}."
             )
 
+    @cached_property
     def _text_sizes(self) -> "array[int]":
-        """Return the size of each text that cells share, or more."""
-        starts = array("q")
+        """The size of each text that cells share, or more."""
+        sizes = array("q")
         if _SHARED_TEXTS not in self._entries:
-            return starts
+            return sizes
         parser = expat.ParserCreate()
+        last_start = 0
 
-        def text_begins(tag: str, _: Mapping[str, str]) -> None:
-            if local_name(tag) == "si":
-                starts.append(parser.CurrentByteIndex)
+        def text_begins(tag: str, attributes: Mapping[str, str]) -> None:
+            nonlocal last_start
+            tag = local_name(tag)
+            if tag == "sst":
+                self._check_promise(attributes.get("uniqueCount", "0"))
+            elif tag == "si":
+                if last_start:
+                    sizes.append(parser.CurrentByteIndex - last_start)
+                self._check_count(len(sizes) + 1)
+                last_start = parser.CurrentByteIndex
 
         parser.StartElementHandler = text_begins
         size = self._feed(parser, _SHARED_TEXTS)
-        return array("q", (end - start for start, end in pairwise([*starts, size])))
+        if last_start:
+            sizes.append(size - last_start)
+        return sizes
+
+    def _check_promise(self, number: str) -> None:
+        """Check how many texts are promised: a library makes room for as many."""
+        if not (number.isascii() and number.isdecimal() and len(number) <= _LONGEST_COUNT):
+            raise self._damaged(f"{shorten(number, 20)} in {_SHARED_TEXTS} is no count")
+        self._check_count(int(number))
+
+    def _check_count(self, texts: int) -> None:
+        if texts > MAX_CELLS:
+            raise UnreadableFile(
+                f"{self._name} has more than {MAX_CELLS:,} texts, which is too many for a workbook;"
+                f" {AS_CSV_UTF8}."
+            )
 
     def _parse(
         self,
@@ -157,7 +203,6 @@ class Parts:
     ) -> None:
         """Call these functions for each element and each text of a part."""
         parser = expat.ParserCreate()
-        parser.buffer_text = True
         parser.StartElementHandler = start
         parser.EndElementHandler = end
         parser.CharacterDataHandler = text
@@ -212,4 +257,11 @@ class Parts:
         )
 
 
+_ROOT = (
+    '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+    '<Relationship Id="r" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships'
+    '/officeDocument" Target="{}"/></Relationships>'
+)
+"""What leads a library to the workbook."""
+_LONGEST_COUNT = 10
 _EXTENT = "cells up to its last row and column"

@@ -9,7 +9,9 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
+from functools import partial
 from itertools import count, islice
 from typing import Any, BinaryIO, NamedTuple
 
@@ -18,8 +20,10 @@ from producer.files.containers import ZIPS, Container, Content, unpack
 from producer.files.notices import Notices
 from producer.files.raw_bytes import MARK, as_pairs
 from producer.files.shorten import shorten
-from producer.files.workbook_parts import AS_CSV_UTF8, Errors, Parts, Sheet
+from producer.files.workbook_parts import AS_CSV_UTF8, MAX_PART, Errors, Parts, Sheet
 
+MAX_SEARCHED = 20
+"""The most sheets of a workbook that are searched for a table."""
 WORKBOOK_ERROR = (
     "holds an error, for example #N/A, a formula without a result, or a number that is too long to"
     " be stored exactly; correct it in the workbook, or submit the sheet as CSV"
@@ -31,6 +35,7 @@ _HEADER_ROWS = 20
 """Among how many rows the header is looked for."""
 _BREAKS = re.compile(r"\s*[\r\n]\s*")
 _SHOWN_SHEETS = 10
+_PANIC = "PanicException"
 _FIRST_NAMES = 4_000
 """Where in a workbook the name of its first part stands."""
 
@@ -88,7 +93,7 @@ def open_workbook(
         return None
     parts.check()
     sheets = parts.sheets()
-    workbook = _Workbook(name, file, parts)
+    workbook = _Workbook(name, parts)
     if sheet_name is None:
         sheet, table = workbook.first_table(sheets, is_header)
     else:
@@ -124,35 +129,31 @@ def check_cut_workbook(name: str, beginning: bytes, most: int) -> None:
 
 
 class _Workbook:
-    """The sheets of a workbook, each of which is examined before it is loaded."""
+    """The sheets of a workbook, each of which is examined before a library gets a copy of it."""
 
-    def __init__(self, name: str, file: BinaryIO, parts: Parts) -> None:
-        from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415 - optional
-
+    def __init__(self, name: str, parts: Parts) -> None:
         self._name = name
         self._parts = parts
-        self._error = CalamineError
-        file.seek(0)
-        try:
-            self._workbook = CalamineWorkbook.from_filelike(file)
-        except (CalamineError, OSError, ValueError) as error:
-            raise self._unreadable(error) from None
 
     def load(self, sheet: Sheet) -> _Table:
         """Return the rows of a sheet. Raises UnreadableFile."""
+        from python_calamine import CalamineWorkbook  # noqa: PLC0415 - optional
+
         errors = self._parts.examine(sheet)
-        try:
-            loaded = self._workbook.get_sheet_by_name(sheet.name)
-        except (self._error, OSError, ValueError) as error:
-            raise self._unreadable(error) from None
-        return _Table(lambda: iter(loaded.iter_rows()), (loaded.start or (0, 0))[1], errors)
+        with _errors_named(self._name):
+            workbook = CalamineWorkbook.from_filelike(self._parts.copy(sheet))
+            loaded = workbook.get_sheet_by_name(sheet.name)
+        return _Table(partial(self._rows, loaded), (loaded.start or (0, 0))[1], errors)
+
+    def _rows(self, loaded: Any) -> Iterator[list[Any]]:
+        """Yield the rows of a sheet that was loaded. Raises UnreadableFile."""
+        with _errors_named(self._name):
+            yield from loaded.iter_rows()
 
     def first_table(self, sheets: Sequence[Sheet], is_header: IsHeader) -> tuple[Sheet, _Table]:
         """Return the first visible sheet with a header, or else the first that is not empty."""
         fallback = None
-        for sheet in sheets:
-            if not sheet.visible:
-                continue
+        for sheet in self._searched([sheet for sheet in sheets if sheet.visible]):
             table = self.load(sheet)
             rows = [list(map(text_of, row)) for row in islice(table.rows(), _HEADER_ROWS)]
             filled = [row for row in rows if any(map(str.strip, row))]
@@ -167,11 +168,37 @@ class _Workbook:
             )
         return fallback, self.load(fallback)
 
-    def _unreadable(self, error: Exception) -> UnreadableFile:
-        return UnreadableFile(
-            f"{self._name} is an Excel workbook that cannot be read: {error}. Open it in Excel, and"
+    def _searched(self, sheets: Sequence[Sheet]) -> Iterator[Sheet]:
+        """Yield sheets to look for a table in. Raises UnreadableFile once there are too many."""
+        size = 0
+        for number, sheet in enumerate(sheets):
+            size += self._parts.size_of(sheet)
+            if number and (number == MAX_SEARCHED or size > MAX_PART):
+                raise UnreadableFile(
+                    f"{self._name} has too many or too large sheets to be searched for a table:"
+                    f" {_listed(sheets)}; name the sheet that you mean.",
+                    "sheet",
+                )
+            yield sheet
+
+
+@contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    """Raise UnreadableFile for whatever a library raises that reads a workbook.
+
+    It panics at some damaged values, which is no subclass of Exception.
+    """
+    try:
+        yield
+    except (UnreadableFile, GeneratorExit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            raise
+        raise UnreadableFile(
+            f"{name} is an Excel workbook that cannot be read: {error}. Open it in Excel, and"
             f" save it again, or {AS_CSV_UTF8}."
-        )
+        ) from None
 
 
 def _named(name: str, sheets: Sequence[Sheet], sheet_name: str) -> Sheet:

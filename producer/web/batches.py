@@ -65,7 +65,8 @@ async def post_batch(
     may_drop = has_scope(request, Scope.DROP)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     options: dict[str, Any] = {"may_drop": may_drop, "resume": has_own_id}
-    async with received(request) as upload, opened_package(upload, choices) as package:
+    turn = services.uploads.turn_of(submitter)
+    async with received(request) as upload, opened_package(upload, choices, turn) as package:
         ids = [batch_id] if package is None else package.batch_ids(batch_id)
         for own_id in ids:
             await services.owners.claim_batch(caller, own_id, has_own_id=has_own_id)

@@ -1,7 +1,7 @@
 """Open an uploaded zip archive that holds the files of an export."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from producer.aio.records import in_daemon_thread
 from producer.files.archives import open_archive
@@ -12,22 +12,25 @@ from producer.web.uploads import Upload
 
 
 @asynccontextmanager
-async def opened_package(upload: Upload, choices: Choices) -> AsyncIterator[Package | None]:
+async def opened_package(
+    upload: Upload, choices: Choices, turn: AbstractAsyncContextManager[None]
+) -> AsyncIterator[Package | None]:
     """Yield the package in an upload; None if the upload is a single file.
+
+    Its files are read to their ends in a turn of the submitter (`producer.web.uploads`).
 
     Raises UnreadableFile, also if the package holds nothing that can be submitted.
     """
 
-    def read() -> Package | None:
-        if not is_package(upload.file):
-            return None
+    def read() -> Package:
         archive = open_archive("The file", upload.file)
         return read_package(ArchiveFiles(archive, None), choices)
 
-    package = await in_daemon_thread(read)
-    if package is None:
+    if not await in_daemon_thread(lambda: is_package(upload.file)):
         yield None
         return
+    async with turn:
+        package = await in_daemon_thread(read)
     with package:
         package.check_not_empty()
         yield package

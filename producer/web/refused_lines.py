@@ -27,6 +27,9 @@ EXAMINED: Final = 5_000
 PAGE: Final = 1_000
 """How many refusals are looked up at once in that case."""
 
+MAX_PAGE_TEXT: Final = 4_000_000
+"""The most characters of the refusals that are examined for one page, besides those of the last."""
+
 _Place = tuple[Number, Number]
 _PLACE: TypeAdapter[_Place] = TypeAdapter(_Place)
 
@@ -53,23 +56,30 @@ class _Search:
         known = _known_columns(status)
         mapping = _mapping_of(status) | dict(known.shown if known else {})
         lines: list[RefusedLineToCorrect] = []
-        after, examined = self._after, 0
-        while examined < EXAMINED:
+        after, examined, room = self._after, 0, MAX_PAGE_TEXT
+        while examined < EXAMINED and room > 0:
             size = self._limit if self._message is None else PAGE
             page = await client.refusal_page(
                 status.batch_id, after=after, limit=size, code=self._code
             )
             for refusal in page:
                 after = (refusal.line, refusal.id)
+                room -= _size_of(refusal)
                 line = _line(refusal, status, mapping, known)
                 if self._message in (None, line.rule, line.message):
                     lines.append(line)
-                if len(lines) == self._limit:
+                if len(lines) == self._limit or room <= 0:
                     return lines, write_cursor(_PLACE, after)
             examined += len(page)
             if not page:
                 return lines, None
         return lines, write_cursor(_PLACE, after)
+
+
+def _size_of(refusal: RefusedRecord) -> int:
+    """Return about how many characters a refusal has."""
+    record = 0 if refusal.record is None else len(str(refusal.record))
+    return record + len(refusal.message) + sum(map(len, refusal.cells or ()))
 
 
 def _known_columns(status: BatchStatus) -> TableColumns | None:

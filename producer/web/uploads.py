@@ -171,7 +171,7 @@ class Uploads:
             )
             return batch, tuple(layout.notices)
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
 
     async def submit_package(
@@ -208,7 +208,7 @@ class Uploads:
                 batches.append((batch, source.file_name))
             return batches, tuple(package.all_notices())
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
 
     async def check(
@@ -227,7 +227,7 @@ class Uploads:
         def is_wanted() -> bool:
             return not is_cancelled.is_set()
 
-        async with self._turn_of(submitter):
+        async with self.turn_of(submitter):
             try:
                 if package is not None:
                     return await in_daemon_thread(partial(check_package, package, is_wanted))
@@ -239,8 +239,8 @@ class Uploads:
                 is_cancelled.set()
 
     @asynccontextmanager
-    async def _turn_of(self, submitter: str | None) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it."""
+    async def turn_of(self, submitter: str | None) -> AsyncIterator[None]:
+        """Wait for a turn of a submitter, and hold it."""
         own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
         async with own_turn, self._turns:
             yield

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from producer.files.formats.base import folded
@@ -44,8 +45,14 @@ class Manifest:
 def read_manifest(text: str) -> Manifest:
     """Return what the text of a manifest says; lines that are not understood say nothing."""
     modes: dict[str, str] = {}
-    for row in csv.reader(io.StringIO(text, newline="\n")):
+    for row in _rows(text):
         name, value = map(folded, (*row, "", "")[:2])
         if name.startswith(_FILE) and value in (_ABSENT, "bulk", _DELTA):
             modes[f"{name.removeprefix(_FILE)}.csv"] = value
     return Manifest(is_there=True, modes=modes)
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    """Yield the rows of a text up to the first that is no CSV."""
+    with suppress(csv.Error):
+        yield from csv.reader(io.StringIO(text, newline=None))

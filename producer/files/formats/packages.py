@@ -1,15 +1,16 @@
 """Read the files of one export together, as a package: rosters first, then enrollments."""
 
+import struct
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, cast
 
 from producer.errors import UnreadableFile
 from producer.files.archives import open_archive
-from producer.files.containers import ZIPS, is_table
+from producer.files.containers import ZIPS, Packed, is_table
 from producer.files.delimited import find_header
 from producer.files.describing import Choices, FirstLines, first_bytes, layout_of, read_first_lines
 from producer.files.formats.base import Format, Members, Table, folded
@@ -131,8 +132,15 @@ def is_package(file: BinaryIO) -> bool:
         if file.read(4) not in ZIPS:
             return False
         file.seek(start)
-        entries = zipfile.ZipFile(file).infolist()
-    except (zipfile.BadZipFile, ValueError, OverflowError, EOFError, NotImplementedError):
+        entries = zipfile.ZipFile(cast("BinaryIO", Packed(file))).infolist()
+    except (
+        zipfile.BadZipFile,
+        struct.error,
+        ValueError,
+        OverflowError,
+        EOFError,
+        NotImplementedError,
+    ):
         return False  # What is wrong with it is said where it is read.
     finally:
         file.seek(start)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 
+from producer.errors import UnreadableFile
+from producer.fields import MAX_TEXT
 from producer.files.formats.base import Members
 
 _TOGETHER = 10_000
@@ -28,8 +30,22 @@ class Roles:
         )
 
     def add(self, users: Iterable[tuple[str, bool]]) -> None:
-        """Add users, each with whether it is a student; once a student, always a student."""
-        pairs: Iterator[tuple[str, bool]] = iter(users)
+        """Add users, each with whether it is a student; once a student, always a student.
+
+        An id that is too long is left out, and refused where it is read. Raises UnreadableFile if
+        there is no room.
+        """
+        try:
+            self._add(users)
+        except sqlite3.Error as error:
+            raise UnreadableFile(
+                "The users of the package could not be stored in a temporary file:"
+                f" {error}. Make room on the disk, or name another folder in TMPDIR or"
+                " SQLITE_TMPDIR, and submit the package again."
+            ) from None
+
+    def _add(self, users: Iterable[tuple[str, bool]]) -> None:
+        pairs: Iterator[tuple[str, bool]] = (pair for pair in users if len(pair[0]) <= MAX_TEXT)
         while some := list(islice(pairs, _TOGETHER)):
             self._database.execute("BEGIN")
             self._database.executemany(
@@ -40,8 +56,11 @@ class Roles:
             self._database.execute("COMMIT")
 
     def other_role(self, user: str, members: Members) -> str:
-        """Return what a user is counted as who is not a student; "" for a student."""
-        if members is Members.ALL:
+        """Return what a user is counted as who is not a student; "" for a student.
+
+        An id that is too long is not judged.
+        """
+        if members is Members.ALL or len(user) > MAX_TEXT:
             return ""
         query = "SELECT is_student FROM users WHERE id = ?"
         with closing(self._database.execute(query, (user,))) as rows:

@@ -14,6 +14,7 @@ from producer.contract.lookup_arguments import (
     MOMENT,
     NUMBER,
     NUMBERS,
+    SEARCH,
     TEXTS,
     InvalidArgument,
     checked,
@@ -26,6 +27,7 @@ OUR_KEY = (
 )
 IN_TIME = "must be a time with its time zone, for example 2026-09-01T08:00:00Z"
 A_RESULT = "must be the completed_at and the request_id of a result"
+A_WORD = "must be a text of 1 to 255 characters"
 A_LIST = "must be a list of at most 1000"
 
 INVALID: list[tuple[TypeAdapter[Any], str, Any, str]] = [
@@ -46,6 +48,9 @@ INVALID: list[tuple[TypeAdapter[Any], str, Any, str]] = [
     (MOMENT, "at", [1], f"at: {IN_TIME}"),
     (CURSOR, "before", "x", f'before: {A_RESULT}, not "x"'),
     (CURSOR, "before", ["today", "id"], f'before: {A_RESULT}, not ["today", "id"]'),
+    (SEARCH, "text", " \x1c\x1f ", f'text: {A_WORD}, not " \\u001c\\u001f "'),
+    (SEARCH, "text", "\x1c\u3000\x1d", f'text: {A_WORD}, not "\\u001c\\u3000\\u001d"'),
+    (SEARCH, "text", "a\0", "text: must not contain the character NUL"),
     (NUMBER, "after", "S1", f'after: must be an integer from 0 to {MAX_KEY}, not "S1"'),
     (NUMBER, "line", -1, f"line: must be an integer from 0 to {MAX_KEY}, not -1"),
     (NUMBERS, "numbers", [0, -1], f"numbers[1]: must be an integer from 0 to {2**63 - 1}, not -1"),
@@ -66,3 +71,4 @@ def test_valid_arguments_are_read() -> None:
     assert checked(ID_OR_NONE, None, "course") is None
     assert checked(IDS, ["S1", 4711], "students") == ["S1", 4711]
     assert checked(MOMENT, None, "at") is None
+    assert checked(SEARCH, "\x1f ada\x1clovelace\n", "text") == "ada\x1clovelace"

@@ -2,6 +2,7 @@
 
 import io
 import stat
+import struct
 import zipfile
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from producer.errors import UnreadableFile
 from producer.files.archives import open_archive
-from producer.files.containers import FREE_BYTES
+from producer.files.containers import FREE_BYTES, ZIP
+from producer.files.formats.packages import is_package
+from producer.files.workbooks import open_content
 from support.source_files import zipped
 
 USERS = "sourcedId,role\n" + "".join(f"U{n},student\n" for n in range(500))
@@ -108,6 +111,34 @@ BAD: dict[str, tuple[bytes, str]] = {
 def test_an_archive_that_is_not_safe_is_refused_with_the_reason(raw: bytes, words: str) -> None:
     with pytest.raises(UnreadableFile, match=words):
         open_archive("export.zip", io.BytesIO(raw))
+
+
+@pytest.mark.parametrize("at_the_end", [False, True], ids=["entries", "a comment"])
+def test_a_list_of_files_that_is_too_long_is_read_by_no_reader(*, at_the_end: bool) -> None:
+    """Not even to see what kind of file it is."""
+    entry = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, *[0] * 7, 1, *[0] * 6) + b"a"
+    entries = (entry[:32] + b"\xff\xff" + entry[34:] + b"c" * 65535) if at_the_end else entry
+    entries *= 2 * 1024**2 // len(entries)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, len(entries), 4, 0)
+    file = Measured(b"PK\3\4" + entries + end)
+    assert not is_package(file)
+    assert file.most <= 1024**2 + 1
+    for reader in (open_archive, lambda name, file: open_content(name, file, ZIP, None, bool)):
+        file.seek(0)
+        with pytest.raises(UnreadableFile, match="damaged"):
+            reader("export.zip", file)
+    assert file.most <= 1024**2 + 1
+
+
+class Measured(io.BytesIO):
+    """A file that notes the most bytes that were read at once."""
+
+    most = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.most = max(self.most, len(data))
+        return data
 
 
 def test_the_size_in_the_list_bounds_what_is_read() -> None:

@@ -303,6 +303,125 @@ def test_a_short_text_that_many_cells_share_is_bounded(monkeypatch: pytest.Monke
         parts.examine(sheet)
 
 
+def with_sheet(rows: str, *more: tuple[str, str], root: str = "xl/workbook.xml") -> bytes:
+    """Return a workbook with these rows in its XML; `root` is what its list of files leads to."""
+    files = {}
+    with zipfile.ZipFile(io.BytesIO(workbook({"S": []}))) as archive:
+        for name in archive.namelist():
+            files[name] = archive.read(name).decode()
+    files[SHEET] = f"<worksheet><sheetData>{rows}</sheetData></worksheet>"
+    files["_rels/.rels"] = files["_rels/.rels"].replace("xl/workbook.xml", root)
+    return zipped(*files.items(), *more)
+
+
+HEADER_ROW = (
+    '<row r="1"><c r="A1" t="str"><v>student_id</v></c><c t="str"><v>course_id</v></c></row>'
+)
+
+
+def texts(attributes: str) -> tuple[str, str]:
+    return "xl/sharedStrings.xml", f"<sst {attributes}><si><t>S1</t></si></sst>"
+
+
+LIES = {
+    "a place with a zero": (with_sheet('<row><c r="XFD01048576"><v>1</v></c></row>'), "no place"),
+    "a place in lower row": (with_sheet('<row><c r="A0"><v>1</v></c></row>'), "no place"),
+    "a place without a row": (with_sheet('<row><c r="A"><v>1</v></c></row>'), "no place"),
+    "a long column": (with_sheet('<row><c r="AXFD2"><v>1</v></c></row>'), "no place"),
+    "an empty place": (with_sheet('<row><c r=""><v>1</v></c></row>'), "no place"),
+    "a row with zeros": (with_sheet('<row r="0000001048576"><c><v>1</v></c></row>'), "no place"),
+    "a long row": (with_sheet('<row r="4294967295"><c><v>1</v></c></row>'), "no place"),
+    "a row after the last one": (
+        with_sheet('<row r="1048576"><c r="A1"/></row><row><c r="F1"/><c><v>1</v></c></row>'),
+        "cells up to",
+    ),
+    "many promised texts": (
+        with_sheet(HEADER_ROW, texts('uniqueCount="4000000000"')),
+        "more than 5,000,000 texts",
+    ),
+    "endless promised texts": (
+        with_sheet(HEADER_ROW, texts(f'uniqueCount="{"9" * 5000}"')),
+        "is no count",
+    ),
+    "a moment that no calendar has": (
+        with_sheet(HEADER_ROW + '<row r="2"><c r="A2" s="3"><v>-1e300</v></c></row>'),
+        "cannot be read: TimeDelta",
+    ),
+    "a duration that no clock has": (
+        with_sheet(HEADER_ROW + '<row r="2"><c r="A2" s="3"><v>1e300</v></c></row>'),
+        "cannot be read: days",
+    ),
+}
+
+
+@pytest.mark.parametrize(("raw", "words"), LIES.values(), ids=LIES)
+def test_a_workbook_that_misleads_a_library_is_refused(
+    opened: Open, raw: bytes, words: str
+) -> None:
+    with pytest.raises(UnreadableFile, match=words):
+        list(opened(raw).records())
+
+
+def test_a_library_sees_only_the_parts_that_were_examined(opened: Open) -> None:
+    hidden = "<sst uniqueCount='4000000000'/>"
+    raw = with_sheet(
+        HEADER_ROW + '<row r="2"><c r="A2" t="str"><v>S1</v></c><c t="str"><v>C1</v></c></row>',
+        ("other/workbook.xml", hidden),
+        ("other/sharedStrings.xml", hidden),
+        root="other/workbook.xml",
+    )
+    assert pairs_of(read(opened(raw))) == [("S1", "C1")]
+
+
+def test_too_many_texts_are_refused(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = f"<sst>{'<si/>' * 12}</sst>"
+    raw = with_sheet(HEADER_ROW, ("xl/sharedStrings.xml", shared))
+    opened(raw)
+    monkeypatch.setattr(workbook_parts, "MAX_CELLS", 10)
+    with pytest.raises(UnreadableFile, match="more than 10 texts"):
+        opened(raw)
+
+
+@pytest.mark.parametrize("number", ["-7", "7", "01", "+1", "1.0", "0<!-- -->1", "<v/>"])
+def test_a_number_that_is_unclear_counts_as_the_longest_text(
+    monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    shared = f"<sst><si><t>{'x' * 1000}</t></si><si><t>short</t></si></sst>"
+    cell = f'<c r="A1" t="s"><f/><v>{number}</v></c>'
+    raw = with_sheet(f'<row r="1">{cell}</row>', ("xl/sharedStrings.xml", shared))
+    parts = Parts("book.xlsx", io.BytesIO(raw))
+    monkeypatch.setattr(workbook_parts, "MAX_TEXTS", 900)
+    if number == "01":  # This is the short one for a library, too.
+        assert not parts.examine(parts.sheets()[0])
+        return
+    with pytest.raises(UnreadableFile, match="more than 900 bytes of text"):
+        parts.examine(parts.sheets()[0])
+
+
+def test_not_every_sheet_is_searched_for_a_table(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets: dict[str, Rows] = {f"Note {number}": [["read me"]] for number in range(4)}
+    raw = workbook({**sheets, "Pairs": [HEADER, ["S1", "C1"]]})
+    assert pairs_of(read(opened(raw))) == [("S1", "C1")]
+    monkeypatch.setattr(workbooks, "MAX_SEARCHED", 4)
+    with pytest.raises(UnreadableFile, match="name the sheet that you mean") as caught:
+        opened(raw)
+    assert caught.value.options == ("sheet",)
+    monkeypatch.setattr(workbooks, "MAX_SEARCHED", 5)
+    monkeypatch.setattr(workbooks, "MAX_PART", 1000)
+    with pytest.raises(UnreadableFile, match="too many or too large sheets"):
+        opened(raw)
+
+
+def test_a_long_text_without_tags_is_read_once(opened: Open) -> None:
+    long = "x" * (3 * 1024**2)
+    cells = '<row r="2"><c r="A2" t="str"><v>S1</v></c><c r="B2" t="str"><v>'
+    raw = with_sheet(f"{HEADER_ROW}{cells}{long}</v></c></row>")
+    (refused,) = opened(raw).records()
+    assert isinstance(refused, RefusedLine)
+
+
 def test_too_many_errors_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = workbook({"S": [[Cell("#N/A", "e")] * 5] * 5})
     parts = Parts("book.xlsx", io.BytesIO(raw))
@@ -342,6 +461,7 @@ def test_the_quick_look_at_a_sheet_sees_what_the_exact_one_sees(
     exact = Cells(array("q"))
     parser = expat.ParserCreate()
     parser.StartElementHandler = exact.start
+    parser.EndElementHandler = exact.end
     parser.Parse(xml, True)
     assert quick.is_usual
     assert (quick.rows, quick.columns) == (exact.rows, exact.columns)

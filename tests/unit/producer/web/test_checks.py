@@ -46,6 +46,7 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "continued": 0,
         "skipped": 0,
         "blank": 0,
+        "skipped": 0,
         "refused": 1,
     }
     assert shown == {
@@ -163,8 +164,9 @@ def test_a_check_refuses_what_a_submission_of_the_same_file_refuses_for_form(
 class SlowFile(io.BytesIO):
     """A file with one line after the other, as long as it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: bytes) -> None:
         super().__init__(PAIRS)
+        self.line = line
         self.blocks = 0
         self.has_begun = threading.Event()
 
@@ -174,18 +176,20 @@ class SlowFile(io.BytesIO):
         self.blocks += 1
         if self.blocks > 2:  # The first reads look for the end of the header.
             self.has_begun.set()
-        return b"S1,C1,z\n" * 100
+        whole = self.line * 100
+        return whole if size is None or size < 0 else whole[:size]
 
 
-def endless() -> tuple[Upload, SlowFile]:
-    file = SlowFile()
+def endless(line: bytes = b"S1,C1,z\n") -> tuple[Upload, SlowFile]:
+    file = SlowFile(line)
     return Upload(file, None), file
 
 
-def test_a_check_whose_caller_goes_away_ends_and_gives_its_turn_to_others() -> None:
+@pytest.mark.parametrize("line", [b"S1,C1,z\n", b"\n", b"S1,C1\n"], ids=["bad", "blank", "good"])
+def test_a_check_whose_caller_goes_away_ends_and_gives_its_turn_to_others(line: bytes) -> None:
     async def run() -> None:
         uploads = Uploads(FakeEnrollmentClient())
-        files = [endless() for _ in range(PUBLISHED_TOGETHER // 2)]
+        files = [endless(line) for _ in range(PUBLISHED_TOGETHER // 2)]
         running = [
             asyncio.ensure_future(uploads.check(upload, Choices(), "greedy")) for upload, _ in files
         ]

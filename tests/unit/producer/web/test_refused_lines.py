@@ -135,6 +135,20 @@ def test_lines_of_one_rule_or_one_message_are_found_beyond_the_examined_ones(
     assert rule_of(everything[0]["message"], None) == everything[0]["rule"]
 
 
+@pytest.mark.parametrize("params", [{}, {"message": "nothing like this"}])
+def test_a_page_of_long_lines_ends_early(
+    front: MemoryFront, monkeypatch: pytest.MonkeyPatch, params: dict[str, str]
+) -> None:
+    rows = "".join(f"S{n},B,2,{'y' * 1000}\n" for n in range(20, 30))
+    batch_id = submit(front, HEADER + rows, map=MAPS)
+    count = len(page(front, batch_id, limit=1000)["lines"])
+    monkeypatch.setattr(refused_lines, "MAX_PAGE_TEXT", 3500)
+    shown = list(pages(front, batch_id, limit=1000, **params))
+    assert max(len(each["lines"]) for each in shown) <= 4
+    assert len(shown) > count / 4
+    assert sum(len(each["lines"]) for each in shown) == (0 if params else count)
+
+
 def test_json_lines_have_their_records_and_no_columns(front: MemoryFront) -> None:
     record = '{"student_id": "S1", "course_ids": ["X", "Y"], "atomic": false}\n'
     shown = page(front, submit(front, record + "{not JSON\n", kind="enrollments"))

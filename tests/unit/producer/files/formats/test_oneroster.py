@@ -225,6 +225,32 @@ def test_missing_extra_and_empty_files_are_reported(tmp_path: Path) -> None:
     assert "is read, although the manifest says that it is absent" in notices
 
 
+@pytest.mark.parametrize("line_end", ["\r", "\r\n"])
+def test_a_manifest_may_end_its_lines_in_other_ways(tmp_path: Path, line_end: str) -> None:
+    manifest = line_end.join([*MANIFEST, "file.courses,bulk"]).encode()
+    mixed = manifest.replace(b"file.users,bulk", b"file.users,bulk\n", 1)
+    for number, content in enumerate((manifest, mixed)):
+        path = zipped_package({**PACKAGE, "manifest.csv": content}, tmp_path / f"{number}.zip")
+        with opened(path) as package:
+            assert "has no courses.csv, although" in " ".join(package.all_notices())
+
+
+@pytest.mark.parametrize("row", ['"', f'x,"{"y" * 200_000}', 'x,"a"b\x00', '"\r'])
+def test_a_manifest_that_is_no_csv_says_nothing(tmp_path: Path, row: str) -> None:
+    path = zipped_package({**PACKAGE, "manifest.csv": [*MANIFEST, row]}, tmp_path / "e.zip")
+    with opened(path) as package:
+        assert package.sources
+
+
+def test_an_id_that_is_too_long_is_refused_and_not_stored(tmp_path: Path) -> None:
+    long = "u" * 300
+    users = [*USERS_1_1, f"{long},,,true,o-1,student,ada,,Ada,Lovelace,,,,,,,,"]
+    files = read_package(zipped_package({**PACKAGE, "users.csv": users}, tmp_path / "e.zip"))
+    ((line, message),) = files["students"].refused
+    assert line == len(users)
+    assert "255" in message
+
+
 def test_a_manifest_alone_changes_nothing(tmp_path: Path) -> None:
     absent = ["propertyName,value", "file.users,absent", "file.enrollments,absent"]
     with opened(zipped_package({"manifest.csv": absent}, tmp_path / "export.zip")) as package:

@@ -127,7 +127,7 @@ export class Chosen extends EventTarget {
   }
 
   fail(sentence, isLasting = true) {
-    this.problem = sentence;
+    Object.assign(this, { problem: sentence, checked: null });
     if (isLasting) this.seen = null;
     this.tell();
   }

@@ -6,7 +6,7 @@ from fastapi import Request
 
 from producer.files.reader import Choices
 from producer.files.whole_check import WholeCheck
-from producer.web.access import Submitter
+from producer.web.access import Submitter, check_scope, has_scope
 from producer.web.openapi import UPLOAD, problems
 from producer.web.parameters import (
     AllDrops,
@@ -17,6 +17,7 @@ from producer.web.parameters import (
     column_templates,
 )
 from producer.web.problems import stopping
+from producer.web.tokens import Scope
 from producer.web.uploads import received
 
 CHECK: Final[dict[str, Any]] = {
@@ -38,9 +39,13 @@ async def check_batch(
 ) -> WholeCheck:
     """Read a whole file as `POST /batches` does, and return every mistake of its form.
 
-    Nothing is published. Whether the roster has the students and courses is not checked. A file
+    Nothing is published. A file with a drop is refused, as by `POST /batches`, if the token lacks
+    the scope `drop`. Whether the roster has the students and courses is not checked. A file
     that cannot be read is no error: then `readable` is false, and `problem` says why.
     """
+    if drop:
+        check_scope(request, Scope.DROP, " for drop=true")
+    may_drop = has_scope(request, Scope.DROP)
     choices = Choices(kind, column_templates(maps), encoding, drop)
 
     async def gone() -> None:
@@ -49,7 +54,7 @@ async def check_batch(
             pass
 
     async with received(request) as upload:
-        work = services.uploads.check(upload, choices, submitter)
+        work = services.uploads.check(upload, choices, submitter, may_drop=may_drop)
         check = await services.stopping.unless_begun(work, gone())
     if check is None:
         raise stopping()

@@ -7,9 +7,8 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Event
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -24,12 +23,13 @@ from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
-from producer.files.layout import Lines
+from producer.files.columns import ACTION
+from producer.files.layout import FileLayout, Lines
 from producer.files.reader import Choices, open_stream
-from producer.files.whole_check import WholeCheck, check_whole_file
+from producer.files.whole_check import CheckStopped, WholeCheck, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import Action
+from producer.schemas import Action, Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -138,24 +138,20 @@ class Uploads:
     ) -> tuple[SubmittedBatch, tuple[str, ...]]:
         """Publish a file, and return its batch and how it was understood.
 
-        With `resume`, the batch may have been published before, as a whole or in part.
+        With `resume`, the batch may have been published before, as a whole or in part. Without
+        `may_drop`, a file with a drop is refused before any of it is published.
 
         Once publishing has begun it goes on, even if the caller does not wait. Raises
-        UnreadableFile, and what `EnrollmentClient.submit_batch` raises.
+        UnreadableFile, Refused, and what `EnrollmentClient.submit_batch` raises.
         """
 
         def publish() -> tuple[SubmittedBatch, tuple[str, ...]]:
-            layout, records = open_stream(
-                upload.file,
-                choices.kind,
-                choices.templates,
-                "The file",
-                choices.encoding,
-                drop=choices.drop,
-            )
+            if not may_drop:
+                _refuse_drops(upload, choices)
+            layout, records = _opened(upload, choices)
             batch = self._client.submit_batch(
                 layout.kind,
-                records if may_drop else _refuse_drops(records),
+                records,
                 batch_id=batch_id,
                 resume=resume,
                 ordered=layout.ordered,
@@ -169,21 +165,29 @@ class Uploads:
         async with self._turn_of(submitter):
             return await in_daemon_thread(publish)
 
-    async def check(self, upload: Upload, choices: Choices, submitter: str | None) -> WholeCheck:
+    async def check(
+        self, upload: Upload, choices: Choices, submitter: str | None, *, may_drop: bool = True
+    ) -> WholeCheck:
         """Read a file to its end in a turn of its submitter, and return its mistakes.
 
-        The reading stops if this call is cancelled.
+        The reading stops if this call is cancelled. Raises Refused for a file with a drop, as a
+        submission does, without `may_drop`.
         """
         is_cancelled = Event()
 
         def is_wanted() -> bool:
             return not is_cancelled.is_set()
 
+        def read() -> WholeCheck:
+            if not may_drop:
+                with suppress(UnreadableFile):  # The check says why.
+                    _refuse_drops(upload, choices, is_wanted)
+                upload.file.seek(0)
+            return check_whole_file("The file", upload.file, choices, is_wanted)
+
         async with self._turn_of(submitter):
             try:
-                return await in_daemon_thread(
-                    partial(check_whole_file, "The file", upload.file, choices, is_wanted)
-                )
+                return await in_daemon_thread(read)
             finally:
                 is_cancelled.set()
 
@@ -195,13 +199,30 @@ class Uploads:
             yield
 
 
-def _refuse_drops(lines: Lines) -> Lines:
-    """Yield the lines of a file whose caller may not drop. Raises Refused at the first drop."""
+def _opened(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
+    """Return how an upload is understood, and its lines. Raises UnreadableFile."""
+    upload.file.seek(0)
+    kind, templates, encoding, drop = choices
+    return open_stream(upload.file, kind, templates, "The file", encoding, drop=drop)
+
+
+def _refuse_drops(
+    upload: Upload, choices: Choices, is_wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Read an upload whose caller may not drop. Raises Refused at the first drop in it.
+
+    Raises UnreadableFile, and CheckStopped once `is_wanted` returns false.
+    """
+    layout, lines = _opened(upload, choices)
+    if layout.kind is not Kind.ENROLLMENTS:
+        return
+    if layout.mapping is not None and ACTION not in layout.mapping and not choices.drop:
+        return  # Without a column for it, no line is a drop.
     for entry in lines:
+        if not is_wanted():
+            raise CheckStopped
         if isinstance(entry, SourceRecord) and _is_drop(entry.record):
-            purpose = f" for the drop in line {entry.lines[0]}, and the file was not read further"
-            raise lacking(Scope.DROP, purpose)
-        yield entry
+            raise lacking(Scope.DROP, f" for the drop in line {entry.lines[0]}")
 
 
 def _is_drop(record: Any) -> bool:

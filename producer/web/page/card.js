@@ -1,11 +1,11 @@
 // Draws one chosen file: what it is, what is wrong with it, its columns, its first rows and its check.
 
-import { plain, problemOf, unreadLetters } from "./advice.js";
+import { problemOf, unreadLetters } from "./advice.js";
 import { button, element } from "./dom.js";
 import { lettersPart, matchingPart } from "./matching.js";
 import { reasonOf } from "./reasons.js";
 import { checkedPart, columnOf, understoodRows } from "./rows.js";
-import { counted, KINDS, sizeOf } from "./words.js";
+import { counted, KINDS, plain, sizeOf } from "./words.js";
 
 let cards = 0;
 
@@ -44,8 +44,15 @@ function describe({ file, seen, kind, checking }) {
   const packed = seen.container && seen.container !== "plain" ? "compressed " : "";
   const form = { csv: "table", jsonl: "list of records (JSON Lines)" }[seen.format];
   const holds = seen.readable && kind ? `${KINDS[kind]}, ` : "";
-  const rows = !seen.readable ? "" : seen.truncated ? ` More than ${counted(seen.row_count, "row")}.` : ` ${counted(seen.row_count, "row")}.`;
-  return `${holds}${form ? `${packed}${form}, ` : ""}${size}.${rows}`;
+  return `${holds}${form ? `${packed}${form}, ` : ""}${size}.${seen.readable ? rowsOf(seen) : ""}`;
+}
+
+// A line that would be refused is a row of hers as well.
+function rowsOf({ row_count: good, lines, truncated }) {
+  const refused = lines?.refused ?? 0, rows = counted(good + refused, "row");
+  if (truncated) return ` More than ${rows}.`;
+  if (!refused) return ` ${rows}.`;
+  return ` ${rows}; ${good ? counted(refused, "line") : "all lines"} would be refused.`;
 }
 
 function parts(chosen, prefix) {
@@ -53,9 +60,10 @@ function parts(chosen, prefix) {
   return [
     problem && element("p", { class: "problem", role: "alert" }, problem),
     lettersPart(chosen),
-    ...(seen?.notices ?? []).map((notice) => element("p", { class: "notice" }, plain(notice))),
+    chosen.isReplacement && element("p", { class: "help" }, "It takes the place of the file with this name that you chose before. If you need both, rename one of them, and choose both."),
+    ...(chosen.isEmpty ? [] : seen?.notices ?? []).map((notice) => element("p", { class: "notice" }, plain(notice))),
     foldedMatching(chosen, prefix),
-    seen && rowsPart(chosen),
+    seen && !chosen.isEmpty && rowsPart(chosen),
     checked && (checked.readable ? checkedPart(checked, seen) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
   ];
 }

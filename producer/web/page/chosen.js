@@ -1,6 +1,6 @@
 // Holds one chosen file: the choices about it, what the service says about it, and its check.
 
-import { FIELDS, isOurs, likelyKind, suggestions } from "./columns.js";
+import { FIELDS, isOurs, likelyKind, mayBeStudentsOrCourses, suggestions } from "./columns.js";
 import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
 import { CHANGED_FILE, sentenceFor } from "./words.js";
@@ -18,10 +18,13 @@ export class Chosen extends EventTarget {
   get kind() { return this.seen?.kind || this.choices.kind; }
 
   /** Whether suggested columns still wait for the reader's confirmation. */
-  get isOpen() { return this.origin === "suggested" && !this.confirmed; }
+  get isOpen() { return !this.confirmed && (this.origin === "suggested" || (this.origin === "remembered" && mayBeStudentsOrCourses(this.seen?.columns ?? []))); }
 
   /** Whether the file can be checked and sent. */
-  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen; }
+  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen && !this.isEmpty; }
+
+  /** Whether the file has a header but no rows. */
+  get isEmpty() { return Boolean(this.seen?.readable) && !this.seen.truncated && !this.seen.row_count && !this.seen.lines?.refused; }
 
   /** The query of its submission. */
   get query() { return queryOf(this.choices).toString(); }
@@ -60,6 +63,13 @@ export class Chosen extends EventTarget {
     this.choices = { ...this.choices, ...changes };
     this.origin = origin;
     await this.refresh();
+  }
+
+  /** The reader says what the file holds; her columns are suggested for it. */
+  async chooseKind(kind) {
+    const maps = kind ? suggestions(this.seen?.columns ?? [], kind) : {};
+    this.confirmed = false;
+    await this.choose({ kind, maps }, Object.keys(maps).length ? "suggested" : "");
   }
 
   /** The reader has seen the suggested columns and agrees. */

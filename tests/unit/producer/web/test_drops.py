@@ -175,7 +175,9 @@ def test_a_file_with_a_drop_far_down_that_is_not_allowed_is_refused_as_a_whole(
 
 def test_a_check_needs_the_scope_for_drops_as_a_submission_does(call: Call) -> None:
     assert call("POST", "/batches/check?drop=true", "submit", content=PAIRS).status_code == 403
-    assert call("POST", "/batches/check?drop=true", "submit,drop", content=PAIRS).json()["rows"] == 1
+    assert (
+        call("POST", "/batches/check?drop=true", "submit,drop", content=PAIRS).json()["rows"] == 1
+    )
     assert call("POST", "/batches/check", "submit", content="who,what\n1,2\n").json()["problem"]
 
 

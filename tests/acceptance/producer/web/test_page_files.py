@@ -1,4 +1,4 @@
-"""Files as registrars have them: what the page says about each, and that nothing else is written."""
+"""Files as registrars have them: what the page says about each, and that it writes nothing else."""
 
 import os
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """The page writes corrected lines as a file that the readers of submissions understand."""
 
 from io import BytesIO
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

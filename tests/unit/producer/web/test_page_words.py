@@ -14,7 +14,8 @@ from producer.schemas import Kind
 from support.page_modules import run_module
 
 _PROGRAMMERS = re.compile(
-    r"submit|batch id|--|\bmap\b|mapping|parameter|option|JSON Lines|JSON object|SIS id|our key|sis_id"
+    r"submit|batch id|--|\bmap\b|mapping|parameter|option|JSON Lines|JSON object|SIS id|our key"
+    r"|sis_id"
 )
 """Words of the command line, the HTTP front and Python, which the page does not show."""
 _CHOSEN = (

@@ -8,7 +8,7 @@ from producer.errors import UnreadableFile
 from producer.files.describing import Choices
 from producer.files.formats.registry import choice_of
 from producer.files.whole_check import WholeCheck
-from producer.web.access import Submitter
+from producer.web.access import Submitter, check_scope, has_scope
 from producer.web.openapi import UPLOAD, problems
 from producer.web.packages import opened_package
 from producer.web.parameters import (
@@ -22,6 +22,7 @@ from producer.web.parameters import (
     column_templates,
 )
 from producer.web.problems import stopping
+from producer.web.tokens import Scope
 from producer.web.uploads import received
 
 CHECK: Final[dict[str, Any]] = {
@@ -45,10 +46,14 @@ async def check_batch(
 ) -> WholeCheck:
     """Read a whole file as `POST /batches` does, and return every mistake of its form.
 
-    Of a package, every file is read. Nothing is published. Whether the roster has the students and
+    Of a package, every file is read. Nothing is published. A file with a drop is refused, as by
+    `POST /batches`, if the token lacks the scope `drop`. Whether the roster has the students and
     courses is not checked. A file that cannot be read is no error: then `readable` is false, and
     `problem` says why.
     """
+    if drop:
+        check_scope(request, Scope.DROP, " for drop=true")
+    may_drop = has_scope(request, Scope.DROP)
     choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
 
     async def gone() -> None:
@@ -58,8 +63,11 @@ async def check_batch(
 
     async with received(request) as upload:
         try:
-            async with opened_package(upload, choices) as package:
-                work = services.uploads.check(upload, choices, submitter, package)
+            turn = services.uploads.turn_of(submitter)
+            async with opened_package(upload, choices, turn) as package:
+                work = services.uploads.check(
+                    upload, choices, submitter, package, may_drop=may_drop
+                )
                 check = await services.stopping.unless_begun(work, gone())
         except UnreadableFile as error:
             return WholeCheck.unreadable(error)

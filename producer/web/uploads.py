@@ -7,9 +7,8 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from functools import partial
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Event
 from typing import Any, BinaryIO, Final, NamedTuple, cast
@@ -24,14 +23,15 @@ from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
+from producer.files.columns import ACTION
 from producer.files.describing import Choices
 from producer.files.formats.packages import Package
-from producer.files.layout import Lines
+from producer.files.layout import FileLayout, Lines
 from producer.files.reader import open_chosen
-from producer.files.whole_check import WholeCheck, check_package, check_whole_file
+from producer.files.whole_check import CheckStopped, WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import Action
+from producer.schemas import Action, Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -150,17 +150,20 @@ class Uploads:
     ) -> tuple[SubmittedBatch, tuple[str, ...]]:
         """Publish a file, and return its batch and how it was understood.
 
-        With `resume`, the batch may have been published before, as a whole or in part.
+        With `resume`, the batch may have been published before, as a whole or in part. Without
+        `may_drop`, a file with a drop is refused before any of it is published.
 
         Once publishing has begun it goes on, even if the caller does not wait. Raises
-        UnreadableFile, and what `EnrollmentClient.submit_batch` raises.
+        UnreadableFile, Refused, and what `EnrollmentClient.submit_batch` raises.
         """
 
         def publish() -> tuple[SubmittedBatch, tuple[str, ...]]:
-            layout, records = open_chosen("The file", upload.file, named(choices, upload.name))
+            if not may_drop:
+                _refuse_drops(upload, choices)
+            layout, records = _opened(upload, choices)
             batch = self._client.submit_batch(
                 layout.kind,
-                records if may_drop else _refuse_drops(records),
+                records,
                 batch_id=batch_id,
                 resume=resume,
                 ordered=layout.ordered,
@@ -191,12 +194,13 @@ class Uploads:
         """
 
         def publish() -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+            if not may_drop:
+                _refuse_drops_in(package)
             batches = []
             for source in package.sources:
-                records = source.records()
                 batch = self._client.submit_batch(
                     source.kind,
-                    records if may_drop else _refuse_drops(records),
+                    source.records(),
                     batch_id=source.batch_id(batch_id),
                     resume=resume,
                     ordered=source.ordered,
@@ -217,24 +221,36 @@ class Uploads:
         choices: Choices,
         submitter: str | None,
         package: Package | None = None,
+        *,
+        may_drop: bool = True,
     ) -> WholeCheck:
         """Read a file, or every file of a package, in a turn of its submitter.
 
-        Returns the mistakes. The reading stops if this call is cancelled.
+        Returns the mistakes. The reading stops if this call is cancelled. Raises Refused for a file
+        with a drop, as a submission does, without `may_drop`.
         """
         is_cancelled = Event()
 
         def is_wanted() -> bool:
             return not is_cancelled.is_set()
 
+        own = named(choices, upload.name)
+
+        def read() -> WholeCheck:
+            if package is not None:
+                found = check_package(package, is_wanted)
+                if not may_drop:  # Afterwards: the lines are counted as often as they are read.
+                    _refuse_drops_in(package, is_wanted)
+                return found
+            if not may_drop:
+                with suppress(UnreadableFile):  # The check says why.
+                    _refuse_drops(upload, choices, is_wanted)
+            upload.file.seek(0)
+            return check_whole_file("The file", upload.file, own, is_wanted)
+
         async with self.turn_of(submitter):
             try:
-                if package is not None:
-                    return await in_daemon_thread(partial(check_package, package, is_wanted))
-                own = named(choices, upload.name)
-                return await in_daemon_thread(
-                    partial(check_whole_file, "The file", upload.file, own, is_wanted)
-                )
+                return await in_daemon_thread(read)
             finally:
                 is_cancelled.set()
 
@@ -246,13 +262,41 @@ class Uploads:
             yield
 
 
-def _refuse_drops(lines: Lines) -> Lines:
-    """Yield the lines of a file whose caller may not drop. Raises Refused at the first drop."""
+def _opened(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
+    """Return how an upload is understood, and its lines. Raises UnreadableFile."""
+    upload.file.seek(0)
+    return open_chosen("The file", upload.file, named(choices, upload.name))
+
+
+def _refuse_drops(
+    upload: Upload, choices: Choices, is_wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """Read an upload whose caller may not drop. Raises Refused at the first drop in it.
+
+    Raises UnreadableFile, and CheckStopped once `is_wanted` returns false.
+    """
+    layout, lines = _opened(upload, choices)
+    if layout.kind is not Kind.ENROLLMENTS:
+        return
+    is_ours = layout.system is None and layout.mapping is not None
+    if is_ours and ACTION not in (layout.mapping or ()) and not choices.drop:
+        return  # Without a column for it, no line is a drop.
+    _refuse_drops_among(lines, "", is_wanted)
+
+
+def _refuse_drops_in(package: Package, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Read a package whose caller may not drop. Raises as `_refuse_drops` does."""
+    for source in package.sources:
+        if source.kind is Kind.ENROLLMENTS:
+            _refuse_drops_among(source.records(), f" of {source.file_name}", is_wanted)
+
+
+def _refuse_drops_among(lines: Lines, place: str, is_wanted: Callable[[], bool]) -> None:
     for entry in lines:
+        if not is_wanted():
+            raise CheckStopped
         if isinstance(entry, SourceRecord) and _is_drop(entry.record):
-            purpose = f" for the drop in line {entry.lines[0]}, and the file was not read further"
-            raise lacking(Scope.DROP, purpose)
-        yield entry
+            raise lacking(Scope.DROP, f" for the drop in line {entry.lines[0]}{place}")
 
 
 def _is_drop(record: Any) -> bool:

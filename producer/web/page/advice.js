@@ -1,26 +1,20 @@
 // Says in her words what is wrong with a chosen file, and what to do.
 
 import { FIELDS } from "./columns.js";
-import { listed } from "./words.js";
+import { listed, plain } from "./words.js";
 
-const AS_TABLE = "Open it there, choose “Save as” and the format “CSV UTF-8”, then choose the new file here.";
+const AS_TABLE = "Open it in the program that it comes from, choose “Save as” and the format “CSV UTF-8”, then choose the new file here.";
 
 // What the service says of every workbook if it cannot read any, and of those of other programs.
 const NOT_READ = /^The file is (an Excel workbook|a binary Excel workbook|an OpenDocument file|an Apple Numbers|an old Excel)[^;:.]*; save/;
-
-/** Return what a sentence of the service about a file says on this page. */
-export const plain = (sentence) => sentence
-  .replace(/^The file(?: \([^)]*\))?: (.)/, (_, first) => first.toUpperCase())
-  .replace(/^(.+?) in The file: (.)/, (_, name, first) => `${name}: ${first}`)
-  .replaceAll(" in The file", "")
-  .replace(/^The file\b/, "This file")
-  .replaceAll("SIS id", "id of your system").replaceAll("our key", "a number of this service");
 
 /** Return why a file cannot be used as it is, with the way out; null if it can. */
 export function problemOf(chosen) {
   if (chosen.problem) return chosen.problem;
   const { seen } = chosen;
-  return !seen || seen.readable ? null : unreadable(chosen, seen);
+  if (!seen) return null;
+  if (!seen.readable) return unreadable(chosen, seen);
+  return chosen.isEmpty ? "This file has a header but no rows, so there is nothing to send. Export it again, or choose another one." : null;
 }
 
 function unreadable(chosen, { problem, field, columns }) {
@@ -30,13 +24,20 @@ function unreadable(chosen, { problem, field, columns }) {
   const [double] = chosen.doubles();
   if (double) return `This file has ${double[1].length} columns for the ${double[0].label.toLowerCase()}: ${listed(double[1])}. Choose below which one counts.`;
   if (!columns || !["map", "kind"].includes(field)) return plain(problem);
-  if (!chosen.kind) return `It is not clear what this file holds. Choose it below. ${looksLike(problem)}`.trim();
+  if (!chosen.kind) return unclear(columns, looksLike(problem));
   const missing = missingFields(chosen).map(({ label }) => label.toLowerCase());
   if (missing.length) return `This file has no column that is known as the ${listed(missing)}. Choose below which of your columns holds it.`;
   return plain(problem);
 }
 
-const looksLike = (problem) => /\. (It (?:looks|has)[^.]*\.)/.exec(problem)?.[1] ?? "";
+// A choice helps only if the first line has names of columns.
+function unclear(columns, looks) {
+  if (looks) return `It is not clear what this file holds. ${plain(looks)} If its first line does have the names of the columns, choose below what it holds.`;
+  return `It is not clear what this file holds. Its columns are: ${listed(columns.slice(0, MOST_NAMES).map((name) => name.replace(/[\ufdd0-\ufdef]+/g, "\ufffd") || "one without a name"))}. Choose below what it holds, or remove it if it is the wrong file.`;
+}
+
+const MOST_NAMES = 12;
+const looksLike = (problem) => /\. ((?:It (?:looks|has)|Its cells seem|The whole line)\b.*?\.)(?= Otherwise| Choose|$)/.exec(problem)?.[1] ?? "";
 
 /** Return our needed columns for which the file has none. */
 export function missingFields(chosen) {

@@ -6,13 +6,14 @@ import { originOf, stored } from "./corrections.js";
 import { element } from "./dom.js";
 import { addressOf, batchAddress } from "./ids.js";
 import { refusalsSection } from "./refusals.js";
+import { sendingOf } from "./sending.js";
 import { shownTime } from "./times.js";
 import { uploadSection } from "./upload_section.js";
 import { counted } from "./words.js";
 
 /** Show the upload whose id is in the address. */
 export async function show(main, { id }) {
-  const stop = new AbortController(), heading = element("h1", {}, "Upload"), about = element("div", {}), refused = element("div", {});
+  const stop = new AbortController(), heading = element("h1", {}, sendingOf(id)?.file.name ?? "Upload"), about = element("div", {}), refused = element("div", {});
   const see = (status) => {
     heading.textContent = nameOf(status);
     about.replaceChildren(...facts(status));

@@ -1,13 +1,13 @@
 // Draws one chosen file: what it is, what is wrong with it, its columns, its first rows and its check.
 
-import { plain, problemOf, unreadLetters } from "./advice.js";
+import { problemOf, unreadLetters } from "./advice.js";
 import { button, element } from "./dom.js";
 import { MOST_SHOWN } from "./files.js";
 import { lettersPart, matchingPart, sheetPart } from "./matching.js";
 import { noticesOf, packagePart } from "./package.js";
 import { reasonOf } from "./reasons.js";
 import { checkedPart, columnOf, understoodRows } from "./rows.js";
-import { counted, KINDS, sizeOf } from "./words.js";
+import { counted, KINDS, plain, sizeOf } from "./words.js";
 
 let cards = 0;
 
@@ -48,8 +48,7 @@ function describe(chosen) {
   const packed = seen.container === "workbook" ? `sheet “${seen.inner}” of a workbook` : seen.container ? "compressed table" : "table";
   const form = { csv: packed, jsonl: "list of records (JSON Lines)" }[seen.format];
   const holds = seen.readable && kind ? `${KINDS[kind]}${seen.system ? ` from ${seen.system}` : ""}, ` : "";
-  const rows = !seen.readable ? "" : seen.truncated ? ` More than ${counted(seen.row_count, "row")}.` : ` ${counted(seen.row_count, "row")}.`;
-  return `${holds}${form ? `${form}, ` : ""}${size}.${seen.isUnseen ? "" : rows}`;
+  return `${holds}${form ? `${form}, ` : ""}${size}.${seen.readable && !seen.isUnseen ? rowsOf(seen) : ""}`;
 }
 
 function describePackage({ checked }, size) {
@@ -58,16 +57,25 @@ function describePackage({ checked }, size) {
   return `A package of ${counted(checked.files.length, "file")}${from}, ${size}. ${counted(checked.rows, "row")}.`;
 }
 
+// A line that would be refused is a row of hers as well.
+function rowsOf({ row_count: good, lines, truncated }) {
+  const refused = lines?.refused ?? 0, rows = counted(good + refused, "row");
+  if (truncated) return ` More than ${rows}.`;
+  if (!refused) return ` ${rows}.`;
+  return ` ${rows}; ${good ? counted(refused, "line") : "all lines"} would be refused.`;
+}
+
 function parts(chosen, prefix) {
   const { seen, checked } = chosen, problem = problemOf(chosen);
   return [
     problem && element("p", { class: "problem", role: "alert" }, problem),
     seen?.isUnseen && !checked && element("p", { class: "notice" }, `It is larger than ${sizeOf(MOST_SHOWN)}, so what it holds is shown once you press Check.`),
     lettersPart(chosen),
-    ...(seen && !seen.isUnseen && !seen.isPackage ? noticesOf(seen) : []),
+    chosen.isReplacement && element("p", { class: "help" }, "It takes the place of the file with this name that you chose before. If you need both, rename one of them, and choose both."),
+    ...(seen && !seen.isUnseen && !seen.isPackage && !chosen.isEmpty ? noticesOf(seen) : []),
     sheetPart(chosen, prefix),
     foldedMatching(chosen, prefix),
-    seen && (seen.isPackage || seen.isUnseen ? checked?.readable && wholePart(checked) : rowsPart(chosen)),
+    seen && !chosen.isEmpty && (seen.isPackage || seen.isUnseen ? checked?.readable && wholePart(checked) : rowsPart(chosen)),
     checked && (checked.readable ? checkedPart(checked, seen?.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
   ];
 }

@@ -1,6 +1,6 @@
 // Holds one chosen file: the choices about it, what the service says about it, and its check.
 
-import { FIELDS, isOurs, likelyKind, suggestions } from "./columns.js";
+import { FIELDS, isOurs, likelyKind, mayBeStudentsOrCourses, suggestions } from "./columns.js";
 import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
 import { CHANGED_FILE, sentenceFor } from "./words.js";
@@ -24,10 +24,13 @@ export class Chosen extends EventTarget {
   get parts() { return (this.checked?.files ?? []).filter(({ lines }) => lines.total > lines.header + lines.blank + lines.skipped).map(({ batch }) => batch); }
 
   /** Whether suggested columns still wait for the reader's confirmation. */
-  get isOpen() { return this.origin === "suggested" && !this.confirmed; }
+  get isOpen() { return !this.confirmed && (this.origin === "suggested" || (this.origin === "remembered" && mayBeStudentsOrCourses(this.seen?.columns ?? []))); }
 
   /** Whether the file can be checked and sent. */
-  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen; }
+  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen && !this.isEmpty; }
+
+  /** Whether the file has a header but no rows. */
+  get isEmpty() { return Boolean(this.seen?.readable) && !this.seen.truncated && !this.seen.row_count && !this.seen.lines?.refused; }
 
   /** The query of its submission. */
   get query() { return queryOf(this.choices).toString(); }
@@ -74,6 +77,13 @@ export class Chosen extends EventTarget {
     await this.choose({ ...EMPTY_CHOICES, sheet }, "");
     const { columns, system } = this.seen ?? {};
     if (columns && !system) await this.suggest(columns);
+  }
+
+  /** The reader says what the file holds; her columns are suggested for it. */
+  async chooseKind(kind) {
+    const maps = kind ? suggestions(this.seen?.columns ?? [], kind) : {};
+    this.confirmed = false;
+    await this.choose({ kind, maps }, Object.keys(maps).length ? "suggested" : "");
   }
 
   /** The reader has seen the suggested columns and agrees. */
@@ -141,7 +151,7 @@ export class Chosen extends EventTarget {
   }
 
   fail(sentence, isLasting = true) {
-    this.problem = sentence;
+    Object.assign(this, { problem: sentence, checked: null });
     if (isLasting) this.seen = null;
     this.tell();
   }

@@ -2,7 +2,8 @@
 
 const STUDENT = "student|studentid|studentsisid|studentnumber|studentno|studentnr|studentnum|studentcode|matricno|matricnumber|matric|matriculationnumber|matriculationno|matrikelnummer|matrikelnr|matrnr|matnr|studierendennummer|numeroetudiant|numetudiant|noetudiant|etudiant|matricule|numerodeestudiante|numeroestudiante|codigoestudiante|codigoalumno|numerodealumno|numeroalumno|estudiante|alumno|matricula|numerodematricula|learnerid|learner|pupilid|pupilnumber|candidatenumber|idstudent|idetudiant|idalumno|idestudiante|emplid|userid|universityid|campusid|usersourcedid|studentsourcedid";
 const COURSE = "course|courseid|coursesisid|coursecode|courseno|coursenr|coursenumber|coursesection|section|sectionid|sectioncode|sectionno|sectionnumber|class|classid|classcode|classnumber|crn|module|moduleid|modulecode|codemodule|idcourse|kurs|kursid|kursnummer|kursnr|kurscode|kurskuerzel|lehrveranstaltung|veranstaltungsnummer|lvnummer|lvnr|modul|modulnummer|modulcode|cours|codecours|codeducours|idcours|numerodecours|curso|codigocurso|codigodelcurso|idcurso|asignatura|codigoasignatura|seccion|grupo|classsourcedid|sectionsourcedid";
-const NAME = "name|fullname|studentname|displayname|sortablename|nameofstudent|vollername|nomcomplet|nometprenom|nombrecompleto|nombreyapellidos";
+const ANY_NAME = "name|fullname|displayname";
+const NAME = "name|fullname|displayname|studentname|sortablename|nameofstudent|vollername|nomcomplet|nometprenom|nombrecompleto|nombreyapellidos";
 const FIRST_NAME = "firstname|givenname|forename|vorname|prenom|nombre|nombres";
 const LAST_NAME = "lastname|familyname|surname|nachname|familienname|nom|nomdefamille|apellido|apellidos";
 const EMAIL = "email|emailaddress|mail|mailaddress|studentemail|emailadresse|courriel|adresseemail|adressemail|correo|correoelectronico";
@@ -21,7 +22,7 @@ export const FIELDS = {
   ],
   courses: [
     field("sis_id", "Course's id", "The id in your own system.", `sisid|id|sourcedid|${COURSE}`, { needed: true }),
-    field("title", "Title", "", TITLE), TIME,
+    field("title", "Title", "", `${TITLE}|${ANY_NAME}`), TIME,
   ],
   enrollments: [
     field("student_id", "Student's id", "The id in your own system.", STUDENT, { needed: true, also: ["student_sis_id"], key: "student_key" }),
@@ -50,9 +51,18 @@ export const canBeNamed = (name, columns) => name !== "" && !/[{}]/.test(name) &
 
 const find = (columns, synonyms) => columns.find((name) => synonyms.includes(simple(name)) && canBeNamed(name, columns));
 
+/** Return whether a header has only names that a list of students and a list of courses may both have, such as "id,name". */
+export function mayBeStudentsOrCourses(columns) {
+  const own = columns.map(simple), has = (text) => names(text).some((name) => own.includes(name));
+  const isTelling = has([STUDENT, EMAIL, TITLE, FIRST_NAME, LAST_NAME, "studentkey"].join("|")) || own.includes("sisid");
+  const isSpecific = names(NAME).some((name) => !names(ANY_NAME).includes(name) && own.includes(name));
+  return has(ANY_NAME) && !isTelling && !isSpecific;
+}
+
 /** Return the kind that the names of the columns point to, or null. */
 export function likelyKind(columns) {
   const has = (text) => find(columns, names(text)) !== undefined;
+  if (mayBeStudentsOrCourses(columns)) return null;
   const person = has(NAME) || has(EMAIL) || (has(FIRST_NAME) && has(LAST_NAME));
   const student = has(`${STUDENT}|studentkey`), course = has(`${COURSE}|coursekey`);
   if (student && course) return "enrollments";

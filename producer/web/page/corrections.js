@@ -30,6 +30,15 @@ export function store(batchId, corrections) {
   }
 }
 
+/** Call `changed` whenever another tab has stored corrections of a batch, until `signal` is aborted. */
+export function watchOtherTabs(batchId, changed, signal) {
+  const whenStored = ({ key }) => { if (key === keyOf(batchId) || key === null) changed(); };
+  // A page that comes back from the browser's history has missed what happened in the meantime.
+  const whenShownAgain = ({ persisted }) => { if (persisted) changed(); };
+  window.addEventListener("storage", whenStored, { signal });
+  window.addEventListener("pageshow", whenShownAgain, { signal });
+}
+
 const MAX_ID = 128;
 const CORRECTS = /^fix-[0-9a-f]{8}-(.+)$/;
 

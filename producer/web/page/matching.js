@@ -21,7 +21,7 @@ export function matchingPart(chosen, prefix) {
 function settings(chosen, prefix) {
   const { seen, choices } = chosen;
   const decided = seen.kind && !choices.kind ? `${KINDS[seen.kind]} (recognized)` : "decided by the first line";
-  const kind = select([["", decided], ...Object.entries(KINDS)], choices.kind, (value) => chosen.choose({ kind: value, maps: {} }, ""));
+  const kind = select([["", decided], ...Object.entries(KINDS)], choices.kind, (value) => chosen.chooseKind(value));
   kind.id = `${prefix}-kind`;
   const encoding = select(ENCODINGS, choices.encoding, (value) => chosen.choose({ encoding: value }));
   encoding.id = `${prefix}-encoding`;
@@ -55,6 +55,11 @@ function columnsPart(chosen, prefix) {
 }
 
 function originOf(chosen) {
+  if (chosen.origin === "remembered" && chosen.isOpen) {
+    return element("div", { class: "notice" },
+      element("p", {}, `Your last file with these columns held ${KINDS[chosen.kind]?.toLowerCase() ?? "other data"}, and students and courses may both have such columns. Look at the rows below: if this file holds something else, choose it above.`),
+      button("These columns are right", () => chosen.confirm(), { class: "confirm" }));
+  }
   if (chosen.origin === "remembered") return element("p", { class: "help" }, "Chosen as for your last file with these columns.");
   if (chosen.origin !== "suggested") return null;
   if (chosen.confirmed) return element("p", { class: "help" }, "You have confirmed these columns.");

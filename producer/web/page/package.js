@@ -1,6 +1,6 @@
 // Describes the files of a package, as they will be understood.
 
-import { plain } from "./advice.js";
+import { plain } from "./words.js";
 import { element } from "./dom.js";
 import { checkedPart, understoodRows } from "./rows.js";
 import { counted, KINDS, listed } from "./words.js";

@@ -1,6 +1,6 @@
 // Says in a registrar's words why lines were refused, and groups them by mistake.
 
-import { count } from "./words.js";
+import { count, plain } from "./words.js";
 
 const CAUSES = {
   unknown_student: {
@@ -43,8 +43,10 @@ const SENTENCES = [
     Number(has) > Number(wants)
       ? `The line has ${has} cells, but the file has ${wants} columns. Perhaps a separator stands within a text.`
       : `The line has only ${has} of ${wants} cells. Fill in what is missing.`],
-  [/^a quote \("\) in this line/, () => "A quotation mark in this line has no partner. Remove it."],
+  [/^a quote \("\) in this line/, () => "A quotation mark in this line has no partner, or stands within a text. Remove it, or write it twice."],
   [/the line repeats the header/, () => "The line repeats the names of the columns. It needs no correction: nothing is missing."],
+  [/^the line is another header/, () => "Another table begins here, with its own names of columns, as if two files had been put into one. Put this line and those below it into a file of their own, and send that file."],
+  [/^the line stands below another header, line (\d+)/, (line) => `The line belongs to another table, which begins in line ${count(Number(line))}. Put that line and those below it into a file of their own, and send that file.`],
   [/has (\d+) characters; shorten it to at most (\d+)/, (has, most) => `The text has ${has} characters; at most ${most} are allowed.`],
   [/the cell of (.+) is empty; fill it in/, (column) => `“${column}” is empty. Fill it in.`],
   [/the cell is empty; fill it in/, () => "The cell is empty. Fill it in."],
@@ -58,17 +60,26 @@ const SENTENCES = [
   [/is not one of our keys/, () => "This is not one of our numbers. Correct it."],
 ];
 
+// The service adds this to the refusal of a last line that ends without a line end.
+const CUT_OFF = /; the file ends in this line without a line end.*$/s;
+const IS_CUT_OFF = "The file ends in the middle of this line, as if its download had been cut off. If it was, get the file again, and send that.";
+
 /** Return the reason of a refused line in her words; `columnOf` gives her name of one of our columns. */
 export function reasonOf({ message, field: named }, columnOf = () => null) {
   const field = named ?? columnOf(/^(.+?): /.exec(message)?.[1] ?? "");
-  const plain = bare(message, field);
+  const reason = reasonOfWhole(message.replace(CUT_OFF, ""), field, columnOf);
+  return CUT_OFF.test(message) ? `${IS_CUT_OFF} ${reason}` : reason;
+}
+
+function reasonOfWhole(message, field, columnOf) {
+  const words = bare(message, field);
   const where = field ? columnOf(base(field)) : null;
   const place = where ? `${where}: ` : "";
   for (const [form, sentence] of SENTENCES) {
-    const match = form.exec(plain);
+    const match = form.exec(words);
     if (match) return ABOUT_A_CELL.test(message) || where ? `${place}${sentence(...match.slice(1))}` : sentence(...match.slice(1));
   }
-  const text = plain.charAt(0).toUpperCase() + plain.slice(1);
+  const text = plain(capital(words));
   return `${place || (field && OUR_WORDS[base(field)] ? `${capital(OUR_WORDS[base(field)])}: ` : "")}${text}${/[.!?]$/.test(text) ? "" : "."}`;
 }
 

@@ -72,6 +72,7 @@ async function examined(batchId, code) {
 
 // One mistake with its lines; the first ones are shown at once.
 function mistakePart(read, { first, lines }, columnOf) {
+  const isAll = read.next === null;
   const own = read.columns ? ownColumns(read.columns) : [];
   // Where all lines have the same reason, it stands above them.
   const isSame = first && lines.every((line) => reasonOf(line, columnOf) === reasonOf(first, columnOf));
@@ -85,7 +86,7 @@ function mistakePart(read, { first, lines }, columnOf) {
   const shown = stackedTable(label, names, lines.slice(0, SHOWN).map(rowOf));
   const part = element("div", {}, first ? element("h4", {}, `${reasonOf(first, columnOf)} ${lines.length > 1 ? `(${count(lines.length)} lines)` : ""}`) : "", shown);
   if (lines.length > SHOWN) {
-    const more = element("button", { type: "button", class: "plain" }, `Show all ${count(lines.length)} lines`);
+    const more = element("button", { type: "button", class: "plain" }, `Show ${isAll ? "all" : "the first"} ${count(lines.length)} lines`);
     more.addEventListener("click", () => {
       addRows(shown, names, lines.slice(SHOWN).map(rowOf));
       more.remove();

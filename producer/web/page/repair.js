@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { nameOf } from "./names.js";
-import { store, stored } from "./corrections.js";
+import { store, stored, watchOtherTabs } from "./corrections.js";
 import { element } from "./dom.js";
 import { batchAddress } from "./ids.js";
 import { meantIds } from "./reasons.js";
@@ -11,6 +11,10 @@ import { mergedLines, repairTable } from "./repair_table.js";
 import { resend, settle } from "./resend.js";
 import { counted } from "./words.js";
 
+const PAUSE = 300;
+// The service has refused the corrected lines as a whole, and has accepted nothing of them.
+const REFUSED = [400, 413, 415, 422];
+
 /** Show the refused lines of the upload in the address as a table that can be edited. */
 export async function show(main, { id }) {
   const left = new AbortController();
@@ -18,6 +22,7 @@ export async function show(main, { id }) {
   const [status, read] = await Promise.all([batchOf(id), refusedLines(id)]);
   const view = new Repair(main, status, read, left.signal);
   view.draw();
+  watchOtherTabs(view.id, () => view.join(), view.signal);
   if (view.corrections.sent) view.guarded(() => view.settle());
   return () => left.abort();
 }
@@ -29,6 +34,7 @@ class Repair {
   constructor(main, status, read, signal) {
     Object.assign(this, { main, status, read, signal, id: status.batch_id });
     this.corrections = stored(this.id);
+    this.isStored = true;
     this.news = element("p", { class: "news", role: "status", tabindex: -1 });
     this.send = element("button", { type: "button" });
     this.send.addEventListener("click", () => this.guarded(() => this.resend()));
@@ -40,6 +46,26 @@ class Repair {
 
   get chosen() {
     return this.open.filter(({ line }) => this.corrections.edited[line]?.send).map(({ line }) => ({ line, cells: this.corrections.edited[line].cells }));
+  }
+
+  // Another tab has changed the corrections. Its lines are taken over at once, and drawn a little later.
+  join() {
+    if (!this.isStored) return; // What is only in this tab must not get lost.
+    const { edited, applied, sent } = stored(this.id), before = Object.keys(this.corrections.applied).length;
+    for (const line of Object.keys(this.corrections.edited)) delete this.corrections.edited[line];
+    Object.assign(this.corrections.edited, edited); // The rows on the page write into this object.
+    Object.assign(this.corrections, { applied, sent });
+    this.report();
+    clearTimeout(this.drawing);
+    this.drawing = setTimeout(() => { if (!this.signal.aborted) this.drawAgain(Object.keys(applied).length - before); }, PAUSE);
+  }
+
+  drawAgain(applied) {
+    const field = this.main.contains(document.activeElement) ? document.activeElement : null;
+    const line = field?.closest("[data-line]")?.dataset.line, { column } = field?.dataset ?? {};
+    this.draw();
+    if (line && column) this.main.querySelector(`[data-line="${line}"] [data-column="${column}"]`)?.focus();
+    if (applied > 0) this.tell(`${counted(applied, "line")} went through from another tab.`);
   }
 
   draw() {
@@ -64,7 +90,8 @@ class Repair {
   }
 
   changed() {
-    if (!store(this.id, this.corrections)) this.tell("This browser has no room to keep your corrections. Send them before you close the page.");
+    this.isStored = store(this.id, this.corrections);
+    if (!this.isStored) this.tell("This browser has no room to keep your corrections. Send them before you close the page.");
     this.report();
   }
 
@@ -88,6 +115,9 @@ class Repair {
   }
 
   async resend() {
+    // What this or another tab has sent before is settled first, so that no line is sent twice.
+    if (this.corrections.sent) await this.settle();
+    if (!this.chosen.length) return;
     this.tell("Checking the lines …");
     const { invalid } = await resend(this.status, this.read, this.chosen, this.corrections);
     this.changed();
@@ -98,13 +128,21 @@ class Repair {
   async settle(invalid = []) {
     this.tell("The lines were sent. Waiting for what becomes of them …");
     const { sent } = this.corrections;
-    const { applied, refused } = await settle(sent, this.signal);
+    const { applied, refused } = await settle(sent, this.signal).catch((problem) => {
+      if (REFUSED.includes(problem.status)) this.forget(sent);
+      throw problem;
+    });
     for (const line of applied) {
       this.corrections.applied[line] = sent.batch;
       delete this.corrections.edited[line];
     }
-    this.corrections.sent = null;
+    this.forget(sent);
     this.comeBack(applied, [...invalid, ...refused], sent.batch);
+  }
+
+  forget(sent) {
+    if (this.corrections.sent?.batch === sent.batch) this.corrections.sent = null;
+    this.changed();
   }
 
   comeBack(applied, refused, batch) {

@@ -75,8 +75,8 @@ class Row {
     });
     field.value = value;
     field.dataset.column = index;
-    field.addEventListener("input", () => this.set(index, field.value));
-    field.addEventListener("change", () => this.offerSame(index));
+    // The offer appears while she types: if it came when she leaves the field, it would push away the button that she clicks.
+    field.addEventListener("input", () => { this.set(index, field.value); this.offerSame(index); });
     return field;
   }
 

@@ -2,6 +2,7 @@
 
 import { element, table } from "./dom.js";
 import { reasonOf } from "./reasons.js";
+import { stackedTable } from "./stacked.js";
 import { count, counted, listed } from "./words.js";
 
 const NAMES = {
@@ -38,7 +39,9 @@ export function checkedPart(checked, seen) {
     return element("p", { class: "notice" }, `Checked: ${counted(checked.rows, "row")} can be read, and ${counted(checked.lines.refused, "line")} would be refused. Nothing was sent.`);
   }
   if (!checked.lines.refused) {
-    return element("p", { class: "ready" }, `Checked: all ${counted(checked.rows, "row")} can be read. Whether the roster has the students and courses shows when the file is sent.`);
+    const rows = checked.rows === 1 ? "the only row" : `all ${counted(checked.rows, "row")}`;
+    const roster = checked.kind === "enrollments" ? " Whether the roster has the students and courses shows when the file is sent." : "";
+    return element("p", { class: "ready" }, `Checked: ${rows} can be read.${roster}`);
   }
   const nameOf = columnOf(seen);
   const rows = checked.groups.map((group) => [
@@ -46,7 +49,7 @@ export function checkedPart(checked, seen) {
   ]);
   return element("div", {},
     element("p", { class: "notice" }, `Checked: ${counted(checked.rows, "row")} can be read, and ${counted(checked.lines.refused, "line")} would be refused. Nothing was sent. Correct the file and choose it again, or send it as it is and correct these lines here afterwards.`),
-    table("Mistakes", ["What is wrong (for example)", "Lines", "First lines"], rows),
+    stackedTable("Mistakes", ["What is wrong (for example)", "Lines", "First lines"], rows),
     linesPart(checked, nameOf));
 }
 

@@ -6,6 +6,7 @@ import { batchIds, packageId, randomHex } from "./ids.js";
 import { begunUpload, forgetUpload, rememberUpload } from "./memory.js";
 import { CHANGED_FILE, UNREACHABLE } from "./words.js";
 
+const WHOLE = /^(400|401|403|408|413|422|429|507)$/; // The statuses of refusals before anything is sent on.
 const sendings = new Map();
 let isRunning = false;
 
@@ -13,7 +14,7 @@ let isRunning = false;
 export class Sending extends EventTarget {
   constructor(id, file, query, parts = []) {
     super();
-    Object.assign(this, { id, file, query, parts, state: "waiting", share: 0, problem: null, accepted: null });
+    Object.assign(this, { id, file, query, parts, state: "waiting", share: 0, problem: null, accepted: null, mayBeSentInPart: false });
   }
 
   tell(state, more = {}) {
@@ -90,7 +91,10 @@ async function transmit(sending) {
     const accepted = await post(sending);
     sending.tell("sent", { accepted, share: 1 });
   } catch (problem) {
-    if (sending.state !== "cancelled") sending.tell("failed", { problem });
+    if (sending.state === "cancelled") return;
+    // Until the service has all of the file, it sends nothing on; and what it refuses itself, it refuses as a whole.
+    sending.mayBeSentInPart ||= (sending.state === "received" || problem.status >= 500) && !WHOLE.test(problem.status);
+    sending.tell("failed", { problem });
   }
 }
 

@@ -1,8 +1,7 @@
 // Shows one file on its way: how much of it was sent, and the buttons to cancel or repeat it.
 
-import { plain } from "./advice.js";
 import { button, element } from "./dom.js";
-import { sizeOf } from "./words.js";
+import { plain, sizeOf } from "./words.js";
 
 const SENTENCES = {
   waiting: "Waiting for the files before it.",
@@ -10,8 +9,10 @@ const SENTENCES = {
   received: "The service has the file and reads it …",
   sent: "Sent.",
   failed: "Not sent.",
+  broken: "Not sent, or not completely. Lines that the service had already accepted count; send the file again for the rest.",
   held: "Held back, because a file before it could not be sent.",
-  cancelled: "Cancelled. Nothing of this file was submitted.",
+  cancelled: "Cancelled. Nothing of this file was sent.",
+  ended: "Cancelled. Lines that the service had already accepted count; look for the upload under Uploads in a minute.",
 };
 
 /** Return the part of a file on its way: `node`, `sent` (resolves once it is sent) and `leave` (stops watching). */
@@ -28,7 +29,8 @@ export function sendingPart(sending) {
 
   function draw() {
     const isOver = ["sent", "cancelled"].includes(sending.state);
-    if (state.textContent !== SENTENCES[sending.state]) state.textContent = SENTENCES[sending.state];
+    const sentence = SENTENCES[sending.mayBeSentInPart ? { failed: "broken", cancelled: "ended" }[sending.state] ?? sending.state : sending.state];
+    if (state.textContent !== sentence) state.textContent = sentence;
     bar.value = sending.share;
     bar.hidden = isOver || sending.state === "waiting" || sending.state === "held";
     size.textContent = sending.state === "sending" ? `${sizeOf(Math.round(sending.share * sending.file.size))} of ${sizeOf(sending.file.size)}` : "";

@@ -25,8 +25,9 @@ export function show(main) {
   function add(added) {
     for (const file of added) {
       const same = files.find((each) => each.file.name === file.name);
-      if (same) remove(same); // It was corrected and chosen again.
+      if (same) remove(same); // It was corrected and chosen again, or is another file of this name.
       const chosen = new Chosen(file);
+      chosen.isReplacement = Boolean(same) && (same.file.size !== file.size || same.file.lastModified !== file.lastModified);
       files.push(chosen);
       put(chosen);
       chosen.look();

@@ -45,8 +45,26 @@ export function sentenceFor({ code, status, detail }) {
   if (code === "scope_required" && /scope drop/.test(detail)) {
     return "Your access token does not allow dropping students. Ask your operator for one that does.";
   }
-  return SENTENCES[code] ?? (detail || BY_STATUS[status]) ?? "The service refused this call. Ask your operator.";
+  return SENTENCES[code] ?? (plain(detail ?? "") || BY_STATUS[status]) ?? "The service refused this call. Ask your operator.";
 }
+
+const PLAIN = [
+  [/^The file(?: \([^)]*\))?: (.)/, (_, first) => first.toUpperCase()],
+  [/^(.+?) in The file: (.)/, (_, name, first) => `${name}: ${first}`],
+  [/ in The file\b/g, ""],
+  [/^The file\b/, "This file"],
+  [/Get the file again, and submit it; if a part of it was already submitted, use the same batch id\./, "Get the file again, and choose the new one here."],
+  [/It looks like a JSON (array|document); write one JSON object on each line instead\./, "It looks like JSON, a format for programs. Export it as CSV."],
+  [/export it as CSV or JSON Lines in UTF-8/, "export it as CSV"],
+  [/submit it without the option that makes every line a drop/, "choose below that each line enrolls its student"],
+  [/ Choose the kind of the records, and map .* than ours\./, " Choose below what it holds."],
+  [/([Mm]ap) another column to it, for example [^ ]+\.$/, "choose below which column it is."],
+  [/send more of it for a preview/, "check that it is the right one"],
+  [/\bsubmitted\b/g, "sent"], [/\bsubmit\b/g, "send"], [/\bSIS ids?\b/g, "id of your system"], [/\bour key\b/g, "a number of this service"],
+];
+
+/** Return what a sentence of the service about a file says on this page. */
+export const plain = (sentence) => PLAIN.reduce((text, [form, words]) => text.replace(form, words), sentence);
 
 export const KINDS = { students: "Students", courses: "Courses", enrollments: "Enrollments" };
 

@@ -189,7 +189,7 @@ def test_a_file_on_its_way_is_cancelled_and_the_next_one_is_sent(page: Any, tmp_
     page.locator("#send").click()
     part = page.get_by_role("region", name="first.csv")
     part.get_by_role("button", name="Cancel").click()
-    part.get_by_text("Cancelled. Nothing of this file was submitted.").wait_for()
+    part.get_by_text("Cancelled. Nothing of this file was sent.").wait_for()
     page.get_by_role("region", name="second.csv").get_by_text(FINISHED).wait_for()
     assert findings_of(page) == []
 

@@ -141,6 +141,67 @@ def test_lines_that_could_not_be_sent_are_sent_once_the_page_is_opened_again(
     assert courses_of(deployment, "L1") == {"LC-1"}
 
 
+def test_two_tabs_correct_the_lines_of_one_upload_together(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["T1", "T2", "T3"], ["TC-1", "TC-2"])
+    lines = write_lines(tmp_path / "t.csv", "student_id,course_id", "T1,TX", "T2,TX", "T3,TX")
+    batch_id = refused_batch(deployment, lines)
+    context = browser.new_context()
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(f"{url}/#/batches/{batch_id}/repair")
+        tab.get_by_role("table", name="Refused lines").wait_for()
+    first, second = tabs
+    first.get_by_label("course_id, line 2").fill("TC-1")
+    second.get_by_role("button", name="Send the corrected line", exact=True).wait_for()
+    second.get_by_label("course_id, line 3").fill("TC-2")
+    second.get_by_label("course_id, line 4").focus()
+    first.get_by_role("button", name="Send the 2 corrected lines").click()
+    first.get_by_text("2 lines went through.").wait_for()
+    second.get_by_text("2 lines went through from another tab.").wait_for()
+    assert _focused(second) == "course_id, line 4"
+    assert second.get_by_role("row").count() == 2  # The head, and the line that is still wrong.
+    second.get_by_label("course_id, line 4").fill("TC-1")
+    second.get_by_role("button", name="Send the corrected line").click()
+    second.get_by_text("1 line went through.").wait_for()
+    first.get_by_text("Every refused line was corrected and sent.").wait_for()
+    assert findings_of(first) == findings_of(second) == []
+    context.close()
+    assert [courses_of(deployment, student) for student in ("T1", "T2", "T3")] == [
+        {"TC-1"},
+        {"TC-2"},
+        {"TC-1"},
+    ]
+
+
+def test_lines_that_another_tab_has_sent_are_not_sent_again_with_other_cells(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["U1"], ["UC-1", "UC-2"])
+    batch_id = refused_batch(
+        deployment, write_lines(tmp_path / "u.csv", "student_id,course_id", "U1,UX")
+    )
+    context = browser.new_context()
+    first, second = context.new_page(), context.new_page()
+    for tab in (first, second):
+        tab.goto(f"{url}/#/batches/{batch_id}/repair")
+        tab.get_by_role("table", name="Refused lines").wait_for()
+    # The first tab has sent its line, and does not know yet what became of it.
+    first.route(f"**/batches/fix-*-{batch_id}", lambda route: route.abort())
+    first.get_by_label("course_id, line 2").fill("UC-1")
+    first.get_by_role("button", name="Send the corrected line").click()
+    first.get_by_text("The service cannot be reached.").wait_for()
+    second.get_by_role("button", name="Send the corrected line", exact=True).wait_for()
+    second.get_by_label("course_id, line 2").fill("UC-2")
+    second.get_by_role("button", name="Send the corrected line").click()
+    second.get_by_text("1 line went through.").wait_for()
+    context.close()
+    assert courses_of(deployment, "U1") == {"UC-1"}
+
+
 def test_what_axe_finds_is_returned(url: str, browser: Any) -> None:
     page = browser.new_page()
     page.goto(url)

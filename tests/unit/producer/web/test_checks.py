@@ -46,7 +46,6 @@ def test_every_mistake_is_shown_with_its_cells_and_nothing_is_published() -> Non
         "continued": 0,
         "skipped": 0,
         "blank": 0,
-        "skipped": 0,
         "refused": 1,
     }
     assert shown == {

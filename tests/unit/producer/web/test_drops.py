@@ -145,7 +145,40 @@ def test_every_call_that_drops_needs_the_scope_for_it(
 
 def test_the_line_of_a_drop_that_is_not_allowed_is_named(call: Call) -> None:
     detail = call("POST", "/batches", "submit", content=ACTIONS, headers=CSV).json()["detail"]
-    assert "for the drop in line 3, and the file was not read further" in detail
+    assert "for the drop in line 3;" in detail
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "drop"),
+    [
+        ("student_id,course_id,action\n", "S1,C1,enroll\n", "S1,C2,drop\n"),
+        (
+            "",
+            '{"student_id": "S1", "course_ids": ["C1"]}\n',
+            '{"student_id": "S1", "drop_course_ids": ["C1"]}\n',
+        ),
+    ],
+)
+def test_a_file_with_a_drop_far_down_that_is_not_allowed_is_refused_as_a_whole(
+    call: Call, worker: RecordingWorker, head: str, line: str, drop: str
+) -> None:
+    content = head + line * 30_000
+    for path in ("/batches/check", "/batches"):
+        refused = call("POST", path, "submit", content=content + drop, headers=CSV)
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_required")
+        assert f"for the drop in line {30_001 + bool(head)};" in refused.json()["detail"]
+        assert worker.messages == []
+    assert call("POST", "/batches/check", "submit", content=content).json()["rows"] == 30_000
+    assert call("POST", "/batches", "submit", content=content, headers=CSV).status_code == 202
+    assert sum(len(chunk.records_in_order) for chunk in worker.chunks) == 30_000
+
+
+def test_a_check_needs_the_scope_for_drops_as_a_submission_does(call: Call) -> None:
+    assert call("POST", "/batches/check?drop=true", "submit", content=PAIRS).status_code == 403
+    assert (
+        call("POST", "/batches/check?drop=true", "submit,drop", content=PAIRS).json()["rows"] == 1
+    )
+    assert call("POST", "/batches/check", "submit", content="who,what\n1,2\n").json()["problem"]
 
 
 def test_an_upload_with_actions_is_in_order(call: Call, worker: RecordingWorker) -> None:

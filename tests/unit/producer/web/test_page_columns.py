@@ -91,3 +91,18 @@ def test_the_page_offers_all_columns_of_the_service() -> None:
     for kind, columns in COLUMNS.items():
         offered = [name for each in ours[kind] for name in (each["name"], *each["also"])]
         assert sorted(offered) == sorted(columns)
+
+
+@pytest.mark.parametrize("header", ["id,name", "ID;Full name", "course_id,name", "Kursnummer,Name"])
+def test_a_list_of_students_or_of_courses_is_not_guessed(header: str) -> None:
+    columns = header.replace(";", ",").split(",")
+    assert evaluate("page.likelyKind(value)", columns) is None
+    assert evaluate("page.suggestions(value, 'courses')", columns) == {
+        "sis_id": f"{{{columns[0]}}}",
+        "title": f"{{{columns[1]}}}",
+    }
+
+
+@pytest.mark.parametrize("header", ["id,name,email", "Matrikelnummer,Name", "id,student name"])
+def test_a_name_beside_a_sign_of_students_is_that_of_a_student(header: str) -> None:
+    assert evaluate("page.likelyKind(value)", header.split(",")) == "students"

@@ -1,9 +1,6 @@
 """The page writes corrected lines as a file that the readers of submissions understand."""
 
-import json
-import subprocess
 from io import BytesIO
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +10,7 @@ from producer.files.reader import open_stream
 from producer.files.whole_check import check_whole_file
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
-from support.paths import ROOT
-from support.requirements import require_program
-
-PAGE = ROOT / "producer" / "web" / "page"
+from support.page_modules import run_module
 
 _CELL = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Cf", "Zl", "Zp", "Cn"))
@@ -24,20 +18,6 @@ _CELL = st.text(
     max_size=12,
 )
 _NAMES = ("student_id", "course_id", "note, of hers", 'the "other"')
-
-
-def run_module(module: str, expression: str, value: Any) -> Any:
-    """Evaluate an expression over a module of the page (`page`) and a value (`value`)."""
-    node = require_program("node")
-    script = (
-        f"import * as page from {json.dumps((PAGE / module).as_uri())};"
-        f"const value = {json.dumps(value)};"
-        f"console.log(JSON.stringify({expression}));"
-    )
-    command = [node, "--input-type=module", "--no-warnings", "-"]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @settings(max_examples=5, deadline=None)

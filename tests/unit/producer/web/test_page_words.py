@@ -1,0 +1,115 @@
+"""What the page says about files and lines that cannot be used, in a registrar's words."""
+
+import gzip
+import io
+import re
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from producer.files.describing import Choices
+from producer.files.preview import preview_file
+from producer.schemas import Kind
+from support.page_modules import run_module
+
+_PROGRAMMERS = re.compile(
+    r"submit|batch id|--|\bmap\b|mapping|parameter|option|JSON Lines|JSON object|SIS id|our key"
+    r"|sis_id"
+)
+"""Words of the command line, the HTTP front and Python, which the page does not show."""
+_CHOSEN = (
+    "{seen: value, kind: value.kind ?? '', isEmpty: page.isEmpty ?? false, choices: {maps: {}},"
+    " doubles: () => [], ownName: () => null}"
+)
+
+
+def _archive(*names: str) -> bytes:
+    packed = io.BytesIO()
+    with ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, "student_id,course_id\nS1,C1\n")
+    return packed.getvalue()
+
+
+def _problem(content: bytes, choices: Choices = Choices()) -> str:  # noqa: B008 - it is frozen
+    preview = preview_file("The file", content, choices, goes_on=False)
+    assert not preview.readable
+    value = preview.model_dump(mode="json")
+    text: str = run_module("advice.js", f"page.problemOf({_CHOSEN})", value)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b"", "Export it again"),
+        (b",,\n", "Export it again"),
+        (
+            gzip.compress(b"student_id,course_id\nS1,C1\n" * 99, mtime=0)[:40],
+            "choose the new one here",
+        ),
+        (_archive("a.csv")[:-30], "choose the new one here"),
+        (_archive("a.csv", "b.csv"), "Unpack it"),
+        (_archive("[Content_Types].xml", "xl/workbook.xml"), "CSV UTF-8"),
+        (_archive("mimetype", "META-INF/manifest.xml"), "CSV"),
+        (b"%PDF-1.4\n", "export the data as CSV"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2, "export it as CSV"),
+        (b"<html><head>\n", "Export the data as CSV"),
+        (b'[{"student_id": "S1"},\n{"student_id": "S2"}]', "Export it as CSV"),
+        (b"0004200,C1\n0004201,C1\n", "add a line with the names of the columns above it"),
+        (b"Report of today\nstudent_id,course_id\nS1,C1\n", "remove the lines above it"),
+        (b"invoice,amount\n1,2\n", "Its columns are: invoice and amount. Choose below"),
+        (b"sis_id,name,name\nS1,A,A\n", "Rename or remove"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_described_without_words_of_programmers(
+    content: bytes, remedy: str
+) -> None:
+    problem = _problem(content)
+    assert remedy in problem
+    quoted = re.compile(r"'[^']*'")  # A line of hers may have the names of our columns.
+    assert _PROGRAMMERS.findall(quoted.sub("", problem)) == []
+
+
+def test_a_choice_is_not_advised_first_where_it_does_not_help() -> None:
+    assert re.search(
+        r"holds\. It looks like data; .*If its first line", _problem(b"4711,C1\n4712,C1\n")
+    )
+    assert _problem(b"a,b\nc,d\n").endswith("or remove it if it is the wrong file.")
+
+
+def test_all_lines_as_drops_is_taken_back_in_the_words_of_the_page() -> None:
+    action = b"student_id,course_id,action\nS1,C1,enroll\n"
+    assert "choose below that each line enrolls" in _problem(action, Choices(drop=True))
+    assert "choose below that each line enrolls" in _problem(
+        b"sis_id,name\nS1,A\n", Choices(Kind.STUDENTS, drop=True)
+    )
+
+
+def _reasons(content: bytes) -> list[str]:
+    preview = preview_file("The file", content, Choices(), goes_on=False)
+    lines: Any = [line.model_dump(mode="json") for line in preview.refused]
+    reasons: list[str] = run_module("reasons.js", "value.map((line) => page.reasonOf(line))", lines)
+    return reasons
+
+
+def test_the_last_line_of_half_a_download_is_said_to_be_cut_off() -> None:
+    head = b"student_id,course_id,note\nS1,C1,x\n"
+    for cut in (b"S2", b"S2,C1", b'S2,C1,"x'):
+        (reason,) = _reasons(head + cut)
+        assert reason.startswith("The file ends in the middle of this line")
+        assert "get the file again" in reason
+    (whole,) = _reasons(head + b"S2,C1\n")
+    assert whole == "The line has only 2 of 3 cells. Fill in what is missing."
+
+
+def test_reasons_of_lines_are_given_without_words_of_programmers() -> None:
+    content = (
+        b"student_id,course_id\nS1,C1\nstudent_id,course_id\n,C1\nS1\nS1,C1,x\n"
+        b'S1,"a "b" c"\ncourse_id,note,student_id\nC1,x,S1\n'
+    )
+    reasons = _reasons(content)
+    assert len(reasons) == 7
+    assert [reason for reason in reasons if _PROGRAMMERS.search(reason)] == []
+    assert reasons[-1].startswith("The line belongs to another table, which begins in line 8.")

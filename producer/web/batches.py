@@ -62,9 +62,8 @@ async def post_batch(
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")
     choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
-    may_drop = has_scope(request, Scope.DROP)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
-    options: dict[str, Any] = {"may_drop": may_drop, "resume": has_own_id}
+    options: dict[str, Any] = {"may_drop": has_scope(request, Scope.DROP), "resume": has_own_id}
     turn = services.uploads.turn_of(submitter)
     async with received(request) as upload, opened_package(upload, choices, turn) as package:
         ids = [batch_id] if package is None else package.batch_ids(batch_id)

@@ -12,6 +12,9 @@ DROP = Action.DROP
 PASS = None
 """What a line asks for that is passed over."""
 
+NOT_NAMED = "not named as a student"
+"""The role of a user that no file of a package calls a student."""
+
 Alternatives = tuple[str | tuple[str, ...], ...]
 """Columns of a file that one of ours is made from: the first one with text counts. Several names
 in a tuple are joined by a space."""
@@ -34,9 +37,7 @@ class Members(Enum):
     ALL = "all"
     """Each line is a student, unless its own cells say something else."""
     STUDENTS = "students"
-    """Only users that another file calls a student are students."""
-    NOT_STAFF = "not staff"
-    """Users that the other files call something else, and never a student, are passed over."""
+    """Users are students if another file, or a role in their own line, calls them so."""
 
 
 def is_student(role: str) -> bool:

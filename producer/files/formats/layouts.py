@@ -17,7 +17,12 @@ from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.formats.roles import Roles
 from producer.files.formats.secrets import without_passwords
-from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
+from producer.files.formats.table_reader import (
+    Named,
+    TableColumns,
+    TableReader,
+    find_columns,
+)
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -161,8 +166,16 @@ class _Reading(NamedTuple):
     def _telling(self) -> int | None:
         """Return the position of the column of roles, in which a second header shows itself."""
         header = list(map(folded, self.found.names))
-        roles = self.table.rule.roles
-        return header.index(roles[0]) if len(roles) == 1 and roles[0] in header else None
+        roles = [name for name in self.table.rule.roles if name in header]
+        return header.index(roles[0]) if len(roles) == 1 else None
+
+    def _named(self) -> Named | None:
+        """Return what tells which users are students, if the lines alone do not."""
+        if self.table.members is not Members.STUDENTS:
+            return None
+        if LINE in map(folded, self.found.names) and not self.columns.shows_roles:
+            return None
+        return None if self.roles is None else self.roles.is_student
 
     def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
         """Yield the records of a file; then add notices about its lines as a whole."""
@@ -185,7 +198,7 @@ class _Reading(NamedTuple):
         elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
-            yield from noticing_values(self.path, reader.roster(rows, self.roles), self.notices)
+            yield from noticing_values(self.path, reader.roster(rows, self._named()), self.notices)
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
 
@@ -212,13 +225,18 @@ def _check(
             raise UnreadableFile(
                 f"{what}, but has no column {columns}; export it with that column."
             )
-    # A file of refused lines has only lines of students.
-    if table.members is Members.STUDENTS and choice.roles is None and LINE not in names:
-        raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
     roles = table.rule.roles
-    if table.kind is Kind.ENROLLMENTS and roles and not any(name in names for name in roles):
+    shows_roles = any(name in names for name in roles)
+    needs_package = table.members is Members.STUDENTS and not shows_roles
+    # A file of refused lines has only lines of students.
+    if needs_package and choice.roles is None and LINE not in names:
+        hint = f", or write student into a column {roles[-1]}" if roles else ""
         raise UnreadableFile(
-            f"{what}, but does not show who is a student: it has no column {' or '.join(roles)}."
+            f"{what}, but does not show which of the users are students{_ALONE}{hint}."
+        )
+    if table.kind is Kind.ENROLLMENTS and roles and not shows_roles:
+        raise UnreadableFile(
+            f"{what}, but does not show who is a student: it has no column {roles[-1]}."
             " Export it with that column."
         )
 

@@ -5,11 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 
-from producer.files.formats.base import Members
-
 _TOGETHER = 10_000
-_ROLE = "no student"
-"""What a user is counted as whose role is not known."""
 
 
 class Roles:
@@ -39,16 +35,12 @@ class Roles:
             )
             self._database.execute("COMMIT")
 
-    def other_role(self, user: str, members: Members) -> str:
-        """Return what a user is counted as who is not a student; "" for a student."""
-        if members is Members.ALL:
-            return ""
+    def is_student(self, user: str) -> bool:
+        """Return whether a file names this user as a student."""
         query = "SELECT is_student FROM users WHERE id = ?"
         with closing(self._database.execute(query, (user,))) as rows:
             found = next(rows, None)
-        if found is None:
-            return _ROLE if members is Members.STUDENTS else ""
-        return "" if found[0] else _ROLE
+        return found is not None and bool(found[0])
 
     def close(self) -> None:
         """Remove the file."""

@@ -97,6 +97,7 @@ SDS_2 = Format(
             without=_NOT_ONEROSTER | {"usersourcedid"},
             file_names=("users.csv",),
             rule=Rule(roles=("role",)),
+            members=Members.STUDENTS,
         ),
         Table(
             name="students",

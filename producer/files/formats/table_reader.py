@@ -10,14 +10,16 @@ from producer.fields import MAX_COURSES
 from producer.files.account import Account
 from producer.files.cells import Row, identifier, record_reader, refused_line
 from producer.files.columns import BadCell, ColumnReader
-from producer.files.formats.base import DROP, KEEP, PASS, Alternatives, Table
+from producer.files.formats.base import DROP, KEEP, NOT_NAMED, PASS, Alternatives, Table
 from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
-from producer.files.formats.roles import Roles
 from producer.files.grouping import WINDOW
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
 
 Rows = Iterator[Row | RefusedLine]
+
+Named = Callable[[str], bool]
+"""Returns whether a user, by its id, is named as a student."""
 
 
 class TableColumns(NamedTuple):
@@ -27,6 +29,8 @@ class TableColumns(NamedTuple):
     shown: Mapping[str, str]
     used: frozenset[int]
     """The positions of the columns that are read."""
+    shows_roles: bool
+    """Whether the lines themselves say who is a student."""
 
 
 def find_columns(
@@ -53,7 +57,8 @@ def find_columns(
             f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
             " Rename or remove the extra ones."
         )
-    return TableColumns(readers, shown, frozenset(used))
+    shows_roles = any(name in names for name in rule.roles)
+    return TableColumns(readers, shown, frozenset(used), shows_roles)
 
 
 def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:
@@ -182,11 +187,16 @@ class TableReader:
         )
         return student, course
 
-    def roster(self, rows: Rows, roles: Roles | None) -> Lines:
-        """Yield roster records; without `roles`, users are judged by their own cells alone."""
+    def roster(self, rows: Rows, named: Named | None) -> Lines:
+        """Yield roster records.
+
+        `named` returns whether the rest of the package names a user as a student; without it,
+        lines are judged by their own cells alone.
+        """
         assert self._table.kind is not None  # noqa: S101 - such tables are not read as records
         read = record_reader(self._table.kind, self._columns.readers)
         sis_id = self._columns.readers["sis_id"]
+        shows_roles = self._columns.shows_roles
         for entry in rows:
             if not isinstance(entry, tuple):
                 yield entry
@@ -194,12 +204,13 @@ class TableReader:
             line, row = entry
             try:
                 verdict = self._judge(row)
+                if named is not None and not verdict.is_gone:
+                    if verdict.action is PASS and named(sis_id(row)):
+                        verdict = PLAIN  # A teacher may be a student elsewhere.
+                    elif verdict.action is KEEP and not shows_roles and not named(sis_id(row)):
+                        verdict = Verdict(PASS, NOT_NAMED)
                 if verdict.action is not KEEP:
                     self._pass_over(line, verdict._replace(action=PASS))
-                    continue
-                role = roles.other_role(sis_id(row), self._table.members) if roles else ""
-                if role:
-                    self._pass_over(line, Verdict(PASS, role))
                     continue
                 record = read(row)
                 yield SourceRecord(record, [line], [row])

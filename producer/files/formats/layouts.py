@@ -49,6 +49,7 @@ def find_table(
     Raises UnreadableFile if the file is not of the chosen format.
     """
     if templates and choice.format is None:
+        _check_mapped(path, head, templates)
         return None  # Columns that are mapped are read as they are.
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
@@ -72,12 +73,31 @@ def find_table(
     return format_, table, found
 
 
+def _check_mapped(path: str, head: str, templates: Mapping[str, str]) -> None:
+    """Raise UnreadableFile if mapped columns would enroll or store users who are no students."""
+    header = find_header(path, head, templates).names
+    names = list(map(folded, header))
+    known = None if _is_ours(header, names) else recognize(names)
+    if known is None:
+        return
+    format_, table = known
+    telling = [name for name in (*table.rule.roles, table.rule.status) if name in names]
+    if any(name in table.rule.roles for name in telling):
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}. With a mapping of columns, every line"
+            f" would count as a student, whatever its {' and '.join(telling)} says. Submit it"
+            " without a mapping; or remove the lines that are not meant, and these columns.",
+            "map",
+        )
+
+
 def _table_alone(path: str, format_: Format, names: Collection[str]) -> Table | None:
     """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
 
     `path` may be followed by the name of a file in it or of its sheet.
     """
-    file_name = folded(re.split(r"[/\\]| \(|, sheet ", path)[-1])
+    path_and_copy = re.sub(r" \(\d+\)(?=\.)", "", path)  # Browsers name copies "Student (1).csv".
+    file_name = folded(re.split(r"[/\\]| \(|, sheet ", path_and_copy)[-1])
     table = format_.table_alone(file_name, names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)

@@ -13,6 +13,11 @@ _SCHOOL = frozenset({"school sis id", "school dfe number", "school id"})
 _SECTION = frozenset({"section sis id", "section id"})
 """Columns of version 1; the second names are those of the United Kingdom."""
 
+_SCHOOL_DETAILS = frozenset({
+    "school number", "school nces_id", "grade low", "grade high", "principal sis id",
+    "principal name",
+})  # fmt: skip
+
 
 def _people(name: str, kind: Kind | None, *file_names: str) -> Table:
     return Table(
@@ -60,6 +65,14 @@ SDS_1 = Format(
             required=frozenset({"section name"}),
             any_of=(_ID, _SCHOOL),
             file_names=("section.csv", "sections.csv"),
+        ),
+        Table(
+            name="schools",
+            kind=None,
+            columns={},
+            required=frozenset({"name"}),
+            any_of=(_ID, _SCHOOL_DETAILS),
+            file_names=("school.csv", "schools.csv"),
         ),
     ),
     by_name=True,

@@ -260,7 +260,7 @@ def _notice_unread(package: str, names: Collection[str], known: Format, notices:
                 f"{name} in {package} lacks columns that this file of {known.title} has: it needs"
                 f" {_needed(known, name)}. Export it again with all its columns."
             )
-        elif any(name in table.file_names for table in known.tables):
+        elif name not in {*known.passed_over, known.manifest}:
             notices.add(
                 f"{name} in {package} is not read, because its header lacks columns of that file;"
                 " export it again with all its columns."

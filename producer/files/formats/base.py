@@ -1,5 +1,6 @@
 """Define the types that describe a format: its files, their columns, and what a line asks for."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,6 +12,9 @@ KEEP = Action.ENROLL
 DROP = Action.DROP
 PASS = None
 """What a line asks for that is passed over."""
+
+NOT_NAMED = "not named as a student"
+"""The role of a user that no file of a package calls a student."""
 
 Alternatives = tuple[str | tuple[str, ...], ...]
 """Columns of a file that one of ours is made from: the first one with text counts. Several names
@@ -34,7 +38,7 @@ class Members(Enum):
     ALL = "all"
     """Each line is a student, unless its own cells say something else."""
     STUDENTS = "students"
-    """Only users that another file calls a student are students."""
+    """Users are students if another file, or a role in their own line, calls them so."""
     NOT_STAFF = "not staff"
     """Users that the other files call something else, and never a student, are passed over."""
 
@@ -144,7 +148,7 @@ class Format:
         tables = [table for table in self.tables if table.recognizes(names)]
         if tables and not tables[0].is_shared:
             return tables[0]
-        named = [table for table in tables if any(_stem(n) in file_name for n in table.file_names)]
+        named = [table for table in tables if _names(table, file_name)]
         return named[0] if len(named) == 1 else None
 
     def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
@@ -159,8 +163,10 @@ class Format:
         return file_name in {*names, *self.passed_over, self.manifest}
 
 
-def _stem(file_name: str) -> str:
-    return file_name.removesuffix(".csv")
+def _names(table: Table, file_name: str) -> bool:
+    """Return whether a name has that of a table as a word: `nonstudent.csv` is no `student.csv`."""
+    stems = (re.escape(name.removesuffix(".csv")) for name in table.file_names)
+    return re.search(rf"(?<![a-z])(?:{'|'.join(stems)})(?![a-z])", file_name) is not None
 
 
 _INVISIBLE = "\ufeff\u200b \t\r\n\u00a0"

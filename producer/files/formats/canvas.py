@@ -4,6 +4,8 @@ We enroll in the section if a line names one, else in the course. A file is reco
 header, whatever its name is, as Canvas does.
 """
 
+import re
+
 from producer.files.formats.base import DROP, KEEP, PASS, Format, Members, Rule, Table
 from producer.schemas import Kind
 
@@ -19,6 +21,24 @@ _ROSTER = {
     "deleted": PASS,
 }
 
+_STAFF = (
+    "teach", "assistant", "aide", "tutor", "instructor", "mentor", "coach", "observer", "advis",
+    "counsel", "worker", "staff", "service", "support", "success", "affairs", "manager", "admin",
+    "coordinator", "designer", "grader", "facilitator", "proctor", "helper", "parent", "guardian",
+)  # fmt: skip
+"""Parts of the names of roles such as "Student Teacher", which are not those of students."""
+
+
+def _is_student(role: str) -> bool:
+    """Return whether a role, folded, is that of a student; Canvas lets schools invent others.
+
+    `studentview` is the test student of Canvas, whom a teacher uses to try a course.
+    """
+    rest = role.removeprefix("student")
+    is_other = rest.startswith("view") or any(word in rest for word in _STAFF)
+    return rest != role and not is_other and "ta" not in re.split(r"[^a-z]+", rest)
+
+
 USERS = Table(
     name="students",
     kind=Kind.STUDENTS,
@@ -28,6 +48,8 @@ USERS = Table(
         "email": ("email",),
     },
     required=frozenset({"user_id", "login_id"}),
+    without=frozenset({"existing_user_id", "existing_integration_id", "existing_canvas_user_id"}),
+    file_names=("users.csv",),
     rule=Rule(
         roles=("declared_user_type",), no_role="student", status="status", words=_ROSTER,
         no_status="active",
@@ -41,6 +63,7 @@ COURSES = Table(
     kind=Kind.COURSES,
     columns={"sis_id": ("course_id",), "title": ("long_name", "short_name")},
     required=frozenset({"course_id", "short_name"}),
+    file_names=("courses.csv",),
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
     cleared=_CLEARED,
 )
@@ -50,6 +73,7 @@ SECTIONS = Table(
     kind=Kind.COURSES,
     columns={"sis_id": ("section_id",), "title": ("name",)},
     required=frozenset({"section_id", "name", "course_id"}),
+    file_names=("sections.csv",),
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
     cleared=_CLEARED,
 )
@@ -59,14 +83,15 @@ ENROLLMENTS = Table(
     kind=Kind.ENROLLMENTS,
     columns={"student_id": ("user_id",), "course_id": ("section_id", "course_id")},
     required=frozenset(),
+    file_names=("enrollments.csv",),
     any_of=(
         frozenset({"user_id", "user_integration_id"}),
         frozenset({"course_id", "section_id"}),
         frozenset({"role", "role_id"}),
     ),
     rule=Rule(
-        roles=("role",),
-        is_student=lambda role: role.startswith("student"),
+        roles=("base_role_type", "role"),
+        is_student=_is_student,
         status="status",
         words={
             "active": KEEP, "deleted": DROP, "completed": DROP, "inactive": DROP,
@@ -100,7 +125,7 @@ CANVAS = Format(
         _passed_over("groups", "group_id", "name"),
         _passed_over("group members", "group_id", "user_id"),
         _passed_over("group categories", "group_category_id", "category_name"),
-        _passed_over("logins", "user_id", "login_id", "existing_user_id"),
+        _passed_over("logins", "user_id", "login_id"),
         _passed_over("observers", "observer_id", "student_id"),
     ),
 )

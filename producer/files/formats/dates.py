@@ -12,7 +12,7 @@ TIMEZONE = "ENROLL_TIMEZONE"
 """The variable with the time zone in which a day ends."""
 
 _ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]|$)")
-_AMERICAN = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: |$)")
+_SLASHES = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: |$)")
 _SECONDS = re.compile(r"\d{9,10}")
 """A time in seconds since 1970, as Moodle writes it."""
 _ZONED = re.compile(r"[T ]\d.*(?:Z|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
@@ -30,21 +30,31 @@ def time_zone() -> tzinfo:
         ) from None
 
 
-def day_of(text: str, zone: tzinfo) -> date | None:
-    """Return the day of a date or a time, in this time zone; None if it is not a date.
+def days_of(text: str, zone: tzinfo) -> tuple[date, ...]:
+    """Return the days that a date or a time can mean, in this time zone; () if it is not a date.
 
-    Dates are ISO 8601, or month, day and year between slashes. A time without a zone keeps its day.
+    Dates are ISO 8601, or have slashes: month, day and year, or day, month and year. Of these,
+    10/12/2026 has two meanings. A time without a zone keeps its day.
     """
     with suppress(ValueError, OverflowError):
         if _ZONED.search(text):
-            return datetime.fromisoformat(text.upper()).astimezone(zone).date()
+            return (datetime.fromisoformat(text.upper()).astimezone(zone).date(),)
         if _SECONDS.fullmatch(text):
-            return datetime.fromtimestamp(int(text), zone).date()
-    with suppress(ValueError):
-        if match := _ISO.match(text):
-            year, month, day = map(int, match.groups())
-            return date(year, month, day)
-        if match := _AMERICAN.match(text):
-            month, day, year = map(int, match.groups())
-            return date(year + 2000 if year < 100 else year, month, day)  # noqa: PLR2004
-    return None
+            return (datetime.fromtimestamp(int(text), zone).date(),)
+    if match := _ISO.match(text):
+        year, month, day = map(int, match.groups())
+        return _dates(year, (month, day))
+    if match := _SLASHES.match(text):
+        first, second, year = map(int, match.groups())
+        pairs = dict.fromkeys([(first, second), (second, first)])
+        return _dates(year + 2000 if year < 100 else year, *pairs)  # noqa: PLR2004
+    return ()
+
+
+def _dates(year: int, *pairs: tuple[int, int]) -> tuple[date, ...]:
+    """Return the dates of this year with a month and a day; pairs that are none are left out."""
+    days = []
+    for month, day in pairs:
+        with suppress(ValueError):
+            days.append(date(year, month, day))
+    return tuple(days)

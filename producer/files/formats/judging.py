@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from producer.files.columns import BadCell
 from producer.files.formats.base import DROP, KEEP, PASS, Rule, folded
-from producer.files.formats.dates import day_of
+from producer.files.formats.dates import days_of
 from producer.schemas import Action
 
 ENDED = "ended"
@@ -17,7 +17,17 @@ _MAX_WORDS = 20
 """The most different roles, reasons and remarks that are counted by themselves."""
 _MAX_REMEMBERED = 10_000
 """The most combinations of cells whose verdict is remembered."""
-_AHEAD, _BAD_DATE, _GONE = "ahead", "bad date", "gone"
+_AHEAD, _BAD_DATE, _UNSURE, _GONE = "ahead", "bad date", "unsure", "gone"
+_EARLIEST_YEAR = 1980
+"""An end before this year stands for none: systems write 1900-01-01, 1970-01-01 and the like."""
+
+_DATE_PROBLEMS = {
+    _BAD_DATE: "a date cannot be read",
+    _UNSURE: (
+        "the end may be in the past, because it can be read as two dates, lies before the begin, or"
+        " is too early to be meant; no student is dropped for it"
+    ),
+}
 
 
 class Verdict(NamedTuple):
@@ -30,6 +40,11 @@ class Verdict(NamedTuple):
     why: str = ""
     remark: str = ""
     example: str = ""
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether a status ends what the line of a roster stands for."""
+        return self.remark == _GONE
 
 
 PLAIN = Verdict(KEEP)
@@ -77,7 +92,7 @@ class _Decision:
         if self._has_role:
             role = next(filter(None, (self._text(name, row) for name in rule.roles)), "")
             if not role and rule.no_role == "":
-                raise BadCell(rule.roles[0], "the cell is empty; write the role of the user")
+                raise BadCell(rule.roles[-1], "the cell is empty; write the role of the user")
             if not rule.is_student(folded(role or rule.no_role)):
                 return Verdict(PASS, folded(role or rule.no_role)[:60])
         action, why = self._status(row)
@@ -110,16 +125,21 @@ class _Decision:
         texts = ["" if text in rule.no_dates else text for text in texts]
         if not any(texts) or (rule.dates_need_both and not all(texts)):
             return PLAIN
-        days = [day_of(text, self._zone) if text else None for text in texts]
-        begin, end = days
-        if end is not None and end < self._today:
-            return Verdict(DROP, ENDED)
-        for text, day in zip(texts, days, strict=True):
-            if text and day is None:
+        begin, end = (days_of(text, self._zone) for text in texts)
+        if any(day < self._today for day in end):
+            is_sure = max(end) < self._today and _is_plausible(begin, end)
+            return Verdict(DROP, ENDED) if is_sure else Verdict(KEEP, "", _UNSURE, texts[1][:40])
+        for text, days in zip(texts, (begin, end), strict=True):
+            if text and not days:
                 return Verdict(KEEP, remark=_BAD_DATE, example=text[:40])
-        if begin is not None and begin > self._today:
+        if begin and min(begin) > self._today:
             return Verdict(KEEP, remark=_AHEAD)
         return PLAIN
+
+
+def _is_plausible(begin: Sequence[date], end: Sequence[date]) -> bool:
+    """Return whether an end in the past is meant: it is no placeholder and not before its begin."""
+    return min(end).year >= _EARLIEST_YEAR and not (begin and max(end) < min(begin))
 
 
 class Tally:
@@ -133,18 +153,18 @@ class Tally:
         self._gone: Counter[str] = Counter()
         self.drops: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
-        self._bad_date: tuple[int, str] | None = None
+        self._first: dict[str, tuple[int, str]] = {}
 
     def add(self, line: int, verdict: Verdict) -> None:
         """Count a line."""
         if verdict.action is PASS:
-            (self._gone if verdict.remark == _GONE else self.passed_over)[self._label(verdict)] += 1
+            (self._gone if verdict.is_gone else self.passed_over)[self._label(verdict)] += 1
         elif verdict.action is DROP:
             self.drops[verdict.why] += 1
         elif verdict.remark:
             self._remarks[verdict.remark] += 1
-        if verdict.remark == _BAD_DATE and self._bad_date is None:
-            self._bad_date = line, verdict.example
+        if verdict.example:
+            self._first.setdefault(verdict.remark, (line, verdict.example))
 
     def _label(self, verdict: Verdict) -> str:
         """Return the word that a line is counted under, of a bounded number of words."""
@@ -169,11 +189,10 @@ class Tally:
         if count := self._remarks[_AHEAD]:
             begin = "1 line begins" if count == 1 else f"{count:,} lines begin"
             yield f"{name}: {begin} after today; the students are enrolled from now on."
-        if self._bad_date is not None:
-            line, text = self._bad_date
+        for remark, (line, text) in self._first.items():
             yield (
-                f"{name}: {_lines(self._remarks[_BAD_DATE])} read although a date cannot be"
-                f" read, first in line {line:,}: {text!a}. Write dates as 2026-09-01."
+                f"{name}: {_lines(self._remarks[remark])} read although {_DATE_PROBLEMS[remark]},"
+                f" first in line {line:,}: {text!a}. Write dates as 2026-09-01."
             )
 
 

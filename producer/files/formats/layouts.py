@@ -18,7 +18,11 @@ from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, choice_of, recognize
 from producer.files.formats.roles import Roles
 from producer.files.formats.secrets import without_passwords
-from producer.files.formats.table_reader import TableColumns, TableReader, find_columns
+from producer.files.formats.table_reader import (
+    TableColumns,
+    TableReader,
+    find_columns,
+)
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -45,6 +49,7 @@ def find_table(
     Raises UnreadableFile if the file is not of the chosen format.
     """
     if templates and choice.format is None:
+        _check_mapped(path, head, templates)
         return None  # Columns that are mapped are read as they are.
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
@@ -68,6 +73,24 @@ def find_table(
     return format_, table, found
 
 
+def _check_mapped(path: str, head: str, templates: Mapping[str, str]) -> None:
+    """Raise UnreadableFile if mapped columns would enroll or store users who are no students."""
+    header = find_header(path, head, templates).names
+    names = list(map(folded, header))
+    known = None if _is_ours(header, names) else recognize(names)
+    if known is None:
+        return
+    format_, table = known
+    telling = [name for name in (*table.rule.roles, table.rule.status) if name in names]
+    if any(name in table.rule.roles for name in telling):
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}. With a mapping of columns, every line"
+            f" would count as a student, whatever its {' and '.join(telling)} says. Submit it"
+            " without a mapping; or remove the lines that are not meant, and these columns.",
+            "map",
+        )
+
+
 def _table_alone(
     path: str, choice: FormatChoice, format_: Format, names: Collection[str]
 ) -> Table | None:
@@ -75,9 +98,10 @@ def _table_alone(
 
     `path` may be followed by the name of a file in it or of its sheet, which decides then.
     """
+    path = re.sub(r" \(\d+\)(?=\.)", "", path)  # Browsers name copies "Student (1).csv".
     *_, inner = [path, *re.split(r" \(|, sheet ", path)[1:]]
     sent = choice.file_name if inner == path and choice.file_name else inner
-    file_name = folded(re.split(r"[/\\]", sent)[-1])
+    file_name = folded(re.sub(r" \(\d+\)(?=\.)", "", re.split(r"[/\\]", sent)[-1]))
     table = format_.table_alone(file_name, names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)
@@ -188,8 +212,19 @@ class _Reading(NamedTuple):
     def _telling(self) -> int | None:
         """Return the position of the column of roles, in which a second header shows itself."""
         header = list(map(folded, self.found.names))
-        roles = self.table.rule.roles
-        return header.index(roles[0]) if len(roles) == 1 and roles[0] in header else None
+        roles = [name for name in self.table.rule.roles if name in header]
+        return header.index(roles[0]) if len(roles) == 1 else None
+
+    def _deciding_roles(self) -> Roles | None:
+        """Return the roles of users in the rest of the package, if the lines alone do not decide.
+
+        A file of refused lines has only lines of students.
+        """
+        if self.table.members is Members.ALL:
+            return None
+        if LINE in map(folded, self.found.names) and not self.columns.shows_roles:
+            return None
+        return self.roles
 
     def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
         """Yield the records of a file; then add notices about its lines as a whole."""
@@ -213,7 +248,9 @@ class _Reading(NamedTuple):
         elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
-            yield from noticing_values(self.path, reader.roster(rows, self.roles), self.notices)
+            yield from noticing_values(
+                self.path, reader.roster(rows, self._deciding_roles()), self.notices
+            )
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
 
@@ -240,13 +277,18 @@ def _check(
             raise UnreadableFile(
                 f"{what}, but has no column {columns}; export it with that column."
             )
-    # A file of refused lines has only lines of students.
-    if table.members is Members.STUDENTS and choice.roles is None and LINE not in names:
-        raise UnreadableFile(f"{what}, but does not show which of the users are students{_ALONE}.")
     roles = table.rule.roles
-    if table.kind is Kind.ENROLLMENTS and roles and not any(name in names for name in roles):
+    shows_roles = any(name in names for name in roles)
+    needs_package = table.members is Members.STUDENTS and not shows_roles
+    # A file of refused lines has only lines of students.
+    if needs_package and choice.roles is None and LINE not in names:
+        hint = f", or write student into a column {roles[-1]}" if roles else ""
         raise UnreadableFile(
-            f"{what}, but does not show who is a student: it has no column {' or '.join(roles)}."
+            f"{what}, but does not show which of the users are students{_ALONE}{hint}."
+        )
+    if table.kind is Kind.ENROLLMENTS and roles and not shows_roles:
+        raise UnreadableFile(
+            f"{what}, but does not show who is a student: it has no column {roles[-1]}."
             " Export it with that column."
         )
 

@@ -88,7 +88,7 @@ def _requests(
         course = row[group.course].strip()
         if not course:
             continue
-        verdict = _verdict(group, row, is_deleted=_text(row, deleted) == _YES)
+        verdict = _verdict(group, row, is_deleted=_is_set(_DELETED, row, deleted))
         if verdict.action is PASS:
             others.append(verdict)
         else:
@@ -115,7 +115,15 @@ def _verdict(group: _Group, row: Sequence[str], *, is_deleted: bool) -> Verdict:
         return Verdict(PASS, f"type {type_[:50]}")
     if is_deleted:
         return Verdict(DROP, _DELETED)
-    return Verdict(DROP, _SUSPENDED) if _text(row, group.status) == _YES else Verdict(KEEP)
+    return Verdict(DROP, _SUSPENDED) if _is_set("enrolstatus", row, group.status) else Verdict(KEEP)
+
+
+def _is_set(name: str, row: Sequence[str], at: int | None) -> bool:
+    """Return whether a cell is 1. Raises BadCell for a cell that is neither 1, 0 nor empty."""
+    text = _text(row, at)
+    if text not in ("", "0", _YES):
+        raise BadCell(name, f"{text[:60]!a} is neither 0 nor 1; write 1 for a drop, or 0")
+    return text == _YES
 
 
 def _text(row: Sequence[str], at: int | None) -> str:

@@ -23,6 +23,7 @@ USERS = Table(
     required=frozenset({"sourcedid", "role", "givenname", "familyname"}),
     file_names=("users.csv",),
     rule=Rule(roles=("role",), status="status", words=_ROSTER, no_status="active"),
+    members=Members.STUDENTS,
 )
 """The users of 1.1."""
 

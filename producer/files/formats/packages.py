@@ -269,11 +269,23 @@ def _notice_unread(package: str, names: Collection[str], known: Format, notices:
     for name in names:
         if not known.knows(name):
             notices.add(f"{name} in {package} is no file of {known.title}, and is not read.")
-        elif known.by_name and any(name in table.file_names for table in known.tables):
+        elif any(table.kind and name in table.file_names for table in known.tables):
+            raise UnreadableFile(
+                f"{name} in {package} lacks columns that this file of {known.title} has: it needs"
+                f" {_needed(known, name)}. Export it again with all its columns."
+            )
+        elif name not in {*known.passed_over, known.manifest}:
             notices.add(
                 f"{name} in {package} is not read, because its header lacks columns of that file;"
                 " export it again with all its columns."
             )
+
+
+def _needed(known: Format, file_name: str) -> str:
+    """Return the columns that a file of a package must have, in words."""
+    table = next(table for table in known.tables if file_name in table.file_names)
+    groups = (" or ".join(sorted(group)) for group in table.any_of)
+    return ", ".join([*sorted(table.required), *groups])
 
 
 def _notice_missing(

@@ -7,11 +7,8 @@ from itertools import islice
 
 from producer.errors import UnreadableFile
 from producer.fields import MAX_TEXT
-from producer.files.formats.base import Members
 
 _TOGETHER = 10_000
-_ROLE = "no student"
-"""What a user is counted as whose role is not known."""
 
 
 class Roles:
@@ -55,19 +52,22 @@ class Roles:
             )
             self._database.execute("COMMIT")
 
-    def other_role(self, user: str, members: Members) -> str:
-        """Return what a user is counted as who is not a student; "" for a student.
+    def is_student(self, user: str) -> bool:
+        """Return whether a file names this user as a student."""
+        return self._find(user) is True
 
-        An id that is too long is not judged.
-        """
-        if members is Members.ALL or len(user) > MAX_TEXT:
-            return ""
+    def is_other(self, user: str) -> bool:
+        """Return whether files name this user, but never as a student."""
+        return self._find(user) is False
+
+    def _find(self, user: str) -> bool | None:
+        """Return whether a user is a student; None if no file names it, or its id is too long."""
+        if len(user) > MAX_TEXT:
+            return None
         query = "SELECT is_student FROM users WHERE id = ?"
         with closing(self._database.execute(query, (user,))) as rows:
             found = next(rows, None)
-        if found is None:
-            return _ROLE if members is Members.STUDENTS else ""
-        return "" if found[0] else _ROLE
+        return None if found is None else bool(found[0])
 
     def close(self) -> None:
         """Remove the file."""

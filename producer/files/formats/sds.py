@@ -13,6 +13,11 @@ _SCHOOL = frozenset({"school sis id", "school dfe number", "school id"})
 _SECTION = frozenset({"section sis id", "section id"})
 """Columns of version 1; the second names are those of the United Kingdom."""
 
+_SCHOOL_DETAILS = frozenset({
+    "school number", "school nces_id", "grade low", "grade high", "principal sis id",
+    "principal name",
+})  # fmt: skip
+
 
 def _people(name: str, kind: Kind | None, *file_names: str) -> Table:
     return Table(
@@ -61,6 +66,14 @@ SDS_1 = Format(
             any_of=(_ID, _SCHOOL),
             file_names=("section.csv", "sections.csv"),
         ),
+        Table(
+            name="schools",
+            kind=None,
+            columns={},
+            required=frozenset({"name"}),
+            any_of=(_ID, _SCHOOL_DETAILS),
+            file_names=("school.csv", "schools.csv"),
+        ),
     ),
     by_name=True,
     passed_over=("school.csv", "schools.csv", "user.csv", "guardianrelationship.csv"),
@@ -97,6 +110,7 @@ SDS_2 = Format(
             without=_NOT_ONEROSTER | {"usersourcedid"},
             file_names=("users.csv",),
             rule=Rule(roles=("role",)),
+            members=Members.STUDENTS,
         ),
         Table(
             name="students",

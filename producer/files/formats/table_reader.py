@@ -10,7 +10,7 @@ from producer.fields import MAX_COURSES
 from producer.files.account import Account
 from producer.files.cells import Row, identifier, record_reader, refused_line
 from producer.files.columns import BadCell, ColumnReader
-from producer.files.formats.base import DROP, KEEP, PASS, Alternatives, Table
+from producer.files.formats.base import DROP, KEEP, NOT_NAMED, PASS, Alternatives, Members, Table
 from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
 from producer.files.formats.roles import Roles
 from producer.files.grouping import WINDOW
@@ -29,6 +29,8 @@ class TableColumns(NamedTuple):
     """The positions of the columns that are read."""
     sources: Mapping[str, tuple[str, ...]]
     """The columns that each of ours is read from, in the order in which they count."""
+    shows_roles: bool
+    """Whether the lines themselves say who is a student."""
 
 
 def find_columns(
@@ -57,7 +59,8 @@ def find_columns(
             f"{path}: these columns occur more than once in the header: {', '.join(repeated)}."
             " Rename or remove the extra ones."
         )
-    return TableColumns(readers, shown, frozenset(used), sources)
+    shows_roles = any(name in names for name in rule.roles)
+    return TableColumns(readers, shown, frozenset(used), sources, shows_roles)
 
 
 def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:
@@ -187,7 +190,11 @@ class TableReader:
         return student, course
 
     def roster(self, rows: Rows, roles: Roles | None) -> Lines:
-        """Yield roster records; without `roles`, users are judged by their own cells alone."""
+        """Yield roster records.
+
+        `roles` are those that the rest of the package gives to users; without them, lines are
+        judged by their own cells alone.
+        """
         assert self._table.kind is not None  # noqa: S101 - such tables are not read as records
         read = record_reader(self._table.kind, self._columns.readers)
         sis_id = self._columns.readers["sis_id"]
@@ -198,17 +205,25 @@ class TableReader:
             line, row = entry
             try:
                 verdict = self._judge(row)
+                if roles is not None and not verdict.is_gone:
+                    user = sis_id(row)
+                    if verdict.action is PASS and roles.is_student(user):
+                        verdict = PLAIN  # A teacher may be a student elsewhere.
+                    elif verdict.action is KEEP and self._is_other(roles, user):
+                        verdict = Verdict(PASS, NOT_NAMED)
                 if verdict.action is not KEEP:
                     self._pass_over(line, verdict._replace(action=PASS))
-                    continue
-                role = roles.other_role(sis_id(row), self._table.members) if roles else ""
-                if role:
-                    self._pass_over(line, Verdict(PASS, role))
                     continue
                 record = read(row)
                 yield SourceRecord(record, [line], [row])
             except BadCell as bad_cell:
                 yield self._refused(line, row, bad_cell)
+
+    def _is_other(self, roles: Roles, user: str) -> bool:
+        """Return whether a user is no student by what the rest of the package says."""
+        if self._table.members is Members.NOT_STAFF:
+            return roles.is_other(user)
+        return not self._columns.shows_roles and not roles.is_student(user)
 
     def _pass_over(self, line: int, verdict: Verdict) -> None:
         self._account.skip()

@@ -56,11 +56,63 @@ def test_only_students_of_a_package_are_stored(tmp_path: Path) -> None:
     assert read["students"].roster == [
         {"sis_id": "U1", "name": "Ada Lovelace", "email": "ada@school.test"},
         {"sis_id": "U2", "name": "Alan M. Turing"},
-        {"sis_id": "U7", "name": "Not Enrolled"},
     ]
+    assert read["students"].skipped == 4
     assert read["courses"].roster == [{"sis_id": "C1", "title": "Logic I"}]
     assert read["sections"].roster == [{"sis_id": "S1", "title": "Logic I (Monday)"}]
     assert len(read["enrollments"].enrolled) == 2
+
+
+@pytest.mark.parametrize(
+    "role",
+    [
+        "Student Teacher", "student aide", "STUDENT ASSISTANT", "Student TA", "student-observer",
+        "StudentViewEnrollment", "Student Services", "Student Success Coach", "TaEnrollment",
+    ],
+)  # fmt: skip
+def test_a_role_that_only_begins_like_that_of_a_student_is_passed_over(
+    tmp_path: Path, role: str
+) -> None:
+    lines = [HEADER, f"C1,T1,{role},S1,active,,,", "C1,U1,Student (Audit),S1,active,,,"]
+    read = read_file(encoded(lines), tmp_path)
+    assert set(read.enrolled) == {("U1", "S1")}
+    assert read.skipped == 1
+    assert any(repr(role.lower()) in notice for notice in read.notices)
+
+
+def test_the_base_of_a_custom_role_says_who_is_a_student(tmp_path: Path) -> None:
+    lines = [
+        "course_id,user_id,role,status,base_role_type",
+        "C1,U1,Learner,active,StudentEnrollment",
+        "C1,T1,Student Lead,active,TeacherEnrollment",
+        "C1,T2,student,active,StudentViewEnrollment",
+    ]
+    assert set(read_file(encoded(lines), tmp_path).enrolled) == {("U1", "C1")}
+
+
+def test_users_alone_are_read_only_by_their_declared_type(tmp_path: Path) -> None:
+    lines = ["user_id,login_id,status,declared_user_type"]
+    lines += ["U1,u1,active,Student", "T1,t1,active,teacher", "X1,x1,active,"]
+    read = read_file(encoded(lines), tmp_path)
+    assert [record["sis_id"] for record in read.roster] == ["U1"]
+    assert any("1 'not named as a student'" in notice for notice in read.notices)
+
+
+def test_a_declared_teacher_with_a_student_enrollment_is_stored(tmp_path: Path) -> None:
+    users = ["user_id,login_id,status,declared_user_type"]
+    users += ["T1,t1,active,teacher", "U1,u1,active,", "T2,t2,active,"]
+    rows = [HEADER, "C1,T1,student,,active,,,", "C1,U1,student,,active,,,"]
+    rows += ["C1,T2,teacher,,active,,,"]
+    path = zipped_package({"u.csv": users, "e.csv": rows}, tmp_path / "export.zip")
+    roster = read_package(path)["students"].roster
+    assert [record["sis_id"] for record in roster] == ["T1", "U1"]
+
+
+def test_further_logins_are_no_users(tmp_path: Path) -> None:
+    files = {"e.csv": ENROLLMENTS, "u.csv": USERS}
+    files["logins.csv"] = ["user_id,login_id,existing_user_id,email", "U1,a,U3,a@x.test"]
+    read = read_package(zipped_package(files, tmp_path / "export.zip"))
+    assert list(read) == ["students", "enrollments"]
 
 
 def test_several_files_of_one_kind_are_batches_of_their_own(tmp_path: Path) -> None:
@@ -164,6 +216,8 @@ def plain(path: Path) -> object:
         ("course_id,user_id,role_id,status", plain, "does not show who is a student"),
         ("course_id,user_integration_id,role,status", plain, "has no column user_id"),
         ("term_id,name,status", plain, "are not needed here"),
+        ("user_id,login_id,status", plain, "which of the users are students; submit it together"),
+        ("user_id,login_id,existing_user_id", plain, "logins of Canvas .*not needed here"),
         ("a,b", chosen, "is not a file of Canvas SIS import"),
         (HEADER, dropping, "whose lines say which of them are drops"),
         ("user_id,user_id,course_id,role,status", plain, "occur more than once"),
@@ -181,3 +235,31 @@ def test_a_file_that_does_not_say_enough_is_refused(
 def test_an_unknown_format_is_refused_with_the_names_of_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="'blackboard' is not the name of a format; choose"):
         read_file(encoded(ENROLLMENTS), tmp_path, "blackboard")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER,
+        "classSourcedId,userSourcedId,role",
+        "sourcedId,role,givenName,familyName,user_id,course_id",
+    ],
+)
+def test_columns_are_not_mapped_past_a_role(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "file.csv"
+    path.write_bytes(encoded([header]))
+    student, course = ("userSourcedId", "classSourcedId")
+    if "user_id" in header:
+        student, course = ("user_id", "course_id")
+    templates = {"student_sis_id": f"{{{student}}}", "course_sis_id": f"{{{course}}}"}
+    with pytest.raises(UnreadableFile, match="every line would count as a student") as raised:
+        open_source(path, None, templates)
+    assert raised.value.options == ("map",)
+
+
+@pytest.mark.parametrize("header", ["course_id,user_id,section_id,status", "a,b"])
+def test_a_package_whose_enrollments_cannot_be_read_is_refused(tmp_path: Path, header: str) -> None:
+    files = {"users.csv": USERS, "enrollments.csv": [header, "C1,U1,S1,active"]}
+    path = zipped_package(files, tmp_path / "export.zip")
+    with pytest.raises(UnreadableFile, match=r"enrollments.csv .* it needs .*role or role_id"):
+        opened(path)

@@ -216,3 +216,14 @@ def test_a_flat_file_cannot_be_read_as_drops(tmp_path: Path) -> None:
     path.write_bytes(encoded(FLAT))
     with pytest.raises(UnreadableFile, match="whose lines say which of them are drops"):
         open_source(path, None, {}, drop=True)
+
+
+@pytest.mark.parametrize(("column", "name"), [("enrolstatus1",) * 2, ("deleted",) * 2])
+def test_a_mark_that_is_neither_0_nor_1_is_refused(tmp_path: Path, column: str, name: str) -> None:
+    lines = [f"username,course1,{column}", "u1,C1,0", "u2,C1,yes", "u3,C1,1", "u4,C1,"]
+    read = read_file(encoded(lines), tmp_path)
+    assert set(read.enrolled) == {("u1", "C1"), ("u4", "C1")}
+    assert set(read.dropped) == {("u3", "C1")}
+    ((line, message),) = read.refused
+    assert line == 3
+    assert message.startswith(f"{name.removesuffix('1')}: 'yes' is neither 0 nor 1")

@@ -276,3 +276,14 @@ def test_a_second_header_is_no_enrollment(tmp_path: Path) -> None:
     read = read_file(encoded(content), tmp_path)
     assert set(read.enrolled) == {("u-1", "c-1"), ("u-1", "c-2")}
     assert read.refused == [(3, "the line repeats the header; remove it")]
+
+
+def test_a_teacher_who_is_a_student_elsewhere_is_stored_and_enrolled(tmp_path: Path) -> None:
+    users = ["sourcedId,status,role,givenName,familyName"]
+    users += ["U1,,student,A,B", "T1,,teacher,C,D", "T2,,teacher,E,F", "T3,,,G,H"]
+    rows = ["sourcedId,classSourcedId,userSourcedId,role"]
+    rows += ["e1,K1,T1,teacher", "e2,K2,T1,student", "e3,K1,T2,teacher"]
+    files = {"users.csv": users, "enrollments.csv": rows}
+    read = read_package(zipped_package(files, tmp_path / "export.zip"))
+    assert [record["sis_id"] for record in read["students"].roster] == ["U1", "T1"]
+    assert set(read["enrollments"].enrolled) == {("T1", "K2")}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from producer.errors import UnreadableFile
 from producer.files.reader import open_source
+from producer.schemas import Kind
 from support.packages import (
     Table,
     encoded,
@@ -219,3 +220,33 @@ def test_a_file_that_only_its_name_can_tell_is_refused_without_it(
 ) -> None:
     with pytest.raises(UnreadableFile, match=r"only the name of the file can tell .*; submit it"):
         read_file(encoded(files[name]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Student (1).csv", None),
+        ("Copy of Student.csv", None),
+        ("Student_2026.csv", None),
+        ("Teacher (2).csv", "holds teachers"),
+        ("nonstudents.csv", "only the name of the file can tell"),
+        ("student teachers.csv", "only the name of the file can tell"),
+    ],
+)
+def test_a_copy_keeps_its_name_and_a_word_within_another_is_none(
+    tmp_path: Path, name: str, words: str | None
+) -> None:
+    path = tmp_path / name
+    path.write_text("SIS ID,School SIS ID,Username\nP1,1,p1\n")
+    if words is None:
+        assert open_source(path, None, {}).kind is Kind.STUDENTS
+    else:
+        with pytest.raises(UnreadableFile, match=words):
+            open_source(path, None, {})
+
+
+def test_schools_are_no_students(tmp_path: Path) -> None:
+    path = tmp_path / "schools of the district.csv"
+    path.write_text("SIS ID,Name,School Number,Grade Low\n1,North,7,1\n")
+    with pytest.raises(UnreadableFile, match="holds schools"):
+        open_source(path, None, {})

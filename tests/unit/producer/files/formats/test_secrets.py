@@ -13,7 +13,10 @@ FILES = {
     "School Data Sync": (
         "SIS ID,School SIS ID,Username,Password\n7,1,ada,{}\n,1,ada,{}\n7,{}\n7,1,a,{},x\n"
     ),
-    "Canvas": "user_id,login_id,password,status\n7,ada,{},active\n,a,{},active\n",
+    "Canvas": (
+        "user_id,login_id,password,status,declared_user_type\n"
+        "7,ada,{},active,student\n,a,{},active,student\n"
+    ),
     "Moodle": "username,password,course1\nada,{},C\n,{},C\nada,{},C,D\n",
 }
 

@@ -50,8 +50,7 @@ Cells = tuple[Annotated[str, StringConstraints(pattern=NO_NUL)], ...]
 class FileForm(ContractModel):
     """How a CSV file is written, so that its refused lines can be returned in the same form.
 
-    The mapping and `drop` are what the submitter said about the file, and `format` is the system
-    that it comes from, so that its refused lines can be submitted again in the same way.
+    `mapping`, `drop` and `format` say how they can be submitted again in the same way.
     """
 
     delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
@@ -60,9 +59,7 @@ class FileForm(ContractModel):
     encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")] = Field(
         default="utf-8", description="Python's name of its encoding."
     )
-    bom: Annotated[bool, Field(strict=True)] = Field(
-        default=False, description="True if it begins with a byte order mark."
-    )
+    bom: bool = Field(default=False, strict=True, description="If it has a byte order mark.")
     line_end: Annotated[str, StringConstraints(pattern=r"^(\r\n|\n|\r)$")] = Field(
         default="\n", description="What ends each of its lines."
     )
@@ -71,16 +68,14 @@ class FileForm(ContractModel):
     )
     mapping: Annotated[Mapping[Text, Template], Field(max_length=MAX_MAPPED)] | None = Field(
         default=None,
-        description="The template over its columns that each of our columns was mapped to; null if"
-        " none was.",
+        description="The template that each of our columns was mapped to; null if none was.",
     )
     drop: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="True if every line was submitted as a drop."
     )
     format: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
         default=None,
-        description="The name of the format of another system that it was read as; null if it has"
-        " our own columns.",
+        description="The format of another system that it has; null if it has our own columns.",
     )
 
 

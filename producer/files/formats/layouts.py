@@ -251,6 +251,11 @@ class _Reading(NamedTuple):
             yield from noticing_values(
                 self.path, reader.roster(rows, self._deciding_roles()), self.notices
             )
+        if table.members is Members.NOT_STAFF and not (self.roles or self.columns.shows_roles):
+            self.notices.add(
+                f"{self.path} does not say which of its users are students, so all of them are"
+                " stored in the roster. Only students are enrolled."
+            )
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
 

@@ -56,8 +56,9 @@ def test_only_students_of_a_package_are_stored(tmp_path: Path) -> None:
     assert read["students"].roster == [
         {"sis_id": "U1", "name": "Ada Lovelace", "email": "ada@school.test"},
         {"sis_id": "U2", "name": "Alan M. Turing"},
+        {"sis_id": "U7", "name": "Not Enrolled"},
     ]
-    assert read["students"].skipped == 4
+    assert read["students"].skipped == 3
     assert read["courses"].roster == [{"sis_id": "C1", "title": "Logic I"}]
     assert read["sections"].roster == [{"sis_id": "S1", "title": "Logic I (Monday)"}]
     assert len(read["enrollments"].enrolled) == 2
@@ -90,12 +91,18 @@ def test_the_base_of_a_custom_role_says_who_is_a_student(tmp_path: Path) -> None
     assert set(read_file(encoded(lines), tmp_path).enrolled) == {("U1", "C1")}
 
 
-def test_users_alone_are_read_only_by_their_declared_type(tmp_path: Path) -> None:
+def test_users_alone_are_stored_unless_they_are_declared_to_be_others(tmp_path: Path) -> None:
     lines = ["user_id,login_id,status,declared_user_type"]
     lines += ["U1,u1,active,Student", "T1,t1,active,teacher", "X1,x1,active,"]
     read = read_file(encoded(lines), tmp_path)
+    assert [record["sis_id"] for record in read.roster] == ["U1", "X1"]
+    assert any("1 'teacher'" in notice for notice in read.notices)
+
+
+def test_a_notice_says_that_users_alone_may_be_no_students(tmp_path: Path) -> None:
+    read = read_file(encoded(["user_id,login_id,status", "U1,u1,active"]), tmp_path)
     assert [record["sis_id"] for record in read.roster] == ["U1"]
-    assert any("1 'not named as a student'" in notice for notice in read.notices)
+    assert any("which of its users are students" in notice for notice in read.notices)
 
 
 def test_a_declared_teacher_with_a_student_enrollment_is_stored(tmp_path: Path) -> None:
@@ -216,7 +223,6 @@ def plain(path: Path) -> object:
         ("course_id,user_id,role_id,status", plain, "does not show who is a student"),
         ("course_id,user_integration_id,role,status", plain, "has no column user_id"),
         ("term_id,name,status", plain, "are not needed here"),
-        ("user_id,login_id,status", plain, "which of the users are students; submit it together"),
         ("user_id,login_id,existing_user_id", plain, "logins of Canvas .*not needed here"),
         ("a,b", chosen, "is not a file of Canvas SIS import"),
         (HEADER, dropping, "whose lines say which of them are drops"),

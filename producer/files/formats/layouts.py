@@ -49,7 +49,6 @@ def find_table(
     Raises UnreadableFile if the file is not of the chosen format.
     """
     if templates and choice.format is None:
-        _check_mapped(path, head, templates)
         return None  # Columns that are mapped are read as they are.
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
@@ -71,24 +70,6 @@ def find_table(
             " files of users, courses and enrollments."
         )
     return format_, table, found
-
-
-def _check_mapped(path: str, head: str, templates: Mapping[str, str]) -> None:
-    """Raise UnreadableFile if mapped columns would enroll or store users who are no students."""
-    header = find_header(path, head, templates).names
-    names = list(map(folded, header))
-    known = None if _is_ours(header, names) else recognize(names)
-    if known is None:
-        return
-    format_, table = known
-    telling = [name for name in (*table.rule.roles, table.rule.status) if name in names]
-    if any(name in table.rule.roles for name in telling):
-        raise UnreadableFile(
-            f"{path} holds {table.name} of {format_.title}. With a mapping of columns, every line"
-            f" would count as a student, whatever its {' and '.join(telling)} says. Submit it"
-            " without a mapping; or remove the lines that are not meant, and these columns.",
-            "map",
-        )
 
 
 def _table_alone(

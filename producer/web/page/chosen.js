@@ -30,7 +30,7 @@ export class Chosen extends EventTarget {
   get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen && !this.isEmpty; }
 
   /** Whether the file has a header but no rows. */
-  get isEmpty() { return Boolean(this.seen?.readable) && !this.seen.truncated && !this.seen.row_count && !this.seen.lines?.refused; }
+  get isEmpty() { return Boolean(this.seen?.readable) && !this.seen.isPackage && !this.seen.isUnseen && !this.seen.truncated && !this.seen.row_count && !this.seen.lines?.refused; }
 
   /** The query of its submission. */
   get query() { return queryOf(this.choices).toString(); }

@@ -243,26 +243,6 @@ def test_an_unknown_format_is_refused_with_the_names_of_the_known_ones(tmp_path:
         read_file(encoded(ENROLLMENTS), tmp_path, "blackboard")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        HEADER,
-        "classSourcedId,userSourcedId,role",
-        "sourcedId,role,givenName,familyName,user_id,course_id",
-    ],
-)
-def test_columns_are_not_mapped_past_a_role(tmp_path: Path, header: str) -> None:
-    path = tmp_path / "file.csv"
-    path.write_bytes(encoded([header]))
-    student, course = ("userSourcedId", "classSourcedId")
-    if "user_id" in header:
-        student, course = ("user_id", "course_id")
-    templates = {"student_sis_id": f"{{{student}}}", "course_sis_id": f"{{{course}}}"}
-    with pytest.raises(UnreadableFile, match="every line would count as a student") as raised:
-        open_source(path, None, templates)
-    assert raised.value.options == ("map",)
-
-
 @pytest.mark.parametrize("header", ["course_id,user_id,section_id,status", "a,b"])
 def test_a_package_whose_enrollments_cannot_be_read_is_refused(tmp_path: Path, header: str) -> None:
     files = {"users.csv": USERS, "enrollments.csv": [header, "C1,U1,S1,active"]}

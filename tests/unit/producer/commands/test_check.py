@@ -41,6 +41,7 @@ def test_a_check_shows_how_a_file_is_understood(tmp_path: Path) -> None:
         "names_delimiter": True,
         "mapping": {"student_sis_id": "{who}", "course_sis_id": "C-{term}"},
         "drop": False,
+        "format": None,
     }
     assert found["mapping"] == {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
     assert found["first_rows"] == [

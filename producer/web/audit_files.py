@@ -20,7 +20,7 @@ from producer.errors import EnrollmentError
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"audit-(\d{4}-\d{2}-\d{2})\.jsonl")
-_OPEN: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,6 +57,10 @@ class Disclosure(NamedTuple):
         return json.dumps(fields, separators=(",", ":")) + "\n"
 
 
+RESUMED: Final = Disclosure(None, None, "resumed", (), 503, {})
+"""The line after lines that could not be written, whose calls were refused with this status."""
+
+
 class AuditFolder:
     """The folder with the files; one thread uses it at a time. Its methods raise OSError."""
 
@@ -68,8 +72,10 @@ class AuditFolder:
         self._now = now
         self._day: date | None = None
         """The day of the newest write."""
-        self._is_broken = False
-        """Whether the newest write failed, so that the file may end in the middle of a line."""
+        self._may_be_cut = True
+        """Whether the file may end in the middle of a line: after a failed write, or a crash."""
+        self._has_failed = False
+        """Whether the newest line could not be written."""
 
     def prepare(self) -> None:
         """Make the folder if it is missing, and check that it can be written.
@@ -92,28 +98,36 @@ class AuditFolder:
             ) from None
 
     def check(self) -> None:
-        """Check that the file of this day can be opened, and written if the newest write failed."""
-        self.write(())
+        """Check that the file of this day can be opened.
+
+        If the newest line could not be written, write one that says that lines are written again.
+        """
+        self.write([RESUMED] if self._has_failed else ())
 
     def write(self, disclosures: Sequence[Disclosure]) -> None:
         """Append lines to the file of this day, all in one piece."""
         now = self._now()
-        # After a failure, the file may end with a part of a line.
-        end_of_line = "\n" if self._is_broken else ""
-        data = (end_of_line + "".join(d.line(now) for d in disclosures)).encode()
-        self._is_broken = True
+        data = "".join(d.line(now) for d in disclosures).encode()
         with self._opened() as folder:
             if now.date() != self._day:
                 self._remove_old(folder, now.date())
             file = os.open(f"audit-{now.date()}.jsonl", _OPEN, 0o600, dir_fd=folder)
             try:
                 _require_own(file)
-                if data and os.write(file, data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._append(file, data)
             finally:
                 os.close(file)
         self._day = now.date()
-        self._is_broken = False
+
+    def _append(self, file: int, data: bytes) -> None:
+        if not data:
+            return
+        if self._may_be_cut and _is_cut(file):
+            data = b"\n" + data
+        self._may_be_cut = self._has_failed = True
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._may_be_cut = self._has_failed = False
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -139,6 +153,12 @@ class AuditFolder:
                 pass  # Another process was faster.
             except (OSError, ValueError) as error:
                 log.warning("The old audit file %s cannot be removed: %s", name, error)
+
+
+def _is_cut(file: int) -> bool:
+    """Return whether the file ends in the middle of a line."""
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
 
 def _require_own(file: int) -> None:

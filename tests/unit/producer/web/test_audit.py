@@ -6,7 +6,9 @@ import logging
 import os
 import resource
 import stat
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,24 +168,70 @@ def test_writers_of_several_processes_share_a_file(tmp_path: Path) -> None:
     assert students == {f"{writer}-{n}" for writer in range(4) for n in range(200)}
 
 
+@contextmanager
+def disk_with_room(path: Path, room: int) -> Iterator[None]:
+    """Let the file grow by so many bytes and no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = path.stat().st_size if path.exists() else 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_after_a_full_disk_the_next_line_is_whole(tmp_path: Path) -> None:
     folder = folder_at(tmp_path)
     folder.write([disclosure("before")])
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    room = (tmp_path / NAME).stat().st_size + 20
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
+    with disk_with_room(tmp_path / NAME, 20):
         with pytest.raises(OSError, match="No space left"):
             folder.write([disclosure("lost")])
         with pytest.raises(OSError, match="File too large"):
             folder.check()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    folder.check()
     folder.check()
     folder.write([disclosure("after")])
-    before, cut, after = filter(None, (tmp_path / NAME).read_text().splitlines())
+    before, cut, resumed, after = (tmp_path / NAME).read_text().splitlines()
     assert len(cut) == 20
     assert [json.loads(line)["whose"] for line in (before, after)] == [["before"], ["after"]]
+    assert (json.loads(resumed)["what"], json.loads(resumed)["status"]) == ("resumed", 503)
+
+
+EVENT = st.one_of(
+    st.sampled_from(["write", "check", "start again", "folder away"]), st.integers(0, 120)
+)
+
+
+@given(st.lists(EVENT, max_size=12))
+def test_whatever_fails_no_line_is_empty_and_what_was_written_can_be_read(
+    events: list[str | int],
+) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        path, written = Path(temporary) / "audit", []
+        folder = folder_at(path)
+        for number, event in enumerate(events):
+            with suppress(OSError):
+                if event == "start again":
+                    folder = folder_at(path)
+                elif event == "check":
+                    folder.check()
+                elif event == "folder away":
+                    path.rename(path.with_name("away"))
+                    try:
+                        folder.check()
+                    finally:
+                        path.with_name("away").rename(path)
+                else:
+                    room = event if isinstance(event, int) else 10_000
+                    with disk_with_room(path / NAME, room):
+                        folder.write([disclosure(number)])
+                    written.append(number)
+        read = []
+        for line in (path / NAME).read_text().splitlines():
+            assert line
+            with suppress(json.JSONDecodeError):  # Cut where the disk was full.
+                read += json.loads(line)["whose"]
+    assert read == written
 
 
 def test_calls_at_the_same_time_are_all_recorded(tmp_path: Path) -> None:
@@ -222,8 +270,8 @@ def test_what_cannot_be_written_is_refused_until_it_can_be_again(
     assert caplog.messages == [
         f"Disclosures cannot be recorded in {path}: No such file or directory"
     ]
-    lines = [line for line in (path / NAME).read_text().splitlines() if line]
-    assert [json.loads(line)["whose"] for line in lines] == [["found"]]
+    (line,) = (path / NAME).read_text().splitlines()
+    assert json.loads(line)["whose"] == ["found"]
 
 
 def test_without_a_folder_the_state_folder_of_the_user_has_one(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,13 +17,14 @@ from producer.client import EnrollmentClient
 from producer.web import pages
 from producer.web.pages import PAGES
 from support.browser import violations_of
-from support.http import serving
+from support.http import NO_TLS, serving
 from support.page import card_of, choose, send, show_student
 from support.rosters import enter_roster
 from support.waiting import wait_for
 from support.workers import Deployment
 
 pytestmark = pytest.mark.one_database
+get = partial(httpx.get, verify=NO_TLS)
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +79,14 @@ def test_what_is_inline_is_found() -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_has_nothing_inline_and_what_it_loads_is_served(url: str, path: str) -> None:
-    page = httpx.get(url + path)
+    page = get(url + path)
     markup = Markup(page.text)
     assert markup.inline == []
     assert markup.scripts
     assert markup.styles
     for kind, references in (("text/javascript", markup.scripts), ("text/css", markup.styles)):
         for reference in references:
-            loaded = httpx.get(url + reference)
+            loaded = get(url + reference)
             assert loaded.status_code == 200
             assert loaded.headers["content-type"] == f"{kind}; charset=utf-8"
             assert loaded.headers["x-content-type-options"] == "nosniff"
@@ -93,12 +95,12 @@ def test_a_page_has_nothing_inline_and_what_it_loads_is_served(url: str, path: s
             # A page with the script of another version must not get this one.
             other = re.sub(r"/[0-9a-f]{16}/", f"/{'0' * 16}/", reference)
             assert other != reference
-            assert httpx.get(url + other).status_code == 404
+            assert get(url + other).status_code == 404
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_names_in_a_header_what_it_may_load(url: str, path: str) -> None:
-    headers = httpx.get(url + path).headers
+    headers = get(url + path).headers
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert headers["x-content-type-options"] == "nosniff"
     directives = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
@@ -110,23 +112,23 @@ def test_a_page_names_in_a_header_what_it_may_load(url: str, path: str) -> None:
 
 def test_every_html_response_has_the_policy(url: str) -> None:
     """FastAPI has pages of its own, which load scripts from elsewhere; none of them is served."""
-    ours = {path: httpx.get(url + path).headers for path in PAGES}
+    ours = {path: get(url + path).headers for path in PAGES}
     assert all("content-security-policy" in headers for headers in ours.values())
     others = ("/redoc", "/docs/oauth2-redirect", "/nothing", "/docs/", "/assets/", "/index.html")
     for path in others:
-        response = httpx.get(url + path, headers={"Accept": "text/html"})
+        response = get(url + path, headers={"Accept": "text/html"})
         assert "html" not in response.headers.get("content-type", "")
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_modules_import_each_other_under_the_digest_of_their_folder(url: str, path: str) -> None:
-    (script,) = Markup(httpx.get(url + path).text).scripts
+    (script,) = Markup(get(url + path).text).scripts
     folder, _, name = script.rpartition("/")
     waiting, seen = {name}, set[str]()
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        module = httpx.get(f"{url}{folder}/{name}")
+        module = get(f"{url}{folder}/{name}")
         assert module.status_code == 200, name
         imports = re.findall(r'(?:from |import\()"\./([\w.]+)"', module.text)
         waiting |= set(imports) - seen
@@ -138,14 +140,14 @@ def test_modules_import_each_other_under_the_digest_of_their_folder(url: str, pa
 def test_a_browser_asks_each_time_whether_its_copy_of_a_page_is_current(
     url: str, path: str
 ) -> None:
-    first = httpx.get(url + path)
+    first = get(url + path)
     assert first.headers["cache-control"] == "no-cache"
     tag = first.headers["etag"]
     for known in (tag, f"W/{tag}", f'"other", {tag}'):
-        again = httpx.get(url + path, headers={"If-None-Match": known})
+        again = get(url + path, headers={"If-None-Match": known})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
         assert "content-security-policy" in again.headers
-    assert httpx.get(url + path, headers={"If-None-Match": '"other"'}).content == first.content
+    assert get(url + path, headers={"If-None-Match": '"other"'}).content == first.content
     head = httpx.head(url + path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == first.headers["content-length"]

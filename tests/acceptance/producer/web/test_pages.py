@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from contextlib import contextmanager
+from functools import partial
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path

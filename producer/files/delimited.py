@@ -81,7 +81,7 @@ def delimited_layout(
         rows = row_reader.read(file)
         if found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
-        rows = refuse_below_others(rows, header, used)
+        rows = refuse_below_others(rows, row_reader, header, used)
         if seeks_drops:
             rows = noticing_drops(path, kind, rows, unread, notices)
         records = as_records(rows)

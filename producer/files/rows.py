@@ -196,6 +196,8 @@ class RowReader:
         self._header_lines = header_lines
         self.account = Account()
         """Where the lines went that were read."""
+        self.block: str | None = None
+        """The lines that are being read, if nothing but the delimiter has a meaning in them."""
 
     def read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
         """Yield every row of a file that is at its beginning. Raises UnreadableFile.
@@ -216,7 +218,7 @@ class RowReader:
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
             if is_first:  # Above a header, the mark would be skipped with it.
                 block, is_first = block.removeprefix(codecs.BOM_UTF8), False
-            text = _plain_text(block)
+            self.block = text = _plain_text(block)
             if text is not None:
                 yield from self._plain_rows(text, number, account)
                 number += block.count(b"\n")

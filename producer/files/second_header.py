@@ -4,7 +4,9 @@ The lines below it have other columns. With the first header, they would enroll 
 that was not meant, so they are refused until the first header comes again.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
 
 from producer.contract.chunks import RefusedLine
 from producer.files.cells import REPEATS_HEADER, Row
@@ -21,9 +23,20 @@ _ANOTHER = (
 _OURS = frozenset(name for columns in COLUMNS.values() for name in columns)
 _IDS = frozenset(name for name in _OURS if name.endswith(("_id", "_key")))
 
+_SQUEEZED = dict.fromkeys(map(ord, " \t_-\xa0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+"""What is left out of cells and names before a quick comparison."""
+
+
+class Blocks(Protocol):
+    """What reads the rows: a block of whole lines at a time."""
+
+    block: str | None
+    """The lines of the block that is being read; None if they need a closer look."""
+
 
 def refuse_below_others(
     rows: Iterator[Row | RefusedLine],
+    blocks: Blocks,
     header: Sequence[str],
     used: Collection[str],
     telling: int | None = None,
@@ -35,19 +48,19 @@ def refuse_below_others(
     roles; then only its cells are looked at.
     """
     kind_of_line = _classifier(header, used)
-    # A quick check is enough for almost every row; files that are joined have marks inside.
-    words = frozenset(f"{mark}{word}" for word in _IDS.union(used) for mark in ("", "\ufeff"))
+    looks_like_header = _row_check(used, telling)
+    may_hold_header = _block_check(used)
     other = 0
+    block, is_clear = None, False
     for entry in rows:
+        if blocks.block is not block:
+            block = blocks.block
+            is_clear = block is not None and not may_hold_header(block)
         if isinstance(entry, tuple):
-            line, cells = entry
-            if telling is not None:
-                is_plain = cells[telling].casefold() not in words
-            else:
-                is_plain = words.isdisjoint(map(str.casefold, cells))
-            if is_plain and not other:
+            if not other and (is_clear or not looks_like_header(entry[1])):
                 yield entry
                 continue
+            line, cells = entry
         elif entry.cells is None:
             yield entry
             continue
@@ -63,6 +76,37 @@ def refuse_below_others(
             yield entry
             continue
         yield RefusedLine(line=line, message=message, cells=storable(cells))
+
+
+def _block_check(used: Collection[str]) -> Callable[[str], bool]:
+    """Return a function that says whether a line of a block may be a header, which is rare.
+
+    A header names a column of ours with an id, or all that are used. The first part of such a name
+    stands at the beginning of a cell.
+    """
+    first_parts = {re.split("[_-]", name)[0] for name in (*_IDS, *sorted(used, key=len)[-1:])}
+    at_beginning = re.compile(rf"(?<![\w@.])(?:{'|'.join(map(re.escape, first_parts))})")
+
+    def check(block: str) -> bool:
+        text = block.casefold()
+        # The search alone would take as long as reading the rows.
+        return any(part in text for part in first_parts) and bool(at_beginning.search(text))
+
+    return check
+
+
+def _row_check(used: Collection[str], telling: int | None) -> Callable[[Sequence[str]], bool]:
+    """Return a function that says whether a row has the name of a column in one of its cells."""
+    names = [name.translate(_SQUEEZED) for name in _IDS.union(used)]
+    # The mark of an encoding, also as a program for cp1252 reads it, may precede the first name.
+    words = frozenset([*names, *(f"ï»¿{name}" for name in names)])
+
+    def squeezed(cell: str) -> str:
+        return cell.casefold().translate(_SQUEEZED)
+
+    if telling is not None:
+        return lambda cells: squeezed(cells[telling]) in words
+    return lambda cells: not words.isdisjoint(map(squeezed, cells))
 
 
 def _classifier(

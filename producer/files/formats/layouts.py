@@ -219,7 +219,7 @@ class _Reading(NamedTuple):
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}
-        rows = refuse_below_others(rows, header, used, self._telling())
+        rows = refuse_below_others(rows, self.row_reader, header, used, self._telling())
         account = self.row_reader.account
         reader = TableReader(table, self.columns, judge, account, tally)
         if table.shape is Shape.NUMBERED:

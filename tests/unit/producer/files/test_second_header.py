@@ -1,6 +1,7 @@
 """Two exports in one file: no line is read by a header that is not its own."""
 
 import io
+from collections.abc import Callable
 from itertools import permutations
 
 import pytest
@@ -20,6 +21,15 @@ HEADERS = [
     ("sis_id", "name"),
 ]
 
+STYLES: list[Callable[[str], str]] = [
+    str,
+    lambda name: name.replace("_", " ").title(),
+    lambda name: name.replace("_", "-").upper(),
+    lambda name: name.title().replace("_", ""),
+    lambda name: f" {name}\u200b",
+]
+"""How people write the names of columns."""
+
 
 def _lines(header: tuple[str, ...], count: int, first: int, delimiter: str = ",") -> list[str]:
     """Return a header and rows whose cells say of which column and which line they are."""
@@ -32,7 +42,8 @@ def _lines(header: tuple[str, ...], count: int, first: int, delimiter: str = ","
     second=st.sampled_from(HEADERS),
     counts=st.tuples(*[st.integers(1, 4)] * 3),
     delimiter=st.sampled_from(",;\t|"),
-    mark=st.sampled_from(["", "\ufeff"]),
+    mark=st.sampled_from(["", "\ufeff", "\ufeff".encode().decode("cp1252")]),
+    style=st.sampled_from(STYLES),
 )
 def test_every_cell_that_is_read_stands_below_its_own_header(
     first: tuple[str, ...],
@@ -40,10 +51,11 @@ def test_every_cell_that_is_read_stands_below_its_own_header(
     counts: tuple[int, int, int],
     delimiter: str,
     mark: str,
+    style: Callable[[str], str],
 ) -> None:
     lines = _lines(first, counts[0], 1)
-    header, *rows = _lines(second, counts[1], len(lines) + 1, delimiter)
-    lines += [mark + header, *rows]
+    _, *rows = _lines(second, counts[1], len(lines) + 1, delimiter)
+    lines += [mark + delimiter.join(map(style, second)), *rows]
     lines += _lines(first, counts[2], len(lines) + 1)
     file = io.BytesIO("\n".join([*lines, ""]).encode())
     _, records = open_stream(file, None, {}, "a file")

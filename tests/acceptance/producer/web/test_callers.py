@@ -63,6 +63,8 @@ def front(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> I
         serving(deployment.environment, log, *arguments) as (url, _),
         httpx.Client(base_url=url, timeout=30) as client,
     ):
+        # One process answers before the other has started, which would make the folder again.
+        wait_for(lambda: log.read_text().count("is recorded in") == 2)
         yield Front(client, audit, log)
 
 

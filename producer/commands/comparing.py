@@ -7,7 +7,7 @@ from producer.commands.inputs import Input
 from producer.files.formats.comparison import Comparison, compare, is_complete
 from producer.files.reader import StreamSource
 
-SECONDS: Final = 600.0
+COMPARISON_SECONDS: Final = 600.0
 """The longest time that a comparison may take."""
 
 
@@ -21,4 +21,4 @@ def compare_input(client: EnrollmentClient, entry: Input) -> Comparison | None:
     if sources[-1] is not entry.source or not is_complete(files):
         return None
     name = entry.source.name if entry.package is None else entry.package.name
-    return compare(name, files, client.rolls, SECONDS)
+    return compare(name, files, client.rolls, COMPARISON_SECONDS)

@@ -1,6 +1,6 @@
 """Submit the files of an export, and compare it with the enrollments that are current then."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from producer.client import EnrollmentClient
@@ -30,7 +30,9 @@ def enroll(client: EnrollmentClient, pairs: Iterable[tuple[str, str]]) -> None:
     client.wait(client.submit_batch(Kind.ENROLLMENTS, records))
 
 
-def submit(client: EnrollmentClient, package: Package, own_id: str, *, resume: bool = False) -> None:
+def submit(
+    client: EnrollmentClient, package: Package, own_id: str, *, resume: bool = False
+) -> None:
     """Submit every file of a package, as the command does."""
     for source in package.sources:
         batch = client.submit_batch(
@@ -46,7 +48,7 @@ def submit(client: EnrollmentClient, package: Package, own_id: str, *, resume: b
 
 
 def compared(
-    client: EnrollmentClient, files: dict[str, Table], folder: Path, seconds: float = 60
+    client: EnrollmentClient, files: Mapping[str, Table], folder: Path, seconds: float = 60
 ) -> Comparison:
     """Compare a package with what is stored."""
     with opened(zipped_package(files, folder / "export.zip")) as package:

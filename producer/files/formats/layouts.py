@@ -131,20 +131,18 @@ def table_layout(
     `undecodable` says what is wrong with a cell whose bytes could not be decoded.
     """
     format_, table, found = recognized
-    names = list(map(folded, found.names))
-    if table.lacks_header(names):
+    if table.lacks_header(list(map(folded, found.names))):
         found = found._replace(
             names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
         )
-        names = list(table.unnamed)
+    names = list(map(folded, found.names))
     columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
     row_reader = found.row_reader(path, undecodable, table.fewest or None)
-    passed_over: Counter[str] = Counter()
-    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, passed_over)
+    counts: Counter[str] = Counter()
+    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, counts)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    mapping = {name: printable(shown) for name, shown in columns.shown.items()}
     assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
     return FileLayout(
         table.kind,
@@ -153,12 +151,12 @@ def table_layout(
         row_reader.account,
         storable(found.names),
         found.form.model_copy(update={"format": format_.name}),
-        mapping,
+        {name: printable(shown) for name, shown in columns.shown.items()},
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
         source=f"{table.name} of {format_.title}",
         system=format_.title,
-        passed_over=passed_over,
+        passed_over=counts,
         used=tuple(found.names[at] for at in sorted(columns.used)),
         named=partial(reading.named, time_zone()) if reading.can_name else None,
         is_complete=format_.is_complete and LINE not in names,

@@ -1,7 +1,7 @@
 """The rolls of several courses: every enrollment in them once, in parts of a bounded size."""
 
+import zlib
 from collections.abc import Sequence
-from random import Random
 
 import pytest
 
@@ -17,12 +17,15 @@ COURSES = [f"C{number}" for number in range(12)]
 STUDENTS = [f"S{number}" for number in range(40)]
 
 
+def hash_of(*texts: str) -> int:
+    return zlib.crc32(" ".join(texts).encode())
+
+
 @pytest.fixture
 def pairs(database: Database) -> set[tuple[str, str]]:
-    """Random enrollments, in a database of their own."""
-    choose = Random(26)
+    """Two thirds of all enrollments, without a pattern."""
     store_roster(database, STUDENTS, COURSES)
-    chosen = {(choose.choice(STUDENTS), choose.choice(COURSES)) for _ in range(300)}
+    chosen = {(s, c) for s in STUDENTS for c in COURSES if hash_of(s, c) % 3}
     records = [{"student_id": s, "course_ids": [c]} for s, c in sorted(chosen)]
     apply_chunk(database, Kind.ENROLLMENTS, chunk(*records))
     return chosen

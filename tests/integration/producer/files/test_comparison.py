@@ -101,7 +101,9 @@ def test_a_drop_that_a_later_request_superseded_still_names_its_student(
     files = {**ONEROSTER, "enrollments.csv": [HEADER, "1,tobedeleted,C1,S,A,student,,"]}
     with opened(zipped_package(files, tmp_path / "first.zip")) as package:
         submit(client, package, "night")
-        client.wait(client.submit_batch(Kind.ENROLLMENTS, [{"student_id": "A", "course_ids": ["C1"]}]))
+        client.wait(
+            client.submit_batch(Kind.ENROLLMENTS, [{"student_id": "A", "course_ids": ["C1"]}])
+        )
         submit(client, package, "night", resume=True)
     assert client.rolls(["C1"]).students == {"C1": ("A", "B")}
     assert compared(client, files, tmp_path).not_in_file == 1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from producer.contract.history import (
         Change,
         CourseRoll,
+        CourseRolls,
         EnrolledStudent,
         HistoryEntry,
         StudentHistory,
@@ -65,6 +66,7 @@ __all__ = [
     "Code",
     "CourseRecord",
     "CourseRoll",
+    "CourseRolls",
     "EnrolledCourse",
     "EnrolledStudent",
     "EnrollmentClient",
@@ -98,6 +100,7 @@ _MODULES = {
     "RefusedRecord": "contract.batches",
     "Change": "contract.history",
     "CourseRoll": "contract.history",
+    "CourseRolls": "contract.history",
     "EnrolledStudent": "contract.history",
     "HistoryEntry": "contract.history",
     "StudentHistory": "contract.history",

@@ -17,7 +17,7 @@ from producer.contract.batches import (
     BatchStatus,
     RefusedRecord,
 )
-from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
+from producer.contract.history import CourseRoll, CourseRolls, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.contract.searching import FoundCourses, FoundStudents
@@ -37,6 +37,7 @@ from producer.publishing.arguments import (
     history_options,
     refusal_page_arguments,
     roll_options,
+    rolls_arguments,
     search_arguments,
 )
 from producer.publishing.batches import SubmittedBatch, count_applied
@@ -374,6 +375,16 @@ class EnrollmentClient(EnrollmentSubmitter):
         while roll is not None:
             yield from roll.students
             roll = self.roll(course, at, after=roll.students[-1].id) if roll.more else None
+
+    @verb
+    def rolls(
+        self, courses: Sequence[int | str], after: tuple[int, int] | None = None
+    ) -> CourseRolls:
+        """Return a part of some rolls, `after` the `next` of another. Raises NoWorkerAnswered."""
+        args, options = rolls_arguments(courses, after)
+        timeout = self.timeout
+        part: CourseRolls = self._connection.ask(TaskName.ROLLS, args, options, timeout=timeout)
+        return part
 
     @verb
     def health(self) -> WorkerHealth:

@@ -18,6 +18,8 @@ MAX_REQUEST_ID: Final = 128
 MAX_LOOKUP: Final = 1_000
 MAX_LOOKUP_RESULTS: Final = 10_000
 """The most results that one lookup may ask for: its students times its limit."""
+ROLLS_ROWS: Final = 20_000
+"""The most enrollments that a worker reads for a part of rolls: those of all courses count."""
 MAX_CHUNK_RECORDS: Final = 10_000
 MAX_COLUMNS: Final = 1_000
 MAX_CHUNK_BYTES: Final = 1_048_576

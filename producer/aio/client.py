@@ -21,7 +21,7 @@ from producer.contract.batches import (
     BatchStatus,
     RefusedRecord,
 )
-from producer.contract.history import CourseRoll, EnrolledStudent, StudentHistory
+from producer.contract.history import CourseRoll, CourseRolls, EnrolledStudent, StudentHistory
 from producer.contract.lookups import WorkerHealth
 from producer.contract.routing import TaskName
 from producer.contract.searching import FoundCourses, FoundStudents
@@ -43,6 +43,7 @@ from producer.publishing.arguments import (
     history_options,
     refusal_page_arguments,
     roll_options,
+    rolls_arguments,
     search_arguments,
 )
 from producer.publishing.batches import AppliedCount, SubmittedBatch
@@ -313,6 +314,14 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
             for student in roll.students:
                 yield student
             roll = await self.roll(course, at, after=roll.students[-1].id) if roll.more else None
+
+    @verb
+    async def rolls(
+        self, courses: Sequence[int | str], after: tuple[int, int] | None = None
+    ) -> CourseRolls:
+        """Return a part of some rolls, `after` the `next` of another."""
+        part: CourseRolls = await self._ask(TaskName.ROLLS, *rolls_arguments(courses, after))
+        return part
 
     @verb
     async def health(self) -> WorkerHealth:

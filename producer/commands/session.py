@@ -5,7 +5,8 @@ import errno
 import functools
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import click
@@ -86,12 +87,19 @@ class Session:
             self.err.print(f"Notice: {sentence}", style="yellow", soft_wrap=True)
 
     def show_with_notices(
-        self, data: ContractModel, text: RenderableType, notices: Notices
+        self,
+        data: ContractModel,
+        text: RenderableType,
+        notices: Notices,
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Print new notices on standard error; then do as `show` does, with all notices in JSON."""
+        """Print new notices on standard error; then do as `show` does.
+
+        JSON has all notices, and the fields of `more`.
+        """
         self.print_notices(notices)
         if self.as_json:
-            print_json({**data.model_dump(), "notices": list(notices)})
+            print_json({**data.model_dump(), **more, "notices": list(notices)})
         else:
             self.out.print(text)
 

@@ -12,6 +12,7 @@ import click
 from producer.commands import display
 from producer.commands.check import check_sources
 from producer.commands.choices import Choice
+from producer.commands.comparing import compare_input
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
@@ -229,10 +230,21 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
             return ExitCode.INTERRUPTED
         is_done = status.state is BatchState.DONE
         text = display.batch(status) if is_done else status.batch_id
-        session.show_with_notices(status, text, source.notices)
+        more = _compared(session, entry) if is_done else {}
+        session.show_with_notices(status, text, source.notices, more)
         refused = refused or status.books.rejected > 0
     journal.finish(entry.path for entry in inputs if entry.path)
     return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _compared(session: Session, entry: Input) -> dict[str, int | None]:
+    """Compare a complete export with the current enrollments; return what JSON has of it."""
+    comparison = compare_input(session.client, entry)
+    if comparison is None:
+        return {}
+    if comparison.notice is not None:
+        entry.source.notices.add(comparison.notice)
+    return {"not_in_file": comparison.not_in_file}
 
 
 def _id_of(entry: Input, journal: ResumeJournal, options: _Options) -> tuple[str, bool]:

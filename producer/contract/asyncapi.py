@@ -20,6 +20,7 @@ from producer.contract.lookups import (
     Numbers,
     RequestIds,
     ResultCursor,
+    RollsCursor,
     StudentCursor,
     SubmitterName,
 )
@@ -104,6 +105,13 @@ SIGNATURES: dict[TaskName, Signature] = {
         {"course": Identifier},
         1,
         {"at": Moment | None, "limit": Limit, "after": StudentCursor},
+    ),
+    TaskName.ROLLS: Signature(
+        "Return a part of who is enrolled in these courses, by SIS ids; with `after`, the `next` of"
+        " the part before, the following one. A part may be empty although others follow.",
+        {"courses": Identifiers},
+        1,
+        {"after": RollsCursor | None},
     ),
     TaskName.FIND_STUDENTS: Signature(
         "Return the students with a SIS id or an e-mail address, or with all of its words in their"

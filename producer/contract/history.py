@@ -1,5 +1,6 @@
 """Define a student's history and a course's roll, as a worker reports them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
@@ -105,4 +106,17 @@ class CourseRoll(ContractModel):
     students: tuple[EnrolledStudent, ...] = Field(default=(), description="In order of their keys.")
     more: bool = Field(
         default=False, description="True if more students follow: ask again `after` the last key."
+    )
+
+
+class CourseRolls(ContractModel):
+    """A part of who is enrolled in several courses, by SIS ids."""
+
+    students: Mapping[str, tuple[str, ...]] = Field(
+        default={},
+        description="The SIS ids of students, by the SIS id of a course that they are enrolled in.",
+    )
+    next: tuple[int, int] | None = Field(
+        default=None,
+        description="If it is not null, more enrollments may follow: ask again `after` it.",
     )

@@ -14,6 +14,7 @@ from producer.contract.lookups import (
     Numbers,
     RequestIds,
     ResultCursor,
+    RollsCursor,
     SubmitterName,
 )
 from producer.contract.searching import SearchText
@@ -30,6 +31,7 @@ ID: TypeAdapter[int | str] = TypeAdapter(Identifier)
 ID_OR_NONE: TypeAdapter[int | str | None] = TypeAdapter(Identifier | None)
 IDS: TypeAdapter[list[int | str]] = TypeAdapter(Identifiers)
 CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
+ROLLS_CURSOR: TypeAdapter[RollsCursor | None] = TypeAdapter(RollsCursor | None)
 LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)

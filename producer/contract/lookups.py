@@ -10,7 +10,7 @@ from pydantic.functional_validators import AfterValidator
 
 from producer.contract.batches import AppliedChunks, BatchPage, BatchStatus, RefusedRecord
 from producer.contract.findings import Finding
-from producer.contract.history import CourseRoll, StudentHistory
+from producer.contract.history import CourseRoll, CourseRolls, StudentHistory
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.routing import TaskName
 from producer.contract.searching import FoundCourses, FoundStudents
@@ -75,6 +75,9 @@ Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
 StudentCursor = Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)]
 """The key of the last student of a page; 0 stands for the first page."""
 
+RollsCursor = tuple[StudentCursor, StudentCursor]
+"""The keys of the last student and course that a page of rolls has looked at."""
+
 
 def _in_utc(moment: datetime) -> datetime:
     try:
@@ -107,6 +110,7 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.STUDENT: list[StudentResponse | None],
     TaskName.HISTORY: StudentHistory,
     TaskName.ROLL: CourseRoll | None,
+    TaskName.ROLLS: CourseRolls,
     TaskName.FIND_STUDENTS: FoundStudents,
     TaskName.FIND_COURSES: FoundCourses,
     TaskName.HEALTH: WorkerHealth,

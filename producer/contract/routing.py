@@ -27,6 +27,7 @@ class TaskName(StrEnum):
     STUDENT = "enrollment.student"
     HISTORY = "enrollment.history"
     ROLL = "enrollment.roll"
+    ROLLS = "enrollment.rolls"
     FIND_STUDENTS = "enrollment.find_students"
     FIND_COURSES = "enrollment.find_courses"
     BATCH = "enrollment.batch"
@@ -49,6 +50,7 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.STUDENT: Queue.LOOKUPS,
     TaskName.HISTORY: Queue.LOOKUPS,
     TaskName.ROLL: Queue.LOOKUPS,
+    TaskName.ROLLS: Queue.LOOKUPS,
     TaskName.FIND_STUDENTS: Queue.LOOKUPS,
     TaskName.FIND_COURSES: Queue.LOOKUPS,
     TaskName.BATCH: Queue.LOOKUPS,

@@ -77,8 +77,10 @@ def layout_of(
     layout = describe(content.name, first, choices)
     if whole and content.packed:
         read_to_end(content.file)  # Damage is found before anything is published.
+    named = layout.named
     return layout._replace(
         read=lambda file: layout.read(first.form.as_utf8(file)),
+        named=named and (lambda file: named(first.form.as_utf8(file))),
         form=sent_form(first.form, raw, layout.form),
     )
 

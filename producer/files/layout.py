@@ -19,6 +19,13 @@ NOT_ALL_DROPS = "submit it without the option that makes every line a drop"
 Lines = Iterator[Line]
 
 
+class Named(NamedTuple):
+    """A course that a line describes, and the student whom it names there, if any."""
+
+    course: str
+    student: str | None = None
+
+
 class FileLayout(NamedTuple):
     """What the first lines of a file show: the kind of its records, a reader, and the header.
 
@@ -29,7 +36,8 @@ class FileLayout(NamedTuple):
     the line in which the header of a CSV file begins. `source` says what a file of another
     system holds, and `system` names that system. `passed_over` counts the lines about others than
     students that were read, by their roles; it grows while the records are read.
-    `used` are the columns that a file of another system is read from.
+    `used` are the columns that a file of another system is read from. `named` reads which courses
+    and students its lines name; `is_complete` is set if they are all current enrollments.
     """
 
     kind: Kind
@@ -46,6 +54,8 @@ class FileLayout(NamedTuple):
     system: str | None = None
     passed_over: Mapping[str, int] = MappingProxyType({})
     used: tuple[str, ...] = ()
+    named: Callable[[BinaryIO], Iterator[Named]] | None = None
+    is_complete: bool = False
 
     @property
     def content(self) -> str:

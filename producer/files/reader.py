@@ -14,7 +14,7 @@ from producer.errors import UnreadableFile
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.describing import Choices, first_bytes, layout_of
 from producer.files.formats.registry import choice_of
-from producer.files.layout import FileLayout, Lines
+from producer.files.layout import FileLayout, Lines, Named
 from producer.files.replayed import Replayed
 from producer.files.workbooks import open_content
 from producer.schemas import Kind
@@ -65,6 +65,11 @@ class FileSource:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with io_errors_named(self.name), self.path.open("rb") as self._file:
             yield from self._read(_unpack_again(self.name, self._file, self._choices).file)
+
+    def named(self) -> Iterator[Named]:
+        """Yield which courses and students the file names. Raises UnreadableFile."""
+        with io_errors_named(self.name), self.path.open("rb") as file:
+            yield from named_in(self.name, file, self.layout, self._choices)
 
 
 @contextmanager
@@ -178,6 +183,15 @@ def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLay
 def _describe_seekable(name: str, file: BinaryIO, choices: Choices) -> FileLayout:
     content = _unpack_again(name, file, choices)
     return layout_of(content, first_bytes(content.file), choices, whole=True)
+
+
+def named_in(name: str, file: BinaryIO, layout: FileLayout, choices: Choices) -> Iterator[Named]:
+    """Yield which courses and students a seekable file names, from where it stands.
+
+    `layout` is what `open_chosen` found with the same choices. Raises UnreadableFile.
+    """
+    if layout.named is not None:
+        yield from layout.named(_unpack_again(name, file, choices).file)
 
 
 def _closing_afterwards(file: BinaryIO, lines: Lines) -> Lines:

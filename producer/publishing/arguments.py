@@ -8,7 +8,14 @@ from pydantic import Strict, ValidationError
 
 from producer.contract.batches import BatchCursor, BatchState
 from producer.contract.explain import explain
-from producer.contract.lookups import Limit, Number, StudentCursor, SubmitterName
+from producer.contract.lookups import (
+    Identifiers,
+    Limit,
+    Number,
+    RollsCursor,
+    StudentCursor,
+    SubmitterName,
+)
 from producer.contract.routing import TaskName
 from producer.contract.searching import SearchText
 from producer.errors import InvalidRequest
@@ -47,6 +54,11 @@ class _RollArguments(ContractModel):
     at: Moment | None
     limit: Limit = 1
     after: StudentCursor = 0
+
+
+class _RollsArguments(ContractModel):
+    courses: Identifiers
+    after: RollsCursor | None
 
 
 class _RefusalArguments(ContractModel):
@@ -101,6 +113,16 @@ def roll_options(
     checked = _checked(_RollArguments, {"course": course, "at": at, "limit": limit, "after": after})
     moment = {} if checked.at is None else {"at": show_moment(checked.at)}
     return {**moment, "limit": limit, "after": after}
+
+
+def rolls_arguments(
+    courses: Iterable[int | str], after: tuple[int, int] | None
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a lookup of rolls, as they are sent. Raises InvalidRequest."""
+    refuse_single("courses", courses)
+    given = {"courses": list(courses), "after": after}
+    checked = _checked(_RollsArguments, given)
+    return [checked.courses], {} if after is None else {"after": list(after)}
 
 
 def batch_page_options(

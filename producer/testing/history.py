@@ -1,17 +1,19 @@
 """Read the history of a student and the roll of a course from memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from producer.contract.history import (
     Change,
     CourseRoll,
+    CourseRolls,
     EnrolledStudent,
     HistoryCourse,
     HistoryEntry,
     StudentHistory,
 )
+from producer.fields import ROLLS_ROWS
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from producer.testing.intervals import Interval
 from producer.testing.reading import names_of_course, stored_results_of
@@ -164,6 +166,22 @@ def roll(
         students=tuple(students[:limit]),
         more=len(students) > limit,
     )
+
+
+def rolls(
+    enrollments: Enrollments, courses: Iterable[int | str], after: tuple[int, int] | None
+) -> CourseRolls:
+    """Return a part of who is enrolled in these courses; it begins after the keys of `after`."""
+    pairs = sorted(pair for pair in enrollments.intervals.open if after is None or pair > after)
+    part = pairs[:ROLLS_ROWS]
+    wanted = {enrollments.courses.key_of(course) for course in courses}
+    students: dict[str, tuple[str, ...]] = {}
+    for student, course in part:
+        if course in wanted:
+            sis_id = names_of_course(enrollments, course).sis_id
+            enrolled = enrollments.students.fields_of(student)["sis_id"]
+            students[sis_id] = (*students.get(sis_id, ()), enrolled)
+    return CourseRolls(students=students, next=part[-1] if len(part) < len(pairs) else None)
 
 
 def _lasts(interval: Interval, at: RollMoment) -> bool:

@@ -23,6 +23,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    ROLLS_CURSOR,
     SEARCH,
     STATE,
     SUBMITTER,
@@ -70,6 +71,7 @@ class MemoryWorker:
             TaskName.STUDENT: self._student,
             TaskName.HISTORY: self._history,
             TaskName.ROLL: self._roll,
+            TaskName.ROLLS: self._rolls,
             TaskName.FIND_STUDENTS: self._find_students,
             TaskName.FIND_COURSES: self._find_courses,
             TaskName.HEALTH: self._health,
@@ -171,6 +173,10 @@ class MemoryWorker:
         last_key = _checked(NUMBER, after, "after")
         at_or_now = history.RollMoment(moment or self._times.now, is_now=moment is None)
         return history.roll(self._enrollments, named, at_or_now, page_size, last_key)
+
+    def _rolls(self, courses: Any, after: Any = None) -> Any:
+        named = _checked(IDS, courses, "courses")
+        return history.rolls(self._enrollments, named, _checked(ROLLS_CURSOR, after, "after"))
 
     def _find_students(self, text: Any, limit: Any = 20) -> Any:
         wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")

@@ -70,15 +70,15 @@ async def post_batch(
         for own_id in ids:
             await services.owners.claim_batch(caller, own_id, has_own_id=has_own_id)
         if package is None:
-            batch, notices = await services.uploads.submit(
+            batch, understood = await services.uploads.submit(
                 upload, choices, batch_id, submitter, **options
             )
-            accepted = AcceptedBatch.of(batch, notices)
+            accepted = AcceptedBatch.of(batch, *understood)
         else:
-            batches, notices = await services.uploads.submit_package(
+            batches, understood = await services.uploads.submit_package(
                 upload, package, batch_id, submitter, **options
             )
-            accepted = AcceptedBatch.of_package(batches, notices)
+            accepted = AcceptedBatch.of_package(batches, *understood)
     response.headers["Location"] = accepted.url
     return accepted
 

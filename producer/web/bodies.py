@@ -33,9 +33,10 @@ class PackageBatch(BaseModel):
 class AcceptedBatch(BaseModel):
     """An accepted batch, with the URL of its status; all of its chunks are published.
 
-    `notices` say how the file was understood, where that may not be what was meant. For a package
-    of several files, `batches` are those of its files, in the order in which they are applied, and
-    the accepted batch is the last of them.
+    `notices` say how the file was understood, where that may not be what was meant. `not_in_file`
+    counts the current enrollments that a complete export does not name; it is null for other files,
+    and if they could not be counted. For a package of several files, `batches` are those of its
+    files, in the order in which they are applied, and the accepted batch is the last of them.
     """
 
     batch_id: str
@@ -44,10 +45,13 @@ class AcceptedBatch(BaseModel):
     rows: int
     url: str
     notices: tuple[str, ...] = ()
+    not_in_file: int | None = None
     batches: tuple[PackageBatch, ...] = ()
 
     @classmethod
-    def of(cls, batch: SubmittedBatch, notices: tuple[str, ...]) -> Self:
+    def of(
+        cls, batch: SubmittedBatch, notices: tuple[str, ...], not_in_file: int | None = None
+    ) -> Self:
         """Return the body for a batch of which all chunks are published."""
         return cls(
             batch_id=batch.batch_id,
@@ -56,14 +60,18 @@ class AcceptedBatch(BaseModel):
             rows=batch.tally.rows,
             url=_url(batch),
             notices=notices,
+            not_in_file=not_in_file,
         )
 
     @classmethod
     def of_package(
-        cls, batches: Sequence[tuple[SubmittedBatch, str]], notices: tuple[str, ...]
+        cls,
+        batches: Sequence[tuple[SubmittedBatch, str]],
+        notices: tuple[str, ...],
+        not_in_file: int | None = None,
     ) -> Self:
         """Return the body for the batches of a package, each with the name of its file."""
-        accepted = cls.of(batches[-1][0], notices)
+        accepted = cls.of(batches[-1][0], notices, not_in_file)
         accepted.batches = tuple(
             PackageBatch(
                 batch_id=batch.batch_id,

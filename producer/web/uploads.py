@@ -7,7 +7,7 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Event
@@ -25,9 +25,10 @@ from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.columns import ACTION
 from producer.files.describing import Choices
+from producer.files.formats.comparison import Source, compare, is_complete
 from producer.files.formats.packages import Package
-from producer.files.layout import FileLayout, Lines
-from producer.files.reader import open_chosen
+from producer.files.layout import FileLayout, Lines, Named
+from producer.files.reader import named_in, open_chosen
 from producer.files.whole_check import CheckStopped, WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
@@ -45,6 +46,9 @@ PUBLISHED_TOGETHER: Final = 8
 More threads would slow the event loop down.
 """
 
+COMPARISON_SECONDS: Final = 60.0
+"""The longest time that an upload is compared with the current enrollments."""
+
 MAX_FIELDS: Final = 20
 """Fields of a form, besides the file; they are ignored."""
 
@@ -56,6 +60,29 @@ class Upload(NamedTuple):
 
     file: BinaryIO
     name: str | None
+
+
+class Understood(NamedTuple):
+    """How an upload was understood, and how many current enrollments it does not name.
+
+    `not_in_file` is None if the upload need not name them all, or if they could not be counted.
+    """
+
+    notices: tuple[str, ...]
+    not_in_file: int | None = None
+
+
+class _Uploaded(NamedTuple):
+    """An upload of a single file, which can be read again."""
+
+    upload: Upload
+    layout: FileLayout
+    choices: Choices
+
+    def named(self) -> Iterator[Named]:
+        """Yield which courses and students the file names. Raises UnreadableFile."""
+        self.upload.file.seek(0)
+        yield from named_in("The file", self.upload.file, self.layout, self.choices)
 
 
 @asynccontextmanager
@@ -147,7 +174,7 @@ class Uploads:
         *,
         may_drop: bool,
         resume: bool,
-    ) -> tuple[SubmittedBatch, tuple[str, ...]]:
+    ) -> tuple[SubmittedBatch, Understood]:
         """Publish a file, and return its batch and how it was understood.
 
         With `resume`, the batch may have been published before, as a whole or in part. Without
@@ -157,7 +184,7 @@ class Uploads:
         UnreadableFile, Refused, and what `EnrollmentClient.submit_batch` raises.
         """
 
-        def publish() -> tuple[SubmittedBatch, tuple[str, ...]]:
+        def publish() -> tuple[SubmittedBatch, Understood]:
             if not may_drop:
                 _refuse_drops(upload, choices)
             layout, records = _opened(upload, choices)
@@ -172,7 +199,8 @@ class Uploads:
                 file_name=upload.name,
                 submitter=submitter,
             )
-            return batch, tuple(layout.notices)
+            files = [_Uploaded(upload, layout, named(choices, upload.name))]
+            return batch, self._compared(files, tuple(layout.notices))
 
         async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
@@ -186,14 +214,14 @@ class Uploads:
         *,
         may_drop: bool,
         resume: bool,
-    ) -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+    ) -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
         """Publish the files of a package; return their batches, each with the name of its file.
 
         Also returns how the package was understood. Enrollments wait until its rosters are applied.
         The options and errors are those of `submit`.
         """
 
-        def publish() -> tuple[list[tuple[SubmittedBatch, str]], tuple[str, ...]]:
+        def publish() -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
             if not may_drop:
                 _refuse_drops_in(package)
             batches = []
@@ -210,10 +238,21 @@ class Uploads:
                     submitter=submitter,
                 )
                 batches.append((batch, source.file_name))
-            return batches, tuple(package.all_notices())
+            return batches, self._compared(package.sources, tuple(package.all_notices()))
 
         async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
+
+    def _compared(self, files: Sequence[Source], notices: tuple[str, ...]) -> Understood:
+        """Compare files with the current enrollments, if they name them all; add a notice.
+
+        A batch changes only the enrollments that it names, so it need not be applied before.
+        """
+        if not is_complete(files):
+            return Understood(notices)
+        found = compare("The file", files, self._client.rolls, COMPARISON_SECONDS)
+        own = () if found.notice is None else (found.notice,)
+        return Understood((*notices, *own), found.not_in_file)
 
     async def check(
         self,

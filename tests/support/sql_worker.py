@@ -25,7 +25,7 @@ from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses, student_results, students
 from worker.enrollment.results import to_response
-from worker.history.lookups import course_roll, student_history
+from worker.history.lookups import course_roll, course_rolls, student_history
 from worker.models import Base
 from worker.refused_lines.lookups import refused_records
 from worker.roster.lookups import find_courses, find_students
@@ -59,6 +59,7 @@ class SqlWorker:
             TaskName.ROLL: lambda course, at=None: course_roll(
                 database, course, _MOMENT.validate_python(at)
             ),
+            TaskName.ROLLS: partial(course_rolls, database),
         }
 
     def run(

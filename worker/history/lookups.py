@@ -6,8 +6,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from producer.contract.history import CourseRoll, EnrolledStudent, HistoryEntry, StudentHistory
-from producer.fields import is_line_request_id
+from producer.contract.history import (
+    CourseRoll,
+    CourseRolls,
+    EnrolledStudent,
+    HistoryEntry,
+    StudentHistory,
+)
+from producer.fields import ROLLS_ROWS, is_line_request_id
 from worker.answer_size import AnswerSize
 from worker.batches.lines import unpack_lines
 from worker.database.clock import database_time
@@ -19,6 +25,7 @@ from worker.history.repository import (
     find_lines,
     find_results_with_changes,
     find_roll,
+    find_rolls,
 )
 from worker.models import Course, Student
 from worker.moments import Clock, own_clock
@@ -167,3 +174,29 @@ def course_roll(
     )
     AnswerSize(_SMALLER).add(roll)
     return roll
+
+
+def course_rolls(
+    database: Database,
+    courses: Sequence[int | str],
+    after: tuple[int, int] | None = None,
+    rows: int = ROLLS_ROWS,
+) -> CourseRolls:
+    """Return a part of who is enrolled in courses: those among the next enrollments in any course.
+
+    Courses that do not exist have no students. Raises AnswerTooLarge.
+    """
+    with database.reading() as connection:
+        keys = set(find_keys(connection, Course, courses).values())
+        if not keys:
+            return CourseRolls()
+        sis_ids = {key: about.sis_id for key, about in summarize_courses(connection, keys).items()}
+        found, last = find_rolls(connection, keys, after or (0, 0), rows)
+    students: dict[str, list[str]] = {}
+    for course, student in found:
+        students.setdefault(sis_ids[course], []).append(student)
+    part = CourseRolls(
+        students={course: tuple(enrolled) for course, enrolled in students.items()}, next=last
+    )
+    AnswerSize("ask for fewer courses at a time").add(part)
+    return part

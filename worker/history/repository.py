@@ -1,6 +1,6 @@
 """Read what happened to enrollments, and who was enrolled, in SQL."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from producer.schemas import ResultStatus
+from worker.database.sets import is_among, list_parameter
 from worker.models import (
     BatchChunk,
     EnrollmentResult,
@@ -161,6 +162,55 @@ def find_lines(connection: Connection, chunks: Iterable[tuple[str, int]]) -> dic
         for row in connection.execute(statement.where(own)):
             found[row.batch_id, row.number] = row
     return found
+
+
+def find_rolls(
+    connection: Connection, courses: Collection[int], after: tuple[int, int], rows: int
+) -> tuple[list[Any], tuple[int, int] | None]:
+    """Return who is enrolled in courses, among the next `rows` enrollments in all courses.
+
+    Those come after the student's and the course's key `after`; both keys of the last of them are
+    returned, too, or None if no other follows. There is no index on the course.
+    """
+    dialect = connection.dialect.name
+    values = {"student": after[0], "course": after[1], "rows": rows - 1}
+    last = connection.execute(_LAST_OF_ROLLS, values).one_or_none()
+    is_last = last is None
+    if last is not None:
+        values |= {"last_student": last.student_id, "last_course": last.course_id}
+    listed = list_parameter(dialect, courses)
+    found = connection.execute(_select_rolls(dialect, is_last), {**values, **listed}).all()
+    return list(found), None if last is None else (last.student_id, last.course_id)
+
+
+_KEYS_OF_ROW = (StudentCourse.student_id, StudentCourse.course_id)
+_IS_AFTER = tuple_(*_KEYS_OF_ROW) > tuple_(
+    bindparam("student", type_=Integer()), bindparam("course", type_=Integer())
+)
+_LAST_OF_ROLLS = (
+    select(*_KEYS_OF_ROW)
+    .where(_IS_AFTER)
+    .order_by(*_KEYS_OF_ROW)
+    .offset(bindparam("rows", type_=Integer()))
+    .limit(1)
+)
+
+
+@cache
+def _select_rolls(dialect: str, is_last: bool) -> Any:  # noqa: FBT001 - for the cache
+    rows = select(*_KEYS_OF_ROW).where(_IS_AFTER, is_among(dialect, StudentCourse.course_id))
+    if not is_last:
+        end = (
+            bindparam("last_student", type_=Integer()),
+            bindparam("last_course", type_=Integer()),
+        )
+        rows = rows.where(tuple_(*_KEYS_OF_ROW) <= tuple_(*end))
+    page = rows.subquery()
+    return (
+        select(page.c.course_id, Student.sis_id)
+        .join(Student, Student.id == page.c.student_id)
+        .order_by(page.c.student_id, page.c.course_id)
+    )
 
 
 def find_roll(

@@ -25,6 +25,7 @@ from producer.contract.lookup_arguments import (
     NUMBER,
     NUMBERS,
     PLACE,
+    ROLLS_CURSOR,
     SEARCH,
     STATE,
     SUBMITTER,
@@ -42,7 +43,7 @@ from worker.batches.status import applied_chunks, batch_statuses, recent_batch_i
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
-from worker.history.lookups import course_roll, student_history
+from worker.history.lookups import course_roll, course_rolls, student_history
 from worker.messaging import plugins
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
@@ -318,6 +319,12 @@ def _register_past(lookup: Callable[..., Any], services: Services) -> None:
         return answer(
             lambda: course_roll(database, course_id, moment, page_size, last, clock=clock)
         )
+
+    @lookup(name=TaskName.ROLLS.value)
+    def rolls(courses: Any, after: Any = None) -> Any:
+        """Return a part of who is enrolled in courses, by SIS ids."""
+        ids, last = _checked(IDS, courses, "courses"), _checked(ROLLS_CURSOR, after, "after")
+        return answer(lambda: course_rolls(database, ids, last))
 
 
 def _register_searches(lookup: Callable[..., Any], services: Services) -> None:

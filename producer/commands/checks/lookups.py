@@ -23,6 +23,7 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.STUDENT: lambda client: client.student(NOTHING),
     TaskName.HISTORY: lambda client: client.history(NOTHING, limit=1),
     TaskName.ROLL: lambda client: client.roll(NOTHING, limit=1),
+    TaskName.ROLLS: lambda client: client.rolls([NOTHING]),
     TaskName.RECENT_BATCHES: lambda client: client.recent_batches(1),
 }
 

@@ -124,7 +124,8 @@ class Format:
     The files of a package are recognized by their names if `by_name`, else by their headers.
     `passed_over` are the names, folded, of other files that belong to such a package. `manifest` is
     the name of the file that says which of its files it has. `is_detected` is false if only the
-    submitter can say that a file is of this format.
+    submitter can say that a file is of this format. `is_complete` is set if every export names all
+    current enrollments of its sections.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Format:
     manifest: str | None = None
     passed_over: tuple[str, ...] = ()
     is_detected: bool = True
+    is_complete: bool = False
 
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""

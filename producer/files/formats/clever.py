@@ -44,6 +44,7 @@ ENROLLMENTS = Table(
 CLEVER = Format(
     name="clever",
     title="Clever",
+    is_complete=True,
     tables=(
         ENROLLMENTS,
         STUDENTS,

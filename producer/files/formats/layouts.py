@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
 from typing import BinaryIO, NamedTuple
@@ -13,17 +13,19 @@ from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.delimited import Header, find_header, without_guards
 from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
-from producer.files.formats.judging import Tally, judge_of
+from producer.files.formats.judging import Judge, Tally, judge_of
+from producer.files.formats.naming import named_in_rows
 from producer.files.formats.numbered import numbered_courses
 from producer.files.formats.registry import FormatChoice, choice_of, recognize
 from producer.files.formats.roles import Roles
 from producer.files.formats.secrets import without_passwords
 from producer.files.formats.table_reader import (
+    Rows,
     TableColumns,
     TableReader,
     find_columns,
 )
-from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines
+from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines, Named
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, LINE
@@ -129,20 +131,18 @@ def table_layout(
     `undecodable` says what is wrong with a cell whose bytes could not be decoded.
     """
     format_, table, found = recognized
-    names = list(map(folded, found.names))
-    if table.lacks_header(names):
+    if table.lacks_header(list(map(folded, found.names))):
         found = found._replace(
             names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
         )
-        names = list(table.unnamed)
+    names = list(map(folded, found.names))
     columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
     row_reader = found.row_reader(path, undecodable, table.fewest or None)
-    passed_over: Counter[str] = Counter()
-    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, passed_over)
+    counts: Counter[str] = Counter()
+    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, counts)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    mapping = {name: printable(shown) for name, shown in columns.shown.items()}
     assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
     return FileLayout(
         table.kind,
@@ -151,13 +151,15 @@ def table_layout(
         row_reader.account,
         storable(found.names),
         found.form.model_copy(update={"format": format_.name}),
-        mapping,
+        {name: printable(shown) for name, shown in columns.shown.items()},
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
         source=f"{table.name} of {format_.title}",
         system=format_.title,
-        passed_over=passed_over,
+        passed_over=counts,
         used=tuple(found.names[at] for at in sorted(columns.used)),
+        named=partial(reading.named, time_zone()) if reading.can_name else None,
+        is_complete=format_.is_complete and LINE not in names,
     )
 
 
@@ -207,19 +209,38 @@ class _Reading(NamedTuple):
             return None
         return self.roles
 
-    def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
-        """Yield the records of a file; then add notices about its lines as a whole."""
-        header, table = self.found.names, self.table
-        self.passed_over.clear()
-        tally = Tally(self.passed_over)
+    @property
+    def can_name(self) -> bool:
+        """Return whether the lines name courses in one column, and perhaps students in another."""
+        return self.table.shape is Shape.PAIR and self.table.kind is not Kind.STUDENTS
+
+    def named(self, zone: tzinfo, file: BinaryIO) -> Iterator[Named]:
+        """Yield which courses and students the lines of a file name."""
+        names = list(map(folded, self.found.names))
+        rows, judge = self._rows(file), self._judge(zone, names)
+        return named_in_rows(rows, len(names), self.columns.readers, judge)
+
+    def _judge(self, zone: tzinfo, names: Sequence[str]) -> Judge:
         today = moment_of_batch().astimezone(zone).date()
-        names = list(map(folded, header))
-        judge = judge_of(table.rule, names, today, zone)
+        return judge_of(self.table.rule, names, today, zone)
+
+    def _rows(self, file: BinaryIO) -> Rows:
+        """Yield the rows without passwords; refuse other headers, and what stands below them."""
+        header = self.found.names
         rows = without_passwords(self.row_reader.read(file), header)
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         used = {plain_name(header[at]) for at in self.columns.used}
-        rows = refuse_below_others(rows, self.row_reader, header, used, self._telling())
+        return refuse_below_others(rows, self.row_reader, header, used, self._telling())
+
+    def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
+        """Yield the records of a file; then add notices about its lines as a whole."""
+        table = self.table
+        self.passed_over.clear()
+        tally = Tally(self.passed_over)
+        names = list(map(folded, self.found.names))
+        judge = self._judge(zone, names)
+        rows = self._rows(file)
         account = self.row_reader.account
         reader = TableReader(table, self.columns, judge, account, tally)
         if table.shape is Shape.NUMBERED:

@@ -10,7 +10,7 @@ from producer.files.formats.base import folded
 from producer.files.notices import Notices
 
 _FILE = "file."
-_ABSENT, _DELTA = "absent", "delta"
+_ABSENT, _BULK, _DELTA = "absent", "bulk", "delta"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class Manifest:
     def is_delta(self) -> bool:
         """Return whether the files hold only what has changed."""
         return any(mode == _DELTA for mode in self.modes.values())
+
+    def is_bulk(self, file_name: str) -> bool:
+        """Return whether a file, by its name, folded, holds everything."""
+        return self.modes.get(file_name) == _BULK
 
     def compare(self, package: str, names: Collection[str], notices: Notices) -> None:
         """Add a notice for each file that is missing, or that should not be there."""
@@ -47,7 +51,7 @@ def read_manifest(text: str) -> Manifest:
     modes: dict[str, str] = {}
     for row in _rows(text):
         name, value = map(folded, (*row, "", "")[:2])
-        if name.startswith(_FILE) and value in (_ABSENT, "bulk", _DELTA):
+        if name.startswith(_FILE) and value in (_ABSENT, _BULK, _DELTA):
             modes[f"{name.removeprefix(_FILE)}.csv"] = value
     return Manifest(is_there=True, modes=modes)
 

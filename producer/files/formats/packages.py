@@ -20,7 +20,7 @@ from producer.files.formats.package_files import ArchiveFiles, FolderFiles, Pack
 from producer.files.formats.registry import DETECTED, FormatChoice
 from producer.files.formats.roles import Roles
 from producer.files.formats.table_reader import column_reader, members_of
-from producer.files.layout import FileLayout, Lines
+from producer.files.layout import FileLayout, Lines, Named
 from producer.files.notices import Notices
 from producer.files.reader import FileSource, StreamSource, io_errors_named
 from producer.publishing.dating import moment_of_batch
@@ -69,6 +69,12 @@ class PackageSource:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
         with io_errors_named(self.name), self._files.open(self.file_name) as content:
             yield from self.layout.read(content.file)
+
+    def named(self) -> Iterator[Named]:
+        """Yield which courses and students the file names. Raises UnreadableFile."""
+        with io_errors_named(self.name), self._files.open(self.file_name) as content:
+            if self.layout.named is not None:
+                yield from self.layout.named(content.file)
 
 
 AnySource = FileSource | StreamSource | PackageSource
@@ -201,6 +207,9 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
             " courses and enrollments of one export."
         )
     _notice_missing(files.name, sources, manifest, notices)
+    for source in sources:
+        if manifest.is_bulk(source.file_name):
+            source.layout = source.layout._replace(is_complete=True)
     package = Package(files, sources, notices, known.title if known else None)
     package.roles = roles
     return package

@@ -51,6 +51,7 @@ def _members(name: str, kind: Kind | None, *file_names: str) -> Table:
 SDS_1 = Format(
     name="sds-v1",
     title="School Data Sync v1",
+    is_complete=True,
     tables=(
         _members(
             "enrollments", Kind.ENROLLMENTS, "studentenrollment.csv", "studentenrollments.csv"
@@ -91,6 +92,7 @@ _USER = {
 SDS_2 = Format(
     name="sds-v2",
     title="School Data Sync v2 and v2.1",
+    is_complete=True,
     tables=(
         Table(
             name="enrollments",

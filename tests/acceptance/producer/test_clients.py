@@ -241,6 +241,29 @@ def test_a_student_and_a_course_are_found_by_their_ids_in_any_case(
     assert [found.sis_id for found in client.find_courses(course.swapcase()).courses] == [course]
 
 
+def test_the_rolls_of_courses_have_the_students_of_each(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    student, course = roster
+    other, without = own_id("other"), own_id("without")
+    enter(client, "courses", other, without)
+    enroll(client, student, course, other)
+    students: dict[str, list[str]] = {}
+    after = None
+    while True:
+        part = client.rolls([course, other, without, own_id("nowhere")], after)
+        for name, enrolled in part.students.items():
+            students.setdefault(name, []).extend(enrolled)
+        after = part.next
+        if after is None:
+            break
+    assert students == {course: [student], other: [student]}
+    with pytest.raises(InvalidRequest, match="courses: must be an iterable"):
+        client.rolls(course)
+    with pytest.raises(InvalidRequest, match="after"):
+        client.rolls([course], (-1, 0))
+
+
 def test_a_page_of_refusals_has_those_for_one_cause_with_their_records(
     client: EnrollmentClient, roster: tuple[str, str]
 ) -> None:

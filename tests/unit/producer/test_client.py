@@ -121,6 +121,7 @@ VERBS: dict[str, tuple[Any, ...]] = {
     "find_courses": ("c",),
     "history": ("s",),
     "roll": ("c",),
+    "rolls": (["c"],),
     "enrolled_students": ("c",),
     "health": (),
     "polling_problem": (),

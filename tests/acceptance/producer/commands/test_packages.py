@@ -114,3 +114,35 @@ def test_the_same_package_over_http_names_its_batches(
         wait_for(lambda: client.get(accepted["url"]).json()["state"] == "done", seconds=30)
     assert enrolled(database) == {("u-1", "c-1"), ("u-2", "c-2")}
     assert students(database) == {"u-1", "u-2"}
+
+
+def test_the_enrollments_that_a_complete_package_does_not_name_are_counted(
+    module_deployment: Deployment, database: Database, tmp_path: Path
+) -> None:
+    whole = zipped_package(PACKAGE, tmp_path / "whole.zip")
+    done = module_deployment.enroll("submit", whole, "--json", expect=GOOD)
+    batches = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [batch.get("not_in_file") for batch in batches] == [None, None, 0]
+    header, first, *_ = PACKAGE["enrollments.csv"]
+    rest = zipped_package(PACKAGE | {"enrollments.csv": [header, first]}, tmp_path / "rest.zip")
+    done = module_deployment.enroll("submit", rest, "--json", expect=GOOD)
+    batch = json.loads(done.stdout.splitlines()[-1])
+    sentence = (
+        "1 enrollment is current here, but not in the file (1 in 'c-2'). The student was not"
+        " dropped; submit a drop if the student has left."
+    )
+    assert f"Notice: {rest}: {sentence}" in done.stderr
+    assert batch["not_in_file"] == 1
+    assert f"{rest}: {sentence}" in batch["notices"]
+    assert enrolled(database) == {("u-1", "c-1"), ("u-2", "c-2")}
+    with (
+        serving(module_deployment.environment, tmp_path / "log") as (url, _),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        accepted = client.post("/batches", content=rest.read_bytes()).json()
+        assert accepted["not_in_file"] == 1
+        assert f"The file: {sentence}" in accepted["notices"]
+        clever = "School_id,Section_id,Student_id\n1,c-1,u-9\n"
+        assert client.post("/batches", content=clever).json()["not_in_file"] == 1
+        ours = "student_id,course_id\nu-9,c-1\n"
+        assert client.post("/batches", content=ours).json()["not_in_file"] is None

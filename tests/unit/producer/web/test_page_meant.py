@@ -12,7 +12,9 @@ _IDS = st.builds(
     st.integers(0, 3),
     st.sampled_from(["1", "10", "4300", "0", "A1", "4300.0", "4.3E+03", "-1"]),
 )
-_TEXTS = st.builds(lambda text, end: f" {text}{end}", _IDS, st.sampled_from(["", ".0", ".00", ".5"]))
+_TEXTS = st.builds(
+    lambda text, end: f" {text}{end}", _IDS, st.sampled_from(["", ".0", ".00", ".5"])
+)
 
 
 @settings(max_examples=5, deadline=None)

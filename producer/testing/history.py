@@ -11,6 +11,7 @@ from producer.contract.history import (
     HistoryCourse,
     HistoryEntry,
     StudentHistory,
+    refused_lines,
 )
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from producer.testing.intervals import Interval
@@ -120,7 +121,8 @@ def _rejection(result: Result, problems: tuple[EnrollmentProblem, ...]) -> Histo
         result, 0, Change.REJECTED, course=None if named is None else course, errors=problems
     )
     line = problems[0].line if problems else None
-    return entry.model_copy(update={"line": line or entry.line})
+    lines = refused_lines(problems, result.incoming.lines)
+    return entry.model_copy(update={"line": line or entry.line, "lines": lines})
 
 
 def _order(entry: HistoryEntry) -> tuple[datetime, tuple[bool, str, int]]:

@@ -50,7 +50,9 @@ const SENTENCES = [
   [/has (\d+) characters; shorten it to at most (\d+)/, (has, most) => `The text has ${has} characters; at most ${most} are allowed.`],
   [/the cell of (.+) is empty; fill it in/, (column) => `“${column}” is empty. Fill it in.`],
   [/the cell is empty; fill it in/, () => "The cell is empty. Fill it in."],
-  [/is not UTF-8|not UTF-8/, () => "The line has letters that could not be read. Type them again."],
+  [/^not valid JSON: .*?(?: at column (\d+))?; correct the line/, (column) =>
+    `The line is not a record in JSON, as the others are${column ? `: something is wrong at character ${count(Number(column))} or before it` : ""}. Export the file again from the program that it comes from, or correct the line in a text editor.`],
+  [/is not UTF-8|not UTF-8/, () => "The line has letters that could not be read. Type them again or, if many lines have this, choose the file again with another encoding (Letters)."],
   [/'?(.*?)'? is not an action; write enroll or drop/, (text) => `“${text}” is not understood. Write enroll or drop, or leave the cell empty to enroll.`],
   [/'(.*)' stands for a missing value/, (text) => `“${text}” stands for a missing id. Fill in the id.`],
   [/more than five minutes ahead/, () => "The time lies in the future. Correct it, or leave the cell empty."],

@@ -111,7 +111,9 @@ def test_a_search_shows_what_is_stored_and_whether_there_is_more(roster: Databas
     assert [c.sis_id for c in find_courses(roster, "101", 20).courses] == ["0101"]
 
 
-WORDS = st.sampled_from(["s1", "Émil", "zo", "ZOLA", "%", "_", "\\", "[", "]", "^", "$", "-", "1", "04300", ",", "'"])
+WORDS = st.sampled_from(
+    ["s1", "Émil", "zo", "ZOLA", "%", "_", "\\", "[", "]", "^", "$", "-", "1", "04300", ",", "'"]
+)
 
 
 @settings(

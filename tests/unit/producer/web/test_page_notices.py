@@ -16,10 +16,14 @@ def test_each_notice_about_lines_is_shown_in_plain_words() -> None:
     sentences = list(tally.sentences("users.csv"))
     shown = run_module("notices.js", "value.map(page.noticeInWords)", sentences)
     assert shown == [
-        "users.csv: Passed over, because only students are enrolled: 2 teachers, 1 line about"
-        " “proctor's, 2 'aide”, and 1 person whom no file calls a student.",
-        "users.csv: Passed over, because of the status: 1 line with “deleted”. A list"
-        " of students or courses removes nothing; to end enrollments, send them as drops.",
+        (
+            "users.csv: Passed over, because only students are enrolled: 2 teachers, 1 line about"
+            " “proctor's, 2 'aide”, and 1 person whom no file calls a student."
+        ),
+        (
+            "users.csv: Passed over, because of the status: 1 line with “deleted”. A list"
+            " of students or courses removes nothing; to end enrollments, send them as drops."
+        ),
         "users.csv: Ends enrollments: 1 line with “ended”.",
     ]
     assert run_module("notices.js", "value.map(page.isAboutOthers)", sentences) == [

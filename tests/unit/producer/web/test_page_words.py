@@ -11,6 +11,8 @@ import pytest
 from producer.files.describing import Choices
 from producer.files.preview import preview_file
 from producer.schemas import Kind
+from producer.web.access import lacking
+from producer.web.tokens import Scope
 from support.page_modules import run_module
 
 _PROGRAMMERS = re.compile(
@@ -102,6 +104,27 @@ def test_the_last_line_of_half_a_download_is_said_to_be_cut_off() -> None:
         assert "get the file again" in reason
     (whole,) = _reasons(head + b"S2,C1\n")
     assert whole == "The line has only 2 of 3 cells. Fill in what is missing."
+
+
+def test_a_line_that_is_no_record_is_explained_without_the_words_of_a_parser() -> None:
+    good = b'{"student_id": "S1", "course_ids": ["C1"]}\n'
+    for bad in (b'{"student_id": \n', b"{,}\n", b"[" * 900 + b"\n", b"\x00\n", b"hello\n"):
+        (reason,) = _reasons(good + bad)
+        assert reason.startswith("The line is not a record in JSON")
+        assert re.search(r"EOF|pars|expected|recursion|column", reason) is None
+        assert "Export the file again" in reason
+
+
+def test_letters_that_cannot_be_read_lead_to_the_choice_of_an_encoding() -> None:
+    (reason,) = _reasons("student_id,course_id,name\nS1,C1,Jürgen\n".encode("cp1252"))
+    assert "another encoding" in reason
+
+
+def test_a_refused_call_names_the_scope_that_the_token_lacks() -> None:
+    for scope in Scope:
+        detail = lacking(scope).detail
+        problem = {"code": "scope_required", "status": 403, "detail": detail}
+        assert f"“{scope}”" in run_module("words.js", "page.sentenceFor(value)", problem)
 
 
 def test_reasons_of_lines_are_given_without_words_of_programmers() -> None:

@@ -36,8 +36,8 @@ const OUR_WORDS = {
 
 // Each of our messages that does not already say it as she would: what it looks like, and her sentence.
 const SENTENCES = [
-  [/^no student has the SIS id '(.*)'/, (id) => `No student has the id “${id}”.`],
-  [/^no course has the SIS id '(.*)'/, (id) => `No course has the id “${id}”.`],
+  [/^no student has the SIS id '(.*)'/, (id) => `No student has the id “${id}”.${severalIn(id)}`],
+  [/^no course has the SIS id '(.*)'/, (id) => `No course has the id “${id}”.${severalIn(id)}`],
   [/^no (student|course) has the key (\d+)/, (what, key) => `No ${what} has the number ${key}.`],
   [/^the line has (\d+) cells?, but the header has (\d+)/, (has, wants) =>
     Number(has) > Number(wants)
@@ -59,8 +59,10 @@ const SENTENCES = [
   [/lies before .* was pruned/, () => "The time lies too far in the past. Write a later one, or leave the cell empty."],
   [/must be a time|valid time|time zone/, () => "The time is not understood. Write it with its time zone, such as 2026-09-01T08:00:00Z."],
   [/contains the character NUL|contains Ctrl-Z|contains a carriage return/, () => "The line contains an invisible character that does not belong there. Type the cell again."],
-  [/is not one of our keys/, () => "This is not one of our numbers. Correct it."],
+  [/is not one of our keys/, () => "This is not a number of this service. If the column holds ids of your own system, choose it as the column of the id; otherwise correct it."],
 ];
+
+const severalIn = (id) => (/\w\s*[;,|]\s*\w/.test(id) ? " If these are several ids, write a line for each of them." : "");
 
 // The service adds this to the refusal of a last line that ends without a line end.
 const CUT_OFF = /; the file ends in this line without a line end.*$/s;

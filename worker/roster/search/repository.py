@@ -60,7 +60,7 @@ def find_matching(
 
 
 @cache
-def _select_matching(dialect: str, model: Model, words: int, has_number: bool) -> Any:
+def _select_matching(dialect: str, model: Model, words: int, has_number: bool) -> Any:  # noqa: FBT001 - for the cache
     def matches(of: Any, name: str) -> Any:
         return of.op("~" if dialect == "postgresql" else "GLOB")(bindparam(name, type_=String()))
 

@@ -81,6 +81,44 @@ def test_a_choice_is_not_advised_first_where_it_does_not_help() -> None:
     assert _problem(b"a,b\nc,d\n").endswith("or remove it if it is the wrong file.")
 
 
+def _doubts(content: bytes, choices: Choices, first_line: str | None = None) -> str:
+    preview = preview_file("The file", content, choices, goes_on=False).model_dump(mode="json")
+    chosen = {
+        "seen": preview, "firstLine": first_line, "choices": {"maps": dict(choices.templates)}
+    }  # fmt: skip
+    return " ".join(run_module("advice.js", "page.doubtsAbout(value)", chosen))
+
+
+def test_people_who_are_not_students_are_doubted_before_and_after_the_choice_of_columns() -> None:
+    students = Choices(Kind.STUDENTS)
+    for name in ("teacher_id", "Teacher Sourced ID", "Instructor No.", "staff-number", "Dozent-Nr"):
+        content = f"{name},name,email\nT1,Ada,a@b.test\n".encode()
+        assert f"“{name}” seems to hold people who are not students" in _doubts(content, students)
+        chosen = students._replace(templates={"sis_id": f"{{{name}}}"})
+        assert f"“{name}” seems to hold people" in _doubts(content, chosen)
+    beside = b"student_id,course_id,teacher_id\nS1,C1,T1\n"
+    assert _doubts(beside, Choices()) == ""
+    assert _doubts(b"user_id,teacher_id\nS1,T1\n", Choices(Kind.ENROLLMENTS)) == ""
+
+
+def test_a_first_line_of_data_stays_doubted_once_its_cells_are_chosen_as_columns() -> None:
+    content = b"0004711,C1\n0004712,C1\n"
+    kind = Choices(Kind.ENROLLMENTS)
+    assert re.search(r"It looks like data; .*If its first line", _problem(content, kind))
+    maps = kind._replace(templates={"student_id": "{0004711}", "course_id": "{C1}"})
+    doubt = _doubts(content, maps, "0004711,C1")
+    assert "“0004711,C1”" in doubt
+    assert "is not sent" in doubt
+
+
+def test_a_cell_with_several_ids_says_to_write_a_line_for_each() -> None:
+    for ids, is_several in {"A-1;B-2": True, "A1, B2": True, "A|B": True, "A-1": False}.items():
+        for what in ("student", "course"):
+            line = {"message": f"no {what} has the SIS id '{ids}'", "field": f"{what}_id"}
+            reason = run_module("reasons.js", "page.reasonOf(value)", line)
+            assert ("write a line for each" in reason) == is_several
+
+
 def test_all_lines_as_drops_is_taken_back_in_the_words_of_the_page() -> None:
     action = b"student_id,course_id,action\nS1,C1,enroll\n"
     assert "choose below that each line enrolls" in _problem(action, Choices(drop=True))

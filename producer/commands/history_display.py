@@ -1,6 +1,7 @@
 """Lay out histories and rolls for people."""
 
 from datetime import datetime
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -9,6 +10,9 @@ from producer.commands.display import table
 from producer.commands.terminal import one_line
 from producer.contract.history import Change, CourseRoll, HistoryEntry, StudentHistory
 from producer.contract.printable import moment_text
+
+MOST_LINES: Final = 5
+"""The most lines that are shown of one refused request."""
 
 
 def history(data: StudentHistory, *, headings: bool = True) -> RenderableType:
@@ -36,6 +40,9 @@ def _source(entry: HistoryEntry) -> str:
     """Return what asked for a change: a line of a batch, or a single request."""
     if entry.batch_id is None:
         return entry.request_id or ""
+    if entry.lines:
+        more = ", …" if len(entry.lines) > MOST_LINES else ""
+        return f"{entry.batch_id}, lines {', '.join(map(str, entry.lines[:MOST_LINES]))}{more}"
     return entry.batch_id if entry.line is None else f"{entry.batch_id}, line {entry.line}"
 
 

@@ -1,12 +1,16 @@
 """Define a student's history and a course's roll, as a worker reports them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from pydantic import Field
 
 from producer.schemas import Action, ContractModel, EnrollmentProblem
+
+_COURSE_FIELD: Final = re.compile(r"(drop_)?course_ids\[[0-9]+\]")
 
 
 class Change(StrEnum):
@@ -60,6 +64,11 @@ class HistoryEntry(ContractModel):
     line: int | None = Field(
         default=None, description="The line of the submitted file; null if it is not known."
     )
+    lines: tuple[int, ...] = Field(
+        default=(),
+        description="All lines of the submitted file that a refusal is about, if there are several;"
+        " empty otherwise, or if they are not known.",
+    )
     reason: str | None = Field(default=None, description="The reason that the request gave.")
     superseded_by: datetime | None = Field(
         default=None, description="The moment of the later request that won."
@@ -70,6 +79,23 @@ class HistoryEntry(ContractModel):
     completed_at: datetime | None = Field(
         default=None, description="When the request was processed; null if its result was pruned."
     )
+
+
+def refused_lines(
+    problems: Iterable[EnrollmentProblem], request_lines: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the lines that the problems of a refused request are about, if there are several.
+
+    A problem is about the line of one course, or about all lines of the request.
+    """
+    lines: set[int] = set()
+    for problem in problems:
+        is_about_course = problem.course_id is not None or _COURSE_FIELD.fullmatch(
+            problem.field or ""
+        )
+        lines.update(() if is_about_course else request_lines)
+        lines.update(() if problem.line is None else (problem.line,))
+    return tuple(sorted(lines)) if len(lines) > 1 else ()
 
 
 class StudentHistory(ContractModel):

@@ -4,8 +4,9 @@ Upper and lower case are the same, for every letter and on every database, so a 
 forms of a letter. The locale of a database, which may know only ASCII, has no say.
 """
 
+import re
 from collections.abc import Callable
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -30,16 +31,33 @@ SearchText = Annotated[
 ]
 
 
+_NUMBER: Final = re.compile(r"0*([1-9][0-9]*)(?:\.0+)?")
+_APOSTROPHES: Final = "'\u2019"
+"""The apostrophe of a keyboard, and the one that text processors make of it."""
+
+
 class Search(NamedTuple):
-    """What is searched for: the whole text, or all of its words in any order."""
+    """What is searched for: the whole text, a number, or all words of the text in any order."""
 
     whole: str
     words: tuple[str, ...]
+    number: str | None
+    """The text without zeros in front and without `.0` at the end, if it is a number.
+
+    Spreadsheets take zeros from ids, and add `.0`, so ids that differ only in these match as well.
+    """
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return the search for a text; spaces around it do not count."""
-        return cls(text.strip(), tuple(dict.fromkeys(text.split())))
+        """Return the search for a text; spaces around it and commas at words do not count."""
+        whole = text.strip()
+        words = [word.strip(",") for word in whole.split()]
+        number = _NUMBER.fullmatch(whole)
+        return cls(
+            whole,
+            tuple(dict.fromkeys(word for word in words if word)) or (whole,),
+            number[1] if number else None,
+        )
 
 
 def pattern_of(text: str, literal: Callable[[str], str]) -> str:
@@ -54,7 +72,9 @@ def pattern_of(text: str, literal: Callable[[str], str]) -> str:
 
 
 def _in_both_cases(character: str) -> str:
-    """Return a letter in upper and lower case; anything else as it is."""
+    """Return a letter in upper and lower case, both apostrophes, and anything else as it is."""
+    if character in _APOSTROPHES:
+        return _APOSTROPHES
     upper = character.upper()
     forms = (character, character.lower(), upper, upper.lower())
     return "".join(sorted({form for form in forms if len(form) == 1}))
@@ -73,8 +93,9 @@ class FoundStudents(ContractModel):
     """The students whom a search has found, the best match first."""
 
     students: tuple[FoundStudent, ...] = Field(
-        description="First who has the text as SIS id, then in another case, then as e-mail"
-        " address, then all whose name has every word of it."
+        description="First who has the text as SIS id, then in another case, then without or"
+        " with zeros in front if it is a number, then as e-mail address, then all whose name has"
+        " every word of it."
     )
     more: bool = Field(description="True if there are others, or may be: search for more words.")
 
@@ -91,7 +112,7 @@ class FoundCourses(ContractModel):
     """The courses that a search has found, the best match first."""
 
     courses: tuple[FoundCourse, ...] = Field(
-        description="First which has the text as SIS id, then in another case, then all whose title"
-        " has every word of it."
+        description="First which has the text as SIS id, then in another case, then without or with"
+        " zeros in front if it is a number, then all whose title has every word of it."
     )
     more: bool = Field(description="True if there are others, or may be: search for more words.")

@@ -47,7 +47,8 @@ def _looks_like_row(first: str, others: Sequence[str], delimiter: str) -> str:
     if _is_key_value(first) and (first.count(delimiter) == 0 or _is_key_value(second)):
         return "It looks like text of the form `key: value`; export the data as a table in CSV."
     cells = [cell.strip() for cell in first.split(delimiter)]
-    if len(cells) == 1 and max(map(second.count, DELIMITERS)) > 0:
+    is_title = len(cells) == 1 and max(map(second.count, DELIMITERS)) > 0
+    if is_title or _is_padded_title(first, others, delimiter):
         return "It looks like a title above the header; remove the lines above the header."
     if len(cells) == 1 and re.search(r"\S {2,}\S", first):
         return "Its cells seem to be separated by spaces; save the table with commas instead."
@@ -59,6 +60,15 @@ def _looks_like_row(first: str, others: Sequence[str], delimiter: str) -> str:
     if recurs or re.search(r"[0-9@]", first):
         return "It looks like data; add a line with the names of the columns above it."
     return ""
+
+
+def _is_padded_title(first: str, others: Iterable[str], delimiter: str) -> bool:
+    """Return whether a line has a single text in several cells, and a line below has more.
+
+    Spreadsheets give every line as many cells as the longest one has.
+    """
+    filled = [[cell for cell in _cells(line, delimiter) if cell] for line in (first, *others)]
+    return delimiter in first and len(filled[0]) == 1 and any(len(row) > 1 for row in filled[1:])
 
 
 def _header_below(others: Iterable[str], templates: Mapping[str, str]) -> int | None:

@@ -12,6 +12,7 @@ from producer.contract.history import (
     HistoryCourse,
     HistoryEntry,
     StudentHistory,
+    refused_lines,
 )
 from producer.fields import ROLLS_ROWS
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
@@ -122,7 +123,8 @@ def _rejection(result: Result, problems: tuple[EnrollmentProblem, ...]) -> Histo
         result, 0, Change.REJECTED, course=None if named is None else course, errors=problems
     )
     line = problems[0].line if problems else None
-    return entry.model_copy(update={"line": line or entry.line})
+    lines = refused_lines(problems, result.incoming.lines)
+    return entry.model_copy(update={"line": line or entry.line, "lines": lines})
 
 
 def _order(entry: HistoryEntry) -> tuple[datetime, tuple[bool, str, int]]:

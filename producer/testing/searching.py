@@ -50,9 +50,12 @@ def _rank(search: Search, fields: Mapping[str, Any], name: str) -> int | None:
     if fields["sis_id"] == search.whole:
         return 0
     whole = re.compile(pattern_of(search.whole, re.escape))
-    for rank, field in ((1, "sis_id"), (2, "email")):
-        if whole.fullmatch(fields.get(field) or ""):
-            return rank
+    if whole.fullmatch(fields["sis_id"]):
+        return 1
+    if search.number is not None and fields["sis_id"].lstrip("0") == search.number:
+        return 2
+    if whole.fullmatch(fields.get("email") or ""):
+        return 3
     title = fields.get(name) or ""
     has_words = all(re.search(pattern_of(word, re.escape), title) for word in search.words)
-    return 3 if has_words else None
+    return 4 if has_words else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from producer.contract.history import Change, HistoryCourse, HistoryEntry
+from producer.contract.history import Change, HistoryCourse, HistoryEntry, refused_lines
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from worker.enrollment.problems import stored_problem
 from worker.enrollment.values import CourseSummary
@@ -124,6 +124,7 @@ def to_entry(
         request_id=result.request_id if result else draft.request_id,
         batch_id=result.batch_id if result else None,
         line=_line_of(draft, lines),
+        lines=refused_lines(draft.errors, lines),
         reason=result.reason if result else draft.reason,
         superseded_by=draft.superseded_by,
         errors=draft.errors,

@@ -1,6 +1,6 @@
 // Draws one chosen file: what it is, what is wrong with it, its columns, its first rows and its check.
 
-import { problemOf, unreadLetters } from "./advice.js";
+import { doubtsAbout, packageProblem, problemOf, unreadLetters } from "./advice.js";
 import { button, element } from "./dom.js";
 import { MOST_SHOWN } from "./files.js";
 import { lettersPart, matchingPart, sheetPart } from "./matching.js";
@@ -72,11 +72,12 @@ function parts(chosen, prefix) {
     seen?.isUnseen && !checked && element("p", { class: "notice" }, `It is larger than ${sizeOf(MOST_SHOWN)}, so what it holds is shown once you press Check.`),
     lettersPart(chosen),
     chosen.isReplacement && element("p", { class: "help" }, "It takes the place of the file with this name that you chose before. If you need both, rename one of them, and choose both."),
+    ...doubtsAbout(chosen).map((sentence) => element("p", { class: "notice" }, sentence)),
     ...(seen && !seen.isUnseen && !seen.isPackage && !chosen.isEmpty ? noticesOf(seen) : []),
     sheetPart(chosen, prefix),
     foldedMatching(chosen, prefix),
     seen && !chosen.isEmpty && (seen.isPackage || seen.isUnseen ? checked?.readable && wholePart(checked) : rowsPart(chosen)),
-    checked && (checked.readable ? checkedPart(checked, seen?.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, plain(checked.problem))),
+    checked && (checked.readable ? checkedPart(checked, seen?.columns ? seen : checked) : element("p", { class: "problem", role: "alert" }, chosen.isPackage ? packageProblem(checked.problem) : plain(checked.problem))),
   ];
 }
 
@@ -89,8 +90,9 @@ function wholePart(checked) {
 // The choices are folded if the service has recognized everything by itself.
 function foldedMatching(chosen, prefix) {
   const matching = matchingPart(chosen, prefix);
-  if (!matching || !chosen.seen.readable || chosen.origin || chosen.unfolded) return matching;
-  const fold = element("details", { class: "fold" }, element("summary", {}, "Change what it holds, its letters or its columns"), matching);
+  const isUnclear = !chosen.seen?.readable || chosen.checked?.readable === false;
+  if (!matching || isUnclear || chosen.origin || chosen.unfolded) return matching;
+  const fold = element("details", { class: "fold" }, element("summary", {}, chosen.isPackage ? "Change which system it comes from" : "Change what it holds, its letters or its columns"), matching);
   fold.addEventListener("toggle", () => { chosen.unfolded ||= fold.open; });
   return fold;
 }

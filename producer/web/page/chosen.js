@@ -5,13 +5,13 @@ import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
 import { CHANGED_FILE, sentenceFor } from "./words.js";
 
-const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {}, sheet: "" };
+const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {}, sheet: "", format: "" };
 
 /** A chosen file. It fires `news` after each change. */
 export class Chosen extends EventTarget {
   constructor(file) {
     super();
-    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: true, checked: null, checking: false, origin: "", confirmed: false });
+    Object.assign(this, { file, choices: { ...EMPTY_CHOICES }, seen: null, problem: null, looking: true, checked: null, checking: false, origin: "", confirmed: false, firstLine: null });
   }
 
   /** The kind of the records, or an empty text while it is not known. */
@@ -27,7 +27,7 @@ export class Chosen extends EventTarget {
   get isOpen() { return !this.confirmed && (this.origin === "suggested" || (this.origin === "remembered" && mayBeStudentsOrCourses(this.seen?.columns ?? []))); }
 
   /** Whether the file can be checked and sent. */
-  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen && !this.isEmpty; }
+  get isReady() { return !this.looking && Boolean(this.seen?.readable) && !this.problem && !this.isOpen && !this.isEmpty && this.checked?.readable !== false; }
 
   /** Whether the file has a header but no rows. */
   get isEmpty() { return Boolean(this.seen?.readable) && !this.seen.isPackage && !this.seen.isUnseen && !this.seen.truncated && !this.seen.row_count && !this.seen.lines?.refused; }
@@ -86,6 +86,16 @@ export class Chosen extends EventTarget {
     await this.choose({ kind, maps }, Object.keys(maps).length ? "suggested" : "");
   }
 
+  /** The reader says which system the file comes from; its columns are then known. */
+  async chooseSystem(format) {
+    const { encoding, sheet } = this.choices;
+    this.confirmed = false;
+    await this.choose({ ...EMPTY_CHOICES, encoding, sheet, format }, "");
+    if (this.seen?.isPackage) return this.check();
+    const { columns, system } = this.seen ?? {};
+    if (columns && !system && !format) await this.suggest(columns);
+  }
+
   /** The reader has seen the suggested columns and agrees. */
   confirm() {
     this.confirmed = true;
@@ -100,6 +110,8 @@ export class Chosen extends EventTarget {
       const seen = await preview(this.file, this.choices, request.signal);
       // The names of the columns stay known if a choice, such as an encoding, hides them.
       Object.assign(this, { seen, problem: null });
+      // This stays known once she has said which of these cells are names of columns.
+      if (/It looks like data;/.test(seen.problem ?? "")) this.firstLine = seen.raw_lines[0] ?? null;
     } catch (error) {
       if (request.signal.aborted) return;
       this.problem = error.message;
@@ -131,8 +143,9 @@ export class Chosen extends EventTarget {
 
   /** Remember the columns for the next file with the same header. */
   remember() {
-    const { kind, encoding, maps } = this.choices;
-    if (this.seen?.columns && !this.seen.system && (kind || encoding || Object.keys(maps).length)) rememberMatch(this.seen.columns, { kind, encoding, maps });
+    const { kind, encoding, maps, format } = this.choices;
+    if (!this.seen?.columns || (this.seen.system && !format)) return;
+    if (kind || encoding || format || Object.keys(maps).length) rememberMatch(this.seen.columns, { kind, encoding, maps, format });
   }
 
   /** Return the name that our column has among hers, or null. */

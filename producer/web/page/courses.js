@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { element } from "./dom.js";
 import { courseAddress } from "./ids.js";
+import { isOnlyMeant } from "./meant.js";
 import { stackedTable } from "./stacked.js";
 
 const LIMIT = 20;
@@ -14,7 +15,7 @@ export async function show(main, { query }) {
   main.replaceChildren(element("h1", {}, "Courses"), findForm(text), result);
   if (!text) return;
   const { courses, more } = await coursesLike(text);
-  result.replaceChildren(...(courses.length ? found(courses, more) : [element("p", { role: "status" }, `The roster has no course with the id or title “${text}”.`)]));
+  result.replaceChildren(...(courses.length ? found(text, courses, more) : [element("p", { role: "status" }, `The roster has no course with the id or title “${text}”.`)]));
 }
 
 /** Return the courses that a text finds: `courses`, and whether there are `more`. */
@@ -34,8 +35,10 @@ function findForm(text) {
   return form;
 }
 
-function found(courses, more) {
+function found(text, courses, more) {
   const rows = courses.map((course) => [element("a", { href: courseAddress(course.sis_id) }, course.title ?? course.sis_id), course.sis_id]);
-  const sentence = more ? `More than ${courses.length} courses. Here are the first; write more of the title.` : courses.length === 1 ? "One course:" : `${courses.length} courses:`;
+  const count = courses.length === 1 ? "One course:" : `${courses.length} courses:`;
+  const all = isOnlyMeant(text, courses) ? `The roster has no course with the id “${text}”. Did you mean:` : count;
+  const sentence = more ? `More than ${courses.length} courses. Here are the first; write more of the title.` : all;
   return [element("p", { role: "status" }, sentence), stackedTable("Courses found", ["Title", "Id"], rows)];
 }

@@ -27,12 +27,13 @@ export async function isUnchanged(file) {
 }
 
 /** Return the query of a submission for the choices about a file. */
-export function queryOf({ kind, encoding, drop, maps, sheet }) {
+export function queryOf({ kind, encoding, drop, maps, sheet, format }) {
   const query = new URLSearchParams();
   if (kind) query.set("kind", kind);
   if (encoding) query.set("encoding", encoding);
   if (drop) query.set("drop", "true");
   if (sheet) query.set("sheet", sheet);
+  if (format) query.set("format", format);
   for (const [column, template] of Object.entries(maps ?? {})) if (template) query.append("map", `${column}=${template}`);
   return query;
 }

@@ -6,6 +6,7 @@ import { batchAddress, courseAddress, inPath } from "./ids.js";
 import { reasonOf } from "./reasons.js";
 import { addRows, stackedTable } from "./stacked.js";
 import { shownTime } from "./times.js";
+import { count, listed } from "./words.js";
 
 const PAGE = 20;
 const CHANGES = { enrolled: "Enrolled", dropped: "Dropped", superseded: "No effect", rejected: "Refused" };
@@ -69,18 +70,18 @@ function entryRow(entry) {
   const won = entry.superseded_by && `A later request won, of ${shownTime(entry.superseded_by)}.`;
   return [
     shownTime(entry.moment), element("span", { class: `change ${entry.change}` }, CHANGES[entry.change] ?? entry.change),
-    courseLink(entry.course), uploadLink(entry.batch_id, entry.line), reasons(entry.reason, won, entry.errors),
+    courseLink(entry.course), uploadLink(entry.batch_id, entry.lines?.length ? entry.lines : [entry.line]), reasons(entry.reason, won, entry.errors),
   ];
 }
 
 function resultRow(result) {
   const courses = [...result.enrolled_courses, ...result.dropped_courses, ...result.superseded_courses];
   const refused = result.errors.map((error) => error.course_id).filter(Boolean).map(String);
-  const line = result.errors.find((error) => error.line)?.line;
+  const lines = [...new Set(result.errors.map((error) => error.line))];
   return [
     shownTime(result.completed_at), element("span", { class: `change ${result.status}` }, ENDS[result.status] ?? result.status),
     element("div", {}, ...courses.map((course) => element("div", {}, courseLink(course))), ...refused.map((id) => element("div", {}, id))),
-    uploadLink(result.batch_id, line), reasons(result.reason, null, result.errors),
+    uploadLink(result.batch_id, lines), reasons(result.reason, null, result.errors),
   ];
 }
 
@@ -93,9 +94,13 @@ export function courseLink(course) {
   return course.id === null ? text : element("a", { href: courseAddress(course.sis_id) }, text);
 }
 
-function uploadLink(batchId, line) {
+const MOST_LINES = 5;
+
+function uploadLink(batchId, all) {
   if (!batchId) return "";
-  return element("a", { href: batchAddress(batchId) }, line ? `line ${line}` : "upload");
+  const known = all.filter(Boolean), shown = known.slice(0, MOST_LINES).map(count);
+  if (known.length > shown.length) shown.push(`${count(known.length - shown.length)} more`);
+  return element("a", { href: batchAddress(batchId) }, known.length ? `${known.length > 1 ? "lines" : "line"} ${listed(shown)}` : "upload");
 }
 
 function reasons(reason, won, errors) {

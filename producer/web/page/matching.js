@@ -3,6 +3,7 @@
 import { canBeNamed, faultOf, FIELDS } from "./columns.js";
 import { button, element, field as labelled, select } from "./dom.js";
 import { unreadLetters } from "./advice.js";
+import { SYSTEMS } from "./systems.js";
 import { KINDS } from "./words.js";
 
 const ENCODINGS = [["", "recognized (UTF-8 or UTF-16)"], ["cp1252", "Windows, Western Europe"], ["cp1250", "Windows, Central Europe"], ["cp1251", "Windows, Cyrillic"], ["mac-roman", "Macintosh"], ["latin-1", "Western Europe (ISO)"]];
@@ -11,7 +12,8 @@ const BUILT = "built";
 /** Return the choices about a file: what it holds, its letters, and its columns. */
 export function matchingPart(chosen, prefix) {
   const { seen } = chosen;
-  if (!seen || (!seen.format && !seen.columns)) return null;
+  if (chosen.isPackage) return element("div", { class: "matching matches" }, systemPart(chosen, prefix));
+  if (!seen || (!seen.format && !seen.columns && !chosen.choices.format)) return null;
   const parts = [settings(chosen, prefix)];
   if (seen.system) parts.push(element("p", { class: "help" }, `The columns are those of ${seen.system}, and need no choice.`));
   else if (seen.columns && chosen.kind) parts.push(columnsPart(chosen, prefix));
@@ -30,7 +32,15 @@ function settings(chosen, prefix) {
   const isDrops = chosen.kind === "enrollments" && seen.format === "csv" && !hasAction(chosen);
   const isSheet = seen.container === "workbook";
   return element("div", { class: "matches" }, labelled("What it holds", kind), !isSheet && labelled("Letters (encoding)", encoding),
-    isDrops && !seen.system && labelled("What each line asks for", lines));
+    systemPart(chosen, prefix), isDrops && !seen.system && labelled("What each line asks for", lines));
+}
+
+function systemPart(chosen, prefix) {
+  const { seen, checked, choices } = chosen, system = seen?.system ?? checked?.system;
+  const decided = system && !choices.format ? `${system} (recognized)` : "recognized, or none of these";
+  const list = select([["", decided], ...SYSTEMS], choices.format, (value) => chosen.chooseSystem(value));
+  list.id = `${prefix}-system`;
+  return labelled("Which system it comes from", list);
 }
 
 /** Return the choice of a sheet of a workbook; null if there is only one. */

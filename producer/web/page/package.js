@@ -1,29 +1,13 @@
 // Describes the files of a package, as they will be understood.
 
-import { plain } from "./words.js";
 import { element } from "./dom.js";
+import { isAboutOthers, noticeInWords, passedOver } from "./notices.js";
 import { checkedPart, understoodRows } from "./rows.js";
-import { counted, KINDS, listed } from "./words.js";
-
-const ROLES = ["teacher", "administrator", "aide", "parent", "guardian", "relative", "observer", "proctor", "designer"];
-const NO_ROLE = "no student";
-const PASSED_OVER = /passed over, because only students/;
-
-/** Return who was passed over, in a sentence; null if every line is about a student. */
-export function passedOver(counts) {
-  const texts = Object.entries(counts ?? {}).map(([role, number]) => textOf(role, number));
-  return texts.length ? `Passed over, because only students are enrolled: ${listed(texts)}.` : null;
-}
-
-function textOf(role, number) {
-  if (ROLES.includes(role)) return counted(number, role);
-  if (role === NO_ROLE) return `${counted(number, "person", "people")} whom no file calls a student`;
-  return `${counted(number, "line")} about “${role}”`;
-}
+import { counted, KINDS } from "./words.js";
 
 /** Return the notices about a file for its card, in her words. */
 export const noticesOf = ({ notices, passed_over: counts }) => [
-  passedOver(counts), ...notices.filter((notice) => !PASSED_OVER.test(notice) && !/only the sheet/.test(notice)).map(plain),
+  passedOver(counts), ...notices.filter((notice) => !isAboutOthers(notice) && !/only the sheet/.test(notice)).map(noticeInWords),
 ].filter(Boolean).map((sentence) => element("p", { class: "notice" }, sentence));
 
 /** Return the part about all files of a checked package. */

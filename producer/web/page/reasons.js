@@ -36,8 +36,8 @@ const OUR_WORDS = {
 
 // Each of our messages that does not already say it as she would: what it looks like, and her sentence.
 const SENTENCES = [
-  [/^no student has the SIS id '(.*)'/, (id) => `No student has the id “${id}”.`],
-  [/^no course has the SIS id '(.*)'/, (id) => `No course has the id “${id}”.`],
+  [/^no student has the SIS id '(.*)'/, (id) => `No student has the id “${id}”.${severalIn(id)}`],
+  [/^no course has the SIS id '(.*)'/, (id) => `No course has the id “${id}”.${severalIn(id)}`],
   [/^no (student|course) has the key (\d+)/, (what, key) => `No ${what} has the number ${key}.`],
   [/^the line has (\d+) cells?, but the header has (\d+)/, (has, wants) =>
     Number(has) > Number(wants)
@@ -50,15 +50,19 @@ const SENTENCES = [
   [/has (\d+) characters; shorten it to at most (\d+)/, (has, most) => `The text has ${has} characters; at most ${most} are allowed.`],
   [/the cell of (.+) is empty; fill it in/, (column) => `“${column}” is empty. Fill it in.`],
   [/the cell is empty; fill it in/, () => "The cell is empty. Fill it in."],
-  [/is not UTF-8|not UTF-8/, () => "The line has letters that could not be read. Type them again."],
+  [/^not valid JSON: .*?(?: at column (\d+))?; correct the line/, (column) =>
+    `The line is not a record in JSON, as the others are${column ? `: something is wrong at character ${count(Number(column))} or before it` : ""}. Export the file again from the program that it comes from, or correct the line in a text editor.`],
+  [/is not UTF-8|not UTF-8/, () => "The line has letters that could not be read. Type them again or, if many lines have this, choose the file again with another encoding (Letters)."],
   [/'?(.*?)'? is not an action; write enroll or drop/, (text) => `“${text}” is not understood. Write enroll or drop, or leave the cell empty to enroll.`],
   [/'(.*)' stands for a missing value/, (text) => `“${text}” stands for a missing id. Fill in the id.`],
   [/more than five minutes ahead/, () => "The time lies in the future. Correct it, or leave the cell empty."],
   [/lies before .* was pruned/, () => "The time lies too far in the past. Write a later one, or leave the cell empty."],
   [/must be a time|valid time|time zone/, () => "The time is not understood. Write it with its time zone, such as 2026-09-01T08:00:00Z."],
   [/contains the character NUL|contains Ctrl-Z|contains a carriage return/, () => "The line contains an invisible character that does not belong there. Type the cell again."],
-  [/is not one of our keys/, () => "This is not one of our numbers. Correct it."],
+  [/is not one of our keys/, () => "This is not a number of this service. If the column holds ids of your own system, choose it as the column of the id; otherwise correct it."],
 ];
+
+const severalIn = (id) => (/\w\s*[;,|]\s*\w/.test(id) ? " If these are several ids, write a line for each of them." : "");
 
 // The service adds this to the refusal of a last line that ends without a line end.
 const CUT_OFF = /; the file ends in this line without a line end.*$/s;

@@ -39,12 +39,26 @@ export function namesOfColumns({ columns, mapping, sources }) {
 /** Return the section about the refused lines of an upload that is done or in progress. */
 export async function refusalsSection(status) {
   const section = element("section", { "aria-labelledby": "refused" }, element("h2", { id: "refused" }, "What was refused, and why"));
-  for (const group of status.refusals) section.append(await causePart(status, group));
-  section.append(element("div", { class: "row" },
-    element("a", { class: "button", href: batchAddress(status.batch_id, "/repair") }, "Correct the lines here"),
-    download(status, "spreadsheet", "Download for a spreadsheet"), download(status, "submission", "Download for a text editor")),
-  element("p", { class: "faint" }, "Either file can be corrected and sent again as it is: the columns in front, which say what is wrong, do no harm."));
+  const causes = await Promise.all(status.refusals.map((group) => causePart(status, group)));
+  section.append(...causes.map(({ part }) => part), ...(causes.some(({ isTable }) => isTable) ? waysOut(status) : waysOutOfRecords(status)));
   return section;
+}
+
+function waysOut(status) {
+  return [
+    element("div", { class: "row" },
+      element("a", { class: "button", href: batchAddress(status.batch_id, "/repair") }, "Correct the lines here"),
+      download(status, "spreadsheet", "Download for a spreadsheet"), download(status, "submission", "Download for a text editor")),
+    element("p", { class: "faint" }, "Either file can be corrected and sent again as it is: the columns in front, which say what is wrong, do no harm."),
+  ];
+}
+
+/** Return how refused lines without columns are corrected: not on this page. */
+export function waysOutOfRecords(status) {
+  return [
+    element("p", {}, "This file was written by a program and has no columns, so its lines cannot be corrected on this page. Correct the data where the file comes from, and send it again. Or download the refused lines, correct them in a text editor, and send that file."),
+    element("div", { class: "row" }, download(status, "records", "Download the refused lines")),
+  ];
 }
 
 async function causePart(status, group) {
@@ -57,7 +71,7 @@ async function causePart(status, group) {
   const isAll = read.next === null;
   if (!isAll) part.append(element("p", { class: "faint" }, `These are the first ${count(read.lines.length)}. The download has all of them.`));
   part.append(...mistakes.map((mistake) => mistakePart(read, mistake, columnOf)));
-  return part;
+  return { part, isTable: Boolean(read.columns) };
 }
 
 async function examined(batchId, code) {
@@ -70,6 +84,9 @@ async function examined(batchId, code) {
   return read;
 }
 
+// A line that is not a record is shown as it is.
+const recordOf = ({ record, cells }) => (record === null ? shownCell((cells ?? []).join(" ")) : JSON.stringify(record));
+
 // One mistake with its lines; the first ones are shown at once.
 function mistakePart(read, { first, lines }, columnOf) {
   const isAll = read.next === null;
@@ -79,7 +96,7 @@ function mistakePart(read, { first, lines }, columnOf) {
   const names = ["Line", ...(read.columns ? own.map((index) => read.columns[index]) : ["Record"]), ...(isSame ? [] : ["Reason"])];
   const rowOf = (line) => [
     count(line.line),
-    ...(read.columns ? own.map((index) => shownCell(line.cells?.[index] ?? "")) : [JSON.stringify(line.record)]),
+    ...(read.columns ? own.map((index) => shownCell(line.cells?.[index] ?? "")) : [recordOf(line)]),
     ...(isSame ? [] : [reasonOf(line, columnOf)]),
   ];
   const label = first ? `Lines with this mistake: ${reasonOf(first, columnOf)}` : "Refused lines";
@@ -96,12 +113,16 @@ function mistakePart(read, { first, lines }, columnOf) {
   return part;
 }
 
+const NAMES = { spreadsheet: "refused-spreadsheet.csv", submission: "refused.csv", records: "refused.jsonl" };
+
 function download(status, form, text) {
   const button = element("button", { type: "button", class: "plain" }, text);
   button.addEventListener("click", async () => {
-    const path = `/batches/${encodeURIComponent(status.batch_id)}/errors?${new URLSearchParams({ form })}`;
-    const response = await call(path, { headers: { Accept: "text/csv" } });
-    const link = element("a", { download: form === "spreadsheet" ? "refused-spreadsheet.csv" : "refused.csv" });
+    const path = `/batches/${encodeURIComponent(status.batch_id)}/errors`, isRecords = form === "records";
+    const response = await (isRecords
+      ? call(path, { headers: { Accept: "application/jsonl" } })
+      : call(`${path}?${new URLSearchParams({ form })}`, { headers: { Accept: "text/csv" } }));
+    const link = element("a", { download: NAMES[form] });
     link.href = URL.createObjectURL(await response.blob());
     link.click();
     URL.revokeObjectURL(link.href);

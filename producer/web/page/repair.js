@@ -6,7 +6,7 @@ import { store, stored, watchOtherTabs } from "./corrections.js";
 import { element } from "./dom.js";
 import { batchAddress } from "./ids.js";
 import { meantIds } from "./reasons.js";
-import { refusedLines } from "./refusals.js";
+import { refusedLines, waysOutOfRecords } from "./refusals.js";
 import { mergedLines, repairTable } from "./repair_table.js";
 import { resend, settle } from "./resend.js";
 import { counted } from "./words.js";
@@ -76,7 +76,7 @@ class Repair {
 
   content() {
     const open = this.open;
-    if (this.read.columns === null) return [element("p", {}, "This file was written by a program, and its lines have no columns. Download the refused lines on the page of the upload, have them corrected, and send that file.")];
+    if (this.read.columns === null) return waysOutOfRecords(this.status);
     if (!open.length && this.read.next === null) return [element("p", {}, this.read.lines.length ? "Every refused line was corrected and sent." : "No line was refused.")];
     const table = repairTable({ read: this.read, lines: open, edited: this.corrections.edited, meant: meantIds(this.status.refusals), changed: () => this.changed() });
     const all = element("button", { type: "button", class: "plain" }, "Select all, as they are now");

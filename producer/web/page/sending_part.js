@@ -1,7 +1,8 @@
 // Shows one file on its way: how much of it was sent, and the buttons to cancel or repeat it.
 
 import { button, element } from "./dom.js";
-import { plain, sizeOf } from "./words.js";
+import { noticeInWords } from "./notices.js";
+import { sizeOf } from "./words.js";
 
 const SENTENCES = {
   waiting: "Waiting for the files before it.",
@@ -41,7 +42,7 @@ export function sendingPart(sending) {
     retry.hidden = sending.state !== "failed";
     if (hadFocus && document.activeElement.hidden) { state.tabIndex = -1; state.focus(); }
     if (sending.state !== "sent") return;
-    notices.replaceChildren(...sending.accepted.notices.map((notice) => element("p", { class: "notice" }, plain(notice))));
+    notices.replaceChildren(...sending.accepted.notices.map((notice) => element("p", { class: "notice" }, noticeInWords(notice))));
     resolveSent(sending.accepted);
   }
 

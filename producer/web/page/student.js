@@ -4,9 +4,9 @@ import { call } from "./api.js";
 import { element } from "./dom.js";
 import { changeDialog, enrollForm } from "./enrolling.js";
 import { courseLink, historyOf, historySection, requestsSection } from "./history.js";
-import { inPath } from "./ids.js";
+import { inPath, studentAddress } from "./ids.js";
 import { stackedTable } from "./stacked.js";
-import { findForm } from "./students.js";
+import { findForm, studentMeant } from "./students.js";
 import { shownTime } from "./times.js";
 
 /** Show the student whose id is in the address. */
@@ -17,7 +17,7 @@ export async function show(main, { id }) {
 
 async function refresh(main, id, news) {
   const [student, history] = await Promise.all([studentOf(id), historyOf(id)]);
-  const known = student ? about(student, (sentence) => refresh(main, id, sentence)) : unknown(id, history);
+  const known = student ? about(student, (sentence) => refresh(main, id, sentence)) : unknown(id, history, await studentMeant(id));
   main.replaceChildren(...known, historySection(id, history), requestsSection(id), element("section", {}, element("h2", {}, "Find another student"), findForm()));
   const status = element("p", { class: "news", role: "status", tabindex: -1 });
   main.querySelector("h1").after(status);
@@ -35,11 +35,12 @@ async function studentOf(id) {
   }
 }
 
-function unknown(id, history) {
+function unknown(id, history, meant) {
   return [
     element("h1", {}, `Student ${id}`),
     element("section", {},
       element("p", {}, `The roster has no student with the id “${id}”.`),
+      meant && element("p", {}, "Did you mean ", element("a", { href: studentAddress(meant.sis_id) }, meant.name ? `${meant.name} (${meant.sis_id})` : meant.sis_id), "?"),
       element("p", {}, history.entries.length
         ? "Requests for this id were refused. If the id is right, send the list of students first."
         : "Check the id, or send the list of students first.")),

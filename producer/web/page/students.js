@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { element } from "./dom.js";
 import { studentAddress } from "./ids.js";
+import { isOnlyMeant } from "./meant.js";
 import { stackedTable } from "./stacked.js";
 
 const LIMIT = 20;
@@ -13,8 +14,8 @@ export async function show(main, { query }) {
   const result = element("div", { class: "result" });
   main.replaceChildren(element("h1", {}, "Students"), findForm(text), result);
   if (!text) return;
-  const { students, more } = await (await call(`/students?${new URLSearchParams({ find: text, limit: LIMIT })}`)).json();
-  result.replaceChildren(...(students.length ? found(students, more) : notFound(text)));
+  const { students, more } = await studentsLike(text);
+  result.replaceChildren(...(students.length ? found(text, students, more) : notFound(text)));
 }
 
 /** Return the form that finds a student. */
@@ -32,20 +33,31 @@ export function findForm(text = "") {
   return form;
 }
 
-function found(students, more) {
+/** Return the student whose id was probably meant by a text that is not an id of the roster; or null. */
+export async function studentMeant(text) {
+  const { students } = await studentsLike(text);
+  return isOnlyMeant(text, students) ? students[0] : null;
+}
+
+const studentsLike = async (text) => (await call(`/students?${new URLSearchParams({ find: text, limit: LIMIT })}`)).json();
+
+function found(text, students, more) {
   const rows = students.map((student) => [
     element("a", { href: studentAddress(student.sis_id) }, student.name ?? student.sis_id), student.sis_id, student.email ?? "",
   ]);
   const count = students.length === 1 ? "One student" : `${students.length} students`;
+  const isMeant = isOnlyMeant(text, students);
+  const sentence = isMeant ? `The roster has no student with the id “${text}”. Did you mean:` : `${count}:`;
   return [
-    element("p", { role: "status" }, more ? `More than ${students.length} students. Here are the first; write more of the name.` : `${count}:`),
+    element("p", { role: "status" }, more ? `More than ${students.length} students. Here are the first; write more of the name.` : sentence),
     stackedTable("Students found", ["Name", "Id", "E-mail"], rows),
+    ...(isMeant ? [refusedFor(text)] : []),
   ];
 }
 
 function notFound(text) {
-  return [
-    element("p", { role: "status" }, `The roster has no student with the id, name or e-mail address “${text}”.`),
-    element("p", {}, "Requests for this id may have been refused. ", element("a", { href: studentAddress(text) }, `Show what is known about the id “${text}”`)),
-  ];
+  return [element("p", { role: "status" }, `The roster has no student with the id, name or e-mail address “${text}”.`), refusedFor(text)];
 }
+
+const refusedFor = (text) =>
+  element("p", {}, "Requests for this id may have been refused. ", element("a", { href: studentAddress(text) }, `Show what is known about the id “${text}”`));

@@ -2,9 +2,9 @@
 
 import { call } from "./api.js";
 import { element } from "./dom.js";
-import { batchAddress } from "./ids.js";
+import { batchAddress, batchIds } from "./ids.js";
 import { nameOf } from "./names.js";
-import { forgetUpload } from "./memory.js";
+import { begunUploads, forgetUpload } from "./memory.js";
 import { follow, progressPart } from "./progress.js";
 import { sendingOf } from "./sending.js";
 import { sendingPart } from "./sending_part.js";
@@ -39,7 +39,7 @@ export function uploadSection(id, signal, see = () => {}, isPart = false) {
 
   if (!sending || sending.state === "sent") {
     node.append(progress.node, more);
-    return { node, shown: look().catch((problem) => missing(problem, progress)) };
+    return { node, shown: look().catch((problem) => missing(problem, progress, id)) };
   }
   const part = sendingPart(sending);
   node.append(part.node);
@@ -52,11 +52,13 @@ export function uploadSection(id, signal, see = () => {}, isPart = false) {
   return { node, shown: Promise.resolve(null) };
 }
 
-function missing(problem, progress) {
+const NOT_ARRIVED = "Nothing of this upload has arrived yet. If its file was being sent when you left, choose the same file again under “Send files”: it continues where it stopped.";
+const NOT_SHOWN = "No upload is shown under this address. Either nothing of it has arrived yet, or your access token shows only what was sent with it: then ask your operator for one with the scope “lookup”. Check the address as well.";
+
+function missing(problem, progress, id) {
   if (problem.name === "AbortError") return null;
   progress.bar.hidden = true;
-  progress.say(problem.code === "unknown_batch"
-    ? "Nothing of this upload has arrived yet. If its file was being sent when you left, choose the same file again under “Send files”: it continues where it stopped."
-    : problem.message);
+  const isBegun = begunUploads().some((each) => batchIds(each).includes(id));
+  progress.say(problem.code === "unknown_batch" ? (isBegun ? NOT_ARRIVED : NOT_SHOWN) : problem.message);
   return null;
 }

@@ -40,12 +40,16 @@ const BY_STATUS = {
   504: SENTENCES[UNREACHABLE],
 };
 
+const BY_SCOPE = {
+  submit: "Your access token does not allow sending anything. Ask your operator for one with the scope “submit”.",
+  lookup: "Your access token does not allow looking up students and courses. Ask your operator for one with the scope “lookup”.",
+  drop: "Your access token does not allow dropping students. Ask your operator for one with the scope “drop”.",
+};
+
 /** Return the sentence for a refusal of the service; its own words are used where the page has none. */
 export function sentenceFor({ code, status, detail }) {
-  if (code === "scope_required" && /scope drop/.test(detail)) {
-    return "Your access token does not allow dropping students. Ask your operator for one that does.";
-  }
-  return SENTENCES[code] ?? (plain(detail ?? "") || BY_STATUS[status]) ?? "The service refused this call. Ask your operator.";
+  const scope = code === "scope_required" ? /scope (\w+)/.exec(detail)?.[1] : null;
+  return BY_SCOPE[scope] ?? SENTENCES[code] ?? (plain(detail ?? "") || BY_STATUS[status]) ?? "The service refused this call. Ask your operator.";
 }
 
 const PLAIN = [

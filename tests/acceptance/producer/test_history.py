@@ -159,6 +159,32 @@ def test_a_file_may_have_several_lines_for_a_request(term: Term, tmp_path: Path)
     assert {sis_id_of(e): e.line for e in others}["nowhere"] == 5
 
 
+def test_a_refusal_of_several_lines_names_all_of_them(term: Term, tmp_path: Path) -> None:
+    ghost, solo = f"{term.student}-ghost", f"{term.student}-solo"
+    path = write_lines(
+        tmp_path / "enrollments.csv",
+        "student_id,course_id",
+        *(f"{term.student},no-1", f"{ghost},{term.logic}", f"{term.other},{term.logic}"),
+        *(
+            f"{term.student},no-2",
+            f"{ghost},no-3",
+            f"{ghost},{term.algebra}",
+            f"{solo},{term.logic}",
+        ),
+    )
+    term.client.wait(term.client.submit_file(path))
+    shown = {
+        student: [(entry.line, entry.lines) for entry in term.client.history(student).entries]
+        for student in (term.student, ghost, term.other, solo)
+    }
+    assert shown == {
+        term.student: [(2, (2, 5))],
+        ghost: [(3, (3, 6, 7))],
+        term.other: [(4, ())],
+        solo: [(8, ())],
+    }
+
+
 def test_drops_of_a_batch_are_told_by_record(term: Term) -> None:
     term.ask((term.logic, term.algebra), as_of=MONDAY)
     records: list[Any] = [

@@ -23,11 +23,16 @@ STUDENTS: list[dict[str, Any]] = [
     {"sis_id": "S3"},
     {"sis_id": "x?y", "name": "Юлия Иванова ΣΟΦΙΑ"},
     {"sis_id": "(S4|S5)", "name": "O'Brien \\d {2} ^$ . -]"},
+    {"sis_id": "0004300", "name": "Ada, Countess 4307"},
+    {"sis_id": "4300", "name": "Nadia O\u2019Neil"},
+    {"sis_id": "00", "name": "Zero"},
+    {"sis_id": "04300.0", "name": "Dotted"},
 ]
 COURSES = [
     {"sis_id": "LOGIC-1", "title": "Introduction to Logic"},
     {"sis_id": "logic-1", "title": "Ästhetik und Logik"},
     {"sis_id": "C3"},
+    {"sis_id": "0101", "title": "History"},
 ]
 
 
@@ -69,6 +74,18 @@ def found(database: Database, text: str, limit: int = 20) -> list[str]:
         (".", ["(S4|S5)"]),
         ("^$ {2} -]", ["(S4|S5)"]),
         ("o'brien", ["(S4|S5)"]),
+        ("o\u2019brien", ["(S4|S5)"]),
+        ("o'neil", ["4300"]),
+        ("Zola, Émil", ["S1", "S2"]),
+        ("COUNTESS,ada", []),
+        (",", ["0004300", "S2"]),
+        ("4300", ["4300", "0004300"]),
+        ("0004300", ["0004300", "4300"]),
+        ("04300", ["0004300", "4300"]),
+        ("4300.0", ["0004300", "4300"]),
+        ("4307", ["0004300"]),
+        ("0", ["0004300", "É-1"]),
+        ("000", []),
         ("S999", []),
     ],
 )
@@ -91,9 +108,12 @@ def test_a_search_shows_what_is_stored_and_whether_there_is_more(roster: Databas
     ]  # fmt: skip
     assert [c.sis_id for c in find_courses(roster, "LOGIC-1", 20).courses] == ["LOGIC-1", "logic-1"]
     assert [c.sis_id for c in find_courses(roster, "ästhetik", 20).courses] == ["logic-1"]
+    assert [c.sis_id for c in find_courses(roster, "101", 20).courses] == ["0101"]
 
 
-WORDS = st.sampled_from(["s1", "Émil", "zo", "ZOLA", "%", "_", "\\", "[", "]", "^", "$", "-", "1"])
+WORDS = st.sampled_from(
+    ["s1", "Émil", "zo", "ZOLA", "%", "_", "\\", "[", "]", "^", "$", "-", "1", "04300", ",", "'"]
+)
 
 
 @settings(

@@ -40,17 +40,19 @@ def find_matching(
 ) -> list[Any]:
     """Return the best matches with keys above the first and up to the second one, each with a rank.
 
-    The rank is 0 for the SIS id, 1 for it in another case, 2 for the e-mail address, and 3 for all
-    words in the name or title.
+    The rank is 0 for the SIS id, 1 for it in another case, 2 for a number with other zeros in
+    front, 3 for the e-mail address, and 4 for all words in the name or title.
     """
     dialect = connection.dialect.name
-    statement = _select_matching(dialect, model, len(search.words))
+    statement = _select_matching(dialect, model, len(search.words), search.number is not None)
     is_regular = dialect == "postgresql"
     whole = pattern_of(search.whole, re.escape if is_regular else _globbed)
     words = [pattern_of(word, re.escape if is_regular else _globbed) for word in search.words]
     parameters = {
         f"word_{number}": word if is_regular else f"*{word}*" for number, word in enumerate(words)
     }
+    if search.number is not None:
+        parameters["number"] = search.number
     parameters |= {"whole": search.whole, "pattern": f"^{whole}$" if is_regular else whole}
     first, last = keys
     values = {**parameters, "first": first, "last": last, "most": limit}
@@ -58,16 +60,19 @@ def find_matching(
 
 
 @cache
-def _select_matching(dialect: str, model: Model, words: int) -> Any:
+def _select_matching(dialect: str, model: Model, words: int, has_number: bool) -> Any:  # noqa: FBT001 - for the cache
     def matches(of: Any, name: str) -> Any:
         return of.op("~" if dialect == "postgresql" else "GLOB")(bindparam(name, type_=String()))
 
     is_exact = model.sis_id == bindparam("whole", type_=String())
     ranks = [(is_exact, 0), (matches(model.sis_id, "pattern"), 1)]
+    if has_number:
+        without_zeros = func.ltrim(model.sis_id, "0")
+        ranks.append((without_zeros == bindparam("number", type_=String()), 2))
     if model is Student:
-        ranks.append((matches(Student.email, "pattern"), 2))
+        ranks.append((matches(Student.email, "pattern"), 3))
     has_words = and_(*(matches(_NAMES[model], f"word_{number}") for number in range(words)))
-    rank = case(*ranks, else_=3).label("rank")
+    rank = case(*ranks, else_=4).label("rank")
     return (
         select(*_COLUMNS[model], rank)
         .where(

@@ -25,6 +25,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
     file = tmp_path / "mistakes.csv"
     file.write_text(
         'who,course_sis_id,reason\nP1,PC1,"fine, really"\nP1,NOPE,<b>bold</b>\nghost,PC1,\n'
+        "ghost,NOPE,\n"
     )
     with serving(deployment.environment, tmp_path / "log") as (url, _):
         page = browser.new_page()
@@ -37,7 +38,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         card.get_by_text("fine, really").wait_for()
         assert "<b>bold</b>" in card.inner_text()
         send(page)
-        assert counts_of(page) == "3 rows: 1 newly enrolled and 2 refused."
+        assert counts_of(page) == "4 rows: 1 newly enrolled and 3 refused."
         page.get_by_text("No student has the id “ghost”.").first.wait_for()
         shown = page.inner_text("main")
         assert "The course is not in the roster" in shown
@@ -53,6 +54,7 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         assert "The roster has no student with the id “ghost”" in about.inner_text()
         assert "No student has the id “ghost”" in about.inner_text()
         assert "Requests for this id were refused" in about.inner_text()
+        assert "lines 4 and 5" in about.inner_text()
         about = show_student(page, url, "nobody at all")
         assert "Check the id" in about.inner_text()
         assert [line for line in messages if "404" not in line] == []

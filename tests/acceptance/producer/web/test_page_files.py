@@ -43,6 +43,16 @@ def _written(tmp_path: Path, name: str, text: str, encoding: str = "utf-8") -> P
     return path
 
 
+def test_a_first_line_of_data_is_not_lost_in_silence(page: Any, tmp_path: Path) -> None:
+    choose(page, _written(tmp_path, "headless.csv", "0004711,C1\n0004712,C1\n"))
+    card = card_of(page, "headless.csv")
+    card.get_by_label("What it holds").select_option(label="Enrollments")
+    card.get_by_label("Student's id").select_option(label="0004711")
+    card.get_by_label("Course's id").select_option(label="C1")
+    card.get_by_role("cell", name="0004712").wait_for()
+    assert "The first line of this file looks like data: “0004711,C1”." in card.inner_text()
+
+
 def test_a_file_of_ids_and_names_is_not_taken_for_students(
     page: Any, deployment: Deployment, tmp_path: Path
 ) -> None:

@@ -235,3 +235,45 @@ def test_a_workbook_that_cannot_be_read_says_how_to_save_it(page: Any, tmp_path:
     choose(page, file)
     assert "choose “Save as” and the format “CSV UTF-8”" in card_of(page, file.name).inner_text()
     look(page)
+
+
+def test_the_system_of_a_file_that_is_not_recognized_is_chosen_by_hand(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"x{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1", f"{prefix}-2"], [f"{prefix}-c"])
+    file = tmp_path / f"{prefix}.csv"
+    rows = (f"{prefix}-1,{prefix}-c,active", f"{prefix}-2,{prefix}-y,active")
+    file.write_text("\n".join(("student_key,course_id,status", *rows)) + "\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    assert "not a number of this service" in card.inner_text()
+    card.get_by_text("Change what it holds").click()
+    card.get_by_label("Which system it comes from").select_option(label="Clever")
+    card.get_by_role("alert").get_by_text("is not a file of Clever").wait_for()
+    look(page)
+    card.get_by_label("Which system it comes from").select_option(label="Open edX")
+    card.get_by_role("cell", name=f"{prefix}-1").wait_for()
+    assert "Enrollments from Open edX" in card.inner_text()
+    look(page)
+    send(page)
+    assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
+    page.get_by_role("link", name="Correct the lines here").click()
+    page.get_by_label("course_id, line 3").fill(f"{prefix}-c")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+    page.get_by_role("link", name="Send files").click()
+    page.wait_for_selector("#file")
+    choose(page, file)  # Its columns are known, and so is the system.
+    card.get_by_text("Enrollments from Open edX").wait_for()
+
+
+def test_a_package_that_cannot_be_read_names_a_way_that_exists(page: Any, tmp_path: Path) -> None:
+    content = {"list.csv": ["foo,bar", "1,2"], "enrollments.csv": ["student_id,course_id", "S,C"]}
+    choose(page, zipped_package(content, tmp_path / "mixed.zip"))
+    told = card_of(page, "mixed.zip").get_by_role("alert").inner_text()
+    assert "remove it from the archive" in told
+    assert "Choose below" not in told
+    assert page.get_by_role("button", name="Check the file").is_disabled()
+    look(page)

@@ -286,6 +286,20 @@ def test_a_token_is_entered_once_and_errors_speak_of_it_in_plain_words(
         page.close()
 
 
+_STATES = {
+    "batches": "Sent by",
+    "batches?sender=nowhere": "Sent by",
+    "batches/nowhere": "No upload is shown under this address",
+    "batches/nowhere/repair": "No upload with this address is known",
+    "students?find=nowhere": "The roster has no student with the id, name",
+    "students/nowhere": "The roster has no student with the id “nowhere”",
+    "students?find=A1": "One student",
+    "courses?find=nowhere": "The roster has no course",
+    "courses/nowhere": "The roster has no course with this id",
+}
+"""Addresses of states that a reader may come to, each with a text that it shows."""
+
+
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_has_no_finding_and_nothing_is_cut_off(
@@ -305,6 +319,8 @@ def test_axe_has_no_finding_and_nothing_is_cut_off(
         page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
         assert findings_of(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
+        tops = "new Set([...document.querySelectorAll('nav a')].map((link) => link.offsetTop)).size"
+        assert page.evaluate(tops) == 1  # The links stand on one line.
 
     page.wait_for_selector("#file")
     look()
@@ -318,6 +334,10 @@ def test_axe_has_no_finding_and_nothing_is_cut_off(
     page.goto(f"{url}/#/nowhere")
     page.get_by_text("There is no such page").wait_for()
     look()
+    for address, shown in _STATES.items():
+        page.goto(f"{url}/#/{address}")
+        page.get_by_text(shown).first.wait_for()
+        look()
     context.close()
 
 

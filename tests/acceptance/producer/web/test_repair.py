@@ -10,6 +10,7 @@ from producer.client import EnrollmentClient
 from support.accessibility import findings_of
 from support.commands import write_lines
 from support.http import serving
+from support.page import choose, send
 from support.rosters import enter_roster
 from support.workers import Deployment
 
@@ -210,3 +211,39 @@ def test_what_axe_finds_is_returned(url: str, browser: Any) -> None:
     (finding,) = findings_of(page)
     assert "label" in finding
     page.close()
+
+
+def test_records_without_columns_are_downloaded_corrected_and_sent_again(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, ["J1"], ["JC-1"])
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"student_id": "J1", "course_ids": ["JX"]}\n{"student_id": <b>J1</b>\n')
+    batch_id = refused_batch(deployment, file)
+    page = browser.new_page()
+    page.goto(f"{url}/#/batches/{batch_id}")
+    page.get_by_text("cannot be corrected on this page").wait_for()
+    assert '{"student_id": <b>J1</b>' in page.inner_text("main")
+    assert "The line is not a record in JSON" in page.inner_text("main")
+    assert page.get_by_role("link", name="Correct the lines here").count() == 0
+    assert findings_of(page) == []
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the refused lines").click()
+    assert download.value.suggested_filename == "refused.jsonl"
+    corrected = tmp_path / "corrected.jsonl"
+    text = Path(download.value.path()).read_text().replace("JX", "JC-1")
+    corrected.write_text(text.replace("<b>J1</b>", '"J1", "course_ids": ["JC-1"]}'))
+    choose_again(page, url, corrected)
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_text("cannot be corrected on this page").wait_for()
+    page.close()
+    assert courses_of(deployment, "J1") == {"JC-1"}
+
+
+def choose_again(page: Any, url: str, file: Path) -> None:
+    """Choose a corrected file, and send it."""
+    page.goto(f"{url}/#/")
+    page.wait_for_selector("#file")
+    choose(page, file)
+    send(page)

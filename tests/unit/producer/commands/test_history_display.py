@@ -50,6 +50,11 @@ def refused(code: Code, message: str) -> EnrollmentProblem:
         ({}, "enrolled ALG-1"),  # The result was pruned.
         ({"request_id": "r-1"}, "enrolled ALG-1 r-1"),
         ({"request_id": "b:0:0", "batch_id": "b", "line": 7}, "enrolled ALG-1 b, line 7"),
+        ({"batch_id": "b", "line": 7, "lines": (7, 9)}, "enrolled ALG-1 b, lines 7, 9"),
+        (
+            {"batch_id": "b", "line": 1, "lines": tuple(range(1, 9))},
+            "enrolled ALG-1 b, lines 1, 2, 3, 4, 5, …",
+        ),
         ({"request_id": "b:0:0", "batch_id": "b"}, "enrolled ALG-1 b"),
         ({"course": HistoryCourse(id=9, sis_id=None)}, "enrolled key 9"),
         ({"change": Change.DROPPED, "reason": "moved"}, "dropped ALG-1 moved"),

@@ -18,6 +18,8 @@ LINES: dict[str, tuple[str, str]] = {
     "a title": ("Roster, autumn\n\nsis_id,name\nS1,Ada\n", "line 3: 'sis_id,name'; remove the"),
     "a title with cells": ("Roster,,\nsis_id,name,note\n", "line 2: 'sis_id,name,note'"),
     "a title of an unknown table": ("Roster\na,b\n", TITLE),
+    "a title in a row of cells": ("Fall 2026,,\n,,\nNo,Class,Term\n17,A,1\n", TITLE),
+    "a quoted title in a row": ('"Fall 2026, all";;\nNo;Class;Term\n', TITLE),
     "a title far above": ("Roster\n" + "x\n" * 15 + "sis_id;name\n", "line 17: 'sis_id;name'"),
     "a comment": ("# exported by SIS\nsis_id,name\n", "looks like a comment; remove it"),
     "a comment in SQL": ("-- exported\nsis_id,name\n", "looks like a comment"),

@@ -11,6 +11,8 @@ import pytest
 from producer.files.describing import Choices
 from producer.files.preview import preview_file
 from producer.schemas import Kind
+from producer.web.access import lacking
+from producer.web.tokens import Scope
 from support.page_modules import run_module
 
 _PROGRAMMERS = re.compile(
@@ -79,6 +81,44 @@ def test_a_choice_is_not_advised_first_where_it_does_not_help() -> None:
     assert _problem(b"a,b\nc,d\n").endswith("or remove it if it is the wrong file.")
 
 
+def _doubts(content: bytes, choices: Choices, first_line: str | None = None) -> str:
+    preview = preview_file("The file", content, choices, goes_on=False).model_dump(mode="json")
+    chosen = {
+        "seen": preview, "firstLine": first_line, "choices": {"maps": dict(choices.templates)}
+    }  # fmt: skip
+    return " ".join(run_module("advice.js", "page.doubtsAbout(value)", chosen))
+
+
+def test_people_who_are_not_students_are_doubted_before_and_after_the_choice_of_columns() -> None:
+    students = Choices(Kind.STUDENTS)
+    for name in ("teacher_id", "Teacher Sourced ID", "Instructor No.", "staff-number", "Dozent-Nr"):
+        content = f"{name},name,email\nT1,Ada,a@b.test\n".encode()
+        assert f"“{name}” seems to hold people who are not students" in _doubts(content, students)
+        chosen = students._replace(templates={"sis_id": f"{{{name}}}"})
+        assert f"“{name}” seems to hold people" in _doubts(content, chosen)
+    beside = b"student_id,course_id,teacher_id\nS1,C1,T1\n"
+    assert _doubts(beside, Choices()) == ""
+    assert _doubts(b"user_id,teacher_id\nS1,T1\n", Choices(Kind.ENROLLMENTS)) == ""
+
+
+def test_a_first_line_of_data_stays_doubted_once_its_cells_are_chosen_as_columns() -> None:
+    content = b"0004711,C1\n0004712,C1\n"
+    kind = Choices(Kind.ENROLLMENTS)
+    assert re.search(r"It looks like data; .*If its first line", _problem(content, kind))
+    maps = kind._replace(templates={"student_id": "{0004711}", "course_id": "{C1}"})
+    doubt = _doubts(content, maps, "0004711,C1")
+    assert "“0004711,C1”" in doubt
+    assert "is not sent" in doubt
+
+
+def test_a_cell_with_several_ids_says_to_write_a_line_for_each() -> None:
+    for ids, is_several in {"A-1;B-2": True, "A1, B2": True, "A|B": True, "A-1": False}.items():
+        for what in ("student", "course"):
+            line = {"message": f"no {what} has the SIS id '{ids}'", "field": f"{what}_id"}
+            reason = run_module("reasons.js", "page.reasonOf(value)", line)
+            assert ("write a line for each" in reason) == is_several
+
+
 def test_all_lines_as_drops_is_taken_back_in_the_words_of_the_page() -> None:
     action = b"student_id,course_id,action\nS1,C1,enroll\n"
     assert "choose below that each line enrolls" in _problem(action, Choices(drop=True))
@@ -102,6 +142,27 @@ def test_the_last_line_of_half_a_download_is_said_to_be_cut_off() -> None:
         assert "get the file again" in reason
     (whole,) = _reasons(head + b"S2,C1\n")
     assert whole == "The line has only 2 of 3 cells. Fill in what is missing."
+
+
+def test_a_line_that_is_no_record_is_explained_without_the_words_of_a_parser() -> None:
+    good = b'{"student_id": "S1", "course_ids": ["C1"]}\n'
+    for bad in (b'{"student_id": \n', b"{,}\n", b"[" * 900 + b"\n", b"\x00\n", b"hello\n"):
+        (reason,) = _reasons(good + bad)
+        assert reason.startswith("The line is not a record in JSON")
+        assert re.search(r"EOF|pars|expected|recursion|column", reason) is None
+        assert "Export the file again" in reason
+
+
+def test_letters_that_cannot_be_read_lead_to_the_choice_of_an_encoding() -> None:
+    (reason,) = _reasons("student_id,course_id,name\nS1,C1,Jürgen\n".encode("cp1252"))
+    assert "another encoding" in reason
+
+
+def test_a_refused_call_names_the_scope_that_the_token_lacks() -> None:
+    for scope in Scope:
+        detail = lacking(scope).detail
+        problem = {"code": "scope_required", "status": 403, "detail": detail}
+        assert f"“{scope}”" in run_module("words.js", "page.sentenceFor(value)", problem)
 
 
 def test_reasons_of_lines_are_given_without_words_of_programmers() -> None:

@@ -1,4 +1,4 @@
-"""What tells one database from another, on both dialects, with real copies."""
+"""Databases are told apart, on both dialects, with real copies."""
 
 import shutil
 import sqlite3

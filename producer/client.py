@@ -54,7 +54,7 @@ class EnrollmentClient(EnrollmentSubmitter):
 
     Without a URL, the client uses the broker that the commands would use: that of the variable
     ENROLL_BROKER_URL, with those for the result backend and the key prefix, or else that of the
-    `enroll up` that runs in this folder or one above it.
+    `enroll up` in the folder ENROLL_FOLDER, or that runs in this folder or one above it.
 
     For a Redis with sentinels, the broker is `sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME`.
     With a `rediss://` or `sentinels://` URL, the server's certificate is checked against the

@@ -85,7 +85,7 @@ class ClientClosed(EnrollmentError):
     """A method of a client was called after the client was closed."""
 
     def __init__(self) -> None:
-        super().__init__("The client has been closed, and is not used again; create a new one.")
+        super().__init__("The client has been closed, and cannot be used again; create a new one.")
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()

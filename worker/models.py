@@ -302,9 +302,9 @@ class DeadLetter(Base):
 
 
 class IdentityRow(Base):
-    """What tells this database from others: a table with exactly one row.
+    """The identity of this database, which no other one has: a table with exactly one row.
 
-    `id` is random; `worker.database.identity` adds to it what tells a copy from its original.
+    `id` is random; `worker.database.identity` adds what distinguishes a copy from its original.
     """
 
     __tablename__ = "database_identity"

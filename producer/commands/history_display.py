@@ -20,7 +20,7 @@ def history(data: StudentHistory, *, headings: bool = True) -> RenderableType:
     key = f" (key {data.student_id})" if data.student_id is not None else ""
     head = one_line(("Student ", "bold"), f"{data.student_sis_id or ''}{key}")
     if not data.entries:
-        nothing = Text("Nothing is stored about enrollments that match.")
+        nothing = Text("No stored enrollment or request matches.")
         return Group(head, nothing) if headings else nothing
     rows = [
         [moment_text(entry.moment), entry.change.value, _course(entry), _source(entry), _why(entry)]

@@ -125,7 +125,7 @@ def student(session: Session, student: str | None, find: str | None) -> int:
 def _find(session: Session, text: str) -> int:
     found = session.client.find_students(text, limit=SHOWN_STUDENTS)
     if not found.students:
-        tell(f"No student has the SIS id or the e-mail address {text}, or these words as name.")
+        tell(f"No student has the SIS id or e-mail address {text}, or these words in the name.")
         return ExitCode.REFUSED
     session.show(found.students, display.found_students(found))
     if found.more:

@@ -58,8 +58,8 @@ Examples:
     type=click.Path(file_okay=False, path_type=Path),
     envvar="ENROLL_HTTP_AUDIT",
     show_envvar=True,
-    help="The folder in which is recorded who was shown whose data. With tokens, the default is"
-    " enroll/audit in your state folder; without, nothing is recorded.",
+    help="The folder for the audit files, which record who was shown whose data. With tokens, the"
+    " default is enroll/audit in your state folder; without tokens, nothing is recorded.",
 )
 @click.option(
     "--processes",

@@ -116,7 +116,7 @@ def _print_changes(session: Session, identity: str, follower: Follower) -> None:
     last: Mapping[str, object] | None = None
     for statuses in follower.follow(LINE_SECONDS):
         found = statuses[identity]
-        # What is estimated anew each time is not a change.
+        # Estimates differ each time, and are not a change.
         content = found.model_dump(exclude={"seconds_left", "rows_per_second"})
         if content != last:
             session.show_line(found, one_line(f"{identity}: {summary(found)}"))

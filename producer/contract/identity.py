@@ -1,4 +1,4 @@
-"""Define what tells one database from another, and a restored copy from its original."""
+"""Define the identity of a database, in which a restored copy differs from its original."""
 
 from typing import Final
 
@@ -36,5 +36,5 @@ class DatabaseIdentity(ContractModel):
         return self.id == other.id and self.number == other.number and same_cluster
 
     def __str__(self) -> str:
-        """Return the database's place, with what tells it from another one in the same place."""
+        """Return the database's place, with what distinguishes it from others in this place."""
         return f"{self.place} (identity {self.id[:8]}, number {self.number})"

@@ -20,7 +20,7 @@ class MarkState(StrEnum):
 
 
 class SubmissionMark(ContractModel):
-    """A note in Redis that a submission is queued or running; it tells `queued` from `unknown`.
+    """A note in Redis that a submission is queued or running; without it, that would be `unknown`.
 
     The mark is stored as JSON for seven days, under `enrollment:request:ID` or
     `enrollment:batch:ID`. It is only a hint: the results of finished work are in the database.
@@ -63,4 +63,4 @@ class AgedMark(NamedTuple):
     mark: SubmissionMark
     seconds_ago: float
     digest: int = 0
-    """The CRC-32 of the mark's text, which tells whether it has changed."""
+    """The CRC-32 of the mark's text, which shows whether the mark has changed."""

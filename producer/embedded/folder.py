@@ -103,7 +103,7 @@ def earlier_state(folder: Path, notify: Notify) -> StackState | None:
 
 
 def write_state(folder: Path, state: StackState) -> None:
-    """Write the file that tells commands how to reach the stack, and the broker's URL."""
+    """Write the file in which commands find how to reach the stack, and the broker's URL."""
     fields = {
         "pid": os.getpid(),
         "broker_url": state.broker_url,

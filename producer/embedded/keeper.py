@@ -92,7 +92,7 @@ class Keeper:
 
 
 class Child:
-    """A process, and how many seconds it has to stop when it is told to."""
+    """A process, and how many seconds it may take to stop."""
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]", grace: float) -> None:
         self.name = name
@@ -101,7 +101,7 @@ class Child:
         self.is_reported = False
 
     def stop(self) -> None:
-        """Tell the process to stop; then kill it, and what it has started, if it still runs."""
+        """Ask the process to stop; after its grace time, kill it and whatever it has started."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(self.grace)

@@ -49,7 +49,7 @@ class Stack:
 
 
 def _ignore(_sentence: str) -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 @contextlib.contextmanager

@@ -271,7 +271,7 @@ def tables(name: str, entries: Sequence[zipfile.ZipInfo]) -> list[zipfile.ZipInf
 
 
 def is_table(entry: zipfile.ZipInfo) -> bool:
-    """Return whether an entry of an archive may be the table, and is no folder or addition."""
+    """Return whether an entry of an archive may be the table: not a folder, and not an addition."""
     # The method `is_dir` of Python 3.11 fails if the name is empty.
     return not entry.filename.endswith("/") and not _CLUTTER.search(entry.filename)
 

@@ -45,7 +45,7 @@ MAX_HEADER = 50_000
 """The most characters that the names of the columns may have together."""
 
 _EXCEL = re.compile(r'\ufeff?sep=([^"\r\n\0])\r?(?:\n|$)', re.IGNORECASE)
-"""The line in which Excel is told the delimiter."""
+"""The line that names the delimiter for Excel."""
 _BLANK = DELIMITERS + " \r\n"
 """Lines above the header that have only these characters are skipped."""
 
@@ -174,17 +174,17 @@ def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:
 
     It has no names if they cannot be read, because of a quote that is not closed.
     """
-    told = _EXCEL.match(head)
-    text = head.removeprefix("\ufeff") if told is None else head[told.end() :]
+    sep_line = _EXCEL.match(head)
+    text = head.removeprefix("\ufeff") if sep_line is None else head[sep_line.end() :]
     filled = text.lstrip(_BLANK)
     if not filled:
         raise UnreadableFile(
             f"{path} is empty, except for separators; submit a CSV file with a header line."
         )
     header_at = text.rfind("\n", 0, len(text) - len(filled)) + 1
-    lines_above = (told is not None) + text.count("\n", 0, header_at)
+    lines_above = (sep_line is not None) + text.count("\n", 0, header_at)
     text = text[header_at:]
-    delimiter = _delimiter(text, DELIMITERS if told is None else told[1], templates)
+    delimiter = _delimiter(text, DELIMITERS if sep_line is None else sep_line[1], templates)
     names, lines = _header(text, delimiter)
     is_guarded = GUARDED in names
     return Header(
@@ -193,12 +193,12 @@ def find_header(path: str, head: str, templates: Mapping[str, str]) -> Header:
         first=lines_above + 1,
         lines=lines_above + lines,
         first_line=text.partition("\n")[0],
-        looks_like=_told_wrongly(text, delimiter, templates)
+        looks_like=_wrong_sep_line(text, delimiter, templates)
         or looks_like(text, delimiter, templates, lines_above),
         form=FileForm(
             delimiter=delimiter,
             line_end="\r\n" if head.partition("\n")[0].endswith("\r") else "\n",
-            names_delimiter=told is not None,
+            names_delimiter=sep_line is not None,
         ),
         is_guarded=is_guarded,
         rows_follow=bool("".join(text.split("\n", lines)[lines:]).strip()),
@@ -272,7 +272,7 @@ def _delimiter(text: str, delimiters: str, templates: Mapping[str, str]) -> str:
     return max(delimiters, key=shown_by)
 
 
-def _told_wrongly(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
+def _wrong_sep_line(text: str, delimiter: str, templates: Mapping[str, str]) -> str:
     """Return a sentence if the delimiter is only that of a line `sep=`, and no cell shows it."""
     other = _delimiter(text, DELIMITERS, templates)
     shown = wanted_columns(_header(text, other)[0], templates)

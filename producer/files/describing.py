@@ -94,13 +94,13 @@ def read_first_lines(
     """
     name = content.name
     is_auto = encoding is not None and encoding.lower() == AUTO
-    told = None if encoding is None or is_auto else known_encoding(encoding)
+    chosen = None if encoding is None or is_auto else known_encoding(encoding)
     notices = content.notices or Notices()
     if content.container is Container.WORKBOOK:
         form, head = find_form(name, raw, None)
         form = form._replace(problem=WORKBOOK_ERROR)
         return FirstLines(head, form, notices)
-    form, head = find_form(name, raw, told)
+    form, head = find_form(name, raw, chosen)
     if is_auto and form.encoding == UTF8 and not form.marked:
         form = form._replace(guessed=not whole)
         bad = find_not_utf8(raw, content.file) if whole else None
@@ -110,7 +110,7 @@ def read_first_lines(
                 f"{name} is not UTF-8 (first seen in line {bad[0]:,}), and is read as {FALLBACK}:"
                 f" {shorten(bad[1])}. If that looks wrong, choose another encoding."
             )
-    elif told is not None and not told.startswith(form.encoding[:6]):
+    elif chosen is not None and not chosen.startswith(form.encoding[:6]):
         mark = form.encoding.removesuffix("-sig")
         notices.add(f"{name} begins with the byte order mark of {mark}, and is read as that.")
     if not head.strip("\ufeff \t\r\n"):

@@ -54,6 +54,6 @@ def noticing_drops(
         marked = next(((at, name) for at, name in unread if row[at] in _AS_WRITTEN), None)
         if marked is None:
             continue  # A column that is read may have such a word: it is an id or a name.
-        told = f"has {row[marked[0]].strip()!a} in the column {marked[1][:60]!a}"
-        notices.add(f"{path}: line {line:,} {told}, which is not read: {_WHAT_IS_DONE[kind]}.")
+        finding = f"has {row[marked[0]].strip()!a} in the column {marked[1][:60]!a}"
+        notices.add(f"{path}: line {line:,} {finding}, which is not read: {_WHAT_IS_DONE[kind]}.")
         yield from rows

@@ -67,7 +67,7 @@ class FilePreview(ContractModel):
     )
     kind: Kind | None = Field(default=None, description="The kind of the records.")
     other_kinds: tuple[Kind, ...] = Field(
-        default=(), description="Other kinds as which the file can be read, with `kind`."
+        default=(), description="The other kinds that `kind` can choose for this file."
     )
     content: str | None = Field(
         default=None, description="What the file holds, in a few words, for example `drops`."

@@ -43,6 +43,10 @@ _RULES: Final = (
         r"^the line has \d+ cells?, but the header has (\d+); ",
         r"the line does not have as many cells as the header, which has \1; ",
     ),
+    _rule(
+        r"^the line has \d+ cells?, but needs (\d+ to \d+); ",
+        r"the line does not have \1 cells; ",
+    ),
     _rule(r"below another header, line \d+, ", "below another header, "),
     _rule(r" at column \d+; correct the line$", "; correct the line"),
     _rule(r" in \d+ places, which are not listed$", " in many places"),

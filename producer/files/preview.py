@@ -117,8 +117,8 @@ def _facts(
     if not goes_on and len(beginning) <= MAX_ARCHIVE and is_package(io.BytesIO(beginning)):
         yield {"container": Container.PACKAGE}
         raise UnreadableFile(
-            f"{name} is a package of several files, of which there is no preview; check it, and"
-            " each of its files is read."
+            f"{name} is a package of several files, which cannot be previewed; check it instead,"
+            " which reads each of its files."
         )
     part = _read_part(name, beginning, choices, goes_on=goes_on)
     content = part.content

@@ -174,9 +174,9 @@ def write_json_lines(
 ) -> tuple[int, int]:
     """Write the refused records as they were submitted; return how many, and how many are missing.
 
-    `columns` is None if the submitted file was JSON Lines: then a line that is no record is written
-    as it was. A line of a CSV file that could not be turned into a record is missing, and so is one
-    that was too long to be stored.
+    `columns` is None if the submitted file was JSON Lines: then a line that is not a record is
+    written as it was. A line of a CSV file that could not be turned into a record is missing, and
+    so is one that was too long to be stored.
     """
     written = missing = 0
     for line in _json_lines(columns, refusals):

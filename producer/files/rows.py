@@ -310,7 +310,7 @@ class RowReader:
         return self._cells(re.sub(rf'" +(?={delimiter}|\r?\n?$)', '"', line))
 
     def _cells(self, line: str) -> list[str]:
-        """Return the cells of a line by itself; nothing if it is no complete row."""
+        """Return the cells of a line by itself; nothing if it is not a complete row."""
         try:
             return next(csv.reader([line], delimiter=self._delimiter, strict=True), [])
         except csv.Error:

@@ -171,10 +171,10 @@ def find_form(name: str, raw: bytes, encoding: str | None) -> tuple[TextForm, st
     decode = codecs.getincrementaldecoder(found)(_errors(found)).decode
     head = decode(raw)  # The last character may be cut.
     if _is_binary(head):
-        as_told = f" if it is read as {encoding}" if encoding and not marked else ""
+        as_read = f" if it is read as {encoding}" if encoding and not marked else ""
         raise UnreadableFile(
-            f"{name} is a binary file{as_told}; export it as CSV or JSON Lines in UTF-8.",
-            *(["encoding"] if as_told else ()),
+            f"{name} is a binary file{as_read}; export it as CSV or JSON Lines in UTF-8.",
+            *(["encoding"] if as_read else ()),
         )
     _check_markup(name, head)
     line_ends = _QUOTED.sub("", head)

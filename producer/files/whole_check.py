@@ -78,7 +78,7 @@ class CheckedFile(_Checked):
 
     file: str = Field(description="The name of the file.")
     batch: str = Field(
-        description="What its batch is called: the end of the batch id, after that of the package."
+        description="The end of its batch id, which begins with the batch id of the package."
     )
 
 
@@ -113,7 +113,7 @@ class CheckStopped(Exception):
 class _Watched(io.RawIOBase):
     """A file that can be read until its content is no longer wanted.
 
-    Lines are no place to look, because many of them may yield nothing: blank ones, for example.
+    A look at every line is not enough, because many in a row may yield nothing, such as blank ones.
     """
 
     def __init__(self, file: BinaryIO, is_wanted: Callable[[], bool]) -> None:

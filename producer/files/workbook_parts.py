@@ -127,8 +127,8 @@ class Parts:
         all_cells = Cells(self._text_sizes)
         self._parse(sheet.part, all_cells.start, all_cells.end, all_cells.text)
         if all_cells.misplaced is not None:
-            what = f"{shorten(all_cells.misplaced, 20)} in {sheet.part} is no place of a cell"
-            raise self._damaged(what)
+            address = shorten(all_cells.misplaced, 20)
+            raise self._damaged(f"{address} in {sheet.part} is not the address of a cell")
         self._check_size(sheet, all_cells.rows * all_cells.columns, MAX_CELLS, _EXTENT)
         self._check_size(sheet, all_cells.text_bytes, MAX_TEXTS, "bytes of text")
         what = "cells with an error, for example #N/A"
@@ -184,7 +184,7 @@ class Parts:
     def _check_promise(self, number: str) -> None:
         """Check how many texts are promised: a library makes room for as many."""
         if not (number.isascii() and number.isdecimal() and len(number) <= _LONGEST_COUNT):
-            raise self._damaged(f"{shorten(number, 20)} in {_SHARED_TEXTS} is no count")
+            raise self._damaged(f"{shorten(number, 20)} in {_SHARED_TEXTS} is not a count")
         self._check_count(int(number))
 
     def _check_count(self, texts: int) -> None:

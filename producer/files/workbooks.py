@@ -83,7 +83,7 @@ def open_content(
 def open_workbook(
     name: str, file: BinaryIO, sheet_name: str | None, is_header: IsHeader
 ) -> Content | None:
-    """Return a sheet as CSV in UTF-8; None if the zip archive is no workbook.
+    """Return a sheet as CSV in UTF-8; None if the zip archive is not a workbook.
 
     Without `sheet_name`, it is the first visible sheet with a header, or the first that is not
     empty. Raises UnreadableFile if there is no such sheet, or if it cannot be read.
@@ -186,7 +186,7 @@ class _Workbook:
 def _errors_named(name: str) -> Iterator[None]:
     """Raise UnreadableFile for whatever a library raises that reads a workbook.
 
-    It panics at some damaged values, which is no subclass of Exception.
+    At some damaged values it raises a panic, which is not a subclass of Exception.
     """
     try:
         yield
@@ -283,7 +283,7 @@ def _number(value: float) -> str:
 
 
 def _marked(text: str) -> str:
-    """Return text that is no value, and that a reader refuses with its line."""
+    """Return text that is not a value, so that a reader refuses its line."""
     return MARK + as_pairs(text.encode())
 
 

@@ -133,7 +133,7 @@ def _order(entry: HistoryEntry) -> tuple[datetime, tuple[bool, str, int]]:
 
 
 def _is_about(entry: HistoryEntry, course: int | None) -> bool:
-    """Return whether an entry tells what was changed or superseded in a course that exists."""
+    """Return whether an entry is about a change, or a superseded one, in a course that exists."""
     is_rejected = entry.change is Change.REJECTED
     return not is_rejected and entry.course is not None and entry.course.id == course
 

@@ -77,8 +77,8 @@ class AuditLog:
         return Refused(
             503,
             "audit_unavailable",
-            "Who is shown whose data cannot be recorded at the moment, so nothing is shown. Try"
-            " again later; the operator finds the reason in the log of the HTTP front.",
+            "The service shows no data at the moment, because it cannot record who sees whose data."
+            " Try again later; the operator finds the reason in the log of the HTTP front.",
             **{"Retry-After": "5"},
         )
 

@@ -168,5 +168,5 @@ def _require_own(file: int) -> None:
         reason = "the file of this day is not a regular file of this user"
         raise PermissionError(errno.EPERM, reason)
     if stat.S_IMODE(state.st_mode) != 0o600:  # noqa: PLR2004 - a mode
-        # The umask may have taken rights from it, or somebody may have added some.
+        # The umask may have taken rights from it, or another process may have added some.
         os.fchmod(file, 0o600)

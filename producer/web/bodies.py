@@ -113,7 +113,10 @@ class RefusedLineToCorrect(BaseModel):
         description="Our column, or the field, that is wrong; null if it is the line as a whole."
     )
     message: str = Field(description="What is wrong with the line.")
-    rule: str = Field(description="The same without the value: lines with one mistake have one.")
+    rule: str = Field(
+        description="The message without the value, which is the same for all lines with this"
+        " mistake."
+    )
     cells: tuple[str, ...] | None = Field(
         description="Its cells, in the order of `columns`; null if they are not known. NUL and each"
         " byte that is not text are two noncharacters, as in `RefusedRecord`."
@@ -134,7 +137,7 @@ class RefusedLines(BaseModel):
     drop: bool = Field(description="Whether every line was submitted as a drop.")
     format: str | None = Field(
         default=None,
-        description="The format of another system as which the file was read; null for our own"
+        description="The format of the other system from which the file comes; null for our own"
         " columns.",
     )
     sources: Mapping[str, tuple[str, ...]] = Field(

@@ -13,7 +13,7 @@ _PROTECTED: Final = ("/batches", "/courses", "/requests", "/students")
 
 
 class Caller(NamedTuple):
-    """Who calls: the name of a token with its scopes, or anybody on this machine."""
+    """The caller: the name of a token with its scopes, or any program on this machine."""
 
     name: str | None
     scopes: frozenset[Scope]
@@ -27,7 +27,7 @@ class Caller(NamedTuple):
 
 
 ANYBODY = Caller(None, frozenset(Scope))
-"""Who calls where there are no tokens."""
+"""The caller where there are no tokens."""
 
 
 def find_caller(
@@ -35,7 +35,7 @@ def find_caller(
 ) -> Caller | None:
     """Return who calls; None if there is no valid token. Raises Refused.
 
-    Without tokens, anybody who calls over loopback may do everything.
+    Without tokens, every caller over loopback may do everything.
     """
     if not tokens:
         server = scope.get("server") or ("", 0)

@@ -48,8 +48,8 @@ async def check_batch(
 
     Of a package, every file is read. Nothing is published. A file with a drop is refused, as by
     `POST /batches`, if the token lacks the scope `drop`. Whether the roster has the students and
-    courses is not checked. A file that cannot be read is no error: then `readable` is false, and
-    `problem` says why.
+    courses is not checked. A file that cannot be read is not an error: then `readable` is false,
+    and `problem` says why.
     """
     if drop:
         check_scope(request, Scope.DROP, " for drop=true")

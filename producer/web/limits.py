@@ -155,7 +155,7 @@ def _name_of(caller: Caller | None, scope: AsgiScope) -> str:
 
 
 class _Rate:
-    """The calls of each caller in this second; 0 is no limit."""
+    """The calls of each caller in this second; 0 means no limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -223,7 +223,7 @@ LineLimit = Annotated[
     Query(
         ge=1,
         le=MAX_LOOKUP,
-        description="The largest number of lines on a page; long ones are fewer.",
+        description="The largest number of lines on a page; if they are long, there are fewer.",
     ),
 ]
 LinesCursor = Annotated[

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import Query, Request
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from producer.errors import UnreadableFile
@@ -26,7 +24,7 @@ from producer.web.parameters import (
     column_templates,
 )
 from producer.web.problems import Refused
-from producer.web.uploads import named
+from producer.web.uploads import FORM_ERRORS, malformed_form, named, only_file
 
 MAX_FORM = MAX_ARCHIVE + 65_536
 """The most bytes of a form that are read: the beginning of the file, and what stands around it."""
@@ -68,8 +66,8 @@ async def preview_batch(
     """Show how a file would be understood by `POST /batches`, without submitting it.
 
     At most the first 1 MiB of the file is read, but 8 MiB of a zip archive or a workbook, which
-    must be sent as a whole. A file that cannot be read is no error: then `readable` is false, and
-    `problem` says why.
+    must be sent as a whole. A file that cannot be read is not an error: then `readable` is false,
+    and `problem` says why.
     """
     choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
@@ -117,25 +115,11 @@ async def _read_form(request: Request, boundary: bytes) -> _Received:
     limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD}
     try:
         async with Request(request.scope, form.receive).form(**limits) as fields:
-            files = [value for _, value in fields.multi_items() if isinstance(value, UploadFile)]
-            if len(files) > 1:
-                raise UnreadableFile(
-                    "The multipart body contains several files; send one at a time."
-                )
-            if not files:
-                raise UnreadableFile(
-                    "The multipart body contains no file; add one, for example with"
-                    " `curl -F file=@FILE`."
-                )
-            beginning = await files[0].read(MAX_ARCHIVE + 1)
-            name = files[0].filename or None
-    except HTTPException as error:
-        if isinstance(error, Refused):
-            raise
-        raise UnreadableFile(
-            f"The multipart body is malformed ({error.detail.rstrip('.')}); send the file as the"
-            " body itself, or with `curl -F file=@FILE`."
-        ) from None
+            file = only_file(fields)
+            beginning = await file.read(MAX_ARCHIVE + 1)
+            name = file.filename or None
+    except FORM_ERRORS as error:
+        raise malformed_form(error) from None
     bound = bound_of(beginning)
     return _Received(beginning[:bound], form.is_cut or len(beginning) > bound, name)
 

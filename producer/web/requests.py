@@ -161,7 +161,7 @@ async def drop_course(
 ) -> Response:
     """Drop one student from a course; with `Prefer: wait=N`, wait up to N seconds for the result.
 
-    The token needs the scope `drop`. It is no error if the student is not enrolled.
+    The token needs the scope `drop`. It is not an error if the student is not enrolled.
     """
     fields = {
         "student_id": identifier(student, Code.UNKNOWN_STUDENT),

@@ -19,7 +19,7 @@ MARGIN: Final = 2.0
 
 
 class Stopping:
-    """Tells the calls of one event loop that the process is to end."""
+    """Lets the calls of one event loop know that the process is to end."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
@@ -62,7 +62,7 @@ class Stopping:
 
 
 def on_sigterm(stopping: Stopping, grace: float) -> None:
-    """At SIGTERM, tell calls and then do what the server does; end the process after the grace.
+    """At SIGTERM, let calls know, then do what the server does; end the process after the grace.
 
     A thread may wait for the broker or for a roster for minutes, and the interpreter would wait for
     the thread. Call this in the event loop, after the server has set its own handler.

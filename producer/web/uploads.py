@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -36,6 +37,9 @@ from producer.schemas import Action, Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
+
+FORM_ERRORS: Final = (HTTPException, FormParserError, ValueError)
+"""What is raised for a multipart body that cannot be read."""
 
 IN_MEMORY: Final = 1 << 20
 """The largest file in bytes that is kept in memory; a larger one is stored in a temporary file."""
@@ -122,26 +126,36 @@ async def _write(file: "SpooledTemporaryFile[bytes]", piece: bytes) -> None:
 async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
     try:
         form = await request.form(max_files=2, max_fields=MAX_FIELDS)
-    except (HTTPException, FormParserError, ValueError) as error:
-        if isinstance(error, Refused):
-            raise
-        reason = str(getattr(error, "detail", error)).rstrip(".")
-        raise UnreadableFile(
-            f"The multipart body is malformed ({reason[:200]}); send the file as the body itself,"
-            " or with `curl -F file=@FILE`."
-        ) from None
+    except FORM_ERRORS as error:
+        raise malformed_form(error) from None
     try:
-        files = [value for _, value in form.multi_items() if not isinstance(value, str)]
-        if not files:
-            raise UnreadableFile(
-                "The multipart body contains no file; add one, for example with"
-                " `curl -F file=@FILE`."
-            )
-        if len(files) > 1:
-            raise UnreadableFile("The multipart body contains two files; send one at a time.")
-        yield Upload(files[0].file, files[0].filename or None)
+        file = only_file(form)
+        yield Upload(file.file, file.filename or None)
     finally:
         await form.close()
+
+
+def only_file(form: FormData) -> UploadFile:
+    """Return the file in a form. Raises UnreadableFile if there is no file, or more than one."""
+    files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    if not files:
+        raise UnreadableFile(
+            "The multipart body contains no file; add one, for example with `curl -F file=@FILE`."
+        )
+    if len(files) > 1:
+        raise UnreadableFile("The multipart body contains several files; send one at a time.")
+    return files[0]
+
+
+def malformed_form(error: Exception) -> Exception:
+    """Return what to raise for one of the `FORM_ERRORS`: itself, if it is our own refusal."""
+    if isinstance(error, Refused):
+        return error
+    reason = str(getattr(error, "detail", error)).rstrip(".")
+    return UnreadableFile(
+        f"The multipart body is malformed ({reason[:200]}); send the file as the body itself, or"
+        " with `curl -F file=@FILE`."
+    )
 
 
 def named(choices: Choices, name: str | None) -> Choices:

@@ -1,4 +1,4 @@
-"""Explain what is wrong with a record of the contract."""
+"""Make records of the contract, and explain what is wrong with them."""
 
 from typing import Any
 
@@ -7,6 +7,11 @@ from pydantic import ValidationError
 
 from producer.contract.explain import explain
 from producer.schemas import Code, ContractModel, StudentEnrollmentRequest
+
+
+def request(**fields: Any) -> dict[str, Any]:
+    """Return a request that is valid, unless a field is changed or added."""
+    return {"student_id": 1, "course_ids": [1], **fields}
 
 
 def problems(record: Any, model: type[ContractModel] = StudentEnrollmentRequest) -> dict[Any, str]:

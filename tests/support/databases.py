@@ -1,4 +1,4 @@
-"""Store rosters in a database, count its rows, read its dead letters, make it unavailable."""
+"""Store rosters in a database, read its enrollments and dead letters, make it unavailable."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,8 +7,11 @@ from typing import Any
 
 from sqlalchemy import delete, func, select
 
+from producer.contract.identity import DatabaseIdentity
 from producer.contract.rosters import RosterRecord, merge
+from worker.database.ask import through
 from worker.database.engine import Database
+from worker.database.identity import read_identity
 from worker.dead_letters.repository import find_dead_letters
 from worker.models import (
     Batch,
@@ -60,6 +63,17 @@ def clear_roster(database: Database) -> None:
             connection.execute(delete(table))
 
 
+def enrolled_pairs(database: Database) -> set[tuple[str, str]]:
+    """Return the SIS ids of the students and courses of all enrollments."""
+    query = (
+        select(Student.sis_id, Course.sis_id)
+        .join(StudentCourse, StudentCourse.student_id == Student.id)
+        .join(Course, StudentCourse.course_id == Course.id)
+    )
+    with database.reading() as connection:
+        return {(row[0], row[1]) for row in connection.execute(query)}
+
+
 def count_rows(database: Database, of: Any) -> int:
     with database.reading() as connection:
         return connection.scalar(select(func.count()).select_from(of)) or 0
@@ -74,6 +88,11 @@ def dead_letters(database: Database) -> list[Any]:
 def dead_letters_at(database_url: str) -> list[Any]:
     with opened_database(database_url) as database:
         return dead_letters(database)
+
+
+def identity_of(database: Database) -> DatabaseIdentity:
+    with database.reading() as connection:
+        return read_identity(through(connection), database.engine.url)
 
 
 @contextmanager

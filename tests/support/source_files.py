@@ -1,6 +1,7 @@
 """Write a file or fill a pipe, open it, and read what it holds."""
 
 import io
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,13 @@ def zipped(*files: tuple[str | zipfile.ZipInfo, str | bytes], method: int = 8) -
         for name, content in files:
             opened.writestr(name, content)
     return archive.getvalue()
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    """Return the entry of a symbolic link for a zip archive."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
 
 
 class Pipe(io.RawIOBase):

@@ -1,12 +1,18 @@
-"""A shell that stays open, as a terminal does: later commands see what earlier ones have set."""
+"""A shell that stays open, as a terminal does, and what is safe to print on a terminal."""
 
 import subprocess
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 END = "--- end of output ---"
+
+
+def is_harmless(printed: str) -> bool:
+    """Return whether a terminal obeys no character of a line, and shows all of them."""
+    return all(unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") for c in printed)
 
 
 class Terminal:

@@ -107,8 +107,9 @@ def _say_limit(database: Database, before: datetime) -> None:
     if limit.held_back_by is not None:
         print_message(
             f"The batch {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
-            " results and past enrollments stay that count later, so that its missing lines are"
-            " decided rightly. Resume it with `enroll submit --resume`, or wait until it is older."
+            " results and past enrollments that count later stay, so that its missing lines are"
+            " decided correctly. Resume it with `enroll submit --resume`, or wait until it is"
+            " older."
         )
 
 

@@ -115,8 +115,8 @@ def _unless_foreign_rule(cause: psycopg.Error | sqlite3.Error, meaning: Meaning)
 def _breaks_foreign_rule(cause: psycopg.Error | sqlite3.Error) -> bool:
     """Return whether a row breaks a rule that was added to our tables from outside.
 
-    It is no fault of the record if every row breaks it, such as a required column that we do not
-    know, or a condition.
+    The record is not at fault if every row breaks the rule, such as a required column that we do
+    not know, or a condition.
     """
     if isinstance(cause, sqlite3.Error):
         found = _OF_SQLITE.match(str(cause))

@@ -1,4 +1,4 @@
-"""Read what tells this database from others, and a restored copy from its original.
+"""Read the identity of this database, in which a restored copy differs from its original.
 
 A copy has the random id of its original. On PostgreSQL, the system identifier of the cluster and
 the OID of the database tell the two apart. A restored dump, or a copy made from a template, has

@@ -18,7 +18,7 @@ class Draft(NamedTuple):
     course: int | None
     action: Action | None
     result: Any | None = None
-    """The row of the result that tells of it; None if that was pruned."""
+    """The row of the result that it comes from; None if that was pruned."""
     row: int | None = None
     """The position of the course among those that were enrolled or dropped, if none of the request
     was superseded."""
@@ -52,7 +52,7 @@ def of_intervals(intervals: Iterable[Any]) -> Iterator[Draft]:
 
 
 def of_result(row: Any) -> Iterator[Draft]:
-    """Yield what a result tells: the changes it made, and what was superseded or refused."""
+    """Yield what a result says: the changes it made, and what was superseded or refused."""
     moment = row.counts_at
     enrolled, dropped = row.enrolled or (), row.dropped or ()
     superseded, errors = row.superseded or (), row.errors or ()
@@ -84,13 +84,13 @@ def of_result(row: Any) -> Iterator[Draft]:
         )
 
 
-def merge(told: Iterable[Draft], kept: Iterable[Draft]) -> list[Draft]:
-    """Merge what results tell with what is kept of enrollments, the latest moment first.
+def merge(from_results: Iterable[Draft], from_intervals: Iterable[Draft]) -> list[Draft]:
+    """Merge the entries of results with those of stored enrollments, the latest moment first.
 
-    What both know is one entry, and the result knows more about it.
+    A change that is in both becomes one entry, that of the result, which says more about it.
     """
-    merged: dict[Any, Draft] = {(d.moment, d.change, d.course): d for d in kept}
-    for draft in told:
+    merged: dict[Any, Draft] = {(d.moment, d.change, d.course): d for d in from_intervals}
+    for draft in from_results:
         changes = draft.change in (Change.ENROLLED, Change.DROPPED)
         own = () if changes else (draft.order, draft.course_id, len(merged))
         merged[draft.moment, draft.change, draft.course, *own] = draft

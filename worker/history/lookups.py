@@ -79,14 +79,14 @@ def _drafts(
 ) -> list[Draft]:
     """Return more entries than a page holds, or all that there are."""
     intervals = [] if key is None else find_intervals(connection, key, course)
-    kept = [d for d in of_intervals(intervals) if before is None or d.moment < before]
-    told: list[Draft] = []
+    from_intervals = [d for d in of_intervals(intervals) if before is None or d.moment < before]
+    from_results: list[Draft] = []
     after: tuple[datetime, str] | None = None
     while True:
         rows = find_results_with_changes(connection, student, before, after, RESULTS_AT_ONCE)
         for row in rows:
-            told += [d for d in of_result(row) if course is None or d.course == course]
-        drafts = merge(told, kept)
+            from_results += [d for d in of_result(row) if course is None or d.course == course]
+        drafts = merge(from_results, from_intervals)
         if len(rows) < RESULTS_AT_ONCE:
             return drafts
         after = (rows[-1].counts_at, rows[-1].request_id)

@@ -43,7 +43,7 @@ def find_results_with_changes(
     after: tuple[datetime, str] | None,
     limit: int,
 ) -> list[Any]:
-    """Return the results of a student that changed something or did not do what was asked.
+    """Return the results of a student that changed something or in which something was refused.
 
     The latest moment comes first; `counts_at` is the moment. Only results `before` a moment are
     returned, and only those that follow the result with the moment and the id of `after`.
@@ -119,7 +119,7 @@ def _is_of(by_key: bool) -> Any:  # noqa: FBT001 - for the cache of the caller
 def find_intervals(connection: Connection, student: int, course: int | None) -> list[Any]:
     """Return a student's enrollments, past and open, those with the latest end first.
 
-    An open one has no `ended_at`. A drop of a pair that was not enrolled is no enrollment.
+    An open one has no `ended_at`. A drop of a pair that was not enrolled is not an enrollment.
     """
     values = {"student": student, "course": course}
     return list(connection.execute(_select_intervals(course is not None), values))
@@ -151,7 +151,7 @@ def _nothing(name: str, type_: Any) -> Any:
 
 
 def find_lines(connection: Connection, chunks: Iterable[tuple[str, int]]) -> dict[Any, Any]:
-    """Return the ledger entries of chunks, by batch and number, with what tells their lines."""
+    """Return the ledger entries of chunks, by batch and number, from which lines are found."""
     chunk = BatchChunk
     statement = select(
         chunk.batch_id, chunk.number, chunk.lines, chunk.requests, chunk.requests_through

@@ -8,7 +8,7 @@ from worker.messaging import patches
 from worker.monitoring.shared_folder import make_shared_folder
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that tells prometheus-client where processes share their numbers."""
+"""The variable that names the folder in which processes share their numbers."""
 
 CHUNK_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
 CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 100)

@@ -162,14 +162,6 @@ def delete_batches(connection: Connection, batch_ids: Collection[str]) -> tuple[
     return connection.execute(delete_listed, ids).rowcount, chunks
 
 
-def retention_limit(connection: Connection) -> datetime | None:
-    """Return the moment before which history was pruned; None if none was."""
-    limit: datetime | None = connection.scalar(
-        select(RetentionLimit.moment).where(RetentionLimit.singleton == 1)
-    )
-    return limit
-
-
 def raise_retention_limit(connection: Connection, moment: datetime) -> None:
     """Have requests refused that count before a moment. The limit never goes back."""
     limit = RetentionLimit.moment

@@ -397,7 +397,7 @@ def test_unknown_ids_are_reported(deployment: Deployment, own_term: Term) -> Non
         assert done.stderr.startswith(sentence)
         assert done.stdout == ""
     done = deployment.enroll("history", own_term.student, own_term.algebra)
-    assert done.stdout.endswith("Nothing is stored about enrollments that match.\n")
+    assert done.stdout.endswith("No stored enrollment or request matches.\n")
 
 
 # --- HTTP -------------------------------------------------------------------------------------

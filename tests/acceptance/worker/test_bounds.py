@@ -24,7 +24,6 @@ from support.databases import dead_letters_at, opened_database
 from support.malformed import message
 from support.memory import limit_memory
 from support.rosters import enter_roster, finished, submit_and_finish
-from support.valkey import running_valkey
 from support.waiting import wait_for
 from support.workers import Deployment, running_worker
 
@@ -40,13 +39,6 @@ def own(fresh_deployment: Deployment) -> Iterator[tuple[Deployment, EnrollmentCl
     ):
         enter_roster(client, ["S1"], ["C1"])
         yield fresh_deployment, client, redis
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[str]:
-    """A Valkey that only this test uses."""
-    with running_valkey(tmp_path / "valkey") as server:
-        yield f"{server.connection_url}/0"
 
 
 def ask(redis: Any, task: TaskName, *args: Any, **changes: Any) -> Any:
@@ -239,17 +231,17 @@ def test_an_expired_lookup_refuses_no_other_message_with_its_id(
 
 
 def test_a_lookup_whose_workers_die_is_given_up(
-    new_database: Callable[[str], str], broker: str, tmp_path: Path
+    new_database: Callable[[str], str], valkey: str, tmp_path: Path
 ) -> None:
     database_url = new_database("postgresql")
     sent = message([[["x"]], {}, {}], headers__task=TaskName.STATUS.value, headers__id="deadly")
     settings = {"ENROLL_MAX_ATTEMPTS": "1"}
     with (
-        Redis.from_url(broker) as redis,
+        Redis.from_url(valkey) as redis,
         opened_database(database_url) as database,
         database.engine.connect() as locking,
     ):
-        with running_worker(broker, database_url, tmp_path / "log", settings=settings) as first:
+        with running_worker(valkey, database_url, tmp_path / "log", settings=settings) as first:
             locking.execute(text("LOCK TABLE enrollment_results IN ACCESS EXCLUSIVE MODE"))
             redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
             wait_for(
@@ -262,8 +254,8 @@ def test_a_lookup_whose_workers_die_is_given_up(
             first.process.wait()
         locking.rollback()
         with (
-            running_worker(broker, database_url, tmp_path / "log", settings=settings),
-            EnrollmentClient(broker, timeout=20) as client,
+            running_worker(valkey, database_url, tmp_path / "log", settings=settings),
+            EnrollmentClient(valkey, timeout=20) as client,
         ):
             wait_for(lambda: redis.exists("celery-task-meta-deadly"))
             answer = json.loads(redis.get("celery-task-meta-deadly") or b"")

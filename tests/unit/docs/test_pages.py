@@ -1,6 +1,7 @@
 """README and docs agree with each other, and with the code that they describe."""
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
@@ -108,6 +109,21 @@ def test_every_command_that_a_page_names_exists(name: str) -> None:
     known = enroll.list_commands(click.Context(enroll))
     named = re.findall(r"(?:`|^\$ |^)enroll ([a-z][a-z-]*)", DOCUMENTS[name], flags=re.MULTILINE)
     assert set(named) <= set(known)
+
+
+def options_of(command: click.Command) -> Iterator[str]:
+    """Yield the long options of a command and of its own commands."""
+    for parameter in command.params:
+        yield from (name for name in parameter.opts if name.startswith("--"))
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from options_of(command.get_command(context, name) or command)
+
+
+def test_every_option_of_a_command_is_on_a_page() -> None:
+    named = set(re.findall(r"--[a-z][a-z-]*", "\n".join(DOCUMENTS.values())))
+    assert set(options_of(enroll)) - named == set()
 
 
 def test_no_name_is_explained_in_two_tables() -> None:

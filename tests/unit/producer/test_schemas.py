@@ -7,12 +7,7 @@ from pydantic import ValidationError
 
 from producer.fields import MAX_KEY
 from producer.schemas import CODE_MEANINGS, Code, EnrollmentProblem, StudentEnrollmentRequest
-from support.contract import problems
-
-
-def request(**fields: Any) -> dict[str, Any]:
-    return {"student_id": 1, "course_ids": [1], **fields}
-
+from support.contract import problems, request
 
 ID_RULE = (
     f"must be our key (an integer from 1 to {MAX_KEY})"

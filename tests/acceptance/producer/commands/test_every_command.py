@@ -9,7 +9,6 @@ import json
 import re
 import signal
 import sys
-import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,6 +42,7 @@ from support.commands import (
 from support.databases import dead_letters, opened_database
 from support.paths import ROOT
 from support.rosters import enter_roster, finished
+from support.terminals import is_harmless
 from support.workers import Deployment
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
@@ -434,10 +434,6 @@ def test_a_command_ends_with_its_code_and_shows_text_from_outside_escaped(
 def count_of_lines(printed: str) -> int:
     """Return how many lines there are; the content of a dead letter is indented."""
     return len([line for line in printed.split("\n") if not line.startswith("  ")])
-
-
-def is_harmless(printed: str) -> bool:
-    return all(unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") for c in printed)
 
 
 def check_times_for_people(line: str) -> None:

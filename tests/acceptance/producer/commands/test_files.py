@@ -15,14 +15,14 @@ from sqlalchemy import select
 
 from producer.client import EnrollmentClient
 from support.commands import GOOD, REFUSED, USAGE
-from support.databases import clear_batches, opened_database, store_roster
+from support.databases import clear_batches, enrolled_pairs, opened_database, store_roster
 from support.http import serving
 from support.paths import TESTS
 from support.source_files import zipped
 from support.waiting import wait_for
 from support.workers import Deployment
 from worker.database.engine import Database
-from worker.models import Course, Student, StudentCourse
+from worker.models import Student
 
 # One process of the test run starts the deployments, for all of these tests.
 pytestmark = pytest.mark.xdist_group("files")
@@ -40,16 +40,6 @@ def database(module_deployment: Deployment) -> Iterator[Database]:
         )
         clear_batches(opened)
         yield opened
-
-
-def enrolled(database: Database) -> set[tuple[str, str]]:
-    query = (
-        select(Student.sis_id, Course.sis_id)
-        .join(StudentCourse, StudentCourse.student_id == Student.id)
-        .join(Course, StudentCourse.course_id == Course.id)
-    )
-    with database.reading() as connection:
-        return {(row[0], row[1]) for row in connection.execute(query)}
 
 
 def names(database: Database, ids: Sequence[str]) -> list[str | None]:
@@ -112,7 +102,7 @@ def test_every_line_of_a_file_of_enrollments_ends_where_it_belongs(
     options = ["--kind", "enrollments"] if name == "enrollments-with-name.csv" else []
     expect = REFUSED if expected.refused else GOOD
     status = submit(module_deployment, FILES / name, *options, expect=expect)
-    assert enrolled(database) == expected.pairs
+    assert enrolled_pairs(database) == expected.pairs
     assert status["books"]["enrolled"] == len(expected.pairs)
     assert status["books"]["rejected"] == len(expected.refused)
     assert refused_lines(module_deployment, status["batch_id"]) == expected.refused
@@ -187,7 +177,7 @@ def test_the_files_of_canvas_are_mapped(module_deployment: Deployment, database:
     )
     assert status["books"]["enrolled"] == 4
     # Roles and states are ignored: such a file is mapped, and not recognized as one of Canvas.
-    assert enrolled(database) == {
+    assert enrolled_pairs(database) == {
         ("u01", "C-100"),
         ("u02", "C-200"),
         ("u03", "C-100"),
@@ -218,7 +208,7 @@ def test_a_bad_byte_late_in_a_file_does_not_affect_other_lines(
     path.write_bytes(late_bad_byte())
     options = ["--encoding", told] if told else []
     status = submit(module_deployment, path, *options, expect=GOOD if told else REFUSED)
-    assert enrolled(database) == logic("T01", "T02", "T04", *(["T03"] if told else []))
+    assert enrolled_pairs(database) == logic("T01", "T02", "T04", *(["T03"] if told else []))
     assert [group["first_lines"] for group in status["refusals"]] == ([] if told else [[2_004]])
     assert len(status["notices"]) == (told == "auto")
 
@@ -237,7 +227,7 @@ def test_a_compressed_file_is_submitted_like_the_table_in_it(
     )
     status = json.loads(done.stdout)
     assert status["refusals"][0]["first_lines"] == [6, 26]
-    assert enrolled(database) == ENROLLMENTS["two-stray-quotes.csv"].pairs
+    assert enrolled_pairs(database) == ENROLLMENTS["two-stray-quotes.csv"].pairs
 
 
 def test_a_damaged_file_publishes_nothing(
@@ -248,7 +238,7 @@ def test_a_damaged_file_publishes_nothing(
     bad.write_bytes(gzip.compress((FILES / "lone-cr.csv").read_bytes())[:-9])
     done = module_deployment.enroll("submit", good, bad, expect=USAGE)
     assert "bad.csv.gz is incomplete: its compressed data ends too early" in done.stderr
-    assert enrolled(database) == set()
+    assert enrolled_pairs(database) == set()
 
 
 def test_the_same_forms_are_read_over_http(

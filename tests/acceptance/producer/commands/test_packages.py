@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from support.commands import GOOD
-from support.databases import clear_batches, opened_database, store_roster
+from support.databases import clear_batches, enrolled_pairs, opened_database, store_roster
 from support.http import serving
 from support.packages import zipped_package
 from support.waiting import wait_for
 from support.workers import Deployment
 from worker.database.engine import Database
-from worker.models import Course, Student, StudentCourse
+from worker.models import Student
 
 pytestmark = pytest.mark.xdist_group("packages")
 
@@ -58,16 +58,6 @@ def database(module_deployment: Deployment) -> Iterator[Database]:
         yield opened
 
 
-def enrolled(database: Database) -> set[tuple[str, str]]:
-    query = (
-        select(Student.sis_id, Course.sis_id)
-        .join(StudentCourse, StudentCourse.student_id == Student.id)
-        .join(Course, StudentCourse.course_id == Course.id)
-    )
-    with database.reading() as connection:
-        return {(row[0], row[1]) for row in connection.execute(query)}
-
-
 def students(database: Database) -> set[str]:
     with database.reading() as connection:
         return set(connection.execute(select(Student.sis_id)).scalars()) - {"X"}
@@ -86,7 +76,7 @@ def test_the_command_submits_a_package_as_one(
         "night:enrollments",
     ]
     # A pair that is active in one line and ended in another is enrolled.
-    assert enrolled(database) == {("u-1", "c-1"), ("u-2", "c-2")}
+    assert enrolled_pairs(database) == {("u-1", "c-1"), ("u-2", "c-2")}
     assert students(database) == {"u-1", "u-2"}
     assert "1 'teacher'" in done.stderr
     books = batches[-1]["books"]
@@ -112,7 +102,7 @@ def test_the_same_package_over_http_names_its_batches(
         ]
         assert any("1 'teacher'" in notice for notice in accepted["notices"])
         wait_for(lambda: client.get(accepted["url"]).json()["state"] == "done", seconds=30)
-    assert enrolled(database) == {("u-1", "c-1"), ("u-2", "c-2")}
+    assert enrolled_pairs(database) == {("u-1", "c-1"), ("u-2", "c-2")}
     assert students(database) == {"u-1", "u-2"}
 
 

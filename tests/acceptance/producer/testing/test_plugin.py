@@ -1,15 +1,14 @@
 """The tests of docs/testing.md run, and a run that does not use the fixture does not pay for it."""
 
 import sys
-from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from support.commands import clean_environment, run_program
+from support.stacks import left_running
 from support.transcripts import blocks
 
 PROGRAMS = blocks("docs/testing.md", "python")
@@ -29,16 +28,6 @@ def run_pytest(folder: Path, *arguments: str) -> Any:
     return run_program(*command, temporary, *arguments, env=clean_environment(), cwd=folder)
 
 
-def running_in(folder: Path) -> list[str]:
-    """Return the names of the processes that run in the folder."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if Path(process.cwd()).is_relative_to(folder):
-                found.append(process.name())
-    return found
-
-
 def test_the_tests_of_the_page_run_and_leave_nothing_running(tmp_path: Path) -> None:
     for number, program in enumerate(PROGRAMS):
         (tmp_path / f"test_{number}.py").write_text(program)
@@ -56,7 +45,7 @@ def test_the_tests_of_the_page_run_and_leave_nothing_running(tmp_path: Path) -> 
     done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(PROGRAMS) + 1} passed" in done.stdout
-    assert running_in(tmp_path) == []
+    assert left_running(tmp_path) == []
 
 
 def test_the_fixture_is_explained(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from producer.schemas import Kind
 from support.accessibility import findings_of
 from support.commands import write_lines
 from support.http import serving
+from support.page import heard_by
 from support.rosters import enter_roster, submit_and_finish
 from support.workers import Deployment
 
@@ -49,6 +50,7 @@ def test_a_history_is_shown_the_latest_first_and_page_by_page(
         file = write_lines(tmp_path / "late.csv", "student_id,course_id", "ask/1,NOPE")
         batch = client.submit_file(file)
         client.wait(batch)
+    messages = heard_by(page)
     page.goto(f"{url}/#/students/ask%2F1")
     rows = page.get_by_role("table", name="What happened").locator("tbody tr")
     rows.first.wait_for()
@@ -57,17 +59,20 @@ def test_a_history_is_shown_the_latest_first_and_page_by_page(
     assert rows.nth(0).get_by_role("link", name="line 2").get_attribute("href") == (
         f"#/batches/{batch.batch_id}"
     )
+    assert "History" in rows.nth(1).inner_text()
     assert "<i>reason 21</i>" in rows.nth(1).inner_text()
     page.get_by_role("button", name="Show older ones").click()
     rows.nth(20).wait_for()
     words = [row.split("\t")[1].strip() for row in rows.all_inner_texts()]
     assert words[:2] == ["Refused", "Dropped"]
     assert words.count("No effect") == 1
+    assert sum("won" in row for row in rows.all_inner_texts()) == 1
     assert len(words) == 24
     assert page.get_by_role("button", name="Show older ones").count() == 0
     assert page.evaluate("document.activeElement.localName") == "tr"
     page.get_by_text("All requests about this student").click()
     page.get_by_role("table", name="Requests about this student").wait_for()
+    assert messages == []
     assert findings_of(page) == []
 
 

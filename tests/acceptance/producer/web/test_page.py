@@ -1,13 +1,11 @@
 """The page for people, in a real browser."""
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from producer.client import EnrollmentClient
-from support.commands import write_lines
 from support.http import serving
 from support.page import card_of, choose, choose_column, counts_of, heard_by, send, show_student
 from support.rosters import enter_roster
@@ -58,42 +56,6 @@ def test_a_file_with_mistakes_is_submitted_and_its_refusals_are_read(
         about = show_student(page, url, "nobody at all")
         assert "Check the id" in about.inner_text()
         assert [line for line in messages if "404" not in line] == []
-        page.close()
-
-
-def test_what_happened_to_a_student_is_shown_the_latest_first(
-    browser: Any, deployment: Deployment, tmp_path: Path
-) -> None:
-    begin = datetime(2026, 9, 1, 8, tzinfo=UTC)
-    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
-        enter_roster(client, ["past"], [{"sis_id": "past-C", "title": "History"}])
-        for hour in range(22):
-            courses = "course_ids" if hour % 2 == 0 else "drop_course_ids"
-            change = {"student_id": "past", courses: ["past-C"], "reason": f"<i>reason {hour}</i>"}
-            client.enroll({**change, "as_of": begin + timedelta(hours=hour)})
-        client.enroll({"student_id": "past", "course_ids": ["past-C"], "as_of": begin})
-        lines = write_lines(tmp_path / "late.csv", "student_id,course_id", "past,NOPE")
-        client.wait(client.submit_file(lines))
-    with serving(deployment.environment, tmp_path / "log") as (url, _):
-        page = browser.new_page()
-        messages = heard_by(page)
-        page.goto(url)
-        show_student(page, url, "past")
-        rows = page.get_by_role("table", name="What happened").locator("tbody tr")
-        assert rows.count() == 20
-        newest = rows.nth(0).inner_text()
-        assert "line 2" in newest
-        assert "No course has the id “NOPE”" in newest
-        assert "History" in rows.nth(1).inner_text()
-        assert "<i>reason 21</i>" in rows.nth(1).inner_text()
-        page.get_by_role("button", name="Show older ones").click()
-        rows.nth(20).wait_for()
-        changes = page.locator("tbody .change").all_inner_texts()
-        assert [word.lower() for word in changes[:2]] == ["refused", "dropped"]
-        assert sum("won" in row for row in rows.all_inner_texts()) == 1
-        assert len(changes) == 24
-        assert page.get_by_role("button", name="Show older ones").count() == 0
-        assert messages == []
         page.close()
 
 

@@ -11,7 +11,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.routing import TaskName
 from producer.schemas import Kind
 from support.chunks import chunk
-from support.databases import dead_letters, store_roster
+from support.databases import dead_letters
 from worker.batches.apply import Applied, apply_chunk
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
@@ -23,11 +23,6 @@ from worker.refused_lines.lookups import refused_records
 
 MONDAY = datetime(2026, 8, 31, 8, tzinfo=UTC)
 TUESDAY = MONDAY + timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def roster(database: Database) -> None:
-    store_roster(database, ["A", "B"], ["M1", "M2"])
 
 
 def enroll(student: str, *courses: str, **fields: Any) -> dict[str, Any]:

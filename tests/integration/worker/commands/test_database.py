@@ -17,11 +17,9 @@ from support.commands import (
     invoke_enroll,
     invoke_on_terminal,
 )
-from support.databases import opened_database, url_of
+from support.databases import identity_of, opened_database, url_of
 from support.valkey import free_port
-from worker.database.ask import through
 from worker.database.engine import Database
-from worker.database.identity import read_identity
 from worker.messaging.registration import DatabaseRegister
 
 OTHER = DatabaseIdentity(id="f" * 32, cluster="1", number=7, place="production at db.internal")
@@ -31,11 +29,6 @@ UNCHANGED = 1
 @pytest.fixture
 def register(broker_url: str) -> DatabaseRegister:
     return DatabaseRegister(broker_url, Keys())
-
-
-def identity(database: Database) -> DatabaseIdentity:
-    with database.reading() as connection:
-        return read_identity(through(connection), database.engine.url)
 
 
 @pytest.fixture
@@ -59,15 +52,15 @@ def test_both_are_shown_and_a_difference_is_an_error(
     enroll: Callable[..., Result], register: DatabaseRegister, database: Database
 ) -> None:
     assert "none is registered" in enroll("show").stdout
-    register.replace(identity(database))
-    assert enroll("show").stdout.count(identity(database).id) == 2
+    register.replace(identity_of(database))
+    assert enroll("show").stdout.count(identity_of(database).id) == 2
     register.replace(OTHER)
     shown = enroll("show", expect=UNCHANGED).stdout
     assert "production at db.internal" in shown
     lines = enroll("show", "--json", expect=UNCHANGED).stdout.splitlines()
     here, workers = (json.loads(line) for line in lines)
     assert (here["which"], workers["which"]) == ("here", "workers")
-    assert DatabaseIdentity.model_validate(here["identity"]) == identity(database)
+    assert DatabaseIdentity.model_validate(here["identity"]) == identity_of(database)
     assert DatabaseIdentity.model_validate(workers["identity"]) == OTHER
 
 
@@ -78,27 +71,27 @@ def test_a_database_is_accepted_after_a_question_that_names_both(
     for typed, code in (("n\n", UNCHANGED), ("\n", UNCHANGED), ("", INTERRUPTED), (None, USAGE)):
         done = enroll("accept", expect=code, typed=typed)
         assert f"The workers use {OTHER}" in done.stderr
-        assert f"This makes them use {identity(database)}" in done.stderr
+        assert f"This makes them use {identity_of(database)}" in done.stderr
         assert register.find() == OTHER
     assert "there is no terminal to ask on" in done.stderr
     enroll("accept", typed="y\n")
-    assert register.find() == identity(database)
+    assert register.find() == identity_of(database)
     assert "already" in enroll("accept").stderr
     register.replace(OTHER)
     printed = json.loads(enroll("accept", "--yes", "--json").stdout)
-    assert DatabaseIdentity.model_validate(printed) == register.find() == identity(database)
+    assert DatabaseIdentity.model_validate(printed) == register.find() == identity_of(database)
 
 
 def test_a_copy_gets_a_new_identity_after_a_question(
     enroll: Callable[..., Result], register: DatabaseRegister, database: Database
 ) -> None:
-    before = identity(database)
+    before = identity_of(database)
     register.replace(before)
     enroll("renew", expect=UNCHANGED, typed="n\n")
     enroll("renew", expect=USAGE)
-    assert identity(database) == before
+    assert identity_of(database) == before
     enroll("renew", "--yes")
-    assert identity(database).id != before.id
+    assert identity_of(database).id != before.id
     assert register.find() == before
     enroll("show", expect=UNCHANGED)
 

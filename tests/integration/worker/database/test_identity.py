@@ -1,4 +1,4 @@
-"""What tells one database from another, on both dialects, with real copies."""
+"""Databases are told apart, on both dialects, with real copies."""
 
 import shutil
 import sqlite3
@@ -12,24 +12,18 @@ from sqlalchemy.exc import IntegrityError
 
 from producer.contract.identity import DatabaseIdentity
 from support.copies import Administer, as_role, dump_and_restore, name_of, template_copy
-from support.databases import opened_database
+from support.databases import identity_of, opened_database
 from support.pgbouncer import running_pgbouncer
 from support.standby import Pair, PairDatabase
 from support.waiting import wait_for
 from worker import migrate
-from worker.database.ask import through
 from worker.database.engine import Database, make_engine
-from worker.database.identity import NoIdentity, read_identity, renew_identity
+from worker.database.identity import NoIdentity, renew_identity
 
 
 def identity(database_url: str) -> DatabaseIdentity:
     with opened_database(database_url) as database:
         return identity_of(database)
-
-
-def identity_of(database: Database) -> DatabaseIdentity:
-    with database.reading() as connection:
-        return read_identity(through(connection), database.engine.url)
 
 
 def path_of(database_url: str) -> Path:

@@ -9,11 +9,11 @@ from sqlalchemy import text
 from producer.contract.headers import BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Code, Kind
+from support.databases import dead_letters
 from support.malformed import message
 from worker.batches.repository import find_origins
 from worker.batches.status import batch_statuses
 from worker.database.engine import Database
-from worker.dead_letters.repository import find_dead_letters
 from worker.enrollment.lookups import request_statuses
 from worker.messaging.quarantine import keep_message
 from worker.monitoring.events import Events
@@ -78,11 +78,6 @@ def books(database: Database) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def letters(database: Database) -> list[Any]:
-    with database.reading() as connection:
-        return find_dead_letters(connection)
-
-
 def call(*args: Any, **kwargs: Any) -> dict[str, Any]:
     """Return what a dead letter holds of a call."""
     task = KIND_TASKS[Kind.ENROLLMENTS].value
@@ -96,7 +91,7 @@ def test_a_good_chunk_is_applied_and_leaves_no_dead_letter(
     sent = chunk(GOOD, {"student_id": "Z", "course_ids": ["M1"]})
     assert deliver(database, json.dumps(sent) if as_text else sent) is None
     assert books(database) == {"received": 2, "enrolled": 1, "rejected": 1}
-    assert letters(database) == []
+    assert dead_letters(database) == []
 
 
 @pytest.mark.parametrize("how", ["apply", "isolate"])
@@ -106,7 +101,7 @@ def test_a_repeated_chunk_changes_nothing_and_is_not_an_error(database: Database
     assert deliver(database, sent) is None
     assert deliver(database, sent, task_id="again", how=how) is None
     assert books(database) == {"received": 1, "enrolled": 1}
-    assert letters(database) == []
+    assert dead_letters(database) == []
 
 
 @pytest.mark.parametrize("how", ["apply", "isolate"])
@@ -120,7 +115,7 @@ def test_a_different_chunk_under_the_same_number_becomes_a_dead_letter(
     assert refused is not None
     assert "a different chunk was already applied" in refused
     assert books(database) == {"received": 1, "enrolled": 1}
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert (letter.form, letter.reason, letter.detail) == ("call", "conflict", refused)
     assert (letter.task, letter.batch_id) == (KIND_TASKS[Kind.ENROLLMENTS], "b")
     assert json.loads(letter.content) == call(other)
@@ -130,7 +125,7 @@ def test_a_chunk_of_another_kind_than_its_batch_becomes_a_dead_letter(database: 
     deliver(database, chunk(GOOD))
     students = chunk({"sis_id": "B"}, number=1)
     assert deliver(database, students, kind=Kind.STUDENTS) is not None
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert (letter.reason, letter.task) == ("conflict", KIND_TASKS[Kind.STUDENTS])
     with database.reading() as connection:
         assert connection.scalar(text("SELECT count(*) FROM students")) == 1
@@ -154,7 +149,7 @@ def test_a_chunk_that_breaks_the_contract_becomes_a_dead_letter_whole(
     refused = deliver(database, *args)
     assert refused
     assert why in refused
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert (letter.reason, letter.batch_id) == ("invalid_chunk", batch_id)
     assert json.loads(letter.content) == call(*args)
     assert books(database) == {}
@@ -162,14 +157,14 @@ def test_a_chunk_that_breaks_the_contract_becomes_a_dead_letter_whole(
 
 def test_a_chunk_passed_by_keyword_becomes_a_dead_letter_whole(database: Database) -> None:
     assert deliver(database, chunk=chunk(GOOD)) is not None
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert json.loads(letter.content) == call(chunk=chunk(GOOD))
 
 
 def test_an_invalid_chunk_delivered_twice_becomes_one_dead_letter(database: Database) -> None:
     for _ in range(2):
         deliver(database, "no JSON")
-    assert [letter.deliveries for letter in letters(database)] == [2]
+    assert [letter.deliveries for letter in dead_letters(database)] == [2]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -184,7 +179,7 @@ def test_isolating_applies_the_good_records_and_stores_the_others(
     assert books(database) == {}
     assert deliver(database, sent, how="isolate") is None
     assert books(database) == {"received": 5, "enrolled": 2, "rejected": 3}
-    kept = letters(database)
+    kept = dead_letters(database)
     assert [(letter.form, letter.request_id) for letter in kept] == [
         ("record", "b:0:1"),
         ("record", "own"),
@@ -201,7 +196,7 @@ def test_isolating_applies_the_good_records_and_stores_the_others(
 def test_isolating_a_chunk_without_poison_applies_it(database: Database) -> None:
     assert deliver(database, chunk(GOOD), how="isolate") is None
     assert books(database) == {"received": 1, "enrolled": 1}
-    assert letters(database) == []
+    assert dead_letters(database) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -209,7 +204,7 @@ def test_isolating_an_unreadable_chunk_stores_it_whole(database: Database) -> No
     refused = deliver(database, chunk(GOOD, number=-1), how="isolate")
     assert refused is not None
     assert "ValidationError" in refused
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
 
 
@@ -218,7 +213,7 @@ def test_giving_up_stores_the_chunk_whole_and_applies_nothing(database: Database
     refused = deliver(database, sent, how="give_up")
     assert refused is not None
     assert "killed" in refused
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert (letter.form, letter.reason, letter.batch_id) == ("call", "not_processed", "b")
     assert json.loads(letter.content) == call(sent)
     assert books(database) == {}
@@ -237,7 +232,7 @@ def test_a_retried_chunk_keeps_where_it_came_from(database: Database, as_message
             database, Events(Metrics()), Kind.ENROLLMENTS, "task", [chunk(GOOD)], {}, origin
         )
         delivery.give_up()
-    (letter,) = letters(database)
+    (letter,) = dead_letters(database)
     assert retry_letter(database, letter.id) == "applied"
     with database.reading() as connection:
         assert find_origins(connection, ["b"]) == {"b": origin}

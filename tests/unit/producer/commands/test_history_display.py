@@ -94,7 +94,7 @@ def test_a_student_without_a_history_has_a_sentence() -> None:
     unknown = StudentHistory(student_id=None, student_sis_id="S9")
     assert lines(history(unknown)) == [
         "Student S9",
-        "Nothing is stored about enrollments that match.",
+        "No stored enrollment or request matches.",
     ]
 
 

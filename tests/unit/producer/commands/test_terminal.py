@@ -1,7 +1,6 @@
 """Text from outside is escaped before it reaches a terminal; JSON stays exact."""
 
 import json
-import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +25,10 @@ from producer.schemas import (
     StudentResponse,
 )
 from support.commands import USAGE, invoke_enroll
+from support.terminals import is_harmless
 
 EVIL = "a\x1b[2J\x1b]0;b\x07c\x9b1md\u202ee\u2066\u200bf\ng\rh\x00\x7f[red]:x:"
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
-
-
-def is_harmless(printed: str) -> bool:
-    return all(unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") for c in printed)
 
 
 def result(text: str) -> StudentEnrollmentResponse:

@@ -11,11 +11,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentRecord,
 )
-from support.contract import problems
-
-
-def request(**fields: Any) -> dict[str, Any]:
-    return {"student_id": 1, "course_ids": [1], **fields}
+from support.contract import problems, request
 
 
 def test_a_list_of_bad_courses_is_not_also_called_too_short() -> None:

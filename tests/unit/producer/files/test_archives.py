@@ -1,7 +1,6 @@
 """An archive of several files is read file by file, or refused with what is wrong with it."""
 
 import io
-import stat
 import struct
 import zipfile
 
@@ -14,7 +13,7 @@ from producer.files.archives import open_archive
 from producer.files.containers import FREE_BYTES, ZIP
 from producer.files.formats.packages import is_package
 from producer.files.workbooks import open_content
-from support.source_files import zipped
+from support.source_files import link, zipped
 
 USERS = "sourcedId,role\n" + "".join(f"U{n},student\n" for n in range(500))
 CLASSES = "sourcedId,title\nC1,Logic\n"
@@ -32,12 +31,6 @@ def flagged(archive: bytes, flag: int) -> bytes:
     changed = bytearray(archive)
     changed[archive.rindex(b"PK\x01\x02") + 8] |= flag
     return bytes(changed)
-
-
-def link(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -3,7 +3,6 @@
 import gzip
 import io
 import random
-import stat
 import tempfile
 import zipfile
 import zlib
@@ -16,16 +15,10 @@ from hypothesis import strategies as st
 from producer.errors import UnreadableFile
 from producer.files import containers
 from producer.files.reader import open_stream
-from support.source_files import PAIRS, Open, Pipe, courses, read_pipe, zipped
+from support.source_files import PAIRS, Open, Pipe, courses, link, read_pipe, zipped
 
 TEXT = PAIRS + "".join(f"S{n},C{n % 7}\n" for n in range(200))
 ROWS = [(f"S{n}", [f"C{n % 7}"], (n + 2,)) for n in range(200)]
-
-
-def link(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)
-    info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return info
 
 
 def nameless() -> zipfile.ZipInfo:

@@ -28,7 +28,7 @@ MISTAKES = {
     "invisible": ("sis_id,name\n", "{},x", ["a\u200bb", "\u200b", "id\x07"]),
     "too long": ("sis_id,name\n", "S1,{}", ["x" * 256, "y" * 999]),
     "too many cells": ("sis_id,name\n", "S1,x,{}", ["1", "2,3", "4,5,6"]),
-    "no number of the cell": ("sis_id,name\n", "{}", ["\0,x", "x,\0", "S1,y\0"]),
+    "a cell of any number": ("sis_id,name\n", "{}", ["\0,x", "x,\0", "S1,y\0"]),
     "a time": ("sis_id,name,as_of\n", "S1,x,{}", ["1234", "yesterday", "1; not", "7; not 8"]),
     "not JSON": ("", "{}", ['{"a" 1}', '{"long name" 1}', '{"a, not b at column 3" 1}']),
     "an element": (
@@ -51,6 +51,13 @@ def test_lines_with_the_same_mistake_are_one_group(name: str) -> None:
     assert not any(value in group.message for value in values if value[0] != " " and len(value) > 3)
 
 
+def test_rows_without_a_header_have_one_group_whatever_the_number_of_their_cells() -> None:
+    content = "add,student,1,C\nadd,student\nadd,student,1\nadd,student,1,C,0,0,x\n"
+    (group,) = groups_of(content)
+    assert group.count == 3
+    assert group.message.startswith("the line does not have 4 to 6 cells; check")
+
+
 def is_text(texts: list[str]) -> bool:
     """Return whether few characters are controls; a file with many is taken for a binary one."""
     return sum(char < " " for char in "".join(texts)) <= 1
@@ -62,7 +69,7 @@ def test_whatever_stands_in_a_cell_does_not_make_a_group(texts: list[str]) -> No
     header = "student_key,course_key,action\n"
     content = header + "".join(f"{text},C,\n" for text in texts)
     groups = groups_of(content)
-    assert len(groups) <= 3  # It is no key, it is empty, or it looks like a header.
+    assert len(groups) <= 3  # It is not a key, it is empty, or it looks like a header.
     assert sum(group.count for group in groups) == len(texts)
 
 

@@ -341,7 +341,7 @@ LIES = {
     ),
     "endless promised texts": (
         with_sheet(HEADER_ROW, texts(f'uniqueCount="{"9" * 5000}"')),
-        "is no count",
+        "is not a count",
     ),
     "a moment that no calendar has": (
         with_sheet(HEADER_ROW + '<row r="2"><c r="A2" s="3"><v>-1e300</v></c></row>'),

@@ -3,38 +3,29 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from functools import cache
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from producer.files.preview import MAX_PREVIEW
-from producer.main import make_app
 from producer.web.preview import MAX_FORM, preview_batch
 from producer.web.problems import PROBLEM
-from producer.web.settings import HttpSettings
 from producer.web.tokens import read_tokens
+from support.front import new_app
 
 PAIRS = b"Student ID,course_id,note\nS1,C1,x\nS1,C2,y\n,C3,\n"
 LARGE = PAIRS + b"S2,C1,%s\n" % (b"z" * 5_000) * 400
 FORM = "multipart/form-data; boundary="
 
 
-@cache
-def make_front() -> FastAPI:
-    return make_app(HttpSettings(broker_url=SecretStr("memory://")))
-
-
 def call(scopes: str | None = None, **options: Any) -> httpx.Response:
     """Call a front that has no client, and so can neither publish nor ask a worker."""
 
     async def send() -> httpx.Response:
-        app = make_front()
+        app = new_app()
         digest = hashlib.sha256(b"secret").hexdigest()
         app.state.tokens = read_tokens([f"sis {scopes} {digest}"] if scopes else [])
         transport = httpx.ASGITransport(app=app)
@@ -186,7 +177,7 @@ def test_a_preview_needs_the_scope_of_a_submission(scopes: str | None, status: i
 
 
 def test_an_upload_that_is_cut_off_is_no_preview() -> None:
-    app = make_front()
+    app = new_app()
     app.state.tokens = ()
     sent: list[Any] = []
     messages = iter(

@@ -26,9 +26,7 @@ from producer.publishing.batches import (
     BatchPublisher,
     OnOutage,
     OnProgress,
-    Record,
     SubmittedBatch,
-    plain_fields,
 )
 from producer.publishing.connection import (
     CALL_ID,
@@ -36,6 +34,7 @@ from producer.publishing.connection import (
     check_timeout,
 )
 from producer.publishing.lookups import Lookups
+from producer.publishing.records import Record, plain_fields
 from producer.publishing.requests import (
     IdentifiedRequest,
     check_not_lost,
@@ -240,7 +239,7 @@ class EnrollmentSubmitter:
         """
         refuse_single("records", records)
         about = {"columns": columns, "form": form, "origin": BatchOrigin(file_name, submitter)}
-        with self._in_order(new_batch(kind, batch_id), submitter, wait=wait_for_rosters) as publish:
+        with self._in_order(kind, batch_id, submitter, wait=wait_for_rosters) as publish:
             return publish(
                 records,
                 **about,
@@ -253,11 +252,12 @@ class EnrollmentSubmitter:
 
     @contextmanager
     def _in_order(
-        self, batch: SubmittedBatch, submitter: str | None, *, wait: bool
+        self, kind: Kind | str, batch_id: str | None, submitter: str | None, *, wait: bool
     ) -> Iterator[Callable[..., SubmittedBatch]]:
         """Yield `BatchPublisher.publish`, of enrollments once the rosters before are applied."""
+        batch, is_new = new_batch(kind, batch_id), batch_id is None
         is_roster = batch.kind is not Kind.ENROLLMENTS
-        publisher = BatchPublisher(self._connection, batch, self.timeout)
+        publisher = BatchPublisher(self._connection, batch, self.timeout, is_new=is_new)
         if wait and not is_roster and self._rosters.are_there(submitter):
             with suppress(BrokerUnavailable):  # Reported, or waited out, when it is published.
                 publisher.begin()  # It counts from here, and not from the end of the wait.
@@ -301,8 +301,7 @@ class EnrollmentSubmitter:
         chosen = None if kind is None else new_batch(kind, batch_id).kind
         source = open_path(Path(path), chosen, dict(maps or {}), encoding, drop=drop)
         watched = WatchedSource(source)
-        batch = new_batch(source.kind, batch_id)
-        with self._in_order(batch, submitter, wait=wait_for_rosters) as publish:
+        with self._in_order(source.kind, batch_id, submitter, wait=wait_for_rosters) as publish:
             published = publish(
                 watched.records(),
                 columns=source.columns,

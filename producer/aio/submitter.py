@@ -30,9 +30,7 @@ from producer.publishing.batches import (
     MAX_QUEUED,
     OnOutage,
     OnProgress,
-    Record,
     SubmittedBatch,
-    plain_fields,
 )
 from producer.publishing.connection import (
     CHECK_SECONDS,
@@ -40,6 +38,7 @@ from producer.publishing.connection import (
     check_timeout,
     new_task_id,
 )
+from producer.publishing.records import Record, plain_fields
 from producer.publishing.requests import (
     IdentifiedRequest,
     check_not_lost,

@@ -2,24 +2,24 @@
 
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
-from producer.contract.chunks import FileForm, RefusedLine, Tally, fingerprint_of
+from producer.contract.chunks import FileForm, Tally, fingerprint_of
 from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
-from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
+from producer.publishing.chunking import EncodedChunk, split_into_chunks
 from producer.publishing.connection import BrokerConnection
-from producer.publishing.course_lists import with_course_lists
 from producer.publishing.dating import BATCH_MOMENT
+from producer.publishing.records import Record, source_records
 from producer.schemas import ContractModel, Kind
 
 MAX_QUEUED = 64
@@ -32,6 +32,9 @@ FIRST_PATIENCE = 30.0
 """How long the submitter waits for a broker to which it has not published yet, in seconds: enough
 for a restart or a failover."""
 
+SMALL_CHUNK = 16_384
+"""The most characters of a batch that is published in one round trip."""
+
 OUTAGE_PAUSE = 1.0
 """Seconds between two attempts while the broker is unavailable."""
 
@@ -40,7 +43,6 @@ _REMEDY = (
     " id."
 )
 
-Record = ContractModel | Mapping[str, Any] | SourceRecord | RefusedLine
 OnOutage = Callable[[BrokerUnavailable], None] | None
 T = TypeVar("T")
 
@@ -66,10 +68,19 @@ OnProgress = Callable[[SubmittedBatch], None] | None
 class BatchPublisher:
     """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds."""
 
-    def __init__(self, connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> None:
+    def __init__(
+        self,
+        connection: BrokerConnection,
+        batch: SubmittedBatch,
+        timeout: float,
+        *,
+        is_new: bool = False,
+    ) -> None:
         self._connection = connection
         self._batch = batch
         self._timeout = timeout
+        self._is_new = is_new
+        """Whether no other submission can have this batch id."""
         self._page = AppliedChunks(fingerprints=())
         """The answer of a worker about the chunks that `_is_applied` asked about last."""
         self._first_chunk: int | None = None
@@ -93,25 +104,28 @@ class BatchPublisher:
         on_outage: OnOutage,
     ) -> SubmittedBatch:
         """Publish the records; see `EnrollmentClient.submit_batch`."""
-        batch = self._batch
-        is_roster = batch.kind is not Kind.ENROLLMENTS
-        fingerprints = array("q")
         if not self._began:
             self._wait_out(on_outage, self.begin)
         self._tell_moment(resume=resume)
-        entries = _source_records(records)
-        options = (columns, batch.kind, form)
-        says_order = ordered and not is_roster  # The records of a roster are always in order.
-        chunks = split_into_chunks(batch.batch_id, entries, *options, ordered=says_order)
+        is_ordered = ordered or self._batch.kind is not Kind.ENROLLMENTS
+        chunks = self._split(records, columns, form, ordered=ordered)
         room = self._wait_for_room(max_queued, on_outage)
+        first = next(chunks)  # There is always one.
+        if self._is_new and first.last and len(first.text) <= SMALL_CHUNK:
+            queued = self._connection.known_queued_chunks()
+            if queued is None or queued >= max_queued:
+                next(room)
+            return self._publish_whole(first, origin, on_progress, on_outage, ordered=is_ordered)
+        chunks = chain([first], chunks)
+        del first  # Only one chunk is in memory at a time.
+        batch = self._batch
+        fingerprints = array("q")
         for chunk in chunks:
             fingerprint = fingerprint_of(chunk.text)
             fingerprints.append(fingerprint)
             applied = resume and self._is_applied(chunk.number, fingerprint)
             if chunk.number == 0:
-                self._wait_out(on_outage, partial(self._claim, fingerprint))
-                if resume:
-                    batch = batch.model_copy(update={"failed_before": self._failed_at()})
+                batch = self._begin_chunks(fingerprint, on_outage, resume=resume)
             batch = _with_chunk(batch, chunk, published=not applied)
             if not applied:
                 next(room)
@@ -121,9 +135,56 @@ class BatchPublisher:
             self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
             if on_progress is not None:
                 on_progress(batch)
-            if self.has_published and (ordered or is_roster):
+            if self.has_published and is_ordered:
                 self._let_pass(chunk)
+        self._connection.let_pass(self._moment)
         return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
+
+    def _begin_chunks(
+        self, fingerprint: int, on_outage: OnOutage, *, resume: bool
+    ) -> SubmittedBatch:
+        """Claim the batch id, and return the batch before its first chunk is published."""
+        self._wait_out(on_outage, partial(self._claim, fingerprint))
+        if not resume:
+            return self._batch
+        return self._batch.model_copy(update={"failed_before": self._failed_at()})
+
+    def _split(
+        self,
+        records: Iterable[Record],
+        columns: Iterable[str] | None,
+        form: FileForm | None,
+        *,
+        ordered: bool,
+    ) -> Iterator[EncodedChunk]:
+        kind = self._batch.kind
+        says_order = ordered and kind is Kind.ENROLLMENTS  # A roster is always in order.
+        entries, options = source_records(records), (columns, kind, form)
+        return split_into_chunks(self._batch.batch_id, entries, *options, ordered=says_order)
+
+    def _publish_whole(
+        self,
+        chunk: EncodedChunk,
+        origin: BatchOrigin,
+        on_progress: OnProgress,
+        on_outage: OnOutage,
+        *,
+        ordered: bool,
+    ) -> SubmittedBatch:
+        """Publish a new batch of one small chunk in one round trip, and return it."""
+        self._first_chunk = fingerprint_of(chunk.text)
+        batch = _with_chunk(self._batch, chunk, published=True)
+        mark = self._mark(batch, complete=True)
+        headers = origin._replace(moment=self._moment).headers()
+        publish = partial(self._connection.publish_whole, batch.batch_id, mark, chunk.text, headers)
+        self._wait_out(on_outage, publish)
+        self.has_published = True
+        if on_progress is not None:
+            on_progress(batch)
+        self._connection.let_pass(self._moment)
+        if ordered:
+            self._let_pass(chunk)
+        return batch.model_copy(update={"fingerprints": (self._first_chunk,)})
 
     def begin(self) -> None:
         """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
@@ -148,6 +209,8 @@ class BatchPublisher:
         """
         taken = (chunk.number * MAX_CHUNK_RECORDS + chunk.tally.requests) * 1e-6
         time.sleep(max(0.0, self._began + taken - time.monotonic()))
+        if self._moment is not None:
+            self._connection.let_pass(self._moment + timedelta(seconds=taken))
 
     def _mark(self, batch: SubmittedBatch, *, complete: bool = False) -> SubmissionMark:
         return SubmissionMark(
@@ -321,23 +384,6 @@ def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:
             f"Batch {batch.batch_id} already holds {applied.kind}, not {batch.kind}. Choose another"
             " batch id."
         )
-
-
-def plain_fields(message: ContractModel) -> dict[str, Any]:
-    """Return a record as JSON, without the fields that have their default value."""
-    return message.model_dump(mode="json", exclude_defaults=True)
-
-
-def _source_records(records: Iterable[Record]) -> Iterator[Line]:
-    """Number the records that were not read from the lines of a file."""
-    for number, record in enumerate(records, 1):
-        if isinstance(record, SourceRecord) or isinstance(record, RefusedLine):  # noqa: SIM101 - faster
-            yield record
-        else:
-            plain = plain_fields(record) if isinstance(record, ContractModel) else record
-            yield SourceRecord(
-                with_course_lists(plain) if isinstance(plain, Mapping) else plain, [number]
-            )
 
 
 def _with_chunk(batch: SubmittedBatch, chunk: EncodedChunk, *, published: bool) -> SubmittedBatch:

@@ -23,21 +23,29 @@ from producer.contract.broker_url import (
     scheme_problem,
     shown_url,
 )
-from producer.contract.keys import OWNER_SECONDS, Keys, Owned, count_waiting
+from producer.contract.keys import OWNER_SECONDS, Keys, Owned
 from producer.contract.marks import SubmissionMark
 from producer.contract.redis_connection import connect_redis
-from producer.contract.routing import TASK_QUEUES, Queue, TaskName
+from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
+from producer.publishing.counting import count_in_rabbitmq, count_in_redis
 from producer.publishing.dating import Marks
 from producer.publishing.failures import explain_failure
 from producer.publishing.forks import renew_after_fork
 from producer.publishing.polling import KnownStates, PollingProblem
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
-from producer.schemas import RequestStatus
+from producer.publishing.transport import MARK_BEFORE, MarkBefore
+from producer.schemas import Kind, RequestStatus
 
 CHECK_SECONDS = 10.0
 """Seconds between two checks of a request's status while its client waits for the result."""
+
+SHOWN_CHARACTERS = 200
+"""The most characters of a small batch that tools such as Flower show."""
+
+KNOWN_SECONDS = 1.0
+"""Seconds after which the chunks that wait are counted again: other clients publish, too."""
 
 CALL_ID: ContextVar[str | None] = ContextVar("call_id", default=None)
 """The text that task ids begin with in this context, so that a call can be found in the logs."""
@@ -92,6 +100,7 @@ class BrokerConnection:
         if results_url != broker_url:
             self._results_name = f"The Redis of result keys {shown_url(results_url)}"
         self._over_redis = broker_url.startswith(REDIS)
+        self._has_one_redis = self._over_redis and results_url == broker_url
         self._broker_url = require_certificate_check(broker_url)
         self._results_url = require_certificate_check(results_url)
         self._make_connections()
@@ -115,6 +124,7 @@ class BrokerConnection:
         self._known = KnownStates(self._redis, self._keys)
         self._marks = Marks(self._redis, self._keys)
         self._app = make_app(self._broker_url, self._keys, over_redis=self._over_redis)
+        self._queued, self._counted_at = 0, float("-inf")
 
     def close(self) -> None:
         """Close every connection; a later call of another method raises ClientClosed."""
@@ -233,9 +243,13 @@ class BrokerConnection:
             return self._marks.leave_on_requests(request_ids, known_ids)
 
     def new_moment(self) -> datetime | None:
-        """Return a new moment; None without the right to read the clock."""
+        """Return a new moment, to be passed to `let_pass`; None without the right to the clock."""
         with self._results():
             return self._marks.new_moment()
+
+    def let_pass(self, moment: datetime | None) -> None:
+        """Wait until what is submitted from now on counts later than a new moment."""
+        self._marks.let_pass(moment)
 
     def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment in the mark of a batch, if it has this first chunk."""
@@ -251,6 +265,27 @@ class BrokerConnection:
         """Write the mark of a batch unless there is one; return whether it was written."""
         with self._results():
             return self._marks.claim_batch(batch_id, mark)
+
+    def publish_whole(
+        self, batch_id: str, mark: SubmissionMark, text: str, headers: Mapping[str, str]
+    ) -> None:
+        """Write the mark of a new batch, and publish its only chunk in the same round trip.
+
+        If the marks are in another Redis than the queues, it takes two.
+        """
+        task = KIND_TASKS[mark.kind or Kind.ENROLLMENTS]
+        if not self._has_one_redis:
+            self.mark_batch(batch_id, mark)
+            self.send(task, [text], ignore_result=True, headers=headers)
+            return
+        before = MarkBefore(self._keys.batch(batch_id), mark.model_dump_json())
+        token = MARK_BEFORE.set(before)
+        shown = repr([text[:SHOWN_CHARACTERS]])
+        try:
+            self.send(task, [text], ignore_result=True, headers=headers, argsrepr=shown)
+        finally:
+            MARK_BEFORE.reset(token)
+        self._queued = before.queued or 0
 
     def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
         """Return the text that says who submitted something over HTTP; None if it is not known.
@@ -284,8 +319,18 @@ class BrokerConnection:
         """Return the number of chunks that wait in the queue, also of those with a priority."""
         with self._broker(), self._app.connection_or_acquire() as connection:
             if self._over_redis:
-                return _count_waiting(connection.default_channel.client, Queue.BATCHES)
-            return _count_in_rabbitmq(connection)
+                self._queued = count_in_redis(connection.default_channel.client, Queue.BATCHES)
+                self._counted_at = time.monotonic()
+                return self._queued
+            return count_in_rabbitmq(connection)
+
+    def known_queued_chunks(self) -> int | None:
+        """Return `count_queued_chunks` as this client knows it without asking; None if it does not.
+
+        It knows the number in the second after a count, from the replies when it publishes.
+        """
+        is_known = self._has_one_redis and time.monotonic() - self._counted_at < KNOWN_SECONDS
+        return self._queued if is_known else None
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
@@ -344,30 +389,6 @@ def check_timeout(seconds: object) -> None:
         raise ValueError(
             f"The timeout must be a number of seconds, at least 0, not {seconds!a:.60}."
         )
-
-
-def _count_waiting(client: Any, queue: Queue) -> int:
-    with client.pipeline(transaction=False) as pipeline:
-        # kombu's client itself adds the prefix of the keys.
-        for name in Keys().waiting(queue):
-            pipeline.llen(name)
-        return count_waiting(pipeline.execute(raise_on_error=False))
-
-
-def _count_in_rabbitmq(connection: Any) -> int:
-    """Return the number of chunks in the queue; renew a connection that broke while it was idle."""
-    for is_last in (False, True):
-        try:
-            queue = connection.default_channel.queue_declare(Queue.BATCHES, passive=True)
-            return int(queue.message_count)
-        except connection.channel_errors:
-            return 0  # No worker has declared it yet.
-        except connection.connection_errors as error:
-            # A late reply must not be taken for that to the next question.
-            connection.collect()
-            if is_last or isinstance(error, TimeoutError):
-                raise
-    return 0
 
 
 def new_task_id(call_id: str | None) -> str:

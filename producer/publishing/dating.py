@@ -12,6 +12,8 @@ from redis.exceptions import ResponseError
 
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS, MAX_MARK, SubmissionMark
+from producer.contract.rosters import from_microseconds, to_microseconds
+from producer.publishing.clock import ClockBounds, now
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STEP: Final = timedelta(microseconds=1)
@@ -44,6 +46,7 @@ class Marks:
         self._lock = threading.Lock()
         self._last = _EPOCH
         self._refused_until = float("-inf")
+        self._clock = ClockBounds()
 
     def leave_on_requests(
         self, request_ids: Sequence[str], known_ids: Collection[str]
@@ -68,8 +71,22 @@ class Marks:
         pipeline.set(self._keys.request(request_id), text, ex=MARK_SECONDS)
 
     def new_moment(self) -> datetime | None:
-        """Return a new moment; None without the right to read the clock."""
+        """Return a new moment; None without the right to read the clock.
+
+        If the clock was just read, the moment is the latest time that it may show. Before the call
+        that needs the moment returns, it must `let_pass` the moment.
+        """
+        latest = self._clock.latest()
+        if latest is not None:
+            return self._new(["new"], from_microseconds(latest))["new"]
         return self._date(["new"], {}).get("new")
+
+    def let_pass(self, moment: datetime | None) -> None:
+        """Wait until the clock has passed a new moment, so that what follows counts later."""
+        if moment is not None:
+            seconds = self._clock.seconds_until(to_microseconds(moment))
+            if seconds:
+                time.sleep(seconds)
 
     def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment in the mark of a batch with this first chunk, if it has one.
@@ -120,6 +137,7 @@ class Marks:
         An error in place of a mark is not raised.
         """
         may_look = time.monotonic() >= self._refused_until
+        asked = now()
         with self._redis.pipeline(transaction=False) as pipeline:
             for request_id in new_ids:
                 self._add_mark(pipeline, request_id)
@@ -140,6 +158,7 @@ class Marks:
         if clock is None:
             return None, replies
         seconds, microseconds = clock
+        self._clock.note(seconds * 1_000_000 + microseconds, asked, now())
         return _EPOCH + timedelta(seconds=seconds, microseconds=microseconds), replies
 
     def _new(self, ids: Sequence[str], now: datetime) -> dict[str, datetime]:

@@ -1,18 +1,40 @@
-"""Change kombu's Redis transport so that it does not create a new client for each message."""
+"""Change kombu's Redis transport so that it does not create a new client for each message.
+
+It can also write a mark in the round trip that publishes a message.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
 
 from kombu.transport import redis
+from kombu.utils.json import dumps
+from redis import Redis
 
 from producer.contract import redis_channel
+from producer.contract.marks import MARK_SECONDS
+
+
+@dataclass
+class MarkBefore:
+    """The mark that is written before the next message is published, and what came of it."""
+
+    key: str
+    text: str
+    queued: int | None = None
+    """How many messages are in the queue then; None until the message is published."""
+
+
+MARK_BEFORE: Final[ContextVar[MarkBefore | None]] = ContextVar("mark_before", default=None)
 
 
 class Channel(redis_channel.Channel):
     """A channel that reuses one client; creating one takes as long as sending a message."""
 
     _own_client: Any = None
+    _plain_client: Any = None
 
     def _after_fork(self) -> None:
         """Leave the connections to the parent; `BrokerConnection` makes others.
@@ -27,6 +49,20 @@ class Channel(redis_channel.Channel):
         if client is None and (own is None or own.connection_pool is not self.pool):
             self._own_client = self._create_client()
         yield client or self._own_client
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        mark = MARK_BEFORE.get()
+        if mark is None:
+            super()._put(queue, message, **options)
+            return
+        plain = self._plain_client
+        if plain is None or plain.connection_pool is not self.pool:
+            # kombu's own client would add the prefix once more to the key of the mark.
+            plain = self._plain_client = Redis(connection_pool=self.pool)
+        with plain.pipeline(transaction=False) as pipeline:
+            pipeline.set(mark.key, mark.text, ex=MARK_SECONDS)
+            pipeline.lpush(self.global_keyprefix + queue, dumps(message))
+            _, mark.queued = pipeline.execute()
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

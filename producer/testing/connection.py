@@ -14,11 +14,11 @@ from celery import states
 from producer.contract.batches import BatchStatus
 from producer.contract.keys import Owned
 from producer.contract.marks import SubmissionMark
-from producer.contract.routing import TASK_QUEUES, Queue, TaskName
+from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.errors import BrokerUnavailable, ClientClosed, LookupFailed
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.results import Stored
-from producer.schemas import RequestState, RequestStatus
+from producer.schemas import Kind, RequestState, RequestStatus
 from producer.testing.worker import MemoryWorker
 
 MAX_RESULTS = 10_000
@@ -229,6 +229,17 @@ class MemoryConnection(BrokerConnection):
         (moment,) = self._reach().date(["new"], ()).values()
         return moment
 
+    def let_pass(self, moment: datetime | None) -> None:
+        """Return at once: no later moment is the same or earlier."""
+
+    def publish_whole(
+        self, batch_id: str, mark: SubmissionMark, text: str, headers: Mapping[str, str]
+    ) -> None:
+        """Claim the id of a new batch, and hand its only chunk to the worker."""
+        self.claim_batch(batch_id, mark)
+        task = KIND_TASKS[mark.kind or Kind.ENROLLMENTS]
+        self.send(task, [text], ignore_result=True, headers=headers)
+
     def moment_of_batch(self, batch_id: str, first_chunk: int | None) -> datetime | None:
         """Return the moment of the submission that has claimed a batch id, if it is the same."""
         return self._reach().claimed_at(batch_id, first_chunk)
@@ -264,3 +275,7 @@ class MemoryConnection(BrokerConnection):
     def count_queued_chunks(self) -> int:
         """Return the number of chunks that wait for the worker."""
         return self._reach().count_waiting(Queue.BATCHES)
+
+    def known_queued_chunks(self) -> int:
+        """Return the same: counting costs nothing."""
+        return self.count_queued_chunks()

@@ -156,7 +156,7 @@ def apply_to(
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    _enter(connection, chunk, fingerprint, counts, times.stored, lines)
+    add_chunk(connection, **ledger_entry(chunk, fingerprint, counts, times.stored, lines))
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -192,13 +192,13 @@ def _open(
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
     dated = origin._replace(moment=moment_of_message(origin.moment, now))
-    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, _form(chunk), dated)
+    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form_of(chunk), dated)
     if batch.kind != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     return batch.moment
 
 
-def _form(chunk: Chunk) -> dict[str, Any] | None:
+def form_of(chunk: Chunk) -> dict[str, Any] | None:
     """Return the form of a chunk's file as it is stored, without what older workers do not know."""
     if chunk.form is None:
         return None
@@ -206,30 +206,24 @@ def _form(chunk: Chunk) -> dict[str, Any] | None:
     return chunk.form.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 
-def _enter(
-    connection: Connection,
-    chunk: Chunk,
-    fingerprint: int,
-    counts: Counts,
-    now: datetime,
-    lines: bytes | None,
-) -> None:
-    """Enter a chunk into the ledger."""
+def ledger_entry(
+    chunk: Chunk, fingerprint: int, counts: Counts, now: datetime, lines: bytes | None
+) -> dict[str, Any]:
+    """Return the entry of a chunk in the ledger; `lines` are those of its requests, packed."""
     tally = chunk.tally()
-    add_chunk(
-        connection,
-        batch_id=chunk.batch_id,
-        number=chunk.number,
-        fingerprint=fingerprint,
-        last=chunk.last,
-        requests_through=chunk.before.requests + tally.requests,
-        rows_through=chunk.before.rows + tally.rows,
-        requests=tally.requests,
-        rows=tally.rows,
-        applied_at=now,
-        lines=lines,
+    return {
+        "batch_id": chunk.batch_id,
+        "number": chunk.number,
+        "fingerprint": fingerprint,
+        "last": chunk.last,
+        "requests_through": chunk.before.requests + tally.requests,
+        "rows_through": chunk.before.rows + tally.rows,
+        "requests": tally.requests,
+        "rows": tally.rows,
+        "applied_at": now,
+        "lines": lines,
         **counts,
-    )
+    }
 
 
 def _letter(
@@ -263,7 +257,7 @@ def _enroll(
     statuses = Counter({status: shortcut.requests})
     if not shortcut.rest:
         return counts, [], statuses
-    requests = _incoming_requests(chunk, shortcut.rest, poison, times)
+    requests = incoming_requests(chunk, shortcut.rest, poison, times)
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
     row_counts = [chunk.row_counts[position] for position in shortcut.rest]
@@ -281,7 +275,7 @@ def _may_drop(chunk: Chunk) -> bool:
     return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
 
 
-def _incoming_requests(
+def incoming_requests(
     chunk: Chunk, positions: Sequence[int], poison: Poison, times: Times
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
@@ -304,6 +298,7 @@ def _incoming_requests(
                 has_own_id=own_id is not None,
                 moment=moments[position],
                 is_dated=True,
+                batch_id=chunk.batch_id,
             )
         )
     return requests

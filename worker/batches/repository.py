@@ -27,10 +27,13 @@ from producer.contract.headers import BatchOrigin
 from producer.fields import MAX_KEY
 from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
+    Columns,
     RowsUpTo,
     insert_into,
     is_among,
     list_parameter,
+    row_parameters,
+    rows_as_table,
     rows_up_to,
     select_among,
     select_up_to,
@@ -87,9 +90,18 @@ def open_batch(
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
     if known.moment is None:
-        connection.execute(_DATE, {"batch": batch_id, "moment": origin.moment})
-        known = connection.execute(_OPEN, {"batch": batch_id}).one()
+        return OpenBatch(known.kind, date_batch(connection, batch_id, origin.moment))
     return OpenBatch(known.kind, known.moment)
+
+
+def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
+    """Give a batch that an older version has opened its moment; return that.
+
+    It is that of its first chunk, or the given one if that is earlier.
+    """
+    connection.execute(_DATE, {"batch": batch_id, "moment": moment})
+    dated: datetime = connection.execute(_OPEN, {"batch": batch_id}).one().moment
+    return dated
 
 
 _OPEN = select(Batch.kind, Batch.moment).where(Batch.id == bindparam("batch"))
@@ -106,9 +118,70 @@ _DATE = (
 )
 
 
+def open_batches(
+    connection: Connection, batches: Sequence[Mapping[str, Any]]
+) -> dict[str, OpenBatch]:
+    """Store several batches of which chunks arrive together, as `open_batch` does; return all.
+
+    Each has the columns `id`, `kind`, `columns`, `form`, `file_name`, `submitter` and `moment`.
+    They are stored in the order of their ids, so that two transactions cannot deadlock.
+    """
+    if not batches:
+        return {}
+    first = {batch["id"]: batch for batch in reversed(batches)}
+    dialect = connection.dialect.name
+    connection.execute(_add_batches(dialect), [first[batch_id] for batch_id in sorted(first)])
+    opened = {}
+    for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
+        moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
+        opened[row.id] = OpenBatch(row.kind, moment)
+    return opened
+
+
+@cache
+def _add_batches(dialect: str) -> Any:
+    return insert_into(dialect, Batch).on_conflict_do_nothing()
+
+
+@cache
+def _select_open(dialect: str) -> Any:
+    return select_among(dialect, Batch.id, Batch.kind, Batch.moment)
+
+
+def find_entries(connection: Connection, chunks: Sequence[tuple[str, int]]) -> dict[Any, Any]:
+    """Return the ledger entries of those of these chunks that were applied, by batch and number.
+
+    Each has the kind of its batch and the fingerprint.
+    """
+    dialect = connection.dialect.name
+    parameters = row_parameters(dialect, _CHUNK_KEY, chunks)
+    rows = connection.execute(_select_entries(dialect), parameters)
+    return {(row.batch_id, row.number): row for row in rows}
+
+
+_CHUNK_KEY: Columns = {"batch_id": String(), "number": Integer()}
+
+
+@cache
+def _select_entries(dialect: str) -> Any:
+    chunk, wanted = BatchChunk, rows_as_table(dialect, _CHUNK_KEY)
+    is_wanted = and_(chunk.batch_id == wanted.c.batch_id, chunk.number == wanted.c.number)
+    return (
+        select(chunk.batch_id, chunk.number, Batch.kind, chunk.fingerprint)
+        .join(wanted, is_wanted)
+        .join(Batch, Batch.id == chunk.batch_id)
+    )
+
+
 def add_chunk(connection: Connection, **entry: Any) -> None:
     """Enter an applied chunk. Raises IntegrityError if it was entered already."""
     connection.execute(_ADD_CHUNK, entry)
+
+
+def add_chunks(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Enter chunks that were applied together. Raises IntegrityError, as `add_chunk` does."""
+    if entries:
+        connection.execute(_ADD_CHUNK, entries)
 
 
 _ADD_CHUNK = insert(BatchChunk)

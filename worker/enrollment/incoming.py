@@ -42,6 +42,8 @@ class IncomingRequest(NamedTuple):
     """When it counts: first as its message says, which is not trusted, later as it is decided."""
     is_dated: bool = False
     """True if the moment is that of a batch or of a dead letter, which was checked before."""
+    batch_id: str | None = None
+    """The batch that it came with, where requests of several batches are decided together."""
 
     def fingerprint(self) -> int:
         """Return a number that is equal for requests that ask for the same thing."""

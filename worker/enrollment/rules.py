@@ -219,7 +219,8 @@ def conclude(
 ) -> list[Decision]:
     """Make the results of a plan, in the order of its requests.
 
-    A planned row that was not added was there already; an enrollment that was not ended had ended.
+    `batch_id` is the batch of those requests that do not name theirs. A planned row that was not
+    added was there already; an enrollment that was not ended had ended.
     """
     results = dict(plan.results)
     decisions: dict[int, Decision] = {}
@@ -336,7 +337,7 @@ def _result(
         enrolled_ids=enrolled_ids,
         already_enrolled_ids=those(courses, Outcome.ALREADY_ENROLLED),
         errors=tuple(located(problem, incoming) for problem in problems),
-        batch_id=batch_id,
+        batch_id=incoming.batch_id or batch_id,
         completed_at=decided_at,
         moment=request.moment,
         dropped_ids=dropped_ids,

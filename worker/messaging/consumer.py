@@ -139,6 +139,11 @@ class ValidatingConsumer(Consumer):
         )
         return super().ensure_connected(conn)
 
+    def update_strategies(self) -> None:
+        self.shared: dict[str, Any] = {}
+        """What the strategies of several tasks have in common, for this connection."""
+        super().update_strategies()
+
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
         # Celery's built-in tasks are not for clients.

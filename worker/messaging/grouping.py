@@ -1,8 +1,9 @@
-"""Group single requests that wait at the same time, so that they are committed together.
+"""Group messages that wait at the same time, so that they are committed together.
 
-While a pool process commits one group, the next group forms; an idle worker starts a lone request
-at once. A message is acknowledged after the commit of its group. If a group fails, each of its
-requests runs alone, so that one bad request does not harm the others.
+These are single requests; `worker.messaging.chunk_grouping` does the same with small chunks. While
+a pool process commits one group, the next group forms; an idle worker starts a lone message at
+once. A message is acknowledged after the commit of its group. If a group fails, each of its
+messages runs alone, so that a bad one does not harm the others.
 """
 
 import logging
@@ -23,6 +24,8 @@ from worker.plain_text import first_line
 log = logging.getLogger(__name__)
 
 MAX_GROUP = 100
+"""The most messages of a group."""
+
 MAX_HELD = 400
 """The most messages that wait or run in groups at a time; the rest stay in the queue."""
 
@@ -46,28 +49,34 @@ class QueuedRequest(NamedTuple):
 
     @property
     def is_dated(self) -> bool:
-        """Return whether the message says when the request counts."""
+        """Return whether the message says when it counts."""
         return MOMENT_HEADER in self.headers
 
     @property
     def drops(self) -> bool:
-        """Return whether the request may drop something."""
+        """Return whether the message may drop something."""
         record = self.args[0] if self.args else None
         return isinstance(record, Mapping) and bool(record.get("drop_course_ids"))
 
 
 class GroupingConsumer:
-    """Takes the place of the consumer for one task, and groups its requests before they run.
+    """Takes the place of the consumer for a task, and groups its messages before they run.
 
     Each connection to the broker has a grouping consumer of its own. After a reconnect, the
     messages that the earlier one still holds are delivered again.
     """
 
+    message = QueuedRequest
+    """What a pool process gets of each message."""
+    max_group_bytes = MAX_HELD_BYTES
+    """A group has no more messages once they have this many bytes in total."""
+
     def __init__(self, task: Any, consumer: Any) -> None:
         self._task = task
         self._consumer = consumer
         self._qos: Any = None
-        self._waiting: deque[tuple[Any, QueuedRequest]] = deque()
+        self._waiting: deque[tuple[Any, QueuedRequest | None]] = deque()
+        """What waits, with what its process is to get; None if it joins no group."""
         self._held = self._held_bytes = self._raised = 0
         self._running = False
         # Some pools call back from their own threads.
@@ -78,15 +87,16 @@ class GroupingConsumer:
 
     def on_task_request(self, request: Any) -> None:
         """Take a message whose envelope is valid."""
-        args, kwargs, _ = request.message.payload
-        queued = QueuedRequest(
-            request.id, tuple(args), kwargs, bool(request.ignore_result), _headers(request)
-        )
         with self._lock:
             self._qos = self._qos or self._consumer.qos
-            self._waiting.append((request, queued))
+            self._waiting.append((request, self._queued(request)))
             self._hold(1, _size(request))
         self._start()
+
+    def _queued(self, request: Any) -> QueuedRequest:
+        args, kwargs, _ = request.message.payload
+        ignores_result, headers = bool(request.ignore_result), _headers(request)
+        return self.message(request.id, tuple(args), kwargs, ignores_result, headers)
 
     def _start(self) -> None:
         with self._lock:
@@ -106,34 +116,38 @@ class GroupingConsumer:
             )
         except Exception:  # For example arguments that are nested too deeply to be pickled.
             log.exception(
-                "A group of %s requests could not be sent to a pool process; each now runs alone",
+                "A group of %s messages could not be sent to a pool process; each now runs alone",
                 len(group),
             )
             self._ended(group, failed=True)
 
     def _next_group(self) -> list[tuple[Any, QueuedRequest]]:
-        """Take the next requests that wait: those that drop, or those that do not.
+        """Take the next messages that wait: those that drop, or those that do not.
 
         A drop may have to wait for other transactions, and the others should not wait with it. A
-        request without a moment counts when it is decided, so it overtakes none, and none overtakes
+        message without a moment counts when it is decided, so it overtakes none, and none overtakes
         it.
         """
-        drops = self._waiting[0][1].drops
         group: list[tuple[Any, QueuedRequest]] = []
-        skipped: deque[tuple[Any, QueuedRequest]] = deque()
+        skipped: list[tuple[Any, QueuedRequest]] = []
+        size = 0
         while self._waiting and len(group) < MAX_GROUP:
-            queued = self._waiting[0][1]
-            if queued.drops is not drops:
-                skipped.append(self._waiting.popleft())
+            request, queued = self._waiting[0]
+            size += _size(request)
+            if queued is None or (group and size > self.max_group_bytes):
+                break
+            if group and queued.drops is not group[0][1].drops:
+                skipped.append((request, queued))
             elif not skipped or (queued.is_dated and all(other.is_dated for _, other in skipped)):
-                group.append(self._waiting.popleft())
+                group.append((request, queued))
             else:
                 break
+            self._waiting.popleft()
         self._waiting.extendleft(reversed(skipped))
         return group
 
     def _failed(self, group: list[tuple[Any, QueuedRequest]], info: Any) -> None:
-        """Requeue a group if the database was unavailable, else run each of its requests alone."""
+        """Requeue a group if the database was unavailable, else run each of its messages alone."""
         if not isinstance(cause_of(info), DatabaseUnavailable):
             self._ended(group, failed=True)
             return
@@ -161,7 +175,7 @@ class GroupingConsumer:
             self._consumer.on_task_request(request)
         except Exception as error:
             # This runs in a callback of the pool: an error would end the worker.
-            log.exception("A request could not be sent to a pool process")
+            log.exception("A message could not be sent to a pool process")
             reason = f"it could not be sent to a pool process: {first_line(error)}"
             self._consumer.quarantine(request.message, reason)
 
@@ -173,6 +187,9 @@ class GroupingConsumer:
         if self._held_bytes > MAX_HELD_BYTES:
             raised = min(raised, self._raised)
         change, self._raised = raised - self._raised, raised
+        self._raise_limit(change)
+
+    def _raise_limit(self, change: int) -> None:
         if change > 0:
             self._qos.increment_eventually(change)
         elif change < 0:
@@ -189,10 +206,15 @@ def strategy(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
     return handler
 
 
+def body_of(request: Any) -> bytes:
+    """Return the body of a message as it came."""
+    body = request.message.body or b""
+    return body.encode() if isinstance(body, str) else bytes(body)
+
+
 def _size(request: Any) -> int:
     """Estimate the bytes that a message takes while it is held, decoded."""
-    body = request.message.body or b""
-    encoded = body.encode() if isinstance(body, str) else body
+    encoded = body_of(request)
     return len(encoded) + CONTAINER * (encoded.count(b"[") + encoded.count(b"{"))
 
 

@@ -18,5 +18,8 @@ REQUEST: Final = "worker.messaging.consumer:CountedRequest"
 STRATEGY: Final = "worker.messaging.grouping:strategy"
 """`Task.Strategy`: groups single requests that wait at the same time."""
 
+CHUNK_STRATEGY: Final = "worker.messaging.chunk_grouping:strategy"
+"""`Task.Strategy`: groups small chunks that wait at the same time."""
+
 RESULT_BACKEND: Final = "worker.messaging.result_backend:ResultBackend"
 """The backend for the URLs of Redis and of sentinels: stores a result in one round trip."""

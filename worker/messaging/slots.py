@@ -38,19 +38,28 @@ class QoS(virtual.QoS):
         self._free: dict[str, deque[str]] = {}
         self._pending_acks: deque[tuple[str, bool]] = deque()
         self._abandoned: list[str] = []
+        self._raised: dict[str, int] = {}
 
     def has_room(self, queue: str) -> bool:
         """Return whether the worker may hold one more message of this queue.
 
         The whole prefetch limit applies to each queue, so that no queue waits for another.
-        Requests held for grouping raise the limit, but only for their own queue.
+        Messages held for grouping raise the limit, but only for their own queue.
         """
-        limit = self.prefetch_count
+        limit = self.prefetch_count - sum(n for name, n in self._raised.items() if name != queue)
         if queue != Queue.ENROLLMENTS:
-            limit = max(1, limit - len(self._held[Queue.ENROLLMENTS]))
+            limit -= len(self._held[Queue.ENROLLMENTS])
+        limit = max(1, limit)
         if not self.prefetch_count:
             limit = SLOTS // 2
         return len(self._held[queue]) < min(limit, SLOTS // 2)
+
+    def note_raised(self, queue: str, messages: int) -> None:
+        """Note by how many messages held for grouping the limit is raised for this queue alone.
+
+        Of single requests, every one that is held is in a group.
+        """
+        self._raised[queue] = messages
 
     def _slots(self, queue: str) -> deque[str]:
         if queue not in self._free:

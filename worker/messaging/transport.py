@@ -300,6 +300,10 @@ class Channel(PiecewiseChannel):
             if queue != Queue.LOOKUPS:
                 receiver.pause(seconds)
 
+    def note_raised(self, queue: str, messages: int) -> None:
+        """Note by how many messages the prefetch limit is raised for this queue alone."""
+        self.qos.note_raised(queue, messages)
+
     def stay_alive(self) -> None:
         """Renew the lease, if necessary, before messages are received. Raises RedisError."""
         if time.monotonic() - self._last_beat > LEASE_SECONDS / 2:

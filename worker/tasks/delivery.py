@@ -1,4 +1,4 @@
-"""Handle one delivery of a chunk: apply it or make it a dead letter, and report which."""
+"""Handle deliveries of chunks: apply each or make it a dead letter, and report which."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ from producer.contract.explain import explain
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
-from worker.batches.apply import Applied, ChunkOutcome, apply_chunk
+from worker.batches.apply import Applied, ChunkOutcome, apply_chunk, read_chunk
+from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
@@ -42,7 +43,7 @@ class ChunkDelivery:
         self._events = events
         self._clock = clock
         self._kind = kind
-        self._task_id = task_id
+        self.task_id = task_id
         self._call = (args, kwargs)
         self._origin = origin
         self._payload = args[0] if len(args) == 1 and not kwargs else None
@@ -57,11 +58,17 @@ class ChunkDelivery:
                 self._database, self._kind, self._payload, origin=self._origin, clock=self._clock
             )
         except ValidationError as error:
-            self._dead_letter(
-                LetterReason.INVALID_CHUNK, "; ".join(p.message for p in explain(error))
-            )
+            self.refuse(error)
         else:
-            self._report(applied)
+            self.report(applied)
+
+    def read(self) -> ReceivedChunk:
+        """Return the chunk as it came. Raises ValidationError."""
+        return ReceivedChunk(*read_chunk(self._kind, self._payload), self._origin)
+
+    def refuse(self, error: ValidationError) -> None:
+        """Store the message as a dead letter, because it does not hold a chunk."""
+        self._dead_letter(LetterReason.INVALID_CHUNK, "; ".join(p.message for p in explain(error)))
 
     def isolate(self) -> None:
         """Apply the chunk without its poison records. Raises TrialInterrupted."""
@@ -69,7 +76,7 @@ class ChunkDelivery:
             self._database, self._kind, self._payload, self._origin, clock=self._clock
         )
         if isinstance(outcome, Applied):
-            self._report(outcome)
+            self.report(outcome)
         else:
             self._dead_letter(LetterReason.NOT_PROCESSED, outcome)
 
@@ -79,10 +86,11 @@ class ChunkDelivery:
             LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
         )
 
-    def _report(self, applied: Applied) -> None:
+    def report(self, applied: Applied) -> None:
+        """Report what was done; store the message as a dead letter if it is in conflict."""
         self.applied = applied
         duration = time.perf_counter() - self._started
-        self._events.chunk_delivered(self._kind, self._task_id, applied, duration)
+        self._events.chunk_delivered(self._kind, self.task_id, applied, duration)
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
                 LetterReason.CONFLICT,
@@ -94,13 +102,35 @@ class ChunkDelivery:
         task = KIND_TASKS[self._kind]
         moment = moment_of_message(self._origin.moment, self._clock())
         origin = self._origin._replace(moment=moment)
-        letter = call_letter(task, self._task_id, *self._call, reason, why, origin)
+        letter = call_letter(task, self.task_id, *self._call, reason, why, origin)
         keep(self._database, letter)
         self.refused = why
         self._events.dead_letter(
             reason,
             why,
-            task_id=self._task_id,
+            task_id=self.task_id,
             kind=self._kind.value,
             batch_id=letter["batch_id"],
         )
+
+
+def apply_deliveries(
+    database: Database, deliveries: Sequence[ChunkDelivery], *, clock: Clock
+) -> None:
+    """Apply small chunks of enrollments in one transaction, and report each of them.
+
+    A message that does not hold a chunk becomes a dead letter, as a conflict does. Raises
+    DBAPIError.
+    """
+    chunks: list[tuple[ChunkDelivery, ReceivedChunk]] = []
+    invalid: list[tuple[ChunkDelivery, ValidationError]] = []
+    for delivery in deliveries:
+        try:
+            chunks.append((delivery, delivery.read()))
+        except ValidationError as error:
+            invalid.append((delivery, error))
+    together = apply_together(database, [chunk for _, chunk in chunks], clock=clock)
+    for (delivery, _), applied in zip(chunks, together, strict=True):
+        delivery.report(applied)
+    for delivery, reason in invalid:
+        delivery.refuse(reason)

@@ -1,0 +1,199 @@
+"""Apply small chunks of enrollments that wait together, in one transaction.
+
+Each has its own entry in the ledger and its own counts, as if it were applied alone. The rulebook
+decides all their requests at once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from producer.contract.chunks import Chunk
+from producer.contract.headers import BatchOrigin
+from producer.schemas import Kind, ResultStatus
+from worker.batches.apply import (
+    Applied,
+    ChunkOutcome,
+    form_of,
+    incoming_requests,
+    ledger_entry,
+)
+from worker.batches.counts import add_to_counts, no_counts
+from worker.batches.lines import pack_lines
+from worker.batches.refusals import refusal_of_unread_line, refusals_of
+from worker.batches.repository import (
+    OpenBatch,
+    add_chunks,
+    find_entries,
+    has_ended_before,
+    open_batches,
+)
+from worker.database.clock import database_time
+from worker.database.engine import Database, transaction
+from worker.enrollment.rules import Decision
+from worker.enrollment.values import Times
+from worker.moments import STEP, Clock, moment_of_message, own_clock
+from worker.refused_lines.repository import add_refusals
+from worker.service import add_enrollments
+
+
+class ReceivedChunk(NamedTuple):
+    """A chunk of enrollments that was read, and what its message says about its batch."""
+
+    chunk: Chunk
+    fingerprint: int
+    origin: BatchOrigin
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Return what identifies the chunk: its batch and its number."""
+        return self.chunk.batch_id, self.chunk.number
+
+    @property
+    def steps(self) -> int:
+        """Return for how many microseconds its requests count, from the moment of its batch on."""
+        return max(1, len(self.chunk.row_counts)) if self.chunk.ordered else 1
+
+
+def apply_together(
+    database: Database, received: Sequence[ReceivedChunk], *, clock: Clock = own_clock
+) -> list[Applied]:
+    """Apply chunks of enrollments, all or none of them; return what happened to each, in order.
+
+    A repeated chunk, or one in conflict with what was applied before it, changes nothing and does
+    not hold up the others. Raises DBAPIError.
+    """
+
+    def apply(connection: Connection) -> list[Applied]:
+        now = clock()
+        outcomes, moments = _open(connection, received, now)
+        stored = database_time(connection) or now
+        fresh = [
+            _Fresh(*each[:2], Times(moments[each.chunk.batch_id], now, stored))
+            for each, outcome in zip(received, outcomes, strict=True)
+            if outcome is ChunkOutcome.APPLIED
+        ]
+        applied = iter(_decide(connection, fresh))
+        return [
+            next(applied) if outcome is ChunkOutcome.APPLIED else Applied(outcome, *each.key)
+            for each, outcome in zip(received, outcomes, strict=True)
+        ]
+
+    return transaction(database, apply)
+
+
+class _Fresh(NamedTuple):
+    """A chunk that was not applied before."""
+
+    chunk: Chunk
+    fingerprint: int
+    times: Times
+
+
+def _open(
+    connection: Connection, received: Sequence[ReceivedChunk], now: datetime
+) -> tuple[list[ChunkOutcome], dict[str, datetime]]:
+    """Open the batches of chunks; return what is to happen to each chunk, and the moments."""
+    keys = [each.key for each in received]
+    entered = find_entries(connection, keys)
+    turns = accumulate((each.steps for each in received), initial=0)
+    new = [
+        _new_batch(each, now + turn * STEP)
+        for each, turn in zip(received, turns, strict=False)
+        if each.key not in entered
+    ]
+    batches = open_batches(connection, new)
+    known = {key: (row.kind, row.fingerprint) for key, row in entered.items()}
+    ends: dict[str, int] = {}
+    outcomes = []
+    for each in received:
+        outcome = _outcome(connection, each, known, batches, ends)
+        outcomes.append(outcome)
+        if outcome is ChunkOutcome.APPLIED:
+            batch_id, number = each.key
+            known[each.key] = (Kind.ENROLLMENTS, each.fingerprint)
+            if each.chunk.last:
+                ends[batch_id] = min(number, ends.get(batch_id, number))
+    return outcomes, {batch_id: batch.moment for batch_id, batch in batches.items()}
+
+
+def _new_batch(received: ReceivedChunk, turn: datetime) -> dict[str, Any]:
+    """Return the batch of a chunk, as it is stored if it is new; without a moment, it has its turn.
+
+    Batches without moments count in the order of their messages.
+    """
+    chunk, _, origin = received
+    return {
+        "id": chunk.batch_id,
+        "kind": Kind.ENROLLMENTS,
+        "columns": chunk.columns,
+        "form": form_of(chunk),
+        **origin._replace(moment=moment_of_message(origin.moment, turn))._asdict(),
+    }
+
+
+def _outcome(
+    connection: Connection,
+    received: ReceivedChunk,
+    known: dict[tuple[str, int], tuple[str, int]],
+    batches: dict[str, OpenBatch],
+    ends: dict[str, int],
+) -> ChunkOutcome:
+    """Return what is to happen to a chunk after those before it.
+
+    `known` has the kinds and fingerprints of chunks that were applied, by batch and number, and
+    `ends` the number of the last chunk of each batch that ends in this transaction.
+    """
+    batch_id, number = received.key
+    if received.key in known:
+        is_same = known[received.key] == (Kind.ENROLLMENTS, received.fingerprint)
+        return ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
+    has_ended = ends.get(batch_id, number) < number or (
+        number > 0 and has_ended_before(connection, batch_id, number)
+    )
+    if has_ended or batches[batch_id].kind != Kind.ENROLLMENTS:
+        return ChunkOutcome.CONFLICT
+    return ChunkOutcome.APPLIED
+
+
+def _decide(connection: Connection, fresh: Sequence[_Fresh]) -> list[Applied]:
+    """Decide the requests of all chunks together, and enter the chunks into the ledger."""
+    if not fresh:
+        return []
+    requests = [
+        incoming_requests(each.chunk, range(len(each.chunk.row_counts)), {}, each.times)
+        for each in fresh
+    ]
+    now = fresh[0].times.now
+    everything = [request for of_chunk in requests for request in of_chunk]
+    decided = iter(add_enrollments(connection, everything, clock=lambda: now).decided)
+    applied, entries = [], []
+    for each, of_chunk in zip(fresh, requests, strict=True):
+        own = [next(decided) for _ in of_chunk]
+        applied.append(_conclude(connection, each, own))
+        lines = pack_lines(each.chunk)
+        counts = applied[-1].counts
+        entries.append(ledger_entry(each.chunk, each.fingerprint, counts, each.times.stored, lines))
+    add_chunks(connection, sorted(entries, key=lambda entry: (entry["batch_id"], entry["number"])))
+    return applied
+
+
+def _conclude(connection: Connection, fresh: _Fresh, decided: Sequence[Decision]) -> Applied:
+    """Store the refused lines of a chunk, and return what was done."""
+    chunk = fresh.chunk
+    counts = no_counts()
+    add_to_counts(counts, decided, chunk.row_counts)
+    counts["rejected"] += len(chunk.refused)
+    counts["requests_rejected"] += len(chunk.refused)
+    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
+    refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
+    refusals += map(refusal_of_unread_line, chunk.refused)
+    add_refusals(connection, chunk.batch_id, refusals)
+    statuses = Counter(decision.result.status for decision in decided)
+    statuses[ResultStatus.REJECTED] += len(chunk.refused)
+    refused = Counter(refusal["code"] for refusal in refusals)
+    return Applied(ChunkOutcome.APPLIED, chunk.batch_id, chunk.number, counts, statuses, refused)

@@ -124,7 +124,7 @@ def test_the_enrollments_that_a_complete_package_does_not_name_are_counted(
     assert f"Notice: {rest}: {sentence}" in done.stderr
     assert batch["not_in_file"] == 1
     assert f"{rest}: {sentence}" in batch["notices"]
-    assert enrolled(database) == {("u-1", "c-1"), ("u-2", "c-2")}
+    assert enrolled_pairs(database) == {("u-1", "c-1"), ("u-2", "c-2")}
     with (
         serving(module_deployment.environment, tmp_path / "log") as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,

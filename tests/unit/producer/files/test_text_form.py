@@ -12,6 +12,7 @@ import pytest
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
 from producer.files.reader import open_stream
 from producer.files.text_form import TextForm, find_not_utf8, known_encoding
 from producer.schemas import Kind
@@ -281,7 +282,7 @@ def test_a_file_on_standard_input_is_read_from_where_it_stands(tmp_path: Path) -
     path.write_bytes(b"a line before\nsis_id,name\nS1,Jos\xe9\n")
     with path.open("rb") as file:
         file.readline()
-        layout, lines = open_stream(file, Kind.STUDENTS, {}, "standard input", "auto")
+        layout, lines = open_stream("standard input", file, Choices(Kind.STUDENTS, encoding="auto"))
         (record,) = list(lines)
     assert record.record == {"sis_id": "S1", "name": "José"}  # type: ignore[union-attr]
     assert "first seen in line 2" in next(iter(layout.notices))

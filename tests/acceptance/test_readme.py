@@ -177,8 +177,8 @@ def running_up(block: str, checkout: Path, environment: dict[str, str]) -> Itera
 
 def told_output(block: str) -> str:
     """Return what the comments of a program say that it prints."""
-    told = re.findall(r"^ *print\(.*\)  # (.+)$", block, flags=re.MULTILINE)
-    return "".join(f"{line}\n" for line in told)
+    outputs = re.findall(r"^ *print\(.*\)  # (.+)$", block, flags=re.MULTILINE)
+    return "".join(f"{line}\n" for line in outputs)
 
 
 def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:

@@ -109,9 +109,9 @@ def test_what_was_noticed_before_an_error_is_printed(registrar: Registrar) -> No
     ids = '{"student_id": "2", "course_ids": ["1"]}\n' * 2_000
     registrar.submit("ids.jsonl", ids, "--batch-id", "taken")
     late_key = ids + '{"student_id": 2, "course_ids": [2]}\n'
-    told = registrar.submit("late.jsonl", late_key, "--batch-id", "taken", expect=USAGE)
-    assert told.count("Notice: ") == told.count("line 2001 has the integer 2 as an id") == 1
-    assert "already submitted with different records" in told
+    output = registrar.submit("late.jsonl", late_key, "--batch-id", "taken", expect=USAGE)
+    assert output.count("Notice: ") == output.count("line 2001 has the integer 2 as an id") == 1
+    assert "already submitted with different records" in output
 
 
 def test_a_batch_of_numeric_ids_begun_by_an_earlier_version_is_not_continued(

@@ -92,11 +92,11 @@ def test_the_message_on_the_integration_page_is_valid(deployment: Deployment) ->
     page = (ROOT / "docs" / "integration.md").read_text()
     (message,) = [line for line in page.splitlines() if line.startswith('{"body"')]
     body, question = [line for line in page.splitlines() if line.startswith("[[")]
-    said = json.loads(message)
-    assert base64.b64decode(said["body"]).decode() == body
+    parsed = json.loads(message)
+    assert base64.b64decode(parsed["body"]).decode() == body
     with Redis.from_url(deployment.broker_url) as redis:
         redis.lpush("enrollments", message)
-        key = f"celery-task-meta-{said['headers']['id']}"
+        key = f"celery-task-meta-{parsed['headers']['id']}"
         wait_for(lambda: redis.exists(key) == 1)
         answer = json.loads(redis.get(key) or b"")
         assert answer["result"]["request_id"] == "sis-2026-000123"

@@ -191,8 +191,8 @@ def test_two_workers_cannot_share_a_port_and_no_file_is_left_behind(
             timeout=60,
         )
     assert second.returncode != 0
-    said = "ENROLL_METRICS_PORT: cannot listen on 127.0.0.1 port"
-    assert said in second.stdout + second.stderr
+    problem = "ENROLL_METRICS_PORT: cannot listen on 127.0.0.1 port"
+    assert problem in second.stdout + second.stderr
     assert not list(folder.glob("enroll-metrics-*"))
 
 

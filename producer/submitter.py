@@ -19,6 +19,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
+from producer.files.describing import Choices
 from producer.files.reader import open_path
 from producer.files.submitted import SubmittedFile, WatchedSource
 from producer.publishing.batches import (
@@ -299,7 +300,7 @@ class EnrollmentSubmitter:
         UnreadableFile, usually before anything is published, and what `submit_batch` raises.
         """
         chosen = None if kind is None else new_batch(kind, batch_id).kind
-        source = open_path(Path(path), chosen, dict(maps or {}), encoding, drop=drop)
+        source = open_path(Path(path), Choices(chosen, dict(maps or {}), encoding, drop))
         watched = WatchedSource(source)
         with self._in_order(source.kind, batch_id, submitter, wait=wait_for_rosters) as publish:
             published = publish(

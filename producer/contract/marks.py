@@ -20,7 +20,7 @@ class MarkState(StrEnum):
 
 
 class SubmissionMark(ContractModel):
-    """A note in Redis that a submission is queued or running; without it, that would be `unknown`.
+    """A note in Redis that a submission is queued or running; it tells `queued` from `unknown`.
 
     The mark is stored as JSON for seven days, under `enrollment:request:ID` or
     `enrollment:batch:ID`. It is only a hint: the results of finished work are in the database.

@@ -93,9 +93,9 @@ class FoundStudents(ContractModel):
     """The students whom a search has found, the best match first."""
 
     students: tuple[FoundStudent, ...] = Field(
-        description="First who has the text as SIS id, then in another case, then without or"
-        " with zeros in front if it is a number, then as e-mail address, then all whose name has"
-        " every word of it."
+        description="In this order: the student with the text as SIS id, those with it in another"
+        " case, those with it without or with zeros in front if it is a number, those with it as"
+        " e-mail address, and those with all of its words in their names."
     )
     more: bool = Field(description="True if there are others, or may be: search for more words.")
 
@@ -112,7 +112,8 @@ class FoundCourses(ContractModel):
     """The courses that a search has found, the best match first."""
 
     courses: tuple[FoundCourse, ...] = Field(
-        description="First which has the text as SIS id, then in another case, then without or with"
-        " zeros in front if it is a number, then all whose title has every word of it."
+        description="In this order: the course with the text as SIS id, those with it in another"
+        " case, those with it without or with zeros in front if it is a number, and those with all"
+        " of its words in their titles."
     )
     more: bool = Field(description="True if there are others, or may be: search for more words.")

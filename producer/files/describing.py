@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from producer.contract.chunks import FileForm
 from producer.errors import UnreadableFile
@@ -35,7 +35,15 @@ HEAD_BYTES = 65_536
 
 
 class Choices(NamedTuple):
-    """What the submitter says about a file: the arguments of `open_source`."""
+    """What the submitter says about a file.
+
+    If `kind` is None, the header decides. `templates` maps one of our columns to a template over
+    the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
+    such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks like that, and
+    otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if none of these fits.
+    With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. `sheet`
+    names the sheet of a workbook; without it, the first visible one with a header is read.
+    """
 
     kind: Kind | None = None
     templates: Mapping[str, str] = MappingProxyType({})
@@ -50,6 +58,10 @@ class Choices(NamedTuple):
         if self.format.format is not None:
             return self.format.format.table_of(plain) is not None
         return wanted_columns(names, self.templates) > 1 or recognize(plain) is not None
+
+
+NO_CHOICES: Final = Choices()
+"""A submitter says nothing, and the file itself decides."""
 
 
 class FirstLines(NamedTuple):
@@ -90,7 +102,7 @@ def read_first_lines(
 ) -> FirstLines:
     """Return the text of the first bytes of a file, `raw`. Raises UnreadableFile if it is not text.
 
-    `encoding` is that of `open_source`. For `auto`, the rest of the file is read if `whole`.
+    `encoding` is that of `Choices`. For `auto`, the rest of the file is read if `whole`.
     """
     name = content.name
     is_auto = encoding is not None and encoding.lower() == AUTO

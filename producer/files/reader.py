@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from producer.errors import UnreadableFile
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
-from producer.files.describing import Choices, first_bytes, layout_of
+from producer.files.describing import NO_CHOICES, Choices, first_bytes, layout_of
 from producer.files.formats.registry import choice_of
 from producer.files.layout import FileLayout, Lines, Named
 from producer.files.replayed import Replayed
@@ -95,30 +95,10 @@ class StreamSource:
     share = None
     file_name = None
 
-    def __init__(
-        self,
-        name: str,
-        file: BinaryIO,
-        kind: Kind | None,
-        templates: Mapping[str, str],
-        encoding: str | None = None,
-        *,
-        drop: bool = False,
-        sheet: str | None = None,
-        format_name: str | None = None,
-    ) -> None:
+    def __init__(self, name: str, file: BinaryIO, choices: Choices) -> None:
         self.name = name
         with io_errors_named(name):
-            layout, self._lines = open_stream(
-                file,
-                kind,
-                templates,
-                name,
-                encoding,
-                drop=drop,
-                sheet=sheet,
-                format_name=format_name,
-            )
+            layout, self._lines = open_stream(name, file, choices)
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -133,28 +113,14 @@ class StreamSource:
 
 
 def open_stream(
-    file: BinaryIO,
-    kind: Kind | None,
-    templates: Mapping[str, str],
-    name: str,
-    encoding: str | None = None,
-    *,
-    drop: bool = False,
-    sheet: str | None = None,
-    format_name: str | None = None,
+    name: str, file: BinaryIO, choices: Choices = NO_CHOICES
 ) -> tuple[FileLayout, Lines]:
     """Check the first lines of a stream that can be read once; return its layout and records.
 
-    `name` is its name in error messages; the other arguments are those of `open_source`. The
-    whole content is checked first only if the stream is in fact a file, or if it is a zip archive,
-    which is stored in a temporary file. Raises UnreadableFile.
+    `name` is its name in error messages. The whole content is checked first only if the stream is
+    in fact a file, or if it is a zip archive, which is stored in a temporary file. Raises
+    UnreadableFile.
     """
-    choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
-    return open_chosen(name, file, choices)
-
-
-def open_chosen(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
-    """Do as `open_stream` does, with all that the submitter says in `choices`."""
     if file.seekable():
         return _open_seekable(name, file, choices)
     beginning = file.read(len(ZIP))
@@ -188,7 +154,7 @@ def _describe_seekable(name: str, file: BinaryIO, choices: Choices) -> FileLayou
 def named_in(name: str, file: BinaryIO, layout: FileLayout, choices: Choices) -> Iterator[Named]:
     """Yield which courses and students a seekable file names, from where it stands.
 
-    `layout` is what `open_chosen` found with the same choices. Raises UnreadableFile.
+    `layout` is what `open_stream` found with the same choices. Raises UnreadableFile.
     """
     if layout.named is not None:
         yield from layout.named(_unpack_again(name, file, choices).file)
@@ -211,17 +177,16 @@ def open_source(
 ) -> FileSource:
     """Check the first lines of a file and the mapping of its columns.
 
+    The arguments after `path` are the fields of `Choices`; `format_name` is the name of the format.
     The file may be compressed with gzip, or the only one in a zip archive; then it is read to its
-    end, to see whether it is whole.
-
-    If `kind` is None, the header decides. `templates` maps one of our columns to a template over
-    the file's own columns, for example `{code_module}-{code_presentation}`. `encoding` is a name
-    such as `cp1252`; without it, the text is UTF-16 or UTF-32 if it looks like that, and
-    otherwise UTF-8. With `auto`, the whole file is read, and it is cp1252 if none of these fits.
-    With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
-    UnreadableFile, whose message names the file, the problem and the remedy.
+    end, to see whether it is whole. Raises UnreadableFile, whose message names the file, the
+    problem and the remedy.
     """
     choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
+    return _open_file(path, choices)
+
+
+def _open_file(path: Path, choices: Choices) -> FileSource:
     try:
         with path.open("rb") as file:
             layout = _describe_seekable(str(path), file, choices)
@@ -234,31 +199,11 @@ def open_source(
     return FileSource(path, layout, choices)
 
 
-def open_path(
-    path: Path,
-    kind: Kind | None,
-    templates: Mapping[str, str],
-    encoding: str | None = None,
-    *,
-    drop: bool = False,
-    sheet: str | None = None,
-    format_name: str | None = None,
-) -> FileSource | StreamSource:
+def open_path(path: Path, choices: Choices = NO_CHOICES) -> FileSource | StreamSource:
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
     if is_pipe(path):
-        return StreamSource(
-            str(path),
-            path.open("rb"),
-            kind,
-            templates,
-            encoding,
-            drop=drop,
-            sheet=sheet,
-            format_name=format_name,
-        )
-    return open_source(
-        path, kind, templates, encoding, drop=drop, sheet=sheet, format_name=format_name
-    )
+        return StreamSource(str(path), path.open("rb"), choices)
+    return _open_file(path, choices)
 
 
 def is_pipe(path: Path) -> bool:

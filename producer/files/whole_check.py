@@ -13,7 +13,7 @@ from producer.files.file_preview import PreviewRow
 from producer.files.formats.packages import Package
 from producer.files.layout import FileLayout, Lines
 from producer.files.mistakes import MistakeGroup, Mistakes
-from producer.files.reader import open_chosen
+from producer.files.reader import open_stream
 from producer.files.refused_lines import cells_of
 from producer.schemas import ContractModel, Kind
 
@@ -184,7 +184,7 @@ def check_whole_file(
     """
     try:
         watched = io.BufferedReader(_Watched(file, is_wanted), 1 << 16)
-        layout, lines = open_chosen(name, watched, choices)
+        layout, lines = open_stream(name, watched, choices)
         found = _found_in(_Stream(name, layout, lines, is_wanted))
     except UnreadableFile as error:
         return WholeCheck.unreadable(error)

@@ -127,8 +127,8 @@ class Parts:
         all_cells = Cells(self._text_sizes)
         self._parse(sheet.part, all_cells.start, all_cells.end, all_cells.text)
         if all_cells.misplaced is not None:
-            address = shorten(all_cells.misplaced, 20)
-            raise self._damaged(f"{address} in {sheet.part} is not the address of a cell")
+            position = shorten(all_cells.misplaced, 20)
+            raise self._damaged(f"{position} in {sheet.part} is not a valid position")
         self._check_size(sheet, all_cells.rows * all_cells.columns, MAX_CELLS, _EXTENT)
         self._check_size(sheet, all_cells.text_bytes, MAX_TEXTS, "bytes of text")
         what = "cells with an error, for example #N/A"

@@ -29,7 +29,7 @@ from producer.files.describing import Choices
 from producer.files.formats.comparison import Source, compare, is_complete
 from producer.files.formats.packages import Package
 from producer.files.layout import FileLayout, Lines, Named
-from producer.files.reader import named_in, open_chosen
+from producer.files.reader import named_in, open_stream
 from producer.files.whole_check import CheckStopped, WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
@@ -318,7 +318,7 @@ class Uploads:
 def _opened(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
     """Return how an upload is understood, and its lines. Raises UnreadableFile."""
     upload.file.seek(0)
-    return open_chosen("The file", upload.file, named(choices, upload.name))
+    return open_stream("The file", upload.file, named(choices, upload.name))
 
 
 def _refuse_drops(

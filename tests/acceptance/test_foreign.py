@@ -92,11 +92,11 @@ def test_the_message_on_the_integration_page_is_valid(deployment: Deployment) ->
     page = (ROOT / "docs" / "integration.md").read_text()
     (message,) = [line for line in page.splitlines() if line.startswith('{"body"')]
     body, question = [line for line in page.splitlines() if line.startswith("[[")]
-    said = json.loads(message)
-    assert base64.b64decode(said["body"]).decode() == body
+    parsed = json.loads(message)
+    assert base64.b64decode(parsed["body"]).decode() == body
     with Redis.from_url(deployment.broker_url) as redis:
         redis.lpush("enrollments", message)
-        key = f"celery-task-meta-{said['headers']['id']}"
+        key = f"celery-task-meta-{parsed['headers']['id']}"
         wait_for(lambda: redis.exists(key) == 1)
         answer = json.loads(redis.get(key) or b"")
         assert answer["result"]["request_id"] == "sis-2026-000123"
@@ -140,16 +140,16 @@ def test_thirty_lines_of_node_enroll_a_student(deployment: Deployment, node: Run
 def test_celery_for_node_submits_and_reads_results_and_counts(
     deployment: Deployment, client: EnrollmentClient, node: Run
 ) -> None:
-    told = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
-    result, books = told["result"], told["books"]
+    printed = json.loads(node(EXAMPLES / "celery.js", deployment.broker_url, "from-node"))
+    result, books = printed["result"], printed["books"]
     assert (result["request_id"], result["status"]) == ("from-node-1", "enrolled")
     assert (books["received"], books["already_enrolled"], books["rejected"]) == (2, 1, 1)
-    (group,) = told["refusals"]
+    (group,) = printed["refusals"]
     assert (group["code"], group["first_lines"]) == ("unknown_student", [2])
     student = client.student("N1")
     assert student is not None
     assert student.courses == ()
-    dropped = told["dropped"]
+    dropped = printed["dropped"]
     assert (dropped["status"], dropped["reason"]) == ("dropped", "moved to evening classes")
     assert [(c["sis_id"], c["removed"]) for c in dropped["dropped_courses"]] == [("NODE-1", True)]
 

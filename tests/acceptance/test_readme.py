@@ -165,10 +165,10 @@ def running_up(block: str, checkout: Path, environment: dict[str, str]) -> Itera
     ) as up:  # fmt: skip
         try:
             assert up.stdout is not None
-            said = []
+            outputs = []
             while "Ctrl-C" not in (line := up.stdout.readline()):
-                said.append(line)
-                assert line, said
+                outputs.append(line)
+                assert line, outputs
             yield
         finally:
             up.send_signal(signal.SIGINT)
@@ -177,8 +177,8 @@ def running_up(block: str, checkout: Path, environment: dict[str, str]) -> Itera
 
 def told_output(block: str) -> str:
     """Return what the comments of a program say that it prints."""
-    told = re.findall(r"^ *print\(.*\)  # (.+)$", block, flags=re.MULTILINE)
-    return "".join(f"{line}\n" for line in told)
+    outputs = re.findall(r"^ *print\(.*\)  # (.+)$", block, flags=re.MULTILINE)
+    return "".join(f"{line}\n" for line in outputs)
 
 
 def test_the_targets_of_the_makefile_are_those_that_the_pages_name() -> None:
@@ -220,27 +220,27 @@ def test_the_curl_commands_work(fresh_deployment: Deployment, tmp_path: Path) ->
     environment = fresh_deployment.environment
     run_enroll(environment, "submit", "students.csv", "courses.csv", cwd=tmp_path)
     scripts = [b for b in blocks("docs/http.md", "sh") if b.startswith("curl --fail-with-body")]
-    said = []
+    outputs = []
     said_by = {}
     with serving(environment, tmp_path / "http.log") as (url, _):
         for line in "".join(scripts).splitlines():
             command = line.replace("http://localhost:8000", url)
             done = run_program("sh", "-c", command, cwd=tmp_path)
             assert done.returncode == 0, done.stdout + done.stderr
-            said.append(done.stdout)
+            outputs.append(done.stdout)
             said_by[line] = done.stdout
             time.sleep(1)  # The page is for people, who read each result first.
-    assert '"status":"enrolled"' in said[1]
-    assert '"LOGIC-1"' in said[2]
-    assert '"state":"done"' in said[4]
-    assert "5,unknown_course,no course has the SIS id 'LOGIK-1',S2,LOGIK-1" in said[5]
+    assert '"status":"enrolled"' in outputs[1]
+    assert '"LOGIC-1"' in outputs[2]
+    assert '"state":"done"' in outputs[4]
+    assert "5,unknown_course,no course has the SIS id 'LOGIK-1',S2,LOGIK-1" in outputs[5]
     read = [text for line, text in said_by.items() if re.search("/batches/(preview|check)", line)]
     assert ['"readable":true' in text for text in read] == [True] * 3
     searches = [text for line, text in said_by.items() if "?find=" in line]
     assert ['"sis_id":"S1"' in searches[0], '"sis_id":"LOGIC-1"' in searches[1]] == [True, True]
     (lines,) = (text for line, text in said_by.items() if "/errors/lines" in line)
     assert '"student_id":"S3"' in lines
-    assert '"batch_id":"from-curl"' in said[-1]
+    assert '"batch_id":"from-curl"' in outputs[-1]
 
 
 def test_a_worker_for_some_queues_starts_as_the_page_says(

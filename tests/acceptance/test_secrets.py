@@ -34,9 +34,11 @@ WRONG = "wr0ng@guess"
 SECRETS = [s for p in (OF_BROKER, OF_DATABASE, OF_SENTINELS, WRONG) for s in (p, quote(p, safe=""))]
 
 
-def check_that_nothing_is_told(what: str, said: str) -> None:
-    found = [secret for secret in SECRETS if secret in said]
-    assert not found, f"{what} tells {found}: ... {said[max(0, said.find(found[0]) - 300) :][:600]}"
+def check_that_nothing_is_told(what: str, printed: str) -> None:
+    found = [secret for secret in SECRETS if secret in printed]
+    assert not found, (
+        f"{what} tells {found}: ... {printed[max(0, printed.find(found[0]) - 300) :][:600]}"
+    )
 
 
 def check_processes(process: "subprocess.Popen[Any]") -> None:
@@ -133,9 +135,9 @@ def test_a_worker_never_reveals_a_password(
         wait_for(lambda: "Connection refused" in log.read_text())
         broker._port = port  # noqa: SLF001 - the fixture stops it once more
         broker.start()
-    said = log.read_text()
-    assert "[debug    ]" in said
-    check_that_nothing_is_told("the worker", said)
+    printed = log.read_text()
+    assert "[debug    ]" in printed
+    check_that_nothing_is_told("the worker", printed)
 
 
 def answers(client: EnrollmentClient) -> bool:
@@ -243,21 +245,21 @@ def test_a_sentinel_url_never_reveals_a_password(
         ):
             wait_for(lambda: answers(client))
             check_processes(process)
-            said = [run_program(*celery, "report", env=environment, cwd=ROOT)]
-            said.append(run_program(*doctor, env=environment))
+            printed = [run_program(*celery, "report", env=environment, cwd=ROOT)]
+            printed.append(run_program(*doctor, env=environment))
             for password in (OF_BROKER, OF_SENTINELS):
                 url = servers.url.replace(quote(password, safe=""), quote(WRONG, safe=""))
-                said.append(run_program(*doctor, "--broker", url, env=clean_environment()))
-                assert "password" in said[-1].stdout
+                printed.append(run_program(*doctor, "--broker", url, env=clean_environment()))
+                assert "password" in printed[-1].stdout
             master = servers.master
             for _ in servers.ports:
                 servers.kill_sentinel()
             master.kill()
             wait_for(lambda: "No sentinel names the master" in log.read_text())
             assert not answers(client)
-            said.append(run_program(*doctor, env=environment))
+            printed.append(run_program(*doctor, env=environment))
     assert "[debug    ]" in log.read_text()
     check_that_nothing_is_told("the worker", log.read_text())
-    for done in said:
+    for done in printed:
         assert "Traceback" not in done.stderr
         check_that_nothing_is_told(str(done.args), done.stdout + done.stderr)

@@ -77,8 +77,8 @@ def test_a_chunk_with_an_unknown_field_is_stored_whole(
     wait_for(lambda: bool(letters(deployment.database_url, name)))
     (letter,) = letters(deployment.database_url, name)
     assert "compressed: is not a known field" in letter.detail
-    code, said = retry(deployment.database_url, deployment.broker_url, str(letter.id))
-    assert (code, "compressed: is not a known field" in said) == (1, True)
+    code, printed = retry(deployment.database_url, deployment.broker_url, str(letter.id))
+    assert (code, "compressed: is not a known field" in printed) == (1, True)
     assert len(letters(deployment.database_url, name)) == 1
     status = client.batch(name)
     assert (status.state, status.chunks_applied) == ("stalled", 0)
@@ -93,8 +93,8 @@ def test_a_message_for_an_unknown_task_is_stored_and_harms_nothing(
         app.send_task(task, [{"student_id": "S"}], queue="enrollments")
     wait_for(lambda: bool(letters(deployment.database_url, task)))
     (letter,) = letters(deployment.database_url, task)
-    code, said = retry(deployment.database_url, deployment.broker_url, str(letter.id))
-    assert (code, f"there is no task '{task}'" in said) == (1, True)
+    code, printed = retry(deployment.database_url, deployment.broker_url, str(letter.id))
+    assert (code, f"there is no task '{task}'" in printed) == (1, True)
     assert client.student("the worker goes on") is None
     assert len(letters(deployment.database_url, task)) == 1
 
@@ -109,8 +109,8 @@ def test_dead_letters_of_an_older_worker_are_retried_after_the_upgrade(
     # This is how a worker that does not know the task yet stores the message.
     reason = "there is no task 'roster.upsert_courses'"
     keep_message(database, raw, "batches", reason)
-    code, said = retry(url_of(database), own_broker_url, "--all")
-    assert (code, said.endswith(": applied\n")) == (0, True), said
+    code, printed = retry(url_of(database), own_broker_url, "--all")
+    assert (code, printed.endswith(": applied\n")) == (0, True), printed
     with database.reading() as connection:
         counted = select(func.count()).where(Course.sis_id == course)
         assert connection.scalar(counted) == 1

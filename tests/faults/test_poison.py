@@ -122,8 +122,8 @@ def test_a_dead_letter_that_is_retried_twice_takes_effect_once(
     # This process has no fault: it is the next release.
     single, of_batch = dead_letters(database)
     urls = {"ENROLL_DATABASE_URL": small.database_url, "ENROLL_BROKER_URL": small.broker.url}
-    told = invoke_enroll("dead-letters", "retry", str(single.id), str(of_batch.id), **urls)
-    assert told.stdout.splitlines() == [f"{single.id}: enrolled", f"{of_batch.id}: enrolled"]
+    retried = invoke_enroll("dead-letters", "retry", str(single.id), str(of_batch.id), **urls)
+    assert retried.stdout.splitlines() == [f"{single.id}: enrolled", f"{of_batch.id}: enrolled"]
     with pytest.raises(CannotRetry, match="there is no dead letter"):
         retry_letter(database, single.id)
     mended = client.status("mended").result

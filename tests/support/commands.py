@@ -45,10 +45,10 @@ def run_enroll(
         except BaseException:
             process.kill()
             raise
-    told = subprocess.CompletedProcess(process.args, process.returncode, out.decode(), err.decode())
-    assert told.returncode == expect, told.stderr + told.stdout
-    assert "Traceback" not in told.stderr
-    return told
+    done = subprocess.CompletedProcess(process.args, process.returncode, out.decode(), err.decode())
+    assert done.returncode == expect, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def start_enroll(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from producer.contract.chunks import RefusedLine
+from producer.files.describing import Choices
 from producer.files.reader import FileSource, open_source, open_stream
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
@@ -92,7 +93,7 @@ class Pipe(io.RawIOBase):
 def read_pipe(content: bytes, encoding: str | None = None) -> tuple[list[Any], tuple[str, ...]]:
     """Return what a pipe holds, and the notices about it."""
     pipe = io.BufferedReader(Pipe(content))
-    layout, lines = open_stream(pipe, None, {}, "standard input", encoding)
+    layout, lines = open_stream("standard input", pipe, Choices(encoding=encoding))
     entries = [
         (e.record["student_id"], e.record["course_ids"], tuple(e.lines))
         if isinstance(e, SourceRecord)

@@ -35,7 +35,7 @@ def started(folder: Path, *arguments: str | Path) -> "Iterator[subprocess.Popen[
 
 @contextmanager
 def running_up(folder: Path, *arguments: str | Path) -> "Iterator[tuple[Up, str]]":
-    """An `enroll up` that is ready, and what it has said."""
+    """An `enroll up` that is ready, and what it has printed."""
     with started(folder, "up", *arguments) as process:
         yield process, read_until_ready(process)
 
@@ -46,12 +46,12 @@ Up = subprocess.Popen[str]
 def read_until_ready(process: Up) -> str:
     """Return what `enroll up` says until it runs."""
     assert process.stderr is not None
-    said = ""
+    printed = ""
     for line in process.stderr:
-        said += line
+        printed += line
         if LAST_LINE in line:
-            return said
-    raise AssertionError(said)
+            return printed
+    raise AssertionError(printed)
 
 
 def finish(folder: Path, *arguments: str | Path, expect: int = 0) -> str:

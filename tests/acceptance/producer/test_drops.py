@@ -94,8 +94,8 @@ def test_a_request_drops_swaps_and_is_superseded(scene: Scene) -> None:
     request_id = scene.client.submit(
         {"student_id": student, "drop_course_ids": [two], "as_of": yesterday}
     )
-    told = enroll("wait", request_id).stdout
-    assert told.strip() == f"{request_id}: superseded"
+    printed = enroll("wait", request_id).stdout
+    assert printed.strip() == f"{request_id}: superseded"
     shown = enroll("status", request_id).stdout
     assert "superseded: enrolled by a request that counts from" in shown
     assert scene.enrolled() == {(student, two)}

@@ -64,7 +64,7 @@ def term(client: EnrollmentClient) -> Term:
     return Term(client)
 
 
-def told(entries: tuple[HistoryEntry, ...]) -> list[tuple[str, str | None, datetime]]:
+def changes_in(entries: tuple[HistoryEntry, ...]) -> list[tuple[str, str | None, datetime]]:
     return [(e.change.value, sis_id_of(e), e.moment) for e in entries]
 
 
@@ -81,10 +81,10 @@ def test_a_student_was_enrolled_dropped_and_enrolled_again(term: Term) -> None:
     ]
     history = term.client.history(term.student)
     assert (history.student_sis_id, history.more) == (term.student, False)
-    assert sorted(told(history.entries[:2])) == sorted(
+    assert sorted(changes_in(history.entries[:2])) == sorted(
         ("enrolled", course, MONDAY + 2 * DAY) for course in (term.logic, term.algebra)
     )
-    assert told(history.entries[2:]) == [
+    assert changes_in(history.entries[2:]) == [
         ("dropped", term.logic, MONDAY + DAY),
         ("enrolled", term.logic, MONDAY),
     ]
@@ -108,8 +108,8 @@ def test_requests_that_changed_nothing_are_told_with_why(term: Term) -> None:
     assert (one.change, one.errors[0].code) == ("rejected", "unknown_course")
     assert one.course is not None
     assert (one.course.id, one.course.sis_id) == (None, "nowhere")
-    assert told((enrolled,)) == [("enrolled", term.logic, MONDAY)]
-    assert told((superseded,)) == [("superseded", term.logic, MONDAY - DAY)]
+    assert changes_in((enrolled,)) == [("enrolled", term.logic, MONDAY)]
+    assert changes_in((superseded,)) == [("superseded", term.logic, MONDAY - DAY)]
     assert (superseded.superseded_by, superseded.action) == (MONDAY, "drop")
 
 
@@ -117,8 +117,8 @@ def test_with_a_course_only_what_was_changed_in_it_is_told(term: Term) -> None:
     term.ask((term.logic,), as_of=MONDAY)
     term.ask((term.algebra, "nowhere"), as_of=MONDAY + DAY, atomic=False)
     term.ask((term.algebra, "nowhere"), as_of=MONDAY + 2 * DAY)
-    assert told(term.entries(term.logic)) == [("enrolled", term.logic, MONDAY)]
-    assert told(term.entries(term.algebra)) == [("enrolled", term.algebra, MONDAY + DAY)]
+    assert changes_in(term.entries(term.logic)) == [("enrolled", term.logic, MONDAY)]
+    assert changes_in(term.entries(term.algebra)) == [("enrolled", term.algebra, MONDAY + DAY)]
     assert term.entries("nowhere") == ()
 
 
@@ -217,7 +217,7 @@ def test_a_history_is_read_in_pages(term: Term) -> None:
     assert found == list(whole.entries)
     assert len(found) == 5
     by_text = term.entries(before="2026-09-01T10:00:00+02:00")
-    assert told(by_text) == [("enrolled", term.logic, MONDAY)]
+    assert changes_in(by_text) == [("enrolled", term.logic, MONDAY)]
 
 
 def test_entries_of_one_moment_stay_together(term: Term) -> None:

@@ -420,8 +420,8 @@ def test_a_body_that_stops_arriving_times_out(broker_url: str, tmp_path: Path) -
             head = f"POST /students/enroll HTTP/1.1\r\nHost: {httpx.URL(url).netloc.decode()}\r\n"
             stalled.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             stalled.settimeout(10)
-            said = stalled.recv(4096)
-        assert said.startswith(b"HTTP/1.1 408")
+            received = stalled.recv(4096)
+        assert received.startswith(b"HTTP/1.1 408")
         assert httpx.post(f"{url}/batches", content=pieces(), timeout=20).status_code == 408
         assert time.monotonic() - started < 6
 

@@ -73,16 +73,16 @@ def test_a_worker_with_another_database_does_not_start_until_it_is_accepted(
 ) -> None:
     original, copy = urls
     with running_worker(broker_url, original, tmp_path / "first", ONE) as first:
-        said = refusal(broker_url, copy, tmp_path / "second")
-        assert "is a copy of the one that the workers of this Redis use" in said
-        assert "enroll database accept" in said
+        printed = refusal(broker_url, copy, tmp_path / "second")
+        assert "is a copy of the one that the workers of this Redis use" in printed
+        assert "enroll database accept" in printed
         assert first.process.poll() is None
         # Without a confirmation, nothing changes.
-        code, said = database_command("accept", broker=broker_url, database=copy, typed="n\n")
-        assert (code, "Nothing was changed" in said) == (1, True)
+        code, printed = database_command("accept", broker=broker_url, database=copy, typed="n\n")
+        assert (code, "Nothing was changed" in printed) == (1, True)
         refusal(broker_url, copy, tmp_path / "again")
-        code, said = database_command("accept", "--yes", broker=broker_url, database=copy)
-        assert (code, "Accepted" in said) == (0, True), said
+        code, printed = database_command("accept", "--yes", broker=broker_url, database=copy)
+        assert (code, "Accepted" in printed) == (0, True), printed
         assert first.process.wait(60) == REFUSED  # It stops by itself.
         assert "The worker stops: The database" in first.log.read_text()
     with running_worker(broker_url, copy, tmp_path / "third", ONE):
@@ -176,9 +176,9 @@ def test_a_database_without_its_keys_is_refused_and_not_registered(
 ) -> None:
     url = new_database(dialect)
     lose_the_key(url, dialect)
-    said = refusal(broker_url, url, tmp_path / "log")
-    assert "the primary key of student_courses (student_id, course_id) is missing" in said
-    assert ("ADD CONSTRAINT pk_student_courses" in said) is (dialect == "postgresql")
+    printed = refusal(broker_url, url, tmp_path / "log")
+    assert "the primary key of student_courses (student_id, course_id) is missing" in printed
+    assert ("ADD CONSTRAINT pk_student_courses" in printed) is (dialect == "postgresql")
     with Redis.from_url(broker_url) as redis:
         assert not redis.exists(KEYS.database)
 
@@ -203,8 +203,8 @@ def test_a_database_that_is_not_utf8_is_refused_before_it_is_migrated(
     tmp_path: Path,
 ) -> None:
     administer("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
-    said = refusal(broker_url, postgres("ascii"), tmp_path / "log")
-    assert "has the encoding SQL_ASCII, but must be UTF8" in said
+    printed = refusal(broker_url, postgres("ascii"), tmp_path / "log")
+    assert "has the encoding SQL_ASCII, but must be UTF8" in printed
     done = invoke_enroll(
         *("doctor", "--broker", broker_url, "--timeout", "0.5", "--json"),
         ENROLL_DATABASE_URL=postgres("ascii"),

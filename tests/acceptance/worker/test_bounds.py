@@ -66,9 +66,9 @@ def test_a_lookup_of_too_many_results_is_refused_with_what_is_allowed(
         redis.lpush(Queue.LOOKUPS.value, json.dumps(sent))
         key = f"celery-task-meta-{sent['headers']['id']}"
         wait_for(lambda: redis.exists(key))  # noqa: B023 - at once
-        said = reason_of(json.loads(redis.get(key)))
-        assert f"at most {MAX_LOOKUP_RESULTS // limit} students" in said
-        assert f"limit to at most {MAX_LOOKUP_RESULTS // students}" in said
+        explained = reason_of(json.loads(redis.get(key)))
+        assert f"at most {MAX_LOOKUP_RESULTS // limit} students" in explained
+        assert f"limit to at most {MAX_LOOKUP_RESULTS // students}" in explained
     # Our own client asks in pages that are allowed.
     assert len(client.results_of(["S1"] * 25, limit=1000)) == 25
 
@@ -90,9 +90,9 @@ def test_an_invalid_argument_of_a_lookup_is_explained_by_the_contract(
         (TaskName.REFUSALS, ["b", -1], "line: must be an integer from 0 to"),
         (TaskName.RECENT_BATCHES, [0], "limit: must be an integer from 1 to"),
     ):
-        said = reason_of(ask(redis, task, *args))
-        assert said.startswith(reason)
-        assert ", not " in said
+        explained = reason_of(ask(redis, task, *args))
+        assert explained.startswith(reason)
+        assert ", not " in explained
     assert client.student("S1") is not None
 
 

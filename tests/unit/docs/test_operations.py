@@ -48,8 +48,8 @@ def test_every_metric_in_an_expression_is_exported(expression: str, exported: se
 
 def test_every_exported_metric_is_explained(exported: set[str]) -> None:
     page = (FOLDER / "watching.md").read_text()
-    said = set(re.findall(r"^\| `(enrollment_\w+)`", page, flags=re.MULTILINE))
-    assert said == {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported}
+    documented = set(re.findall(r"^\| `(enrollment_\w+)`", page, flags=re.MULTILINE))
+    assert documented == {re.sub(r"_(bucket|sum|count)$", "", name) for name in exported}
 
 
 def anchors(text: str) -> set[str]:

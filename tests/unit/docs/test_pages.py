@@ -34,10 +34,10 @@ def rows_of(text: str) -> list[list[str]]:
 
 def test_every_code_is_explained() -> None:
     codes, _, causes = DOCUMENTS["docs/codes.md"].partition("\n## Likely causes\n")
-    told = {row[0].strip("`"): row[-1] for row in rows_of(codes) if row[0].startswith("`")}
-    assert told == {code.value: str(STATUS_OF_CODE[code]) for code in Code}
-    told_causes = {row[0].strip("`") for row in rows_of(causes) if row[0].startswith("`")}
-    assert told_causes == set(Cause)
+    documented = {row[0].strip("`"): row[-1] for row in rows_of(codes) if row[0].startswith("`")}
+    assert documented == {code.value: str(STATUS_OF_CODE[code]) for code in Code}
+    documented_causes = {row[0].strip("`") for row in rows_of(causes) if row[0].startswith("`")}
+    assert documented_causes == set(Cause)
     assert set(CODE_MEANINGS) == set(Code)
 
 
@@ -47,10 +47,12 @@ def test_every_exit_code_is_explained() -> None:
 
 
 def test_every_setting_is_explained_with_its_default() -> None:
-    told = {row[0].strip("`"): row[-1] for row in rows("docs/settings.md") if PREFIX in row[0]}
+    documented = {
+        row[0].strip("`"): row[-1] for row in rows("docs/settings.md") if PREFIX in row[0]
+    }
     for model in (Settings, HttpSettings):
         for name, field in model.model_fields.items():
-            default = told[PREFIX + name.upper()]
+            default = documented[PREFIX + name.upper()]
             if isinstance(field.default, bool):
                 assert default == str(field.default).lower()
             elif isinstance(field.default, int | float | str):
@@ -66,8 +68,8 @@ UNITS = {"KiB": 2**10, "MiB": 2**20, "days": 86_400}
 def test_a_limit_on_a_page_equals_the_one_in_the_code(row: list[str]) -> None:
     module, _, name = row[-1].strip("`").rpartition(".")
     number, unit = re.findall(r"([\d,]*\d) ?(\w*)", row[1].rpartition(" to ")[-1])[0]
-    told = int(number.replace(",", "")) * UNITS.get(unit, 1)
-    assert told == getattr(import_module(module), name)
+    documented = int(number.replace(",", "")) * UNITS.get(unit, 1)
+    assert documented == getattr(import_module(module), name)
 
 
 def anchors(name: str) -> set[str]:
@@ -134,7 +136,7 @@ def test_no_name_is_explained_in_two_tables() -> None:
             if re.fullmatch(r"`[\w./-]+`", row[0]):
                 pages.setdefault(row[0], set()).add(name)
     # It is a code, and a reason of dead letters.
-    assert {told for told, found in pages.items() if len(found) > 1} == {"`not_processed`"}
+    assert {name for name, found in pages.items() if len(found) > 1} == {"`not_processed`"}
 
 
 def test_every_log_message_that_a_page_names_is_logged() -> None:

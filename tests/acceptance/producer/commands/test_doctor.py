@@ -55,8 +55,8 @@ def doctor(url: str, *options: str, **environment: str) -> tuple[int, Findings]:
     assert all(bool(one["remedy"]) == (one["state"] != "ok") for one in lines)
     found: Findings = {}
     for one in lines:
-        key, said = (one["check"], one["state"]), f"{one['found']} -> {one['remedy']}"
-        found[key] = "\n".join(filter(None, (found.get(key), said)))
+        key, finding = (one["check"], one["state"]), f"{one['found']} -> {one['remedy']}"
+        found[key] = "\n".join(filter(None, (found.get(key), finding)))
     return done.exit_code, found
 
 
@@ -108,9 +108,9 @@ def test_rules_that_know_no_cached_results_are_found(
 def test_an_unavailable_broker_is_found() -> None:
     code, found = doctor(f"redis://:a-password@localhost:{free_port()}/0")
     assert code == 1
-    (said,) = found.values()
-    assert "does not answer" in said
-    assert "a-password" not in said
+    (finding,) = found.values()
+    assert "does not answer" in finding
+    assert "a-password" not in finding
 
 
 @pytest.mark.parametrize(

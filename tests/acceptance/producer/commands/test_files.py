@@ -200,17 +200,17 @@ def late_bad_byte() -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-@pytest.mark.parametrize("told", [None, "auto", "cp1252"])
+@pytest.mark.parametrize("chosen", [None, "auto", "cp1252"])
 def test_a_bad_byte_late_in_a_file_does_not_affect_other_lines(
-    module_deployment: Deployment, database: Database, tmp_path: Path, told: str | None
+    module_deployment: Deployment, database: Database, tmp_path: Path, chosen: str | None
 ) -> None:
     path = tmp_path / "late.csv"
     path.write_bytes(late_bad_byte())
-    options = ["--encoding", told] if told else []
-    status = submit(module_deployment, path, *options, expect=GOOD if told else REFUSED)
-    assert enrolled_pairs(database) == logic("T01", "T02", "T04", *(["T03"] if told else []))
-    assert [group["first_lines"] for group in status["refusals"]] == ([] if told else [[2_004]])
-    assert len(status["notices"]) == (told == "auto")
+    options = ["--encoding", chosen] if chosen else []
+    status = submit(module_deployment, path, *options, expect=GOOD if chosen else REFUSED)
+    assert enrolled_pairs(database) == logic("T01", "T02", "T04", *(["T03"] if chosen else []))
+    assert [group["first_lines"] for group in status["refusals"]] == ([] if chosen else [[2_004]])
+    assert len(status["notices"]) == (chosen == "auto")
 
 
 @pytest.mark.parametrize("how", ["gzip", "zip", "gzip on a pipe", "zip on a pipe"])

@@ -88,8 +88,8 @@ def test_a_file_with_a_key_and_an_id_of_one_thing_is_reported_before_anything_is
     registrar: Registrar,
 ) -> None:
     file = "student_id,student_key,course_id\n2,2,1\n"
-    said = registrar.submit("both.csv", file, expect=USAGE)
-    assert "student_id holds SIS ids, student_key holds our keys" in said
+    output = registrar.submit("both.csv", file, expect=USAGE)
+    assert "student_id holds SIS ids, student_key holds our keys" in output
     assert registrar.courses_of("2") == registrar.courses_of("3") == []
     registrar.submit("both.csv", file, "--map", "student_key={student_key}")
     assert (registrar.courses_of("2"), registrar.courses_of("3")) == ([], ["Course One"])
@@ -109,9 +109,9 @@ def test_what_was_noticed_before_an_error_is_printed(registrar: Registrar) -> No
     ids = '{"student_id": "2", "course_ids": ["1"]}\n' * 2_000
     registrar.submit("ids.jsonl", ids, "--batch-id", "taken")
     late_key = ids + '{"student_id": 2, "course_ids": [2]}\n'
-    told = registrar.submit("late.jsonl", late_key, "--batch-id", "taken", expect=USAGE)
-    assert told.count("Notice: ") == told.count("line 2001 has the integer 2 as an id") == 1
-    assert "already submitted with different records" in told
+    output = registrar.submit("late.jsonl", late_key, "--batch-id", "taken", expect=USAGE)
+    assert output.count("Notice: ") == output.count("line 2001 has the integer 2 as an id") == 1
+    assert "already submitted with different records" in output
 
 
 def test_a_batch_of_numeric_ids_begun_by_an_earlier_version_is_not_continued(
@@ -127,7 +127,9 @@ def test_a_batch_of_numeric_ids_begun_by_an_earlier_version_is_not_continued(
         client.submit_batch(Kind.ENROLLMENTS, records, batch_id="begun", columns=columns)
         wait_for(lambda: client.batch("begun").state == "done")
         before = client.batch("begun")
-        said = registrar.submit("enrollments.csv", ENROLLMENTS, "--batch-id", "begun", expect=USAGE)
-        assert "was already submitted with different records" in said
+        output = registrar.submit(
+            "enrollments.csv", ENROLLMENTS, "--batch-id", "begun", expect=USAGE
+        )
+        assert "was already submitted with different records" in output
         assert client.batch("begun") == before
     assert registrar.courses_of("2") == []

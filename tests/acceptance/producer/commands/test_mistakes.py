@@ -13,7 +13,7 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "expected"),
     [
         (["student", "S1"], USAGE, "pass --broker or set ENROLL_BROKER_URL"),
         (["serve"], USAGE, "pass --broker or set ENROLL_BROKER_URL"),
@@ -34,11 +34,11 @@ ABSENT = "redis://:s3cret@127.0.0.1:1/0"
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_remedy(
-    tmp_path: Path, arguments: list[str], code: int, said: str
+    tmp_path: Path, arguments: list[str], code: int, expected: str
 ) -> None:
     (tmp_path / "tokens").write_text("s3cret\n")
     done = run_enroll(clean_environment(), *arguments, expect=code, cwd=tmp_path)
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "s3" not in done.stderr
 
 
@@ -50,18 +50,18 @@ def test_an_invalid_setting_of_the_http_front_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "expected"),
     [
         ("redis://127.0.0.1:{port}/4711", "no database with the number in its URL"),
         ("redis://nobody:s3cret@127.0.0.1:{port}/0", "the user or the password is wrong"),
     ],
 )
 def test_a_submit_does_not_wait_for_a_url_that_never_worked(
-    tmp_path: Path, broker_url: str, address: str, said: str
+    tmp_path: Path, broker_url: str, address: str, expected: str
 ) -> None:
     port = broker_url.rpartition(":")[2].partition("/")[0]
     done = submit(tmp_path, address.format(port=port))
-    assert said in done.stderr
+    assert expected in done.stderr
     assert "Waiting" not in done.stderr
 
 

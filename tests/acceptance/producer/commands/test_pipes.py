@@ -79,8 +79,8 @@ def test_the_same_input_under_the_same_batch_id_is_applied_once(deployment: Depl
     arguments = ("submit", "-", "--batch-id", f"night of {course}", "--json")
     first, again = (json.loads(deployment.enroll(*arguments, given=given).stdout) for _ in "12")
     assert first == again
-    told = deployment.enroll(*arguments, "--resume", given=given).stderr
-    assert "1 of the 1 chunks had already been applied." in told
+    messages = deployment.enroll(*arguments, "--resume", given=given).stderr
+    assert "1 of the 1 chunks had already been applied." in messages
 
 
 def test_a_process_substitution_is_read_once_and_whole(
@@ -95,7 +95,7 @@ def test_a_process_substitution_is_read_once_and_whole(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "given", "said"),
+    ("arguments", "given", "message"),
     [
         (("-", "-"), PAIRS, "give - only once"),
         (("-", "--resume"), PAIRS, "--resume finds a batch by its file, but - is not"),
@@ -106,9 +106,9 @@ def test_a_process_substitution_is_read_once_and_whole(
     ],
 )
 def test_an_unreadable_pipe_is_reported_with_its_remedy(
-    deployment: Deployment, arguments: tuple[str, ...], given: str | bytes, said: str
+    deployment: Deployment, arguments: tuple[str, ...], given: str | bytes, message: str
 ) -> None:
-    assert said in deployment.enroll("submit", *arguments, given=given, expect=USAGE).stderr
+    assert message in deployment.enroll("submit", *arguments, given=given, expect=USAGE).stderr
 
 
 def test_a_closed_standard_input_is_reported(deployment: Deployment) -> None:
@@ -216,8 +216,8 @@ def test_an_unwritable_file_is_reported(deployment: Deployment, file: str) -> No
     (name,), course = roster(deployment, 1)
     given = f"{PAIRS}{name},X\n"
     deployment.enroll("submit", "-", "--batch-id", course, given=given, expect=REFUSED)
-    said = deployment.enroll("errors", course, "--csv", file, given="", expect=USAGE).stderr
-    assert "No such file or directory" in said or "No space left on device" in said
+    message = deployment.enroll("errors", course, "--csv", file, given="", expect=USAGE).stderr
+    assert "No such file or directory" in message or "No space left on device" in message
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_command_silently(deployment: Deployment) -> None:

@@ -108,8 +108,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_they_stop_in_reverse_order_when_the_program_ends(folder: Path) -> None:
     with parent(folder, "leave") as process:
-        said = process.communicate(timeout=60)[0]
-    assert (process.returncode, said) == (0, "")
+        printed = process.communicate(timeout=60)[0]
+    assert (process.returncode, printed) == (0, "")
     assert left_running(folder) == []
     assert order(folder) == ["second", "first"]
     assert not is_locked(folder, PROCESSES_LOCK)
@@ -155,8 +155,8 @@ def test_a_killed_keeper_takes_them_with_it_and_the_program_notices(folder: Path
     with parent(folder, "wait") as process:
         (keeper,) = psutil.Process(process.pid).children()
         keeper.kill()
-        said = process.communicate(timeout=60)[0]
-    assert "The process that keeps broker and worker was ended" in said
+        printed = process.communicate(timeout=60)[0]
+    assert "The process that keeps broker and worker was ended" in printed
     assert process.returncode == 1
     wait_for_the_end(folder)
 
@@ -165,8 +165,8 @@ def test_the_keeper_stops_them_if_it_is_told_to(folder: Path) -> None:
     with parent(folder, "wait") as process:
         (keeper,) = psutil.Process(process.pid).children()
         keeper.terminate()
-        said = process.communicate(timeout=60)[0]
-    assert "was ended" in said
+        printed = process.communicate(timeout=60)[0]
+    assert "was ended" in printed
     assert order(folder) == ["second", "first"]
 
 

@@ -76,8 +76,8 @@ def test_a_stack_in_another_folder_is_found_by_its_name_with_its_key_prefix(
 ) -> None:
     write_lines(tmp_path / "students.csv", "sis_id,name", "S1,Ada")
     elsewhere = tmp_path / "another place" / "trial"
-    with running_up(tmp_path, "--folder", elsewhere, "--key-prefix", "mine:") as (_, said):
-        assert f"Other commands need --folder '{elsewhere}' or ENROLL_FOLDER." in said
+    with running_up(tmp_path, "--folder", elsewhere, "--key-prefix", "mine:") as (_, printed):
+        assert f"Other commands need --folder '{elsewhere}' or ENROLL_FOLDER." in printed
         finish(tmp_path, "--folder", elsewhere, "submit", "students.csv")
         assert "Ada" in finish(tmp_path, "student", "S1", "--folder", elsewhere)
         given = {"ENROLL_FOLDER": str(elsewhere), "ENROLL_RESULT_BACKEND_URL": "redis://h:1/0"}

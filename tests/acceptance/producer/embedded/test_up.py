@@ -45,11 +45,11 @@ def secret(folder: Path) -> str:
     return password
 
 
-def check_access(folder: Path, up: "subprocess.Popen[str]", said: str) -> None:
+def check_access(folder: Path, up: "subprocess.Popen[str]", printed: str) -> None:
     """Check that no other user of the machine can read the data or connect to the broker."""
     password = secret(folder)
     assert len(password) >= 32
-    assert password not in said
+    assert password not in printed
     for mode in modes(folder / ".enroll").values():
         assert mode in ("0o600", "0o700")
     children = psutil.Process(up.pid).children(recursive=True)
@@ -71,16 +71,16 @@ def test_killed_it_leaves_nothing_running_and_the_next_one_finds_everything(
 ) -> None:
     write_lines(tmp_path / "students.csv", "sis_id,name", *STUDENTS)
     page = f"http://127.0.0.1:{free_port()}/"
-    with running_up(tmp_path, "--http-port", str(urlsplit(page).port)) as (up, said):
-        assert "The folder is new and empty." in said
-        assert f"The page is at {page} for everybody on this machine." in said
-        assert f"rm -r {tmp_path / '.enroll'}" in said
-        assert "Other commands need" not in said
+    with running_up(tmp_path, "--http-port", str(urlsplit(page).port)) as (up, printed):
+        assert "The folder is new and empty." in printed
+        assert f"The page is at {page} for everybody on this machine." in printed
+        assert f"rm -r {tmp_path / '.enroll'}" in printed
+        assert "Other commands need" not in printed
         finish(tmp_path, "submit", "students.csv")
         with Redis.from_url(broker_url(tmp_path)) as redis:
             redis.mset({f"key {number}": number for number in range(300)})
         assert name_of_student(page) == "Student 7"
-        check_access(tmp_path, up, said)
+        check_access(tmp_path, up, printed)
         refused = finish(tmp_path, "up", expect=UNREACHABLE)
         assert f"already running in {tmp_path / '.enroll'} (process {up.pid})" in refused
         assert "Using the database of `enroll up` in" in finish(tmp_path, "batches")
@@ -131,8 +131,8 @@ def test_ended_in_any_other_way_it_leaves_nothing_running_either(tmp_path: Path)
         in_background.wait(60)
     assert in_background.returncode == 128 + signal.SIGHUP
     assert left_running(tmp_path) == []
-    with running_up(tmp_path) as (up, said):
-        assert FOUND in said
+    with running_up(tmp_path) as (up, printed):
+        assert FOUND in printed
         (keeper,) = psutil.Process(up.pid).children()
         keeper.kill()
         assert up.stderr is not None
@@ -167,10 +167,10 @@ def terminal(folder: Path, *, own: bool) -> Iterator[tuple["subprocess.Popen[byt
 
 
 def read_terminal(master: int) -> str:
-    said = b""
-    while LAST_LINE.encode() not in said:
-        said += os.read(master, 65_536)
-    return said.decode()
+    printed = b""
+    while LAST_LINE.encode() not in printed:
+        printed += os.read(master, 65_536)
+    return printed.decode()
 
 
 def test_a_folder_of_the_version_before_still_works(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_a_folder_of_the_version_before_still_works(tmp_path: Path) -> None:
         assert "was started by an earlier version" in refused
         with Redis.from_url(url) as redis:
             assert f"kill {redis.info('server')['process_id']}" in refused
-    with running_up(tmp_path, "--key-prefix", "mine:") as (up, said):
-        assert "The last start used the key prefix ''." in said
-        check_access(tmp_path, up, said)
+    with running_up(tmp_path, "--key-prefix", "mine:") as (up, printed):
+        assert "The last start used the key prefix ''." in printed
+        check_access(tmp_path, up, printed)
         assert urlsplit(broker_url(tmp_path)).port == urlsplit(url).port
         with Redis.from_url(broker_url(tmp_path)) as redis:
             assert redis.exists(*(f"key {number}" for number in range(300))) == 300

@@ -76,18 +76,18 @@ def test_every_line_from_start_to_stop_is_an_object_and_holds_no_personal_data(
     assert {"timestamp", "level", "logger", "event"} <= set.intersection(*map(set, lines))
     assert not [word for word in PRIVATE if word in text]
 
-    def told(**about: Any) -> dict[str, Any]:
+    def logged(**about: Any) -> dict[str, Any]:
         (line,) = [one for one in lines if about.items() <= one.items()]
         assert isinstance(line, dict)
         return line
 
-    chunk = told(event="chunk delivered", batch_id=batch.batch_id)
+    chunk = logged(event="chunk delivered", batch_id=batch.batch_id)
     assert (chunk["enrolled"], chunk["rejected"], chunk["outcome"]) == (1, 1, "applied")
     assert 0 < chunk["duration"] < 60
-    assert told(request_id="r1")["outcome"] == decided.status
-    assert told(request_id=refused.request_id)["codes"] == ["unknown_course"]
-    assert told(event="dead letter")["reason"] == "malformed"
-    assert told(event="worker: Warm shutdown (MainProcess)")["level"] == "info"
+    assert logged(request_id="r1")["outcome"] == decided.status
+    assert logged(request_id=refused.request_id)["codes"] == ["unknown_course"]
+    assert logged(event="dead letter")["reason"] == "malformed"
+    assert logged(event="worker: Warm shutdown (MainProcess)")["level"] == "info"
 
 
 # --- Metrics ----------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ def test_two_workers_cannot_share_a_port_and_no_file_is_left_behind(
             timeout=60,
         )
     assert second.returncode != 0
-    said = "ENROLL_METRICS_PORT: cannot listen on 127.0.0.1 port"
-    assert said in second.stdout + second.stderr
+    problem = "ENROLL_METRICS_PORT: cannot listen on 127.0.0.1 port"
+    assert problem in second.stdout + second.stderr
     assert not list(folder.glob("enroll-metrics-*"))
 
 

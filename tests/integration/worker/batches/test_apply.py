@@ -224,9 +224,9 @@ def test_requests_get_the_same_results_as_columns_and_as_records(database: Datab
         assert columns.requests_rejected == records.requests_rejected
         assert columns.refusals == records.refusals
     for results in student_results(database, ["A", "B"], 100):
-        told = [
+        shown = [
             (r.status, [(c.sis_id, c.added) for c in r.enrolled_courses], len(r.errors))
             for r in sorted(results, key=lambda r: r.request_id)
         ]
-        half = len(told) // 2
-        assert told[:half] == told[half:]
+        half = len(shown) // 2
+        assert shown[:half] == shown[half:]

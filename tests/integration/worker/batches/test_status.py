@@ -108,26 +108,26 @@ def test_a_submitters_mark_distinguishes_queued_from_unknown(database: Database)
 
 
 def test_a_batch_whose_chunks_stop_arriving_is_stalled(database: Database) -> None:
-    def told(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
+    def status_of(chunks: int, *, complete: bool, seconds_ago: float) -> BatchStatus:
         tally = Tally(requests=chunks, rows=chunks)
         left = SubmissionMark(kind=Kind.ENROLLMENTS, tally=tally, chunks=chunks, complete=complete)
         found = {"b": AgedMark(left, seconds_ago)}
         return batch_statuses(database, ["b"], found, refusals=False)[0]
 
     long_ago = STALLED_SECONDS + 1
-    assert told(2, complete=True, seconds_ago=1).state == "queued"
-    assert told(2, complete=True, seconds_ago=long_ago).state == "stalled"
+    assert status_of(2, complete=True, seconds_ago=1).state == "queued"
+    assert status_of(2, complete=True, seconds_ago=long_ago).state == "stalled"
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), last=False))
-    assert told(2, complete=True, seconds_ago=long_ago).state == "running"
+    assert status_of(2, complete=True, seconds_ago=long_ago).state == "running"
     with database.writing() as connection:
         connection.execute(text("UPDATE batch_chunks SET applied_at = '2026-01-01 00:00:00+00:00'"))
     for complete, why in ((True, "chunks are missing"), (False, "the submitter stopped")):
-        status = told(2, complete=complete, seconds_ago=long_ago)
+        status = status_of(2, complete=complete, seconds_ago=long_ago)
         assert (status.state, status.chunks_missing) == ("stalled", 1)
         assert status.advice is not None
         assert why in status.advice
         assert "--resume" in status.advice
-    assert told(1, complete=True, seconds_ago=long_ago).state == "done"
+    assert status_of(1, complete=True, seconds_ago=long_ago).state == "done"
 
 
 def test_refusals_are_read_page_by_page_in_the_order_of_their_lines(database: Database) -> None:

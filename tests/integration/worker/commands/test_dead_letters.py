@@ -56,9 +56,9 @@ def test_a_retried_letter_is_removed_and_one_that_fails_again_stays(
 ) -> None:
     good, refused = keep_requests(database, "r1", "r2")
     keep_message(database, b"never a message", "batches", "not JSON")
-    told = ask(database, "dead-letters", "retry", str(good), "999999", expect=REMAINS)
-    assert told[0] == {"id": good, "retried": True, "outcome": "enrolled"}
-    assert told[1]["why"].startswith("there is no dead letter 999999;")
+    printed = ask(database, "dead-letters", "retry", str(good), "999999", expect=REMAINS)
+    assert printed[0] == {"id": good, "retried": True, "outcome": "enrolled"}
+    assert printed[1]["why"].startswith("there is no dead letter 999999;")
     out, _ = run(database, "dead-letters", "retry", "--all", expect=REMAINS)
     assert out.splitlines()[0] == f"{refused}: enrolled"
     assert "retry failed: it still cannot be understood: the message is not JSON" in out
@@ -78,8 +78,10 @@ def test_all_means_every_letter_stored_at_the_start(database: Database, roster: 
 
 def test_a_discarded_letter_is_removed(database: Database) -> None:
     first, second = keep_requests(database, "r1", "r2")
-    told = ask(database, "dead-letters", "discard", str(first), str(first), "--yes", expect=REMAINS)
-    assert told == [{"id": first, "discarded": True}, {"id": first, "discarded": False}]
+    printed = ask(
+        database, "dead-letters", "discard", str(first), str(first), "--yes", expect=REMAINS
+    )
+    assert printed == [{"id": first, "discarded": True}, {"id": first, "discarded": False}]
     assert [letter["id"] for letter in ask(database, "dead-letters", "list")] == [second]
     run(database, "dead-letters", "show", str(first), expect=REMAINS)
 
@@ -108,12 +110,12 @@ def test_only_one_of_two_operators_retries_a_letter(
     command = ["dead-letters", "retry", *map(str, kept), "--json"]
     environment = worker_environment(shared_valkey, url_of(database))
     operators = [start_enroll(environment, *command) for _ in range(3)]
-    told = [json.loads(line) for one in operators for line in one.communicate()[0].splitlines()]
-    done = [one for one in told if one["retried"]]
+    printed = [json.loads(line) for one in operators for line in one.communicate()[0].splitlines()]
+    done = [one for one in printed if one["retried"]]
     assert sorted(one["id"] for one in done) == kept
     assert {one["outcome"] for one in done} == {"enrolled"}
-    others = {one["why"] for one in told if not one["retried"]}
+    others = {one["why"] for one in printed if not one["retried"]}
     assert all(why.startswith("there is no dead letter") for why in others), others
-    assert len(told) == 3 * len(kept)
+    assert len(printed) == 3 * len(kept)
     assert count_rows(database, EnrollmentResult) == len(kept)
     assert count_rows(database, DeadLetter) == 0

@@ -108,37 +108,41 @@ def test_a_folder_that_was_only_found_does_not_join_another_broker(found: Path, 
     same, other = {"ENROLL_BROKER_URL": url}, {"ENROLL_BROKER_URL": "redis://:secret@h:1/0"}
     assert "letter of .enroll" in listed("dead-letters", "list", **same)
     for variables in (other, other | {"ENROLL_FOLDER": str(found)}):
-        _, said = run("prune", "--older-than", "1d", expect=USAGE, **variables)
-        assert "ENROLL_DATABASE_URL: is not set, but ENROLL_BROKER_URL is" in said
-        assert f"does not name the broker of the `enroll up` in {found}" in said
-        assert "secret" not in said
+        _, printed = run("prune", "--older-than", "1d", expect=USAGE, **variables)
+        assert "ENROLL_DATABASE_URL: is not set, but ENROLL_BROKER_URL is" in printed
+        assert f"does not name the broker of the `enroll up` in {found}" in printed
+        assert "secret" not in printed
     assert "letter of .enroll" in listed("dead-letters", "list", "--folder", str(found), **other)
 
 
 def test_what_another_user_may_have_written_is_not_used(found: Path) -> None:
     found.chmod(0o777)
     for options in ([], ["--folder", str(found)]):
-        _, said = run("batches", *options, expect=USAGE)
-        assert f"Other users can write to {found}." in said
+        _, printed = run("batches", *options, expect=USAGE)
+        assert f"Other users can write to {found}." in printed
 
 
 def test_where_nothing_is_found_the_error_names_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, said = run("batches", expect=USAGE)
-    assert "ENROLL_DATABASE_URL: is not set. Set it, or name the folder of an `enroll up`" in said
-    assert "The order is: --folder, ENROLL_DATABASE_URL, ENROLL_FOLDER, an `enroll up` in" in said
+    _, printed = run("batches", expect=USAGE)
+    assert (
+        "ENROLL_DATABASE_URL: is not set. Set it, or name the folder of an `enroll up`" in printed
+    )
+    assert (
+        "The order is: --folder, ENROLL_DATABASE_URL, ENROLL_FOLDER, an `enroll up` in" in printed
+    )
     folder = tmp_path / "new"
     folder.mkdir(0o700)
-    _, said = run("batches", "--folder", str(folder), expect=USAGE)
-    assert f"There is no database in {folder}. Make one: enroll up --folder {folder}" in said
+    _, printed = run("batches", "--folder", str(folder), expect=USAGE)
+    assert f"There is no database in {folder}. Make one: enroll up --folder {folder}" in printed
     assert list(folder.iterdir()) == []
 
 
 def test_the_redis_of_the_folder_belongs_to_its_database(found: Path, url: str) -> None:
-    _, said = run("database", "show", expect=UNREACHABLE)
-    assert "cannot be used" in said
-    assert url.partition("@")[2].partition("/")[0] in said
+    _, printed = run("database", "show", expect=UNREACHABLE)
+    assert "cannot be used" in printed
+    assert url.partition("@")[2].partition("/")[0] in printed
     (found / "lock").unlink()
     assert "No `enroll up` is running in" in run("database", "show", expect=USAGE)[1]

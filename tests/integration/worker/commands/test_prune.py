@@ -22,8 +22,8 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
     assert err.startswith("Counting what is older than 20")
     assert "would be removed" in out
     for _ in range(2):
-        (told,) = ask(database, "prune", "--older-than", "400d", "--dry-run")
-        assert (told["dry_run"], told["removed"]["results"]) == (True, 1)
+        (report,) = ask(database, "prune", "--older-than", "400d", "--dry-run")
+        assert (report["dry_run"], report["removed"]["results"]) == (True, 1)
     for typed, code in ((None, USAGE), ("n\n", REMAINS), ("\n", REMAINS), ("", INTERRUPTED)):
         out, err = run(database, "prune", "--older-than", "57w", expect=code, typed=typed)
         assert out == ""
@@ -38,5 +38,5 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
     assert ["results", "1"] in [line.split() for line in out.splitlines()]
     assert count_rows(database, EnrollmentResult) == 1
     assert count_rows(database, StudentCourse) == 1
-    (told,) = ask(database, "prune", "--older-than", "57w", "--yes")
-    assert told["removed"]["results"] == 0
+    (report,) = ask(database, "prune", "--older-than", "57w", "--yes")
+    assert report["removed"]["results"] == 0

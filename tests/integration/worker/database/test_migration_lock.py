@@ -134,8 +134,8 @@ def test_two_migrations_at_once_run_one_after_the_other(
         both = [start(empty_database_url, *MIGRATE) for _ in range(2)]
         for process in both:
             wait_for(lambda process=process: process.waits(path))  # type: ignore[misc]
-    said = sorted(process.last_line() for process in both)
-    assert said == ["Migrated: none -> 0010", "Nothing to do: 0010"]
+    printed = sorted(process.last_line() for process in both)
+    assert printed == ["Migrated: none -> 0010", "Nothing to do: 0010"]
     assert migrate.is_current(engine)
     command_line = migrate.alembic_config()
     with engine.begin() as connection:
@@ -148,8 +148,8 @@ def test_several_migrations_may_start_in_the_same_moment(
     empty_database_url: str, start: Callable[..., Process]
 ) -> None:
     several = [start(empty_database_url, *MIGRATE) for _ in range(4)]
-    said = sorted(process.last_line() for process in several)
-    assert said == ["Migrated: none -> 0010", *["Nothing to do: 0010"] * 3]
+    printed = sorted(process.last_line() for process in several)
+    assert printed == ["Migrated: none -> 0010", *["Nothing to do: 0010"] * 3]
 
 
 def test_a_migration_gives_up_if_another_one_does_not_end(
@@ -158,10 +158,10 @@ def test_a_migration_gives_up_if_another_one_does_not_end(
     engine = make_engine(empty_postgres_url)
     with _held(engine) as holder:
         process = start(empty_postgres_url, *MIGRATE, "--wait", "0.5")
-        said = process.last_line(code=1)
-        assert "did not end within 0.5 s: pid" in said
-        assert f"pid {_process_id(holder)}, user" in said
-        assert "Nothing was changed. Wait until it ends, then migrate again" in said
+        printed = process.last_line(code=1)
+        assert "did not end within 0.5 s: pid" in printed
+        assert f"pid {_process_id(holder)}, user" in printed
+        assert "Nothing was changed. Wait until it ends, then migrate again" in printed
         with pytest.raises(MigrationBlocked, match=r"did not end within 0\.5 s"):
             migrate.upgrade(engine, HASTY)
         assert _tables(engine) == set()
@@ -180,11 +180,11 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert time.monotonic() - started < 5
         assert _tables(engine) == before
         assert migrate.is_current(engine)
-        said = str(blocked.value)
-        assert "lock_timeout) at: DROP TABLE student_courses. It was rolled back" in said
-        assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in said
-        assert "idle in transaction for" in said
-        assert "on student_courses. Wait until" in said
+        printed = str(blocked.value)
+        assert "lock_timeout) at: DROP TABLE student_courses. It was rolled back" in printed
+        assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in printed
+        assert "idle in transaction for" in printed
+        assert "on student_courses. Wait until" in printed
     assert migrate.change(engine, "0001", HASTY) == ("0010", "0001")
     assert _tables(engine) == {"alembic_version", "students", "courses"}
 
@@ -200,8 +200,8 @@ def test_both_commands_give_up_with_a_message_and_exit_code_1(
     url = engine.url.render_as_string(hide_password=False)
     with _held(engine, "SELECT * FROM dead_letters"):
         process = start(url, *arguments)
-        said = process.last_line(code=1)
-        assert said.startswith("The migration gave up waiting for a lock")
+        printed = process.last_line(code=1)
+        assert printed.startswith("The migration gave up waiting for a lock")
         assert "Traceback" not in process.output
         assert migrate.is_current(engine)
     start(url, *arguments).last_line()

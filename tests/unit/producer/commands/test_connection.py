@@ -97,12 +97,15 @@ def refusal(*arguments: str, **variables: str | None) -> str:
 
 def test_where_nothing_is_found_the_error_names_the_order(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("ENROLL_BROKER_URL", "ENROLL_FOLDER"))
-    said = refusal("status", "x", **nothing)
-    assert "pass --broker or set ENROLL_BROKER_URL, or run `enroll up` in this folder" in said
-    assert "The order is: --broker or --folder, ENROLL_BROKER_URL, ENROLL_FOLDER, a running" in said
-    said = refusal("status", "x", "--folder", str(tmp_path), **nothing)
+    message = refusal("status", "x", **nothing)
+    assert "pass --broker or set ENROLL_BROKER_URL, or run `enroll up` in this folder" in message
     assert (
-        f"No `enroll up` is running in {tmp_path}. Start it: enroll up --folder {tmp_path}" in said
+        "The order is: --broker or --folder, ENROLL_BROKER_URL, ENROLL_FOLDER, a running" in message
+    )
+    message = refusal("status", "x", "--folder", str(tmp_path), **nothing)
+    assert (
+        f"No `enroll up` is running in {tmp_path}. Start it: enroll up --folder {tmp_path}"
+        in message
     )
     assert "cannot be used" in refusal("status", "x", ENROLL_BROKER_URL=None, ENROLL_FOLDER="none")
     with running(tmp_path / "here" / ".enroll", "redis://127.0.0.1:1/0") as folder:
@@ -131,9 +134,9 @@ def test_different_values_in_two_places_are_an_error(
     arguments: list[str], brokers: Brokers
 ) -> None:
     given = [brokers.url(word) if word in ("A", "B") else word for word in arguments]
-    said = refusal(*given)
-    assert "is given twice, with different values; give it once." in said
-    assert "secret-" not in said
+    message = refusal(*given)
+    assert "is given twice, with different values; give it once." in message
+    assert "secret-" not in message
 
 
 def test_the_same_value_in_two_places_is_none(brokers: Brokers) -> None:

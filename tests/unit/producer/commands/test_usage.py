@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["submit", "students.csv", "--batch-id", ""], "--batch-id: must be a string of 1 to 128"),
         (["submit", "students.csv", "--batch-id", LONG], "--batch-id: must be a string of 1 to"),
@@ -52,11 +52,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 @pytest.mark.usefixtures("folder")
 def test_a_value_that_cannot_be_right_is_refused_before_the_broker_is_asked(
-    arguments: list[str], said: str
+    arguments: list[str], expected: str
 ) -> None:
     done = invoke_enroll(*arguments, **ABSENT)
     assert done.exit_code == USAGE, done.output
-    assert said in done.stderr
+    assert expected in done.stderr
     assert done.stdout == ""
 
 

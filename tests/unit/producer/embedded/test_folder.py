@@ -24,11 +24,11 @@ from support.stacks import modes
 
 
 def prepared(folder: Path) -> list[str]:
-    """Lock a folder, and return what was said."""
-    said: list[str] = []
-    with locked_folder(folder, said.append):
+    """Lock a folder, and return what was reported."""
+    reported: list[str] = []
+    with locked_folder(folder, reported.append):
         pass
-    return said
+    return reported
 
 
 def refusal(folder: Path) -> str:
@@ -53,8 +53,8 @@ def test_an_open_folder_of_an_earlier_version_is_made_private(
     for path in (folder / "stack.json", folder / "enrollment.db", inside / "appendonly.aof"):
         path.touch(0o644)
     folder.chmod(mode)
-    (said,) = prepared(folder)
-    assert f"{folder} was open to other users of this machine; it is private now" in said
+    (reported,) = prepared(folder)
+    assert f"{folder} was open to other users of this machine; it is private now" in reported
     assert set(modes(folder).values()) == {"0o700", "0o600"}
     assert prepared(folder) == []
 
@@ -65,9 +65,9 @@ def test_an_open_folder_with_other_files_is_refused_and_not_changed(tmp_path: Pa
     for name in ("thesis.txt", "lock", "enrollment.db"):
         (folder / name).touch(0o644)
     before = modes(folder)
-    said = refusal(folder)
-    assert "holds files that are not from `enroll up`, such as thesis.txt" in said
-    assert f"chmod 700 {folder}" in said
+    reported = refusal(folder)
+    assert "holds files that are not from `enroll up`, such as thesis.txt" in reported
+    assert f"chmod 700 {folder}" in reported
     assert modes(folder) == before
     folder.chmod(0o700)
     assert prepared(folder) == []
@@ -103,9 +103,9 @@ def test_what_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     for path in (file, file / "below", tmp_path / "dangling", tmp_path / "why?"):
         if path.name == "dangling":
             path.symlink_to(tmp_path / "nowhere")
-        said = refusal(path)
-        assert str(path) in said
-        assert "--folder" in said
+        reported = refusal(path)
+        assert str(path) in reported
+        assert "--folder" in reported
 
 
 def test_only_one_of_many_starts_at_the_same_moment_gets_the_folder(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ with locked_folder(Path(sys.argv[1]), print) as lock:
 
 def test_the_next_start_waits_for_what_a_killed_one_has_left(tmp_path: Path) -> None:
     folder = tmp_path / ".enroll"
-    said: list[str] = []
+    reported: list[str] = []
     pipe = subprocess.PIPE
     with subprocess.Popen([sys.executable, "-c", HOLD, folder], stdin=pipe, stdout=pipe) as holder:
         assert holder.stdout is not None
@@ -158,14 +158,14 @@ def test_the_next_start_waits_for_what_a_killed_one_has_left(tmp_path: Path) -> 
         holder.kill()  # It is not waited for: as a zombie, it still has its process id.
 
         def notify(sentence: str) -> None:
-            said.append(sentence)
+            reported.append(sentence)
             assert holder.stdin is not None
             holder.stdin.close()
 
         with locked_folder(folder, notify):
             assert (folder / "lock").read_text() == str(os.getpid())
         holder.wait()
-    assert ["still stopping; waiting for its end" in sentence for sentence in said] == [True]
+    assert ["still stopping; waiting for its end" in sentence for sentence in reported] == [True]
 
 
 def test_what_never_stops_is_reported_with_a_remedy(
@@ -178,8 +178,8 @@ def test_what_never_stops_is_reported_with_a_remedy(
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
         holder.kill()
-        said = refusal(folder)
-        assert f"lsof {folder / PROCESSES_LOCK}" in said
+        reported = refusal(folder)
+        assert f"lsof {folder / PROCESSES_LOCK}" in reported
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -189,10 +189,10 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_state(tmp_path) == state
     assert set(modes(tmp_path).values()) == {"0o700", "0o600"}
     (tmp_path / "stack.json").write_text("{")
-    said: list[str] = []
-    assert earlier_state(tmp_path, said.append) is None
-    assert "is not complete JSON" in said[0]
-    assert "The broker gets a new port and a new password." in said[0]
+    reported: list[str] = []
+    assert earlier_state(tmp_path, reported.append) is None
+    assert "is not complete JSON" in reported[0]
+    assert "The broker gets a new port and a new password." in reported[0]
 
 
 def test_a_preferred_port_is_taken_if_it_is_free() -> None:

@@ -21,7 +21,7 @@ KNOWN = dict.fromkeys(ENROLLS, "course_ids") | dict.fromkeys(DROPS, "drop_course
 
 
 def entries_of(content: str) -> list[Line]:
-    _, lines = open_stream(io.BytesIO(content.encode()), None, {}, "a file")
+    _, lines = open_stream("a file", io.BytesIO(content.encode()))
     return list(lines)
 
 
@@ -58,7 +58,7 @@ def test_each_line_is_submitted_or_refused_by_its_own_action(actions: list[str])
 @given(st.lists(st.sampled_from([*KNOWN, *OTHERS]), min_size=1, max_size=30))
 def test_the_chunks_of_an_operation_list_are_in_order(actions: list[str]) -> None:
     content = HEADER + "".join(f"S1,C1,{action}\n" for action in actions)
-    layout, lines = open_stream(io.BytesIO(content.encode()), None, {}, "a file")
+    layout, lines = open_stream("a file", io.BytesIO(content.encode()))
     options = (layout.columns, layout.kind, layout.form)
     (part,) = split_into_chunks("b", lines, *options, ordered=layout.ordered)
     chunk = EnrollmentChunk.model_validate_json(part.text)

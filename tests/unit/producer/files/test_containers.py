@@ -132,7 +132,7 @@ def test_a_gzip_file_that_is_cut_off_on_a_pipe_yields_its_rows_and_then_an_error
     numbers = random.Random(5)  # noqa: S311 - any rows that do not compress well
     text = PAIRS + "".join(f"S{n},C{numbers.getrandbits(99)}\n" for n in range(30_000))
     pipe = io.BufferedReader(Pipe(gzip.compress(text.encode())[:-2000]))
-    _, lines = open_stream(pipe, None, {}, "standard input")
+    _, lines = open_stream("standard input", pipe)
     rows: list[object] = []
     with pytest.raises(UnreadableFile, match=r"is incomplete: .* use the same batch id"):
         rows.extend(lines)

@@ -49,7 +49,7 @@ def test_every_line_is_asked_for_with_its_own_reason_and_time(
     width = 5 if with_action else 4
     header = HEADER.replace("\n", ",action\n") if with_action else HEADER
     content = header + "".join(",".join(row[:width]) + "\n" for row in rows)
-    layout, lines = open_stream(io.BytesIO(content.encode()), None, {}, "a file")
+    layout, lines = open_stream("a file", io.BytesIO(content.encode()))
     found = {}
     for entry in lines:
         assert isinstance(entry, SourceRecord)

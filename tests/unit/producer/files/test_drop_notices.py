@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from producer.files.describing import HEAD_BYTES
+from producer.files.describing import HEAD_BYTES, Choices
 from producer.files.notices import Notices
 from producer.files.reader import open_stream
 from producer.schemas import Kind
@@ -63,7 +63,7 @@ def test_nothing_is_noticed_if_the_column_is_mapped(opened: Open) -> None:
 
 def test_nothing_is_noticed_if_every_line_is_a_drop() -> None:
     content = _file("status", "deleted").encode()
-    layout, lines = open_stream(io.BytesIO(content), None, {}, "a file", drop=True)
+    layout, lines = open_stream("a file", io.BytesIO(content), Choices(drop=True))
     assert len(list(lines)) == len(ENROLLED)
     assert list(layout.notices) == []
 
@@ -83,7 +83,7 @@ def test_a_roster_says_that_it_removes_nothing(
 def test_a_drop_far_below_the_first_lines_is_noticed_while_the_file_is_read() -> None:
     rows = HEAD_BYTES // 10
     content = "student_id,course_id,status\n" + "S1,C1,active\n" * rows + "S1,C1,deleted\n"
-    layout, lines = open_stream(io.BytesIO(content.encode()), None, {}, "a file")
+    layout, lines = open_stream("a file", io.BytesIO(content.encode()))
     notices: Notices = layout.notices
     assert list(notices) == []
     assert sum(len(entry.lines) for entry in lines if hasattr(entry, "lines")) == rows + 1

@@ -151,12 +151,14 @@ def test_a_file_with_nothing_but_a_header_is_noticed(opened: Open) -> None:
     assert not opened("sis_id,name\nS1,\n").notices
 
 
-@pytest.mark.parametrize(("told", "used"), [(";", ","), (",", "\t"), ("^", ";")])
-def test_a_line_that_names_the_wrong_delimiter_is_named(opened: Open, told: str, used: str) -> None:
+@pytest.mark.parametrize(("named", "used"), [(";", ","), (",", "\t"), ("^", ";")])
+def test_a_line_that_names_the_wrong_delimiter_is_named(
+    opened: Open, named: str, used: str
+) -> None:
     header, row = used.join(("student_id", "course_id")), used.join(("S1", "C1"))
     with pytest.raises(UnreadableFile) as caught:
-        opened(f"sep={told}\n{header}\n{row}\n")
-    words = f"names {told!r}, but its cells seem to be separated by {used!r}; correct that line"
+        opened(f"sep={named}\n{header}\n{row}\n")
+    words = f"names {named!r}, but its cells seem to be separated by {used!r}; correct that line"
     assert words in str(caught.value)
     assert "title" not in str(caught.value)
 

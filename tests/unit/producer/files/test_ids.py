@@ -13,6 +13,7 @@ from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.fields import MAX_KEY, MAX_TEXT
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS
+from producer.files.describing import Choices
 from producer.files.reader import open_stream
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Kind
@@ -32,7 +33,7 @@ def entries(rows: Sequence[Sequence[str]], **templates: str) -> list[SourceRecor
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     file = io.BytesIO(text.getvalue().encode())
-    layout, lines = open_stream(file, None, templates, "upload.csv")
+    layout, lines = open_stream("upload.csv", file, Choices(templates=templates))
     assert layout.kind is Kind.ENROLLMENTS
     return list(lines)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from producer.contract.batches import RefusedRecord
 from producer.contract.chunks import RefusedLine
 from producer.fields import MAX_CHUNK_BYTES
-from producer.files.describing import HEAD_BYTES
+from producer.files.describing import HEAD_BYTES, Choices
 from producer.files.reader import open_stream
 from producer.files.refused_lines import write_json_lines
 from producer.schemas import Code, Kind
@@ -171,7 +171,7 @@ def test_every_line_that_is_refused_comes_back_and_is_refused_again(
     kind = Kind.STUDENTS if is_roster else Kind.ENROLLMENTS
 
     def refused_lines(content: bytes) -> list[RefusedLine]:
-        _, records = open_stream(io.BytesIO(content), kind, {}, "a file")
+        _, records = open_stream("a file", io.BytesIO(content), Choices(kind))
         return [entry for entry in records if isinstance(entry, RefusedLine)]
 
     def written(refused: list[RefusedLine]) -> bytes:

@@ -47,7 +47,7 @@ def read_whole(content: bytes, choices: Choices) -> Whole:
     """Read a file as `POST /batches` does, through the chunks of a submission."""
     kind, templates, encoding, drop = choices[:4]
     pipe = io.BufferedReader(Pipe(content))
-    source = StreamSource(NAME, pipe, kind, templates, encoding, drop=drop)
+    source = StreamSource(NAME, pipe, Choices(kind, templates, encoding, drop))
     checker = SourceChecker(source, 10_000)
     refused = [RefusedLine(line=r.line, message=r.message) for r in checker.refusals()]
     return Whole(checker.rows(), refused, source, checker.result().lines.total)
@@ -409,9 +409,8 @@ def test_the_beginning_of_an_archive_that_cannot_be_read_is_explained(
 
 
 def test_a_check_shows_a_record_with_a_line_of_its_own() -> None:
-    source = StreamSource(
-        NAME, io.BytesIO(b'{"sis_id": "S1", "name": "N", "line": "x"}\n'), None, {}
-    )
+    file = io.BytesIO(b'{"sis_id": "S1", "name": "N", "line": "x"}\n')
+    source = StreamSource(NAME, file, Choices())
     checker = SourceChecker(source)
     deque(checker.refusals(), maxlen=0)
     expected: list[dict[str, Any]] = [{"line": 1, "sis_id": "S1", "name": "N"}]

@@ -58,7 +58,7 @@ def test_every_cell_that_is_read_stands_below_its_own_header(
     lines += [mark + delimiter.join(map(style, second)), *rows]
     lines += _lines(first, counts[2], len(lines) + 1)
     file = io.BytesIO("\n".join([*lines, ""]).encode())
-    _, records = open_stream(file, None, {}, "a file")
+    _, records = open_stream("a file", file)
     entries = list(records)
     read_lines = [n for entry in entries if isinstance(entry, SourceRecord) for n in entry.lines]
     refused = [entry.line for entry in entries if isinstance(entry, RefusedLine)]

@@ -12,6 +12,7 @@ import pytest
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
+from producer.files.describing import Choices
 from producer.files.reader import open_stream
 from producer.files.text_form import TextForm, find_not_utf8, known_encoding
 from producer.schemas import Kind
@@ -44,13 +45,13 @@ def test_a_table_has_the_same_records_and_lines_in_every_form(
 ) -> None:
     expected = read(opened(table))
     name, mark = ENCODINGS[encoding]
-    told = "auto" if name == "cp1252" else None
+    chosen = "auto" if name == "cp1252" else None
     for end, delimiter, pack in product(["\n", "\r\n", "\r"], ",;\t|", PACKED.values()):
         # A line end within a cell is that of the file, which a record keeps as it is; a comma in
         # quotes stays one.
         quoted = table.replace("Logic, part", "Logic\0 part").replace(",", delimiter)
         text = quoted.replace("\0", ",").replace("\n", end)
-        source = opened(pack(mark + text.encode(name)), encoding=told)
+        source = opened(pack(mark + text.encode(name)), encoding=chosen)
         found = [
             (
                 {name: cell.replace("\r", "") for name, cell in first.items()}
@@ -69,11 +70,11 @@ def test_a_table_has_the_same_records_and_lines_in_every_form(
 def test_the_line_of_excel_moves_every_line_by_one(opened: Open, encoding: str) -> None:
     table = TABLES["pairs"] + "S3,Zoë\n"
     name, mark = ENCODINGS[encoding]
-    told = "auto" if name == "cp1252" else None
+    chosen = "auto" if name == "cp1252" else None
     expected = read(opened(table))
     for end, delimiter in product(["\n", "\r\n", "\r"], ",;\t|"):
         lines = [f"sep={delimiter}", *table.replace(",", delimiter).splitlines(), ""]
-        found = read(opened(mark + end.join(lines).encode(name), encoding=told))
+        found = read(opened(mark + end.join(lines).encode(name), encoding=chosen))
         moved = [
             (first - 1, second)
             if isinstance(first, int)
@@ -98,17 +99,17 @@ def test_no_encoding_is_guessed_unless_the_submitter_asks(opened: Open) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 70_000, 3_000_000], ids=str)
-@pytest.mark.parametrize("told", ["auto", "AUTO", "cp1252", "windows-1252"])
+@pytest.mark.parametrize("chosen", ["auto", "AUTO", "cp1252", "windows-1252"])
 def test_the_encoding_is_the_same_at_any_place_of_the_file(
-    opened: Open, before: int, told: str
+    opened: Open, before: int, chosen: str
 ) -> None:
     filler = [f"S{n:06d},{'x' * 60}" for n in range(before // 70)]
     lines = ["sis_id,name", *filler, "A,Renée", "B,O\u2019Neil"]
-    source = opened("\n".join(lines).encode("cp1252"), encoding=told)
+    source = opened("\n".join(lines).encode("cp1252"), encoding=chosen)
     *_, first, second = read(source)
     assert first == ({"sis_id": "A", "name": "Renée"}, (len(lines) - 1,))
     assert second == ({"sis_id": "B", "name": "O\u2019Neil"}, (len(lines),))
-    if told.lower() == "auto":
+    if chosen.lower() == "auto":
         (notice,) = source.notices
         assert f"is not UTF-8 (first seen in line {len(lines) - 1:,})" in notice
         assert "read as cp1252: 'A,Renée'. If that looks wrong" in notice
@@ -225,11 +226,11 @@ def test_what_is_not_an_encoding_of_lines_is_refused(opened: Open, name: str, wo
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("told", [None, "auto", "utf-8", "cp1252"])
+@pytest.mark.parametrize("chosen", [None, "auto", "utf-8", "cp1252"])
 def test_a_bad_byte_after_a_mark_does_not_advise_to_choose_an_encoding(
-    opened: Open, told: str | None
+    opened: Open, chosen: str | None
 ) -> None:
-    (line,) = read(opened(b"\xef\xbb\xbfsis_id,name\nS1,Jos\xe9\n", encoding=told))
+    (line,) = read(opened(b"\xef\xbb\xbfsis_id,name\nS1,Jos\xe9\n", encoding=chosen))
     problem = "is not UTF-8, although the file begins with the mark of UTF-8; save it as UTF-8"
     assert line == (2, f"cell 2 {problem}")
 
@@ -240,8 +241,8 @@ def test_a_mark_in_the_file_wins_over_the_name_that_was_given(opened: Open) -> N
         source = opened(raw, encoding="cp1252")
         assert read(source) == [({"sis_id": "S1", "name": "José"}, (2,))]
         assert f"begins with the byte order mark of {mark}, and" in next(iter(source.notices))
-    for told in ("utf-16", "utf-16-le", "UTF16"):
-        assert not opened(text.encode("utf-16"), encoding=told).notices
+    for chosen in ("utf-16", "utf-16-le", "UTF16"):
+        assert not opened(text.encode("utf-16"), encoding=chosen).notices
 
 
 def test_a_wrong_name_is_part_of_the_message(opened: Open) -> None:
@@ -281,7 +282,7 @@ def test_a_file_on_standard_input_is_read_from_where_it_stands(tmp_path: Path) -
     path.write_bytes(b"a line before\nsis_id,name\nS1,Jos\xe9\n")
     with path.open("rb") as file:
         file.readline()
-        layout, lines = open_stream(file, Kind.STUDENTS, {}, "standard input", "auto")
+        layout, lines = open_stream("standard input", file, Choices(Kind.STUDENTS, encoding="auto"))
         (record,) = list(lines)
     assert record.record == {"sis_id": "S1", "name": "José"}  # type: ignore[union-attr]
     assert "first seen in line 2" in next(iter(layout.notices))

@@ -189,7 +189,7 @@ def test_zeros_that_only_a_format_shows_are_noticed(opened: Open) -> None:
 
 def test_a_workbook_on_a_pipe_is_read() -> None:
     pipe = io.BufferedReader(Pipe(workbook({"S": [HEADER, ["S1", "C1"]]})))
-    _, lines = open_stream(pipe, None, {}, "standard input")
+    _, lines = open_stream("standard input", pipe)
     (record,) = lines
     assert isinstance(record, SourceRecord)
     assert record.lines == [2]
@@ -324,13 +324,25 @@ def texts(attributes: str) -> tuple[str, str]:
 
 
 LIES = {
-    "a place with a zero": (with_sheet('<row><c r="XFD01048576"><v>1</v></c></row>'), "no place"),
-    "a place in lower row": (with_sheet('<row><c r="A0"><v>1</v></c></row>'), "no place"),
-    "a place without a row": (with_sheet('<row><c r="A"><v>1</v></c></row>'), "no place"),
-    "a long column": (with_sheet('<row><c r="AXFD2"><v>1</v></c></row>'), "no place"),
-    "an empty place": (with_sheet('<row><c r=""><v>1</v></c></row>'), "no place"),
-    "a row with zeros": (with_sheet('<row r="0000001048576"><c><v>1</v></c></row>'), "no place"),
-    "a long row": (with_sheet('<row r="4294967295"><c><v>1</v></c></row>'), "no place"),
+    "a place with a zero": (
+        with_sheet('<row><c r="XFD01048576"><v>1</v></c></row>'),
+        "not a valid position",
+    ),
+    "a place in lower row": (
+        with_sheet('<row><c r="A0"><v>1</v></c></row>'),
+        "not a valid position",
+    ),
+    "a place without a row": (
+        with_sheet('<row><c r="A"><v>1</v></c></row>'),
+        "not a valid position",
+    ),
+    "a long column": (with_sheet('<row><c r="AXFD2"><v>1</v></c></row>'), "not a valid position"),
+    "an empty place": (with_sheet('<row><c r=""><v>1</v></c></row>'), "not a valid position"),
+    "a row with zeros": (
+        with_sheet('<row r="0000001048576"><c><v>1</v></c></row>'),
+        "not a valid position",
+    ),
+    "a long row": (with_sheet('<row r="4294967295"><c><v>1</v></c></row>'), "not a valid position"),
     "a row after the last one": (
         with_sheet('<row r="1048576"><c r="A1"/></row><row><c r="F1"/><c><v>1</v></c></row>'),
         "cells up to",

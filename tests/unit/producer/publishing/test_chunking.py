@@ -54,21 +54,21 @@ streams = st.lists(
 ).map(build)
 
 
-def said(entries: list[Line]) -> list[tuple[Any, ...]]:
+def submitted_lines(entries: list[Line]) -> list[tuple[Any, ...]]:
     """Return what must arrive: each record with its lines, each refused line, by line."""
-    told = [("refused", e) if isinstance(e, RefusedLine) else (e.record, e.lines) for e in entries]
-    return sorted(told, key=by_line)
+    lines = [("refused", e) if isinstance(e, RefusedLine) else (e.record, e.lines) for e in entries]
+    return sorted(lines, key=by_line)
 
 
-def heard(cut_chunk: EncodedChunk) -> list[tuple[Any, ...]]:
+def received_lines(cut_chunk: EncodedChunk) -> list[tuple[Any, ...]]:
     chunk = Chunk.model_validate_json(cut_chunk.text)
     records = zip(chunk.records, chunk.lines_of_records, strict=True)
-    told = [(record, list(lines)) for record, lines in records]
-    return told + [("refused", line) for line in chunk.refused]
+    accepted = [(record, list(lines)) for record, lines in records]
+    return accepted + [("refused", line) for line in chunk.refused]
 
 
-def by_line(told: tuple[Any, ...]) -> int:
-    return int(told[1].line if told[0] == "refused" else told[1][0])
+def by_line(entry: tuple[Any, ...]) -> int:
+    return int(entry[1].line if entry[0] == "refused" else entry[1][0])
 
 
 def parsed(entries: Iterable[Line]) -> list[Chunk]:
@@ -81,9 +81,9 @@ def test_every_entry_arrives_once_and_in_order(entries: list[Line]) -> None:
     arrived = [
         one
         for chunk in split_into_chunks("b", entries)
-        for one in sorted(heard(chunk), key=by_line)
+        for one in sorted(received_lines(chunk), key=by_line)
     ]
-    assert arrived == said(entries)
+    assert arrived == submitted_lines(entries)
 
 
 @given(streams)
@@ -95,8 +95,8 @@ def test_chunks_are_numbered_and_only_the_last_is_marked(
     assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert {chunk.batch_id for chunk in chunks} == {"b"}
-    told = [(one.number, one.last, one.tally) for one in split_into_chunks("b", entries)]
-    assert told == [(chunk.number, chunk.last, chunk.tally()) for chunk in chunks]
+    made = [(c.number, c.last, c.tally) for c in split_into_chunks("b", entries)]
+    assert made == [(chunk.number, chunk.last, chunk.tally()) for chunk in chunks]
 
 
 @given(streams)

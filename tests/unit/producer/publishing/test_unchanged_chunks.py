@@ -46,7 +46,7 @@ FILES = {
 
 @pytest.mark.parametrize(("content", "fingerprint"), FILES.values(), ids=FILES)
 def test_the_chunk_of_a_file_has_not_changed(content: str, fingerprint: int) -> None:
-    layout, lines = open_stream(io.BytesIO(content.encode()), None, {}, "a file")
+    layout, lines = open_stream("a file", io.BytesIO(content.encode()))
     options = (layout.columns, layout.kind, layout.form)
     (part,) = split_into_chunks("b", lines, *options, ordered=layout.ordered)
     assert fingerprint_of(part.text) == fingerprint

@@ -223,7 +223,7 @@ def test_a_request_that_is_refused_as_a_whole_names_all_its_lines(worker: InMemo
 # --- Histories and rolls ----------------------------------------------------------------------
 
 
-def told(worker: InMemory, *args: Any, **kwargs: Any) -> list[tuple[str, str | None, int]]:
+def history_of(worker: InMemory, *args: Any, **kwargs: Any) -> list[tuple[str, str | None, int]]:
     """Return the entries of a history: what happened, the course, and the line."""
     return [
         (entry.change.value, entry.course.sis_id if entry.course else None, entry.line or 0)
@@ -242,7 +242,7 @@ def test_a_history_holds_what_changed_and_what_was_refused(worker: InMemory) -> 
     worker.enroll("A", "Z", "?", minute=8, atomic=False)
     worker.drop("A", "?", minute=9)
     worker.enroll("A", "?", "Z", minute=10)
-    assert told(worker, "A") == [
+    assert history_of(worker, "A") == [
         ("rejected", "?", 0),
         ("rejected", "?", 0),
         ("enrolled", "Z", 0),
@@ -251,7 +251,7 @@ def test_a_history_holds_what_changed_and_what_was_refused(worker: InMemory) -> 
         ("superseded", "X", 0),
         ("enrolled", "X", 2),
     ]
-    assert told(worker, "A", "?") == []
+    assert history_of(worker, "A", "?") == []
     history = worker.history("A", "X")
     dropped, superseded, enrolled = history.entries
     assert (dropped.action, dropped.moment, dropped.reason) == (Action.DROP, at(5), "r")

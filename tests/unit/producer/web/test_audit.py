@@ -231,7 +231,8 @@ def test_whatever_fails_no_line_is_empty_and_what_was_written_can_be_read(
             assert line
             with suppress(json.JSONDecodeError):  # Cut where the disk was full.
                 read += json.loads(line)["whose"]
-    assert read == written
+    # A refused line whose end alone was cut can be read as well.
+    assert [number for number in read if number in written] == written
 
 
 def test_calls_at_the_same_time_are_all_recorded(tmp_path: Path) -> None:

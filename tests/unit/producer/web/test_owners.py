@@ -44,7 +44,7 @@ def ask(student: str = "S1", course: str = "C1", **more: Any) -> dict[str, Any]:
     return {"student_id": student, "course_ids": [course], **more}
 
 
-def told(response: Any) -> tuple[int, bytes]:
+def visible_in(response: Any) -> tuple[int, bytes]:
     """Return what a caller can learn from a response."""
     return response.status_code, response.content
 
@@ -62,7 +62,7 @@ def test_a_request_is_seen_by_the_tokens_of_its_caller(
         assert front.call("GET", path, token).json()["result"]["student_id"] == "S1"
     for token in OTHERS:
         unknown = front.call("GET", "/requests/never", token)
-        assert told(front.call("GET", path, token)) == told(unknown)
+        assert visible_in(front.call("GET", path, token)) == visible_in(unknown)
         assert unknown.status_code == 404
 
 
@@ -142,7 +142,7 @@ def test_a_result_of_another_student_under_a_claimed_id_is_not_shown(front: Memo
     asyncio.run(claim())
     front.client.enroll(ask("S2", request_id="r1"))
     unknown = front.call("GET", "/requests/never", "sis")
-    assert told(front.call("GET", "/requests/r1", "sis")) == told(unknown)
+    assert visible_in(front.call("GET", "/requests/r1", "sis")) == visible_in(unknown)
     posted = front.call("POST", "/students/enroll", "sis", json=ask(request_id="r1"), headers=WAIT)
     assert (posted.status_code, "S2" in posted.text) == (409, False)
 
@@ -192,7 +192,7 @@ def test_a_foreign_request_is_not_even_looked_up(front: MemoryFront) -> None:
     front.client.enroll(ask(request_id="r1"))
     with front.client.without_worker():
         responses = [front.call("GET", f"/requests/{i}", "sis") for i in ("r1", "never")]
-    assert told(responses[0]) == told(responses[1])
+    assert visible_in(responses[0]) == visible_in(responses[1])
     assert responses[0].status_code == 404
 
 
@@ -214,7 +214,7 @@ def test_a_batch_is_seen_by_the_tokens_of_its_caller(front: MemoryFront, query: 
             assert front.call("GET", path + suffix, token).status_code == 200
         for token in OTHERS:
             unknown = front.call("GET", f"/batches/never{suffix}", token)
-            assert told(front.call("GET", path + suffix, token)) == told(unknown)
+            assert visible_in(front.call("GET", path + suffix, token)) == visible_in(unknown)
             assert unknown.status_code == 404
     lines = front.call("GET", f"{path}/errors", "sis", headers={"Accept": "text/csv"})
     assert "ghost" in lines.text

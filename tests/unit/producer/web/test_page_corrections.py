@@ -30,7 +30,7 @@ def test_the_lines_of_a_correction_are_those_at_which_its_rows_begin(
         "corrections.js", "page.csvOf(value.columns, value.rows)", {"columns": _NAMES, "rows": rows}
     )
     file = BytesIO(written["text"].encode())
-    layout, lines = open_stream(file, Kind.ENROLLMENTS, {}, "corrected", encoding=None, drop=False)
+    layout, lines = open_stream("corrected", file, Choices(Kind.ENROLLMENTS))
     records = list(lines)
     assert layout.columns == _NAMES
     assert (

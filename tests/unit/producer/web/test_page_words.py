@@ -52,7 +52,7 @@ def _problem(content: bytes, choices: Choices = Choices()) -> str:  # noqa: B008
             "choose the new one here",
         ),
         (_archive("a.csv")[:-30], "choose the new one here"),
-        (_archive("a.csv", "b.csv"), "each of its files is read"),
+        (_archive("a.csv", "b.csv"), "check it instead"),
         (_archive("[Content_Types].xml", "xl/workbook.xml"), "CSV UTF-8"),
         (_archive("mimetype", "META-INF/manifest.xml"), "CSV"),
         (b"%PDF-1.4\n", "export the data as CSV"),

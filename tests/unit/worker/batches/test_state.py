@@ -123,9 +123,9 @@ def test_dead_letters_are_named_only_while_chunks_are_missing() -> None:
 def test_a_conflict_is_always_told_and_does_not_change_what_is_done(
     ledger: Ledger | None, left: AgedMark | None
 ) -> None:
-    told = advice(ledger, left, CONFLICTS)
-    assert "2 chunks were refused" in told
-    assert "under a new batch id" in told
+    sentence = advice(ledger, left, CONFLICTS)
+    assert "2 chunks were refused" in sentence
+    assert "under a new batch id" in sentence
     if ledger is WHOLE:
         assert state(ledger, left, CONFLICTS) is BatchState.DONE
     assert "ValueError: it failed" in advice(GAP, left, ONE._replace(conflicts=1))

@@ -27,13 +27,13 @@ def test_a_good_message_is_read() -> None:
 def test_a_malformed_message_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedMessage) as caught:
         parse_call(raw, TASKS)
-    said = str(caught.value)
-    assert 0 < len(said) < 400
-    assert said.isprintable()
+    problem = str(caught.value)
+    assert 0 < len(problem) < 400
+    assert problem.isprintable()
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "problem"),
     [
         (message(headers__eta="2099-01-01"), "headers.eta"),
         (message(headers__id=5), "headers.id"),
@@ -43,8 +43,8 @@ def test_a_malformed_message_is_refused(raw: bytes) -> None:
         (message(headers__expires="2099-01-01T00:00:00+00:00"), "only a lookup may expire"),
     ],
 )
-def test_the_reason_names_the_faulty_part(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(MalformedMessage, match=said):
+def test_the_reason_names_the_faulty_part(changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(MalformedMessage, match=problem):
         parse_call(as_bytes(changed), TASKS)
 
 

@@ -28,9 +28,9 @@ def failed_record() -> logging.LogRecord:
 
 def test_a_json_event_is_one_object_with_its_fields() -> None:
     line = make_formatter(LogFormat.JSON).format(record("said", request_id="r1", duration=0.25))
-    told = json.loads(line)
-    assert told.pop("timestamp").endswith("Z")
-    assert told == {
+    entry = json.loads(line)
+    assert entry.pop("timestamp").endswith("Z")
+    assert entry == {
         "event": "said",
         "level": "warning",
         "logger": "a.logger",

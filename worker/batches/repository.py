@@ -39,6 +39,7 @@ from worker.models import (
     Batch,
     BatchChunk,
     DeadLetter,
+    IdentityRow,
     Instant,
     LetterForm,
 )
@@ -48,12 +49,12 @@ _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
-    """Return a chunk's ledger entry and the kind of its batch; None if it was not applied."""
+    """Return the fingerprint of a chunk and the kind of its batch; None if it was not applied."""
     return connection.execute(_CHUNK, {"batch": batch_id, "chunk": number}).one_or_none()
 
 
 _CHUNK = (
-    select(Batch.kind, *BatchChunk.__table__.columns)
+    select(Batch.kind, BatchChunk.fingerprint)
     .join(BatchChunk, BatchChunk.batch_id == Batch.id)
     .where(Batch.id == bindparam("batch"), BatchChunk.number == bindparam("chunk"))
 )
@@ -64,6 +65,8 @@ class OpenBatch(NamedTuple):
 
     kind: str
     moment: datetime
+    results_stored_until: datetime | None
+    """Until when every result is stored, on the database's clock; None if there is no such time."""
 
 
 def open_batch(
@@ -89,10 +92,14 @@ def open_batch(
     if known.moment is None:
         connection.execute(_DATE, {"batch": batch_id, "moment": origin.moment})
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
-    return OpenBatch(known.kind, known.moment)
+    return OpenBatch(known.kind, known.moment, known.results_stored_until)
 
 
-_OPEN = select(Batch.kind, Batch.moment).where(Batch.id == bindparam("batch"))
+_OPEN = select(
+    Batch.kind,
+    Batch.moment,
+    select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
+).where(Batch.id == bindparam("batch"))
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
     select(func.min(BatchChunk.applied_at))

@@ -6,7 +6,7 @@ Every function takes an open connection. Nothing here knows the rules or commits
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
@@ -114,6 +114,8 @@ def sis_ids_of_small_roster(connection: Connection, model: type[Student | Course
 def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     """Return the keys and the SIS ids among these ids, each once."""
     unique = set(ids)
+    if set(map(type, unique)) == {str}:
+        return [], cast("list[str]", list(unique))
     return [i for i in unique if isinstance(i, int)], [i for i in unique if isinstance(i, str)]
 
 

@@ -60,7 +60,7 @@ def copy_enrollments(
 
 
 def copy_placed_enrollments(
-    connection: Connection, rows: Iterable[PlacedPair], moment: datetime, chunk: int
+    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
 ) -> None:
     """Write rows of `student_courses` that requests of one chunk open, with their positions.
 
@@ -69,9 +69,15 @@ def copy_placed_enrollments(
     columns = ("enrolled_at", "chunk", "student_id", "course_id", "position")
     # What all rows share comes first: the number of fields, the moment and the chunk.
     shared = struct.pack(">hiqii", len(columns), 8, _microseconds(moment), 4, chunk)
-    pack = struct.Struct(f">{len(shared)}siiiiii").pack
-    packed = [pack(shared, 4, s, 4, c, 4, position) for s, c, position in rows]
-    _copy_packed(connection, columns, packed)
+    row = shared + struct.pack(">iiiiii", 4, 0, 4, 0, 4, 0)
+    packed = bytearray(row * len(rows))
+    # Byte by byte of the numbers, but for all rows at once: there is no loop over the rows.
+    for place, numbers in enumerate(zip(*rows, strict=True)):
+        values = struct.pack(f">{len(rows)}i", *numbers)
+        start = len(shared) + 8 * place + 4
+        for byte in range(4):
+            packed[start + byte :: len(row)] = values[byte::4]
+    _copy_packed(connection, columns, [packed])
 
 
 def _microseconds(moment: datetime) -> int:
@@ -79,7 +85,9 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def _copy_packed(connection: Connection, columns: Iterable[str], rows: Iterable[bytes]) -> None:
+def _copy_packed(
+    connection: Connection, columns: Iterable[str], rows: Iterable[bytes | bytearray]
+) -> None:
     with _copying(connection, StudentCourse.__tablename__, columns, "BINARY") as copy:
         copy.write(b"".join((_HEAD, *rows, _END)))
 

@@ -3,9 +3,9 @@
 The results are exactly those of the rulebook; a property test compares the two.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, compress, repeat
+from itertools import chain, compress, islice, repeat
 from operator import itemgetter, not_
 from typing import NamedTuple, cast
 
@@ -21,7 +21,7 @@ from worker.database.endings import (
 )
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.clean_results import add_clean_results
-from worker.enrollment.derived.entries import FreshRequests, is_short, pack
+from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack
 from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
 from worker.enrollment.values import CleanRequest, Times
 from worker.intervals.repository import (
@@ -95,15 +95,19 @@ def find_clean_requests(
         return nothing
     students = find_keys(connection, Student, columns.student_ids)
     courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
-    keys = [students.get(student_id) for student_id in columns.student_ids]
-    known = [[courses[c] for c in wanted if c in courses] for wanted in columns.course_ids]
-    rest = [
-        position
-        for position, key, course_keys, wanted in zip(
-            positions, keys, known, columns.course_ids, strict=True
-        )
-        if key is None or len(course_keys) < len(wanted)
-    ]
+    keys = list(map(students.get, columns.student_ids))
+    known, is_complete = _known_courses(courses, columns.course_ids)
+    rest = (
+        [
+            position
+            for position, key, course_keys, wanted in zip(
+                positions, keys, known, columns.course_ids, strict=True
+            )
+            if key is None or len(course_keys) < len(wanted)
+        ]
+        if None in keys or not is_complete
+        else []
+    )
     rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
     for position in rest:
         known[position] = []
@@ -121,6 +125,19 @@ def find_clean_requests(
     dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean]
     add_clean_results(connection, Action.DROP, clean, repeat([]), chunk, times)
     return found._replace(drops=prepare_drops(dropped, prefix, times.batch), is_stored=True)
+
+
+def _known_courses(
+    courses: Mapping[int | str | None, int], course_ids: Sequence[Sequence[int | str]]
+) -> tuple[list[list[int]], bool]:
+    """Return the keys of each request's courses that exist, and whether all do."""
+    keys = list(map(courses.get, chain.from_iterable(course_ids)))
+    if None in keys:
+        return [[courses[c] for c in wanted if c in courses] for wanted in course_ids], False
+    existing = iter(cast("list[int]", keys))
+    if len(keys) == len(course_ids) and all(course_ids):
+        return [[key] for key in existing], True
+    return [list(islice(existing, len(wanted))) for wanted in course_ids], True
 
 
 def decide_clean_requests(
@@ -173,12 +190,14 @@ def _divide(
     chunk: Chunk, requests: Sequence[CleanRequest], unchanged: set[Pair]
 ) -> tuple[Sequence[CleanRequest], FreshRequests | None]:
     """Return the requests whose results are to be stored, and the fresh ones, packed."""
+    count = len(chunk.row_counts)
+    if not unchanged and are_short(requests):
+        return (), pack(requests, count)
     is_fresh = [
-        is_short(request) and (not unchanged or unchanged.isdisjoint(_pairs_of(request)))
-        for request in requests
+        is_short(request) and unchanged.isdisjoint(_pairs_of(request)) for request in requests
     ]
-    stored = [] if all(is_fresh) else list(compress(requests, map(not_, is_fresh)))
-    return stored, pack(list(compress(requests, is_fresh)), len(chunk.row_counts))
+    stored = list(compress(requests, map(not_, is_fresh)))
+    return stored, pack(list(compress(requests, is_fresh)), count)
 
 
 def _pairs_of(request: CleanRequest) -> list[Pair]:

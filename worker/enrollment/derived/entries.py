@@ -9,8 +9,9 @@ that is not fresh holds zeros only.
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from producer.contract.chunks import line_request_id
@@ -49,6 +50,11 @@ class Origin(NamedTuple):
     moment: datetime
 
 
+def are_short(requests: Iterable[CleanRequest]) -> bool:
+    """Return whether all of these requests are short."""
+    return max(map(len, map(itemgetter(3), requests)), default=0) <= MAX_COURSES
+
+
 def is_short(request: CleanRequest) -> bool:
     """Return whether the result of a request may be derived, if all of its rows are added."""
     return len(request[3]) <= MAX_COURSES
@@ -58,19 +64,26 @@ def pack(requests: Sequence[CleanRequest], count: int) -> FreshRequests | None:
     """Pack the fresh requests of a chunk of `count` requests; None if there are none."""
     if not requests:
         return None
-    width = 1 + max(len(courses) for *_, courses in requests)
+    lengths = set(map(len, map(itemgetter(3), requests)))
+    width = 1 + max(lengths)
     numbers = array(_NUMBERS, bytes(KEY_BYTES * width * count))
-    if width == 2:  # noqa: PLR2004 - the student and one course, as in most files of pairs
-        for position, student, student_id, (course,) in requests:
-            start = 2 * position
-            numbers[start] = student if isinstance(student_id, str) else -student
-            numbers[start + 1] = course
+    if len(requests) == count and len(lengths) == 1:
+        # Most chunks are like this. A column of all entries is written at once.
+        _, students, named, courses = zip(*sorted(requests, key=itemgetter(0)), strict=True)
+        if set(map(type, named)) != {str}:
+            students = tuple(map(_signed, students, named))
+        for place, column in enumerate((students, *zip(*courses, strict=True))):
+            numbers[place::width] = array(_NUMBERS, column)
     else:
-        for position, student, student_id, courses in requests:
+        for position, student, student_id, wanted in requests:
             start = width * position
-            numbers[start] = student if isinstance(student_id, str) else -student
-            numbers[start + 1 : start + 1 + len(courses)] = array(_NUMBERS, courses)
+            numbers[start] = _signed(student, student_id)
+            numbers[start + 1 : start + 1 + len(wanted)] = array(_NUMBERS, wanted)
     return FreshRequests(_in_network_order(numbers).tobytes(), KEY_BYTES * width)
+
+
+def _signed(student: int, student_id: int | str) -> int:
+    return student if isinstance(student_id, str) else -student
 
 
 def unpack(entry: bytes) -> Entry | None:

@@ -33,7 +33,7 @@ from worker.service import add_enrollments
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
 STUDENTS, COURSES = ("A", "B", "C"), ("M1", "M2", "M3", "M4")
 BATCHES, CHUNKS, POSITIONS = ("b", "c:1", "d"), 3, 4
-_NEVER = datetime(2100, 1, 1, tzinfo=UTC)
+NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def at(minute: int) -> datetime:
@@ -54,7 +54,7 @@ class Twins:
     def __init__(self, deriving: Database, storing: Database) -> None:
         self.deriving, self.storing = deriving, storing
         with storing.writing() as connection:
-            connection.execute(update(IdentityRow).values(results_stored_until=_NEVER))
+            connection.execute(update(IdentityRow).values(results_stored_until=NEVER))
         for database in self.both:
             store_roster(database, STUDENTS, COURSES)
 
@@ -62,8 +62,14 @@ class Twins:
     def both(self) -> tuple[Database, Database]:
         return self.deriving, self.storing
 
+    def store_until(self, moment: datetime | None) -> None:
+        """Let the deriving database store all results until a moment."""
+        with self.deriving.writing() as connection:
+            connection.execute(update(IdentityRow).values(results_stored_until=moment))
+
     def clear(self) -> None:
         """Remove everything but the roster."""
+        self.store_until(None)
         for database in self.both:
             clear_batches(database)
             with database.writing() as connection:

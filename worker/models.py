@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     TypeDecorator,
     text,
@@ -24,6 +25,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Pair = tuple[int, int]
 """The keys of a student and a course: they identify a row of `student_courses`."""
+
+PlacedPair = tuple[int, int, int]
+"""A pair, and the position in its chunk of the request that names it."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -85,7 +89,9 @@ class Course(Base):
 class StudentCourse(Base):
     """An enrollment of a student in a course: what this system is for.
 
-    `enrolled_at` is the moment of the request that wrote the row.
+    `enrolled_at` is the moment of the request that wrote the row. If its result may be derived from
+    the ledger (`worker.enrollment.derived`), `chunk` and `position` say where the request is in its
+    batch. They are null for all other rows.
     """
 
     __tablename__ = "student_courses"
@@ -93,6 +99,8 @@ class StudentCourse(Base):
     student_id: Mapped[int] = mapped_column(ForeignKey("students.id"), primary_key=True)
     course_id: Mapped[int] = mapped_column(ForeignKey("courses.id"), primary_key=True)
     enrolled_at: Mapped[datetime]
+    chunk: Mapped[int | None] = mapped_column(Integer)
+    position: Mapped[int | None] = mapped_column(Integer)
 
 
 class PastEnrollment(Base):
@@ -102,6 +110,7 @@ class PastEnrollment(Base):
     `enrolled_at` is null if the pair was not enrolled: the row keeps out an older request to enroll
     that arrives later. The keys are not foreign keys: the row of `student_courses` had them, or
     they were looked up in the same transaction, and upstream never removes from the roster.
+    `chunk` and `position` are those of the row that has ended.
     """
 
     __tablename__ = "past_enrollments"
@@ -112,6 +121,8 @@ class PastEnrollment(Base):
     enrolled_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(String(255))
     request_id: Mapped[str] = mapped_column(String(128 + 24))
+    chunk: Mapped[int | None] = mapped_column(Integer)
+    position: Mapped[int | None] = mapped_column(Integer)
 
     __table_args__ = (Index(None, "ended_at"),)
 
@@ -197,12 +208,16 @@ class Batch(Base):
     submitter: Mapped[str | None] = mapped_column(String(255))
     moment: Mapped[datetime | None]
 
+    __table_args__ = (Index(None, "moment"),)
+
 
 class BatchChunk(Base):
     """An applied chunk, with its identity and counts: a repeated delivery changes nothing.
 
     `lines` holds the lines of its requests, compressed (`worker.batches.lines`); null if each
-    request has one line and these are numbered through.
+    request has one line and these are numbered through. `fresh` holds the requests whose results
+    are derived, in entries of `fresh_size` bytes (`worker.enrollment.derived.entries`); both are
+    null if there are none, or if those results were pruned.
     """
 
     __tablename__ = "batch_chunks"
@@ -226,6 +241,8 @@ class BatchChunk(Base):
     rejected: Mapped[int]
     applied_at: Mapped[datetime]
     lines: Mapped[bytes | None] = mapped_column(LargeBinary)
+    fresh: Mapped[bytes | None] = mapped_column(LargeBinary)
+    fresh_size: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class BatchRefusal(Base):
@@ -305,6 +322,8 @@ class IdentityRow(Base):
     """The identity of this database, which no other one has: a table with exactly one row.
 
     `id` is random; `worker.database.identity` adds what distinguishes a copy from its original.
+    Until `results_stored_until`, all results are stored, because workers of an older version, which
+    cannot derive results, may still run; null if there can be none.
     """
 
     __tablename__ = "database_identity"
@@ -312,5 +331,6 @@ class IdentityRow(Base):
     singleton: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     id: Mapped[str] = mapped_column(String(32))
     created_at: Mapped[datetime]
+    results_stored_until: Mapped[datetime | None]
 
     __table_args__ = (CheckConstraint("singleton = 1", name="one_row"),)

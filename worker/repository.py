@@ -3,10 +3,10 @@
 Every function takes an open connection. Nothing here knows the rules or commits.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
@@ -26,7 +26,7 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import Base, Course, Pair, Student, StudentCourse
+from worker.models import Base, Course, Pair, PlacedPair, Student, StudentCourse
 
 SAMPLE_SIZE = 20
 """About how many pairs are looked up to see whether a chunk is new."""
@@ -35,6 +35,9 @@ SMALL_ROSTER = 50_000
 """Up to this largest key, a roster is small enough to be read as a whole."""
 
 _PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
+_PLACED_COLUMNS = columns_of(
+    StudentCourse, "student_id", "course_id", "enrolled_at", "chunk", "position"
+)
 _PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
 
@@ -111,6 +114,8 @@ def sis_ids_of_small_roster(connection: Connection, model: type[Student | Course
 def _by_type(ids: Iterable[int | str | None]) -> tuple[list[int], list[str]]:
     """Return the keys and the SIS ids among these ids, each once."""
     unique = set(ids)
+    if set(map(type, unique)) == {str}:
+        return [], cast("list[str]", list(unique))
     return [i for i in unique if isinstance(i, int)], [i for i in unique if isinstance(i, str)]
 
 
@@ -122,42 +127,88 @@ def enroll_student_in_courses(
     return {course_id for _, course_id in insert_enrollments(connection, rows)}
 
 
-def insert_enrollments(connection: Connection, rows: Mapping[Pair, datetime]) -> list[Pair]:
+def insert_enrollments(connection: Connection, rows: Mapping[Pair, datetime]) -> Sequence[Pair]:
     """Write rows of `student_courses` with their moments; return the pairs whose row is new.
 
     Rows are written in the order of their keys, so that two concurrent chunks cannot deadlock.
     """
     wanted = sorted(rows)
-    if not wanted:
-        return []
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
-        # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
-        sample = wanted[:: len(wanted) // SAMPLE_SIZE]
-        new = wanted
-        if len(_find_missing(connection, sample)) < len(sample):
-            new = sorted(_find_missing(connection, wanted))
-        if not new:
-            return []
-        try:
-            with connection.begin_nested():
-                copy.copy_enrollments(connection, new, [rows[pair] for pair in new])
-        except IntegrityError:
-            pass  # The sample missed a row, or another transaction added one.
-        else:
-            return new
-    values = [(*pair, rows[pair]) for pair in wanted]
-    added = connection.execute(_enroll(dialect), row_parameters(dialect, _PAIR_COLUMNS, values))
+
+        def write(new: Sequence[Pair]) -> None:
+            copy.copy_enrollments(connection, new, [rows[pair] for pair in new])
+
+        copied = _copy_new(connection, wanted, write)
+        if copied is not None:
+            return copied
+    return _insert(connection, _PAIR_COLUMNS, [(*pair, rows[pair]) for pair in wanted])
+
+
+def insert_placed_enrollments(
+    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
+) -> Sequence[Pair]:
+    """Do what `insert_enrollments` does for the requests of one chunk, with their positions.
+
+    Each pair is named once.
+    """
+    wanted = sorted(rows)
+    dialect = connection.dialect.name
+    if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
+        pairs = [row[:2] for row in wanted]
+
+        def write(new: Sequence[Pair]) -> None:
+            is_new = set(new) if len(new) < len(wanted) else None
+            placed = wanted if is_new is None else [row for row in wanted if row[:2] in is_new]
+            copy.copy_placed_enrollments(connection, placed, moment, chunk)
+
+        copied = _copy_new(connection, pairs, write)
+        if copied is not None:
+            return copied
+    values = [(student, course, moment, chunk, place) for student, course, place in wanted]
+    return _insert(connection, _PLACED_COLUMNS, values)
+
+
+def _copy_new(
+    connection: Connection, wanted: Sequence[Pair], write: Callable[[Sequence[Pair]], None]
+) -> Sequence[Pair] | None:
+    """Copy the new ones of these pairs; return them, or None if that did not succeed.
+
+    `write` copies pairs. They are in the order of their keys.
+    """
+    # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
+    sample = wanted[:: max(1, len(wanted) // SAMPLE_SIZE)]
+    new = wanted
+    if len(_find_missing(connection, sample)) < len(sample):
+        new = sorted(_find_missing(connection, wanted))
+    if not new:
+        return []
+    try:
+        with connection.begin_nested():
+            write(new)
+    except IntegrityError:
+        return None  # The sample missed a row, or another transaction added one.
+    return new
+
+
+def _insert(
+    connection: Connection, columns: Columns, rows: Sequence[Sequence[Any]]
+) -> Sequence[Pair]:
+    if not rows:
+        return []
+    dialect = connection.dialect.name
+    statement = _enroll(dialect, tuple(columns))
+    added = connection.execute(statement, row_parameters(dialect, columns, rows))
     return [(student, course) for student, course in added.all()]
 
 
 @cache
-def _enroll(dialect: str) -> Any:
-    source = rows_as_table(dialect, _PAIR_COLUMNS)
+def _enroll(dialect: str, names: tuple[str, ...]) -> Any:
+    source = rows_as_table(dialect, columns_of(StudentCourse, *names))
     wanted = select(*source.c).order_by(source.c.student_id, source.c.course_id)
     return (
         insert_into(dialect, StudentCourse)
-        .from_select(list(_PAIR_COLUMNS), wanted)
+        .from_select(list(names), wanted)
         .on_conflict_do_nothing()
         .returning(StudentCourse.student_id, StudentCourse.course_id)
     )

@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drops, polls, rig
+from benchmarks import drops, polls, rig, script
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -39,6 +39,8 @@ from support.workers import Deployment, running_worker
 GOALS = {
     "batch_requests_vs_copy": (">=", 1.0),
     "batch_pairs_vs_copy": (">=", 0.7),
+    "pairs_vs_script": (">=", 1.0),
+    "bytes_per_fresh_pair": ("<=", 60),
     "batch_repeat_vs_copy": (">=", 1.5),
     "batch_vs_naive": (">=", 60),
     "drop_vs_copy": (">=", 0.7),
@@ -126,10 +128,18 @@ class Bench:
         random.Random(rig.SEED).shuffle(pairs)
         mixed = rig.write_pairs(self.rig.folder / "pairs.csv", pairs)
         copying = self._copy_seconds(pairs)
+        scripted = script.script_seconds(self.rig, mixed)
         with self.rig.database() as url, self.deployment(url), self.client() as client:
+            before = script.sizes(url)
             rate = self.note("pairs_rows_per_s", len(pairs) / self._submit(client, mixed))
             self._check_sample(client, pairs)
+            script.check_by_id(client, SAMPLE)
+            size = script.bytes_beyond_the_row(self.rig, before, url)
         copying += self._copy_seconds(pairs)
+        scripted += script.script_seconds(self.rig, mixed)
+        self.ratios["bytes_per_fresh_pair"] = size
+        by_script = self.note("script_rows_per_s", 2 * len(pairs) / scripted)
+        self.ratios["pairs_vs_script"] = rate / by_script
         copy = self.note("copy_mixed_rows_per_s", 2 * len(pairs) / copying)
         self.ratios["batch_pairs_vs_copy"] = rate / copy
 

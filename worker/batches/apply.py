@@ -32,6 +32,7 @@ from worker.batches.counts import (
 from worker.batches.lines import pack_lines
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
+    OpenBatch,
     add_chunk,
     find_chunk,
     has_ended_before,
@@ -43,6 +44,7 @@ from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
+from worker.enrollment.derived.entries import FreshRequests
 from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.problems import not_processed
 from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
@@ -121,7 +123,7 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     )
     now = own_clock()
     if kind is Kind.ENROLLMENTS:
-        _enroll(connection, part, {}, Times(now, now, now))
+        _enroll(connection, part, {}, Times(now, now, now), derives=True)
     else:
         upsert_records(connection, kind, part, {}, now, now)
 
@@ -141,11 +143,16 @@ def apply_to(
     batch = _open(connection, kind, chunk, fingerprint, origin, now)
     if isinstance(batch, Applied):
         return batch
-    times = Times(batch, now, database_time(connection) or now)
+    times = Times(batch.moment, now, database_time(connection) or now)
     lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
     statuses: Counter[ResultStatus] = Counter()
+    fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
-        counts, refusals, statuses = _enroll(connection, chunk, poison, times)
+        until = batch.results_stored_until
+        derives = until is None or times.stored >= until
+        counts, refusals, statuses, fresh = _enroll(
+            connection, chunk, poison, times, derives=derives
+        )
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)
@@ -156,7 +163,10 @@ def apply_to(
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    add_chunk(connection, **ledger_entry(chunk, fingerprint, counts, times.stored, lines))
+    entry = ledger_entry(chunk, fingerprint, counts, times.stored, lines)
+    if fresh is not None:
+        entry |= {"fresh": fresh.entries, "fresh_size": fresh.size}
+    add_chunk(connection, **entry)
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -184,8 +194,8 @@ def _open(
     fingerprint: int,
     origin: BatchOrigin,
     now: datetime,
-) -> datetime | Applied:
-    """Open a chunk's batch and return its moment, or the outcome of a repeat or a conflict."""
+) -> OpenBatch | Applied:
+    """Open a chunk's batch, or return the outcome of a repeat or a conflict."""
     entry = find_chunk(connection, chunk.batch_id, chunk.number)
     if entry is not None:
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
@@ -195,7 +205,7 @@ def _open(
     batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form_of(chunk), dated)
     if batch.kind != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
-    return batch.moment
+    return batch
 
 
 def form_of(chunk: Chunk) -> dict[str, Any] | None:
@@ -244,11 +254,11 @@ def _letter(
 
 
 def _enroll(
-    connection: Connection, chunk: Chunk, poison: Poison, times: Times
-) -> tuple[Counts, Refusals, Counter[ResultStatus]]:
+    connection: Connection, chunk: Chunk, poison: Poison, times: Times, *, derives: bool
+) -> tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]:
     clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = decide_clean_requests(connection, chunk, clean, times)
+    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives)
     counts = no_counts()
     is_drop = shortcut.action is Action.DROP
     counts["dropped" if is_drop else "enrolled"] = shortcut.changed
@@ -256,7 +266,7 @@ def _enroll(
     status = ResultStatus.DROPPED if is_drop else ResultStatus.ENROLLED
     statuses = Counter({status: shortcut.requests})
     if not shortcut.rest:
-        return counts, [], statuses
+        return counts, [], statuses, shortcut.fresh
     requests = incoming_requests(chunk, shortcut.rest, poison, times)
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
@@ -264,7 +274,7 @@ def _enroll(
     add_to_counts(counts, decided, row_counts)
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-    return counts, refusals, statuses
+    return counts, refusals, statuses, shortcut.fresh
 
 
 def _may_drop(chunk: Chunk) -> bool:

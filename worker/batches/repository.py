@@ -42,6 +42,7 @@ from worker.models import (
     Batch,
     BatchChunk,
     DeadLetter,
+    IdentityRow,
     Instant,
     LetterForm,
 )
@@ -51,12 +52,12 @@ _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 
 
 def find_chunk(connection: Connection, batch_id: str, number: int) -> Any | None:
-    """Return a chunk's ledger entry and the kind of its batch; None if it was not applied."""
+    """Return the fingerprint of a chunk and the kind of its batch; None if it was not applied."""
     return connection.execute(_CHUNK, {"batch": batch_id, "chunk": number}).one_or_none()
 
 
 _CHUNK = (
-    select(Batch.kind, *BatchChunk.__table__.columns)
+    select(Batch.kind, BatchChunk.fingerprint)
     .join(BatchChunk, BatchChunk.batch_id == Batch.id)
     .where(Batch.id == bindparam("batch"), BatchChunk.number == bindparam("chunk"))
 )
@@ -67,6 +68,9 @@ class OpenBatch(NamedTuple):
 
     kind: str
     moment: datetime
+    results_stored_until: datetime | None = None
+    """Until when every result is stored, on the database's clock; None if there is no such time, or
+    if it was not read."""
 
 
 def open_batch(
@@ -90,8 +94,9 @@ def open_batch(
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
     if known.moment is None:
-        return OpenBatch(known.kind, date_batch(connection, batch_id, origin.moment))
-    return OpenBatch(known.kind, known.moment)
+        moment = date_batch(connection, batch_id, origin.moment)
+        return OpenBatch(known.kind, moment, known.results_stored_until)
+    return OpenBatch(known.kind, known.moment, known.results_stored_until)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
@@ -104,7 +109,11 @@ def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -
     return dated
 
 
-_OPEN = select(Batch.kind, Batch.moment).where(Batch.id == bindparam("batch"))
+_OPEN = select(
+    Batch.kind,
+    Batch.moment,
+    select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
+).where(Batch.id == bindparam("batch"))
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
     select(func.min(BatchChunk.applied_at))

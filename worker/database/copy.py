@@ -15,7 +15,7 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from worker.models import Pair, StudentCourse
+from worker.models import Pair, PlacedPair, StudentCourse
 
 _HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
@@ -49,15 +49,45 @@ def copy_enrollments(
 
     Raises IntegrityError if one already exists.
     """
-    columns = ("student_id", "course_id", "enrolled_at")
     pack = struct.Struct(">hiiiiiq").pack
-    # PostgreSQL stores a timestamp as microseconds since the year 2000.
-    packed = {m: (m - _EPOCH) // timedelta(microseconds=1) for m in set(moments)}
+    packed = {moment: _microseconds(moment) for moment in set(moments)}
     # A row is the number of its fields, then for each field its length and its value.
     rows = [
         pack(3, 4, student, 4, course, 8, packed[moment])
         for (student, course), moment in zip(pairs, moments, strict=True)
     ]
+    _copy_packed(connection, ("student_id", "course_id", "enrolled_at"), rows)
+
+
+def copy_placed_enrollments(
+    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
+) -> None:
+    """Write rows of `student_courses` that requests of one chunk open, with their positions.
+
+    Raises IntegrityError if one already exists.
+    """
+    columns = ("enrolled_at", "chunk", "student_id", "course_id", "position")
+    # What all rows share comes first: the number of fields, the moment and the chunk.
+    shared = struct.pack(">hiqii", len(columns), 8, _microseconds(moment), 4, chunk)
+    row = shared + struct.pack(">iiiiii", 4, 0, 4, 0, 4, 0)
+    packed = bytearray(row * len(rows))
+    # Byte by byte of the numbers, but for all rows at once: there is no loop over the rows.
+    for place, numbers in enumerate(zip(*rows, strict=True)):
+        values = struct.pack(f">{len(rows)}i", *numbers)
+        start = len(shared) + 8 * place + 4
+        for byte in range(4):
+            packed[start + byte :: len(row)] = values[byte::4]
+    _copy_packed(connection, columns, [packed])
+
+
+def _microseconds(moment: datetime) -> int:
+    """Return a moment as PostgreSQL stores it: in microseconds since the year 2000."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _copy_packed(
+    connection: Connection, columns: Iterable[str], rows: Iterable[bytes | bytearray]
+) -> None:
     with _copying(connection, StudentCourse.__tablename__, columns, "BINARY") as copy:
         copy.write(b"".join((_HEAD, *rows, _END)))
 

@@ -88,10 +88,14 @@ def _end_statement(condition: str) -> Any:
             WHERE enrolled.student_id = source.student_id
                 AND enrolled.course_id = source.course_id
                 AND enrolled.enrolled_at < :moment {condition}
-            RETURNING enrolled.student_id, enrolled.course_id, enrolled.enrolled_at, source.position
+            RETURNING enrolled.student_id, enrolled.course_id, enrolled.enrolled_at,
+                enrolled.chunk, enrolled.position, source.position AS dropped_by
         ), kept AS (
-            INSERT INTO past_enrollments (student_id, course_id, ended_at, enrolled_at, request_id)
-            SELECT student_id, course_id, :moment, enrolled_at, CAST(:prefix AS text) || position
+            INSERT INTO past_enrollments (
+                student_id, course_id, ended_at, enrolled_at, request_id, chunk, position
+            )
+            SELECT student_id, course_id, :moment, enrolled_at,
+                CAST(:prefix AS text) || dropped_by, chunk, position
             FROM ended
         )
         SELECT count(*) FROM ended

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import URL, Connection, delete, insert
+from sqlalchemy import URL, Connection, delete, insert, select
 
 from producer.contract.identity import DatabaseIdentity
 from worker.database.ask import Ask
@@ -62,6 +62,8 @@ def _server(url: URL) -> str:
 
 def renew_identity(connection: Connection) -> None:
     """Give the database a new random id. Raises DBAPIError."""
+    stored_until = connection.scalar(select(IdentityRow.results_stored_until))
     connection.execute(delete(IdentityRow))
     row = {"singleton": 1, "id": uuid4().hex, "created_at": datetime.now(UTC)}
+    row["results_stored_until"] = stored_until
     connection.execute(insert(IdentityRow).values(row))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 
+from producer.contract.chunks import Chunk, line_request_id, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database import copy
 from worker.database.sets import COPY_ROWS
@@ -17,21 +18,23 @@ def add_clean_results(
     action: Action,
     requests: Sequence[CleanRequest],
     unchanged: Iterable[list[int]],
-    batch_id: str,
+    chunk: Chunk,
     times: Times,
 ) -> None:
-    """Store the results of a batch's requests that were decided in all of their courses.
+    """Store the results of a chunk's requests that were decided in all of their courses.
 
     `unchanged` has, at least for each request, the courses whose row existed before, or did not
     exist before it was dropped. Raises IntegrityError if one of the requests has a result already.
     """
+    if not requests:
+        return
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
-        _copy_clean_results(connection, action, requests, unchanged, batch_id, times)
+        _copy_clean_results(connection, action, requests, unchanged, chunk, times)
         return
     is_drop = action is Action.DROP
     results = [
         StoredResult(
-            request_id=request_id,
+            request_id=line_request_id(chunk.batch_id, chunk.number, position),
             fingerprint=None,
             student_id=student,
             student_sis_id=student_id if isinstance(student_id, str) else None,
@@ -39,15 +42,13 @@ def add_clean_results(
             enrolled_ids=[] if is_drop else courses,
             already_enrolled_ids=[] if is_drop else same,
             errors=(),
-            batch_id=batch_id,
+            batch_id=chunk.batch_id,
             completed_at=times.stored,
             moment=times.batch,
             dropped_ids=courses if is_drop else (),
             not_enrolled_ids=same if is_drop else (),
         )
-        for (request_id, student, student_id, courses), same in zip(
-            requests, unchanged, strict=False
-        )
+        for (position, student, student_id, courses), same in zip(requests, unchanged, strict=False)
     ]
     add_results(connection, results)
 
@@ -65,15 +66,16 @@ def _copy_clean_results(
     action: Action,
     requests: Sequence[CleanRequest],
     unchanged: Iterable[list[int]],
-    batch_id: str,
+    chunk: Chunk,
     times: Times,
 ) -> None:
     """Do what `add_clean_results` does with COPY; format what all results share only once."""
     status = _CLEAN_STATUS[action].value
-    shared = [status, "[]", batch_id, times.stored, times.batch]
+    shared = [status, "[]", chunk.batch_id, times.stored, times.batch]
     if action is Action.DROP:
         shared += ["[]", "[]"]
-    ids = copy.as_text([request[0] for request in requests])
+    prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
+    (id_start,) = copy.as_text([prefix])
     sis_ids = copy.as_text([r[2] if isinstance(r[2], str) else None for r in requests])
     end = "\t".join(copy.as_text(shared))
     # Of the courses to drop, an empty list is null.
@@ -82,9 +84,9 @@ def _copy_clean_results(
     names = (*own, *(name for name in _SHARED if name not in own))
     # The string of a Python list of integers is valid JSON.
     lines = (
-        f"{request_id}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
-        for request_id, sis_id, (_, student, _, courses), same in zip(
-            ids, sis_ids, requests, unchanged, strict=False
+        f"{id_start}{position}\t{sis_id}\t{student}\t{courses}\t{same or none}\t{end}"
+        for sis_id, (position, student, _, courses), same in zip(
+            sis_ids, requests, unchanged, strict=False
         )
     )
     copy.copy_lines(connection, EnrollmentResult.__tablename__, names, lines)

@@ -105,8 +105,11 @@ def student_results(
     counts = []
     left = size.left
     with database.reading() as connection:
+        named = [i for i in times if isinstance(i, str)]
+        keys = find_keys(connection, Student, named)
         for student_id in times:
-            page = find_results_of_student(connection, student_id, limit, before, left)
+            key = student_id if isinstance(student_id, int) else keys.get(student_id)
+            page = find_results_of_student(connection, student_id, key, limit, before, left)
             left -= page.characters
             if left <= 0:
                 raise size.exceeded()

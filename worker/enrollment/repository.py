@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -29,12 +29,18 @@ from producer.contract.chunks import courses_in_order, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database.clock import database_time, time_of
 from worker.database.sets import (
+    ROW_CHARACTERS,
     add_rows,
     is_among,
     list_parameter,
     rows_up_to,
     select_among,
     select_up_to,
+)
+from worker.enrollment.derived.repository import (
+    ERRORS_CHARACTERS,
+    find_derived,
+    find_derived_of_student,
 )
 from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.problems import stored_problem
@@ -87,12 +93,13 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     checked = [r.request for r in requests if r.request is not None and not r.problems]
     student_ids = {request.student_id for request in checked}
     course_ids = set(chain.from_iterable(map(courses_in_order, checked)))
+    request_ids = {incoming.request_id for incoming in requests}
     wanted: dict[str, Collection[int | str]] = {
         "students_by_key": [i for i in student_ids if isinstance(i, int)],
         "students_by_sis_id": [i for i in student_ids if isinstance(i, str)],
         "courses_by_key": [i for i in course_ids if isinstance(i, int)],
         "courses_by_sis_id": [i for i in course_ids if isinstance(i, str)],
-        "results": {incoming.request_id for incoming in requests},
+        "results": request_ids,
     }
     wanted = {name: ids for name, ids in wanted.items() if ids}
     if not wanted:
@@ -103,11 +110,14 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
         parameters |= list_parameter(dialect, ids, name)
     statement = _select_for_requests(dialect, tuple(wanted))
     *row, drops, limit, now = connection.execute(statement, parameters).one()
-    found = _lookup(connection, dict(zip(wanted, row, strict=True)))
+    documents = dict(zip(wanted, row, strict=True))
+    found = _lookup(connection, documents, find_derived(connection, request_ids))
     return found._replace(now=now, drops=newer_drops(drops, limit))
 
 
-def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLookup:
+def _lookup(
+    connection: Connection, documents: Mapping[str, Any], derived: Sequence[StoredResult]
+) -> RequestLookup:
     """Turn the documents of `_select_for_requests`, by name, into values."""
     sis_ids: dict[int, str] = dict(documents.get("students_by_key") or ())
     students: dict[int | str | None, int] = {key: key for key in sis_ids}
@@ -119,7 +129,7 @@ def _lookup(connection: Connection, documents: Mapping[str, Any]) -> RequestLook
     courses: dict[int | str, int] = {course.id: course.id for course in by_key}
     courses.update((course.sis_id, course.id) for course in by_sis_id)
     summaries = {course.id: course for course in (*by_key, *by_sis_id)}
-    results = [_result(row) for row in documents.get("results") or ()]
+    results = [*derived, *(_result(row) for row in documents.get("results") or ())]
     named = set(chain.from_iterable(result.course_keys() for result in results))
     if missing := named - summaries.keys():
         summaries |= summarize_courses(connection, missing)
@@ -188,11 +198,12 @@ def summarize_courses(connection: Connection, keys: Collection[int]) -> dict[int
 
 
 def find_results(connection: Connection, request_ids: Iterable[str]) -> list[StoredResult]:
-    """Return the stored results of these requests, in no particular order."""
+    """Return the results of these requests, in no particular order."""
+    wanted = set(request_ids)
     dialect = connection.dialect.name
     statement = _select_results(dialect)
-    rows = connection.execute(statement, list_parameter(dialect, set(request_ids))).all()
-    return list(map(_result, rows))
+    rows = connection.execute(statement, list_parameter(dialect, wanted)).all()
+    return [*map(_result, rows), *find_derived(connection, wanted)]
 
 
 @cache
@@ -203,10 +214,13 @@ def _select_results(dialect: str) -> Any:
 def find_results_up_to(
     connection: Connection, request_ids: Iterable[str], most: int
 ) -> ResultsUpTo:
-    """Return the stored results of these requests, until their errors have `most` characters."""
+    """Return the results of these requests, until their errors have `most` characters."""
+    wanted = set(request_ids)
     dialect = connection.dialect.name
-    parameters = list_parameter(dialect, set(request_ids))
-    return _results_up_to(connection, _select_results_up_to(dialect), parameters, most)
+    parameters = list_parameter(dialect, wanted)
+    rows = _rows_up_to(connection, _select_results_up_to(dialect), parameters, most)
+    derived = find_derived(connection, wanted - {row.result.request_id for row in rows})
+    return _results_up_to([*rows, *map(_derived_row, derived)], most)
 
 
 @cache
@@ -215,15 +229,40 @@ def _select_results_up_to(dialect: str) -> Any:
     return select_up_to(page, ["errors"], page.c.request_id)
 
 
-def _results_up_to(
+class _Row(NamedTuple):
+    """A result, and how many characters it has."""
+
+    result: StoredResult
+    characters: int
+
+
+def _derived_row(result: StoredResult) -> _Row:
+    return _Row(result, ROW_CHARACTERS + ERRORS_CHARACTERS)
+
+
+def _rows_up_to(
     connection: Connection, statement: Any, parameters: Mapping[str, Any], most: int
-) -> ResultsUpTo:
-    rows, characters = rows_up_to(connection, statement, parameters, most)
-    return ResultsUpTo([_result(row[:-1]) for row in rows], characters)
+) -> list[_Row]:
+    rows, _ = rows_up_to(connection, statement, parameters, most)
+    so_far = [0, *(row.characters for row in rows)]
+    return [
+        _Row(_result(row[:-1]), after - before)
+        for row, (before, after) in zip(rows, pairwise(so_far), strict=True)
+    ]
+
+
+def _results_up_to(rows: Iterable[_Row], most: int) -> ResultsUpTo:
+    results, characters = [], 0
+    for row in rows:
+        if characters >= most:
+            break
+        results.append(row.result)
+        characters += row.characters
+    return ResultsUpTo(results, characters)
 
 
 def has_results_of_chunk(connection: Connection, batch_id: str, number: int) -> bool:
-    """Return whether a request id made from this chunk's number has a result; usually none has."""
+    """Return whether a request id made from this chunk's number has a stored result."""
     first, end = line_request_ids(batch_id, number)
     return bool(connection.scalar(_HAS_RESULTS, {"first": first, "end": end}))
 
@@ -245,19 +284,30 @@ _DELETE_RESULTS = delete(EnrollmentResult).where(*_IS_OF_CHUNK)
 def find_results_of_student(
     connection: Connection,
     student_id: int | str,
+    key: int | None,
     limit: int,
     before: tuple[datetime, str] | None,
     most: int,
 ) -> ResultsUpTo:
     """Return a student's results, newest first, even those from before the student existed.
 
-    The page ends at `limit` results, or once their errors have `most` characters.
+    `key` is the student's, if the student exists. The page ends at `limit` results, or once their
+    errors have `most` characters.
     """
     values: dict[str, Any] = {"student": student_id, "limit": limit}
     if before is not None:
         values["moment"], values["id"] = before
     statement = _select_results_of_student(isinstance(student_id, int), before is not None)
-    return _results_up_to(connection, statement, values, most)
+    rows = _rows_up_to(connection, statement, values, most)
+    if key is not None:
+        derived = find_derived_of_student(connection, key, limit, before)
+        rows += map(_derived_row, derived)
+        rows.sort(key=_age, reverse=True)
+    return _results_up_to(rows[:limit], most)
+
+
+def _age(row: _Row) -> tuple[datetime, str]:
+    return row.result.completed_at, row.result.request_id
 
 
 @cache

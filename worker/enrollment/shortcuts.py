@@ -3,10 +3,10 @@
 The results are exactly those of the rulebook; a property test compares the two.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, repeat
-from operator import itemgetter
+from itertools import chain, compress, islice, repeat
+from operator import itemgetter, not_
 from typing import NamedTuple, cast
 
 from sqlalchemy import Connection
@@ -21,6 +21,7 @@ from worker.database.endings import (
 )
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.clean_results import add_clean_results
+from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack
 from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
 from worker.enrollment.values import CleanRequest, Times
 from worker.intervals.repository import (
@@ -32,7 +33,7 @@ from worker.intervals.repository import (
 )
 from worker.intervals.values import Drop, NewerDrops
 from worker.models import Course, Pair, Student
-from worker.repository import find_keys, insert_enrollments
+from worker.repository import find_keys, insert_enrollments, insert_placed_enrollments
 
 
 class CleanRequests(NamedTuple):
@@ -62,6 +63,8 @@ class ShortcutResult(NamedTuple):
     """Rows that were added, or removed."""
     rest: Sequence[int]
     """The positions, in the chunk, of the requests that are left to the rulebook."""
+    fresh: FreshRequests | None = None
+    """What the ledger is to hold of the requests whose results are not stored."""
 
 
 class _Columns(NamedTuple):
@@ -92,20 +95,23 @@ def find_clean_requests(
         return nothing
     students = find_keys(connection, Student, columns.student_ids)
     courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
-    keys = [students.get(student_id) for student_id in columns.student_ids]
-    known = [[courses[c] for c in wanted if c in courses] for wanted in columns.course_ids]
-    rest = [
-        position
-        for position, key, course_keys, wanted in zip(
-            positions, keys, known, columns.course_ids, strict=True
-        )
-        if key is None or len(course_keys) < len(wanted)
-    ]
+    keys = list(map(students.get, columns.student_ids))
+    known, is_complete = _known_courses(courses, columns.course_ids)
+    rest = (
+        [
+            position
+            for position, key, course_keys, wanted in zip(
+                positions, keys, known, columns.course_ids, strict=True
+            )
+            if key is None or len(course_keys) < len(wanted)
+        ]
+        if None in keys or not is_complete
+        else []
+    )
     rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
     for position in rest:
         known[position] = []
-    ids = [line_request_id(chunk.batch_id, chunk.number, position) for position in positions]
-    requests = zip(ids, keys, columns.student_ids, known, strict=True)
+    requests = zip(positions, keys, columns.student_ids, known, strict=True)
     # A request with known courses has a known student: the others were emptied above.
     clean = cast("list[CleanRequest]", sorted([r for r in requests if r[3]], key=itemgetter(1)))
     pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
@@ -116,18 +122,32 @@ def find_clean_requests(
     if columns.action is Action.ENROLL or not is_large:
         return found
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
-    dropped = [DroppedCourses(i[len(prefix) :], student, c) for i, student, _, c in clean]
-    add_clean_results(connection, Action.DROP, clean, repeat([]), chunk.batch_id, times)
+    dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean]
+    add_clean_results(connection, Action.DROP, clean, repeat([]), chunk, times)
     return found._replace(drops=prepare_drops(dropped, prefix, times.batch), is_stored=True)
 
 
+def _known_courses(
+    courses: Mapping[int | str | None, int], course_ids: Sequence[Sequence[int | str]]
+) -> tuple[list[list[int]], bool]:
+    """Return the keys of each request's courses that exist, and whether all do."""
+    keys = list(map(courses.get, chain.from_iterable(course_ids)))
+    if None in keys:
+        return [[courses[c] for c in wanted if c in courses] for wanted in course_ids], False
+    existing = iter(cast("list[int]", keys))
+    if len(keys) == len(course_ids) and all(course_ids):
+        return [[key] for key in existing], True
+    return [list(islice(existing, len(wanted))) for wanted in course_ids], True
+
+
 def decide_clean_requests(
-    connection: Connection, chunk: Chunk, clean: CleanRequests, times: Times
+    connection: Connection, chunk: Chunk, clean: CleanRequests, times: Times, *, derives: bool
 ) -> ShortcutResult:
     """Enroll clean requests in all of their courses, or drop them, unless a later request differs.
 
     All requests are left to the rulebook if they count earlier than what was pruned, or if a later
-    request asks for the opposite of one of them. Call this after the lock was taken. Raises
+    request asks for the opposite of one of them. With `derives`, the results of fresh requests are
+    not stored, and the caller puts them into the ledger. Call this after the lock was taken. Raises
     DBAPIError.
     """
     action, pairs = clean.action, clean.pairs
@@ -138,17 +158,51 @@ def decide_clean_requests(
             delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
         return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
     if action is Action.DROP:
-        unchanged = _drop(connection, clean, times.batch)
+        unchanged = _drop(connection, chunk, clean, times.batch)
     else:
-        added = insert_enrollments(connection, dict.fromkeys(pairs, times.batch))
-        unchanged = set(pairs).difference(added) if len(added) < len(pairs) else set()
+        unchanged = _enroll(connection, chunk, clean, times.batch, derives=derives)
+    stored, fresh = clean.requests, None
+    if derives and action is Action.ENROLL:
+        stored, fresh = _divide(chunk, clean.requests, unchanged)
     if clean.is_stored and unchanged:
         delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
     if unchanged or not clean.is_stored:
-        same = _named_in(clean.requests, unchanged)
-        add_clean_results(connection, action, clean.requests, same, chunk.batch_id, times)
+        same = _named_in(stored, unchanged)
+        add_clean_results(connection, action, stored, same, chunk, times)
     changed = len(pairs) - len(unchanged)
-    return ShortcutResult(action, len(clean.requests), len(pairs), changed, clean.rest)
+    return ShortcutResult(action, len(clean.requests), len(pairs), changed, clean.rest, fresh)
+
+
+def _enroll(
+    connection: Connection, chunk: Chunk, clean: CleanRequests, moment: datetime, *, derives: bool
+) -> set[Pair]:
+    """Enroll the pairs of clean requests; return those that were enrolled already."""
+    added: Sequence[Pair]
+    if derives:
+        rows = [(student, c, i) for i, student, _, courses in clean.requests for c in courses]
+        added = insert_placed_enrollments(connection, rows, moment, chunk.number)
+    else:
+        added = insert_enrollments(connection, dict.fromkeys(clean.pairs, moment))
+    return set(clean.pairs).difference(added) if len(added) < len(clean.pairs) else set()
+
+
+def _divide(
+    chunk: Chunk, requests: Sequence[CleanRequest], unchanged: set[Pair]
+) -> tuple[Sequence[CleanRequest], FreshRequests | None]:
+    """Return the requests whose results are to be stored, and the fresh ones, packed."""
+    count = len(chunk.row_counts)
+    if not unchanged and are_short(requests):
+        return (), pack(requests, count)
+    is_fresh = [
+        is_short(request) and unchanged.isdisjoint(_pairs_of(request)) for request in requests
+    ]
+    stored = list(compress(requests, map(not_, is_fresh)))
+    return stored, pack(list(compress(requests, is_fresh)), count)
+
+
+def _pairs_of(request: CleanRequest) -> list[Pair]:
+    _, student, _, courses = request
+    return [(student, course) for course in courses]
 
 
 def _is_contradicted(
@@ -211,22 +265,26 @@ def _is_plain(request: StudentEnrollmentRequest) -> bool:
     return own == (None, None, None) and not request.drop_course_ids
 
 
-def _drop(connection: Connection, clean: CleanRequests, moment: datetime) -> set[Pair]:
+def _drop(
+    connection: Connection, chunk: Chunk, clean: CleanRequests, moment: datetime
+) -> set[Pair]:
     """Drop the pairs of clean requests; return those that were not enrolled."""
     if clean.drops is not None:
         missing = end_at_once(connection, clean.drops)
     else:
-        missing = set(clean.pairs) - end_enrollments(connection, _drops(clean, moment))
+        missing = set(clean.pairs) - end_enrollments(connection, _drops(chunk, clean, moment))
     if missing:
-        drops = _drops(clean, moment)
+        drops = _drops(chunk, clean, moment)
         keep_drops(connection, {pair: drops[pair] for pair in missing})
     return missing
 
 
-def _drops(clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
+def _drops(chunk: Chunk, clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
     return {
-        (student, course): Drop(moment, None, request_id)
-        for request_id, student, _, courses in clean.requests
+        (student, course): Drop(
+            moment, None, line_request_id(chunk.batch_id, chunk.number, position)
+        )
+        for position, student, _, courses in clean.requests
         for course in courses
     }
 

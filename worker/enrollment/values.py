@@ -66,9 +66,9 @@ class StoredResult(NamedTuple):
         yield from (each.course for each in self.superseded)
 
 
-CleanRequest = tuple[str, int, int | str, list[int]]
-"""A request of a chunk that is enrolled in every course it asks for: its id, the student's key, the
-student as the request named it, and the keys of the courses."""
+CleanRequest = tuple[int, int, int | str, list[int]]
+"""A request of a chunk that is enrolled in every course it asks for: its position, the student's
+key, the student as the request named it, and the keys of the courses."""
 
 
 class Times(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from producer.contract.history import Change, HistoryCourse, HistoryEntry, refused_lines
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from worker.enrollment.problems import stored_problem
-from worker.enrollment.values import CourseSummary
+from worker.enrollment.values import CourseSummary, StoredResult
 
 
 class Draft(NamedTuple):
@@ -34,6 +34,37 @@ class Draft(NamedTuple):
         """Return what entries are sorted by, the latest one first."""
         request_id = self.result.request_id if self.result else self.request_id
         return self.moment, self.change.place(request_id), -(self.course or 0)
+
+
+class ResultRow(NamedTuple):
+    """What a history shows of a derived result: the columns that it would have if it was stored."""
+
+    request_id: str
+    batch_id: str | None
+    status: str
+    enrolled: Sequence[int]
+    already: Sequence[int]
+    completed_at: datetime
+    counts_at: datetime
+    dropped: None = None
+    not_enrolled: None = None
+    superseded: None = None
+    errors: Sequence[Any] = ()
+    reason: None = None
+    line: None = None
+
+
+def row_of_result(result: StoredResult) -> ResultRow:
+    """Return a derived result as the row that would be stored."""
+    return ResultRow(
+        result.request_id,
+        result.batch_id,
+        result.status,
+        result.enrolled_ids,
+        result.already_enrolled_ids,
+        result.completed_at,
+        result.moment or result.completed_at,
+    )
 
 
 def of_intervals(intervals: Iterable[Any]) -> Iterator[Draft]:

@@ -18,9 +18,18 @@ from worker.answer_size import AnswerSize
 from worker.batches.lines import unpack_lines
 from worker.database.clock import database_time
 from worker.database.engine import Database
+from worker.enrollment.derived.repository import find_derived_of_student
 from worker.enrollment.repository import summarize_courses
-from worker.history.entries import Draft, merge, of_intervals, of_result, to_entry
+from worker.history.entries import (
+    Draft,
+    merge,
+    of_intervals,
+    of_result,
+    row_of_result,
+    to_entry,
+)
 from worker.history.repository import (
+    MAX_INTERVALS,
     find_intervals,
     find_lines,
     find_results_with_changes,
@@ -33,6 +42,9 @@ from worker.repository import describe_students, find_keys
 
 RESULTS_AT_ONCE: Final = 500
 """How many results are read at a time until a page of a history is full."""
+
+MAX_DERIVED: Final = 2 * MAX_INTERVALS
+"""The most derived results of a student that a history is made of."""
 
 _SMALLER = "set a smaller limit"
 
@@ -80,7 +92,7 @@ def _drafts(
     """Return more entries than a page holds, or all that there are."""
     intervals = [] if key is None else find_intervals(connection, key, course)
     from_intervals = [d for d in of_intervals(intervals) if before is None or d.moment < before]
-    from_results: list[Draft] = []
+    from_results = [] if key is None else _derived_drafts(connection, key, course, before)
     after: tuple[datetime, str] | None = None
     while True:
         rows = find_results_with_changes(connection, student, before, after, RESULTS_AT_ONCE)
@@ -94,6 +106,19 @@ def _drafts(
         drafts = [draft for draft in drafts if draft.moment > after[0]]
         if len(_page(drafts, limit)) < len(drafts):
             return drafts
+
+
+def _derived_drafts(
+    connection: Connection, student: int, course: int | None, before: datetime | None
+) -> list[Draft]:
+    """Return what the derived results of a student tell: all at once, as of the enrollments."""
+    rows = map(row_of_result, find_derived_of_student(connection, student, MAX_DERIVED))
+    return [
+        draft
+        for row in rows
+        for draft in of_result(row)
+        if course in (None, draft.course) and (before is None or draft.moment < before)
+    ]
 
 
 def _page(drafts: Sequence[Draft], limit: int) -> Sequence[Draft]:

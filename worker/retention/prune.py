@@ -20,6 +20,11 @@ from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import EnrollmentsBusy
 from worker.models import DeadLetter, EnrollmentResult
+from worker.retention.derived import (
+    old_derived,
+    store_before_batch_is_removed,
+    store_before_past_is_removed,
+)
 from worker.retention.repository import (
     Aged,
     count_older,
@@ -124,6 +129,12 @@ def prune(
         for count in _old_rows(database, table, until, page, dry_run=dry_run):
             removed[kind] += count
             on_page()
+    run = partial(_then_pause, database)
+    for count in old_derived(database, limit, run, dry_run=dry_run):
+        removed["results"] += count
+        on_page()
+    if not dry_run:
+        store_before_past_is_removed(database, limit, run)
     for count in _old_past(database, limit, page, dry_run=dry_run):
         removed["past_enrollments"] += count
         on_page()
@@ -200,6 +211,8 @@ def _old_batches(
         for row in old:
             if row.refused:
                 yield {"batch_refusals": _refusals(database, row.id, before, page, dry_run=dry_run)}
+        for row in old if not dry_run else ():
+            store_before_batch_is_removed(database, row.id, partial(_then_pause, database))
         for group in _groups(old, page):
             if dry_run:
                 yield {"batches": len(group), "batch_chunks": sum(row.chunks for row in group)}

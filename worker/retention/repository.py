@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, case, delete, exists, func, or_, select, tuple_, update
 
@@ -57,6 +57,64 @@ def _older(model: Aged, after: Any | None, through: Any, before: datetime) -> li
         # One that counts later may still confirm an enrollment against a late drop.
         conditions.append(func.coalesce(EnrollmentResult.moment, age) < before)
     return conditions
+
+
+class FreshChunk(NamedTuple):
+    """A chunk with derived results."""
+
+    batch_id: str
+    number: int
+
+
+def find_fresh(connection: Connection, after: FreshChunk | None, before: datetime) -> Any | None:
+    """Return the next chunk of which all derived results are older than a moment, by its key.
+
+    They count at the moment of the batch, and were stored when the chunk was applied.
+    """
+    chunk = BatchChunk
+    statement = (
+        select(chunk.batch_id, chunk.number, chunk.fresh, chunk.fresh_size)
+        .join(Batch, Batch.id == chunk.batch_id)
+        .where(chunk.fresh.is_not(None), chunk.applied_at < before, Batch.moment < before)
+        .order_by(chunk.batch_id, chunk.number)
+        .limit(1)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(chunk.batch_id, chunk.number) > tuple_(*after))
+    return connection.execute(statement).one_or_none()
+
+
+def forget_fresh(connection: Connection, chunk: FreshChunk) -> int:
+    """Remove the derived results of a chunk; return 1, or 0 if they are gone already."""
+    statement = update(BatchChunk).where(
+        BatchChunk.batch_id == chunk.batch_id,
+        BatchChunk.number == chunk.number,
+        BatchChunk.fresh.is_not(None),
+    )
+    return connection.execute(statement.values(fresh=None, fresh_size=None)).rowcount
+
+
+def fresh_of_batch(connection: Connection, batch_id: str) -> list[FreshChunk]:
+    """Return the chunks of a batch that have derived results."""
+    chunk = BatchChunk
+    statement = select(chunk.batch_id, chunk.number).where(
+        chunk.batch_id == batch_id, chunk.fresh.is_not(None)
+    )
+    return [FreshChunk(*row) for row in connection.execute(statement)]
+
+
+def fresh_of_past(connection: Connection, before: datetime) -> list[FreshChunk]:
+    """Return the chunks with derived results whose enrollments partly ended before a moment."""
+    chunk, past = BatchChunk, PastEnrollment
+    statement = (
+        select(chunk.batch_id, chunk.number)
+        .select_from(past)
+        .join(Batch, Batch.moment == past.enrolled_at)
+        .join(chunk, (chunk.batch_id == Batch.id) & (chunk.number == past.chunk))
+        .where(past.ended_at < before, chunk.fresh.is_not(None))
+        .distinct()
+    )
+    return [FreshChunk(*row) for row in connection.execute(statement)]
 
 
 def count_past(connection: Connection, before: datetime) -> int:

@@ -4,12 +4,24 @@ from datetime import UTC, datetime, timedelta
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import insert, inspect, select
+from sqlalchemy import insert, inspect, select, text
 
+from producer.schemas import Kind
+from support.databases import count_rows, store_roster
 from support.migrations import run_alembic
 from worker import migrate
-from worker.database.engine import make_engine
-from worker.models import Batch, BatchChunk, Course, Student, StudentCourse
+from worker.batches.apply import apply_chunk
+from worker.database.engine import Database, make_engine
+from worker.enrollment.lookups import request_statuses
+from worker.models import (
+    Batch,
+    BatchChunk,
+    Course,
+    EnrollmentResult,
+    IdentityRow,
+    Student,
+    StudentCourse,
+)
 
 
 def test_models_and_migrations_agree(empty_database_url: str) -> None:
@@ -61,6 +73,41 @@ def test_times_that_lie_ahead_are_capped_and_batches_get_a_moment(
     for first, second in (enrolled, applied):
         assert first == past
         assert now <= second <= datetime.now(UTC)
+
+
+def test_a_database_that_is_in_use_stores_all_results_for_a_week(empty_database_url: str) -> None:
+    """Workers of the previous version, which cannot derive results, still run."""
+    engine = make_engine(empty_database_url)
+    run_alembic(engine, "upgrade", "0010")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO students (id, sis_id) VALUES (1, 'S')"))
+    run_alembic(engine, "upgrade", "head")
+    with engine.connect() as connection:
+        until = connection.scalar(select(IdentityRow.results_stored_until))
+    engine.dispose()
+    assert until is not None
+    assert timedelta(days=6) < until - datetime.now(UTC) <= timedelta(days=7)
+
+
+def test_a_new_database_derives_results_at_once(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.scalars(select(IdentityRow.results_stored_until)).all() == [None]
+    engine.dispose()
+
+
+def test_derived_results_are_stored_when_the_database_is_downgraded(database: Database) -> None:
+    store_roster(database, ["A", "B"], ["M1", "M2"])
+    columns = {"student_ids": ["A", 2], "course_ids": [["M2", "M1"], ["M1"]]}
+    payload = {"batch_id": "b", "number": 0, "last": True, "requests": columns}
+    apply_chunk(database, Kind.ENROLLMENTS, payload)
+    ids = ["b:0:0", "b:0:1"]
+    derived = request_statuses(database, ids, {})
+    run_alembic(database.engine, "downgrade", "0010")
+    run_alembic(database.engine, "upgrade", "head")
+    assert count_rows(database, EnrollmentResult) == 2
+    assert request_statuses(database, ids, {}) == derived
 
 
 def test_every_constraint_and_index_has_a_name(empty_database_url: str) -> None:

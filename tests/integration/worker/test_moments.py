@@ -12,6 +12,7 @@ from producer.contract.routing import TaskName
 from producer.schemas import Code, Kind
 from support.chunks import chunk, pairs
 from support.databases import dead_letters, store_roster
+from support.derived import all_results
 from worker import moments as moments_module
 from worker.batches.apply import apply_chunk
 from worker.database.engine import Database
@@ -21,7 +22,6 @@ from worker.models import (
     Batch,
     BatchChunk,
     DeadLetter,
-    EnrollmentResult,
     LetterReason,
     StudentCourse,
 )
@@ -51,9 +51,7 @@ def request(
 
 
 def moments(database: Database) -> dict[str, datetime | None]:
-    with database.reading() as connection:
-        found = connection.execute(select(EnrollmentResult.request_id, EnrollmentResult.moment))
-        return {row.request_id: row.moment for row in found}
+    return {row.request_id: row.moment for row in all_results(database)}
 
 
 def rows(database: Database) -> dict[tuple[int, int], datetime]:
@@ -177,8 +175,8 @@ def test_a_batch_that_an_older_version_opened_has_the_moment_of_its_first_chunk(
 def test_results_are_completed_by_the_clock_of_the_database(database: Database) -> None:
     add_enrollments(database, [request("r", "A", "M1")], clock=noon)
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M1")).model_dump_json(), clock=noon)
+    times = [row.completed_at for row in all_results(database)]
     with database.reading() as connection:
-        times = list(connection.scalars(select(EnrollmentResult.completed_at)))
         times += connection.scalars(select(BatchChunk.applied_at))
     now = datetime.now(UTC)
     assert [abs(now - at) < MINUTE for at in times] == [True] * 3

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Connection, text
 
-from producer.schemas import Code
+from producer.schemas import Code, Kind
 from support.databases import store_roster
+from worker.batches.apply import apply_chunk
 from worker.database.engine import Database
+from worker.enrollment.derived.repository import find_derived, find_derived_of_student
 from worker.enrollment.incoming import read_request
 from worker.models import Student
 from worker.refused_lines.repository import find_refused_ids
@@ -73,3 +75,20 @@ def test_what_an_unknown_id_may_mean_is_found_by_index(small_database: Database)
         refusals = kept_plan(connection, "ORDER BY batch_refusals.code, batch_refusals.line")
     assert len(re.findall(r"uq_students_sis_id .*\n *Index Cond:", ends)) == 2, ends
     assert re.search(r"batch_id_code_line .*\n *Index Cond:", refusals), refusals
+
+
+def test_derived_results_are_found_by_index(small_database: Database) -> None:
+    columns = {"student_ids": NAMES, "course_ids": [[name] for name in NAMES]}
+    payload = {"batch_id": "b", "number": 0, "last": True, "requests": columns}
+    apply_chunk(small_database, Kind.ENROLLMENTS, payload)
+    with small_database.writing() as connection:
+        connection.execute(text("ANALYZE"))
+        for number in range(20):
+            assert len(find_derived_of_student(connection, number + 1, 10)) == 1
+            assert len(find_derived(connection, [f"b:0:{number}"])) == 1
+        by_student = kept_plan(connection, "past_enrollments")
+        by_id = kept_plan(connection, "substr(batch_chunks.fresh")
+    for index in ("pk_student_courses", "pk_past_enrollments"):
+        assert re.search(rf"(using|on) {index} .*\n *Index Cond:", by_student), by_student
+    assert "Seq Scan" not in by_student
+    assert "Seq Scan" not in by_id

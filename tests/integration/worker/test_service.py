@@ -242,7 +242,10 @@ def meanwhile(database: Database, statement: str, *, committed: bool) -> Iterato
 def test_a_request_waits_for_a_row_that_another_transaction_is_writing(
     database: Database, committed: bool
 ) -> None:
-    row = "INSERT INTO student_courses VALUES (1, 1, '2026-09-01 00:00:00+00:00')"
+    row = (
+        "INSERT INTO student_courses (student_id, course_id, enrolled_at)"
+        " VALUES (1, 1, '2026-09-01 00:00:00+00:00')"
+    )
     with meanwhile(database, row, committed=committed):
         response = enroll(database, "A", ["M1", "M2"])
     assert [course.added for course in response.enrolled_courses] == [not committed, True]

@@ -10,12 +10,12 @@ from sqlalchemy import select
 
 from producer.schemas import Action
 from support.databases import opened_database
+from support.derived import all_results
 from support.order_model import enrolled_pairs
 from worker.dead_letters.repository import find_dead_letters
 from worker.models import (
     Batch,
     Course,
-    EnrollmentResult,
     Pair,
     PastEnrollment,
     Student,
@@ -113,10 +113,9 @@ def decided_courses(result: Any) -> set[tuple[Action, int]]:
 
 
 def stored_results(database_url: str) -> dict[str, Any]:
-    """Return the results that the database holds, by request id."""
-    with opened_database(database_url) as database, database.reading() as connection:
-        rows = connection.execute(select(*EnrollmentResult.__table__.columns)).all()
-    return {row.request_id: row for row in rows}
+    """Return the results that the database holds or derives, by request id."""
+    with opened_database(database_url) as database:
+        return {row.request_id: row for row in all_results(database)}
 
 
 def compare(database_url: str, submitted: dict[str, Request], report: Report) -> dict[bytes, str]:

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from producer.contract.chunks import RefusedLine
 from producer.fields import MAX_KEY
@@ -15,6 +15,10 @@ from worker.batches.apply import ChunkOutcome
 from worker.database.engine import Database
 from worker.enrollment import lookups
 from worker.enrollment.lookups import student_results
+from worker.intervals.repository import end_enrollments
+from worker.intervals.values import Drop
+from worker.models import StudentCourse
+from worker.moments import own_clock
 
 
 def test_a_chunk_applies_its_good_requests_and_refuses_the_others(database: Database) -> None:
@@ -199,6 +203,13 @@ def test_a_large_chunk_writes_the_same_rows_as_small_ones(database: Database) ->
     assert [e.course_id for e in newest.errors] == ["N1"]
 
 
+def end_all_enrollments(database: Database) -> None:
+    with database.writing() as connection:
+        enrolled = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id))
+        drop = Drop(own_clock(), None, "another system")
+        end_enrollments(connection, dict.fromkeys(((s, c) for s, c in enrolled), drop))
+
+
 def test_requests_get_the_same_results_as_columns_and_as_records(database: Database) -> None:
     """Cases: all found, one unknown, one that breaks the contract, a row requested twice."""
     several: list[tuple[list[Any], list[Any]]] = [
@@ -216,8 +227,7 @@ def test_requests_get_the_same_results_as_columns_and_as_records(database: Datab
                 both = zip(students, courses, strict=True)
                 fields = {"records": [pairs(s, *c) for s, c in both]}  # type: ignore[dict-item]
             payload = {"batch_id": f"{form} {number}", "number": 0, "last": True, **fields}
-            with database.writing() as connection:
-                connection.execute(text("DELETE FROM student_courses"))
+            end_all_enrollments(database)
             apply.apply_chunk(database, Kind.ENROLLMENTS, payload)
         columns, records = (status(database, f"{form} {number}") for form in ("columns", "records"))
         assert columns.books == records.books

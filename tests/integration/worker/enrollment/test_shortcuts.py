@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from producer.contract.chunks import COURSE_FIELDS, line_request_id
 from producer.schemas import Action, Kind, StudentEnrollmentRequest
+from support.derived import store_derived_results
 from worker import repository as enrollments
 from worker.batches.apply import Applied, apply_to, read_chunk
 from worker.database import sets
@@ -134,6 +135,7 @@ def effect_of(database: Database, payload: Any, past: Past) -> Effect:
     chunk, fingerprint = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=lambda: NOW)
+        store_derived_results(connection)
         tables = {
             table: sorted(
                 (tuple(row) for row in connection.execute(text(f"SELECT {names} FROM {table}"))),  # noqa: S608
@@ -161,7 +163,8 @@ def shortcut_of(
     with rolled_back(database, past) as connection:
         times = Times(NOW, NOW, NOW)
         clean = find_clean_requests(connection, chunk, poison, times)
-        return decide_clean_requests(connection, chunk, clean, times)
+        done = decide_clean_requests(connection, chunk, clean, times, derives=True)
+        return done._replace(fresh=None)
 
 
 # --- Any chunk --------------------------------------------------------------------------------

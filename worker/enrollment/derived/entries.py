@@ -1,0 +1,133 @@
+"""Pack the fresh requests of a chunk for its ledger entry. Pure functions, no SQL.
+
+A request is fresh if every row that it asks for was added: its result says nothing else, so it is
+derived when it is looked up. Each request of the chunk has an entry of the same size, so that a
+single entry can be read: the student's key, negative if the request named the student by key, and
+the keys of the courses in the order of the request, filled up with zeros. The entry of a request
+that is not fresh holds zeros only.
+"""
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from producer.contract.chunks import line_request_id
+from producer.schemas import ResultStatus
+from worker.enrollment.values import CleanRequest, StoredResult
+
+MAX_COURSES: Final = 8
+"""A request for more courses has a stored result: entries as long as its own would cost more."""
+
+KEY_BYTES: Final = 4
+_NUMBERS: Final = "i"
+
+
+class FreshRequests(NamedTuple):
+    """The fresh requests of a chunk, packed."""
+
+    entries: bytes
+    size: int
+    """The bytes of an entry."""
+
+
+class Entry(NamedTuple):
+    """A fresh request: its student and its courses, by key."""
+
+    student: int
+    is_named_by_key: bool
+    courses: list[int]
+
+
+class Origin(NamedTuple):
+    """What all results of a chunk have in common."""
+
+    batch_id: str
+    number: int
+    completed_at: datetime
+    moment: datetime
+
+
+def are_short(requests: Iterable[CleanRequest]) -> bool:
+    """Return whether all of these requests are short."""
+    return max(map(len, map(itemgetter(3), requests)), default=0) <= MAX_COURSES
+
+
+def is_short(request: CleanRequest) -> bool:
+    """Return whether the result of a request may be derived, if all of its rows are added."""
+    return len(request[3]) <= MAX_COURSES
+
+
+def pack(requests: Sequence[CleanRequest], count: int) -> FreshRequests | None:
+    """Pack the fresh requests of a chunk of `count` requests; None if there are none."""
+    if not requests:
+        return None
+    lengths = set(map(len, map(itemgetter(3), requests)))
+    width = 1 + max(lengths)
+    numbers = array(_NUMBERS, bytes(KEY_BYTES * width * count))
+    if len(requests) == count and len(lengths) == 1:
+        # Most chunks are like this. A column of all entries is written at once.
+        _, students, named, courses = zip(*sorted(requests, key=itemgetter(0)), strict=True)
+        if set(map(type, named)) != {str}:
+            students = tuple(map(_signed, students, named))
+        for place, column in enumerate((students, *zip(*courses, strict=True))):
+            numbers[place::width] = array(_NUMBERS, column)
+    else:
+        for position, student, student_id, wanted in requests:
+            start = width * position
+            numbers[start] = _signed(student, student_id)
+            numbers[start + 1 : start + 1 + len(wanted)] = array(_NUMBERS, wanted)
+    return FreshRequests(_in_network_order(numbers).tobytes(), KEY_BYTES * width)
+
+
+def _signed(student: int, student_id: int | str) -> int:
+    return student if isinstance(student_id, str) else -student
+
+
+def unpack(entry: bytes) -> Entry | None:
+    """Return the fresh request of an entry; None if the entry is empty or of another request."""
+    numbers = _in_network_order(array(_NUMBERS, entry))
+    if not numbers or not numbers[0]:
+        return None
+    student, *courses = numbers
+    return Entry(abs(student), student < 0, [course for course in courses if course])
+
+
+def unpack_all(fresh: FreshRequests) -> Iterator[tuple[int, Entry]]:
+    """Yield the fresh requests of a chunk with their positions."""
+    starts = range(0, len(fresh.entries), fresh.size)
+    for position, start in enumerate(starts):
+        entry = unpack(fresh.entries[start : start + fresh.size])
+        if entry is not None:
+            yield position, entry
+
+
+def student_key(student: int, *, is_named_by_key: bool) -> bytes:
+    """Return the first bytes of the entries of a student's requests."""
+    number = -student if is_named_by_key else student
+    return number.to_bytes(KEY_BYTES, "big", signed=True)
+
+
+def _in_network_order(numbers: "array[int]") -> "array[int]":
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def derive(origin: Origin, position: int, entry: Entry, sis_id: str | None) -> StoredResult:
+    """Return the result of a fresh request; `sis_id` is the student's, if the request named it."""
+    return StoredResult(
+        request_id=line_request_id(origin.batch_id, origin.number, position),
+        fingerprint=None,
+        student_id=entry.student,
+        student_sis_id=None if entry.is_named_by_key else sis_id,
+        status=ResultStatus.ENROLLED,
+        enrolled_ids=entry.courses,
+        already_enrolled_ids=[],
+        errors=(),
+        batch_id=origin.batch_id,
+        completed_at=origin.completed_at,
+        moment=origin.moment,
+    )

@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drops, polls, rig, script
+from benchmarks import drops, polls, rig, script, tiny
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -43,6 +43,7 @@ GOALS = {
     "bytes_per_fresh_pair": ("<=", 60),
     "batch_repeat_vs_copy": (">=", 1.5),
     "batch_vs_naive": (">=", 60),
+    "tiny_batches_per_s": (">=", 1_500),
     "drop_vs_copy": (">=", 0.7),
     "drop_pairs_vs_copy": (None, None),
     "reenroll_vs_copy": (">=", 0.6),
@@ -395,6 +396,7 @@ def main() -> None:
         bench.latency()
         polls.measure(bench)
         bench.batches()
+        tiny.measure(bench)
         drops.measure(bench)
         bench.growth()
         bench.sqlite()

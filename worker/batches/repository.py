@@ -1,5 +1,6 @@
 """Read and write the ledger of batches in SQL."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -29,7 +30,10 @@ from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
     Columns,
     RowsUpTo,
+    add_rows,
+    columns_of,
     insert_into,
+    insert_rows,
     is_among,
     list_parameter,
     row_parameters,
@@ -139,7 +143,9 @@ def open_batches(
         return {}
     first = {batch["id"]: batch for batch in reversed(batches)}
     dialect = connection.dialect.name
-    connection.execute(_add_batches(dialect), [first[batch_id] for batch_id in sorted(first)])
+    new = [tuple(map(_as_json, first[batch_id].values())) for batch_id in sorted(first)]
+    parameters = row_parameters(dialect, columns_of(Batch, *_BATCH), new)
+    connection.execute(_add_batches(dialect), parameters)
     opened = {}
     for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
         moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
@@ -147,9 +153,16 @@ def open_batches(
     return opened
 
 
+_BATCH = ("id", "kind", "columns", "form", "file_name", "submitter", "moment")
+
+
+def _as_json(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, tuple | dict) else value
+
+
 @cache
 def _add_batches(dialect: str) -> Any:
-    return insert_into(dialect, Batch).on_conflict_do_nothing()
+    return insert_rows(dialect, Batch, _BATCH).on_conflict_do_nothing()
 
 
 @cache
@@ -189,8 +202,17 @@ def add_chunk(connection: Connection, **entry: Any) -> None:
 
 def add_chunks(connection: Connection, entries: Sequence[Mapping[str, Any]]) -> None:
     """Enter chunks that were applied together. Raises IntegrityError, as `add_chunk` does."""
-    if entries:
+    if connection.dialect.name != "postgresql":
         connection.execute(_ADD_CHUNK, entries)
+        return
+    names = tuple(entries[0])
+    rows = [tuple(map(_as_text, entry.values())) for entry in entries]
+    add_rows(connection, BatchChunk, names, rows)
+
+
+def _as_text(value: Any) -> Any:
+    """Return bytes in the form in which PostgreSQL reads them as text, and other values as such."""
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else value
 
 
 _ADD_CHUNK = insert(BatchChunk)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -147,11 +148,12 @@ def add_rows(
         copy.copy_rows(connection, model.__tablename__, names, rows)
     else:
         parameters = row_parameters(dialect, columns_of(model, *names), rows)
-        connection.execute(_insert_rows(dialect, model, names), parameters)
+        connection.execute(insert_rows(dialect, model, names), parameters)
 
 
 @cache
-def _insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
+def insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any:
+    """Return the statement that inserts rows with the values from `row_parameters`."""
     columns = columns_of(model, *names)
     texts = {n: String() if isinstance(t, JSON) else t for n, t in columns.items()}
     source = rows_as_table(dialect, texts)
@@ -161,7 +163,9 @@ def _insert_rows(dialect: str, model: type[Base], names: tuple[str, ...]) -> Any
         else source.c[name]
         for name, type_ in columns.items()
     ]
-    return insert_into(dialect, model).from_select(list(columns), select(*wanted))
+    # Without a condition, SQLite would take `ON CONFLICT` for that of a join.
+    rows = select(*wanted).where(true())
+    return insert_into(dialect, model).from_select(list(columns), rows)
 
 
 class RowsUpTo(NamedTuple):

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -156,11 +157,15 @@ class GroupingConsumer:
         self._release(group)
 
     def _ended(self, group: list[tuple[Any, QueuedRequest]], *, failed: bool) -> None:
-        for request, _ in group:
-            if failed:
+        if failed:
+            for request, _ in group:
                 self._run_alone(request)
-            else:
-                request.on_success((0, None, 0.0))
+        else:
+            # RabbitMQ's channel, which has no such method, does not wait for a reply.
+            together = getattr(group[0][0].message.channel, "acking_together", nullcontext)
+            with together():
+                for request, _ in group:
+                    request.on_success((0, None, 0.0))
         self._release(group)
 
     def _release(self, group: list[tuple[Any, QueuedRequest]]) -> None:

@@ -5,6 +5,8 @@ A slot is a Redis list for one message; `worker.messaging.transport` explains wh
 
 import logging
 from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -39,6 +41,7 @@ class QoS(virtual.QoS):
         self._pending_acks: deque[tuple[str, bool]] = deque()
         self._abandoned: list[str] = []
         self._raised: dict[str, int] = {}
+        self._acked_together: list[str] | None = None
 
     def has_room(self, queue: str) -> bool:
         """Return whether the worker may hold one more message of this queue.
@@ -100,23 +103,42 @@ class QoS(virtual.QoS):
         if slot not in self._queues:
             return
         self._held[self._queues[slot]].discard(slot)
+        if self._acked_together is not None and not requeue:
+            self._acked_together.append(slot)
+            return
+        self._settle([slot], requeue=requeue)
+
+    @contextmanager
+    def acking_together(self) -> Iterator[None]:
+        """Acknowledge at the end of the block, in one command, what is acknowledged in it."""
+        self._acked_together = []
         try:
-            self._acknowledge(slot, requeue=requeue)
+            yield
+        finally:
+            slots, self._acked_together = self._acked_together, None
+            if slots:
+                self._settle(slots, requeue=False)
+
+    def _settle(self, slots: Sequence[str], *, requeue: bool) -> None:
+        try:
+            self._acknowledge(*slots, requeue=requeue)
         except (RedisError, OSError) as error:
-            # The slot is not reused: Redis may still carry out the command later.
+            # The slots are not reused: Redis may still carry out the command later.
             self.channel.warn_throttled(
                 "Redis did not confirm an acknowledgement; it will be repeated", error
             )
-            self._pending_acks.append((slot, requeue))
+            self._pending_acks.extend((slot, requeue) for slot in slots)
         else:
-            self.release(slot)
+            for slot in slots:
+                self.release(slot)
 
-    def _acknowledge(self, slot: str, *, requeue: bool) -> None:
-        if requeue:
+    def _acknowledge(self, *slots: str, requeue: bool) -> None:
+        if not requeue:
+            self.channel.sync.unlink(*slots)
+            return
+        for slot in slots:
             queue = self.channel.keys.queue(self._queues[slot])
             self.channel.sync.eval(MOVE, 2, slot, queue, "LEFT", "RIGHT")
-        else:
-            self.channel.sync.unlink(slot)
 
     def abandon_slot(self, slot: str) -> None:
         """Retire a slot into which Redis may still move a message; requeue what arrives there."""

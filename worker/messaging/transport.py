@@ -13,6 +13,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib.metadata import version
 from importlib.resources import files
@@ -299,6 +300,11 @@ class Channel(PiecewiseChannel):
         for queue, receiver in self._receivers.items():
             if queue != Queue.LOOKUPS:
                 receiver.pause(seconds)
+
+    def acking_together(self) -> AbstractContextManager[None]:
+        """Acknowledge at the end of the block, in one command, what is acknowledged in it."""
+        together: AbstractContextManager[None] = self.qos.acking_together()
+        return together
 
     def note_raised(self, queue: str, messages: int) -> None:
         """Note by how many messages the prefetch limit is raised for this queue alone."""

@@ -95,9 +95,15 @@ class Events:
                 request_id = decision.incoming.request_id
                 self.dead_letter(LetterReason.NOT_PROCESSED, request_id=request_id)
 
-    def chunk_delivered(self, kind: Kind, task_id: str, applied: Applied, duration: float) -> None:
-        """Report a delivery of a chunk: applied, repeated, or in conflict with an earlier one."""
+    def chunk_delivered(
+        self, kind: Kind, task_id: str, applied: Applied, duration: float, together: int = 1
+    ) -> None:
+        """Report a delivery of a chunk: applied, repeated, or in conflict with an earlier one.
+
+        `together` is the number of chunks in its transaction.
+        """
         counts = {name: count for name, count in applied.counts.items() if count}
+        group = {"together": together} if together > 1 else {}
         log.info(
             "chunk delivered",
             extra={
@@ -107,6 +113,7 @@ class Events:
                 "kind": kind.value,
                 "outcome": applied.outcome.value,
                 **counts,
+                **group,
                 "duration": round(duration, 6),
             },
         )

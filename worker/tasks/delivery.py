@@ -86,11 +86,14 @@ class ChunkDelivery:
             LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
         )
 
-    def report(self, applied: Applied) -> None:
-        """Report what was done; store the message as a dead letter if it is in conflict."""
+    def report(self, applied: Applied, together: int = 1) -> None:
+        """Report what was done, in a transaction of several chunks that were applied `together`.
+
+        If the chunk is in conflict, store the message as a dead letter.
+        """
         self.applied = applied
         duration = time.perf_counter() - self._started
-        self._events.chunk_delivered(self._kind, self.task_id, applied, duration)
+        self._events.chunk_delivered(self._kind, self.task_id, applied, duration, together)
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
                 LetterReason.CONFLICT,
@@ -131,6 +134,6 @@ def apply_deliveries(
             invalid.append((delivery, error))
     together = apply_together(database, [chunk for _, chunk in chunks], clock=clock)
     for (delivery, _), applied in zip(chunks, together, strict=True):
-        delivery.report(applied)
+        delivery.report(applied, len(chunks))
     for delivery, reason in invalid:
         delivery.refuse(reason)

@@ -77,6 +77,7 @@ class Storm:
         self._client = EnrollmentClient(url, timeout=20)
         self._submitting = EnrollmentClient(url, timeout=20)
         self._correcting = EnrollmentClient(url, timeout=20)
+        self._small = EnrollmentClient(url, timeout=20)
 
     def kinds(self) -> list[str]:
         """Return the faults that can happen here, except those that take a minute or more."""
@@ -146,6 +147,23 @@ class Storm:
             self._submit_batch(name)
             self._wait_for_turn(number / count)
 
+    def submit_small_batches(self, count: int, seed: int) -> None:
+        """Submit batches of one to three requests, as systems do that submit one for each event."""
+        chance = random.Random(seed + 3)
+        for number in range(count):
+            name = f"small-{seed}-{number}"
+            size = chance.randrange(1, 4)
+            requests = [self._new_request(chance, f"{name}-{n}") for n in range(size)]
+            self.submitted.update((request["request_id"], request) for request in requests)
+            if self._repeat(partial(self._submit_small, requests)):
+                self._acknowledged.update(request["request_id"] for request in requests)
+            self._wait_for_turn(number / count)
+
+    def _submit_small(self, requests: list[Request]) -> None:
+        """Submit a batch without an id of its own; its new id is known once the broker has it."""
+        batch = self._small.submit_batch(Kind.ENROLLMENTS, requests)
+        self.batches[batch.batch_id] = requests
+
     def _submit_batch(self, name: str, *, resume: bool = False) -> None:
         requests = self.batches[name]
         if self._repeat(
@@ -209,6 +227,7 @@ class Storm:
             threading.Thread(target=self.submit_singles, args=(singles, seed)),
             threading.Thread(target=self.submit_batches, args=(batches, size, seed)),
             threading.Thread(target=self.submit_rosters, args=(batches, seed)),
+            threading.Thread(target=self.submit_small_batches, args=(singles // 3, seed)),
         ]
         for submitter in submitters:
             submitter.start()
@@ -230,6 +249,7 @@ class Storm:
         self._client.close()
         self._submitting.close()
         self._correcting.close()
+        self._small.close()
         return self.report
 
     def _let_happen(self, name: str, share: float, own_share: float) -> None:

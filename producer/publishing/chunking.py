@@ -19,17 +19,23 @@ enough that other messages need not wait long. A record has at least one row, so
 exceeds MAX_CHUNK_RECORDS."""
 
 
+CELL_END = "\x00"
+"""What separates the cells of a line in one text: no line that is read has this character."""
+
+
 class SourceRecord(NamedTuple):
     """A record, and the lines of the file that it was made from: one, or one for each row.
 
-    `cells` holds the cells of these lines in a CSV file, if they hold more than the record does.
+    `cells` holds the cells of these lines in a CSV file, if they hold more than the record does;
+    those of one line may be one text, with CELL_END between them: many cells that are kept for a
+    while as texts of their own slow the reader down.
     """
 
     record: Any
     lines: list[int]
-    cells: list[list[str]] | None = None
+    cells: list[list[str] | str] | None = None
 
-    def add(self, line: int, row: list[str]) -> None:
+    def add(self, line: int, row: list[str] | str) -> None:
         """Add one more line to the record."""
         self.lines.append(line)
         if self.cells is not None:
@@ -160,7 +166,10 @@ def _as_text(group: Sequence[Line], rows: Sequence[int], *, compact: bool) -> st
     fields["lines"] = lines
     cells = [entry.cells for entry in entries if entry.cells]
     if cells:
-        fields["cells"] = list(chain.from_iterable(cells))
+        fields["cells"] = [
+            row.split(CELL_END) if isinstance(row, str) else row
+            for row in chain.from_iterable(cells)
+        ]
     if len(entries) < len(group):
         refused = [line for line in group if not isinstance(line, SourceRecord)]
         fields["refused"] = [line.model_dump(exclude_none=True) for line in refused]

@@ -50,31 +50,35 @@ class Verdict(NamedTuple):
 PLAIN = Verdict(KEEP)
 """The verdict on almost every line: it is read, and there is nothing to say about it."""
 
-Judge = Callable[[Sequence[str]], Verdict]
-"""Returns the verdict on a row. Raises BadCell for a cell that has no meaning."""
+
+class Judge:
+    """Decides what rows ask for, and remembers the verdict on the cells that it looks at."""
+
+    def __init__(self, decide: Callable[[Sequence[str]], Verdict], places: Sequence[int]) -> None:
+        self._decide = decide
+        self._remembered: dict[str | tuple[str, ...], Verdict] = {}
+        self.key_of: Callable[[Sequence[str]], str | tuple[str, ...]] = itemgetter(*places)
+        """Returns the cells of a row that decide, for `known`."""
+        self.known: Callable[[str | tuple[str, ...]], Verdict | None] = self._remembered.get
+        """Returns the verdict on such cells, if rows with these cells were judged before."""
+
+    def __call__(self, row: Sequence[str]) -> Verdict:
+        """Return the verdict on a row. Raises BadCell for a cell that has no meaning."""
+        key = self.key_of(row)
+        verdict = self.known(key)
+        if verdict is None:
+            if len(self._remembered) >= _MAX_REMEMBERED:
+                self._remembered.clear()
+            verdict = self._remembered[key] = self._decide(row)
+        return verdict
 
 
 def judge_of(rule: Rule, header: Sequence[str], today: date, zone: tzinfo) -> Judge:
-    """Return a function that decides what a row asks for; `header` has the folded names."""
+    """Return a judge of rows by a rule; `header` has the folded names."""
     positions = {name: at for at, name in reversed(list(enumerate(header)))}
     names = [*rule.roles, rule.status, rule.begin, rule.end]
     places = [positions[name] for name in names if name in positions]
-    if not places:
-        return lambda _row: PLAIN
-    decide = _Decision(rule, positions, today, zone)
-    remembered: dict[str | tuple[str, ...], Verdict] = {}
-    key_of = itemgetter(*places)
-
-    def judge(row: Sequence[str]) -> Verdict:
-        key = key_of(row)
-        verdict = remembered.get(key)
-        if verdict is None:
-            if len(remembered) >= _MAX_REMEMBERED:
-                remembered.clear()
-            verdict = remembered[key] = decide(row)
-        return verdict
-
-    return judge
+    return Judge(_Decision(rule, positions, today, zone), places) if places else _PlainJudge()
 
 
 class _Decision:
@@ -140,6 +144,14 @@ class _Decision:
 def _is_plausible(begin: Sequence[date], end: Sequence[date]) -> bool:
     """Return whether an end in the past is meant: it is no placeholder and not before its begin."""
     return min(end).year >= _EARLIEST_YEAR and not (begin and max(end) < min(begin))
+
+
+class _PlainJudge(Judge):
+    """Judges the rows of a table without roles, statuses and dates: all of them are plain."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _row: PLAIN, [0])
+        self.known = lambda _key: PLAIN
 
 
 class Tally:

@@ -10,12 +10,14 @@ from producer.fields import MAX_COURSES
 from producer.files.account import Account
 from producer.files.cells import Row, identifier, record_reader, refused_line
 from producer.files.columns import BadCell, ColumnReader
-from producer.files.formats.base import DROP, KEEP, NOT_NAMED, PASS, Alternatives, Members, Table
+from producer.files.formats.base import KEEP, NOT_NAMED, PASS, Alternatives, Members, Table
 from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
 from producer.files.formats.roles import Roles
+from producer.files.formats.window import Window
 from producer.files.grouping import WINDOW
 from producer.files.layout import Lines
-from producer.publishing.chunking import SourceRecord
+from producer.publishing.chunking import CELL_END, SourceRecord
+from producer.schemas import Kind
 
 Rows = Iterator[Row | RefusedLine]
 
@@ -24,6 +26,8 @@ class TableColumns(NamedTuple):
     """How our columns are read from a table, and the columns they are read from, as shown."""
 
     readers: Mapping[str, ColumnReader]
+    first: Mapping[str, int]
+    """For each of our columns, the position of the first column that it is read from."""
     shown: Mapping[str, str]
     used: frozenset[int]
     """The positions of the columns that are read."""
@@ -41,6 +45,7 @@ def find_columns(
     Raises UnreadableFile.
     """
     readers: dict[str, ColumnReader] = {}
+    first: dict[str, int] = {}
     shown: dict[str, str] = {}
     sources: dict[str, tuple[str, ...]] = {}
     used: set[int] = set()
@@ -50,6 +55,7 @@ def find_columns(
         groups = _present(alternatives, names)
         if groups:
             readers[ours] = _reader(groups, table.cleared)
+            first[ours] = groups[0][0]
             shown[ours] = " or ".join(" ".join(header[at] for at in group) for group in groups)
             sources[ours] = tuple(header[at] for group in groups for at in group)
             used.update(at for group in groups for at in group)
@@ -60,7 +66,7 @@ def find_columns(
             " Rename or remove the extra ones."
         )
     shows_roles = any(name in names for name in rule.roles)
-    return TableColumns(readers, shown, frozenset(used), sources, shows_roles)
+    return TableColumns(readers, first, shown, frozenset(used), sources, shows_roles)
 
 
 def column_reader(alternatives: Alternatives, names: Sequence[str]) -> ColumnReader | None:
@@ -119,51 +125,61 @@ class TableReader:
         self._judge = judge
         self._account = account
         self._tally = tally
+        if table.kind is Kind.ENROLLMENTS:
+            self._student, self._course = map(self._id_reader, ("student_id", "course_id"))
 
     def enrollments(self, rows: Rows) -> Lines:
         """Yield requests: the pairs of a student are grouped within a window of rows.
 
         The lines describe a state: it does not matter in which order they stand.
         """
-        student, course = self._ids()
-        judge, field = self._judge, COURSE_FIELDS[KEEP]
-        latest: dict[int | str | tuple[int | str, str], SourceRecord] = {}
-        requests: list[SourceRecord] = []
+        first, field = self._columns.first, COURSE_FIELDS[KEEP]
+        student_at, course_at = first["student_id"], first["course_id"]
+        key_of, known = self._judge.key_of, self._judge.known
+        window = Window()
+        find = window.latest.get
         for row_number, entry in enumerate(rows, 1):
             if not isinstance(entry, tuple):
                 yield entry
             else:
                 line, row = entry
-                try:
-                    verdict = judge(row)
-                    if verdict is PLAIN:
-                        key = student_id = student(row)
-                        course_id = course(row)
-                        request = latest.get(key)
-                        courses: list[int | str] = request.record[field] if request else []
-                        if request is None or course_id in courses or len(courses) == MAX_COURSES:
-                            record = {"student_id": student_id, field: [course_id], "atomic": False}
-                            latest[key] = request = SourceRecord(record, [line], [row])
-                            requests.append(request)
-                        else:
-                            courses.append(course_id)
-                            request.add(line, row)
-                    elif verdict.action is PASS:
-                        self._pass_over(line, verdict)
-                    else:
-                        pair = student(row), course(row)
-                        self._tally.add(line, verdict)
-                        requests += _add_pair(latest, entry, pair, verdict)
-                except BadCell as bad_cell:
-                    yield self._refused(line, row, bad_cell)
+                request = find(row[student_at])
+                course = row[course_at]
+                # Almost every line is that of a student and a course that were read before.
+                if (
+                    request is not None
+                    and course in window.courses
+                    and known(key_of(row)) is PLAIN
+                    and course not in (courses := request.record[field])
+                    and len(courses) < MAX_COURSES
+                ):
+                    courses.append(course)
+                    request.add(line, CELL_END.join(row))
+                elif (refused := self._add(window, entry)) is not None:
+                    yield refused
             if row_number % WINDOW == 0:
-                yield from requests
-                latest, requests = {}, []
-        yield from requests
+                yield from window.take()
+        yield from window.take()
+
+    def _add(self, window: Window, entry: Row) -> RefusedLine | None:
+        """Add a row to the window, or pass it over; return its refusal if it is refused."""
+        line, row = entry
+        try:
+            verdict = self._judge(row)
+            if verdict.action is PASS:
+                self._pass_over(line, verdict)
+            else:
+                pair = self._student(row), self._course(row)
+                if verdict is not PLAIN:
+                    self._tally.add(line, verdict)
+                window.add(entry, pair, verdict)
+        except BadCell as bad_cell:
+            return self._refused(line, row, bad_cell)
+        return None
 
     def operations(self, rows: Rows) -> Lines:
         """Yield a request for each row, which counts later than those before it."""
-        student, course = self._ids()
+        window = Window()
         for entry in rows:
             if not isinstance(entry, tuple):
                 yield entry
@@ -175,19 +191,16 @@ class TableReader:
                 if verdict.action is PASS:
                     self._pass_over(line, verdict)
                     continue
-                pair = student(row), course(row)
                 self._tally.add(line, verdict)
-                yield from _add_pair({}, (line, cells), pair, verdict)
+                window.add((line, cells), (self._student(row), self._course(row)), verdict)
+                yield from window.take()
             except BadCell as bad_cell:
                 yield self._refused(line, cells, bad_cell)
 
-    def _ids(self) -> tuple[Callable[[list[str]], int | str], Callable[[list[str]], int | str]]:
-        readers, shown = self._columns.readers, self._columns.shown
-        student, course = (
-            identifier(shown[name], readers[name], is_ours=False)
-            for name in ("student_id", "course_id")
-        )
-        return student, course
+    def _id_reader(self, name: str) -> Callable[[list[str]], int | str]:
+        """Return a function that reads the id in one of our columns. It raises BadCell."""
+        shown, read = self._columns.shown[name], self._columns.readers[name]
+        return identifier(shown, read, is_ours=False)
 
     def roster(self, rows: Rows, roles: Roles | None) -> Lines:
         """Yield roster records.
@@ -242,29 +255,3 @@ def unquoted(cell: str) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1].replace(text[0] * 2, text[0]).strip()
     return text
-
-
-def _add_pair(
-    latest: dict[int | str | tuple[int | str, str], SourceRecord],
-    entry: Row,
-    pair: tuple[int | str, int | str],
-    verdict: Verdict,
-) -> list[SourceRecord]:
-    """Add a pair that is dropped, or enrolled with a remark; return a new request for it, if any.
-
-    Drops of a student with one reason are one request.
-    """
-    (line, row), (student, course) = entry, pair
-    field = COURSE_FIELDS[DROP if verdict.action is DROP else KEEP]
-    key = (student, verdict.why) if verdict.action is DROP else student
-    request = latest.get(key)
-    courses = request.record[field] if request else []
-    if request is None or course in courses or len(courses) == MAX_COURSES:
-        record = {"student_id": student, field: [course], "atomic": False}
-        if verdict.action is DROP:
-            record["reason"] = verdict.why
-        latest[key] = SourceRecord(record, [line], [row])
-        return [latest[key]]
-    courses.append(course)
-    request.add(line, row)
-    return []

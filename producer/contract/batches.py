@@ -1,5 +1,6 @@
 """Define what a worker reports about a batch: its state, counts and refusals."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -263,4 +264,9 @@ class RefusedRecord(ContractModel):
         description="The cells of the line in a CSV file; null if an earlier refusal of the line"
         " has them. NUL and each byte that is not text are two noncharacters: U+FDD0 plus the"
         " upper four bits, then U+FDE0 plus the lower four.",
+    )
+    meant: Mapping[str, str] = Field(
+        default={},
+        description="For an unknown student or course, the SIS id in the roster that each unknown"
+        " one of the record probably means; only with `whole`, and for ids that can mean only one.",
     )

@@ -1,11 +1,14 @@
 """Define the search of students and courses: its text, its rule and its results.
 
 Upper and lower case are the same, for every letter and on every database, so a pattern names both
-forms of a letter. The locale of a database, which may know only ASCII, has no say.
+forms of a letter. The locale of a database, which may know only ASCII, has no say. A letter without
+an accent also stands for those with one, but only if nothing matches otherwise.
 """
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Final, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints
@@ -60,15 +63,31 @@ class Search(NamedTuple):
         )
 
 
-def pattern_of(text: str, literal: Callable[[str], str]) -> str:
+def pattern_of(text: str, literal: Callable[[str], str], *, any_accent: bool = False) -> str:
     """Return a pattern for a text in any case, for GLOB or for regular expressions.
 
     Both have classes of characters; `literal` returns the pattern for a character without case.
+    With `any_accent`, a letter of ASCII also stands for those that have an accent.
     """
-    return "".join(
-        f"[{both}]" if len(both := _in_both_cases(character)) > 1 else literal(character)
-        for character in text
-    )
+    accented = _accented_letters() if any_accent else {}
+    classes = ((c, _in_both_cases(c) + accented.get(c.lower(), "")) for c in text)
+    return "".join(f"[{every}]" if len(every) > 1 else literal(c) for c, every in classes)
+
+
+def has_plain_letters(text: str) -> bool:
+    """Return whether a letter of a text also stands for letters that have an accent."""
+    return not _accented_letters().keys().isdisjoint(text.lower())
+
+
+@cache
+def _accented_letters() -> Mapping[str, str]:
+    """Return the letters of European languages that a letter of ASCII stands for, in both cases."""
+    letters = {"d": "\u0111\u0110", "i": "\u0131", "l": "\u0142\u0141", "o": "\u00f8\u00d8"}
+    for letter in map(chr, range(0xC0, 0x180)):
+        base = unicodedata.normalize("NFD", letter)[0].lower()
+        if base.isascii() and base.isalpha():
+            letters[base] = letters.get(base, "") + letter
+    return letters
 
 
 def _in_both_cases(character: str) -> str:

@@ -1,8 +1,8 @@
 """Search students and courses in memory, by the rule of a worker."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from producer.contract.searching import (
     FoundCourse,
@@ -10,6 +10,7 @@ from producer.contract.searching import (
     FoundStudent,
     FoundStudents,
     Search,
+    has_plain_letters,
     pattern_of,
 )
 from producer.testing.roster import RosterPart
@@ -39,17 +40,37 @@ def find_courses(enrollments: Enrollments, text: str, limit: int) -> FoundCourse
 
 
 def _ranked(part: RosterPart, text: str, name: str) -> list[tuple[int, Mapping[str, Any]]]:
-    search = Search.of(text)
-    ranked = [(_rank(search, fields, name), key, fields) for key, fields in part.all_fields()]
-    matching = [(rank, key, fields) for rank, key, fields in ranked if rank is not None]
-    return [(key, fields) for _, key, fields in sorted(matching, key=lambda match: match[:2])]
+    for any_accent in (False, True) if has_plain_letters(text) else (False,):
+        ranks = _Ranks(Search.of(text), name, any_accent)
+        ranked = [(ranks.of(fields), key, fields) for key, fields in part.all_fields()]
+        matching = [(rank, key, fields) for rank, key, fields in ranked if rank is not None]
+        if matching:
+            matching.sort(key=lambda match: match[:2])
+            return [(key, fields) for _, key, fields in matching]
+    return []
 
 
-def _rank(search: Search, fields: Mapping[str, Any], name: str) -> int | None:
-    """Return how well a student or course matches, 0 for best; None if not at all."""
+class _Ranks(NamedTuple):
+    """A search, in which letters without accents may stand for those with one."""
+
+    search: Search
+    name: str
+    any_accent: bool
+
+    def of(self, fields: Mapping[str, Any]) -> int | None:
+        """Return how well a student or course matches, 0 for best; None if not at all."""
+        return _rank(self.search, fields, self.name, self._pattern)
+
+    def _pattern(self, text: str) -> str:
+        return pattern_of(text, re.escape, any_accent=self.any_accent)
+
+
+def _rank(
+    search: Search, fields: Mapping[str, Any], name: str, pattern: Callable[[str], str]
+) -> int | None:
     if fields["sis_id"] == search.whole:
         return 0
-    whole = re.compile(pattern_of(search.whole, re.escape))
+    whole = re.compile(pattern(search.whole))
     if whole.fullmatch(fields["sis_id"]):
         return 1
     if search.number is not None and fields["sis_id"].lstrip("0") == search.number:
@@ -57,5 +78,5 @@ def _rank(search: Search, fields: Mapping[str, Any], name: str) -> int | None:
     if whole.fullmatch(fields.get("email") or ""):
         return 3
     title = fields.get(name) or ""
-    has_words = all(re.search(pattern_of(word, re.escape), title) for word in search.words)
+    has_words = all(re.search(pattern(word), title) for word in search.words)
     return 4 if has_words else None

@@ -123,6 +123,11 @@ class RefusedLineToCorrect(BaseModel):
     )
     record: Any = Field(description="The record, or its part in the line; null if there is none.")
     student_id: Any = Field(description="The student whom the record names.")
+    meant: Mapping[str, str] = Field(
+        default={},
+        description="For an unknown student or course, the SIS id in the roster that each unknown"
+        " one of the record probably means.",
+    )
 
 
 class RefusedLines(BaseModel):

@@ -117,6 +117,7 @@ def _line(
         cells=cells_of(status.columns, refusal),
         record=record,
         student_id=record.get("student_id") if isinstance(record, dict) else None,
+        meant=refusal.meant,
     )
 
 

@@ -12,6 +12,7 @@ from producer.contract.searching import (
     FoundStudent,
     FoundStudents,
     Search,
+    has_plain_letters,
 )
 from worker.database.engine import Database
 from worker.models import Course, Student
@@ -62,32 +63,49 @@ def find_courses(
 def _find(
     database: Database, model: Model, text: str, limit: int, timer: Callable[[], float]
 ) -> _Found:
-    search = Search.of(text)
+    search, until = Search.of(text), timer() + SEARCH_SECONDS
     with database.reading() as connection:
         exact = find_exact(connection, model, search)
+        scan = _Scan(connection, model, search, limit + 1)
         try:
-            rows = _best(connection, model, search, limit + 1, timer)
+            rows = scan.best(timer, until)
         except SearchTooLong:
             if not exact:
                 raise
             return _Found(exact, more=True)
+        if not rows and has_plain_letters(text):
+            try:
+                rows = scan.best(timer, until, any_accent=True)
+            except SearchTooLong:  # Nothing matches as it is written.
+                return _Found([], more=True)
     return _Found(rows[:limit], more=len(rows) > limit)
 
 
-def _best(
-    connection: Connection, model: Model, search: Search, most: int, timer: Callable[[], float]
-) -> list[Any]:
-    """Return the best matches of all keys, looked through a part at a time."""
-    started = timer()
-    largest = find_largest_key(connection, model)
-    best: list[Any] = []
-    for first in range(0, largest, KEYS_AT_ONCE):
-        if timer() - started > SEARCH_SECONDS:
-            raise SearchTooLong(
-                f"the search took longer than {SEARCH_SECONDS:g} s, because the roster is large or"
-                " the database is busy; search for the whole SIS id, or try again later"
-            )
-        last = first + KEYS_AT_ONCE
-        best += find_matching(connection, model, search, (first, last), most)
-        best = sorted(best, key=lambda row: (row.rank, row.id))[:most]
-    return best
+class _Scan(NamedTuple):
+    """A search through the whole roster."""
+
+    connection: Connection
+    model: Model
+    search: Search
+    most: int
+
+    def best(
+        self, timer: Callable[[], float], until: float, *, any_accent: bool = False
+    ) -> list[Any]:
+        """Return the best matches of all keys, looked through a part at a time.
+
+        Raises SearchTooLong once the time is up.
+        """
+        connection, model, search, most = self
+        largest = find_largest_key(connection, model)
+        best: list[Any] = []
+        for first in range(0, largest, KEYS_AT_ONCE):
+            if timer() > until:
+                raise SearchTooLong(
+                    f"the search took longer than {SEARCH_SECONDS:g} s, because the roster is large"
+                    " or the database is busy; search for the whole SIS id, or try again later"
+                )
+            keys = (first, first + KEYS_AT_ONCE)
+            best += find_matching(connection, model, search, keys, most, any_accent=any_accent)
+            best = sorted(best, key=lambda row: (row.rank, row.id))[:most]
+        return best

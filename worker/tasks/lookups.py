@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract import lookup_arguments as arguments
-from producer.contract.batches import BatchPage, BatchStatus
+from producer.contract.batches import BatchPage, BatchStatus, RefusedRecord
 from producer.contract.lookup_arguments import (
     CODE,
     CURSOR,
@@ -39,6 +39,7 @@ from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.schemas import RequestStatus
 from worker.answer_size import AnswerTooLarge
 from worker.batches.listing import BatchSearch, batch_page
+from worker.batches.meant_ids import add_meant_ids
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids
 from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
@@ -266,9 +267,12 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
         cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
         page_size = _checked(LIMIT, limit, "limit")
         cause, is_whole = _checked(CODE, code, "code"), whole is True
-        return answer(
-            lambda: refused_records(database, checked_id, cursor, page_size, cause, whole=is_whole)
-        )
+
+        def look_up() -> list[RefusedRecord]:
+            page = refused_records(database, checked_id, cursor, page_size, cause, whole=is_whole)
+            return add_meant_ids(database, page) if is_whole else page
+
+        return answer(look_up)
 
 
 def _register_reading(lookup: Callable[..., Any], services: Services) -> None:

@@ -35,7 +35,7 @@ export function repairTable({ read, lines, edited, meant, changed }) {
     element("tbody", { role: "rowgroup" }, ...rows.map((row) => row.element)));
   table.addEventListener("keydown", (event) => moveByKey(event, rows));
   const scroll = element("div", { class: "scroll", role: "region", "aria-label": "Refused lines, to correct", tabindex: 0 }, table);
-  return { element: scroll, helpers: suggestAll(rows, meant), selectAll: () => { for (const row of rows) row.select(true); changed(); } };
+  return { element: scroll, helpers: suggestAll(rows), selectAll: () => { for (const row of rows) row.select(true); changed(); } };
 }
 
 class Row {
@@ -127,15 +127,19 @@ class Row {
   }
 
   suggestion(index) {
-    return this.refusals.some(({ code }) => code.startsWith("unknown_")) && this.isWrong(index) ? this.context.meant.get(this.cells[index].trim()) : undefined;
+    const text = this.cells[index].trim();
+    const refusal = this.refusals.find((each) => each.code.startsWith("unknown_") && this.isAbout(each, index));
+    // A worker of an older version knows only the examples of the upload as a whole.
+    return refusal && (refusal.meant?.[text] ?? this.context.meant.get(text));
   }
 
   isWrong(index) {
-    const name = this.context.names[index];
-    return this.refusals.some(({ code, field, message }) => {
-      const ours = field ?? { unknown_student: "student_id", unknown_course: "course_id" }[code];
-      return ours ? this.columnOf(ours.replace(/\[\d+\]$/, "")) === name : message.startsWith(`cell ${index + 1} `);
-    });
+    return this.refusals.some((refusal) => this.isAbout(refusal, index));
+  }
+
+  isAbout({ code, field, message }, index) {
+    const ours = field ?? { unknown_student: "student_id", unknown_course: "course_id" }[code];
+    return ours ? this.columnOf(ours.replace(/\[\d+\]$/, "")) === this.context.names[index] : message.startsWith(`cell ${index + 1} `);
   }
 
   // Where the first column with text counts, it is the one that is wrong.
@@ -162,12 +166,12 @@ class Row {
   }
 }
 
-function suggestAll(rows, meant) {
+function suggestAll(rows) {
   const places = rows.flatMap((row) => row.context.own.filter((index) => row.suggestion(index)).map((index) => [row, index]));
   if (places.length < 2) return [];
-  const button = element("button", { type: "button", class: "plain" }, `Use the likely id in all ${places.length} places`);
+  const button = element("button", { type: "button", class: "plain" }, `Use the likely id in ${places.length === 2 ? "both" : `all ${places.length}`} places`);
   button.addEventListener("click", () => {
-    for (const [row, index] of places) if (row.suggestion(index)) row.set(index, meant.get(row.cells[index].trim()));
+    for (const [row, index] of places) if (row.suggestion(index)) row.set(index, row.suggestion(index));
     rows[0].fields[0].focus();
     button.remove();
   });

@@ -57,6 +57,8 @@ const PLAIN = [
   [/^(.+?) in The file: (.)/, (_, name, first) => `${name}: ${first}`],
   [/ in The file\b/g, ""],
   [/^The file\b/, "This file"],
+  [/^This file is a file of an old Office program/, "This file comes from an old Office program"],
+  [/^This file is a binary file;/, "This file is not a table of text;"],
   [/Get the file again, and submit it; if a part of it was already submitted, use the same batch id\./, "Get the file again, and choose the new one here."],
   [/It looks like a JSON (array|document); write one JSON object on each line instead\./, "It looks like JSON, a format for programs. Export it as CSV."],
   [/export it as CSV or JSON Lines in UTF-8/, "export it as CSV"],

@@ -36,7 +36,13 @@ def find_exact(connection: Connection, model: Model, search: Search) -> list[Any
 
 
 def find_matching(
-    connection: Connection, model: Model, search: Search, keys: tuple[int, int], limit: int
+    connection: Connection,
+    model: Model,
+    search: Search,
+    keys: tuple[int, int],
+    limit: int,
+    *,
+    any_accent: bool = False,
 ) -> list[Any]:
     """Return the best matches with keys above the first and up to the second one, each with a rank.
 
@@ -46,8 +52,9 @@ def find_matching(
     dialect = connection.dialect.name
     statement = _select_matching(dialect, model, len(search.words), search.number is not None)
     is_regular = dialect == "postgresql"
-    whole = pattern_of(search.whole, re.escape if is_regular else _globbed)
-    words = [pattern_of(word, re.escape if is_regular else _globbed) for word in search.words]
+    literal = re.escape if is_regular else _globbed
+    whole = pattern_of(search.whole, literal, any_accent=any_accent)
+    words = [pattern_of(word, literal, any_accent=any_accent) for word in search.words]
     parameters = {
         f"word_{number}": word if is_regular else f"*{word}*" for number, word in enumerate(words)
     }

@@ -247,3 +247,25 @@ def choose_again(page: Any, url: str, file: Path) -> None:
     page.wait_for_selector("#file")
     choose(page, file)
     send(page)
+
+
+def test_the_id_that_was_meant_is_offered_in_every_line(
+    url: str, browser: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    students = [f"000{number}" for number in range(8101, 8107)]
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, students, ["0008101", "ZC"])
+    lines = [f"{int(student)},ZC" for student in students] + [f"{students[0]},8101.0"]
+    batch_id = refused_batch(
+        deployment, write_lines(tmp_path / "zeros.csv", "student_id,course_id", *lines)
+    )
+    page = browser.new_page()
+    page.goto(f"{url}/#/batches/{batch_id}/repair")
+    page.get_by_role("button", name="Use the likely id in all 7 places").click()
+    assert page.get_by_label("student_id, line 7").input_value() == "0008106"
+    assert page.get_by_label("course_id, line 8").input_value() == "0008101"
+    page.get_by_role("button", name="Send the 7 corrected lines").click()
+    page.get_by_text("7 lines went through.").wait_for()
+    page.close()
+    assert courses_of(deployment, students[0]) == {"ZC", "0008101"}
+    assert courses_of(deployment, students[-1]) == {"ZC"}

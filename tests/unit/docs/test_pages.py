@@ -113,6 +113,16 @@ def test_every_command_that_a_page_names_exists(name: str) -> None:
     assert set(named) <= set(known)
 
 
+def test_every_package_and_module_is_in_the_architecture() -> None:
+    table = DOCUMENTS["docs/architecture.md"].partition("\n## The packages\n")[2]
+    named = set(re.findall(r"`((?:producer|worker)/\w+(?:/|\.py))`", table.partition("\n## ")[0]))
+    modules = {p for root in ("producer", "worker") for p in (ROOT / root).glob("*.py")}
+    packages = {p.parent for root in ("producer", "worker") for p in (ROOT / root).glob("*/*.py")}
+    there = {str(p.relative_to(ROOT)) for p in modules if p.name != "__init__.py"}
+    there |= {f"{p.relative_to(ROOT)}/" for p in packages}
+    assert named == there
+
+
 def options_of(command: click.Command) -> Iterator[str]:
     """Yield the long options of a command and of its own commands."""
     for parameter in command.params:

@@ -138,8 +138,8 @@ class AsyncEnrollmentSubmitter:
         prefixes = call_ids or [None] * len(checked)
         await asyncio.gather(
             *(
-                self._publish(one, new_task_id(call_id), ignore_result=True)
-                for one, call_id in zip(checked, prefixes, strict=False)
+                self._publish(request, new_task_id(call_id), ignore_result=True)
+                for request, call_id in zip(checked, prefixes, strict=False)
             )
         )
         return [identified.id for identified in checked]

@@ -20,7 +20,7 @@ from producer.contract.printable import printable
 from producer.installation import how_to_install
 
 COMMANDS = {
-    "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
+    "submit": ("submit", "Submit files or exports as batches: CSV, JSON Lines, Excel."),
     "formats": ("formats", "List the systems whose files are read as they are."),
     "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),

@@ -20,7 +20,7 @@ from producer.contract.printable import printable
 from producer.installation import how_to_install
 
 COMMANDS = {
-    "submit": ("submit", "Submit CSV or JSON Lines files as batches."),
+    "submit": ("submit", "Submit files or exports as batches: CSV, JSON Lines, Excel."),
     "formats": ("formats", "List the systems whose files are read as they are."),
     "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),
@@ -38,6 +38,14 @@ COMMANDS = {
     "completion": ("completion", "Print the completion script for a shell."),
 }
 """The module of each command in `producer.commands`, and its line in the list of commands."""
+
+OPERATOR_LINES = {
+    "batches": "List batches, newest first.",
+    "database": "Show or change which database the workers of a Redis use.",
+    "dead-letters": "List, show, retry or discard what could not be processed.",
+    "prune": "Remove what is older than an age.",
+}
+"""The lines of the operator's commands: without them, the list would have to load SQL."""
 
 EXIT_CODES = exit_codes(
     refused="something was refused, is unknown, failed or is wrong",
@@ -121,11 +129,12 @@ class _Commands(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
         if names := _operator_commands():
             with formatter.section("Operator commands, which work on the database"):
-                formatter.write_dl([(name, f"See: enroll {name} --help") for name in names])
+                see = {name: f"See: enroll {name} --help" for name in names}
+                formatter.write_dl([(name, OPERATOR_LINES.get(name, see[name])) for name in names])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return the commands and options that begin with `incomplete`; import no command."""
-        lines = {name: line for name, (_, line) in COMMANDS.items()}
+        lines = OPERATOR_LINES | {name: line for name, (_, line) in COMMANDS.items()}
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=lines.get(name)) for name in names), *options]

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -16,6 +15,7 @@ from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,
     ClientClosed,
+    InvalidRequest,
     LookupFailed,
     NoWorkerAnswered,
 )
@@ -46,6 +46,8 @@ from producer.publishing.requests import (
 from producer.publishing.results import parse_result
 from producer.publishing.rosters import PublishedRosters
 from producer.schemas import (
+    Code,
+    EnrollmentProblem,
     Kind,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
@@ -76,6 +78,21 @@ def represent(client: type, connection: BrokerConnection, timeout: float, *, clo
     parts += [f"timeout={timeout:g}"]
     parts += ["closed"] if closed else []
     return f"<{' '.join(parts)}>"
+
+
+def prefixes_of(call_ids: Sequence[str | None] | None, requests: int) -> Sequence[str | None]:
+    """Return the text that each task id begins with.
+
+    Raises InvalidRequest if there is not one for each request: the rest would not be published.
+    """
+    if call_ids is None:
+        return [None] * requests
+    refuse_single("call_ids", call_ids)
+    if len(call_ids) != requests:
+        message = f"call_ids: must have an entry for each of the {requests} requests"
+        problem = EnrollmentProblem(code=Code.INVALID_REQUEST, message=message, field="call_ids")
+        raise InvalidRequest((problem,))
+    return call_ids
 
 
 class EnrollmentSubmitter:
@@ -156,10 +173,10 @@ class EnrollmentSubmitter:
         """
         refuse_single("requests", requests)
         checked = [with_id(request) for request in requests]
+        prefixes = prefixes_of(call_ids, len(checked))
         headers = self._mark(checked)
-        prefixes = repeat(None) if call_ids is None else call_ids
         with self._connection.sending_together() as producer:
-            for identified, call_id in zip(checked, prefixes, strict=False):
+            for identified, call_id in zip(checked, prefixes, strict=True):
                 CALL_ID.set(call_id)
                 self._connection.send(
                     TaskName.ENROLL,

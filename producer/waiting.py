@@ -101,12 +101,12 @@ class BatchWait:
 
     def pause(self) -> float:
         """Return the seconds until the next look-up. Raises BatchNotDone if the time is up."""
-        left = self.seconds_left
-        if left <= 0:
+        seconds_left = self.seconds_left
+        if seconds_left <= 0:
             self._end()
         pause = self._pause
         self._pause = min(pause * 1.5, LONGEST_PAUSE)
-        return min(pause, left)
+        return min(pause, seconds_left)
 
     def _end(self) -> None:
         applied = ""

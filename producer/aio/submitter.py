@@ -52,7 +52,7 @@ from producer.schemas import (
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from producer.submitter import FIND, connect, represent
+from producer.submitter import FIND, connect, prefixes_of, represent
 
 Batch = TypeVar("Batch", bound=SubmittedBatch)
 Value = TypeVar("Value")
@@ -134,11 +134,11 @@ class AsyncEnrollmentSubmitter:
         """Publish several requests, each as its own message, and return their ids."""
         refuse_single("requests", requests)
         checked = [with_id(request) for request in requests]
-        prefixes = call_ids or [None] * len(checked)
+        prefixes = prefixes_of(call_ids, len(checked))
         await asyncio.gather(
             *(
-                self._publish(one, new_task_id(call_id), ignore_result=True)
-                for one, call_id in zip(checked, prefixes, strict=False)
+                self._publish(request, new_task_id(call_id), ignore_result=True)
+                for request, call_id in zip(checked, prefixes, strict=True)
             )
         )
         return [identified.id for identified in checked]

@@ -67,8 +67,8 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
         return one_line(f"No batch with the id {status.batch_id} is known. Check the id.")
     head = one_line(("Batch ", "bold"), status.batch_id, f" ({status.kind}): ", _word(status.state))
     books = status.books
-    received, left = ("received", books.received), ("not yet applied", books.not_applied)
-    counts = [received, *applied_counts(status), left]
+    received, rest = ("received", books.received), ("not yet applied", books.not_applied)
+    counts = [received, *applied_counts(status), rest]
     rows = table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
     parts: list[RenderableType] = [head, rows]
     if timed:

@@ -50,8 +50,8 @@ def _why(entry: HistoryEntry) -> str:
     """Return the reason that a request gave, and why it changed nothing."""
     parts = [entry.reason] if entry.reason else []
     if entry.change is Change.SUPERSEDED and entry.superseded_by is not None:
-        asked = f"to {entry.action.value}: " if entry.action else ""
-        parts.append(f"{asked}{_winner(entry.moment, entry.superseded_by)} won")
+        request = f"to {entry.action.value}: " if entry.action else ""
+        parts.append(f"{request}{_winner(entry.moment, entry.superseded_by)} won")
     parts += [f"{problem.code.value}: {problem.message}" for problem in entry.errors]
     return "; ".join(parts)
 

@@ -151,7 +151,7 @@ def submit(
     max_queued: int,
     submitter: str | None,
 ) -> int:
-    """Submit CSV or JSON Lines files as batches.
+    """Submit files or exports as batches: CSV, JSON Lines, Excel.
 
     Rosters go first, and the command waits until the batches are done. Write - as FILE for standard
     input. A file of another system is recognized by its header; a zip archive or a folder with its

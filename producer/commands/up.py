@@ -117,7 +117,7 @@ def _counts(contents: Contents) -> str:
         (contents.enrollments, "enrollment", "enrollments"),
         (contents.batches, "batch", "batches"),
     )
-    *most, last = (f"{n:,} {one if n == 1 else several}" for n, one, several in counts)
+    *most, last = (f"{n:,} {singular if n == 1 else plural}" for n, singular, plural in counts)
     return f"{', '.join(most)} and {last}"
 
 

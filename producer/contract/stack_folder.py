@@ -1,8 +1,8 @@
 """Find the folder of `enroll up`, and read there how to reach the stack that runs in it.
 
 Commands believe what stands in this folder, so it must belong to the user who runs the command,
-and other users must not be able to write in it. Whether a stack runs is decided by a lock, which
-the kernel releases when `enroll up` ends in whatever way; process ids decide nothing.
+and other users must not be able to write in it. A lock shows whether a stack runs: the kernel
+releases it however `enroll up` ends. Process ids decide nothing.
 """
 
 import contextlib

@@ -157,7 +157,7 @@ class Parts:
 
     @cached_property
     def _text_sizes(self) -> "array[int]":
-        """The size of each text that cells share, or more."""
+        """Return the size of each text that cells share, or more."""
         sizes = array("q")
         if _SHARED_TEXTS not in self._entries:
             return sizes

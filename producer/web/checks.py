@@ -47,8 +47,8 @@ async def check_batch(
     """Read a whole file as `POST /batches` does, and return every mistake of its form.
 
     Of a package, every file is read. Nothing is published. A file with a drop is refused, as by
-    `POST /batches`, if the token lacks the scope `drop`. Whether the roster has the students and
-    courses is not checked. A file that cannot be read is not an error: then `readable` is false,
+    `POST /batches`, if the token lacks the scope `drop`. The check does not look for the students
+    and courses in the roster. A file that cannot be read is not an error: then `readable` is false,
     and `problem` says why.
     """
     if drop:

@@ -1,7 +1,7 @@
 """Decide what a caller without the scope `lookup` may see: what its own token has submitted.
 
-The name of the token that submitted a request or batch is stored in Redis, for 30 days. Whose a
-batch is, a worker says as soon as a part of it is applied.
+The name of the token that submitted a request or batch is stored in Redis, for 30 days. A worker
+knows the submitter of a batch as soon as a part of it is applied.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class Owners:
             raise batch_id_reused()
 
     async def find_batch(self, caller: Caller, batch_id: str) -> BatchStatus | None:
-        """Return the status of a batch; None if nothing is known about it that is the caller's.
+        """Return the status of a batch; None if the caller has submitted no batch with this id.
 
         A worker is asked about all batches that are not known to be the caller's, so that it takes
         equally long whether there is one or not.

@@ -46,13 +46,14 @@ Examples:
 @limit_option
 @with_database
 def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
-    """List batches, newest first, then batches whose chunks are all dead letters.
+    """List batches, newest first.
 
-    A batch that is not done has chunks that wait in the queue, were lost with the queue, or became
-    dead letters; `enroll status BATCH` says which. A batch is listed once its first chunk has been
-    applied or has become a dead letter. A conflict is a refused chunk of a different submission
-    under the same batch id; the batch itself can still be done. The file and the submitter are
-    what the client wrote into its messages; nothing checks them.
+    Batches whose chunks are all dead letters come last. A batch that is not done has chunks that
+    wait in the queue, were lost with the queue, or became dead letters; `enroll status BATCH` says
+    which. A batch is listed once its first chunk has been applied or has become a dead letter. A
+    conflict is a refused chunk of a different submission under the same batch id; the batch itself
+    can still be done. The file and the submitter are what the client wrote into its messages;
+    nothing checks them.
     """
     with database.reading() as connection:
         rows = _newest(connection, limit, unfinished=unfinished)

@@ -90,7 +90,7 @@ def _as_json(letter: Any) -> dict[str, Any]:
 
 @click.group(epilog=DATABASE + "\n" + EXAMPLES)
 def dead_letters() -> None:
-    """List, show, retry or discard messages and records that could not be processed."""
+    """List, show, retry or discard what could not be processed."""
 
 
 @dead_letters.command("list", epilog=EPILOG + LIST_EXAMPLES)

@@ -59,7 +59,7 @@ class _Age(click.ParamType[timedelta]):
 def prune(
     database: Database, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
 ) -> int:
-    """Remove results, past enrollments, batches and dead letters that are older than an age.
+    """Remove what is older than an age.
 
     \b
     results           by the time at which the request was decided, and at which it counts

@@ -111,7 +111,7 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
 
 
 def _moment_of(letter: Any, clock: Clock) -> datetime:
-    """Return when a letter counts: of an older version, when it came first."""
+    """Return when a letter counts: a letter of an older version, from its first arrival on."""
     own: datetime = letter.moment or letter.first_at
     return min(own, clock())
 

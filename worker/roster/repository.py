@@ -96,7 +96,7 @@ def _count_superseded(connection: Connection, model: Model, merged: Sequence[Mer
         moments = [None if moment is None else to_microseconds(moment) for moment in times]
         stored[sis_id] = (moments, row[: len(fields)])
     return sum(
-        is_superseded(record, *stored[one.sis_id]) for one in merged for record in one.records
+        is_superseded(record, *stored[group.sis_id]) for group in merged for record in group.records
     )
 
 

@@ -184,6 +184,21 @@ def test_requests_that_are_submitted_together_are_all_decided(
     assert sum(result.enrolled_courses[0].added for result in results) == 1
 
 
+def test_each_request_has_its_own_call_id_or_nothing_is_published(
+    client: EnrollmentClient, roster: tuple[str, str]
+) -> None:
+    ids = [own_id() for _ in range(3)]
+    requests = [{"student_id": roster[0], "course_ids": [roster[1]], "request_id": i} for i in ids]
+    for call_ids in ([], ["a"], ["a", None, "c", "d"]):
+        with pytest.raises(InvalidRequest, match="call_ids: must have an entry for each of the 3"):
+            client.submit_all(requests, call_ids)
+    with pytest.raises(InvalidRequest, match="call_ids: must be an iterable"):
+        client.submit_all(requests, "abc")
+    assert {status.state for status in client.statuses(ids)} == {"unknown"}
+    assert client.submit_all(requests, ["a", None, "c"]) == ids
+    wait_for(lambda: {status.state for status in client.statuses(ids)} == {"done"})
+
+
 def test_courses_without_an_order_are_refused_and_others_are_counted(
     client: EnrollmentClient, roster: tuple[str, str]
 ) -> None:

@@ -1,5 +1,6 @@
 """README and docs agree with each other, and with the code that they describe."""
 
+import ast
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,7 +16,7 @@ from producer.cli import enroll
 from producer.contract.batches import Cause
 from producer.contract.exit_codes import ExitCode
 from producer.schemas import CODE_MEANINGS, Code
-from producer.web.problems import STATUS_OF_CODE
+from producer.web.problems import STATUS_OF_CODE, STATUS_OF_FAULT
 from producer.web.settings import HttpSettings
 from support.paths import ROOT
 from support.transcripts import DOCUMENTS
@@ -39,6 +40,27 @@ def test_every_code_is_explained() -> None:
     documented_causes = {row[0].strip("`") for row in rows_of(causes) if row[0].startswith("`")}
     assert documented_causes == set(Cause)
     assert set(CODE_MEANINGS) == set(Code)
+
+
+def codes_of_problems() -> set[str]:
+    """Return the codes with which the HTTP front refuses calls, as its modules write them."""
+    codes = {str(code) for _, code in STATUS_OF_FAULT.values()} | {"internal_error"}
+    for path in (ROOT / "producer" / "web").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Refused":
+                code = node.args[1]
+                if isinstance(code, ast.Constant):
+                    codes.add(str(code.value))
+    return codes
+
+
+def test_every_problem_of_the_http_front_is_explained_with_its_status() -> None:
+    section = DOCUMENTS["docs/http.md"].partition("\n## Problems and call ids\n")[2]
+    explained = [row for row in rows_of(section.partition("\n## ")[0]) if len(row) == 3]
+    cells = {code: row[0] for row in explained for code in re.findall(r"`(\w+)`", row[1])}
+    assert codes_of_problems() - set(cells) == set()
+    known = [*STATUS_OF_FAULT.values(), *((s, c) for c, s in STATUS_OF_CODE.items() if c in cells)]
+    assert [code for status, code in known if f"`{status}`" not in cells[code]] == []
 
 
 def test_every_exit_code_is_explained() -> None:
@@ -111,6 +133,16 @@ def test_every_command_that_a_page_names_exists(name: str) -> None:
     known = enroll.list_commands(click.Context(enroll))
     named = re.findall(r"(?:`|^\$ |^)enroll ([a-z][a-z-]*)", DOCUMENTS[name], flags=re.MULTILINE)
     assert set(named) <= set(known)
+
+
+def test_every_package_and_module_is_in_the_architecture() -> None:
+    table = DOCUMENTS["docs/architecture.md"].partition("\n## The packages\n")[2]
+    named = set(re.findall(r"`((?:producer|worker)/\w+(?:/|\.py))`", table.partition("\n## ")[0]))
+    modules = {p for root in ("producer", "worker") for p in (ROOT / root).glob("*.py")}
+    packages = {p.parent for root in ("producer", "worker") for p in (ROOT / root).glob("*/*.py")}
+    there = {str(p.relative_to(ROOT)) for p in modules if p.name != "__init__.py"}
+    there |= {f"{p.relative_to(ROOT)}/" for p in packages}
+    assert named == there
 
 
 def options_of(command: click.Command) -> Iterator[str]:

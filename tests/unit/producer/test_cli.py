@@ -3,13 +3,14 @@
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from producer.cli import COMMANDS, enroll
+from producer.cli import COMMANDS, OPERATOR_LINES, enroll
 from support.commands import invoke_enroll
 
 
@@ -70,7 +71,7 @@ def test_an_example_with_a_mistake_is_detected() -> None:
 
 def test_the_list_of_commands_agrees_with_the_help_of_each_command() -> None:
     listed = help_of("enroll")
-    for name in COMMANDS:
+    for name in (*COMMANDS, *OPERATOR_LINES):
         first = (ALL[f"enroll {name}"].help or "").split(".")[0]
         line = re.search(rf"^  {name} +(.*)\.$", listed, flags=re.MULTILINE)
         assert line is not None
@@ -89,3 +90,7 @@ def test_an_unknown_command_is_reported() -> None:
     done = invoke_enroll("sumbit")
     assert done.exit_code == 2
     assert "No such command 'sumbit'" in done.output
+
+
+def test_every_command_of_the_operator_has_a_line_in_the_list() -> None:
+    assert set(OPERATOR_LINES) == set(entry_points(group="enroll.commands").names)

@@ -20,7 +20,7 @@ from producer.files.formats.packages import (
     read_package,
 )
 from producer.files.notices import Notices
-from producer.files.reader import FileSource, StreamSource, open_path
+from producer.files.reader import FileSource, StreamSource, open_path_chosen, open_pipe
 
 STANDARD_INPUT = "-"
 
@@ -79,15 +79,7 @@ def _open(name: str, choices: Choices, stack: ExitStack) -> list[Input]:
         return [Input(source, name, path, package) for source in package.sources]
     if path is None:
         return [Input(_standard_input(choices), name, None)]
-    source = open_path(
-        path,
-        choices.kind,
-        choices.templates,
-        choices.encoding,
-        drop=choices.drop,
-        sheet=choices.sheet,
-        format_name=choices.format.name,
-    )
+    source = open_path_chosen(path, choices)
     return [Input(source, name, path if isinstance(source, FileSource) else None)]
 
 
@@ -102,13 +94,4 @@ def _standard_package(choices: Choices) -> Package | None:
 def _standard_input(choices: Choices) -> StreamSource:
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    return StreamSource(
-        "standard input",
-        sys.stdin.buffer,
-        choices.kind,
-        choices.templates,
-        choices.encoding,
-        drop=choices.drop,
-        sheet=choices.sheet,
-        format_name=choices.format.name,
-    )
+    return open_pipe("standard input", sys.stdin.buffer, choices)

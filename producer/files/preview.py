@@ -104,8 +104,8 @@ def preview_file(
         for facts in _facts(name, beginning, choices, rows, goes_on=goes_on):
             known |= facts
     except UnreadableFile as error:
-        first_option = next(iter(error.options), None)
-        known |= {"problem": str(error), "field": first_option, "options": error.options}
+        options = error.parameters
+        known |= {"problem": str(error), "field": next(iter(options), None), "options": options}
         return FilePreview(readable=False, **known)
     return FilePreview(readable=True, **known)
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from producer.errors import UnreadableFile
 from producer.files.containers import ZIP, ZIPS, Content, spool_zip, unpack
 from producer.files.describing import Choices, first_bytes, layout_of
-from producer.files.formats.registry import choice_of
+from producer.files.formats.registry import FormatChoice, choice_of
 from producer.files.layout import FileLayout, Lines
 from producer.files.replayed import Replayed
 from producer.files.workbooks import open_content
@@ -100,20 +100,12 @@ class StreamSource:
         *,
         drop: bool = False,
         sheet: str | None = None,
-        format_name: str | None = None,
+        choice: FormatChoice = FormatChoice(),  # noqa: B008 - it cannot be changed
     ) -> None:
+        choices = Choices(kind, templates, encoding, drop, choice, sheet)
         self.name = name
         with io_errors_named(name):
-            layout, self._lines = open_stream(
-                file,
-                kind,
-                templates,
-                name,
-                encoding,
-                drop=drop,
-                sheet=sheet,
-                format_name=format_name,
-            )
+            layout, self._lines = open_chosen(name, file, choices)
         self.layout = layout
         self.kind = layout.kind
         self.columns = layout.columns
@@ -207,7 +199,13 @@ def open_source(
     With `drop`, every line of the CSV file, whose pairs must be enrollments, is a drop. Raises
     UnreadableFile, whose message names the file, the problem and the remedy.
     """
-    choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
+    return open_source_chosen(
+        path, Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
+    )
+
+
+def open_source_chosen(path: Path, choices: Choices) -> FileSource:
+    """Do as `open_source` does, with all that the submitter says in `choices`."""
     try:
         with path.open("rb") as file:
             layout = _describe_seekable(str(path), file, choices)
@@ -231,19 +229,23 @@ def open_path(
     format_name: str | None = None,
 ) -> FileSource | StreamSource:
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
+    return open_path_chosen(
+        path, Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
+    )
+
+
+def open_path_chosen(path: Path, choices: Choices) -> FileSource | StreamSource:
+    """Do as `open_path` does, with all that the submitter says in `choices`."""
     if is_pipe(path):
-        return StreamSource(
-            str(path),
-            path.open("rb"),
-            kind,
-            templates,
-            encoding,
-            drop=drop,
-            sheet=sheet,
-            format_name=format_name,
-        )
-    return open_source(
-        path, kind, templates, encoding, drop=drop, sheet=sheet, format_name=format_name
+        return open_pipe(str(path), path.open("rb"), choices)
+    return open_source_chosen(path, choices)
+
+
+def open_pipe(name: str, file: BinaryIO, choices: Choices) -> StreamSource:
+    """Open a pipe with all that the submitter says in `choices`. Raises UnreadableFile."""
+    kind, templates, encoding, drop, choice, sheet = choices
+    return StreamSource(
+        name, file, kind, templates, encoding, drop=drop, sheet=sheet, choice=choice
     )
 
 

@@ -11,20 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from producer.errors import UnreadableFile
-from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
-from producer.files.formats.registry import choice_of
 from producer.files.preview import MAX_ARCHIVE, MAX_SHOWN_ROWS, SHOWN_ROWS, bound_of, preview_file
+from producer.web.choices import FileChoices
 from producer.web.openapi import UPLOAD, problems
-from producer.web.parameters import (
-    AllDrops,
-    BatchKind,
-    ColumnMaps,
-    FormatName,
-    SheetName,
-    TextEncoding,
-    column_templates,
-)
 from producer.web.problems import Refused
 from producer.web.uploads import named
 
@@ -55,14 +45,9 @@ IsPartial = Annotated[
 
 async def preview_batch(
     request: Request,
-    kind: BatchKind = None,
-    maps: ColumnMaps = None,
-    encoding: TextEncoding = None,
-    format_name: FormatName = None,
-    sheet: SheetName = None,
+    choices: FileChoices,
     limit: RowLimit = SHOWN_ROWS,
     *,
-    drop: AllDrops = False,
     partial: IsPartial = False,
 ) -> FilePreview:
     """Show how a file would be understood by `POST /batches`, without submitting it.
@@ -71,7 +56,6 @@ async def preview_batch(
     must be sent as a whole. A file that cannot be read is no error: then `readable` is false, and
     `problem` says why.
     """
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
         beginning, goes_on, name = await _read(request)
     except ClientDisconnect:

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple, Self, cast
 
 from producer.errors import UnreadableFile
 from producer.files.archives import open_archive
+from producer.files.columns import AS_OF
 from producer.files.containers import ZIPS, Packed, is_table
 from producer.files.delimited import find_header
 from producer.files.describing import Choices, FirstLines, first_bytes, layout_of, read_first_lines
@@ -17,7 +18,7 @@ from producer.files.formats.base import Format, Members, Table, folded
 from producer.files.formats.judging import judge_of
 from producer.files.formats.manifest import Manifest, read_manifest
 from producer.files.formats.package_files import ArchiveFiles, FolderFiles, PackageFiles
-from producer.files.formats.registry import DETECTED, FormatChoice
+from producer.files.formats.registry import DETECTED
 from producer.files.formats.roles import Roles
 from producer.files.formats.table_reader import column_reader, members_of
 from producer.files.layout import FileLayout, Lines
@@ -178,8 +179,9 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
     notices = Notices()
     _check(files.name, choices)
     headers, others = _headers(files, choices, notices)
-    chosen = choices.format.format
-    known = chosen or _recognize(headers, files.sizes)
+    known = choices.format.format
+    if known is None and not choices.format.is_plain:
+        known = _recognize(headers, files.sizes)
     manifest = _manifest(files, known)
     tables: dict[str, Table | None] = {header.file_name: None for header in headers}
     if known is not None:
@@ -195,6 +197,7 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
         if roles is not None:
             roles.close()
         raise
+    _check_moments(files.name, sources, choices)
     if not sources and not manifest.is_there:
         raise UnreadableFile(
             f"{files.name} has no file that can be read; it should hold the tables of students,"
@@ -288,6 +291,17 @@ def _needed(known: Format, file_name: str) -> str:
     return ", ".join([*sorted(table.required), *groups])
 
 
+def _check_moments(package: str, sources: Collection[PackageSource], choices: Choices) -> None:
+    """Raise UnreadableFile if lines are to count when they were changed, and no file says when."""
+    has_moments = any(AS_OF in (source.layout.mapping or ()) for source in sources)
+    if choices.format.moments_from_file and sources and not has_moments:
+        raise UnreadableFile(
+            f"{package} has no file that says when each line was last changed; leave out the option"
+            " that takes moments from the file.",
+            "moments-from-file",
+        )
+
+
 def _notice_missing(
     package: str, sources: Collection[PackageSource], manifest: Manifest, notices: Notices
 ) -> None:
@@ -351,7 +365,8 @@ def _sources(
         if table is not None and table.kind is None:
             continue
         with files.open(file_name) as content:
-            own = choices._replace(format=FormatChoice(known, table, roles))
+            choice = choices.format._replace(format=known, table=table, roles=roles)
+            own = choices._replace(format=choice)
             layout = layout_of(content, first_bytes(content.file), own, whole=True)
         name = layout.kind.value if table is None else table.name
         opened.append((file_name, content.name, layout, name))

@@ -134,6 +134,8 @@ def submit(
             sources = [entry.source for entry in inputs]
             _check_sources(refused_file or spreadsheet, sources)
             return check_sources(session, sources, refused_file, spreadsheet)
+        if batch_id is not None and len({entry.name for entry in inputs}) > 1:
+            raise _several_for_one_id()
         options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
         return _submit_all(session, inputs, options)
 
@@ -162,6 +164,9 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
     journal = ResumeJournal()
     refused = False
     ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
+    for entry in inputs:  # An id that is too long is refused before anything is published.
+        if entry.package is not None:
+            entry.package.batch_ids(ids[entry.name][0])
     rosters_first = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
     for number, entry in enumerate(rosters_first, 1):
         source = entry.source
@@ -212,8 +217,8 @@ def _user_name() -> str | None:
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
     if batch_id is not None:
         _check_batch_id(batch_id)
-    if batch_id is not None and len(names) > 1:
-        raise click.UsageError("--batch-id is the id of one batch; give one file.")
+    if batch_id is not None and not all(Path(name).is_file() for name in names[1:]):
+        raise _several_for_one_id()
     if names.count(STANDARD_INPUT) > 1:
         raise click.UsageError("Standard input can be read only once; give - only once.")
     if resume and batch_id is None and (streams := [name for name in names if _is_stream(name)]):
@@ -221,6 +226,10 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
             f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
             " alone, with --batch-id and the batch id that was printed."
         )
+
+
+def _several_for_one_id() -> click.UsageError:
+    return click.UsageError("--batch-id is the id of one batch or package; give one file.")
 
 
 def _check_refused_files(

@@ -15,7 +15,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
-from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
+from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, RequestId
 from producer.publishing.chunking import EncodedChunk, Line, SourceRecord, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.course_lists import with_course_lists
@@ -58,16 +58,22 @@ class SubmittedBatch(ContractModel):
     `EnrollmentClient.count_applied`."""
     failed_before: datetime | None = None
     """When the newest dead letter of an earlier submission of the batch was stored, if any was."""
+    moment: Moment | None = None
+    """When the batch counts; None if a worker decides it, because the clock could not be read."""
 
 
 OnProgress = Callable[[SubmittedBatch], None] | None
 
 
 class BatchPublisher:
-    """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds."""
+    """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds.
+
+    A batch with a moment counts then, and any other at the time of submission.
+    """
 
     def __init__(self, connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> None:
         self._connection = connection
+        self._own_moment = batch.moment
         self._batch = batch
         self._timeout = timeout
         self._page = AppliedChunks(fingerprints=())
@@ -99,8 +105,7 @@ class BatchPublisher:
         if not self._began:
             self._wait_out(on_outage, self.begin)
         self._tell_moment(resume=resume)
-        entries = _source_records(records)
-        options = (columns, batch.kind, form)
+        entries, options = _source_records(records), (columns, batch.kind, form)
         says_order = ordered and not is_roster  # The records of a roster are always in order.
         chunks = split_into_chunks(batch.batch_id, entries, *options, ordered=says_order)
         room = self._wait_for_room(max_queued, on_outage)
@@ -123,11 +128,12 @@ class BatchPublisher:
                 on_progress(batch)
             if self.has_published and (ordered or is_roster):
                 self._let_pass(chunk)
-        return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
+        found = {"fingerprints": tuple(fingerprints), "moment": self._moment}
+        return batch.model_copy(update=found)
 
     def begin(self) -> None:
         """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
-        self._moment = self._connection.new_moment()
+        self._moment = self._own_moment or self._connection.new_moment()
         self._began = time.monotonic()
 
     def _tell_moment(self, *, resume: bool) -> None:

@@ -208,7 +208,9 @@ class Uploads:
                     form=source.form,
                     file_name=name_in_package(upload, source.file_name),
                     submitter=submitter,
+                    moment=source.moment,
                 )
+                source.counts_at(batch.moment)
                 batches.append((batch, source.file_name))
             return batches, tuple(package.all_notices())
 

@@ -68,7 +68,7 @@ StudentInPath = Annotated[
     str,
     Path(
         description="The student's SIS id, or our key written as `key:4711`. Write"
-        " `sis:` before a SIS id that itself begins with `key:` or `sis:`."
+        " `sis:` before a SIS id that itself begins with `key:` or `sis:`, or that is `.` or `..`."
     ),
 ]
 CourseInPath = Annotated[

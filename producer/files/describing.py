@@ -76,6 +76,7 @@ def layout_of(
     whole: bool,
 ) -> FileLayout:
     """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
+    check_sheet(content, choices)
     first = read_first_lines(content, raw, choices.encoding, whole=whole)
     layout = describe(content.name, first, choices)
     if whole and content.packed:
@@ -84,6 +85,16 @@ def layout_of(
         read=lambda file: layout.read(first.form.as_utf8(file)),
         form=sent_form(first.form, raw, layout.form),
     )
+
+
+def check_sheet(content: Content, choices: Choices) -> None:
+    """Raise UnreadableFile if a sheet is chosen of a file that is no workbook."""
+    if choices.sheet is not None and content.container is not Container.WORKBOOK:
+        raise UnreadableFile(
+            f"{content.name} is not an Excel workbook, so no sheet of it can be chosen; leave the"
+            " sheet out.",
+            "sheet",
+        )
 
 
 def read_first_lines(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
 
 from producer.files.describing import Choices
 from producer.files.formats.registry import choice_of
@@ -15,6 +15,7 @@ from producer.web.parameters import (
     TextEncoding,
     column_templates,
 )
+from producer.web.unknown_parameters import check_parameters
 
 _SectionsAreOne = Annotated[
     bool,
@@ -33,6 +34,7 @@ _MomentsFromFile = Annotated[
 
 
 def _choices(
+    request: Request,
     kind: BatchKind = None,
     maps: ColumnMaps = None,
     encoding: TextEncoding = None,
@@ -43,7 +45,11 @@ def _choices(
     sections_are_one: _SectionsAreOne = False,
     moments_from_file: _MomentsFromFile = False,
 ) -> Choices:
-    """Return what the parameters say. Raises UnreadableFile, and Refused for a bad mapping."""
+    """Return what the parameters say.
+
+    Raises UnreadableFile, and Refused for a mapping or a parameter that is not understood.
+    """
+    check_parameters(request)
     choice = choice_of(
         format_name, sections_are_one=sections_are_one, moments_from_file=moments_from_file
     )

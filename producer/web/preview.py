@@ -16,6 +16,7 @@ from producer.files.preview import MAX_ARCHIVE, MAX_SHOWN_ROWS, SHOWN_ROWS, boun
 from producer.web.choices import FileChoices
 from producer.web.openapi import UPLOAD, problems
 from producer.web.problems import Refused
+from producer.web.unknown_parameters import check_form_fields
 from producer.web.uploads import named
 
 MAX_FORM = MAX_ARCHIVE + 65_536
@@ -101,7 +102,9 @@ async def _read_form(request: Request, boundary: bytes) -> _Received:
     limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD}
     try:
         async with Request(request.scope, form.receive).form(**limits) as fields:
-            files = [value for _, value in fields.multi_items() if isinstance(value, UploadFile)]
+            given = fields.multi_items()
+            check_form_fields(request, (name for name, value in given if isinstance(value, str)))
+            files = [value for _, value in given if isinstance(value, UploadFile)]
             if len(files) > 1:
                 raise UnreadableFile(
                     "The multipart body contains several files; send one at a time."

@@ -35,6 +35,7 @@ from producer.schemas import Action, Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
+from producer.web.unknown_parameters import check_form_fields
 
 IN_MEMORY: Final = 1 << 20
 """The largest file in bytes that is kept in memory; a larger one is stored in a temporary file."""
@@ -104,7 +105,9 @@ async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
             " or with `curl -F file=@FILE`."
         ) from None
     try:
-        files = [value for _, value in form.multi_items() if not isinstance(value, str)]
+        fields = form.multi_items()
+        check_form_fields(request, (name for name, value in fields if isinstance(value, str)))
+        files = [value for _, value in fields if not isinstance(value, str)]
         if not files:
             raise UnreadableFile(
                 "The multipart body contains no file; add one, for example with"

@@ -68,7 +68,10 @@ def find_table(
     if is_ours(found.names, names):
         return None
     known = recognize(names) or recognize_named(name_sent(path, choice), names)
-    if known is None or kind not in (None, known[1].kind):
+    if known is None:
+        return None
+    if kind not in (None, known[1].kind):
+        _check_kind(path, kind, known, found.names)
         return None
     format_ = known[0]
     table = _table_alone(path, choice, format_, names) or known[1]
@@ -78,6 +81,20 @@ def find_table(
             " files of users, courses and enrollments."
         )
     return format_, table, found
+
+
+def _check_kind(
+    path: str, kind: Kind | None, known: tuple[Format, Table], header: Sequence[str]
+) -> None:
+    """Raise UnreadableFile for a file of another system that cannot be of the chosen kind."""
+    format_, table = known
+    if table.kind is not None and "sis_id" not in map(plain_name, header):
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}, and not {kind}; leave the kind out, or"
+            " map its columns to ours.",
+            "kind",
+            "map",
+        )
 
 
 def _table_alone(

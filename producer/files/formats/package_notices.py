@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from producer.errors import UnreadableFile
+from producer.files.archives import within
 from producer.files.columns import AS_OF
 from producer.files.formats.base import Format
 from producer.files.formats.manifest import Manifest
@@ -11,22 +12,28 @@ from producer.files.notices import Notices
 from producer.schemas import Kind
 
 
-def notice_unread(package: str, names: Collection[str], known: Format, notices: Notices) -> None:
+def notice_unread(
+    package: str, names: Collection[str], known: Format, notices: Notices, *, is_chosen: bool
+) -> None:
     """Add a notice for each of these files, which are not read.
 
-    Raises UnreadableFile for a file that lacks columns, and whose lines would be missing.
+    Raises UnreadableFile for a file that lacks columns, and whose lines would be missing; if the
+    submitter has chosen the format, this may be the mistake.
     """
+    inside = within(package)
     for name in names:
         if not known.knows(name):
-            notices.add(f"{name} in {package} is no file of {known.title}, and is not read.")
+            notices.add(f"{name} in {inside} is no file of {known.title}, and is not read.")
         elif any(table.kind and name in table.file_names for table in known.tables):
             raise UnreadableFile(
-                f"{name} in {package} lacks columns that this file of {known.title} has: it needs"
-                f" {_needed(known, name)}. Export it again with all its columns."
+                f"{name} in {inside} lacks columns that this file of {known.title} has: it needs"
+                f" {_needed(known, name)}. Export it again with all its columns"
+                + (", or leave the format out if it is of another system." if is_chosen else "."),
+                *["format"] * is_chosen,
             )
         elif name not in {*known.passed_over, known.manifest}:
             notices.add(
-                f"{name} in {package} is not read, because its header lacks columns of that file;"
+                f"{name} in {inside} is not read, because its header lacks columns of that file;"
                 " export it again with all its columns."
             )
 

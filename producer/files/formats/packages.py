@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple, Self, cast
 
 from producer.errors import InvalidRequest, UnreadableFile
 from producer.fields import MAX_REQUEST_ID
-from producer.files.archives import open_archive
+from producer.files.archives import open_archive, within
 from producer.files.containers import ZIPS, Packed, is_table
 from producer.files.delimited import find_header
 from producer.files.describing import Choices, FirstLines, first_bytes, layout_of, read_first_lines
@@ -221,7 +221,8 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
     if known is not None:
         tables = {h.file_name: known.table_in_package(h.file_name, h.names) for h in headers}
         unread = [name for name, table in tables.items() if table is None]
-        notice_unread(files.name, [*unread, *others], known, notices)
+        is_chosen = choices.format.format is not None
+        notice_unread(files.name, [*unread, *others], known, notices, is_chosen=is_chosen)
         tables = {name: table for name, table in tables.items() if table is not None}
         manifest.compare(files.name, files.sizes, notices)
     roles = _roles(files, headers, tables)
@@ -270,7 +271,7 @@ def _headers(
         if not file_name.endswith(_TABLES):
             others.append(file_name)
         elif size == 0:
-            notices.add(f"{file_name} in {files.name} is empty.")
+            notices.add(f"{file_name} in {within(files.name)} is empty.")
         else:
             with files.open(file_name) as content:
                 raw = first_bytes(content.file)

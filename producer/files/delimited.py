@@ -27,6 +27,7 @@ from producer.files.columns import (
     wanted_columns,
 )
 from producer.files.first_line import DELIMITERS, looks_like
+from producer.files.formats.secrets import without_unread_passwords
 from producer.files.formulas import unguard
 from producer.files.grouping import group_requests
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
@@ -78,7 +79,7 @@ def delimited_layout(
     as_records = _record_maker(kind, readers, drop=drop, keep_cells=keep_cells)
 
     def read(file: BinaryIO, *, is_whole: bool = True) -> Lines:
-        rows = row_reader.read(file)
+        rows = without_unread_passwords(row_reader.read(file), unread, len(header))
         if found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         rows = refuse_below_others(rows, header, used)

@@ -99,6 +99,8 @@ def find_mapped(
         return None
     format_, first = known
     table = format_.table_alone(name_sent(path, choice), names) or first
+    if table.is_shared and not table.is_named(name_sent(path, choice)):
+        _check_name(path, format_, names)
     mapped = Mapped(format_, table, header, templates)
     shows_roles = any(name in names for name in table.rule.roles)
     problem = _problem_of(mapped, shows_roles=shows_roles)
@@ -114,6 +116,23 @@ def find_mapped(
     if is_drop and mapped.coarse is not None and not choice.sections_are_one:
         raise UnreadableFile(f"{path}: {_too_coarse(mapped.coarse)}.", "map", "sections-are-one")
     return None
+
+
+def _check_name(path: str, format_: Format, names: Sequence[str]) -> None:
+    """Raise UnreadableFile if a header may also be that of a file about staff.
+
+    Files that share their columns are told apart by their names alone.
+    """
+    tables = [table for table in format_.tables if table.recognizes(names)]
+    if any(table.is_staff for table in tables):
+        usual = " or ".join(table.file_names[0] for table in tables)
+        raise UnreadableFile(
+            f"{path} has the columns of several files of {format_.title}, and only the name of the"
+            f" file can tell whether it holds {' or '.join(table.name for table in tables)}; submit"
+            f" it under its own name ({usual}), or {_AS_OURS}.",
+            "format",
+            "map",
+        )
 
 
 def _problem_of(mapped: Mapped, *, shows_roles: bool) -> str | None:

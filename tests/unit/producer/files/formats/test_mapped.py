@@ -11,6 +11,7 @@ from producer.files.formats.registry import choice_of
 from producer.files.reader import open_source_chosen
 from producer.schemas import Kind
 from support.packages import ReadFile, encoded, read_source, zipped_package
+from support.workbooks import workbook
 
 CANVAS = [
     "course_id,user_id,role,section_id,status,email",
@@ -160,6 +161,36 @@ def test_a_file_that_does_not_show_its_students_is_not_mapped(
         read(tmp_path, lines, mapped, name=name)
     assert raised.value.options == ("map", "format")
     assert len(read(tmp_path, lines, mapped, "plain", name=name).enrolled) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "usual"),
+    [
+        ("Section SIS ID,SIS ID", "studentenrollment.csv or teacherroster.csv"),
+        ("SIS ID,School SIS ID,Username", "student.csv or teacher.csv"),
+    ],
+)
+def test_a_file_that_only_its_name_can_tell_from_one_about_staff_needs_its_name(
+    tmp_path: Path, header: str, usual: str
+) -> None:
+    lines = [header, "1,2" + ",x" * (header.count(",") - 1)]
+    mapped = {"sis_id": "{SIS ID}", "name": "{SIS ID}"}
+    if "Section" in header:
+        mapped = {"student_id": "{SIS ID}", "course_id": "{Section SIS ID}"}
+    with pytest.raises(UnreadableFile, match="only the name of the file can tell") as raised:
+        read(tmp_path, lines, mapped)
+    assert usual in str(raised.value)
+    for name, format_name in (("upload.csv", "plain"), (usual.partition(" ")[0], None)):
+        found = read(tmp_path, lines, mapped, format_name, name=name)
+        assert len(found.enrolled) + len(found.roster) == 1
+
+
+def test_a_mapped_sheet_of_a_workbook_is_judged(tmp_path: Path) -> None:
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(workbook({"One": [line.split(",") for line in CANVAS]}))
+    found = read_source(open_source_chosen(path, Choices(None, {"student_id": "D-{user_id}"})))
+    assert set(found.enrolled) == {("D-U1", "S1")}
+    assert found.skipped == 2
 
 
 def test_other_files_of_a_system_are_mapped_as_our_own(tmp_path: Path) -> None:

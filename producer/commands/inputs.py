@@ -85,7 +85,9 @@ def _open_together(names: Sequence[str], choices: Choices, stack: ExitStack) -> 
     package = read_package(LooseFiles([Path(name) for name in names]), choices)
     stack.enter_context(package)
     package.check_not_empty()
-    package.notices.add(f"{package.name} are files of {package.title}, and are read as a package.")
+    package.notices.add(
+        f"{package.name} is read as one submission, because its files are of {package.title}."
+    )
     # The first path stands for all of them where an interrupted submission is continued.
     return [Input(source, package.name, Path(names[0]), package) for source in package.sources]
 

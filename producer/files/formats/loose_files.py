@@ -19,7 +19,8 @@ def files_together(paths: Sequence[Path], choices: Choices) -> list[Path]:
     """Return those of the files that are of one system, if there are several of them.
 
     They are read as a package, because some of them say what the others lack, such as which users
-    are students. With an option for single files, such as a mapping, each file is read by itself.
+    are students. With an option for single files, such as a mapping, each file is read by itself,
+    and so are files of the same name, which are not of one export.
     """
     is_single = choices.kind or choices.templates or choices.drop or choices.sheet
     if len(paths) < 2 or is_single or choices.format.is_plain:  # noqa: PLR2004
@@ -31,7 +32,7 @@ def files_together(paths: Sequence[Path], choices: Choices) -> list[Path]:
         if known is not None and known.table_in_package(path.name.casefold(), names) is not None:
             by_format[known.name].append(path)
     largest = max(by_format.values(), key=len, default=[])
-    return largest if len(largest) > 1 else []
+    return largest if len({path.name.casefold() for path in largest}) == len(largest) > 1 else []
 
 
 def _format_of(names: Sequence[str]) -> Format | None:

@@ -10,6 +10,9 @@ from producer.errors import UnreadableFile
 from producer.files.archives import Archive
 from producer.files.containers import MAX_ENTRIES, ZIP, Content, unpack
 
+_SHOWN = 5
+"""How many files are named in the name of a package of loose files."""
+
 
 class PackageFiles(Protocol):
     """The files of a package, by their names without a folder, folded."""
@@ -92,7 +95,9 @@ class LooseFiles(_PathFiles):
     """Files of one export that are named one by one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.name = " and ".join(path.name for path in paths)
+        names = [path.name for path in paths[:_SHOWN]]
+        names += [f"{len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []
+        self.name = f"The package of {', '.join(names[:-1])} and {names[-1]}"
         super().__init__(_by_name(self.name, paths))
 
     def _shown(self, path: Path) -> str:

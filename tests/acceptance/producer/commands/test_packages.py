@@ -189,7 +189,8 @@ def test_files_of_one_export_that_are_named_together_are_a_package(
         (tmp_path / name).write_bytes(encoded(lines))
     paths = [tmp_path / name for name in files]
     done = module_deployment.enroll("submit", "--json", *paths, expect=GOOD)
-    assert "users.csv and courses.csv and enrollments.csv are files of Canvas" in done.stderr
+    shown = done.stderr.replace("\n", " ")
+    assert "The package of users.csv, courses.csv and enrollments.csv is read as one" in shown
     assert students(database) >= {"u-1", "u-2"}
     assert "t-1" not in students(database)
     assert enrolled(database) == {("u-1", "c-1")}
@@ -202,4 +203,10 @@ def test_files_of_one_export_that_are_named_together_are_a_package(
     # A mapping is for single files.
     options = ["--check", "--kind", "students"]
     done = module_deployment.enroll("submit", *options, paths[0], paths[3], expect=GOOD)
-    assert "are files of Canvas" not in done.stderr
+    assert "is read as one" not in done.stderr.replace("\n", " ")
+    # Files of the same name are not of one export.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "users.csv").write_bytes(encoded(files["users.csv"]))
+    done = module_deployment.enroll("submit", "--check", paths[0], other / "users.csv", expect=GOOD)
+    assert "is read as one" not in done.stderr.replace("\n", " ")

@@ -210,3 +210,24 @@ def test_files_of_one_export_that_are_named_together_are_a_package(
     (other / "users.csv").write_bytes(encoded(files["users.csv"]))
     done = module_deployment.enroll("submit", "--check", paths[0], other / "users.csv", expect=GOOD)
     assert "is read as one" not in done.stderr.replace("\n", " ")
+
+
+def test_lines_may_count_when_they_were_last_changed(
+    module_deployment: Deployment, database: Database, tmp_path: Path
+) -> None:
+    header = "sourcedId,status,dateLastModified,classSourcedId,userSourcedId,role"
+    path = tmp_path / "enrollments.csv"
+
+    def submit(status: str, day: str, *options: str) -> None:
+        line = f"e1,{status},2026-01-{day}T08:00:00.000Z,Y,X,student"
+        path.write_bytes(encoded([header, line]))
+        module_deployment.enroll("submit", path, *options, expect=GOOD)
+
+    submit("active", "10", "--moments-from-file")
+    assert enrolled(database) == {("X", "Y")}
+    submit("tobedeleted", "20", "--moments-from-file")
+    assert enrolled(database) == set()
+    submit("active", "15", "--moments-from-file")  # An old export that comes late changes nothing.
+    assert enrolled(database) == set()
+    submit("active", "15")
+    assert enrolled(database) == {("X", "Y")}

@@ -46,7 +46,7 @@ from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
 from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
 from producer.submitter import EnrollmentSubmitter
-from producer.waiting import SHORTEST_POLL, BatchWait
+from producer.waiting import SHORTEST_POLL, BatchWait, waits_for
 
 
 class EnrollmentClient(EnrollmentSubmitter):
@@ -83,9 +83,9 @@ class EnrollmentClient(EnrollmentSubmitter):
         """Wait until a batch is done, at most `timeout` seconds, and return its status.
 
         `batch` is a batch id, or what `submit_batch` or `submit_file` returned; then the wait is
-        for exactly these chunks. An outage of the broker or the database is waited out for up to
-        ten minutes. `on_status` is called with each status, and `on_error` with each error that is
-        waited out.
+        for exactly these chunks. For a package, it waits for all batches, and returns the status of
+        the last one. An outage of the broker or the database is waited out for up to ten minutes.
+        `on_status` is called with each status, and `on_error` with each error that is waited out.
 
         Raises InvalidRequest for an invalid id, and BatchNotDone when the time is up. Raises
         BatchCannotFinish if the batch is unknown, or if a part of it cannot be applied unless
@@ -94,12 +94,21 @@ class EnrollmentClient(EnrollmentSubmitter):
         """
         check_timeout(timeout)
         check_batch(batch)
-        waiting = BatchWait(batch, timeout)
-        while (status := self._poll(waiting, on_status, on_error)) is None:
-            time.sleep(waiting.pause())
+        waits = waits_for(batch, timeout)
+        *_, status = [self._follow(waiting, on_status, on_error) for waiting in waits]
         if not status.books.rejected:
             return status
         return self._lookups.batches([status.batch_id], self.timeout, refusals=True)[0]
+
+    def _follow(
+        self,
+        waiting: BatchWait,
+        on_status: Callable[[BatchStatus], None] | None,
+        on_error: Callable[[EnrollmentError], None] | None,
+    ) -> BatchStatus:
+        while (status := self._poll(waiting, on_status, on_error)) is None:
+            time.sleep(waiting.pause())
+        return status
 
     def _poll(
         self,

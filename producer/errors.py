@@ -36,6 +36,11 @@ class UnreadableFile(EnrollmentError):
         super().__init__(printable(message))
         self.options = options
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Return the options as the parameters of HTTP are written, such as `batch_id`."""
+        return tuple(option.replace("-", "_") for option in self.options)
+
 
 class BatchConflict(EnrollmentError):
     """The batch id was already used for different records or for another kind of record."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,8 +21,8 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files.describing import Choices
-from producer.files.reader import open_path
-from producer.files.submitted import SubmittedFile, WatchedSource
+from producer.files.formats.registry import choice_of
+from producer.files.submitted import OpenedFile, SubmittedFile, opened_file
 from producer.publishing.batches import (
     MAX_QUEUED,
     BatchPublisher,
@@ -234,6 +235,7 @@ class EnrollmentSubmitter:
         form: FileForm | None = None,
         file_name: str | None = None,
         submitter: str | None = None,
+        moment: datetime | None = None,
         max_queued: int = MAX_QUEUED,
         wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
@@ -252,28 +254,30 @@ class EnrollmentSubmitter:
         header of a CSV file and how it is written; `file_name` and `submitter` are not checked.
         While `max_queued` chunks wait in the queue, publishing pauses, for ten minutes at most.
         Enrollments first wait for the rosters that this client published for the same submitter,
-        unless `wait_for_rosters` is false. `on_progress` is called after each chunk. With
-        `on_outage`, an outage is waited out for ten minutes (before the first chunk, 30 seconds).
+        unless `wait_for_rosters` is false. The records count at `moment`, by default when they are
+        submitted. `on_progress` is called after each chunk. With `on_outage`, an outage is waited
+        out for ten minutes (before the first chunk, 30 seconds).
         """
         refuse_single("records", records)
-        about = {"columns": columns, "form": form, "origin": BatchOrigin(file_name, submitter)}
-        with self._in_order(kind, batch_id, submitter, wait=wait_for_rosters) as publish:
-            return publish(
-                records,
-                **about,
-                ordered=ordered,
-                resume=resume and batch_id is not None,
-                max_queued=max_queued,
-                on_progress=on_progress,
-                on_outage=on_outage,
-            )
+        about: dict[str, Any] = {
+            "columns": columns,
+            "form": form,
+            "origin": BatchOrigin(file_name, submitter),
+        }
+        about |= {"on_progress": on_progress, "on_outage": on_outage, "max_queued": max_queued}
+        batch, is_known = new_batch(kind, batch_id, moment), resume and batch_id is not None
+        is_new = batch_id is None
+        with self._in_order(batch, submitter, wait=wait_for_rosters, is_new=is_new) as publish:
+            return publish(records, ordered=ordered, resume=is_known, **about)
 
     @contextmanager
     def _in_order(
-        self, kind: Kind | str, batch_id: str | None, submitter: str | None, *, wait: bool
+        self, batch: SubmittedBatch, submitter: str | None, *, wait: bool, is_new: bool
     ) -> Iterator[Callable[..., SubmittedBatch]]:
-        """Yield `BatchPublisher.publish`, of enrollments once the rosters before are applied."""
-        batch, is_new = new_batch(kind, batch_id), batch_id is None
+        """Yield `BatchPublisher.publish`, of enrollments once the rosters before are applied.
+
+        `is_new` is set if the id of the batch was made for it.
+        """
         is_roster = batch.kind is not Kind.ENROLLMENTS
         publisher = BatchPublisher(self._connection, batch, self.timeout, is_new=is_new)
         if wait and not is_roster and self._rosters.are_there(submitter):
@@ -296,6 +300,10 @@ class EnrollmentSubmitter:
         maps: Mapping[str, str] | None = None,
         encoding: str | None = None,
         drop: bool = False,
+        format_name: str | None = None,
+        sheet: str | None = None,
+        sections_are_one: bool = False,
+        moments_from_file: bool = False,
         batch_id: str | None = None,
         resume: bool = True,
         file_name: str | None = None,
@@ -305,30 +313,42 @@ class EnrollmentSubmitter:
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
-        """Publish a CSV or JSON Lines file as a batch, as `enroll submit` does.
+        """Publish a file as a batch, or a package as one for each file, as `enroll submit` does.
 
-        `kind` is that of its records; by default the header decides. `maps` names one of our
-        columns and the template that it is made from, such as `{"sis_id": "{id}-{term}"}`.
-        `encoding` says how the file stores its text, for example `cp1252`, or `auto`. With `drop`,
-        every line of a CSV file of enrollments is a drop. `file_name` is by default that of the
-        path. The other arguments are those of `submit_batch`.
-
-        Returns the batch, and the lines of it that were refused while the file was read. Raises
+        The arguments up to `moments_from_file` are its options (`maps` is `--map`, `format_name` is
+        `--format`); the others are those of `submit_batch`. Returns the batch with the lines that
+        could not be read, or the last one of a package, whose `batches` are all of them. Raises
         UnreadableFile, usually before anything is published, and what `submit_batch` raises.
         """
-        chosen = None if kind is None else new_batch(kind, batch_id).kind
-        source = open_path(Path(path), Choices(chosen, dict(maps or {}), encoding, drop))
-        watched = WatchedSource(source)
-        with self._in_order(source.kind, batch_id, submitter, wait=wait_for_rosters) as publish:
-            published = publish(
-                watched.records(),
-                columns=source.columns,
-                form=source.form,
-                origin=BatchOrigin(file_name or source.file_name, submitter),
-                ordered=source.ordered,
-                resume=resume and batch_id is not None,
-                max_queued=max_queued,
-                on_progress=on_progress,
-                on_outage=on_outage,
-            )
-        return watched.of(published)
+        choice = choice_of(format_name)._replace(
+            sections_are_one=sections_are_one, moments_from_file=moments_from_file
+        )
+        own_kind = None if kind is None else new_batch(kind, batch_id).kind
+        choices = Choices(own_kind, dict(maps or {}), encoding, drop, choice, sheet)
+        rules: dict[str, Any] = {"on_progress": on_progress, "on_outage": on_outage}
+        rules |= {"resume": resume and batch_id is not None, "max_queued": max_queued}
+        labels = BatchOrigin(file_name, submitter)
+        with opened_file(Path(path), choices, batch_id) as opened:
+            return self._publish(opened, labels, wait=wait_for_rosters, **rules)
+
+    def _publish(
+        self, opened: OpenedFile, labels: BatchOrigin, *, wait: bool, **options: Any
+    ) -> SubmittedFile:
+        """Publish what a file holds; `options` are those of `BatchPublisher.publish`."""
+        submitted = []
+        for watched in opened.sources:
+            source = watched.source
+            batch = new_batch(source.kind, watched.batch_id, source.moment)
+            is_new = watched.batch_id is None
+            with self._in_order(batch, labels.submitter, wait=wait, is_new=is_new) as publish:
+                published = publish(
+                    watched.records(),
+                    columns=source.columns,
+                    form=source.form,
+                    origin=labels._replace(file_name=watched.named(labels.file_name)),
+                    ordered=source.ordered,
+                    **options,
+                )
+            source.counts_at(published.moment)
+            submitted.append(watched.of(published))
+        return opened.together(submitted)

@@ -5,6 +5,7 @@ The client looks a batch up, the commands show what it reports, and both follow 
 
 import math
 import time
+from collections.abc import Iterator
 from datetime import datetime
 
 from producer.contract.batches import BatchState, BatchStatus
@@ -16,6 +17,7 @@ from producer.errors import (
     EnrollmentError,
     NoWorkerAnswered,
 )
+from producer.files.submitted import SubmittedFile
 from producer.publishing.batches import QUEUE_PATIENCE, SubmittedBatch
 
 UNKNOWN_PATIENCE = 60.0
@@ -25,6 +27,17 @@ SHORTEST_POLL = 1.0
 """Seconds that the last look-up may take, although the time of the wait is up before that."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between two look-ups; each pause is half as long again as the one before."""
+
+
+def waits_for(batch: SubmittedBatch | str, timeout: float) -> Iterator["BatchWait"]:
+    """Yield a wait for each batch of a package, one after another, or for the only batch.
+
+    Together they take at most `timeout` seconds.
+    """
+    started = time.monotonic()
+    parts = batch.batches if isinstance(batch, SubmittedFile) else ()
+    for part in parts or (batch,):
+        yield BatchWait(part, max(0.0, timeout - (time.monotonic() - started)))
 
 
 class BatchWait:

@@ -51,7 +51,7 @@ from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
 from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
-from producer.waiting import SHORTEST_POLL, BatchWait
+from producer.waiting import SHORTEST_POLL, BatchWait, waits_for
 
 _STUDENT = LookupKind(TaskName.STUDENT)
 
@@ -79,10 +79,19 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
         """Wait until a batch is done, at most `timeout` seconds, and return its status."""
         check_timeout(timeout)
         check_batch(batch)
-        waiting = BatchWait(batch, timeout)
+        waits = waits_for(batch, timeout)
+        *_, status = [await self._follow(waiting, on_status, on_error) for waiting in waits]
+        return await self._batch(status.batch_id) if status.books.rejected else status
+
+    async def _follow(
+        self,
+        waiting: BatchWait,
+        on_status: Callable[[BatchStatus], None] | None,
+        on_error: Callable[[EnrollmentError], None] | None,
+    ) -> BatchStatus:
         while (status := await self._poll(waiting, on_status, on_error)) is None:
             await asyncio.sleep(waiting.pause())
-        return await self._batch(status.batch_id) if status.books.rejected else status
+        return status
 
     async def _poll(
         self,

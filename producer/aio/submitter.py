@@ -10,6 +10,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -55,7 +56,6 @@ from producer.schemas import (
 from producer.submitter import FIND, connect, prefixes_of, represent
 
 Batch = TypeVar("Batch", bound=SubmittedBatch)
-Value = TypeVar("Value")
 
 STATUS = LookupKind(TaskName.STATUS)
 """Lookups of the states of requests."""
@@ -194,6 +194,7 @@ class AsyncEnrollmentSubmitter:
         form: FileForm | None = None,
         file_name: str | None = None,
         submitter: str | None = None,
+        moment: datetime | None = None,
         max_queued: int = MAX_QUEUED,
         wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
@@ -201,31 +202,19 @@ class AsyncEnrollmentSubmitter:
     ) -> SubmittedBatch:
         """Publish a stream of records in chunks, with one chunk in memory at a time.
 
-        An asynchronous iterable is read in the task that calls this method. Any other iterable is
-        read in another thread, so that it may block. The callbacks run in the event loop. Four
-        batches are published at the same time; more of them wait. If the call is cancelled, the
-        chunks that were published stay so, and submitting the same records under the same
-        `batch_id` continues.
+        An asynchronous iterable is read in the task that calls this method, and any other one in
+        another thread, so that it may block. The callbacks run in the event loop. Four batches are
+        published at the same time. If the call is cancelled, the chunks that were published stay
+        so, and submitting the same records under the same `batch_id` continues.
         """
+        options: dict[str, Any] = {"columns": columns, "form": form, "ordered": ordered}
+        options |= {"file_name": file_name, "submitter": submitter, "moment": moment}
+        options |= {"max_queued": max_queued, "wait_for_rosters": wait_for_rosters}
+        options |= _in_loop(on_progress=on_progress, on_outage=on_outage)
 
         def publish(client: EnrollmentClient, given: Iterable[Record]) -> SubmittedBatch:
-            return client.submit_batch(
-                kind,
-                given,
-                batch_id=batch_id,
-                resume=resume,
-                ordered=ordered,
-                columns=columns,
-                form=form,
-                file_name=file_name,
-                submitter=submitter,
-                max_queued=max_queued,
-                wait_for_rosters=wait_for_rosters,
-                on_progress=_in_loop(loop, on_progress),
-                on_outage=_in_loop(loop, on_outage),
-            )
+            return client.submit_batch(kind, given, batch_id=batch_id, resume=resume, **options)
 
-        loop = asyncio.get_running_loop()
         return await self._in_thread(publish, records)
 
     async def submit_file(
@@ -236,6 +225,10 @@ class AsyncEnrollmentSubmitter:
         maps: Mapping[str, str] | None = None,
         encoding: str | None = None,
         drop: bool = False,
+        format_name: str | None = None,
+        sheet: str | None = None,
+        sections_are_one: bool = False,
+        moments_from_file: bool = False,
         batch_id: str | None = None,
         resume: bool = True,
         file_name: str | None = None,
@@ -245,10 +238,8 @@ class AsyncEnrollmentSubmitter:
         on_progress: OnProgress = None,
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
-        """Publish a CSV or JSON Lines file as a batch; the file is read in another thread.
-
-        With `drop`, every line of a CSV file of enrollments is a drop.
-        """
+        """Publish a file, or the files of a package; they are read in another thread."""
+        calls = _in_loop(on_progress=on_progress, on_outage=on_outage)
 
         def publish(client: EnrollmentClient, _: object) -> SubmittedFile:
             return client.submit_file(
@@ -257,17 +248,19 @@ class AsyncEnrollmentSubmitter:
                 maps=maps,
                 encoding=encoding,
                 drop=drop,
+                format_name=format_name,
+                sheet=sheet,
+                sections_are_one=sections_are_one,
+                moments_from_file=moments_from_file,
                 batch_id=batch_id,
                 resume=resume,
                 file_name=file_name,
                 submitter=submitter,
                 max_queued=max_queued,
                 wait_for_rosters=wait_for_rosters,
-                on_progress=_in_loop(loop, on_progress),
-                on_outage=_in_loop(loop, on_outage),
+                **calls,
             )
 
-        loop = asyncio.get_running_loop()
         return await self._in_thread(publish, ())
 
     async def _in_thread(
@@ -302,15 +295,16 @@ class _BatchClient(EnrollmentClient):
         self._rosters = rosters
 
 
-def _in_loop(
-    loop: asyncio.AbstractEventLoop, callback: Callable[[Value], None] | None
-) -> Callable[[Value], None] | None:
-    """Return a function for another thread that has the callback called in the event loop."""
-    if callback is None:
-        return None
-    wanted = callback
+def _in_loop(**callbacks: Callable[[Any], None] | None) -> dict[str, Any]:
+    """Return functions for another thread that have the callbacks called in the event loop."""
+    loop = asyncio.get_running_loop()
+    return {
+        name: None if callback is None else partial(_call_in, loop, callback)
+        for name, callback in callbacks.items()
+    }
 
-    def call(value: Value) -> None:
-        loop.call_soon_threadsafe(wanted, value)
 
-    return call
+def _call_in(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[Any], None], value: object
+) -> None:
+    loop.call_soon_threadsafe(callback, value)

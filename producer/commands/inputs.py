@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 from producer.commands.session import Session
 from producer.errors import UnreadableFile
-from producer.files.archives import open_archive
 from producer.files.describing import Choices
-from producer.files.formats.package_files import ArchiveFiles
+from producer.files.formats.loose_files import files_together
+from producer.files.formats.package_files import LooseFiles
+from producer.files.formats.package_source import PackageSource
 from producer.files.formats.packages import (
     AnySource,
     Package,
-    PackageSource,
-    is_package,
-    open_package,
+    open_input,
+    open_stream_input,
     read_package,
 )
 from producer.files.notices import Notices
-from producer.files.reader import FileSource, StreamSource, open_path
+from producer.files.reader import FileSource, is_pipe
 
 STANDARD_INPUT = "-"
 
@@ -52,8 +52,12 @@ def opened_inputs(
     """
     with ExitStack() as stack:
         inputs: list[Input] = []
+        together = _loose_files(names, choices)
+        if together:
+            inputs += _open_together(together, choices, stack)
         for name in names:
-            inputs += _open(name, choices, stack)
+            if name not in together:
+                inputs += _open(name, choices, stack)
         notices = list(_notices(inputs))
         try:
             for noticed in notices:
@@ -70,28 +74,36 @@ def _notices(inputs: Sequence[Input]) -> Iterator[Notices]:
     yield from (entry.source.notices for entry in inputs)
 
 
+def _loose_files(names: Sequence[str], choices: Choices) -> list[str]:
+    """Return the names of files that are read together, as a package."""
+    paths = [Path(name) for name in dict.fromkeys(names) if name != STANDARD_INPUT]
+    together = files_together(paths, choices)
+    return [name for name in dict.fromkeys(names) if Path(name) in together]
+
+
+def _open_together(names: Sequence[str], choices: Choices, stack: ExitStack) -> list[Input]:
+    package = read_package(LooseFiles([Path(name) for name in names]), choices)
+    stack.enter_context(package)
+    package.check_not_empty()
+    package.notices.add(
+        f"{package.name} is read as one submission, because its files are of {package.title}."
+    )
+    # The first path stands for all of them where an interrupted submission is continued.
+    return [Input(source, package.name, Path(names[0]), package) for source in package.sources]
+
+
 def _open(name: str, choices: Choices, stack: ExitStack) -> list[Input]:
     path = None if name == STANDARD_INPUT else Path(name)
-    package = _standard_package(choices) if path is None else open_package(path, choices)
-    if package is not None:
-        stack.enter_context(package)
-        package.check_not_empty()
-        return [Input(source, name, path, package) for source in package.sources]
-    if path is None:
-        return [Input(_standard_input(choices), name, None)]
-    source = open_path(path, choices)
-    return [Input(source, name, path if isinstance(source, FileSource) else None)]
+    opened = _standard_input(choices) if path is None else open_input(path, choices)
+    if not isinstance(opened, Package):
+        return [Input(opened, name, path if isinstance(opened, FileSource) else None)]
+    stack.enter_context(opened)
+    opened.check_not_empty()
+    again = None if path is None or is_pipe(path) else path
+    return [Input(source, name, again, opened) for source in opened.sources]
 
 
-def _standard_package(choices: Choices) -> Package | None:
-    """Return the package on standard input, if it is one that can be read again."""
-    if sys.stdin is None or not sys.stdin.buffer.seekable() or not is_package(sys.stdin.buffer):
-        return None
-    archive = open_archive("standard input", sys.stdin.buffer)
-    return read_package(ArchiveFiles(archive, None), choices)
-
-
-def _standard_input(choices: Choices) -> StreamSource:
+def _standard_input(choices: Choices) -> AnySource | Package:
     if sys.stdin is None:
         raise UnreadableFile("Standard input is closed; pipe the records into the command.")
-    return StreamSource("standard input", sys.stdin.buffer, choices)
+    return open_stream_input("standard input", sys.stdin.buffer, choices)

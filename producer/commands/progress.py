@@ -62,12 +62,13 @@ def submit_source(
                 form=source.form,
                 file_name=source.file_name,
                 submitter=submitter,
+                moment=source.moment,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,
             )
-        if submitted.published < submitted.chunks:
-            applied = submitted.chunks - submitted.published
+        source.counts_at(submitted.moment)
+        if applied := submitted.chunks - submitted.published:
             console.print(f"{applied} of the {submitted.chunks} chunks had already been applied.")
         if not wait:
             return _queued(submitted)

@@ -11,8 +11,8 @@ import click
 
 from producer.commands import display
 from producer.commands.check import check_sources
-from producer.commands.choices import Choice
 from producer.commands.comparing import compare_input
+from producer.commands.file_options import file_options, with_choices
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
@@ -23,7 +23,6 @@ from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.errors import InvalidRequest
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource
-from producer.files.formats.registry import choice_of
 from producer.files.reader import is_pipe
 from producer.publishing.arguments import check_batch
 from producer.publishing.batches import MAX_QUEUED
@@ -50,41 +49,7 @@ Examples:
 
 @click.command(epilog=EXIT_CODES + EXAMPLES)
 @click.argument("names", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--kind",
-    type=Choice([k.value for k in Kind]),
-    help="The kind of the records; by default the header decides.",
-)
-@click.option(
-    "--map",
-    "maps",
-    metavar="COLUMN=TEMPLATE",
-    multiple=True,
-    help="Make one of our columns from the file's own: --map course_sis_id='{module}-{term}'.",
-)
-@click.option(
-    "--encoding",
-    metavar="NAME",
-    help="How the file stores its text, for example cp1252; UTF-8 and UTF-16 are recognized. With"
-    " auto, a file that is neither is read as cp1252.",
-)
-@click.option(
-    "--format",
-    "format_name",
-    metavar="NAME",
-    help="The system that the file comes from, if its header does not show it; see enroll formats.",
-)
-@click.option(
-    "--sheet",
-    metavar="NAME",
-    help="The sheet of an Excel workbook; by default the first visible one with a known header.",
-)
-@click.option(
-    "--drop",
-    is_flag=True,
-    help="Drop the student of each line from its course; for CSV files of enrollments without a"
-    " column action.",
-)
+@file_options
 @click.option(
     "--check",
     is_flag=True,
@@ -133,15 +98,11 @@ Examples:
     help="Who submits, for the operator to see; by default the name of the user.",
 )
 @with_session
+@with_choices
 def submit(
     session: Session,
     names: tuple[str, ...],
-    kind: str | None,
-    maps: Sequence[str],
-    encoding: str | None,
-    format_name: str | None,
-    sheet: str | None,
-    drop: bool,
+    choices: Choices,
     check: bool,
     refused_file: BinaryIO | None,
     spreadsheet: BinaryIO | None,
@@ -168,14 +129,14 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    how = (dict(map(_template, maps)), encoding, drop, choice_of(format_name), sheet)
-    choices = Choices(Kind(kind) if kind else None, *how)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:
             sources = [entry.source for entry in inputs]
             _check_sources(refused_file or spreadsheet, sources)
             return check_sources(session, sources, refused_file, spreadsheet)
+        if batch_id is not None and len({entry.name for entry in inputs}) > 1:
+            raise _several_for_one_id()
         options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
         return _submit_all(session, inputs, options)
 
@@ -204,6 +165,9 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
     journal = ResumeJournal()
     refused = False
     ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
+    for entry in inputs:  # An id that is too long is refused before anything is published.
+        if entry.package is not None:
+            entry.package.batch_ids(ids[entry.name][0])
     rosters_first = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
     for number, entry in enumerate(rosters_first, 1):
         source = entry.source
@@ -265,8 +229,8 @@ def _user_name() -> str | None:
 def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) -> None:
     if batch_id is not None:
         _check_batch_id(batch_id)
-    if batch_id is not None and len(names) > 1:
-        raise click.UsageError("--batch-id is the id of one batch; give one file.")
+    if batch_id is not None and not all(Path(name).is_file() for name in names[1:]):
+        raise _several_for_one_id()
     if names.count(STANDARD_INPUT) > 1:
         raise click.UsageError("Standard input can be read only once; give - only once.")
     if resume and batch_id is None and (streams := [name for name in names if _is_stream(name)]):
@@ -274,6 +238,10 @@ def _check_names(names: Sequence[str], batch_id: str | None, *, resume: bool) ->
             f"--resume finds a batch by its file, but {streams[0]} is not a regular file. Submit it"
             " alone, with --batch-id and the batch id that was printed."
         )
+
+
+def _several_for_one_id() -> click.UsageError:
+    return click.UsageError("--batch-id is the id of one batch or package; give one file.")
 
 
 def _check_refused_files(
@@ -312,12 +280,3 @@ def _check_batch_id(batch_id: str) -> None:
 def _is_stream(name: str) -> bool:
     """Return whether an input can be read only once, like standard input or `<(zcat FILE)`."""
     return name == STANDARD_INPUT or is_pipe(Path(name))
-
-
-def _template(text: str) -> tuple[str, str]:
-    column, equals, template = text.partition("=")
-    if not equals or not template:
-        raise click.UsageError(
-            f"--map {text}: write it as COLUMN=TEMPLATE, for example sis_id='{{id}}'."
-        )
-    return column.strip(), template

@@ -75,7 +75,8 @@ class FileForm(ContractModel):
     )
     format: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")] | None = Field(
         default=None,
-        description="The format of another system that it has; null if it has our own columns.",
+        description="The format of another system that it has, or `plain` if it was submitted as"
+        " one of ours whatever its header says; null if it has our own columns.",
     )
 
 

@@ -25,6 +25,11 @@ _MAX_FOLDERS = 1
 """How many folders deep a file of a package may lie: programs often pack the folder itself."""
 
 
+def within(name: str) -> str:
+    """Return the name of a package as it stands within a sentence: the file, not The file."""
+    return f"the {name.removeprefix('The ')}" if name.startswith("The ") else name
+
+
 class ArchiveFile(NamedTuple):
     """A file in an archive: its path as it is shown in messages, and its size in bytes.
 
@@ -51,7 +56,7 @@ class Archive:
         unpacks to far more than it can hold.
         """
         entry = self.files[file_name]
-        name = f"{entry.path} in {self.name}"
+        name = f"{entry.path} in {within(self.name)}"
         packed = Packed(self._file)  # One for each file, so that each has its own ratio.
         with zip_errors_named(self.name):
             archive = zipfile.ZipFile(cast("BinaryIO", packed))

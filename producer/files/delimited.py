@@ -26,8 +26,8 @@ from producer.files.columns import (
     plain_name,
     wanted_columns,
 )
-from producer.files.drop_notices import noticing_drops
 from producer.files.first_line import DELIMITERS, looks_like
+from producer.files.formats.secrets import without_unread_passwords
 from producer.files.formulas import unguard
 from producer.files.grouping import group_requests
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
@@ -38,6 +38,7 @@ from producer.files.roster_notices import noticing_values
 from producer.files.rows import RowReader
 from producer.files.second_header import refuse_below_others
 from producer.files.shorten import shorten
+from producer.files.unread_columns import watching
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action, Kind
 
@@ -68,31 +69,30 @@ def delimited_layout(
     """
     header = (found := find_header(path, head, templates)).names
     kind, readers = _choose(path, kind, found, templates, drop=drop)
+    is_roster, ordered = kind is not Kind.ENROLLMENTS, ACTION in readers
     # If a record holds everything that is on its line, the line's cells need not travel with it.
     keep_cells = bool(templates) or not set(header) <= set(readers)
     row_reader = found.row_reader(path, undecodable)
     used = columns_read(readers, templates)
     unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
-    is_roster, ordered = kind is not Kind.ENROLLMENTS, ACTION in readers
-    seeks_drops = bool(unread) and not drop and not ordered
+    watch = None if drop else watching(path, kind, unread, notices, seeks_drops=not ordered)
     as_records = _record_maker(kind, readers, drop=drop, keep_cells=keep_cells)
 
-    def read(file: BinaryIO) -> Lines:
-        rows = row_reader.read(file)
+    def read(file: BinaryIO, *, is_whole: bool = True) -> Lines:
+        rows = without_unread_passwords(row_reader.read(file), unread, len(header))
         if found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
         rows = refuse_below_others(rows, row_reader, header, used)
-        if seeks_drops:
-            rows = noticing_drops(path, kind, rows, unread, notices)
-        records = as_records(rows)
+        records = as_records(watch(rows, is_whole=is_whole) if watch else rows)
         return noticing_values(path, records, notices) if is_roster else records
 
-    if is_roster or seeks_drops:
+    if is_roster or watch is not None:
         # The first lines are read here too, so that notices come before anything is submitted.
-        deque(read(open_lines(head.encode(errors="replace"), goes_on=goes_on)), maxlen=0)
+        first_lines = head.encode(errors="replace")
+        deque(read(open_lines(first_lines, goes_on=goes_on), is_whole=False), maxlen=0)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
-    form = _sent_form(found.form, templates, drop=drop)
+    form = mapped_form(found.form, templates, drop=drop)
     about = (row_reader.account, storable(header), form, _mapping(header, readers, templates))
     return FileLayout(kind, read, notices, *about, ordered, drop, found.first)
 
@@ -213,7 +213,7 @@ def _mapping(
     return {name: printable(templates.get(name) or columns[name]) for name in names}
 
 
-def _sent_form(form: FileForm, templates: Mapping[str, str], *, drop: bool) -> FileForm:
+def mapped_form(form: FileForm, templates: Mapping[str, str], *, drop: bool = False) -> FileForm:
     """Return the form of a file with what its submitter said, except for a huge template."""
     is_huge = any(len(template) > MAX_TEMPLATE for template in templates.values())
     # A name that could not be decoded is sent as it is among the columns.

@@ -13,6 +13,7 @@ from producer.files.containers import Container, Content
 from producer.files.delimited import delimited_layout
 from producer.files.formats.base import folded
 from producer.files.formats.layouts import find_table, table_layout
+from producer.files.formats.mapped import find_mapped, mapped_layout
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.json_lines import json_lines_layout
 from producer.files.layout import FileLayout
@@ -32,6 +33,8 @@ from producer.files.workbooks import WORKBOOK_ERROR
 from producer.schemas import Kind
 
 HEAD_BYTES = 65_536
+_SCHOOLS = {"sis id", "name"}
+"""The columns of a list of schools; also those of a roster of ours, whose name decides nothing."""
 
 
 class Choices(NamedTuple):
@@ -85,6 +88,7 @@ def layout_of(
     whole: bool,
 ) -> FileLayout:
     """Describe a file whose first bytes are `raw`; if `whole`, read the rest of it as well."""
+    check_sheet(content, choices)
     first = read_first_lines(content, raw, choices.encoding, whole=whole)
     layout = describe(content.name, first, choices)
     if whole and content.packed:
@@ -95,6 +99,16 @@ def layout_of(
         named=named and (lambda file: named(first.form.as_utf8(file))),
         form=sent_form(first.form, raw, layout.form),
     )
+
+
+def check_sheet(content: Content, choices: Choices) -> None:
+    """Raise UnreadableFile if a sheet is chosen of a file that is no workbook."""
+    if choices.sheet is not None and content.container is not Container.WORKBOOK:
+        raise UnreadableFile(
+            f"{content.name} is not an Excel workbook, so no sheet of it can be chosen; leave the"
+            " sheet out.",
+            "sheet",
+        )
 
 
 def read_first_lines(
@@ -140,20 +154,16 @@ def describe(
     `goes_on` is set if the last of the first lines may not be whole.
     """
     with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
-        about = (first.text, choices.kind, choices.templates, choices.format)
-        found = None if first.is_json else find_table(name, *about)
-        if found is not None:
-            return table_layout(
-                name,
-                found,
-                first.notices,
-                first.form.undecodable,
-                choices.format,
-                drop=choices.drop,
-                goes_on=goes_on,
-            )
-        layout = json_lines_layout if first.is_json else delimited_layout
-        return layout(
+        _check_choices(name, choices)
+        about = (name, first.notices, first.form.undecodable)
+        if not first.is_json:
+            layout = _other_system(about, first.text, choices, goes_on=goes_on)
+            if layout is not None:
+                return layout
+        if choices.format.moments_from_file:
+            raise _without_moments(name)
+        read_layout = json_lines_layout if first.is_json else delimited_layout
+        layout = read_layout(
             name,
             choices.kind,
             choices.templates,
@@ -163,6 +173,80 @@ def describe(
             drop=choices.drop,
             goes_on=goes_on,
         )
+        if choices.kind is None and set(map(folded, layout.columns or ())) == _SCHOOLS:
+            first.notices.add(
+                f"{name} is read as a roster of students. If these are the schools of School Data"
+                " Sync, do not submit them; they are not needed."
+            )
+        if layout.form is not None and choices.format.is_plain:
+            form = layout.form.model_copy(update={"format": choices.format.name})
+            layout = layout._replace(form=form)
+        return layout
+
+
+_About = tuple[str, Notices, str]
+"""The name of a file, the notices about it, and what is wrong with an undecodable cell."""
+
+
+def _other_system(
+    about: _About, head: str, choices: Choices, *, goes_on: bool
+) -> FileLayout | None:
+    """Describe a file of another system by its first lines; return None for one of our own."""
+    name, notices, undecodable = about
+    found = find_table(name, head, choices.kind, choices.templates, choices.format)
+    if found is not None:
+        return table_layout(
+            name,
+            found,
+            notices,
+            undecodable,
+            choices.format,
+            drop=choices.drop,
+            goes_on=goes_on,
+        )
+    mapped = find_mapped(name, head, choices.templates, choices.format, drop=choices.drop)
+    if mapped is None:
+        return None
+    if choices.format.moments_from_file:
+        raise UnreadableFile(
+            f"{name}: with a mapping, the moments of its lines come from the column that is mapped"
+            " to as_of; map the column, or leave the mapping out.",
+            "map",
+            "moments-from-file",
+        )
+    return mapped_layout(
+        name,
+        mapped,
+        choices.kind,
+        notices,
+        undecodable,
+        drop=choices.drop,
+        sections_are_one=choices.format.sections_are_one,
+        goes_on=goes_on,
+    )
+
+
+def _check_choices(name: str, choices: Choices) -> None:
+    """Raise UnreadableFile for a mapping of columns that a format knows."""
+    chosen = choices.format.format
+    if chosen is None or not choices.templates:
+        return
+    raise UnreadableFile(
+        f"{name}: a mapping cannot be used together with the format {chosen.title}, whose columns"
+        " are known. To read the file with these columns, leave the mapping out. To map columns,"
+        " leave the format out; the roles and statuses of a file that is recognized still count.",
+        "format",
+        "map",
+    )
+
+
+def _without_moments(name: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"{name} does not say when its lines were last changed, or is of a system whose times are"
+        " not read. To give lines a time of your own, write it into a column as_of; otherwise leave"
+        " out the option that takes moments from the file.",
+        "moments-from-file",
+    )
 
 
 def sent_form(text_form: TextForm, raw: bytes, form: FileForm | None) -> FileForm | None:

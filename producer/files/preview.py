@@ -25,6 +25,7 @@ from producer.files.describing import (
     HEAD_BYTES,
     Choices,
     FirstLines,
+    check_sheet,
     describe,
     first_bytes,
     read_first_lines,
@@ -104,8 +105,8 @@ def preview_file(
         for facts in _facts(name, beginning, choices, rows, goes_on=goes_on):
             known |= facts
     except UnreadableFile as error:
-        first_option = next(iter(error.options), None)
-        known |= {"problem": str(error), "field": first_option, "options": error.options}
+        options = error.parameters
+        known |= {"problem": str(error), "field": next(iter(options), None), "options": options}
         return FilePreview(readable=False, **known)
     return FilePreview(readable=True, **known)
 
@@ -125,6 +126,7 @@ def _facts(
     name, is_zip = content.name, content.container is Container.ZIP
     yield {"truncated": part.goes_on, "container": content.container, "inner": content.inner}
     yield {"sheets": storable(content.sheets)}
+    check_sheet(content, choices)
     raw = first_bytes(content.file)
     first = read_first_lines(content, raw, choices.encoding, whole=is_zip)
     encoding, bom = plain_encoding(first.form.encoding, raw)

@@ -7,6 +7,7 @@ The first lines are checked before any record is read. A bad line later in the f
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +21,16 @@ from producer.files.workbooks import open_content
 from producer.schemas import Kind
 
 
-class FileSource:
+class _Alone:
+    """A source that is not one of several files of a package, and counts when it is submitted."""
+
+    moment = None
+
+    def counts_at(self, moment: datetime | None) -> None:
+        """Do nothing: no other source counts at the moment of this one."""
+
+
+class FileSource(_Alone):
     """A file whose first lines have been checked.
 
     `size` is in bytes; `columns` is the header of a CSV file, and `form` how it is written.
@@ -86,7 +96,7 @@ def io_errors_named(name: str) -> Iterator[None]:
         ) from error
 
 
-class StreamSource:
+class StreamSource(_Alone):
     """A pipe whose first lines have been checked; it can be read once, and has no known size.
 
     `name` is its name in messages. The constructor raises UnreadableFile, like `open_source`.
@@ -123,20 +133,31 @@ def open_stream(
     """
     if file.seekable():
         return _open_seekable(name, file, choices)
-    beginning = file.read(len(ZIP))
-    replayed = io.BufferedReader(Replayed(beginning, file), 1 << 16)
-    if beginning not in ZIPS:
-        content = unpack(name, replayed, beginning)
+    again = seekable_archive(name, file)
+    if not again.seekable():
+        beginning = again.read(len(ZIP))
+        content = unpack(name, io.BufferedReader(Replayed(beginning, again), 1 << 16), beginning)
         raw = first_bytes(content.file)
         layout = layout_of(content, raw, choices, whole=False)
         return layout, layout.read(io.BufferedReader(Replayed(raw, content.file), 1 << 16))
-    spooled = spool_zip(name, replayed)
     try:
-        layout, lines = _open_seekable(name, spooled, choices)
+        layout, lines = _open_seekable(name, again, choices)
     except BaseException:
-        spooled.close()
+        again.close()
         raise
-    return layout, _closing_afterwards(spooled, lines)
+    return layout, _closing_afterwards(again, lines)
+
+
+def seekable_archive(name: str, file: BinaryIO) -> BinaryIO:
+    """Return what a pipe holds: of a zip archive, a copy in a temporary file, which can be sought.
+
+    `name` is its name in messages. Raises UnreadableFile if there is no room for the copy.
+    """
+    if file.seekable():
+        return file
+    beginning = file.read(len(ZIP))
+    replayed = io.BufferedReader(Replayed(beginning, file), 1 << 16)
+    return spool_zip(name, replayed) if beginning in ZIPS else replayed
 
 
 def _open_seekable(name: str, file: BinaryIO, choices: Choices) -> tuple[FileLayout, Lines]:
@@ -183,10 +204,11 @@ def open_source(
     problem and the remedy.
     """
     choices = Choices(kind, templates, encoding, drop, choice_of(format_name), sheet)
-    return _open_file(path, choices)
+    return open_source_chosen(path, choices)
 
 
-def _open_file(path: Path, choices: Choices) -> FileSource:
+def open_source_chosen(path: Path, choices: Choices) -> FileSource:
+    """Do as `open_source` does, with all that the submitter says in `choices`."""
     try:
         with path.open("rb") as file:
             layout = _describe_seekable(str(path), file, choices)
@@ -203,7 +225,7 @@ def open_path(path: Path, choices: Choices = NO_CHOICES) -> FileSource | StreamS
     """Do as `open_source` does, also for a path that can be read only once: `<(zcat FILE)`."""
     if is_pipe(path):
         return StreamSource(str(path), path.open("rb"), choices)
-    return _open_file(path, choices)
+    return open_source_chosen(path, choices)
 
 
 def is_pipe(path: Path) -> bool:

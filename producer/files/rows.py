@@ -218,6 +218,12 @@ class RowReader:
         while block := file.read(BLOCK_BYTES) + file.readline(MAX_CHUNK_BYTES):
             if is_first:  # Above a header, the mark would be skipped with it.
                 block, is_first = block.removeprefix(codecs.BOM_UTF8), False
+            if not block.strip(b"\r\n") and block.count(b"\r") in (0, block.count(b"\r\n")):
+                blank = block.count(b"\n")
+                account.blank += blank
+                number += blank
+                is_first = False
+                continue
             self.block = text = _plain_text(block)
             if text is not None:
                 yield from self._plain_rows(text, number, account)

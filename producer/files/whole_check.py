@@ -102,7 +102,7 @@ class WholeCheck(_Checked):
     @classmethod
     def unreadable(cls, error: UnreadableFile) -> Self:
         """Return the result for a file that cannot be read."""
-        field = next(iter(error.options), None)
+        field = next(iter(error.parameters), None)
         return cls(readable=False, problem=str(error), field=field)
 
 

@@ -236,7 +236,12 @@ def _lines(name: str, table: _Table, notices: Notices) -> Iterator[bytes]:
     faulty = {row for row, _ in errors}
     is_below_header = False
     yield codecs.BOM_UTF8  # The file of refused lines has it too, for Excel.
+    empty: list[Any] = []
     for row, values in zip(count(), table.rows(), strict=False):
+        if values == empty and row not in faulty:
+            yield b"\r\n"  # A single cell far below the table makes a million of such rows.
+            continue
+        empty = [""] * len(values)
         cells = margin + list(map(text_of, values))
         if row in faulty:
             cells = [

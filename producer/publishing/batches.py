@@ -15,7 +15,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
-from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, RequestId
+from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, RequestId
 from producer.publishing.chunking import EncodedChunk, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.dating import BATCH_MOMENT
@@ -60,13 +60,18 @@ class SubmittedBatch(ContractModel):
     `EnrollmentClient.count_applied`."""
     failed_before: datetime | None = None
     """When the newest dead letter of an earlier submission of the batch was stored, if any was."""
+    moment: Moment | None = None
+    """When the batch counts; None if a worker decides it, because the clock could not be read."""
 
 
 OnProgress = Callable[[SubmittedBatch], None] | None
 
 
 class BatchPublisher:
-    """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds."""
+    """Publishes one batch, chunk by chunk; a lookup waits at most `timeout` seconds.
+
+    A batch with a moment counts then, and any other at the time of submission.
+    """
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class BatchPublisher:
         is_new: bool = False,
     ) -> None:
         self._connection = connection
+        self._own_moment = batch.moment
         self._batch = batch
         self._timeout = timeout
         self._is_new = is_new
@@ -137,8 +143,10 @@ class BatchPublisher:
                 on_progress(batch)
             if self.has_published and is_ordered:
                 self._let_pass(chunk)
-        self._connection.let_pass(self._moment)
-        return batch.model_copy(update={"fingerprints": tuple(fingerprints)})
+        if self._own_moment is None:
+            self._connection.let_pass(self._moment)
+        found = {"fingerprints": tuple(fingerprints), "moment": self._moment}
+        return batch.model_copy(update=found)
 
     def _begin_chunks(
         self, fingerprint: int, on_outage: OnOutage, *, resume: bool
@@ -181,14 +189,16 @@ class BatchPublisher:
         self.has_published = True
         if on_progress is not None:
             on_progress(batch)
-        self._connection.let_pass(self._moment)
+        if self._own_moment is None:
+            self._connection.let_pass(self._moment)
         if ordered:
             self._let_pass(chunk)
-        return batch.model_copy(update={"fingerprints": (self._first_chunk,)})
+        found = {"fingerprints": (self._first_chunk,), "moment": self._moment}
+        return batch.model_copy(update=found)
 
     def begin(self) -> None:
         """Give the batch its moment; if it was submitted before, `_claim` finds that one."""
-        self._moment = self._connection.new_moment()
+        self._moment = self._own_moment or self._connection.new_moment()
         self._began = time.monotonic()
 
     def _tell_moment(self, *, resume: bool) -> None:
@@ -209,7 +219,7 @@ class BatchPublisher:
         """
         taken = (chunk.number * MAX_CHUNK_RECORDS + chunk.tally.requests) * 1e-6
         time.sleep(max(0.0, self._began + taken - time.monotonic()))
-        if self._moment is not None:
+        if self._moment is not None and self._own_moment is None:
             self._connection.let_pass(self._moment + timedelta(seconds=taken))
 
     def _mark(self, batch: SubmittedBatch, *, complete: bool = False) -> SubmissionMark:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from producer.contract.explain import parse_record
@@ -63,13 +64,16 @@ def with_id(request: StudentEnrollmentRequest | Mapping[str, Any]) -> Identified
     return IdentifiedRequest(identified, request_id, checked.request_id is not None)
 
 
-def new_batch(kind: Kind | str, batch_id: str | None) -> SubmittedBatch:
+def new_batch(
+    kind: Kind | str, batch_id: str | None, moment: datetime | None = None
+) -> SubmittedBatch:
     """Return a batch of which nothing is published, with a new id if none is given.
 
     Raises InvalidRequest.
     """
     own_id = uuid.uuid4().hex if batch_id is None else batch_id
-    batch, problems = parse_record(SubmittedBatch, {"batch_id": own_id, "kind": kind})
+    given = {"batch_id": own_id, "kind": kind, "moment": moment}
+    batch, problems = parse_record(SubmittedBatch, given)
     if batch is None:
         raise InvalidRequest(problems)
     return batch

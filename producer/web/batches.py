@@ -7,11 +7,10 @@ from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from producer.contract.batches import BatchStatus
-from producer.files.describing import Choices
-from producer.files.formats.registry import choice_of
 from producer.files.refused_lines import RefusedForm
 from producer.web.access import CallerOfRoute, Submitter, check_scope, has_scope
 from producer.web.bodies import AcceptedBatch
+from producer.web.choices import FileChoices
 from producer.web.disclosing import Disclosing, Disclosures
 from producer.web.downloads import refused_file
 from producer.web.lookups import known_form
@@ -19,17 +18,10 @@ from producer.web.owners import is_undecided, may_see
 from producer.web.packages import opened_package
 from producer.web.parameters import (
     AcceptedType,
-    AllDrops,
     BatchIdInPath,
-    BatchKind,
-    ColumnMaps,
-    FormatName,
     FormOfRefused,
     FrontServices,
     OwnBatchId,
-    SheetName,
-    TextEncoding,
-    column_templates,
 )
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -42,14 +34,8 @@ async def post_batch(
     services: FrontServices,
     submitter: Submitter,
     caller: CallerOfRoute,
-    kind: BatchKind = None,
+    choices: FileChoices,
     batch_id: OwnBatchId = None,
-    maps: ColumnMaps = None,
-    encoding: TextEncoding = None,
-    format_name: FormatName = None,
-    sheet: SheetName = None,
-    *,
-    drop: AllDrops = False,
 ) -> AcceptedBatch:
     """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
 
@@ -59,9 +45,8 @@ async def post_batch(
     scope `drop`: with `drop`, and for a file with `drop` in its column `action`, with
     `drop_course_ids`, or with enrollments that another system marks as ended.
     """
-    if drop:
+    if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     options: dict[str, Any] = {"may_drop": has_scope(request, Scope.DROP), "resume": has_own_id}
     turn = services.uploads.turn_of(submitter)

@@ -5,22 +5,12 @@ from typing import Any, Final
 from fastapi import Request
 
 from producer.errors import UnreadableFile
-from producer.files.describing import Choices
-from producer.files.formats.registry import choice_of
 from producer.files.whole_check import WholeCheck
 from producer.web.access import Submitter, check_scope, has_scope
+from producer.web.choices import FileChoices
 from producer.web.openapi import UPLOAD, problems
 from producer.web.packages import opened_package
-from producer.web.parameters import (
-    AllDrops,
-    BatchKind,
-    ColumnMaps,
-    FormatName,
-    FrontServices,
-    SheetName,
-    TextEncoding,
-    column_templates,
-)
+from producer.web.parameters import FrontServices
 from producer.web.problems import stopping
 from producer.web.tokens import Scope
 from producer.web.uploads import received
@@ -36,13 +26,7 @@ async def check_batch(
     request: Request,
     services: FrontServices,
     submitter: Submitter,
-    kind: BatchKind = None,
-    maps: ColumnMaps = None,
-    encoding: TextEncoding = None,
-    format_name: FormatName = None,
-    sheet: SheetName = None,
-    *,
-    drop: AllDrops = False,
+    choices: FileChoices,
 ) -> WholeCheck:
     """Read a whole file as `POST /batches` does, and return every mistake of its form.
 
@@ -51,10 +35,9 @@ async def check_batch(
     and courses in the roster. A file that cannot be read is not an error: then `readable` is false,
     and `problem` says why.
     """
-    if drop:
+    if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
     may_drop = has_scope(request, Scope.DROP)
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
 
     async def gone() -> None:
         """Return once the caller has gone away, whose check would take a turn from others."""

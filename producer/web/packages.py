@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from producer.aio.records import in_daemon_thread
+from producer.contract.printable import printable
 from producer.files.archives import open_archive
 from producer.files.describing import Choices
 from producer.files.formats.package_files import ArchiveFiles
 from producer.files.formats.packages import Package, is_package, read_package
 from producer.web.uploads import Upload
+
+MAX_NAME = 100
+"""The most characters of the name of a package that are shown in messages."""
 
 
 @asynccontextmanager
@@ -23,7 +27,8 @@ async def opened_package(
     """
 
     def read() -> Package:
-        archive = open_archive("The file", upload.file)
+        name = printable(upload.name or "")[:MAX_NAME] or "The package"
+        archive = open_archive(name, upload.file)
         return read_package(ArchiveFiles(archive, None), choices)
 
     if not await in_daemon_thread(lambda: is_package(upload.file)):

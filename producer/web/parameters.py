@@ -68,7 +68,7 @@ StudentInPath = Annotated[
     str,
     Path(
         description="The student's SIS id, or our key written as `key:4711`. Write"
-        " `sis:` before a SIS id that itself begins with `key:` or `sis:`."
+        " `sis:` before a SIS id that itself begins with `key:` or `sis:`, or that is `.` or `..`."
     ),
 ]
 CourseInPath = Annotated[
@@ -197,7 +197,8 @@ FormatName = Annotated[
         alias="format",
         max_length=40,
         description="The system that the file comes from, for example `oneroster`; by default the"
-        " header or the files of the package decide. `enroll formats` lists them.",
+        " header or the files of the package decide. `enroll formats` lists them. With `plain`, the"
+        " file is read as one of our own, and every line counts.",
     ),
 ]
 

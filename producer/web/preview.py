@@ -9,21 +9,12 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from producer.errors import UnreadableFile
-from producer.files.describing import Choices
 from producer.files.file_preview import FilePreview
-from producer.files.formats.registry import choice_of
 from producer.files.preview import MAX_ARCHIVE, MAX_SHOWN_ROWS, SHOWN_ROWS, bound_of, preview_file
+from producer.web.choices import FileChoices
 from producer.web.openapi import UPLOAD, problems
-from producer.web.parameters import (
-    AllDrops,
-    BatchKind,
-    ColumnMaps,
-    FormatName,
-    SheetName,
-    TextEncoding,
-    column_templates,
-)
 from producer.web.problems import Refused
+from producer.web.unknown_parameters import check_form_fields
 from producer.web.uploads import FORM_ERRORS, malformed_form, named, only_file
 
 MAX_FORM = MAX_ARCHIVE + 65_536
@@ -53,14 +44,9 @@ IsPartial = Annotated[
 
 async def preview_batch(
     request: Request,
-    kind: BatchKind = None,
-    maps: ColumnMaps = None,
-    encoding: TextEncoding = None,
-    format_name: FormatName = None,
-    sheet: SheetName = None,
+    choices: FileChoices,
     limit: RowLimit = SHOWN_ROWS,
     *,
-    drop: AllDrops = False,
     partial: IsPartial = False,
 ) -> FilePreview:
     """Show how a file would be understood by `POST /batches`, without submitting it.
@@ -69,7 +55,6 @@ async def preview_batch(
     must be sent as a whole. A file that cannot be read is not an error: then `readable` is false,
     and `problem` says why.
     """
-    choices = Choices(kind, column_templates(maps), encoding, drop, choice_of(format_name), sheet)
     try:
         beginning, goes_on, name = await _read(request)
     except ClientDisconnect:
@@ -115,6 +100,8 @@ async def _read_form(request: Request, boundary: bytes) -> _Received:
     limits = {"max_files": _MAX_FIELDS, "max_fields": _MAX_FIELDS, "max_part_size": _MAX_FIELD}
     try:
         async with Request(request.scope, form.receive).form(**limits) as fields:
+            given = fields.multi_items()
+            check_form_fields(request, (name for name, value in given if isinstance(value, str)))
             file = only_file(fields)
             beginning = await file.read(MAX_ARCHIVE + 1)
             name = file.filename or None

@@ -108,7 +108,7 @@ def _on_fault(_: Request, error: Exception) -> JSONResponse:
     headers = {"Retry-After": "5"} if status == 503 else {}  # noqa: PLR2004
     fields: Sequence[str | None] = ()
     if isinstance(error, UnreadableFile):
-        fields = error.options
+        fields = error.parameters
     elif isinstance(error, InvalidRequest):
         fields = [problem.field for problem in error.problems]
     field = {"field": fields[0]} if fields else {}

@@ -37,6 +37,7 @@ from producer.schemas import Action, Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
+from producer.web.unknown_parameters import check_form_fields
 
 FORM_ERRORS: Final = (HTTPException, FormParserError, ValueError)
 """What is raised for a multipart body that cannot be read."""
@@ -129,6 +130,8 @@ async def _file_in_form(request: Request) -> AsyncIterator[Upload]:
     except FORM_ERRORS as error:
         raise malformed_form(error) from None
     try:
+        fields = form.multi_items()
+        check_form_fields(request, (name for name, value in fields if isinstance(value, str)))
         file = only_file(form)
         yield Upload(file.file, file.filename or None)
     finally:
@@ -250,7 +253,9 @@ class Uploads:
                     form=source.form,
                     file_name=name_in_package(upload, source.file_name),
                     submitter=submitter,
+                    moment=source.moment,
                 )
+                source.counts_at(batch.moment)
                 batches.append((batch, source.file_name))
             return batches, self._compared(package.sources, tuple(package.all_notices()))
 

@@ -81,6 +81,8 @@ class Table:
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
     `is_shared` says that other files have the same columns, so that only its name decides.
+    `is_staff` says that its lines are about people who are not students. `moments` are the columns
+    with the time at which a line was last changed, of which the first that a header has counts.
     A file without a header is recognized by the first cell of its first line, one of `first_words`;
     it has the columns `unnamed`, of which all after the first `fewest` may be missing.
     """
@@ -97,6 +99,8 @@ class Table:
     members: Members = Members.ALL
     adds_members: Alternatives = ()
     is_shared: bool = False
+    is_staff: bool = False
+    moments: tuple[str, ...] = ()
     shape: Shape = Shape.PAIR
     unnamed: tuple[str, ...] = ()
     fewest: int = 0
@@ -116,6 +120,14 @@ class Table:
             and not self.without & present
         )
 
+    def is_named(self, file_name: str) -> bool:
+        """Return whether a name, folded, has that of this file as a word.
+
+        `refused-student.csv` has the name of `student.csv`, and `nonstudent.csv` has not.
+        """
+        stems = (re.escape(name.removesuffix(".csv")) for name in self.file_names)
+        return re.search(rf"(?<![a-z])(?:{'|'.join(stems)})(?![a-z])", file_name) is not None
+
 
 @dataclass(frozen=True)
 class Format:
@@ -125,7 +137,8 @@ class Format:
     `passed_over` are the names, folded, of other files that belong to such a package. `manifest` is
     the name of the file that says which of its files it has. `is_detected` is false if only the
     submitter can say that a file is of this format. `is_complete` is set if every export names all
-    current enrollments of its sections.
+    current enrollments of its sections. `named_tables` are files that are passed over, and whose
+    headers could be our own: only their names show them.
     """
 
     name: str
@@ -136,6 +149,7 @@ class Format:
     passed_over: tuple[str, ...] = ()
     is_detected: bool = True
     is_complete: bool = False
+    named_tables: tuple[Table, ...] = ()
 
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""
@@ -150,7 +164,7 @@ class Format:
         tables = [table for table in self.tables if table.recognizes(names)]
         if tables and not tables[0].is_shared:
             return tables[0]
-        named = [table for table in tables if _names(table, file_name)]
+        named = [table for table in tables if table.is_named(file_name)]
         return named[0] if len(named) == 1 else None
 
     def table_in_package(self, file_name: str, names: Collection[str]) -> Table | None:
@@ -163,12 +177,6 @@ class Format:
         """Return whether a file of this name, folded, belongs to a package of this format."""
         names = {name for table in self.tables for name in table.file_names}
         return file_name in {*names, *self.passed_over, self.manifest}
-
-
-def _names(table: Table, file_name: str) -> bool:
-    """Return whether a name has that of a table as a word: `nonstudent.csv` is no `student.csv`."""
-    stems = (re.escape(name.removesuffix(".csv")) for name in table.file_names)
-    return re.search(rf"(?<![a-z])(?:{'|'.join(stems)})(?![a-z])", file_name) is not None
 
 
 _INVISIBLE = "\ufeff\u200b \t\r\n\u00a0"

@@ -29,7 +29,7 @@ _STAFF = (
 """Parts of the names of roles such as "Student Teacher", which are not those of students."""
 
 
-def _is_student(role: str) -> bool:
+def is_student_role(role: str) -> bool:
     """Return whether a role, folded, is that of a student; Canvas lets schools invent others.
 
     `studentview` is the test student of Canvas, whom a teacher uses to try a course.
@@ -91,7 +91,7 @@ ENROLLMENTS = Table(
     ),
     rule=Rule(
         roles=("base_role_type", "role"),
-        is_student=_is_student,
+        is_student=is_student_role,
         status="status",
         words={
             "active": KEEP, "deleted": DROP, "completed": DROP, "inactive": DROP,
@@ -105,8 +105,9 @@ ENROLLMENTS = Table(
 )  # fmt: skip
 
 
-def _passed_over(name: str, *columns: str) -> Table:
-    return Table(name=name, kind=None, columns={}, required=frozenset(columns))
+def _passed_over(name: str, *columns: str, is_staff: bool = False) -> Table:
+    required = frozenset(columns)
+    return Table(name=name, kind=None, columns={}, required=required, is_staff=is_staff)
 
 
 CANVAS = Format(
@@ -121,7 +122,7 @@ CANVAS = Format(
         _passed_over("accounts", "account_id", "parent_account_id"),
         _passed_over("cross-listings", "xlist_course_id", "section_id"),
         _passed_over("changed ids", "old_id", "new_id", "type"),
-        _passed_over("administrators", "user_id", "account_id", "role"),
+        _passed_over("administrators", "user_id", "account_id", "role", is_staff=True),
         _passed_over("groups", "group_id", "name"),
         _passed_over("group members", "group_id", "user_id"),
         _passed_over("group categories", "group_category_id", "category_name"),

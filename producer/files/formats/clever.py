@@ -54,6 +54,7 @@ CLEVER = Format(
             kind=None,
             columns={},
             required=frozenset({"school_id", "teacher_id", "last_name"}),
+            is_staff=True,
             file_names=("teachers.csv",),
         ),
         Table(
@@ -68,6 +69,7 @@ CLEVER = Format(
             kind=None,
             columns={},
             required=frozenset({"school_id", "staff_id"}),
+            is_staff=True,
             file_names=("staff.csv", "admins.csv"),
         ),
     ),

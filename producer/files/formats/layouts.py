@@ -9,14 +9,22 @@ from typing import BinaryIO, NamedTuple
 
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
+from producer.files.cells import pair_reader
 from producer.files.columns import COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.delimited import Header, find_header, without_guards
 from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
+from producer.files.formats.judged_rows import JudgedRows
 from producer.files.formats.judging import Judge, Tally, judge_of
+from producer.files.formats.moments import Moments, find_moments, with_moments
 from producer.files.formats.naming import named_in_rows
 from producer.files.formats.numbered import numbered_courses
-from producer.files.formats.registry import FormatChoice, choice_of, recognize
+from producer.files.formats.registry import (
+    FormatChoice,
+    choice_of,
+    recognize,
+    recognize_named,
+)
 from producer.files.formats.roles import Roles
 from producer.files.formats.secrets import without_passwords
 from producer.files.formats.table_reader import (
@@ -50,8 +58,8 @@ def find_table(
 
     Raises UnreadableFile if the file is not of the chosen format.
     """
-    if templates and choice.format is None:
-        return None  # Columns that are mapped are read as they are.
+    if choice.is_plain or (templates and choice.format is None):
+        return None  # `mapped` reads a file of another system whose columns are mapped.
     found = find_header(path, head, {})
     names = list(map(folded, found.names))
     if choice.format is not None:
@@ -59,10 +67,13 @@ def find_table(
         if table is None or table.kind is None:
             raise _not_of(path, choice.format, found)
         return choice.format, table, found
-    if _is_ours(found.names, names):
+    if is_ours(found.names, names):
         return None
-    known = recognize(names)
-    if known is None or kind not in (None, known[1].kind):
+    known = recognize(names) or recognize_named(name_sent(path, choice), names)
+    if known is None:
+        return None
+    if kind not in (None, known[1].kind):
+        _check_kind(path, kind, known, found.names)
         return None
     format_ = known[0]
     table = _table_alone(path, choice, format_, names) or known[1]
@@ -74,18 +85,28 @@ def find_table(
     return format_, table, found
 
 
+def _check_kind(
+    path: str, kind: Kind | None, known: tuple[Format, Table], header: Sequence[str]
+) -> None:
+    """Raise UnreadableFile for a file of another system that cannot be of the chosen kind."""
+    format_, table = known
+    if table.kind is not None and "sis_id" not in map(plain_name, header):
+        raise UnreadableFile(
+            f"{path} holds {table.name} of {format_.title}, and not {kind}; leave the kind out, or"
+            " map its columns to ours.",
+            "kind",
+            "map",
+        )
+
+
 def _table_alone(
     path: str, choice: FormatChoice, format_: Format, names: Collection[str]
 ) -> Table | None:
-    """Return the table of a file that comes alone. Raises UnreadableFile if its name must decide.
+    """Return the table of a file that comes alone; its name may have to decide.
 
-    `path` may be followed by the name of a file in it or of its sheet, which decides then.
+    Raises UnreadableFile.
     """
-    path = re.sub(r" \(\d+\)(?=\.)", "", path)  # Browsers name copies "Student (1).csv".
-    *_, inner = [path, *re.split(r" \(|, sheet ", path)[1:]]
-    sent = choice.file_name if inner == path and choice.file_name else inner
-    file_name = folded(re.sub(r" \(\d+\)(?=\.)", "", re.split(r"[/\\]", sent)[-1]))
-    table = format_.table_alone(file_name, names)
+    table = format_.table_alone(name_sent(path, choice), names)
     if table is None and (possible := [t for t in format_.tables if t.recognizes(names)]):
         usual = " or ".join(table.file_names[0] for table in possible)
         raise UnreadableFile(
@@ -96,7 +117,18 @@ def _table_alone(
     return table
 
 
-def _is_ours(header: Sequence[str], names: Collection[str]) -> bool:
+def name_sent(path: str, choice: FormatChoice) -> str:
+    """Return the name, folded, under which a file was sent.
+
+    `path` may be followed by the name of a file in it or of its sheet, which counts then.
+    """
+    path = re.sub(r" \(\d+\)(?=\.)", "", path)  # Browsers name copies "Student (1).csv".
+    *_, inner = [path, *re.split(r" \(|, sheet ", path)[1:]]
+    sent = choice.file_name if inner == path and choice.file_name else inner
+    return folded(re.sub(r" \(\d+\)(?=\.)", "", re.split(r"[/\\]", sent)[-1]))
+
+
+def is_ours(header: Sequence[str], names: Collection[str]) -> bool:
     """Return whether a header has our own names, so that no format is needed to read it."""
     plain = set(map(plain_name, header))
     is_roster = "sis_id" in names and not plain.isdisjoint(("name", "email", "title"))
@@ -131,16 +163,17 @@ def table_layout(
     `undecodable` says what is wrong with a cell whose bytes could not be decoded.
     """
     format_, table, found = recognized
-    if table.lacks_header(list(map(folded, found.names))):
-        found = found._replace(
-            names=list(table.unnamed), lines=found.first - 1, rows_follow=True, is_guarded=False
-        )
+    found = _with_names(table, found)
     names = list(map(folded, found.names))
     columns = find_columns(path, table, found.names, names)
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
+    moments = find_moments(path, table, names, choice)
+    columns = with_moments(columns, moments, found.names)
     row_reader = found.row_reader(path, undecodable, table.fewest or None)
     counts: Counter[str] = Counter()
-    reading = _Reading(path, table, found, columns, row_reader, notices, choice.roles, counts)
+    reading = _Reading(
+        path, table, found, columns, row_reader, notices, choice.roles, counts, moments
+    )
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
     assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
@@ -163,6 +196,14 @@ def table_layout(
     )
 
 
+def _with_names(table: Table, found: Header) -> Header:
+    """Return the header of a table; a file that lacks it has the names that are usual."""
+    if not table.lacks_header(list(map(folded, found.names))):
+        return found
+    names, lines = list(table.unnamed), found.first - 1
+    return found._replace(names=names, lines=lines, rows_follow=True, is_guarded=False)
+
+
 def columns_of_format(
     format_name: str, file_name: str | None, header: Sequence[str]
 ) -> TableColumns | None:
@@ -173,7 +214,8 @@ def columns_of_format(
     names = list(map(folded, header))
     try:
         choice = choice_of(format_name, file_name)
-        assert choice.format is not None  # noqa: S101 - it has a name
+        if choice.format is None:
+            return None
         table = _table_alone("The file", choice, choice.format, names)
         return None if table is None else find_columns("The file", table, header, names)
     except UnreadableFile:
@@ -191,6 +233,7 @@ class _Reading(NamedTuple):
     notices: Notices
     roles: Roles | None
     passed_over: Counter[str]
+    moments: Moments | None
 
     def _telling(self) -> int | None:
         """Return the position of the column of roles, in which a second header shows itself."""
@@ -243,10 +286,15 @@ class _Reading(NamedTuple):
         rows = self._rows(file)
         account = self.row_reader.account
         reader = TableReader(table, self.columns, judge, account, tally)
+        if self.moments is not None:
+            self.moments.begin()
         if table.shape is Shape.NUMBERED:
             yield from numbered_courses(rows, names, self.columns.readers, account, tally)
         elif table.shape is Shape.OPERATION:
             yield from reader.operations(rows)
+        elif table.kind is Kind.ENROLLMENTS and self.moments is not None:
+            judged = JudgedRows(judge, account, tally, self.columns.shown)
+            yield from judged.requests(rows, pair_reader(self.columns.readers))
         elif table.kind is Kind.ENROLLMENTS:
             yield from reader.enrollments(rows)
         else:
@@ -260,6 +308,8 @@ class _Reading(NamedTuple):
             )
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
+        if self.moments is not None:
+            self.moments.notice(self.path, self.notices)
 
 
 def _check(

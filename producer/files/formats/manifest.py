@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from producer.files.archives import within
 from producer.files.formats.base import folded
 from producer.files.notices import Notices
 
@@ -42,7 +43,8 @@ class Manifest:
                 )
             elif mode == _ABSENT and name in names:
                 notices.add(
-                    f"{name} in {package} is read, although the manifest says that it is absent."
+                    f"{name} in {within(package)} is read, although the manifest says that it is"
+                    " absent."
                 )
 
 

@@ -17,6 +17,11 @@ from producer.schemas import Action
 
 _COURSE = re.compile("course([0-9]{1,4})")
 _STUDENT_TYPE = "1"
+_ROLES = {
+    "1": "manager", "2": "coursecreator", "3": "editingteacher", "4": "teacher", "5": "student",
+    "6": "guest", "7": "user", "8": "frontpage",
+}  # fmt: skip
+"""The short names of roles by their numbers, as every installation of Moodle numbers them."""
 _SUSPENDED = "suspended"
 _DELETED = "deleted"
 _YES = "1"
@@ -106,9 +111,26 @@ def _requests(
             yield record | ({"reason": reason} if action is DROP else {})
 
 
+def _role(text: str) -> str:
+    """Return the short name of a role, folded. Raises BadCell for a number that is not known."""
+    role = folded(text)
+    if not (role.isascii() and role.isdigit()):
+        return role
+    if role not in _ROLES:
+        raise BadCell(
+            "role",
+            f"{role[:20]!a} is the number of a role that only your Moodle knows; write its short"
+            " name, for example student",
+        )
+    return _ROLES[role]
+
+
 def _verdict(group: _Group, row: Sequence[str], *, is_deleted: bool) -> Verdict:
-    """Return what one course of a row asks for; without a role and a type it is a student's."""
-    role, type_ = folded(_text(row, group.role)), _text(row, group.type)
+    """Return what one course of a row asks for; without a role and a type it is a student's.
+
+    Raises BadCell.
+    """
+    role, type_ = _role(_text(row, group.role)), _text(row, group.type)
     if role and role != "student":
         return Verdict(PASS, role[:60])
     if not role and type_ not in ("", _STUDENT_TYPE):

@@ -10,6 +10,9 @@ from producer.schemas import Kind
 _ROSTER = {"active": KEEP, "tobedeleted": PASS, "inactive": PASS}
 _ENROLLMENTS = {"active": KEEP, "tobedeleted": DROP, "inactive": DROP}
 
+_MOMENTS = ("datelastmodified", "datalastmodified")
+"""The second name is a misspelling that real packages have."""
+
 _USER = {
     "sis_id": ("sourcedid",),
     "name": (("givenname", "familyname"), "username"),
@@ -22,6 +25,7 @@ USERS = Table(
     columns=_USER,
     required=frozenset({"sourcedid", "role", "givenname", "familyname"}),
     file_names=("users.csv",),
+    moments=_MOMENTS,
     rule=Rule(roles=("role",), status="status", words=_ROSTER, no_status="active"),
     members=Members.STUDENTS,
 )
@@ -35,6 +39,7 @@ USERS_WITHOUT_ROLE = Table(
     any_of=(frozenset({"status", "enableduser", "usermasteridentifier"}),),
     without=frozenset({"role"}),
     file_names=("users.csv",),
+    moments=_MOMENTS,
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
     members=Members.STUDENTS,
 )
@@ -62,6 +67,7 @@ CLASSES = Table(
     required=frozenset({"sourcedid", "title"}),
     any_of=(frozenset({"classtype", "classcode", "termsourcedids", "schoolsourcedid"}),),
     file_names=("classes.csv",),
+    moments=_MOMENTS,
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
 )
 
@@ -71,6 +77,7 @@ ENROLLMENTS = Table(
     columns={"student_id": ("usersourcedid",), "course_id": ("classsourcedid",)},
     required=frozenset({"sourcedid", "classsourcedid", "usersourcedid", "role"}),
     file_names=("enrollments.csv",),
+    moments=_MOMENTS,
     rule=Rule(
         roles=("role",),
         status="status",

@@ -1,7 +1,7 @@
 """Open the files of a package: those of a zip archive, or of a folder."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -9,6 +9,9 @@ from typing import BinaryIO, Protocol
 from producer.errors import UnreadableFile
 from producer.files.archives import Archive
 from producer.files.containers import MAX_ENTRIES, ZIP, Content, unpack
+
+_SHOWN = 5
+"""How many files are named in the name of a package of loose files."""
 
 
 class PackageFiles(Protocol):
@@ -48,28 +51,14 @@ class ArchiveFiles:
             self._file.close()
 
 
-class FolderFiles:
-    """The files of a folder, without those in folders within it and hidden ones."""
+class _PathFiles:
+    """Files by their names, folded, that lie on the disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self.name = str(folder)
-        self._paths: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or not path.is_file():
-                continue
-            other = self._paths.setdefault(path.name.casefold(), path)
-            if other is not path:
-                raise UnreadableFile(
-                    f"{folder} has two files of the same name, {other.name} and {path.name}; remove"
-                    " the one that does not belong to it."
-                )
-        if len(self._paths) > MAX_ENTRIES:
-            raise UnreadableFile(
-                f"{folder} has more than {MAX_ENTRIES} files; submit the folder of one export."
-            )
-        self.sizes: Mapping[str, int] = {
-            name: path.stat().st_size for name, path in self._paths.items()
-        }
+    name: str
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+        self.sizes: Mapping[str, int] = {name: path.stat().st_size for name, path in paths.items()}
 
     @contextmanager
     def open(self, file_name: str) -> Iterator[Content]:
@@ -78,7 +67,51 @@ class FolderFiles:
         with path.open("rb") as file:
             beginning = file.read(len(ZIP))
             file.seek(0, io.SEEK_SET)
-            yield unpack(f"{path.name} in {self.name}", file, beginning)
+            yield unpack(self._shown(path), file, beginning)
+
+    def _shown(self, path: Path) -> str:
+        """Return the name of a file in messages."""
+        return f"{path.name} in {self.name}"
 
     def close(self) -> None:
         """Do nothing: each file is closed after it was read."""
+
+
+class FolderFiles(_PathFiles):
+    """The files of a folder, without those in folders within it and hidden ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
+        by_name = _by_name(self.name, [path for path in paths if not path.name.startswith(".")])
+        if len(by_name) > MAX_ENTRIES:
+            raise UnreadableFile(
+                f"{folder} has more than {MAX_ENTRIES} files; submit the folder of one export."
+            )
+        super().__init__(by_name)
+
+
+class LooseFiles(_PathFiles):
+    """Files of one export that are named one by one."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        names = [path.name for path in paths[:_SHOWN]]
+        names += [f"{len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []
+        self.name = f"The package of {', '.join(names[:-1])} and {names[-1]}"
+        super().__init__(_by_name(self.name, paths))
+
+    def _shown(self, path: Path) -> str:
+        return str(path)
+
+
+def _by_name(name: str, paths: Sequence[Path]) -> dict[str, Path]:
+    """Return files by their names, folded. Raises UnreadableFile if two have the same name."""
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        other = by_name.setdefault(path.name.casefold(), path)
+        if other is not path:
+            raise UnreadableFile(
+                f"{name} has two files of the same name, {other.name} and {path.name}; remove"
+                " the one that does not belong to it."
+            )
+    return by_name

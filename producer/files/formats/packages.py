@@ -1,15 +1,17 @@
 """Read the files of one export together, as a package: rosters first, then enrollments."""
 
 import struct
+import uuid
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from producer.errors import UnreadableFile
-from producer.files.archives import open_archive
+from producer.errors import InvalidRequest, UnreadableFile
+from producer.fields import MAX_REQUEST_ID
+from producer.files.archives import open_archive, within
 from producer.files.containers import ZIPS, Packed, is_table
 from producer.files.delimited import find_header
 from producer.files.describing import Choices, FirstLines, first_bytes, layout_of, read_first_lines
@@ -17,14 +19,27 @@ from producer.files.formats.base import Format, Members, Table, folded
 from producer.files.formats.judging import judge_of
 from producer.files.formats.manifest import Manifest, read_manifest
 from producer.files.formats.package_files import ArchiveFiles, FolderFiles, PackageFiles
-from producer.files.formats.registry import DETECTED, FormatChoice
+from producer.files.formats.package_notices import (
+    check_moments,
+    notice_missing,
+    notice_unread,
+)
+from producer.files.formats.package_source import PackageSource, SharedMoment
+from producer.files.formats.registry import DETECTED
 from producer.files.formats.roles import Roles
 from producer.files.formats.table_reader import column_reader, members_of
-from producer.files.layout import FileLayout, Lines, Named
+from producer.files.layout import FileLayout
 from producer.files.notices import Notices
-from producer.files.reader import FileSource, StreamSource, io_errors_named
+from producer.files.reader import (
+    FileSource,
+    StreamSource,
+    io_errors_named,
+    is_pipe,
+    open_source_chosen,
+    seekable_archive,
+)
 from producer.publishing.dating import moment_of_batch
-from producer.schemas import Kind
+from producer.schemas import Code, EnrollmentProblem, Kind
 
 _ORDER = (Kind.STUDENTS, Kind.COURSES, Kind.ENROLLMENTS)
 """The order in which the files of a package are submitted."""
@@ -37,44 +52,6 @@ class _Header(NamedTuple):
     file_name: str
     first: FirstLines
     names: tuple[str, ...]
-
-
-class PackageSource:
-    """One file of a package, whose first lines have been checked.
-
-    `batch_name` ends the id of its batch. `share` is not known while it is read.
-    """
-
-    share = None
-
-    def __init__(
-        self, files: PackageFiles, file_name: str, name: str, layout: FileLayout, batch_name: str
-    ) -> None:
-        self._files = files
-        self.file_name = file_name
-        self.name = name
-        self.batch_name = batch_name
-        self.layout = layout
-        self.kind = layout.kind
-        self.columns = layout.columns
-        self.form = layout.form
-        self.ordered = layout.ordered
-        self.notices = layout.notices
-
-    def batch_id(self, own_id: str) -> str:
-        """Return the id of its batch, if the package is submitted under an id."""
-        return f"{own_id}:{self.batch_name}"
-
-    def records(self) -> Lines:
-        """Yield every record from the beginning of the file. Raises UnreadableFile."""
-        with io_errors_named(self.name), self._files.open(self.file_name) as content:
-            yield from self.layout.read(content.file)
-
-    def named(self) -> Iterator[Named]:
-        """Yield which courses and students the file names. Raises UnreadableFile."""
-        with io_errors_named(self.name), self._files.open(self.file_name) as content:
-            if self.layout.named is not None:
-                yield from self.layout.named(content.file)
 
 
 AnySource = FileSource | StreamSource | PackageSource
@@ -109,9 +86,26 @@ class Package:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def batch_ids(self, own_id: str) -> list[str]:
-        """Return the ids of the batches of a package that is submitted under an id."""
-        return [source.batch_id(own_id) for source in self.sources]
+    def batch_ids(self, own_id: str | None) -> list[str]:
+        """Return the ids of the batches of a package; without an id of its own, it gets a new one.
+
+        Raises InvalidRequest if one of them would be too long.
+        """
+        own_id = uuid.uuid4().hex if own_id is None else own_id
+        ids = [source.batch_id(own_id) for source in self.sources]
+        longest = max(ids, key=len, default=own_id)
+        if len(longest) > MAX_REQUEST_ID:
+            most = MAX_REQUEST_ID - len(longest) + len(own_id)
+            message = (
+                f"batch_id: {own_id[:20]!a}... has {len(own_id)} characters, and the batches of a"
+                f" package add their names, such as {longest[len(own_id) :]}; shorten it to at most"
+                f" {most} characters"
+            )
+            problem = EnrollmentProblem(
+                code=Code.INVALID_REQUEST, field="batch_id", message=message
+            )
+            raise InvalidRequest((problem,))
+        return ids
 
     def all_notices(self) -> Iterator[str]:
         """Yield what should be known of the package and its files."""
@@ -163,17 +157,51 @@ def open_package(path: Path, choices: Choices) -> Package | None:
     with suppress(OSError):  # It is reported when the path is opened as a file.
         if path.is_dir():
             return read_package(FolderFiles(path), choices)
-        if not path.is_file():
-            return None
-        file = path.open("rb")
-        try:
-            if is_package(file):
-                return read_package(ArchiveFiles(open_archive(str(path), file), file), choices)
-        except BaseException:
-            file.close()
-            raise
-        file.close()
+        if path.is_file():
+            file = path.open("rb")
+            package = package_in(str(path), file, choices)
+            if package is None:
+                file.close()
+            return package
     return None
+
+
+def package_in(name: str, file: BinaryIO, choices: Choices) -> Package | None:
+    """Return the package in a seekable file, which is closed with it; None for any other file.
+
+    A file in which no package can be read is closed. Raises UnreadableFile.
+    """
+    try:
+        if is_package(file):
+            return read_package(ArchiveFiles(open_archive(name, file), file), choices)
+    except BaseException:
+        file.close()
+        raise
+    return None
+
+
+def open_input(path: Path, choices: Choices) -> AnySource | Package:
+    """Open a file, a package, or a pipe with one of them. Raises UnreadableFile."""
+    if is_pipe(path):
+        return open_stream_input(str(path), path.open("rb"), choices)
+    package = open_package(path, choices)
+    return package if package is not None else open_source_chosen(path, choices)
+
+
+def open_stream_input(name: str, stream: BinaryIO, choices: Choices) -> AnySource | Package:
+    """Open a stream, which may be a pipe that can be read once. Raises UnreadableFile."""
+    with io_errors_named(name):
+        file = seekable_archive(name, stream)
+        package = package_in(name, file, choices) if file.seekable() else None
+    return package if package is not None else StreamSource(name, file, choices)
+
+
+@contextmanager
+def opened_input(path: Path, choices: Choices) -> Iterator[AnySource | Package]:
+    """Open a path as `open_input` does; close the files of a package afterwards."""
+    opened = open_input(path, choices)
+    with opened if isinstance(opened, Package) else nullcontext():
+        yield opened
 
 
 def read_package(files: PackageFiles, choices: Choices) -> Package:
@@ -184,14 +212,16 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
     notices = Notices()
     _check(files.name, choices)
     headers, others = _headers(files, choices, notices)
-    chosen = choices.format.format
-    known = chosen or _recognize(headers, files.sizes)
+    known = choices.format.format
+    if known is None and not choices.format.is_plain:
+        known = _recognize(headers, files.sizes)
     manifest = _manifest(files, known)
     tables: dict[str, Table | None] = {header.file_name: None for header in headers}
     if known is not None:
         tables = {h.file_name: known.table_in_package(h.file_name, h.names) for h in headers}
         unread = [name for name, table in tables.items() if table is None]
-        _notice_unread(files.name, [*unread, *others], known, notices)
+        is_chosen = choices.format.format is not None
+        notice_unread(files.name, [*unread, *others], known, notices, is_chosen=is_chosen)
         tables = {name: table for name, table in tables.items() if table is not None}
         manifest.compare(files.name, files.sizes, notices)
     roles = _roles(files, headers, tables)
@@ -201,12 +231,14 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
         if roles is not None:
             roles.close()
         raise
+    if choices.format.moments_from_file:
+        check_moments(files.name, sources)
     if not sources and not manifest.is_there:
         raise UnreadableFile(
             f"{files.name} has no file that can be read; it should hold the tables of students,"
             " courses and enrollments of one export."
         )
-    _notice_missing(files.name, sources, manifest, notices)
+    notice_missing(files.name, sources, manifest, notices)
     for source in sources:
         if manifest.is_bulk(source.file_name):
             source.layout = source.layout._replace(is_complete=True)
@@ -241,7 +273,7 @@ def _headers(
         if not file_name.endswith(_TABLES):
             others.append(file_name)
         elif size == 0:
-            notices.add(f"{file_name} in {files.name} is empty.")
+            notices.add(f"{file_name} in {within(files.name)} is empty.")
         else:
             with files.open(file_name) as content:
                 raw = first_bytes(content.file)
@@ -272,48 +304,6 @@ def _manifest(files: PackageFiles, known: Format | None) -> Manifest:
         raw = first_bytes(content.file)
         first = read_first_lines(content, raw, None, whole=False)
     return read_manifest(first.text)
-
-
-def _notice_unread(package: str, names: Collection[str], known: Format, notices: Notices) -> None:
-    for name in names:
-        if not known.knows(name):
-            notices.add(f"{name} in {package} is no file of {known.title}, and is not read.")
-        elif any(table.kind and name in table.file_names for table in known.tables):
-            raise UnreadableFile(
-                f"{name} in {package} lacks columns that this file of {known.title} has: it needs"
-                f" {_needed(known, name)}. Export it again with all its columns."
-            )
-        elif name not in {*known.passed_over, known.manifest}:
-            notices.add(
-                f"{name} in {package} is not read, because its header lacks columns of that file;"
-                " export it again with all its columns."
-            )
-
-
-def _needed(known: Format, file_name: str) -> str:
-    """Return the columns that a file of a package must have, in words."""
-    table = next(table for table in known.tables if file_name in table.file_names)
-    groups = (" or ".join(sorted(group)) for group in table.any_of)
-    return ", ".join([*sorted(table.required), *groups])
-
-
-def _notice_missing(
-    package: str, sources: Collection[PackageSource], manifest: Manifest, notices: Notices
-) -> None:
-    if not sources:
-        notices.add(f"{package} has no file but its manifest: there is nothing to change.")
-    elif all(source.kind is not Kind.ENROLLMENTS for source in sources):
-        notices.add(f"{package} has no file of enrollments, so only the roster is changed.")
-    elif manifest.is_delta:
-        return
-    else:
-        kinds = {source.kind for source in sources}
-        for kind in (Kind.STUDENTS, Kind.COURSES):
-            if kind not in kinds:
-                notices.add(
-                    f"{package} has no file of {kind}; enrollments of {kind} that the roster does"
-                    " not have are refused."
-                )
 
 
 def _roles(
@@ -360,15 +350,16 @@ def _sources(
         if table is not None and table.kind is None:
             continue
         with files.open(file_name) as content:
-            own = choices._replace(format=FormatChoice(known, table, roles))
+            choice = choices.format._replace(format=known, table=table, roles=roles)
+            own = choices._replace(format=choice)
             layout = layout_of(content, first_bytes(content.file), own, whole=True)
         name = layout.kind.value if table is None else table.name
         opened.append((file_name, content.name, layout, name))
     opened.sort(key=lambda entry: (_ORDER.index(entry[2].kind), entry[3], entry[0]))
     counts: dict[str, int] = {}
-    sources = []
+    sources, shared = [], SharedMoment()
     for file_name, shown, layout, name in opened:
         number = counts[name] = counts.get(name, 0) + 1
         batch_name = name if number == 1 else f"{name}-{number}"
-        sources.append(PackageSource(files, file_name, shown, layout, batch_name))
+        sources.append(PackageSource(files, file_name, shown, layout, batch_name, shared))
     return tuple(sources)

@@ -25,6 +25,9 @@ FORMATS: tuple[Format, ...] = (
 )
 """In the order in which they are tried."""
 
+PLAIN_FORMAT = "plain"
+"""The name under which a file is read as one of our own, whatever system its header is from."""
+
 DETECTED = tuple(known for known in FORMATS if known.is_detected)
 """Those that a header or a manifest shows."""
 
@@ -33,18 +36,27 @@ class FormatChoice(NamedTuple):
     """What is known of a file's format before its header is read.
 
     `table` and `roles` are set for a file of a package. Without a `format`, the header decides.
-    `file_name` is the name under which a file was sent, if that is not its name in messages.
+    `file_name` is the name under which a file was sent, if that is not its name in messages. With
+    `is_plain`, the file is read as one of our own, whatever its header says.
+
+    With `sections_are_one`, columns may be mapped so that several sections are one course. With
+    `moments_from_file`, each line counts when it was last changed, if the format says when.
     """
 
     format: Format | None = None
     table: Table | None = None
     roles: Roles | None = None
     file_name: str | None = None
+    is_plain: bool = False
+    sections_are_one: bool = False
+    moments_from_file: bool = False
 
     @property
     def name(self) -> str | None:
         """Return the name of the format, if it is known."""
-        return None if self.format is None else self.format.name
+        if self.format is None:
+            return PLAIN_FORMAT if self.is_plain else None
+        return self.format.name
 
 
 def format_named(name: str) -> Format:
@@ -52,16 +64,28 @@ def format_named(name: str) -> Format:
     for known in FORMATS:
         if known.name == name.strip().casefold():
             return known
-    names = ", ".join(known.name for known in FORMATS)
+    names = ", ".join([*(known.name for known in FORMATS), PLAIN_FORMAT])
     raise UnreadableFile(
         f"{name[:60]!a} is not the name of a format; choose from {names}.", "format"
     )
 
 
-def choice_of(name: str | None, file_name: str | None = None) -> FormatChoice:
+def choice_of(
+    name: str | None,
+    file_name: str | None = None,
+    *,
+    sections_are_one: bool = False,
+    moments_from_file: bool = False,
+) -> FormatChoice:
     """Return the choice of the format of this name, if there is one. Raises UnreadableFile."""
-    known = None if name is None else format_named(name)
-    return FormatChoice(known, file_name=file_name)
+    is_plain = name is not None and name.strip().casefold() == PLAIN_FORMAT
+    return FormatChoice(
+        None if name is None or is_plain else format_named(name),
+        file_name=file_name,
+        is_plain=is_plain,
+        sections_are_one=sections_are_one,
+        moments_from_file=moments_from_file,
+    )
 
 
 def recognize(names: Collection[str]) -> tuple[Format, Table] | None:
@@ -70,4 +94,16 @@ def recognize(names: Collection[str]) -> tuple[Format, Table] | None:
         table = known.table_of(names)
         if table is not None:
             return known, table
+    return None
+
+
+def recognize_named(file_name: str, names: Collection[str]) -> tuple[Format, Table] | None:
+    """Return the format and the table that a file's name, folded, shows together with its header.
+
+    Such a header alone could be one of our own.
+    """
+    for known in DETECTED:
+        for table in known.named_tables:
+            if table.recognizes(names) and table.is_named(file_name):
+                return known, table
     return None

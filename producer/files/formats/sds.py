@@ -32,6 +32,7 @@ def _people(name: str, kind: Kind | None, *file_names: str) -> Table:
         any_of=(_ID, _SCHOOL),
         file_names=file_names,
         is_shared=True,
+        is_staff=kind is None,
     )
 
 
@@ -45,6 +46,7 @@ def _members(name: str, kind: Kind | None, *file_names: str) -> Table:
         without=frozenset({"section name", "username"}),
         file_names=file_names,
         is_shared=True,
+        is_staff=kind is None,
     )
 
 
@@ -78,6 +80,17 @@ SDS_1 = Format(
     ),
     by_name=True,
     passed_over=("school.csv", "schools.csv", "user.csv", "guardianrelationship.csv"),
+    named_tables=(
+        Table(
+            name="schools",
+            kind=None,
+            columns={},
+            required=frozenset({"name"}),
+            any_of=(_ID,),
+            without=frozenset({"email", "title"}),
+            file_names=("school.csv", "schools.csv"),
+        ),
+    ),
 )
 
 # --- Versions 2 and 2.1 -----------------------------------------------------------------------

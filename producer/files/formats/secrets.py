@@ -14,8 +14,18 @@ def without_passwords(
     All cells of a line may be published with it, so that it can be returned if it is refused. A
     line whose cells cannot be matched with the columns then has no cells.
     """
-    places = [at for at, name in enumerate(header) if "password" in name.casefold()]
-    return _blanked(rows, places, len(header)) if places else rows
+    return without_unread_passwords(rows, list(enumerate(header)), len(header))
+
+
+def without_unread_passwords(
+    rows: Iterator[Row | RefusedLine], unread: Sequence[tuple[int, str]], width: int
+) -> Iterator[Row | RefusedLine]:
+    """Return the rows of this width with empty cells in columns of passwords that are not read.
+
+    `unread` are the columns that are not read, each as its position and its name.
+    """
+    places = [at for at, name in unread if "password" in name.casefold()]
+    return _blanked(rows, places, width) if places else rows
 
 
 def _blanked(

@@ -8,6 +8,9 @@ const AS_TABLE = "Open it in the program that it comes from, choose â€œSave asâ€
 // What the service says of every workbook if it cannot read any, and of those of other programs.
 const NOT_READ = /^The file is (an Excel workbook|a binary Excel workbook|an OpenDocument file|an Apple Numbers|an old Excel)[^;:.]*; save/;
 
+// What the service says of a file of another system: the choice of columns would not help.
+const OF_A_SYSTEM = /^The file holds .* of |the course is made without/;
+
 /** Return why a file cannot be used as it is, with the way out; null if it can. */
 export function problemOf(chosen) {
   if (chosen.problem) return chosen.problem;
@@ -27,7 +30,7 @@ function unreadable(chosen, { problem, field, columns }) {
   if (field === "encoding") return "The letters in this file cannot be read with the chosen encoding. Choose another one below.";
   const [double] = chosen.doubles();
   if (double) return `This file has ${double[1].length} columns for the ${double[0].label.toLowerCase()}: ${listed(double[1])}. Choose below which one counts.`;
-  if (!columns || !["map", "kind"].includes(field)) return plain(problem);
+  if (!columns || !["map", "kind"].includes(field) || OF_A_SYSTEM.test(problem)) return plain(problem);
   if (!chosen.kind) return unclear(columns, looksLike(problem));
   const missing = missingFields(chosen).map(({ label }) => label.toLowerCase());
   if (missing.length) return withoutColumns(listed(missing), looksLike(problem));

@@ -1,7 +1,7 @@
 // Writes ids into the paths of the service and the addresses of the page.
 
-/** Return the part of a path that names a student or course by the id of her own system. */
-export const inPath = (sisId) => encodeURIComponent(/^(key|sis):/.test(sisId) ? `sis:${sisId}` : sisId);
+/** Return the part of a path that names a student or course by the id of her own system. A browser removes `.` and `..`. */
+export const inPath = (sisId) => encodeURIComponent(/^(key|sis):|^\.{1,2}$/.test(sisId) ? `sis:${sisId}` : sisId);
 
 /** Return the address of a student in the page. */
 export const studentAddress = (sisId) => `#/students/${encodeURIComponent(sisId)}`;

@@ -174,9 +174,10 @@ def test_the_files_of_canvas_are_mapped(module_deployment: Deployment, database:
         module_deployment,
         enrollments,
         *("--map", "student_sis_id={user_id}", "--map", "course_sis_id={course_id}"),
+        *("--format", "plain"),
     )
     assert status["books"]["enrolled"] == 4
-    # Roles and states are ignored: such a file is mapped, and not recognized as one of Canvas.
+    # Roles and states are ignored, because the submitter says that it is a file of our own.
     assert enrolled_pairs(database) == {
         ("u01", "C-100"),
         ("u02", "C-200"),

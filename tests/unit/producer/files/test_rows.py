@@ -15,6 +15,7 @@ from producer.files import rows
 from producer.files.account import Account
 from producer.files.rows import RowReader
 from support.source_files import Open, refused
+from support.source_files import read as entries_of
 
 WIDTH = 3
 HEADER = b"student,course,note\n"
@@ -173,3 +174,13 @@ def test_a_refused_line_in_which_the_file_ends_may_be_cut_off(
     assert hint not in refused(opened(whole + end)).message
     earlier = list(opened(f"{whole}{end}S3,C1").records())
     assert [e.line for e in earlier if isinstance(e, RefusedLine) and hint in e.message] == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_many_blank_lines_are_counted(opened: Open, end: str) -> None:
+    blank = 200_000
+    source = opened(f"student_id,course_id{end}S1,C1{end}" + end * blank + f"S2,{end}S3,C1{end}")
+    found = entries_of(source)
+    assert [lines for entry, lines in found if isinstance(entry, dict)] == [(2,), (blank + 4,)]
+    assert [line for line, message in found if isinstance(message, str)] == [blank + 3]
+    assert source.layout.account.blank == blank

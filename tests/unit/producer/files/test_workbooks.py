@@ -478,3 +478,19 @@ def test_the_quick_look_at_a_sheet_sees_what_the_exact_one_sees(
     assert quick.is_usual
     assert (quick.rows, quick.columns) == (exact.rows, exact.columns)
     assert quick.count == sum(map(len, rows))
+
+
+def test_a_cell_far_below_the_table_is_read_with_its_line(tmp_path: Path) -> None:
+    far = 1_000_000
+    rows = {1: ["student_id", "course_id"], 2: ["S1", "C1"], far: ["S2", ""], far + 1: ["S3", "C1"]}
+    path = tmp_path / "far.xlsx"
+    path.write_bytes(workbook({"Sheet": rows}))
+    source = open_source(path, None, {})
+    entries = list(source.records())
+    assert sorted(entry.lines[0] for entry in entries if isinstance(entry, SourceRecord)) == [
+        2,
+        far + 1,
+    ]
+    assert [entry.line for entry in entries if isinstance(entry, RefusedLine)] == [far]
+    account = source.layout.account
+    assert (account.blank, account.total) == (far - 3, far + 1)

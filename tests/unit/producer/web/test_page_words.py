@@ -25,6 +25,9 @@ _CHOSEN = (
     " doubles: () => [], ownName: () => null}"
 )
 
+_CANVAS = b"course_id,user_id,role,section_id,status\nC1,U1,student,S1,active\n"
+_PAIR = {"student_id": "{user_id}"}
+
 
 def _archive(*names: str) -> bytes:
     packed = io.BytesIO()
@@ -125,6 +128,42 @@ def test_all_lines_as_drops_is_taken_back_in_the_words_of_the_page() -> None:
     assert "choose below that each line enrolls" in _problem(
         b"sis_id,name\nS1,A\n", Choices(Kind.STUDENTS, drop=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "choices", "words"),
+    [
+        (_CANVAS, Choices(Kind.STUDENTS), "and not students; choose below what it holds"),
+        (_CANVAS, Choices(None, _PAIR, None, True), "choose below that each line enrolls"),
+        (
+            _CANVAS.replace(b"role", b"role_id"),
+            Choices(None, _PAIR),
+            "does not show who is a student. Export it with a column role, or send the whole",
+        ),
+        (
+            b"username,course1,role1\na,b,teacher\n",
+            Choices(None, {"student_id": "{username}"}),
+            "Take back the columns that you chose below.",
+        ),
+        (
+            b"Section SIS ID,SIS ID\nS,U\n",
+            Choices(None, {"student_id": "{SIS ID}", "course_id": "{Section SIS ID}"}),
+            "send it under its own name (studentenrollment.csv or teacherroster.csv).",
+        ),
+        (
+            b"school_id,section_id,student_id\n1,S,U\n",
+            Choices(None, {"student_id": "{student_id}", "course_id": "{school_id}"}, None, True),
+            "Choose section_id below as the course",
+        ),
+    ],
+)
+def test_columns_of_another_system_are_explained(
+    content: bytes, choices: Choices, words: str
+) -> None:
+    problem = _problem(content, choices)
+    assert words in problem
+    assert not _PROGRAMMERS.search(problem.replace("SIS ID", ""))
+    assert "plain" not in problem
 
 
 def _reasons(content: bytes) -> list[str]:

@@ -21,6 +21,15 @@ def test_a_list_of_users_and_modes_enrolls(tmp_path: Path) -> None:
     assert read.enrolled == {("ada", "C-1"): 2}
 
 
+def test_the_team_of_a_course_is_counted_and_not_enrolled(tmp_path: Path) -> None:
+    lines = ["user,mode,course_id", "ada,verified,C-1", "al,staff,C-1", "bo,instructor,C-1"]
+    lines += ["cy,,C-1", "di,Honor,C-1", "ed,beta_testers,C-1"]
+    read = read_file(encoded(lines), tmp_path, "edx")
+    assert {user for user, _ in read.enrolled} == {"ada", "cy", "di"}
+    assert read.skipped == 3
+    assert any("1 'staff', 1 'instructor'" in notice for notice in read.notices)
+
+
 def test_without_the_name_of_the_format_student_key_is_our_key(tmp_path: Path) -> None:
     read = read_file(encoded(["student_key,course_id,status", "7,C-1,active"]), tmp_path)
     assert read.enrolled == {(7, "C-1"): 2}  # type: ignore[comparison-overlap]

@@ -227,3 +227,14 @@ def test_a_mark_that_is_neither_0_nor_1_is_refused(tmp_path: Path, column: str, 
     ((line, message),) = read.refused
     assert line == 3
     assert message.startswith(f"{name.removesuffix('1')}: 'yes' is neither 0 nor 1")
+
+
+def test_roles_may_be_the_numbers_that_moodle_gives_them(tmp_path: Path) -> None:
+    lines = ["username,course1,role1,course2,role2", "a,C1,5,C2,3", "b,C1,4,,", "c,C1,17,,"]
+    read = read_file(encoded(lines), tmp_path)
+    assert set(read.enrolled) == {("a", "C1")}
+    assert read.skipped == 1
+    assert any("1 'teacher'" in notice for notice in read.notices)
+    ((line, message),) = read.refused
+    assert line == 4
+    assert "write its short name, for example student" in message

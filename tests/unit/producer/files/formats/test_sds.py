@@ -250,3 +250,23 @@ def test_schools_are_no_students(tmp_path: Path) -> None:
     path.write_text("SIS ID,Name,School Number,Grade Low\n1,North,7,1\n")
     with pytest.raises(UnreadableFile, match="holds schools"):
         open_source(path, None, {})
+
+
+@pytest.mark.parametrize("name", ["School.csv", "schools.csv", "School (1).csv", "my-school.csv"])
+@pytest.mark.parametrize("header", ["SIS ID,Name", "ID,Name", "SIS ID,Name,Zone"])
+def test_a_short_list_of_schools_is_no_roster_of_students(
+    tmp_path: Path, name: str, header: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(encoded([header, "1,North" + ",x" * (header.count(",") - 1)]))
+    with pytest.raises(UnreadableFile, match="holds schools of School Data Sync"):
+        open_source(path, None, {})
+
+
+def test_under_another_name_such_columns_are_our_own_with_a_notice(tmp_path: Path) -> None:
+    path = tmp_path / "roster.csv"
+    path.write_bytes(encoded(["SIS ID,Name", "1,Ada"]))
+    source = open_source(path, None, {})
+    assert source.kind is Kind.STUDENTS
+    assert any("schools of School Data Sync" in notice for notice in source.notices)
+    assert not list(open_source(path, Kind.STUDENTS, {}).notices)

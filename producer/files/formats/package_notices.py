@@ -1,0 +1,76 @@
+"""Notice what a package lacks, and what it holds besides; refuse it if a file cannot be read."""
+
+from collections.abc import Collection
+
+from producer.errors import UnreadableFile
+from producer.files.archives import within
+from producer.files.columns import AS_OF
+from producer.files.formats.base import Format
+from producer.files.formats.manifest import Manifest
+from producer.files.formats.package_source import PackageSource
+from producer.files.notices import Notices
+from producer.schemas import Kind
+
+
+def notice_unread(
+    package: str, names: Collection[str], known: Format, notices: Notices, *, is_chosen: bool
+) -> None:
+    """Add a notice for each of these files, which are not read.
+
+    Raises UnreadableFile for a file that lacks columns, and whose lines would be missing; if the
+    submitter has chosen the format, this may be the mistake.
+    """
+    inside = within(package)
+    for name in names:
+        if not known.knows(name):
+            notices.add(f"{name} in {inside} is no file of {known.title}, and is not read.")
+        elif any(table.kind and name in table.file_names for table in known.tables):
+            raise UnreadableFile(
+                f"{name} in {inside} lacks columns that this file of {known.title} has: it needs"
+                f" {_needed(known, name)}. Export it again with all its columns"
+                + (", or leave the format out if it is of another system." if is_chosen else "."),
+                *["format"] * is_chosen,
+            )
+        elif name not in {*known.passed_over, known.manifest}:
+            notices.add(
+                f"{name} in {inside} is not read, because its header lacks columns of that file;"
+                " export it again with all its columns."
+            )
+
+
+def _needed(known: Format, file_name: str) -> str:
+    """Return the columns that a file of a package must have, in words."""
+    table = next(table for table in known.tables if file_name in table.file_names)
+    groups = (" or ".join(sorted(group)) for group in table.any_of)
+    return ", ".join([*sorted(table.required), *groups])
+
+
+def check_moments(package: str, sources: Collection[PackageSource]) -> None:
+    """Raise UnreadableFile if lines are to count when they were changed, and no file says when."""
+    has_moments = any(AS_OF in (source.layout.mapping or ()) for source in sources)
+    if sources and not has_moments:
+        raise UnreadableFile(
+            f"{package} has no file that says when each line was last changed; leave out the option"
+            " that takes moments from the file.",
+            "moments-from-file",
+        )
+
+
+def notice_missing(
+    package: str, sources: Collection[PackageSource], manifest: Manifest, notices: Notices
+) -> None:
+    """Add a notice for each kind of files that the package lacks."""
+    if not sources:
+        notices.add(f"{package} has no file but its manifest: there is nothing to change.")
+    elif all(source.kind is not Kind.ENROLLMENTS for source in sources):
+        notices.add(f"{package} has no file of enrollments, so only the roster is changed.")
+    elif manifest.is_delta:
+        return
+    else:
+        kinds = {source.kind for source in sources}
+        for kind in (Kind.STUDENTS, Kind.COURSES):
+            if kind not in kinds:
+                notices.add(
+                    f"{package} has no file of {kind}; enrollments of {kind} that the roster does"
+                    " not have are refused."
+                )

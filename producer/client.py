@@ -30,6 +30,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.fields import MAX_LOOKUP
+from producer.publishing.applied import count_applied
 from producer.publishing.arguments import (
     batch_page_options,
     check_arguments,
@@ -40,7 +41,7 @@ from producer.publishing.arguments import (
     rolls_arguments,
     search_arguments,
 )
-from producer.publishing.batches import SubmittedBatch, count_applied
+from producer.publishing.batches import SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem

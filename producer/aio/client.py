@@ -35,6 +35,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.fields import MAX_LOOKUP
+from producer.publishing.applied import AppliedCount
 from producer.publishing.arguments import (
     batch_page_options,
     check_arguments,
@@ -46,7 +47,7 @@ from producer.publishing.arguments import (
     rolls_arguments,
     search_arguments,
 )
-from producer.publishing.batches import AppliedCount, SubmittedBatch
+from producer.publishing.batches import SubmittedBatch
 from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem

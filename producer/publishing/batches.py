@@ -118,8 +118,7 @@ class BatchPublisher:
         room = self._wait_for_room(max_queued, on_outage)
         first = next(chunks)  # There is always one.
         if self._is_new and first.last and len(first.text) <= SMALL_CHUNK:
-            queued = self._connection.known_queued_chunks()
-            if queued is None or queued >= max_queued:
+            if not self._has_room(max_queued):
                 next(room)
             return self._publish_whole(first, origin, on_progress, on_outage, ordered=is_ordered)
         chunks = chain([first], chunks)
@@ -127,18 +126,15 @@ class BatchPublisher:
         batch = self._batch
         fingerprints = array("q")
         for chunk in chunks:
-            fingerprint = fingerprint_of(chunk.text)
-            fingerprints.append(fingerprint)
+            fingerprints.append(fingerprint := fingerprint_of(chunk.text))
             applied = resume and self._is_applied(chunk.number, fingerprint)
             if chunk.number == 0:
                 batch = self._begin_chunks(fingerprint, on_outage, resume=resume)
             batch = _with_chunk(batch, chunk, published=not applied)
             if not applied:
                 next(room)
-            mark = self._mark(batch, complete=chunk.last)
-            text = None if applied else chunk.text
-            headers = origin._replace(moment=self._moment).headers()
-            self._wait_out(on_outage, partial(self._publish_chunk, mark, text, headers))
+            publish = partial(self._publish_chunk, batch, chunk, origin, applied=applied)
+            self._wait_out(on_outage, publish)
             if on_progress is not None:
                 on_progress(batch)
             if self.has_published and is_ordered:
@@ -233,12 +229,14 @@ class BatchPublisher:
         )
 
     def _publish_chunk(
-        self, mark: SubmissionMark, text: str | None, headers: dict[str, str]
+        self, batch: SubmittedBatch, chunk: EncodedChunk, origin: BatchOrigin, *, applied: bool
     ) -> None:
-        self._connection.mark_batch(self._batch.batch_id, mark)
-        if text is not None:
-            task = KIND_TASKS[self._batch.kind]
-            self._connection.send(task, [text], ignore_result=True, headers=headers)
+        """Write the mark of the batch up to this chunk, and publish it unless it was applied."""
+        self._connection.mark_batch(batch.batch_id, self._mark(batch, complete=chunk.last))
+        if not applied:
+            headers = origin._replace(moment=self._moment).headers()
+            task = KIND_TASKS[batch.kind]
+            self._connection.send(task, [chunk.text], ignore_result=True, headers=headers)
             self.has_published = True
 
     def _is_applied(self, number: int, fingerprint: int) -> bool:
@@ -319,6 +317,11 @@ class BatchPublisher:
             " one is running and serves the queue lookups, then submit again.",
         )
 
+    def _has_room(self, max_queued: int) -> bool:
+        """Return whether the queue has room, as far as is known without a count."""
+        queued = self._connection.known_queued_chunks()
+        return queued is not None and queued < max_queued
+
     def _wait_for_room(self, max_queued: int, on_outage: OnOutage) -> Iterator[None]:
         """Yield once for each chunk that may be published, after waiting for room in the queue."""
         while True:
@@ -344,47 +347,6 @@ def find_applied(
     """Ask a worker which chunks of a batch were applied; `options` are those of `ask`."""
     applied: AppliedChunks = connection.ask(TaskName.CHUNKS, [batch_id, list(numbers)], **options)
     return applied
-
-
-class AppliedCount:
-    """Counts how many chunks of a submission were applied, from the pages that a worker returns."""
-
-    def __init__(self, batch: SubmittedBatch) -> None:
-        self._batch = batch
-        self._count = self._refused = 0
-
-    def pages(self) -> Iterator[range]:
-        """Yield the numbers of the chunks to look up, a page at a time."""
-        chunks = len(self._batch.fingerprints)
-        for start in range(0, chunks, MAX_LOOKUP):
-            yield range(start, min(start + MAX_LOOKUP, chunks))
-
-    def add(self, numbers: range, applied: AppliedChunks) -> None:
-        """Count the chunks of a page. Raises BatchConflict if they are of another kind."""
-        check_kind(applied, self._batch)
-        own = self._batch.fingerprints[numbers.start : numbers.stop]
-        pairs = list(zip(own, applied.fingerprints, strict=True))
-        self._count += sum(mine == stored for mine, stored in pairs)
-        self._refused += sum(stored not in (None, mine) for mine, stored in pairs)
-
-    def total(self) -> int:
-        """Return how many chunks were applied; see `EnrollmentClient.count_applied`."""
-        if self._refused:
-            raise BatchConflict(
-                f"A different submission used the batch id {self._batch.batch_id} at the same time:"
-                f" {self._refused} of the {self._batch.chunks} chunks of this one were refused, and"
-                " their records are not stored. Submit these records again under a new batch id;"
-                " rows that are already stored are not added twice."
-            )
-        return self._count
-
-
-def count_applied(connection: BrokerConnection, batch: SubmittedBatch, timeout: float) -> int:
-    """Return how many chunks of a submission were applied; see `EnrollmentClient.count_applied`."""
-    count = AppliedCount(batch)
-    for numbers in count.pages():
-        count.add(numbers, find_applied(connection, batch.batch_id, numbers, timeout=timeout))
-    return count.total()
 
 
 def check_kind(applied: AppliedChunks, batch: SubmittedBatch) -> None:

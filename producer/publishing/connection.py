@@ -283,6 +283,9 @@ class BrokerConnection:
         shown = repr([text[:SHOWN_CHARACTERS]])
         try:
             self.send(task, [text], ignore_result=True, headers=headers, argsrepr=shown)
+        except BrokerUnavailable:
+            self._marks.forget_clock()
+            raise
         finally:
             MARK_BEFORE.reset(token)
         self._queued = before.queued or 0

@@ -81,6 +81,10 @@ class Marks:
             return self._new(["new"], from_microseconds(latest))["new"]
         return self._date(["new"], {}).get("new")
 
+    def forget_clock(self) -> None:
+        """Read the clock before the next moment: it may be that of another server by then."""
+        self._clock.forget()
+
     def let_pass(self, moment: datetime | None) -> None:
         """Wait until the clock has passed a new moment, so that what follows counts later."""
         if moment is not None:

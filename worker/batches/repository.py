@@ -1,7 +1,7 @@
 """Read and write the ledger of batches in SQL."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -28,7 +28,6 @@ from producer.contract.headers import BatchOrigin
 from producer.fields import MAX_KEY
 from worker.batches.counts import ROW_COUNTS
 from worker.database.sets import (
-    Columns,
     RowsUpTo,
     add_rows,
     columns_of,
@@ -37,7 +36,6 @@ from worker.database.sets import (
     is_among,
     list_parameter,
     row_parameters,
-    rows_as_table,
     rows_up_to,
     select_among,
     select_up_to,
@@ -170,29 +168,30 @@ def _select_open(dialect: str) -> Any:
     return select_among(dialect, Batch.id, Batch.kind, Batch.moment)
 
 
-def find_entries(connection: Connection, chunks: Sequence[tuple[str, int]]) -> dict[Any, Any]:
+def find_entries(
+    connection: Connection, chunks: Collection[tuple[str, int]]
+) -> dict[tuple[str, int], Any]:
     """Return the ledger entries of those of these chunks that were applied, by batch and number.
 
     Each has the kind of its batch and the fingerprint.
     """
     dialect = connection.dialect.name
-    parameters = row_parameters(dialect, _CHUNK_KEY, chunks)
+    batch_ids = {batch_id for batch_id, _ in chunks}
+    numbers = {number for _, number in chunks}
+    parameters = list_parameter(dialect, batch_ids) | list_parameter(dialect, numbers, "numbers")
     rows = connection.execute(_select_entries(dialect), parameters)
-    return {(row.batch_id, row.number): row for row in rows}
-
-
-_CHUNK_KEY: Columns = {"batch_id": String(), "number": Integer()}
+    # Batches may have some of the numbers of others, too.
+    entries = {(row.batch_id, row.number): row for row in rows}
+    return {key: entries[key] for key in chunks if key in entries}
 
 
 @cache
 def _select_entries(dialect: str) -> Any:
-    chunk, wanted = BatchChunk, rows_as_table(dialect, _CHUNK_KEY)
-    is_wanted = and_(chunk.batch_id == wanted.c.batch_id, chunk.number == wanted.c.number)
-    return (
-        select(chunk.batch_id, chunk.number, Batch.kind, chunk.fingerprint)
-        .join(wanted, is_wanted)
-        .join(Batch, Batch.id == chunk.batch_id)
-    )
+    chunk = BatchChunk
+    # Not a join: its plan would be made for the size that the ledger has now.
+    kind = select(Batch.kind).where(Batch.id == chunk.batch_id).scalar_subquery().label("kind")
+    wanted = (is_among(dialect, chunk.batch_id), is_among(dialect, chunk.number, "numbers"))
+    return select(chunk.batch_id, chunk.number, kind, chunk.fingerprint).where(*wanted)
 
 
 def add_chunk(connection: Connection, **entry: Any) -> None:

@@ -8,6 +8,8 @@ alone. SQLite has a single writer and needs no lock.
 import time
 from typing import Final
 
+from psycopg.errors import LockNotAvailable
+from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -18,6 +20,8 @@ _KEY: Final = 7_231_950_461_238_145_013
 
 # Given to the driver as they are: each request pays for the shared one.
 _SHARED = f"SELECT pg_advisory_xact_lock_shared({_KEY})"
+_BEGIN_AND_SHARE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_SHARED}".encode()
+"""The driver would send its own `BEGIN`, which is the same, in a round trip before the lock."""
 _EXCLUSIVE = f"SELECT pg_advisory_xact_lock({_KEY})"
 
 FIRST_PAUSE: Final = 0.5
@@ -56,6 +60,28 @@ class _Pause:
 _pause = _Pause()
 
 
+def _begin_and_share(connection: Connection) -> bool:
+    """Begin the transaction and share the lock in one round trip; return whether that was done.
+
+    Nothing is done if the transaction has begun already, or if the connection is broken: the usual
+    way then takes the lock, or raises the error. Raises OperationalError if a drop holds the lock
+    for too long.
+    """
+    driver = connection.connection.driver_connection
+    server = getattr(driver, "pgconn", None)
+    if server is None or server.transaction_status != TransactionStatus.IDLE:
+        return False
+    result = server.exec_(_BEGIN_AND_SHARE)
+    if result.status == ExecStatus.TUPLES_OK:
+        return True
+    if server.transaction_status == TransactionStatus.INERROR:
+        server.exec_(b"ROLLBACK")
+    if result.error_field(DiagnosticField.SQLSTATE) == LOCK_NOT_AVAILABLE.encode():
+        reason = LockNotAvailable(result.error_message.decode(errors="replace"))
+        raise OperationalError(_SHARED, None, reason)
+    return False
+
+
 def lock_enrollments(connection: Connection, *, exclusive: bool) -> None:
     """Lock until the end of the transaction: alone if it may drop, else shared.
 
@@ -66,7 +92,8 @@ def lock_enrollments(connection: Connection, *, exclusive: bool) -> None:
     if connection.dialect.name != "postgresql":
         return
     if not exclusive:
-        connection.exec_driver_sql(_SHARED)
+        if not _begin_and_share(connection):
+            connection.exec_driver_sql(_SHARED)
         return
     _pause.check()
     try:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from producer.schemas import Code, Kind
 from support.databases import store_roster
 from worker.batches.apply import apply_chunk
+from worker.batches.repository import find_entries
 from worker.database.engine import Database
 from worker.enrollment.derived.repository import find_derived, find_derived_of_student
 from worker.enrollment.incoming import read_request
@@ -61,6 +62,18 @@ def test_a_request_finds_everything_it_names_by_index(small_database: Database) 
         plan = kept_plan(connection, "request_id = any(")
     for index in ("uq_students_sis_id", "uq_courses_sis_id", "pk_enrollment_results"):
         # Without a condition, the whole index would be scanned.
+        assert re.search(rf"(using|on) {index} .*\n *Index Cond:", plan), plan
+    assert "Seq Scan" not in plan
+
+
+def test_chunks_that_are_applied_together_find_their_entries_by_index(
+    small_database: Database,
+) -> None:
+    with small_database.writing() as connection:
+        for number in range(20):
+            find_entries(connection, [(f"b{n}", number) for n in range(3)])
+        plan = kept_plan(connection, "batch_chunks.number = any(")
+    for index in ("pk_batches", "pk_batch_chunks"):
         assert re.search(rf"(using|on) {index} .*\n *Index Cond:", plan), plan
     assert "Seq Scan" not in plan
 

@@ -4,18 +4,27 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from support.databases import store_roster
 from support.waiting import wait_for
 from worker.database import enrollment_lock
 from worker.database.engine import LOCK_SECONDS, Database
-from worker.database.errors import EnrollmentsBusy, Meaning, meaning_of
+from worker.database.errors import (
+    LOCK_NOT_AVAILABLE,
+    EnrollmentsBusy,
+    Meaning,
+    meaning_of,
+    sqlstate_of,
+)
 from worker.enrollment.incoming import IncomingRequest, read_request
 from worker.models import StudentCourse
 from worker.service import add_enrollments
@@ -139,6 +148,48 @@ def test_a_drop_that_others_do_not_let_in_is_given_back_and_stops_nobody(
         assert decide(database, *others) == ["enrolled"] * 5
     time.sleep(enrollment_lock.FIRST_PAUSE)
     assert decide(database, drop("drops", 2)) == ["dropped"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_an_enrollment_that_a_drop_does_not_let_in_is_given_back(database: Database) -> None:
+    with database.writing() as connection:
+        decide(connection, drop("frozen", 1))
+        started = time.monotonic()
+        with pytest.raises(OperationalError) as busy:
+            decide(database, enroll("waits", 2))
+        assert LOCK_SECONDS - 0.5 <= time.monotonic() - started <= LOCK_SECONDS + 1
+        assert meaning_of(busy.value) is Meaning.REFUSED
+        assert sqlstate_of(busy.value) == LOCK_NOT_AVAILABLE
+    assert decide(database, enroll("waits", 2)) == ["enrolled"]
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_transaction_that_begins_with_the_lock_is_like_any_other(database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(text("SET SESSION default_transaction_isolation = 'serializable'"))
+    with suppress(ZeroDivisionError), database.writing() as connection:
+        enrollment_lock.lock_enrollments(connection, exclusive=False)
+        assert connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+        assert connection.scalar(text("SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock'"))
+        connection.execute(text("DELETE FROM courses"))
+        raise ZeroDivisionError
+    assert decide(database, enroll("later", 2)) == ["enrolled"]
+    with database.writing() as connection:
+        assert (
+            connection.scalar(text("SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock'")) == 0
+        )
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_broken_connection_is_an_outage_when_the_lock_is_taken(database: Database) -> None:
+    with database.writing() as connection:
+        own = connection.scalar(text("SELECT pg_backend_pid()"))
+    with psycopg.connect(database.url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [own])
+    with pytest.raises(DBAPIError) as broken:
+        decide(database, enroll("broken", 2))
+    assert meaning_of(broken.value) is Meaning.STALE
+    assert decide(database, enroll("broken", 2)) == ["enrolled"]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -41,6 +41,17 @@ def test_a_clock_that_was_not_read_is_not_known(ours: Ours) -> None:
     assert bounds.latest() is None
 
 
+def test_a_clock_that_was_forgotten_is_read_again(ours: Ours) -> None:
+    bounds = ClockBounds()
+    ours.read(bounds, 10, 10)
+    bounds.forget()
+    assert bounds.latest() is None
+    ours.read(bounds, 400, 400, AHEAD - 100)
+    latest = bounds.latest()
+    assert latest is not None
+    assert ours.now + AHEAD - 100 <= latest
+
+
 def test_a_slow_reading_is_not_used(ours: Ours) -> None:
     bounds = ClockBounds()
     ours.read(bounds, MAX_WIDTH, 1)

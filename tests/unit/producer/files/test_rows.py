@@ -173,3 +173,24 @@ def test_a_refused_line_in_which_the_file_ends_may_be_cut_off(
     assert hint not in refused(opened(whole + end)).message
     earlier = list(opened(f"{whole}{end}S3,C1").records())
     assert [e.line for e in earlier if isinstance(e, RefusedLine) and hint in e.message] == []
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters='\r\n\0\x1a"', codec="utf-8"), max_size=9)),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(",;\t|"),
+)
+def test_lines_without_quotes_have_the_cells_that_csv_reads(
+    lines: list[str], line_end: str, delimiter: str
+) -> None:
+    text = "".join(line + line_end for line in lines)
+    reader = RowReader("a.csv", delimiter, WIDTH)
+    entries = list(reader.read(io.BytesIO(HEADER + text.encode())))
+    parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    expected = [(n, row) for n, row in enumerate(parsed, 2) if any(map(str.strip, row))]
+    assert [e for e in entries if isinstance(e, tuple)] == [
+        (number, row) for number, row in expected if len(row) == WIDTH
+    ]
+    assert [entry.line for entry in entries if isinstance(entry, RefusedLine)] == [
+        number for number, row in expected if len(row) != WIDTH
+    ]

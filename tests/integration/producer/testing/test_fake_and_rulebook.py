@@ -127,7 +127,9 @@ def lines_of_a_file(draw: st.DrawFn) -> list[Any]:
     for record in draw(st.lists(requests | broken, max_size=5)):
         count = draw(st.sampled_from([1, count_rows(record), count_rows(record)]))
         numbers = [line + number for number in range(count)]
-        cells = [[f"c{number}"] for number in numbers] if with_cells else None
+        cells: list[list[str] | str] | None = (
+            [[f"c{number}"] for number in numbers] if with_cells else None
+        )
         entries.append(SourceRecord(record, numbers, cells))
         # The next record may begin in the line in which this one ends.
         line += len(numbers) - draw(st.integers(0, 1))

@@ -200,7 +200,7 @@ class Tally:
             )
         if count := self._gone.total():
             yield (
-                f"{name}: {_lines(count)} passed over because of their status:"
+                f"{name}: {_lines(count)} passed over because of the status:"
                 f" {_shown(self._gone)}. A roster removes nothing; to end enrollments, submit them"
                 " as drops."
             )

@@ -277,7 +277,7 @@ def _manifest(files: PackageFiles, known: Format | None) -> Manifest:
 def _notice_unread(package: str, names: Collection[str], known: Format, notices: Notices) -> None:
     for name in names:
         if not known.knows(name):
-            notices.add(f"{name} in {package} is no file of {known.title}, and is not read.")
+            notices.add(f"{name} in {package} is not a file of {known.title} and is not read.")
         elif any(table.kind and name in table.file_names for table in known.tables):
             raise UnreadableFile(
                 f"{name} in {package} lacks columns that this file of {known.title} has: it needs"
@@ -311,8 +311,8 @@ def _notice_missing(
         for kind in (Kind.STUDENTS, Kind.COURSES):
             if kind not in kinds:
                 notices.add(
-                    f"{package} has no file of {kind}; enrollments of {kind} that the roster does"
-                    " not have are refused."
+                    f"{package} has no file of {kind}, so lines that name {kind} that the roster"
+                    " does not have yet are refused."
                 )
 
 

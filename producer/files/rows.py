@@ -241,25 +241,24 @@ class RowReader:
 
     def _plain_rows(self, text: str, number: int, account: Account) -> Iterator[Row | RefusedLine]:
         """Yield the rows of lines in which nothing but the delimiter has a meaning."""
-        width = self._width
-        rows = 0
-        delimiter = self._delimiter
+        width, delimiter = self._width, self._delimiter
         lines = text.replace("\r\n", "\n").split("\n")
         del lines[-1]  # Nothing follows the last line end.
-        for line, cells in enumerate(lines, number + 1):
-            row = cells.split(delimiter)  # This takes half of the time that `csv` takes.
+        others = 0
+        for line, whole in enumerate(lines, number + 1):
+            row = whole.split(delimiter)  # This takes half of the time that `csv` takes.
             if len(row) == width and (row[0].strip() or _holds_text(row)):
-                rows += 1
                 yield line, row
             elif self._fewest <= len(row) < width and _holds_text(row):
-                rows += 1
                 yield line, row + [""] * (width - len(row))
             elif _holds_text(row):
+                others += 1
                 account.refused += 1
                 yield _wrong_width(line, row, width, self._fewest)
             else:
+                others += 1
                 account.blank += 1
-        account.rows += rows
+        account.rows += len(lines) - others
 
     def _rows(self, lines: _Lines, account: Account) -> Iterator[Row | RefusedLine]:
         """Yield rows until the lines end, or a row has more than one line that is not its own."""

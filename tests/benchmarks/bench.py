@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drops, polls, rig, script, tiny
+from benchmarks import drops, formats, polls, rig, script, tiny
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -60,6 +60,7 @@ GOALS = {
     "producer_memory_growth": ("<=", 1.1),
     "worker_memory_growth": ("<=", 1.2),
     "cost_growth": ("<=", 1.2),
+    "formats_vs_csv": (">=", 0.8),
     "sqlite_rows_per_s": (None, None),
 }
 LARGE, SMALL = 2_000_000, 100_000
@@ -400,6 +401,7 @@ def main() -> None:
         drops.measure(bench)
         bench.growth()
         bench.sqlite()
+        formats.measure(bench)
         _report(bench)
 
 

@@ -51,25 +51,32 @@ PLAIN = Verdict(KEEP)
 """The verdict on almost every line: it is read, and there is nothing to say about it."""
 
 
+Key = str | tuple[str, ...]
+"""The cells of a row that its verdict depends on."""
+
+
 class Judge:
     """Decides what rows ask for, and remembers the verdict on the cells that it looks at."""
 
     def __init__(self, decide: Callable[[Sequence[str]], Verdict], places: Sequence[int]) -> None:
         self._decide = decide
-        self._remembered: dict[str | tuple[str, ...], Verdict] = {}
-        self.key_of: Callable[[Sequence[str]], str | tuple[str, ...]] = itemgetter(*places)
-        """Returns the cells of a row that decide, for `known`."""
-        self.known: Callable[[str | tuple[str, ...]], Verdict | None] = self._remembered.get
-        """Returns the verdict on such cells, if rows with these cells were judged before."""
+        self._remembered: dict[Key, Verdict] = {}
+        self.key_of: Callable[[Sequence[str]], Key] = itemgetter(*places)
+        """Returns the cells of a row that decide."""
+        self.plain: set[Key] = set()
+        """Such cells on which the verdict was PLAIN: it still is."""
 
     def __call__(self, row: Sequence[str]) -> Verdict:
         """Return the verdict on a row. Raises BadCell for a cell that has no meaning."""
         key = self.key_of(row)
-        verdict = self.known(key)
+        verdict = self._remembered.get(key)
         if verdict is None:
             if len(self._remembered) >= _MAX_REMEMBERED:
                 self._remembered.clear()
+                self.plain.clear()
             verdict = self._remembered[key] = self._decide(row)
+            if verdict is PLAIN:
+                self.plain.add(key)
         return verdict
 
 
@@ -78,7 +85,16 @@ def judge_of(rule: Rule, header: Sequence[str], today: date, zone: tzinfo) -> Ju
     positions = {name: at for at, name in reversed(list(enumerate(header)))}
     names = [*rule.roles, rule.status, rule.begin, rule.end]
     places = [positions[name] for name in names if name in positions]
-    return Judge(_Decision(rule, positions, today, zone), places) if places else _PlainJudge()
+    if not places:
+        return _always_plain()
+    return Judge(_Decision(rule, positions, today, zone), places)
+
+
+def _always_plain() -> Judge:
+    """Return a judge of rows without roles, statuses and dates."""
+    judge = Judge(lambda _row: PLAIN, [0])
+    judge.key_of = lambda _row: ""
+    return judge
 
 
 class _Decision:
@@ -146,14 +162,6 @@ def _is_plausible(begin: Sequence[date], end: Sequence[date]) -> bool:
     return min(end).year >= _EARLIEST_YEAR and not (begin and max(end) < min(begin))
 
 
-class _PlainJudge(Judge):
-    """Judges the rows of a table without roles, statuses and dates: all of them are plain."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda _row: PLAIN, [0])
-        self.known = lambda _key: PLAIN
-
-
 class Tally:
     """Counts the lines that are no plain enrollments, for the notices at the end of a file.
 
@@ -192,7 +200,7 @@ class Tally:
             )
         if count := self._gone.total():
             yield (
-                f"{name}: {_lines(count)} passed over because of their status:"
+                f"{name}: {_lines(count)} passed over because of the status:"
                 f" {_shown(self._gone)}. A roster removes nothing; to end enrollments, submit them"
                 " as drops."
             )

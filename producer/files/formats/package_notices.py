@@ -23,7 +23,7 @@ def notice_unread(
     inside = within(package)
     for name in names:
         if not known.knows(name):
-            notices.add(f"{name} in {inside} is no file of {known.title}, and is not read.")
+            notices.add(f"{name} in {inside} is not a file of {known.title} and is not read.")
         elif any(table.kind and name in table.file_names for table in known.tables):
             raise UnreadableFile(
                 f"{name} in {inside} lacks columns that this file of {known.title} has: it needs"
@@ -71,6 +71,6 @@ def notice_missing(
         for kind in (Kind.STUDENTS, Kind.COURSES):
             if kind not in kinds:
                 notices.add(
-                    f"{package} has no file of {kind}; enrollments of {kind} that the roster does"
-                    " not have are refused."
+                    f"{package} has no file of {kind}, so lines that name {kind} that the roster"
+                    " does not have yet are refused."
                 )

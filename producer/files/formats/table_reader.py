@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from producer.contract.chunks import COURSE_FIELDS, RefusedLine
+from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.fields import MAX_COURSES
 from producer.files.account import Account
@@ -129,36 +129,38 @@ class TableReader:
             self._student, self._course = map(self._id_reader, ("student_id", "course_id"))
 
     def enrollments(self, rows: Rows) -> Lines:
-        """Yield requests: the pairs of a student are grouped within a window of rows.
+        """Yield requests: the pairs of a student are grouped within a window of lines.
 
         The lines describe a state: it does not matter in which order they stand.
         """
-        first, field = self._columns.first, COURSE_FIELDS[KEEP]
+        first = self._columns.first
         student_at, course_at = first["student_id"], first["course_id"]
-        key_of, known = self._judge.key_of, self._judge.known
+        key_of, plain = self._judge.key_of, self._judge.plain
         window = Window()
-        find = window.latest.get
-        for row_number, entry in enumerate(rows, 1):
+        find, known_courses = window.latest.get, window.courses
+        end = WINDOW
+        for entry in rows:
             if not isinstance(entry, tuple):
                 yield entry
-            else:
-                line, row = entry
-                request = find(row[student_at])
-                course = row[course_at]
-                # Almost every line is that of a student and a course that were read before.
-                if (
-                    request is not None
-                    and course in window.courses
-                    and known(key_of(row)) is PLAIN
-                    and course not in (courses := request.record[field])
-                    and len(courses) < MAX_COURSES
-                ):
-                    courses.append(course)
-                    request.add(line, CELL_END.join(row))
-                elif (refused := self._add(window, entry)) is not None:
-                    yield refused
-            if row_number % WINDOW == 0:
+                continue
+            line, row = entry
+            if line > end:
                 yield from window.take()
+                end = line + WINDOW
+            latest, course = find(row[student_at]), row[course_at]
+            # Almost every line is that of a student and a course that were read before.
+            if (
+                latest is not None
+                and course in known_courses
+                and key_of(row) in plain
+                and course not in (courses := latest[0])
+                and len(courses) < MAX_COURSES
+            ):
+                courses.append(course)
+                latest[1].append(line)
+                latest[2].append(CELL_END.join(row))
+            elif (refused := self._add(window, entry)) is not None:
+                yield refused
         yield from window.take()
 
     def _add(self, window: Window, entry: Row) -> RefusedLine | None:

@@ -8,6 +8,8 @@ from producer.files.formats.judging import Verdict
 from producer.publishing.chunking import CELL_END, SourceRecord
 
 Id = int | str
+Lists = tuple[list[Id], list[int], list[list[str] | str]]
+"""The courses of a request, and the lines and cells that they are from; lists that may grow."""
 
 MAX_KNOWN = 10_000
 """The most courses that are remembered."""
@@ -22,7 +24,7 @@ class Window:
 
     def __init__(self) -> None:
         self._requests: list[SourceRecord] = []
-        self.latest: dict[Id | tuple[Id, str], SourceRecord] = {}
+        self.latest: dict[Id | tuple[Id, str], Lists] = {}
         """The latest request of each student, and of each student with a reason for a drop."""
         self.courses: set[Id] = set()
         """Valid ids of courses, also those of earlier windows."""
@@ -30,20 +32,22 @@ class Window:
     def add(self, entry: Row, pair: tuple[Id, Id], verdict: Verdict) -> None:
         """Add the pair of a row, which is enrolled or dropped."""
         (line, row), (student, course) = entry, pair
-        field = COURSE_FIELDS[DROP if verdict.action is DROP else KEEP]
-        key = (student, verdict.why) if verdict.action is DROP else student
-        request = self.latest.get(key)
-        courses = request.record[field] if request else []
-        if request is None or course in courses or len(courses) == MAX_COURSES:
-            record = {"student_id": student, field: [course], "atomic": False}
-            if verdict.action is DROP:
-                record["reason"] = verdict.why
-            self.latest[key] = request = SourceRecord(record, [line], [CELL_END.join(row)])
-            self._requests.append(request)
-        else:
-            courses.append(course)
-            request.add(line, CELL_END.join(row))
+        is_drop = verdict.action is DROP
+        key = (student, verdict.why) if is_drop else student
+        latest = self.latest.get(key)
         self.courses.add(course)
+        if latest is not None and course not in latest[0] and len(latest[0]) < MAX_COURSES:
+            courses, lines, cells = latest
+            courses.append(course)
+            lines.append(line)
+            cells.append(CELL_END.join(row))
+            return
+        courses, lines, cells = self.latest[key] = [course], [line], [CELL_END.join(row)]
+        field = COURSE_FIELDS[DROP if is_drop else KEEP]
+        record = {"student_id": student, field: courses, "atomic": False}
+        if is_drop:
+            record["reason"] = verdict.why
+        self._requests.append(SourceRecord(record, lines, cells))
 
     def take(self) -> list[SourceRecord]:
         """Return the requests, and begin another window."""

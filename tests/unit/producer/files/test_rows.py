@@ -184,3 +184,24 @@ def test_many_blank_lines_are_counted(opened: Open, end: str) -> None:
     assert [lines for entry, lines in found if isinstance(entry, dict)] == [(2,), (blank + 4,)]
     assert [line for line, message in found if isinstance(message, str)] == [blank + 3]
     assert source.layout.account.blank == blank
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters='\r\n\0\x1a"', codec="utf-8"), max_size=9)),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(",;\t|"),
+)
+def test_lines_without_quotes_have_the_cells_that_csv_reads(
+    lines: list[str], line_end: str, delimiter: str
+) -> None:
+    text = "".join(line + line_end for line in lines)
+    reader = RowReader("a.csv", delimiter, WIDTH)
+    entries = list(reader.read(io.BytesIO(HEADER + text.encode())))
+    parsed = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    expected = [(n, row) for n, row in enumerate(parsed, 2) if any(map(str.strip, row))]
+    assert [e for e in entries if isinstance(e, tuple)] == [
+        (number, row) for number, row in expected if len(row) == WIDTH
+    ]
+    assert [entry.line for entry in entries if isinstance(entry, RefusedLine)] == [
+        number for number, row in expected if len(row) != WIDTH
+    ]

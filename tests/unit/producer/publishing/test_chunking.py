@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from producer.contract.chunks import Chunk, EnrollmentChunk, RefusedLine, Tally
 from producer.fields import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from producer.publishing.chunking import (
+    CELL_END,
     CHUNK_ROWS,
     EncodedChunk,
     Line,
@@ -184,3 +185,13 @@ def test_requests_that_ask_for_one_action_are_written_as_columns(
         request.model_dump(mode="json", exclude_defaults=True) for request in chunk.records_in_order
     ] == records
     assert chunk.tally() == parts[0].tally
+
+
+def test_cells_in_one_text_make_the_same_chunk_as_apart() -> None:
+    rows = [["S1", ""], [""], ["a,b", "é", ' "x"']]
+    record = {"sis_id": "S1"}
+    apart = [SourceRecord(record, [n], [row]) for n, row in enumerate(rows)]
+    together = [SourceRecord(record, [n], [CELL_END.join(row)]) for n, row in enumerate(rows)]
+    assert [c.text for c in split_into_chunks("b", apart)] == [
+        c.text for c in split_into_chunks("b", together)
+    ]

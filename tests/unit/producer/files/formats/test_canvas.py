@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
 from producer.files.reader import open_source
+from producer.publishing.chunking import CELL_END, SourceRecord
 from producer.publishing.dating import BATCH_MOMENT
 from support.packages import encoded, opened, read_file, read_package, zipped_package
 
@@ -249,3 +251,49 @@ def test_a_package_whose_enrollments_cannot_be_read_is_refused(tmp_path: Path, h
     path = zipped_package(files, tmp_path / "export.zip")
     with pytest.raises(UnreadableFile, match=r"enrollments.csv .* it needs .*role or role_id"):
         opened(path)
+
+
+def test_each_line_of_a_long_file_counts_as_it_does_alone(tmp_path: Path) -> None:
+    counts = {
+        "U{n},student,S{n},active": 30,
+        "U{half},student,S{n},active": 30,
+        "U{half},student,S1,active": 7,
+        "U{n},teacher,S1,active": 7,
+        "U{n},student,S1,deleted": 7,
+        ",student,S1,active": 3,
+        "U{n},student,,active": 3,
+        "U{n},student,S1,odd": 3,
+        "U{n},student,S1": 3,
+    }
+    patterns = [pattern for pattern, count in counts.items() for _ in range(count)]
+    # Every kind of line occurs in every part of the file, in an order without a regular pattern.
+    chosen = [patterns[n * 37 % len(patterns)] for n in range(2, 11_002)]
+    lines = [pattern.format(n=n, half=n // 4) for n, pattern in enumerate(chosen, 2)]
+    path = tmp_path / "long.csv"
+    path.write_text("\n".join(["user_id,role,section_id,status", *lines]) + "\n")
+    entries = list(open_source(path, None, {}).records())
+    alone, other, same, _teacher, dropped, *bad = counts
+    assert sorted(entry.line for entry in entries if isinstance(entry, RefusedLine)) == [
+        n for n, pattern in enumerate(chosen, 2) if pattern in bad
+    ]
+    read = [
+        (action, entry.record["student_id"], course, line, row)
+        for entry in entries
+        if isinstance(entry, SourceRecord)
+        for action in ("course_ids", "drop_course_ids")
+        if action in entry.record
+        for course, line, row in zip(
+            entry.record[action], entry.lines, entry.cells or (), strict=True
+        )
+    ]
+    actions = {alone: "course_ids", other: "course_ids", same: "course_ids"}
+    actions[dropped] = "drop_course_ids"
+    expected = [
+        (actions[pattern], *line.split(",")[:3:2], number, line.replace(",", CELL_END))
+        for number, (pattern, line) in enumerate(zip(chosen, lines, strict=True), 2)
+        if pattern in actions
+    ]
+    assert sorted(read, key=lambda entry: entry[3]) == expected
+    requests = [entry.record for entry in entries if isinstance(entry, SourceRecord)]
+    assert all(len(set(r["course_ids"])) == len(r["course_ids"]) for r in requests if len(r) == 3)
+    assert len(requests) < len(expected)

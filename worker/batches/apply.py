@@ -163,10 +163,7 @@ def apply_to(
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
-    packed: dict[str, bytes | int | None] = {"lines": lines}
-    if fresh is not None:
-        packed |= {"fresh": fresh.entries, "fresh_size": fresh.size}
-    _enter(connection, chunk, fingerprint, counts, times.stored, packed)
+    _enter(connection, chunk, fingerprint, counts, times.stored, _packed(lines, fresh))
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -176,6 +173,12 @@ def apply_to(
         Counter(refusal["code"] for refusal in refusals),
         len(poison),
     )
+
+
+def _packed(lines: bytes | None, fresh: FreshRequests | None) -> dict[str, bytes | int | None]:
+    """Return what the ledger holds of single requests, as columns of its entry."""
+    entries, size = (None, None) if fresh is None else fresh
+    return {"lines": lines, "fresh": entries, "fresh_size": size}
 
 
 def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime]:

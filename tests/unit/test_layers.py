@@ -90,6 +90,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "database",
         "dead_letters",
         "enrollment",
+        "enrollment/derived",
         "history",
         "intervals",
         "refused_lines",

@@ -164,9 +164,7 @@ def apply_to(
     counts["rejected"] += len(chunk.refused)
     counts["requests_rejected"] += len(chunk.refused)
     entry = ledger_entry(chunk, fingerprint, counts, times.stored, lines)
-    if fresh is not None:
-        entry |= {"fresh": fresh.entries, "fresh_size": fresh.size}
-    add_chunk(connection, **entry)
+    add_chunk(connection, **entry | _packed(lines, fresh))
     return Applied(
         ChunkOutcome.APPLIED,
         chunk.batch_id,
@@ -176,6 +174,12 @@ def apply_to(
         Counter(refusal["code"] for refusal in refusals),
         len(poison),
     )
+
+
+def _packed(lines: bytes | None, fresh: FreshRequests | None) -> dict[str, bytes | int | None]:
+    """Return what the ledger holds of single requests, as columns of its entry."""
+    entries, size = (None, None) if fresh is None else fresh
+    return {"lines": lines, "fresh": entries, "fresh_size": size}
 
 
 def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime]:

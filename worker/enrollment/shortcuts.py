@@ -97,17 +97,9 @@ def find_clean_requests(
     courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
     keys = list(map(students.get, columns.student_ids))
     known, is_complete = _known_courses(courses, columns.course_ids)
-    rest = (
-        [
-            position
-            for position, key, course_keys, wanted in zip(
-                positions, keys, known, columns.course_ids, strict=True
-            )
-            if key is None or len(course_keys) < len(wanted)
-        ]
-        if None in keys or not is_complete
-        else []
-    )
+    rest: list[int] = []
+    if None in keys or not is_complete:
+        rest = _incomplete(keys, known, columns.course_ids)
     rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
     for position in rest:
         known[position] = []
@@ -125,6 +117,20 @@ def find_clean_requests(
     dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean]
     add_clean_results(connection, Action.DROP, clean, repeat([]), chunk, times)
     return found._replace(drops=prepare_drops(dropped, prefix, times.batch), is_stored=True)
+
+
+def _incomplete(
+    keys: Sequence[int | None],
+    known: Sequence[Sequence[int]],
+    course_ids: Sequence[Sequence[int | str]],
+) -> list[int]:
+    """Return the positions of requests whose student, or one of whose courses, does not exist."""
+    requests = enumerate(zip(keys, known, course_ids, strict=True))
+    return [
+        position
+        for position, (key, existing, wanted) in requests
+        if key is None or len(existing) < len(wanted)
+    ]
 
 
 def _known_courses(

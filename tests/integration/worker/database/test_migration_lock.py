@@ -135,7 +135,7 @@ def test_two_migrations_at_once_run_one_after_the_other(
         for process in both:
             wait_for(lambda process=process: process.waits(path))  # type: ignore[misc]
     printed = sorted(process.last_line() for process in both)
-    assert printed == ["Migrated: none -> 0010", "Nothing to do: 0010"]
+    assert printed == ["Migrated: none -> 0012", "Nothing to do: 0012"]
     assert migrate.is_current(engine)
     command_line = migrate.alembic_config()
     with engine.begin() as connection:
@@ -149,7 +149,7 @@ def test_several_migrations_may_start_in_the_same_moment(
 ) -> None:
     several = [start(empty_database_url, *MIGRATE) for _ in range(4)]
     printed = sorted(process.last_line() for process in several)
-    assert printed == ["Migrated: none -> 0010", *["Nothing to do: 0010"] * 3]
+    assert printed == ["Migrated: none -> 0012", *["Nothing to do: 0012"] * 3]
 
 
 def test_a_migration_gives_up_if_another_one_does_not_end(
@@ -174,18 +174,19 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
     before = _tables(engine)
     with _held(engine, "SELECT * FROM student_courses") as holder:
         started = time.monotonic()
-        # Two migrations of the same run have already been undone when the third one is blocked.
+        # A migration of the same run has already been undone when the next one is blocked.
         with pytest.raises(MigrationBlocked) as blocked:
             migrate.change(engine, "0001", HASTY)
         assert time.monotonic() - started < 5
         assert _tables(engine) == before
         assert migrate.is_current(engine)
         printed = str(blocked.value)
-        assert "lock_timeout) at: DROP TABLE student_courses. It was rolled back" in printed
+        statement = "ALTER TABLE student_courses DROP COLUMN position"
+        assert f"lock_timeout) at: {statement}. It was rolled back" in printed
         assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in printed
         assert "idle in transaction for" in printed
         assert "on student_courses. Wait until" in printed
-    assert migrate.change(engine, "0001", HASTY) == ("0010", "0001")
+    assert migrate.change(engine, "0001", HASTY) == ("0012", "0001")
     assert _tables(engine) == {"alembic_version", "students", "courses"}
 
 
@@ -218,9 +219,9 @@ def test_a_writer_makes_a_migration_of_sqlite_give_up(tmp_path: Path) -> None:
             migrate.change(hasty, "0001")
         with database.reading() as reader:
             assert (
-                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0010"
+                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0012"
             )
-    assert migrate.change(hasty, "0001") == ("0010", "0001")
+    assert migrate.change(hasty, "0001") == ("0012", "0001")
     hasty.dispose()
     database.close()
 
@@ -245,14 +246,14 @@ def test_a_slow_statement_is_interrupted_unless_its_migration_raises_the_limit(
     project.attributes["limits"] = Limits(statement=0.2)
     raised = "    op.execute(\"SET LOCAL statement_timeout = '1min'\")\n"
     slow = '    op.execute("CREATE TABLE slow AS SELECT pg_sleep(0.4)::text")'
-    _add_migration(project, "0011", raised + slow)
-    _add_migration(project, "0012", slow.replace("slow", "slower").replace("0.4", "60"))
+    _add_migration(project, "0013", raised + slow)
+    _add_migration(project, "0014", slow.replace("slow", "slower").replace("0.4", "60"))
     with pytest.raises(
         SystemExit, match=r"timeout\) at: CREATE TABLE slower .* It was rolled back"
     ):
         command.upgrade(project, "head")
     assert "slow" not in _tables(engine)
-    command.upgrade(project, "0011")
+    command.upgrade(project, "0013")
     assert "slow" in _tables(engine)
 
 
@@ -263,13 +264,13 @@ def test_an_index_is_built_concurrently_while_a_second_migration_waits(
     url = engine.url.render_as_string(hide_password=False)
     _add_migration(
         project,
-        "0011",
+        "0013",
         "    with op.get_context().autocommit_block():\n"
         '        op.create_index("ix_test", "student_courses", ["course_id"],'
         " postgresql_concurrently=True)",
     )
     settings = "SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'"
-    _add_migration(project, "0012", f'    op.execute("CREATE TABLE limits AS {settings}")')
+    _add_migration(project, "0014", f'    op.execute("CREATE TABLE limits AS {settings}")')
     arguments = ("-m", "alembic", "-c", str(project.config_file_name), "upgrade", "head")
     with _held(engine, "LOCK TABLE student_courses IN ROW EXCLUSIVE MODE"):
         first = start(url, *arguments)

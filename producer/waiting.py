@@ -34,10 +34,11 @@ def waits_for(batch: SubmittedBatch | str, timeout: float) -> Iterator["BatchWai
 
     Together they take at most `timeout` seconds.
     """
-    started = time.monotonic()
+    started, left = time.monotonic(), timeout
     parts = batch.batches if isinstance(batch, SubmittedFile) else ()
     for part in parts or (batch,):
-        yield BatchWait(part, max(0.0, timeout - (time.monotonic() - started)))
+        yield BatchWait(part, left)
+        left = max(0.0, timeout - (time.monotonic() - started))
 
 
 class BatchWait:

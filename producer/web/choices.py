@@ -33,7 +33,7 @@ _MomentsFromFile = Annotated[
 ]
 
 
-def _choices(
+async def _choices(
     request: Request,
     kind: BatchKind = None,
     maps: ColumnMaps = None,

@@ -134,3 +134,15 @@ def test_a_batch_counts_when_its_submitter_says(client: EnrollmentClient, prefix
     assert client.wait(submitted).books.superseded == 1
     with pytest.raises(InvalidRequest, match="moment"):
         client.submit_batch("enrollments", enroll, moment=earlier.replace(tzinfo=None))
+
+
+def test_the_time_of_a_wait_is_that_of_the_whole_package(
+    client: EnrollmentClient, tmp_path: Path, prefix: str
+) -> None:
+    submitted = client.submit_file(package(tmp_path, prefix))
+    seen: list[str] = []
+    status = client.wait(
+        submitted, timeout=60, on_status=lambda status: seen.append(status.batch_id)
+    )
+    assert list(dict.fromkeys(seen)) == [batch.batch_id for batch in submitted.batches]
+    assert status.batch_id == submitted.batch_id

@@ -57,7 +57,9 @@ class Repair {
     Object.assign(this.corrections, { applied, sent });
     this.report();
     clearTimeout(this.drawing);
-    this.drawing = setTimeout(() => { if (!this.signal.aborted) this.drawAgain(Object.keys(applied).length - before); }, PAUSE);
+    // Lines that this tab is waiting for are reported by this tab, whichever tab learns of them first.
+    const others = this.isBusy ? 0 : Object.keys(applied).length - before;
+    this.drawing = setTimeout(() => { if (!this.signal.aborted) this.drawAgain(others); }, PAUSE);
   }
 
   drawAgain(applied) {

@@ -77,7 +77,7 @@ def test_a_caller_without_lookup_sees_only_what_it_sent(opened: Open, tmp_path: 
     choose(page, write_lines(tmp_path / "clerk.csv", "student_id,course_id", "0071,SC1", "71,SC1"))
     send(page)
     assert counts_of(page) == "2 rows: 1 newly enrolled and 1 refused."
-    assert "'71' → '0071'" in page.inner_text("main")
+    page.get_by_text("'71' → '0071'").wait_for()
     own = page.url.partition("#")[2]
     page.get_by_role("link", name="Uploads").click()
     page.get_by_role("link", name="clerk.csv").wait_for()

@@ -485,7 +485,7 @@ def test_an_upload_of_two_files_is_refused(front: httpx.Client) -> None:
     files = [("file", ("one.csv", rows)), ("file", ("two.csv", rows))]
     answer = front.post("/batches", files=files)
     assert answer.status_code == 422
-    assert "two files" in answer.json()["detail"]
+    assert "several files" in answer.json()["detail"]
 
 
 def test_a_file_of_enrollments_waits_for_the_rosters_of_the_same_caller(

@@ -17,7 +17,7 @@ from redis import Redis
 from producer.contract.keys import PRIORITIES, Keys
 from producer.contract.routing import Queue as QueueName
 from support.waiting import wait_for
-from worker.messaging import plugins
+from worker.messaging import plugins, transport
 from worker.messaging.transport import MOVED_AT_ONCE
 
 Connect = Callable[..., Any]
@@ -137,7 +137,10 @@ def test_a_message_with_a_priority_does_not_wait_for_more_than_a_few_heartbeats(
     assert time.monotonic() - started < 8
 
 
-def test_one_heartbeat_moves_many_messages(connect: Connect, redis: Any, keys: Keys) -> None:
+def test_one_heartbeat_moves_many_messages(
+    connect: Connect, redis: Any, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MOVING_SECONDS", 30.0)  # On a busy machine, too.
     waiting = {name: keys.priorities(name)[5] for name in QueueName}
     count = 5 * MOVED_AT_ONCE + 1
     try:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from producer.call_log import verb
 from producer.contract.batches import (
@@ -179,9 +180,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         1,000. Raises NoWorkerAnswered.
         """
         check_arguments(limit=limit)
-        batches: list[BatchStatus] = self._connection.ask(
-            TaskName.RECENT_BATCHES, [limit], timeout=self.timeout
-        )
+        batches: list[BatchStatus] = self._ask(TaskName.RECENT_BATCHES, [limit])
         return batches
 
     @verb
@@ -208,9 +207,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         """
         check_arguments(limit=limit)
         options = batch_page_options(cursor, state, kind, submitter)
-        page: BatchPage = self._connection.ask(
-            TaskName.RECENT_BATCHES, [limit], options, timeout=self.timeout
-        )
+        page: BatchPage = self._ask(TaskName.RECENT_BATCHES, [limit], options)
         return page
 
     @verb
@@ -222,9 +219,7 @@ class EnrollmentClient(EnrollmentSubmitter):
     def _refusals(self, batch_id: str) -> Iterator[RefusedRecord]:
         after: tuple[int, int] | None = (0, 0)
         while after is not None:
-            page: list[RefusedRecord] = self._connection.ask(
-                TaskName.REFUSALS, [batch_id, *after], timeout=self.timeout
-            )
+            page: list[RefusedRecord] = self._ask(TaskName.REFUSALS, [batch_id, *after])
             yield from page
             after = (page[-1].line, page[-1].id) if page else None
 
@@ -244,9 +239,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         has fewer if they are long. Raises NoWorkerAnswered.
         """
         arguments, options = refusal_page_arguments(batch_id, after, limit, code)
-        page: list[RefusedRecord] = self._connection.ask(
-            TaskName.REFUSALS, arguments, options, timeout=self.timeout
-        )
+        page: list[RefusedRecord] = self._ask(TaskName.REFUSALS, arguments, options)
         return page
 
     @verb
@@ -256,9 +249,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         Raises NoWorkerAnswered.
         """
         check_arguments(batch_id=batch_id)
-        chunks: AppliedChunks = self._connection.ask(
-            TaskName.CHUNKS, [batch_id, list(numbers)], timeout=self.timeout
-        )
+        chunks: AppliedChunks = self._ask(TaskName.CHUNKS, [batch_id, list(numbers)])
         return chunks
 
     @verb
@@ -308,18 +299,14 @@ class EnrollmentClient(EnrollmentSubmitter):
         the case and the order. Raises NoWorkerAnswered, and LookupFailed if it takes too long.
         """
         arguments = search_arguments(text, limit)
-        found: FoundStudents = self._connection.ask(
-            TaskName.FIND_STUDENTS, *arguments, timeout=self.timeout
-        )
+        found: FoundStudents = self._ask(TaskName.FIND_STUDENTS, *arguments)
         return found
 
     @verb
     def find_courses(self, text: str, *, limit: int = 20) -> FoundCourses:
         """Return courses for a text, by SIS id or the words of their titles: see find_students."""
         arguments = search_arguments(text, limit)
-        found: FoundCourses = self._connection.ask(
-            TaskName.FIND_COURSES, *arguments, timeout=self.timeout
-        )
+        found: FoundCourses = self._ask(TaskName.FIND_COURSES, *arguments)
         return found
 
     @verb
@@ -340,9 +327,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         NoWorkerAnswered.
         """
         options = history_options(student, course, limit, before)
-        history: StudentHistory = self._connection.ask(
-            TaskName.HISTORY, [student], options, timeout=self.timeout
-        )
+        history: StudentHistory = self._ask(TaskName.HISTORY, [student], options)
         return history
 
     @verb
@@ -361,9 +346,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         Raises NoWorkerAnswered.
         """
         options = roll_options(course, at, limit, after)
-        roll: CourseRoll | None = self._connection.ask(
-            TaskName.ROLL, [course], options, timeout=self.timeout
-        )
+        roll: CourseRoll | None = self._ask(TaskName.ROLL, [course], options)
         return roll
 
     @verb
@@ -392,15 +375,17 @@ class EnrollmentClient(EnrollmentSubmitter):
     ) -> CourseRolls:
         """Return a part of some rolls, `after` the `next` of another. Raises NoWorkerAnswered."""
         args, options = rolls_arguments(courses, after)
-        timeout = self.timeout
-        part: CourseRolls = self._connection.ask(TaskName.ROLLS, args, options, timeout=timeout)
+        part: CourseRolls = self._ask(TaskName.ROLLS, args, options)
         return part
 
     @verb
     def health(self) -> WorkerHealth:
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
-        health: WorkerHealth = self._connection.ask(TaskName.HEALTH, [], timeout=self.timeout)
+        health: WorkerHealth = self._ask(TaskName.HEALTH, [])
         return health
+
+    def _ask(self, task: TaskName, *arguments: Any) -> Any:
+        return self._connection.ask(task, *arguments, timeout=self.timeout)
 
     @verb
     def polling_problem(self) -> PollingProblem | None:

@@ -259,11 +259,8 @@ class EnrollmentSubmitter:
         out for ten minutes (before the first chunk, 30 seconds).
         """
         refuse_single("records", records)
-        about: dict[str, Any] = {
-            "columns": columns,
-            "form": form,
-            "origin": BatchOrigin(file_name, submitter),
-        }
+        about: dict[str, Any] = {"columns": columns, "form": form}
+        about |= {"origin": BatchOrigin(file_name, submitter)}
         about |= {"on_progress": on_progress, "on_outage": on_outage, "max_queued": max_queued}
         batch, is_known = new_batch(kind, batch_id, moment), resume and batch_id is not None
         is_new = batch_id is None

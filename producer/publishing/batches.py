@@ -139,10 +139,7 @@ class BatchPublisher:
                 on_progress(batch)
             if self.has_published and is_ordered:
                 self._let_pass(chunk)
-        if self._own_moment is None:
-            self._connection.let_pass(self._moment)
-        found = {"fingerprints": tuple(fingerprints), "moment": self._moment}
-        return batch.model_copy(update=found)
+        return self._published(batch, fingerprints)
 
     def _begin_chunks(
         self, fingerprint: int, on_outage: OnOutage, *, resume: bool
@@ -185,11 +182,15 @@ class BatchPublisher:
         self.has_published = True
         if on_progress is not None:
             on_progress(batch)
-        if self._own_moment is None:
-            self._connection.let_pass(self._moment)
         if ordered:
             self._let_pass(chunk)
-        found = {"fingerprints": (self._first_chunk,), "moment": self._moment}
+        return self._published(batch, (self._first_chunk,))
+
+    def _published(self, batch: SubmittedBatch, fingerprints: Iterable[int]) -> SubmittedBatch:
+        """Return the whole batch, once what is submitted from now on counts later."""
+        if self._own_moment is None:
+            self._connection.let_pass(self._moment)
+        found = {"fingerprints": tuple(fingerprints), "moment": self._moment}
         return batch.model_copy(update=found)
 
     def begin(self) -> None:

@@ -150,9 +150,8 @@ def apply_to(
     if kind is Kind.ENROLLMENTS:
         until = batch.results_stored_until
         derives = until is None or times.stored >= until
-        counts, refusals, statuses, fresh = _enroll(
-            connection, chunk, poison, times, derives=derives
-        )
+        decided = _enroll(connection, chunk, poison, times, derives=derives)
+        counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)

@@ -40,14 +40,7 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import (
-    Batch,
-    BatchChunk,
-    DeadLetter,
-    IdentityRow,
-    Instant,
-    LetterForm,
-)
+from worker.models import Batch, BatchChunk, DeadLetter, IdentityRow, Instant, LetterForm
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""

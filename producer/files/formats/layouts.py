@@ -169,11 +169,10 @@ def table_layout(
     _check(path, format_, table, columns.readers.keys(), names, choice, drop=drop)
     moments = find_moments(path, table, names, choice)
     columns = with_moments(columns, moments, found.names)
-    row_reader = found.row_reader(path, undecodable, table.fewest or None)
+    rows = found.row_reader(path, undecodable, table.fewest or None)
     counts: Counter[str] = Counter()
-    reading = _Reading(
-        path, table, found, columns, row_reader, notices, choice.roles, counts, moments
-    )
+    roles = choice.roles
+    reading = _Reading(path, table, found, columns, rows, notices, roles, counts, moments)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
     assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
@@ -181,7 +180,7 @@ def table_layout(
         table.kind,
         partial(reading.read, time_zone()),
         notices,
-        row_reader.account,
+        rows.account,
         storable(found.names),
         found.form.model_copy(update={"format": format_.name}),
         {name: printable(shown) for name, shown in columns.shown.items()},

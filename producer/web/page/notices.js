@@ -5,7 +5,7 @@ import { counted, listed, plain } from "./words.js";
 const ROLES = ["teacher", "administrator", "aide", "parent", "guardian", "relative", "observer", "proctor", "designer"];
 const NOT_NAMED = "not named as a student";
 const PASSED_OVER = /[\d,]+ lines? (?:is|are) passed over, because only students are read: (.+)\.$/;
-const GONE = /[\d,]+ lines? (?:is|are) passed over because of their status: (.+?)\. A roster removes nothing/;
+const GONE = /[\d,]+ lines? (?:is|are) passed over because of the status: (.+?)\. A roster removes nothing/;
 const DROPS = /[\d,]+ lines? (?:is|are) read as drops: (.+)\.$/;
 const OTHER_SHEETS = /^Only the sheet (.+) is read, and not (.+); to send another sheet, name it\.$/;
 

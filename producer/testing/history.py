@@ -14,7 +14,7 @@ from producer.contract.history import (
     StudentHistory,
     refused_lines,
 )
-from producer.fields import ROLLS_ROWS
+from producer.fields import ROLLS_ROWS, is_line_request_id
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
 from producer.testing.intervals import Interval
 from producer.testing.reading import names_of_course, stored_results_of
@@ -123,7 +123,9 @@ def _rejection(result: Result, problems: tuple[EnrollmentProblem, ...]) -> Histo
         result, 0, Change.REJECTED, course=None if named is None else course, errors=problems
     )
     line = problems[0].line if problems else None
-    lines = refused_lines(problems, result.incoming.lines)
+    # A worker knows the lines of requests without ids of their own.
+    own = () if not is_line_request_id(result.incoming.request_id) else result.incoming.lines
+    lines = refused_lines(problems, own)
     return entry.model_copy(update={"line": line or entry.line, "lines": lines})
 
 

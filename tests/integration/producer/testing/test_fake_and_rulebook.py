@@ -198,6 +198,10 @@ IN_ONE_LINE = [
     SourceRecord({"student_id": "Z", "course_ids": ["M1"]}, [1], [["c1"]]),
     SourceRecord({"student_id": 0, "course_ids": ["M2"]}, [1], [["c1"]]),
 ]
+REFUSED = [
+    SourceRecord({"student_id": "1", "course_ids": [77, "X"], **own_id}, [line, line + 1])
+    for line, own_id in ((1, {}), (3, {"request_id": "r4"}))
+]
 
 
 @settings(
@@ -206,6 +210,7 @@ IN_ONE_LINE = [
 )
 @given(calls=calls)
 @example(calls=[Call("submit_batch", ("enrollments", IN_ONE_LINE), {"batch_id": "b1"})])
+@example(calls=[Call("submit_batch", ("enrollments", REFUSED), {"batch_id": "b1"})])
 @example(
     calls=[
         Call("enroll", ({"student_id": "A", "course_ids": ["M1"]},), {}),

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SIDE_BY_SIDE := --numprocesses 8 --dist loadgroup
+SIDE_BY_SIDE := --numprocesses 6 --dist loadgroup
 
 .DEFAULT_GOAL := help
 

@@ -280,7 +280,8 @@ def test_a_migration_begins_as_the_page_says(tmp_path: Path) -> None:
     alembic, *arguments = shlex.split(shell_block("alembic revision --rev-id"))
     for command in ([sys.executable, "-m", "worker.migrate"], [str(BIN / alembic), *arguments]):
         subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
-    (made,) = (tmp_path / "migrations" / "versions").glob("0011*")
+    revision = arguments[arguments.index("--rev-id") + 1]
+    (made,) = (tmp_path / "migrations" / "versions").glob(f"{revision}*")
     assert "Add first, remove a release later" in made.read_text()
 
 

@@ -19,7 +19,7 @@ SHORT = ["kill_worker", "forbid_writing", "terminate_backends"]
 SCENES = {Needs.SQLITE: "sqlite", Needs.SENTINELS: "sentinels"}
 
 
-@pytest.mark.timeout(0 if LONG else 120)
+@pytest.mark.timeout(0 if LONG else 240)
 @pytest.mark.parametrize("name", KINDS or (ALL if LONG else SHORT))
 def test_each_fault_is_visible_in_the_metrics_or_the_log(
     request: pytest.FixtureRequest, tmp_path: Path, name: str

@@ -52,7 +52,7 @@ def weather(scene: Scene, name: str) -> Report:
 
 
 @pytest.mark.xdist_group("storm")
-@pytest.mark.timeout(0 if FAULTS or KINDS else 180)
+@pytest.mark.timeout(0 if FAULTS or KINDS else 360)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_storm_of_faults_does_not_change_the_results(
     request: pytest.FixtureRequest, tmp_path: Path, reports: list[Report], name: str

@@ -37,7 +37,7 @@ export class Sending extends EventTarget {
   }
 }
 
-/** Return the file that this page sends, or has sent, under the id of a batch or package; null if there is none. */
+/** Return the file that this page sends, or has sent, under the id of a batch or package, or null. */
 export const sendingOf = (id) => sendings.get(id) ?? sendings.get(packageId(id)) ?? null;
 
 /** Begin to send files in this order; each is a file, its query and the parts of a package. Return the uploads. */

@@ -39,7 +39,7 @@ PAIRS = st.sets(st.tuples(st.sampled_from(["A", "B", "D", "E"]), st.sampled_from
 
 @given(
     PAIRS,
-    st.lists(st.tuples(st.sampled_from(["A", "B", "D", "nobody"]), st.sampled_from(SECTIONS))),
+    st.lists(st.tuples(st.sampled_from(["A", "B", "D", "unknown"]), st.sampled_from(SECTIONS))),
     st.sets(st.sampled_from([*SECTIONS, "nowhere"])),
     st.booleans(),
 )

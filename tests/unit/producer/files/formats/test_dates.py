@@ -38,7 +38,7 @@ def read_on_27_november(file: tuple[str, str], begin: str, end: str, folder: Pat
         ("1900-01-01", "1900-01-01"),
     ],
 )
-def test_an_end_that_may_not_be_over_drops_nobody(
+def test_an_end_that_may_not_be_over_drops_no_student(
     tmp_path: Path, file: tuple[str, str], begin: str, end: str
 ) -> None:
     read = read_on_27_november(file, begin, end, tmp_path)

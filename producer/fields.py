@@ -38,6 +38,14 @@ Text = Annotated[
 RequestId = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
 ]
+MAX_DATA_SET: Final = 128
+DataSetName = Annotated[
+    str,
+    StringConstraints(
+        strict=True, min_length=1, max_length=MAX_DATA_SET, pattern=r"^[^\x00-\x1f\x7f]*$"
+    ),
+]
+"""The name of a data set: the feed that a batch belongs to, for example `sis:2026-fall`."""
 Identifier = Annotated[Text | Key, Field(union_mode="left_to_right")]
 """An integer is our primary key, a string is the upstream SIS id; neither is read as the other."""
 

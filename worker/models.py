@@ -1,61 +1,36 @@
-"""Define the tables. The migrations make the schema; a test proves that the two agree."""
+"""Define the tables. The migrations make the schema; a test proves that the two agree.
 
-from datetime import UTC, datetime
+Those of data sets and plans are in `worker.plan_models`.
+"""
+
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     String,
-    TypeDecorator,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
+
+from worker import plan_models as plan_models  # so that all tables are defined
+from worker.model_base import Base as Base
+from worker.model_base import Instant as Instant
 
 Pair = tuple[int, int]
 """The keys of a student and a course: they identify a row of `student_courses`."""
 
 PlacedPair = tuple[int, int, int]
 """A pair, and the position in its chunk of the request that names it."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """A moment in UTC. A value from SQLite, which stores no time zone, is given one."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        return None if value is None else value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    """The base of all tables. It names every constraint, so that migrations can refer to them."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map: ClassVar = {datetime: Instant(), dict[str, Any]: JSON(), list[Any]: JSON()}
 
 
 class Student(Base):
@@ -91,7 +66,8 @@ class StudentCourse(Base):
 
     `enrolled_at` is the moment of the request that wrote the row. If its result may be derived from
     the ledger (`worker.enrollment.derived`), `chunk` and `position` say where the request is in its
-    batch. They are null for all other rows.
+    batch. They are null for all other rows. `data_set` is that of the batch that opened the row, or
+    the one it passed to since; null if it has none.
     """
 
     __tablename__ = "student_courses"
@@ -101,6 +77,7 @@ class StudentCourse(Base):
     enrolled_at: Mapped[datetime]
     chunk: Mapped[int | None] = mapped_column(Integer)
     position: Mapped[int | None] = mapped_column(Integer)
+    data_set: Mapped[int | None] = mapped_column(SmallInteger)
 
 
 class PastEnrollment(Base):
@@ -110,7 +87,7 @@ class PastEnrollment(Base):
     `enrolled_at` is null if the pair was not enrolled: the row keeps out an older request to enroll
     that arrives later. The keys are not foreign keys: the row of `student_courses` had them, or
     they were looked up in the same transaction, and upstream never removes from the roster.
-    `chunk` and `position` are those of the row that has ended.
+    `chunk`, `position` and `data_set` are those of the row that has ended.
     """
 
     __tablename__ = "past_enrollments"
@@ -123,6 +100,7 @@ class PastEnrollment(Base):
     request_id: Mapped[str] = mapped_column(String(128 + 24))
     chunk: Mapped[int | None] = mapped_column(Integer)
     position: Mapped[int | None] = mapped_column(Integer)
+    data_set: Mapped[int | None] = mapped_column(SmallInteger)
 
     __table_args__ = (Index(None, "ended_at"),)
 
@@ -195,7 +173,9 @@ class Batch(Base):
     """A batch with at least one applied chunk.
 
     `file_name`, `submitter` and `moment` are those of the first chunk that was applied; its moment
-    is that of every chunk. An older version stored no moment.
+    is that of every chunk. An older version stored no moment. `data_set` is the key of its data
+    set, or null. Once `stopped_at` is set, because the batch is being undone, no other chunk of it
+    is applied: their requests are rejected.
     """
 
     __tablename__ = "batches"
@@ -207,6 +187,8 @@ class Batch(Base):
     file_name: Mapped[str | None] = mapped_column(String(255))
     submitter: Mapped[str | None] = mapped_column(String(255))
     moment: Mapped[datetime | None]
+    data_set: Mapped[int | None] = mapped_column(SmallInteger)
+    stopped_at: Mapped[datetime | None]
 
     __table_args__ = (Index(None, "moment"),)
 

@@ -18,6 +18,7 @@ from producer.contract.lookups import (
     Identifiers,
     Limit,
     Numbers,
+    PairCursor,
     RequestIds,
     ResultCursor,
     RollsCursor,
@@ -25,6 +26,7 @@ from producer.contract.lookups import (
     SubmitterName,
 )
 from producer.contract.marks import SubmissionMark
+from producer.contract.plans import DecisionMessage
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.contract.searching import SearchText
 from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId
@@ -141,6 +143,28 @@ SIGNATURES: dict[TaskName, Signature] = {
             "kind": Kind | None,
             "submitter": SubmitterName | None,
         },
+    ),
+    TaskName.PLAN: Signature(
+        "Return the state and the report of a plan.", {"plan_id": RequestId}, 1, {}
+    ),
+    TaskName.PLANNED_DROPS: Signature(
+        "Return one page of the planned drops of a plan, by the keys of student and course; with"
+        " `after`, the `next` of the page before, the following one.",
+        {"plan_id": RequestId},
+        1,
+        {"after": PairCursor | None, "limit": Limit},
+    ),
+    TaskName.DECIDE: Signature(
+        "Approve or discard a plan that is held, if its digest is still the one that was shown.",
+        {"decision": DecisionMessage},
+        1,
+        {},
+    ),
+    TaskName.ADVANCE_PLAN: Signature(
+        "Go on with a plan. Workers send this to each other; sent too often, it does no harm.",
+        {"plan_id": RequestId},
+        1,
+        {},
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from producer.contract.chunks import FileForm
+from producer.contract.file_forms import FileForm
 from producer.fields import Moment, RequestId
 from producer.schemas import Code, ContractModel, Kind
 
@@ -128,6 +128,14 @@ class BatchState(StrEnum):
     """Chunks are missing and no more are arriving; `advice` says what to do."""
     DONE = "done"
     """Every chunk of the batch has been applied."""
+    STAGED = "staged"
+    """The batch belongs to a plan that is being stored or made; nothing is applied."""
+    PLANNED = "planned"
+    """A dry run that has ended: its plan can be read, and nothing is ever applied."""
+    HELD = "held"
+    """The batch waits for a decision about its plan; nothing is applied."""
+    DISCARDED = "discarded"
+    """The plan of the batch was discarded; nothing is ever applied."""
 
 
 class BatchStatus(ContractModel):
@@ -146,6 +154,12 @@ class BatchStatus(ContractModel):
     submitter: str | None = Field(
         default=None,
         description="Who submitted it, as the messages of the batch say; nothing checks that.",
+    )
+    data_set: str | None = Field(
+        default=None, description="The data set that it belongs to; null if it names none."
+    )
+    plan_id: str | None = Field(
+        default=None, description="The plan that it is a member of; null if it was not planned."
     )
     columns: tuple[str, ...] | None = Field(default=None, description="The header of its CSV file.")
     form: FileForm | None = Field(

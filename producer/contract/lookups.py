@@ -12,6 +12,7 @@ from producer.contract.batches import AppliedChunks, BatchPage, BatchStatus, Ref
 from producer.contract.findings import Finding
 from producer.contract.history import CourseRoll, CourseRolls, StudentHistory
 from producer.contract.identity import DatabaseIdentity
+from producer.contract.plans import PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
 from producer.contract.searching import FoundCourses, FoundStudents
 from producer.fields import (
@@ -75,6 +76,9 @@ Limit = Annotated[int, Field(strict=True, ge=1, le=MAX_LOOKUP)]
 StudentCursor = Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)]
 """The key of the last student of a page; 0 stands for the first page."""
 
+PairCursor = tuple[StudentCursor, StudentCursor]
+"""The keys of the student and the course of the last planned drop of a page."""
+
 RollsCursor = tuple[StudentCursor, StudentCursor]
 """The keys of the last student and course that a page of rolls has looked at."""
 
@@ -115,5 +119,8 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.FIND_COURSES: FoundCourses,
     TaskName.HEALTH: WorkerHealth,
     TaskName.RECENT_BATCHES: list[BatchStatus] | BatchPage,
+    TaskName.PLAN: PlanStatus,
+    TaskName.PLANNED_DROPS: PlannedDropsPage,
+    TaskName.DECIDE: PlanStatus,
 }
 """The type of each task's result; lists are in the order of the lookup's ids, or newest first."""

@@ -8,11 +8,13 @@ from producer.schemas import Kind
 
 
 class Queue(StrEnum):
-    """The three queues; a worker serves all of them by default."""
+    """The queues; a worker serves all of them by default."""
 
     ENROLLMENTS = "enrollments"
     BATCHES = "batches"
     LOOKUPS = "lookups"
+    DECISIONS = "decisions"
+    """Apart from the others, so that whoever may publish cannot decide about held plans."""
 
 
 class TaskName(StrEnum):
@@ -35,6 +37,10 @@ class TaskName(StrEnum):
     REFUSALS = "enrollment.refusals"
     HEALTH = "enrollment.health"
     RECENT_BATCHES = "enrollment.recent_batches"
+    PLAN = "enrollment.plan"
+    PLANNED_DROPS = "enrollment.planned_drops"
+    DECIDE = "enrollment.decide"
+    ADVANCE_PLAN = "enrollment.advance_plan"
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -58,6 +64,10 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.REFUSALS: Queue.LOOKUPS,
     TaskName.HEALTH: Queue.LOOKUPS,
     TaskName.RECENT_BATCHES: Queue.LOOKUPS,
+    TaskName.PLAN: Queue.LOOKUPS,
+    TaskName.PLANNED_DROPS: Queue.LOOKUPS,
+    TaskName.DECIDE: Queue.DECISIONS,
+    TaskName.ADVANCE_PLAN: Queue.BATCHES,
 }
 
 

@@ -135,7 +135,7 @@ def test_two_migrations_at_once_run_one_after_the_other(
         for process in both:
             wait_for(lambda process=process: process.waits(path))  # type: ignore[misc]
     printed = sorted(process.last_line() for process in both)
-    assert printed == ["Migrated: none -> 0012", "Nothing to do: 0012"]
+    assert printed == ["Migrated: none -> 0013", "Nothing to do: 0013"]
     assert migrate.is_current(engine)
     command_line = migrate.alembic_config()
     with engine.begin() as connection:
@@ -149,7 +149,7 @@ def test_several_migrations_may_start_in_the_same_moment(
 ) -> None:
     several = [start(empty_database_url, *MIGRATE) for _ in range(4)]
     printed = sorted(process.last_line() for process in several)
-    assert printed == ["Migrated: none -> 0012", *["Nothing to do: 0012"] * 3]
+    assert printed == ["Migrated: none -> 0013", *["Nothing to do: 0013"] * 3]
 
 
 def test_a_migration_gives_up_if_another_one_does_not_end(
@@ -186,7 +186,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in printed
         assert "idle in transaction for" in printed
         assert "on student_courses. Wait until" in printed
-    assert migrate.change(engine, "0001", HASTY) == ("0012", "0001")
+    assert migrate.change(engine, "0001", HASTY) == ("0013", "0001")
     assert _tables(engine) == {"alembic_version", "students", "courses"}
 
 
@@ -219,9 +219,9 @@ def test_a_writer_makes_a_migration_of_sqlite_give_up(tmp_path: Path) -> None:
             migrate.change(hasty, "0001")
         with database.reading() as reader:
             assert (
-                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0012"
+                reader.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0013"
             )
-    assert migrate.change(hasty, "0001") == ("0012", "0001")
+    assert migrate.change(hasty, "0001") == ("0013", "0001")
     hasty.dispose()
     database.close()
 

@@ -1,0 +1,135 @@
+"""Define the tables of data sets and plans, beside those of `worker.models`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from worker.model_base import Base
+
+
+class DataSet(Base):
+    """A feed that batches name: the enrollments that they open belong to it.
+
+    Any batch may name a new one. Snapshots may only use those of which `snapshots` is true: an
+    operator has created them. `rules` are the operator's own for holding plans; null for the
+    default ones. `swept_at` is the moment of the last snapshot that began to be applied: older
+    requests of this data set open nothing.
+    """
+
+    __tablename__ = "data_sets"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(128), unique=True)
+    snapshots: Mapped[bool] = mapped_column(Boolean)
+    rules: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    swept_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class AlsoEnrolledBy(Base):
+    """A note that another data set than the owner of an enrollment names it, too, and when."""
+
+    __tablename__ = "also_enrolled_by"
+
+    student_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    course_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    data_set: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    moment: Mapped[datetime]
+
+
+class PlanRow(Base):
+    """A plan: one row whose `state` changes by compare-and-set (`producer.contract.plans`).
+
+    `request` is what its chunks say of it. `report` is the report as it is shown, and `digest` that
+    of it. A worker that works on it holds it until `leased_until`; `attempts` counts how often one
+    began the present state. `detail` says why it was discarded, or what went wrong. `progress` says
+    how far the present state has come.
+    """
+
+    __tablename__ = "plans"
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    request: Mapped[dict[str, Any]]
+    data_set: Mapped[int | None] = mapped_column(SmallInteger)
+    file_name: Mapped[str | None] = mapped_column(String(255))
+    submitter: Mapped[str | None] = mapped_column(String(255))
+    moment: Mapped[datetime]
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    digest: Mapped[str | None] = mapped_column(String(64))
+    applied: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    detail: Mapped[str | None] = mapped_column(String)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    attempts: Mapped[int] = mapped_column(Integer, server_default="0")
+    leased_until: Mapped[datetime | None]
+    staged_at: Mapped[datetime]
+    planned_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "state"), Index(None, "moment"))
+
+
+class StagedChunk(Base):
+    """A chunk of a planned submission, stored instead of applied: `payload` is its compressed text.
+
+    Its identity and fingerprint are those of the ledger.
+    """
+
+    __tablename__ = "staged_chunks"
+
+    batch_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
+    fingerprint: Mapped[int] = mapped_column(BigInteger)
+    last: Mapped[bool] = mapped_column(Boolean)
+    requests: Mapped[int]
+    rows: Mapped[int]
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    staged_at: Mapped[datetime]
+
+    __table_args__ = (Index(None, "plan_id"),)
+
+
+class PlannedDropRow(Base):
+    """An enrollment that a plan drops; `outcome` is null until that was tried."""
+
+    __tablename__ = "planned_drops"
+
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"), primary_key=True)
+    student_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    course_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    outcome: Mapped[str | None] = mapped_column(String(16))
+
+
+class PlannedRefusal(Base):
+    """One problem of a line that a plan would refuse, as `batch_refusals` has those of batches."""
+
+    __tablename__ = "planned_refusals"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
+    batch_id: Mapped[str] = mapped_column(String(128))
+    line: Mapped[int] = mapped_column(BigInteger)
+    code: Mapped[str] = mapped_column(String(32))
+    message: Mapped[str] = mapped_column(String)
+    record: Mapped[Any] = mapped_column(JSON)
+    cells: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+
+    __table_args__ = (
+        Index(None, "batch_id", "code", "line"),
+        Index(None, "batch_id", "line", "id"),
+        Index(None, "plan_id"),
+    )

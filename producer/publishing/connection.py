@@ -354,7 +354,7 @@ class BrokerConnection:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Raise ClientClosed after `close`, and connect anew in the child of a fork."""
+        """Raise ClientClosed after `close`, and connect again in the child of a fork."""
         if self.closed:
             raise ClientClosed
         if self._is_inherited:

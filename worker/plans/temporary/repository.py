@@ -18,7 +18,6 @@ from sqlalchemy import (
 )
 
 from producer.contract.chunks import line_request_ids
-from producer.fields import MAX_KEY
 from worker.database.planning import real_table
 from worker.database.sets import (
     add_rows,
@@ -108,11 +107,12 @@ class RealRows:
         self._copy("chunk", EnrollmentResult, *of_chunk, first=first, end=end)
 
     def _fill(self, name: str, listed: Collection[Any]) -> Sequence[int]:
-        """Mark existing students as filled in; return the keys of those that were not."""
+        """Mark students as filled in; return the keys of those that were not.
+
+        Planned students are among them; no real row has their keys.
+        """
         if (statement := self._statements.get(("fill", name))) is None:
-            is_real = Student.id.between(1, MAX_KEY)
-            of = getattr(Student, name)
-            keys = select(Student.id).where(is_among(self._dialect, of), is_real)
+            keys = select(Student.id).where(is_among(self._dialect, getattr(Student, name)))
             new = insert_into(self._dialect, _FILLED).from_select(["id"], keys)
             statement = new.on_conflict_do_nothing().returning(_FILLED.c.id)
             self._statements["fill", name] = statement

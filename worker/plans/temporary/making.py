@@ -186,7 +186,7 @@ def _place(batch: StagedBatch, text: str) -> str:
         chunk, _ = read_chunk(batch.kind, text)
     except ValidationError:
         return f"a chunk of the batch {batch.batch_id}"
-    lines = [line for lines in chunk.lines_of_records for line in lines] or [0]
-    return (
-        f"chunk {chunk.number} of the batch {batch.batch_id} (lines {min(lines)} to {max(lines)})"
-    )
+    lines = {line for lines in chunk.lines_of_records for line in lines}
+    first, last = min(lines, default=0), max(lines, default=0)
+    where = f"line {first}" if first == last else f"lines {first} to {last}"
+    return f"chunk {chunk.number} of the batch {batch.batch_id} ({where})"

@@ -1,7 +1,6 @@
 """While a plan is made, the database itself refuses to change anything real."""
 
 import uuid
-from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import insert, select, text
@@ -19,17 +18,6 @@ from worker.database.temporary_tables import (
     seal,
 )
 from worker.models import Base, IdentityRow, Student, StudentCourse
-
-
-@pytest.fixture
-def postgres_url(new_database: Callable[[str], str]) -> str:
-    return new_database("postgresql")
-
-
-@pytest.fixture
-def postgres_database(postgres_url: str) -> Iterator[Database]:
-    with opened_database(postgres_url) as made:
-        yield made
 
 
 def test_every_table_is_hidden_or_is_not_written_by_ordinary_code() -> None:
@@ -78,7 +66,7 @@ def test_a_table_that_is_not_hidden_is_found_before_anything_is_written(
             seal(connection)
     with planning_connection(postgres_database, stores_results=True) as connection:
         connection.execute(text("SET LOCAL search_path = public, pg_temp"))
-        with pytest.raises(PlanRefused, match="real tables .*student_courses"):
+        with pytest.raises(PlanRefused, match=r"real tables .*student_courses"):
             seal(connection)
 
 
@@ -109,13 +97,15 @@ def test_it_works_through_a_pooler_that_lends_connections_for_a_transaction(
     postgres_url: str,
 ) -> None:
     """Sessions of the server are shared: nothing of a plan may remain in them."""
-    with running_pgbouncer(postgres_url, default_pool_size=1) as url:
-        with opened_database(f"{url}?pool_mode=transaction") as database:
-            store_roster(database, ["A"], ["M1"])
-            for _ in range(3):
-                with planning_connection(database, stores_results=True) as connection:
-                    seal(connection)
-                    connection.execute(insert(Student).values(sis_id="planned"))
-                assert count_rows(database, Student) == 1
-            store_roster(database, ["B"], [])
-            assert count_rows(database, Student) == 2
+    with (
+        running_pgbouncer(postgres_url, default_pool_size=1) as url,
+        opened_database(f"{url}?pool_mode=transaction") as database,
+    ):
+        store_roster(database, ["A"], ["M1"])
+        for _ in range(3):
+            with planning_connection(database, stores_results=True) as connection:
+                seal(connection)
+                connection.execute(insert(Student).values(sis_id="planned"))
+            assert count_rows(database, Student) == 1
+        store_roster(database, ["B"], [])
+        assert count_rows(database, Student) == 2

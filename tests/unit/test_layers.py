@@ -93,6 +93,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "enrollment/derived",
         "history",
         "intervals",
+        "plans/temporary",
         "refused_lines",
         "retention",
         "roster",

@@ -98,7 +98,7 @@ class ChunkDelivery:
             self._dead_letter(
                 LetterReason.CONFLICT,
                 "a different chunk was already applied under its batch id and number,"
-                " or the batch ends before it",
+                " or the batch ends before it or has another data set",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:

@@ -112,9 +112,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
         events=events,
         register=database_register,
         plans_due=PlansDue(),
-        expiry=Expiry(
-            timedelta(days=settings.held_days), timedelta(days=settings.staged_days)
-        ),
+        expiry=Expiry(timedelta(days=settings.held_days), timedelta(days=settings.staged_days)),
         one_redis=attempts_url(settings) == results_url(settings),
         # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108

@@ -71,7 +71,7 @@ def batch_statuses(
             raise size.exceeded()
         files = {row.id: row for row in named}
         refused = [i for i, ledger in ledgers.items() if refusals and ledger.rejected]
-        groups = {batch_id: _refusal_groups(connection, batch_id) for batch_id in refused}
+        groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
         now = database_time(connection) or clock()
     statuses = []
@@ -148,11 +148,7 @@ def _status(
         file_name=ledger.file_name,
         submitter=ledger.submitter,
         submitted_at=ledger.submitted_at,
-        books=Books(
-            received=received,
-            not_applied=received - ledger.rows,
-            **{name: getattr(ledger, name) for name in ROW_COUNTS},
-        ),
+        books=books_of(ledger, received),
         requests=max(known.requests, 0 if is_done else ledger.requests_through, ledger.requests),
         requests_applied=ledger.requests,
         requests_rejected=ledger.requests_rejected,
@@ -198,7 +194,14 @@ def applied_chunks(
     )
 
 
-def _refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:
+def books_of(ledger: Any, received: int) -> Books:
+    """Return the counts of a batch of which so many rows were received, from its ledger."""
+    counts = {name: getattr(ledger, name) for name in ROW_COUNTS}
+    return Books(received=received, not_applied=received - ledger.rows, **counts)
+
+
+def refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:
+    """Return the refusals of a batch, grouped by cause."""
     return tuple(
         RefusalGroup(
             code=Code(code),

@@ -71,7 +71,7 @@ class PlanWatch:
             return
         self._is_busy = True
         self._look_at = time.monotonic() + LOOK_SECONDS
-        # The step takes its turn like a task: without that, Celery would hand out one task too many.
+        # The step takes its turn like a task, or Celery would hand out one task too many.
         acquire = getattr(self._consumer.controller, "_quick_acquire", None)
         if acquire is None:
             self._begin()

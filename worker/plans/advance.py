@@ -22,7 +22,6 @@ from worker.plans.holder import Holder, take_next
 from worker.plans.members import all_chunks_arrived
 from worker.plans.repository import LeaseLost, find_members
 from worker.plans.starting import start_applying
-from worker.plans.sweeping import sweep_some
 from worker.plans.times import Expiry
 
 log = logging.getLogger(__name__)
@@ -73,8 +72,11 @@ def _of_staged(work: PlanWork, holder: Holder) -> None:
         newest = max(member.staged_at or holder.plan.staged_at for member in members)
         is_old = holder.now(connection) - newest >= work.expiry.staged
     if is_old:
-        _expire(holder, work.expiry.staged, "not all of its chunks had arrived, or no plan could be"
-                " made of them,")
+        _expire(
+            holder,
+            work.expiry.staged,
+            "not all of its chunks had arrived, or no plan could be made of them,",
+        )
     elif all_chunks_arrived(members):
         plan_chunks(work.database, holder, members, work.clock, work.expiry)
     else:
@@ -114,16 +116,10 @@ def _of_applying(work: PlanWork, holder: Holder) -> None:
         finish_applied(work.database, holder)
 
 
-def _of_sweeping(work: PlanWork, holder: Holder) -> None:
-    if sweep_some(work.database, holder, work.clock):
-        finish_applied(work.database, holder)
-
-
 _STEPS: Final = {
     PlanState.STAGED: _of_staged,
     PlanState.HELD: _of_held,
     PlanState.APPROVED: _of_approved,
     PlanState.APPLYING: _of_applying,
-    PlanState.SWEEPING: _of_sweeping,
 }
 """What a worker does with a plan that is due, by its state."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from producer.contract.plan_requests import PlanPurpose, PlanRequest
-from producer.contract.plans import PlanState, Reason
+from producer.contract.plans import HoldReason, PlanState, Reason
 from producer.schemas import Kind
 from worker.database.engine import Database
 from worker.database.planning import PlanRefused
@@ -41,7 +41,7 @@ def plan_chunks(
         data_set = None if name is None else find_data_set(connection, name)
         blocked = _is_blocked(connection, holder, request, data_set)
     if blocked:
-        holder.do(lambda connection: holder.change(connection, due_at=_after_pause(connection, holder)))
+        _wait(holder)
         return
     if request.snapshot and (problem := _problem(holder.plan, data_set)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
@@ -56,9 +56,7 @@ def plan_chunks(
         ],
         data_set and data_set.id,
     )
-    conclude = partial(
-        _conclude, holder=holder, request=request, data_set=data_set, expiry=expiry
-    )
+    conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
     try:
         make_plan(database, plan, conclude, on_chunk=holder.renew, clock=clock)
     except PlanRefused as error:
@@ -67,11 +65,12 @@ def plan_chunks(
     except PlanOvertaken as error:
         raise LeaseLost(holder.plan.id) from error
     except PlanOutdated:
-        holder.do(lambda connection: holder.change(connection, due_at=_after_pause(connection, holder)))
+        _wait(holder)
 
 
-def _after_pause(connection: Connection, holder: Holder) -> Any:
-    return holder.now(connection) + BLOCKED
+def _wait(holder: Holder) -> None:
+    """Give the plan back until another one of its data set may be applied."""
+    holder.do(lambda connection: holder.change(connection, due_at=holder.now(connection) + BLOCKED))
 
 
 def _is_blocked(
@@ -123,6 +122,13 @@ def _conclude(
         holder.change(connection, state=PlanState.HELD, due_at=due_at, **values)
     else:
         holder.change(connection, state=PlanState.APPROVED, due_at=now, **values)
+
+
+def _reasons(request: PlanRequest, made: MadePlan, data_set: Any | None) -> Sequence[Reason]:
+    """Return why a plan has to be held; empty if it may be applied at once."""
+    if request.hold != "always":
+        return ()
+    return (Reason(code=HoldReason.ALWAYS, message="Its submitter wants to decide about it."),)
 
 
 def _report(made: MadePlan, reasons: Sequence[Reason]) -> dict[str, Any]:

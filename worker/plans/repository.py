@@ -140,17 +140,23 @@ def find_ongoing_snapshot(connection: Connection, data_set: int, except_for: str
     others = select(plan.id, plan.request).where(
         plan.data_set == data_set, plan.state.in_(_ONGOING), plan.id != except_for
     )
-    return next((row.id for row in connection.execute(others) if row.request["snapshot"]), None)
+    rows = connection.execute(others)
+    return next((row.id for row in rows if row.request["snapshot"]), None)
 
 
 def find_waiting_snapshots(connection: Connection, data_set: int, before: datetime) -> list[Any]:
-    """Return the snapshots of a data set with an earlier moment that wait for a decision, locked."""
+    """Return, locked, the older snapshots of a data set that wait for a decision."""
     plan = PlanRow
     older = select(plan.id, plan.request).where(
         plan.data_set == data_set, plan.state == PlanState.HELD, plan.moment < before
     )
     rows = connection.execute(older.order_by(plan.id).with_for_update())
     return [row for row in rows if row.request["snapshot"]]
+
+
+def begin_sweep(connection: Connection, key: int, moment: datetime) -> None:
+    """Have requests of a data set superseded that count before a moment."""
+    connection.execute(update(DataSet).where(DataSet.id == key).values(swept_at=moment))
 
 
 class Chunk(NamedTuple):

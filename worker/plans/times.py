@@ -33,4 +33,5 @@ class Expiry(NamedTuple):
 def pause_after(attempts: int) -> timedelta:
     """Return the pause after the given number of attempts that failed in a row, at least one."""
     doublings = min(max(0, attempts - 1), MOST_ATTEMPTS)
-    return min(FAILED * 2**doublings, LONGEST_PAUSE)
+    pause: timedelta = FAILED * (1 << doublings)
+    return min(pause, LONGEST_PAUSE)

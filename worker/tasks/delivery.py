@@ -65,6 +65,9 @@ class ChunkDelivery:
         """Apply the chunk as it came; store one that carries a plan."""
         try:
             received = self.read()
+            if received.chunk.plan is not None and not isinstance(self._payload, str):
+                # It will be read again, from the text that is stored.
+                read_chunk(self._kind, text_of(self._payload))
         except ValidationError as error:
             self.refuse(error)
             return

@@ -13,9 +13,9 @@ from worker.messaging.backlog import Backlog
 from worker.messaging.cached import CachedAnswers
 from worker.messaging.clock import RedisClock
 from worker.messaging.marks import SubmissionMarks
+from worker.messaging.plans_due import PlansDue
 from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
-from worker.messaging.plans_due import PlansDue
 from worker.models import LetterReason
 from worker.monitoring.events import Events
 from worker.plans.times import Expiry
@@ -57,7 +57,6 @@ class Services:
             self.store_refusal(ids.task_id, reason)
         if ids.request_id is not None:
             self.marks.remove([self.marks.keys.request(ids.request_id)])
-
 
     def advance_plans(self) -> bool:
         """Do a step of a plan that is due; return whether another one may be due."""

@@ -136,13 +136,18 @@ class StagedChunk(Base):
 
 
 class PlannedDropRow(Base):
-    """An enrollment that a plan drops; `outcome` is null until that was tried."""
+    """An enrollment that a snapshot does not name: `expected` says what the plan does with it.
+
+    That is `dropped` or `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of
+    it; null until its turn has come.
+    """
 
     __tablename__ = "planned_drops"
 
     plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"), primary_key=True)
     student_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     course_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    expected: Mapped[str] = mapped_column(String(16), server_default="dropped")
     outcome: Mapped[str | None] = mapped_column(String(16))
 
 

@@ -124,6 +124,7 @@ def _create_parts_of_plans() -> None:
         _column("plan_id", _ID),
         _column("student_id", sa.Integer(), autoincrement=False),
         _column("course_id", sa.Integer(), autoincrement=False),
+        _column("expected", sa.String(16), server_default="dropped"),
         _column("outcome", sa.String(16), nullable=True),
         sa.PrimaryKeyConstraint("plan_id", "student_id", "course_id", name="pk_planned_drops"),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name="fk_planned_drops_plan_id_plans"),

@@ -30,6 +30,7 @@ from worker.batches.counts import (
     no_counts,
 )
 from worker.batches.lines import pack_lines
+from worker.batches.owning import data_set_of, names_another, owner_of
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     OpenBatch,
@@ -39,6 +40,7 @@ from worker.batches.repository import (
     open_batch,
 )
 from worker.batches.roster import upsert_records
+from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
@@ -68,7 +70,7 @@ class ChunkOutcome(StrEnum):
     """The batch id is that of another submission; nothing was changed.
 
     A different chunk was applied under this number, or the batch has another kind of records or
-    ends before this number."""
+    another data set, or ends before this number."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def apply_to(
     if kind is Kind.ENROLLMENTS:
         until = batch.results_stored_until
         derives = until is None or times.stored >= until
-        decided = _enroll(connection, chunk, poison, times, derives=derives)
+        owner = owner_of(chunk, batch)
+        decided = _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -225,10 +228,23 @@ def _open(
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
     dated = origin._replace(moment=moment_of_message(origin.moment, now))
-    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form_of(chunk), dated)
-    if batch.kind != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
+    batch, is_other = open_chunk(connection, kind, chunk, dated)
+    if is_other or has_ended_before(connection, chunk.batch_id, chunk.number):
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     return batch
+
+
+def open_chunk(
+    connection: Connection, kind: Kind, chunk: Chunk, origin: BatchOrigin
+) -> tuple[OpenBatch, bool]:
+    """Open the batch of a chunk; return it, and whether the chunk is of another submission.
+
+    `origin` has the moment that counts if none is stored.
+    """
+    data_set = data_set_of(connection, chunk, origin.moment or own_clock())
+    form = form_of(chunk)
+    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form, origin, data_set)
+    return batch, batch.kind != kind or names_another(chunk, batch, data_set)
 
 
 def form_of(chunk: Chunk) -> dict[str, Any] | None:
@@ -277,11 +293,17 @@ def _letter(
 
 
 def _enroll(
-    connection: Connection, chunk: Chunk, poison: Poison, times: Times, *, derives: bool
+    connection: Connection,
+    chunk: Chunk,
+    poison: Poison,
+    times: Times,
+    *,
+    derives: bool,
+    owner: Owner | None = None,
 ) -> tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]:
     clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives)
+    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
     counts = no_counts()
     is_drop = shortcut.action is Action.DROP
     counts["dropped" if is_drop else "enrolled"] = shortcut.changed
@@ -290,7 +312,7 @@ def _enroll(
     statuses = Counter({status: shortcut.requests})
     if not shortcut.rest:
         return counts, [], statuses, shortcut.fresh
-    requests = incoming_requests(chunk, shortcut.rest, poison, times)
+    requests = incoming_requests(chunk, shortcut.rest, poison, times, owner)
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
     row_counts = [chunk.row_counts[position] for position in shortcut.rest]
@@ -309,7 +331,11 @@ def _may_drop(chunk: Chunk) -> bool:
 
 
 def incoming_requests(
-    chunk: Chunk, positions: Sequence[int], poison: Poison, times: Times
+    chunk: Chunk,
+    positions: Sequence[int],
+    poison: Poison,
+    times: Times,
+    owner: Owner | None = None,
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
@@ -332,6 +358,7 @@ def incoming_requests(
                 moment=moments[position],
                 is_dated=True,
                 batch_id=chunk.batch_id,
+                owner=owner,
             )
         )
     return requests

@@ -66,6 +66,8 @@ class OpenBatch(NamedTuple):
     results_stored_until: datetime | None = None
     """Until when every result is stored, on the database's clock; None if there is no such time, or
     if it was not read."""
+    data_set: int | None = None
+    """The key of its data set; None if it has none."""
 
 
 def open_batch(
@@ -75,8 +77,9 @@ def open_batch(
     columns: Sequence[str] | None,
     form: Mapping[str, Any] | None,
     origin: BatchOrigin,
+    data_set: int | None = None,
 ) -> OpenBatch:
-    """Store a batch when its first chunk arrives; return the kind and moment that are stored.
+    """Store a batch when its first chunk arrives; return what is stored of it.
 
     `origin` has the moment that counts if none is stored. A batch that an older version has opened
     gets that of its first chunk.
@@ -84,14 +87,18 @@ def open_batch(
     known = connection.execute(_OPEN, {"batch": batch_id}).one_or_none()
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
-            id=batch_id, kind=kind, columns=columns, form=form, **origin._asdict()
+            id=batch_id,
+            kind=kind,
+            columns=columns,
+            form=form,
+            data_set=data_set,
+            **origin._asdict(),
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
     if known.moment is None:
-        moment = date_batch(connection, batch_id, origin.moment)
-        return OpenBatch(known.kind, moment, known.results_stored_until)
-    return OpenBatch(known.kind, known.moment, known.results_stored_until)
+        known = known._replace(moment=date_batch(connection, batch_id, origin.moment))
+    return OpenBatch(*known)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
@@ -108,6 +115,7 @@ _OPEN = select(
     Batch.kind,
     Batch.moment,
     select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
+    Batch.data_set,
 ).where(Batch.id == bindparam("batch"))
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
@@ -125,7 +133,7 @@ _DATE = (
 def open_batches(
     connection: Connection, batches: Sequence[Mapping[str, Any]]
 ) -> dict[str, OpenBatch]:
-    """Store several batches of which chunks arrive together, as `open_batch` does; return all.
+    """Store several batches without data sets of which chunks arrive together; return all.
 
     Each has the columns `id`, `kind`, `columns`, `form`, `file_name`, `submitter` and `moment`.
     They are stored in the order of their ids, so that two transactions cannot deadlock.
@@ -140,7 +148,7 @@ def open_batches(
     opened = {}
     for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
         moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
-        opened[row.id] = OpenBatch(row.kind, moment)
+        opened[row.id] = OpenBatch(row.kind, moment, data_set=row.data_set)
     return opened
 
 
@@ -158,7 +166,7 @@ def _add_batches(dialect: str) -> Any:
 
 @cache
 def _select_open(dialect: str) -> Any:
-    return select_among(dialect, Batch.id, Batch.kind, Batch.moment)
+    return select_among(dialect, Batch.id, Batch.kind, Batch.moment, Batch.data_set)
 
 
 def find_entries(

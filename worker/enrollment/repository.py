@@ -110,10 +110,10 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)
     statement = _select_for_requests(dialect, tuple(wanted))
-    *row, drops, limit, now = connection.execute(statement, parameters).one()
+    *row, drops, limit, has_notes, now = connection.execute(statement, parameters).one()
     documents = dict(zip(wanted, row, strict=True))
     found = _lookup(connection, documents, find_derived(connection, request_ids))
-    return found._replace(now=now, drops=newer_drops(drops, limit))
+    return found._replace(now=now, drops=newer_drops(drops, limit, has_notes))
 
 
 def _lookup(

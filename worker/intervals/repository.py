@@ -40,6 +40,7 @@ from worker.models import (
     RetentionLimit,
     StudentCourse,
 )
+from worker.plan_models import AlsoEnrolledBy
 
 MAX_NEWER_DROPS: Final = 1_000
 """The most newer drops that are read at once; if there are more, they are looked up by pair."""
@@ -52,18 +53,21 @@ _DROP = columns_of(PastEnrollment, "student_id", "course_id", "ended_at", "reaso
 _INTERVAL = columns_of(
     PastEnrollment, "student_id", "course_id", "ended_at", "enrolled_at", "reason", "request_id"
 )
+_OWNED_INTERVAL = {**_INTERVAL, **columns_of(PastEnrollment, "data_set")}
 
-_PLACE = ("chunk", "position")
-"""The columns that say which request of its batch opened a row."""
+_ORIGIN = ("chunk", "position", "data_set")
+"""The columns that say which request of its batch opened a row, and which data set owns it."""
 
 
 # --- what decides -----------------------------------------------------------------------------
 
 
 def newer_drops_documents(dialect: str) -> list[Any]:
-    """Return two scalar queries: the newer drops as a JSON document, and the retention limit.
+    """Return three scalar queries for `newer_drops`.
 
-    `newer_drops` reads them. The parameter `since` is the earliest moment that matters.
+    They read the newer drops as a JSON document, the retention limit, and whether there are notes
+    about enrollments that another data set than the owner names. The parameter `since` is the
+    earliest moment that matters.
     """
     as_rows, as_row = (
         (func.json_agg, func.json_build_array)
@@ -82,16 +86,18 @@ def newer_drops_documents(dialect: str) -> list[Any]:
     return [
         select(document).select_from(newer).scalar_subquery(),
         select(RetentionLimit.moment).where(RetentionLimit.singleton == 1).scalar_subquery(),
+        exists(select(literal(1)).select_from(AlsoEnrolledBy)),
     ]
 
 
-def newer_drops(document: Any, limit: datetime | None) -> NewerDrops:
+def newer_drops(document: Any, limit: datetime | None, has_notes: Any) -> NewerDrops:
     """Read what the queries of `newer_drops_documents` returned."""
     rows = document or ()
     if len(rows) > MAX_NEWER_DROPS:
-        return NewerDrops(limit, None)
+        return NewerDrops(limit, None, bool(has_notes))
     # In the order of their moments: the latest drop of a pair stays.
-    return NewerDrops(limit, {(student, course): in_utc(at) for student, course, at in rows})
+    ended = {(student, course): in_utc(at) for student, course, at in rows}
+    return NewerDrops(limit, ended, bool(has_notes))
 
 
 def in_utc(stored: Any) -> datetime:
@@ -268,14 +274,13 @@ def _end_at_once() -> Any:
             enrolled.enrolled_at,
             source.c.reason,
             source.c.request_id,
-            enrolled.chunk,
-            enrolled.position,
+            *(getattr(enrolled, name) for name in _ORIGIN),
         )
         .cte("ended")
     )
     return (
         insert_into("postgresql", PastEnrollment)
-        .from_select([*_INTERVAL, *_PLACE], select(*ended.c))
+        .from_select([*_INTERVAL, *_ORIGIN], select(*ended.c))
         .returning(PastEnrollment.student_id, PastEnrollment.course_id)
     )
 
@@ -291,14 +296,13 @@ def _copy_open(dialect: str) -> Any:
         enrolled.enrolled_at,
         source.c.reason,
         source.c.request_id,
-        enrolled.chunk,
-        enrolled.position,
+        *(getattr(enrolled, name) for name in _ORIGIN),
     ).where(
         enrolled.student_id == source.c.student_id,
         enrolled.course_id == source.c.course_id,
         enrolled.enrolled_at < source.c.ended_at,
     )
-    return insert_into(dialect, PastEnrollment).from_select([*_INTERVAL, *_PLACE], wanted)
+    return insert_into(dialect, PastEnrollment).from_select([*_INTERVAL, *_ORIGIN], wanted)
 
 
 @cache
@@ -350,16 +354,15 @@ def _delete_earlier(dialect: str) -> Any:
 def _add_past(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
     dialect = connection.dialect.name
     rows = sorted(
-        (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id)
+        (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id, drop.data_set)
         for pair, drop in drops
     )
     if rows:
-        connection.execute(_insert_past(dialect), row_parameters(dialect, _INTERVAL, rows))
+        connection.execute(_insert_past(dialect), row_parameters(dialect, _OWNED_INTERVAL, rows))
 
 
 @cache
 def _insert_past(dialect: str) -> Any:
-    source = rows_as_table(dialect, _INTERVAL)
-    return insert_into(dialect, PastEnrollment).from_select(
-        list(_INTERVAL), select(*(column(name) for name in _INTERVAL)).select_from(source)
-    )
+    source = rows_as_table(dialect, _OWNED_INTERVAL)
+    values: Any = select(*(column(name) for name in _OWNED_INTERVAL)).select_from(source)
+    return insert_into(dialect, PastEnrollment).from_select(list(_OWNED_INTERVAL), values)

@@ -16,6 +16,8 @@ from producer.contract.rosters import RosterRecord, merge, to_microseconds, valu
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk, text_of
+from worker.data_sets.repository import find_data_set_of_batch
+from worker.data_sets.values import Owner
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
 from worker.enrollment.incoming import IncomingRequest, read_record, read_request
@@ -130,6 +132,7 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
             has_own_id=has_own_id,
             moment=_moment_of(letter, clock),
             is_dated=True,
+            owner=_owner_of(connection, letter.batch_id),
         )
         return _retry_request(connection, incoming, letter.batch_id, clock)
     try:
@@ -143,6 +146,12 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
     own = RosterRecord(sis_id, tuple(values), moment)
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge([own]))
     return "superseded by a later record" if written.superseded else "written"
+
+
+def _owner_of(connection: Connection, batch_id: str | None) -> Owner | None:
+    """Return what owns the enrollments of a batch; None without a batch or a data set."""
+    data_set = None if batch_id is None else find_data_set_of_batch(connection, batch_id)
+    return None if data_set is None else Owner(data_set)
 
 
 def _retry_request(
@@ -171,7 +180,8 @@ def _retry_chunk(
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry(
             "a different chunk was already applied under this batch id and number, or the batch"
-            " ends before it; submit it under another batch id, then discard this letter"
+            " ends before it or has another data set; submit it under another batch id, then"
+            " discard this letter"
         )
     return outcome.value
 

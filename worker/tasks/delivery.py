@@ -141,7 +141,7 @@ class ChunkDelivery:
                 LetterReason.CONFLICT,
                 conflict
                 or "a different chunk was already applied under its batch id and number,"
-                " or the batch ends before it",
+                " or the batch ends before it or has another data set",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:

@@ -94,7 +94,9 @@ def everything(database: Database) -> dict[str, Any]:
         found["names"] = sorted(inspect(connection).get_table_names())
         if connection.dialect.name == "postgresql":
             rows = connection.execute(
-                text("SELECT sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL")
+                text(
+                    "SELECT sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL"
+                )
             )
             found["sequences"] = {
                 name: value for name, value in rows if not name.startswith("planned_refusals")

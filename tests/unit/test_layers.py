@@ -87,6 +87,8 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
     assert {str(Path(name).parent) for name in MODULES if builds_sql(name)} == {
         ".",
         "batches",
+        "batches/members",
+        "batches/places",
         "database",
         "dead_letters",
         "enrollment",

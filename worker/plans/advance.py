@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy.exc import DBAPIError
 
 from producer.contract.plans import PlanState
+from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
 from worker.database.errors import is_outage, sentence_of
 from worker.moments import Clock
@@ -19,7 +20,6 @@ from worker.plans.applying import ApplyStored, apply_some
 from worker.plans.concluding import plan_chunks
 from worker.plans.finishing import finish_applied
 from worker.plans.holder import Holder, take_next
-from worker.plans.members import all_chunks_arrived
 from worker.plans.repository import LeaseLost, find_members
 from worker.plans.starting import start_applying
 from worker.plans.times import Expiry

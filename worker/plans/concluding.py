@@ -11,12 +11,13 @@ from sqlalchemy import Connection
 from producer.contract.plan_requests import PlanPurpose, PlanRequest
 from producer.contract.plans import HoldReason, PlanState, Reason
 from producer.schemas import Kind
+from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database
 from worker.database.planning import PlanRefused
 from worker.moments import Clock
 from worker.plans.applying import origin_of, texts_of
 from worker.plans.holder import Holder
-from worker.plans.repository import LeaseLost, find_data_set, find_ongoing_snapshot
+from worker.plans.repository import LeaseLost, find_ongoing_snapshot
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
 from worker.plans.temporary.making import MadePlan, PlanInput, StagedBatch, make_plan
 from worker.plans.temporary.report import PlanOvertaken

@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import Decision, PlanState
+from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
 from worker.moments import Clock, own_clock
 from worker.plans.repository import (
-    find_data_set,
     finish,
     lock_plan,
     time_now,

@@ -121,12 +121,6 @@ def change(connection: Connection, lease: Lease, **values: Any) -> None:
         raise LeaseLost(lease.plan.id)
 
 
-def find_data_set(connection: Connection, name: str) -> Any | None:
-    """Return the row of a data set; None if there is none."""
-    columns = (DataSet.id, DataSet.name, DataSet.snapshots, DataSet.rules, DataSet.swept_at)
-    return connection.execute(select(*columns).where(DataSet.name == name)).one_or_none()
-
-
 def lock_data_set(connection: Connection, key: int) -> datetime | None:
     """Lock a data set until the end of the transaction; return the moment of its last snapshot."""
     row = select(DataSet.swept_at).where(DataSet.id == key).with_for_update()
@@ -152,11 +146,6 @@ def find_waiting_snapshots(connection: Connection, data_set: int, before: dateti
     )
     rows = connection.execute(older.order_by(plan.id).with_for_update())
     return [row for row in rows if row.request["snapshot"]]
-
-
-def begin_sweep(connection: Connection, key: int, moment: datetime) -> None:
-    """Have requests of a data set superseded that count before a moment."""
-    connection.execute(update(DataSet).where(DataSet.id == key).values(swept_at=moment))
 
 
 class Chunk(NamedTuple):

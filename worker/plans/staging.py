@@ -13,15 +13,15 @@ from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState
 from producer.schemas import Kind
 from worker.batches.apply import form_of
+from worker.batches.members.arrival import all_chunks_arrived
 from worker.batches.repository import find_chunk
+from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
 from worker.moments import Clock, moment_of_message, own_clock
-from worker.plans.members import all_chunks_arrived
 from worker.plans.repository import (
     add_plan,
     add_staged,
     find_batches,
-    find_data_set,
     find_members,
     find_staged,
     finish,

@@ -3,10 +3,10 @@
 from sqlalchemy import Connection
 
 from producer.contract.plans import PlanState
+from worker.data_sets.repository import begin_sweep
 from worker.database.enrollment_lock import lock_enrollments
 from worker.plans.holder import Holder
 from worker.plans.repository import (
-    begin_sweep,
     find_ongoing_snapshot,
     find_waiting_snapshots,
     finish,

@@ -14,10 +14,10 @@ from producer.contract.plans import (
     PlanStatus,
     Reason,
 )
+from worker.batches.members.arrival import all_chunks_arrived
 from worker.database.engine import Database
 from worker.moments import Clock, own_clock
 from worker.plans.advice import advice_on
-from worker.plans.members import all_chunks_arrived
 from worker.plans.reports.repository import find_drops
 from worker.plans.repository import find_members, find_plan, time_now
 

@@ -9,6 +9,9 @@ from producer.contract.plans import PlanState
 from worker.models import Course, Student
 from worker.plan_models import PlannedDropRow, PlanRow
 
+_DROPPED = "dropped"
+"""What a plan expects of an enrollment that it drops (`worker.snapshots.values.Fate`)."""
+
 
 def find_drops(
     connection: Connection, plan_id: str, after: tuple[int, int] | None, size: int
@@ -27,7 +30,7 @@ def find_drops(
         )
         .join(Student, Student.id == drop.student_id)
         .join(Course, Course.id == drop.course_id)
-        .where(drop.plan_id == plan_id)
+        .where(drop.plan_id == plan_id, drop.expected == _DROPPED)
         .order_by(drop.student_id, drop.course_id)
         .limit(size)
     )

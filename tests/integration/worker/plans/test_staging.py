@@ -148,9 +148,7 @@ def test_two_submissions_under_one_id_are_never_planned(database: Database) -> N
 
 
 def drops() -> Chunk:
-    return chunks_of(
-        SNAPSHOT, [{"student_id": "A", "drop_course_ids": ["M1"]}], data_set="sis"
-    )[0]
+    return chunks_of(SNAPSHOT, [{"student_id": "A", "drop_course_ids": ["M1"]}], data_set="sis")[0]
 
 
 def actions() -> Chunk:
@@ -220,7 +218,9 @@ def test_a_discarded_plan_takes_no_more_chunks(database: Database) -> None:
 
 def test_bad_records_and_refused_lines_are_stored_as_they_came(database: Database) -> None:
     (only,) = chunks_of(
-        HELD, ["what is this", pairs("A", "M1")], refused=(RefusedLine(line=9, message="not UTF-8"),)
+        HELD,
+        ["what is this", pairs("A", "M1")],
+        refused=(RefusedLine(line=9, message="not UTF-8"),),
     )
     stage(database, only)
     (batch,) = advance(database).batches

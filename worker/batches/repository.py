@@ -90,9 +90,10 @@ def open_batch(
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
-    if known.moment is None:
-        known = known._replace(moment=date_batch(connection, batch_id, origin.moment))
-    return OpenBatch(*known)
+    kind, moment, stored_until, data_set = known
+    if moment is None:
+        moment = date_batch(connection, batch_id, origin.moment)
+    return OpenBatch(kind, moment, stored_until, data_set)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:

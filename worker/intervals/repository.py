@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     Connection,
+    Table,
     bindparam,
     column,
     delete,
@@ -142,7 +143,7 @@ def find_states(
         return states
     is_open = [pair for pair, state in states.items() if state.enrolled_at is not None]
     students = {student for student, _ in is_open}
-    confirmed = _find_confirmations(connection, students, dropped_at, ahead)
+    confirmed = find_confirmations(connection, students, dropped_at, ahead)
     for pair in is_open:
         at = confirmed.get(pair)
         state = states[pair]
@@ -186,7 +187,7 @@ def has_confirmations(
     # A row may say it alone: the result of the request that opened it may be derived from the row.
     if connection.scalar(_has_opened(dialect), values):
         return True
-    return bool(_find_confirmations(connection, students, since, ahead))
+    return bool(find_confirmations(connection, students, since, ahead))
 
 
 @cache
@@ -197,13 +198,18 @@ def _has_opened(dialect: str) -> Any:
     return select(exists().where(is_of_student, is_later))
 
 
-def _find_confirmations(
-    connection: Connection, students: Collection[int], since: datetime, ahead: timedelta
+def find_confirmations(
+    connection: Connection,
+    students: Collection[int],
+    since: datetime,
+    ahead: timedelta,
+    results: Table | None = None,
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    A result that counts then was stored later than `since` minus what a request may lie ahead of
-    the one clock, and what this clock is ahead of the database's.
+    `results` is the table to read, if it is not `enrollment_results`. A result that counts then was
+    stored later than `since` minus what a request may lie ahead of the one clock, and what this
+    clock is ahead of the database's.
     """
     if not students:
         return {}
@@ -212,7 +218,8 @@ def _find_confirmations(
     margin = timedelta(seconds=MAX_AHEAD) + max(ahead, timedelta(0)) + _CLOCK_MARGIN
     parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
-    for student, courses, at in connection.execute(_select_confirmations(dialect), parameters):
+    statement = _select_confirmations(dialect, results)
+    for student, courses, at in connection.execute(statement, parameters):
         for course in courses:
             confirmed[student, course] = max(at, confirmed.get((student, course), at))
     return confirmed
@@ -223,8 +230,8 @@ _ENROLLING = (ResultStatus.ENROLLED.value, ResultStatus.CHANGED.value, ResultSta
 
 
 @cache
-def _select_confirmations(dialect: str) -> Any:
-    result = EnrollmentResult
+def _select_confirmations(dialect: str, results: Table | None) -> Any:
+    result: Any = EnrollmentResult if results is None else results.c
     # An older version stored no moment.
     counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
     return select(result.student_id, result.enrolled, counts_at).where(

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.publishing.connection import check_timeout
-from producer.submitter import FIND
+from producer.request_submitter import FIND
 from producer.testing.connection import MemoryBroker, MemoryConnection
 
 

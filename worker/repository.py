@@ -13,6 +13,7 @@ from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import copy
+from worker.database.planning import planning_on
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
@@ -198,8 +199,15 @@ def _copy_new(
     new = wanted
     if len(_find_missing(connection, sample)) < len(sample):
         new = sorted(_find_missing(connection, wanted))
+    elif planning_on(connection) and (existing := _find_existing(connection, wanted)):
+        new = [pair for pair in wanted if pair not in existing]
     if not new:
         return []
+    if planning_on(connection):
+        # Only this transaction writes here, so it needs no savepoint. A savepoint for each of many
+        # chunks would slow down all other transactions, which look these up until the plan is made.
+        write(new)
+        return new
     try:
         with connection.begin_nested():
             write(new)
@@ -240,8 +248,17 @@ def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
     return [(student, course) for student, course in missing.all()]
 
 
+def _find_existing(connection: Connection, pairs: Sequence[Pair]) -> set[Pair]:
+    """Return the pairs that have a row: few or none if the chunk is new."""
+    dialect = connection.dialect.name
+    existing = connection.execute(
+        _select_missing(dialect, negated=True), row_parameters(dialect, _PAIR_KEY, pairs)
+    )
+    return {(student, course) for student, course in existing}
+
+
 @cache
-def _select_missing(dialect: str) -> Any:
+def _select_missing(dialect: str, *, negated: bool = False) -> Any:
     source = rows_as_table(dialect, _PAIR_KEY)
     existing = (
         select(StudentCourse.student_id)
@@ -251,7 +268,7 @@ def _select_missing(dialect: str) -> Any:
         )
         .exists()
     )
-    return select(*source.c).where(~existing)
+    return select(*source.c).where(existing if negated else ~existing)
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:

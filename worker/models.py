@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker import plan_models as plan_models  # so that all tables are defined
-from worker.model_base import Base as Base
-from worker.model_base import Instant as Instant
+from worker import plan_models as plan_models  # noqa: PLC0414 - so that all tables are defined
+from worker.model_base import Base as Base  # noqa: PLC0414 - for all users of the tables
+from worker.model_base import Instant as Instant  # noqa: PLC0414
 
 Pair = tuple[int, int]
 """The keys of a student and a course: they identify a row of `student_courses`."""

@@ -63,7 +63,9 @@ class ChunkOutcome(StrEnum):
     APPLIED = "applied"
     """Its records were decided, and the chunk was entered into the ledger."""
     REPEATED = "repeated"
-    """It was already applied before; nothing was changed."""
+    """It was already applied before, or stored for its plan; nothing was changed."""
+    STAGED = "staged"
+    """It was stored for its plan; nothing is applied before the whole plan is made."""
     CONFLICT = "conflict"
     """The batch id is that of another submission; nothing was changed.
 
@@ -103,6 +105,20 @@ def apply_chunk(
     dead letters. Raises ValidationError, DBAPIError.
     """
     chunk, fingerprint = read_chunk(kind, payload)
+    return apply_read_chunk(database, kind, chunk, fingerprint, poison, origin, clock=clock)
+
+
+def apply_read_chunk(
+    database: Database,
+    kind: Kind,
+    chunk: Chunk,
+    fingerprint: int,
+    poison: Poison | None = None,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
+    *,
+    clock: Clock = own_clock,
+) -> Applied:
+    """Apply a chunk that was parsed, as `apply_chunk` does. Raises DBAPIError."""
 
     def apply(connection: Connection) -> Applied:
         return apply_to(connection, kind, chunk, fingerprint, poison or {}, origin, clock=clock)
@@ -110,12 +126,16 @@ def apply_chunk(
     return transaction(database, apply)
 
 
+def text_of(payload: object) -> str:
+    """Return the JSON of a chunk of which its fingerprint is made."""
+    return payload if isinstance(payload, str) else json.dumps(payload, sort_keys=True)
+
+
 def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
     """Parse a chunk; return it with its fingerprint. Raises ValidationError."""
     if isinstance(payload, str):
         return KIND_CHUNKS[kind].model_validate_json(payload), fingerprint_of(payload)
-    text = json.dumps(payload, sort_keys=True)
-    return KIND_CHUNKS[kind].model_validate(payload), fingerprint_of(text)
+    return KIND_CHUNKS[kind].model_validate(payload), fingerprint_of(text_of(payload))
 
 
 def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence[Any]) -> None:

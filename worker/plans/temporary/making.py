@@ -31,6 +31,7 @@ from worker.moments import Clock, own_clock
 from worker.plans.temporary.names import Scan, names_in, scan
 from worker.plans.temporary.report import Report, store_report
 from worker.plans.temporary.repository import RealRows, Since
+from worker.snapshots.values import Absence
 
 
 class StagedBatch(NamedTuple):
@@ -63,6 +64,8 @@ class MadePlan(NamedTuple):
     """When it was true: the database is that of this moment."""
     digest: str
     """The SHA-256 of all that is reported, refusals included."""
+    absence: Absence | None = None
+    """What a snapshot does not name; None if the plan is no snapshot."""
 
 
 Conclude = Callable[[Connection, MadePlan], None]

@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.databases import opened_database
+from support.databases import opened_database, store_roster
 from worker.database.engine import Database
 
 
@@ -22,3 +22,9 @@ def postgres_database(postgres_url: str) -> Iterator[Database]:
 def sqlite_database(new_database: Callable[[str], str]) -> Iterator[Database]:
     with opened_database(new_database("sqlite")) as made:
         yield made
+
+
+@pytest.fixture
+def roster(database: Database) -> None:
+    """Students A, B (keys 1, 2) and courses M1, M2 (keys 1, 2)."""
+    store_roster(database, ["A", "B"], ["M1", "M2"])

@@ -222,9 +222,7 @@ class BatchChunk(Base):
 
     __tablename__ = "batch_chunks"
 
-    batch_id: Mapped[str] = mapped_column(
-        _id_column(), ForeignKey("batches.id"), primary_key=True
-    )
+    batch_id: Mapped[str] = mapped_column(_id_column(), ForeignKey("batches.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     fingerprint: Mapped[int] = mapped_column(BigInteger)
     last: Mapped[bool] = mapped_column(Boolean)

@@ -20,6 +20,7 @@ from producer.contract.chunks import (
 )
 from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
+from producer.contract.refusals import undone
 from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Action, Kind, ResultStatus, StudentEnrollmentRequest
@@ -150,7 +151,10 @@ def apply_to(
     if kind is Kind.ENROLLMENTS:
         until = batch.results_stored_until
         derives = until is None or times.stored >= until
-        decided = _enroll(connection, chunk, poison, times, derives=derives)
+        if batch.is_stopped:
+            decided = _refuse(connection, chunk, poison, times)
+        else:
+            decided = _enroll(connection, chunk, poison, times, derives=derives)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -256,9 +260,13 @@ def _letter(
     )
 
 
+Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
+"""The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
+
+
 def _enroll(
     connection: Connection, chunk: Chunk, poison: Poison, times: Times, *, derives: bool
-) -> tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]:
+) -> Decided:
     clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
     shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives)
@@ -271,13 +279,40 @@ def _enroll(
     if not shortcut.rest:
         return counts, [], statuses, shortcut.fresh
     requests = incoming_requests(chunk, shortcut.rest, poison, times)
+    refusals = _decide(connection, chunk, shortcut.rest, requests, times, counts, statuses)
+    return counts, refusals, statuses, shortcut.fresh
+
+
+def _refuse(connection: Connection, chunk: Chunk, poison: Poison, times: Times) -> Decided:
+    """Refuse all requests of a chunk, because its batch was undone."""
+    counts, statuses = no_counts(), Counter[ResultStatus]()
+    positions = range(len(chunk.row_counts))
+    requests = refused_as_undone(incoming_requests(chunk, positions, poison, times))
+    refusals = _decide(connection, chunk, positions, requests, times, counts, statuses)
+    return counts, refusals, statuses, None
+
+
+def refused_as_undone(requests: Sequence[IncomingRequest]) -> list[IncomingRequest]:
+    """Return requests of a batch that was undone, each with that as its only problem."""
+    problem = (undone(),)
+    return [request._replace(problems=problem) for request in requests]
+
+
+def _decide(
+    connection: Connection,
+    chunk: Chunk,
+    positions: Sequence[int],
+    requests: Sequence[IncomingRequest],
+    times: Times,
+    counts: Counts,
+    statuses: Counter[ResultStatus],
+) -> Refusals:
+    """Decide the requests at some positions by the rulebook, and count them; return refusals."""
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
-    row_counts = [chunk.row_counts[position] for position in shortcut.rest]
-    add_to_counts(counts, decided, row_counts)
+    add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-    return counts, refusals, statuses, shortcut.fresh
+    return [refusal for decision in decided for refusal in refusals_of(decision, cells)]
 
 
 def _may_drop(chunk: Chunk) -> bool:

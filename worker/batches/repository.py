@@ -66,6 +66,8 @@ class OpenBatch(NamedTuple):
     results_stored_until: datetime | None = None
     """Until when every result is stored, on the database's clock; None if there is no such time, or
     if it was not read."""
+    is_stopped: bool = False
+    """True if the batch was undone: its other requests are refused."""
 
 
 def open_batch(
@@ -89,9 +91,8 @@ def open_batch(
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
     if known.moment is None:
-        moment = date_batch(connection, batch_id, origin.moment)
-        return OpenBatch(known.kind, moment, known.results_stored_until)
-    return OpenBatch(known.kind, known.moment, known.results_stored_until)
+        known = known._replace(moment=date_batch(connection, batch_id, origin.moment))
+    return OpenBatch(*known)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
@@ -104,11 +105,12 @@ def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -
     return dated
 
 
-_OPEN = select(
-    Batch.kind,
-    Batch.moment,
-    select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
-).where(Batch.id == bindparam("batch"))
+_IS_STOPPED = Batch.stopped_at.is_not(None).label("is_stopped")
+# So that undoing a batch waits for its chunks. A ledger entry takes this lock later in any case.
+_LOCK: Mapping[str, Any] = {"read": True, "key_share": True, "of": Batch}
+_UNTIL = select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until")
+_OPEN = select(Batch.kind, Batch.moment, _UNTIL, _IS_STOPPED).where(Batch.id == bindparam("batch"))
+_OPEN = _OPEN.with_for_update(**_LOCK)
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
     select(func.min(BatchChunk.applied_at))
@@ -140,7 +142,7 @@ def open_batches(
     opened = {}
     for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
         moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
-        opened[row.id] = OpenBatch(row.kind, moment)
+        opened[row.id] = OpenBatch(row.kind, moment, is_stopped=row.is_stopped)
     return opened
 
 
@@ -158,7 +160,8 @@ def _add_batches(dialect: str) -> Any:
 
 @cache
 def _select_open(dialect: str) -> Any:
-    return select_among(dialect, Batch.id, Batch.kind, Batch.moment)
+    listed = select_among(dialect, Batch.id, Batch.kind, Batch.moment, _IS_STOPPED)
+    return listed.order_by(Batch.id).with_for_update(**_LOCK)
 
 
 def find_entries(

@@ -21,6 +21,7 @@ from worker.batches.apply import (
     form_of,
     incoming_requests,
     ledger_entry,
+    refused_as_undone,
 )
 from worker.batches.counts import add_to_counts, no_counts
 from worker.batches.lines import pack_lines
@@ -34,6 +35,7 @@ from worker.batches.repository import (
 )
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
+from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.rules import Decision
 from worker.enrollment.values import Times
 from worker.moments import STEP, Clock, moment_of_message, own_clock
@@ -70,12 +72,12 @@ def apply_together(
 
     def apply(connection: Connection) -> list[Applied]:
         now = clock()
-        outcomes, moments = _open(connection, received, now)
+        outcomes, batches = _open(connection, received, now)
         stored = database_time(connection) or now
         fresh = [
-            _Fresh(*each[:2], Times(moments[each.chunk.batch_id], now, stored))
+            _Fresh(*each[:2], Times(batch.moment, now, stored), batch.is_stopped)
             for each, outcome in zip(received, outcomes, strict=True)
-            if outcome is ChunkOutcome.APPLIED
+            if outcome is ChunkOutcome.APPLIED and (batch := batches[each.chunk.batch_id])
         ]
         applied = iter(_decide(connection, fresh))
         return [
@@ -92,12 +94,20 @@ class _Fresh(NamedTuple):
     chunk: Chunk
     fingerprint: int
     times: Times
+    is_stopped: bool
+    """True if its batch is undone."""
+
+    def requests(self) -> list[IncomingRequest]:
+        """Return its requests; they are refused if its batch is undone."""
+        positions = range(len(self.chunk.row_counts))
+        requests = incoming_requests(self.chunk, positions, {}, self.times)
+        return refused_as_undone(requests) if self.is_stopped else requests
 
 
 def _open(
     connection: Connection, received: Sequence[ReceivedChunk], now: datetime
-) -> tuple[list[ChunkOutcome], dict[str, datetime]]:
-    """Open the batches of chunks; return what is to happen to each chunk, and the moments."""
+) -> tuple[list[ChunkOutcome], dict[str, OpenBatch]]:
+    """Open the batches of chunks; return what is to happen to each chunk, and the batches."""
     keys = [each.key for each in received]
     entered = find_entries(connection, keys)
     turns = accumulate((each.steps for each in received), initial=0)
@@ -118,7 +128,7 @@ def _open(
             known[each.key] = (Kind.ENROLLMENTS, each.fingerprint)
             if each.chunk.last:
                 ends[batch_id] = min(number, ends.get(batch_id, number))
-    return outcomes, {batch_id: batch.moment for batch_id, batch in batches.items()}
+    return outcomes, batches
 
 
 def _new_batch(received: ReceivedChunk, turn: datetime) -> dict[str, Any]:
@@ -164,10 +174,7 @@ def _decide(connection: Connection, fresh: Sequence[_Fresh]) -> list[Applied]:
     """Decide the requests of all chunks together, and enter the chunks into the ledger."""
     if not fresh:
         return []
-    requests = [
-        incoming_requests(each.chunk, range(len(each.chunk.row_counts)), {}, each.times)
-        for each in fresh
-    ]
+    requests = [each.requests() for each in fresh]
     now = fresh[0].times.now
     everything = [request for of_chunk in requests for request in of_chunk]
     decided = iter(add_enrollments(connection, everything, clock=lambda: now).decided)

@@ -1,9 +1,8 @@
 """Work out what a batch changed, and which requests undo that. Pure functions, no SQL.
 
-The undo counts at the last moment of a pair in the batch plus 1 µs. If all requests of the batch
-count at its moment, each change can be undone alone: whatever the order, a pair that the batch
-ended and opened at that moment is enrolled in the end. Otherwise the changes of a pair are read
-together, and the last one decides, with what was there before it.
+The undo counts at the last moment of a pair in the batch plus 1 µs. If the batch changed each pair
+at most once, each change is undone alone. Otherwise the changes of a pair are read together, and
+the last one decides, with what was there before it.
 """
 
 from collections import defaultdict

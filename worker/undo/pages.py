@@ -74,7 +74,7 @@ def _pages_with_changes(database: Database, batch_id: str) -> Iterator[Page]:
 
 
 def read_page(
-    connection: Connection, batch: UndoneBatch, page: Page, *, has_other_moments: bool
+    connection: Connection, batch: UndoneBatch, page: Page, *, may_change_twice: bool
 ) -> PageUndo:
     """Return the requests that undo a page, and the pairs that they restore."""
     rows: list[Any] = []
@@ -84,7 +84,7 @@ def read_page(
     elif page.source is not Source.NOTHING:
         is_own = page.source is Source.OWN
         rows = find_changes(connection, batch.id, page.after, own=is_own)
-    if not has_other_moments:
+    if not may_change_twice:
         reversals = reverse_fresh(fresh, batch.counts_at) if fresh else reverse_alone(rows)
         return PageUndo(reversals, _restored(connection, batch, reversals))
     if fresh is not None:

@@ -169,10 +169,18 @@ def _select_changes(own: bool) -> Any:  # noqa: FBT001 - for the cache
     return page.order_by(result.request_id).limit(bindparam("limit", type_=Integer()))
 
 
-def has_other_moments(connection: Connection, batch_id: str, moment: datetime) -> bool:
-    """Return whether a request of a batch counts at another moment than the batch."""
+def may_change_twice(connection: Connection, batch_id: str, moment: datetime) -> bool:
+    """Return whether a batch may have changed a pair more than once.
+
+    That needs both enrolls and drops, or requests that count at another moment than the batch.
+    """
+    chunk = BatchChunk
+    sums = select(func.sum(chunk.enrolled), func.sum(chunk.dropped))
+    enrolled, dropped = connection.execute(sums.where(chunk.batch_id == batch_id)).one()
     values = {**_parameters(batch_id), "moment": moment}
-    return any(connection.scalar(_HAS_OTHER[own], values) for own in (False, True))
+    return bool(enrolled and dropped) or any(
+        connection.scalar(_HAS_OTHER[own], values) for own in (False, True)
+    )
 
 
 _HAS_OTHER: Final = {

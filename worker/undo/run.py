@@ -23,7 +23,7 @@ from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
 from worker.undo.left import MAX_LEFT, find_left
 from worker.undo.pages import Page, pages_of, read_page
-from worker.undo.repository import find_progress, has_other_moments, restore_owners
+from worker.undo.repository import find_progress, may_change_twice, restore_owners
 from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
 from worker.undo.values import CannotUndo, LeftPair, UndoneBatch
 
@@ -105,13 +105,13 @@ class _Step(NamedTuple):
     page: Page
     number: int
     is_last: bool
-    has_other_moments: bool
+    may_change_twice: bool
     clock: Clock
 
     def apply(self, connection: Connection) -> Applied:
         """Undo the page within an open transaction. Raises CannotUndo."""
-        batch, has_others = self.batch, self.has_other_moments
-        content = read_page(connection, batch, self.page, has_other_moments=has_others)
+        batch, is_mixed = self.batch, self.may_change_twice
+        content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
             raise CannotUndo(
@@ -143,14 +143,14 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
     with database.reading() as connection:
         batch = check(connection, batch_id)
         done = find_progress(connection, batch.undo_id).chunks
-        has_others = has_other_moments(connection, batch.id, batch.moment)
+        is_mixed = may_change_twice(connection, batch.id, batch.moment)
     pages = pages_of(database, batch_id)
     page, number = next(pages), 0
     for following in pages:
         if number >= done:
-            yield _Step(batch, page, number, False, has_others, clock)
+            yield _Step(batch, page, number, False, is_mixed, clock)
         page, number = following, number + 1
-    yield _Step(batch, page, number, True, has_others, clock)
+    yield _Step(batch, page, number, True, is_mixed, clock)
 
 
 def _unless_busy(work: Callable[[], T]) -> T:

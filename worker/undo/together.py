@@ -1,6 +1,6 @@
-"""Read together all that a batch did to some pairs, if its requests count at several moments.
+"""Read together all that a batch did to some pairs, if it may have changed a pair more than once.
 
-That is the case for operation lists, and for requests with a time of their own.
+Operation lists can do that, and batches with both drops and enrolls.
 """
 
 from collections import defaultdict

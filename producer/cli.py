@@ -25,6 +25,7 @@ COMMANDS = {
     "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),
     "wait": ("status", "Wait until requests and batches have ended."),
+    "plan": ("plan", "Show what a planned submission would do, and why it waits."),
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),
     "student": ("queries", "Show a student with their courses, or search for students."),
     "results": ("queries", "Show the results of a student's requests, newest first."),
@@ -52,6 +53,7 @@ EXIT_CODES = exit_codes(
     usage="wrong usage or settings, an unreadable file, or a batch id used for different records",
     unreachable="the broker, a worker or the database cannot be used, or a request is lost",
     cannot_finish="a batch cannot finish unless somebody acts",
+    held="a submission waits for a decision",
 )
 EXAMPLES = """
 \b

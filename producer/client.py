@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from producer.call_log import verb
 from producer.contract.batches import (
@@ -31,6 +30,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.fields import MAX_LOOKUP
+from producer.planner import EnrollmentPlanner
 from producer.publishing.applied import count_applied
 from producer.publishing.arguments import (
     batch_page_options,
@@ -47,11 +47,10 @@ from producer.publishing.connection import check_timeout
 from producer.publishing.lookups import results_page
 from producer.publishing.polling import PollingProblem
 from producer.schemas import Code, Kind, RequestStatus, StudentEnrollmentResponse, StudentResponse
-from producer.submitter import EnrollmentSubmitter
 from producer.waiting import SHORTEST_POLL, BatchWait, waits_for
 
 
-class EnrollmentClient(EnrollmentSubmitter):
+class EnrollmentClient(EnrollmentPlanner):
     """A client that submits requests and batches over the queue; threads may share one.
 
     Without a URL, the client uses the broker that the commands would use: that of the variable
@@ -87,6 +86,7 @@ class EnrollmentClient(EnrollmentSubmitter):
         `batch` is a batch id, or what `submit_batch` or `submit_file` returned; then the wait is
         for exactly these chunks. For a package, it waits for all batches, and returns the status of
         the last one. An outage of the broker or the database is waited out for up to ten minutes.
+        The wait for a planned batch also ends when its state is `planned`, `held` or `discarded`.
         `on_status` is called with each status, and `on_error` with each error that is waited out.
 
         Raises InvalidRequest for an invalid id, and BatchNotDone when the time is up. Raises
@@ -383,9 +383,6 @@ class EnrollmentClient(EnrollmentSubmitter):
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._ask(TaskName.HEALTH, [])
         return health
-
-    def _ask(self, task: TaskName, *arguments: Any) -> Any:
-        return self._connection.ask(task, *arguments, timeout=self.timeout)
 
     @verb
     def polling_problem(self) -> PollingProblem | None:

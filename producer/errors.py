@@ -86,6 +86,10 @@ class BatchNotDone(EnrollmentError):
     """The batch was not done when the time of a wait was up; it goes on, so wait again."""
 
 
+class DecisionRefused(EnrollmentError):
+    """A decision about a plan did not count; the message says why, and what to do."""
+
+
 class ClientClosed(EnrollmentError):
     """A method of a client was called after the client was closed."""
 

@@ -23,6 +23,9 @@ from producer.publishing.batches import QUEUE_PATIENCE, SubmittedBatch
 UNKNOWN_PATIENCE = 60.0
 """How long a batch that was known may be unknown, in seconds: its mark was lost, but a worker may
 still apply a chunk that it holds."""
+ENDS_OF_PLANS = (BatchState.PLANNED, BatchState.HELD, BatchState.DISCARDED)
+"""The states in which no batch of a plan changes by itself: it was a dry run, it waits for a
+decision, or it will never be applied."""
 SHORTEST_POLL = 1.0
 """Seconds that the last look-up may take, although the time of the wait is up before that."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
@@ -75,7 +78,7 @@ class BatchWait:
         return self._submitted if is_done or status.conflicts != self._conflicts else None
 
     def is_done(self, status: BatchStatus, applied: int | None = None) -> bool:
-        """Return whether the batch is done.
+        """Return whether the batch is done, or has come to an end of its plan.
 
         `applied` is how many chunks were applied of the submission that `to_count` returns. Raises
         BatchCannotFinish, and NoWorkerAnswered if the batch makes no progress for too long.
@@ -84,8 +87,9 @@ class BatchWait:
         self._last_answer = time.monotonic()
         if applied is not None:
             self._conflicts = status.conflicts
-        if status.state is BatchState.DONE and (
-            self._submitted is None or applied == self._submitted.chunks
+        if status.state in ENDS_OF_PLANS or (
+            status.state is BatchState.DONE
+            and (self._submitted is None or applied == self._submitted.chunks)
         ):
             return True
         self._check_progress(status)
@@ -138,8 +142,8 @@ class BatchWait:
         now = time.monotonic()
         if self._cannot_finish(status):
             raise BatchCannotFinish(f"Batch {self.batch_id}: {status.advice}")
-        if status.state in (BatchState.QUEUED, BatchState.RUNNING):
-            self._last_progress = now
+        if status.state in (BatchState.QUEUED, BatchState.RUNNING, BatchState.STAGED):
+            self._last_progress = now  # A plan is made in one piece, which takes its time.
         elif status.state is BatchState.UNKNOWN:
             self._check_unknown(now - self._last_progress)
         elif now - self._last_progress > QUEUE_PATIENCE:

@@ -5,7 +5,6 @@ import math
 from collections.abc import (
     AsyncIterator,
     Callable,
-    Mapping,
     Sequence,
 )
 from datetime import datetime
@@ -13,7 +12,8 @@ from typing import Any
 
 from producer.aio.calls import verb
 from producer.aio.connection import LookupKind
-from producer.aio.submitter import STATUS, AsyncEnrollmentSubmitter
+from producer.aio.planner import AsyncEnrollmentPlanner
+from producer.aio.submitter import STATUS
 from producer.contract.batches import (
     AppliedChunks,
     BatchPage,
@@ -57,7 +57,7 @@ from producer.waiting import SHORTEST_POLL, BatchWait, waits_for
 _STUDENT = LookupKind(TaskName.STUDENT)
 
 
-class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
+class AsyncEnrollmentClient(AsyncEnrollmentPlanner):
     """A client for one event loop: thousands of calls at once, with a handful of threads.
 
     Its arguments, methods and errors are those of `EnrollmentClient`, and each method does what the
@@ -343,11 +343,6 @@ class AsyncEnrollmentClient(AsyncEnrollmentSubmitter):
     async def polling_problem(self) -> PollingProblem | None:
         """Return why each poll asks a worker, if that is so although a worker has answered."""
         return await self._connection.polling_problem()
-
-    async def _ask(
-        self, task: TaskName, args: list[Any], kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return await self._connection.ask(task, args, kwargs, timeout=self.timeout)
 
     async def _look_up_one(
         self, kind: LookupKind, identifier: Any, seconds: float | None = None

@@ -194,6 +194,7 @@ class AsyncConnection:
         kwargs: Mapping[str, Any] | None = None,
         *,
         timeout: float,
+        hint: str = LOOKUP_HINT,
     ) -> Any:
         """Send a lookup and return its result; see `BrokerConnection.ask`."""
         check_timeout(timeout)
@@ -204,7 +205,7 @@ class AsyncConnection:
             await self.send(task, args, kwargs, task_id=task_id, expires=expires)
 
         await send(timeout)
-        result = await self.wait(task_id, timeout, LOOKUP_HINT, send, timeout / 2)
+        result = await self.wait(task_id, timeout, hint, send, timeout / 2)
         return parse_result(task, result)
 
     async def look_up(self, kind: LookupKind, identifier: Any, seconds: float) -> Any:

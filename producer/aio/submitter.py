@@ -19,6 +19,7 @@ from producer.aio.connection import AsyncConnection, LookupKind
 from producer.aio.records import publish_in_thread
 from producer.client import EnrollmentClient
 from producer.contract.file_forms import FileForm
+from producer.contract.plan_requests import PlanRequest
 from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,
@@ -48,12 +49,12 @@ from producer.publishing.requests import (
 )
 from producer.publishing.results import parse_result
 from producer.publishing.rosters import PublishedRosters
+from producer.request_submitter import FIND, connect, prefixes_of, represent
 from producer.schemas import (
     Kind,
     StudentEnrollmentRequest,
     StudentEnrollmentResponse,
 )
-from producer.submitter import FIND, connect, prefixes_of, represent
 
 Batch = TypeVar("Batch", bound=SubmittedBatch)
 
@@ -194,6 +195,8 @@ class AsyncEnrollmentSubmitter:
         form: FileForm | None = None,
         file_name: str | None = None,
         submitter: str | None = None,
+        data_set: str | None = None,
+        plan: PlanRequest | None = None,
         moment: datetime | None = None,
         max_queued: int = MAX_QUEUED,
         wait_for_rosters: bool = True,
@@ -210,6 +213,7 @@ class AsyncEnrollmentSubmitter:
         options: dict[str, Any] = {"columns": columns, "form": form, "ordered": ordered}
         options |= {"file_name": file_name, "submitter": submitter, "moment": moment}
         options |= {"max_queued": max_queued, "wait_for_rosters": wait_for_rosters}
+        options |= {"data_set": data_set, "plan": plan}
         options |= _in_loop(on_progress=on_progress, on_outage=on_outage)
 
         def publish(client: EnrollmentClient, given: Iterable[Record]) -> SubmittedBatch:
@@ -233,6 +237,11 @@ class AsyncEnrollmentSubmitter:
         resume: bool = True,
         file_name: str | None = None,
         submitter: str | None = None,
+        data_set: str | None = None,
+        dry_run: bool = False,
+        snapshot: str | None = None,
+        hold: str | None = None,
+        adopt: bool = False,
         max_queued: int = MAX_QUEUED,
         wait_for_rosters: bool = True,
         on_progress: OnProgress = None,
@@ -256,6 +265,11 @@ class AsyncEnrollmentSubmitter:
                 resume=resume,
                 file_name=file_name,
                 submitter=submitter,
+                data_set=data_set,
+                dry_run=dry_run,
+                snapshot=snapshot,
+                hold=hold,
+                adopt=adopt,
                 max_queued=max_queued,
                 wait_for_rosters=wait_for_rosters,
                 **calls,

@@ -70,7 +70,7 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     received, rest = ("received", books.received), ("not yet applied", books.not_applied)
     counts = [received, *applied_counts(status), rest]
     rows = table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
-    parts: list[RenderableType] = [head, rows]
+    parts: list[RenderableType] = [head, rows, *_belongs_to(status)]
     if timed:
         parts.append(_progress(status))
     if status.refusals:
@@ -78,6 +78,14 @@ def batch(status: BatchStatus, *, timed: bool = False) -> RenderableType:
     if status.advice:
         parts.append(one_line((status.advice, "yellow")))
     return Group(*parts)
+
+
+def _belongs_to(status: BatchStatus) -> Iterator[Text]:
+    """Lay out the data set and the plan of a batch that has them."""
+    if status.data_set is not None:
+        yield one_line(f"Data set: {status.data_set}")
+    if status.plan_id is not None:
+        yield one_line(f"Plan: {status.plan_id}, see enroll plan {status.plan_id}")
 
 
 def _progress(status: BatchStatus) -> Text:

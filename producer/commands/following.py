@@ -56,6 +56,10 @@ def exit_code(status: Status) -> ExitCode:
         return ExitCode.REFUSED if has_errors else ExitCode.DONE
     if status.state is BatchState.STALLED:
         return ExitCode.CANNOT_FINISH
+    if status.state is BatchState.HELD:
+        return ExitCode.HELD
+    if status.state is BatchState.DISCARDED:
+        return ExitCode.REFUSED
     return ExitCode.REFUSED if status.books.rejected or status.conflicts else ExitCode.DONE
 
 

@@ -19,7 +19,9 @@ from producer.commands.terminal import safe
 from producer.contract.batches import BatchState, BatchStatus, Books
 from producer.errors import EnrollmentError, NoWorkerAnswered
 from producer.files.formats.packages import AnySource
+from producer.files.layout import Lines
 from producer.publishing.batches import MAX_QUEUED, SubmittedBatch
+from producer.publishing.chunking import ALONE, Membership
 
 POLL_SECONDS = 0.25
 _SAME_REFUSALS = (
@@ -41,12 +43,15 @@ def submit_source(
     resume: bool = False,
     max_queued: int = MAX_QUEUED,
     submitter: str | None = None,
+    membership: Membership = ALONE,
+    records: Lines | None = None,
 ) -> BatchStatus:
     """Submit the records of a source and return the batch's status; with `wait`, once it is done.
 
-    `batch_id`, `resume`, `max_queued` and `submitter` are those of `EnrollmentClient.submit_batch`.
-    Raises BrokerUnavailable, BatchConflict, BatchCannotFinish, and NoWorkerAnswered if no worker
-    processes the batch.
+    `batch_id`, `resume`, `max_queued` and `submitter` are those of `EnrollmentClient.submit_batch`;
+    `membership` is what its chunks say of their data set and plan. `records` are those of the
+    source, if they were read from it in another way. Raises BrokerUnavailable, BatchConflict,
+    BatchCannotFinish, and NoWorkerAnswered if no worker processes the batch.
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.layout.content})")
@@ -54,7 +59,7 @@ def submit_source(
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
                 source.kind,
-                source.records(),
+                source.records() if records is None else records,
                 batch_id=batch_id,
                 resume=resume,
                 ordered=source.ordered,
@@ -62,6 +67,8 @@ def submit_source(
                 form=source.form,
                 file_name=source.file_name,
                 submitter=submitter,
+                data_set=membership.data_set,
+                plan=membership.plan,
                 moment=source.moment,
                 max_queued=max_queued,
                 on_progress=bar.submitted,

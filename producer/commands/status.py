@@ -21,10 +21,12 @@ WAIT_SECONDS = 1.0
 
 UNREACHABLE = "the broker or a worker cannot be reached"
 CANNOT_FINISH = "a batch is stalled: it cannot finish unless somebody acts"
+HELD = "a batch waits for a decision about its plan"
 STATUS_CODES = exit_codes(
-    refused="something was refused, or the id is unknown",
+    refused="something was refused or discarded, or the id is unknown",
     unreachable=UNREACHABLE,
     cannot_finish=CANNOT_FINISH,
+    held=HELD,
 )
 STATUS_EXAMPLES = """
 \b
@@ -34,9 +36,10 @@ Examples:
   enroll status sis-2026-000123 --json
 """
 WAIT_CODES = exit_codes(
-    refused="something was refused, or an id is unknown",
+    refused="something was refused or discarded, or an id is unknown",
     unreachable=f"{UNREACHABLE}, or the time is up",
     cannot_finish=CANNOT_FINISH,
+    held=HELD,
 )
 WAIT_EXAMPLES = """
 \b

@@ -14,6 +14,8 @@ from producer.commands.check import check_sources
 from producer.commands.comparing import compare_input
 from producer.commands.file_options import file_options, with_choices
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
+from producer.commands.plan_options import check_alone, plan_options
+from producer.commands.planned_submit import PlannedOptions, submit_planned
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
@@ -24,8 +26,11 @@ from producer.errors import InvalidRequest
 from producer.files.describing import Choices
 from producer.files.formats.packages import AnySource
 from producer.files.reader import is_pipe
+from producer.files.submitted import check_planned
 from producer.publishing.arguments import check_batch
 from producer.publishing.batches import MAX_QUEUED
+from producer.publishing.chunking import Membership
+from producer.publishing.planning import PlanOptions
 from producer.schemas import Kind
 
 EXIT_CODES = exit_codes(
@@ -33,6 +38,7 @@ EXIT_CODES = exit_codes(
     usage="wrong usage, an unreadable file, or a batch id used for different records",
     unreachable="the broker or a worker cannot be reached",
     cannot_finish="a batch cannot finish unless somebody acts",
+    held="the submission waits for a decision, and nothing is applied yet",
 )
 EXAMPLES = """
 \b
@@ -42,6 +48,8 @@ Examples:
   enroll submit --check enrollments.csv
   enroll submit --drop withdrawals.csv
   enroll submit enrollments.csv --batch-id night-2026-09-01
+  enroll submit --dry-run enrollments.csv
+  enroll submit --snapshot sis:2026-fall export.zip
   zcat enrollments.csv.gz | enroll submit - --no-wait
   enroll submit --map student_sis_id='{id}' --map course_sis_id='{module}-{term}' export.csv
 """
@@ -98,11 +106,13 @@ Examples:
     help="Who submits, for the operator to see; by default the name of the user.",
 )
 @with_session
+@plan_options
 @with_choices
 def submit(
     session: Session,
     names: tuple[str, ...],
     choices: Choices,
+    plan: PlanOptions,
     check: bool,
     refused_file: BinaryIO | None,
     spreadsheet: BinaryIO | None,
@@ -129,6 +139,8 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
+    if check:
+        check_alone(plan)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:
@@ -137,7 +149,11 @@ def submit(
             return check_sources(session, sources, refused_file, spreadsheet)
         if batch_id is not None and len({entry.name for entry in inputs}) > 1:
             raise _several_for_one_id()
-        options = _Options(batch_id, resume, not no_wait, max_queued, submitter or _user_name())
+        own_name = submitter or _user_name()
+        options = _Options(batch_id, resume, not no_wait, max_queued, own_name, plan.data_set)
+        if plan.is_planned:
+            return _submit_planned(session, inputs, choices, plan, options)
+        check_planned([entry.source for entry in inputs], choices, plan)
         return _submit_all(session, inputs, options)
 
 
@@ -158,6 +174,25 @@ class _Options(NamedTuple):
     """Whether to wait for the last batch; the earlier ones are always waited for."""
     max_queued: int
     submitter: str | None
+    data_set: str | None
+    """The data set that enrollments belong to."""
+
+
+def _submit_planned(
+    session: Session,
+    inputs: Sequence[Input],
+    choices: Choices,
+    plan: PlanOptions,
+    options: _Options,
+) -> int:
+    """Submit all inputs as one plan, and return the exit code."""
+    journal = ResumeJournal()
+    ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
+    for entry in inputs:
+        if entry.package is not None:
+            entry.package.batch_ids(ids[entry.name][0])
+    own = PlannedOptions(choices, plan, ids, options.wait, options.max_queued, options.submitter)
+    return submit_planned(session, inputs, journal, own)
 
 
 def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) -> int:
@@ -171,6 +206,7 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
     rosters_first = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
     for number, entry in enumerate(rosters_first, 1):
         source = entry.source
+        is_enrollments = source.kind is Kind.ENROLLMENTS
         own_id, is_known = ids[entry.name]
         if entry.path:
             journal.begin(entry.path, own_id)
@@ -184,6 +220,7 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
                 wait=options.wait or number < len(inputs),
                 max_queued=options.max_queued,
                 submitter=options.submitter,
+                membership=Membership(options.data_set if is_enrollments else None),
             )
         except KeyboardInterrupt:
             option = "--resume" if entry.path else f"--batch-id {own_id}"

@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     """The broker, a worker or the database cannot be used, or did not answer in time."""
     CANNOT_FINISH = 4
     """A batch cannot finish unless somebody acts."""
+    HELD = 5
+    """A submission waits for a decision: nothing is wrong, and nothing is applied yet."""
     INTERRUPTED = 130
     """The command was interrupted with Ctrl-C."""
 
@@ -31,6 +33,7 @@ def exit_codes(
     usage: str = "wrong usage or settings",
     unreachable: str | None = None,
     cannot_finish: str | None = None,
+    held: str | None = None,
     interrupted: str | None = "interrupted",
 ) -> str:
     """Return the part of a command's help that says what each of its exit codes means there."""
@@ -40,6 +43,7 @@ def exit_codes(
         ExitCode.USAGE: usage,
         ExitCode.UNREACHABLE: unreachable,
         ExitCode.CANNOT_FINISH: cannot_finish,
+        ExitCode.HELD: held,
         ExitCode.INTERRUPTED: interrupted,
     }
     lines = [f"  {code:d} {meaning}" for code, meaning in meanings.items() if meaning]

@@ -12,11 +12,13 @@ from producer.contract.lookups import (
     Limit,
     Number,
     Numbers,
+    PairCursor,
     RequestIds,
     ResultCursor,
     RollsCursor,
     SubmitterName,
 )
+from producer.contract.plans import DecisionMessage
 from producer.contract.searching import SearchText
 from producer.fields import Identifier, Moment, RequestId
 from producer.schemas import Code, Kind
@@ -32,6 +34,8 @@ ID_OR_NONE: TypeAdapter[int | str | None] = TypeAdapter(Identifier | None)
 IDS: TypeAdapter[list[int | str]] = TypeAdapter(Identifiers)
 CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 ROLLS_CURSOR: TypeAdapter[RollsCursor | None] = TypeAdapter(RollsCursor | None)
+PAIR_CURSOR: TypeAdapter[PairCursor | None] = TypeAdapter(PairCursor | None)
+DECISION: TypeAdapter[DecisionMessage] = TypeAdapter(DecisionMessage)
 LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)

@@ -1,17 +1,21 @@
 """Report a submitted file: its batch, and the lines that were refused while it was read."""
 
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from producer.contract.chunks import RefusedLine
 from producer.files.describing import Choices
 from producer.files.formats.package_source import PackageSource
 from producer.files.formats.packages import AnySource, Package, opened_input
 from producer.files.layout import Lines
+from producer.files.snapshots import check_snapshot, without_drops
 from producer.publishing.batches import SubmittedBatch
-from producer.publishing.chunking import Line
+from producer.publishing.chunking import Line, Membership
+from producer.publishing.planning import PlanOptions
+from producer.schemas import Kind
 
 MAX_REFUSED = 1_000
 """The most refused lines that are kept for a file; all of them are counted and published."""
@@ -42,9 +46,14 @@ class SubmittedFile(SubmittedBatch):
 class WatchedSource:
     """Reads the records of a source once, and notes the refused lines among them."""
 
-    def __init__(self, source: AnySource, batch_id: str | None) -> None:
+    def __init__(
+        self, source: AnySource, batch_id: str | None, membership: Membership, *, is_new: bool
+    ) -> None:
         self.source = source
         self.batch_id = batch_id
+        self.membership = membership
+        self.is_new = is_new
+        """Whether no other submission can have its batch id."""
         self._count = 0
         self._refused: list[RefusedLine] = []
 
@@ -57,7 +66,11 @@ class WatchedSource:
 
     def records(self) -> Lines:
         """Yield every record and every refused line. Raises UnreadableFile."""
-        return self._note(self.source.records())
+        lines = self.source.records()
+        plan = self.membership.plan
+        if plan is not None and plan.snapshot and self.source.kind is Kind.ENROLLMENTS:
+            lines = without_drops(self.source, lines)
+        return self._note(lines)
 
     def _note(self, lines: Lines) -> Iterator[Line]:
         for line in lines:
@@ -96,16 +109,41 @@ class OpenedFile(NamedTuple):
 
 
 @contextmanager
-def opened_file(path: Path, choices: Choices, batch_id: str | None) -> Iterator[OpenedFile]:
+def opened_file(
+    path: Path, choices: Choices, batch_id: str | None, plan: PlanOptions
+) -> Iterator[OpenedFile]:
     """Open what is submitted, and check it before anything is published.
 
-    Raises UnreadableFile, and InvalidRequest for an id that is too long for a package.
+    Raises UnreadableFile, and InvalidRequest for an id that is too long for a package, and for
+    options of a plan that do not fit the file.
     """
     with opened_input(path, choices) as opened:
-        if not isinstance(opened, Package):
-            yield OpenedFile((WatchedSource(opened, batch_id),), None)
-            return
-        opened.check_not_empty()
-        ids = opened.batch_ids(batch_id)
-        pairs = zip(opened.sources, ids, strict=True)
-        yield OpenedFile(tuple(WatchedSource(source, own_id) for source, own_id in pairs), opened)
+        package = opened if isinstance(opened, Package) else None
+        is_new = package is None and batch_id is None
+        ids: list[str | None] = [batch_id]
+        if package is not None:
+            package.check_not_empty()
+            ids = [*package.batch_ids(batch_id)]
+        elif plan.is_planned and batch_id is None:
+            ids = [uuid.uuid4().hex]
+        sources = package.sources if package is not None else (cast("AnySource", opened),)
+        check_planned(sources, choices, plan, package)
+        members = [(str(own), source.kind) for own, source in zip(ids, sources, strict=True)]
+        request = plan.request_of(members)
+        watched = [
+            WatchedSource(source, own, plan.membership(source.kind, request), is_new=is_new)
+            for own, source in zip(ids, sources, strict=True)
+        ]
+        yield OpenedFile(tuple(watched), package)
+
+
+def check_planned(
+    sources: Sequence[AnySource],
+    choices: Choices,
+    plan: PlanOptions,
+    package: Package | None = None,
+) -> None:
+    """Raise InvalidRequest or UnreadableFile if the options of a plan do not fit its sources."""
+    plan.check_members([source.kind for source in sources])
+    if plan.snapshot is not None:
+        check_snapshot(sources, choices, package)

@@ -12,10 +12,12 @@ from producer.contract.lookups import (
     Identifiers,
     Limit,
     Number,
+    PairCursor,
     RollsCursor,
     StudentCursor,
     SubmitterName,
 )
+from producer.contract.plans import Decision, DecisionMessage
 from producer.contract.routing import TaskName
 from producer.contract.searching import SearchText
 from producer.errors import InvalidRequest
@@ -36,6 +38,7 @@ _IDS_OF: dict[TaskName, str] = {
 class _Arguments(ContractModel):
     request_ids: tuple[RequestId, ...] = ()
     batch_ids: tuple[RequestId, ...] = ()
+    plan_id: RequestId = "-"
     students: tuple[Identifier, ...] = ()
     batch_id: RequestId = "-"
     limit: Limit = 1
@@ -67,6 +70,12 @@ class _RefusalArguments(ContractModel):
     numbers: Number
     limit: Limit
     code: Code | None
+
+
+class _DropsArguments(ContractModel):
+    plan_id: RequestId
+    after: PairCursor | None
+    limit: Limit
 
 
 class _SearchArguments(ContractModel):
@@ -149,6 +158,22 @@ def refusal_page_arguments(
     checked = _checked(_RefusalArguments, given)
     cause = {} if checked.code is None else {"code": checked.code.value}
     return [batch_id, line, last, limit], {"whole": True, **cause}
+
+
+def drops_arguments(
+    plan_id: str, after: tuple[int, int] | None, limit: int
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a lookup of planned drops, as sent. Raises InvalidRequest."""
+    given = {"plan_id": plan_id, "after": after, "limit": limit}
+    checked = _checked(_DropsArguments, given)
+    cursor = {} if checked.after is None else {"after": list(checked.after)}
+    return [plan_id], {**cursor, "limit": limit}
+
+
+def decision_arguments(plan_id: str, decision: Decision | str, digest: str) -> list[Any]:
+    """Return the arguments of a decision about a plan, as they are sent. Raises InvalidRequest."""
+    given = {"plan_id": plan_id, "decision": decision, "digest": digest}
+    return [_checked(DecisionMessage, given).model_dump(mode="json")]
 
 
 def search_arguments(text: str, limit: int) -> tuple[list[Any], dict[str, Any]]:

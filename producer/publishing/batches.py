@@ -17,7 +17,7 @@ from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, RequestId
-from producer.publishing.chunking import EncodedChunk, split_into_chunks
+from producer.publishing.chunking import ALONE, EncodedChunk, Membership, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.dating import BATCH_MOMENT
 from producer.publishing.records import Record, source_records
@@ -63,6 +63,8 @@ class SubmittedBatch(ContractModel):
     """When the newest dead letter of an earlier submission of the batch was stored, if any was."""
     moment: Moment | None = None
     """When the batch counts; None if a worker decides it, because the clock could not be read."""
+    plan_id: RequestId | None = None
+    """The plan that it is a member of; None if it is applied without one."""
 
 
 OnProgress = Callable[[SubmittedBatch], None] | None
@@ -81,10 +83,13 @@ class BatchPublisher:
         timeout: float,
         *,
         is_new: bool = False,
+        membership: Membership = ALONE,
     ) -> None:
         self._connection = connection
         self._own_moment = batch.moment
-        self._batch = batch
+        self._membership = membership
+        plan_id = membership.plan and membership.plan.id
+        self._batch = batch.model_copy(update={"plan_id": plan_id}) if plan_id else batch
         self._timeout = timeout
         self._is_new = is_new
         """Whether no other submission can have this batch id."""
@@ -162,7 +167,8 @@ class BatchPublisher:
         kind = self._batch.kind
         says_order = ordered and kind is Kind.ENROLLMENTS  # A roster is always in order.
         entries, options = source_records(records), (columns, kind, form)
-        return split_into_chunks(self._batch.batch_id, entries, *options, ordered=says_order)
+        more: dict[str, Any] = {"ordered": says_order, "membership": self._membership}
+        return split_into_chunks(self._batch.batch_id, entries, *options, **more)
 
     def _publish_whole(
         self,

@@ -11,6 +11,7 @@ from pydantic_core import to_json, to_jsonable_python
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine, Tally, count_rows
 from producer.contract.file_forms import FileForm
+from producer.contract.plan_requests import PlanRequest
 from producer.fields import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from producer.schemas import Kind
 
@@ -46,6 +47,22 @@ class SourceRecord(NamedTuple):
 Line = SourceRecord | RefusedLine
 
 
+class Membership(NamedTuple):
+    """The data set and the plan that all chunks of a batch name; most batches have neither."""
+
+    data_set: str | None = None
+    plan: PlanRequest | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a chunk. What is usual is left out; equal plans are equal texts."""
+        plan = self.plan and self.plan.model_dump(mode="json", exclude_defaults=True)
+        return {"data_set": self.data_set, "plan": plan}
+
+
+ALONE = Membership()
+"""The membership of a batch without a data set and a plan."""
+
+
 class EncodedChunk(NamedTuple):
     """A chunk as the text that is published: a JSON object in ASCII."""
 
@@ -63,6 +80,7 @@ def split_into_chunks(
     form: FileForm | None = None,
     *,
     ordered: bool = False,
+    membership: Membership = ALONE,
 ) -> Iterator[EncodedChunk]:
     """Yield the chunks in order, the last one marked as such.
 
@@ -74,6 +92,7 @@ def split_into_chunks(
     before = Tally()
     names = None if columns is None else list(columns)
     plain_form = None if form is None else form.model_dump(exclude_defaults=True) or None
+    belongs_to = membership.fields()
     write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
     groups = chain.from_iterable(_split_to_fit(*group, write) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
@@ -89,6 +108,7 @@ def split_into_chunks(
             "ordered": True if ordered else None,
             "columns": names,
             "form": plain_form,
+            **belongs_to,
         }
         text = _json({k: v for k, v in head.items() if v is not None})[:-1] + group.text + "}"
         yield EncodedChunk(number, following is None, group.tally, text)

@@ -3,31 +3,26 @@
 Likely causes of unknown ids are not looked for, and no batch is ever stalled.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from producer.contract.batches import (
-    FIRST_LINES,
     AppliedChunks,
     BatchCursor,
     BatchPage,
     BatchState,
     BatchStatus,
     Books,
-    RefusalGroup,
     RefusedRecord,
 )
 from producer.contract.chunks import (
-    COURSE_FIELDS,
     KIND_MODELS,
     Cells,
     Chunk,
     Tally,
-    courses_of,
     line_request_id,
 )
 from producer.contract.explain import parse_record
@@ -44,21 +39,17 @@ from producer.contract.rosters import (
     values_reader,
 )
 from producer.schemas import (
-    CODE_MEANINGS,
-    Action,
     Code,
-    ContractModel,
     EnrollmentProblem,
     Kind,
     ResultStatus,
     StudentEnrollmentRequest,
 )
-from producer.testing.results import Incoming, Result, Times, count_enrolls, lines_about
+from producer.testing.data_sets import DataSets
+from producer.testing.refused import cells_by_line, completed, groups, refused_lines
+from producer.testing.results import Incoming, Times
 from producer.testing.roster import RosterPart
 from producer.testing.rulebook import Enrollments
-
-MAX_REPEATED = 1_024
-"""The longest JSON text of a request's other fields that is stored with each of its lines."""
 
 _COUNTED = Books.model_fields.keys() - {"received", "not_applied"}
 """The counts of a batch that say what happened to its rows."""
@@ -84,6 +75,7 @@ class Batch:
     moment: datetime
     file_name: str | None
     submitter: str | None
+    data_set: str | None
     started_at: datetime
     finished_at: datetime
     chunks: dict[int, int] = field(default_factory=dict)
@@ -93,6 +85,7 @@ class Batch:
     counts: Counter[str] = field(default_factory=Counter)
     through: Tally = field(default_factory=Tally)
     """The size of the batch up to the end of the latest chunk."""
+    plan_id: str | None = None
     conflicts: int = 0
     refusals: list[RefusedRecord] = field(default_factory=list)
 
@@ -105,8 +98,11 @@ class Batch:
 class Batches:
     """All batches; their requests are decided by the given rulebook."""
 
-    def __init__(self, enrollments: Enrollments) -> None:
+    def __init__(self, enrollments: Enrollments, data_sets: DataSets) -> None:
         self._enrollments = enrollments
+        self._data_sets = data_sets
+        self.planned: dict[str, BatchStatus] = {}
+        """The status of each member of a plan of which nothing is applied, by batch id."""
         self._batches: dict[str, Batch] = {}
         self._refusals = 0
 
@@ -122,8 +118,10 @@ class Batches:
             moment=moment,
             file_name=origin.file_name,
             submitter=origin.submitter,
+            data_set=chunk.data_set,
             started_at=now,
             finished_at=now,
+            plan_id=chunk.plan.id if chunk.plan else None,
         )
         batch = self._batches.setdefault(chunk.batch_id, opened)
         times = Times(batch.moment, now)
@@ -155,7 +153,7 @@ class Batches:
     def _enroll(self, batch: Batch, chunk: Chunk, times: Times) -> None:
         count = len(chunk.row_counts)
         moments = moments_of_records(times.moment, chunk.number, count, times.now)
-        cells = _cells_by_line(chunk)
+        cells = cells_by_line(chunk)
         requests = []
         numbered = zip(chunk.records_in_order, chunk.lines_of_records, strict=True)
         for position, (record, lines) in enumerate(numbered):
@@ -166,15 +164,18 @@ class Batches:
             if chunk.ordered:
                 incoming = incoming._replace(moment=from_microseconds(moments[position]))
             requests.append(incoming)
-        results = self._enrollments.decide(requests, chunk.batch_id, times)
+        swept_at = self._data_sets.swept_at(chunk.data_set)
+        results = self._enrollments.decide(requests, chunk.batch_id, times, swept_at)
+        if chunk.data_set is not None:
+            self._data_sets.own(chunk.data_set, results)
         for result, rows in zip(results, chunk.row_counts, strict=True):
             batch.counts += result.count_rows(rows)
             batch.counts["requests_rejected"] += result.status is ResultStatus.REJECTED
-            for line, found, part in _refused_lines(result):
+            for line, found, part in refused_lines(result):
                 self._refuse(batch, line, found, part, cells.pop(line, None))
 
     def _upsert(self, batch: Batch, kind: Kind, chunk: Chunk, times: Times) -> None:
-        cells = _cells_by_line(chunk)
+        cells = cells_by_line(chunk)
         accepted: list[RosterRecord] = []
         read = values_reader(kind)
         count = len(chunk.row_counts)
@@ -231,7 +232,8 @@ class Batches:
         """Return the status of a batch, with its refusals by cause if `refusals` is true."""
         batch = self._batches.get(batch_id)
         if batch is None:
-            return BatchStatus(batch_id=batch_id, state=BatchState.UNKNOWN)
+            unknown = BatchStatus(batch_id=batch_id, state=BatchState.UNKNOWN)
+            return self.planned.get(batch_id, unknown)
         counts = batch.counts
         received = counts["rows"] if batch.is_done else batch.through.rows
         return BatchStatus(
@@ -240,6 +242,8 @@ class Batches:
             kind=batch.kind,
             file_name=batch.file_name,
             submitter=batch.submitter,
+            data_set=batch.data_set,
+            plan_id=batch.plan_id,
             columns=batch.columns,
             form=batch.form,
             books=Books(
@@ -254,7 +258,7 @@ class Batches:
             chunks_applied=counts["chunks"],
             chunks_missing=max(batch.chunks) + 1 - counts["chunks"],
             conflicts=batch.conflicts,
-            refusals=tuple(_groups(batch)) if refusals else (),
+            refusals=tuple(groups(batch.refusals)) if refusals else (),
             submitted_at=batch.moment,
             started_at=batch.started_at,
             finished_at=batch.finished_at if batch.is_done else None,
@@ -283,7 +287,7 @@ class Batches:
         return BatchPage(batches=tuple(listed), next=places[examined - 1] if has_more else None)
 
     def _is_examined(self, place: BatchCursor, search: BatchSearch) -> bool:
-        batch = self._batches[place[1]]
+        batch = self.status(place[1], refusals=False)
         return (
             (search.cursor is None or place < search.cursor)
             and search.state is not BatchState.UNKNOWN
@@ -293,8 +297,11 @@ class Batches:
 
     def _places(self) -> list[BatchCursor]:
         """Return the moments and ids of all batches, the newest first."""
-        places = ((batch.moment, batch_id) for batch_id, batch in self._batches.items())
-        return sorted(places, reverse=True)
+        places = {batch_id: batch.moment for batch_id, batch in self._batches.items()}
+        for batch_id, status in self.planned.items():
+            if status.submitted_at is not None:
+                places.setdefault(batch_id, status.submitted_at)
+        return sorted(((moment, own) for own, moment in places.items()), reverse=True)
 
     def applied(self, batch_id: str, numbers: Sequence[int], claim: int | None) -> AppliedChunks:
         """Return which of these chunks of a batch were applied."""
@@ -322,78 +329,4 @@ class Batches:
         refusals = sorted(batch.refusals, key=lambda r: (r.line, r.id)) if batch else []
         following = [r for r in refusals if (r.line, r.id) > after and code in (None, r.code)]
         page = following[:limit]
-        return [_completed(r, refusals) for r in page] if whole else page
-
-
-def _completed(refusal: RefusedRecord, refusals: Sequence[RefusedRecord]) -> RefusedRecord:
-    """Return a refusal with the record and the cells that the first one of its line holds."""
-    if refusal.record is not None or refusal.cells is not None:
-        return refusal
-    first = next(other for other in refusals if other.line == refusal.line)
-    return refusal.model_copy(update={"record": first.record, "cells": first.cells})
-
-
-def _cells_by_line(chunk: Chunk) -> dict[int, Cells]:
-    return dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-
-
-def _refused_lines(result: Result) -> Iterator[tuple[int, list[EnrollmentProblem], Any]]:
-    """Yield each refused line of a request, with its problems and the part that is in this line.
-
-    A problem of all lines is the first one of each, but the second one only of the first line.
-    """
-    incoming = result.incoming
-    by_line: dict[tuple[int, int], list[EnrollmentProblem]] = {}
-    for problem in result.errors:
-        for index, place in enumerate(lines_about(incoming, problem)):
-            problems = by_line.setdefault(place, [])
-            if index == 0 or not problems:
-                problems.append(problem)
-    record = _plain(incoming.record)
-    in_lines = len(incoming.lines) > 1
-    fields = record
-    for (row, line), problems in by_line.items():
-        if in_lines:
-            yield line, problems, {**fields, **_course_of_row(record, row)}
-            fields = _short_fields(record)
-        else:
-            yield line, problems, record
-
-
-def _course_of_row(record: Mapping[str, Any], row: int) -> dict[str, list[Any]]:
-    """Return the fields of a request that hold courses, with only the one that is in this row."""
-    enrolls = count_enrolls(record)
-    action, position = (Action.ENROLL, row) if row < enrolls else (Action.DROP, row - enrolls)
-    return {**_no_courses(record), COURSE_FIELDS[action]: [courses_of(record, action)[position]]}
-
-
-def _no_courses(record: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [] for name in COURSE_FIELDS.values() if name in record}
-
-
-def _plain(record: Any) -> Any:
-    if isinstance(record, ContractModel):
-        return record.model_dump(mode="json", exclude_defaults=True)
-    return record
-
-
-def _short_fields(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what each line of a request repeats; a long text is only stored with the first one."""
-    shared = {**record, **_no_courses(record)}
-    return shared if len(json.dumps(shared, default=repr)) <= MAX_REPEATED else {}
-
-
-def _groups(batch: Batch) -> Iterator[RefusalGroup]:
-    """Yield the refusals of a batch by cause, each with its first lines and a message of theirs."""
-    by_code: dict[Code, dict[int, list[str]]] = {}
-    for refusal in batch.refusals:
-        by_code.setdefault(refusal.code, {}).setdefault(refusal.line, []).append(refusal.message)
-    for code, messages in sorted(by_code.items()):
-        lines = sorted(messages)[:FIRST_LINES]
-        yield RefusalGroup(
-            code=code,
-            message=CODE_MEANINGS[code],
-            count=sum(map(len, messages.values())),
-            first_lines=tuple(lines),
-            example=min(messages[lines[0]]),
-        )
+        return [completed(r, refusals) for r in page] if whole else page

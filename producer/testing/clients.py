@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.publishing.connection import check_timeout
-from producer.submitter import FIND
+from producer.request_submitter import FIND
 from producer.testing.connection import MemoryBroker, MemoryConnection
 
 
@@ -13,6 +13,10 @@ class _WithMemory:
     """What the stand-ins add to the clients: their broker and its worker can be taken away."""
 
     broker: MemoryBroker
+
+    def create_data_set(self, name: str) -> None:
+        """Create a data set, as an operator does, so that snapshots may use it."""
+        self.broker.create_data_set(name)
 
     def without_worker(self) -> AbstractContextManager[None]:
         """Take the worker away for a while: requests stay `queued`, and other lookups fail.
@@ -30,8 +34,9 @@ class FakeEnrollmentClient(_WithMemory, EnrollmentClient):
     """An `EnrollmentClient` whose broker, worker and database are in memory.
 
     It has the verbs, checks and errors of the real one, and decides by the same rules. A request or
-    chunk is processed before the verb that publishes it returns. Likely causes of unknown ids are
-    not looked for, and no batch is ever stalled.
+    chunk is processed before the verb that publishes it returns, and a plan is made as soon as its
+    last chunk is there. Likely causes of unknown ids are not looked for, and no batch is ever
+    stalled. `create_data_set` does what the operator's command does; rules cannot be loosened.
 
     `timeout` is the longest wait for the worker, in seconds: set it to a fraction of a second where
     a test takes the worker away. Clients with the same `broker` see the same data. All other

@@ -54,6 +54,9 @@ class Worker(Protocol):
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
 
+    def create_data_set(self, name: str) -> None:
+        """Create a data set, as an operator does."""
+
 
 class MemoryBroker:
     """A broker with one worker behind it, both in memory; clients and threads may share one."""
@@ -89,6 +92,11 @@ class MemoryBroker:
             yield
         finally:
             self._is_available = True
+
+    def create_data_set(self, name: str) -> None:
+        """Create a data set, as an operator does."""
+        with self._lock:
+            self._worker.create_data_set(name)
 
     def check(self) -> None:
         """Raise BrokerUnavailable while the broker is unavailable."""

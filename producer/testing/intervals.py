@@ -36,14 +36,18 @@ class Intervals:
 
     None stands for a drop of a pair that was not enrolled: an older request must not enroll it.
     """
+    owners: dict[Pair, str] = field(default_factory=dict)
+    """The data set that each open enrollment belongs to, if it belongs to one."""
     _confirmed: dict[Pair, datetime] = field(default_factory=dict)
     """The latest moment of a request that enrolled a pair or found it enrolled."""
 
-    def enroll(self, pair: Pair, moment: datetime) -> Change:
-        """Enroll a pair, unless a later request has dropped it."""
+    def enroll(self, pair: Pair, moment: datetime, swept_at: datetime | None = None) -> Change:
+        """Enroll a pair, unless a later request, or a later snapshot, has dropped it."""
         latest_end = max(self.past.get(pair, ()), default=moment)
         if pair not in self.open and latest_end > moment:
             return Change(superseded_by=latest_end)
+        if pair not in self.open and swept_at is not None and swept_at > moment:
+            return Change(superseded_by=swept_at)
         is_new = pair not in self.open
         self.open.setdefault(pair, moment)
         self._confirmed[pair] = max(moment, self._confirmed.get(pair, moment))
@@ -56,6 +60,7 @@ class Intervals:
             if (confirmed := self._confirmed[pair]) >= moment:
                 return Change(superseded_by=confirmed)
             past[moment] = self.open.pop(pair)
+            self.owners.pop(pair, None)
             return Change(is_made=True)
         if all(ended_at < moment for ended_at in past):
             # The latest drop is enough to supersede older requests: one is stored for each pair.
@@ -63,6 +68,10 @@ class Intervals:
                 del past[ended_at]
             past[moment] = None
         return Change()
+
+    def confirmed_at(self, pair: Pair) -> datetime:
+        """Return the latest moment of a request that enrolled an open pair or found it enrolled."""
+        return self._confirmed[pair]
 
     def of_course(self, course: int) -> Iterator[tuple[int, Interval]]:
         """Yield the enrollments in a course, each with the key of the student."""

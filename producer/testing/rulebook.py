@@ -62,11 +62,17 @@ class Enrollments:
     results: dict[str, Result] = field(default_factory=dict)
 
     def decide(
-        self, requests: Sequence[Incoming], batch_id: str | None, times: Times
+        self,
+        requests: Sequence[Incoming],
+        batch_id: str | None,
+        times: Times,
+        swept_at: datetime | None = None,
     ) -> list[Result]:
         """Decide the requests of one transaction, and store their results; return these in order.
 
         A repeat gets the first result, and a different request under the same id is refused.
+        Requests of a data set whose last snapshot counts at `swept_at` open nothing if they are
+        older.
         """
         dated = [_dated(incoming, times) for incoming in requests]
         checked: dict[str, _Checked] = {}
@@ -74,7 +80,7 @@ class Enrollments:
         for incoming, moment in sorted(dated, key=lambda request: request[1]):
             if incoming.request_id not in self.results.keys() | checked.keys():
                 checked[incoming.request_id] = self._check(incoming, moment)
-        changes = self._apply(list(checked.values()))
+        changes = self._apply(list(checked.values()), swept_at)
         for request_id, request in checked.items():
             self.results[request_id] = _result(request, changes, batch_id, times.now)
         decided = []
@@ -116,7 +122,9 @@ class Enrollments:
             return _Checked(incoming, moment, student, tuple(contradictions[:MAX_PROBLEMS]))
         return _Checked(incoming, moment, student, tuple(unknown), courses)
 
-    def _apply(self, requests: Sequence[_Checked]) -> dict[tuple[str, int], Change]:
+    def _apply(
+        self, requests: Sequence[_Checked], swept_at: datetime | None
+    ) -> dict[tuple[str, int], Change]:
         """Make the changes that requests ask for; return what each did, by request and course.
 
         They are made by moment, and at equal moments drops come first, so that *enrolled* wins.
@@ -131,8 +139,11 @@ class Enrollments:
             steps, key=lambda step: (step.moment, step.action is Action.ENROLL)
         ):
             if isinstance(request.student, int):
-                make = self.intervals.enroll if action is Action.ENROLL else self.intervals.drop
-                change = make((request.student, key), moment)
+                pair = (request.student, key)
+                if action is Action.DROP:
+                    change = self.intervals.drop(pair, moment)
+                else:
+                    change = self.intervals.enroll(pair, moment, swept_at)
                 changes[request.incoming.request_id, key] = change
         return changes
 

@@ -14,6 +14,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.lookup_arguments import (
     CODE,
     CURSOR,
+    DECISION,
     ID,
     ID_OR_NONE,
     IDS,
@@ -22,6 +23,7 @@ from producer.contract.lookup_arguments import (
     MOMENT,
     NUMBER,
     NUMBERS,
+    PAIR_CURSOR,
     PLACE,
     ROLLS_CURSOR,
     SEARCH,
@@ -43,9 +45,10 @@ from producer.schemas import (
     StudentEnrollmentRequest,
 )
 from producer.testing import history, reading, searching
-from producer.testing.batches import Batches, BatchSearch
+from producer.testing.batches import BatchSearch
+from producer.testing.plans import Plans, StagedChunk
 from producer.testing.results import Incoming, Times
-from producer.testing.rulebook import Enrollments
+from producer.testing.world import World
 
 T = TypeVar("T")
 
@@ -56,8 +59,11 @@ class MemoryWorker:
     def __init__(self) -> None:
         self._claims: dict[str, int | None] = {}
         """The fingerprint of the first chunk of each batch, by batch id."""
-        self._enrollments = Enrollments()
-        self._batches = Batches(self._enrollments)
+        world = World.empty()
+        self._enrollments = world.enrollments
+        self._batches = world.batches
+        self._plans = Plans(world)
+        self._data_sets = world.data_sets
         now = datetime.now(UTC)
         self._times = Times(now, now)
         self._origin = BatchOrigin()
@@ -76,6 +82,9 @@ class MemoryWorker:
             TaskName.FIND_COURSES: self._find_courses,
             TaskName.HEALTH: self._health,
             TaskName.RECENT_BATCHES: self._recent_batches,
+            TaskName.PLAN: self._plan,
+            TaskName.PLANNED_DROPS: self._planned_drops,
+            TaskName.DECIDE: self._decide,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
         }
 
@@ -102,6 +111,10 @@ class MemoryWorker:
         self._claims[batch_id] = first_chunk
         return True
 
+    def create_data_set(self, name: str) -> None:
+        """Create a data set, as an operator does, so that snapshots may use it."""
+        self._data_sets.created.add(name)
+
     def _enroll(self, record: Any) -> Any:
         request = StudentEnrollmentRequest.model_validate(record)
         incoming = Incoming(str(request.request_id), record, request)
@@ -110,7 +123,11 @@ class MemoryWorker:
 
     def _apply(self, kind: Kind, text: str) -> None:
         chunk = KIND_CHUNKS[kind].model_validate_json(text)
-        self._batches.apply(kind, chunk, fingerprint_of(text), self._times, self._origin)
+        if chunk.plan is None:
+            self._batches.apply(kind, chunk, fingerprint_of(text), self._times, self._origin)
+            return
+        staged = StagedChunk(chunk, fingerprint_of(text), self._times, self._origin)
+        self._plans.stage(kind, staged)
 
     def _status(self, request_ids: Any) -> Any:
         return [
@@ -132,7 +149,12 @@ class MemoryWorker:
     def _chunks(self, batch_id: Any, numbers: Any) -> Any:
         checked_id = _checked(TEXT, batch_id, "batch_id")
         wanted = _checked(NUMBERS, numbers, "numbers")
-        return self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
+        applied = self._batches.applied(checked_id, wanted, self._claims.get(checked_id))
+        if (kind := self._plans.kind_of(checked_id)) is None:
+            return applied
+        staged = self._plans.fingerprints(checked_id)
+        fingerprints = tuple(staged.get(number) for number in wanted)
+        return applied.model_copy(update={"kind": kind, "fingerprints": fingerprints})
 
     def _refusals(
         self,
@@ -206,6 +228,17 @@ class MemoryWorker:
             _checked(SUBMITTER, submitter, "submitter"),
         )
         return self._batches.page(search, page_size)
+
+    def _plan(self, plan_id: Any) -> Any:
+        return self._plans.status(_checked(TEXT, plan_id, "plan_id"))
+
+    def _planned_drops(self, plan_id: Any, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
+        named = _checked(TEXT, plan_id, "plan_id")
+        cursor, page_size = _checked(PAIR_CURSOR, after, "after"), _checked(LIMIT, limit, "limit")
+        return self._plans.drops(named, cursor, page_size)
+
+    def _decide(self, decision: Any) -> Any:
+        return self._plans.decide(_checked(DECISION, decision, "decision"), self._times)
 
     def _health(self) -> Any:
         now = datetime.now(UTC)

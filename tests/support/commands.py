@@ -14,7 +14,7 @@ from producer.cli import enroll
 from support.prepared import Prepared
 
 ENROLL = [sys.executable, "-m", "producer"]
-GOOD, REFUSED, USAGE, UNREACHABLE, CANNOT_FINISH, INTERRUPTED = 0, 1, 2, 3, 4, 130
+GOOD, REFUSED, USAGE, UNREACHABLE, CANNOT_FINISH, HELD, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 """The exit codes of `enroll`."""
 
 

@@ -23,6 +23,7 @@ class RecordingWorker:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.claims: dict[str, int | None] = {}
+        self.data_sets: list[str] = []
 
     def run(
         self,
@@ -46,6 +47,9 @@ class RecordingWorker:
             return False
         self.claims[batch_id] = first_chunk
         return True
+
+    def create_data_set(self, name: str) -> None:
+        self.data_sets.append(name)
 
     @property
     def requests(self) -> list[Any]:

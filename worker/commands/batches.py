@@ -10,7 +10,8 @@ from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.printable import moment_text
-from worker.batches.repository import find_origins, newest_batches, refused_batches, sum_chunks
+from worker.batches.places.repository import newest_batches, refused_batches
+from worker.batches.repository import find_origins, sum_chunks
 from worker.batches.state import DeadChunks, batch_state
 from worker.commands.session import (
     EPILOG,

@@ -62,7 +62,8 @@ class Package:
     """The files of one export: `sources`, in the order in which they are to be submitted.
 
     `notices` are about the package as a whole; `system` names the system that it comes from, if it
-    has not our own files. Close it after the sources were read.
+    has not our own files. `is_delta` is set if it says that it holds only what has changed. Close
+    it after the sources were read.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Package:
         self.sources = sources
         self.notices = notices
         self._files = files
+        self.is_delta = False
         self.roles: Roles | None = None
 
     def __enter__(self) -> Self:
@@ -243,6 +245,7 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
         if manifest.is_bulk(source.file_name):
             source.layout = source.layout._replace(is_complete=True)
     package = Package(files, sources, notices, known.title if known else None)
+    package.is_delta = manifest.is_delta
     package.roles = roles
     return package
 

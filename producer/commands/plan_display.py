@@ -1,0 +1,111 @@
+"""Lay out plans for people: what a submission would change, why it waits, and what to do."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from producer.commands import display
+from producer.commands.counts import applied_counts
+from producer.commands.terminal import one_line
+from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.plans import AbsentRows, PlannedBatch, PlanState, PlanStatus
+from producer.contract.printable import moment_text
+
+SHOWN_COURSES: Final = 20
+"""The most courses with planned drops that are listed."""
+
+_ABSENT: Final[Mapping[str, str]] = {
+    "dropped": "dropped",
+    "kept_newer": "kept, because a newer request names them",
+    "passed_on": "kept for another data set that names them",
+    "kept_refused": "kept, because a refused line names them",
+}
+"""What becomes of enrollments that a snapshot does not name."""
+
+_COLORS: Final[Mapping[PlanState, str]] = {PlanState.DONE: "green", PlanState.PLANNED: "green"}
+
+
+def plan(status: PlanStatus) -> RenderableType:
+    """Lay out the report of a plan, and what to do next."""
+    if status.state is PlanState.UNKNOWN:
+        return one_line(f"No plan with the id {status.plan_id} is known. Check the id.")
+    state = (status.state.value, _COLORS.get(status.state, "yellow"))
+    what = f" (snapshot of {status.data_set}): " if status.snapshot else ": "
+    parts: list[RenderableType] = [
+        one_line(("Plan ", "bold"), status.plan_id, what, state),
+        *_times(status),
+        *_batches(status),
+        *_absent(status),
+        *_courses(status),
+    ]
+    if status.reasons and status.state in (PlanState.HELD, PlanState.DISCARDED):
+        was = "it waits for a decision" if status.state is PlanState.HELD else "it was held"
+        parts.append(Text(f"\nWhy {was}", style="bold"))
+        parts += [
+            one_line("  ", (reason.code.value, "red"), f": {reason.message}")
+            for reason in status.reasons
+        ]
+    parts += [one_line(f"Different from the plan: {text}") for text in status.differences]
+    if status.advice:
+        parts.append(one_line((status.advice, "yellow")))
+    parts += [one_line(f"  {line}") for line in next_steps(status)]
+    return Group(*parts)
+
+
+def next_steps(status: PlanStatus) -> Iterator[str]:
+    """Yield the commands with which to go on, each with what it does."""
+    if status.absent.dropped:
+        yield f"enroll plan {status.plan_id} --csv drops.csv   writes every planned drop to a file"
+    if status.state is PlanState.HELD:
+        yield f"enroll approve {status.plan_id}   applies it (for an operator)"
+        yield f"enroll discard {status.plan_id}   discards it (for an operator)"
+
+
+def _times(status: PlanStatus) -> Iterator[Text]:
+    if status.planned_at is not None:
+        yield one_line(f"The report was true at {moment_text(status.planned_at)}.")
+    if status.state is PlanState.HELD and status.expires_at is not None:
+        yield one_line(f"Without a decision it is discarded at {moment_text(status.expires_at)}.")
+
+
+def _batches(status: PlanStatus) -> Iterator[RenderableType]:
+    is_done = status.state is PlanState.DONE
+    for batch in status.batches:
+        verb = "did" if is_done else "would do"
+        yield one_line(f"\nWhat the {batch.kind} of batch {batch.batch_id} {verb}")
+        counts = [("received", batch.books.received), *applied_counts(_as_status(batch))]
+        yield display.table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
+        if batch.refusals:
+            yield display.refusals(batch.refusals)
+
+
+def _as_status(batch: PlannedBatch) -> BatchStatus:
+    state = BatchState.PLANNED
+    return BatchStatus(batch_id=batch.batch_id, state=state, kind=batch.kind, books=batch.books)
+
+
+def _absent(status: PlanStatus) -> Iterator[RenderableType]:
+    if not status.snapshot or status.planned_at is None:
+        return
+    rows: AbsentRows = status.applied or status.absent
+    yield one_line(
+        f"\nOf {status.owned_before:,} enrollments of the data set, {rows.absent:,} are not in the"
+        " snapshot"
+    )
+    counts = [(word, getattr(rows, name)) for name, word in _ABSENT.items()]
+    listed = [(word, f"{count:,}") for word, count in counts if count]
+    if listed:
+        yield display.table(["", "rows"], listed, headings=False)
+
+
+def _courses(status: PlanStatus) -> Iterator[RenderableType]:
+    if not status.courses:
+        return
+    yield Text("\nDrops by course", style="bold")
+    shown = status.courses[:SHOWN_COURSES]
+    rows = [(c.sis_id, c.title or "", f"{c.drops:,} of {c.owned:,}") for c in shown]
+    yield display.table(["course", "title", "students"], rows)
+    if more := len(status.courses) - len(shown):
+        yield one_line(f"and {more:,} more courses" if more > 1 else "and 1 more course")

@@ -1,0 +1,171 @@
+"""Submit files as one plan, and show its report, for `enroll submit`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import click
+
+from producer.client import EnrollmentClient
+from producer.commands import plan_display
+from producer.commands.inputs import Input
+from producer.commands.plan import exit_code
+from producer.commands.progress import submit_source
+from producer.commands.resume import ResumeJournal
+from producer.commands.session import Session
+from producer.commands.terminal import print_json, tell
+from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.exit_codes import ExitCode
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import PlanState, PlanStatus
+from producer.files.describing import Choices
+from producer.files.snapshots import without_drops
+from producer.files.submitted import check_planned
+from producer.publishing.planning import PlanOptions
+from producer.schemas import Kind
+
+_PAUSE: Final = 0.25
+"""Seconds between two look-ups of a plan that is being applied."""
+
+_STAGES: Final[Mapping[BatchState, str]] = {
+    BatchState.STAGED: "All of it is stored. A worker is making the plan ...",
+    BatchState.RUNNING: "The plan is being applied ...",
+}
+"""What is printed when the batches of a plan come into a state."""
+
+UNDER_WAY: Final = (
+    PlanState.STAGED,
+    PlanState.APPROVED,
+    PlanState.APPLYING,
+    PlanState.SWEEPING,
+)
+"""The states that a plan leaves by itself."""
+
+
+class PlannedOptions(NamedTuple):
+    """How inputs are submitted as one plan; `ids` has the id of each, and whether it is known."""
+
+    choices: Choices
+    plan: PlanOptions
+    ids: Mapping[str, tuple[str, bool]]
+    wait: bool
+    max_queued: int
+    submitter: str | None
+
+
+def submit_planned(
+    session: Session, inputs: Sequence[Input], journal: ResumeJournal, options: PlannedOptions
+) -> int:
+    """Submit all inputs as one plan, rosters first; show its report, and return the exit code.
+
+    Raises UsageError, UnreadableFile, and what `submit_source` raises.
+    """
+    ordered = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
+    request = _request_of(ordered, options)
+    for entry in ordered:  # An interrupted submission must be continued under all of its ids.
+        if entry.path:
+            journal.begin(entry.path, options.ids[entry.name][0])
+    try:
+        for entry in ordered:
+            _submit(session, entry, request, options)
+    except KeyboardInterrupt:
+        return _interrupted(ordered, options)
+    if not options.wait:
+        return _left_alone(session, ordered, request)
+    plan = wait_for_plan(session.client, request, session)
+    _show(session, ordered, plan)
+    journal.finish(entry.path for entry in ordered if entry.path)
+    return exit_code(plan)
+
+
+def _request_of(inputs: Sequence[Input], options: PlannedOptions) -> PlanRequest:
+    packages = {id(entry.package): entry.package for entry in inputs}
+    sources = [entry.source for entry in inputs]
+    for package in packages.values():
+        check_planned(sources, options.choices, options.plan, package)
+    enrollments = [entry for entry in inputs if entry.source.kind is Kind.ENROLLMENTS]
+    is_package = len({id(e.package) for e in enrollments}) == 1 and enrollments[0].package
+    if options.plan.snapshot is not None and len(enrollments) > 1 and not is_package:
+        raise click.UsageError(
+            "--snapshot: one file of enrollments is the whole truth of a data set, but there are"
+            f" {len(enrollments)}. Write all enrollments into one file, or submit the files of an"
+            " export as a package."
+        )
+    members = [(entry.batch_id(options.ids[entry.name][0]), entry.source.kind) for entry in inputs]
+    request = options.plan.request_of(members)
+    if request is None:
+        raise ValueError("the options ask for no plan")
+    return request
+
+
+def _submit(
+    session: Session, entry: Input, request: PlanRequest, options: PlannedOptions
+) -> BatchStatus:
+    source = entry.source
+    own_id, is_known = options.ids[entry.name]
+    records = None
+    if request.snapshot and source.kind is Kind.ENROLLMENTS:
+        records = without_drops(source, source.records())
+    return submit_source(
+        session.client,
+        source,
+        session.err,
+        batch_id=entry.batch_id(own_id),
+        resume=is_known,
+        wait=False,
+        max_queued=options.max_queued,
+        submitter=options.submitter,
+        membership=options.plan.membership(source.kind, request),
+        records=records,
+    )
+
+
+def _interrupted(inputs: Sequence[Input], options: PlannedOptions) -> int:
+    has_paths = all(entry.path for entry in inputs)
+    own_id = options.ids[inputs[-1].name][0]
+    option = "--resume" if has_paths else f"--batch-id {own_id}"
+    tell(
+        "Interrupted. Nothing is planned or applied until all of the submission has arrived. To"
+        f" submit the rest, run the same command with {option}."
+    )
+    return ExitCode.INTERRUPTED
+
+
+def _left_alone(session: Session, inputs: Sequence[Input], request: PlanRequest) -> int:
+    """Print the id of a plan that is not waited for."""
+    for entry in inputs:
+        session.print_notices(entry.source.notices)
+    plan = PlanStatus(plan_id=request.id, state=PlanState.STAGED, purpose=request.purpose)
+    tell(f"See the plan with: enroll plan {request.id}")
+    session.show(plan, request.id)
+    return ExitCode.DONE
+
+
+def wait_for_plan(client: EnrollmentClient, request: PlanRequest, session: Session) -> PlanStatus:
+    """Wait until a plan goes no further by itself, and return it.
+
+    Raises BatchCannotFinish, and NoWorkerAnswered if no worker goes on with it.
+    """
+    shown: set[BatchState] = set()
+
+    def show(status: BatchStatus) -> None:
+        if status.state in _STAGES and status.state not in shown:
+            shown.add(status.state)
+            session.err.print(_STAGES[status.state])
+
+    for member in request.members:
+        client.wait(member.batch_id, on_status=show)
+    while (plan := client.plan(request.id)).state in UNDER_WAY:
+        time.sleep(_PAUSE)
+    return plan
+
+
+def _show(session: Session, inputs: Sequence[Input], plan: PlanStatus) -> None:
+    """Print new notices, and the report of the plan; JSON has all notices."""
+    notices = [sentence for entry in inputs for sentence in entry.source.notices]
+    for entry in inputs:
+        session.print_notices(entry.source.notices)
+    if session.as_json:
+        print_json({**plan.model_dump(), "notices": notices})
+    else:
+        session.out.print(plan_display.plan(plan))

@@ -1,0 +1,118 @@
+"""Check that a file can be a snapshot, the whole truth of a data set, and read it as one."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from producer.contract.chunks import COURSE_FIELDS
+from producer.errors import UnreadableFile
+from producer.files.columns import ACTION
+from producer.files.describing import Choices
+from producer.files.formats.packages import AnySource, Package
+from producer.files.layout import FileLayout, Lines
+from producer.files.notices import Notices
+from producer.files.reader import FileSource, open_source_chosen
+from producer.publishing.chunking import SourceRecord
+from producer.schemas import Action, Kind
+
+_REMEDY = "or submit the file without a snapshot"
+
+
+class Readable(Protocol):
+    """A file whose first lines have been read."""
+
+    @property
+    def name(self) -> str:
+        """Return its name in messages."""
+
+    @property
+    def layout(self) -> FileLayout:
+        """Return what its first lines show."""
+
+
+def check_snapshot(
+    sources: Sequence[AnySource], choices: Choices, package: Package | None = None
+) -> None:
+    """Raise UnreadableFile unless what is submitted can be a snapshot.
+
+    A file that can be read again, and whose lines may hold drops, is read to its end.
+    """
+    if package is not None and package.is_delta:
+        raise UnreadableFile(
+            f"{package.name} holds only what has changed, so it is not the whole truth of a data"
+            f" set. Export all enrollments as a snapshot, {_REMEDY}.",
+            "snapshot",
+        )
+    for source in sources:
+        if source.kind is Kind.ENROLLMENTS:
+            check_layout(source, choices)
+            if may_hold_drops(source.layout) and isinstance(source, FileSource):
+                again = open_source_chosen(source.path, choices)
+                for _ in without_drops(again, again.records()):
+                    pass
+
+
+def check_layout(source: Readable, choices: Choices) -> None:
+    """Raise UnreadableFile if the header of a file or the options show that it is no snapshot."""
+    if choices.drop:
+        raise UnreadableFile(
+            f"Every line of {source.name} would be a drop, but a snapshot names those who are"
+            " enrolled, and drops the others. Leave one of the two options out.",
+            "drop",
+            "snapshot",
+        )
+    if choices.format.moments_from_file:
+        raise UnreadableFile(
+            f"All lines of the snapshot {source.name} count at the same moment, so they cannot"
+            " count when they were last changed. Leave one of the two options out.",
+            "moments-from-file",
+            "snapshot",
+        )
+    if source.layout.system is None and ACTION in (source.layout.mapping or ()):
+        raise UnreadableFile(
+            f"{source.name} has a column {ACTION}, but a snapshot names those who are enrolled, and"
+            f" drops the others. Remove the column and the lines with drops, {_REMEDY}.",
+            "snapshot",
+        )
+
+
+def may_hold_drops(layout: FileLayout) -> bool:
+    """Return whether a line of a file of ours may be a drop: JSON Lines say so themselves."""
+    return layout.system is None and layout.mapping is None
+
+
+def without_drops(source: Readable, lines: Lines) -> Lines:
+    """Yield the lines of a snapshot.
+
+    Another system may list enrollments that have ended. The snapshot does not name them, so such
+    lines are left out, and a notice counts them. Raises UnreadableFile for a drop in any other file
+    with enrollments.
+    """
+    layout = source.layout
+    ended = 0
+    for entry in lines:
+        if not isinstance(entry, SourceRecord) or not is_drop(entry.record):
+            yield entry
+        elif layout.system is None:
+            raise UnreadableFile(
+                f"Line {entry.lines[0]:,} of {source.name} is a drop, but a snapshot names those"
+                f" who are enrolled, and drops the others. Remove the lines with drops, {_REMEDY}."
+                " Nothing was applied.",
+                "snapshot",
+            )
+        else:
+            ended += len(entry.lines)
+    if ended:
+        _notice_ended(source.name, ended, layout.notices)
+
+
+def _notice_ended(name: str, count: int, notices: Notices) -> None:
+    lines = "1 line is" if count == 1 else f"{count:,} lines are"
+    notices.add(
+        f"{name}: {lines} about enrollments that have ended. The snapshot leaves them out, so these"
+        " enrollments are dropped with the others that it does not name."
+    )
+
+
+def is_drop(record: Any) -> bool:
+    """Return whether a record that was read from a file asks for a drop."""
+    return isinstance(record, dict) and bool(record.get(COURSE_FIELDS[Action.DROP]))

@@ -48,7 +48,7 @@ def plan(status: PlanStatus) -> RenderableType:
             for reason in status.reasons
         ]
     parts += [one_line(f"Different from the plan: {text}") for text in status.differences]
-    if status.advice:
+    if status.advice and status.state is not PlanState.HELD:  # Its reasons say the same.
         parts.append(one_line((status.advice, "yellow")))
     parts += [one_line(f"  {line}") for line in next_steps(status)]
     return Group(*parts)

@@ -234,7 +234,7 @@ def _end(code: int) -> None:
     with the prepared process, and would copy each of them in order to clear it.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001 - flushes logs, saves coverage
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -11,8 +11,9 @@ from producer.files.account import Account
 from producer.files.cells import Row, identifier, record_reader, refused_line
 from producer.files.columns import BadCell, ColumnReader
 from producer.files.formats.base import KEEP, NOT_NAMED, PASS, Alternatives, Members, Table
-from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
+from producer.files.formats.judging import Judge, Tally
 from producer.files.formats.roles import Roles
+from producer.files.formats.verdicts import PLAIN, Verdict
 from producer.files.formats.window import Window
 from producer.files.grouping import WINDOW
 from producer.files.layout import Lines
@@ -175,6 +176,8 @@ class TableReader:
                 if verdict is not PLAIN:
                     self._tally.add(line, verdict)
                 window.add(entry, pair, verdict)
+                if not self._judge.is_over(pair[1]):
+                    window.courses.add(pair[1])
         except BadCell as bad_cell:
             return self._refused(line, row, bad_cell)
         return None

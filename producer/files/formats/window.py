@@ -4,7 +4,7 @@ from producer.contract.chunks import COURSE_FIELDS
 from producer.fields import MAX_COURSES
 from producer.files.cells import Row
 from producer.files.formats.base import DROP, KEEP
-from producer.files.formats.judging import Verdict
+from producer.files.formats.verdicts import Verdict
 from producer.publishing.chunking import CELL_END, SourceRecord
 
 Id = int | str
@@ -27,7 +27,7 @@ class Window:
         self.latest: dict[Id | tuple[Id, str], Lists] = {}
         """The latest request of each student, and of each student with a reason for a drop."""
         self.courses: set[Id] = set()
-        """Valid ids of courses, also those of earlier windows."""
+        """Valid ids of courses that are not over, also those of earlier windows."""
 
     def add(self, entry: Row, pair: tuple[Id, Id], verdict: Verdict) -> None:
         """Add the pair of a row, which is enrolled or dropped."""
@@ -35,7 +35,6 @@ class Window:
         is_drop = verdict.action is DROP
         key = (student, verdict.why) if is_drop else student
         latest = self.latest.get(key)
-        self.courses.add(course)
         if latest is not None and course not in latest[0] and len(latest[0]) < MAX_COURSES:
             courses, lines, cells = latest
             courses.append(course)

@@ -44,6 +44,7 @@ const BY_SCOPE = {
   submit: "Your access token does not allow sending anything. Ask your operator for one with the scope “submit”.",
   lookup: "Your access token does not allow looking up students and courses. Ask your operator for one with the scope “lookup”.",
   drop: "Your access token does not allow dropping students. Ask your operator for one with the scope “drop”.",
+  decide: "Your access token does not allow decisions about uploads that wait. Ask your operator for one with the scope “decide”, or to decide.",
 };
 
 /** Return the sentence for a refusal of the service; its own words are used where the page has none. */
@@ -80,6 +81,9 @@ export const plain = (sentence) => PLAIN.reduce((text, [form, words]) => text.re
 
 export const KINDS = { students: "Students", courses: "Courses", enrollments: "Enrollments" };
 
+/** The states in which an upload stays, until somebody decides about it. */
+export const ENDS = ["done", "planned", "held", "discarded"];
+
 export const STATES = {
   sending: "Being sent",
   unknown: "Not known yet",
@@ -87,6 +91,10 @@ export const STATES = {
   running: "Being processed",
   stalled: "Stopped",
   done: "Finished",
+  staged: "Being planned",
+  planned: "Planned, and not applied",
+  held: "Waiting for a decision",
+  discarded: "Discarded",
 };
 
 const numbers = new Intl.NumberFormat("en");

@@ -40,7 +40,7 @@ from worker.models import (
     Student,
     StudentCourse,
 )
-from worker.plan_models import AlsoEnrolledBy, PlannedRefusal
+from worker.plan_models import AlsoEnrolledBy, PlannedDropRow, PlannedRefusal
 
 Model = type[Student] | type[Course]
 
@@ -196,19 +196,34 @@ def _page_of_refusals(connection: Connection, after: int) -> list[Any]:
 
 
 def forget_report(connection: Connection, plan_id: str) -> None:
-    """Remove the refusals that an earlier attempt to make a plan has stored."""
-    connection.execute(delete(PlannedRefusal).where(PlannedRefusal.plan_id == plan_id))
+    """Remove what an earlier attempt to make a plan has stored."""
+    for model in (PlannedRefusal, PlannedDropRow):
+        connection.execute(delete(model).where(model.plan_id == plan_id))
 
 
 def add_planned_refusals(
-    connection: Connection, plan_id: str, refusals: Sequence[tuple[Any, ...]]
+    connection: Connection, plan_id: str, rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Store a page of refusals of a plan."""
-    rows = [(plan_id, *refusal) for refusal in refusals]
-    add_rows(connection, PlannedRefusal, ("plan_id", *_REFUSAL), rows)
+    stored = [(plan_id, *refusal) for refusal in rows]
+    add_rows(connection, PlannedRefusal, ("plan_id", *_REFUSAL), stored)
 
 
-def count_planned_refusals(connection: Connection, plan_id: str) -> int:
-    """Return how many refusals are stored of a plan."""
-    of_plan = select(func.count()).where(PlannedRefusal.plan_id == plan_id)
-    return connection.scalar(of_plan) or 0
+def add_planned_drops(
+    connection: Connection, plan_id: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Store a page of the enrollments that a plan drops or passes on, with what it does."""
+    stored = [(plan_id, *drop) for drop in rows]
+    add_rows(connection, PlannedDropRow, ("plan_id", *_DROP), stored)
+
+
+_DROP: Final = ("student_id", "course_id", "expected")
+
+
+def count_report(connection: Connection, plan_id: str) -> tuple[int, int]:
+    """Return how many refusals and how many drops are stored of a plan."""
+    refusals, drops = (
+        connection.scalar(select(func.count()).where(model.plan_id == plan_id)) or 0
+        for model in (PlannedRefusal, PlannedDropRow)
+    )
+    return refusals, drops

@@ -29,7 +29,7 @@ from worker.snapshots.hold import reasons_to_hold
 from worker.snapshots.named import add_named_pairs, create_named_pairs
 from worker.snapshots.repository import planned_rows
 from worker.snapshots.rules import read_rules
-from worker.snapshots.sweep import Sweep, swept_rows, sweep_page
+from worker.snapshots.sweep import Sweep, sweep_page, swept_rows
 from worker.snapshots.values import Absence
 
 Pair = tuple[str, str]

@@ -43,6 +43,7 @@ COMMANDS = {
 OPERATOR_LINES = {
     "batches": "List batches, newest first.",
     "database": "Show or change which database the workers of a Redis use.",
+    "data-sets": "Create and list data sets, and say when snapshots are held.",
     "dead-letters": "List, show, retry or discard what could not be processed.",
     "prune": "Remove what is older than an age.",
 }

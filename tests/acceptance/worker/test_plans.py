@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -80,11 +81,17 @@ def message(task: str, *arguments: Any) -> str:
     )
 
 
-def reaches(database: Database, *states: PlanState, plan_id: str = "b") -> PlanStatus:
-    return wait_for(
-        lambda: status if (status := plan_status(database, plan_id)).state in states else None,
-        seconds=60,
-    )
+def reaches(
+    database: Database, state: PlanState, plan_id: str = "b", seconds: float = 60
+) -> PlanStatus:
+    wait_for(lambda: plan_status(database, plan_id).state is state, seconds)
+    return plan_status(database, plan_id)
+
+
+def first_letter(database: Database) -> Any:
+    wait_for(lambda: bool(dead_letters(database)), seconds=30)
+    (letter,) = dead_letters(database)
+    return letter
 
 
 def test_chunks_that_arrive_are_planned_held_decided_about_and_applied(
@@ -101,11 +108,11 @@ def test_chunks_that_arrive_are_planned_held_decided_about_and_applied(
     assert enrolled_pairs(database) == set()
     with EnrollmentClient(valkey, timeout=30) as client:
         assert client.plan("b") == held
-        assert client.batch_status(["b"])[0].state is BatchState.HELD
+        assert client.batch("b").state is BatchState.HELD
         approved = client.decide("b", Decision.APPROVE, str(held.digest))
         assert approved.state is not PlanState.HELD
         reaches(database, PlanState.DONE)
-        assert client.batch_status(["b"])[0].state is BatchState.DONE
+        assert client.batch("b").state is BatchState.DONE
     assert enrolled_pairs(database) == {(name, "C1") for name in STUDENTS}
     assert dead_letters(database) == []
 
@@ -132,7 +139,7 @@ def test_a_decision_counts_only_from_the_queue_of_decisions(
     held = reaches(database, PlanState.HELD)
     decision = {"plan_id": "b", "decision": "approve", "digest": held.digest}
     redis.lpush(queue.value, message(TaskName.DECIDE, decision))
-    (letter,) = wait_for(lambda: dead_letters(database), seconds=30)
+    letter = first_letter(database)
     assert "publish it to the queue decisions" in letter.detail
     assert plan_status(database, "b") == held
     redis.lpush(Queue.DECISIONS.value, message(TaskName.DECIDE, decision))
@@ -145,7 +152,7 @@ def test_nothing_but_a_decision_counts_from_the_queue_of_decisions(
     start()
     asked = {"student_id": "S1", "course_ids": ["C1"]}
     redis.lpush(Queue.DECISIONS.value, message(TaskName.ENROLL, asked))
-    (letter,) = wait_for(lambda: dead_letters(database), seconds=30)
+    letter = first_letter(database)
     assert "is not a decision" in letter.detail
     assert enrolled_pairs(database) == set()
 
@@ -171,15 +178,10 @@ def test_a_worker_that_is_killed_only_delays_a_plan(
         *((TaskName.ENROLL_BATCH, each) for each in chunks_of(package, *groups)),
     ]:
         redis.lpush(Queue.BATCHES.value, message(kind, each.model_dump_json(exclude_unset=True)))
-    import time  # noqa: PLC0415
-
     time.sleep(seconds)
     kill(lost)
     start()
-    done = wait_for(
-        lambda: status if (status := plan_status(database, "b")).state is PlanState.DONE else None,
-        seconds=150,
-    )
+    done = reaches(database, PlanState.DONE, seconds=150)
     assert done.differences == ()
     assert len(enrolled_pairs(database)) == 1000
     assert dead_letters(database) == []

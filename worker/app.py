@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
@@ -25,12 +26,14 @@ from worker.messaging.celery_settings import (
 )
 from worker.messaging.clock import RedisClock
 from worker.messaging.marks import SubmissionMarks
+from worker.messaging.plans_due import PlansDue
 from worker.messaging.registration import DatabaseRegister
 from worker.monitoring import logs
 from worker.monitoring.admission import Admission
 from worker.monitoring.events import Events
 from worker.monitoring.exporter import Exporter
 from worker.monitoring.metrics import Metrics
+from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
 from worker.settings import LogFormat, Settings, find_ignored_variables
 from worker.tasks.register import register
@@ -108,6 +111,8 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
         ),
         events=events,
         register=database_register,
+        plans_due=PlansDue(),
+        expiry=Expiry(timedelta(days=settings.held_days), timedelta(days=settings.staged_days)),
         one_redis=attempts_url(settings) == results_url(settings),
         # Celery makes one backend for each thread, so it is looked up at each call.
         store_refusal=lambda *refusal: app.backend.store_refusal(*refusal),  # noqa: PLW0108

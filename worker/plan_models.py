@@ -53,9 +53,12 @@ class PlanRow(Base):
     """A plan: one row whose `state` changes by compare-and-set (`producer.contract.plans`).
 
     `request` is what its chunks say of it. `report` is the report as it is shown, and `digest` that
-    of it. A worker that works on it holds it until `leased_until`; `attempts` counts how often one
-    began the present state. `detail` says why it was discarded, or what went wrong. `progress` says
-    how far the present state has come.
+    of it. `due_at` is when a worker is to look at it next, and null once it is finished: a worker
+    that works on it puts this off again and again, so that no other one does the same. For a plan
+    that waits for chunks or for a decision, it is when the plan expires. `attempts` counts how
+    often a worker began the present state. `detail` says why it was discarded, or what went wrong.
+    `progress` says how far the present state has come, and holds the fingerprints of the chunks
+    of a plan that was never applied.
     """
 
     __tablename__ = "plans"
@@ -64,6 +67,7 @@ class PlanRow(Base):
     state: Mapped[str] = mapped_column(String(16))
     request: Mapped[dict[str, Any]]
     data_set: Mapped[int | None] = mapped_column(SmallInteger)
+    data_set_name: Mapped[str | None] = mapped_column(String(128))
     file_name: Mapped[str | None] = mapped_column(String(255))
     submitter: Mapped[str | None] = mapped_column(String(255))
     moment: Mapped[datetime]
@@ -73,13 +77,41 @@ class PlanRow(Base):
     detail: Mapped[str | None] = mapped_column(String)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
-    leased_until: Mapped[datetime | None]
+    due_at: Mapped[datetime | None]
     staged_at: Mapped[datetime]
     planned_at: Mapped[datetime | None]
     decided_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    __table_args__ = (Index(None, "state"), Index(None, "moment"))
+    __table_args__ = (Index(None, "state"), Index(None, "moment"), Index(None, "due_at"))
+
+
+class PlanMember(Base):
+    """A batch of a plan: where it came from, and how much of it was stored.
+
+    `staged` is how many of its chunks were stored, `chunks` how many it has, and null until its
+    last one arrives. `rows_through` is how many rows it has by what its last chunk says.
+    """
+
+    __tablename__ = "plan_members"
+
+    batch_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"))
+    position: Mapped[int] = mapped_column(SmallInteger)
+    kind: Mapped[str] = mapped_column(String(16))
+    file_name: Mapped[str | None] = mapped_column(String(255))
+    submitter: Mapped[str | None] = mapped_column(String(255))
+    moment: Mapped[datetime | None]
+    columns: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    form: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    staged: Mapped[int] = mapped_column(Integer, server_default="0")
+    chunks: Mapped[int | None] = mapped_column(Integer)
+    requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    rows: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    rows_through: Mapped[int | None] = mapped_column(BigInteger)
+    staged_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "plan_id"),)
 
 
 class StagedChunk(Base):
@@ -104,13 +136,18 @@ class StagedChunk(Base):
 
 
 class PlannedDropRow(Base):
-    """An enrollment that a plan drops; `outcome` is null until that was tried."""
+    """An enrollment that a snapshot does not name: `expected` says what the plan does with it.
+
+    That is `dropped` or `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of
+    it; null until its turn has come.
+    """
 
     __tablename__ = "planned_drops"
 
     plan_id: Mapped[str] = mapped_column(ForeignKey("plans.id"), primary_key=True)
     student_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     course_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    expected: Mapped[str] = mapped_column(String(16), server_default="dropped")
     outcome: Mapped[str | None] = mapped_column(String(16))
 
 

@@ -6,12 +6,14 @@ Every function takes an open connection. Nothing here knows the rules or commits
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any, cast
 
 from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
 
 from worker.database import copy
+from worker.database.planning import planning_on
 from worker.database.sets import (
     COPY_ROWS,
     Columns,
@@ -34,10 +36,13 @@ SAMPLE_SIZE = 20
 SMALL_ROSTER = 50_000
 """Up to this largest key, a roster is small enough to be read as a whole."""
 
+NO_OWNERS: Mapping[Pair, int] = MappingProxyType({})
+
 _PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
 _PLACED_COLUMNS = columns_of(
     StudentCourse, "student_id", "course_id", "enrolled_at", "chunk", "position"
 )
+_OWNER_COLUMN = columns_of(StudentCourse, "data_set")
 _PAIR_KEY = columns_of(StudentCourse, "student_id", "course_id")
 
 
@@ -127,30 +132,41 @@ def enroll_student_in_courses(
     return {course_id for _, course_id in insert_enrollments(connection, rows)}
 
 
-def insert_enrollments(connection: Connection, rows: Mapping[Pair, datetime]) -> Sequence[Pair]:
+def insert_enrollments(
+    connection: Connection, rows: Mapping[Pair, datetime], owners: Mapping[Pair, int] = NO_OWNERS
+) -> Sequence[Pair]:
     """Write rows of `student_courses` with their moments; return the pairs whose row is new.
 
-    Rows are written in the order of their keys, so that two concurrent chunks cannot deadlock.
+    `owners` has the data sets of those rows that belong to one. Rows are written in the order of
+    their keys, so that two concurrent chunks cannot deadlock.
     """
     wanted = sorted(rows)
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
 
         def write(new: Sequence[Pair]) -> None:
-            copy.copy_enrollments(connection, new, [rows[pair] for pair in new])
+            data_sets = [owners.get(pair) for pair in new] if owners else None
+            copy.copy_enrollments(connection, new, [rows[pair] for pair in new], data_sets)
 
         copied = _copy_new(connection, wanted, write)
         if copied is not None:
             return copied
+    if owners:
+        values = [(*pair, rows[pair], owners.get(pair)) for pair in wanted]
+        return _insert(connection, {**_PAIR_COLUMNS, **_OWNER_COLUMN}, values)
     return _insert(connection, _PAIR_COLUMNS, [(*pair, rows[pair]) for pair in wanted])
 
 
 def insert_placed_enrollments(
-    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
+    connection: Connection,
+    rows: Sequence[PlacedPair],
+    moment: datetime,
+    chunk: int,
+    data_set: int | None = None,
 ) -> Sequence[Pair]:
     """Do what `insert_enrollments` does for the requests of one chunk, with their positions.
 
-    Each pair is named once.
+    Each pair is named once. All rows belong to the data set, if one is given.
     """
     wanted = sorted(rows)
     dialect = connection.dialect.name
@@ -160,13 +176,15 @@ def insert_placed_enrollments(
         def write(new: Sequence[Pair]) -> None:
             is_new = set(new) if len(new) < len(wanted) else None
             placed = wanted if is_new is None else [row for row in wanted if row[:2] in is_new]
-            copy.copy_placed_enrollments(connection, placed, moment, chunk)
+            copy.copy_placed_enrollments(connection, placed, moment, chunk, data_set)
 
         copied = _copy_new(connection, pairs, write)
         if copied is not None:
             return copied
-    values = [(student, course, moment, chunk, place) for student, course, place in wanted]
-    return _insert(connection, _PLACED_COLUMNS, values)
+    columns = _PLACED_COLUMNS if data_set is None else {**_PLACED_COLUMNS, **_OWNER_COLUMN}
+    shared = () if data_set is None else (data_set,)
+    values = [(*row[:2], moment, chunk, row[2], *shared) for row in wanted]
+    return _insert(connection, columns, values)
 
 
 def _copy_new(
@@ -181,8 +199,15 @@ def _copy_new(
     new = wanted
     if len(_find_missing(connection, sample)) < len(sample):
         new = sorted(_find_missing(connection, wanted))
+    elif planning_on(connection) and (existing := _find_existing(connection, wanted)):
+        new = [pair for pair in wanted if pair not in existing]
     if not new:
         return []
+    if planning_on(connection):
+        # Only this transaction writes here, so it needs no savepoint. A savepoint for each of many
+        # chunks would slow down all other transactions, which look these up until the plan is made.
+        write(new)
+        return new
     try:
         with connection.begin_nested():
             write(new)
@@ -223,8 +248,17 @@ def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
     return [(student, course) for student, course in missing.all()]
 
 
+def _find_existing(connection: Connection, pairs: Sequence[Pair]) -> set[Pair]:
+    """Return the pairs that have a row: few or none if the chunk is new."""
+    dialect = connection.dialect.name
+    existing = connection.execute(
+        _select_missing(dialect, negated=True), row_parameters(dialect, _PAIR_KEY, pairs)
+    )
+    return {(student, course) for student, course in existing}
+
+
 @cache
-def _select_missing(dialect: str) -> Any:
+def _select_missing(dialect: str, *, negated: bool = False) -> Any:
     source = rows_as_table(dialect, _PAIR_KEY)
     existing = (
         select(StudentCourse.student_id)
@@ -234,7 +268,7 @@ def _select_missing(dialect: str) -> Any:
         )
         .exists()
     )
-    return select(*source.c).where(~existing)
+    return select(*source.c).where(existing if negated else ~existing)
 
 
 def describe_students(connection: Connection, keys: Iterable[int]) -> list[Any]:

@@ -5,7 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from producer.schemas import StudentEnrollmentRequest, StudentEnrollmentResponse
+from producer.schemas import Action, StudentEnrollmentRequest, StudentEnrollmentResponse
+from worker.data_sets.repository import confirm_owner, find_swept, remove_older_notes
+from worker.data_sets.values import Owner
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.incoming import IncomingRequest, may_drop
@@ -14,6 +16,7 @@ from worker.enrollment.results import to_response
 from worker.enrollment.rules import (
     Changed,
     CheckedRequest,
+    Decision,
     Decisions,
     Plan,
     check,
@@ -65,10 +68,17 @@ def add_enrollments(
         now = clock()
         settled = settle(requests, now)
         stored = load_for_requests(connection, settled)
+        data_sets = {incoming.owner.data_set for incoming in settled if incoming.owner}
+        if data_sets:
+            stored = stored._replace(swept=find_swept(connection, data_sets))
         checked = check(settled, stored)
         states = _examine(connection, checked, stored, now)
         planned = plan(checked, stored, states)
         decided = conclude(planned, _write(connection, planned), batch_id, stored.now or now)
+        if stored.drops is not None and stored.drops.has_notes:
+            remove_older_notes(connection, _dropped_pairs(planned))
+        if data_sets:
+            _confirm_owners(connection, decided, stored.swept)
         add_results(connection, [decision.result for decision in decided if decision.is_new])
         return Decisions(decided, stored.summaries, stored.sis_ids)
 
@@ -83,7 +93,7 @@ def _examine(
 ) -> Mapping[Pair, PairState]:
     if stored.drops is None:
         return {}
-    pairs = pairs_to_examine(checked, stored.drops)
+    pairs = pairs_to_examine(checked, stored.drops, stored.swept)
     return find_states(connection, pairs, earliest_drop(checked), now - (stored.now or now))
 
 
@@ -92,4 +102,31 @@ def _write(connection: Connection, planned: Plan) -> Changed:
     ended = end_enrollments(connection, planned.endings)
     add_intervals(connection, planned.passed)
     keep_drops(connection, planned.notes)
-    return Changed(set(insert_enrollments(connection, planned.rows)), ended)
+    return Changed(set(insert_enrollments(connection, planned.rows, planned.owners)), ended)
+
+
+def _dropped_pairs(planned: Plan) -> dict[Pair, datetime]:
+    """Return the pairs that requests ask to drop, each with the latest moment of such a request."""
+    dropped: dict[Pair, datetime] = {}
+    for position in planned.verdicts:
+        request = planned.checked[position]
+        for pair in request.pairs(Action.DROP):
+            dropped[pair] = max(request.moment, dropped.get(pair, request.moment))
+    return dropped
+
+
+def _confirm_owners(
+    connection: Connection, decided: Sequence[Decision], swept: Mapping[int, datetime]
+) -> None:
+    """Note which enrollments of others these requests name, too, or let their data set own them."""
+    confirmed: dict[Owner, dict[Pair, datetime]] = {}
+    for incoming, result, is_new, _ in decided:
+        owner, student, moment = incoming.owner, result.student_id, result.moment
+        if owner is None or student is None or moment is None or not is_new:
+            continue
+        pairs = confirmed.setdefault(owner, {})
+        for course in result.already_enrolled_ids:
+            pair = (student, course)
+            pairs[pair] = max(moment, pairs.get(pair, moment))
+    for owner, pairs in confirmed.items():
+        confirm_owner(connection, owner, pairs, swept.get(owner.data_set))

@@ -114,6 +114,13 @@ class Settings(DatabaseSettings):
         " bad records are isolated.",
     )
 
+    held_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        30, description="Days after which a plan is discarded that waits for a decision."
+    )
+    staged_days: Annotated[int, Field(ge=1, le=3650)] = Field(
+        7, description="Days after which a plan is discarded whose chunks have not all arrived."
+    )
+
     log_format: LogFormat = Field(
         LogFormat.TEXT, description="The format of the log: text for people, json for machines."
     )

@@ -46,6 +46,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("student_id", "course_id", "data_set", name="pk_also_enrolled_by"),
     )
     _create_plans()
+    _create_members()
     _create_parts_of_plans()
 
 
@@ -56,6 +57,7 @@ def _create_plans() -> None:
         _column("state", sa.String(16)),
         _column("request", sa.JSON()),
         _column("data_set", sa.SmallInteger(), nullable=True),
+        _column("data_set_name", _ID, nullable=True),
         _column("file_name", sa.String(255), nullable=True),
         _column("submitter", sa.String(255), nullable=True),
         _column("moment", _TIME),
@@ -65,7 +67,7 @@ def _create_plans() -> None:
         _column("detail", sa.String(), nullable=True),
         _column("progress", sa.JSON(), nullable=True),
         _column("attempts", sa.Integer(), server_default="0"),
-        _column("leased_until", _TIME, nullable=True),
+        _column("due_at", _TIME, nullable=True),
         _column("staged_at", _TIME),
         _column("planned_at", _TIME, nullable=True),
         _column("decided_at", _TIME, nullable=True),
@@ -74,6 +76,31 @@ def _create_plans() -> None:
     )
     op.create_index("ix_plans_state", "plans", ["state"])
     op.create_index("ix_plans_moment", "plans", ["moment"])
+    op.create_index("ix_plans_due_at", "plans", ["due_at"])
+
+
+def _create_members() -> None:
+    op.create_table(
+        "plan_members",
+        _column("batch_id", _ID),
+        _column("plan_id", _ID),
+        _column("position", sa.SmallInteger()),
+        _column("kind", sa.String(16)),
+        _column("file_name", sa.String(255), nullable=True),
+        _column("submitter", sa.String(255), nullable=True),
+        _column("moment", _TIME, nullable=True),
+        _column("columns", sa.JSON(), nullable=True),
+        _column("form", sa.JSON(), nullable=True),
+        _column("staged", sa.Integer(), server_default="0"),
+        _column("chunks", sa.Integer(), nullable=True),
+        _column("requests", sa.BigInteger(), server_default="0"),
+        _column("rows", sa.BigInteger(), server_default="0"),
+        _column("rows_through", sa.BigInteger(), nullable=True),
+        _column("staged_at", _TIME, nullable=True),
+        sa.PrimaryKeyConstraint("batch_id", name="pk_plan_members"),
+        sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name="fk_plan_members_plan_id_plans"),
+    )
+    op.create_index("ix_plan_members_plan_id", "plan_members", ["plan_id"])
 
 
 def _create_parts_of_plans() -> None:
@@ -97,6 +124,7 @@ def _create_parts_of_plans() -> None:
         _column("plan_id", _ID),
         _column("student_id", sa.Integer(), autoincrement=False),
         _column("course_id", sa.Integer(), autoincrement=False),
+        _column("expected", sa.String(16), server_default="dropped"),
         _column("outcome", sa.String(16), nullable=True),
         sa.PrimaryKeyConstraint("plan_id", "student_id", "course_id", name="pk_planned_drops"),
         sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name="fk_planned_drops_plan_id_plans"),
@@ -122,7 +150,7 @@ def _create_parts_of_plans() -> None:
 
 
 def downgrade() -> None:
-    for table in ("planned_refusals", "planned_drops", "staged_chunks", "plans"):
+    for table in ("planned_refusals", "planned_drops", "staged_chunks", "plan_members", "plans"):
         op.drop_table(table)
     op.drop_table("also_enrolled_by")
     op.drop_table("data_sets")

@@ -160,12 +160,6 @@ SIGNATURES: dict[TaskName, Signature] = {
         1,
         {},
     ),
-    TaskName.ADVANCE_PLAN: Signature(
-        "Go on with a plan. Workers send this to each other; sent too often, it does no harm.",
-        {"plan_id": RequestId},
-        1,
-        {},
-    ),
 }
 
 _OTHER_MODELS = (MessageHeaders, SubmissionMark)

@@ -115,6 +115,9 @@ class AbsentRows(ContractModel):
         default=0, description="Those that another data set names, too; it owns them now."
     )
     kept_refused: int = Field(default=0, description="Those that a refused line names.")
+    not_enrolled: int = Field(
+        default=0, description="Those that another request had dropped when it was their turn."
+    )
 
 
 class PlanStatus(ContractModel):
@@ -173,8 +176,8 @@ class PlannedDrop(ContractModel):
     course_title: str | None = Field(default=None, description="The title of the course.")
     outcome: str | None = Field(
         default=None,
-        description="What became of it: `dropped`, `kept_newer` or `passed_on`; null until it is"
-        " applied.",
+        description="What became of it: `dropped`, `kept_newer`, `passed_on` or `not_enrolled`;"
+        " null until it is applied.",
     )
 
 

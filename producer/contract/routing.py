@@ -40,7 +40,6 @@ class TaskName(StrEnum):
     PLAN = "enrollment.plan"
     PLANNED_DROPS = "enrollment.planned_drops"
     DECIDE = "enrollment.decide"
-    ADVANCE_PLAN = "enrollment.advance_plan"
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -67,7 +66,6 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.PLAN: Queue.LOOKUPS,
     TaskName.PLANNED_DROPS: Queue.LOOKUPS,
     TaskName.DECIDE: Queue.DECISIONS,
-    TaskName.ADVANCE_PLAN: Queue.BATCHES,
 }
 
 

@@ -30,6 +30,7 @@ from worker.batches.counts import (
     no_counts,
 )
 from worker.batches.lines import pack_lines
+from worker.batches.owning import data_set_of, names_another, owner_of
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     OpenBatch,
@@ -39,6 +40,7 @@ from worker.batches.repository import (
     open_batch,
 )
 from worker.batches.roster import upsert_records
+from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
@@ -61,12 +63,14 @@ class ChunkOutcome(StrEnum):
     APPLIED = "applied"
     """Its records were decided, and the chunk was entered into the ledger."""
     REPEATED = "repeated"
-    """It was already applied before; nothing was changed."""
+    """It was already applied before, or stored for its plan; nothing was changed."""
+    STAGED = "staged"
+    """It was stored for its plan; nothing is applied before the whole plan is made."""
     CONFLICT = "conflict"
     """The batch id is that of another submission; nothing was changed.
 
     A different chunk was applied under this number, or the batch has another kind of records or
-    ends before this number."""
+    another data set, or ends before this number."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,20 @@ def apply_chunk(
     dead letters. Raises ValidationError, DBAPIError.
     """
     chunk, fingerprint = read_chunk(kind, payload)
+    return apply_read_chunk(database, kind, chunk, fingerprint, poison, origin, clock=clock)
+
+
+def apply_read_chunk(
+    database: Database,
+    kind: Kind,
+    chunk: Chunk,
+    fingerprint: int,
+    poison: Poison | None = None,
+    origin: BatchOrigin = UNKNOWN_ORIGIN,
+    *,
+    clock: Clock = own_clock,
+) -> Applied:
+    """Apply a chunk that was parsed, as `apply_chunk` does. Raises DBAPIError."""
 
     def apply(connection: Connection) -> Applied:
         return apply_to(connection, kind, chunk, fingerprint, poison or {}, origin, clock=clock)
@@ -108,12 +126,16 @@ def apply_chunk(
     return transaction(database, apply)
 
 
+def text_of(payload: object) -> str:
+    """Return the JSON of a chunk of which its fingerprint is made."""
+    return payload if isinstance(payload, str) else json.dumps(payload, sort_keys=True)
+
+
 def read_chunk(kind: Kind, payload: object) -> tuple[Chunk, int]:
     """Parse a chunk; return it with its fingerprint. Raises ValidationError."""
     if isinstance(payload, str):
         return KIND_CHUNKS[kind].model_validate_json(payload), fingerprint_of(payload)
-    text = json.dumps(payload, sort_keys=True)
-    return KIND_CHUNKS[kind].model_validate(payload), fingerprint_of(text)
+    return KIND_CHUNKS[kind].model_validate(payload), fingerprint_of(text_of(payload))
 
 
 def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence[Any]) -> None:
@@ -150,7 +172,8 @@ def apply_to(
     if kind is Kind.ENROLLMENTS:
         until = batch.results_stored_until
         derives = until is None or times.stored >= until
-        decided = _enroll(connection, chunk, poison, times, derives=derives)
+        owner = owner_of(chunk, batch)
+        decided = _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -205,10 +228,23 @@ def _open(
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
     dated = origin._replace(moment=moment_of_message(origin.moment, now))
-    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form_of(chunk), dated)
-    if batch.kind != kind or has_ended_before(connection, chunk.batch_id, chunk.number):
+    batch, is_other = open_chunk(connection, kind, chunk, dated)
+    if is_other or has_ended_before(connection, chunk.batch_id, chunk.number):
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
     return batch
+
+
+def open_chunk(
+    connection: Connection, kind: Kind, chunk: Chunk, origin: BatchOrigin
+) -> tuple[OpenBatch, bool]:
+    """Open the batch of a chunk; return it, and whether the chunk is of another submission.
+
+    `origin` has the moment that counts if none is stored.
+    """
+    data_set = data_set_of(connection, chunk, origin.moment or own_clock())
+    form = form_of(chunk)
+    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form, origin, data_set)
+    return batch, batch.kind != kind or names_another(chunk, batch, data_set)
 
 
 def form_of(chunk: Chunk) -> dict[str, Any] | None:
@@ -257,11 +293,17 @@ def _letter(
 
 
 def _enroll(
-    connection: Connection, chunk: Chunk, poison: Poison, times: Times, *, derives: bool
+    connection: Connection,
+    chunk: Chunk,
+    poison: Poison,
+    times: Times,
+    *,
+    derives: bool,
+    owner: Owner | None = None,
 ) -> tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]:
     clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives)
+    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
     counts = no_counts()
     is_drop = shortcut.action is Action.DROP
     counts["dropped" if is_drop else "enrolled"] = shortcut.changed
@@ -270,7 +312,7 @@ def _enroll(
     statuses = Counter({status: shortcut.requests})
     if not shortcut.rest:
         return counts, [], statuses, shortcut.fresh
-    requests = incoming_requests(chunk, shortcut.rest, poison, times)
+    requests = incoming_requests(chunk, shortcut.rest, poison, times, owner)
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
     row_counts = [chunk.row_counts[position] for position in shortcut.rest]
@@ -289,7 +331,11 @@ def _may_drop(chunk: Chunk) -> bool:
 
 
 def incoming_requests(
-    chunk: Chunk, positions: Sequence[int], poison: Poison, times: Times
+    chunk: Chunk,
+    positions: Sequence[int],
+    poison: Poison,
+    times: Times,
+    owner: Owner | None = None,
 ) -> list[IncomingRequest]:
     """Read the records at these positions of a chunk; mark poison records as refused."""
     requests = []
@@ -312,6 +358,7 @@ def incoming_requests(
                 moment=moments[position],
                 is_dated=True,
                 batch_id=chunk.batch_id,
+                owner=owner,
             )
         )
     return requests

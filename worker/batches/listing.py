@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from producer.contract.batches import BatchPage, BatchState, BatchStatus
 from producer.schemas import Kind
-from worker.batches.repository import BatchPlace, find_places
+from worker.batches.places.repository import BatchPlace, find_places
 from worker.database.engine import Database
 
 EXAMINED: Final = 500

@@ -9,18 +9,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Integer,
-    String,
-    and_,
     bindparam,
     case,
     cast,
-    exists,
     func,
     insert,
-    or_,
     select,
-    union_all,
     update,
 )
 
@@ -40,7 +34,7 @@ from worker.database.sets import (
     select_among,
     select_up_to,
 )
-from worker.models import Batch, BatchChunk, DeadLetter, IdentityRow, Instant, LetterForm
+from worker.models import Batch, BatchChunk, IdentityRow, Instant
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
@@ -66,6 +60,8 @@ class OpenBatch(NamedTuple):
     results_stored_until: datetime | None = None
     """Until when every result is stored, on the database's clock; None if there is no such time, or
     if it was not read."""
+    data_set: int | None = None
+    """The key of its data set; None if it has none."""
 
 
 def open_batch(
@@ -75,8 +71,9 @@ def open_batch(
     columns: Sequence[str] | None,
     form: Mapping[str, Any] | None,
     origin: BatchOrigin,
+    data_set: int | None = None,
 ) -> OpenBatch:
-    """Store a batch when its first chunk arrives; return the kind and moment that are stored.
+    """Store a batch when its first chunk arrives; return what is stored of it.
 
     `origin` has the moment that counts if none is stored. A batch that an older version has opened
     gets that of its first chunk.
@@ -84,14 +81,19 @@ def open_batch(
     known = connection.execute(_OPEN, {"batch": batch_id}).one_or_none()
     if known is None:
         new = insert_into(connection.dialect.name, Batch).values(
-            id=batch_id, kind=kind, columns=columns, form=form, **origin._asdict()
+            id=batch_id,
+            kind=kind,
+            columns=columns,
+            form=form,
+            data_set=data_set,
+            **origin._asdict(),
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
-    if known.moment is None:
+    kind, moment, stored_until, data_set = known
+    if moment is None:
         moment = date_batch(connection, batch_id, origin.moment)
-        return OpenBatch(known.kind, moment, known.results_stored_until)
-    return OpenBatch(known.kind, known.moment, known.results_stored_until)
+    return OpenBatch(kind, moment, stored_until, data_set)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
@@ -108,6 +110,7 @@ _OPEN = select(
     Batch.kind,
     Batch.moment,
     select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
+    Batch.data_set,
 ).where(Batch.id == bindparam("batch"))
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
@@ -125,7 +128,7 @@ _DATE = (
 def open_batches(
     connection: Connection, batches: Sequence[Mapping[str, Any]]
 ) -> dict[str, OpenBatch]:
-    """Store several batches of which chunks arrive together, as `open_batch` does; return all.
+    """Store several batches without data sets of which chunks arrive together; return all.
 
     Each has the columns `id`, `kind`, `columns`, `form`, `file_name`, `submitter` and `moment`.
     They are stored in the order of their ids, so that two transactions cannot deadlock.
@@ -140,7 +143,7 @@ def open_batches(
     opened = {}
     for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
         moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
-        opened[row.id] = OpenBatch(row.kind, moment)
+        opened[row.id] = OpenBatch(row.kind, moment, data_set=row.data_set)
     return opened
 
 
@@ -158,7 +161,7 @@ def _add_batches(dialect: str) -> Any:
 
 @cache
 def _select_open(dialect: str) -> Any:
-    return select_among(dialect, Batch.id, Batch.kind, Batch.moment)
+    return select_among(dialect, Batch.id, Batch.kind, Batch.moment, Batch.data_set)
 
 
 def find_entries(
@@ -303,94 +306,3 @@ def _sum_chunks(dialect: str) -> Any:
         # The other columns of a batch depend on its primary key.
         .group_by(Batch.id)
     )
-
-
-def newest_batches(
-    connection: Connection, limit: int, offset: int, *, incomplete_only: bool
-) -> list[str]:
-    """Return the ids of batches, those with the newest applied chunks first, starting at an offset.
-
-    With `incomplete_only`, leave out the batches of which every chunk and every row was applied.
-    """
-    chunk = BatchChunk
-    statement = select(chunk.batch_id).group_by(chunk.batch_id)
-    if incomplete_only:
-        total = func.max(case((chunk.last, _NEXT_NUMBER)))
-        has_gaps = func.count() != func.max(_NEXT_NUMBER)
-        other_rows = func.sum(chunk.rows) != func.max(chunk.rows_through)
-        statement = statement.having(
-            or_(total.is_(None), func.count() != total, has_gaps, other_rows)
-        )
-    newest = statement.order_by(func.max(chunk.applied_at).desc(), chunk.batch_id)
-    return list(connection.scalars(newest.limit(limit).offset(offset)))
-
-
-def refused_batches(connection: Connection, limit: int) -> list[str]:
-    """Return batches, newest first, that have a whole chunk as a dead letter and none applied."""
-    letter = DeadLetter
-    newest = (
-        select(letter.batch_id)
-        .where(_is_refused_chunk())
-        .group_by(letter.batch_id)
-        .order_by(func.max(letter.last_at).desc(), letter.batch_id)
-    )
-    return [str(batch_id) for batch_id in connection.scalars(newest.limit(limit))]
-
-
-class BatchPlace(NamedTuple):
-    """A place in the list of batches: a batch with a later moment, or a greater id, comes first."""
-
-    moment: datetime
-    id: str
-
-
-def find_places(
-    connection: Connection,
-    before: tuple[datetime, str] | None,
-    limit: int,
-    kind: str | None = None,
-    submitter: str | None = None,
-) -> list[BatchPlace]:
-    """Return the first places in the list of batches, or in the part of it that follows `before`.
-
-    The place of a batch is its moment; an older version stored none, and then it is when its first
-    chunk was applied. If all of its chunks are dead letters, it is the earliest moment of these,
-    and the batch has neither a kind nor a submitter. There is no index on the moments: the places
-    of all batches are read, but nothing else about them.
-    """
-    moment, batch_id = before or (None, None)
-    values = {"moment": moment, "id": batch_id, "limit": limit}
-    selected = {"kind": kind, "submitter": submitter}
-    dialect = connection.dialect.name
-    names = tuple(name for name, value in selected.items() if value is not None)
-    statement = _select_places(dialect, before is not None, names)
-    return [BatchPlace(*row) for row in connection.execute(statement, {**values, **selected})]
-
-
-@cache
-def _select_places(dialect: str, follows: bool, names: tuple[str, ...]) -> Any:  # noqa: FBT001 - for the cache
-    letter, chunk = DeadLetter, BatchChunk
-    first = select(func.min(chunk.applied_at)).where(chunk.batch_id == Batch.id)
-    moment = func.coalesce(Batch.moment, first.scalar_subquery()).label("moment")
-    places: Any = select(moment, Batch.id.label("id"))
-    places = places.where(*(getattr(Batch, name) == bindparam(name) for name in names))
-    if not names:
-        counts_at = func.min(func.coalesce(letter.moment, letter.first_at))
-        refused = select(counts_at, letter.batch_id).where(_is_refused_chunk())
-        places = union_all(places, refused.group_by(letter.batch_id))
-    place = places.subquery()
-    # Ids are compared byte by byte, as Python does it, whatever the locale.
-    own_id = place.c.id.collate("C" if dialect == "postgresql" else "BINARY")
-    page = select(place.c.moment, place.c.id).order_by(place.c.moment.desc(), own_id.desc())
-    if follows:
-        then: Any = bindparam("moment", type_=Instant())
-        has_lesser_id = own_id < bindparam("id", type_=String())
-        at_once = and_(place.c.moment == then, has_lesser_id)
-        page = page.where(or_(place.c.moment < then, at_once))
-    return page.limit(bindparam("limit", type_=Integer()))
-
-
-def _is_refused_chunk() -> Any:
-    """Return the condition that a dead letter is a chunk of a batch without any applied chunk."""
-    known = exists().where(Batch.id == DeadLetter.batch_id)
-    return and_(DeadLetter.batch_id.is_not(None), DeadLetter.form != LetterForm.RECORD, ~known)

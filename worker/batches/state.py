@@ -60,22 +60,23 @@ def batch_state(
     """
     mark = relevant_mark(ledger, mark)
     if is_whole(ledger, mark, dead):
-        return Standing(BatchState.DONE, _advice_on_conflicts(dead))
+        return Standing(BatchState.DONE, advice_on_conflicts(dead))
     standing = _of_unfinished(ledger, mark, dead, now, waiting)
     has_missing_chunks = missing_chunks(ledger, mark) > 0
     is_stuck = standing.state in (BatchState.STALLED, BatchState.UNKNOWN)
     parts = [standing.advice]
     if standing.advice is not _MIXED_SUBMISSIONS:
-        parts.insert(0, _advice_on_conflicts(dead))
+        parts.insert(0, advice_on_conflicts(dead))
     # Dead letters remain stored after their chunks were corrected and submitted again.
     if dead.failed and (has_missing_chunks or is_stuck):
-        parts.insert(0, _advice_on_failures(dead))
+        parts.insert(0, advice_on_failures(dead))
     has_dead_chunks = dead.failed or dead.conflicts
     state = BatchState.STALLED if is_stuck and has_dead_chunks else standing.state
     return Standing(state, " ".join(filter(None, parts)) or None, standing.lost)
 
 
-def _advice_on_failures(dead: DeadChunks) -> str:
+def advice_on_failures(dead: DeadChunks) -> str:
+    """Return what to do about chunks of a batch that could not be processed."""
     last_line = dead.detail.strip().splitlines()[-1:] or [""]
     became = "became a dead letter" if dead.failed == 1 else "became dead letters"
     return (
@@ -85,7 +86,8 @@ def _advice_on_failures(dead: DeadChunks) -> str:
     )
 
 
-def _advice_on_conflicts(dead: DeadChunks) -> str | None:
+def advice_on_conflicts(dead: DeadChunks) -> str | None:
+    """Return what to do about chunks of another submission; None if there are none."""
     if not dead.conflicts:
         return None
     were = "chunk was" if dead.conflicts == 1 else "chunks were"

@@ -19,11 +19,13 @@ from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import AnswerSize, fewer_ids
 from worker.batches.causes import add_likely_causes
 from worker.batches.counts import ROW_COUNTS
+from worker.batches.members.repository import members_of_plans
+from worker.batches.members.standing import Membership
+from worker.batches.places.repository import find_places
 from worker.batches.repository import (
     find_chunks,
     find_columns,
     find_kind,
-    find_places,
     sum_chunks,
 )
 from worker.batches.state import (
@@ -71,21 +73,26 @@ def batch_statuses(
             raise size.exceeded()
         files = {row.id: row for row in named}
         refused = [i for i, ledger in ledgers.items() if refusals and ledger.rejected]
-        groups = {batch_id: _refusal_groups(connection, batch_id) for batch_id in refused}
+        groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
+        planned = members_of_plans(connection, batch_ids)
         now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
         ledger = ledgers.get(batch_id)
-        mark = relevant_mark(ledger, marks.get(batch_id))
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        standing = _with_outage(batch_state(ledger, mark, dead_chunks, now, waiting), outage)
+        more = _file_of(files.get(batch_id))
+        mark = relevant_mark(ledger, marks.get(batch_id))
+        standing = batch_state(ledger, mark, dead_chunks, now, waiting)
+        if batch_id in planned:
+            membership = Membership(*planned[batch_id])
+            standing = membership.standing(standing, dead_chunks, now)
+            mark = membership.mark(mark)
+            more |= membership.fields(mark, with_files=with_files)
+        standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
-        more = {
-            **_file_of(files.get(batch_id)),
-            **_missing(standing, dead_chunks),
-            "refusals": groups.get(batch_id, ()),
-        }
+        groups_of_batch = {"refusals": groups.get(batch_id, ())}
+        more = _missing(standing, dead_chunks) | groups_of_batch | more
         statuses.append(status.model_copy(update=more))
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
@@ -148,11 +155,7 @@ def _status(
         file_name=ledger.file_name,
         submitter=ledger.submitter,
         submitted_at=ledger.submitted_at,
-        books=Books(
-            received=received,
-            not_applied=received - ledger.rows,
-            **{name: getattr(ledger, name) for name in ROW_COUNTS},
-        ),
+        books=books_of(ledger, received),
         requests=max(known.requests, 0 if is_done else ledger.requests_through, ledger.requests),
         requests_applied=ledger.requests,
         requests_rejected=ledger.requests_rejected,
@@ -198,7 +201,14 @@ def applied_chunks(
     )
 
 
-def _refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:
+def books_of(ledger: Any, received: int) -> Books:
+    """Return the counts of a batch of which so many rows were received, from its ledger."""
+    counts = {name: getattr(ledger, name) for name in ROW_COUNTS}
+    return Books(received=received, not_applied=received - ledger.rows, **counts)
+
+
+def refusal_groups(connection: Connection, batch_id: str) -> RefusalGroups:
+    """Return the refusals of a batch, grouped by cause."""
     return tuple(
         RefusalGroup(
             code=Code(code),

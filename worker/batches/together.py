@@ -21,9 +21,11 @@ from worker.batches.apply import (
     form_of,
     incoming_requests,
     ledger_entry,
+    open_chunk,
 )
 from worker.batches.counts import add_to_counts, no_counts
 from worker.batches.lines import pack_lines
+from worker.batches.owning import owner_of
 from worker.batches.refusals import refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     OpenBatch,
@@ -32,6 +34,7 @@ from worker.batches.repository import (
     has_ended_before,
     open_batches,
 )
+from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
 from worker.enrollment.rules import Decision
@@ -70,10 +73,10 @@ def apply_together(
 
     def apply(connection: Connection) -> list[Applied]:
         now = clock()
-        outcomes, moments = _open(connection, received, now)
+        outcomes, batches = _open(connection, received, now)
         stored = database_time(connection) or now
         fresh = [
-            _Fresh(*each[:2], Times(moments[each.chunk.batch_id], now, stored))
+            _fresh(each, batches[each.chunk.batch_id], now, stored)
             for each, outcome in zip(received, outcomes, strict=True)
             if outcome is ChunkOutcome.APPLIED
         ]
@@ -92,33 +95,62 @@ class _Fresh(NamedTuple):
     chunk: Chunk
     fingerprint: int
     times: Times
+    owner: Owner | None
+
+
+def _fresh(received: ReceivedChunk, batch: OpenBatch, now: datetime, stored: datetime) -> _Fresh:
+    times = Times(batch.moment, now, stored)
+    chunk, fingerprint, _ = received
+    return _Fresh(chunk, fingerprint, times, owner_of(chunk, batch))
 
 
 def _open(
     connection: Connection, received: Sequence[ReceivedChunk], now: datetime
-) -> tuple[list[ChunkOutcome], dict[str, datetime]]:
-    """Open the batches of chunks; return what is to happen to each chunk, and the moments."""
+) -> tuple[list[ChunkOutcome], dict[str, OpenBatch]]:
+    """Open the batches of chunks; return what is to happen to each chunk, and the batches."""
     keys = [each.key for each in received]
     entered = find_entries(connection, keys)
     turns = accumulate((each.steps for each in received), initial=0)
     new = [
-        _new_batch(each, now + turn * STEP)
+        (each, now + turn * STEP)
         for each, turn in zip(received, turns, strict=False)
         if each.key not in entered
     ]
-    batches = open_batches(connection, new)
+    batches, others = _open_batches(connection, new)
     known = {key: (row.kind, row.fingerprint) for key, row in entered.items()}
     ends: dict[str, int] = {}
     outcomes = []
     for each in received:
-        outcome = _outcome(connection, each, known, batches, ends)
+        is_other = each.key in others
+        outcome = _outcome(connection, each, known, batches, ends, is_other=is_other)
         outcomes.append(outcome)
         if outcome is ChunkOutcome.APPLIED:
             batch_id, number = each.key
             known[each.key] = (Kind.ENROLLMENTS, each.fingerprint)
             if each.chunk.last:
                 ends[batch_id] = min(number, ends.get(batch_id, number))
-    return outcomes, {batch_id: batch.moment for batch_id, batch in batches.items()}
+    return outcomes, batches
+
+
+def _open_batches(
+    connection: Connection, new: Sequence[tuple[ReceivedChunk, datetime]]
+) -> tuple[dict[str, OpenBatch], set[tuple[str, int]]]:
+    """Open the batches of chunks, each with its turn.
+
+    Also returns the batch and number of each chunk that names another data set than its batch.
+    """
+    plain = [each for each, _ in new if each.chunk.data_set is None]
+    batches = open_batches(
+        connection, [_new_batch(each, at) for each, at in new if each.chunk.data_set is None]
+    )
+    others = {each.key for each in plain if batches[each.key[0]].data_set is not None}
+    for each, turn in sorted(new, key=lambda item: item[0].key):
+        if each.chunk.data_set is not None:
+            origin = each.origin._replace(moment=moment_of_message(each.origin.moment, turn))
+            batch, is_other = open_chunk(connection, Kind.ENROLLMENTS, each.chunk, origin)
+            batches.setdefault(each.chunk.batch_id, batch)
+            others |= {each.key} if is_other else set()
+    return batches, others
 
 
 def _new_batch(received: ReceivedChunk, turn: datetime) -> dict[str, Any]:
@@ -142,8 +174,10 @@ def _outcome(
     known: dict[tuple[str, int], tuple[str, int]],
     batches: dict[str, OpenBatch],
     ends: dict[str, int],
+    *,
+    is_other: bool,
 ) -> ChunkOutcome:
-    """Return what is to happen to a chunk after those before it.
+    """Return what is to happen to a chunk after those before it; `is_other` leads to a conflict.
 
     `known` has the kinds and fingerprints of chunks that were applied, by batch and number, and
     `ends` the number of the last chunk of each batch that ends in this transaction.
@@ -155,7 +189,7 @@ def _outcome(
     has_ended = ends.get(batch_id, number) < number or (
         number > 0 and has_ended_before(connection, batch_id, number)
     )
-    if has_ended or batches[batch_id].kind != Kind.ENROLLMENTS:
+    if has_ended or is_other or batches[batch_id].kind != Kind.ENROLLMENTS:
         return ChunkOutcome.CONFLICT
     return ChunkOutcome.APPLIED
 
@@ -165,7 +199,7 @@ def _decide(connection: Connection, fresh: Sequence[_Fresh]) -> list[Applied]:
     if not fresh:
         return []
     requests = [
-        incoming_requests(each.chunk, range(len(each.chunk.row_counts)), {}, each.times)
+        incoming_requests(each.chunk, range(len(each.chunk.row_counts)), {}, each.times, each.owner)
         for each in fresh
     ]
     now = fresh[0].times.now

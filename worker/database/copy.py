@@ -19,6 +19,7 @@ from worker.models import Pair, PlacedPair, StudentCourse
 
 _HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _END = b"\xff\xff"
+_NULL = b"\xff\xff\xff\xff"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -43,12 +44,18 @@ def copy_lines(
 
 
 def copy_enrollments(
-    connection: Connection, pairs: Iterable[Pair], moments: Sequence[datetime]
+    connection: Connection,
+    pairs: Iterable[Pair],
+    moments: Sequence[datetime],
+    data_sets: Sequence[int | None] | None = None,
 ) -> None:
-    """Write rows of `student_courses`, each with its moment.
+    """Write rows of `student_courses`, each with its moment, and perhaps with its data set.
 
     Raises IntegrityError if one already exists.
     """
+    if data_sets is not None:
+        _copy_owned_enrollments(connection, pairs, moments, data_sets)
+        return
     pack = struct.Struct(">hiiiiiq").pack
     packed = {moment: _microseconds(moment) for moment in set(moments)}
     # A row is the number of its fields, then for each field its length and its value.
@@ -59,16 +66,40 @@ def copy_enrollments(
     _copy_packed(connection, ("student_id", "course_id", "enrolled_at"), rows)
 
 
+def _copy_owned_enrollments(
+    connection: Connection,
+    pairs: Iterable[Pair],
+    moments: Sequence[datetime],
+    data_sets: Sequence[int | None],
+) -> None:
+    pack = struct.Struct(">hiiiiiq").pack
+    # A null is a length of -1 without a value.
+    owner = {i: _NULL if i is None else struct.pack(">ih", 2, i) for i in set(data_sets)}
+    rows = [
+        pack(4, 4, student, 4, course, 8, _microseconds(moment)) + owner[data_set]
+        for (student, course), moment, data_set in zip(pairs, moments, data_sets, strict=True)
+    ]
+    _copy_packed(connection, ("student_id", "course_id", "enrolled_at", "data_set"), rows)
+
+
 def copy_placed_enrollments(
-    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
+    connection: Connection,
+    rows: Sequence[PlacedPair],
+    moment: datetime,
+    chunk: int,
+    data_set: int | None = None,
 ) -> None:
     """Write rows of `student_courses` that requests of one chunk open, with their positions.
 
-    Raises IntegrityError if one already exists.
+    All belong to the data set, if one is given. Raises IntegrityError if one already exists.
     """
-    columns = ("enrolled_at", "chunk", "student_id", "course_id", "position")
+    columns = ["enrolled_at", "chunk", "student_id", "course_id", "position"]
     # What all rows share comes first: the number of fields, the moment and the chunk.
-    shared = struct.pack(">hiqii", len(columns), 8, _microseconds(moment), 4, chunk)
+    values = struct.pack(">iqii", 8, _microseconds(moment), 4, chunk)
+    if data_set is not None:
+        columns.insert(0, "data_set")
+        values = struct.pack(">ih", 2, data_set) + values
+    shared = struct.pack(">h", len(columns)) + values
     row = shared + struct.pack(">iiiiii", 4, 0, 4, 0, 4, 0)
     packed = bytearray(row * len(rows))
     # Byte by byte of the numbers, but for all rows at once: there is no loop over the rows.

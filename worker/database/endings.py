@@ -89,13 +89,15 @@ def _end_statement(condition: str) -> Any:
                 AND enrolled.course_id = source.course_id
                 AND enrolled.enrolled_at < :moment {condition}
             RETURNING enrolled.student_id, enrolled.course_id, enrolled.enrolled_at,
-                enrolled.chunk, enrolled.position, source.position AS dropped_by
+                enrolled.chunk, enrolled.position, enrolled.data_set,
+                source.position AS dropped_by
         ), kept AS (
             INSERT INTO past_enrollments (
-                student_id, course_id, ended_at, enrolled_at, request_id, chunk, position
+                student_id, course_id, ended_at, enrolled_at, request_id, chunk, position,
+                data_set
             )
             SELECT student_id, course_id, :moment, enrolled_at,
-                CAST(:prefix AS text) || dropped_by, chunk, position
+                CAST(:prefix AS text) || dropped_by, chunk, position, data_set
             FROM ended
         )
         SELECT count(*) FROM ended

@@ -191,8 +191,12 @@ class Database:
         """Return this process's engine."""
         with self._lock:
             if self._engine is None or self._pid != os.getpid():
-                self._engine, self._pid = make_engine(self.url), os.getpid()
+                self._engine, self._pid = self.new_engine(), os.getpid()
             return self._engine
+
+    def new_engine(self) -> Engine:
+        """Return another engine for the same database; the caller disposes of it."""
+        return make_engine(self.url)
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -4,7 +4,6 @@ The check comes before the connection's first transaction.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -51,17 +50,11 @@ class GuardedDatabase(Database):
     def __init__(self, url: str, admit: Admit) -> None:
         super().__init__(url)
         self._admit = admit
-        self._guarded: Engine | None = None
-        self._guarding = threading.Lock()
 
-    @property
-    def engine(self) -> Engine:
-        """Return this process's engine."""
-        engine = super().engine
-        with self._guarding:
-            if engine is not self._guarded:
-                guard(engine, self._admit)
-                self._guarded = engine
+    def new_engine(self) -> Engine:
+        """Return another engine for the same database, guarded like the first one."""
+        engine = super().new_engine()
+        guard(engine, self._admit)
         return engine
 
 

@@ -88,6 +88,28 @@ def require_visible_tables(connection: Connection) -> None:
         refuse(Refusal(problem, remedy))
 
 
+def no_temporary_tables(connection: Connection) -> Refusal:
+    """Return the refusal of a plan for a role that may not create temporary tables."""
+    ((role, name),) = through(connection)(_ROLE_AND_DATABASE)
+    return Refusal(
+        f"the role {role} may not create temporary tables in the database {name}, so no plan can be"
+        " made: neither a dry run nor a snapshot",
+        f"Run as the owner of the database: GRANT TEMPORARY ON DATABASE {name} TO {role};",
+    )
+
+
+def refused_plans(connection: Connection) -> Refusal | None:
+    """Return why no plan can be made with this role, or None. Raises DBAPIError."""
+    if connection.dialect.name != "postgresql":
+        return None
+    right = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
+    ((may_create,),) = through(connection)(right)
+    return None if may_create else no_temporary_tables(connection)
+
+
+_ROLE_AND_DATABASE = "SELECT quote_ident(current_user), quote_ident(current_database())"
+
+
 def _unknown_columns(connection: Connection) -> dict[str, str | None]:
     """Return a sentence for each column that we do not fill and that must not be empty."""
     found = inspect(connection)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import Chunk, line_request_id, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database import copy
+from worker.database.planning import stores_all_results
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.repository import add_results
 from worker.enrollment.values import CleanRequest, StoredResult, Times
@@ -26,7 +27,7 @@ def add_clean_results(
     `unchanged` has, at least for each request, the courses whose row existed before, or did not
     exist before it was dropped. Raises IntegrityError if one of the requests has a result already.
     """
-    if not requests:
+    if not requests or not stores_all_results(connection):
         return
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
         _copy_clean_results(connection, action, requests, unchanged, chunk, times)

@@ -12,6 +12,7 @@ from producer.contract.chunks import fingerprint_of
 from producer.contract.explain import MAX_PROBLEMS, parse_record
 from producer.fields import MAX_REQUEST_ID, RequestId, is_line_request_id
 from producer.schemas import Code, EnrollmentProblem, StudentEnrollmentRequest
+from worker.data_sets.values import Owner
 from worker.enrollment.values import Problems
 
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
@@ -44,6 +45,8 @@ class IncomingRequest(NamedTuple):
     """True if the moment is that of a batch or of a dead letter, which was checked before."""
     batch_id: str | None = None
     """The batch that it came with, where requests of several batches are decided together."""
+    owner: Owner | None = None
+    """What owns the enrollments that it opens; None for a request without a data set."""
 
     def fingerprint(self) -> int:
         """Return a number that is equal for requests that ask for the same thing."""

@@ -67,14 +67,14 @@ class Register:
         self.notes: dict[Pair, Interval] = {}
         """The drops to keep of pairs that were not enrolled: the latest one of each."""
 
-    def enroll(self, pair: Pair, moment: datetime) -> Verdict:
-        """Enroll a pair as of a moment."""
+    def enroll(self, pair: Pair, moment: datetime, swept_at: datetime | None = None) -> Verdict:
+        """Enroll a pair as of a moment; nothing is opened that counts earlier than `swept_at`."""
         if self._is_open(pair):
             self._confirm(pair, moment)
             return Verdict(Outcome.ALREADY_ENROLLED)
-        ended = self._ended_at(pair)
-        if ended is not None and ended > moment:
-            return Verdict(Outcome.SUPERSEDED, ended)
+        won_at = max((at for at in (self._ended_at(pair), swept_at) if at), default=moment)
+        if won_at > moment:
+            return Verdict(Outcome.SUPERSEDED, won_at)
         self._open[pair] = self.rows[pair] = moment
         self._confirm(pair, moment)
         return Verdict(Outcome.ENROLLED)

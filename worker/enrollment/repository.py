@@ -28,6 +28,7 @@ from sqlalchemy import (
 from producer.contract.chunks import courses_in_order, line_request_ids
 from producer.schemas import Action, ResultStatus
 from worker.database.clock import database_time, time_of
+from worker.database.planning import stores_all_results
 from worker.database.sets import (
     ROW_CHARACTERS,
     add_rows,
@@ -109,10 +110,10 @@ def load_for_requests(connection: Connection, requests: Sequence[IncomingRequest
     for name, ids in wanted.items():
         parameters |= list_parameter(dialect, ids, name)
     statement = _select_for_requests(dialect, tuple(wanted))
-    *row, drops, limit, now = connection.execute(statement, parameters).one()
+    *row, drops, limit, has_notes, now = connection.execute(statement, parameters).one()
     documents = dict(zip(wanted, row, strict=True))
     found = _lookup(connection, documents, find_derived(connection, request_ids))
-    return found._replace(now=now, drops=newer_drops(drops, limit))
+    return found._replace(now=now, drops=newer_drops(drops, limit, has_notes))
 
 
 def _lookup(
@@ -337,6 +338,8 @@ def _select_results_of_student(by_key: bool, before: bool) -> Any:  # noqa: FBT0
 
 def add_results(connection: Connection, results: Iterable[StoredResult]) -> None:
     """Store results. Raises IntegrityError if one of the requests has a result already."""
+    if not stores_all_results(connection):
+        results = [result for result in results if result.fingerprint is not None]
     rows = [
         (
             *result[:5],

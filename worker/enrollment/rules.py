@@ -79,6 +79,8 @@ class Plan(NamedTuple):
     """The drops to keep of pairs that are not enrolled."""
     results: Mapping[str, StoredResult]
     """Earlier results, by request id."""
+    owners: Mapping[Pair, int]
+    """The data sets that own the rows to write; a pair without one is not listed."""
 
 
 class Changed(NamedTuple):
@@ -148,16 +150,30 @@ def check(requests: Sequence[IncomingRequest], stored: RequestLookup) -> list[Ch
     return [_check(incoming, stored) for incoming in requests]
 
 
-def pairs_to_examine(checked: Sequence[CheckedRequest], drops: NewerDrops) -> set[Pair]:
+def pairs_to_examine(
+    checked: Sequence[CheckedRequest], drops: NewerDrops, swept: Mapping[int, datetime]
+) -> set[Pair]:
     """Return the pairs whose state must be known before the requests are decided.
 
-    If no request drops anything, those are the pairs that may have been dropped later; all others
-    are written if they are not there, and the database says which ones were.
+    If no request drops anything, those are the pairs that may have been dropped later, or that a
+    later snapshot did not name; all others are written if they are not there, and the database says
+    which ones were.
     """
     enrolled = {pair for request in checked for pair in request.pairs(Action.ENROLL)}
     if any(request.dropped for request in checked):
         return enrolled.union(*(request.pairs(Action.DROP) for request in checked))
-    return enrolled if drops.ended is None else enrolled & drops.ended.keys()
+    if drops.ended is None:
+        return enrolled
+    old = [request for request in checked if _swept_at(request, swept) is not None]
+    examined = enrolled & drops.ended.keys()
+    return examined.union(*(request.pairs(Action.ENROLL) for request in old))
+
+
+def _swept_at(request: CheckedRequest, swept: Mapping[int, datetime]) -> datetime | None:
+    """Return the moment of the later snapshot of a request's data set; None if there is none."""
+    owner = request.incoming.owner
+    swept_at = None if owner is None else swept.get(owner.data_set)
+    return swept_at if swept_at is not None and request.moment < swept_at else None
 
 
 def earliest_drop(checked: Sequence[CheckedRequest]) -> datetime | None:
@@ -183,20 +199,26 @@ def plan(
             actions += [(request.moment, enrolls, position) for enrolls in (False, True)]
     register = Register(states)
     requests: dict[tuple[Pair, datetime], IncomingRequest] = {}
+    owners: dict[tuple[Pair, datetime | None], int] = {}
     verdicts: dict[int, dict[Pair, Verdict]] = {position: {} for *_, position in actions}
     for moment, enrolls, position in sorted(actions, key=itemgetter(0, 1)):
         request = checked[position]
-        decide = register.enroll if enrolls else register.drop
         for pair in request.pairs(Action.ENROLL if enrolls else Action.DROP):
-            verdict = decide(pair, moment)
+            if enrolls:
+                verdict = register.enroll(pair, moment, _swept_at(request, stored.swept))
+                if verdict.outcome is Outcome.ENROLLED and request.incoming.owner:
+                    owners[pair, moment] = request.incoming.owner.data_set
+            else:
+                verdict = register.drop(pair, moment)
+                if verdict.outcome is not Outcome.SUPERSEDED:
+                    requests.setdefault((pair, moment), request.incoming)
             verdicts[position][pair] = verdict
-            if not enrolls and verdict.outcome is not Outcome.SUPERSEDED:
-                requests.setdefault((pair, moment), request.incoming)
 
     def drop(interval: Interval) -> Drop:
-        incoming = requests[interval.pair, interval.ended]
+        pair, ended, began = interval
+        incoming = requests[pair, ended]
         reason = incoming.request.reason if incoming.request else None
-        return Drop(interval.ended, reason, incoming.request_id, interval.began)
+        return Drop(ended, reason, incoming.request_id, began, owners.get((pair, began)))
 
     return Plan(
         list(checked),
@@ -206,6 +228,7 @@ def plan(
         [(interval.pair, drop(interval)) for interval in register.passed],
         {pair: drop(interval) for pair, interval in register.notes.items()},
         stored.results,
+        {p: owners[p, at] for p, at in register.rows.items() if (p, at) in owners},
     )
 
 

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import CheckedColumns, Chunk, line_request_id, line_request_ids
 from producer.schemas import Action, StudentEnrollmentRequest
+from worker.data_sets.repository import confirm_owner, find_swept, remove_older_notes
+from worker.data_sets.values import Owner
 from worker.database.endings import (
     DroppedCourses,
     PreparedDrops,
@@ -33,7 +35,12 @@ from worker.intervals.repository import (
 )
 from worker.intervals.values import Drop, NewerDrops
 from worker.models import Course, Pair, Student
-from worker.repository import find_keys, insert_enrollments, insert_placed_enrollments
+from worker.repository import (
+    NO_OWNERS,
+    find_keys,
+    insert_enrollments,
+    insert_placed_enrollments,
+)
 
 
 class CleanRequests(NamedTuple):
@@ -147,26 +154,40 @@ def _known_courses(
 
 
 def decide_clean_requests(
-    connection: Connection, chunk: Chunk, clean: CleanRequests, times: Times, *, derives: bool
+    connection: Connection,
+    chunk: Chunk,
+    clean: CleanRequests,
+    times: Times,
+    *,
+    derives: bool,
+    owner: Owner | None = None,
 ) -> ShortcutResult:
     """Enroll clean requests in all of their courses, or drop them, unless a later request differs.
 
-    All requests are left to the rulebook if they count earlier than what was pruned, or if a later
-    request asks for the opposite of one of them. With `derives`, the results of fresh requests are
-    not stored, and the caller puts them into the ledger. Call this after the lock was taken. Raises
-    DBAPIError.
+    All requests are left to the rulebook if they count earlier than what was pruned or than the
+    last snapshot of their data set, or if a later request asks for the opposite of one of them.
+    With `derives`, the results of fresh requests are not stored, and the caller puts them into the
+    ledger. Call this after the lock was taken. Raises DBAPIError.
     """
     action, pairs = clean.action, clean.pairs
     drops = find_newer_drops(connection, times.batch)
     is_too_old = drops.limit is not None and times.batch < drops.limit
+    if owner is not None and not is_too_old:
+        swept = find_swept(connection, [owner.data_set])
+        is_too_old = times.batch < swept.get(owner.data_set, times.batch)
     if is_too_old or not pairs or _is_contradicted(connection, clean, drops, times):
         if clean.is_stored:
             delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
         return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
     if action is Action.DROP:
         unchanged = _drop(connection, chunk, clean, times.batch)
+        if drops.has_notes:
+            remove_older_notes(connection, dict.fromkeys(pairs, times.batch))
     else:
-        unchanged = _enroll(connection, chunk, clean, times.batch, derives=derives)
+        data_set = None if owner is None else owner.data_set
+        unchanged = _enroll(connection, chunk, clean, times.batch, data_set, derives=derives)
+        if owner is not None and unchanged:
+            confirm_owner(connection, owner, dict.fromkeys(unchanged, times.batch), None)
     stored, fresh = clean.requests, None
     if derives and action is Action.ENROLL:
         stored, fresh = _divide(chunk, clean.requests, unchanged)
@@ -180,15 +201,22 @@ def decide_clean_requests(
 
 
 def _enroll(
-    connection: Connection, chunk: Chunk, clean: CleanRequests, moment: datetime, *, derives: bool
+    connection: Connection,
+    chunk: Chunk,
+    clean: CleanRequests,
+    moment: datetime,
+    data_set: int | None,
+    *,
+    derives: bool,
 ) -> set[Pair]:
     """Enroll the pairs of clean requests; return those that were enrolled already."""
     added: Sequence[Pair]
     if derives:
         rows = [(student, c, i) for i, student, _, courses in clean.requests for c in courses]
-        added = insert_placed_enrollments(connection, rows, moment, chunk.number)
+        added = insert_placed_enrollments(connection, rows, moment, chunk.number, data_set)
     else:
-        added = insert_enrollments(connection, dict.fromkeys(clean.pairs, moment))
+        owners = NO_OWNERS if data_set is None else dict.fromkeys(clean.pairs, data_set)
+        added = insert_enrollments(connection, dict.fromkeys(clean.pairs, moment), owners)
     return set(clean.pairs).difference(added) if len(added) < len(clean.pairs) else set()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from producer.schemas import Action, EnrollmentProblem, ResultStatus
@@ -104,3 +105,5 @@ class RequestLookup(NamedTuple):
     """The time on the database's clock; None if it has no clock of its own."""
     drops: NewerDrops | None = None
     """The drops that may win against these requests; None if no request was looked up."""
+    swept: Mapping[int, datetime] = MappingProxyType({})
+    """When the last snapshots of the requests' data sets began to be applied, by data set."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     Connection,
+    Table,
     bindparam,
     column,
     delete,
@@ -40,6 +41,7 @@ from worker.models import (
     RetentionLimit,
     StudentCourse,
 )
+from worker.plan_models import AlsoEnrolledBy
 
 MAX_NEWER_DROPS: Final = 1_000
 """The most newer drops that are read at once; if there are more, they are looked up by pair."""
@@ -52,18 +54,21 @@ _DROP = columns_of(PastEnrollment, "student_id", "course_id", "ended_at", "reaso
 _INTERVAL = columns_of(
     PastEnrollment, "student_id", "course_id", "ended_at", "enrolled_at", "reason", "request_id"
 )
+_OWNED_INTERVAL = {**_INTERVAL, **columns_of(PastEnrollment, "data_set")}
 
-_PLACE = ("chunk", "position")
-"""The columns that say which request of its batch opened a row."""
+_ORIGIN = ("chunk", "position", "data_set")
+"""The columns that say which request of its batch opened a row, and which data set owns it."""
 
 
 # --- what decides -----------------------------------------------------------------------------
 
 
 def newer_drops_documents(dialect: str) -> list[Any]:
-    """Return two scalar queries: the newer drops as a JSON document, and the retention limit.
+    """Return three scalar queries for `newer_drops`.
 
-    `newer_drops` reads them. The parameter `since` is the earliest moment that matters.
+    They read the newer drops as a JSON document, the retention limit, and whether there are notes
+    about enrollments that another data set than the owner names. The parameter `since` is the
+    earliest moment that matters.
     """
     as_rows, as_row = (
         (func.json_agg, func.json_build_array)
@@ -82,16 +87,18 @@ def newer_drops_documents(dialect: str) -> list[Any]:
     return [
         select(document).select_from(newer).scalar_subquery(),
         select(RetentionLimit.moment).where(RetentionLimit.singleton == 1).scalar_subquery(),
+        exists(select(literal(1)).select_from(AlsoEnrolledBy)),
     ]
 
 
-def newer_drops(document: Any, limit: datetime | None) -> NewerDrops:
+def newer_drops(document: Any, limit: datetime | None, has_notes: Any) -> NewerDrops:
     """Read what the queries of `newer_drops_documents` returned."""
     rows = document or ()
     if len(rows) > MAX_NEWER_DROPS:
-        return NewerDrops(limit, None)
+        return NewerDrops(limit, None, bool(has_notes))
     # In the order of their moments: the latest drop of a pair stays.
-    return NewerDrops(limit, {(student, course): in_utc(at) for student, course, at in rows})
+    ended = {(student, course): in_utc(at) for student, course, at in rows}
+    return NewerDrops(limit, ended, bool(has_notes))
 
 
 def in_utc(stored: Any) -> datetime:
@@ -136,7 +143,7 @@ def find_states(
         return states
     is_open = [pair for pair, state in states.items() if state.enrolled_at is not None]
     students = {student for student, _ in is_open}
-    confirmed = _find_confirmations(connection, students, dropped_at, ahead)
+    confirmed = find_confirmations(connection, students, dropped_at, ahead)
     for pair in is_open:
         at = confirmed.get(pair)
         state = states[pair]
@@ -180,7 +187,7 @@ def has_confirmations(
     # A row may say it alone: the result of the request that opened it may be derived from the row.
     if connection.scalar(_has_opened(dialect), values):
         return True
-    return bool(_find_confirmations(connection, students, since, ahead))
+    return bool(find_confirmations(connection, students, since, ahead))
 
 
 @cache
@@ -191,13 +198,18 @@ def _has_opened(dialect: str) -> Any:
     return select(exists().where(is_of_student, is_later))
 
 
-def _find_confirmations(
-    connection: Connection, students: Collection[int], since: datetime, ahead: timedelta
+def find_confirmations(
+    connection: Connection,
+    students: Collection[int],
+    since: datetime,
+    ahead: timedelta,
+    results: Table | None = None,
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    A result that counts then was stored later than `since` minus what a request may lie ahead of
-    the one clock, and what this clock is ahead of the database's.
+    `results` is the table to read, if it is not `enrollment_results`. A result that counts then was
+    stored later than `since` minus what a request may lie ahead of the one clock, and what this
+    clock is ahead of the database's.
     """
     if not students:
         return {}
@@ -206,7 +218,8 @@ def _find_confirmations(
     margin = timedelta(seconds=MAX_AHEAD) + max(ahead, timedelta(0)) + _CLOCK_MARGIN
     parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
-    for student, courses, at in connection.execute(_select_confirmations(dialect), parameters):
+    statement = _select_confirmations(dialect, results)
+    for student, courses, at in connection.execute(statement, parameters):
         for course in courses:
             confirmed[student, course] = max(at, confirmed.get((student, course), at))
     return confirmed
@@ -217,8 +230,8 @@ _ENROLLING = (ResultStatus.ENROLLED.value, ResultStatus.CHANGED.value, ResultSta
 
 
 @cache
-def _select_confirmations(dialect: str) -> Any:
-    result = EnrollmentResult
+def _select_confirmations(dialect: str, results: Table | None) -> Any:
+    result: Any = EnrollmentResult if results is None else results.c
     # An older version stored no moment.
     counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
     return select(result.student_id, result.enrolled, counts_at).where(
@@ -268,14 +281,13 @@ def _end_at_once() -> Any:
             enrolled.enrolled_at,
             source.c.reason,
             source.c.request_id,
-            enrolled.chunk,
-            enrolled.position,
+            *(getattr(enrolled, name) for name in _ORIGIN),
         )
         .cte("ended")
     )
     return (
         insert_into("postgresql", PastEnrollment)
-        .from_select([*_INTERVAL, *_PLACE], select(*ended.c))
+        .from_select([*_INTERVAL, *_ORIGIN], select(*ended.c))
         .returning(PastEnrollment.student_id, PastEnrollment.course_id)
     )
 
@@ -291,14 +303,13 @@ def _copy_open(dialect: str) -> Any:
         enrolled.enrolled_at,
         source.c.reason,
         source.c.request_id,
-        enrolled.chunk,
-        enrolled.position,
+        *(getattr(enrolled, name) for name in _ORIGIN),
     ).where(
         enrolled.student_id == source.c.student_id,
         enrolled.course_id == source.c.course_id,
         enrolled.enrolled_at < source.c.ended_at,
     )
-    return insert_into(dialect, PastEnrollment).from_select([*_INTERVAL, *_PLACE], wanted)
+    return insert_into(dialect, PastEnrollment).from_select([*_INTERVAL, *_ORIGIN], wanted)
 
 
 @cache
@@ -350,16 +361,15 @@ def _delete_earlier(dialect: str) -> Any:
 def _add_past(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
     dialect = connection.dialect.name
     rows = sorted(
-        (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id)
+        (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id, drop.data_set)
         for pair, drop in drops
     )
     if rows:
-        connection.execute(_insert_past(dialect), row_parameters(dialect, _INTERVAL, rows))
+        connection.execute(_insert_past(dialect), row_parameters(dialect, _OWNED_INTERVAL, rows))
 
 
 @cache
 def _insert_past(dialect: str) -> Any:
-    source = rows_as_table(dialect, _INTERVAL)
-    return insert_into(dialect, PastEnrollment).from_select(
-        list(_INTERVAL), select(*(column(name) for name in _INTERVAL)).select_from(source)
-    )
+    source = rows_as_table(dialect, _OWNED_INTERVAL)
+    values: Any = select(*(column(name) for name in _OWNED_INTERVAL)).select_from(source)
+    return insert_into(dialect, PastEnrollment).from_select(list(_OWNED_INTERVAL), values)

@@ -14,6 +14,8 @@ class NewerDrops(NamedTuple):
     """Requests that count earlier are refused, because history was pruned; None if none was."""
     ended: Mapping[Pair, datetime] | None
     """The latest of these drops, by pair; None if there are too many to list."""
+    has_notes: bool = False
+    """Whether any enrollment is named by another data set than its owner."""
 
 
 class PairState(NamedTuple):
@@ -35,3 +37,5 @@ class Drop(NamedTuple):
     request_id: str
     enrolled_at: datetime | None = None
     """When the enrollment began; None if the pair is not enrolled."""
+    data_set: int | None = None
+    """The data set of an enrollment that began in the same transaction."""

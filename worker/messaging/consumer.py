@@ -31,6 +31,7 @@ from worker.messaging.envelope import (
     clean_labels,
 )
 from worker.messaging.giants import shortened
+from worker.messaging.plans_due import PlansDue, PlanWatch
 from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plain_text import first_line
@@ -60,7 +61,12 @@ class ConsumerServices(Protocol):
     @property
     def store_refusal(self) -> Callable[[str, str], None]: ...
 
+    @property
+    def plans_due(self) -> PlansDue: ...
+
     def quarantine(self, raw: bytes, queue: str, reason: str) -> None: ...
+
+    def advance_plans(self) -> bool: ...
 
 
 def services_of(app: Celery) -> ConsumerServices:
@@ -131,6 +137,7 @@ class ValidatingConsumer(Consumer):
         super().__init__(
             *args, app=app, worker_options={**(worker_options or {}), **switched_off}, **more
         )
+        self.plan_watch = PlanWatch(self, services_of(app).plans_due, advance_plans)
 
     def ensure_connected(self, conn: Any) -> Any:
         # By default kombu's pauses between two attempts grow to half a minute.
@@ -146,6 +153,7 @@ class ValidatingConsumer(Consumer):
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **options)
+        self.plan_watch.start()
         # Celery's built-in tasks are not for clients.
         ours = {name for name in self.app.tasks if not name.startswith("celery.")}
         # kombu lists KeyError as a sign of a broken connection; here it may be a message's fault.
@@ -211,6 +219,11 @@ def store_dead_letter(raw: bytes, queue: str, reason: str) -> bool:
     """Store a message as a dead letter, in a pool process; return True once it is stored."""
     services_of(current_app).quarantine(raw, queue, reason)
     return True
+
+
+def advance_plans() -> bool:
+    """Do a step of a plan that is due, in a pool process; return whether another may be due."""
+    return services_of(current_app).advance_plans()
 
 
 def is_stopping() -> bool:

@@ -138,19 +138,25 @@ def check_headers(headers: object, tasks: Container[str]) -> MessageHeaders:
         raise MalformedMessage(f"headers.{problem['loc'][0]}: {reason}") from error
     if checked.task not in tasks:
         raise MalformedMessage(f"there is no task {shown(checked.task)}")
-    if checked.expires is not None and TASK_QUEUES.get(checked.task) is not Queue.LOOKUPS:  # type: ignore[call-overload]
-        raise MalformedMessage("headers.expires: only a lookup may expire")
+    may_expire = (Queue.LOOKUPS, Queue.DECISIONS)
+    if checked.expires is not None and TASK_QUEUES.get(checked.task) not in may_expire:  # type: ignore[call-overload]
+        raise MalformedMessage("headers.expires: only a lookup or a decision may expire")
     return checked
 
 
 def check_queue(task: str, queue: str) -> None:
-    """Check that a lookup came from the queue of lookups. Raises MalformedMessage.
+    """Check that a lookup or a decision came from the queue of its own. Raises MalformedMessage.
 
-    A submitter may have the right to publish, and none to read what others submitted.
+    A submitter may have the right to publish, and none to read what others submitted or to decide.
+    In the same way, whoever may decide may do nothing else through the queue of decisions.
     """
-    lookups = Queue.LOOKUPS
-    if TASK_QUEUES[TaskName(task)] is lookups and queue != lookups:
-        raise MalformedMessage(f"{task} is a lookup; publish it to the queue {lookups}")
+    own = TASK_QUEUES[TaskName(task)]
+    if own is Queue.LOOKUPS and queue != own:
+        raise MalformedMessage(f"{task} is a lookup; publish it to the queue {own}")
+    if own is Queue.DECISIONS and queue != own:
+        raise MalformedMessage(f"{task} is a decision; publish it to the queue {own}")
+    if queue == Queue.DECISIONS and own is not Queue.DECISIONS:
+        raise MalformedMessage(f"{task} is not a decision; publish it to the queue {own}")
 
 
 def check_body(body: object) -> None:

@@ -44,7 +44,7 @@ def salvage_ids(raw: bytes) -> MessageIds:
     if queue is Queue.BATCHES:
         return MessageIds(task, task_id, batch_id=batch_of(first_argument))
     # An unknown task may have been meant as a request.
-    is_lookup = queue is Queue.LOOKUPS
+    is_lookup = queue in (Queue.LOOKUPS, Queue.DECISIONS)
     return MessageIds(task, task_id, None if is_lookup else given_id(first_argument) or task_id)
 
 

@@ -1,11 +1,12 @@
 """Isolate what fails in a message that was tried too often, and make dead letters of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
+from producer.contract.chunks import Chunk
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import TaskName
 from producer.schemas import Kind
@@ -54,17 +55,21 @@ def isolate_chunk(
     payload: object,
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
+    store: Callable[[Chunk, int], Applied] | None = None,
     clock: Clock = own_clock,
 ) -> Applied | str:
     """Apply a chunk without its poison records, which become dead letters.
 
-    Returns a description of the failure if the chunk cannot even be read. Raises TrialInterrupted,
-    DBAPIError.
+    A chunk that carries a plan is passed with its fingerprint to `store` instead, if that is given:
+    its records are not looked at before the plan is made. Returns a description of the failure if
+    the chunk cannot even be read. Raises TrialInterrupted, DBAPIError.
     """
     failure = run_in_child(database, lambda _: read_chunk(kind, payload))
     if failure is not None:
         return failure
-    chunk, _ = read_chunk(kind, payload)
+    chunk, fingerprint = read_chunk(kind, payload)
+    if store is not None and chunk.plan is not None:
+        return store(chunk, fingerprint)
     poison = find_poison(
         database,
         chunk.records_in_order,

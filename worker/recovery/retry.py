@@ -15,7 +15,9 @@ from producer.contract.refusals import ahead_of_clock
 from producer.contract.rosters import RosterRecord, merge, to_microseconds, values_reader
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
-from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
+from worker.batches.apply import ChunkOutcome, apply_to, read_chunk, text_of
+from worker.data_sets.repository import find_data_set_of_batch
+from worker.data_sets.values import Owner
 from worker.database.engine import Database, transaction
 from worker.dead_letters.repository import delete_dead_letter, find_dead_letters
 from worker.enrollment.incoming import IncomingRequest, read_record, read_request
@@ -23,6 +25,8 @@ from worker.enrollment.repository import delete_result, find_results
 from worker.messaging.envelope import MalformedMessage, parse_call
 from worker.models import LetterForm
 from worker.moments import Clock, own_clock
+from worker.plans.repository import begins_to_apply
+from worker.plans.staging import Delivered, StagingConflict, stage_to
 from worker.recovery.trial import run_in_child
 from worker.roster.repository import ROSTER_MODELS, upsert_roster
 from worker.service import add_enrollments
@@ -105,7 +109,7 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
         incoming = read_request(task_id, args, kwargs)._replace(moment=moment, is_dated=True)
         return lambda connection: _retry_request(connection, incoming, None, clock)
     if task not in _KINDS:
-        raise CannotRetry("a lookup cannot be retried; discard it")
+        raise CannotRetry("a lookup or a decision cannot be retried; discard it")
     dated = origin._replace(moment=moment)
     return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, dated, clock)
 
@@ -128,6 +132,7 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
             has_own_id=has_own_id,
             moment=_moment_of(letter, clock),
             is_dated=True,
+            owner=_owner_of(connection, letter.batch_id),
         )
         return _retry_request(connection, incoming, letter.batch_id, clock)
     try:
@@ -141,6 +146,12 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
     own = RosterRecord(sis_id, tuple(values), moment)
     written = upsert_roster(connection, ROSTER_MODELS[kind], merge([own]))
     return "superseded by a later record" if written.superseded else "written"
+
+
+def _owner_of(connection: Connection, batch_id: str | None) -> Owner | None:
+    """Return what owns the enrollments of a batch; None without a batch or a data set."""
+    data_set = None if batch_id is None else find_data_set_of_batch(connection, batch_id)
+    return None if data_set is None else Owner(data_set)
 
 
 def _retry_request(
@@ -162,10 +173,23 @@ def _retry_chunk(
         chunk, fingerprint = read_chunk(kind, args[0] if len(args) == 1 else None)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
+    if chunk.plan is not None and not begins_to_apply(connection, chunk.plan.id):
+        text = text_of(args[0])
+        return _retry_staging(connection, Delivered(kind, chunk, fingerprint, text, origin), clock)
     outcome = apply_to(connection, kind, chunk, fingerprint, {}, origin, clock=clock).outcome
     if outcome is ChunkOutcome.CONFLICT:
         raise CannotRetry(
             "a different chunk was already applied under this batch id and number, or the batch"
-            " ends before it; submit it under another batch id, then discard this letter"
+            " ends before it or has another data set; submit it under another batch id, then"
+            " discard this letter"
         )
     return outcome.value
+
+
+def _retry_staging(connection: Connection, delivered: Delivered, clock: Clock) -> str:
+    """Store a chunk for its plan, which is not being applied."""
+    try:
+        staging = stage_to(connection, delivered, clock=clock)
+    except StagingConflict as error:
+        raise CannotRetry(f"{error}; then discard this letter") from error
+    return "stored for its plan" if staging.is_stored else "its plan no longer needs it"

@@ -43,6 +43,7 @@ class ChunkTask(ServicedTask):
             args,
             kwargs,
             origin,
+            expiry=services.expiry,
             clock=services.clock.now,
         )
 
@@ -77,11 +78,13 @@ class ChunkTask(ServicedTask):
         finally:
             services.attempts.end(task_ids, done=done)
         if done:
-            self.store_refusals(deliveries)
+            self.conclude(deliveries)
         return not done
 
-    def store_refusals(self, deliveries: Sequence[ChunkDelivery]) -> None:
-        """Store why messages were refused, for the clients that wait."""
+    def conclude(self, deliveries: Sequence[ChunkDelivery]) -> None:
+        """Store why messages were refused, for the clients that wait; note complete plans."""
+        if any(delivery.completes_plan for delivery in deliveries):
+            self.services.plans_due.set()
         for delivery in deliveries:
             if delivery.refused is not None:
                 self.services.store_refusal(delivery.task_id, delivery.refused)
@@ -108,4 +111,4 @@ def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
         )
         if kind is Kind.COURSES and delivery.applied and delivery.applied.counts.get("upserted"):
             services.cached.begin_generation()  # Copies of results name the titles of courses.
-        task.store_refusals([delivery])
+        task.conclude([delivery])

@@ -6,23 +6,27 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from producer.contract.chunks import Chunk
 from producer.contract.explain import explain
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Kind
-from worker.batches.apply import Applied, ChunkOutcome, apply_chunk, read_chunk
+from worker.batches.apply import Applied, ChunkOutcome, apply_read_chunk, read_chunk, text_of
 from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
 from worker.monitoring.events import Events
+from worker.plans.staging import Delivered, StagingConflict, stage_chunk
+from worker.plans.times import Expiry
 from worker.recovery.isolate import call_letter, isolate_chunk
 
 
 class ChunkDelivery:
     """One delivery of a message that should hold a chunk. The methods raise DBAPIError.
 
+    A chunk that carries a plan is stored for it, unless it comes `from_plan`: then it is applied.
     `refused` is the reason why the chunk became a dead letter, or None if it did not. `applied` is
     what was done, if the chunk was applied.
     """
@@ -37,9 +41,13 @@ class ChunkDelivery:
         kwargs: Mapping[str, Any],
         origin: BatchOrigin = UNKNOWN_ORIGIN,
         *,
+        expiry: Expiry = Expiry(),  # noqa: B008 - immutable
         clock: Clock = own_clock,
+        from_plan: bool = False,
     ) -> None:
+        self._from_plan = from_plan
         self._database = database
+        self._expiry = expiry
         self._events = events
         self._clock = clock
         self._kind = kind
@@ -50,21 +58,49 @@ class ChunkDelivery:
         self._started = time.perf_counter()
         self.refused: str | None = None
         self.applied: Applied | None = None
+        self.completes_plan = False
+        """Whether the chunk was the last one that its plan waited for."""
 
     def apply(self) -> None:
-        """Apply the chunk as it came."""
+        """Apply the chunk as it came; store one that carries a plan."""
         try:
-            applied = apply_chunk(
-                self._database, self._kind, self._payload, origin=self._origin, clock=self._clock
-            )
+            received = self.read()
+            if received.chunk.plan is not None and not isinstance(self._payload, str):
+                # It will be read again, from the text that is stored.
+                read_chunk(self._kind, text_of(self._payload))
         except ValidationError as error:
             self.refuse(error)
-        else:
-            self.report(applied)
+            return
+        chunk, fingerprint, origin = received
+        if chunk.plan is not None and not self._from_plan:
+            self.stage(chunk, fingerprint)
+            return
+        self.report(
+            apply_read_chunk(
+                self._database, self._kind, chunk, fingerprint, origin=origin, clock=self._clock
+            )
+        )
 
     def read(self) -> ReceivedChunk:
         """Return the chunk as it came. Raises ValidationError."""
         return ReceivedChunk(*read_chunk(self._kind, self._payload), self._origin)
+
+    def stage(self, chunk: Chunk, fingerprint: int) -> Applied:
+        """Store a chunk that carries a plan instead of applying it; return what was done."""
+        text = text_of(self._payload)
+        delivered = Delivered(self._kind, chunk, fingerprint, text, self._origin)
+        conflict, outcome = None, ChunkOutcome.REPEATED
+        try:
+            staging = stage_chunk(self._database, delivered, self._expiry, clock=self._clock)
+        except StagingConflict as error:
+            conflict, outcome = str(error), ChunkOutcome.CONFLICT
+        else:
+            self.completes_plan |= staging.is_complete
+            if staging.is_stored:
+                outcome = ChunkOutcome.STAGED
+        staged = Applied(outcome, chunk.batch_id, chunk.number)
+        self.report(staged, conflict=conflict)
+        return staged
 
     def refuse(self, error: ValidationError) -> None:
         """Store the message as a dead letter, because it does not hold a chunk."""
@@ -73,10 +109,16 @@ class ChunkDelivery:
     def isolate(self) -> None:
         """Apply the chunk without its poison records. Raises TrialInterrupted."""
         outcome = isolate_chunk(
-            self._database, self._kind, self._payload, self._origin, clock=self._clock
+            self._database,
+            self._kind,
+            self._payload,
+            self._origin,
+            store=None if self._from_plan else self.stage,
+            clock=self._clock,
         )
         if isinstance(outcome, Applied):
-            self.report(outcome)
+            if self.applied is None:  # What was stored for a plan is reported already.
+                self.report(outcome)
         else:
             self._dead_letter(LetterReason.NOT_PROCESSED, outcome)
 
@@ -86,10 +128,10 @@ class ChunkDelivery:
             LetterReason.NOT_PROCESSED, "it killed its worker even without its poison records"
         )
 
-    def report(self, applied: Applied, together: int = 1) -> None:
+    def report(self, applied: Applied, together: int = 1, conflict: str | None = None) -> None:
         """Report what was done, in a transaction of several chunks that were applied `together`.
 
-        If the chunk is in conflict, store the message as a dead letter.
+        If the chunk is in conflict, store the message as a dead letter; `conflict` says with what.
         """
         self.applied = applied
         duration = time.perf_counter() - self._started
@@ -97,8 +139,9 @@ class ChunkDelivery:
         if applied.outcome is ChunkOutcome.CONFLICT:
             self._dead_letter(
                 LetterReason.CONFLICT,
-                "a different chunk was already applied under its batch id and number,"
-                " or the batch ends before it",
+                conflict
+                or "a different chunk was already applied under its batch id and number,"
+                " or the batch ends before it or has another data set",
             )
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:
@@ -122,17 +165,22 @@ def apply_deliveries(
 ) -> None:
     """Apply small chunks of enrollments in one transaction, and report each of them.
 
-    A message that does not hold a chunk becomes a dead letter, as a conflict does. Raises
-    DBAPIError.
+    A message that does not hold a chunk becomes a dead letter, as a conflict does. A chunk that
+    carries a plan is stored, in a transaction of its own. Raises DBAPIError.
     """
     chunks: list[tuple[ChunkDelivery, ReceivedChunk]] = []
+    planned: list[tuple[ChunkDelivery, ReceivedChunk]] = []
     invalid: list[tuple[ChunkDelivery, ValidationError]] = []
     for delivery in deliveries:
         try:
-            chunks.append((delivery, delivery.read()))
+            received = delivery.read()
+            (chunks if received.chunk.plan is None else planned).append((delivery, received))
         except ValidationError as error:
             invalid.append((delivery, error))
-    together = apply_together(database, [chunk for _, chunk in chunks], clock=clock)
+    for delivery, received in planned:
+        delivery.stage(received.chunk, received.fingerprint)
+    direct = [received for _, received in chunks]
+    together = apply_together(database, direct, clock=clock) if direct else []
     for (delivery, _), applied in zip(chunks, together, strict=True):
         delivery.report(applied, len(chunks))
     for delivery, reason in invalid:

@@ -2,17 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from inspect import signature
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from celery import Celery, Task, current_task
-from pydantic import TypeAdapter
-from sqlalchemy.exc import DBAPIError
+from celery import Celery
 
-from producer.contract import lookup_arguments as arguments
-from producer.contract.batches import BatchPage, BatchStatus, RefusedRecord
+from producer.contract.batches import AppliedChunks, BatchPage, BatchStatus, RefusedRecord
 from producer.contract.lookup_arguments import (
     CODE,
     CURSOR,
@@ -31,108 +27,35 @@ from producer.contract.lookup_arguments import (
     SUBMITTER,
     TEXT,
     TEXTS,
-    InvalidArgument,
 )
 from producer.contract.marks import AgedMark
 from producer.contract.routing import TaskName
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_LOOKUP_RESULTS
 from producer.schemas import RequestStatus
-from worker.answer_size import AnswerTooLarge
 from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.meant_ids import add_meant_ids
 from worker.batches.status import applied_chunks, batch_statuses, recent_batch_ids
-from worker.database.errors import is_answer, is_outage, sentence_of
 from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
 from worker.history.lookups import course_roll, course_rolls, student_history
-from worker.messaging import plugins
-from worker.messaging.result_backend import OUT_OF_MEMORY
 from worker.monitoring import health
-from worker.plain_text import first_line
+from worker.plans.reports.lookups import with_stored_chunks
 from worker.refused_lines.lookups import refused_records
 from worker.roster import lookups as search
 from worker.tasks.answer import to_json
+from worker.tasks.asking import Unanswerable, answered, checked, registering
 from worker.tasks.services import Services
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LOOKUP_WAIT = 3.0
-"""Seconds that a lookup waits for an unavailable database: a client is waiting, too."""
-
 RECENT_BATCHES = 20
 """How many of the newest batches a lookup returns that does not say how many it wants."""
-
-MAX_LOOKUP_AGE = 600.0
-"""Seconds after which a lookup without `expires` is not answered: no client waits any more."""
-
-
-class Unanswerable(Exception):
-    """A lookup cannot be answered. The message is for the client."""
-
-
-class LookupTask(Task):
-    """A task that answers a lookup, unless it waited or failed too often or needs too much memory.
-
-    Raises Unanswerable.
-    """
-
-    Request = plugins.REQUEST
-    services: ClassVar[Services]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        _check_age(self.request.properties, self.request.expires)
-        _check_arguments(self.run, args, kwargs)
-        task_id = self.request.id
-        attempts = self.services.attempts
-        try:
-            if attempts.begin([task_id]):
-                raise Unanswerable("workers died while answering it; ask for fewer ids at a time")
-            return self.run(*args, **kwargs)
-        except MemoryError:
-            # A connection may have been interrupted in the middle of a reply.
-            self.services.database.close()
-            raise Unanswerable(OUT_OF_MEMORY) from None
-        finally:
-            attempts.end([task_id])
-
-
-def _check_arguments(
-    answer: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> None:
-    """Check that a lookup has the arguments that its task takes. Raises Unanswerable."""
-    try:
-        signature(answer).bind(*args, **kwargs)
-    except TypeError as error:
-        # The error may name an argument of the client, which may be as long as a message.
-        raise Unanswerable(f"the arguments do not fit this lookup: {first_line(error)}") from None
-
-
-def _check_age(properties: Any, expires: Any) -> None:
-    """Check that a client may still wait. Raises Unanswerable."""
-    sent_at: Any = (properties or {}).get("timestamp")
-    now = time.time()
-    # Celery itself drops what has expired.
-    if expires is not None or type(sent_at) not in (int, float) or not 0 < sent_at <= now:
-        return
-    age = now - sent_at
-    if age > MAX_LOOKUP_AGE:
-        raise Unanswerable(
-            f"the lookup is {age:.0f} s old by the worker's clock, and after {MAX_LOOKUP_AGE:.0f} s"
-            " no lookup is answered; send it again, and compare the clocks if that does not help"
-        )
 
 
 def register_lookups(app: Celery, services: Services) -> None:
     """Register the tasks that answer lookups."""
-    lookup = partial(
-        app.task,
-        shared=False,
-        base=LookupTask,
-        services=services,
-        reject_on_worker_lost=False,  # A lookup that kills its process is not tried again.
-        throws=(Unanswerable,),
-    )
+    lookup = registering(app, services)
     _register_status(lookup, services)
     _register_list(lookup, services)
     _register_chunks(lookup, services)
@@ -144,11 +67,11 @@ def register_lookups(app: Celery, services: Services) -> None:
 def _register_status(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the states of requests and batches."""
     marks, backlog, cached = services.marks, services.backlog, services.cached
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
 
     @lookup(name=TaskName.STATUS.value)
     def status(request_ids: Any) -> Any:
-        ids = _checked(TEXTS, request_ids, "request_ids")
+        ids = checked(TEXTS, request_ids, "request_ids")
         generation = cached.generation()
         request_marks = marks.of_requests(ids)
         outage = marks.outage() if request_marks else None
@@ -163,13 +86,13 @@ def _register_status(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.BATCH.value)
     def batch(batch_ids: Any, *, refusals: Any = True) -> Any:
-        ids = _checked(TEXTS, batch_ids, "batch_ids")
+        ids = checked(TEXTS, batch_ids, "batch_ids")
         return answer(lambda: _batches(services, ids, refusals=refusals is True))
 
 
 def _register_list(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookup of the list of batches."""
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
 
     @lookup(name=TaskName.RECENT_BATCHES.value)
     def recent_batches(
@@ -182,12 +105,12 @@ def _register_list(lookup: Callable[..., Any], services: Services) -> None:
         submitter: Any = None,
     ) -> Any:
         """Return a page of the list of batches, or only the batches on it."""
-        page_size = _checked(LIMIT, limit, "limit")
+        page_size = checked(LIMIT, limit, "limit")
         search = BatchSearch(
-            _checked(PLACE, cursor, "cursor"),
-            _checked(STATE, state, "state"),
-            _checked(KIND, kind, "kind"),
-            _checked(SUBMITTER, submitter, "submitter"),
+            checked(PLACE, cursor, "cursor"),
+            checked(STATE, state, "state"),
+            checked(KIND, kind, "kind"),
+            checked(SUBMITTER, submitter, "submitter"),
         )
 
         def read() -> BatchPage | list[BatchStatus]:
@@ -243,14 +166,19 @@ def _statuses(
 def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of the chunks and the refused lines of a batch."""
     database, marks = services.database, services.marks
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
 
     @lookup(name=TaskName.CHUNKS.value)
     def chunks(batch_id: Any, numbers: Any) -> Any:
-        checked_id = _checked(TEXT, batch_id, "batch_id")
-        wanted = _checked(NUMBERS, numbers, "numbers")
+        checked_id = checked(TEXT, batch_id, "batch_id")
+        wanted = checked(NUMBERS, numbers, "numbers")
         mark = marks.of_batches([checked_id]).get(checked_id)
-        return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
+
+        def look_up() -> AppliedChunks:
+            applied = applied_chunks(database, checked_id, wanted, mark)
+            return with_stored_chunks(database, checked_id, wanted, applied)
+
+        return answer(look_up)
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(
@@ -263,10 +191,10 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
         whole: Any = False,
     ) -> Any:
         """Return at most `limit` refused lines, starting after a line and an id."""
-        checked_id = _checked(TEXT, batch_id, "batch_id")
-        cursor = (_checked(NUMBER, line, "line"), _checked(NUMBER, after, "after"))
-        page_size = _checked(LIMIT, limit, "limit")
-        cause, is_whole = _checked(CODE, code, "code"), whole is True
+        checked_id = checked(TEXT, batch_id, "batch_id")
+        cursor = (checked(NUMBER, line, "line"), checked(NUMBER, after, "after"))
+        page_size = checked(LIMIT, limit, "limit")
+        cause, is_whole = checked(CODE, code, "code"), whole is True
 
         def look_up() -> list[RefusedRecord]:
             page = refused_records(database, checked_id, cursor, page_size, cause, whole=is_whole)
@@ -278,15 +206,15 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
 def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of students and their results, and of the worker's health."""
     database = services.database
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
 
     @lookup(name=TaskName.RESULTS.value)
     def results(students: Any, limit: Any = 100, before: Any = None) -> Any:
         """Return the newest results, or those older than the result that `before` points to."""
-        ids, page_size = _checked(IDS, students, "students"), _checked(LIMIT, limit, "limit")
+        ids, page_size = checked(IDS, students, "students"), checked(LIMIT, limit, "limit")
         if len(ids) * page_size > MAX_LOOKUP_RESULTS:
             raise Unanswerable(_too_many_results(len(ids), page_size))
-        cursor = _checked(CURSOR, before, "before")
+        cursor = checked(CURSOR, before, "before")
         return answer(lambda: student_results(database, ids, page_size, cursor))
 
     @lookup(name=TaskName.HEALTH.value)
@@ -296,30 +224,30 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:
-        ids = _checked(IDS, students, "students")
+        ids = checked(IDS, students, "students")
         return answer(lambda: lookups.students(database, ids))
 
 
 def _register_past(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of histories and rolls."""
     database, clock = services.database, services.clock.now
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
 
     @lookup(name=TaskName.HISTORY.value)
     def history(student: Any, course: Any = None, limit: Any = 100, before: Any = None) -> Any:
         """Return a student's history, or what counts before a moment."""
-        student_id = _checked(ID, student, "student")
-        course_id = _checked(ID_OR_NONE, course, "course")
-        page_size = _checked(LIMIT, limit, "limit")
-        until = _checked(MOMENT, before, "before")
+        student_id = checked(ID, student, "student")
+        course_id = checked(ID_OR_NONE, course, "course")
+        page_size = checked(LIMIT, limit, "limit")
+        until = checked(MOMENT, before, "before")
         return answer(lambda: student_history(database, student_id, course_id, page_size, until))
 
     @lookup(name=TaskName.ROLL.value)
     def roll(course: Any, at: Any = None, limit: Any = MAX_LOOKUP, after: Any = 0) -> Any:
         """Return who is enrolled in a course, or was at a moment."""
-        course_id = _checked(ID, course, "course")
-        page_size, moment = _checked(LIMIT, limit, "limit"), _checked(MOMENT, at, "at")
-        last = min(_checked(NUMBER, after, "after"), MAX_KEY)  # No student has a larger key.
+        course_id = checked(ID, course, "course")
+        page_size, moment = checked(LIMIT, limit, "limit"), checked(MOMENT, at, "at")
+        last = min(checked(NUMBER, after, "after"), MAX_KEY)  # No student has a larger key.
         return answer(
             lambda: course_roll(database, course_id, moment, page_size, last, clock=clock)
         )
@@ -327,13 +255,13 @@ def _register_past(lookup: Callable[..., Any], services: Services) -> None:
     @lookup(name=TaskName.ROLLS.value)
     def rolls(courses: Any, after: Any = None) -> Any:
         """Return a part of who is enrolled in courses, by SIS ids."""
-        ids, last = _checked(IDS, courses, "courses"), _checked(ROLLS_CURSOR, after, "after")
+        ids, last = checked(IDS, courses, "courses"), checked(ROLLS_CURSOR, after, "after")
         return answer(lambda: course_rolls(database, ids, last))
 
 
 def _register_searches(lookup: Callable[..., Any], services: Services) -> None:
     """Register the searches of students and courses."""
-    answer = partial(_answer, services)
+    answer = partial(answered, services)
     searches = {
         TaskName.FIND_STUDENTS: search.find_students,
         TaskName.FIND_COURSES: search.find_courses,
@@ -342,7 +270,7 @@ def _register_searches(lookup: Callable[..., Any], services: Services) -> None:
     def register(task: TaskName, find: Callable[..., Any]) -> None:
         @lookup(name=task.value)
         def find_by_text(text: Any, limit: Any = 20) -> Any:
-            wanted, most = _checked(SEARCH, text, "text"), _checked(LIMIT, limit, "limit")
+            wanted, most = checked(SEARCH, text, "text"), checked(LIMIT, limit, "limit")
             return answer(lambda: find(services.database, wanted, most))
 
     for task, find in searches.items():
@@ -356,29 +284,3 @@ def _too_many_results(students: int, limit: int) -> str:
         f" {MAX_LOOKUP_RESULTS // limit} students at a time, or set limit to at most"
         f" {MAX_LOOKUP_RESULTS // students}"
     )
-
-
-def _answer(services: Services, work: Callable[[], Any]) -> Any:
-    """Run a lookup and return its answer as JSON. Raises Unanswerable."""
-    started = time.perf_counter()
-    try:
-        answer = to_json(services.retry_policy.through_outage(work, LOOKUP_WAIT))
-    except (AnswerTooLarge, search.SearchTooLong) as error:
-        raise Unanswerable(str(error)) from None
-    except DBAPIError as error:
-        if not is_outage(error):
-            log.exception("The lookup %s failed", current_task.request.task)
-        # Any client may read the server's own sentence, but the driver's names hosts and users.
-        why = f" ({sentence_of(error)})" if is_answer(error) else ""
-        raise Unanswerable(f"the database could not be read{why}; try again later") from None
-    task = current_task.request
-    services.events.looked_up(task.task, task.id, time.perf_counter() - started)
-    return answer
-
-
-def _checked(adapter: TypeAdapter[T], value: Any, name: str) -> T:
-    """Return an argument of a lookup. Raises Unanswerable."""
-    try:
-        return arguments.checked(adapter, value, name)
-    except InvalidArgument as error:
-        raise Unanswerable(str(error)) from None

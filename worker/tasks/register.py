@@ -5,6 +5,7 @@ from celery import Celery
 from producer.schemas import Kind
 from worker.tasks.chunks import register_chunks
 from worker.tasks.lookups import register_lookups
+from worker.tasks.plans import register_plans
 from worker.tasks.requests import register_requests
 from worker.tasks.services import Services
 
@@ -15,3 +16,4 @@ def register(app: Celery, services: Services) -> None:
     for kind in Kind:
         register_chunks(app, services, kind)
     register_lookups(app, services)
+    register_plans(app, services)

@@ -13,11 +13,14 @@ from worker.messaging.backlog import Backlog
 from worker.messaging.cached import CachedAnswers
 from worker.messaging.clock import RedisClock
 from worker.messaging.marks import SubmissionMarks
+from worker.messaging.plans_due import PlansDue
 from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
 from worker.models import LetterReason
 from worker.monitoring.events import Events
+from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
+from worker.tasks.advancing import advance
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Services:
     retry_policy: RetryPolicy
     events: Events
     register: DatabaseRegister
+    plans_due: PlansDue
+    expiry: Expiry
     one_redis: bool
     """Whether the attempts and the marks and results are in the same Redis."""
     store_refusal: Callable[[str, str], None]
@@ -52,6 +57,10 @@ class Services:
             self.store_refusal(ids.task_id, reason)
         if ids.request_id is not None:
             self.marks.remove([self.marks.keys.request(ids.request_id)])
+
+    def advance_plans(self) -> bool:
+        """Do a step of a plan that is due; return whether another one may be due."""
+        return advance(self)
 
 
 class ServicedTask(Task):

@@ -12,7 +12,12 @@ from producer.contract.keys import Keys, count_waiting
 from producer.contract.routing import Queue
 from producer.fields import MAX_MESSAGE
 
-WAITING_LONG = {Queue.ENROLLMENTS: 60.0, Queue.LOOKUPS: 60.0, Queue.BATCHES: 900.0}
+WAITING_LONG = {
+    Queue.ENROLLMENTS: 60.0,
+    Queue.LOOKUPS: 60.0,
+    Queue.DECISIONS: 60.0,
+    Queue.BATCHES: 900.0,
+}
 """Seconds after which a waiting message is a warning, as in the alerts of docs/operations."""
 UNNAMED = "celery"
 """The list into which Celery clients put messages without a queue name."""

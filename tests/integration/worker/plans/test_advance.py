@@ -1,0 +1,275 @@
+"""Plans from their chunks to their end, by the work list in the database alone."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from producer.contract.batches import BatchState
+from producer.contract.plan_requests import PlanPurpose
+from producer.contract.plans import Decision, PlanState
+from producer.schemas import Kind
+from support.chunks import apply_chunk, books, chunk, pairs, status
+from support.staging import MOMENT, advance, chunks_of, request, stage, work_on
+from worker.database.engine import Database
+from worker.models import StudentCourse
+from worker.plan_models import PlanMember, PlanRow
+from worker.plans.advance import advance_next
+from worker.plans.applying import StoredChunk
+from worker.plans.decisions import DecisionRefused, decide
+from worker.plans.holder import take_next
+from worker.plans.reports.lookups import plan_status
+from worker.plans.repository import LeaseLost
+from worker.plans.times import Expiry
+
+pytestmark = pytest.mark.usefixtures("roster")
+
+HELD = request(hold="always")
+
+
+def enrolled(database: Database) -> set[tuple[int, int]]:
+    with database.reading() as connection:
+        rows = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id))
+        return {(student, course) for student, course in rows}
+
+
+def make_due(database: Database) -> None:
+    """Let the leases end that a lost worker has left, and the times for which plans wait."""
+    with database.writing() as connection:
+        connection.execute(update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT))
+
+
+def age(database: Database, days: int) -> None:
+    """Make all plans older, as if nothing had happened for days."""
+    before = timedelta(days=days)
+    with database.writing() as connection:
+        for row in connection.execute(select(PlanRow.id, PlanRow.staged_at, PlanRow.planned_at)):
+            planned_at = row.planned_at and row.planned_at - before
+            connection.execute(
+                update(PlanRow).values(staged_at=row.staged_at - before, planned_at=planned_at)
+            )
+            connection.execute(update(PlanMember).values(staged_at=row.staged_at - before))
+    make_due(database)
+
+
+def test_a_plan_without_a_reason_to_hold_it_is_applied(database: Database) -> None:
+    for each in chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1", "X")]):
+        stage(database, each)
+    done = advance(database)
+    assert done.state is PlanState.DONE
+    assert done.differences == ()
+    assert enrolled(database) == {(1, 1), (2, 1)}
+    assert books(database) == {"received": 3, "enrolled": 2, "rejected": 1}
+    found = status(database)
+    assert (found.state, found.plan_id) == (BatchState.DONE, "b")
+    assert found.submitted_at == MOMENT
+
+
+def test_a_dry_run_is_only_a_report(database: Database) -> None:
+    (only,) = chunks_of(request(purpose=PlanPurpose.REPORT), [pairs("A", "M1"), pairs("Z", "M1")])
+    stage(database, only)
+    planned = advance(database)
+    assert planned.state is PlanState.PLANNED
+    (batch,) = planned.batches
+    assert (batch.books.enrolled, batch.books.rejected) == (1, 1)
+    assert enrolled(database) == set()
+    assert status(database).state is BatchState.PLANNED
+
+
+def test_a_package_is_one_plan_and_its_roster_is_applied_first(database: Database) -> None:
+    package = request(("s", Kind.STUDENTS), ("b", Kind.ENROLLMENTS), hold="always")
+    (enrollments,) = chunks_of(package, [pairs("C", "M1")])
+    stage(database, enrollments)
+    assert advance(database).state is PlanState.STAGED
+    (students,) = chunks_of(package, [{"sis_id": "C"}], batch_id="s")
+    stage(database, students, Kind.STUDENTS)
+    held = advance(database)
+    assert held.state is PlanState.HELD
+    assert [b.books.rejected for b in held.batches] == [0, 0]
+    assert {status(database, each).state for each in ("s", "b")} == {BatchState.HELD}
+    decide(database, "b", Decision.APPROVE, held.digest)
+    assert advance(database).state is PlanState.DONE
+    assert enrolled(database) == {(3, 1)}
+    assert {status(database, each).state for each in ("s", "b")} == {BatchState.DONE}
+
+
+def test_what_differs_from_the_plan_is_said_at_the_end(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    held = advance(database)
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M1"), batch_id="other"))
+    decide(database, "b", Decision.APPROVE, held.digest)
+    done = advance(database)
+    assert [difference.partition(",")[0] for difference in done.differences] == [
+        "b: 0 rows were enrolled",
+        "b: 1 rows were already enrolled",
+    ]
+
+
+@pytest.mark.parametrize("state", [PlanState.STAGED, PlanState.APPROVED, PlanState.APPLYING])
+def test_a_worker_that_is_lost_only_delays_a_plan(database: Database, state: PlanState) -> None:
+    for each in chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1")]):
+        stage(database, each)
+    work = work_on(database)
+    while plan_status(database, "b").state is not state:
+        assert advance_next(work)
+    lost = take_next(database, work.clock)
+    assert lost is not None
+    assert not advance_next(work)  # Another worker waits until the lease ends.
+    make_due(database)
+    assert advance(database).state is PlanState.DONE
+    with pytest.raises(LeaseLost):  # What the lost one does after all has no effect.
+        lost.do(lambda connection: lost.change(connection, state=PlanState.DISCARDED))
+    assert enrolled(database) == {(1, 1), (2, 1)}
+
+
+def test_a_chunk_that_was_applied_before_its_worker_died_is_not_applied_twice(
+    database: Database,
+) -> None:
+    for each in chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1")]):
+        stage(database, each)
+    work = work_on(database)
+
+    def die_after(stored: StoredChunk) -> str | None:
+        work.apply(stored)
+        raise SystemExit
+
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            advance_next(work._replace(apply=die_after))
+        make_due(database)
+    assert advance(database).state is PlanState.DONE
+    assert books(database) == {"received": 2, "enrolled": 2}
+
+
+def test_a_chunk_that_cannot_be_applied_holds_up_the_rest_until_it_was_retried(
+    database: Database,
+) -> None:
+    for each in chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1")]):
+        stage(database, each)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    advance_next(work._replace(apply=lambda _: "it killed its worker"))
+    stuck = plan_status(database, "b")
+    assert stuck.state is PlanState.APPLYING
+    assert "chunk 0 of the batch b could not be applied" in str(stuck.advice)
+    assert enrolled(database) == set()
+    make_due(database)
+    done = advance(database)
+    assert (done.state, done.advice) == (PlanState.DONE, None)
+
+
+def test_the_operator_may_discard_a_plan_that_cannot_be_finished(database: Database) -> None:
+    first, second = chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1")])
+    stage(database, first)
+    stage(database, second)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    with pytest.raises(DecisionRefused, match="already being applied"):
+        decide(database, "b", Decision.DISCARD, None)
+    advance_next(work._replace(apply=lambda stored: "no" if stored.number else work.apply(stored)))
+    decide(database, "b", Decision.DISCARD, None)
+    status_of_plan = plan_status(database, "b")
+    assert status_of_plan.state is PlanState.DISCARDED
+    assert "What had been applied stays" in str(status_of_plan.advice)
+    assert enrolled(database) == {(1, 1)}
+    assert status(database).state is BatchState.DISCARDED
+
+
+def test_other_chunks_under_the_id_of_a_planned_batch_are_never_mixed_with_its_own(
+    database: Database,
+) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    held = advance(database)
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("B", "M2")))
+    decide(database, "b", Decision.APPROVE, held.digest)
+    stuck = advance(database)
+    assert stuck.state is PlanState.APPLYING
+    assert "other chunks were applied under the id of the batch b" in str(stuck.advice)
+    assert enrolled(database) == {(2, 2)}
+    decide(database, "b", Decision.DISCARD, None)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "days", "is_expired"),
+    [
+        (Expiry(), 29, False),
+        (Expiry(), 31, True),
+        (Expiry(held=timedelta(days=40)), 31, False),
+        (Expiry(held=timedelta(days=40)), 41, True),
+    ],
+)
+def test_a_held_plan_expires(
+    database: Database, expiry: Expiry, days: int, is_expired: bool
+) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    advance(database)
+    age(database, days)
+    aged = advance(database, expiry=expiry)
+    assert aged.state is (PlanState.DISCARDED if is_expired else PlanState.HELD)
+    assert ("expired because it was not decided about" in str(aged.advice)) is is_expired
+    assert (aged.expires_at is None) is is_expired
+
+
+@pytest.mark.parametrize(("days", "is_expired"), [(6, False), (8, True)])
+def test_an_incomplete_plan_is_stalled_and_then_expires(
+    database: Database, days: int, is_expired: bool
+) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")], [pairs("B", "M1")])[0])
+    assert advance(database).advice is None
+    assert status(database).state is BatchState.STAGED
+    age(database, days)
+    aged = advance(database)
+    assert aged.state is (PlanState.DISCARDED if is_expired else PlanState.STAGED)
+    expected = "It expired because" if is_expired else "Chunks of b are missing"
+    assert expected in str(aged.advice)
+    state = BatchState.DISCARDED if is_expired else BatchState.STALLED
+    assert status(database).state is state
+
+
+def test_each_decision_has_one_clear_answer(database: Database) -> None:
+    def refusal(decision: Decision, digest: str | None, plan_id: str = "b") -> str:
+        with pytest.raises(DecisionRefused) as refused:
+            decide(database, plan_id, decision, digest)
+        return str(refused.value)
+
+    assert refusal(Decision.APPROVE, "0" * 64, "x") == "There is no plan x. Check the id."
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    assert "its report is not made yet" in refusal(Decision.APPROVE, "0" * 64)
+    held = advance(database)
+    assert "made again since the report was shown" in refusal(Decision.DISCARD, "0" * 64)
+    assert "made again since the report was shown" in refusal(Decision.APPROVE, None)
+    decide(database, "b", Decision.APPROVE, held.digest)
+    assert "already approved" in refusal(Decision.APPROVE, held.digest)
+    assert "already approved" in refusal(Decision.DISCARD, held.digest)
+    assert advance(database).state is PlanState.DONE
+    assert "already applied" in refusal(Decision.APPROVE, held.digest)
+
+
+def test_a_discarded_plan_stays_discarded(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    held = advance(database)
+    decide(database, "b", Decision.DISCARD, held.digest)
+    with pytest.raises(DecisionRefused, match="is discarded"):
+        decide(database, "b", Decision.APPROVE, held.digest)
+    make_due(database)
+    assert advance(database).state is PlanState.DISCARDED
+    assert enrolled(database) == set()
+    found = status(database)
+    assert found.state is BatchState.DISCARDED
+    assert found.books.not_applied == found.books.received == 1
+
+
+def test_a_plan_that_is_made_again_has_another_digest(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    first = advance(database)
+    with database.writing() as connection:
+        connection.execute(update(PlanRow).values(state=PlanState.STAGED, due_at=MOMENT))
+    second = advance(database)
+    assert second.state is PlanState.HELD
+    assert second.digest != first.digest
+    with pytest.raises(DecisionRefused, match="made again"):
+        decide(database, "b", Decision.APPROVE, first.digest)

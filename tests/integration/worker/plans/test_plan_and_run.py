@@ -1,0 +1,222 @@
+"""For random databases and batches, a plan reports what the run that follows does."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, text
+
+from producer.schemas import Kind
+from support.databases import clear_roster, opened_database, store_roster
+from support.planning import Member, everything, plan_input, planned, stored_refusals
+from worker.batches.apply import apply_chunk
+from worker.batches.status import batch_statuses
+from worker.database.engine import Database
+from worker.enrollment.incoming import read_request
+from worker.models import BatchRefusal, DeadLetter, PastEnrollment
+from worker.plan_models import PlannedRefusal, PlanRow
+from worker.service import add_enrollments
+
+NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
+NOW = NOON + timedelta(hours=1)
+EXAMPLES = 60
+
+
+def at(minute: int) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+# --- random batches -----------------------------------------------------------------------------
+
+MINUTES = st.integers(0, 9)
+STUDENTS = st.sampled_from(["A", "B", "C", "new", "unknown", 1, 2, 99])
+COURSES = st.sampled_from(["M1", "M2", "M3", "N1", "unknown", 1, 3])
+LISTS = st.lists(COURSES, max_size=3, unique=True)
+BROKEN: st.SearchStrategy[Any] = st.sampled_from(
+    [None, 7, {"student_id": True}, {"student_id": "A", "course_ids": ["M1", 2.5]}, {}]
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Any:
+    """A request in JSON: it may enroll, drop, have an id or a time of its own, or be broken."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(BROKEN)
+    record = {"student_id": draw(STUDENTS), "course_ids": draw(LISTS)}
+    if draw(st.booleans()):
+        record["atomic"] = draw(st.booleans())
+    if draw(st.integers(0, 2)) == 0:
+        record["drop_course_ids"] = draw(LISTS)
+    if draw(st.integers(0, 3)) == 0:
+        record["request_id"] = draw(st.sampled_from(["r0", "r1", "r2"]))
+    if draw(st.integers(0, 5)) == 0:
+        record["as_of"] = at(draw(MINUTES)).isoformat()
+    return record
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> dict[str, Any]:
+    """Requests as columns: all enroll, or all drop."""
+    size = draw(st.integers(1, 4))
+    some = st.lists(COURSES, min_size=1, max_size=3, unique=True)
+    name = draw(st.sampled_from(["course_ids", "course_ids", "drop_course_ids"]))
+    return {
+        "student_ids": [draw(STUDENTS) for _ in range(size)],
+        name: [draw(some) for _ in range(size)],
+        "atomic": draw(st.booleans()),
+    }
+
+
+REFUSED = st.just([{"line": 7, "message": "a cell is missing", "cells": ["A", "M1"]}])
+
+
+@st.composite
+def enrollment_chunks(draw: st.DrawFn, batch_id: str) -> list[dict[str, Any]]:
+    count, ordered = draw(st.integers(1, 3)), draw(st.booleans())
+    chunks = []
+    for number in range(count):
+        chunk: dict[str, Any] = {"batch_id": batch_id, "number": number, "ordered": ordered}
+        if draw(st.booleans()):
+            chunk["requests"] = draw(columns())
+        else:
+            chunk["records"] = draw(st.lists(requests(), max_size=4))
+        chunk["refused"] = draw(st.sampled_from([[], [], draw(REFUSED)]))
+        chunks.append(chunk | {"last": number == count - 1})
+    return chunks
+
+
+@st.composite
+def roster_chunks(draw: st.DrawFn, batch_id: str, kind: Kind) -> list[dict[str, Any]]:
+    """Records that make students or courses, change them, or are broken."""
+    field, ids = ("name", ["A", "new"]) if kind is Kind.STUDENTS else ("title", ["M1", "N1"])
+    record = st.one_of(
+        st.fixed_dictionaries(
+            {"sis_id": st.sampled_from(ids)},
+            optional={
+                field: st.sampled_from(["Ada", "Eve"]),
+                "as_of": st.builds(lambda minute: at(minute).isoformat(), MINUTES),
+            },
+        ),
+        st.just({"sis_id": 7}),
+    )
+    count = draw(st.integers(1, 2))
+    return [
+        {
+            "batch_id": batch_id,
+            "number": number,
+            "last": number == count - 1,
+            "records": draw(st.lists(record, max_size=3)),
+        }
+        for number in range(count)
+    ]
+
+
+@st.composite
+def packages(draw: st.DrawFn, name: str) -> list[Member]:
+    """A batch, perhaps with the rosters of its package."""
+    moment = at(draw(MINUTES))
+    members = [
+        Member(
+            f"{name}-{kind}",
+            kind,
+            list(map(json.dumps, draw(roster_chunks(f"{name}-{kind}", kind)))),
+            moment,
+        )
+        for kind in (Kind.STUDENTS, Kind.COURSES)
+        if draw(st.booleans())
+    ]
+    chunks = list(map(json.dumps, draw(enrollment_chunks(name))))
+    return [*members, Member(name, Kind.ENROLLMENTS, chunks, moment)]
+
+
+@st.composite
+def single_requests(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
+    """A request that is not part of a batch, and when it counts."""
+    record = draw(requests().filter(lambda r: isinstance(r, dict) and "atomic" in r))
+    return {"request_id": draw(st.sampled_from(["r0", "r1", "r3"])), **record}, draw(MINUTES)
+
+
+# --- the property -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+def kept(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> Iterator[Database]:
+    """A database for all examples: each begins with an empty one, and the same roster."""
+    with opened_database(new_database(request.param)) as database:
+        yield database
+
+
+def clear(database: Database) -> None:
+    clear_roster(database)
+    with database.writing() as connection:
+        for model in (PastEnrollment, DeadLetter, PlannedRefusal, PlanRow):
+            connection.execute(delete(model))
+        if connection.dialect.name == "postgresql":
+            for name in ("students_id_seq", "courses_id_seq"):
+                connection.execute(text(f"ALTER SEQUENCE {name} RESTART"))
+    store_roster(database, ["A", "B", "C"], ["M1", "M2", "M3"])
+
+
+def run(database: Database, member: Member, texts: list[str]) -> None:
+    for chunk in texts:
+        apply_chunk(database, member.kind, chunk, origin=member.origin, clock=lambda: NOW)
+
+
+def submit(database: Database, record: dict[str, Any], minute: int) -> None:
+    incoming = read_request("task", [record], {}, at(minute))
+    add_enrollments(database, [incoming], clock=lambda: NOW)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    history=st.lists(packages("h"), max_size=2),
+    singles=st.lists(single_requests(), max_size=4),
+    plan=packages("b"),
+    applied=st.sampled_from([0, 0, 0, 1]),
+    times=st.sampled_from([1, 1, 2]),
+)
+def test_a_plan_reports_what_the_run_that_follows_does(
+    kept: Database,
+    history: list[list[Member]],
+    singles: list[tuple[dict[str, Any], int]],
+    plan: list[Member],
+    applied: int,
+    times: int,
+) -> None:
+    """Some chunks of the plan may have been applied before, as when a submission is resumed."""
+    clear(kept)
+    for number, members in enumerate(history):
+        for member in members:
+            own = [chunk.replace('"h', f'"h{number}') for chunk in member.chunks]
+            run(kept, member, own)
+    for record, minute in singles:
+        submit(kept, record, minute)
+    run(kept, plan[-1], plan[-1].chunks[:applied])
+    before = everything(kept)
+
+    made = planned(
+        kept, plan_input(plan, plan[-1].origin.moment or NOON), clock=lambda: NOW, times=times
+    )
+
+    assert everything(kept) == before
+    for member in plan:
+        run(kept, member, member.chunks)
+    for member, batch in zip(plan, made.batches, strict=True):
+        (status,) = batch_statuses(kept, [member.batch_id], {}, refusals=True)
+        assert batch.batch_id == member.batch_id
+        assert batch.books == status.books
+        assert batch.requests == status.requests_applied
+        assert batch.requests_rejected == status.requests_rejected
+        assert batch.refusals == tuple(
+            group.model_copy(update={"likely_causes": (), "examined": None})
+            for group in status.refusals
+        )
+        refusals = stored_refusals(kept, member.batch_id)
+        assert refusals == stored_refusals(kept, member.batch_id, BatchRefusal)

@@ -1,0 +1,1 @@
+"""Show batches that are members of plans."""

@@ -1,0 +1,47 @@
+"""Read the members of plans in SQL."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from worker.database.sets import is_among, list_parameter
+from worker.plan_models import PlanMember, PlanRow
+
+_OF_PLAN = ("state", "request", "data_set_name", "detail")
+
+
+def members_of_plans(
+    connection: Connection, batch_ids: Collection[str]
+) -> dict[str, tuple[Any, list[Any]]]:
+    """Return those of these batches that are members of plans, by id.
+
+    Each comes with all members of its plan, in order. A row also has what its plan says: `state`,
+    `request`, `data_set_name` and `detail`.
+    """
+    dialect = connection.dialect.name
+    rows = connection.execute(_select_members(dialect), list_parameter(dialect, set(batch_ids)))
+    plans: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        plans[row.plan_id].append(row)
+    wanted = set(batch_ids)
+    return {
+        row.batch_id: (row, members)
+        for members in plans.values()
+        for row in members
+        if row.batch_id in wanted
+    }
+
+
+@cache
+def _select_members(dialect: str) -> Any:
+    member, plan = PlanMember, PlanRow
+    wanted = select(member.plan_id).where(is_among(dialect, member.batch_id))
+    return (
+        select(*member.__table__.columns, *(getattr(plan, name) for name in _OF_PLAN))
+        .join(plan, plan.id == member.plan_id)
+        .where(member.plan_id.in_(wanted))
+        .order_by(member.plan_id, member.position)
+    )

@@ -1,0 +1,104 @@
+"""Decide the state of a batch that is a member of a plan. Pure functions."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from producer.contract.batches import BatchState
+from producer.contract.chunks import Tally
+from producer.contract.file_forms import FileForm
+from producer.contract.marks import AgedMark, SubmissionMark
+from producer.contract.plans import PlanState
+from producer.schemas import Kind
+from worker.batches.members.arrival import advice_on_missing
+from worker.batches.state import DeadChunks, Standing, advice_on_conflicts, advice_on_failures
+
+_BY_PLAN: Final = {
+    PlanState.PLANNED: BatchState.PLANNED,
+    PlanState.HELD: BatchState.HELD,
+    PlanState.APPROVED: BatchState.QUEUED,
+}
+"""The state of a batch of which nothing is applied, by that of its plan."""
+
+
+class Membership(NamedTuple):
+    """A batch as a member of its plan."""
+
+    member: Any
+    """Its row, with the state of the plan."""
+    members: Sequence[Any]
+    """All members of the plan."""
+
+    def standing(self, applied: Standing, dead: DeadChunks, now: datetime) -> Standing:
+        """Return the state of the batch.
+
+        `applied` is what its ledger alone would say.
+        """
+        state, detail = PlanState(self.member.state), self.member.detail
+        if state is PlanState.STAGED:
+            return self._staged(dead, now)
+        if state in _BY_PLAN:
+            advice = self._held() if state is PlanState.HELD else detail
+            return Standing(_BY_PLAN[state], advice)
+        is_done = applied.state is BatchState.DONE
+        if state is PlanState.DISCARDED and not is_done:
+            return Standing(BatchState.DISCARDED, detail)
+        is_ongoing = state in (PlanState.APPLYING, PlanState.SWEEPING)
+        if is_ongoing and (not is_done or self._is_snapshot()):
+            has_begun = applied.state is not BatchState.QUEUED
+            return Standing(BatchState.RUNNING if has_begun else BatchState.QUEUED, detail)
+        return applied
+
+    def _is_snapshot(self) -> bool:
+        """Return whether enrollments are dropped because the batch does not name them."""
+        return self.member.kind == Kind.ENROLLMENTS and bool(self.member.request["snapshot"])
+
+    def _staged(self, dead: DeadChunks, now: datetime) -> Standing:
+        missing = advice_on_missing(self.members, now)
+        failures = advice_on_failures(dead) if dead.failed else None
+        parts = (failures, advice_on_conflicts(dead), missing)
+        state = BatchState.STAGED if missing is None else BatchState.STALLED
+        waits = self.member.detail and f"The plan could not be made yet: {self.member.detail}"
+        return Standing(state, " ".join(filter(None, parts)) or waits)
+
+    def _held(self) -> str:
+        plan_id = self.member.plan_id
+        return (
+            "Nothing of it is applied: its plan waits for a decision. See why and what it would"
+            f" change with `enroll plan {plan_id}`; then the operator approves or discards it"
+            f" (`enroll approve {plan_id}`, `enroll discard {plan_id}`)."
+        )
+
+    def mark(self, own: AgedMark | None) -> AgedMark:
+        """Return a mark with what was stored of the batch, and with what its own mark says."""
+        member = self.member
+        stored = SubmissionMark(
+            kind=member.kind,
+            tally=Tally(requests=member.requests, rows=member.rows),
+            chunks=member.staged if member.chunks is None else member.chunks,
+            complete=member.chunks is not None,
+            moment=member.moment,
+        )
+        if own is None or member.chunks is not None or own.mark.chunks <= stored.chunks:
+            return AgedMark(stored, 0.0)
+        more = {"kind": stored.kind, "moment": stored.moment or own.mark.moment}
+        return own._replace(mark=own.mark.model_copy(update=more))
+
+    def fields(self, mark: AgedMark, *, with_files: bool) -> dict[str, Any]:
+        """Return what only the plan knows of a batch, as fields of its status."""
+        member = self.member
+        shown: dict[str, Any] = {
+            "plan_id": member.plan_id,
+            "data_set": member.data_set_name if member.kind == Kind.ENROLLMENTS else None,
+        }
+        if member.file_name is not None:
+            shown["file_name"] = member.file_name
+        if member.submitter is not None:
+            shown["submitter"] = member.submitter
+        if member.state == PlanState.STAGED:
+            shown["chunks_missing"] = max(0, mark.mark.chunks - member.staged)
+        if with_files and member.columns is not None:
+            shown["columns"] = tuple(member.columns)
+        if with_files and member.form is not None:
+            shown["form"] = FileForm.model_validate(member.form, extra="ignore")
+        return shown

@@ -1,0 +1,38 @@
+"""Decide which data set owns the enrollments that the chunks of a batch open."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from producer.contract.chunks import Chunk
+from worker.batches.repository import OpenBatch, find_kind
+from worker.data_sets.repository import data_set_key, find_data_set
+from worker.data_sets.values import Owner
+
+
+def data_set_of(connection: Connection, chunk: Chunk, now: datetime) -> int | None:
+    """Return the key of the data set that a chunk names; None if it names none.
+
+    A new one is made, unless the chunk's batch is known already: it then has another one, or none,
+    and None is returned. Raises TooManyDataSets.
+    """
+    if chunk.data_set is None:
+        return None
+    known = find_data_set(connection, chunk.data_set)
+    if known is not None:
+        return int(known.id)
+    if find_kind(connection, chunk.batch_id) is not None:
+        return None
+    return data_set_key(connection, chunk.data_set, now)
+
+
+def names_another(chunk: Chunk, batch: OpenBatch, data_set: int | None) -> bool:
+    """Return whether the data set that a chunk names, which has this key, is not its batch's."""
+    return batch.data_set != data_set or (data_set is None and chunk.data_set is not None)
+
+
+def owner_of(chunk: Chunk, batch: OpenBatch) -> Owner | None:
+    """Return what owns the enrollments that a chunk of a batch opens; None without a data set."""
+    if batch.data_set is None:
+        return None
+    return Owner(batch.data_set, adopts=chunk.plan is not None and chunk.plan.adopt)

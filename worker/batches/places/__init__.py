@@ -1,0 +1,1 @@
+"""List batches: those in the ledger, those that are planned, and those that were refused."""

@@ -1,0 +1,1 @@
+"""Plan batches before anything is applied: store their chunks, make the plan, and apply it."""

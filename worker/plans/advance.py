@@ -1,0 +1,132 @@
+"""Do what comes next for a plan: make it, start to apply it, apply it, sweep, or let it expire.
+
+Each step ends in one change of state, which comes with what belongs to it in one transaction. A
+process that dies leaves its plan due after a while, and another one does the step again.
+"""
+
+import contextlib
+import logging
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from producer.contract.plans import PlanState
+from worker.batches.members.arrival import all_chunks_arrived
+from worker.database.engine import Database
+from worker.database.errors import is_outage, sentence_of
+from worker.moments import Clock
+from worker.plans.applying import ApplyStored, apply_some
+from worker.plans.concluding import plan_chunks
+from worker.plans.finishing import finish_applied
+from worker.plans.holder import Holder, take_next
+from worker.plans.repository import LeaseLost, find_members
+from worker.plans.starting import start_applying
+from worker.plans.sweeping import sweep_some
+from worker.plans.times import Expiry
+
+log = logging.getLogger(__name__)
+
+
+class PlanWork(NamedTuple):
+    """What a worker needs to advance plans."""
+
+    database: Database
+    apply: ApplyStored
+    clock: Clock
+    expiry: Expiry = Expiry()
+
+
+def advance_next(work: PlanWork) -> bool:
+    """Do the next step of the plan that has been due for the longest time.
+
+    Returns False if no plan is due; call it again after True. Raises DBAPIError, and what
+    `work.apply` raises, if the database is unavailable.
+    """
+    holder = take_next(work.database, work.clock)
+    if holder is None:
+        return False
+    log.info("plan advances", extra={"plan_id": holder.plan.id, "state": holder.plan.state})
+    try:
+        _STEPS[PlanState(holder.plan.state)](work, holder)
+    except LeaseLost:
+        log.info("The plan %s was taken over by another worker", holder.plan.id)
+    except Exception as error:
+        if is_outage(error) or getattr(error, "requeue", False):
+            _give_back(holder)
+            raise
+        log.exception("A step of the plan %s failed", holder.plan.id)
+        holder.retry(f"a step failed ({sentence_of(error)}); the worker's log says more.")
+    return True
+
+
+def _give_back(holder: Holder) -> None:
+    """Let a worker try again soon, because the environment failed and not the plan."""
+    # If the database is away, the plan is due again once this process does not renew its lease.
+    with contextlib.suppress(DBAPIError, LeaseLost):
+        holder.retry(holder.plan.detail, attempts=holder.plan.attempts)
+
+
+def _of_staged(work: PlanWork, holder: Holder) -> None:
+    with work.database.reading() as connection:
+        members = find_members(connection, holder.plan.id)
+        newest = max(member.staged_at or holder.plan.staged_at for member in members)
+        is_old = holder.now(connection) - newest >= work.expiry.staged
+    if is_old:
+        _expire(
+            holder,
+            work.expiry.staged,
+            "not all of its chunks had arrived, or no plan could be made of them,",
+        )
+    elif all_chunks_arrived(members):
+        plan_chunks(work.database, holder, members, work.clock, work.expiry)
+    else:
+        wait = newest + work.expiry.staged
+        holder.do(lambda connection: holder.change(connection, due_at=wait))
+
+
+def _of_held(work: PlanWork, holder: Holder) -> None:
+    expires_at = holder.plan.planned_at + work.expiry.held
+    with work.database.reading() as connection:
+        is_old = holder.now(connection) >= expires_at
+    if is_old:
+        _expire(holder, work.expiry.held, "it was not decided about")
+    else:
+        holder.do(lambda connection: holder.change(connection, due_at=expires_at))
+
+
+def _expire(holder: Holder, after: timedelta, because: str) -> None:
+    detail = (
+        f"It expired because {because} within {after.days} days. Submit the file again under"
+        " another batch id if it is still to be applied."
+    )
+    holder.do(lambda connection: holder.finish(connection, PlanState.DISCARDED, detail=detail))
+
+
+def _of_approved(_: PlanWork, holder: Holder) -> None:
+    start_applying(holder)
+
+
+def _of_applying(work: PlanWork, holder: Holder) -> None:
+    if not apply_some(work.database, holder, work.apply):
+        return
+    if holder.plan.request["snapshot"]:
+        values: dict[str, Any] = {"state": PlanState.SWEEPING, "detail": None}
+        holder.do(lambda c: holder.change(c, due_at=holder.now(c), **values))
+    else:
+        finish_applied(work.database, holder)
+
+
+def _of_sweeping(work: PlanWork, holder: Holder) -> None:
+    if sweep_some(work.database, holder, work.clock):
+        finish_applied(work.database, holder)
+
+
+_STEPS: Final = {
+    PlanState.STAGED: _of_staged,
+    PlanState.HELD: _of_held,
+    PlanState.APPROVED: _of_approved,
+    PlanState.APPLYING: _of_applying,
+    PlanState.SWEEPING: _of_sweeping,
+}
+"""What a worker does with a plan that is due, by its state."""

@@ -1,0 +1,30 @@
+"""Say what a plan waits for and what to do: pure functions, for people."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from producer.contract.plans import PlanState, Reason
+from worker.batches.members.arrival import advice_on_missing
+
+
+def advice_on(
+    plan: Any, members: Sequence[Any], reasons: Sequence[Reason], now: datetime
+) -> str | None:
+    """Return what to do about a plan, or why it was discarded; None if nothing is wrong."""
+    match PlanState(plan.state):
+        case PlanState.HELD:
+            why = " ".join(reason.message for reason in reasons)
+            return (
+                f"{why} Nothing of it is applied. Look at the report, then approve or discard it"
+                f" (`enroll approve {plan.id}`, `enroll discard {plan.id}`)."
+            ).strip()
+        case PlanState.STAGED:
+            waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
+            return advice_on_missing(members, now) or waits
+        case PlanState.DISCARDED:
+            return f"{plan.detail or 'It was discarded.'} Nothing more of it will be applied."
+        case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED if plan.detail:
+            return f"It cannot go on: {plan.detail}"
+        case _:
+            return None

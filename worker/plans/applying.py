@@ -1,0 +1,113 @@
+"""Apply the stored chunks of a plan by the ordinary path, one after another, each exactly once."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection
+
+from producer.contract.headers import BatchOrigin
+from producer.schemas import Kind
+from worker.batches.repository import find_chunks
+from worker.database.engine import Database
+from worker.plans.holder import Holder
+from worker.plans.repository import find_members, read_staged, staged_fingerprints
+
+SLICE_SECONDS: Final = 20.0
+"""Seconds after which a worker gives back a plan that it applies, so that other work gets its turn.
+"""
+
+
+class StoredChunk(NamedTuple):
+    """A stored chunk that is to be applied now."""
+
+    kind: Kind
+    batch_id: str
+    number: int
+    text: str
+    origin: BatchOrigin
+
+
+ApplyStored = Callable[[StoredChunk], str | None]
+"""Applies a chunk as if its message had just come; returns why it became a dead letter, or None."""
+
+
+def origin_of(member: Any) -> BatchOrigin:
+    """Return where and when a member of a plan was submitted."""
+    return BatchOrigin(member.file_name, member.submitter, member.moment)
+
+
+def texts_of(database: Database, holder: Holder, member: Any) -> Iterator[str]:
+    """Yield the stored chunks of a member, in order, each as its text. Raises LeaseLost."""
+    for number in range(member.chunks):
+        holder.renew()
+        with database.reading() as connection:
+            payload = read_staged(connection, member.batch_id, number)
+        if payload is not None:
+            yield text_of(payload)
+
+
+def text_of(payload: bytes) -> str:
+    """Return the text of a stored chunk."""
+    return zlib.decompress(payload).decode(errors="surrogatepass")
+
+
+def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
+    """Apply stored chunks for a while, those of rosters first; return whether all are applied.
+
+    If not, the plan is given back. A chunk that cannot be applied holds up those after it: it is a
+    dead letter, and once it was retried the plan goes on. Raises LeaseLost, DBAPIError.
+    """
+    end = time.monotonic() + SLICE_SECONDS
+    with database.reading() as connection:
+        members = find_members(connection, holder.plan.id)
+    for member in members:
+        for number in _missing(database, member):
+            if time.monotonic() > end:
+                holder.go_on()
+                return False
+            holder.renew()
+            why = _apply(database, member, number, apply)
+            if why is not None:
+                holder.retry(
+                    f"chunk {number} of the batch {member.batch_id} could not be applied and became"
+                    f" a dead letter ({why}). Ask the operator to retry it (`enroll dead-letters"
+                    " list`); then the plan goes on by itself."
+                )
+                return False
+    return _is_whole(database, holder, members)
+
+
+def _missing(database: Database, member: Any) -> list[int]:
+    """Return the numbers of the chunks of a member that are not applied yet."""
+    with database.reading() as connection:
+        applied = find_chunks(connection, member.batch_id, range(member.chunks))
+    return [number for number in range(member.chunks) if number not in applied]
+
+
+def _apply(database: Database, member: Any, number: int, apply: ApplyStored) -> str | None:
+    with database.reading() as connection:
+        payload = read_staged(connection, member.batch_id, number)
+    if payload is None:
+        return None  # Another worker has finished the plan; the next change finds that out.
+    text = text_of(payload)
+    return apply(StoredChunk(Kind(member.kind), member.batch_id, number, text, origin_of(member)))
+
+
+def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> bool:
+    """Return whether the ledger has exactly the stored chunks; if not, give the plan back."""
+
+    def differs(connection: Connection, member: Any) -> bool:
+        applied = find_chunks(connection, member.batch_id, range(member.chunks))
+        return applied != staged_fingerprints(connection, member.batch_id)
+
+    with database.reading() as connection:
+        others = [member.batch_id for member in members if differs(connection, member)]
+    if others:
+        holder.retry(
+            f"other chunks were applied under the id of the batch {others[0]} than those that were"
+            f" planned. Discard the plan (`enroll discard {holder.plan.id}`), and submit its file"
+            " again under another batch id."
+        )
+    return not others

@@ -1,0 +1,95 @@
+"""Hold a plan while this process works on it, and change its state only while it does."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from producer.contract.plans import PlanState
+from worker.database.engine import Database, transaction
+from worker.moments import Clock
+from worker.plans.repository import Lease, change, claim_due, find_due, finish, time_now
+from worker.plans.times import LEASE, PLANNING_LEASE, RENEW, pause_after
+
+T = TypeVar("T")
+
+
+class Holder:
+    """A plan that this process holds. The methods raise LeaseLost and DBAPIError.
+
+    `plan` is its row as it was when the process took it.
+    """
+
+    def __init__(self, database: Database, lease: Lease, clock: Clock) -> None:
+        self._database = database
+        self._lease = lease
+        self._clock = clock
+        self._renewed = time.monotonic()
+        self.plan: Any = lease.plan
+
+    def renew(self) -> None:
+        """Hold the plan for longer, unless that was done just now."""
+        if time.monotonic() - self._renewed < RENEW.total_seconds():
+            return
+        self._renewed = time.monotonic()
+
+        def put_off(connection: Connection) -> datetime:
+            until = time_now(connection, self._clock) + lease_of(self.plan)
+            change(connection, self._lease, due_at=until)
+            return until
+
+        self._lease = self._lease._replace(due_at=transaction(self._database, put_off))
+
+    def change(self, connection: Connection, **values: Any) -> None:
+        """Change the plan in an open transaction, and count attempts from 0 again."""
+        change(connection, self._lease, **{"attempts": 0, **values})
+
+    def finish(self, connection: Connection, state: PlanState, **values: Any) -> None:
+        """End the plan in an open transaction, and remove its stored chunks."""
+        now = time_now(connection, self._clock)
+        self.change(connection, **finish(connection, self.plan, state, now, **values))
+
+    def now(self, connection: Connection) -> datetime:
+        """Return the present time by the clock that all workers of the database share."""
+        return time_now(connection, self._clock)
+
+    def do(self, work: Callable[[Connection], T]) -> T:
+        """Run work in a transaction."""
+        return transaction(self._database, work)
+
+    def go_on(self) -> None:
+        """Give the plan back after a part of the work: any worker may go on at once."""
+        self.do(lambda connection: self.change(connection, due_at=self.now(connection)))
+
+    def retry(self, detail: str | None, *, attempts: int | None = None) -> None:
+        """Give the plan back for another attempt, after a pause that grows with the attempts."""
+        count = self.plan.attempts + 1 if attempts is None else attempts
+
+        def put_off(connection: Connection) -> None:
+            due_at = self.now(connection) + pause_after(count)
+            self.change(connection, due_at=due_at, attempts=count, detail=detail)
+
+        self.do(put_off)
+
+
+def take_next(database: Database, clock: Clock) -> Holder | None:
+    """Take the plan that has been due for the longest time; None if none is due.
+
+    As long as none is, this only reads. Raises DBAPIError.
+    """
+    with database.reading() as connection:
+        if not find_due(connection, time_now(connection, clock)):
+            return None
+
+    def claim(connection: Connection) -> Lease | None:
+        return claim_due(connection, time_now(connection, clock), lease_of)
+
+    lease = transaction(database, claim)
+    return None if lease is None else Holder(database, lease, clock)
+
+
+def lease_of(plan: Any) -> timedelta:
+    """Return for how long a worker holds a plan at a time."""
+    return PLANNING_LEASE if plan.state == PlanState.STAGED else LEASE

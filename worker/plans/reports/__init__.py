@@ -1,0 +1,1 @@
+"""Show plans: the state and report of each, and its planned drops."""

@@ -1,0 +1,119 @@
+"""Look up plans for the queue, the commands and the metrics. Reads only; knows no Celery."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from producer.contract.batches import AppliedChunks
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import (
+    AbsentRows,
+    CourseDrops,
+    PlannedBatch,
+    PlannedDrop,
+    PlannedDropsPage,
+    PlanState,
+    PlanStatus,
+    Reason,
+)
+from producer.schemas import Kind
+from worker.batches.members.arrival import all_chunks_arrived
+from worker.batches.members.repository import members_of_plans
+from worker.database.engine import Database
+from worker.moments import Clock, own_clock
+from worker.plans.advice import advice_on
+from worker.plans.reports.repository import find_drops
+from worker.plans.repository import find_members, find_plan, staged_fingerprints, time_now
+
+
+def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -> PlanStatus:
+    """Return the state of a plan, and its report once it is made."""
+    with database.reading() as connection:
+        plan = find_plan(connection, plan_id)
+        if plan is None:
+            return PlanStatus(
+                plan_id=plan_id,
+                state=PlanState.UNKNOWN,
+                advice="No chunk of a plan with this id has arrived. Check the id: it is that of"
+                " the last batch of the submission.",
+            )
+        members = find_members(connection, plan_id)
+        now = time_now(connection, clock)
+    return _status(plan, members, now)
+
+
+def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
+    request = PlanRequest.model_validate(plan.request, extra="ignore")
+    report, applied = plan.report or {}, plan.applied or {}
+    reasons = tuple(Reason.model_validate(each) for each in report.get("reasons", ()))
+    shown = report.get("batches") or [
+        {"batch_id": m.batch_id, "kind": m.kind, "requests": m.requests} for m in members
+    ]
+    return PlanStatus(
+        plan_id=plan.id,
+        state=PlanState(plan.state),
+        advice=advice_on(plan, members, reasons, now),
+        purpose=request.purpose,
+        snapshot=request.snapshot,
+        data_set=plan.data_set_name,
+        file_name=plan.file_name,
+        submitter=plan.submitter,
+        reasons=reasons,
+        digest=plan.digest,
+        batches=tuple(PlannedBatch.model_validate(each) for each in shown),
+        owned_before=report.get("owned_before", 0),
+        absent=AbsentRows.model_validate(report.get("absent", {})),
+        courses=tuple(CourseDrops.model_validate(each) for each in report.get("courses", ())),
+        applied=applied.get("absent") and AbsentRows.model_validate(applied["absent"]),
+        differences=tuple(applied.get("differences", ())),
+        submitted_at=plan.moment,
+        planned_at=plan.planned_at,
+        decided_at=plan.decided_at,
+        expires_at=plan.due_at if _expires(plan, members) else None,
+        finished_at=plan.finished_at,
+    )
+
+
+def _expires(plan: Any, members: list[Any]) -> bool:
+    """Return whether `due_at` is when a plan expires; else a worker is to do something then."""
+    is_incomplete = plan.state == PlanState.STAGED and not all_chunks_arrived(members)
+    return is_incomplete or plan.state == PlanState.HELD
+
+
+def planned_drops(
+    database: Database, plan_id: str, after: tuple[int, int] | None, size: int
+) -> PlannedDropsPage:
+    """Return a page of the planned drops of a plan, in the order of their keys."""
+    with database.reading() as connection:
+        rows = find_drops(connection, plan_id, after, size + 1)
+    page = rows[:size]
+    return PlannedDropsPage(
+        drops=tuple(PlannedDrop(**row._asdict()) for row in page),
+        next=(page[-1].student_id, page[-1].course_id) if len(rows) > size else None,
+    )
+
+
+def with_stored_chunks(
+    database: Database, batch_id: str, numbers: Sequence[int], applied: AppliedChunks
+) -> AppliedChunks:
+    """Add the chunks that are stored for a plan to those of a batch that were applied.
+
+    `applied` has the fingerprints of the chunks with these numbers. A submission that is resumed
+    sends neither again. Those of a plan that ended without being applied count, too.
+    """
+    if None not in applied.fingerprints:
+        return applied
+    with database.reading() as connection:
+        planned = members_of_plans(connection, [batch_id]).get(batch_id)
+        if planned is None:
+            return applied
+        known = staged_fingerprints(connection, batch_id)
+        member, _ = planned
+        plan = find_plan(connection, member.plan_id)
+    ended = ((plan and plan.progress) or {}).get("fingerprints", {}).get(batch_id, {})
+    known |= {int(number): fingerprint for number, fingerprint in ended.items()}
+    fingerprints = tuple(
+        own if own is not None else known.get(number)
+        for number, own in zip(numbers, applied.fingerprints, strict=True)
+    )
+    return applied.model_copy(update={"kind": Kind(member.kind), "fingerprints": fingerprints})

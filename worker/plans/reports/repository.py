@@ -1,0 +1,63 @@
+"""Read what is shown of plans in SQL."""
+
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, func, select, tuple_
+
+from producer.contract.plans import FINAL_STATES, PlanState
+from worker.models import Course, Student
+from worker.plan_models import PlannedDropRow, PlanRow
+
+UNFINISHED_STATES: Final = tuple(
+    state for state in PlanState if state not in (PlanState.UNKNOWN, *FINAL_STATES)
+)
+"""The states of plans that workers or people have something to do with."""
+
+_DROPPED: Final = "dropped"
+"""What a plan expects of an enrollment that it drops (`worker.snapshots.values.Fate`)."""
+
+
+def find_drops(
+    connection: Connection, plan_id: str, after: tuple[int, int] | None, size: int
+) -> list[Any]:
+    """Return the next `size` planned drops after a pair of keys, with names."""
+    drop = PlannedDropRow
+    statement = (
+        select(
+            drop.student_id,
+            Student.sis_id.label("student_sis_id"),
+            Student.name.label("student_name"),
+            drop.course_id,
+            Course.sis_id.label("course_sis_id"),
+            Course.title.label("course_title"),
+            drop.outcome,
+        )
+        .join(Student, Student.id == drop.student_id)
+        .join(Course, Course.id == drop.course_id)
+        .where(drop.plan_id == plan_id, drop.expected == _DROPPED)
+        .order_by(drop.student_id, drop.course_id)
+        .limit(size)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(drop.student_id, drop.course_id) > tuple_(*after))
+    return list(connection.execute(statement))
+
+
+class Unfinished(NamedTuple):
+    """The plans in a state, and since when the first of them was stored or planned."""
+
+    state: str
+    plans: int
+    since: datetime
+
+
+def count_unfinished(connection: Connection) -> list[Unfinished]:
+    """Return how many plans have not ended, by state; states without plans are left out."""
+    since = func.min(func.coalesce(PlanRow.planned_at, PlanRow.staged_at))
+    counted = (
+        select(PlanRow.state, func.count(), since)
+        .where(PlanRow.state.in_(UNFINISHED_STATES))
+        .group_by(PlanRow.state)
+    )
+    return [Unfinished(*row) for row in connection.execute(counted)]

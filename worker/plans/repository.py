@@ -1,0 +1,233 @@
+"""Read and change plans in SQL: the state of each is the list of what workers have to do."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import FINAL_STATES, PlanState
+from worker.database.clock import database_time
+from worker.database.sets import insert_into
+from worker.models import Batch
+from worker.moments import Clock
+from worker.plan_models import DataSet, PlanMember, PlanRow, StagedChunk
+
+_COLUMNS = tuple(PlanRow.__table__.columns)
+_ONGOING = (PlanState.APPLYING, PlanState.SWEEPING)
+
+
+class Lease(NamedTuple):
+    """A plan that this process works on: until `due_at`, no other worker looks at it."""
+
+    plan: Any
+    """The row of the plan, as it was when the work began."""
+    due_at: datetime
+
+
+class LeaseLost(Exception):
+    """Another worker took the plan, or it was decided about: this process must stop."""
+
+
+def time_now(connection: Connection, clock: Clock) -> datetime:
+    """Return the present time by the clock that all workers of the database share."""
+    return database_time(connection) or clock()
+
+
+def find_plan(connection: Connection, plan_id: str) -> Any | None:
+    """Return the row of a plan; None if there is none."""
+    return connection.execute(_select_plan(plan_id)).one_or_none()
+
+
+def lock_plan(connection: Connection, plan_id: str) -> Any | None:
+    """Return the row of a plan, locked until the end of the transaction; None if there is none."""
+    return connection.execute(_select_plan(plan_id).with_for_update()).one_or_none()
+
+
+def _select_plan(plan_id: str) -> Any:
+    return select(*_COLUMNS).where(PlanRow.id == plan_id)
+
+
+def begins_to_apply(connection: Connection, plan_id: str) -> bool:
+    """Return whether a plan is being applied or was: its chunks belong into the ledger."""
+    state = connection.scalar(select(PlanRow.state).where(PlanRow.id == plan_id))
+    return state in (*_ONGOING, PlanState.DONE)
+
+
+def add_plan(connection: Connection, values: Mapping[str, Any], request: PlanRequest) -> None:
+    """Store a plan and its members, unless they are stored.
+
+    A batch that is a member of another plan remains one of that.
+    """
+    dialect = connection.dialect.name
+    new = insert_into(dialect, PlanRow).values(
+        state=PlanState.STAGED, request=request.model_dump(mode="json"), **values
+    )
+    connection.execute(new.on_conflict_do_nothing())
+    members = [
+        {"batch_id": m.batch_id, "plan_id": request.id, "position": i, "kind": m.kind}
+        for i, m in enumerate(request.members)
+    ]
+    for member in sorted(members, key=lambda each: str(each["batch_id"])):
+        connection.execute(
+            insert_into(dialect, PlanMember).values(**member).on_conflict_do_nothing()
+        )
+
+
+def find_members(connection: Connection, plan_id: str) -> list[Any]:
+    """Return the members of a plan, in the order in which they are applied."""
+    statement = select(*PlanMember.__table__.columns).where(PlanMember.plan_id == plan_id)
+    return list(connection.execute(statement.order_by(PlanMember.position)))
+
+
+def update_member(connection: Connection, batch_id: str, values: Mapping[str, Any]) -> None:
+    """Change the row of a member."""
+    connection.execute(update(PlanMember).where(PlanMember.batch_id == batch_id).values(**values))
+
+
+def update_plan(connection: Connection, plan_id: str, values: Mapping[str, Any]) -> None:
+    """Change the row of a plan that the transaction has locked."""
+    connection.execute(update(PlanRow).where(PlanRow.id == plan_id).values(**values))
+
+
+def find_due(connection: Connection, now: datetime) -> bool:
+    """Return whether there is a plan for a worker to look at. It locks and changes nothing."""
+    due = select(PlanRow.id).where(PlanRow.due_at <= now).limit(1)
+    return connection.execute(due).first() is not None
+
+
+def claim_due(
+    connection: Connection, now: datetime, lease_of: Callable[[Any], timedelta]
+) -> Lease | None:
+    """Take the plan that has been due for the longest time; None if none is due.
+
+    `lease_of` says for how long, by the row. A plan that another transaction has locked is passed
+    over.
+    """
+    oldest = select(*_COLUMNS).where(PlanRow.due_at <= now).order_by(PlanRow.due_at).limit(1)
+    plan = connection.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
+    if plan is None:
+        return None
+    until = now + lease_of(plan)
+    update_plan(connection, plan.id, {"due_at": until, "attempts": plan.attempts + 1})
+    return Lease(plan, until)
+
+
+def change(connection: Connection, lease: Lease, **values: Any) -> None:
+    """Change a plan, if this process still holds it and its state is still the one it knows.
+
+    Raises LeaseLost.
+    """
+    mine = (PlanRow.id == lease.plan.id, PlanRow.state == lease.plan.state)
+    statement = update(PlanRow).where(*mine, PlanRow.due_at == lease.due_at).values(**values)
+    if not connection.execute(statement).rowcount:
+        raise LeaseLost(lease.plan.id)
+
+
+def lock_data_set(connection: Connection, key: int) -> datetime | None:
+    """Lock a data set until the end of the transaction; return the moment of its last snapshot."""
+    row = select(DataSet.swept_at).where(DataSet.id == key).with_for_update()
+    moment: datetime | None = connection.execute(row).scalar_one()
+    return moment
+
+
+def find_ongoing_snapshot(connection: Connection, data_set: int, except_for: str) -> str | None:
+    """Return another plan of a data set that is being applied; None if there is none."""
+    plan = PlanRow
+    others = select(plan.id, plan.request).where(
+        plan.data_set == data_set, plan.state.in_(_ONGOING), plan.id != except_for
+    )
+    rows = connection.execute(others)
+    return next((row.id for row in rows if row.request["snapshot"]), None)
+
+
+def find_waiting_snapshots(connection: Connection, data_set: int, before: datetime) -> list[Any]:
+    """Return, locked, the older snapshots of a data set that wait for a decision."""
+    plan = PlanRow
+    older = select(plan.id, plan.request).where(
+        plan.data_set == data_set, plan.state == PlanState.HELD, plan.moment < before
+    )
+    rows = connection.execute(older.order_by(plan.id).with_for_update())
+    return [row for row in rows if row.request["snapshot"]]
+
+
+class Chunk(NamedTuple):
+    """What identifies a stored chunk, and whether it is the last one of its batch."""
+
+    number: int
+    fingerprint: int
+    last: bool
+
+
+def find_staged(connection: Connection, batch_id: str, number: int) -> Chunk | None:
+    """Return the stored chunk with a number; None if there is none."""
+    staged = StagedChunk
+    row = connection.execute(
+        select(staged.number, staged.fingerprint, staged.last).where(
+            staged.batch_id == batch_id, staged.number == number
+        )
+    ).one_or_none()
+    return None if row is None else Chunk(*row)
+
+
+def highest_staged(connection: Connection, batch_id: str) -> int | None:
+    """Return the highest number of a stored chunk of a batch; None if there is none."""
+    highest = select(func.max(StagedChunk.number)).where(StagedChunk.batch_id == batch_id)
+    number: int | None = connection.scalar(highest)
+    return number
+
+
+def staged_fingerprints(connection: Connection, batch_id: str) -> dict[int, int]:
+    """Return the fingerprints of the stored chunks of a batch, by number."""
+    staged = StagedChunk
+    statement = select(staged.number, staged.fingerprint).where(staged.batch_id == batch_id)
+    return {row.number: row.fingerprint for row in connection.execute(statement)}
+
+
+def add_staged(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Store a chunk."""
+    connection.execute(insert_into(connection.dialect.name, StagedChunk).values(**values))
+
+
+def read_staged(connection: Connection, batch_id: str, number: int) -> bytes | None:
+    """Return the compressed text of a stored chunk; None if it is not stored any more."""
+    staged = StagedChunk
+    payload: bytes | None = connection.scalar(
+        select(staged.payload).where(staged.batch_id == batch_id, staged.number == number)
+    )
+    return payload
+
+
+def delete_staged(connection: Connection, plan_id: str) -> None:
+    """Remove the stored chunks of a plan."""
+    connection.execute(delete(StagedChunk).where(StagedChunk.plan_id == plan_id))
+
+
+def finish(
+    connection: Connection, plan: Any, state: PlanState, now: datetime, **values: Any
+) -> dict[str, Any]:
+    """Remove what only an unfinished plan needs, and return its columns in a final state.
+
+    The fingerprints of its chunks stay, so that a different chunk under the same number is still
+    a conflict; of a plan that was applied, the ledger has them.
+    """
+    assert state in FINAL_STATES, state  # noqa: S101 - the callers name the state
+    fingerprints = {
+        member.batch_id: staged_fingerprints(connection, member.batch_id)
+        for member in find_members(connection, plan.id)
+    }
+    delete_staged(connection, plan.id)
+    progress = None if state is PlanState.DONE else {"fingerprints": fingerprints}
+    return {
+        "state": state,
+        "due_at": None,
+        "finished_at": now,
+        "progress": progress,
+        **values,
+    }
+
+
+def find_batches(connection: Connection, batch_ids: Collection[str]) -> Sequence[str]:
+    """Return those of these batches of which at least one chunk was applied."""
+    return list(connection.scalars(select(Batch.id).where(Batch.id.in_(batch_ids))))

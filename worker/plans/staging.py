@@ -1,0 +1,254 @@
+"""Store a chunk of a planned submission instead of applying it, exactly once."""
+
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection
+
+from producer.contract.chunks import Chunk
+from producer.contract.headers import BatchOrigin
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import PlanState
+from producer.schemas import Kind
+from worker.batches.apply import form_of
+from worker.batches.members.arrival import all_chunks_arrived
+from worker.batches.repository import find_chunk
+from worker.data_sets.repository import find_data_set
+from worker.database.engine import Database, transaction
+from worker.moments import Clock, moment_of_message, own_clock
+from worker.plans.repository import (
+    add_plan,
+    add_staged,
+    find_batches,
+    find_members,
+    find_staged,
+    finish,
+    highest_staged,
+    lock_plan,
+    time_now,
+    update_member,
+    update_plan,
+)
+from worker.plans.snapshot_rules import problem_of_chunk, problem_of_data_set, problem_of_moment
+from worker.plans.times import Expiry
+
+LEVEL = 1
+"""How hard chunks are compressed: the fastest way leaves a tenth of their size."""
+
+
+class StagingConflict(Exception):
+    """A chunk does not fit what is stored of its plan; nothing was changed. The message says why.
+
+    It goes into the dead letter, for the operator.
+    """
+
+
+class Delivered(NamedTuple):
+    """A chunk of a planned submission, as it was delivered."""
+
+    kind: Kind
+    chunk: Chunk
+    fingerprint: int
+    text: str
+    """Its JSON, of which the fingerprint was made."""
+    origin: BatchOrigin
+
+
+class Staging(NamedTuple):
+    """What was done with a delivered chunk."""
+
+    is_stored: bool
+    """False if it was stored before, or if its plan is discarded: nothing was changed."""
+    is_complete: bool = False
+    """Whether it was the last one that its plan waited for."""
+
+
+def stage_chunk(
+    database: Database,
+    delivered: Delivered,
+    expiry: Expiry = Expiry(),  # noqa: B008 - immutable
+    *,
+    clock: Clock = own_clock,
+) -> Staging:
+    """Store a chunk that carries a plan, exactly once; the first one also stores the plan.
+
+    A chunk of a snapshot that must not be one makes its plan discarded, with the reason. Raises
+    StagingConflict, DBAPIError.
+    """
+    return transaction(database, lambda connection: _stage(connection, delivered, expiry, clock))
+
+
+def stage_to(connection: Connection, delivered: Delivered, *, clock: Clock = own_clock) -> Staging:
+    """Store a chunk within an open transaction, as `stage_chunk` does."""
+    return _stage(connection, delivered, Expiry(), clock)
+
+
+def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock) -> Staging:
+    request = _request_of(new)
+    now, sent_at = time_now(connection, clock), clock()
+    plan = _open_plan(connection, request, new, now, sent_at)
+    members = find_members(connection, request.id)
+    _require_members(request, members)
+    member = next(each for each in members if each.batch_id == new.chunk.batch_id)
+    if plan.state != PlanState.STAGED:
+        _require_same(connection, plan, new)
+        return Staging(is_stored=False)
+    if _is_repeated(connection, new):
+        return Staging(is_stored=False)
+    _require_place(connection, member, new)
+    data_set = new.chunk.data_set
+    if data_set is not None and plan.data_set_name not in (None, data_set):
+        raise StagingConflict(
+            f"the plan {plan.id} belongs to the data set {plan.data_set_name}, and this chunk names"
+            f" {data_set}; all chunks of a submission name the same one"
+        )
+    if request.snapshot and (problem := _problem(connection, new, sent_at)) is not None:
+        values = finish(connection, plan, PlanState.DISCARDED, now, detail=problem)
+        update_plan(connection, plan.id, values | {"data_set_name": data_set})
+        return Staging(is_stored=False)
+    return _store(connection, plan, member, new, expiry, now, sent_at)
+
+
+def _request_of(new: Delivered) -> PlanRequest:
+    """Return the plan that a chunk names. Raises StagingConflict if its batch is not part of it."""
+    request = new.chunk.plan
+    assert request is not None  # noqa: S101 - the caller passes chunks that carry a plan
+    if not any(m.batch_id == new.chunk.batch_id and m.kind is new.kind for m in request.members):
+        raise StagingConflict(
+            f"the plan {request.id} names no batch {new.chunk.batch_id} of {new.kind} among its"
+            " members"
+        )
+    return request
+
+
+def _open_plan(
+    connection: Connection, request: PlanRequest, new: Delivered, now: datetime, sent_at: datetime
+) -> Any:
+    """Return the row of a chunk's plan, locked; store it if this is the first chunk."""
+    plan = lock_plan(connection, request.id)
+    if plan is None:
+        ids = [member.batch_id for member in request.members]
+        if applied := find_batches(connection, ids):
+            raise StagingConflict(
+                f"chunks of the batch {applied[0]} were already applied without a plan; submit it"
+                " under another batch id"
+            )
+        values = {
+            "id": request.id,
+            "file_name": new.origin.file_name,
+            "submitter": new.origin.submitter,
+            "moment": moment_of_message(new.origin.moment, sent_at),
+            "staged_at": now,
+        }
+        add_plan(connection, values, request)
+        plan = lock_plan(connection, request.id)
+    assert plan is not None  # noqa: S101 - it was just stored
+    if plan.request != request.model_dump(mode="json"):
+        raise StagingConflict(
+            f"other chunks of the plan {request.id} say something else about it; submit one of"
+            " the two under another batch id"
+        )
+    return plan
+
+
+def _require_members(request: PlanRequest, members: Sequence[Any]) -> None:
+    """Check that all batches of a plan are members of it. Raises StagingConflict."""
+    own = {member.batch_id for member in members}
+    for member in request.members:
+        if member.batch_id not in own:
+            raise StagingConflict(
+                f"the batch {member.batch_id} belongs to another plan than {request.id}"
+            )
+
+
+def _require_same(connection: Connection, plan: Any, new: Delivered) -> None:
+    """Check that a chunk is the one that its plan already has. Raises StagingConflict.
+
+    What was planned does not change any more, whatever its state.
+    """
+    batch_id, number = new.chunk.batch_id, new.chunk.number
+    known: int | None = None
+    if (staged := find_staged(connection, batch_id, number)) is not None:
+        known = staged.fingerprint
+    elif (entry := find_chunk(connection, batch_id, number)) is not None:
+        known = entry.fingerprint
+    else:
+        kept = (plan.progress or {}).get("fingerprints", {}).get(batch_id, {})
+        known = kept.get(str(number))
+    is_discarded = plan.state == PlanState.DISCARDED
+    if known != new.fingerprint and not (known is None and is_discarded):
+        raise StagingConflict(
+            f"a different chunk was stored under its batch id and number, or the batch ends before"
+            f" it, and its plan is already {plan.state}"
+        )
+
+
+def _is_repeated(connection: Connection, new: Delivered) -> bool:
+    """Return whether a chunk is stored. Raises StagingConflict if another one is."""
+    staged = find_staged(connection, new.chunk.batch_id, new.chunk.number)
+    if staged is not None and staged.fingerprint != new.fingerprint:
+        raise StagingConflict("a different chunk was stored under its batch id and number")
+    return staged is not None
+
+
+def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
+    """Check that a batch may have a chunk with this number. Raises StagingConflict."""
+    number = new.chunk.number
+    highest = highest_staged(connection, member.batch_id)
+    if member.chunks is not None and (number >= member.chunks or new.chunk.last):
+        raise StagingConflict(f"the batch ends with its chunk {member.chunks - 1}, before this one")
+    if new.chunk.last and highest is not None and highest > number:
+        raise StagingConflict(
+            f"it says that the batch ends here, and the batch has a chunk {highest}"
+        )
+
+
+def _problem(connection: Connection, new: Delivered, now: datetime) -> str | None:
+    """Return why a chunk cannot be part of a snapshot, or None."""
+    problem = problem_of_chunk(new.kind, new.chunk) or problem_of_moment(new.origin.moment, now)
+    if problem is not None or (name := new.chunk.data_set) is None:
+        return problem
+    return problem_of_data_set(name, find_data_set(connection, name))
+
+
+def _store(
+    connection: Connection,
+    plan: Any,
+    member: Any,
+    new: Delivered,
+    expiry: Expiry,
+    now: datetime,
+    sent_at: datetime,
+) -> Staging:
+    """Store a chunk, and what it adds to its batch and to its plan."""
+    chunk, tally = new.chunk, new.chunk.tally()
+    payload = zlib.compress(new.text.encode(errors="surrogatepass"), LEVEL)
+    identity = {"batch_id": chunk.batch_id, "number": chunk.number, "plan_id": plan.id}
+    size = {"requests": tally.requests, "rows": tally.rows}
+    marks = {"fingerprint": new.fingerprint, "last": chunk.last, "staged_at": now}
+    add_staged(connection, identity | size | marks | {"payload": payload})
+    grown = {
+        "staged": member.staged + 1,
+        "requests": member.requests + tally.requests,
+        "rows": member.rows + tally.rows,
+        "staged_at": now,
+    }
+    if chunk.last:
+        counts_rows = chunk.before.rows > 0 or chunk.number == 0
+        through = chunk.before.rows + tally.rows if counts_rows else None
+        grown |= {"chunks": chunk.number + 1, "rows_through": through}
+    moment = member.moment or moment_of_message(new.origin.moment, sent_at)
+    if member.moment is None:
+        grown |= new.origin._asdict() | {"moment": moment}
+        grown |= {"columns": chunk.columns, "form": form_of(chunk)}
+    update_member(connection, chunk.batch_id, grown)
+    is_complete = all_chunks_arrived(find_members(connection, plan.id))
+    values: dict[str, Any] = {"due_at": now if is_complete else now + expiry.staged}
+    if chunk.data_set is not None:
+        values["data_set_name"] = chunk.data_set
+    if chunk.batch_id == plan.id:  # The last member is the one that the plan is named for.
+        values |= {"moment": moment, "file_name": member.file_name or new.origin.file_name}
+    update_plan(connection, plan.id, values)
+    return Staging(is_stored=True, is_complete=is_complete)

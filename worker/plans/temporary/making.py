@@ -1,0 +1,195 @@
+"""Make a plan: run the ordinary code on temporary tables, chunk by chunk, and report what it did.
+
+Nothing real is changed. What ordinary code reads is copied into the temporary tables before each
+chunk, once for a plan: so its requests see duplicates, rosters and drops of earlier chunks as they
+will when the plan is applied.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from producer.contract.headers import BatchOrigin
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import PlannedBatch
+from producer.contract.refusals import MAX_AHEAD
+from producer.schemas import Kind
+from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
+from worker.batches.repository import sum_chunks
+from worker.batches.status import books_of, refusal_groups
+from worker.database.clock import database_time
+from worker.database.engine import Database
+from worker.database.errors import is_outage, sentence_of
+from worker.database.planning import PlanRefused
+from worker.database.refusal import Refusal
+from worker.database.temporary_tables import planning_connection, seal
+from worker.models import Course, Student
+from worker.moments import Clock, own_clock
+from worker.plans.temporary.names import Scan, names_in, scan
+from worker.plans.temporary.report import Report, store_report
+from worker.plans.temporary.repository import RealRows, Since
+from worker.snapshots.values import Absence
+
+
+class StagedBatch(NamedTuple):
+    """A member of a plan: a batch whose chunks are stored, and not applied."""
+
+    batch_id: str
+    kind: Kind
+    origin: BatchOrigin
+    payloads: Callable[[], Iterator[str]]
+    """Returns the texts of its chunks, in the order of their numbers, each time it is called."""
+
+
+class PlanInput(NamedTuple):
+    """What a plan is made of."""
+
+    plan_id: str
+    request: PlanRequest
+    moment: datetime
+    """When its requests count, unless a member has a moment of its own."""
+    batches: Sequence[StagedBatch]
+    """In the order in which they will be applied."""
+    data_set: int | None
+
+
+class MadePlan(NamedTuple):
+    """What a plan would do."""
+
+    batches: tuple[PlannedBatch, ...]
+    planned_at: datetime
+    """When it was true: the database is that of this moment."""
+    digest: str
+    """The SHA-256 of all that is reported, refusals included."""
+    absence: Absence | None = None
+    """What a snapshot does not name; None if the plan is no snapshot."""
+
+
+Conclude = Callable[[Connection, MadePlan], None]
+"""Changes the state of the plan, in the transaction that stores the report."""
+
+
+def make_plan(
+    database: Database,
+    plan: PlanInput,
+    conclude: Conclude,
+    *,
+    on_chunk: Callable[[], None],
+    clock: Clock = own_clock,
+) -> MadePlan:
+    """Make a plan and store its report; return what was made.
+
+    `on_chunk` is called after each chunk and each page of the report; what it raises ends the work.
+    Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
+    the plan cannot be made, because of a right, a conflict or a chunk that fails; DBAPIError if the
+    database is unavailable.
+    """
+    enrollments = [batch for batch in plan.batches if batch.kind is Kind.ENROLLMENTS]
+    named = scan(text for batch in enrollments for text in batch.payloads())
+    with planning_connection(database, stores_results=named.may_drop) as connection:
+        seal(connection)
+        rehearsal = _Rehearsal(connection, plan, named, clock)
+        for batch in plan.batches:
+            for text in batch.payloads():
+                rehearsal.apply(batch, text)
+                on_chunk()
+        batches = tuple(rehearsal.planned(batch) for batch in plan.batches)
+        report = Report(connection, plan.plan_id, on_chunk)
+        digest = report.digest([batch.model_dump(mode="json") for batch in batches], rehearsal.at)
+        made = MadePlan(batches, rehearsal.at, digest)
+        store_report(database, report, lambda writing: conclude(writing, made))
+    return made
+
+
+class _Rehearsal:
+    """The chunks of a plan, applied on its connection."""
+
+    def __init__(self, connection: Connection, plan: PlanInput, named: Scan, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._may_drop = named.may_drop
+        self._moment = plan.moment
+        self._rows = RealRows(connection)
+        now = clock()
+        self.at = database_time(connection) or now
+        stored = self._rows.copy_batches([batch.batch_id for batch in plan.batches])
+        moments = [now, plan.moment, *stored, *(batch.origin.moment for batch in plan.batches)]
+        self._since = Since(None, None)
+        # An older version stored no moment of a batch; then all rows matter.
+        if not named.may_name_times and None not in stored:
+            earliest = min(moment for moment in moments if moment is not None)
+            ahead = max(timedelta(0), now - self.at)
+            self._since = Since(earliest, earliest - ahead - _MARGIN)
+
+    def apply(self, batch: StagedBatch, text: str) -> None:
+        """Apply a chunk, after what it names was copied. Raises PlanRefused, DBAPIError."""
+        try:
+            self._apply(batch, text)
+        except PlanRefused:
+            raise
+        except Exception as error:
+            if is_outage(error):
+                raise
+            raise PlanRefused(_failure(batch, text, sentence_of(error))) from error
+
+    def _apply(self, batch: StagedBatch, text: str) -> None:
+        chunk, fingerprint = read_chunk(batch.kind, text)
+        named = names_in(batch.kind, chunk)
+        self._rows.copy_roster(Student, named.students)
+        self._rows.copy_roster(Course, named.courses)
+        if batch.kind is Kind.ENROLLMENTS:
+            self._rows.copy_of_students(named.students, self._since, with_results=self._may_drop)
+            self._rows.copy_results(named.request_ids, chunk.batch_id, chunk.number)
+        origin = batch.origin._replace(moment=batch.origin.moment or self._moment)
+        applied = apply_to(
+            self._connection, batch.kind, chunk, fingerprint, {}, origin, clock=self._clock
+        )
+        if applied.outcome is ChunkOutcome.CONFLICT:
+            raise PlanRefused(_conflict(batch, chunk.number))
+
+    def planned(self, batch: StagedBatch) -> PlannedBatch:
+        """Return what a batch would do, as its ledger says."""
+        (ledger,) = sum_chunks(self._connection, [batch.batch_id])
+        return PlannedBatch(
+            batch_id=batch.batch_id,
+            kind=batch.kind,
+            books=books_of(ledger, ledger.rows),
+            requests=ledger.requests,
+            requests_rejected=ledger.requests_rejected,
+            refusals=refusal_groups(self._connection, batch.batch_id) if ledger.rejected else (),
+        )
+
+
+_MARGIN: Final = timedelta(seconds=MAX_AHEAD) + timedelta(hours=1)
+"""How much earlier than its moment a result may have been stored, and what clocks may differ."""
+
+
+def _conflict(batch: StagedBatch, number: int) -> Refusal:
+    return Refusal(
+        f"chunk {number} of the batch {batch.batch_id} cannot be applied: a different submission"
+        " used this batch id",
+        "Submit the file again under a new batch id.",
+    )
+
+
+def _failure(batch: StagedBatch, text: str, sentence: str) -> Refusal:
+    return Refusal(
+        f"{_place(batch, text)} failed: {sentence}",
+        "A record in it probably causes this error. Submit the file without a plan: then the record"
+        " alone is refused and becomes a dead letter. Or ask the operator for the worker's log.",
+    )
+
+
+def _place(batch: StagedBatch, text: str) -> str:
+    """Return the name of a chunk with its lines, as far as it can be read."""
+    try:
+        chunk, _ = read_chunk(batch.kind, text)
+    except ValidationError:
+        return f"a chunk of the batch {batch.batch_id}"
+    lines = [line for lines in chunk.lines_of_records for line in lines] or [0]
+    return (
+        f"chunk {chunk.number} of the batch {batch.batch_id} (lines {min(lines)} to {max(lines)})"
+    )

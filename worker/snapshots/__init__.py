@@ -1,0 +1,1 @@
+"""Apply files that are the whole truth of a data set."""

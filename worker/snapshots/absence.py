@@ -1,0 +1,65 @@
+"""Find the enrollments that a snapshot does not name, and plan what becomes of them."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Connection
+
+from producer.contract.plans import AbsentRows
+from worker.database.planning import real_table
+from worker.intervals.repository import find_confirmations
+from worker.models import EnrollmentResult
+from worker.snapshots.repository import (
+    count_doubts,
+    count_fates,
+    count_named,
+    count_owned,
+    find_absent,
+    find_losses,
+    keep_confirmed,
+    prepare_to_compare,
+    students_in_doubt,
+)
+from worker.snapshots.values import Absence
+
+_STUDENTS: Final = 5_000
+"""Students whose results are read at a time."""
+
+
+def plan_absence(
+    connection: Connection,
+    data_set: int,
+    moment: datetime,
+    ahead: timedelta = timedelta(0),
+) -> Absence:
+    """Plan what becomes of enrollments that a data set owns and that its snapshot does not name.
+
+    All chunks of the snapshot were given to `worker.snapshots.named.add_named_pairs` before, on
+    this connection. `moment` is that of the snapshot, and `ahead` how far the clock of the moments
+    is ahead of the database's. What is planned for single enrollments stays in a temporary table
+    (`worker.snapshots.repository.planned_rows`). Raises DBAPIError.
+    """
+    prepare_to_compare(connection)
+    owned = count_owned(connection, data_set)
+    find_absent(connection, data_set, moment)
+    _keep_confirmed(connection, moment, ahead)
+    counts = count_fates(connection)
+    named, not_owned = count_named(connection)
+    return Absence(
+        owned_before=sum(owned.values()),
+        absent=AbsentRows(absent=sum(counts.values()), **counts),
+        losses=tuple(find_losses(connection, owned)),
+        named=named,
+        not_owned=not_owned,
+        doubts=count_doubts(connection),
+    )
+
+
+def _keep_confirmed(connection: Connection, moment: datetime, ahead: timedelta) -> None:
+    """Keep enrollments that a request of the same or a later moment confirmed."""
+    results = real_table(connection, EnrollmentResult)
+    students = students_in_doubt(connection, 0, _STUDENTS)
+    while students:
+        confirmed = find_confirmations(connection, students, moment, ahead, results)
+        keep_confirmed(connection, confirmed)
+        students = students_in_doubt(connection, students[-1], _STUDENTS)

@@ -1,0 +1,150 @@
+"""Decide whether a plan waits for a decision, and say why to a registrar. Pure, no SQL."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from producer.contract.plan_requests import PlanRequest
+from producer.contract.plans import HoldReason, PlannedBatch, Reason
+from worker.snapshots.rules import HoldRules
+from worker.snapshots.values import Absence, CourseLoss
+
+_HALF: Final = 50.0
+_COURSES_NAMED: Final = 3
+"""The most courses that a sentence names."""
+
+_CHECK = "Check that the file is complete. If it is, approve the plan; if not, discard it."
+
+
+def reasons_to_hold(
+    request: PlanRequest, rules: HoldRules, absence: Absence | None, batch: PlannedBatch
+) -> tuple[Reason, ...]:
+    """Return why a plan must wait for a decision; empty if it may be applied at once.
+
+    `absence` is None if the plan is no snapshot; `batch` is what its enrollments would do.
+    """
+    found = [*_of_publisher(request, rules, absence, batch)]
+    if absence is not None:
+        found += _of_snapshot(request, rules, absence, batch)
+    first = {reason.code: reason for reason in reversed(found)}
+    return tuple(reason for reason in found if first[reason.code] is reason)
+
+
+_Found = Iterator[Reason]
+
+
+def _reason(code: HoldReason, message: str) -> Reason:
+    return Reason(code=code, message=message)
+
+
+def _of_publisher(
+    request: PlanRequest, rules: HoldRules, absence: Absence | None, batch: PlannedBatch
+) -> _Found:
+    if request.hold == "always":
+        yield _reason(
+            HoldReason.ALWAYS,
+            "The submitter wants to decide about it. Look at what it would do, then approve or"
+            " discard the plan.",
+        )
+    elif absence is not None and rules.always:
+        yield _reason(
+            HoldReason.ALWAYS,
+            "The rules of its data set say that every snapshot waits for a decision. Look at what"
+            " it would do, then approve or discard the plan.",
+        )
+    elif request.hold is not None:
+        percent = float(request.hold.removesuffix("%"))
+        drops = batch.books.dropped if absence is None else absence.absent.dropped
+        # Without a snapshot there is nothing to which drops could be compared.
+        owned = 0 if absence is None else absence.owned_before
+        if drops and drops * 100 >= percent * owned:
+            share = "" if absence is None else f" {_share(drops, owned)}"
+            yield _reason(
+                HoldReason.MANY_DROPS,
+                f"It would drop {_enrollments(drops)}{share}, and the submitter wants to decide"
+                f" from {request.hold} on. {_CHECK}",
+            )
+
+
+def _of_snapshot(
+    request: PlanRequest, rules: HoldRules, absence: Absence, batch: PlannedBatch
+) -> _Found:
+    drops, owned = absence.absent.dropped, absence.owned_before
+    if drops > rules.drops_rows and _exceeds(drops, owned, rules.drops_percent):
+        yield _reason(
+            HoldReason.MANY_DROPS,
+            f"It would drop {_enrollments(drops)} {_share(drops, owned)}; more than"
+            f" {rules.drops_percent:g} % are held. {_CHECK}",
+        )
+    most = max(_HALF, rules.drops_percent)
+    if drops >= 2 and _exceeds(drops, owned, most):  # noqa: PLR2004 - a single one is no pattern
+        yield _reason(
+            HoldReason.MOST_DROPS,
+            f"It would drop {_enrollments(drops)} {_share(drops, owned)}. {_CHECK}",
+        )
+    yield from _of_courses(rules, absence)
+    if rules.no_enrollments and not batch.books.enrolled + batch.books.already_enrolled:
+        yield _reason(
+            HoldReason.NO_ENROLLMENTS,
+            "The file enrolls no student. Check that it is the right file, that it is complete, and"
+            " that its ids are those of the roster; then discard the plan and submit the file"
+            " again.",
+        )
+    yield from _of_refused_lines(rules, absence)
+    not_owned = absence.not_owned
+    if not request.adopt and _exceeds(not_owned, absence.named, rules.not_owned_percent):
+        yield _reason(
+            HoldReason.NOT_OWNED,
+            f"{not_owned:,} of the {absence.named:,} enrollments that the file names exist already"
+            " and belong to no data set, so later files would never drop them. To let this data set"
+            " own them, discard the plan and submit the file again with --adopt. To leave them as"
+            " they are, approve the plan.",
+        )
+
+
+def _of_courses(rules: HoldRules, absence: Absence) -> _Found:
+    losing = [loss for loss in absence.losses if _loses_most(loss, rules)]
+    if not losing:
+        return
+    named = [f"{each.name} would lose {each.drops:,} of {each.owned:,}" for each in losing]
+    more = len(named) - _COURSES_NAMED
+    listed = "; ".join(named[:_COURSES_NAMED]) + (
+        f"; and {more:,} more courses" if more > 0 else ""
+    )
+    yield _reason(
+        HoldReason.COURSE_LOSES_MOST,
+        f"Courses would lose more than {rules.course_percent:g} % of their students: {listed}."
+        " Check that the file has these courses, under the same ids. If it is right, approve the"
+        " plan; if not, discard it.",
+    )
+
+
+def _loses_most(loss: CourseLoss, rules: HoldRules) -> bool:
+    is_large = loss.owned >= rules.course_students
+    return is_large and _exceeds(loss.drops, loss.owned, rules.course_percent)
+
+
+def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Found:
+    half, nothing = absence.doubts
+    drops = absence.absent.dropped
+    if not rules.refused_lines or not drops or not half + nothing:
+        return
+    yield _reason(
+        HoldReason.REFUSED_LINES,
+        f"{half + nothing:,} refused lines may be about enrollments that would be dropped"
+        f" ({_enrollments(drops)} in all): of {half:,} only the student or only the course is"
+        f" known, of {nothing:,} neither. Correct these lines, discard the plan and submit the file"
+        " again; or approve the plan if none of them is about an enrollment to be dropped.",
+    )
+
+
+def _exceeds(part: int, whole: int, percent: float) -> bool:
+    return part * 100 > percent * whole
+
+
+def _share(part: int, whole: int) -> str:
+    percent = f" ({100 * part / whole:.1f} %)" if whole else ""
+    return f"of the {whole:,} that its data set owns{percent}"
+
+
+def _enrollments(count: int) -> str:
+    return f"{count:,} enrollment" if count == 1 else f"{count:,} enrollments"

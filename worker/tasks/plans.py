@@ -1,0 +1,55 @@
+"""Define the tasks about plans: two lookups, and decisions."""
+
+from functools import partial
+from typing import Any
+
+from celery import Celery
+
+from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEXT
+from producer.contract.plans import PlanStatus
+from producer.contract.routing import TaskName
+from producer.fields import MAX_LOOKUP
+from worker.plans.decisions import DecisionRefused, decide
+from worker.plans.reports.lookups import plan_status, planned_drops
+from worker.tasks.asking import answered, checked, registering
+from worker.tasks.services import Services
+
+
+def register_plans(app: Celery, services: Services) -> None:
+    """Register the lookups of plans, and the task for decisions.
+
+    A decision is answered like a lookup: its client waits for the state that follows from it. If
+    it has no effect, the state shows that, and `advice` says why. It only gets here from the queue
+    of decisions (`worker.messaging.envelope.check_queue`).
+    """
+    lookup = registering(app, services)
+    answer = partial(answered, services)
+    database, clock = services.database, services.clock.now
+
+    @lookup(name=TaskName.PLAN.value)
+    def plan(plan_id: Any) -> Any:
+        checked_id = checked(TEXT, plan_id, "plan_id")
+        return answer(lambda: plan_status(database, checked_id, clock=clock))
+
+    @lookup(name=TaskName.PLANNED_DROPS.value)
+    def drops(plan_id: Any, *, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
+        checked_id = checked(TEXT, plan_id, "plan_id")
+        last, page_size = checked(PAIR_CURSOR, after, "after"), checked(LIMIT, limit, "limit")
+        return answer(lambda: planned_drops(database, checked_id, last, page_size))
+
+    @lookup(name=TaskName.DECIDE.value)
+    def decision(message: Any) -> Any:
+        wanted = checked(DECISION, message, "decision")
+
+        def do() -> PlanStatus:
+            refusal: dict[str, str] = {}
+            try:
+                decide(database, wanted.plan_id, wanted.decision, wanted.digest, clock=clock)
+            except DecisionRefused as error:
+                refusal["advice"] = str(error)
+            status = plan_status(database, wanted.plan_id, clock=clock)
+            return status.model_copy(update=refusal)
+
+        status = answer(do)
+        services.plans_due.set()
+        return status

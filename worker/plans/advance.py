@@ -22,6 +22,7 @@ from worker.plans.finishing import finish_applied
 from worker.plans.holder import Holder, take_next
 from worker.plans.repository import LeaseLost, find_members
 from worker.plans.starting import start_applying
+from worker.plans.sweeping import sweep_some
 from worker.plans.times import Expiry
 
 log = logging.getLogger(__name__)
@@ -116,10 +117,16 @@ def _of_applying(work: PlanWork, holder: Holder) -> None:
         finish_applied(work.database, holder)
 
 
+def _of_sweeping(work: PlanWork, holder: Holder) -> None:
+    if sweep_some(work.database, holder, work.clock):
+        finish_applied(work.database, holder)
+
+
 _STEPS: Final = {
     PlanState.STAGED: _of_staged,
     PlanState.HELD: _of_held,
     PlanState.APPROVED: _of_approved,
     PlanState.APPLYING: _of_applying,
+    PlanState.SWEEPING: _of_sweeping,
 }
 """What a worker does with a plan that is due, by its state."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from producer.contract.plan_requests import PlanPurpose, PlanRequest
-from producer.contract.plans import HoldReason, PlanState, Reason
+from producer.contract.plans import PlanState, Reason
 from producer.schemas import Kind
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database
@@ -22,6 +22,8 @@ from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
 from worker.plans.temporary.making import MadePlan, PlanInput, StagedBatch, make_plan
 from worker.plans.temporary.report import PlanOvertaken
 from worker.plans.times import BLOCKED, Expiry
+from worker.snapshots.hold import reasons_to_hold
+from worker.snapshots.rules import read_rules
 
 
 class PlanOutdated(Exception):
@@ -52,7 +54,7 @@ def plan_chunks(
         request,
         holder.plan.moment,
         [
-            StagedBatch(m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, m))
+            StagedBatch(m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, holder, m))
             for m in members
         ],
         data_set and data_set.id,
@@ -127,16 +129,22 @@ def _conclude(
 
 def _reasons(request: PlanRequest, made: MadePlan, data_set: Any | None) -> Sequence[Reason]:
     """Return why a plan has to be held; empty if it may be applied at once."""
-    if request.hold != "always":
-        return ()
-    return (Reason(code=HoldReason.ALWAYS, message="Its submitter wants to decide about it."),)
+    rules = read_rules(None if data_set is None else data_set.rules)
+    return reasons_to_hold(request, rules, made.absence, made.batches[-1])
 
 
 def _report(made: MadePlan, reasons: Sequence[Reason]) -> dict[str, Any]:
     """Return the report of a plan as it is stored and shown."""
-    return {
+    report: dict[str, Any] = {
         "reasons": [reason.model_dump(mode="json") for reason in reasons],
         "batches": [batch.model_dump(mode="json") for batch in made.batches],
+    }
+    if made.absence is None:
+        return report
+    return report | {
+        "owned_before": made.absence.owned_before,
+        "absent": made.absence.absent.model_dump(mode="json"),
+        "courses": [course.model_dump(mode="json") for course in made.absence.courses],
     }
 
 

@@ -1,13 +1,15 @@
 """End a plan that was applied: say what was done, and how it differs from what was planned."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from producer.contract.batches import Books
-from producer.contract.plans import PlannedBatch, PlanState
+from producer.contract.plans import AbsentRows, PlannedBatch, PlanState
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of
 from worker.database.engine import Database
 from worker.plans.holder import Holder
+from worker.snapshots.sweep import swept_rows
 
 _NAMES = {
     "enrolled": "enrolled",
@@ -21,14 +23,27 @@ _NAMES = {
 }
 """The counts of a batch that may differ, and what people call them."""
 
+_ABSENT = {
+    "dropped": "dropped",
+    "passed_on": "passed on to another data set",
+    "kept_newer": "kept because of a later request",
+    "not_enrolled": "no longer enrolled",
+}
+"""What becomes of enrollments that a snapshot does not name, and what people call it."""
+
 
 def finish_applied(database: Database, holder: Holder) -> None:
     """End a plan of which everything was applied. Raises LeaseLost, DBAPIError."""
     planned = [PlannedBatch.model_validate(each) for each in holder.plan.report["batches"]]
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, [b.batch_id for b in planned])}
+        absent = AbsentRows.model_validate(holder.plan.report.get("absent", {}))
+        swept = swept_rows(connection, holder.plan.id, absent)
     done = {key: books_of(ledger, ledger.rows) for key, ledger in ledgers.items()}
-    applied = {"differences": list(differences(planned, done))}
+    sentences = [*differences(planned, done), *absent_differences(absent, swept)]
+    applied: dict[str, Any] = {"differences": sentences}
+    if holder.plan.request["snapshot"]:
+        applied["absent"] = swept.model_dump(mode="json")
     holder.do(lambda c: holder.finish(c, PlanState.DONE, applied=applied, detail=None))
 
 
@@ -43,3 +58,14 @@ def differences(planned: Sequence[PlannedBatch], done: Mapping[str, Books]) -> I
                     f"{batch.batch_id}: {after:,} rows were {words}, and {before:,} were planned,"
                     " because students, courses or enrollments changed in between."
                 )
+
+
+def absent_differences(planned: AbsentRows, done: AbsentRows) -> Iterator[str]:
+    """Yield a sentence for each kind of enrollments that the file does not name, if it differs."""
+    for name, words in _ABSENT.items():
+        before, after = getattr(planned, name), getattr(done, name)
+        if before != after:
+            yield (
+                f"{after:,} of the enrollments that the file does not name were {words}, and"
+                f" {before:,} were planned: later requests, or other data sets, came in between."
+            )

@@ -11,6 +11,7 @@ Id = int | str
 Lists = tuple[list[Id], list[int], list[list[str] | str]]
 """The courses of a request, and the lines and cells that they are from; lists that may grow."""
 
+_ENROLLS = COURSE_FIELDS[KEEP]
 MAX_KNOWN = 10_000
 """The most courses that are remembered."""
 
@@ -46,6 +47,13 @@ class Window:
         record = {"student_id": student, field: courses, "atomic": False}
         if is_drop:
             record["reason"] = verdict.why
+        self._requests.append(SourceRecord(record, lines, cells))
+
+    def begin(self, student: str, course: str, entry: Row) -> None:
+        """Begin a request of a student who has none yet, and is enrolled in this course."""
+        line, row = entry
+        courses, lines, cells = self.latest[student] = [course], [line], [CELL_END.join(row)]
+        record = {"student_id": student, _ENROLLS: courses, "atomic": False}
         self._requests.append(SourceRecord(record, lines, cells))
 
     def take(self) -> list[SourceRecord]:

@@ -12,14 +12,17 @@ import { count, counted, KINDS } from "./words.js";
 const FIRST = 20;
 const PAGE = 100;
 
-/** Return the part about the plan of an upload: `node`, and `draw()`, which looks the plan up; `decided` is called after a decision. */
-export function planPart(planId, signal, decided) {
+/**
+ * Return the part about the plan of an upload: `node`, and `draw()`, which looks the plan up. `level` is that of its heading,
+ * and `decided` is called after a decision.
+ */
+export function planPart(planId, level, signal, decided) {
   const path = `/plans/${encodeURIComponent(planId)}`;
   const node = element("section", { class: "plan", "aria-label": "What would change", hidden: true });
   async function draw() {
     const plan = await (await call(path, { signal })).json();
     node.hidden = false;
-    node.replaceChildren(...parts(plan, path, async (decision) => {
+    node.replaceChildren(element(`h${level}`, {}, HEADINGS[plan.state] ?? "Being planned"), ...parts(plan, path, async (decision) => {
       await call(`${path}/decision`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, digest: plan.digest }) });
       await draw();
       decided();
@@ -41,7 +44,6 @@ const HEADINGS = {
 function parts(plan, path, decide) {
   const isOpen = ["planned", "held"].includes(plan.state);
   return [
-    element("h3", {}, HEADINGS[plan.state] ?? "Being planned"),
     plan.state === "staged" && element("p", {}, "The service is finding out what this file would change. Nothing has changed yet."),
     plan.state === "planned" && element("p", {}, "You only asked what it would do. Nothing was changed, and nothing will be."),
     plan.state === "discarded" && element("p", { class: "notice" }, plan.advice ?? "Nothing of it was applied."),

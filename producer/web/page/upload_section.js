@@ -22,11 +22,13 @@ export function uploadSection(id, signal, see = () => {}, isPart = false) {
   const link = element("a", { href: batchAddress(id) }), more = element("p", { hidden: true }, link);
   const node = element("section", { class: "upload", "aria-label": sending?.file.name ?? "Upload" }, heading);
 
+  // Where the upload has the page for itself, its own heading is hidden.
+  const level = location.hash.startsWith("#/batches/") ? 2 : isPart ? 4 : 3;
   let plan = null, drawn = null;
 
   function drawPlan({ plan_id: planId, state }) {
     if (planId !== id) return; // The plan of a package is shown with its last file.
-    if (!plan) node.append((plan = planPart(id, signal, () => look().catch(() => {}))).node);
+    if (!plan) node.append((plan = planPart(id, level, signal, () => look().catch(() => {}))).node);
     if (state !== "staged") plan.draw().catch((problem) => { if (problem.name !== "AbortError") progress.say(problem.message); });
   }
 

@@ -19,12 +19,12 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.contract.batches import RefusalGroup
 from producer.schemas import RequestStatus, StudentEnrollmentResponse
-from producer.web.access import dropping, looking_up, reading_own, submitting
+from producer.web.access import deciding, dropping, looking_up, reading_own, submitting
 from producer.web.audit import AuditLog, default_folder
 from producer.web.audit_files import AuditFolder
 from producer.web.batch_list import get_batches
 from producer.web.batches import get_batch, get_errors, get_events, post_batch
-from producer.web.bodies import Accepted
+from producer.web.bodies import Accepted, PlannedDrops
 from producer.web.checks import CHECK, check_batch
 from producer.web.health import live, ready
 from producer.web.history import get_history, get_roll
@@ -38,6 +38,7 @@ from producer.web.lookups import (
 )
 from producer.web.openapi import REFUSALS, UPLOAD, describe, problems
 from producer.web.pages import add_pages
+from producer.web.plans import decide, get_drops, get_plan
 from producer.web.preview import PREVIEW, preview_batch
 from producer.web.problems import handle_problems
 from producer.web.refused_lines import get_refused_lines
@@ -136,6 +137,10 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)
     add("/batches/{batch_id}/errors/lines", get_refused_lines, **read_own)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read_own)
+    add("/plans/{plan_id}", get_plan, **read_own)
+    add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
+    decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
+    add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
     add(LIVE, live)
     add(READY, ready, responses=problems())
     add_pages(app)

@@ -6,6 +6,7 @@ from typing import Any
 from producer.call_log import verb
 from producer.contract.plans import Decision, PlannedDrop, PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
+from producer.errors import LookupFailed
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
     check_arguments,
@@ -67,10 +68,14 @@ class EnrollmentPlanner(EnrollmentSubmitter):
         digest is not one, and NoWorkerAnswered; then the decision may still count later.
         """
         arguments = decision_arguments(plan_id, decision, digest)
-        status: PlanStatus = self._connection.ask(
-            TaskName.DECIDE, arguments, timeout=self.timeout, hint=DECISION_HINT
-        )
-        return decided(status, decision, digest)
+        failure: LookupFailed | None = None
+        try:
+            status: PlanStatus = self._connection.ask(
+                TaskName.DECIDE, arguments, timeout=self.timeout, hint=DECISION_HINT
+            )
+        except LookupFailed as error:
+            failure, status = error, self.plan(plan_id)
+        return decided(status, decision, digest, failure)
 
     def _ask(self, task: TaskName, *arguments: Any) -> Any:
         return self._connection.ask(task, *arguments, timeout=self.timeout)

@@ -7,7 +7,7 @@ from producer.aio.calls import verb
 from producer.aio.submitter import AsyncEnrollmentSubmitter
 from producer.contract.plans import Decision, PlannedDrop, PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
-from producer.errors import ClientClosed
+from producer.errors import ClientClosed, LookupFailed
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
     check_arguments,
@@ -56,10 +56,14 @@ class AsyncEnrollmentPlanner(AsyncEnrollmentSubmitter):
     async def decide(self, plan_id: str, decision: Decision | str, digest: str) -> PlanStatus:
         """Approve or discard a plan that is held, and return its status afterwards."""
         arguments = decision_arguments(plan_id, decision, digest)
-        status: PlanStatus = await self._connection.ask(
-            TaskName.DECIDE, arguments, timeout=self.timeout, hint=DECISION_HINT
-        )
-        return decided(status, decision, digest)
+        failure: LookupFailed | None = None
+        try:
+            status: PlanStatus = await self._connection.ask(
+                TaskName.DECIDE, arguments, timeout=self.timeout, hint=DECISION_HINT
+            )
+        except LookupFailed as error:
+            failure, status = error, await self.plan(plan_id)
+        return decided(status, decision, digest, failure)
 
     async def _ask(
         self, task: TaskName, args: list[Any], kwargs: Mapping[str, Any] | None = None

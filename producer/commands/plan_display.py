@@ -48,7 +48,7 @@ def plan(status: PlanStatus) -> RenderableType:
             for reason in status.reasons
         ]
     parts += [one_line(f"Different from the plan: {text}") for text in status.differences]
-    if status.advice:
+    if status.advice and status.state is not PlanState.HELD:  # Its reasons say the same.
         parts.append(one_line((status.advice, "yellow")))
     parts += [one_line(f"  {line}") for line in next_steps(status)]
     return Group(*parts)
@@ -74,7 +74,8 @@ def _batches(status: PlanStatus) -> Iterator[RenderableType]:
     is_done = status.state is PlanState.DONE
     for batch in status.batches:
         verb = "did" if is_done else "would do"
-        yield one_line(f"\nWhat the {batch.kind} of batch {batch.batch_id} {verb}")
+        yield Text()
+        yield one_line(f"What the {batch.kind} of batch {batch.batch_id} {verb}")
         counts = [("received", batch.books.received), *applied_counts(_as_status(batch))]
         yield display.table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
         if batch.refusals:
@@ -90,8 +91,9 @@ def _absent(status: PlanStatus) -> Iterator[RenderableType]:
     if not status.snapshot or status.planned_at is None:
         return
     rows: AbsentRows = status.applied or status.absent
+    yield Text()
     yield one_line(
-        f"\nOf {status.owned_before:,} enrollments of the data set, {rows.absent:,} are not in the"
+        f"Of {status.owned_before:,} enrollments of the data set, {rows.absent:,} are not in the"
         " snapshot"
     )
     counts = [(word, getattr(rows, name)) for name, word in _ABSENT.items()]

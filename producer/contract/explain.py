@@ -60,7 +60,10 @@ _RULES: Final[Mapping[str, str]] = {
     "numbers": "must be an integer from 0 to 9223372036854775807",
     "before": "must be the completed_at and the request_id of a result",
     "cursor": "must be the `next` of a page",
-    "state": "must be queued, running, stalled, done or unknown",
+    "state": "must be queued, running, stalled, done, staged, planned, held, discarded or unknown",
+    "plan_id": _REQUEST_ID,
+    "decision": "must be approve or discard",
+    "digest": "must be the digest of the report: 64 hexadecimal digits, in lower case",
     "submitter": f"must be a string of 1 to {MAX_TEXT} characters",
     "text": f"must be a text of 1 to {MAX_TEXT} characters",
     "code": "must be one of the codes of docs/codes.md",
@@ -74,6 +77,9 @@ _RULES: Final[Mapping[str, str]] = {
     ),
 }
 
+
+_PATTERNS: Final = ("digest",)
+"""Texts of which only some characters are allowed, so that their rule says more."""
 
 _TEXT_RULES: Final[Mapping[str, str]] = {
     "string_pattern_mismatch": "must not contain the character NUL",
@@ -192,7 +198,7 @@ def _sentence(detail: Any, name: str, *, is_element: bool) -> str:
             return f"must be a JSON object, not {_shown(detail['input'])}"
         case "value_error":
             return str(detail["msg"]).removeprefix("Value error, ")
-        case "string_pattern_mismatch" | "string_unicode" as kind:
+        case "string_pattern_mismatch" | "string_unicode" as kind if name not in _PATTERNS:
             return _TEXT_RULES[kind]
     # A course follows the same rule as student_id.
     in_list = is_element and name in ("course_ids", "drop_course_ids")

@@ -1,7 +1,7 @@
 """Check that a file can be a snapshot, the whole truth of a data set, and read it as one."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
@@ -27,6 +27,13 @@ class Readable(Protocol):
     @property
     def layout(self) -> FileLayout:
         """Return what its first lines show."""
+
+
+class Described(NamedTuple):
+    """A file that has another name in messages than its own."""
+
+    name: str
+    layout: FileLayout
 
 
 def check_snapshot(

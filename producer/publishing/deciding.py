@@ -1,10 +1,10 @@
-"""Decide from the status after a decision about a plan whether the decision counted."""
+"""Find out whether a decision about a plan counted, from what a worker says afterwards."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from producer.contract.plans import Decision, PlanState, PlanStatus
-from producer.errors import DecisionRefused
+from producer.errors import AnswerNotUnderstood, DecisionRefused, LookupFailed
 
 DECISION_HINT: Final = (
     "The decision may still count: look up the plan before you decide again. Check that a worker is"
@@ -21,21 +21,37 @@ _AFTER: Final[Mapping[Decision, frozenset[PlanState]]] = {
 """The states in which a plan may be once a decision has counted."""
 
 
-def decided(status: PlanStatus, decision: Decision | str, digest: str) -> PlanStatus:
-    """Return the status of a plan after a decision that counted. Raises DecisionRefused."""
-    after = _AFTER[Decision(decision)]
-    plan = f"Plan {status.plan_id}"
+def decided(
+    status: PlanStatus, decision: Decision | str, digest: str, failure: LookupFailed | None = None
+) -> PlanStatus:
+    """Return the status of a plan after a decision that counted. Raises DecisionRefused.
+
+    `failure` is what a worker reported. The decision may have counted all the same, because its
+    message may arrive twice: so a repeated decision does no harm.
+    """
     if status.state is PlanState.UNKNOWN:
-        raise DecisionRefused(f"{plan} is not known. Check its id.")
+        raise DecisionRefused(f"No plan with the id {status.plan_id} is known. Check the id.")
+    if status.digest in (None, digest) and status.state in _AFTER[Decision(decision)]:
+        return status
+    if failure is not None:
+        raise DecisionRefused(reason_of(failure)) from failure
     if status.digest not in (None, digest):
         raise DecisionRefused(
-            f"{plan} was made again since, and its report has another digest. Nothing was decided;"
-            " look at the new report, then decide again."
+            f"The plan {status.plan_id} was made again, and its report has another digest. Nothing"
+            " was decided; look at the present report, then decide again."
         )
-    if status.state not in after:
-        reason = f" {status.advice}" if status.advice else ""
-        raise DecisionRefused(
-            f"{plan} is {status.state}, so the decision to {Decision(decision)} it does not"
-            f" count.{reason}"
-        )
-    return status
+    reason = f" {status.advice}" if status.advice else ""
+    raise DecisionRefused(
+        f"The plan {status.plan_id} is {status.state}, so the decision to {Decision(decision)} it"
+        f" does not count.{reason}"
+    )
+
+
+def reason_of(failure: LookupFailed) -> str:
+    """Return what a worker reported about a decision.
+
+    Raises AnswerNotUnderstood if the failure is one.
+    """
+    if isinstance(failure, AnswerNotUnderstood):
+        raise failure
+    return str(failure).removeprefix("The worker could not answer: ")

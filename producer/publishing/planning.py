@@ -34,8 +34,8 @@ class PlanOptions(NamedTuple):
     """What a submitter says about the data set of a submission, and about planning it.
 
     `snapshot` is the name of the data set of which the submission is the whole truth; `data_set`
-    is that of any other submission. A submission is planned if it is a dry run or a snapshot, or if
-    `hold` is given.
+    is that of any other submission. A submission is planned if it is a dry run or a snapshot, if
+    `hold` is given, or if `planned` says so.
     """
 
     data_set: str | None = None
@@ -43,11 +43,13 @@ class PlanOptions(NamedTuple):
     snapshot: str | None = None
     hold: str | None = None
     adopt: bool = False
+    planned: bool = False
 
     @property
     def is_planned(self) -> bool:
         """Return whether the submission is planned before anything of it is applied."""
-        return self.dry_run or self.snapshot is not None or self.hold is not None
+        has_rules = self.snapshot is not None or self.hold is not None
+        return self.dry_run or self.planned or has_rules
 
     @property
     def data_set_name(self) -> str | None:

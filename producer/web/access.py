@@ -58,6 +58,7 @@ submitting = [_submitting]
 Submitter = Annotated[str | None, _submitting]
 """The name of the token with which a batch is submitted."""
 dropping = [Depends(RequireScope(Scope.DROP))]
+deciding = [Depends(RequireScope(Scope.DECIDE))]
 looking_up = [Depends(RequireScope(Scope.LOOKUP))]
 reading_own = [Depends(RequireScope())]
 """Any token will do, because the route shows a caller without `lookup` only what is its own."""

@@ -23,6 +23,7 @@ from producer.web.parameters import (
     FrontServices,
     OwnBatchId,
 )
+from producer.web.plan_parameters import PlanChoices
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
 from producer.web.uploads import received
@@ -35,6 +36,7 @@ async def post_batch(
     submitter: Submitter,
     caller: CallerOfRoute,
     choices: FileChoices,
+    plan: PlanChoices,
     batch_id: OwnBatchId = None,
 ) -> AcceptedBatch:
     """Submit a CSV or JSON Lines file as a batch, as the body itself or as a multipart upload.
@@ -43,12 +45,19 @@ async def post_batch(
     export is submitted as a batch for each of them, rosters first; their ids begin with `batch_id`.
     The file is published once all of it has arrived. For drops, the token also needs the
     scope `drop`: with `drop`, and for a file with `drop` in its column `action`, with
-    `drop_course_ids`, or with enrollments that another system marks as ended.
+    `drop_course_ids`, or with enrollments that another system marks as ended. A `snapshot` that is
+    not only a report needs it, too.
+
+    With `plan`, `snapshot` or `hold`, the submission is planned before anything is applied: follow
+    `plan_url` of the response.
     """
     if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
+    if plan.snapshot is not None and not plan.dry_run:
+        check_scope(request, Scope.DROP, " for a snapshot")
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     options: dict[str, Any] = {"may_drop": has_scope(request, Scope.DROP), "resume": has_own_id}
+    options |= {"plan": plan, "choices": choices}
     turn = services.uploads.turn_of(submitter)
     async with received(request) as upload, opened_package(upload, choices, turn) as package:
         ids = [batch_id] if package is None else package.batch_ids(batch_id)
@@ -56,7 +65,7 @@ async def post_batch(
             await services.owners.claim_batch(caller, own_id, has_own_id=has_own_id)
         if package is None:
             batch, understood = await services.uploads.submit(
-                upload, choices, batch_id, submitter, **options
+                upload, batch_id, submitter, **options
             )
             accepted = AcceptedBatch.of(batch, *understood)
         else:

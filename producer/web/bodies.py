@@ -7,6 +7,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from producer.contract.batches import BatchStatus
+from producer.contract.plans import PlannedDrop
 from producer.publishing.batches import SubmittedBatch
 from producer.schemas import Code, Kind, RequestState, StudentEnrollmentResponse
 
@@ -36,7 +37,8 @@ class AcceptedBatch(BaseModel):
     `notices` say how the file was understood, where that may not be what was meant. `not_in_file`
     counts the current enrollments that a complete export does not name; it is null for other files,
     and if they could not be counted. For a package of several files, `batches` are those of its
-    files, in the order in which they are applied, and the accepted batch is the last of them.
+    files, in the order in which they are applied, and the accepted batch is the last of them. If
+    it is planned, `plan_url` is that of its plan.
     """
 
     batch_id: str
@@ -47,6 +49,8 @@ class AcceptedBatch(BaseModel):
     notices: tuple[str, ...] = ()
     not_in_file: int | None = None
     batches: tuple[PackageBatch, ...] = ()
+    plan_id: str | None = None
+    plan_url: str | None = None
 
     @classmethod
     def of(
@@ -61,6 +65,8 @@ class AcceptedBatch(BaseModel):
             url=_url(batch),
             notices=notices,
             not_in_file=not_in_file,
+            plan_id=batch.plan_id,
+            plan_url=None if batch.plan_id is None else f"/plans/{quote(batch.plan_id, safe='')}",
         )
 
     @classmethod
@@ -101,6 +107,13 @@ class BatchList(BaseModel):
     """A page of the list of batches, the newest first; `next` is the cursor of the next page."""
 
     batches: tuple[BatchStatus, ...]
+    next: str | None = None
+
+
+class PlannedDrops(BaseModel):
+    """A page of planned drops; `next` is the cursor of the next page, null after the last one."""
+
+    drops: tuple[PlannedDrop, ...]
     next: str | None = None
 
 

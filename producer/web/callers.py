@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from producer.web.problems import Refused
 from producer.web.tokens import Scope, Token, find_token
 
-_PROTECTED: Final = ("/batches", "/courses", "/requests", "/students")
+_PROTECTED: Final = ("/batches", "/courses", "/plans", "/requests", "/students")
 """What the paths begin with that need a token. The routes themselves check the scope."""
 
 

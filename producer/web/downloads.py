@@ -37,6 +37,13 @@ async def refused_file(
         name, media_type = "refused.jsonl", JSON_LINES
     else:
         return None
+    return await paged_file(pages, name, media_type, threads)
+
+
+async def paged_file(
+    pages: Iterator[bytes], name: str, media_type: str, threads: Executor
+) -> StreamingResponse:
+    """Return a file that is made in threads, a page at a time; there is at least one page."""
     # The first page is read before the response begins; afterwards no error could be reported.
     first = await _next(pages, threads)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

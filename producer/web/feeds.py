@@ -7,6 +7,7 @@ from typing import Final
 
 from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState, BatchStatus
+from producer.waiting import ENDS_OF_PLANS
 from producer.web.problems import Refused
 from producer.web.stopping import Stopping
 
@@ -18,6 +19,9 @@ EVENT_SECONDS: Final = 0.5
 QUIET_SECONDS: Final = 15.0
 """Seconds after which a stream without news sends a comment, so that proxies keep it open."""
 
+
+_ENDS: Final = (BatchState.DONE, *ENDS_OF_PLANS)
+"""The states with which a stream ends."""
 
 Admit = Callable[[BatchStatus], Awaitable[bool]]
 """Returns whether a status may be sent; it may raise Refused in place of returning False."""
@@ -50,17 +54,19 @@ class BatchFeeds:
     async def events(self, first: BatchStatus, admit: Admit | None = None) -> AsyncIterator[str]:
         """Yield the status of a batch as server-sent events, until it is done.
 
+        The stream of a planned batch also ends when it is planned, held or discarded.
+
         A stream that is slow to read skips to the latest status. It ends when the process is to
         end; browsers then connect again by themselves. It also ends when `admit` does not admit
         the next status or raises Refused; `first` was admitted before.
         """
         yield _event(first)
-        if first.state is BatchState.DONE:
+        if first.state in _ENDS:
             return
         feed = self._join(first)
         seen: BatchStatus | Exception = feed.latest
         try:
-            while not isinstance(seen, BatchStatus) or seen.state is not BatchState.DONE:
+            while not isinstance(seen, BatchStatus) or seen.state not in _ENDS:
                 news = feed.news
                 if feed.latest is seen and await self._stopping.wait_for(news, QUIET_SECONDS):
                     return
@@ -95,7 +101,7 @@ class BatchFeeds:
                     log.warning("the batch of an event stream could not be looked up: %s", error)
                     feed.publish(error)
                 else:
-                    is_done = status.state is BatchState.DONE
+                    is_done = status.state in _ENDS
                     feed.publish(status)
         finally:
             del self._feeds[batch_id]

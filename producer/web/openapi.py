@@ -76,6 +76,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
         errors = paths["/batches/{batch_id}/errors"]["get"]["responses"]["200"]["content"]
         for media_type in ("text/csv", "application/jsonl"):
             errors[media_type] = {"schema": {"type": "string"}}
+        drops = paths["/plans/{plan_id}/drops"]["get"]["responses"]["200"]["content"]
+        drops["text/csv"] = {"schema": {"type": "string"}}
         events = paths["/batches/{batch_id}/events"]["get"]["responses"]["200"]
         event = {"type": "object", "properties": {"data": {"type": "string"}}}
         events["content"] = {"text/event-stream": {"schema": event}}

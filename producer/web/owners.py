@@ -15,6 +15,7 @@ from producer.aio.submitter import connection_of
 from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.headers import label
 from producer.contract.keys import Owned
+from producer.contract.plans import PlanState, PlanStatus
 from producer.contract.routing import TaskName
 from producer.errors import NoWorkerAnswered
 from producer.schemas import (
@@ -136,6 +137,17 @@ class Owners:
         status = await (self._client.batch if is_claimed else self._ask_worker)(batch_id)
         is_own = is_claimed if is_undecided(status) else _is_of(caller, status)
         return status if is_own and status.state is not BatchState.UNKNOWN else None
+
+    async def find_plan(self, caller: Caller, plan_id: str) -> PlanStatus | None:
+        """Return the status of a plan; None if the caller has submitted no plan with this id.
+
+        A worker knows whose a plan is as soon as a part of it has arrived.
+        """
+        status = await self._client.plan(plan_id)
+        if status.state is PlanState.UNKNOWN:
+            return None
+        is_own = status.submitter is not None and status.submitter == label(caller.name)
+        return status if caller.may_look_up or is_own else None
 
     async def _ask_worker(self, batch_id: str) -> BatchStatus:
         seconds = self._client.timeout

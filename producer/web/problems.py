@@ -15,6 +15,7 @@ from producer.contract.explain import parse_record
 from producer.errors import (
     BatchConflict,
     BrokerUnavailable,
+    DecisionRefused,
     EnrollmentError,
     InvalidRequest,
     LookupFailed,
@@ -22,7 +23,7 @@ from producer.errors import (
     SubmissionLost,
     UnreadableFile,
 )
-from producer.schemas import Code, StudentEnrollmentRequest
+from producer.schemas import Code, ContractModel
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
     InvalidRequest: (422, Code.INVALID_REQUEST),
     UnreadableFile: (422, "unreadable_file"),
     BatchConflict: (409, "batch_conflict"),
+    DecisionRefused: (409, "decision_refused"),
     BrokerUnavailable: (503, "broker_unavailable"),
     NoWorkerAnswered: (503, "no_worker"),
     SubmissionLost: (503, "submission_lost"),
@@ -126,18 +128,22 @@ def _on_http(_: Request, error: Exception) -> JSONResponse:
     return _problem_response(error.status_code, code, str(error.detail), error.headers)
 
 
-def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for nothing else
     first = error.errors()[0]
     part, *rest = first["loc"]
     if part == "body":
-        return _problem_response(422, Code.INVALID_REQUEST, **_body_problem(first, error.body))
+        body = request.scope["route"].body_field
+        document = _body_problem(first, error.body, body.field_info.annotation)
+        return _problem_response(422, Code.INVALID_REQUEST, **document)
     field = ".".join(map(str, rest)) or None
     detail = f"{field}: {first['msg']}" if field else str(first["msg"])
     return _problem_response(422, Code.INVALID_REQUEST, detail[:500], field=field)
 
 
-def _body_problem(first: Mapping[str, Any], body: object) -> dict[str, Any]:
+def _body_problem(
+    first: Mapping[str, Any], body: object, model: type[ContractModel]
+) -> dict[str, Any]:
     """Return detail and field of a problem with a body of JSON, in the words of the contract."""
     if first["type"] == "json_invalid":
         place = f"character {first['loc'][-1] + 1}"
@@ -147,7 +153,7 @@ def _body_problem(first: Mapping[str, Any], body: object) -> dict[str, Any]:
     if isinstance(body, bytes):
         detail = "Send the body as JSON, with the header Content-Type: application/json."
         return {"detail": detail, "field": None}
-    _, problems = parse_record(StudentEnrollmentRequest, body)
+    _, problems = parse_record(model, body)
     field = problems[0].field
     detail = "; ".join(problem.message for problem in problems)
     return {"detail": detail if field else f"The body {detail}", "field": field}

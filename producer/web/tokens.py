@@ -30,6 +30,8 @@ class Scope(StrEnum):
     """Enroll students, and submit rosters."""
     DROP = "drop"
     """Drop students; in a batch or together with enrollments, `submit` is needed as well."""
+    DECIDE = "decide"
+    """Approve or discard plans that are held, whoever has submitted them."""
     LOOKUP = "lookup"
     """Look up students and courses, and whatever any caller has submitted."""
 

@@ -7,11 +7,11 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Event
-from typing import Any, BinaryIO, Final, NamedTuple, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect
 
 from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
-from producer.contract.chunks import COURSE_FIELDS
 from producer.errors import UnreadableFile
 from producer.files.columns import ACTION
 from producer.files.describing import Choices
@@ -30,10 +29,19 @@ from producer.files.formats.comparison import Source, compare, is_complete
 from producer.files.formats.packages import Package
 from producer.files.layout import FileLayout, Lines, Named
 from producer.files.reader import named_in, open_stream
+from producer.files.snapshots import (
+    Described,
+    check_layout,
+    is_drop,
+    may_hold_drops,
+    without_drops,
+)
+from producer.files.submitted import check_planned
 from producer.files.whole_check import CheckStopped, WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import SourceRecord
-from producer.schemas import Action, Kind
+from producer.publishing.planning import PlanOptions
+from producer.schemas import Kind
 from producer.web.access import lacking
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -185,10 +193,11 @@ class Uploads:
     async def submit(
         self,
         upload: Upload,
-        choices: Choices,
         batch_id: str,
         submitter: str | None,
         *,
+        choices: Choices,
+        plan: PlanOptions,
         may_drop: bool,
         resume: bool,
     ) -> tuple[SubmittedBatch, Understood]:
@@ -204,7 +213,10 @@ class Uploads:
         def publish() -> tuple[SubmittedBatch, Understood]:
             if not may_drop:
                 _refuse_drops(upload, choices)
-            layout, records = _opened(upload, choices)
+            opened = _opened if plan.snapshot is None else _opened_as_snapshot
+            layout, records = opened(upload, choices)
+            plan.check_members([layout.kind])
+            belongs_to = plan.membership(layout.kind, plan.request_of([(batch_id, layout.kind)]))
             batch = self._client.submit_batch(
                 layout.kind,
                 records,
@@ -215,9 +227,10 @@ class Uploads:
                 form=layout.form,
                 file_name=upload.name,
                 submitter=submitter,
+                **belongs_to._asdict(),
             )
             files = [_Uploaded(upload, layout, named(choices, upload.name))]
-            return batch, self._compared(files, tuple(layout.notices))
+            return batch, self._compared(files, layout.notices, plan)
 
         async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
@@ -229,23 +242,31 @@ class Uploads:
         batch_id: str,
         submitter: str | None,
         *,
+        choices: Choices,
+        plan: PlanOptions,
         may_drop: bool,
         resume: bool,
     ) -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
         """Publish the files of a package; return their batches, each with the name of its file.
 
-        Also returns how the package was understood. Enrollments wait until its rosters are applied.
-        The options and errors are those of `submit`.
+        Also returns how the package was understood. Enrollments wait until its rosters are applied,
+        unless the package is planned. The options and errors are those of `submit`.
         """
 
         def publish() -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
             if not may_drop:
                 _refuse_drops_in(package)
+            check_planned(package.sources, choices, plan, package)
+            members = [(source.batch_id(batch_id), source.kind) for source in package.sources]
+            request = plan.request_of(members)
             batches = []
             for source in package.sources:
+                records = source.records()
+                if plan.snapshot is not None and source.kind is Kind.ENROLLMENTS:
+                    records = without_drops(source, records)
                 batch = self._client.submit_batch(
                     source.kind,
-                    source.records(),
+                    records,
                     batch_id=source.batch_id(batch_id),
                     resume=resume,
                     ordered=source.ordered,
@@ -254,20 +275,25 @@ class Uploads:
                     file_name=name_in_package(upload, source.file_name),
                     submitter=submitter,
                     moment=source.moment,
+                    **plan.membership(source.kind, request)._asdict(),
                 )
                 source.counts_at(batch.moment)
                 batches.append((batch, source.file_name))
-            return batches, self._compared(package.sources, tuple(package.all_notices()))
+            return batches, self._compared(package.sources, package.all_notices(), plan)
 
         async with self.turn_of(submitter):
             return await in_daemon_thread(publish)
 
-    def _compared(self, files: Sequence[Source], notices: tuple[str, ...]) -> Understood:
+    def _compared(
+        self, files: Sequence[Source], given: Iterable[str], plan: PlanOptions
+    ) -> Understood:
         """Compare files with the current enrollments, if they name them all; add a notice.
 
-        A batch changes only the enrollments that it names, so it need not be applied before.
+        A batch changes only the enrollments that it names, so it need not be applied before. The
+        plan of a snapshot says itself what the files do not name.
         """
-        if not is_complete(files):
+        notices = tuple(given)
+        if plan.snapshot is not None or not is_complete(files):
             return Understood(notices)
         found = compare("The file", files, self._client.rolls, COMPARISON_SECONDS)
         own = () if found.notice is None else (found.notice,)
@@ -326,6 +352,19 @@ def _opened(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
     return open_stream("The file", upload.file, named(choices, upload.name))
 
 
+def _opened_as_snapshot(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
+    """Do as `_opened` does for a snapshot; a file whose lines may hold drops is read before."""
+    layout, lines = _opened(upload, choices)
+    if layout.kind is not Kind.ENROLLMENTS:
+        return layout, lines
+    check_layout(Described("The file", layout), choices)
+    if may_hold_drops(layout):
+        for _ in without_drops(Described("The file", layout), lines):
+            pass
+        layout, lines = _opened(upload, choices)
+    return layout, without_drops(Described("The file", layout), lines)
+
+
 def _refuse_drops(
     upload: Upload, choices: Choices, is_wanted: Callable[[], bool] = lambda: True
 ) -> None:
@@ -353,9 +392,5 @@ def _refuse_drops_among(lines: Lines, place: str, is_wanted: Callable[[], bool])
     for entry in lines:
         if not is_wanted():
             raise CheckStopped
-        if isinstance(entry, SourceRecord) and _is_drop(entry.record):
+        if isinstance(entry, SourceRecord) and is_drop(entry.record):
             raise lacking(Scope.DROP, f" for the drop in line {entry.lines[0]}{place}")
-
-
-def _is_drop(record: Any) -> bool:
-    return isinstance(record, dict) and bool(record.get(COURSE_FIELDS[Action.DROP]))

@@ -100,6 +100,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "plans/temporary",
         "refused_lines",
         "retention",
+        "retention/plans",
         "roster",
         "roster/search",
     }

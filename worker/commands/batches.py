@@ -10,9 +10,11 @@ from producer.contract.batches import BatchState
 from producer.contract.exit_codes import ExitCode
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.printable import moment_text
-from worker.batches.places.repository import newest_batches, refused_batches
+from worker.batches.members.repository import members_of_plans
+from worker.batches.members.standing import Membership
+from worker.batches.places.repository import newest_batches, refused_batches, waiting_batches
 from worker.batches.repository import find_origins, sum_chunks
-from worker.batches.state import DeadChunks, batch_state
+from worker.batches.state import DeadChunks, Standing, batch_state
 from worker.commands.session import (
     EPILOG,
     limit_option,
@@ -34,6 +36,9 @@ HEADINGS = (
 """The headings of the table, in the order of the fields of a row."""
 NUMBERS = ("chunks applied", "chunks in all", "rows", "rejected", "dead letters", "conflicts")
 
+FINISHED = (BatchState.DONE, BatchState.DISCARDED)
+"""The states of batches with applied chunks that need nothing any more."""
+
 BATCHES_EXAMPLES = """
 \b
 Examples:
@@ -49,7 +54,8 @@ Examples:
 def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> int:
     """List batches, newest first.
 
-    Batches whose chunks are all dead letters come last. A batch that is not done has chunks that
+    Batches that are being planned, or wait for a decision, come first; those whose chunks are all
+    dead letters come last. A batch that is not done has chunks that
     wait in the queue, were lost with the queue, or became dead letters; `enroll status BATCH` says
     which. A batch is listed once its first chunk has been applied or has become a dead letter. A
     conflict is a refused chunk of a different submission under the same batch id; the batch itself
@@ -57,7 +63,8 @@ def batches(database: Database, unfinished: bool, limit: int, as_json: bool) -> 
     nothing checks them.
     """
     with database.reading() as connection:
-        rows = _newest(connection, limit, unfinished=unfinished)
+        rows = _waiting(connection, limit)
+        rows += _newest(connection, limit - len(rows), unfinished=unfinished)
         refused = refused_batches(connection, limit - len(rows))
         dead = count_dead_chunks(connection, refused) if refused else {}
         now = _now(connection)
@@ -79,6 +86,38 @@ def _cells(row: Row) -> list[object]:
     return [moment_text(cell) if isinstance(cell, datetime) else cell for cell in row.values()]
 
 
+def _waiting(connection: Connection, limit: int) -> list[Row]:
+    """Return batches of which nothing is applied before their plan is made or decided about."""
+    ids = waiting_batches(connection, limit)
+    dead, now = count_dead_chunks(connection, ids), _now(connection)
+    planned = members_of_plans(connection, ids)
+    rows = []
+    for batch_id in ids:
+        membership = Membership(*planned[batch_id])
+        letters = DeadChunks(*dead.get(batch_id, ()))
+        unknown = Standing(BatchState.UNKNOWN)
+        rows.append(_planned_row(membership, unknown, letters, now))
+    return rows
+
+
+def _planned_row(membership: Membership, applied: Standing, dead: DeadChunks, now: datetime) -> Row:
+    member = membership.member
+    return {
+        "batch": member.batch_id,
+        "state": membership.standing(applied, dead, now).state,
+        "kind": member.kind,
+        "file": member.file_name,
+        "submitter": member.submitter,
+        "applied": 0,
+        "of": member.chunks,
+        "rows": member.rows,
+        "rejected": None,
+        "newest": member.staged_at,
+        "dead_letters": dead.failed + dead.conflicts,
+        "conflicts": dead.conflicts,
+    }
+
+
 def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row]:
     """Return the newest batches in the ledger; with `unfinished`, only those that are not done."""
     listed: list[Row] = []
@@ -91,13 +130,17 @@ def _newest(connection: Connection, limit: int, *, unfinished: bool) -> list[Row
         ledgers = {row.id: row for row in sum_chunks(connection, ids)}
         dead = count_dead_chunks(connection, ids)
         origins = find_origins(connection, ids)
+        planned = members_of_plans(connection, ids)
         now = _now(connection)
-        rows = [
-            _row(i, ledgers[i], origins.get(i, UNKNOWN_ORIGIN), DeadChunks(*dead.get(i, ())), now)
-            for i in ids
-            if i in ledgers
-        ]
-        listed += [row for row in rows if not (unfinished and row["state"] == BatchState.DONE)]
+        for batch_id in (i for i in ids if i in ledgers):
+            letters = DeadChunks(*dead.get(batch_id, ()))
+            origin = origins.get(batch_id, UNKNOWN_ORIGIN)
+            row = _row(batch_id, ledgers[batch_id], origin, letters, now)
+            if batch_id in planned:
+                membership = Membership(*planned[batch_id])
+                row["state"] = membership.standing(Standing(row["state"]), letters, now).state
+            if not (unfinished and row["state"] in FINISHED):
+                listed.append(row)
     return listed[:limit]
 
 

@@ -66,6 +66,7 @@ def prune(
     past enrollments  by the time at which they ended
     batches           by the newest chunk, with all chunks and refused lines
     dead letters      by the time at which they last arrived
+    plans             by the time at which they ended
 
     Enrollments and rosters are never removed. The id of a request whose result was removed counts
     as new if it is submitted again. Requests that count before the history that is left are refused
@@ -102,9 +103,15 @@ def prune(
 
 
 def _say_limit(database: Database, before: datetime) -> None:
-    """Name the batch that keeps history from being removed, if there is one."""
+    """Name the batch or the plan that keeps history from being removed, if there is one."""
     limit = retention.find_limit(database, before)
-    if limit.held_back_by is not None:
+    if limit.is_plan:
+        print_message(
+            f"The plan {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
+            " results and past enrollments that count later stay, so that it is applied correctly."
+            " Approve or discard it (`enroll approve`, `enroll discard`), or wait until it expires."
+        )
+    elif limit.held_back_by is not None:
         print_message(
             f"The batch {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
             " results and past enrollments that count later stay, so that its missing lines are"

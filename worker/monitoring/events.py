@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import chain, product
 from typing import Any
 
@@ -14,6 +15,7 @@ from worker.database.errors import sqlstate_of
 from worker.enrollment.rules import Decisions
 from worker.models import LetterReason
 from worker.monitoring.metrics import Metrics
+from worker.plans.reports.repository import UNFINISHED_STATES, Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,15 @@ class Events:
             accepted = ("changed", "unchanged", "superseded")
             for outcome in (*(accepted if is_roster else _ENROLLED), "rejected"):
                 metrics.rows.labels(kind.value, outcome)
+
+    def plans_counted(self, unfinished: Sequence[Unfinished], now: datetime) -> None:
+        """Report which plans have not ended, as the database says."""
+        by_state = {counted.state: counted for counted in unfinished}
+        for state in UNFINISHED_STATES:
+            counted = by_state.get(state)
+            age = 0.0 if counted is None else (now - counted.since).total_seconds()
+            self.metrics.plans.labels(state.value).set(0 if counted is None else counted.plans)
+            self.metrics.plans_oldest.labels(state.value).set(max(0.0, age))
 
     def database_refused(self, error: BaseException) -> None:
         """Report that work was requeued because the database refused it, or was unreachable."""

@@ -2,7 +2,7 @@
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from worker.messaging import patches
 from worker.monitoring.shared_folder import make_shared_folder
@@ -61,6 +61,13 @@ class Metrics:
             "Attempts that were requeued because of the database, by SQLSTATE.",
             "sqlstate",
         )
+        self.plans = self._gauge("plans", "Plans that have not ended, by state.", "state")
+        self.plans_oldest = self._gauge(
+            "plans_oldest_seconds",
+            "Seconds since the first of the plans in a state was stored, or since its report was"
+            " made.",
+            "state",
+        )
         self._time()
 
     def _time(self) -> None:
@@ -78,6 +85,16 @@ class Metrics:
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"enrollment_{name}", help_text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        """Return a number about the whole database: what was read last counts."""
+        return Gauge(
+            f"enrollment_{name}",
+            help_text,
+            labels,
+            registry=self._registry,
+            multiprocess_mode="mostrecent",
+        )
 
     def _histogram(
         self, name: str, help_text: str, buckets: tuple[float, ...], *labels: str

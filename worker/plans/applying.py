@@ -38,9 +38,10 @@ def origin_of(member: Any) -> BatchOrigin:
     return BatchOrigin(member.file_name, member.submitter, member.moment)
 
 
-def texts_of(database: Database, member: Any) -> Iterator[str]:
-    """Yield the stored chunks of a member, in order, each as its text."""
+def texts_of(database: Database, holder: Holder, member: Any) -> Iterator[str]:
+    """Yield the stored chunks of a member, in order, each as its text. Raises LeaseLost."""
     for number in range(member.chunks):
+        holder.renew()
         with database.reading() as connection:
             payload = read_staged(connection, member.batch_id, number)
         if payload is not None:

@@ -54,7 +54,7 @@ def plan_chunks(
         request,
         holder.plan.moment,
         [
-            StagedBatch(m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, m))
+            StagedBatch(m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, holder, m))
             for m in members
         ],
         data_set and data_set.id,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -11,7 +11,7 @@ from producer.contract.plans import PlanState
 from worker.database.engine import Database, transaction
 from worker.moments import Clock
 from worker.plans.repository import Lease, change, claim_due, find_due, finish, time_now
-from worker.plans.times import LEASE, RENEW, pause_after
+from worker.plans.times import LEASE, PLANNING_LEASE, RENEW, pause_after
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Holder:
         self._renewed = time.monotonic()
 
         def put_off(connection: Connection) -> datetime:
-            until = time_now(connection, self._clock) + LEASE
+            until = time_now(connection, self._clock) + lease_of(self.plan)
             change(connection, self._lease, due_at=until)
             return until
 
@@ -84,8 +84,12 @@ def take_next(database: Database, clock: Clock) -> Holder | None:
             return None
 
     def claim(connection: Connection) -> Lease | None:
-        now = time_now(connection, clock)
-        return claim_due(connection, now, now + LEASE)
+        return claim_due(connection, time_now(connection, clock), lease_of)
 
     lease = transaction(database, claim)
     return None if lease is None else Holder(database, lease, clock)
+
+
+def lease_of(plan: Any) -> timedelta:
+    """Return for how long a worker holds a plan at a time."""
+    return PLANNING_LEASE if plan.state == PlanState.STAGED else LEASE

@@ -1,7 +1,7 @@
 """Read and change plans in SQL: the state of each is the list of what workers have to do."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -97,15 +97,19 @@ def find_due(connection: Connection, now: datetime) -> bool:
     return connection.execute(due).first() is not None
 
 
-def claim_due(connection: Connection, now: datetime, until: datetime) -> Lease | None:
-    """Take the plan that has been due for the longest time, until a time; None if none is due.
+def claim_due(
+    connection: Connection, now: datetime, lease_of: Callable[[Any], timedelta]
+) -> Lease | None:
+    """Take the plan that has been due for the longest time; None if none is due.
 
-    A plan that another transaction has locked is passed over.
+    `lease_of` says for how long, by the row. A plan that another transaction has locked is passed
+    over.
     """
     oldest = select(*_COLUMNS).where(PlanRow.due_at <= now).order_by(PlanRow.due_at).limit(1)
     plan = connection.execute(oldest.with_for_update(skip_locked=True)).one_or_none()
     if plan is None:
         return None
+    until = now + lease_of(plan)
     update_plan(connection, plan.id, {"due_at": until, "attempts": plan.attempts + 1})
     return Lease(plan, until)
 

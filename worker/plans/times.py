@@ -6,6 +6,10 @@ from typing import Final, NamedTuple
 LEASE: Final = timedelta(seconds=60)
 """How long a worker holds a plan. It renews this while it works; a chunk takes less time."""
 
+PLANNING_LEASE: Final = timedelta(seconds=150)
+"""How long a worker holds a plan that it makes: longer than a statement may take on PostgreSQL
+(`worker.database.engine.SETTINGS`), because it cannot renew this while one runs."""
+
 RENEW: Final = timedelta(seconds=15)
 """How long a worker works before it renews its lease."""
 

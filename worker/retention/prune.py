@@ -25,6 +25,8 @@ from worker.retention.derived import (
     store_before_batch_is_removed,
     store_before_past_is_removed,
 )
+from worker.retention.plans.removal import old_plans
+from worker.retention.plans.repository import find_unfinished_plan
 from worker.retention.repository import (
     Aged,
     count_older,
@@ -64,6 +66,7 @@ KINDS: Final = (
     "batch_chunks",
     "batch_refusals",
     "dead_letters",
+    "plans",
 )
 """What `prune` counts, in this order."""
 
@@ -90,18 +93,26 @@ class Limit(NamedTuple):
 
     moment: datetime
     held_back_by: str | None = None
-    """The batch that is not done, and counts at this moment; None if there is none."""
+    """The batch or plan that is not done, and counts at this moment; None if there is none."""
+    is_plan: bool = False
 
 
 def find_limit(database: Database, before: datetime) -> Limit:
     """Return the limit for what is older than a moment.
 
-    It is never later than the moment of a batch that is not done, unless nothing has arrived for
-    the batch since `before`: then the batch is removed, and what is missing of it will be refused.
+    It is never later than the moment of a plan that is not done, or of a batch, unless nothing has
+    arrived for the batch since `before`: then it is removed, and what is missing of it will be
+    refused.
     """
     with database.reading() as connection:
         running = find_running(connection, before)
-    return Limit(before) if running is None else Limit(running.moment, running.id)
+        plan = find_unfinished_plan(connection, before)
+    limits = [Limit(before)]
+    if running is not None:
+        limits.append(Limit(running.moment, running.id))
+    if plan is not None:
+        limits.append(Limit(plan.moment, plan.plan_id, is_plan=True))
+    return min(limits, key=lambda limit: limit.moment)
 
 
 def prune(
@@ -140,6 +151,9 @@ def prune(
         on_page()
     for counts in _old_batches(database, before, page, dry_run=dry_run):
         removed.update(counts)
+        on_page()
+    for count in old_plans(database, before, page, run, dry_run=dry_run):
+        removed["plans"] += count
         on_page()
     return {kind: removed[kind] for kind in KINDS}
 

@@ -1,8 +1,9 @@
 """Go on with plans in a pool process: their chunks are applied like those that just arrived."""
 
 import logging
+import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from celery.exceptions import Reject
 from sqlalchemy.exc import DBAPIError
@@ -12,12 +13,19 @@ from worker.database.errors import is_outage, sentence_of
 from worker.messaging.unavailable import DatabaseUnavailable
 from worker.plans.advance import PlanWork, advance_next
 from worker.plans.applying import StoredChunk
+from worker.plans.reports.repository import count_unfinished
+from worker.plans.repository import time_now
 from worker.tasks.delivery import ChunkDelivery
 
 if TYPE_CHECKING:
     from worker.tasks.services import Services
 
 log = logging.getLogger(__name__)
+
+COUNT_SECONDS: Final = 15.0
+"""Seconds between two counts of the plans that have not ended, in each process."""
+
+_counted_at = float("-inf")
 
 
 def advance(services: "Services") -> bool:
@@ -29,8 +37,13 @@ def advance(services: "Services") -> bool:
     work = PlanWork(
         services.database, partial(_apply, services), services.clock.now, services.expiry
     )
+
+    def step() -> bool:
+        _count(services)
+        return advance_next(work)
+
     try:
-        return services.retry_policy.through_outage(lambda: advance_next(work), 0)
+        return services.retry_policy.through_outage(step, 0)
     except Reject as error:
         log.warning("A plan waits for the database: %s", error)
     except DBAPIError as error:
@@ -38,6 +51,18 @@ def advance(services: "Services") -> bool:
             raise
         log.warning("Plans wait for the database: %s", sentence_of(error))
     return False
+
+
+def _count(services: "Services") -> None:
+    """Report the plans that have not ended, unless this process has just done so."""
+    global _counted_at  # noqa: PLW0603 - one report for the whole process
+    if time.monotonic() - _counted_at < COUNT_SECONDS:
+        return
+    _counted_at = time.monotonic()
+    with services.database.reading() as connection:
+        unfinished = count_unfinished(connection)
+        now = time_now(connection, services.clock.now)
+    services.events.plans_counted(unfinished, now)
 
 
 def _apply(services: "Services", chunk: StoredChunk) -> str | None:

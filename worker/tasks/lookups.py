@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
-from producer.contract.batches import BatchPage, BatchStatus, RefusedRecord
+from producer.contract.batches import AppliedChunks, BatchPage, BatchStatus, RefusedRecord
 from producer.contract.lookup_arguments import (
     CODE,
     CURSOR,
@@ -39,6 +39,7 @@ from worker.enrollment import lookups
 from worker.enrollment.lookups import request_statuses, student_results
 from worker.history.lookups import course_roll, course_rolls, student_history
 from worker.monitoring import health
+from worker.plans.reports.lookups import with_stored_chunks
 from worker.refused_lines.lookups import refused_records
 from worker.roster import lookups as search
 from worker.tasks.answer import to_json
@@ -172,7 +173,12 @@ def _register_chunks(lookup: Callable[..., Any], services: Services) -> None:
         checked_id = checked(TEXT, batch_id, "batch_id")
         wanted = checked(NUMBERS, numbers, "numbers")
         mark = marks.of_batches([checked_id]).get(checked_id)
-        return answer(lambda: applied_chunks(database, checked_id, wanted, mark))
+
+        def look_up() -> AppliedChunks:
+            applied = applied_chunks(database, checked_id, wanted, mark)
+            return with_stored_chunks(database, checked_id, wanted, applied)
+
+        return answer(look_up)
 
     @lookup(name=TaskName.REFUSALS.value)
     def refusals(

@@ -11,15 +11,16 @@ from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
 from worker.plans.decisions import DecisionRefused, decide
 from worker.plans.reports.lookups import plan_status, planned_drops
-from worker.tasks.asking import Unanswerable, answered, checked, registering
+from worker.tasks.asking import answered, checked, registering
 from worker.tasks.services import Services
 
 
 def register_plans(app: Celery, services: Services) -> None:
     """Register the lookups of plans, and the task for decisions.
 
-    A decision is answered like a lookup: its client waits for the state that follows from it. It
-    only gets here from the queue of decisions (`worker.messaging.envelope.check_queue`).
+    A decision is answered like a lookup: its client waits for the state that follows from it. If
+    it has no effect, the state shows that, and `advice` says why. It only gets here from the queue
+    of decisions (`worker.messaging.envelope.check_queue`).
     """
     lookup = registering(app, services)
     answer = partial(answered, services)
@@ -41,11 +42,13 @@ def register_plans(app: Celery, services: Services) -> None:
         wanted = checked(DECISION, message, "decision")
 
         def do() -> PlanStatus:
+            refusal: dict[str, str] = {}
             try:
                 decide(database, wanted.plan_id, wanted.decision, wanted.digest, clock=clock)
             except DecisionRefused as error:
-                raise Unanswerable(str(error)) from None
-            return plan_status(database, wanted.plan_id, clock=clock)
+                refusal["advice"] = str(error)
+            status = plan_status(database, wanted.plan_id, clock=clock)
+            return status.model_copy(update=refusal)
 
         status = answer(do)
         services.plans_due.set()

@@ -77,12 +77,14 @@ def _sentence(name: str, total: int, sections: Sequence[tuple[str, int]]) -> str
     if total == 1:
         return (
             f"{name}: 1 enrollment is current here, but not in the file ({shown}). The student was"
-            " not dropped; submit a drop if the student has left."
+            " not dropped; submit a drop if the student has left, or submit the export as a"
+            " snapshot."
         )
     others = "" if sum(count for _, count in sections) == total else " and more in other sections"
     return (
         f"{name}: {total:,} enrollments are current here, but not in the file ({shown}{others})."
-        " No student was dropped; submit drops for those who have left."
+        " No student was dropped; submit drops for those who have left, or submit the export as a"
+        " snapshot."
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from redis import Redis
+from sqlalchemy import update
 
 from producer.client import EnrollmentClient
 from producer.contract.batches import BatchState
@@ -21,10 +23,11 @@ from producer.schemas import Kind
 from support.chunks import pairs
 from support.databases import dead_letters, enrolled_pairs, opened_database
 from support.databases import store_roster as store_roster_in
-from support.staging import chunks_of, request, stage
+from support.staging import MOMENT, chunks_of, request, stage
 from support.waiting import wait_for
 from support.workers import Deployment, running_worker
 from worker.database.engine import Database
+from worker.plan_models import PlanRow
 from worker.plans.decisions import decide
 from worker.plans.reports.lookups import plan_status
 
@@ -80,11 +83,17 @@ def message(task: str, *arguments: Any) -> str:
     )
 
 
-def reaches(database: Database, *states: PlanState, plan_id: str = "b") -> PlanStatus:
-    return wait_for(
-        lambda: status if (status := plan_status(database, plan_id)).state in states else None,
-        seconds=60,
-    )
+def reaches(
+    database: Database, state: PlanState, plan_id: str = "b", seconds: float = 60
+) -> PlanStatus:
+    wait_for(lambda: plan_status(database, plan_id).state is state, seconds)
+    return plan_status(database, plan_id)
+
+
+def first_letter(database: Database) -> Any:
+    wait_for(lambda: bool(dead_letters(database)), seconds=30)
+    (letter,) = dead_letters(database)
+    return letter
 
 
 def test_chunks_that_arrive_are_planned_held_decided_about_and_applied(
@@ -101,11 +110,11 @@ def test_chunks_that_arrive_are_planned_held_decided_about_and_applied(
     assert enrolled_pairs(database) == set()
     with EnrollmentClient(valkey, timeout=30) as client:
         assert client.plan("b") == held
-        assert client.batch_status(["b"])[0].state is BatchState.HELD
+        assert client.batch("b").state is BatchState.HELD
         approved = client.decide("b", Decision.APPROVE, str(held.digest))
         assert approved.state is not PlanState.HELD
         reaches(database, PlanState.DONE)
-        assert client.batch_status(["b"])[0].state is BatchState.DONE
+        assert client.batch("b").state is BatchState.DONE
     assert enrolled_pairs(database) == {(name, "C1") for name in STUDENTS}
     assert dead_letters(database) == []
 
@@ -132,7 +141,7 @@ def test_a_decision_counts_only_from_the_queue_of_decisions(
     held = reaches(database, PlanState.HELD)
     decision = {"plan_id": "b", "decision": "approve", "digest": held.digest}
     redis.lpush(queue.value, message(TaskName.DECIDE, decision))
-    (letter,) = wait_for(lambda: dead_letters(database), seconds=30)
+    letter = first_letter(database)
     assert "publish it to the queue decisions" in letter.detail
     assert plan_status(database, "b") == held
     redis.lpush(Queue.DECISIONS.value, message(TaskName.DECIDE, decision))
@@ -145,7 +154,7 @@ def test_nothing_but_a_decision_counts_from_the_queue_of_decisions(
     start()
     asked = {"student_id": "S1", "course_ids": ["C1"]}
     redis.lpush(Queue.DECISIONS.value, message(TaskName.ENROLL, asked))
-    (letter,) = wait_for(lambda: dead_letters(database), seconds=30)
+    letter = first_letter(database)
     assert "is not a decision" in letter.detail
     assert enrolled_pairs(database) == set()
 
@@ -156,6 +165,12 @@ def kill(deployment: Deployment) -> None:
     os.kill(deployment.process.pid, signal.SIGKILL)
     for process in processes:
         process.kill()
+
+
+def end_leases(database: Database) -> None:
+    """Let the time pass for which a lost worker still holds its plans."""
+    with database.writing() as connection:
+        connection.execute(update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.8, 1.5])
@@ -171,15 +186,11 @@ def test_a_worker_that_is_killed_only_delays_a_plan(
         *((TaskName.ENROLL_BATCH, each) for each in chunks_of(package, *groups)),
     ]:
         redis.lpush(Queue.BATCHES.value, message(kind, each.model_dump_json(exclude_unset=True)))
-    import time  # noqa: PLC0415
-
     time.sleep(seconds)
     kill(lost)
+    end_leases(database)
     start()
-    done = wait_for(
-        lambda: status if (status := plan_status(database, "b")).state is PlanState.DONE else None,
-        seconds=150,
-    )
+    done = reaches(database, PlanState.DONE)
     assert done.differences == ()
     assert len(enrolled_pairs(database)) == 1000
     assert dead_letters(database) == []

@@ -66,6 +66,22 @@ def test_a_submission_is_done_if_its_own_chunks_are_applied() -> None:
     assert wait.is_done(status(BatchState.DONE), 2)
 
 
+@pytest.mark.parametrize("state", ["planned", "held", "discarded"])
+def test_the_wait_for_a_planned_batch_ends_where_its_plan_does(state: str) -> None:
+    mine = submission(plan_id="p")
+    for wait in (BatchWait("b"), BatchWait(mine)):
+        assert not wait.is_done(status(BatchState.STAGED))
+        assert wait.to_count(status(BatchState(state))) is None
+        assert wait.is_done(status(BatchState(state)))
+
+
+def test_a_plan_may_take_long_to_make(clock: Clock) -> None:
+    wait = BatchWait("b")
+    for _ in range(3):
+        clock.now += QUEUE_PATIENCE + 1
+        assert not wait.is_done(status(BatchState.STAGED))
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -20,7 +20,9 @@ from sqlalchemy import (
     union_all,
 )
 
+from producer.contract.plans import FINAL_STATES
 from worker.models import Batch, BatchChunk, DeadLetter, Instant, LetterForm
+from worker.plan_models import PlanMember, PlanRow
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
@@ -75,8 +77,9 @@ def find_places(
     """Return the first places in the list of batches, or in the part of it that follows `before`.
 
     The place of a batch is its moment; an older version stored none, and then it is when its first
-    chunk was applied. If all of its chunks are dead letters, it is the earliest moment of these,
-    and the batch has neither a kind nor a submitter. There is no index on the moments: the places
+    chunk was applied. A batch of which nothing is applied has it from its plan. If all of its
+    chunks are dead letters, it is the earliest moment of these, and the batch has neither a kind
+    nor a submitter. There is no index on the moments: the places
     of all batches are read, but nothing else about them.
     """
     moment, batch_id = before or (None, None)
@@ -95,10 +98,14 @@ def _select_places(dialect: str, follows: bool, names: tuple[str, ...]) -> Any: 
     moment = func.coalesce(Batch.moment, first.scalar_subquery()).label("moment")
     places: Any = select(moment, Batch.id.label("id"))
     places = places.where(*(getattr(Batch, name) == bindparam(name) for name in names))
+    planned: Any = select(PlanMember.moment, PlanMember.batch_id)
+    planned = planned.where(*(getattr(PlanMember, name) == bindparam(name) for name in names))
+    places = union_all(places, planned.where(_is_only_planned()))
     if not names:
         counts_at = func.min(func.coalesce(letter.moment, letter.first_at))
         refused = select(counts_at, letter.batch_id).where(_is_refused_chunk())
-        places = union_all(places, refused.group_by(letter.batch_id))
+        refused = refused.group_by(letter.batch_id)
+        places = union_all(*places.selects, refused)
     place = places.subquery()
     # Ids are compared byte by byte, as Python does it, whatever the locale.
     own_id = place.c.id.collate("C" if dialect == "postgresql" else "BINARY")
@@ -112,6 +119,28 @@ def _select_places(dialect: str, follows: bool, names: tuple[str, ...]) -> Any: 
 
 
 def _is_refused_chunk() -> Any:
-    """Return the condition that a dead letter is a chunk of a batch without any applied chunk."""
-    known = exists().where(Batch.id == DeadLetter.batch_id)
-    return and_(DeadLetter.batch_id.is_not(None), DeadLetter.form != LetterForm.RECORD, ~known)
+    """Return the condition that a dead letter is a chunk of a batch without any other chunk."""
+    letter = DeadLetter
+    applied = exists().where(Batch.id == letter.batch_id)
+    member = PlanMember
+    staged = exists().where(member.batch_id == letter.batch_id, member.moment.is_not(None))
+    is_chunk = and_(letter.batch_id.is_not(None), letter.form != LetterForm.RECORD)
+    return and_(is_chunk, ~applied, ~staged)
+
+
+def _is_only_planned() -> Any:
+    """Return the condition that chunks of a member of a plan were stored, and none was applied."""
+    applied = exists().where(Batch.id == PlanMember.batch_id)
+    return and_(PlanMember.moment.is_not(None), ~applied)
+
+
+def waiting_batches(connection: Connection, limit: int) -> list[str]:
+    """Return batches that are planned or wait for a decision, those that came last first."""
+    member = PlanMember
+    waiting = (
+        select(member.batch_id)
+        .join(PlanRow, PlanRow.id == member.plan_id)
+        .where(_is_only_planned(), PlanRow.state.not_in(FINAL_STATES))
+        .order_by(member.moment.desc(), member.batch_id)
+    )
+    return list(connection.scalars(waiting.limit(limit)))

@@ -1,8 +1,10 @@
 """Look up plans for the queue, the commands and the metrics. Reads only; knows no Celery."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from producer.contract.batches import AppliedChunks
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import (
     AbsentRows,
@@ -14,12 +16,14 @@ from producer.contract.plans import (
     PlanStatus,
     Reason,
 )
+from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
+from worker.batches.members.repository import members_of_plans
 from worker.database.engine import Database
 from worker.moments import Clock, own_clock
 from worker.plans.advice import advice_on
 from worker.plans.reports.repository import find_drops
-from worker.plans.repository import find_members, find_plan, time_now
+from worker.plans.repository import find_members, find_plan, staged_fingerprints, time_now
 
 
 def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -> PlanStatus:
@@ -87,3 +91,29 @@ def planned_drops(
         drops=tuple(PlannedDrop(**row._asdict()) for row in page),
         next=(page[-1].student_id, page[-1].course_id) if len(rows) > size else None,
     )
+
+
+def with_stored_chunks(
+    database: Database, batch_id: str, numbers: Sequence[int], applied: AppliedChunks
+) -> AppliedChunks:
+    """Add the chunks that are stored for a plan to those of a batch that were applied.
+
+    `applied` has the fingerprints of the chunks with these numbers. A submission that is resumed
+    sends neither again. Those of a plan that ended without being applied count, too.
+    """
+    if None not in applied.fingerprints:
+        return applied
+    with database.reading() as connection:
+        planned = members_of_plans(connection, [batch_id]).get(batch_id)
+        if planned is None:
+            return applied
+        known = staged_fingerprints(connection, batch_id)
+        member, _ = planned
+        plan = find_plan(connection, member.plan_id)
+    ended = ((plan and plan.progress) or {}).get("fingerprints", {}).get(batch_id, {})
+    known |= {int(number): fingerprint for number, fingerprint in ended.items()}
+    fingerprints = tuple(
+        own if own is not None else known.get(number)
+        for number, own in zip(numbers, applied.fingerprints, strict=True)
+    )
+    return applied.model_copy(update={"kind": Kind(member.kind), "fingerprints": fingerprints})

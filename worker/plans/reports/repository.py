@@ -1,15 +1,20 @@
 """Read what is shown of plans in SQL."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, func, select, tuple_
 
-from producer.contract.plans import PlanState
+from producer.contract.plans import FINAL_STATES, PlanState
 from worker.models import Course, Student
 from worker.plan_models import PlannedDropRow, PlanRow
 
-_DROPPED = "dropped"
+UNFINISHED_STATES: Final = tuple(
+    state for state in PlanState if state not in (PlanState.UNKNOWN, *FINAL_STATES)
+)
+"""The states of plans that workers or people have something to do with."""
+
+_DROPPED: Final = "dropped"
 """What a plan expects of an enrollment that it drops (`worker.snapshots.values.Fate`)."""
 
 
@@ -39,8 +44,20 @@ def find_drops(
     return list(connection.execute(statement))
 
 
-def count_waiting(connection: Connection) -> tuple[int, datetime | None]:
-    """Return how many plans wait for a decision, and since when the first of them does."""
-    held = select(func.count(), func.min(PlanRow.planned_at)).where(PlanRow.state == PlanState.HELD)
-    count, since = connection.execute(held).one()
-    return count, since
+class Unfinished(NamedTuple):
+    """The plans in a state, and since when the first of them was stored or planned."""
+
+    state: str
+    plans: int
+    since: datetime
+
+
+def count_unfinished(connection: Connection) -> list[Unfinished]:
+    """Return how many plans have not ended, by state; states without plans are left out."""
+    since = func.min(func.coalesce(PlanRow.planned_at, PlanRow.staged_at))
+    counted = (
+        select(PlanRow.state, func.count(), since)
+        .where(PlanRow.state.in_(UNFINISHED_STATES))
+        .group_by(PlanRow.state)
+    )
+    return [Unfinished(*row) for row in connection.execute(counted)]

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import SecretStr
 
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.main import make_app
+from producer.schemas import Kind
 from producer.web.settings import HttpSettings
 from support.front import MemoryFront
 
 WAIT = {"Prefer": "wait=1"}
 CSV = {"Content-Type": "text/csv"}
-SCOPES = ("submit", "drop", "lookup")
-SETS = [",".join(c) for n in (1, 2, 3) for c in itertools.combinations(SCOPES, n)]
+SCOPES = ("submit", "drop", "lookup", "decide")
+SETS = [",".join(c) for n in (1, 2, 3, 4) for c in itertools.combinations(SCOPES, n)]
 
 
 class Route(NamedTuple):
@@ -64,6 +66,11 @@ ROUTES = {
         "/batches/b1/errors/lines", "own", "refused_lines"
     ),
     "get /batches/{batch_id}/events": Route("/batches/b1/events", "own", "events"),
+    "get /plans/{plan_id}": Route("/plans/p1", "own", "plan"),
+    "get /plans/{plan_id}/drops": Route("/plans/p1/drops", "lookup", "planned_drops"),
+    "post /plans/{plan_id}/decision": Route(
+        "/plans/p1/decision", "decide", "plan", {"json": {"decision": "discard", "digest": ""}}
+    ),
     "get /health/live": Route("/health/live", None),
     "get /health/ready": Route("/health/ready", None),
 }
@@ -84,12 +91,18 @@ def with_data(tokens: dict[str, str], audit: Path | None = None) -> MemoryFront:
     front.client.enroll({**ENROLLMENT, "request_id": "r1"})
     records = [ENROLLMENT, {"student_id": "ghost", "course_ids": ["C1"]}]
     front.client.submit_batch("enrollments", records, batch_id="b1", submitter="other")
+    member = PlanMember(batch_id="p1", kind=Kind.ENROLLMENTS)
+    held = PlanRequest(id="p1", members=(member,), purpose=PlanPurpose.APPLY, hold="always")
+    front.client.submit_batch("enrollments", records, plan=held, submitter="other")
     return front
 
 
 def call(front: MemoryFront, name: str, token: str | None) -> Any:
     route = ROUTES[name]
-    return front.call(name.split(maxsplit=1)[0].upper(), route.path, token, **route.options)
+    options = dict(route.options)
+    if "digest" in options.get("json", {}):
+        options["json"] = {**options["json"], "digest": front.client.plan("p1").digest}
+    return front.call(name.split(maxsplit=1)[0].upper(), route.path, token, **options)
 
 
 def test_every_route_has_an_entry() -> None:

@@ -88,7 +88,8 @@ def test_the_rolls_are_compared_part_by_part(
     assert found == comparison.Comparison(
         3,
         "export.zip: 3 enrollments are current here, but not in the file (2 in 'C2', 1 in 'C3')."
-        " No student was dropped; submit drops for those who have left.",
+        " No student was dropped; submit drops for those who have left, or submit the export as a"
+        " snapshot.",
     )
 
 
@@ -102,7 +103,7 @@ def test_a_notice_names_a_few_sections(tmp_path: Path) -> None:
     one = compared(client, clever(["C9"], []), tmp_path)
     assert one.notice == (
         "export.zip: 1 enrollment is current here, but not in the file (1 in 'C9'). The student was"
-        " not dropped; submit a drop if the student has left."
+        " not dropped; submit a drop if the student has left, or submit the export as a snapshot."
     )
     assert compared(client, clever(["C9"], [("A", "C9")]), tmp_path) == (0, None)
 

@@ -1,0 +1,86 @@
+"""Which files can be the whole truth of a data set, and what is submitted of them."""
+
+from pathlib import Path
+
+import pytest
+
+from producer.errors import InvalidRequest, UnreadableFile
+from producer.testing import FakeEnrollmentClient
+from support.packages import zipped_package
+
+USERS = ["sourcedId,role,givenName,familyName", "u-1,student,Ada,L", "u-2,student,Alan,T"]
+CLASSES = ["sourcedId,title,classCode", "c-1,Algebra,ALG"]
+ENROLLMENTS = [
+    "sourcedId,status,classSourcedId,userSourcedId,role,endDate",
+    "e-1,,c-1,u-1,student,",
+    "e-2,,c-1,u-2,student,2020-01-05",
+]
+
+
+def export(path: Path, mode: str = "bulk") -> Path:
+    names = ("classes", "enrollments", "users")
+    manifest = ["propertyName,value", *(f"file.{name},{mode}" for name in names)]
+    return zipped_package(
+        {
+            "manifest.csv": manifest,
+            "users.csv": USERS,
+            "classes.csv": CLASSES,
+            "enrollments.csv": ENROLLMENTS,
+        },
+        path,
+    )
+
+
+@pytest.fixture
+def client() -> FakeEnrollmentClient:
+    client = FakeEnrollmentClient()
+    client.create_data_set("sis")
+    return client
+
+
+def test_ended_enrollments_of_an_export_are_left_out_of_its_snapshot(
+    client: FakeEnrollmentClient, tmp_path: Path
+) -> None:
+    submitted = client.submit_file(export(tmp_path / "export.zip"), snapshot="sis")
+    plan = client.plan(str(submitted.plan_id))
+    assert plan.state == "done"
+    assert [batch.books.received for batch in plan.batches] == [2, 1, 1]
+    assert plan.batches[-1].books.enrolled == 1
+    (notice,) = [text for text in submitted.notices if "snapshot" in text]
+    assert "1 line is about enrollments that have ended" in notice
+
+
+def test_an_export_that_holds_only_changes_is_no_snapshot(
+    client: FakeEnrollmentClient, tmp_path: Path
+) -> None:
+    path = export(tmp_path / "export.zip", "delta")
+    with pytest.raises(UnreadableFile, match="holds only what has changed"):
+        client.submit_file(path, snapshot="sis")
+
+
+def test_lines_of_a_snapshot_cannot_count_at_moments_of_their_own(
+    client: FakeEnrollmentClient, tmp_path: Path
+) -> None:
+    lines = [ENROLLMENTS[0] + ",dateLastModified", "e-1,,c-1,u-1,student,,2026-08-01"]
+    path = tmp_path / "enrollments.csv"
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UnreadableFile, match="count at the same moment") as raised:
+        client.submit_file(path, snapshot="sis", moments_from_file=True)
+    assert raised.value.options == ("moments-from-file", "snapshot")
+
+
+def test_a_file_of_drops_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:
+    path = tmp_path / "enrollments.csv"
+    path.write_text("student_id,course_id\nS,C\n")
+    with pytest.raises(UnreadableFile, match=r"Every line of .* would be a drop"):
+        client.submit_file(path, snapshot="sis", drop=True)
+
+
+def test_a_roster_is_no_snapshot(client: FakeEnrollmentClient, tmp_path: Path) -> None:
+    path = tmp_path / "students.csv"
+    path.write_text("sis_id,name\nS,Ada\n")
+    with pytest.raises(InvalidRequest, match="a snapshot needs enrollments"):
+        client.submit_file(path, snapshot="sis")
+    with pytest.raises(InvalidRequest, match="only enrollments belong to a data set"):
+        client.submit_file(path, data_set="sis")
+    assert client.submit_file(path, dry_run=True).plan_id is not None

@@ -1,0 +1,1 @@
+"""Remove plans that have ended, and name those that keep history from being removed."""

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from producer.fields import MAX_REQUEST_ID, MAX_STORED_ID
 from worker import plan_models as plan_models  # noqa: PLC0414 - so that all tables are defined
-from worker.model_base import Base as Base  # noqa: PLC0414 - for all users of the tables
+from worker.model_base import Base as Base  # noqa: PLC0414 - others import it from here
 from worker.model_base import Instant as Instant  # noqa: PLC0414
 
 Pair = tuple[int, int]

@@ -45,8 +45,10 @@ OPERATOR_LINES = {
     "database": "Show or change which database the workers of a Redis use.",
     "approve": "Let a plan be applied that waits for a decision.",
     "discard": "Discard a plan, so that it is never applied.",
+    "data-sets": "Create and list data sets, and say when snapshots are held.",
     "dead-letters": "List, show, retry or discard what could not be processed.",
     "prune": "Remove what is older than an age.",
+    "undo": "Undo a batch of enrollments.",
 }
 """The lines of the operator's commands: without them, the list would have to load SQL."""
 

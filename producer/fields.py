@@ -15,6 +15,10 @@ MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
 MAX_TEXT: Final = 255
 MAX_REQUEST_ID: Final = 128
+UNDO_PREFIX: Final = "undo:"
+"""The id of the batch that undoes another one is this and the id of that batch."""
+MAX_STORED_ID: Final = 160
+"""The longest id of a batch: that of a submitter, with this prefix once or a few times."""
 MAX_LOOKUP: Final = 1_000
 MAX_LOOKUP_RESULTS: Final = 10_000
 """The most results that one lookup may ask for: its students times its limit."""

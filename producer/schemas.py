@@ -60,6 +60,8 @@ class Code(StrEnum):
     """The request id was already used for a different request."""
     NOT_PROCESSED = "not_processed"
     """Processing the request fails or kills the worker, even in a healthy environment."""
+    UNDONE = "undone"
+    """The batch of the request was undone before the request was applied."""
 
 
 CODE_MEANINGS: Final[Mapping[Code, str]] = {
@@ -69,6 +71,8 @@ CODE_MEANINGS: Final[Mapping[Code, str]] = {
     Code.REQUEST_ID_REUSED: "the request id was already used for another request; use a new id",
     Code.NOT_PROCESSED: "the system failed on this record and stored it as a dead letter;"
     " contact the operator",
+    Code.UNDONE: "the batch was undone before this line was applied; if the line is to"
+    " count, submit it in another batch",
 }
 
 

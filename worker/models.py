@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from producer.fields import MAX_REQUEST_ID, MAX_STORED_ID
 from worker import plan_models as plan_models  # so that all tables are defined
 from worker.model_base import Base as Base
 from worker.model_base import Instant as Instant
@@ -31,6 +32,15 @@ Pair = tuple[int, int]
 
 PlacedPair = tuple[int, int, int]
 """A pair, and the position in its chunk of the request that names it."""
+
+
+def _id_column(collation: str | None = None, *, of_request: bool = False) -> Any:
+    """Return the type of a batch's id, or of the id of a request made from it.
+
+    SQLite does not limit the length of a text, so its older tables keep the shorter one.
+    """
+    lengths = [length + (24 if of_request else 0) for length in (MAX_STORED_ID, MAX_REQUEST_ID)]
+    return String(lengths[0], collation=collation).with_variant(String(lengths[1]), "sqlite")
 
 
 class Student(Base):
@@ -97,7 +107,7 @@ class PastEnrollment(Base):
     ended_at: Mapped[datetime] = mapped_column(primary_key=True)
     enrolled_at: Mapped[datetime | None]
     reason: Mapped[str | None] = mapped_column(String(255))
-    request_id: Mapped[str] = mapped_column(String(128 + 24))
+    request_id: Mapped[str] = mapped_column(_id_column(of_request=True))
     chunk: Mapped[int | None] = mapped_column(Integer)
     position: Mapped[int | None] = mapped_column(Integer)
     data_set: Mapped[int | None] = mapped_column(SmallInteger)
@@ -138,10 +148,10 @@ class EnrollmentResult(Base):
 
     request_id: Mapped[str] = mapped_column(
         # Compared byte by byte in every locale, so that the ids of one chunk form a range.
-        String(128 + 24, collation="C").with_variant(String(128 + 24), "sqlite"),
+        _id_column("C", of_request=True),
         primary_key=True,
     )
-    batch_id: Mapped[str | None] = mapped_column(String(128))
+    batch_id: Mapped[str | None] = mapped_column(_id_column())
     fingerprint: Mapped[int | None] = mapped_column(BigInteger)
     student_id: Mapped[int | None] = mapped_column(Integer)
     student_sis_id: Mapped[str | None] = mapped_column(String(255))
@@ -166,6 +176,14 @@ class EnrollmentResult(Base):
             postgresql_where=text("student_id IS NULL"),
             sqlite_where=text("student_id IS NULL"),
         ),
+        # The requests of a batch that have ids of their own: the other ids begin with the batch's.
+        Index(
+            "ix_enrollment_results_own_ids_of_batch",
+            "batch_id",
+            "request_id",
+            postgresql_where=text("batch_id IS NOT NULL AND fingerprint IS NOT NULL"),
+            sqlite_where=text("batch_id IS NOT NULL AND fingerprint IS NOT NULL"),
+        ),
     )
 
 
@@ -180,7 +198,7 @@ class Batch(Base):
 
     __tablename__ = "batches"
 
-    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    id: Mapped[str] = mapped_column(_id_column(), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     columns: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     form: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -204,7 +222,7 @@ class BatchChunk(Base):
 
     __tablename__ = "batch_chunks"
 
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"), primary_key=True)
+    batch_id: Mapped[str] = mapped_column(_id_column(), ForeignKey("batches.id"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     fingerprint: Mapped[int] = mapped_column(BigInteger)
     last: Mapped[bool] = mapped_column(Boolean)
@@ -233,7 +251,7 @@ class BatchRefusal(Base):
     __tablename__ = "batch_refusals"
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id"))
+    batch_id: Mapped[str] = mapped_column(_id_column(), ForeignKey("batches.id"))
     line: Mapped[int] = mapped_column(BigInteger)
     code: Mapped[str] = mapped_column(String(32))
     message: Mapped[str] = mapped_column(String)
@@ -289,8 +307,8 @@ class DeadLetter(Base):
     reason: Mapped[str] = mapped_column(String(32))
     detail: Mapped[str] = mapped_column(String)
     task: Mapped[str | None] = mapped_column(String(255))
-    request_id: Mapped[str | None] = mapped_column(String(128 + 24))
-    batch_id: Mapped[str | None] = mapped_column(String(128))
+    request_id: Mapped[str | None] = mapped_column(_id_column(of_request=True))
+    batch_id: Mapped[str | None] = mapped_column(_id_column())
     content: Mapped[bytes] = mapped_column(LargeBinary)
     deliveries: Mapped[int]
     first_at: Mapped[datetime]

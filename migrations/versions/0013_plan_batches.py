@@ -16,6 +16,19 @@ _TIME = sa.DateTime(timezone=True)
 _ID = sa.String(128)
 _KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _OWNED = ("student_courses", "past_enrollments", "batches")
+_OWN_IDS = "ix_enrollment_results_own_ids_of_batch"
+_WIDER = {
+    "batches": {"id": 0},
+    "batch_chunks": {"batch_id": 0},
+    "batch_refusals": {"batch_id": 0},
+    "enrollment_results": {"batch_id": 0, "request_id": 24},
+    "past_enrollments": {"request_id": 24},
+    "dead_letters": {"batch_id": 0, "request_id": 24},
+}
+"""Ids with room for a prefix, by table and column, each with what it has besides that of a batch.
+
+PostgreSQL rewrites nothing for a longer text, and SQLite does not limit its length.
+"""
 
 
 def _column(name: str, type_: sa.types.TypeEngine[object], **options: object) -> sa.Column[object]:
@@ -23,6 +36,7 @@ def _column(name: str, type_: sa.types.TypeEngine[object], **options: object) ->
 
 
 def upgrade() -> None:
+    _index_own_ids()  # First: what comes before it is committed, and would not be repeated.
     for table in _OWNED:
         op.add_column(table, sa.Column("data_set", sa.SmallInteger(), nullable=True))
     op.add_column("batches", sa.Column("stopped_at", _TIME, nullable=True))
@@ -48,6 +62,31 @@ def upgrade() -> None:
     _create_plans()
     _create_members()
     _create_parts_of_plans()
+    _set_lengths(160)
+
+
+def _set_lengths(length: int) -> None:
+    if op.get_bind().dialect.name != "postgresql":
+        return
+    for table, columns in _WIDER.items():
+        for name, more in columns.items():
+            of_results = (table, name) == ("enrollment_results", "request_id")
+            type_ = sa.String(length + more, collation="C" if of_results else None)
+            op.alter_column(table, name, type_=type_)
+
+
+def _index_own_ids() -> None:
+    """Index the few results of batches whose requests have ids of their own."""
+    has_own_id = sa.text("batch_id IS NOT NULL AND fingerprint IS NOT NULL")
+    columns = ["batch_id", "request_id"]
+    if op.get_bind().dialect.name != "postgresql":
+        op.create_index(_OWN_IDS, "enrollment_results", columns, sqlite_where=has_own_id)
+        return
+    with op.get_context().autocommit_block():
+        options = {"postgresql_concurrently": True}
+        op.drop_index(_OWN_IDS, "enrollment_results", if_exists=True, **options)
+        options |= {"postgresql_where": has_own_id}
+        op.create_index(_OWN_IDS, "enrollment_results", columns, **options)
 
 
 def _create_plans() -> None:
@@ -150,6 +189,8 @@ def _create_parts_of_plans() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index(_OWN_IDS, "enrollment_results")
+    _set_lengths(128)
     for table in ("planned_refusals", "planned_drops", "staged_chunks", "plan_members", "plans"):
         op.drop_table(table)
     op.drop_table("also_enrolled_by")

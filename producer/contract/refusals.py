@@ -81,6 +81,15 @@ def before_limit(moment: datetime, limit: datetime, *, is_own: bool) -> Enrollme
     )
 
 
+def undone() -> EnrollmentProblem:
+    """Return the problem of a request whose batch was undone before the request was applied."""
+    return EnrollmentProblem(
+        code=Code.UNDONE,
+        message="the batch was undone before this request was applied; if the request is to count,"
+        " submit it in another batch",
+    )
+
+
 def reused_id(request_id: str) -> EnrollmentProblem:
     """Return the problem of a request whose id belongs to a different request."""
     return EnrollmentProblem(

@@ -35,6 +35,7 @@ STATUS_OF_CODE: Mapping[Code, int] = {
     Code.REQUEST_ID_REUSED: 409,
     Code.INVALID_REQUEST: 422,
     Code.NOT_PROCESSED: 422,
+    Code.UNDONE: 409,
 }
 """The HTTP status of a rejected request, by its first code; the codes are in the body."""
 

@@ -48,7 +48,7 @@ from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.derived.entries import FreshRequests
 from worker.enrollment.incoming import IncomingRequest, readable_id
-from worker.enrollment.problems import not_processed
+from worker.enrollment.problems import not_processed, refused_as_undone
 from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
@@ -173,7 +173,10 @@ def apply_to(
         until = batch.results_stored_until
         derives = until is None or times.stored >= until
         owner = owner_of(chunk, batch)
-        decided = _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
+        if batch.is_stopped:
+            decided = _refuse(connection, chunk, poison, times)
+        else:
+            decided = _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -292,6 +295,10 @@ def _letter(
     )
 
 
+Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
+"""The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
+
+
 def _enroll(
     connection: Connection,
     chunk: Chunk,
@@ -300,7 +307,7 @@ def _enroll(
     *,
     derives: bool,
     owner: Owner | None = None,
-) -> tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]:
+) -> Decided:
     clean = find_clean_requests(connection, chunk, poison, times)
     lock_enrollments(connection, exclusive=_may_drop(chunk))
     shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
@@ -313,13 +320,34 @@ def _enroll(
     if not shortcut.rest:
         return counts, [], statuses, shortcut.fresh
     requests = incoming_requests(chunk, shortcut.rest, poison, times, owner)
+    refusals = _decide(connection, chunk, shortcut.rest, requests, times, counts, statuses)
+    return counts, refusals, statuses, shortcut.fresh
+
+
+def _refuse(connection: Connection, chunk: Chunk, poison: Poison, times: Times) -> Decided:
+    """Refuse all requests of a chunk, because its batch was undone."""
+    counts, statuses = no_counts(), Counter[ResultStatus]()
+    positions = range(len(chunk.row_counts))
+    requests = refused_as_undone(incoming_requests(chunk, positions, poison, times))
+    refusals = _decide(connection, chunk, positions, requests, times, counts, statuses)
+    return counts, refusals, statuses, None
+
+
+def _decide(
+    connection: Connection,
+    chunk: Chunk,
+    positions: Sequence[int],
+    requests: Sequence[IncomingRequest],
+    times: Times,
+    counts: Counts,
+    statuses: Counter[ResultStatus],
+) -> Refusals:
+    """Decide the requests at some positions by the rulebook, and count them; return refusals."""
     decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
     statuses.update(decision.result.status for decision in decided)
-    row_counts = [chunk.row_counts[position] for position in shortcut.rest]
-    add_to_counts(counts, decided, row_counts)
+    add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    refusals = [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-    return counts, refusals, statuses, shortcut.fresh
+    return [refusal for decision in decided for refusal in refusals_of(decision, cells)]
 
 
 def _may_drop(chunk: Chunk) -> bool:

@@ -62,6 +62,8 @@ class OpenBatch(NamedTuple):
     if it was not read."""
     data_set: int | None = None
     """The key of its data set; None if it has none."""
+    is_stopped: bool = False
+    """True if the batch was undone: its other requests are refused."""
 
 
 def open_batch(
@@ -90,10 +92,9 @@ def open_batch(
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
-    kind, moment, stored_until, data_set = known
-    if moment is None:
-        moment = date_batch(connection, batch_id, origin.moment)
-    return OpenBatch(kind, moment, stored_until, data_set)
+    if known.moment is None:
+        known = known._replace(moment=date_batch(connection, batch_id, origin.moment))
+    return OpenBatch(*known)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:
@@ -106,12 +107,12 @@ def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -
     return dated
 
 
-_OPEN = select(
-    Batch.kind,
-    Batch.moment,
-    select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until"),
-    Batch.data_set,
-).where(Batch.id == bindparam("batch"))
+_IS_STOPPED = Batch.stopped_at.is_not(None).label("is_stopped")
+# So that undoing a batch waits for its chunks. A ledger entry takes this lock later in any case.
+_LOCK: Mapping[str, Any] = {"read": True, "key_share": True, "of": Batch}
+_UNTIL = select(IdentityRow.results_stored_until).scalar_subquery().label("results_stored_until")
+_OPEN = select(Batch.kind, Batch.moment, _UNTIL, Batch.data_set, _IS_STOPPED)
+_OPEN = _OPEN.where(Batch.id == bindparam("batch")).with_for_update(**_LOCK)
 _GIVEN: Any = bindparam("moment", type_=Instant())
 _FIRST = (
     select(func.min(BatchChunk.applied_at))
@@ -143,7 +144,8 @@ def open_batches(
     opened = {}
     for row in connection.execute(_select_open(dialect), list_parameter(dialect, first)):
         moment = row.moment or date_batch(connection, row.id, first[row.id]["moment"])
-        opened[row.id] = OpenBatch(row.kind, moment, data_set=row.data_set)
+        more = {"data_set": row.data_set, "is_stopped": row.is_stopped}
+        opened[row.id] = OpenBatch(row.kind, moment, **more)
     return opened
 
 
@@ -161,7 +163,9 @@ def _add_batches(dialect: str) -> Any:
 
 @cache
 def _select_open(dialect: str) -> Any:
-    return select_among(dialect, Batch.id, Batch.kind, Batch.moment, Batch.data_set)
+    columns = (Batch.id, Batch.kind, Batch.moment, Batch.data_set, _IS_STOPPED)
+    listed = select_among(dialect, *columns)
+    return listed.order_by(Batch.id).with_for_update(**_LOCK)
 
 
 def find_entries(

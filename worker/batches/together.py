@@ -37,6 +37,8 @@ from worker.batches.repository import (
 from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
+from worker.enrollment.incoming import IncomingRequest
+from worker.enrollment.problems import refused_as_undone
 from worker.enrollment.rules import Decision
 from worker.enrollment.values import Times
 from worker.moments import STEP, Clock, moment_of_message, own_clock
@@ -96,12 +98,20 @@ class _Fresh(NamedTuple):
     fingerprint: int
     times: Times
     owner: Owner | None
+    is_stopped: bool
+    """True if its batch is undone."""
+
+    def requests(self) -> list[IncomingRequest]:
+        """Return its requests; they are refused if its batch is undone."""
+        positions = range(len(self.chunk.row_counts))
+        requests = incoming_requests(self.chunk, positions, {}, self.times, self.owner)
+        return refused_as_undone(requests) if self.is_stopped else requests
 
 
 def _fresh(received: ReceivedChunk, batch: OpenBatch, now: datetime, stored: datetime) -> _Fresh:
     times = Times(batch.moment, now, stored)
     chunk, fingerprint, _ = received
-    return _Fresh(chunk, fingerprint, times, owner_of(chunk, batch))
+    return _Fresh(chunk, fingerprint, times, owner_of(chunk, batch), batch.is_stopped)
 
 
 def _open(
@@ -198,10 +208,7 @@ def _decide(connection: Connection, fresh: Sequence[_Fresh]) -> list[Applied]:
     """Decide the requests of all chunks together, and enter the chunks into the ledger."""
     if not fresh:
         return []
-    requests = [
-        incoming_requests(each.chunk, range(len(each.chunk.row_counts)), {}, each.times, each.owner)
-        for each in fresh
-    ]
+    requests = [each.requests() for each in fresh]
     now = fresh[0].times.now
     everything = [request for of_chunk in requests for request in of_chunk]
     decided = iter(add_enrollments(connection, everything, clock=lambda: now).decided)

@@ -30,9 +30,9 @@ class PreparedDrops(NamedTuple):
 
 
 def prepare_drops(
-    requests: Sequence[DroppedCourses], prefix: str, moment: datetime
+    requests: Sequence[DroppedCourses], prefix: str, moment: datetime, reason: str | None = None
 ) -> PreparedDrops:
-    """Prepare drops without a reason, before the lock is taken.
+    """Prepare drops that share a reason, if they have one, before the lock is taken.
 
     Each pair is named once, and the requests are in the order of their students. `prefix` is the
     beginning of all request ids.
@@ -44,6 +44,7 @@ def prepare_drops(
         "courses": f"{{{','.join([str(request.courses)[1:-1] for request in requests])}}}",
         "prefix": prefix,
         "moment": moment,
+        "reason": reason,
         "first": first,
         "last": last,
     }
@@ -93,10 +94,10 @@ def _end_statement(condition: str) -> Any:
                 source.position AS dropped_by
         ), kept AS (
             INSERT INTO past_enrollments (
-                student_id, course_id, ended_at, enrolled_at, request_id, chunk, position,
+                student_id, course_id, ended_at, enrolled_at, reason, request_id, chunk, position,
                 data_set
             )
-            SELECT student_id, course_id, :moment, enrolled_at,
+            SELECT student_id, course_id, :moment, enrolled_at, CAST(:reason AS text),
                 CAST(:prefix AS text) || dropped_by, chunk, position, data_set
             FROM ended
         )

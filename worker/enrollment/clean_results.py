@@ -9,6 +9,7 @@ from producer.schemas import Action, ResultStatus
 from worker.database import copy
 from worker.database.planning import stores_all_results
 from worker.database.sets import COPY_ROWS
+from worker.enrollment.reasoned import reason_of
 from worker.enrollment.repository import add_results
 from worker.enrollment.values import CleanRequest, StoredResult, Times
 from worker.models import EnrollmentResult
@@ -32,7 +33,7 @@ def add_clean_results(
     if connection.dialect.name == "postgresql" and len(requests) >= COPY_ROWS:
         _copy_clean_results(connection, action, requests, unchanged, chunk, times)
         return
-    is_drop = action is Action.DROP
+    is_drop, reason = action is Action.DROP, reason_of(chunk)
     results = [
         StoredResult(
             request_id=line_request_id(chunk.batch_id, chunk.number, position),
@@ -48,6 +49,7 @@ def add_clean_results(
             moment=times.batch,
             dropped_ids=courses if is_drop else (),
             not_enrolled_ids=same if is_drop else (),
+            reason=reason,
         )
         for (position, student, student_id, courses), same in zip(requests, unchanged, strict=False)
     ]
@@ -58,7 +60,16 @@ _CLEAN_STATUS = {Action.ENROLL: ResultStatus.ENROLLED, Action.DROP: ResultStatus
 _CLEAN_COLUMNS = {Action.ENROLL: ("enrolled", "already"), Action.DROP: ("dropped", "not_enrolled")}
 
 
-_SHARED = ("status", "errors", "batch_id", "completed_at", "moment", "enrolled", "already")
+_SHARED = (
+    "status",
+    "errors",
+    "batch_id",
+    "completed_at",
+    "moment",
+    "reason",
+    "enrolled",
+    "already",
+)
 """The columns that are equal in all results of a chunk; the last two are not if it enrolls."""
 
 
@@ -72,7 +83,7 @@ def _copy_clean_results(
 ) -> None:
     """Do what `add_clean_results` does with COPY; format what all results share only once."""
     status = _CLEAN_STATUS[action].value
-    shared = [status, "[]", chunk.batch_id, times.stored, times.batch]
+    shared = [status, "[]", chunk.batch_id, times.stored, times.batch, reason_of(chunk)]
     if action is Action.DROP:
         shared += ["[]", "[]"]
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)

@@ -10,12 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from producer.contract.chunks import fingerprint_of
 from producer.contract.explain import MAX_PROBLEMS, parse_record
-from producer.fields import MAX_REQUEST_ID, RequestId, is_line_request_id
+from producer.fields import MAX_REQUEST_ID, Identifier, RequestId, is_line_request_id
 from producer.schemas import Code, EnrollmentProblem, StudentEnrollmentRequest
 from worker.data_sets.values import Owner
 from worker.enrollment.values import Problems
 
 _REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+_IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 
 _TASK_ID_OF_A_LINE: Final = EnrollmentProblem(
     code=Code.INVALID_REQUEST,
@@ -107,5 +108,14 @@ def readable_id(value: object) -> str | None:
     """Return the value if it is a valid id of a request, task or batch; None if it is not."""
     try:
         return _REQUEST_ID.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def readable_student(record: object) -> int | str | None:
+    """Return the student of an invalid request, so that its result can be found by student."""
+    try:
+        student = record.get("student_id") if isinstance(record, Mapping) else None
+        return _IDENTIFIER.validate_python(student)
     except ValidationError:
         return None

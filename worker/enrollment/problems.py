@@ -1,11 +1,13 @@
 """Say what is wrong with requests, and in which of their lines. Pure functions, no SQL."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from producer.contract.chunks import courses_in_order, row_of
+from producer.contract.refusals import undone
 from producer.schemas import CODE_MEANINGS, Action, Code, EnrollmentProblem
 from worker.enrollment.incoming import IncomingRequest
 
@@ -20,6 +22,12 @@ def not_processed(what_happened: str) -> EnrollmentProblem:
         code=Code.NOT_PROCESSED,
         message=f"{CODE_MEANINGS[Code.NOT_PROCESSED]} ({ascii(last_line[0])[1:-1][:200]})",
     )
+
+
+def refused_as_undone(requests: Sequence[IncomingRequest]) -> list[IncomingRequest]:
+    """Return requests of a batch that was undone, each with that as its only problem."""
+    problem = (undone(),)
+    return [request._replace(problems=problem) for request in requests]
 
 
 def lines_about(incoming: IncomingRequest, problem: EnrollmentProblem) -> list[tuple[int, int]]:

@@ -10,8 +10,6 @@ from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
-
 from producer.contract.explain import MAX_PROBLEMS
 from producer.contract.refusals import (
     before_limit,
@@ -20,9 +18,8 @@ from producer.contract.refusals import (
     unknown_course,
     unknown_student,
 )
-from producer.fields import Identifier
 from producer.schemas import Action, EnrollmentProblem, ResultStatus, StudentEnrollmentRequest
-from worker.enrollment.incoming import IncomingRequest
+from worker.enrollment.incoming import IncomingRequest, readable_student
 from worker.enrollment.order import Interval, Outcome, Register, Verdict
 from worker.enrollment.problems import located
 from worker.enrollment.values import (
@@ -34,8 +31,6 @@ from worker.enrollment.values import (
 )
 from worker.intervals.values import Drop, NewerDrops, PairState
 from worker.models import Pair
-
-_IDENTIFIER: TypeAdapter[int | str] = TypeAdapter(Identifier)
 
 
 class CheckedRequest(NamedTuple):
@@ -190,13 +185,7 @@ def plan(
     id, only the first one counts, and only if the id has no result yet. `states` has what is stored
     about the pairs of `pairs_to_examine`.
     """
-    claimed = set(stored.results)
-    actions: list[tuple[datetime, bool, int]] = []
-    for position in _in_order(checked):
-        request = checked[position]
-        if request.incoming.request_id not in claimed:
-            claimed.add(request.incoming.request_id)
-            actions += [(request.moment, enrolls, position) for enrolls in (False, True)]
+    actions = _actions(checked, stored)
     register = Register(states)
     requests: dict[tuple[Pair, datetime], IncomingRequest] = {}
     owners: dict[tuple[Pair, datetime | None], int] = {}
@@ -230,6 +219,20 @@ def plan(
         stored.results,
         {p: owners[p, at] for p, at in register.rows.items() if (p, at) in owners},
     )
+
+
+def _actions(
+    checked: Sequence[CheckedRequest], stored: RequestLookup
+) -> list[tuple[datetime, bool, int]]:
+    """Return what is to be decided: a moment, whether to enroll, and a request's position."""
+    claimed = set(stored.results)
+    actions = []
+    for position in _in_order(checked):
+        request = checked[position]
+        if request.incoming.request_id not in claimed:
+            claimed.add(request.incoming.request_id)
+            actions += [(request.moment, enrolls, position) for enrolls in (False, True)]
+    return actions
 
 
 def _in_order(checked: Sequence[CheckedRequest]) -> list[int]:
@@ -337,7 +340,7 @@ def _result(
 ) -> StoredResult:
     incoming, student, courses, problems, dropped = request
     student_id = (
-        incoming.request.student_id if incoming.request else _readable_student(incoming.record)
+        incoming.request.student_id if incoming.request else readable_student(incoming.record)
     )
 
     def those(keys: Iterable[int], *wanted: Outcome) -> list[int]:
@@ -385,12 +388,3 @@ def _status(
     if enrolled:
         return ResultStatus.ENROLLED
     return ResultStatus.DROPPED if dropped else ResultStatus.SUPERSEDED
-
-
-def _readable_student(record: object) -> int | str | None:
-    """Return the student of an invalid request, so that its result can be found by student."""
-    try:
-        student = record.get("student_id") if isinstance(record, Mapping) else None
-        return _IDENTIFIER.validate_python(student)
-    except ValidationError:
-        return None

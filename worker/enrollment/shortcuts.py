@@ -24,6 +24,7 @@ from worker.database.endings import (
 from worker.database.sets import COPY_ROWS
 from worker.enrollment.clean_results import add_clean_results
 from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack
+from worker.enrollment.reasoned import reason_of
 from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
 from worker.enrollment.values import CleanRequest, Times
 from worker.intervals.repository import (
@@ -123,7 +124,8 @@ def find_clean_requests(
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
     dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean]
     add_clean_results(connection, Action.DROP, clean, repeat([]), chunk, times)
-    return found._replace(drops=prepare_drops(dropped, prefix, times.batch), is_stored=True)
+    drops = prepare_drops(dropped, prefix, times.batch, reason_of(chunk))
+    return found._replace(drops=drops, is_stored=True)
 
 
 def _incomplete(
@@ -314,9 +316,10 @@ def _drop(
 
 
 def _drops(chunk: Chunk, clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
+    reason = reason_of(chunk)
     return {
         (student, course): Drop(
-            moment, None, line_request_id(chunk.batch_id, chunk.number, position)
+            moment, reason, line_request_id(chunk.batch_id, chunk.number, position)
         )
         for position, student, _, courses in clean.requests
         for course in courses

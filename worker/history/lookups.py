@@ -13,7 +13,7 @@ from producer.contract.history import (
     HistoryEntry,
     StudentHistory,
 )
-from producer.fields import ROLLS_ROWS, is_line_request_id
+from producer.fields import MAX_KEY, ROLLS_ROWS, is_line_request_id
 from worker.answer_size import AnswerSize
 from worker.batches.lines import unpack_lines
 from worker.database.clock import database_time
@@ -145,8 +145,10 @@ def _place_in_batch(draft: Draft) -> tuple[str, int, int] | None:
     request_id = draft.result.request_id if draft.result else ""
     if draft.result is None or draft.result.batch_id is None or not is_line_request_id(request_id):
         return None
-    batch_id, number, position = request_id.rsplit(":", 2)
-    return batch_id, int(number), int(position)
+    batch_id, *numbers = request_id.rsplit(":", 2)
+    number, position = map(int, numbers)
+    # What a snapshot does not name is in no chunk: such a drop may have a larger number.
+    return None if number > MAX_KEY else (batch_id, number, position)
 
 
 def _lines(entry: Any | None, position: int) -> Sequence[int]:

@@ -123,8 +123,8 @@ def count_owned(connection: Connection, data_set: int) -> dict[int, int]:
     """Return how many students a data set owns in each course, by the course's key."""
     row = real_table(connection, StudentCourse).c
     counted = select(row.course_id, func.count()).where(row.data_set == data_set)
-    rows = connection.execute(counted.group_by(row.course_id))
-    return dict(rows.tuples().all())
+    rows: Any = connection.execute(counted.group_by(row.course_id))
+    return dict(rows.all())
 
 
 def find_absent(connection: Connection, data_set: int, moment: datetime) -> None:
@@ -197,7 +197,8 @@ def keep_confirmed(connection: Connection, pairs: Iterable[Pair]) -> None:
 def count_fates(connection: Connection) -> dict[str, int]:
     """Return how many absent enrollments have each fate."""
     counted = select(_ABSENT.c.fate, func.count()).group_by(_ABSENT.c.fate)
-    return dict(connection.execute(counted).tuples().all())
+    rows: Any = connection.execute(counted)
+    return dict(rows.all())
 
 
 def find_losses(connection: Connection, owned: Mapping[int, int]) -> list[CourseLoss]:

@@ -20,6 +20,10 @@ const CAUSES = {
     title: "The service failed on this line",
     advice: "You need not change anything. Ask your operator to look at it.",
   },
+  undone: {
+    title: "The upload was undone before this line was entered",
+    advice: "If the line is to count after all, send it in a new file.",
+  },
 };
 const OTHER = { title: "The line was refused", advice: "Correct what the reason names." };
 

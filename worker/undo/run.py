@@ -1,0 +1,169 @@
+"""Undo a batch, chunk by chunk. Each chunk has its identity in the ledger, so it counts once.
+
+The batch is stopped first: chunks that are not applied yet are refused from then on. The undo is a
+batch like any other: its requests run through the ordinary code, and it can be undone, too.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from producer.schemas import Kind
+from worker.batches.apply import Applied, ChunkOutcome, apply_to
+from worker.batches.counts import ROW_COUNTS, Counts
+from worker.batches.repository import sum_chunks
+from worker.database.engine import Database, transaction
+from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
+from worker.moments import Clock, own_clock
+from worker.undo.chunks import make_chunk
+from worker.undo.left import MAX_LEFT, find_left
+from worker.undo.pages import Page, pages_of, read_page
+from worker.undo.repository import find_progress, may_change_twice, restore_owners
+from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
+from worker.undo.values import CannotUndo, LeftPair, UndoneBatch
+
+BUSY_SECONDS: Final = 60.0
+"""Seconds for which a transaction is tried again while others hold the locks that it needs."""
+
+_BUSY_PAUSE: Final = 0.5
+
+T = TypeVar("T")
+
+
+@dataclass
+class UndoReport:
+    """What an undo did, or would do."""
+
+    batch_id: str
+    undo_id: str
+    counts: Counts = field(default_factory=lambda: dict.fromkeys(ROW_COUNTS, 0))
+    """Its rows, by what happened to them."""
+    left: list[LeftPair] = field(default_factory=list)
+    """The first pairs that later requests decide."""
+
+
+def undo(
+    database: Database,
+    batch_id: str,
+    *,
+    on_chunk: Callable[[], object] = lambda: None,
+    clock: Clock = own_clock,
+) -> UndoReport:
+    """Undo a batch, or continue its undo after an interruption.
+
+    `on_chunk` is called before each transaction. Raises CannotUndo, DBAPIError, and what `on_chunk`
+    raises; what was undone before the error stays undone.
+    """
+    on_chunk()
+    _unless_busy(lambda: transaction(database, lambda c: stop(c, batch_id, clock())))
+    _unless_busy(lambda: transaction(database, lambda c: begin(c, batch_id)))
+    for step in _steps(database, batch_id, clock):
+        on_chunk()
+        _unless_busy(partial(transaction, database, step.apply))
+    report = UndoReport(batch_id, undo_id_of(batch_id))
+    with database.reading() as connection:
+        for ledger in sum_chunks(connection, [report.undo_id]):
+            report.counts = {name: getattr(ledger, name) for name in ROW_COUNTS}
+        report.left = find_left(connection, report.undo_id)
+    return report
+
+
+def rehearse(database: Database, batch_id: str, *, clock: Clock = own_clock) -> UndoReport:
+    """Return what the undo of a batch would do, or the rest of it, and change nothing.
+
+    Each chunk is applied in a transaction that is rolled back. Raises CannotUndo, DBAPIError.
+    """
+    report = UndoReport(batch_id, undo_id_of(batch_id))
+    for step in _steps(database, batch_id, clock):
+        _unless_busy(partial(_rehearse, database, step, report))
+    return report
+
+
+def _rehearse(database: Database, step: "_Step", report: UndoReport) -> None:
+    with database.engine.connect() as connection, connection.begin() as rolled_back:
+        add_undo_once(connection, step.batch)
+        counts = step.apply(connection).counts
+        left: list[LeftPair] = []
+        if counts["superseded"] and len(report.left) < MAX_LEFT:
+            limit = MAX_LEFT - len(report.left)
+            left = find_left(connection, report.undo_id, limit, step.number)
+        rolled_back.rollback()
+    report.left += left
+    for name in ROW_COUNTS:
+        report.counts[name] += counts[name]
+
+
+class _Step(NamedTuple):
+    """A page of the batch, to be undone by a chunk."""
+
+    batch: UndoneBatch
+    page: Page
+    number: int
+    is_last: bool
+    may_change_twice: bool
+    clock: Clock
+
+    def apply(self, connection: Connection) -> Applied:
+        """Undo the page within an open transaction. Raises CannotUndo."""
+        batch, is_mixed = self.batch, self.may_change_twice
+        content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
+        before = find_progress(connection, batch.undo_id)
+        if before.chunks > self.number:
+            raise CannotUndo(
+                f"Another command is undoing the batch {batch.id} right now, and goes on with it;"
+                " this one ends."
+            )
+        chunk = make_chunk(
+            batch.undo_id,
+            self.number,
+            content.reversals,
+            batch.counts_at,
+            before=before.size,
+            last=self.is_last,
+        )
+        fingerprint = self.page.fingerprint
+        applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=self.clock)
+        if applied.outcome is not ChunkOutcome.APPLIED:
+            raise CannotUndo(
+                f"Another command has undone a part of the batch {batch.id} meanwhile. Run this"
+                " command again to see what is left to do."
+            )
+        if batch.has_data_set or any(each.data_set is not None for each in content.restored):
+            restore_owners(connection, content.restored)
+        return applied
+
+
+def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
+    """Yield what is left to do of an undo, a step for each chunk. Raises CannotUndo."""
+    with database.reading() as connection:
+        batch = check(connection, batch_id)
+        done = find_progress(connection, batch.undo_id).chunks
+        is_mixed = may_change_twice(connection, batch.id, batch.moment)
+    pages = pages_of(database, batch_id)
+    page, number = next(pages), 0
+    for following in pages:
+        if number >= done:
+            yield _Step(batch, page, number, False, is_mixed, clock)
+        page, number = following, number + 1
+    yield _Step(batch, page, number, True, is_mixed, clock)
+
+
+def _unless_busy(work: Callable[[], T]) -> T:
+    """Run work, again and again while other transactions do not let it begin. Raises DBAPIError."""
+    retrying = Retrying(
+        retry=retry_if_exception(_is_busy),
+        wait=wait_fixed(_BUSY_PAUSE),
+        stop=stop_after_delay(BUSY_SECONDS),
+        reraise=True,
+    )
+    return retrying(work)
+
+
+def _is_busy(error: BaseException) -> bool:
+    is_lock = isinstance(error, OperationalError) and sqlstate_of(error) == LOCK_NOT_AVAILABLE
+    return is_lock or isinstance(error, EnrollmentsBusy)

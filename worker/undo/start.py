@@ -1,0 +1,90 @@
+"""Decide whether a batch can be undone, stop it, and store the batch that undoes it."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
+from producer.schemas import Kind
+from worker.batches.repository import date_batch
+from worker.moments import STEP
+from worker.undo.repository import (
+    add_undo,
+    find_batch,
+    find_progress,
+    find_retention_limit,
+    first_applied,
+    stop_batch,
+)
+from worker.undo.values import CannotUndo, UndoneBatch
+
+
+def undo_id_of(batch_id: str) -> str:
+    """Return the id of the batch that undoes another one."""
+    return f"{UNDO_PREFIX}{batch_id}"
+
+
+def check(connection: Connection, batch_id: str) -> UndoneBatch:
+    """Return a batch that can be undone. Raises CannotUndo."""
+    batch = find_batch(connection, batch_id)
+    if batch is None:
+        raise CannotUndo(
+            f"The batch {batch_id} is unknown: none of its chunks was applied, or it was pruned."
+            " Check the id; `enroll batches` lists batches."
+        )
+    if batch.kind != Kind.ENROLLMENTS:
+        raise CannotUndo(
+            f"The batch {batch_id} is a roster of {batch.kind}. Rosters are not undone, because"
+            " earlier names and titles are not stored. Submit a roster with the right records."
+        )
+    undo_id = undo_id_of(batch_id)
+    if len(undo_id) > MAX_STORED_ID:
+        raise CannotUndo(
+            f"The batch {batch_id} cannot be undone: the id of its undo would have more than"
+            f" {MAX_STORED_ID} characters. Submit a file of what is to be enrolled and dropped."
+        )
+    if find_progress(connection, undo_id).is_done:
+        raise CannotUndo(
+            f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
+            f" `enroll undo {undo_id}`."
+        )
+    # A batch of an older version has no moment: it counts when its first chunk was applied.
+    moment: datetime = batch.moment or first_applied(connection, batch_id) or batch.stopped_at
+    _check_limit(connection, batch_id, moment)
+    has_data_set = batch.data_set is not None
+    return UndoneBatch(batch_id, moment, has_data_set, undo_id, moment + STEP)
+
+
+def _check_limit(connection: Connection, batch_id: str, moment: datetime) -> None:
+    limit = find_retention_limit(connection)
+    if limit is not None and moment < limit:
+        raise CannotUndo(
+            f"The batch {batch_id} counts at {show_moment(moment)}, and what happened before"
+            f" {show_moment(limit)} was pruned. Submit a file of what is to be enrolled and"
+            " dropped."
+        )
+
+
+def stop(connection: Connection, batch_id: str, now: datetime) -> None:
+    """Have the chunks of a batch refused that are not applied yet. Raises CannotUndo."""
+    check(connection, batch_id)
+    stop_batch(connection, batch_id, now)
+
+
+def begin(connection: Connection, batch_id: str) -> None:
+    """Wait for the chunks of a batch that are being applied, and store its undo.
+
+    Call this in a later transaction than `stop`: chunks that begin after that one are refused.
+    Raises CannotUndo.
+    """
+    row = find_batch(connection, batch_id, lock=True)
+    batch = check(connection, batch_id)
+    if row is not None and row.moment is None:
+        date_batch(connection, batch_id, batch.moment)
+    add_undo_once(connection, batch)
+
+
+def add_undo_once(connection: Connection, batch: UndoneBatch) -> None:
+    """Store the batch that undoes another one, unless it is stored already."""
+    if find_batch(connection, batch.undo_id) is None:
+        add_undo(connection, batch.undo_id, batch.counts_at)

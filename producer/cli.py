@@ -48,6 +48,7 @@ OPERATOR_LINES = {
     "discard": "Discard a plan, so that it is never applied.",
     "dead-letters": "List, show, retry or discard what could not be processed.",
     "prune": "Remove what is older than an age.",
+    "undo": "Undo a batch of enrollments.",
 }
 """The lines of the operator's commands: without them, the list would have to load SQL."""
 

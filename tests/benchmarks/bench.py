@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drops, formats, polls, rig, script, tiny
+from benchmarks import drops, formats, polls, rig, script, tiny, undo
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -49,6 +49,8 @@ GOALS = {
     "reenroll_vs_copy": (">=", 0.6),
     "import_with_drops": (">=", 0.9),
     "history_vs_results": ("<=", 1.5),
+    "undo_vs_drop": (">=", 0.8),
+    "undo_memory_growth": ("<=", 1.2),
     "single_vs_noop": (">=", 1.0),
     "single_vs_naive": (">=", 3),
     "latency_vs_noop": ("<=", 2.0),
@@ -399,6 +401,7 @@ def main() -> None:
         bench.batches()
         tiny.measure(bench)
         drops.measure(bench)
+        undo.measure(bench)
         bench.growth()
         bench.sqlite()
         formats.measure(bench)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from producer.contract.headers import BatchOrigin
 from producer.schemas import Action, Kind
@@ -98,10 +98,10 @@ def own(database: Database, data_sets: dict[Pair, int | None]) -> None:
     """Let data sets own enrollments."""
     with database.writing() as connection:
         for (student, course), data_set in data_sets.items():
-            row = StudentCourse.__table__
+            row = StudentCourse
             keys = (STUDENTS.index(student) + 1, COURSES.index(course) + 1)
-            is_pair = (row.c.student_id == keys[0]) & (row.c.course_id == keys[1])
-            connection.execute(row.update().where(is_pair).values(data_set=data_set))
+            is_pair = (row.student_id == keys[0]) & (row.course_id == keys[1])
+            connection.execute(update(row).where(is_pair).values(data_set=data_set))
 
 
 def forget(database: Database) -> None:

@@ -60,7 +60,8 @@ def undo(database: Database, batch_id: str, dry_run: bool, yes: bool, as_json: b
     Drops what the batch enrolled, and enrolls what it dropped. This counts one microsecond after
     the batch, so every request that counts later wins, whenever it arrives: a pair that such a
     request has confirmed or changed is left, and listed. If the batch is still running, it is
-    stopped, and the rest of its lines is refused. Rosters are not undone.
+    stopped, and the rest of its lines is refused. Rosters are not undone. If the batch waits as a
+    plan, the plan is discarded instead.
 
     \b
     The undo is a batch of its own, undo:BATCH. It is shown like any other,
@@ -97,11 +98,19 @@ def _as_json(report: UndoReport, *, dry_run: bool) -> dict[str, Any]:
         "undo_id": report.undo_id,
         "dry_run": dry_run,
         "counts": {name: report.counts[name] for name in _ROWS},
+        "discarded_plan": report.discarded_plan,
         "left": [pair._asdict() for pair in report.left],
     }
 
 
 def _print_report(report: UndoReport, *, is_done: bool) -> None:
+    if report.discarded_plan is not None:
+        is_or_will = "was" if is_done else "would be"
+        print_message(
+            f"Nothing of the batch {report.batch_id} is applied yet. Its plan"
+            f" {report.discarded_plan} {is_or_will} discarded instead."
+        )
+        return
     counts = report.counts
     shown = [
         (label, f"{counts[name]:,}")

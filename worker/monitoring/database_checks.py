@@ -17,7 +17,7 @@ from worker.database.limits import (
     override,
     settings_of,
 )
-from worker.database.rights import APPLIES, refused_writes
+from worker.database.rights import APPLIES, refused_plans, refused_writes
 
 CLOCKS_APART = 5.0
 """Seconds by which the database's clock may differ."""
@@ -84,6 +84,16 @@ def check_writes(connection: Connection) -> Iterator[Finding]:
         wrong("writes", refusal.problem, refusal.remedy)
         if refusal
         else ok("writes", "every table accepts them")
+    )
+
+
+def check_plans(connection: Connection) -> Iterator[Finding]:
+    """Check that plans can be made: a dry run, or a snapshot. Raises DBAPIError."""
+    refusal = refused_plans(connection)
+    yield (
+        warning("plans", refusal.problem, refusal.remedy)
+        if refusal
+        else ok("plans", "they can be made: the worker may create temporary tables")
     )
 
 

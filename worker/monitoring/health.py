@@ -29,6 +29,7 @@ from worker.monitoring.database_checks import (
     check_connections,
     check_encoding,
     check_keys,
+    check_plans,
     check_redis_clock,
     check_settings,
     check_writes,
@@ -98,6 +99,7 @@ def _fill(
             if report.state is not DatabaseState.READY:
                 return
             report.findings += check_writes(connection)
+            report.findings += check_plans(connection)
             report.identity = read_identity(through(connection), database.engine.url)
             report.findings += _seen(IN_WORKER, check_keys(connection))
             report.findings += check_settings(connection)

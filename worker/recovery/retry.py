@@ -30,6 +30,7 @@ from worker.plans.staging import Delivered, StagingConflict, stage_to
 from worker.recovery.trial import run_in_child
 from worker.roster.repository import ROSTER_MODELS, upsert_roster
 from worker.service import add_enrollments
+from worker.undo.repository import is_stopped
 
 _KINDS = {task: kind for kind, task in KIND_TASKS.items()}
 
@@ -121,6 +122,11 @@ def _moment_of(letter: Any, clock: Clock) -> datetime:
 
 
 def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock) -> str:
+    if letter.batch_id is not None and is_stopped(connection, letter.batch_id):
+        raise CannotRetry(
+            f"its batch {letter.batch_id} was undone; discard the letter, and submit the record in"
+            " another batch if it is to count"
+        )
     kind = _KINDS.get(letter.task)
     if kind in (None, Kind.ENROLLMENTS):
         incoming = read_record(letter.request_id, record)

@@ -56,9 +56,13 @@ def find_batch(connection: Connection, batch_id: str, *, lock: bool = False) -> 
 
 
 def is_stopped(connection: Connection, batch_id: str) -> bool:
-    """Return whether a batch was undone: none of its requests may be decided any more."""
-    stopped = exists().where(Batch.id == batch_id, Batch.stopped_at.is_not(None))
-    return bool(connection.scalar(select(stopped)))
+    """Return whether a batch was undone: none of its requests may be decided any more.
+
+    If it was not, its undo waits for the end of this transaction.
+    """
+    stopped = select(Batch.stopped_at).where(Batch.id == batch_id)
+    locked = stopped.with_for_update(read=True, key_share=True)
+    return connection.scalar(locked) is not None
 
 
 def stop_batch(connection: Connection, batch_id: str, now: datetime) -> None:

@@ -23,6 +23,7 @@ from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
 from worker.undo.left import MAX_LEFT, find_left
 from worker.undo.pages import Page, pages_of, read_page
+from worker.undo.plans import discard, waiting_plan
 from worker.undo.repository import find_progress, may_change_twice, restore_owners
 from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
 from worker.undo.values import CannotUndo, LeftPair, UndoneBatch
@@ -45,6 +46,8 @@ class UndoReport:
     """Its rows, by what happened to them."""
     left: list[LeftPair] = field(default_factory=list)
     """The first pairs that later requests decide."""
+    discarded_plan: str | None = None
+    """The plan that is discarded instead, because nothing of the batch is applied."""
 
 
 def undo(
@@ -56,10 +59,15 @@ def undo(
 ) -> UndoReport:
     """Undo a batch, or continue its undo after an interruption.
 
+    If the batch is a member of a plan of which nothing is applied, discard the plan instead.
     `on_chunk` is called before each transaction. Raises CannotUndo, DBAPIError, and what `on_chunk`
     raises; what was undone before the error stays undone.
     """
     on_chunk()
+    plan_id = _waiting_plan(database, batch_id)
+    if plan_id is not None:
+        discard(database, plan_id, clock=clock)
+        return UndoReport(batch_id, undo_id_of(batch_id), discarded_plan=plan_id)
     _unless_busy(lambda: transaction(database, lambda c: stop(c, batch_id, clock())))
     _unless_busy(lambda: transaction(database, lambda c: begin(c, batch_id)))
     for step in _steps(database, batch_id, clock):
@@ -78,10 +86,18 @@ def rehearse(database: Database, batch_id: str, *, clock: Clock = own_clock) -> 
 
     Each chunk is applied in a transaction that is rolled back. Raises CannotUndo, DBAPIError.
     """
-    report = UndoReport(batch_id, undo_id_of(batch_id))
+    plan_id = _waiting_plan(database, batch_id)
+    report = UndoReport(batch_id, undo_id_of(batch_id), discarded_plan=plan_id)
+    if plan_id is not None:
+        return report
     for step in _steps(database, batch_id, clock):
         _unless_busy(partial(_rehearse, database, step, report))
     return report
+
+
+def _waiting_plan(database: Database, batch_id: str) -> str | None:
+    with database.reading() as connection:
+        return waiting_plan(connection, batch_id)
 
 
 def _rehearse(database: Database, step: "_Step", report: UndoReport) -> None:

@@ -170,9 +170,7 @@ def kill(deployment: Deployment) -> None:
 def end_leases(database: Database) -> None:
     """Let the time pass for which a lost worker still holds its plans."""
     with database.writing() as connection:
-        connection.execute(
-            update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT)
-        )
+        connection.execute(update(PlanRow).where(PlanRow.due_at.is_not(None)).values(due_at=MOMENT))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.8, 1.5])

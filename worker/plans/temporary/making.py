@@ -20,6 +20,7 @@ from producer.schemas import Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of, refusal_groups
+from worker.data_sets.repository import begin_sweep
 from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.database.errors import is_outage, sentence_of
@@ -29,8 +30,10 @@ from worker.database.temporary_tables import planning_connection, seal
 from worker.models import Course, Student
 from worker.moments import Clock, own_clock
 from worker.plans.temporary.names import Scan, names_in, scan
-from worker.plans.temporary.report import Report, store_report
+from worker.plans.temporary.report import Report, store_report, summary_of
 from worker.plans.temporary.repository import RealRows, Since
+from worker.snapshots.absence import plan_absence
+from worker.snapshots.named import add_named_pairs, create_named_pairs
 from worker.snapshots.values import Absence
 
 
@@ -60,12 +63,12 @@ class MadePlan(NamedTuple):
     """What a plan would do."""
 
     batches: tuple[PlannedBatch, ...]
+    absence: Absence | None
+    """What a snapshot does not name; None if the plan is none."""
     planned_at: datetime
     """When it was true: the database is that of this moment."""
     digest: str
-    """The SHA-256 of all that is reported, refusals included."""
-    absence: Absence | None = None
-    """What a snapshot does not name; None if the plan is no snapshot."""
+    """The SHA-256 of all that is reported, refusals and drops included."""
 
 
 Conclude = Callable[[Connection, MadePlan], None]
@@ -89,7 +92,10 @@ def make_plan(
     """
     enrollments = [batch for batch in plan.batches if batch.kind is Kind.ENROLLMENTS]
     named = scan(text for batch in enrollments for text in batch.payloads())
+    is_snapshot = plan.request.snapshot
     with planning_connection(database, stores_results=named.may_drop) as connection:
+        if is_snapshot:
+            create_named_pairs(connection)
         seal(connection)
         rehearsal = _Rehearsal(connection, plan, named, clock)
         for batch in plan.batches:
@@ -97,9 +103,11 @@ def make_plan(
                 rehearsal.apply(batch, text)
                 on_chunk()
         batches = tuple(rehearsal.planned(batch) for batch in plan.batches)
-        report = Report(connection, plan.plan_id, on_chunk)
-        digest = report.digest([batch.model_dump(mode="json") for batch in batches], rehearsal.at)
-        made = MadePlan(batches, rehearsal.at, digest)
+        absence = rehearsal.absence() if is_snapshot else None
+        report = Report(connection, plan.plan_id, on_chunk, has_drops=is_snapshot)
+        shown = [[batch.model_dump(mode="json") for batch in batches], summary_of(absence)]
+        digest = report.digest(shown, rehearsal.at)
+        made = MadePlan(batches, absence, rehearsal.at, digest)
         store_report(database, report, lambda writing: conclude(writing, made))
     return made
 
@@ -111,18 +119,28 @@ class _Rehearsal:
         self._connection = connection
         self._clock = clock
         self._may_drop = named.may_drop
-        self._moment = plan.moment
+        self._plan = plan
         self._rows = RealRows(connection)
         now = clock()
         self.at = database_time(connection) or now
+        self._ahead = max(timedelta(0), now - self.at)
         stored = self._rows.copy_batches([batch.batch_id for batch in plan.batches])
         moments = [now, plan.moment, *stored, *(batch.origin.moment for batch in plan.batches)]
+        if plan.request.snapshot:
+            self._begin_snapshot(min(now, plan.batches[-1].origin.moment or plan.moment))
         self._since = Since(None, None)
         # An older version stored no moment of a batch; then all rows matter.
         if not named.may_name_times and None not in stored:
             earliest = min(moment for moment in moments if moment is not None)
-            ahead = max(timedelta(0), now - self.at)
-            self._since = Since(earliest, earliest - ahead - _MARGIN)
+            self._since = Since(earliest, earliest - self._ahead - _MARGIN)
+
+    def _begin_snapshot(self, moment: datetime) -> None:
+        """Let older requests of the data set open nothing, as when the plan is applied."""
+        plan = self._plan
+        if plan.data_set is None:
+            raise PlanRefused(_without_data_set(plan.plan_id))
+        if not begin_sweep(self._connection, plan.data_set, moment):
+            raise PlanRefused(_outdated(plan.plan_id))
 
     def apply(self, batch: StagedBatch, text: str) -> None:
         """Apply a chunk, after what it names was copied. Raises PlanRefused, DBAPIError."""
@@ -143,12 +161,14 @@ class _Rehearsal:
         if batch.kind is Kind.ENROLLMENTS:
             self._rows.copy_of_students(named.students, self._since, with_results=self._may_drop)
             self._rows.copy_results(named.request_ids, chunk.batch_id, chunk.number)
-        origin = batch.origin._replace(moment=batch.origin.moment or self._moment)
+        origin = batch.origin._replace(moment=batch.origin.moment or self._plan.moment)
         applied = apply_to(
             self._connection, batch.kind, chunk, fingerprint, {}, origin, clock=self._clock
         )
         if applied.outcome is ChunkOutcome.CONFLICT:
             raise PlanRefused(_conflict(batch, chunk.number))
+        if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
+            add_named_pairs(self._connection, chunk)
 
     def planned(self, batch: StagedBatch) -> PlannedBatch:
         """Return what a batch would do, as its ledger says."""
@@ -162,6 +182,14 @@ class _Rehearsal:
             refusals=refusal_groups(self._connection, batch.batch_id) if ledger.rejected else (),
         )
 
+    def absence(self) -> Absence:
+        """Return what becomes of the enrollments that a snapshot does not name."""
+        plan = self._plan
+        (ledger,) = sum_chunks(self._connection, [plan.plan_id])
+        if plan.data_set is None:
+            raise PlanRefused(_without_data_set(plan.plan_id))
+        return plan_absence(self._connection, plan.data_set, ledger.submitted_at, self._ahead)
+
 
 _MARGIN: Final = timedelta(seconds=MAX_AHEAD) + timedelta(hours=1)
 """How much earlier than its moment a result may have been stored, and what clocks may differ."""
@@ -172,6 +200,20 @@ def _conflict(batch: StagedBatch, number: int) -> Refusal:
         f"chunk {number} of the batch {batch.batch_id} cannot be applied: a different submission"
         " used this batch id",
         "Submit the file again under a new batch id.",
+    )
+
+
+def _without_data_set(plan_id: str) -> Refusal:
+    return Refusal(
+        f"the snapshot {plan_id} names no data set that exists",
+        "Name the data set whose whole truth the file is; an operator creates it first.",
+    )
+
+
+def _outdated(plan_id: str) -> Refusal:
+    return Refusal(
+        f"the snapshot {plan_id} is older than one of its data set that was applied",
+        "Submit a newer file.",
     )
 
 
@@ -189,7 +231,7 @@ def _place(batch: StagedBatch, text: str) -> str:
         chunk, _ = read_chunk(batch.kind, text)
     except ValidationError:
         return f"a chunk of the batch {batch.batch_id}"
-    lines = [line for lines in chunk.lines_of_records for line in lines] or [0]
-    return (
-        f"chunk {chunk.number} of the batch {batch.batch_id} (lines {min(lines)} to {max(lines)})"
-    )
+    lines = {line for lines in chunk.lines_of_records for line in lines}
+    first, last = min(lines, default=0), max(lines, default=0)
+    where = f"line {first}" if first == last else f"lines {first} to {last}"
+    return f"chunk {chunk.number} of the batch {batch.batch_id} ({where})"

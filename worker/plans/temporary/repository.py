@@ -18,7 +18,6 @@ from sqlalchemy import (
 )
 
 from producer.contract.chunks import line_request_ids
-from producer.fields import MAX_KEY
 from worker.database.planning import real_table
 from worker.database.sets import (
     add_rows,
@@ -41,7 +40,7 @@ from worker.models import (
     Student,
     StudentCourse,
 )
-from worker.plan_models import AlsoEnrolledBy, PlannedRefusal
+from worker.plan_models import AlsoEnrolledBy, PlannedDropRow, PlannedRefusal
 
 Model = type[Student] | type[Course]
 
@@ -108,11 +107,12 @@ class RealRows:
         self._copy("chunk", EnrollmentResult, *of_chunk, first=first, end=end)
 
     def _fill(self, name: str, listed: Collection[Any]) -> Sequence[int]:
-        """Mark existing students as filled in; return the keys of those that were not."""
+        """Mark students as filled in; return the keys of those that were not.
+
+        Planned students are among them; no real row has their keys.
+        """
         if (statement := self._statements.get(("fill", name))) is None:
-            is_real = Student.id.between(1, MAX_KEY)
-            of = getattr(Student, name)
-            keys = select(Student.id).where(is_among(self._dialect, of), is_real)
+            keys = select(Student.id).where(is_among(self._dialect, getattr(Student, name)))
             new = insert_into(self._dialect, _FILLED).from_select(["id"], keys)
             statement = new.on_conflict_do_nothing().returning(_FILLED.c.id)
             self._statements["fill", name] = statement
@@ -196,19 +196,34 @@ def _page_of_refusals(connection: Connection, after: int) -> list[Any]:
 
 
 def forget_report(connection: Connection, plan_id: str) -> None:
-    """Remove the refusals that an earlier attempt to make a plan has stored."""
-    connection.execute(delete(PlannedRefusal).where(PlannedRefusal.plan_id == plan_id))
+    """Remove what an earlier attempt to make a plan has stored."""
+    for model in (PlannedRefusal, PlannedDropRow):
+        connection.execute(delete(model).where(model.plan_id == plan_id))
 
 
 def add_planned_refusals(
-    connection: Connection, plan_id: str, refusals: Sequence[tuple[Any, ...]]
+    connection: Connection, plan_id: str, rows: Sequence[tuple[Any, ...]]
 ) -> None:
     """Store a page of refusals of a plan."""
-    rows = [(plan_id, *refusal) for refusal in refusals]
-    add_rows(connection, PlannedRefusal, ("plan_id", *_REFUSAL), rows)
+    stored = [(plan_id, *refusal) for refusal in rows]
+    add_rows(connection, PlannedRefusal, ("plan_id", *_REFUSAL), stored)
 
 
-def count_planned_refusals(connection: Connection, plan_id: str) -> int:
-    """Return how many refusals are stored of a plan."""
-    of_plan = select(func.count()).where(PlannedRefusal.plan_id == plan_id)
-    return connection.scalar(of_plan) or 0
+def add_planned_drops(
+    connection: Connection, plan_id: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Store a page of the enrollments that a plan drops or passes on, with what it does."""
+    stored = [(plan_id, *drop) for drop in rows]
+    add_rows(connection, PlannedDropRow, ("plan_id", *_DROP), stored)
+
+
+_DROP: Final = ("student_id", "course_id", "expected")
+
+
+def count_report(connection: Connection, plan_id: str) -> tuple[int, int]:
+    """Return how many refusals and how many drops are stored of a plan."""
+    refusals, drops = (
+        connection.scalar(select(func.count()).where(model.plan_id == plan_id)) or 0
+        for model in (PlannedRefusal, PlannedDropRow)
+    )
+    return refusals, drops

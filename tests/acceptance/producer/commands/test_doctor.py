@@ -80,7 +80,7 @@ def test_a_healthy_set_up_has_nothing_wrong(working: tuple[str, str]) -> None:
     assert {check for check, _ in found} == {
         *("broker", "persistence", "eviction", "memory", "message size", "clock", "queue"),
         *("worker", "versions", "database", "encoding", "keys", "identity", "writes", "lookups"),
-        *("polls", "workers", "dead letters"),
+        *("plans", "polls", "workers", "dead letters"),
     }
 
 

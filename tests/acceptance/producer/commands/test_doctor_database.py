@@ -74,6 +74,13 @@ def test_faults_are_found_and_gone_once_the_remedy_has_been_run(set_up: SetUp) -
     assert "permission denied for table student_courses" in found
     set_up.run(remedy.partition("tables: ")[2])
     assert set_up.doctor() == {}
+    # A right is revoked that only plans need.
+    name = name_of(set_up.url)
+    set_up.run(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    found, remedy = one(set_up.doctor(), "plans")
+    assert f"the role {set_up.role} may not create temporary tables" in found
+    set_up.run(remedy.partition("database: ")[2])
+    assert set_up.doctor() == {}
     # A key is lost while the worker runs.
     set_up.run("ALTER TABLE student_courses DROP CONSTRAINT pk_student_courses")
     found, remedy = one(set_up.doctor(), "keys")

@@ -1,0 +1,46 @@
+"""Decide what undoing a batch means for the plan that it is a member of: it may hold it back."""
+
+from typing import Final
+
+from sqlalchemy import Connection
+
+from producer.contract.plans import Decision, PlanState
+from worker.batches.members.repository import members_of_plans
+from worker.database.engine import Database
+from worker.moments import Clock
+from worker.plans.decisions import DecisionRefused, decide
+from worker.undo.values import CannotUndo
+
+_WAITING: Final = (PlanState.STAGED, PlanState.HELD, PlanState.APPROVED)
+_APPLYING: Final = (PlanState.APPLYING, PlanState.SWEEPING)
+_NEVER_APPLIED: Final = (PlanState.PLANNED, PlanState.DISCARDED)
+
+
+def waiting_plan(connection: Connection, batch_id: str) -> str | None:
+    """Return the plan of a batch of which nothing is applied yet; None if there is no such plan.
+
+    Raises CannotUndo for a plan that is being applied, or that never will be.
+    """
+    members = members_of_plans(connection, [batch_id])
+    if batch_id not in members:
+        return None
+    member, _ = members[batch_id]
+    if member.state in _APPLYING:
+        raise CannotUndo(
+            f"The plan {member.plan_id} of the batch {batch_id} is being applied. Wait until it is"
+            f" done (`enroll plan {member.plan_id}`), then undo the batch."
+        )
+    if member.state in _NEVER_APPLIED:
+        raise CannotUndo(
+            f"Nothing of the batch {batch_id} was applied: its plan {member.plan_id} is"
+            f" {member.state}. There is nothing to undo."
+        )
+    return str(member.plan_id) if member.state in _WAITING else None
+
+
+def discard(database: Database, plan_id: str, *, clock: Clock) -> None:
+    """Discard a plan of which nothing is applied. Raises CannotUndo, DBAPIError."""
+    try:
+        decide(database, plan_id, Decision.DISCARD, None, clock=clock)
+    except DecisionRefused as error:
+        raise CannotUndo(f"The plan {plan_id} cannot be discarded: {error}") from None

@@ -17,15 +17,15 @@ def test_the_scheduler_sees_the_group_of_a_test(request: pytest.FixtureRequest) 
     assert request.node.nodeid.endswith("@groups") == is_scheduled
 
 
-def test_the_slowest_tests_begin_first(tmp_path: Path) -> None:
-    for folder in ("unit", "acceptance", "faults"):
+def test_slow_tests_begin_first_and_fast_ones_are_left_for_the_end(tmp_path: Path) -> None:
+    for folder in ("unit", "faults"):
         (tmp_path / folder).mkdir()
         write_lines(
             tmp_path / folder / f"test_{folder}.py",
             "import pytest",
-            "def test_usual(): pass",
+            *(f"def test_{n}(): pass" for n in range(7)),
             "@pytest.mark.timeout(900)",
-            "def test_slow(): pass",
+            "def test_long(): pass",
         )
     plugins = [f"-p{name}" for name in ("xdist", "pytest_timeout", "support.groups")]
     options = ("-v", "--numprocesses=1", "--dist=loadgroup", "-otimeout=60")
@@ -35,5 +35,9 @@ def test_the_slowest_tests_begin_first(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     begun = re.findall(r"PASSED .*/(\w+)/test_\w+\.py::test_(\w+)", done.stdout)
-    folders = ("faults", "acceptance", "unit")
-    assert begun == [(folder, name) for name in ("slow", "usual") for folder in folders]
+    assert len(begun) == 16
+    slow = [place for place, (folder, _) in enumerate(begun) if folder == "faults"]
+    assert begun[slow[0]] == ("faults", "long")
+    assert slow[0] <= 1, "a slow test begins at once"
+    assert len(begun) - slow[-1] - 1 == 3, "fast tests are left"
+    assert slow[-1] - slow[0] > 7, "fast tests are among the slow ones"

@@ -31,6 +31,8 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.fields import MAX_LOOKUP
+from producer.files.formats.comparison import Comparison
+from producer.files.submitted import OpenedFile
 from producer.publishing.applied import count_applied
 from producer.publishing.arguments import (
     batch_page_options,
@@ -383,6 +385,9 @@ class EnrollmentClient(EnrollmentSubmitter):
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._ask(TaskName.HEALTH, [])
         return health
+
+    def _compared(self, opened: OpenedFile) -> Comparison | None:
+        return opened.compared(self._connection.ask, self.timeout)
 
     def _ask(self, task: TaskName, *arguments: Any) -> Any:
         return self._connection.ask(task, *arguments, timeout=self.timeout)

@@ -21,6 +21,7 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.files.describing import Choices
+from producer.files.formats.comparison import Comparison
 from producer.files.formats.registry import choice_of
 from producer.files.submitted import OpenedFile, SubmittedFile, opened_file
 from producer.publishing.batches import (
@@ -314,7 +315,8 @@ class EnrollmentSubmitter:
 
         The arguments up to `moments_from_file` are its options (`maps` is `--map`, `format_name` is
         `--format`); the others are those of `submit_batch`. Returns the batch with the lines that
-        could not be read, or the last one of a package, whose `batches` are all of them. Raises
+        could not be read, or the last one of a package, whose `batches` are all of them. A client
+        that can look up also counts what a complete export does not name (`not_in_file`). Raises
         UnreadableFile, usually before anything is published, and what `submit_batch` raises.
         """
         choice = choice_of(format_name)._replace(
@@ -348,4 +350,8 @@ class EnrollmentSubmitter:
                 )
             source.counts_at(published.moment)
             submitted.append(watched.of(published))
-        return opened.together(submitted)
+        return opened.together(submitted, self._compared(opened))
+
+    def _compared(self, _opened: OpenedFile) -> Comparison | None:
+        """Return None: a submitter does not look up who is enrolled (`EnrollmentClient` does)."""
+        return None

@@ -182,7 +182,9 @@ def table_layout(
         notices,
         rows.account,
         storable(found.names),
-        found.form.model_copy(update={"format": format_.name}),
+        found.form.model_copy(
+            update={"format": format_.name, "moments_from_file": moments is not None}
+        ),
         {name: printable(shown) for name, shown in columns.shown.items()},
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,

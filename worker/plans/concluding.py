@@ -54,7 +54,9 @@ def plan_chunks(
         request,
         holder.plan.moment,
         [
-            StagedBatch(m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, holder, m))
+            StagedBatch(
+                m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, holder, m)
+            )
             for m in members
         ],
         data_set and data_set.id,

@@ -20,12 +20,12 @@ from producer.contract.lookups import (
 )
 from producer.contract.plans import DecisionMessage
 from producer.contract.searching import SearchText
-from producer.fields import Identifier, Moment, RequestId
+from producer.fields import Identifier, Moment, StoredId
 from producer.schemas import Code, Kind
 
 T = TypeVar("T")
 
-TEXT: TypeAdapter[str] = TypeAdapter(RequestId)
+TEXT: TypeAdapter[str] = TypeAdapter(StoredId)
 TEXTS: TypeAdapter[list[str]] = TypeAdapter(RequestIds)
 NUMBER: TypeAdapter[int] = TypeAdapter(Number)
 NUMBERS: TypeAdapter[list[int]] = TypeAdapter(Numbers)
@@ -34,7 +34,7 @@ ID_OR_NONE: TypeAdapter[int | str | None] = TypeAdapter(Identifier | None)
 IDS: TypeAdapter[list[int | str]] = TypeAdapter(Identifiers)
 CURSOR: TypeAdapter[ResultCursor | None] = TypeAdapter(ResultCursor | None)
 ROLLS_CURSOR: TypeAdapter[RollsCursor | None] = TypeAdapter(RollsCursor | None)
-PAIR: TypeAdapter[PairCursor | None] = TypeAdapter(PairCursor | None)
+PAIR_CURSOR: TypeAdapter[PairCursor | None] = TypeAdapter(PairCursor | None)
 LIMIT: TypeAdapter[int] = TypeAdapter(Limit)
 MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
 PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)

@@ -186,7 +186,7 @@ _ACTIONS = st.lists(
     between=_ACTIONS,
 )
 def test_a_sweep_never_overrules_what_counts_later(
-    feeds: Feeds, owned: list[Pair], before: list, named: list[Pair], between: list
+    feeds: Feeds, owned: list[Pair], before: list[Any], named: list[Pair], between: list[Any]
 ) -> None:
     """The snapshot counts at minute 10; requests count before, then and after, in any order."""
     _clear(feeds)

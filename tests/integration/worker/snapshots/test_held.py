@@ -27,8 +27,8 @@ def reasons(feeds: Feeds, planned: Planned) -> set[HoldReason]:
     return {reason.code for reason in feeds.reasons(planned)}
 
 
-def plan(feeds: Feeds, pairs: Iterable[Pair], **options: str) -> Planned:
-    return feeds.plan("sis", pairs, at(10), **options)
+def plan(feeds: Feeds, pairs: Iterable[Pair]) -> Planned:
+    return feeds.plan("sis", pairs, at(10))
 
 
 def unread(*lines: tuple[str, ...]) -> list[RefusedLine]:

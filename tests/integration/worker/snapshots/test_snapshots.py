@@ -1,5 +1,7 @@
 """Snapshots change exactly what the algebra of sets says. On both databases."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -186,7 +188,7 @@ class Model:
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(steps=_STEPS)
-def test_random_snapshots_agree_with_the_algebra_of_sets(feeds: Feeds, steps: list) -> None:
+def test_random_snapshots_agree_with_the_algebra_of_sets(feeds: Feeds, steps: list[Any]) -> None:
     clear(feeds)
     model = Model()
     for minute, (what, data_set, pairs) in enumerate(steps, 1):

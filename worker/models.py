@@ -23,9 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from producer.fields import MAX_REQUEST_ID, MAX_STORED_ID
-from worker import plan_models as plan_models  # so that all tables are defined
-from worker.model_base import Base as Base
-from worker.model_base import Instant as Instant
+from worker import plan_models as plan_models  # noqa: PLC0414 - so that all tables are defined
+from worker.model_base import Base as Base  # noqa: PLC0414 - others import it from here
+from worker.model_base import Instant as Instant  # noqa: PLC0414
 
 Pair = tuple[int, int]
 """The keys of a student and a course: they identify a row of `student_courses`."""

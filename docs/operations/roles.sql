@@ -12,7 +12,8 @@ CREATE ROLE enrollment_worker LOGIN PASSWORD :'worker_password';
 COMMIT;
 CREATE DATABASE enrollment OWNER enrollment_owner TEMPLATE template0 ENCODING 'UTF8';
 REVOKE ALL ON DATABASE enrollment FROM PUBLIC;
-GRANT CONNECT ON DATABASE enrollment TO enrollment_worker;
+-- Plans (dry runs, snapshots) are made in temporary tables.
+GRANT CONNECT, TEMPORARY ON DATABASE enrollment TO enrollment_worker;
 
 \connect enrollment
 BEGIN;

@@ -23,7 +23,7 @@ from producer.contract.lookup_arguments import (
     MOMENT,
     NUMBER,
     NUMBERS,
-    PAIR,
+    PAIR_CURSOR,
     PLACE,
     ROLLS_CURSOR,
     SEARCH,
@@ -234,7 +234,7 @@ class MemoryWorker:
 
     def _planned_drops(self, plan_id: Any, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
         named = _checked(TEXT, plan_id, "plan_id")
-        cursor, page_size = _checked(PAIR, after, "after"), _checked(LIMIT, limit, "limit")
+        cursor, page_size = _checked(PAIR_CURSOR, after, "after"), _checked(LIMIT, limit, "limit")
         return self._plans.drops(named, cursor, page_size)
 
     def _decide(self, decision: Any) -> Any:

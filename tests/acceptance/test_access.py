@@ -19,7 +19,8 @@ from redis.retry import Retry
 
 from producer.client import EnrollmentClient
 from producer.contract.keys import OWNER_SECONDS, Keys, Owned
-from producer.errors import BrokerUnavailable
+from producer.contract.plans import Decision, PlanState
+from producer.errors import BrokerUnavailable, DecisionRefused
 from producer.publishing.connection import BrokerConnection
 from producer.schemas import Kind
 from support.commands import run_program
@@ -93,7 +94,7 @@ def guarded(
     done = run_program("sh", "-euc", script, cwd=folder)
     assert done.returncode == 0, done.stderr
     passwords = dict(line.split() for line in done.stdout.splitlines())
-    assert set(passwords) == {"operator", "producer", "submitter", "worker"}
+    assert set(passwords) == {"operator", "decider", "producer", "submitter", "worker"}
     with valkey(folder / "data") as (port, rules):
         text = (folder / RULES.name).read_text()
         name = "staging-producer" if prefix else "producer"
@@ -129,6 +130,7 @@ def test_the_rules_allow_everything_that_worker_and_client_need(
             use_everything(client, students)
             use_plain_celery(guarded.url("stranger"), guarded.prefix)
             remember_owners(guarded)
+            decide_about_plans(guarded)
             assert guarded.denied() == []
             submit_only(guarded, client)
             use_old_rules(guarded, client)
@@ -225,6 +227,16 @@ def use_old_rules(guarded: Guarded, client: EnrollmentClient) -> None:
         assert older.batches(["x", "y"]) == client.batches(["x", "y"])
 
 
+def decide_about_plans(guarded: Guarded) -> None:
+    """Look up a plan and decide about it, as a user who may do nothing else."""
+    url = guarded.url("decider")
+    with EnrollmentClient(url, timeout=20, key_prefix=guarded.prefix) as client:
+        assert client.plan("x").state is PlanState.UNKNOWN
+        assert list(client.planned_drops("x")) == []
+        with pytest.raises(DecisionRefused):
+            client.decide("x", Decision.APPROVE, "0" * 64)
+
+
 def use_plain_celery(url: str, prefix: str) -> None:
     """Use a plain Celery client, with the extra rules that the documentation gives for it."""
     request = {"student_id": "S-0", "course_ids": ["C"]}
@@ -267,7 +279,7 @@ def kill_at_work(
     return batch.batch_id, ids
 
 
-OF_PRODUCER: dict[str, list[Any]] = {
+OF_CLIENTS: dict[str, list[Any]] = {
     "read a queue": ["LRANGE", "enrollments", 0, -1],
     "look at a message": ["LINDEX", "batches", 0],
     "pop a message": ["RPOP", "enrollments"],
@@ -330,6 +342,11 @@ OF_PRODUCER: dict[str, list[Any]] = {
     "dump a queue": ["DUMP", "enrollments"],
     "sort a queue": ["SORT", "enrollments", "STORE", "x"],
 }
+OF_PRODUCER = {
+    **OF_CLIENTS,
+    "decide": ["LPUSH", "decisions", "x"],
+    "decide with a priority": ["LPUSH", "decisions:3", "x"],
+}
 OF_WORKER: dict[str, list[Any]] = {
     "read another key": ["GET", "anything"],
     "write another key": ["SET", "anything", "x"],
@@ -342,7 +359,7 @@ OF_WORKER: dict[str, list[Any]] = {
     "learn who submitted a request": ["GET", "enrollment:owner:request:x"],
     **{what: OF_PRODUCER[what] for what in ("shut down", "cut connections", "watch others")},
 }
-OF_OUR_KEYS = ("enrollment", "batches", "lookups", "celery-task-meta", "_kombu")
+OF_OUR_KEYS = ("enrollment", "batches", "lookups", "decisions", "celery-task-meta", "_kombu")
 OF_SUBMITTER = {
     **OF_PRODUCER,
     "look up": ["LPUSH", "lookups", "x"],
@@ -350,7 +367,19 @@ OF_SUBMITTER = {
     "read cached results": ["MGET", "enrollment.cached.generation", "enrollment.cached.request.x"],
     "read why work waits": ["MGET", "enrollment.outage"],
 }
-OF_USERS = {"producer": OF_PRODUCER, "submitter": OF_SUBMITTER, "worker": OF_WORKER}
+OF_DECIDER = {
+    **OF_CLIENTS,
+    "read the decisions of others": ["LRANGE", "decisions", 0, -1],
+    "publish a request": ["LPUSH", "enrollments", "x"],
+    "publish a chunk with a priority": ["LPUSH", "batches:3", "x"],
+    "leave a mark": ["SET", "enrollment:batch:x", "x"],
+}
+OF_USERS = {
+    "producer": OF_PRODUCER,
+    "submitter": OF_SUBMITTER,
+    "decider": OF_DECIDER,
+    "worker": OF_WORKER,
+}
 FORBIDDEN = [(user, what) for user, commands in OF_USERS.items() for what in commands]
 
 

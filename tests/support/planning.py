@@ -28,7 +28,9 @@ class Member:
         self.origin = BatchOrigin("file.csv", "registrar", moment)
 
 
-def plan_input(members: Sequence[Member], moment: datetime, **fields: Any) -> PlanInput:
+def plan_input(
+    members: Sequence[Member], moment: datetime, data_set: int | None = None, **fields: Any
+) -> PlanInput:
     plan_id = members[-1].batch_id
     request = PlanRequest(
         id=plan_id,
@@ -40,7 +42,7 @@ def plan_input(members: Sequence[Member], moment: datetime, **fields: Any) -> Pl
         StagedBatch(m.batch_id, m.kind, m.origin, lambda m=m: iter(m.chunks))  # type: ignore[misc]
         for m in members
     ]
-    return PlanInput(plan_id, request, moment, batches, None)
+    return PlanInput(plan_id, request, moment, batches, data_set)
 
 
 def store_plan(database: Database, plan: PlanInput) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from producer.contract.batches import Books
 from producer.contract.chunks import Chunk, EnrollmentChunk, RefusedLine
@@ -13,7 +13,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.plans import AbsentRows, PlannedBatch, Reason
 from producer.schemas import Kind
-from support.databases import store_roster
+from support.databases import clear_batches, store_roster
 from worker.batches.apply import Applied, apply_chunk
 from worker.batches.repository import sum_chunks
 from worker.data_sets.repository import allow_snapshots, begin_sweep, data_set_key, find_swept
@@ -21,7 +21,7 @@ from worker.database.engine import Database
 from worker.database.enrollment_lock import lock_enrollments
 from worker.enrollment.incoming import read_request
 from worker.enrollment.values import StoredResult
-from worker.models import StudentCourse
+from worker.models import PastEnrollment, StudentCourse
 from worker.plan_models import AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
 from worker.service import add_enrollments
 from worker.snapshots.absence import plan_absence
@@ -293,3 +293,11 @@ def make_feeds(database: Database, students: int, courses: int) -> Feeds:
 def grid(students: Collection[int], courses: Collection[int] = (1,)) -> list[Pair]:
     """Return all pairs of these students and courses, by number."""
     return [(f"S{student}", f"C{course}") for student in students for course in courses]
+
+
+def clear(feeds: Feeds) -> None:
+    """Remove everything but the roster."""
+    clear_batches(feeds.database)
+    with feeds.database.writing() as connection:
+        for table in (PlannedDropRow, PlanRow, PastEnrollment, AlsoEnrolledBy, DataSet):
+            connection.execute(delete(table))

@@ -32,10 +32,15 @@ PAGES = (
     "docs/operations/watching.md",
     "docs/operations/dead-letters.md",
     "docs/operations/retention.md",
+    "docs/operations/data-sets.md",
 )
 """The pages with sessions, in the order in which a reader meets them."""
 
-OPERATOR_PAGES = ("docs/operations/dead-letters.md", "docs/operations/retention.md")
+OPERATOR_PAGES = (
+    "docs/operations/dead-letters.md",
+    "docs/operations/retention.md",
+    "docs/operations/data-sets.md",
+)
 """Pages whose reader has set ENROLL_DATABASE_URL."""
 
 _VARYING = (

@@ -30,14 +30,13 @@ from worker.batches.counts import (
     no_counts,
 )
 from worker.batches.lines import pack_lines
-from worker.batches.owning import data_set_of, names_another, owner_of
+from worker.batches.opening import open_chunk, owner_of
 from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     OpenBatch,
     add_chunk,
     find_chunk,
     has_ended_before,
-    open_batch,
 )
 from worker.batches.roster import upsert_records
 from worker.data_sets.values import Owner
@@ -170,13 +169,7 @@ def apply_to(
     statuses: Counter[ResultStatus] = Counter()
     fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
-        until = batch.results_stored_until
-        derives = until is None or times.stored >= until
-        owner = owner_of(chunk, batch)
-        if batch.is_stopped:
-            decided = _refuse(connection, chunk, poison, times)
-        else:
-            decided = _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
+        decided = _decide_requests(connection, chunk, batch, poison, times)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -237,27 +230,6 @@ def _open(
     return batch
 
 
-def open_chunk(
-    connection: Connection, kind: Kind, chunk: Chunk, origin: BatchOrigin
-) -> tuple[OpenBatch, bool]:
-    """Open the batch of a chunk; return it, and whether the chunk is of another submission.
-
-    `origin` has the moment that counts if none is stored.
-    """
-    data_set = data_set_of(connection, chunk, origin.moment or own_clock())
-    form = form_of(chunk)
-    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form, origin, data_set)
-    return batch, batch.kind != kind or names_another(chunk, batch, data_set)
-
-
-def form_of(chunk: Chunk) -> dict[str, Any] | None:
-    """Return the form of a chunk's file as it is stored, without what older workers do not know."""
-    if chunk.form is None:
-        return None
-    left_out = None if chunk.form.drop else {"drop"}
-    return chunk.form.model_dump(mode="json", exclude_none=True, exclude=left_out)
-
-
 def ledger_entry(
     chunk: Chunk, fingerprint: int, counts: Counts, now: datetime, lines: bytes | None
 ) -> dict[str, Any]:
@@ -297,6 +269,17 @@ def _letter(
 
 Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
 """The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
+
+
+def _decide_requests(
+    connection: Connection, chunk: Chunk, batch: OpenBatch, poison: Poison, times: Times
+) -> Decided:
+    if batch.is_stopped:
+        return _refuse(connection, chunk, poison, times)
+    until = batch.results_stored_until
+    derives = until is None or times.stored >= until
+    owner = owner_of(chunk, batch)
+    return _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
 
 
 def _enroll(

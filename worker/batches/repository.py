@@ -92,9 +92,10 @@ def open_batch(
         )
         connection.execute(new.on_conflict_do_nothing())
         known = connection.execute(_OPEN, {"batch": batch_id}).one()
+    values = known._asdict()
     if known.moment is None:
-        known = known._replace(moment=date_batch(connection, batch_id, origin.moment))
-    return OpenBatch(*known)
+        values["moment"] = date_batch(connection, batch_id, origin.moment)
+    return OpenBatch(**values)
 
 
 def date_batch(connection: Connection, batch_id: str, moment: datetime | None) -> datetime:

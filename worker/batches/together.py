@@ -18,14 +18,12 @@ from producer.schemas import Kind, ResultStatus
 from worker.batches.apply import (
     Applied,
     ChunkOutcome,
-    form_of,
     incoming_requests,
     ledger_entry,
-    open_chunk,
 )
 from worker.batches.counts import add_to_counts, no_counts
 from worker.batches.lines import pack_lines
-from worker.batches.owning import owner_of
+from worker.batches.opening import form_of, open_chunk, owner_of
 from worker.batches.refusals import refusal_of_unread_line, refusals_of
 from worker.batches.repository import (
     OpenBatch,

@@ -34,9 +34,6 @@ from worker.snapshots.rules import HoldRules, read_rules
 
 _NAME: TypeAdapter[str] = TypeAdapter(DataSetName)
 
-CREATE_EPILOG = DATABASE + exit_codes(
-    refused="there can be no more data sets", unreachable=NO_DATABASE
-)
 RULES_EPILOG = DATABASE + exit_codes(refused="there is no such data set", unreachable=NO_DATABASE)
 EXAMPLES = """
 \b
@@ -98,7 +95,7 @@ def data_sets() -> None:
     """
 
 
-@data_sets.command(epilog=CREATE_EPILOG + CREATE_EXAMPLES)
+@data_sets.command(epilog=EPILOG + CREATE_EXAMPLES)
 @_name
 @with_database
 def create(database: Database, name: str, as_json: bool) -> int:
@@ -115,7 +112,7 @@ def create(database: Database, name: str, as_json: bool) -> int:
     try:
         row, is_new = transaction(database, work)
     except TooManyDataSets as error:
-        fail(f"{error}.", ExitCode.REFUSED)
+        fail(f"{error}.", ExitCode.USAGE)
     if as_json:
         print_json(_as_json(row))
     elif is_new:

@@ -20,6 +20,7 @@ from worker.models import (
     RetentionLimit,
     StudentCourse,
 )
+from worker.plan_models import AlsoEnrolledBy
 
 APPLIES = (
     f"Workers renew their connections within {RECYCLE_SECONDS} s; behind PgBouncer, also run"
@@ -33,7 +34,12 @@ MOST = 5
 ONLY_READ = (IdentityRow.__table__, RetentionLimit.__table__)
 """The tables that workers only read."""
 
-DROPPED_FROM = (StudentCourse.__table__, PastEnrollment.__table__, EnrollmentResult.__table__)
+DROPPED_FROM = (
+    StudentCourse.__table__,
+    PastEnrollment.__table__,
+    EnrollmentResult.__table__,
+    AlsoEnrolledBy.__table__,
+)
 """The tables from which a chunk of drops removes rows."""
 
 _DENIED, _READ_ONLY, _UNKNOWN_COLUMN = "42501", "25006", "23502"

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from producer.contract.routing import Queue
+
 log = logging.getLogger(__name__)
 
 NOTICE_SECONDS: Final = 0.5
@@ -57,7 +59,13 @@ class PlanWatch:
         self._is_busy = False
 
     def start(self) -> None:
-        """Begin to look. Celery removes all timers when it loses its broker, so do it each time."""
+        """Begin to look, if this worker serves the queue of batches.
+
+        Other workers are there to be quick. Celery removes all timers when it loses its broker, so
+        do this each time.
+        """
+        if Queue.BATCHES.value not in self._consumer.app.amqp.queues.consume_from:
+            return
         self._is_busy = False  # A step that still runs holds its plan, so another one does no harm.
         self._consumer.timer.call_repeatedly(NOTICE_SECONDS, self._look)
 

@@ -53,12 +53,7 @@ def plan_chunks(
         holder.plan.id,
         request,
         holder.plan.moment,
-        [
-            StagedBatch(
-                m.batch_id, Kind(m.kind), origin_of(m), partial(texts_of, database, holder, m)
-            )
-            for m in members
-        ],
+        [_batch(database, holder, member) for member in members],
         data_set and data_set.id,
     )
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
@@ -71,6 +66,11 @@ def plan_chunks(
         raise LeaseLost(holder.plan.id) from error
     except PlanOutdated:
         _wait(holder)
+
+
+def _batch(database: Database, holder: Holder, member: Any) -> StagedBatch:
+    texts = partial(texts_of, database, holder, member)
+    return StagedBatch(member.batch_id, Kind(member.kind), origin_of(member), texts)
 
 
 def _wait(holder: Holder) -> None:

@@ -12,8 +12,8 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState
 from producer.schemas import Kind
-from worker.batches.apply import form_of
 from worker.batches.members.arrival import all_chunks_arrived
+from worker.batches.opening import form_of
 from worker.batches.repository import find_chunk
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction

@@ -34,9 +34,12 @@ def exported() -> set[str]:
     found.add("enrollment_worker_info")
     for counted in vars(metrics.Metrics()).values():
         for family in counted.collect():
-            suffixes = ("_total",) if family.type == "counter" else ("_bucket", "_sum", "_count")
+            suffixes = SUFFIXES[family.type]
             found |= {family.name + suffix for suffix in suffixes}
     return found
+
+
+SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -20,6 +20,7 @@ from producer.schemas import Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of, refusal_groups
+from worker.data_sets.repository import begin_sweep
 from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.database.errors import is_outage, sentence_of
@@ -125,11 +126,21 @@ class _Rehearsal:
         self._ahead = max(timedelta(0), now - self.at)
         stored = self._rows.copy_batches([batch.batch_id for batch in plan.batches])
         moments = [now, plan.moment, *stored, *(batch.origin.moment for batch in plan.batches)]
+        if plan.request.snapshot:
+            self._begin_snapshot(min(now, plan.batches[-1].origin.moment or plan.moment))
         self._since = Since(None, None)
         # An older version stored no moment of a batch; then all rows matter.
         if not named.may_name_times and None not in stored:
             earliest = min(moment for moment in moments if moment is not None)
             self._since = Since(earliest, earliest - self._ahead - _MARGIN)
+
+    def _begin_snapshot(self, moment: datetime) -> None:
+        """Let older requests of the data set open nothing, as when the plan is applied."""
+        plan = self._plan
+        if plan.data_set is None:
+            raise PlanRefused(_without_data_set(plan.plan_id))
+        if not begin_sweep(self._connection, plan.data_set, moment):
+            raise PlanRefused(_outdated(plan.plan_id))
 
     def apply(self, batch: StagedBatch, text: str) -> None:
         """Apply a chunk, after what it names was copied. Raises PlanRefused, DBAPIError."""
@@ -173,11 +184,11 @@ class _Rehearsal:
 
     def absence(self) -> Absence:
         """Return what becomes of the enrollments that a snapshot does not name."""
-        (ledger,) = sum_chunks(self._connection, [self._plan.plan_id])
-        data_set = self._plan.data_set
-        if data_set is None:
-            raise PlanRefused(_without_data_set(self._plan.plan_id))
-        return plan_absence(self._connection, data_set, ledger.submitted_at, self._ahead)
+        plan = self._plan
+        (ledger,) = sum_chunks(self._connection, [plan.plan_id])
+        if plan.data_set is None:
+            raise PlanRefused(_without_data_set(plan.plan_id))
+        return plan_absence(self._connection, plan.data_set, ledger.submitted_at, self._ahead)
 
 
 _MARGIN: Final = timedelta(seconds=MAX_AHEAD) + timedelta(hours=1)
@@ -196,6 +207,13 @@ def _without_data_set(plan_id: str) -> Refusal:
     return Refusal(
         f"the snapshot {plan_id} names no data set that exists",
         "Name the data set whose whole truth the file is; an operator creates it first.",
+    )
+
+
+def _outdated(plan_id: str) -> Refusal:
+    return Refusal(
+        f"the snapshot {plan_id} is older than one of its data set that was applied",
+        "Submit a newer file.",
     )
 
 

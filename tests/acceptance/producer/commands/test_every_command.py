@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from support.paths import ROOT
 from support.rosters import enter_roster, finished
 from support.terminals import is_harmless
 from support.workers import Deployment
+from worker.data_sets.repository import data_set_key
 from worker.dead_letters.letters import dead_letter, keep
 from worker.models import LetterForm, LetterReason
 
@@ -193,6 +195,16 @@ CASES = [
     Case(REFUSED, "database renew", "n\n"),
     Case(USAGE, "database renew"),
     Case(UNREACHABLE, "database renew --nowhere"),
+    Case(GOOD, "data-sets create sis:2026-fall"),
+    Case(USAGE, "data-sets create"),
+    Case(UNREACHABLE, "data-sets create sis:2026-fall --nowhere"),
+    Case(GOOD, "data-sets list"),
+    Case(USAGE, "data-sets list {t}"),
+    Case(UNREACHABLE, "data-sets list --nowhere"),
+    Case(GOOD, "data-sets rules lms --always"),
+    Case(REFUSED, "data-sets rules unknown"),
+    Case(USAGE, "data-sets rules lms --drops 101"),
+    Case(UNREACHABLE, "data-sets rules lms --nowhere"),
     Case(GOOD, "dead-letters list"),
     Case(USAGE, "dead-letters list --after {t}"),
     Case(UNREACHABLE, "dead-letters list --nowhere"),
@@ -275,6 +287,11 @@ class Scene:
             )
             for batch_id in (f"{t}-batch", f"{t}-roster"):
                 finished(client, batch_id)
+        with (
+            opened_database(self.deployment.database_url) as database,
+            database.writing() as writing,
+        ):
+            data_set_key(writing, "lms", datetime.now(UTC))
         cell = printable(t)  # A line end would begin another line of the file.
         (self.folder / f"{t}.csv").write_text(REFUSED_FILE.format(t=cell))
         (self.folder / f"{t}-ok.csv").write_text(f"sis_id,name,{cell}\nx-{len(t)},x,\n")

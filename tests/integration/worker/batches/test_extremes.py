@@ -19,7 +19,8 @@ from producer.schemas import Kind
 from support.chunks import chunk, pairs
 from support.databases import clear_batches, url_of
 from worker.batches.apply import ChunkOutcome, apply_chunk
-from worker.batches.repository import newest_batches, sum_chunks
+from worker.batches.places.repository import newest_batches
+from worker.batches.repository import sum_chunks
 from worker.batches.status import applied_chunks, batch_statuses
 from worker.commands.batches import batches
 from worker.database.engine import Database

@@ -9,7 +9,7 @@ from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import Code, Kind
 from support.chunks import apply_chunk, books, chunk, pairs, status
 from worker.batches.apply import ChunkOutcome
-from worker.batches.repository import newest_batches
+from worker.batches.places.repository import newest_batches
 from worker.batches.state import STALLED_SECONDS
 from worker.batches.status import applied_chunks, batch_statuses
 from worker.database.engine import Database

@@ -30,7 +30,7 @@ def test_snapshots_are_allowed_of_a_data_set_that_only_batches_have_named(
     (row,) = ask(database, "data-sets", "list")
     assert row["snapshots"] is False
     out, _ = run(database, "data-sets", "list")
-    assert ["lms", "no", "default"] == out.splitlines()[1].split()[:3]
+    assert out.splitlines()[1].split()[:3] == ["lms", "no", "default"]
     (row,) = ask(database, "data-sets", "create", "lms")
     assert row["snapshots"] is True
 

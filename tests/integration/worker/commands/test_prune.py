@@ -30,7 +30,7 @@ def test_old_rows_are_counted_and_then_removed(database: Database, roster: None)
         assert count_rows(database, EnrollmentResult) == 2
         counts = (
             "results 1, past enrollments 0, batches 0, batch chunks 0, batch refusals 0,"
-            " dead letters 0"
+            " dead letters 0, plans 0"
         )
         assert (counts in err) is (typed is not None)
     out, err = run(database, "prune", "--older-than", "57w", typed="y\n")

@@ -15,15 +15,18 @@ from support.databases import clear_roster, opened_database, store_roster
 from support.planning import Member, everything, plan_input, planned, stored_refusals
 from worker.batches.apply import apply_chunk
 from worker.batches.status import batch_statuses
+from worker.data_sets.repository import begin_sweep, data_set_key
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.models import BatchRefusal, DeadLetter, PastEnrollment
-from worker.plan_models import PlannedRefusal, PlanRow
+from worker.plan_models import AlsoEnrolledBy, DataSet, PlannedDropRow, PlannedRefusal, PlanRow
+from worker.plans.temporary.making import MadePlan
 from worker.service import add_enrollments
+from worker.snapshots.sweep import Sweep, sweep_page, swept_rows
 
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(hours=1)
-EXAMPLES = 60
+EXAMPLES = 25
 
 
 def at(minute: int) -> datetime:
@@ -74,12 +77,16 @@ def columns(draw: st.DrawFn) -> dict[str, Any]:
 REFUSED = st.just([{"line": 7, "message": "a cell is missing", "cells": ["A", "M1"]}])
 
 
+DATA_SETS = st.sampled_from([None, "sis", "other"])
+
+
 @st.composite
 def enrollment_chunks(draw: st.DrawFn, batch_id: str) -> list[dict[str, Any]]:
     count, ordered = draw(st.integers(1, 3)), draw(st.booleans())
+    shared = {"batch_id": batch_id, "ordered": ordered, "data_set": draw(DATA_SETS)}
     chunks = []
     for number in range(count):
-        chunk: dict[str, Any] = {"batch_id": batch_id, "number": number, "ordered": ordered}
+        chunk: dict[str, Any] = {**shared, "number": number}
         if draw(st.booleans()):
             chunk["requests"] = draw(columns())
         else:
@@ -150,10 +157,13 @@ def kept(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> 
         yield database
 
 
+OTHERS = (PastEnrollment, DeadLetter, AlsoEnrolledBy, PlannedRefusal, PlannedDropRow, PlanRow)
+
+
 def clear(database: Database) -> None:
     clear_roster(database)
     with database.writing() as connection:
-        for model in (PastEnrollment, DeadLetter, PlannedRefusal, PlanRow):
+        for model in (*OTHERS, DataSet):
             connection.execute(delete(model))
         if connection.dialect.name == "postgresql":
             for name in ("students_id_seq", "courses_id_seq"):
@@ -171,13 +181,47 @@ def submit(database: Database, record: dict[str, Any], minute: int) -> None:
     add_enrollments(database, [incoming], clock=lambda: NOW)
 
 
-@settings(
+def prepare(
+    database: Database, history: list[list[Member]], singles: list[tuple[dict[str, Any], int]]
+) -> None:
+    """Begin with the same roster, then apply batches and single requests."""
+    clear(database)
+    for number, members in enumerate(history):
+        for member in members:
+            own = [chunk.replace('"h', f'"h{number}') for chunk in member.chunks]
+            run(database, member, own)
+    for record, minute in singles:
+        submit(database, record, minute)
+
+
+def compare(database: Database, plan: list[Member], made: MadePlan) -> None:
+    """Compare what a plan reports with the batches that were applied then."""
+    for member, batch in zip(plan, made.batches, strict=True):
+        (status,) = batch_statuses(database, [member.batch_id], {}, refusals=True)
+        assert batch.batch_id == member.batch_id
+        assert batch.books == status.books
+        assert batch.requests == status.requests_applied
+        assert batch.requests_rejected == status.requests_rejected
+        assert batch.refusals == tuple(
+            group.model_copy(update={"likely_causes": (), "examined": None})
+            for group in status.refusals
+        )
+        refusals = stored_refusals(database, member.batch_id)
+        assert refusals == stored_refusals(database, member.batch_id, BatchRefusal)
+
+
+HISTORY = st.lists(packages("h"), max_size=2)
+SINGLES = st.lists(single_requests(), max_size=4)
+SETTINGS = settings(
     max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+
+
+@SETTINGS
 @given(
-    history=st.lists(packages("h"), max_size=2),
-    singles=st.lists(single_requests(), max_size=4),
+    history=HISTORY,
+    singles=SINGLES,
     plan=packages("b"),
     applied=st.sampled_from([0, 0, 0, 1]),
     times=st.sampled_from([1, 1, 2]),
@@ -191,32 +235,65 @@ def test_a_plan_reports_what_the_run_that_follows_does(
     times: int,
 ) -> None:
     """Some chunks of the plan may have been applied before, as when a submission is resumed."""
-    clear(kept)
-    for number, members in enumerate(history):
-        for member in members:
-            own = [chunk.replace('"h', f'"h{number}') for chunk in member.chunks]
-            run(kept, member, own)
-    for record, minute in singles:
-        submit(kept, record, minute)
+    prepare(kept, history, singles)
     run(kept, plan[-1], plan[-1].chunks[:applied])
     before = everything(kept)
+    moment = plan[-1].origin.moment or NOON
 
-    made = planned(
-        kept, plan_input(plan, plan[-1].origin.moment or NOON), clock=lambda: NOW, times=times
-    )
+    made = planned(kept, plan_input(plan, moment), clock=lambda: NOW, times=times)
 
     assert everything(kept) == before
     for member in plan:
         run(kept, member, member.chunks)
-    for member, batch in zip(plan, made.batches, strict=True):
-        (status,) = batch_statuses(kept, [member.batch_id], {}, refusals=True)
-        assert batch.batch_id == member.batch_id
-        assert batch.books == status.books
-        assert batch.requests == status.requests_applied
-        assert batch.requests_rejected == status.requests_rejected
-        assert batch.refusals == tuple(
-            group.model_copy(update={"likely_causes": (), "examined": None})
-            for group in status.refusals
-        )
-        refusals = stored_refusals(kept, member.batch_id)
-        assert refusals == stored_refusals(kept, member.batch_id, BatchRefusal)
+    compare(kept, plan, made)
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> list[Member]:
+    """A package whose enrollments are the whole truth of a data set; they drop nothing."""
+    members = draw(packages("s"))
+    chunks = []
+    for text_of_chunk in members[-1].chunks:
+        chunk = json.loads(text_of_chunk) | {"ordered": False, "data_set": "sis"}
+        columns = chunk.get("requests", {})
+        if "drop_course_ids" in columns:
+            columns["course_ids"] = columns.pop("drop_course_ids")
+        for record in chunk.get("records", ()):
+            if isinstance(record, dict):
+                record.pop("drop_course_ids", None)
+        chunks.append(json.dumps(chunk))
+    members[-1].chunks = chunks
+    return members
+
+
+@SETTINGS
+@given(history=HISTORY, singles=SINGLES, plan=snapshots())
+def test_a_snapshot_drops_what_its_plan_reports(
+    kept: Database,
+    history: list[list[Member]],
+    singles: list[tuple[dict[str, Any], int]],
+    plan: list[Member],
+) -> None:
+    prepare(kept, history, singles)
+    moment = plan[-1].origin.moment or NOON
+    with kept.writing() as connection:
+        key = data_set_key(connection, "sis", NOON)
+    before = everything(kept)
+
+    made = planned(kept, plan_input(plan, moment, key, snapshot=True), clock=lambda: NOW)
+
+    assert everything(kept) == before
+    assert made.absence is not None
+    with kept.writing() as connection:
+        assert begin_sweep(connection, key, moment)
+    for member in plan:
+        run(kept, member, member.chunks)
+    compare(kept, plan, made)
+    sweep = Sweep("s", "s", len(plan[-1].chunks), key, "sis", moment)
+    while sweep_page(kept, sweep, clock=lambda: NOW, page=2):
+        pass
+    with kept.reading() as connection:
+        assert swept_rows(connection, "s", made.absence.absent) == made.absence.absent

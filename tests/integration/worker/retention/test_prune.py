@@ -32,7 +32,7 @@ from worker.models import (
     StudentCourse,
 )
 from worker.repository import enroll_student_in_courses
-from worker.retention.prune import KINDS, find_limit, prune
+from worker.retention.prune import KINDS, Limit, find_limit, prune
 from worker.service import add_enrollments
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -236,17 +236,17 @@ def test_a_batch_that_is_not_done_holds_the_limit_back(database: Database) -> No
         open_batch(connection, "slow", "enrollments", None, None, BatchOrigin(moment=days(50)))
         add_chunk(connection, **chunk("slow", 0, 49))
         add_chunk(connection, **chunk("slow", 1, 10))
-    assert find_limit(database, days(30)) == (days(50), "slow")
+    assert find_limit(database, days(30)) == Limit(days(50), "slow")
     assert prune(database, days(30))["past_enrollments"] == 0
     assert decide(database, asked("its line", 50, course_ids=["M1"])) == ["superseded"]
     with database.writing() as connection:
         add_chunk(connection, **{**chunk("slow", 2, 9), "last": True})
-    assert find_limit(database, days(30)) == (days(30), None)
+    assert find_limit(database, days(30)) == Limit(days(30))
 
 
 def test_a_batch_for_which_nothing_arrives_holds_nothing_back(database: Database) -> None:
     with database.writing() as connection:
         open_batch(connection, "gone", "enrollments", None, None, BatchOrigin(moment=days(50)))
         add_chunk(connection, **chunk("gone", 0, 49))
-    assert find_limit(database, days(30)) == (days(30), None)
+    assert find_limit(database, days(30)) == Limit(days(30))
     assert prune(database, days(30))["batches"] == 1

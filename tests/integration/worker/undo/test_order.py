@@ -160,7 +160,7 @@ def test_later_requests_win_whenever_they_arrive(
     forget(database)
     for step in before:
         by_hand(database, *step)
-    expected = {pair: True for pair in pairs(database)} | latest(later)
+    expected = dict.fromkeys(pairs(database), True) | latest(later)
     places = [data.draw(st.integers(0, len(chunks) + 1)) for _ in later]
     for place in range(len(chunks) + 2):
         for step, own_place in zip(later, places, strict=True):

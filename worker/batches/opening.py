@@ -1,13 +1,17 @@
-"""Decide which data set owns the enrollments that the chunks of a batch open."""
+"""Open the batch of a chunk, and decide which data set owns the enrollments that it opens."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from producer.contract.chunks import Chunk
-from worker.batches.repository import OpenBatch, find_kind
+from producer.contract.headers import BatchOrigin
+from producer.schemas import Kind
+from worker.batches.repository import OpenBatch, find_kind, open_batch
 from worker.data_sets.repository import data_set_key, find_data_set
 from worker.data_sets.values import Owner
+from worker.moments import own_clock
 
 
 def data_set_of(connection: Connection, chunk: Chunk, now: datetime) -> int | None:
@@ -36,3 +40,24 @@ def owner_of(chunk: Chunk, batch: OpenBatch) -> Owner | None:
     if batch.data_set is None:
         return None
     return Owner(batch.data_set, adopts=chunk.plan is not None and chunk.plan.adopt)
+
+
+def open_chunk(
+    connection: Connection, kind: Kind, chunk: Chunk, origin: BatchOrigin
+) -> tuple[OpenBatch, bool]:
+    """Open the batch of a chunk; return it, and whether the chunk is of another submission.
+
+    `origin` has the moment that counts if none is stored.
+    """
+    data_set = data_set_of(connection, chunk, origin.moment or own_clock())
+    form = form_of(chunk)
+    batch = open_batch(connection, chunk.batch_id, kind, chunk.columns, form, origin, data_set)
+    return batch, batch.kind != kind or names_another(chunk, batch, data_set)
+
+
+def form_of(chunk: Chunk) -> dict[str, Any] | None:
+    """Return the form of a chunk's file as it is stored, without what older workers do not know."""
+    if chunk.form is None:
+        return None
+    left_out = None if chunk.form.drop else {"drop"}
+    return chunk.form.model_dump(mode="json", exclude_none=True, exclude=left_out)

@@ -21,8 +21,7 @@ LONGEST_PAUSE: Final = timedelta(minutes=10)
 """The first and the longest pause after an attempt failed; each is twice as long as the one before.
 """
 
-MOST_ATTEMPTS: Final = 10
-"""After so many attempts without success, a plan that cannot be made is discarded."""
+_MOST_DOUBLINGS: Final = 10
 
 
 class Expiry(NamedTuple):
@@ -36,6 +35,6 @@ class Expiry(NamedTuple):
 
 def pause_after(attempts: int) -> timedelta:
     """Return the pause after the given number of attempts that failed in a row, at least one."""
-    doublings = min(max(0, attempts - 1), MOST_ATTEMPTS)
+    doublings = min(max(0, attempts - 1), _MOST_DOUBLINGS)
     pause: timedelta = FAILED * (1 << doublings)
     return min(pause, LONGEST_PAUSE)

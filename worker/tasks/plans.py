@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 
-from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR, TEXT
+from producer.contract.lookup_arguments import DECISION, LIMIT, PAIR_CURSOR, TEXT
 from producer.contract.plans import PlanStatus
 from producer.contract.routing import TaskName
 from producer.fields import MAX_LOOKUP
@@ -34,7 +34,7 @@ def register_plans(app: Celery, services: Services) -> None:
     @lookup(name=TaskName.PLANNED_DROPS.value)
     def drops(plan_id: Any, *, after: Any = None, limit: Any = MAX_LOOKUP) -> Any:
         checked_id = checked(TEXT, plan_id, "plan_id")
-        last, page_size = checked(PAIR, after, "after"), checked(LIMIT, limit, "limit")
+        last, page_size = checked(PAIR_CURSOR, after, "after"), checked(LIMIT, limit, "limit")
         return answer(lambda: planned_drops(database, checked_id, last, page_size))
 
     @lookup(name=TaskName.DECIDE.value)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AwareDatetime, Field, StringConstraints
 from pydantic.functional_validators import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
 
 MAX_KEY: Final = 2**31 - 1
 MAX_COURSES: Final = 100
@@ -42,6 +43,37 @@ Text = Annotated[
 RequestId = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=MAX_REQUEST_ID, pattern=NO_NUL)
 ]
+
+
+def _not_of_an_undo(batch_id: str) -> str:
+    if batch_id.startswith(UNDO_PREFIX):
+        raise ValueError(
+            f"must not begin with {UNDO_PREFIX}, because such ids belong to the batches that undo"
+            " others; choose another id"
+        )
+    return batch_id
+
+
+NewBatchId = Annotated[RequestId, AfterValidator(_not_of_an_undo)]
+"""A submitter's own id of a batch; it can never be the id of a batch that undoes another one."""
+
+
+def _without_undo(stored_id: str) -> str:
+    submitted = stored_id
+    while submitted.startswith(UNDO_PREFIX):
+        submitted = submitted.removeprefix(UNDO_PREFIX)
+    if len(submitted) > MAX_REQUEST_ID:
+        raise PydanticCustomError("id_too_long", "must be shorter")
+    return stored_id
+
+
+StoredId = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=MAX_STORED_ID, pattern=NO_NUL),
+    AfterValidator(_without_undo),
+]
+"""The id of a request or a batch, also of one that undoes another, when it is looked up."""
+
 MAX_DATA_SET: Final = 128
 DataSetName = Annotated[
     str,

@@ -29,7 +29,7 @@ from producer.contract.marks import SubmissionMark
 from producer.contract.plans import DecisionMessage
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
 from producer.contract.searching import SearchText
-from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId
+from producer.fields import MAX_CHUNK_BYTES, MAX_MESSAGE, Identifier, Moment, RequestId, StoredId
 from producer.schemas import Code, Kind, StudentEnrollmentRequest
 
 VERSION = "1.0.0"
@@ -70,7 +70,7 @@ SIGNATURES: dict[TaskName, Signature] = {
     ),
     TaskName.CHUNKS: Signature(
         "Return which of these chunks have been applied.",
-        {"batch_id": RequestId, "numbers": Numbers},
+        {"batch_id": StoredId, "numbers": Numbers},
         2,
         {},
     ),
@@ -78,7 +78,7 @@ SIGNATURES: dict[TaskName, Signature] = {
         "Return one page of a batch's refusals: those after the refusal with the line `line` and"
         " the id `after`; with `code`, only those for this cause. With `whole`, each has the record"
         " and the cells that only the first refusal of its line has otherwise.",
-        {"batch_id": RequestId, "line": _Line, "after": _Line, "limit": Limit},
+        {"batch_id": StoredId, "line": _Line, "after": _Line, "limit": Limit},
         1,
         {"code": Code | None, "whole": bool},
     ),

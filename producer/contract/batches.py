@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from producer.contract.file_forms import FileForm
-from producer.fields import Moment, RequestId
+from producer.fields import Moment, StoredId
 from producer.schemas import Code, ContractModel, Kind
 
 
@@ -224,7 +224,7 @@ class BatchStatus(ContractModel):
     )
 
 
-BatchCursor = tuple[Moment, RequestId]
+BatchCursor = tuple[Moment, StoredId]
 """A place in the list of batches: the moment of a batch, and its id."""
 
 

@@ -20,7 +20,7 @@ from producer.fields import (
     CourseIds,
     DataSetName,
     Identifier,
-    RequestId,
+    NewBatchId,
     Text,
 )
 from producer.schemas import (
@@ -90,7 +90,7 @@ class Chunk(ContractModel):
     object as JSON. A string is faster for a large chunk, because it is parsed only once.
     """
 
-    batch_id: RequestId = Field(description="The batch that the chunk belongs to.")
+    batch_id: NewBatchId = Field(description="The batch that the chunk belongs to.")
     number: Annotated[int, Field(strict=True, ge=0, le=MAX_KEY)] = Field(
         description="The number of the chunk in its batch, counted from 0."
     )

@@ -20,12 +20,12 @@ from producer.contract.lookups import (
 )
 from producer.contract.plans import DecisionMessage
 from producer.contract.searching import SearchText
-from producer.fields import Identifier, Moment, RequestId
+from producer.fields import Identifier, Moment, StoredId
 from producer.schemas import Code, Kind
 
 T = TypeVar("T")
 
-TEXT: TypeAdapter[str] = TypeAdapter(RequestId)
+TEXT: TypeAdapter[str] = TypeAdapter(StoredId)
 TEXTS: TypeAdapter[list[str]] = TypeAdapter(RequestIds)
 NUMBER: TypeAdapter[int] = TypeAdapter(Number)
 NUMBERS: TypeAdapter[list[int]] = TypeAdapter(Numbers)

@@ -18,11 +18,11 @@ from producer.contract.searching import FoundCourses, FoundStudents
 from producer.fields import (
     MAX_KEY,
     MAX_LOOKUP,
-    MAX_REQUEST_ID,
+    MAX_STORED_ID,
     MAX_TEXT,
     NO_NUL,
     Identifier,
-    RequestId,
+    StoredId,
 )
 from producer.schemas import (
     ContractModel,
@@ -31,7 +31,7 @@ from producer.schemas import (
     StudentResponse,
 )
 
-MAX_RESULT_ID: Final = MAX_REQUEST_ID + 24
+MAX_RESULT_ID: Final = MAX_STORED_ID + 24
 """The most characters of a result's id: the id of a line is longer than that of its batch."""
 
 
@@ -67,7 +67,7 @@ class WorkerHealth(ContractModel):
     )
 
 
-RequestIds = Annotated[list[RequestId], Field(max_length=MAX_LOOKUP)]
+RequestIds = Annotated[list[StoredId], Field(max_length=MAX_LOOKUP)]
 Identifiers = Annotated[list[Identifier], Field(max_length=MAX_LOOKUP)]
 Number = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Numbers = Annotated[list[Number], Field(max_length=MAX_LOOKUP)]

@@ -21,7 +21,7 @@ from producer.contract.plans import Decision, DecisionMessage
 from producer.contract.routing import TaskName
 from producer.contract.searching import SearchText
 from producer.errors import InvalidRequest
-from producer.fields import Identifier, Moment, RequestId, show_moment
+from producer.fields import Identifier, Moment, RequestId, StoredId, show_moment
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.requests import refuse_single
 from producer.schemas import Code, ContractModel, Kind
@@ -36,11 +36,11 @@ _IDS_OF: dict[TaskName, str] = {
 
 
 class _Arguments(ContractModel):
-    request_ids: tuple[RequestId, ...] = ()
-    batch_ids: tuple[RequestId, ...] = ()
+    request_ids: tuple[StoredId, ...] = ()
+    batch_ids: tuple[StoredId, ...] = ()
     plan_id: RequestId = "-"
     students: tuple[Identifier, ...] = ()
-    batch_id: RequestId = "-"
+    batch_id: StoredId = "-"
     limit: Limit = 1
     before: tuple[Annotated[datetime, Strict()], str] | None = None
 
@@ -65,7 +65,7 @@ class _RollsArguments(ContractModel):
 
 
 class _RefusalArguments(ContractModel):
-    batch_id: RequestId
+    batch_id: StoredId
     line: Number
     numbers: Number
     limit: Limit

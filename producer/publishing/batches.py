@@ -16,7 +16,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.errors import BatchConflict, BrokerUnavailable, EnrollmentError, NoWorkerAnswered
-from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, RequestId
+from producer.fields import MAX_CHUNK_RECORDS, MAX_LOOKUP, Moment, NewBatchId, RequestId
 from producer.publishing.chunking import ALONE, EncodedChunk, Membership, split_into_chunks
 from producer.publishing.connection import BrokerConnection
 from producer.publishing.dating import BATCH_MOMENT
@@ -51,7 +51,7 @@ T = TypeVar("T")
 class SubmittedBatch(ContractModel):
     """The submitted part of a batch; chunks that were not `published` had been applied before."""
 
-    batch_id: RequestId
+    batch_id: NewBatchId
     kind: Kind
     chunks: int = 0
     published: int = 0

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
 from producer.contract.searching import FoundCourses, FoundStudents
-from producer.fields import Moment, RequestId
+from producer.fields import Moment, StoredId
 from producer.schemas import (
     Code,
     RequestState,
@@ -31,7 +31,7 @@ from producer.web.parameters import (
 )
 from producer.web.problems import Refused
 
-_REQUEST_ID: TypeAdapter[str] = TypeAdapter(RequestId)
+_REQUEST_ID: TypeAdapter[str] = TypeAdapter(StoredId)
 
 
 async def get_request(request: Request, request_id: RequestIdInPath) -> Response:

@@ -10,7 +10,7 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState
 from producer.contract.lookups import SubmitterName
 from producer.contract.searching import SearchText
-from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, RequestId
+from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, NewBatchId
 from producer.files.refused_lines import RefusedForm
 from producer.schemas import Code, Kind
 from producer.web.problems import Refused
@@ -167,7 +167,7 @@ BatchKind = Annotated[
     Query(description="The kind of the records; without it, the first line of the file decides."),
 ]
 OwnBatchId = Annotated[
-    RequestId | None,
+    NewBatchId | None,
     Query(
         description="Your own id for the batch, under which the same file can be sent again without"
         " a second effect; without it, the batch gets a random id."

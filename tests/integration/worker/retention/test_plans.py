@@ -1,0 +1,61 @@
+"""Plans and `enroll prune`: what has not ended holds history back, and what has ended goes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from producer.contract.plan_requests import PlanPurpose
+from producer.contract.plans import Decision
+from producer.schemas import Kind
+from support.chunks import pairs
+from support.databases import store_roster
+from support.operator import run
+from support.staging import MOMENT, advance, chunks_of, request, stage
+from worker.database.engine import Database
+from worker.plan_models import PlanMember, PlannedRefusal, PlanRow
+from worker.plans.decisions import decide
+from worker.plans.reports.lookups import plan_status
+from worker.retention.prune import Limit, find_limit, prune
+
+LATER = MOMENT + timedelta(days=10)
+
+
+@pytest.fixture(autouse=True)
+def held(database: Database) -> None:
+    """A plan that waits for a decision, of a batch that counts at `MOMENT`."""
+    store_roster(database, ["A"], ["M1"])
+    stage(database, chunks_of(request(hold="always"), [pairs("A", "M1"), pairs("Z", "M1")])[0])
+    advance(database)
+
+
+def count(database: Database, model: type) -> int:
+    with database.reading() as connection:
+        return connection.scalar(select(func.count()).select_from(model)) or 0
+
+
+def test_a_plan_that_has_not_ended_holds_the_limit_back(database: Database) -> None:
+    assert find_limit(database, LATER) == Limit(MOMENT, "b", is_plan=True)
+    assert find_limit(database, MOMENT) == Limit(MOMENT)
+    age = f"{(datetime.now(UTC) - LATER).days}d"
+    _, err = run(database, "prune", "--older-than", age, "--dry-run")
+    assert "The plan b is not done and counts at 2026-09-01" in err
+    decide(database, "b", Decision.DISCARD, plan_status(database, "b").digest)
+    assert find_limit(database, LATER) == Limit(LATER)
+
+
+def test_plans_are_removed_once_they_ended_long_ago(database: Database) -> None:
+    dry = request(("d", Kind.ENROLLMENTS), purpose=PlanPurpose.REPORT)
+    (only,) = chunks_of(dry, [pairs("Z", "M1")] * 5, batch_id="d")
+    stage(database, only)
+    advance(database, "d")
+    assert count(database, PlannedRefusal) == 6
+    assert prune(database, LATER)["plans"] == 0
+    with database.writing() as connection:
+        connection.execute(
+            update(PlanRow).where(PlanRow.id == "d").values(finished_at=LATER - timedelta(days=1))
+        )
+    assert prune(database, LATER, dry_run=True)["plans"] == 1
+    assert prune(database, LATER, page=2)["plans"] == 1
+    assert (count(database, PlanRow), count(database, PlanMember)) == (1, 1)
+    assert count(database, PlannedRefusal) == 1

@@ -22,6 +22,7 @@ from producer.web.parameters import (
     FormOfRefused,
     FrontServices,
     OwnBatchId,
+    check_addressable,
 )
 from producer.web.problems import Refused
 from producer.web.tokens import Scope
@@ -47,6 +48,7 @@ async def post_batch(
     """
     if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
+    check_addressable("batch_id", batch_id)
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
     options: dict[str, Any] = {"may_drop": has_scope(request, Scope.DROP), "resume": has_own_id}
     turn = services.uploads.turn_of(submitter)

@@ -10,7 +10,8 @@ def test_each_notice_about_lines_is_shown_in_plain_words() -> None:
     tally = Tally()
     verdicts = [
         Verdict(PASS, "teacher"), Verdict(PASS, "teacher"), Verdict(PASS, "proctor's, 2 'aide"),
-        Verdict(PASS, NOT_NAMED), Verdict(PASS, NO_COURSE), Verdict(PASS, "deleted", remark="gone"), Verdict(DROP, "ended"),
+        Verdict(PASS, NOT_NAMED), Verdict(PASS, NO_COURSE),
+        Verdict(PASS, "deleted", remark="gone"), Verdict(DROP, "ended"),
     ]  # fmt: skip
     for line, verdict in enumerate(verdicts, 2):
         tally.add(line, verdict)

@@ -6,7 +6,7 @@ Every function takes an open connection. Nothing here knows the rules or commits
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
@@ -33,6 +33,8 @@ SAMPLE_SIZE = 20
 
 SMALL_ROSTER = 50_000
 """Up to this largest key, a roster is small enough to be read as a whole."""
+
+AnyRow = TypeVar("AnyRow", Pair, PlacedPair)
 
 _PAIR_COLUMNS = columns_of(StudentCourse, "student_id", "course_id", "enrolled_at")
 _PLACED_COLUMNS = columns_of(
@@ -146,41 +148,39 @@ def insert_enrollments(connection: Connection, rows: Mapping[Pair, datetime]) ->
 
 
 def insert_placed_enrollments(
-    connection: Connection, rows: Sequence[PlacedPair], moment: datetime, chunk: int
-) -> Sequence[Pair]:
+    connection: Connection, wanted: Sequence[PlacedPair], moment: datetime, chunk: int
+) -> Sequence[PlacedPair]:
     """Do what `insert_enrollments` does for the requests of one chunk, with their positions.
 
-    Each pair is named once.
+    Each pair is named once, and the rows are in the order of their keys.
     """
-    wanted = sorted(rows)
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
-        pairs = [row[:2] for row in wanted]
 
-        def write(new: Sequence[Pair]) -> None:
-            is_new = set(new) if len(new) < len(wanted) else None
-            placed = wanted if is_new is None else [row for row in wanted if row[:2] in is_new]
-            copy.copy_placed_enrollments(connection, placed, moment, chunk)
+        def write(new: Sequence[PlacedPair]) -> None:
+            copy.copy_placed_enrollments(connection, new, moment, chunk)
 
-        copied = _copy_new(connection, pairs, write)
+        copied = _copy_new(connection, wanted, write)
         if copied is not None:
             return copied
     values = [(student, course, moment, chunk, place) for student, course, place in wanted]
-    return _insert(connection, _PLACED_COLUMNS, values)
+    added = set(_insert(connection, _PLACED_COLUMNS, values))
+    return [row for row in wanted if row[:2] in added]
 
 
 def _copy_new(
-    connection: Connection, wanted: Sequence[Pair], write: Callable[[Sequence[Pair]], None]
-) -> Sequence[Pair] | None:
-    """Copy the new ones of these pairs; return them, or None if that did not succeed.
+    connection: Connection, wanted: Sequence[AnyRow], write: Callable[[Sequence[AnyRow]], None]
+) -> Sequence[AnyRow] | None:
+    """Copy the new ones of these rows; return them, or None if that did not succeed.
 
-    `write` copies pairs. They are in the order of their keys.
+    `write` copies rows, which begin with their pair and are in the order of their keys.
     """
     # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
     sample = wanted[:: max(1, len(wanted) // SAMPLE_SIZE)]
     new = wanted
     if len(_find_missing(connection, sample)) < len(sample):
-        new = sorted(_find_missing(connection, wanted))
+        missing = set(_find_missing(connection, wanted))
+        new = [row for row in wanted if row[:2] in missing]
     if not new:
         return []
     try:
@@ -214,9 +214,10 @@ def _enroll(dialect: str, names: tuple[str, ...]) -> Any:
     )
 
 
-def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
+def _find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
     """Return the pairs that have no row: few or none if the chunk was delivered before."""
     dialect = connection.dialect.name
+    pairs = [row[:2] for row in rows]
     missing = connection.execute(
         _select_missing(dialect), row_parameters(dialect, _PAIR_KEY, pairs)
     )

@@ -11,7 +11,7 @@ from producer.files.formats.package_source import PackageSource
 from producer.files.formats.packages import AnySource, Package, opened_input
 from producer.files.layout import Lines
 from producer.publishing.batches import SubmittedBatch
-from producer.publishing.chunking import Line
+from producer.publishing.chunking import Block, LineStream, blocks_of
 
 MAX_REFUSED = 1_000
 """The most refused lines that are kept for a file; all of them are counted and published."""
@@ -57,9 +57,9 @@ class WatchedSource:
 
     def records(self) -> Lines:
         """Yield every record and every refused line. Raises UnreadableFile."""
-        return self._note(self.source.records())
+        return LineStream(self._note(blocks_of(self.source.records())))
 
-    def _note(self, lines: Lines) -> Iterator[Line]:
+    def _note(self, lines: Iterator[Block]) -> Iterator[Block]:
         for line in lines:
             if isinstance(line, RefusedLine):
                 self._count += 1

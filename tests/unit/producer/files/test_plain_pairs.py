@@ -59,7 +59,9 @@ def small() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(
     cells=rows_of_files,
     student_at=st.sampled_from([0, 1]),

@@ -33,6 +33,7 @@ PAGES = (
     "docs/operations/dead-letters.md",
     "docs/operations/retention.md",
     "docs/operations/data-sets.md",
+    "docs/operations/undo.md",
 )
 """The pages with sessions, in the order in which a reader meets them."""
 
@@ -40,6 +41,7 @@ OPERATOR_PAGES = (
     "docs/operations/dead-letters.md",
     "docs/operations/retention.md",
     "docs/operations/data-sets.md",
+    "docs/operations/undo.md",
 )
 """Pages whose reader has set ENROLL_DATABASE_URL."""
 

@@ -120,6 +120,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
     heading = "pairs" if is_done else "pairs, if undone"
     print_table(("", heading), shown, heading)
     if report.left:
+        click.echo()
         print_table(_LEFT, map(_cells, report.left))
     if counts["superseded"] > MAX_LEFT:
         print_message(
@@ -132,7 +133,7 @@ def _print_report(report: UndoReport, *, is_done: bool) -> None:
         )
 
 
-_LEFT = ("left: student", "course", "because it was", "at", "by request")
+_LEFT = ("student", "course", "left: it was", "at", "by request")
 _DECIDED = {Action.DROP: "enrolled or confirmed", Action.ENROLL: "dropped"}
 """What the later request did, by what the undo asked for."""
 

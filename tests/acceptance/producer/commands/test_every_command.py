@@ -229,6 +229,12 @@ CASES = [
     Case(USAGE, "prune --older-than 400d"),
     Case(USAGE, "prune --older-than {t} --yes"),
     Case(UNREACHABLE, "prune --older-than 400d --nowhere"),
+    Case(GOOD, "undo {batch} --dry-run"),
+    Case(REFUSED, "undo {t}-nowhere --yes"),
+    Case(REFUSED, "undo {roster} --dry-run"),
+    Case(REFUSED, "undo {batch}", "n\n"),
+    Case(USAGE, "undo {batch}"),
+    Case(UNREACHABLE, "undo {batch} --nowhere"),
 ]
 
 ELSEWHERE = {

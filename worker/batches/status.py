@@ -81,9 +81,9 @@ def batch_statuses(
     for batch_id in batch_ids:
         ledger = ledgers.get(batch_id)
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        more = _file_of(files.get(batch_id))
         mark = relevant_mark(ledger, marks.get(batch_id))
         standing = batch_state(ledger, mark, dead_chunks, now, waiting)
+        more = {"refusals": groups.get(batch_id, ()), **_file_of(files.get(batch_id))}
         if batch_id in planned:
             membership = Membership(*planned[batch_id])
             standing = membership.standing(standing, dead_chunks, now)
@@ -91,9 +91,7 @@ def batch_statuses(
             more |= membership.fields(mark, with_files=with_files)
         standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
-        groups_of_batch = {"refusals": groups.get(batch_id, ())}
-        more = _missing(standing, dead_chunks) | groups_of_batch | more
-        statuses.append(status.model_copy(update=more))
+        statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
     return explained

@@ -91,6 +91,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "batches",
         "batches/members",
         "batches/places",
+        "data_sets",
         "database",
         "dead_letters",
         "enrollment",
@@ -105,6 +106,8 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "retention/plans",
         "roster",
         "roster/search",
+        "snapshots",
+        "undo",
     }
 
 

@@ -1,6 +1,6 @@
 """Report the status of batches: counts, refusals by cause, state and advice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -68,10 +68,7 @@ def batch_statuses(
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
-        named, characters = find_columns(connection, ledgers if with_files else (), size.left)
-        if characters >= size.left:
-            raise size.exceeded()
-        files = {row.id: row for row in named}
+        files = _find_files(connection, ledgers if with_files else (), size)
         refused = [i for i, ledger in ledgers.items() if refusals and ledger.rejected]
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
@@ -95,6 +92,16 @@ def batch_statuses(
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
     return explained
+
+
+def _find_files(
+    connection: Connection, batch_ids: Iterable[str], size: AnswerSize
+) -> dict[str, Any]:
+    """Return the headers and forms of the files of batches, by batch. Raises AnswerTooLarge."""
+    named, characters = find_columns(connection, batch_ids, size.left)
+    if characters >= size.left:
+        raise size.exceeded()
+    return {row.id: row for row in named}
 
 
 def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:

@@ -26,9 +26,8 @@ STRINGS_OF_SQL = {"exec_driver_sql"}
 def builds_sql(module: str) -> bool:
     """Return whether a module may build SQL."""
     path = Path(module)
-    models = ("models.py", "plan_models.py", "model_base.py")
-    is_own = path.name in ("repository.py", "migrate.py", *models)
-    return is_own or path.parts[0] == "database"
+    names = ("repository.py", "models.py", "plan_models.py", "model_base.py", "migrate.py")
+    return path.name in names or path.parts[0] == "database"
 
 
 def imports(source: str) -> set[str]:

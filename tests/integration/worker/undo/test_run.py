@@ -1,5 +1,6 @@
 """Which batches can be undone, what becomes of running ones, and what is left. Both databases."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -23,7 +24,7 @@ from support.undoing import (
     request,
     undone,
 )
-from worker.batches.apply import apply_chunk
+from worker.batches.apply import apply_chunk, apply_to
 from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
 from worker.dead_letters.letters import dead_letter, keep
@@ -139,6 +140,20 @@ def test_a_running_batch_is_stopped_and_the_rest_of_it_refused(database: Databas
     (group,) = status.refusals
     assert group.code == "undone"
     assert "submit it in another batch" in group.example
+
+
+def test_an_undo_waits_for_a_chunk_that_is_being_applied(database: Database) -> None:
+    """On SQLite, it waits for the only writer."""
+    apply(database, request("A", enroll=["M1"]), last=False)
+    chunk = chunks.chunk(request("B", enroll=["M2"]), number=1, before={"requests": 1, "rows": 1})
+    with ThreadPoolExecutor(1) as threads:
+        with database.writing() as connection:
+            apply_to(connection, Kind.ENROLLMENTS, chunk, 7, {}, clock=clock)
+            report = threads.submit(undone, database)
+            with pytest.raises(TimeoutError):
+                report.result(timeout=1)
+        assert report.result(timeout=60).counts["dropped"] == 2
+    assert pairs(database) == set()
 
 
 def test_a_dead_letter_of_a_batch_that_was_undone_is_not_retried(database: Database) -> None:

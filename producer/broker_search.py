@@ -1,4 +1,4 @@
-"""Find the broker that is meant if none is named: that of the environment, or of `enroll up`."""
+"""Find the broker if the caller names none: that of the environment, or of `enroll up`."""
 
 import os
 from pathlib import Path

@@ -30,6 +30,8 @@ from producer.errors import (
     NoWorkerAnswered,
 )
 from producer.fields import MAX_LOOKUP
+from producer.files.formats.comparison import Comparison
+from producer.files.submitted import OpenedFile
 from producer.planner import EnrollmentPlanner
 from producer.publishing.applied import count_applied
 from producer.publishing.arguments import (
@@ -383,6 +385,9 @@ class EnrollmentClient(EnrollmentPlanner):
         """Return a worker's report on itself and its database. Raises NoWorkerAnswered."""
         health: WorkerHealth = self._ask(TaskName.HEALTH, [])
         return health
+
+    def _compared(self, opened: OpenedFile) -> Comparison | None:
+        return opened.compared(self._connection.ask, self.timeout)
 
     @verb
     def polling_problem(self) -> PollingProblem | None:

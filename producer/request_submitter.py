@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, Self
 
@@ -132,10 +133,17 @@ class RequestSubmitter:
         The id is the request's own, or a new one if it has none. Raises InvalidRequest.
         """
         identified = with_id(request)
-        headers = self._mark([identified])[identified.id]
-        args = [plain_fields(identified.request)]
-        self._connection.send(TaskName.ENROLL, args, ignore_result=True, headers=headers)
+        _, moment = self._send(identified, ignore_result=True)
+        self._connection.let_pass(moment)
         return identified.id
+
+    def _send(self, identified: IdentifiedRequest, **options: Any) -> tuple[str, datetime | None]:
+        """Publish one request; return its task id, and its moment if that may lie ahead."""
+        args = [plain_fields(identified.request)]
+        if not identified.has_own_id:
+            return self._connection.send_new(identified.id, args, **options)
+        headers = self._mark([identified])[identified.id]
+        return self._connection.send(TaskName.ENROLL, args, headers=headers, **options), None
 
     def _mark(self, requests: Sequence[IdentifiedRequest]) -> dict[str, dict[str, str]]:
         """Mark requests as `queued`; return the headers of their messages, by id."""
@@ -189,11 +197,14 @@ class RequestSubmitter:
         seconds = self.timeout if timeout is None else timeout
         check_timeout(seconds)
         identified = with_id(request)
-        headers = self._mark([identified])[identified.id]
-        args = [plain_fields(identified.request)]
-        task_id = self._connection.send(TaskName.ENROLL, args, headers=headers)
+        task_id, moment = self._send(identified)
         hint = f"Request {identified.id} stays queued; look up its status later."
-        data = self._connection.wait(task_id, seconds, hint, partial(self._check, identified.id))
+        try:
+            data = self._connection.wait(
+                task_id, seconds, hint, partial(self._check, identified.id)
+            )
+        finally:
+            self._connection.let_pass(moment)
         result: StudentEnrollmentResponse = parse_result(TaskName.ENROLL, data)
         return result
 

@@ -2,7 +2,7 @@
 
 The types of its fields and their limits are in `producer.fields`. This module imports nothing else
 of ours. Its names, fields and codes are a contract with systems
-in other languages: new ones may be added, none is ever renamed.
+in other languages: new ones may be added, but they are never renamed.
 """
 
 from collections.abc import Mapping, Sequence

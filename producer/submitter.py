@@ -14,6 +14,7 @@ from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanRequest
 from producer.errors import BrokerUnavailable
 from producer.files.describing import Choices
+from producer.files.formats.comparison import Comparison
 from producer.files.formats.registry import choice_of
 from producer.files.submitted import OpenedFile, SubmittedFile, opened_file
 from producer.publishing.batches import (
@@ -148,7 +149,8 @@ class EnrollmentSubmitter(RequestSubmitter):
 
         The arguments up to `moments_from_file` are its options (`maps` is `--map`, `format_name` is
         `--format`); the others are those of `submit_batch`. Returns the batch with the lines that
-        could not be read, or the last one of a package, whose `batches` are all of them. Raises
+        could not be read, or the last one of a package, whose `batches` are all of them. A client
+        that can look up also counts what a complete export does not name (`not_in_file`). Raises
         UnreadableFile, usually before anything is published, and what `submit_batch` raises.
 
         With `dry_run`, nothing of the file is ever applied: `plan(submitted.plan_id)` says what
@@ -191,4 +193,8 @@ class EnrollmentSubmitter(RequestSubmitter):
                 )
             source.counts_at(published.moment)
             submitted.append(watched.of(published))
-        return opened.together(submitted)
+        return opened.together(submitted, self._compared(opened))
+
+    def _compared(self, _opened: OpenedFile) -> Comparison | None:
+        """Return None: a submitter does not look up who is enrolled (`EnrollmentClient` does)."""
+        return None

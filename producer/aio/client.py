@@ -66,6 +66,8 @@ class AsyncEnrollmentClient(AsyncEnrollmentPlanner):
     after a fork, methods raise RuntimeError.
     """
 
+    _looks_up = True
+
     # --- waiting ------------------------------------------------------------------------------
 
     @verb

@@ -27,7 +27,8 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
 )
-from producer.files.submitted import SubmittedFile
+from producer.files.formats.comparison import Comparison
+from producer.files.submitted import OpenedFile, SubmittedFile
 from producer.publishing.batches import (
     MAX_QUEUED,
     OnOutage,
@@ -64,6 +65,9 @@ STATUS = LookupKind(TaskName.STATUS)
 
 class AsyncEnrollmentSubmitter:
     """A connection for one event loop, and the verbs that publish; the client adds the reads."""
+
+    _looks_up = False
+    """Whether a worker is asked what a complete export does not name."""
 
     def __init__(
         self,
@@ -289,7 +293,7 @@ class AsyncEnrollmentSubmitter:
                     self._connection.sync,
                     records,
                     lambda own, given: publish(
-                        _BatchClient(own, self.timeout, self._rosters), given
+                        _BatchClient(own, self.timeout, self._rosters, self._looks_up), given
                     ),
                 )
 
@@ -303,10 +307,18 @@ class _BatchClient(EnrollmentClient):
     """The synchronous client, over a connection that exists."""
 
     def __init__(
-        self, connection: BrokerConnection, timeout: float, rosters: PublishedRosters
+        self,
+        connection: BrokerConnection,
+        timeout: float,
+        rosters: PublishedRosters,
+        looks_up: bool,  # noqa: FBT001 - only this module makes one
     ) -> None:
         self._use(connection, timeout)
         self._rosters = rosters
+        self._looks_up = looks_up
+
+    def _compared(self, opened: OpenedFile) -> Comparison | None:
+        return super()._compared(opened) if self._looks_up else None
 
 
 def _in_loop(**callbacks: Callable[[Any], None] | None) -> dict[str, Any]:

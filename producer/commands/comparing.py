@@ -1,14 +1,14 @@
 """Compare an export that has been submitted with the current enrollments of its sections."""
 
-from typing import Final
-
 from producer.client import EnrollmentClient
 from producer.commands.inputs import Input
-from producer.files.formats.comparison import Comparison, compare, is_complete
+from producer.files.formats.comparison import (
+    COMPARISON_SECONDS,
+    Comparison,
+    compare,
+    is_complete,
+)
 from producer.files.reader import StreamSource
-
-COMPARISON_SECONDS: Final = 600.0
-"""The longest time that a comparison may take."""
 
 
 def compare_input(client: EnrollmentClient, entry: Input) -> Comparison | None:

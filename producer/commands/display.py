@@ -85,7 +85,7 @@ def _belongs_to(status: BatchStatus) -> Iterator[Text]:
     if status.data_set is not None:
         yield one_line(f"Data set: {status.data_set}")
     if status.plan_id is not None:
-        yield one_line(f"Plan: {status.plan_id}, see enroll plan {status.plan_id}")
+        yield one_line(f"Its plan: enroll plan {status.plan_id}")
 
 
 def _progress(status: BatchStatus) -> Text:

@@ -71,8 +71,8 @@ def roll(data: CourseRoll, *, ended: bool = False, headings: bool = True) -> Ren
     when = moment_text(data.at)
     head = one_line(("Course ", "bold"), f"{data.sis_id} (key {data.id}){title}, {when}")
     if not data.students:
-        nobody = Text("No student was enrolled." if ended else "No student is enrolled.")
-        return Group(head, nobody)
+        empty = Text("No student was enrolled." if ended else "No student is enrolled.")
+        return Group(head, empty)
     columns = ["student", "key", "name", "enrolled", *(["ended"] if ended else [])]
     rows = []
     for student in data.students:

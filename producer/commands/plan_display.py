@@ -21,6 +21,7 @@ _ABSENT: Final[Mapping[str, str]] = {
     "kept_newer": "kept, because a newer request names them",
     "passed_on": "kept for another data set that names them",
     "kept_refused": "kept, because a refused line names them",
+    "not_enrolled": "already dropped by another request",
 }
 """What becomes of enrollments that a snapshot does not name."""
 
@@ -72,6 +73,8 @@ def _times(status: PlanStatus) -> Iterator[Text]:
 
 def _batches(status: PlanStatus) -> Iterator[RenderableType]:
     is_done = status.state is PlanState.DONE
+    if status.planned_at is None:  # There is no report yet, or there never will be one.
+        return
     for batch in status.batches:
         verb = "did" if is_done else "would do"
         yield Text()
@@ -79,6 +82,7 @@ def _batches(status: PlanStatus) -> Iterator[RenderableType]:
         counts = [("received", batch.books.received), *applied_counts(_as_status(batch))]
         yield display.table(["", "rows"], [(name, f"{count:,}") for name, count in counts])
         if batch.refusals:
+            yield from (Text(), Text("Refusals", style="bold"))
             yield display.refusals(batch.refusals)
 
 

@@ -55,7 +55,7 @@ def submit_source(
     """
     batch_id = batch_id or uuid.uuid4().hex
     console.print(f"Submitting {source.name} as batch {batch_id} ({source.layout.content})")
-    with _Bar(source, console) as bar:
+    with _Bar(source, console, is_planned=membership.plan is not None) as bar:
         with bar.following(client, batch_id):
             submitted = client.submit_batch(
                 source.kind,
@@ -108,8 +108,9 @@ def _queued(batch: SubmittedBatch) -> BatchStatus:
 class _Bar:
     """Shows the rows submitted, applied and rejected, the speed, and the time left."""
 
-    def __init__(self, source: AnySource, console: Console) -> None:
+    def __init__(self, source: AnySource, console: Console, *, is_planned: bool) -> None:
         self._source = source
+        self._is_planned = is_planned
         self._started = self._last_line = time.monotonic()
         self._advised = False
         self._in_outage = False
@@ -144,6 +145,10 @@ class _Bar:
             return
         self._last_line = now
         (task,) = self._progress.tasks
+        if self._is_planned:
+            submitted = task.fields["submitted"]
+            self._progress.console.print(f"{task.description}: {submitted:,} rows submitted")
+            return
         seconds_left = task.time_remaining
         self._progress.console.print(
             f"{task.description}: {task.completed:,.0f} of {task.fields['submitted']:,} rows"

@@ -12,7 +12,7 @@ from producer.schemas import ContractModel
 class FileForm(ContractModel):
     """How a CSV file is written, so that its refused lines can be returned in the same form.
 
-    `mapping`, `drop` and `format` say how they can be submitted again in the same way.
+    The fields from `mapping` on say how they can be submitted again in the same way.
     """
 
     delimiter: Annotated[str, StringConstraints(pattern=r'^[^"\r\n\x00]$')] = Field(
@@ -39,4 +39,10 @@ class FileForm(ContractModel):
         default=None,
         description="The format of another system that it has, or `plain` if it was submitted as"
         " one of ours whatever its header says; null if it has our own columns.",
+    )
+    sections_are_one: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="True if several sections were submitted as one course."
+    )
+    moments_from_file: Annotated[bool, Field(strict=True)] = Field(
+        default=False, description="True if each line counts when its file says it was changed."
     )

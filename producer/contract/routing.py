@@ -14,7 +14,7 @@ class Queue(StrEnum):
     BATCHES = "batches"
     LOOKUPS = "lookups"
     DECISIONS = "decisions"
-    """Apart from the others, so that whoever may publish cannot decide about held plans."""
+    """Apart from the others: the right to publish does not include that to decide about plans."""
 
 
 class TaskName(StrEnum):

@@ -153,6 +153,15 @@ def describe(
 
     `goes_on` is set if the last of the first lines may not be whole.
     """
+    layout = _described(name, first, choices, goes_on=goes_on)
+    if layout.form is None or not choices.format.sections_are_one:
+        return layout
+    form = layout.form.model_copy(update={"sections_are_one": True})
+    return layout._replace(form=form)
+
+
+def _described(name: str, first: FirstLines, choices: Choices, *, goes_on: bool) -> FileLayout:
+    """Describe a file, with a form that lacks what was said of its sections."""
     with _naming_encoding(first.form.encoding, chosen=choices.encoding is not None):
         _check_choices(name, choices)
         about = (name, first.notices, first.form.undecodable)

@@ -23,6 +23,9 @@ _ANOTHER = (
 _OURS = frozenset(name for columns in COLUMNS.values() for name in columns)
 _IDS = frozenset(name for name in _OURS if name.endswith(("_id", "_key")))
 
+_MAX_OTHERS = 1_000
+"""The most cells that are remembered as no names."""
+
 _SQUEEZED = dict.fromkeys(map(ord, " \t_-\xa0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 """What is left out of cells and names before a quick comparison."""
 
@@ -53,7 +56,7 @@ def refuse_below_others(
     other = 0
     block, is_clear = None, False
     for entry in rows:
-        if blocks.block is not block:
+        if telling is None and blocks.block is not block:
             block = blocks.block
             is_clear = block is not None and not may_hold_header(block)
         if isinstance(entry, tuple):
@@ -105,8 +108,28 @@ def _row_check(used: Collection[str], telling: int | None) -> Callable[[Sequence
         return cell.casefold().translate(_SQUEEZED)
 
     if telling is not None:
-        return lambda cells: squeezed(cells[telling]) in words
+        return _telling_check(telling, lambda cell: squeezed(cell) in words)
     return lambda cells: not words.isdisjoint(map(squeezed, cells))
+
+
+def _telling_check(telling: int, is_name: Callable[[str], bool]) -> Callable[[Sequence[str]], bool]:
+    """Return a function that says whether a row has a name in this cell.
+
+    Cells that are no names are remembered, because there are few different ones, such as roles.
+    """
+    others: set[str] = set()
+
+    def check(cells: Sequence[str]) -> bool:
+        cell = cells[telling]
+        if cell in others:
+            return False
+        if is_name(cell):
+            return True
+        if len(others) < _MAX_OTHERS:
+            others.add(cell)
+        return False
+
+    return check
 
 
 def _classifier(

@@ -1,17 +1,27 @@
 """Report a submitted file: its batch, and the lines that were refused while it was read."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from producer.contract.chunks import RefusedLine
+from producer.contract.history import CourseRolls
+from producer.contract.routing import TaskName
 from producer.files.describing import Choices
+from producer.files.formats.comparison import (
+    COMPARISON_SECONDS,
+    Comparison,
+    compare,
+    is_complete,
+)
 from producer.files.formats.package_source import PackageSource
 from producer.files.formats.packages import AnySource, Package, opened_input
 from producer.files.layout import Lines
+from producer.files.reader import StreamSource
 from producer.files.snapshots import check_snapshot, without_drops
+from producer.publishing.arguments import rolls_arguments
 from producer.publishing.batches import SubmittedBatch
 from producer.publishing.chunking import Line, Membership
 from producer.publishing.planning import PlanOptions
@@ -38,6 +48,9 @@ class SubmittedFile(SubmittedBatch):
     """What the submitter should know about the file, or the package, in sentences."""
     file_name: str | None = None
     """The name of the file, for one of a package."""
+    not_in_file: int | None = None
+    """How many current enrollments of its sections a complete export does not name. It is None for
+    any other file, if they could not be counted, and if the client cannot look anything up."""
     batches: tuple["SubmittedFile", ...] = ()
     """All batches of a package, in the order in which they were submitted; for a single file, it is
     empty."""
@@ -99,13 +112,38 @@ class OpenedFile(NamedTuple):
     sources: tuple[WatchedSource, ...]
     package: Package | None
 
-    def together(self, submitted: Sequence[SubmittedFile]) -> SubmittedFile:
+    def compared(self, ask: Callable[..., Any], timeout: float) -> Comparison | None:
+        """Compare a complete export with the current enrollments; return None for another file.
+
+        It cannot be compared if it is read from a pipe, either. `ask` has a worker answer a lookup,
+        for at most `timeout` seconds.
+        """
+        files = [w.source for w in self.sources if not isinstance(w.source, StreamSource)]
+        if len(files) < len(self.sources) or not is_complete(files):
+            return None
+        seconds = min(timeout, COMPARISON_SECONDS)
+
+        def rolls(courses: Sequence[str], after: tuple[int, int] | None) -> CourseRolls:
+            part: CourseRolls = ask(
+                TaskName.ROLLS, *rolls_arguments(courses, after), timeout=seconds
+            )
+            return part
+
+        name = files[-1].name if self.package is None else self.package.name
+        return compare(name, files, rolls, COMPARISON_SECONDS)
+
+    def together(
+        self, submitted: Sequence[SubmittedFile], comparison: Comparison | None
+    ) -> SubmittedFile:
         """Return the report of all batches, in their order."""
-        last = submitted[-1]
-        if self.package is None:
-            return last
-        found = {"batches": tuple(submitted), "notices": tuple(self.package.all_notices())}
-        return last.model_copy(update=found)
+        last, found = submitted[-1], dict[str, Any]()
+        notices = last.notices
+        if self.package is not None:
+            found, notices = {"batches": tuple(submitted)}, tuple(self.package.all_notices())
+        if comparison is not None:
+            found["not_in_file"] = comparison.not_in_file
+            notices += (comparison.notice,) if comparison.notice is not None else ()
+        return last.model_copy(update=found | {"notices": notices})
 
 
 @contextmanager

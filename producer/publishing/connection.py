@@ -9,10 +9,6 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
-from amqp.exceptions import AMQPError
-from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
-from redis.exceptions import RedisError
-
 from producer.contract.batches import BatchStatus
 from producer.contract.broker_url import (
     BROKERS,
@@ -23,6 +19,7 @@ from producer.contract.broker_url import (
     scheme_problem,
     shown_url,
 )
+from producer.contract.headers import moment_headers
 from producer.contract.keys import OWNER_SECONDS, Keys, Owned
 from producer.contract.marks import SubmissionMark
 from producer.contract.redis_connection import connect_redis
@@ -31,11 +28,11 @@ from producer.errors import BrokerUnavailable, ClientClosed
 from producer.publishing.app import CONNECT_TIMEOUT, SOCKET_TIMEOUT, make_app
 from producer.publishing.counting import count_in_rabbitmq, count_in_redis
 from producer.publishing.dating import Marks
-from producer.publishing.failures import explain_failure
+from producer.publishing.failures import explaining
 from producer.publishing.forks import renew_after_fork
 from producer.publishing.polling import KnownStates, PollingProblem
 from producer.publishing.results import Stored, not_answered, outcome_of, parse_result, parse_stored
-from producer.publishing.transport import MARK_BEFORE, MarkBefore
+from producer.publishing.transport import MarkBefore, marking
 from producer.schemas import Kind, RequestStatus
 
 CHECK_SECONDS = 10.0
@@ -54,16 +51,6 @@ LONGEST_LOOKUP = 7 * 86_400.0
 """Seconds after which a lookup expires at the latest, however long its client waits."""
 
 LOOKUP_HINT = "Check that a worker is running and serves the queue lookups."
-
-_FAILURES = (
-    BatchPublishError,
-    OperationalError,
-    LimitExceeded,
-    AMQPError,
-    RedisError,
-    OSError,
-)
-"""The errors of kombu, py-amqp and redis-py when the broker cannot be used."""
 
 
 class BrokerConnection:
@@ -278,17 +265,36 @@ class BrokerConnection:
             self.mark_batch(batch_id, mark)
             self.send(task, [text], ignore_result=True, headers=headers)
             return
-        before = MarkBefore(self._keys.batch(batch_id), mark.model_dump_json())
-        token = MARK_BEFORE.set(before)
         shown = repr([text[:SHOWN_CHARACTERS]])
-        try:
+        with self._marking(self._keys.batch(batch_id), mark) as before:
             self.send(task, [text], ignore_result=True, headers=headers, argsrepr=shown)
+        self._queued = before.queued or 0
+
+    def send_new(
+        self, request_id: str, args: list[Any], **options: Any
+    ) -> tuple[str, datetime | None]:
+        """Publish a request with a new id and its mark; return the task's id, and its moment.
+
+        One round trip, if the marks are in the same Redis as the queues and its clock was just
+        read. The caller must `let_pass` the moment.
+        """
+        if self._has_one_redis:
+            moment = self.new_moment()
+            with self._marking(self._keys.request(request_id), SubmissionMark()):
+                headers = moment_headers(moment)
+                return self.send(TaskName.ENROLL, args, headers=headers, **options), moment
+        moment = self.mark_requests([request_id]).get(request_id)
+        headers = moment_headers(moment)
+        return self.send(TaskName.ENROLL, args, headers=headers, **options), moment
+
+    @contextmanager
+    def _marking(self, key: str, mark: SubmissionMark) -> Iterator[MarkBefore]:
+        try:
+            with marking(key, mark.model_dump_json()) as before:
+                yield before
         except BrokerUnavailable:
             self._marks.forget_clock()
             raise
-        finally:
-            MARK_BEFORE.reset(token)
-        self._queued = before.queued or 0
 
     def owner(self, what: Owned, identity: str, claim: str | None = None) -> str | None:
         """Return the text that says who submitted something over HTTP; None if it is not known.
@@ -337,18 +343,18 @@ class BrokerConnection:
 
     @contextmanager
     def _broker(self) -> Iterator[None]:
-        with self._open(), _explaining(f"The broker {self.shown_url}"):
+        with self._open(), explaining(f"The broker {self.shown_url}"):
             yield
 
     @contextmanager
     def _results(self) -> Iterator[None]:
         """Like `_broker`, for the Redis of result keys and marks, which may be another server."""
-        with self._open(), _explaining(self._results_name):
+        with self._open(), explaining(self._results_name):
             yield
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Raise ClientClosed after `close`, and connect anew in the child of a fork."""
+        """Raise ClientClosed after `close`, and connect again in the child of a fork."""
         if self.closed:
             raise ClientClosed
         if self._is_inherited:
@@ -364,17 +370,6 @@ class BrokerConnection:
             if self.closed:  # Another thread closed the client in the meantime.
                 raise ClientClosed from error
             raise
-
-
-@contextmanager
-def _explaining(server: str) -> Iterator[None]:
-    """Raise BrokerUnavailable, which names the server, for every error of the connection to it."""
-    try:
-        yield
-    except _FAILURES as error:
-        failure = explain_failure(error)
-        problem = f"{server} is not available: {failure.problem}"
-        raise BrokerUnavailable(problem, failure.remedy, may_pass=failure.may_pass) from error
 
 
 def _require_text(what: str, value: object) -> None:

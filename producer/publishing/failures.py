@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, PreconditionFailed
+from kombu.exceptions import BatchPublishError, LimitExceeded, OperationalError
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -15,7 +17,10 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
 )
+
+from producer.errors import BrokerUnavailable
 
 
 class Failure(NamedTuple):
@@ -188,3 +193,25 @@ def _plain(error: BaseException) -> str:
     if isinstance(error, AMQPError) and error.reply_text:
         text = " ".join(str(error.reply_text).split())
     return text.rstrip(".") or type(error).__name__
+
+
+_FAILURES = (
+    BatchPublishError,
+    OperationalError,
+    LimitExceeded,
+    AMQPError,
+    RedisError,
+    OSError,
+)
+"""The errors of kombu, py-amqp and redis-py when the broker cannot be used."""
+
+
+@contextmanager
+def explaining(server: str) -> Iterator[None]:
+    """Raise BrokerUnavailable, which names the server, for every error of the connection to it."""
+    try:
+        yield
+    except _FAILURES as error:
+        failure = explain_failure(error)
+        problem = f"{server} is not available: {failure.problem}"
+        raise BrokerUnavailable(problem, failure.remedy, may_pass=failure.may_pass) from error

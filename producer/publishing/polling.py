@@ -175,7 +175,7 @@ class _Beliefs:
 
 
 def _status_of_mark(known: _Known) -> RequestStatus | None:
-    """Return the status that a mark tells of; None if there is no mark that can be read."""
+    """Return the status that a mark stands for; None if there is no readable mark."""
     if not known.mark or len(known.mark) > MAX_MARK:
         return None
     try:

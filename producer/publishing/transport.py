@@ -27,7 +27,18 @@ class MarkBefore:
     """How many messages are in the queue then; None until the message is published."""
 
 
-MARK_BEFORE: Final[ContextVar[MarkBefore | None]] = ContextVar("mark_before", default=None)
+_MARK_BEFORE: Final[ContextVar[MarkBefore | None]] = ContextVar("mark_before", default=None)
+
+
+@contextmanager
+def marking(key: str, text: str) -> Iterator[MarkBefore]:
+    """Write a mark in the round trip that publishes the message; yield what comes of it."""
+    mark = MarkBefore(key, text)
+    token = _MARK_BEFORE.set(mark)
+    try:
+        yield mark
+    finally:
+        _MARK_BEFORE.reset(token)
 
 
 class Channel(redis_channel.Channel):
@@ -51,7 +62,7 @@ class Channel(redis_channel.Channel):
         yield client or self._own_client
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        mark = MARK_BEFORE.get()
+        mark = _MARK_BEFORE.get()
         if mark is None:
             super()._put(queue, message, **options)
             return

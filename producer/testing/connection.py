@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from celery import states
 
 from producer.contract.batches import BatchStatus
+from producer.contract.headers import moment_headers
 from producer.contract.keys import Owned
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TASK_QUEUES, Queue, TaskName
@@ -214,6 +215,14 @@ class MemoryConnection(BrokerConnection):
         )
         self._reach().put(message)
         return message.task_id
+
+    def send_new(
+        self, request_id: str, args: list[Any], **options: Any
+    ) -> tuple[str, datetime | None]:
+        """Hand a request with a new id to the worker; return the task's id, and its moment."""
+        moment = self.mark_requests([request_id])[request_id]
+        headers = moment_headers(moment)
+        return self.send(TaskName.ENROLL, args, headers=headers, **options), moment
 
     @contextmanager
     def sending_together(self) -> Iterator[Any]:

@@ -158,6 +158,12 @@ class RefusedLines(BaseModel):
         description="The format of the other system from which the file comes; null for our own"
         " columns.",
     )
+    sections_are_one: bool = Field(
+        default=False, description="Whether several sections were submitted as one course."
+    )
+    moments_from_file: bool = Field(
+        default=False, description="Whether each line counts when its file says it was changed."
+    )
     sources: Mapping[str, tuple[str, ...]] = Field(
         default={},
         description="For such a format, the columns that each of ours is made from; the first with"

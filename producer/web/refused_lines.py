@@ -130,8 +130,8 @@ async def get_refused_lines(
     """Return a page of the refused lines of a batch, by line, with what is needed to correct them.
 
     To submit lines again, send a CSV file with `columns` and the corrected cells to
-    `POST /batches`, with `mapping`, `drop` and `format`. Without the scope `lookup`, only batches
-    of the same caller are known.
+    `POST /batches`, with `mapping`, `drop`, `format` and the other choices that are named here.
+    Without the scope `lookup`, only batches of the same caller are known.
     """
     # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
     lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
@@ -142,6 +142,8 @@ async def get_refused_lines(
         mapping=None if form is None else form.mapping,
         drop=form is not None and form.drop,
         format=None if form is None else form.format,
+        sections_are_one=form is not None and form.sections_are_one,
+        moments_from_file=form is not None and form.moments_from_file,
         sources={} if known is None else known.sources,
         lines=tuple(lines),
         next=end,

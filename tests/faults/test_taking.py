@@ -90,13 +90,16 @@ def test_messages_of_a_killed_worker_are_requeued_from_every_queue(
             small.broker.redis.lpush(queue, json.dumps(message(headers__task="no.such.task")))
             published += 1
 
-    with stopped_with_messages(worker.process.pid, waiting(small), publish):
+    def is_idle() -> bool:
+        return small.broker.holds() == 0
+
+    with stopped_with_messages(worker.process.pid, waiting(small), publish, is_idle):
         assert small.broker.holds() == len(Queue)
         worker.kill()
     small.workers.remove(worker)
     started = time.monotonic()
     small.start_worker()
-    wait_for(lambda: small.broker.holds() == 0, LEASE_SECONDS + 10)
+    wait_for(is_idle, LEASE_SECONDS + 10)
     print(f"came back {time.monotonic() - started:.1f} s after the kill")
     assert len(dead_letters_at(small.database_url)) == published
 

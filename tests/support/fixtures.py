@@ -109,7 +109,7 @@ def administer(postgres: Callable[[str], str]) -> Callable[[str], None]:
 def empty_postgres_url(postgres: Callable[[str], str]) -> Iterator[str]:
     """A PostgreSQL database without tables."""
     name = f"t{uuid.uuid4().hex}"
-    _administer(postgres, f"CREATE DATABASE {name}")
+    _administer(postgres, f"CREATE DATABASE {name} STRATEGY FILE_COPY")
     yield postgres(name)
     _administer(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -136,7 +136,8 @@ def new_database(
         postgres = request.getfixturevalue("postgres")
         template = request.getfixturevalue("postgres_template")
         name = f"t{uuid.uuid4().hex}"
-        _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
+        # To copy the files takes less than half of what it takes to log every page of them.
+        _administer(postgres, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return str(postgres(name))
 
     return make

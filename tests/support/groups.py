@@ -1,5 +1,9 @@
-"""Keep tests that share something expensive in one process of the test run."""
+"""Divide the tests among the processes of a test run, so that all of them end at the same time.
 
+Tests that share something expensive stay in one process. Those that take long begin first.
+"""
+
+import math
 import zlib
 
 import pytest
@@ -7,20 +11,46 @@ import pytest
 SHARES = 3
 """Into so many groups the tests of a shared deployment are divided, for each database."""
 
+SLOW_PART = 0.7
+"""The part of the order of all tests in which the slow ones are."""
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Add its group to the id of each test, where pytest-xdist has not done so.
+    """Put slow tests first, and add its group to the id of each test.
+
+    pytest-xdist begins with the largest groups, and takes all other tests in this order.
 
     Since pytest 9.2, the ids of tests are no longer where pytest-xdist 3.8 writes the group: each
     process would build the wheel, or start a RabbitMQ, for its share of the tests.
     """
     if not getattr(config.option, "loadgroup", False):
         return
+    items[:] = _slow_first(items)
     for item in items:
         group = _group_of(item)
         if group is not None and not item.nodeid.endswith(f"@{group}"):
             item._id = type(item.id).parse(f"{item.nodeid}@{group}")  # noqa: SLF001
+
+
+def _slow_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Spread the fast tests over the whole order, and the slow ones over the beginning of it.
+
+    The slow ones mostly wait; meanwhile the fast ones use the processors. At the end, a slow one
+    would keep one process busy while the others have nothing left to do.
+    """
+    fast = [item for item in items if "unit" in item.path.parts]
+    slow = sorted((item for item in items if "unit" not in item.path.parts), key=_rank)
+    placed = [(n / len(fast), item) for n, item in enumerate(fast)]
+    placed += [(SLOW_PART * n / len(slow), item) for n, item in enumerate(slow)]
+    return [item for _, item in sorted(placed, key=lambda place: place[0])]
+
+
+def _rank(item: pytest.Item) -> float:
+    """Return a smaller value for a test that may take longer."""
+    marker = item.get_closest_marker("timeout")
+    seconds = float(item.config.getini("timeout") if marker is None else marker.args[0])
+    return -(seconds or math.inf)
 
 
 def _group_of(item: pytest.Item) -> str | None:

@@ -14,15 +14,20 @@ Published = TypeVar("Published")
 
 @contextlib.contextmanager
 def stopped_with_messages(
-    group: int, count_waiting: Callable[[], int], publish: Callable[[], Published]
+    group: int,
+    count_waiting: Callable[[], int],
+    publish: Callable[[], Published],
+    is_idle: Callable[[], bool] = lambda: True,
 ) -> Iterator[Published]:
     """Stop a worker, publish, and yield what the call returned once no message waits any more.
 
     Redis moves a message to a stopped worker only while that worker's connections wait for one,
     which they do for a second at a time. So a worker that was stopped between two waits is
-    continued, and stopped again. `group` is the process group of the worker.
+    continued, and stopped again. `group` is the process group of the worker, which is stopped only
+    while it `is_idle`: a worker sends a result a moment before it acknowledges the message.
     """
     for _ in range(20):
+        wait_for(is_idle)
         os.killpg(group, signal.SIGSTOP)
         published = publish()
         with contextlib.suppress(AssertionError):

@@ -34,14 +34,15 @@ def folder_for_all_users() -> Iterator[Path]:
 def running_postgres(data: Path, *, durable: bool = True) -> Iterator[Any]:
     """A PostgreSQL with its data in this folder, which is removed afterwards.
 
-    One that is not `durable` never waits for the disk. It survives the end of its processes, but
-    not a power cut.
+    One that is not `durable` never waits for the disk, and does no work that is of use only after
+    a power cut, or in databases that live for long. It survives the end of its processes.
     """
     server = _start(data)
     try:
         if not durable:
             with psycopg.connect(server.get_uri("postgres"), autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
+                for name in ("fsync", "full_page_writes", "autovacuum", "jit"):
+                    connection.execute(f"ALTER SYSTEM SET {name} = off".encode())
                 connection.execute("SELECT pg_reload_conf()")
         yield server
     finally:

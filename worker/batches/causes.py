@@ -74,16 +74,38 @@ def add_likely_causes(database: Database, statuses: Sequence[BatchStatus]) -> li
     groups: dict[str, tuple[RefusalGroup, ...]] = {}
     with database.reading() as connection:
         for batch_id, refusals in {s.batch_id: s.refusals for s in batches}.items():
-            groups[batch_id] = tuple(
-                _with_causes(connection, batch_id, group, limit, until)
-                if group.code in ROSTERS
-                else group
-                for group in refusals
-            )
+            groups[batch_id] = _explained(connection, connection, batch_id, refusals, limit, until)
     return [
         status.model_copy(update={"refusals": groups.get(status.batch_id, status.refusals)})
         for status in statuses
     ]
+
+
+def explain_refusals(
+    connection: Connection, roster: Connection, batch_id: str, refusals: Sequence[RefusalGroup]
+) -> tuple[RefusalGroup, ...]:
+    """Return the refusals of a batch with the likely causes of unknown ids.
+
+    They are read on one connection, and the roster on another. Raises DBAPIError.
+    """
+    until = time.monotonic() + MAX_SECONDS
+    return _explained(connection, roster, batch_id, refusals, MAX_EXAMINED, until)
+
+
+def _explained(
+    connection: Connection,
+    roster: Connection,
+    batch_id: str,
+    refusals: Sequence[RefusalGroup],
+    limit: int,
+    until: float,
+) -> tuple[RefusalGroup, ...]:
+    return tuple(
+        _with_causes(connection, roster, batch_id, group, limit, until)
+        if group.code in ROSTERS
+        else group
+        for group in refusals
+    )
 
 
 def _unknown_ids(refusals: Iterable[RefusalGroup]) -> bool:
@@ -91,13 +113,18 @@ def _unknown_ids(refusals: Iterable[RefusalGroup]) -> bool:
 
 
 def _with_causes(
-    connection: Connection, batch_id: str, group: RefusalGroup, limit: int, until: float
+    connection: Connection,
+    roster: Connection,
+    batch_id: str,
+    group: RefusalGroup,
+    limit: int,
+    until: float,
 ) -> RefusalGroup:
     if time.monotonic() > until:
         return group
     examined, refused = find_refused_ids(connection, batch_id, group.code, limit)
     counts = Counter(refused)
-    guesses, seen = guess(connection, ROSTERS[group.code], counts, until)
+    guesses, seen = guess(roster, ROSTERS[group.code], counts, until)
     if seen < len(counts):
         examined = sum(counts[sis_id] for sis_id in islice(counts, seen))
     causes = likely_causes(guesses, counts)

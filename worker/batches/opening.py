@@ -55,9 +55,13 @@ def open_chunk(
     return batch, batch.kind != kind or names_another(chunk, batch, data_set)
 
 
+_ADDED_TO_FORM = ("drop", "sections_are_one", "moments_from_file")
+"""Fields of a form that earlier versions lack; they are stored only where they are set."""
+
+
 def form_of(chunk: Chunk) -> dict[str, Any] | None:
     """Return the form of a chunk's file as it is stored, without what older workers do not know."""
     if chunk.form is None:
         return None
-    left_out = None if chunk.form.drop else {"drop"}
+    left_out = {name for name in _ADDED_TO_FORM if not getattr(chunk.form, name)}
     return chunk.form.model_dump(mode="json", exclude_none=True, exclude=left_out)

@@ -35,6 +35,7 @@ from worker.database.sets import (
     select_up_to,
 )
 from worker.models import Batch, BatchChunk, IdentityRow, Instant
+from worker.plan_models import DataSet
 
 _NEXT_NUMBER = cast(BatchChunk.number, BigInteger) + 1
 """The number after a chunk's own. It may be too large for the type of the column."""
@@ -289,12 +290,15 @@ def sum_chunks(connection: Connection, batch_ids: Iterable[str]) -> list[Any]:
 def _sum_chunks(dialect: str) -> Any:
     chunk = BatchChunk
     sums = ("requests", "requests_rejected", "rows", *ROW_COUNTS)
+    of_batch = DataSet.id == Batch.data_set
+    name_of_data_set = select(DataSet.name).where(of_batch).correlate(Batch).scalar_subquery()
     return (
         select(
             Batch.id,
             Batch.kind,
             Batch.file_name,
             Batch.submitter,
+            name_of_data_set.label("data_set_name"),
             func.coalesce(Batch.moment, func.min(chunk.applied_at)).label("submitted_at"),
             func.count().label("applied"),
             func.max(_NEXT_NUMBER).label("known"),

@@ -154,6 +154,7 @@ def _status(
         kind=ledger.kind,
         file_name=ledger.file_name,
         submitter=ledger.submitter,
+        data_set=ledger.data_set_name,
         submitted_at=ledger.submitted_at,
         books=books_of(ledger, received),
         requests=max(known.requests, 0 if is_done else ledger.requests_through, ledger.requests),

@@ -20,7 +20,12 @@ from worker.models import (
     RetentionLimit,
     StudentCourse,
 )
-from worker.plan_models import AlsoEnrolledBy
+from worker.plan_models import (
+    AlsoEnrolledBy,
+    PlannedDropRow,
+    PlannedRefusal,
+    StagedChunk,
+)
 
 APPLIES = (
     f"Workers renew their connections within {RECYCLE_SECONDS} s; behind PgBouncer, also run"
@@ -39,8 +44,11 @@ DROPPED_FROM = (
     PastEnrollment.__table__,
     EnrollmentResult.__table__,
     AlsoEnrolledBy.__table__,
+    StagedChunk.__table__,
+    PlannedDropRow.__table__,
+    PlannedRefusal.__table__,
 )
-"""The tables from which a chunk of drops removes rows."""
+"""The tables from which workers remove rows: for drops, and when plans are made or end."""
 
 _DENIED, _READ_ONLY, _UNKNOWN_COLUMN = "42501", "25006", "23502"
 

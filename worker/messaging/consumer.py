@@ -227,7 +227,7 @@ def advance_plans() -> bool:
 
 
 def is_stopping() -> bool:
-    """Return whether the worker was told to stop. Celery stores an exit code, which may be 0."""
+    """Return whether the worker is stopping. Celery stores an exit code, which may be 0."""
     return any(
         exit_code is not None and exit_code is not False
         for exit_code in (state.should_stop, state.should_terminate)

@@ -17,7 +17,7 @@ def stop_pool_processes_soon(**_: Any) -> None:
     """Make a stopping pool process wait half a second, not 30, for its last result to be read.
 
     billiard's `Worker._ensure_messages_consumed` waits 300 times 0.1 s. A task that started just
-    before the worker was told to stop is requeued, and nothing reads its result. Call this in each
+    before the worker began to stop is requeued, and nothing reads its result. Call this in each
     pool process, which looks the constant up.
     """
     pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 5

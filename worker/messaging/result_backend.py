@@ -110,6 +110,6 @@ class ResultBackend(RedisBackend):
             )
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
             log.warning(
-                "Redis did not store why a message was refused, so its client is not told: %s",
+                "Redis did not store why a message was refused, so its client only waits: %s",
                 error,
             )

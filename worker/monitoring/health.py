@@ -34,6 +34,7 @@ from worker.monitoring.database_checks import (
     check_settings,
     check_writes,
 )
+from worker.monitoring.plan_checks import check_waiting_plans
 from worker.settings import SettingsError, find_database_url
 
 log = logging.getLogger(__name__)
@@ -240,6 +241,8 @@ def _check(
         yield from check_clock(connection, "this machine's")
         yield from _compare(connection, of_worker, registered)
         letters = count_all_dead_letters(connection)
+        plans = list(check_waiting_plans(connection))
+    yield from plans
     if letters:
         remedy = "See why with `enroll dead-letters list`, then retry or discard them."
         yield warning("dead letters", f"{letters:,} stored", remedy)

@@ -6,6 +6,13 @@ from typing import Any
 
 from producer.contract.plans import PlanState, Reason
 from worker.batches.members.arrival import advice_on_missing
+from worker.plans.times import MANY_ATTEMPTS
+
+_LOST = (
+    "Workers have begun to make the plan {} times and did not come to an end. If they run out of"
+    " memory, the operator gives them more. If a record kills them, discard the plan and submit the"
+    " file without a plan: then the record alone becomes a dead letter."
+)
 
 
 def advice_on(
@@ -20,6 +27,8 @@ def advice_on(
                 f" (`enroll approve {plan.id}`, `enroll discard {plan.id}`)."
             ).strip()
         case PlanState.STAGED:
+            if plan.attempts > MANY_ATTEMPTS and plan.detail is None:
+                return _LOST.format(plan.attempts)
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits
         case PlanState.DISCARDED:

@@ -27,6 +27,9 @@ class StoredChunk(NamedTuple):
     number: int
     text: str
     origin: BatchOrigin
+    may_have_killed: bool = False
+    """Whether a process that had begun to apply this plan was lost: perhaps because of this chunk.
+    """
 
 
 ApplyStored = Callable[[StoredChunk], str | None]
@@ -62,13 +65,15 @@ def apply_some(database: Database, holder: Holder, apply: ApplyStored) -> bool:
     end = time.monotonic() + SLICE_SECONDS
     with database.reading() as connection:
         members = find_members(connection, holder.plan.id)
+    was_lost = holder.plan.attempts > 0
     for member in members:
         for number in _missing(database, member):
             if time.monotonic() > end:
                 holder.go_on()
                 return False
             holder.renew()
-            why = _apply(database, member, number, apply)
+            why = _apply(database, member, number, apply, was_lost=was_lost)
+            was_lost = False
             if why is not None:
                 holder.retry(
                     f"chunk {number} of the batch {member.batch_id} could not be applied and became"
@@ -86,13 +91,16 @@ def _missing(database: Database, member: Any) -> list[int]:
     return [number for number in range(member.chunks) if number not in applied]
 
 
-def _apply(database: Database, member: Any, number: int, apply: ApplyStored) -> str | None:
+def _apply(
+    database: Database, member: Any, number: int, apply: ApplyStored, *, was_lost: bool
+) -> str | None:
     with database.reading() as connection:
         payload = read_staged(connection, member.batch_id, number)
     if payload is None:
         return None  # Another worker has finished the plan; the next change finds that out.
-    text = text_of(payload)
-    return apply(StoredChunk(Kind(member.kind), member.batch_id, number, text, origin_of(member)))
+    text, origin = text_of(payload), origin_of(member)
+    kind, batch_id = Kind(member.kind), member.batch_id
+    return apply(StoredChunk(kind, batch_id, number, text, origin, may_have_killed=was_lost))
 
 
 def _is_whole(database: Database, holder: Holder, members: Sequence[Any]) -> bool:

@@ -11,7 +11,7 @@ from producer.contract.plans import PlanState
 from worker.database.engine import Database, transaction
 from worker.moments import Clock
 from worker.plans.repository import Lease, change, claim_due, find_due, finish, time_now
-from worker.plans.times import LEASE, PLANNING_LEASE, RENEW, pause_after
+from worker.plans.times import LEASE, MANY_ATTEMPTS, PLANNING_LEASE, RENEW, pause_after
 
 T = TypeVar("T")
 
@@ -91,5 +91,13 @@ def take_next(database: Database, clock: Clock) -> Holder | None:
 
 
 def lease_of(plan: Any) -> timedelta:
-    """Return for how long a worker holds a plan at a time."""
-    return PLANNING_LEASE if plan.state == PlanState.STAGED else LEASE
+    """Return for how long a worker holds a plan at a time.
+
+    It is longer if workers were lost again and again while they made the plan: they may have died
+    of it.
+    """
+    if plan.state != PlanState.STAGED:
+        return LEASE
+    if plan.attempts < MANY_ATTEMPTS:
+        return PLANNING_LEASE
+    return PLANNING_LEASE + pause_after(plan.attempts)

@@ -21,6 +21,9 @@ LONGEST_PAUSE: Final = timedelta(minutes=10)
 """The first and the longest pause after an attempt failed; each is twice as long as the one before.
 """
 
+MANY_ATTEMPTS: Final = 3
+"""After so many attempts without an end, a plan may be what its workers die of."""
+
 _MOST_DOUBLINGS: Final = 10
 
 

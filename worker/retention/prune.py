@@ -20,13 +20,13 @@ from worker.database.engine import Database, transaction
 from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import EnrollmentsBusy
 from worker.models import DeadLetter, EnrollmentResult
+from worker.plans.reports.repository import oldest_unfinished
 from worker.retention.derived import (
     old_derived,
     store_before_batch_is_removed,
     store_before_past_is_removed,
 )
 from worker.retention.plans.removal import old_plans
-from worker.retention.plans.repository import find_unfinished_plan
 from worker.retention.repository import (
     Aged,
     count_older,
@@ -106,7 +106,7 @@ def find_limit(database: Database, before: datetime) -> Limit:
     """
     with database.reading() as connection:
         running = find_running(connection, before)
-        plan = find_unfinished_plan(connection, before)
+        plan = oldest_unfinished(connection, before)
     limits = [Limit(before)]
     if running is not None:
         limits.append(Limit(running.moment, running.id))

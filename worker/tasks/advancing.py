@@ -78,6 +78,8 @@ def _apply(services: "Services", chunk: StoredChunk) -> str | None:
         clock=services.clock.now,
         from_plan=True,
     )
+    if chunk.may_have_killed:
+        services.attempts.failed(delivery.task_id)
     while True:
         try:
             services.retry_policy.with_fallbacks(

@@ -80,6 +80,8 @@ class Table:
     `any_of`, and none of `without`. `file_names` are its names in a package, folded. `columns`
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
+    `is_terms` says that its lines are terms, whose ends end the classes that name them in
+    `names_terms`, with commas between several.
     `is_shared` says that other files have the same columns, so that only its name decides.
     `is_staff` says that its lines are about people who are not students. `moments` are the columns
     with the time at which a line was last changed, of which the first that a header has counts.
@@ -98,6 +100,8 @@ class Table:
     cleared: frozenset[str] = frozenset()
     members: Members = Members.ALL
     adds_members: Alternatives = ()
+    is_terms: bool = False
+    names_terms: Alternatives = ()
     is_shared: bool = False
     is_staff: bool = False
     moments: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from producer.contract.history import CourseRolls
 from producer.errors import EnrollmentError, NoWorkerAnswered, UnreadableFile
@@ -19,6 +19,9 @@ from producer.schemas import Kind
 
 Rolls = Callable[[Sequence[str], tuple[int, int] | None], CourseRolls]
 """Returns a part of the rolls of some courses, after the `next` of another part."""
+
+COMPARISON_SECONDS: Final = 600.0
+"""The longest time that a comparison may take."""
 
 _SHOWN = 3
 """How many sections a notice names."""

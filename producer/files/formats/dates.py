@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, tzinfo
 from zoneinfo import ZoneInfo
@@ -10,6 +11,9 @@ from producer.errors import UnreadableFile
 
 TIMEZONE = "ENROLL_TIMEZONE"
 """The variable with the time zone in which a day ends."""
+
+_EARLIEST_YEAR = 1980
+"""An end before this year stands for none: systems write 1900-01-01, 1970-01-01 and the like."""
 
 _ISO = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]|$)")
 _SLASHES = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})(?: |$)")
@@ -49,6 +53,11 @@ def days_of(text: str, zone: tzinfo) -> tuple[date, ...]:
         pairs = dict.fromkeys([(first, second), (second, first)])
         return _dates(year + 2000 if year < 100 else year, *pairs)  # noqa: PLR2004
     return ()
+
+
+def is_plausible(begin: Sequence[date], end: Sequence[date]) -> bool:
+    """Return whether an end in the past is meant: it is no placeholder and not before its begin."""
+    return min(end).year >= _EARLIEST_YEAR and not (begin and max(end) < min(begin))
 
 
 def _dates(year: int, *pairs: tuple[int, int]) -> tuple[date, ...]:

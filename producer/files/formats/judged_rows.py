@@ -12,7 +12,8 @@ from producer.files.account import Account
 from producer.files.cells import Pair, Row, refused_line, request_of
 from producer.files.columns import AS_OF, REASON, BadCell
 from producer.files.formats.base import DROP, PASS
-from producer.files.formats.judging import ENDED, Judge, Tally, Verdict
+from producer.files.formats.judging import Judge, Tally
+from producer.files.formats.verdicts import ENDED, TERM_ENDED, Verdict
 from producer.files.grouping import WINDOW, group_requests
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
@@ -86,7 +87,7 @@ class JudgedRows:
             raise BadCell(*self._no_drops)
         student, course, details = pair
         # The end of an enrollment is seen now; its line may have been written long before.
-        left_out = AS_OF if verdict.why == ENDED else ""
+        left_out = AS_OF if verdict.why in (ENDED, TERM_ENDED) else ""
         kept = {name: text for name, text in details.items() if name != left_out}
         return request_of((student, course, {REASON: verdict.why, **kept}), DROP)
 

@@ -4,51 +4,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, tzinfo
 from operator import itemgetter
-from typing import NamedTuple
 
 from producer.files.columns import BadCell
 from producer.files.formats.base import DROP, KEEP, PASS, Rule, folded
-from producer.files.formats.dates import days_of
+from producer.files.formats.dates import days_of, is_plausible
+from producer.files.formats.terms import ClassEnds
+from producer.files.formats.verdicts import AHEAD, BAD_DATE, ENDED, GONE, PLAIN, UNSURE, Verdict
 from producer.schemas import Action
 
-ENDED = "ended"
-"""The reason of a drop because of a date in the past."""
 _MAX_WORDS = 20
 """The most different roles, reasons and remarks that are counted by themselves."""
 _MAX_REMEMBERED = 10_000
 """The most combinations of cells whose verdict is remembered."""
-_AHEAD, _BAD_DATE, _UNSURE, _GONE = "ahead", "bad date", "unsure", "gone"
-_EARLIEST_YEAR = 1980
-"""An end before this year stands for none: systems write 1900-01-01, 1970-01-01 and the like."""
 
 _DATE_PROBLEMS = {
-    _BAD_DATE: "a date cannot be read",
-    _UNSURE: (
+    BAD_DATE: "a date cannot be read",
+    UNSURE: (
         "the end may be in the past, because it can be read as two dates, lies before the begin, or"
         " is too early to be meant; no student is dropped for it"
     ),
 }
-
-
-class Verdict(NamedTuple):
-    """What a line asks for; `why` is the reason of a drop, or the role that is passed over.
-
-    `remark` is what is counted of the line besides, with an `example`.
-    """
-
-    action: Action | None
-    why: str = ""
-    remark: str = ""
-    example: str = ""
-
-    @property
-    def is_gone(self) -> bool:
-        """Return whether a status ends what the line of a roster stands for."""
-        return self.remark == _GONE
-
-
-PLAIN = Verdict(KEEP)
-"""The verdict on almost every line: it is read, and there is nothing to say about it."""
 
 
 Key = str | tuple[str, ...]
@@ -58,16 +33,30 @@ Key = str | tuple[str, ...]
 class Judge:
     """Decides what rows ask for, and remembers the verdict on the cells that it looks at."""
 
-    def __init__(self, decide: Callable[[Sequence[str]], Verdict], places: Sequence[int]) -> None:
+    def __init__(
+        self,
+        decide: Callable[[Sequence[str]], Verdict],
+        places: Sequence[int],
+        class_ends: ClassEnds | None = None,
+    ) -> None:
         self._decide = decide
+        self._class_ends = class_ends
         self._remembered: dict[Key, Verdict] = {}
         self.key_of: Callable[[Sequence[str]], Key] = itemgetter(*places)
         """Returns the cells of a row that decide."""
         self.plain: set[Key] = set()
-        """Such cells on which the verdict was PLAIN: it still is."""
+        """Such cells on which the verdict was PLAIN: it still is, unless the class is over."""
 
-    def __call__(self, row: Sequence[str]) -> Verdict:
+    def __call__(self, row: list[str]) -> Verdict:
         """Return the verdict on a row. Raises BadCell for a cell that has no meaning."""
+        verdict = self._own_verdict(row)
+        return verdict if self._class_ends is None else self._class_ends.apply(row, verdict)
+
+    def is_over(self, class_: int | str) -> bool:
+        """Return whether a class has ended, so that its rows may have ended with it."""
+        return self._class_ends is not None and self._class_ends.is_over(class_)
+
+    def _own_verdict(self, row: Sequence[str]) -> Verdict:
         key = self.key_of(row)
         verdict = self._remembered.get(key)
         if verdict is None:
@@ -80,14 +69,23 @@ class Judge:
         return verdict
 
 
-def judge_of(rule: Rule, header: Sequence[str], today: date, zone: tzinfo) -> Judge:
-    """Return a judge of rows by a rule; `header` has the folded names."""
+def judge_of(
+    rule: Rule,
+    header: Sequence[str],
+    today: date,
+    zone: tzinfo,
+    class_ends: ClassEnds | None = None,
+) -> Judge:
+    """Return a judge of rows by a rule; `header` has the folded names.
+
+    With `class_ends`, a row without an end of its own ends with the last term of its class.
+    """
     positions = {name: at for at, name in reversed(list(enumerate(header)))}
     names = [*rule.roles, rule.status, rule.begin, rule.end]
     places = [positions[name] for name in names if name in positions]
     if not places:
         return _always_plain()
-    return Judge(_Decision(rule, positions, today, zone), places)
+    return Judge(_Decision(rule, positions, today, zone), places, class_ends)
 
 
 def _always_plain() -> Judge:
@@ -117,7 +115,7 @@ class _Decision:
                 return Verdict(PASS, folded(role or rule.no_role)[:60])
         action, why = self._status(row)
         if action is not KEEP:
-            return Verdict(action, why, _GONE if action is PASS else "")
+            return Verdict(action, why, GONE if action is PASS else "")
         return self._dated(row)
 
     def _text(self, name: str | None, row: Sequence[str]) -> str:
@@ -147,19 +145,14 @@ class _Decision:
             return PLAIN
         begin, end = (days_of(text, self._zone) for text in texts)
         if any(day < self._today for day in end):
-            is_sure = max(end) < self._today and _is_plausible(begin, end)
-            return Verdict(DROP, ENDED) if is_sure else Verdict(KEEP, "", _UNSURE, texts[1][:40])
+            is_sure = max(end) < self._today and is_plausible(begin, end)
+            return Verdict(DROP, ENDED) if is_sure else Verdict(KEEP, "", UNSURE, texts[1][:40])
         for text, days in zip(texts, (begin, end), strict=True):
             if text and not days:
-                return Verdict(KEEP, remark=_BAD_DATE, example=text[:40])
+                return Verdict(KEEP, remark=BAD_DATE, example=text[:40])
         if begin and min(begin) > self._today:
-            return Verdict(KEEP, remark=_AHEAD)
+            return Verdict(KEEP, remark=AHEAD)
         return PLAIN
-
-
-def _is_plausible(begin: Sequence[date], end: Sequence[date]) -> bool:
-    """Return whether an end in the past is meant: it is no placeholder and not before its begin."""
-    return min(end).year >= _EARLIEST_YEAR and not (begin and max(end) < min(begin))
 
 
 class Tally:
@@ -206,7 +199,7 @@ class Tally:
             )
         if count := self.drops.total():
             yield f"{name}: {_lines(count)} read as drops: {_shown(self.drops)}."
-        if count := self._remarks[_AHEAD]:
+        if count := self._remarks[AHEAD]:
             begin = "1 line begins" if count == 1 else f"{count:,} lines begin"
             yield f"{name}: {begin} after today; the students are enrolled from now on."
         for remark, (line, text) in self._first.items():

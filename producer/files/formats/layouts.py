@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import tzinfo
+from datetime import date, tzinfo
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
@@ -33,6 +33,7 @@ from producer.files.formats.table_reader import (
     TableReader,
     find_columns,
 )
+from producer.files.formats.terms import ClassEnds
 from producer.files.layout import NOT_ALL_DROPS, FileLayout, Lines, Named
 from producer.files.notices import Notices
 from producer.files.raw_bytes import storable
@@ -171,8 +172,7 @@ def table_layout(
     columns = with_moments(columns, moments, found.names)
     rows = found.row_reader(path, undecodable, table.fewest or None)
     counts: Counter[str] = Counter()
-    roles = choice.roles
-    reading = _Reading(path, table, found, columns, rows, notices, roles, counts, moments)
+    reading = _Reading(path, table, found, columns, rows, notices, choice, counts, moments)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
     assert table.kind is not None  # noqa: S101 - `find_table` refuses such tables
@@ -182,7 +182,9 @@ def table_layout(
         notices,
         rows.account,
         storable(found.names),
-        found.form.model_copy(update={"format": format_.name}),
+        found.form.model_copy(
+            update={"format": format_.name, "moments_from_file": moments is not None}
+        ),
         {name: printable(shown) for name, shown in columns.shown.items()},
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,
@@ -230,7 +232,7 @@ class _Reading(NamedTuple):
     columns: TableColumns
     row_reader: RowReader
     notices: Notices
-    roles: Roles | None
+    choice: FormatChoice
     passed_over: Counter[str]
     moments: Moments | None
 
@@ -249,7 +251,7 @@ class _Reading(NamedTuple):
             return None
         if LINE in map(folded, self.found.names) and not self.columns.shows_roles:
             return None
-        return self.roles
+        return self.choice.roles
 
     @property
     def can_name(self) -> bool:
@@ -264,7 +266,16 @@ class _Reading(NamedTuple):
 
     def _judge(self, zone: tzinfo, names: Sequence[str]) -> Judge:
         today = moment_of_batch().astimezone(zone).date()
-        return judge_of(self.table.rule, names, today, zone)
+        return judge_of(self.table.rule, names, today, zone, self._class_ends(names, today, zone))
+
+    def _class_ends(self, names: Sequence[str], today: date, zone: tzinfo) -> ClassEnds | None:
+        """Return what ends lines with the terms of their classes, if the package has terms."""
+        if self.choice.terms is None or self.table.kind is not Kind.ENROLLMENTS:
+            return None
+        rule = self.table.rule
+        begin, end = (names.index(n) if n in names else None for n in (rule.begin, rule.end))
+        read_class = self.columns.readers["course_id"]
+        return ClassEnds(self.choice.terms, read_class, (begin, end), today, zone)
 
     def _rows(self, file: BinaryIO) -> Rows:
         """Yield the rows without passwords; refuse other headers, and what stands below them."""
@@ -300,7 +311,9 @@ class _Reading(NamedTuple):
             yield from noticing_values(
                 self.path, reader.roster(rows, self._deciding_roles()), self.notices
             )
-        if table.members is Members.NOT_STAFF and not (self.roles or self.columns.shows_roles):
+        if table.members is Members.NOT_STAFF and not (
+            self.choice.roles or self.columns.shows_roles
+        ):
             self.notices.add(
                 f"{self.path} does not say which of its users are students, so all of them are"
                 " stored in the roster. Only students are enrolled."

@@ -3,7 +3,7 @@
 Nothing is refused here: that was done where the lines were read as records.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from producer.fields import MAX_TEXT
 from producer.files.columns import BadCell, ColumnReader
@@ -24,8 +24,8 @@ def named_in_rows(
     course = readers.get("course_id") or readers["sis_id"]
     student = readers.get("student_id")
     for entry in rows:
-        row = entry[1] if isinstance(entry, tuple) else entry.cells
-        if row is None or len(row) != width or not _is_id(sis_id := course(row)):
+        row = entry[1] if isinstance(entry, tuple) else entry.cells and list(entry.cells)
+        if not row or len(row) != width or not _is_id(sis_id := course(row)):
             continue
         if student is None or not _is_student(judge, row) or not _is_id(user := student(row)):
             yield Named(sis_id)
@@ -33,7 +33,7 @@ def named_in_rows(
             yield Named(sis_id, user)
 
 
-def _is_student(judge: Judge, row: Sequence[str]) -> bool:
+def _is_student(judge: Judge, row: list[str]) -> bool:
     """Return whether a line may be about a student; so may one whose role cannot be read."""
     try:
         return judge(row).action is not PASS

@@ -10,7 +10,8 @@ from producer.files.account import Account
 from producer.files.cells import Row, checked_text, identifier, refused_line
 from producer.files.columns import BadCell, ColumnReader
 from producer.files.formats.base import DROP, KEEP, PASS, folded
-from producer.files.formats.judging import Tally, Verdict
+from producer.files.formats.judging import Tally
+from producer.files.formats.verdicts import Verdict
 from producer.files.layout import Lines
 from producer.publishing.chunking import SourceRecord
 from producer.schemas import Action

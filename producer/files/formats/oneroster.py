@@ -69,6 +69,19 @@ CLASSES = Table(
     file_names=("classes.csv",),
     moments=_MOMENTS,
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
+    names_terms=("termsourcedids", "termsourcedid"),
+)
+
+TERMS = Table(
+    name="terms",
+    kind=None,
+    columns={"sis_id": ("sourcedid",)},
+    required=frozenset({"sourcedid", "startdate", "enddate"}),
+    any_of=(frozenset({"status", *_MOMENTS}),),
+    without=frozenset({"usersourcedid"}),
+    file_names=("academicsessions.csv",),
+    rule=Rule(status="status", words=_ROSTER, no_status="active", begin="startdate", end="enddate"),
+    is_terms=True,
 )
 
 ENROLLMENTS = Table(
@@ -92,11 +105,10 @@ ENROLLMENTS = Table(
 ONEROSTER = Format(
     name="oneroster",
     title="OneRoster",
-    tables=(ENROLLMENTS, USERS, USERS_WITHOUT_ROLE, ROLES, CLASSES),
+    tables=(ENROLLMENTS, USERS, USERS_WITHOUT_ROLE, ROLES, CLASSES, TERMS),
     by_name=True,
     manifest="manifest.csv",
     passed_over=(
-        "academicsessions.csv",
         "categories.csv",
         "classresources.csv",
         "courseresources.csv",

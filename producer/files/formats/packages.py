@@ -5,19 +5,18 @@ import uuid
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self, cast
+from typing import BinaryIO, Self, cast
 
 from producer.errors import InvalidRequest, UnreadableFile
 from producer.fields import MAX_REQUEST_ID
 from producer.files.archives import open_archive, within
 from producer.files.containers import ZIPS, Packed, is_table
 from producer.files.delimited import find_header
-from producer.files.describing import Choices, FirstLines, first_bytes, layout_of, read_first_lines
-from producer.files.formats.base import Format, Members, Table, folded
-from producer.files.formats.judging import judge_of
+from producer.files.describing import Choices, first_bytes, layout_of, read_first_lines
+from producer.files.formats.base import Format, Table, folded
 from producer.files.formats.manifest import Manifest, read_manifest
+from producer.files.formats.package_facts import FactsReader, PackageFacts, PackageHeader
 from producer.files.formats.package_files import ArchiveFiles, FolderFiles, PackageFiles
 from producer.files.formats.package_notices import (
     check_moments,
@@ -26,8 +25,6 @@ from producer.files.formats.package_notices import (
 )
 from producer.files.formats.package_source import PackageSource, SharedMoment
 from producer.files.formats.registry import DETECTED
-from producer.files.formats.roles import Roles
-from producer.files.formats.table_reader import column_reader, members_of
 from producer.files.layout import FileLayout
 from producer.files.notices import Notices
 from producer.files.reader import (
@@ -38,20 +35,11 @@ from producer.files.reader import (
     open_source_chosen,
     seekable_archive,
 )
-from producer.publishing.dating import moment_of_batch
 from producer.schemas import Code, EnrollmentProblem, Kind
 
 _ORDER = (Kind.STUDENTS, Kind.COURSES, Kind.ENROLLMENTS)
 """The order in which the files of a package are submitted."""
 _TABLES = (".csv", ".txt", ".tsv")
-
-
-class _Header(NamedTuple):
-    """A file of a package, and the names in its header, folded."""
-
-    file_name: str
-    first: FirstLines
-    names: tuple[str, ...]
 
 
 AnySource = FileSource | StreamSource | PackageSource
@@ -72,6 +60,7 @@ class Package:
         sources: tuple[PackageSource, ...],
         notices: Notices,
         system: str | None,
+        facts: PackageFacts,
     ) -> None:
         self.name = files.name
         self.system = system
@@ -80,7 +69,7 @@ class Package:
         self.notices = notices
         self._files = files
         self.is_delta = False
-        self.roles: Roles | None = None
+        self._facts = facts
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +112,7 @@ class Package:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-        if self.roles is not None:
-            self.roles.close()
+        self._facts.close()
 
 
 def is_package(file: BinaryIO) -> bool:
@@ -226,12 +214,14 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
         notice_unread(files.name, [*unread, *others], known, notices, is_chosen=is_chosen)
         tables = {name: table for name, table in tables.items() if table is not None}
         manifest.compare(files.name, files.sizes, notices)
-    roles = _roles(files, headers, tables)
+    facts = PackageFacts()
     try:
-        sources = _sources(files, tables, choices, known, roles)
+        reader = FactsReader(files, headers, tables, facts)
+        reader.read_roles()
+        reader.read_terms(manifest, notices)
+        sources = _sources(files, tables, choices, known, facts)
     except BaseException:
-        if roles is not None:
-            roles.close()
+        facts.close()
         raise
     if choices.format.moments_from_file:
         check_moments(files.name, sources)
@@ -244,9 +234,8 @@ def read_package(files: PackageFiles, choices: Choices) -> Package:
     for source in sources:
         if manifest.is_bulk(source.file_name):
             source.layout = source.layout._replace(is_complete=True)
-    package = Package(files, sources, notices, known.title if known else None)
+    package = Package(files, sources, notices, known.title if known else None, facts)
     package.is_delta = manifest.is_delta
-    package.roles = roles
     return package
 
 
@@ -268,9 +257,9 @@ def _check(name: str, choices: Choices) -> None:
 
 def _headers(
     files: PackageFiles, choices: Choices, notices: Notices
-) -> tuple[list[_Header], list[str]]:
+) -> tuple[list[PackageHeader], list[str]]:
     """Return the headers of the tables, and the names of the files that are none or are empty."""
-    headers: list[_Header] = []
+    headers: list[PackageHeader] = []
     others: list[str] = []
     for file_name, size in sorted(files.sizes.items()):
         if not file_name.endswith(_TABLES):
@@ -282,11 +271,11 @@ def _headers(
                 raw = first_bytes(content.file)
                 first = read_first_lines(content, raw, choices.encoding, whole=True)
             names = find_header(content.name, first.text, {}).names
-            headers.append(_Header(file_name, first, tuple(map(folded, names))))
+            headers.append(PackageHeader(file_name, first, tuple(map(folded, names))))
     return headers, others
 
 
-def _recognize(headers: Collection[_Header], names: Collection[str]) -> Format | None:
+def _recognize(headers: Collection[PackageHeader], names: Collection[str]) -> Format | None:
     """Return the format with the most of these files; None if no file is of a format."""
 
     def count(known: Format) -> int:
@@ -309,43 +298,12 @@ def _manifest(files: PackageFiles, known: Format | None) -> Manifest:
     return read_manifest(first.text)
 
 
-def _roles(
-    files: PackageFiles,
-    headers: Collection[_Header],
-    tables: Mapping[str, Table | None],
-) -> Roles | None:
-    """Read who is a student, if a roster of the package depends on it. Raises UnreadableFile."""
-    if all(table is None or table.members is Members.ALL for table in tables.values()):
-        return None
-    roles = Roles()
-    try:
-        for header in headers:
-            table = tables.get(header.file_name)
-            if table is not None and table.adds_members:
-                roles.add(_members(files, header, table))
-    except BaseException:
-        roles.close()
-        raise
-    return roles
-
-
-def _members(files: PackageFiles, header: _Header, table: Table) -> Iterator[tuple[str, bool]]:
-    read = column_reader(table.adds_members, header.names)
-    if read is None:
-        return
-    with files.open(header.file_name) as content:
-        found = find_header(content.name, header.first.text, {})
-        rows = found.row_reader(content.name, header.first.form.undecodable)
-        judge = judge_of(table.rule, header.names, moment_of_batch().date(), UTC)
-        yield from members_of(rows.read(header.first.form.as_utf8(content.file)), judge, read)
-
-
 def _sources(
     files: PackageFiles,
     tables: Mapping[str, Table | None],
     choices: Choices,
     known: Format | None,
-    roles: Roles | None,
+    facts: PackageFacts,
 ) -> tuple[PackageSource, ...]:
     """Open the files that are submitted, in their order. Raises UnreadableFile."""
     opened: list[tuple[str, str, FileLayout, str]] = []
@@ -353,7 +311,8 @@ def _sources(
         if table is not None and table.kind is None:
             continue
         with files.open(file_name) as content:
-            choice = choices.format._replace(format=known, table=table, roles=roles)
+            choice = choices.format._replace(format=known, table=table)
+            choice = choice._replace(roles=facts.roles, terms=facts.terms)
             own = choices._replace(format=choice)
             layout = layout_of(content, first_bytes(content.file), own, whole=True)
         name = layout.kind.value if table is None else table.name

@@ -12,6 +12,7 @@ from producer.files.formats.moodle import MOODLE_FLAT_FILE, MOODLE_USERS
 from producer.files.formats.oneroster import ONEROSTER
 from producer.files.formats.roles import Roles
 from producer.files.formats.sds import SDS_1, SDS_2
+from producer.files.formats.terms import Terms
 
 FORMATS: tuple[Format, ...] = (
     CANVAS,
@@ -35,9 +36,9 @@ DETECTED = tuple(known for known in FORMATS if known.is_detected)
 class FormatChoice(NamedTuple):
     """What is known of a file's format before its header is read.
 
-    `table` and `roles` are set for a file of a package. Without a `format`, the header decides.
-    `file_name` is the name under which a file was sent, if that is not its name in messages. With
-    `is_plain`, the file is read as one of our own, whatever its header says.
+    `table`, `roles` and `terms` are set for a file of a package. Without a `format`, the header
+    decides. `file_name` is the name under which a file was sent, if that is not its name in
+    messages. With `is_plain`, the file is read as one of our own, whatever its header says.
 
     With `sections_are_one`, columns may be mapped so that several sections are one course. With
     `moments_from_file`, each line counts when it was last changed, if the format says when.
@@ -46,6 +47,7 @@ class FormatChoice(NamedTuple):
     format: Format | None = None
     table: Table | None = None
     roles: Roles | None = None
+    terms: Terms | None = None
     file_name: str | None = None
     is_plain: bool = False
     sections_are_one: bool = False

@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from producer.contract.chunks import RefusedLine
 from producer.errors import UnreadableFile
-from producer.fields import MAX_COURSES
+from producer.fields import MAX_COURSES, MAX_TEXT
 from producer.files.account import Account
 from producer.files.cells import Row, identifier, record_reader, refused_line
 from producer.files.columns import BadCell, ColumnReader
 from producer.files.formats.base import KEEP, NOT_NAMED, PASS, Alternatives, Members, Table
-from producer.files.formats.judging import PLAIN, Judge, Tally, Verdict
+from producer.files.formats.judging import Judge, Tally
 from producer.files.formats.roles import Roles
+from producer.files.formats.verdicts import PLAIN, Verdict
 from producer.files.formats.window import Window
 from producer.files.grouping import WINDOW
 from producer.files.layout import Lines
@@ -138,7 +139,7 @@ class TableReader:
         key_of, plain = self._judge.key_of, self._judge.plain
         window = Window()
         find, known_courses = window.latest.get, window.courses
-        end = WINDOW
+        end, plain_key = WINDOW, None
         for entry in rows:
             if not isinstance(entry, tuple):
                 yield entry
@@ -147,19 +148,21 @@ class TableReader:
             if line > end:
                 yield from window.take()
                 end = line + WINDOW
-            latest, course = find(row[student_at]), row[course_at]
-            # Almost every line is that of a student and a course that were read before.
-            if (
-                latest is not None
-                and course in known_courses
-                and key_of(row) in plain
-                and course not in (courses := latest[0])
-                and len(courses) < MAX_COURSES
-            ):
-                courses.append(course)
-                latest[1].append(line)
-                latest[2].append(CELL_END.join(row))
-            elif (refused := self._add(window, entry)) is not None:
+            course = row[course_at]
+            # Almost every line names a course that was read before, and asks for what others do.
+            if course in known_courses and ((key := key_of(row)) == plain_key or key in plain):
+                plain_key = key  # It is quicker to compare it with the next one than to look it up.
+                latest = find(student := row[student_at])
+                if latest is None:
+                    if _is_clean(student):
+                        window.begin(student, course, entry)
+                        continue
+                elif course not in (courses := latest[0]) and len(courses) < MAX_COURSES:
+                    courses.append(course)
+                    latest[1].append(line)
+                    latest[2].append(CELL_END.join(row))
+                    continue
+            if (refused := self._add(window, entry)) is not None:
                 yield refused
         yield from window.take()
 
@@ -175,6 +178,8 @@ class TableReader:
                 if verdict is not PLAIN:
                     self._tally.add(line, verdict)
                 window.add(entry, pair, verdict)
+                if not self._judge.is_over(pair[1]):
+                    window.courses.add(pair[1])
         except BadCell as bad_cell:
             return self._refused(line, row, bad_cell)
         return None
@@ -249,6 +254,11 @@ class TableReader:
         name = self._columns.shown.get(bad_cell.column, bad_cell.column)
         problem = str(bad_cell).removeprefix(f"{bad_cell.column}: ")
         return refused_line(line, row, BadCell(name, problem))
+
+
+def _is_clean(text: str) -> bool:
+    """Return whether an id is valid as it is written; others need a closer look."""
+    return text.isprintable() and 0 < len(text) <= MAX_TEXT and text.strip() == text
 
 
 def unquoted(cell: str) -> str:

@@ -4,13 +4,14 @@ from producer.contract.chunks import COURSE_FIELDS
 from producer.fields import MAX_COURSES
 from producer.files.cells import Row
 from producer.files.formats.base import DROP, KEEP
-from producer.files.formats.judging import Verdict
+from producer.files.formats.verdicts import Verdict
 from producer.publishing.chunking import CELL_END, SourceRecord
 
 Id = int | str
 Lists = tuple[list[Id], list[int], list[list[str] | str]]
 """The courses of a request, and the lines and cells that they are from; lists that may grow."""
 
+_ENROLLS = COURSE_FIELDS[KEEP]
 MAX_KNOWN = 10_000
 """The most courses that are remembered."""
 
@@ -27,7 +28,7 @@ class Window:
         self.latest: dict[Id | tuple[Id, str], Lists] = {}
         """The latest request of each student, and of each student with a reason for a drop."""
         self.courses: set[Id] = set()
-        """Valid ids of courses, also those of earlier windows."""
+        """Valid ids of courses that are not over, also those of earlier windows."""
 
     def add(self, entry: Row, pair: tuple[Id, Id], verdict: Verdict) -> None:
         """Add the pair of a row, which is enrolled or dropped."""
@@ -35,7 +36,6 @@ class Window:
         is_drop = verdict.action is DROP
         key = (student, verdict.why) if is_drop else student
         latest = self.latest.get(key)
-        self.courses.add(course)
         if latest is not None and course not in latest[0] and len(latest[0]) < MAX_COURSES:
             courses, lines, cells = latest
             courses.append(course)
@@ -47,6 +47,13 @@ class Window:
         record = {"student_id": student, field: courses, "atomic": False}
         if is_drop:
             record["reason"] = verdict.why
+        self._requests.append(SourceRecord(record, lines, cells))
+
+    def begin(self, student: str, course: str, entry: Row) -> None:
+        """Begin a request of a student who has none yet, and is enrolled in this course."""
+        line, row = entry
+        courses, lines, cells = self.latest[student] = [course], [line], [CELL_END.join(row)]
+        record = {"student_id": student, _ENROLLS: courses, "atomic": False}
         self._requests.append(SourceRecord(record, lines, cells))
 
     def take(self) -> list[SourceRecord]:

@@ -8,7 +8,7 @@ import { addRows, stackedTable } from "./stacked.js";
 import { shownTime } from "./times.js";
 import { count, KINDS, STATES } from "./words.js";
 
-const LISTED = ["queued", "running", "stalled", "done"];
+const LISTED = ["queued", "running", "held", "stalled", "done", "planned", "discarded"];
 const FILTERS = { state: Object.fromEntries(LISTED.map((state) => [state, STATES[state]])), kind: KINDS };
 
 /** Show the uploads that match the filters in the address. */

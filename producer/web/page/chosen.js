@@ -3,9 +3,10 @@
 import { FIELDS, isOurs, likelyKind, mayBeStudentsOrCourses, suggestions } from "./columns.js";
 import { check, isUnchanged, preview, queryOf } from "./files.js";
 import { matchOf, rememberMatch } from "./memory.js";
+import { PLAIN } from "./systems.js";
 import { CHANGED_FILE, sentenceFor } from "./words.js";
 
-const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {}, sheet: "", format: "" };
+const EMPTY_CHOICES = { kind: "", encoding: "", drop: false, maps: {}, sheet: "", format: "", sectionsAreOne: false, momentsFromFile: false };
 
 /** A chosen file. It fires `news` after each change. */
 export class Chosen extends EventTarget {
@@ -86,14 +87,26 @@ export class Chosen extends EventTarget {
     await this.choose({ kind, maps }, Object.keys(maps).length ? "suggested" : "");
   }
 
+  /** The reader wants to choose the columns of a known system herself. */
+  matchColumns() {
+    this.matchesColumns = true;
+    this.tell();
+  }
+
+  /** The reader says when the lines of a file count; a package is read again as a whole. */
+  async chooseMoments(momentsFromFile) {
+    await this.choose({ momentsFromFile });
+    if (this.seen?.isPackage) await this.check();
+  }
+
   /** The reader says which system the file comes from; its columns are then known. */
   async chooseSystem(format) {
     const { encoding, sheet } = this.choices;
-    this.confirmed = false;
+    Object.assign(this, { confirmed: false, matchesColumns: false });
     await this.choose({ ...EMPTY_CHOICES, encoding, sheet, format }, "");
     if (this.seen?.isPackage) return this.check();
     const { columns, system } = this.seen ?? {};
-    if (columns && !system && !format) await this.suggest(columns);
+    if (columns && !system && (!format || format === PLAIN)) await this.suggest(columns);
   }
 
   /** The reader has seen the suggested columns and agrees. */

@@ -27,13 +27,15 @@ export async function isUnchanged(file) {
 }
 
 /** Return the query of a submission for the choices about a file. */
-export function queryOf({ kind, encoding, drop, maps, sheet, format }) {
+export function queryOf({ kind, encoding, drop, maps, sheet, format, sectionsAreOne, momentsFromFile }) {
   const query = new URLSearchParams();
   if (kind) query.set("kind", kind);
   if (encoding) query.set("encoding", encoding);
   if (drop) query.set("drop", "true");
   if (sheet) query.set("sheet", sheet);
   if (format) query.set("format", format);
+  if (sectionsAreOne) query.set("sections_are_one", "true");
+  if (momentsFromFile) query.set("moments_from_file", "true");
   for (const [column, template] of Object.entries(maps ?? {})) if (template) query.append("map", `${column}=${template}`);
   return query;
 }

@@ -3,7 +3,7 @@
 import { canBeNamed, faultOf, FIELDS } from "./columns.js";
 import { button, element, field as labelled, select } from "./dom.js";
 import { unreadLetters } from "./advice.js";
-import { SYSTEMS } from "./systems.js";
+import { hasTimes, PLAIN, SYSTEMS } from "./systems.js";
 import { KINDS } from "./words.js";
 
 const ENCODINGS = [["", "recognized (UTF-8 or UTF-16)"], ["cp1252", "Windows, Western Europe"], ["cp1250", "Windows, Central Europe"], ["cp1251", "Windows, Cyrillic"], ["mac-roman", "Macintosh"], ["latin-1", "Western Europe (ISO)"]];
@@ -12,10 +12,10 @@ const BUILT = "built";
 /** Return the choices about a file: what it holds, its letters, and its columns. */
 export function matchingPart(chosen, prefix) {
   const { seen } = chosen;
-  if (chosen.isPackage) return element("div", { class: "matching matches" }, systemPart(chosen, prefix));
+  if (chosen.isPackage) return element("div", { class: "matching matches" }, systemPart(chosen, prefix), momentsPart(chosen, prefix));
   if (!seen || (!seen.format && !seen.columns && !chosen.choices.format)) return null;
   const parts = [settings(chosen, prefix)];
-  if (seen.system) parts.push(element("p", { class: "help" }, `The columns are those of ${seen.system}, and need no choice.`));
+  if (seen.system && !choosesColumns(chosen)) parts.push(columnsOfSystem(chosen));
   else if (seen.columns && chosen.kind) parts.push(columnsPart(chosen, prefix));
   return element("div", { class: "matching" }, parts);
 }
@@ -32,15 +32,48 @@ function settings(chosen, prefix) {
   const isDrops = chosen.kind === "enrollments" && seen.format === "csv" && !hasAction(chosen);
   const isSheet = seen.container === "workbook";
   return element("div", { class: "matches" }, labelled("What it holds", kind), !isSheet && labelled("Letters (encoding)", encoding),
-    systemPart(chosen, prefix), isDrops && !seen.system && labelled("What each line asks for", lines));
+    systemPart(chosen, prefix), isDrops && !seen.system && labelled("What each line asks for", lines), momentsPart(chosen, prefix), sectionsPart(chosen, prefix));
+}
+
+// Columns can be chosen if she wants to, or has done so, unless she has said which system they are from.
+const choosesColumns = ({ choices, matchesColumns }) => !choices.format && (matchesColumns || Object.keys(choices.maps).length > 0);
+
+function columnsOfSystem(chosen) {
+  return element("div", {},
+    element("p", { class: "help" }, `The columns are those of ${chosen.seen.system}, and need no choice.`),
+    !chosen.choices.format && chosen.seen.columns && button("Choose other columns", () => chosen.matchColumns(), { class: "plain small" }));
 }
 
 function systemPart(chosen, prefix) {
   const { seen, checked, choices } = chosen, system = seen?.system ?? checked?.system;
   const decided = system && !choices.format ? `${system} (recognized)` : "recognized, or none of these";
-  const list = select([["", decided], ...SYSTEMS], choices.format, (value) => chosen.chooseSystem(value));
+  // Only the header of a system could mislead: other files are read in this way without being asked.
+  const isOffered = !chosen.isPackage && (seen?.system || choices.format || /write plain as the format/.test(seen?.problem));
+  const plain = isOffered ? [[PLAIN, "None: every line counts, whatever its role and status"]] : [];
+  const list = select([["", decided], ...SYSTEMS, ...plain], choices.format, (value) => chosen.chooseSystem(value));
   list.id = `${prefix}-system`;
   return labelled("Which system it comes from", list);
+}
+
+// When lines count, for files that say when each was last changed.
+function momentsPart(chosen, prefix) {
+  const { seen, checked, choices } = chosen;
+  if (!choices.momentsFromFile && (!hasTimes(seen?.system ?? checked?.system, seen?.columns) || choosesColumns(chosen))) return null;
+  const list = select([["", "When it is sent"], ["file", "When it was last changed, as the file says"]], choices.momentsFromFile ? "file" : "",
+    (value) => chosen.chooseMoments(value === "file"));
+  list.id = `${prefix}-moments`;
+  return labelled("When each line counts", list);
+}
+
+// What leaving a section means, for files of other systems whose courses are made from other columns.
+function sectionsPart(chosen, prefix) {
+  const { seen, choices } = chosen, isMapped = choices.maps.course_id || choices.maps.course_key;
+  const isOfSystem = seen.system || /sections of a course are one/.test(seen.problem);
+  if (!choices.sectionsAreOne && !(isOfSystem && chosen.kind === "enrollments" && isMapped)) return null;
+  const list = select([["", "Is refused if the course may have other sections"], ["one", "Ends the course: each course has one section"]], choices.sectionsAreOne ? "one" : "",
+    (value) => chosen.choose({ sectionsAreOne: value === "one" }));
+  list.id = `${prefix}-sections`;
+  return labelled("Leaving a section", list);
 }
 
 /** Return the choice of a sheet of a workbook; null if there is only one. */
@@ -79,9 +112,10 @@ function originOf(chosen) {
 }
 
 function fieldPart(chosen, field, prefix) {
-  const { columns } = chosen.seen, template = chosen.choices.maps[field.name] ?? "", own = chosen.ownName(field);
+  const { columns } = chosen.seen, template = chosen.choices.maps[field.name] ?? "", { system } = chosen.seen;
+  const own = system ? null : chosen.ownName(field); // Which column a system means is not shown by its name.
   const isDouble = chosen.doubles().some(([each]) => [each.name, each.key].includes(field.name));
-  const nothing = own && !isDouble ? `${own} (recognized)` : field.needed ? "– choose –" : "– not in this file –";
+  const nothing = own && !isDouble ? `${own} (recognized)` : system ? `as ${system} names it` : field.needed ? "– choose –" : "– not in this file –";
   const named = columns.filter((name) => canBeNamed(name, columns) && (isDouble || name !== own)).map((name) => [`{${name}}`, name]);
   const isBuilt = chosen.building?.has(field.name) || (template && !named.some(([value]) => value === template));
   const list = select([["", nothing], ...named, [BUILT, "Put together from several columns …"]], isBuilt ? BUILT : template, (value) => {

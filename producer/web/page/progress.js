@@ -4,7 +4,7 @@ import { call, Problem } from "./api.js";
 import { pictureOf, sentenceOf } from "./counts.js";
 import { element } from "./dom.js";
 import { statusEvents } from "./events.js";
-import { counted, KINDS, STATES } from "./words.js";
+import { counted, ENDS, KINDS, STATES } from "./words.js";
 
 const RETRY_SECONDS = [1, 2, 5, 10];
 
@@ -23,8 +23,10 @@ export function progressPart() {
     say(stateSentence(status));
     detail.textContent = [speedOf(status), adviceOn(status)].filter(Boolean).join(" ");
     bar.value = books.received ? 1 - books.not_applied / books.received : Number(status.state === "done");
-    bar.hidden = status.state === "done";
-    counts.replaceChildren(element("p", { class: "counts" }, sentenceOf(books)), ...(books.received ? pictureOf(books) : []));
+    bar.hidden = ENDS.includes(status.state);
+    // Before anything is applied, the plan says what would come of the rows.
+    const isApplied = !["staged", "planned", "held", "discarded"].includes(status.state);
+    counts.replaceChildren(...(isApplied ? [element("p", { class: "counts" }, sentenceOf(books)), ...(books.received ? pictureOf(books) : [])] : []));
   }
 
   return { node, draw, say, bar };
@@ -52,7 +54,7 @@ function adviceOn(status) {
   return status.state === "stalled" ? "No more rows are arriving. If this does not change within some minutes, ask your operator." : "";
 }
 
-/** Follow an upload until it is done: `see(status)` gets each news. Stops when `signal` is aborted. Throws Problem. */
+/** Follow an upload until it is done, or waits for a decision: `see(status)` gets each news. Stops when `signal` is aborted. Throws Problem. */
 export async function follow(batchId, see, signal) {
   const path = `/batches/${encodeURIComponent(batchId)}`;
   for (let attempt = 0; !signal.aborted; ) {
@@ -61,7 +63,7 @@ export async function follow(batchId, see, signal) {
       for await (const status of statusEvents(response.body)) {
         attempt = 0;
         see(status);
-        if (status.state === "done") return;
+        if (ENDS.includes(status.state)) return;
       }
     } catch (error) {
       if (signal.aborted) return;

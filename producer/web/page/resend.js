@@ -45,7 +45,8 @@ function fileOf({ columns, format }, lines) {
 function options(status, read) {
   const chosen = [["kind", status.kind], ...Object.entries(read.mapping ?? {}).map(([name, template]) => ["map", `${name}=${template}`])];
   if (read.format) chosen.push(["format", read.format]);
-  return read.drop ? [...chosen, ["drop", "true"]] : chosen;
+  for (const name of ["drop", "sections_are_one", "moments_from_file"]) if (read[name]) chosen.push([name, "true"]);
+  return chosen;
 }
 
 function post(path, query, text, name) {

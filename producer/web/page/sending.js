@@ -52,7 +52,7 @@ export async function send(files) {
   return begun;
 }
 
-// A file that was begun and is not done continues under its id. Once it is done, it gets a new one:
+// A file that was begun and is not done continues under its id. Once it is done, or discarded, it gets a new one:
 // under the same id, the lines that were refused would not be tried again.
 async function idFor(file, query) {
   const begun = begunUpload(file, query);
@@ -63,7 +63,7 @@ async function idFor(file, query) {
 
 async function isDone(id) {
   try {
-    return (await (await call(`/batches/${encodeURIComponent(id)}`)).json()).state === "done";
+    return (await (await call(`/batches/${encodeURIComponent(id)}`)).json()).state.match(/^(done|planned|discarded)$/) !== null;
   } catch (problem) {
     if (problem.status === 404) return false;
     throw problem;

@@ -5,6 +5,7 @@ import { begunPart } from "./begun.js";
 import { Chosen, inOrder } from "./chosen.js";
 import { button, element } from "./dom.js";
 import { addressOf, batchIds } from "./ids.js";
+import { forgetPlan, planChoices, withPlan } from "./plan_choices.js";
 import { report } from "./report.js";
 import { send } from "./sending.js";
 import { templatesPart } from "./templates.js";
@@ -18,9 +19,10 @@ let files = []; // They stay when another view is shown.
 export function show(main) {
   const list = element("div", { class: "files" });
   const bar = element("section", { "aria-label": "Check and send", hidden: true });
+  const choices = planChoices(); // It is not drawn again with the rest: she may be typing there.
   const input = element("input", { type: "file", id: "file", multiple: true, accept: ACCEPT });
   const place = element("div", { class: "drop" }, element("label", { for: "file" }, "Drop your files here, or choose them"), input);
-  main.replaceChildren(element("h1", {}, "Send files"), element("section", { "aria-label": "Choose files" }, place, templatesPart()), list, bar, begunPart() ?? "");
+  main.replaceChildren(element("h1", {}, "Send files"), element("section", { "aria-label": "Choose files" }, place, templatesPart()), list, choices, bar, begunPart() ?? "");
 
   function add(added) {
     for (const file of added) {
@@ -36,7 +38,7 @@ export function show(main) {
   }
 
   function put(chosen) {
-    chosen.node = card(chosen, () => { remove(chosen); input.focus(); }, () => drawBar(bar));
+    chosen.node = card(chosen, () => { remove(chosen); input.focus(); }, draw);
     list.append(chosen.node);
   }
 
@@ -44,6 +46,11 @@ export function show(main) {
     chosen.request?.abort();
     files = files.filter((each) => each !== chosen);
     chosen.node.remove();
+    draw();
+  }
+
+  function draw() {
+    choices.hidden = !files.some(({ kind, isPackage }) => isPackage || kind === "enrollments");
     drawBar(bar);
   }
 
@@ -56,7 +63,7 @@ export function show(main) {
     });
   }
   files.forEach(put);
-  drawBar(bar);
+  draw();
   const lookAgain = () => files.filter((each) => each.problem).forEach((each) => each.look());
   window.addEventListener("token", lookAgain);
   return () => window.removeEventListener("token", lookAgain);
@@ -96,7 +103,8 @@ async function sendAll() {
   const ordered = inOrder(files);
   for (const chosen of ordered) if (!(await chosen.isStill())) return;
   ordered.forEach((chosen) => chosen.remember());
-  const begun = await send(ordered.map(({ file, query, parts }) => [file, query, parts]));
+  const begun = await send(ordered.map((chosen) => [chosen.file, withPlan(chosen), chosen.parts]));
   files = [];
+  forgetPlan();
   location.hash = addressOf(begun.flatMap(batchIds));
 }

@@ -5,9 +5,11 @@ import { element } from "./dom.js";
 import { batchAddress, batchIds } from "./ids.js";
 import { nameOf } from "./names.js";
 import { begunUploads, forgetUpload } from "./memory.js";
+import { planPart } from "./plan.js";
 import { follow, progressPart } from "./progress.js";
 import { sendingOf } from "./sending.js";
 import { sendingPart } from "./sending_part.js";
+import { ENDS } from "./words.js";
 
 /**
  * Return the section of an upload: `node`, and `shown`, which resolves to its first status, or to null while it is
@@ -20,11 +22,23 @@ export function uploadSection(id, signal, see = () => {}, isPart = false) {
   const link = element("a", { href: batchAddress(id) }), more = element("p", { hidden: true }, link);
   const node = element("section", { class: "upload", "aria-label": sending?.file.name ?? "Upload" }, heading);
 
+  // Where the upload has the page for itself, its own heading is hidden.
+  const level = location.hash.startsWith("#/batches/") ? 2 : isPart ? 4 : 3;
+  let plan = null, drawn = null;
+
+  function drawPlan({ plan_id: planId, state }) {
+    if (planId !== id) return; // The plan of a package is shown with its last file.
+    if (!plan) node.append((plan = planPart(id, level, signal, () => look().catch(() => {}))).node);
+    if (state !== "staged") plan.draw().catch((problem) => { if (problem.name !== "AbortError") progress.say(problem.message); });
+  }
+
   function draw(status) {
-    if (status.state === "done") forgetUpload(id);
+    if (/^(done|planned|discarded)$/.test(status.state)) forgetUpload(id);
     if (status.file_name) heading.textContent = nameOf(status);
     node.setAttribute("aria-label", heading.textContent);
     progress.draw(status);
+    if (status.plan_id && status.state !== drawn) drawPlan(status);
+    drawn = status.state;
     link.textContent = status.books.rejected ? "Show what was refused, and correct it" : "Show this upload";
     more.hidden = location.hash.startsWith("#/batches/");
     see(status);
@@ -33,7 +47,7 @@ export function uploadSection(id, signal, see = () => {}, isPart = false) {
   async function look() {
     const status = await (await call(`/batches/${encodeURIComponent(id)}`, { signal })).json();
     draw(status);
-    if (status.state !== "done") follow(id, draw, signal).catch((problem) => progress.say(problem.message));
+    if (!ENDS.includes(status.state)) follow(id, draw, signal).catch((problem) => progress.say(problem.message));
     return status;
   }
 

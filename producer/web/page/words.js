@@ -44,6 +44,7 @@ const BY_SCOPE = {
   submit: "Your access token does not allow sending anything. Ask your operator for one with the scope “submit”.",
   lookup: "Your access token does not allow looking up students and courses. Ask your operator for one with the scope “lookup”.",
   drop: "Your access token does not allow dropping students. Ask your operator for one with the scope “drop”.",
+  decide: "Your access token does not allow decisions about uploads that wait. Ask your operator for one with the scope “decide”, or to decide.",
 };
 
 /** Return the sentence for a refusal of the service; its own words are used where the page has none. */
@@ -62,11 +63,12 @@ const PLAIN = [
   [/Get the file again, and submit it; if a part of it was already submitted, use the same batch id\./, "Get the file again, and choose the new one here."],
   [/It looks like a JSON (array|document); write one JSON object on each line instead\./, "It looks like JSON, a format for programs. Export it as CSV."],
   [/export it as CSV or JSON Lines in UTF-8/, "export it as CSV"],
-  [/,? or write plain as the format if every line is meant to count, whatever these columns say/, ""],
+  [/,? or write plain as the format if every line is meant to count, whatever these columns say/, ", or choose “None: every line counts” below as the system"],
+  [/leave out the option that takes moments from the file/, "choose below that each line counts when it is sent"],
   [/; leave the kind out, or map its columns to ours\./, "; choose below what it holds."],
   [/, so its columns cannot be mapped\. Submit it without a mapping/, ". Take back the columns that you chose below"],
   [/, or submit the whole package without a mapping/, ", or send the whole package"],
-  [/\. Make the course from (.+?), or say that the sections of a course are one\b/, ". Choose $1 below as the course"],
+  [/\. Make the course from (.+?), or say that the sections of a course are one\b/, ". Choose $1 below as the course, or choose below that each course has one section"],
   [/ and without a column action/, ""],
   [/submit it without the option that makes every line a drop/, "choose below that each line enrolls its student"],
   [/ Choose the kind of the records, and map .* than ours\./, " Choose below what it holds."],
@@ -80,6 +82,9 @@ export const plain = (sentence) => PLAIN.reduce((text, [form, words]) => text.re
 
 export const KINDS = { students: "Students", courses: "Courses", enrollments: "Enrollments" };
 
+/** The states in which an upload stays, until somebody decides about it. */
+export const ENDS = ["done", "planned", "held", "discarded"];
+
 export const STATES = {
   sending: "Being sent",
   unknown: "Not known yet",
@@ -87,6 +92,10 @@ export const STATES = {
   running: "Being processed",
   stalled: "Stopped",
   done: "Finished",
+  staged: "Being planned",
+  planned: "Planned, and not applied",
+  held: "Waiting for a decision",
+  discarded: "Discarded",
 };
 
 const numbers = new Intl.NumberFormat("en");

@@ -8,7 +8,9 @@ import pytest
 
 from producer.client import EnrollmentClient
 from producer.errors import InvalidRequest, UnreadableFile
-from support.packages import zipped_package
+from producer.testing import FakeEnrollmentClient
+from support.comparing import clever, enroll
+from support.packages import encoded, zipped_package
 
 HEADER = "course_id,user_id,role,section_id,status"
 
@@ -146,3 +148,30 @@ def test_the_time_of_a_wait_is_that_of_the_whole_package(
     )
     assert list(dict.fromkeys(seen)) == [batch.batch_id for batch in submitted.batches]
     assert status.batch_id == submitted.batch_id
+
+
+def test_what_a_complete_export_does_not_name_is_counted(
+    client: EnrollmentClient, tmp_path: Path, prefix: str
+) -> None:
+    section, users = f"{prefix}S", [f"{prefix}{letter}" for letter in "ABC"]
+    enroll(client, {(user, section) for user in users})
+    files = clever([section], [(users[0], section)])
+    submitted = client.submit_file(zipped_package(files, tmp_path / "export.zip"))
+    assert submitted.not_in_file == 2
+    assert submitted.batches[-1].not_in_file is None  # It is a number of the whole package.
+    assert any("2 enrollments are current here" in notice for notice in submitted.notices)
+    alone = tmp_path / "enrollments.csv"
+    alone.write_bytes(encoded(files["enrollments.csv"]))
+    assert client.submit_file(alone).not_in_file == 2
+    assert client.submit_file(package(tmp_path, prefix)).not_in_file is None
+
+
+def test_without_a_worker_nothing_is_counted_and_a_notice_says_so(
+    tmp_path: Path, prefix: str
+) -> None:
+    path = zipped_package(clever([prefix], [("A", prefix)]), tmp_path / "export.zip")
+    with FakeEnrollmentClient() as client, client.without_worker():
+        client.timeout = 0.1
+        submitted = client.submit_file(path, wait_for_rosters=False)
+    assert submitted.not_in_file is None
+    assert any("could not be counted" in notice for notice in submitted.notices)

@@ -45,7 +45,7 @@ class Membership(NamedTuple):
             return Standing(BatchState.DISCARDED, detail)
         is_ongoing = state in (PlanState.APPLYING, PlanState.SWEEPING)
         if is_ongoing and (not is_done or self._is_snapshot()):
-            has_begun = applied.state is not BatchState.QUEUED
+            has_begun = applied.state not in (BatchState.UNKNOWN, BatchState.QUEUED)
             return Standing(BatchState.RUNNING if has_begun else BatchState.QUEUED, detail)
         return applied
 

@@ -7,12 +7,20 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from producer.contract.plans import FINAL_STATES, PlanState
 from worker.models import Course, Student
-from worker.plan_models import PlannedDropRow, PlanRow
+from worker.plan_models import PlanMember, PlannedDropRow, PlanRow
 
 UNFINISHED_STATES: Final = tuple(
     state for state in PlanState if state not in (PlanState.UNKNOWN, *FINAL_STATES)
 )
 """The states of plans that workers or people have something to do with."""
+
+
+class Oldest(NamedTuple):
+    """The earliest moment at which a batch counts whose plan has not ended."""
+
+    plan_id: str
+    moment: datetime
+
 
 _DROPPED: Final = "dropped"
 """What a plan expects of an enrollment that it drops (`worker.snapshots.values.Fate`)."""
@@ -61,3 +69,23 @@ def count_unfinished(connection: Connection) -> list[Unfinished]:
         .group_by(PlanRow.state)
     )
     return [Unfinished(*row) for row in connection.execute(counted)]
+
+
+def oldest_unfinished(connection: Connection, before: datetime | None = None) -> Oldest | None:
+    """Return the plan with the earliest moment that has not ended; None if there is none.
+
+    With `before`, only plans with an earlier moment count. The moment of a plan is the earliest of
+    its batches.
+    """
+    member = PlanMember
+    earliest = (
+        select(member.plan_id, member.moment)
+        .join(PlanRow, PlanRow.id == member.plan_id)
+        .where(PlanRow.state.in_(UNFINISHED_STATES), member.moment.is_not(None))
+        .order_by(member.moment)
+        .limit(1)
+    )
+    if before is not None:
+        earliest = earliest.where(member.moment < before)
+    row = connection.execute(earliest).one_or_none()
+    return None if row is None or row.moment is None else Oldest(row.plan_id, row.moment)

@@ -18,6 +18,7 @@ from producer.contract.plans import PlannedBatch
 from producer.contract.refusals import MAX_AHEAD
 from producer.schemas import Kind
 from worker.batches.apply import ChunkOutcome, apply_to, read_chunk
+from worker.batches.causes import explain_refusals
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of, refusal_groups
 from worker.data_sets.repository import begin_sweep
@@ -102,7 +103,8 @@ def make_plan(
             for text in batch.payloads():
                 rehearsal.apply(batch, text)
                 on_chunk()
-        batches = tuple(rehearsal.planned(batch) for batch in plan.batches)
+        with database.reading() as roster:
+            batches = tuple(rehearsal.planned(batch, roster) for batch in plan.batches)
         absence = rehearsal.absence() if is_snapshot else None
         report = Report(connection, plan.plan_id, on_chunk, has_drops=is_snapshot)
         shown = [[batch.model_dump(mode="json") for batch in batches], summary_of(absence)]
@@ -170,16 +172,20 @@ class _Rehearsal:
         if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
             add_named_pairs(self._connection, chunk)
 
-    def planned(self, batch: StagedBatch) -> PlannedBatch:
-        """Return what a batch would do, as its ledger says."""
+    def planned(self, batch: StagedBatch, roster: Connection) -> PlannedBatch:
+        """Return what a batch would do, as its ledger says.
+
+        What unknown ids may mean is looked up in the real roster, on a connection of its own.
+        """
         (ledger,) = sum_chunks(self._connection, [batch.batch_id])
+        refusals = refusal_groups(self._connection, batch.batch_id) if ledger.rejected else ()
         return PlannedBatch(
             batch_id=batch.batch_id,
             kind=batch.kind,
             books=books_of(ledger, ledger.rows),
             requests=ledger.requests,
             requests_rejected=ledger.requests_rejected,
-            refusals=refusal_groups(self._connection, batch.batch_id) if ledger.rejected else (),
+            refusals=explain_refusals(self._connection, roster, batch.batch_id, refusals),
         )
 
     def absence(self) -> Absence:

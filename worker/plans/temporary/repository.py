@@ -45,8 +45,11 @@ from worker.plan_models import AlsoEnrolledBy, PlannedDropRow, PlannedRefusal
 Model = type[Student] | type[Course]
 
 _FILLED: Any = table(FILLED_STUDENTS, column("id", Integer()))
-_LEDGER_ONLY: Final = ("lines", "fresh", "fresh_size")
-"""The columns of the ledger that no decision depends on."""
+_NOT_COPIED: Final[dict[type[Base], tuple[str, ...]]] = {
+    BatchChunk: ("lines", "fresh", "fresh_size"),
+    BatchRefusal: ("id",),
+}
+"""The columns that no decision depends on, and the numbers of refusals: a plan has its own."""
 
 
 class Since(NamedTuple):
@@ -142,10 +145,11 @@ class RealRows:
     def _copy(self, key: Any, model: type[Base], *conditions: Any, **parameters: Any) -> None:
         if (statement := self._statements.get((model, key))) is None:
             real = real_table(self._connection, model)
-            names = [column.name for column in real.columns]
-            if model is BatchChunk:
-                names = [name for name in names if name not in _LEDGER_ONLY]
+            left_out = _NOT_COPIED.get(model, ())
+            names = [column.name for column in real.columns if column.name not in left_out]
             rows = select(*(real.c[name] for name in names)).where(*conditions)
+            if model is BatchRefusal:
+                rows = rows.order_by(real.c.id)
             copied = insert_into(self._dialect, model).from_select(names, rows)
             statement = self._statements[model, key] = copied.on_conflict_do_nothing()
         self._connection.execute(statement, parameters)

@@ -15,22 +15,6 @@ _PARTS = (
 """What may be large of a plan, each table with its key within the plan."""
 
 
-def find_unfinished_plan(connection: Connection, before: datetime) -> Any | None:
-    """Return the plan with the earliest moment before this one that has not ended, or None.
-
-    It has the columns `plan_id` and `moment`; the moment is the earliest of its batches.
-    """
-    member = PlanMember
-    earliest = (
-        select(member.plan_id, member.moment)
-        .join(PlanRow, PlanRow.id == member.plan_id)
-        .where(PlanRow.state.not_in(FINAL_STATES), member.moment < before)
-        .order_by(member.moment)
-        .limit(1)
-    )
-    return connection.execute(earliest).one_or_none()
-
-
 def count_old_plans(connection: Connection, before: datetime) -> int:
     """Count the plans that ended before a moment."""
     return connection.scalar(select(func.count()).where(*_has_ended(before))) or 0

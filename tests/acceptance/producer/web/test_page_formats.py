@@ -1,6 +1,7 @@
 """Packages and workbooks on the page: chosen, described, sent, watched, and repaired."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -277,3 +278,83 @@ def test_a_package_that_cannot_be_read_names_a_way_that_exists(page: Any, tmp_pa
     assert "Choose below" not in told
     assert page.get_by_role("button", name="Check the file").is_disabled()
     look(page)
+
+
+def test_every_line_of_a_file_of_a_system_may_be_read_as_one_of_our_own(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"y{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1", f"{prefix}-2"], [f"{prefix}-c"])
+    file = tmp_path / f"{prefix}.csv"
+    rows = (f"{prefix}-c,{prefix}-1,student,active", f"{prefix}-c,{prefix}-2,teacher,active")
+    file.write_text("\n".join(("course_id,user_id,role,status", *rows)) + "\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    card.get_by_text("Enrollments from Canvas SIS import").wait_for()
+    card.get_by_text("Change what it holds").click()
+    card.get_by_label("Which system it comes from").select_option("plain")
+    card.get_by_role("button", name="These columns are right").click()
+    card.get_by_role("cell", name=f"{prefix}-2").wait_for()
+    look(page)
+    send(page)
+    assert counts_of(page) == "2 rows: 2 newly enrolled."
+
+
+def test_lines_count_when_their_file_says_also_after_they_were_corrected(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"m{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1"], [f"{prefix}-c", f"{prefix}-d"])
+    file = tmp_path / f"{prefix}.csv"
+    changed = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    lines = ["sourcedId,status,dateLastModified,classSourcedId,userSourcedId,role"]
+    for course in "cx":
+        line = f"{changed:%Y-%m-%dT%H:%M:%SZ},{prefix}-{course},{prefix}-1,student"
+        lines.append(f"e-{course},active,{line}")
+    file.write_text("\n".join(lines) + "\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    card.get_by_text("Change what it holds").click()
+    card.get_by_label("When each line counts").select_option("file")
+    card.get_by_role("cell", name=f"{prefix}-1").first.wait_for()
+    look(page)
+    send(page)
+    page.get_by_role("link", name="Correct the lines here").click()
+    page.get_by_label("classSourcedId, line 3").fill(f"{prefix}-d")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        entries = client.history(f"{prefix}-1").entries
+    moments = {
+        entry.course.sis_id: entry.moment for entry in entries if entry.course and not entry.errors
+    }
+    assert moments == {f"{prefix}-c": changed, f"{prefix}-d": changed}
+
+
+def test_the_sections_of_a_course_may_be_one_also_after_lines_were_corrected(
+    page: Any, deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = f"o{page.viewport_size['width']}"
+    with EnrollmentClient(deployment.broker_url, timeout=20) as client:
+        enter_roster(client, [f"{prefix}-1"], [f"{prefix}-k", f"{prefix}-l"])
+    file = tmp_path / f"{prefix}.csv"
+    rows = [f"{prefix}-{course},{prefix}-1,student,S,deleted" for course in "kx"]
+    file.write_text("\n".join(("course_id,user_id,role,section_id,status", *rows)) + "\n")
+    choose(page, file)
+    card = card_of(page, file.name)
+    card.get_by_text("Change what it holds").click()
+    assert card.get_by_label("Leaving a section").count() == 0
+    card.get_by_role("button", name="Choose other columns").click()
+    card.get_by_label("Course's id (needed)").select_option("{course_id}")
+    card.get_by_text("or choose below that each course has one section").first.wait_for()
+    look(page)
+    card.get_by_label("Leaving a section").select_option("one")
+    card.get_by_role("cell", name=f"{prefix}-k").wait_for()
+    look(page)
+    send(page)
+    page.get_by_role("link", name="Correct the lines here").click()
+    page.get_by_label("course_id, line 3").fill(f"{prefix}-l")
+    page.get_by_role("button", name="Send the corrected line").click()
+    page.get_by_text("1 line went through.").wait_for()

@@ -1,4 +1,4 @@
-"""A new batch of one small chunk is published in one round trip, to a real Valkey."""
+"""New small batches and new requests are published in one round trip, to a real Valkey."""
 
 import json
 import threading
@@ -58,9 +58,9 @@ def submit(client: EnrollmentClient, **options: Any) -> str:
     return client.submit_batch(Kind.ENROLLMENTS, REQUESTS, **options).batch_id
 
 
-def messages(redis: Redis, prefix: str) -> list[Any]:
-    """Return the messages in the queue, the oldest first."""
-    texts: Any = redis.lrange(prefix + Queue.BATCHES, 0, -1)
+def messages(redis: Redis, prefix: str, queue: Queue = Queue.BATCHES) -> list[Any]:
+    """Return the messages in a queue, the oldest first."""
+    texts: Any = redis.lrange(prefix + queue, 0, -1)
     return [json.loads(text) for text in reversed(texts)]
 
 
@@ -91,6 +91,35 @@ def test_a_small_batch_after_another_costs_one_round_trip(
         trips.append(len(sent))
     # On a busy machine the clock may have to be read again. The first one also says hello.
     assert min(trips) == 1
+
+
+def test_a_new_request_after_another_costs_one_round_trip(
+    client: EnrollmentClient, sent: list[Any]
+) -> None:
+    trips = []
+    for _ in range(30):
+        sent.clear()
+        client.submit(REQUESTS[0])
+        trips.append(len(sent))
+    assert min(trips) == 1
+
+
+def test_each_request_has_its_mark_and_counts_while_it_is_submitted(
+    client: EnrollmentClient, redis: Redis, prefix: str
+) -> None:
+    times, ids = [now_of(redis)], []
+    for _ in range(30):
+        ids.append(client.submit(REQUESTS[0]))
+        times.append(now_of(redis))
+    sent = messages(redis, prefix, Queue.ENROLLMENTS)
+    moments = [moment_of(message) for message in sent]
+    for before, moment, after in zip(times, moments, times[1:], strict=False):
+        assert before < moment < after
+    keys = [Keys(prefix).request(request_id) for request_id in ids]
+    marks: Any = redis.mget(keys)
+    assert {SubmissionMark.model_validate_json(mark) for mark in marks} == {SubmissionMark()}
+    lifetimes: Any = list(map(redis.ttl, keys))
+    assert all(MARK_SECONDS - 60 < seconds <= MARK_SECONDS for seconds in lifetimes)
 
 
 def test_its_mark_says_what_that_of_any_batch_says(

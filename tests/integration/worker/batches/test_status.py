@@ -186,11 +186,22 @@ def test_a_page_of_whole_refusals_ends_within_the_bound_and_gets_on(
 
 def test_how_a_file_was_submitted_is_stored_with_its_batch(database: Database) -> None:
     mapping = {"student_id": "{who}"}
-    form = {"delimiter": ";", "mapping": mapping, "drop": True}
+    choices = {"drop": True, "sections_are_one": True, "moments_from_file": True}
+    form = {"delimiter": ";", "mapping": mapping, **choices}
     apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "X"), form=form))
     stored = status(database).form
     assert stored is not None
-    assert (stored.mapping, stored.drop, stored.delimiter) == (mapping, True, ";")
+    assert stored.model_dump(include={"delimiter", "mapping", *choices}) == form
+
+
+def test_what_an_older_version_does_not_know_is_stored_only_where_it_was_chosen(
+    database: Database,
+) -> None:
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "X"), form={"delimiter": ";"}))
+    with database.writing() as connection:
+        stored = connection.scalar(text("SELECT form FROM batches"))
+    assert "delimiter" in str(stored)
+    assert not any(name in str(stored) for name in ("drop", "sections_are", "moments_from"))
 
 
 def test_a_newer_version_may_store_more_about_a_file(database: Database) -> None:

@@ -16,6 +16,7 @@ from producer.schemas import Action, Kind, StudentEnrollmentRequest
 from support.derived import store_derived_results
 from worker import repository as enrollments
 from worker.batches.apply import Applied, apply_to, read_chunk
+from worker.data_sets.repository import add_notes, begin_sweep, data_set_key
 from worker.database import sets
 from worker.database.engine import Database
 from worker.enrollment import clean_results, shortcuts
@@ -44,11 +45,13 @@ _Request = tuple[Any, list[Any]]
 """A student and the courses to enroll in, as ids."""
 
 TABLES = {
-    "student_courses": "student_id, course_id, enrolled_at < '2021-01-01'",
+    "student_courses": "student_id, course_id, enrolled_at < '2021-01-01', data_set",
     "enrollment_results": "request_id, batch_id, fingerprint, student_id, student_sis_id, status,"
     " enrolled, already, errors, dropped, not_enrolled, superseded, reason, line",
-    "past_enrollments": "student_id, course_id, ended_at, enrolled_at, reason, request_id",
-    "batches": "id, kind",
+    "past_enrollments": "student_id, course_id, ended_at, enrolled_at, reason, request_id,"
+    " data_set",
+    "also_enrolled_by": "student_id, course_id, data_set, moment",
+    "batches": "id, kind, data_set",
     "batch_chunks": "batch_id, number, fingerprint, last, requests_through, rows_through, requests,"
     " requests_rejected, rows, enrolled, already_enrolled, dropped, not_enrolled, superseded,"
     " upserted, unchanged, rejected, lines",
@@ -103,6 +106,11 @@ class Past(NamedTuple):
     dropped_later: frozenset[Pair] = frozenset()
     confirmed: bool = False
     """True if a request confirmed a row later than the chunk counts."""
+    foreign: frozenset[Pair] = frozenset()
+    """Those of the rows that belong to another data set than the chunk's, and are noted by a
+    third one."""
+    swept: bool = False
+    """True if a snapshot of the chunk's data set counts later than the chunk."""
 
 
 NOTHING = Past()
@@ -112,7 +120,12 @@ NOTHING = Past()
 def rolled_back(database: Database, past: Past) -> Iterator[Connection]:
     """Open a transaction that sees these earlier rows; everything in it is rolled back."""
     with database.engine.connect() as connection, connection.begin() as transaction:
-        insert_enrollments(connection, dict.fromkeys(past.rows, LONG_AGO))
+        own, other, third = (data_set_key(connection, n, LONG_AGO) for n in ("own", "b", "c"))
+        owners = dict.fromkeys(past.rows & past.foreign, other)
+        insert_enrollments(connection, dict.fromkeys(past.rows, LONG_AGO), owners)
+        add_notes(connection, third, dict.fromkeys(owners, LONG_AGO))
+        if past.swept:
+            begin_sweep(connection, own, NOW + HOUR)
         request = StudentEnrollmentRequest(student_id=1, course_ids=(7,))
         earlier = [IncomingRequest(request_id, {}, request) for request_id in past.request_ids]
         if earlier:
@@ -256,6 +269,15 @@ def forms(draw: st.DrawFn) -> dict[str, Any]:
     return {"records": made}
 
 
+ADOPTING = {
+    "id": BATCH,
+    "members": [{"batch_id": BATCH, "kind": "enrollments"}],
+    "purpose": "apply",
+    "snapshot": True,
+    "adopt": True,
+}
+"""What a chunk says of its plan if its data set takes the enrollments without an owner."""
+
 past_rows = st.frozensets(st.tuples(st.integers(1, 7), st.integers(1, 7)), max_size=20)
 past_ids = st.lists(
     st.sampled_from(["r0", line_request_id(BATCH, 0, 1), line_request_id(BATCH, 1, 0)]),
@@ -285,13 +307,30 @@ def with_lines(form: dict[str, Any], kind: str) -> dict[str, Any]:
     form=forms(),
     lines=st.sampled_from(["none", "records", "rows"]),
     as_text=st.booleans(),
-    past=st.builds(Past, past_rows, past_ids, past_rows, past_rows, st.booleans())
-    | st.builds(Past, past_rows, past_ids, past_rows, st.just(frozenset()), st.just(value=False)),
+    data_set=st.sampled_from([{}, {"data_set": "own"}, {"data_set": "own", "plan": ADOPTING}]),
+    past=st.builds(
+        Past, past_rows, past_ids, past_rows, past_rows, st.booleans(), past_rows, st.booleans()
+    )
+    | st.builds(
+        Past,
+        past_rows,
+        past_ids,
+        past_rows,
+        st.just(frozenset()),
+        st.just(value=False),
+        past_rows,
+        st.just(value=False),
+    ),
 )
 def test_a_chunk_has_the_same_effect_with_the_shortcut_and_without(
-    roster: Database, form: dict[str, Any], lines: str, as_text: bool, past: Past
+    roster: Database,
+    form: dict[str, Any],
+    lines: str,
+    as_text: bool,
+    data_set: dict[str, Any],
+    past: Past,
 ) -> None:
-    payload = with_lines(form, lines)
+    payload = with_lines(form, lines) | data_set
     event(f"taken: {shortcut_of(roster, payload, past).requests > 0}")
     assert_same_without_the_shortcut(roster, json.dumps(payload) if as_text else payload, past)
 
@@ -432,7 +471,7 @@ def test_a_large_chunk_has_the_same_effect_with_the_shortcut_and_without(
     effect = assert_same_without_the_shortcut(database, payload, past)
     expected = {(key, course) for key in keys.values() for course in (key % 5 + 1, 6)}
     rows = effect.tables["student_courses"]
-    assert {(student, course) for student, course, _ in rows} == expected
+    assert {(student, course) for student, course, *_ in rows} == expected
     assert {(student, course) for student, course, before in rows if before} == past.rows
     added, already = len(expected) - len(past.rows), len(past.rows)
     counts = effect.applied.counts

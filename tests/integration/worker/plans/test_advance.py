@@ -13,6 +13,7 @@ from support.chunks import apply_chunk, books, chunk, pairs, status
 from support.staging import MOMENT, advance, chunks_of, request, stage, work_on
 from worker.database.engine import Database
 from worker.models import StudentCourse
+from worker.moments import own_clock
 from worker.plan_models import PlanMember, PlanRow
 from worker.plans.advance import advance_next
 from worker.plans.applying import StoredChunk
@@ -141,6 +142,43 @@ def test_a_chunk_that_was_applied_before_its_worker_died_is_not_applied_twice(
         make_due(database)
     assert advance(database).state is PlanState.DONE
     assert books(database) == {"received": 2, "enrolled": 2}
+
+
+def test_the_chunk_that_was_next_when_a_worker_was_lost_is_suspected(database: Database) -> None:
+    for each in chunks_of(request(), [pairs("A", "M1")], [pairs("B", "M1")]):
+        stage(database, each)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    assert take_next(database, work.clock) is not None
+    make_due(database)
+    suspected = []
+
+    def apply(stored: StoredChunk) -> str | None:
+        suspected.append(stored.may_have_killed)
+        return work.apply(stored)
+
+    assert advance_next(work._replace(apply=apply))
+    assert suspected == [True, False]
+
+
+def test_workers_that_are_lost_while_they_make_a_plan_leave_longer_pauses_and_advice(
+    database: Database,
+) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0])
+    pauses = []
+    for _ in range(6):
+        make_due(database)
+        lost = take_next(database, own_clock)
+        assert lost is not None
+        with database.reading() as connection:
+            due_at = connection.scalar(select(PlanRow.due_at))
+            assert due_at is not None
+            pauses.append((due_at - lost.now(connection)).total_seconds())
+    assert pauses[0] < pauses[3] < pauses[5] < 1000
+    assert "begun to make the plan 6 times" in str(plan_status(database, "b").advice)
+    make_due(database)
+    assert advance(database).state is PlanState.HELD
 
 
 def test_a_chunk_that_cannot_be_applied_holds_up_the_rest_until_it_was_retried(

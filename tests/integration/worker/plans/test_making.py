@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, select, text
 
+from producer.contract.batches import Cause
 from producer.contract.chunks import Chunk
 from producer.schemas import Kind
 from support.chunks import chunk, pairs
@@ -181,3 +182,21 @@ def test_two_reports_of_one_plan_are_not_mixed(sqlite_database: Database) -> Non
 
     with pytest.raises(PlanOvertaken):
         make_plan(database, plan, lambda *_: None, on_chunk=meddle)
+
+
+def test_a_plan_says_what_unknown_ids_probably_mean(database: Database) -> None:
+    """All ids have lost their zeros, as in a spreadsheet: the plan and the run say the same."""
+    store_roster(database, ["007", "008"], ["M1"])
+    requests = [pairs(student, "M1") for student in ("7", "8", "9")]
+    payload = chunk(*requests).model_dump_json()
+    (batch,) = planned(
+        database, plan_input([Member("b", Kind.ENROLLMENTS, [payload], NOON)], NOON)
+    ).batches
+    (group,) = batch.refusals
+    (cause,) = group.likely_causes
+    assert cause.causes == (Cause.LEADING_ZEROS_LOST,)
+    assert (cause.ids, group.examined) == (2, 3)
+
+    apply_chunk(database, Kind.ENROLLMENTS, payload)
+    (status,) = batch_statuses(database, ["b"], {}, refusals=True)
+    assert batch.refusals == status.refusals

@@ -1,7 +1,8 @@
 """The page says what was passed over or dropped without the words of programs."""
 
 from producer.files.formats.base import DROP, NOT_NAMED, PASS
-from producer.files.formats.judging import Tally, Verdict
+from producer.files.formats.judging import Tally
+from producer.files.formats.verdicts import Verdict
 from support.page_modules import run_module
 
 

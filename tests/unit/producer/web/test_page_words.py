@@ -143,17 +143,17 @@ def test_all_lines_as_drops_is_taken_back_in_the_words_of_the_page() -> None:
         (
             b"username,course1,role1\na,b,teacher\n",
             Choices(None, {"student_id": "{username}"}),
-            "Take back the columns that you chose below.",
+            "Take back the columns that you chose below, or choose “None: every line counts”",
         ),
         (
             b"Section SIS ID,SIS ID\nS,U\n",
             Choices(None, {"student_id": "{SIS ID}", "course_id": "{Section SIS ID}"}),
-            "send it under its own name (studentenrollment.csv or teacherroster.csv).",
+            "or teacherroster.csv), or choose “None: every line counts” below as the system.",
         ),
         (
             b"school_id,section_id,student_id\n1,S,U\n",
             Choices(None, {"student_id": "{student_id}", "course_id": "{school_id}"}, None, True),
-            "Choose section_id below as the course",
+            "Choose section_id below as the course, or choose below that each course has one",
         ),
     ],
 )

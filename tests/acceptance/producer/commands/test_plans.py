@@ -1,0 +1,124 @@
+"""`enroll submit` with a plan, and `enroll plan`, against a real worker."""
+
+import csv
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import EnrollmentClient
+from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
+from support.workers import Deployment
+
+COLUMNS = "student_sis_id,course_sis_id"
+
+
+class Desk:
+    """A submitter with a roster of this test's own."""
+
+    def __init__(self, deployment: Deployment, client: EnrollmentClient, folder: Path) -> None:
+        self._deployment = deployment
+        self.client = client
+        self._folder = folder
+        self.own = uuid.uuid4().hex[:12]
+        self.students = [f"={self.own}-S{number:02}" for number in range(30)]
+        self.course = f"{self.own}-C"
+        client.wait(client.submit_batch("students", [{"sis_id": s} for s in self.students]))
+        client.wait(client.submit_batch("courses", [{"sis_id": self.course}]))
+
+    def file(self, *students: str) -> Path:
+        path = self._folder / f"{uuid.uuid4().hex}.csv"
+        return write_lines(path, COLUMNS, *(f"{s},{self.course}" for s in students))
+
+    def run(self, *arguments: str | Path, expect: int = GOOD) -> Any:
+        return run_enroll(self._deployment.environment, *arguments, expect=expect)
+
+    def plan(self, *arguments: str | Path, expect: int = GOOD) -> dict[str, Any]:
+        """Run a command that prints a plan as JSON, and return it."""
+        plan: dict[str, Any] = json.loads(self.run(*arguments, "--json", expect=expect).stdout)
+        return plan
+
+    def enrolled(self) -> int:
+        return len(list(self.client.enrolled_students(self.course)))
+
+
+@pytest.fixture
+def desk(deployment: Deployment, client: EnrollmentClient, tmp_path: Path) -> Desk:
+    return Desk(deployment, client, tmp_path)
+
+
+def test_a_dry_run_shows_what_would_happen(desk: Desk) -> None:
+    shown = desk.run("submit", "--dry-run", desk.file(*desk.students, "ghost"), expect=REFUSED)
+    assert "received            31" in shown.stdout
+    assert "enrolled            30" in shown.stdout
+    assert "unknown_student" in shown.stdout
+    assert desk.enrolled() == 0
+    clean = desk.plan("submit", "--dry-run", desk.file(*desk.students))
+    assert (clean["state"], clean["batches"][0]["books"]["enrolled"]) == ("planned", 30)
+
+
+def test_a_held_snapshot_is_shown_and_approved(desk: Desk, tmp_path: Path) -> None:
+    name = f"set-{desk.own}"
+    desk.run("data-sets", "create", name)
+    done = desk.plan("submit", "--snapshot", name, desk.file(*desk.students))
+    assert (done["state"], desk.enrolled()) == ("done", 30)
+    held = desk.run("submit", "--snapshot", name, desk.file(*desk.students[:3]), expect=HELD)
+    assert "(snapshot of" in held.stdout
+    assert "27 of 30" in held.stdout
+    plan_id = held.stdout.split("enroll approve ")[1].split()[0]
+    assert desk.enrolled() == 30
+    assert desk.run("status", plan_id, expect=HELD).stdout.count("held") >= 1
+    assert desk.run("wait", plan_id, expect=HELD).stdout.startswith(f"{plan_id}: held")
+    report = desk.plan("plan", plan_id, expect=HELD)
+    assert (report["owned_before"], report["absent"]["dropped"]) == (30, 27)
+    drops = tmp_path / "drops.csv"
+    written = desk.run("plan", plan_id, "--csv", drops)
+    assert "Planned drops written to" in written.stderr
+    header, *rows = csv.reader(drops.read_text().splitlines())
+    assert header[0] == "student_id"
+    assert sorted(row[0] for row in rows) == sorted(f"'{s}" for s in desk.students[3:])
+    desk.run("approve", plan_id, "--yes")
+    desk.run("wait", plan_id)
+    after = desk.plan("plan", plan_id)
+    assert (after["state"], after["applied"]["dropped"], desk.enrolled()) == ("done", 27, 3)
+
+
+def test_files_of_one_command_are_one_plan(desk: Desk, tmp_path: Path) -> None:
+    new = f"{desk.own}-new"
+    roster = write_lines(tmp_path / "students.csv", "sis_id,name", f"{new},Ada")
+    plan = desk.plan("submit", "--dry-run", desk.file(new), roster)
+    assert [batch["kind"] for batch in plan["batches"]] == ["students", "enrollments"]
+    assert plan["batches"][1]["books"]["enrolled"] == 1
+    assert desk.client.student(new) is None
+    name = f"set-{desk.own}"
+    two = desk.run(
+        "submit", "--snapshot", name, desk.file(new), desk.file(new), roster, expect=USAGE
+    )
+    assert "one file of enrollments is the whole truth" in two.stderr
+
+
+def test_a_plan_need_not_be_waited_for(desk: Desk) -> None:
+    left = desk.run("submit", "--hold", "always", desk.file(*desk.students), "--no-wait")
+    plan_id = left.stdout.strip()
+    assert f"enroll plan {plan_id}" in left.stderr
+    desk.run("wait", plan_id, expect=HELD)
+    desk.run("discard", plan_id, "--yes")
+    discarded = desk.plan("plan", plan_id, expect=REFUSED)
+    assert (discarded["state"], desk.enrolled()) == ("discarded", 0)
+
+
+def test_an_unknown_plan_and_an_unknown_data_set_are_named(desk: Desk) -> None:
+    unknown = desk.run("plan", f"{desk.own}-none", expect=REFUSED)
+    assert f"No plan with the id {desk.own}-none is known" in unknown.stderr
+    refused = desk.run(
+        "submit", "--snapshot", f"no-{desk.own}", desk.file(*desk.students), expect=REFUSED
+    )
+    assert f"enroll data-sets create no-{desk.own}" in refused.stdout
+
+
+def test_a_data_set_alone_needs_no_plan(desk: Desk) -> None:
+    shown = desk.run("submit", "--data-set", f"set-{desk.own}", desk.file(*desk.students))
+    assert f"Data set: set-{desk.own}" in shown.stdout
+    assert desk.enrolled() == 30

@@ -1,0 +1,139 @@
+"""How the page shows what an upload would change, and how its reader decides about it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import EnrollmentClient
+from producer.contract.plans import PlanState
+from support.accessibility import findings_of
+from support.commands import write_lines
+from support.http import serving
+from support.page import FINISHED, check, choose, counts_of
+from support.rosters import enter_roster
+from support.waiting import wait_for
+from support.workers import Deployment
+
+pytestmark = [pytest.mark.one_database, pytest.mark.xdist_group("browser")]
+
+STUDENTS = [f"PP{number:02}" for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def url(module_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    module_deployment.enroll("data-sets", "create", "sis:fall")
+    with EnrollmentClient(module_deployment.broker_url, timeout=20) as client:
+        roster = [{"sis_id": sis_id, "name": f"Student {sis_id}"} for sis_id in STUDENTS]
+        enter_roster(client, roster, [{"sis_id": "PLAN-1", "title": "Planning"}])
+    log = tmp_path_factory.mktemp("http") / "log"
+    with serving(module_deployment.environment, log) as (served, _):
+        yield served
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    context = browser.new_context()
+    context.set_default_timeout(20_000)
+    opened = context.new_page()
+    opened.goto(url)
+    yield opened
+    context.close()
+
+
+@pytest.fixture
+def client(module_deployment: Deployment) -> Iterator[EnrollmentClient]:
+    with EnrollmentClient(module_deployment.broker_url, timeout=20) as made:
+        yield made
+
+
+def nightly(folder: Path, students: list[str]) -> Path:
+    """Write the file of a night, in which these students are enrolled."""
+    lines = [f"{student},PLAN-1" for student in students]
+    return write_lines(folder / "night.csv", "student_id,course_id", *lines)
+
+
+def send_as_snapshot(page: Any, file: Path) -> None:
+    choose(page, file)
+    page.get_by_text("Look before anything changes").click()
+    page.get_by_label("The file lists everybody").fill("sis:fall")
+    assert findings_of(page) == []
+    check(page)
+    page.locator("#send").click()
+
+
+def enrolled(client: EnrollmentClient) -> set[str]:
+    return {student.sis_id for student in client.enrolled_students("PLAN-1")}
+
+
+def test_a_nightly_file_that_lost_most_rows_waits_until_the_reader_approves(
+    page: Any, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    send_as_snapshot(page, nightly(tmp_path, STUDENTS))
+    page.get_by_text(FINISHED).wait_for()
+    assert counts_of(page) == "20 rows: 20 newly enrolled."
+    page.get_by_role("link", name="Send files").click()
+    send_as_snapshot(page, nightly(tmp_path, STUDENTS[:5]))
+    plan = page.get_by_role("region", name="What would change")
+    plan.get_by_role("heading", name="This upload waits for a decision").wait_for()
+    text = plan.inner_text()
+    assert "The data set sis:fall had 20 enrollments before." in text
+    assert "15 of them are not in the file: 15 would be dropped." in text
+    row = plan.get_by_role("table", name="Drops by course").locator("tbody tr")
+    assert row.locator(".number").all_inner_texts() == ["20", "15"]
+    plan.get_by_role("button", name="Show who would be dropped").click()
+    who = plan.get_by_role("table", name="Who would be dropped").locator("tbody tr")
+    who.nth(14).wait_for()
+    assert who.count() == 15
+    assert "Student PP05" in who.first.inner_text()
+    assert findings_of(page) == []
+    with page.expect_download() as download:
+        plan.get_by_role("button", name="Download all drops").click()
+    assert download.value.path().read_text().count("PLAN-1") == 15
+    assert enrolled(client) == set(STUDENTS)
+    plan.get_by_role("button", name="Approve …").click()
+    assert findings_of(page) == []
+    plan.get_by_role("button", name="Back").click()
+    plan.get_by_role("button", name="Approve …").click()
+    plan.get_by_role("button", name="Yes, apply it").click()
+    page.get_by_text(FINISHED).wait_for()
+    wait_for(lambda: enrolled(client) == set(STUDENTS[:5]))
+
+
+def test_a_discarded_upload_changes_nothing_and_says_so(
+    page: Any, client: EnrollmentClient, url: str, tmp_path: Path
+) -> None:
+    before = enrolled(client)
+    choose(page, nightly(tmp_path, [*STUDENTS[:7], "PP-NO"]))
+    page.get_by_text("Look before anything changes").click()
+    page.get_by_label("Show me first what would change").check()
+    check(page)
+    page.locator("#send").click()
+    plan = page.get_by_role("region", name="What would change")
+    plan.get_by_role("heading", name="This upload waits for a decision").wait_for()
+    assert "The student is not in the roster: 1 line" in plan.inner_text()
+    page.goto(f"{url}/#/batches?state=held")
+    page.get_by_role("link", name="night.csv").first.click()
+    plan.get_by_role("button", name="Discard …").click()
+    plan.get_by_role("button", name="Yes, discard it").click()
+    plan.get_by_role("heading", name="This upload was discarded").wait_for()
+    assert findings_of(page) == []
+    assert enrolled(client) == before
+
+
+def test_a_dry_run_is_only_shown(page: Any, client: EnrollmentClient, tmp_path: Path) -> None:
+    before = enrolled(client)
+    choose(page, nightly(tmp_path, STUDENTS[:9]))
+    page.get_by_text("Look before anything changes").click()
+    page.get_by_label("Only show me what it would do").check()
+    check(page)
+    page.locator("#send").click()
+    plan = page.get_by_role("region", name="What would change")
+    plan.get_by_role("heading", name="What this file would do").wait_for()
+    assert "Nothing was changed, and nothing will be." in plan.inner_text()
+    assert plan.get_by_role("button", name="Approve …").count() == 0
+    assert findings_of(page) == []
+    assert enrolled(client) == before
+    (batch,) = client.recent_batches(1)
+    assert client.plan(batch.batch_id).state is PlanState.PLANNED

@@ -1,0 +1,105 @@
+"""What is shown of plans: lists of batches, stored chunks, planned drops and doctor."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from producer.contract.batches import AppliedChunks, BatchState
+from producer.contract.chunks import fingerprint_of
+from producer.contract.findings import State
+from producer.contract.plan_requests import PlanPurpose
+from producer.schemas import Kind
+from support.chunks import apply_chunk, chunk, pairs, status
+from support.staging import MOMENT, advance, chunks_of, request, stage
+from worker.batches.listing import BatchSearch, batch_page
+from worker.batches.status import applied_chunks, batch_statuses
+from worker.database.engine import Database
+from worker.dead_letters.letters import dead_letter, keep
+from worker.models import LetterForm, LetterReason
+from worker.monitoring.plan_checks import check_waiting_plans
+from worker.plans.reports.lookups import with_stored_chunks
+
+pytestmark = pytest.mark.usefixtures("roster")
+
+HELD = request(hold="always")
+
+
+def listed(database: Database, **search: object) -> list[tuple[str, BatchState]]:
+    page = batch_page(
+        database,
+        BatchSearch(**search),  # type: ignore[arg-type]
+        10,
+        lambda ids: batch_statuses(database, ids, {}, refusals=False),
+    )
+    return [(batch.batch_id, batch.state) for batch in page.batches]
+
+
+def stored(database: Database, *numbers: int) -> AppliedChunks:
+    applied = applied_chunks(database, "b", numbers)
+    return with_stored_chunks(database, "b", numbers, applied)
+
+
+def test_batches_that_are_planned_are_in_the_list_at_their_moment(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")], [])[0])
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("A", "M2"), batch_id="now"))
+    assert listed(database) == [("now", BatchState.DONE), ("b", BatchState.STAGED)]
+    assert listed(database, state=BatchState.STAGED) == [("b", BatchState.STAGED)]
+    assert listed(database, kind=Kind.ENROLLMENTS, submitter="registrar") == [
+        ("b", BatchState.STAGED)
+    ]
+    assert listed(database, cursor=(MOMENT, "b")) == []
+
+
+def test_a_batch_with_stored_and_refused_chunks_is_listed_once(database: Database) -> None:
+    stage(database, chunks_of(HELD, [pairs("A", "M1")], [])[0])
+    content = json.dumps({"batch_id": "b"}).encode()
+    reason = LetterReason.NOT_PROCESSED
+    keep(database, dead_letter(LetterForm.CALL, content, reason, "it broke", batch_id="b"))
+    assert listed(database) == [("b", BatchState.STAGED)]
+    found = status(database)
+    assert found.chunks_failed == 1
+    assert "1 of its chunks became a dead letter" in str(found.advice)
+
+
+def test_the_rows_of_a_batch_count_as_received_until_they_are_applied(database: Database) -> None:
+    plan = request(("s", Kind.STUDENTS), ("b", Kind.ENROLLMENTS), hold="always")
+    first, _ = chunks_of(plan, [pairs("A", "M1", "M2")], [], columns=("student_id", "course_id"))
+    stage(database, first)
+    found = status(database)
+    assert (found.books.received, found.books.not_applied, found.requests) == (2, 2, 1)
+    assert (found.plan_id, found.file_name, found.submitter) == ("b", "file.csv", "registrar")
+    assert (found.kind, found.submitted_at) == (Kind.ENROLLMENTS, MOMENT)
+    assert found.columns == ("student_id", "course_id")
+    assert (found.chunks, found.chunks_missing) == (None, 0)
+
+
+@pytest.mark.parametrize("purpose", list(PlanPurpose))
+def test_chunks_that_are_stored_are_not_sent_again(
+    database: Database, purpose: PlanPurpose
+) -> None:
+    chunks = chunks_of(request(purpose=purpose), [pairs("A", "M1")], [pairs("B", "M1")])
+    prints = [fingerprint_of(each.model_dump_json(exclude_unset=True)) for each in chunks]
+    assert stored(database, 0, 1) == AppliedChunks(fingerprints=(None, None))
+    stage(database, chunks[1])
+    assert stored(database, 0, 1).fingerprints == (None, prints[1])
+    stage(database, chunks[0])
+    assert stored(database, 0, 1, 2).fingerprints == (*prints, None)
+    advance(database)
+    assert stored(database, 1, 0) == AppliedChunks(
+        kind=Kind.ENROLLMENTS, fingerprints=(prints[1], prints[0])
+    )
+
+
+def test_doctor_names_what_waits_and_what_it_holds_back(database: Database) -> None:
+    with database.reading() as connection:
+        (found,) = check_waiting_plans(connection)
+    assert found.state is State.OK
+    stage(database, chunks_of(HELD, [pairs("A", "M1")])[0], moment=MOMENT - timedelta(days=1))
+    advance(database)
+    with database.reading() as connection:
+        (found,) = check_waiting_plans(connection)
+    assert found.state is State.WARNING
+    assert "1 held" in found.found
+    assert "no history after 2026-08-31 00:00:00 UTC, because of the plan b" in found.found
+    assert "enroll approve" in str(found.remedy)

@@ -1,0 +1,40 @@
+"""Check the plans in a database, for `enroll doctor`: which ones wait, and what they hold back."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from producer.contract.findings import Finding, ok, warning
+from producer.contract.plans import PlanState
+from producer.contract.printable import moment_text
+from worker.plans.reports.repository import count_unfinished, oldest_unfinished
+from worker.plans.repository import time_now
+
+
+def check_waiting_plans(connection: Connection) -> Iterator[Finding]:
+    """Check which plans have not ended. Raises DBAPIError."""
+    unfinished = count_unfinished(connection)
+    oldest = oldest_unfinished(connection)
+    if not unfinished or oldest is None:
+        yield ok("plans", "none waits")
+        return
+    counts = ", ".join(f"{counted.plans:,} {counted.state}" for counted in unfinished)
+    found = (
+        f"{counts}; `enroll prune` removes no history after {moment_text(oldest.moment)}, because"
+        f" of the plan {oldest.plan_id}"
+    )
+    held = [counted for counted in unfinished if counted.state == PlanState.HELD]
+    if not held:
+        yield ok("plans", found)
+        return
+    hours = (time_now(connection, _now) - held[0].since).total_seconds() / 3600
+    remedy = (
+        f"The first one has been waiting for a decision for {hours:,.0f} h. `enroll batches` lists"
+        " them; look at each with `enroll plan`, then run `enroll approve` or `enroll discard`."
+    )
+    yield warning("plans", found, remedy)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

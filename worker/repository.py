@@ -194,10 +194,8 @@ def _copy_new(
 
     `write` copies pairs. They are in the order of their keys.
     """
-    # A fresh chunk has none of its rows in the table; a sample shows whether this is one.
-    sample = wanted[:: max(1, len(wanted) // SAMPLE_SIZE)]
     new = wanted
-    if len(_find_missing(connection, sample)) < len(sample):
+    if are_some_enrolled(connection, wanted):
         new = sorted(_find_missing(connection, wanted))
     elif planning_on(connection) and (existing := _find_existing(connection, wanted)):
         new = [pair for pair in wanted if pair not in existing]
@@ -237,6 +235,12 @@ def _enroll(dialect: str, names: tuple[str, ...]) -> Any:
         .on_conflict_do_nothing()
         .returning(StudentCourse.student_id, StudentCourse.course_id)
     )
+
+
+def are_some_enrolled(connection: Connection, pairs: Sequence[Pair]) -> bool:
+    """Return whether a sample of pairs has rows: a fresh chunk has none of its rows yet."""
+    sample = pairs[:: max(1, len(pairs) // SAMPLE_SIZE)]
+    return len(_find_missing(connection, sample)) < len(sample)
 
 
 def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:

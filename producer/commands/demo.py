@@ -12,6 +12,7 @@ from rich.text import Text
 from producer.client import EnrollmentClient
 from producer.commands import display, history_display
 from producer.commands.connection_options import key_prefix_option
+from producer.commands.demo_snapshots import show_snapshots
 from producer.commands.progress import submit_source
 from producer.commands.session import end_on_signals, fail
 from producer.commands.terminal import make_console, tell
@@ -31,6 +32,7 @@ What to type next:
   enroll request SIS_ID COURSE_SIS_ID         enroll one student
   enroll student SIS_ID                       show a student with their courses
   enroll history SIS_ID                       show what happened to a student
+  enroll submit your-file.csv --dry-run       show what a file would change, and change nothing
   enroll --help                               list all commands
 After `make`, the command is .venv/bin/enroll; type `. .venv/bin/activate` to call it enroll."""
 
@@ -60,6 +62,7 @@ def run_demo(folder: Path, console: Console, key_prefix: str = "") -> None:
         console.print(Rule(f"enroll results {sis_id}", align="left"))
         console.print(display.results(client.results(sis_id)))
         _drop_a_course(client, student, console)
+        show_snapshots(client, folder, running.folder, paths[0], console)
         console.print(Rule())
         console.print(Text(NEXT_STEPS))
 

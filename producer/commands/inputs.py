@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from producer.commands.resume import Files
 from producer.commands.session import Session
 from producer.errors import UnreadableFile
 from producer.files.describing import Choices
@@ -28,12 +29,13 @@ STANDARD_INPUT = "-"
 class Input(NamedTuple):
     """A file that is submitted as one batch; `package` is the one that it belongs to.
 
-    `name` is the argument of the command; `path` is its path if it can be read again.
+    `name` is the argument of the command; `files` are those that it is read from, if they can be
+    read again.
     """
 
     source: AnySource
     name: str
-    path: Path | None
+    files: Files | None
     package: Package | None = None
 
     def batch_id(self, own_id: str) -> str:
@@ -88,8 +90,8 @@ def _open_together(names: Sequence[str], choices: Choices, stack: ExitStack) -> 
     package.notices.add(
         f"{package.name} is read as one submission, because its files are of {package.title}."
     )
-    # The first path stands for all of them where an interrupted submission is continued.
-    return [Input(source, package.name, Path(names[0]), package) for source in package.sources]
+    files = tuple(map(Path, names))
+    return [Input(source, package.name, files, package) for source in package.sources]
 
 
 def _open(name: str, choices: Choices, stack: ExitStack) -> list[Input]:

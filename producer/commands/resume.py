@@ -14,13 +14,18 @@ MAX_ENTRIES = 1_000
 """How many unfinished submissions are remembered; of more, the oldest are forgotten."""
 
 
+Files = Path | tuple[Path, ...]
+"""What is submitted under one id: a file, a folder, or several files in any order."""
+
+
 class _Entry(NamedTuple):
-    """An unfinished submission of a file."""
+    """An unfinished submission of a file, or of several together."""
 
     batch_id: str
     size: int
     modified: int
-    """The size and the modification time, which change if the file is replaced."""
+    """The size and the modification time, which change if the file is replaced; of several files,
+    the size of all of them, and a number that depends on the times."""
     begun: int
     """When the submission began, in nanoseconds."""
 
@@ -37,48 +42,51 @@ class ResumeJournal:
         self._folder = Path(state) / "enroll" / "submissions"
         self._old = self._folder.with_suffix(".json")
         """Where earlier versions stored all submissions."""
-        self._begun: dict[Path, int] = {}
+        self._begun: dict[Files, int] = {}
 
-    def begin(self, path: Path, batch_id: str) -> None:
-        """Record that a file is now being submitted under this batch id."""
-        begun = self._begun[path] = time.time_ns()
+    def begin(self, files: Files, batch_id: str) -> None:
+        """Record that files are now being submitted under this batch id."""
+        begun = self._begun[files] = time.time_ns()
         # In some containers the folder is read-only; then only `--resume` does not work.
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_over()
-            self._write(path.resolve(), _Entry(batch_id, *_identity(path), begun))
+            self._write(_name(files), _Entry(batch_id, *_identity(files), begun))
             self._forget_oldest()
 
-    def find(self, path: Path) -> str | None:
-        """Return the batch id of the newest unfinished submit of this file, or None."""
-        found = [entry for _, entry in self._entries(path)]
-        old = self._read_old().get(str(path.resolve()))
+    def find(self, files: Files) -> str | None:
+        """Return the batch id of the newest unfinished submit of these files, or None.
+
+        Files of which one was changed since then are another submission.
+        """
+        found = [entry for _, entry in self._entries(files)]
+        old = self._read_old().get(_name(files))
         entries = [entry for entry in (*found, old) if entry is not None]
-        same_file = [entry for entry in entries if (entry.size, entry.modified) == _identity(path)]
+        same_file = [entry for entry in entries if (entry.size, entry.modified) == _identity(files)]
         newest = max(same_file, key=lambda entry: entry.begun, default=None)
         return newest.batch_id if newest else None
 
-    def finish(self, paths: Iterable[Path]) -> None:
+    def finish(self, submitted: Iterable[Files]) -> None:
         """Forget the submissions of these files, because they were submitted completely.
 
         Submissions that began after the one that `begin` recorded stay.
         """
-        for path in paths:
-            begun = self._begun.get(path, time.time_ns())
-            for file, entry in self._entries(path):
+        for files in submitted:
+            begun = self._begun.get(files, time.time_ns())
+            for file, entry in self._entries(files):
                 if entry.begun <= begun:
                     with contextlib.suppress(OSError):
                         file.unlink(missing_ok=True)
 
-    def _entries(self, path: Path) -> Iterator[tuple[Path, _Entry]]:
-        """Yield the submissions of a file, each with the file in which it is stored."""
-        for file in self._folder.glob(f"{_digest(str(path.resolve()))}-*.json"):
+    def _entries(self, files: Files) -> Iterator[tuple[Path, _Entry]]:
+        """Yield the submissions of these files, each with the file in which it is stored."""
+        for file in self._folder.glob(f"{_digest(_name(files))}-*.json"):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 yield file, _checked(_Entry(**json.loads(file.read_text())))
 
-    def _write(self, path: Path, entry: _Entry) -> None:
+    def _write(self, submitted: str, entry: _Entry) -> None:
         """Write an entry so that a crash leaves either all of it or nothing."""
-        name = f"{_digest(str(path))}-{_digest(entry.batch_id)}.json"
+        name = f"{_digest(submitted)}-{_digest(entry.batch_id)}.json"
         with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as temporary:
             json.dump(entry._asdict(), temporary)
             temporary.flush()
@@ -107,7 +115,7 @@ class ResumeJournal:
         """Store what an earlier version recorded in the form of this version."""
         entries = self._read_old()
         for path, entry in entries.items():
-            self._write(Path(path), entry)
+            self._write(path, entry)
         if entries:
             self._old.unlink(missing_ok=True)
 
@@ -123,6 +131,31 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _listed(files: Files) -> list[Path]:
+    """Return the full paths of files, in an order that does not depend on how they were named."""
+    return sorted({path.resolve() for path in (files if isinstance(files, tuple) else (files,))})
+
+
+def _name(files: Files) -> str:
+    """Return what stands for files in the journal: a path, or the paths of several."""
+    return "\0".join(map(str, _listed(files)))
+
+
+def _identity(files: Files) -> tuple[int, int]:
+    """Return a size and a number that change if one of the files is replaced."""
+    paths = _listed(files)
+    if len(paths) == 1 and not paths[0].is_dir():
+        stat = paths[0].stat()
+        return stat.st_size, stat.st_mtime_ns
+    # The time of a folder does not change if a file in it does.
+    within = [inner for path in paths for inner in _files_in(path)]
+    stats = [(str(path), path.stat()) for path in within]
+    times = "\0".join(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}" for path, stat in stats)
+    return sum(stat.st_size for _, stat in stats), int(_digest(times)[:15], 16)
+
+
+def _files_in(path: Path) -> list[Path]:
+    """Return the files that are read of a folder, or a file itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))

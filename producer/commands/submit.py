@@ -208,8 +208,8 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
         source = entry.source
         is_enrollments = source.kind is Kind.ENROLLMENTS
         own_id, is_known = ids[entry.name]
-        if entry.path:
-            journal.begin(entry.path, own_id)
+        if entry.files:
+            journal.begin(entry.files, own_id)
         try:
             status = submit_source(
                 session.client,
@@ -223,7 +223,7 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
                 membership=Membership(options.data_set if is_enrollments else None),
             )
         except KeyboardInterrupt:
-            option = "--resume" if entry.path else f"--batch-id {own_id}"
+            option = "--resume" if entry.files else f"--batch-id {own_id}"
             tell(
                 f"Interrupted. The queued part of batch {entry.batch_id(own_id)} will still be"
                 f" processed. To submit the rest, run the same command with {option}."
@@ -234,7 +234,7 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
         more = _compared(session, entry) if is_done else {}
         session.show_with_notices(status, text, source.notices, more)
         refused = refused or status.books.rejected > 0
-    journal.finish(entry.path for entry in inputs if entry.path)
+    journal.finish(entry.files for entry in inputs if entry.files)
     return ExitCode.REFUSED if refused else ExitCode.DONE
 
 
@@ -251,8 +251,8 @@ def _compared(session: Session, entry: Input) -> dict[str, int | None]:
 def _id_of(entry: Input, journal: ResumeJournal, options: _Options) -> tuple[str, bool]:
     """Return the id under which an input is submitted, and whether it may have been before."""
     earlier_id = options.batch_id
-    if earlier_id is None and options.resume and entry.path:
-        earlier_id = journal.find(entry.path)
+    if earlier_id is None and options.resume and entry.files:
+        earlier_id = journal.find(entry.files)
     return earlier_id or uuid.uuid4().hex, earlier_id is not None
 
 

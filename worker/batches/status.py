@@ -1,6 +1,6 @@
 """Report the status of batches: counts, refusals by cause, state and advice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -68,10 +68,7 @@ def batch_statuses(
     size = AnswerSize(fewer_ids(len(batch_ids)))
     with database.reading() as connection:
         ledgers = {row.id: row for row in sum_chunks(connection, batch_ids)}
-        named, characters = find_columns(connection, ledgers if with_files else (), size.left)
-        if characters >= size.left:
-            raise size.exceeded()
-        files = {row.id: row for row in named}
+        files = _find_files(connection, ledgers if with_files else (), size)
         refused = [i for i, ledger in ledgers.items() if refusals and ledger.rejected]
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
@@ -81,9 +78,9 @@ def batch_statuses(
     for batch_id in batch_ids:
         ledger = ledgers.get(batch_id)
         dead_chunks = DeadChunks(*dead.get(batch_id, ()))
-        more = _file_of(files.get(batch_id))
         mark = relevant_mark(ledger, marks.get(batch_id))
         standing = batch_state(ledger, mark, dead_chunks, now, waiting)
+        more = {"refusals": groups.get(batch_id, ()), **_file_of(files.get(batch_id))}
         if batch_id in planned:
             membership = Membership(*planned[batch_id])
             standing = membership.standing(standing, dead_chunks, now)
@@ -91,12 +88,20 @@ def batch_statuses(
             more |= membership.fields(mark, with_files=with_files)
         standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
-        groups_of_batch = {"refusals": groups.get(batch_id, ())}
-        more = _missing(standing, dead_chunks) | groups_of_batch | more
-        statuses.append(status.model_copy(update=more))
+        statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
     for status in (explained := add_likely_causes(database, statuses)):
         size.add(status)
     return explained
+
+
+def _find_files(
+    connection: Connection, batch_ids: Iterable[str], size: AnswerSize
+) -> dict[str, Any]:
+    """Return the headers and forms of the files of batches, by batch. Raises AnswerTooLarge."""
+    named, characters = find_columns(connection, batch_ids, size.left)
+    if characters >= size.left:
+        raise size.exceeded()
+    return {row.id: row for row in named}
 
 
 def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:

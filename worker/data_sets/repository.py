@@ -175,7 +175,16 @@ def confirm_owner(
     before `swept_at`, when its last snapshot began to be applied, do not count.
     """
     pairs = [p for p, at in confirmed.items() if swept_at is None or at >= swept_at]
-    foreign = find_foreign(connection, pairs, owner.data_set)
+    note_foreign(connection, owner, find_foreign(connection, pairs, owner.data_set), confirmed)
+
+
+def note_foreign(
+    connection: Connection,
+    owner: Owner,
+    foreign: Mapping[Pair, int | None],
+    confirmed: Mapping[Pair, datetime],
+) -> None:
+    """Do what `confirm_owner` does for pairs of which the present owners are known."""
     unowned = [pair for pair, data_set in foreign.items() if data_set is None]
     if owner.adopts and unowned:
         _adopt(connection, unowned, owner.data_set)
@@ -201,6 +210,34 @@ def _select_foreign(dialect: str) -> Any:
     source, row = rows_as_table(dialect, _PAIR), StudentCourse
     is_foreign = row.data_set.is_distinct_from(bindparam("owner", type_=Integer()))
     return select(*source.c, row.data_set).join(row, _is_pair(row, source)).where(is_foreign)
+
+
+def find_new_and_foreign(
+    connection: Connection, pairs: Collection[Pair], data_set: int
+) -> tuple[set[Pair], dict[Pair, int | None]]:
+    """Return the pairs without an enrollment, and what `find_foreign` returns."""
+    dialect = connection.dialect.name
+    parameters = row_parameters(dialect, _PAIR, list(pairs))
+    rows = connection.execute(_select_new_and_foreign(dialect), {**parameters, "owner": data_set})
+    new: set[Pair] = set()
+    foreign: dict[Pair, int | None] = {}
+    for student, course, enrolled, owner in rows:
+        if enrolled is None:
+            new.add((student, course))
+        else:
+            foreign[student, course] = owner
+    return new, foreign
+
+
+@cache
+def _select_new_and_foreign(dialect: str) -> Any:
+    source, row = rows_as_table(dialect, _PAIR), StudentCourse
+    is_foreign = row.data_set.is_distinct_from(bindparam("owner", type_=Integer()))
+    return (
+        select(*source.c, row.student_id, row.data_set)
+        .outerjoin(row, _is_pair(row, source))
+        .where(is_foreign)
+    )
 
 
 def _is_pair(row: Any, source: Any) -> Any:

@@ -13,7 +13,13 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import CheckedColumns, Chunk, line_request_id, line_request_ids
 from producer.schemas import Action, StudentEnrollmentRequest
-from worker.data_sets.repository import confirm_owner, find_swept, remove_older_notes
+from worker.data_sets.repository import (
+    find_foreign,
+    find_new_and_foreign,
+    find_swept,
+    note_foreign,
+    remove_older_notes,
+)
 from worker.data_sets.values import Owner
 from worker.database.endings import (
     DroppedCourses,
@@ -38,6 +44,7 @@ from worker.intervals.values import Drop, NewerDrops
 from worker.models import Course, Pair, Student
 from worker.repository import (
     NO_OWNERS,
+    are_some_enrolled,
     find_keys,
     insert_enrollments,
     insert_placed_enrollments,
@@ -186,10 +193,8 @@ def decide_clean_requests(
         if drops.has_notes:
             remove_older_notes(connection, dict.fromkeys(pairs, times.batch))
     else:
-        data_set = None if owner is None else owner.data_set
-        unchanged = _enroll(connection, chunk, clean, times.batch, data_set, derives=derives)
-        if owner is not None and unchanged:
-            confirm_owner(connection, owner, dict.fromkeys(unchanged, times.batch), None)
+        added = _enroll(connection, chunk, clean, times.batch, owner, derives=derives)
+        unchanged = set(pairs).difference(added) if len(added) < len(pairs) else set()
     stored, fresh = clean.requests, None
     if derives and action is Action.ENROLL:
         stored, fresh = _divide(chunk, clean.requests, unchanged)
@@ -207,19 +212,54 @@ def _enroll(
     chunk: Chunk,
     clean: CleanRequests,
     moment: datetime,
-    data_set: int | None,
+    owner: Owner | None,
     *,
     derives: bool,
-) -> set[Pair]:
-    """Enroll the pairs of clean requests; return those that were enrolled already."""
-    added: Sequence[Pair]
-    if derives:
-        rows = [(student, c, i) for i, student, _, courses in clean.requests for c in courses]
-        added = insert_placed_enrollments(connection, rows, moment, chunk.number, data_set)
+) -> Sequence[Pair]:
+    """Enroll the pairs of clean requests; return those that were not enrolled before."""
+    requests = clean.requests
+    if owner is None or not are_some_enrolled(connection, clean.pairs):
+        added = _add(connection, chunk, requests, moment, owner, derives=derives)
+        known: set[Pair] = set() if owner is None else set(clean.pairs).difference(added)
+        foreign: dict[Pair, int | None] = {}
     else:
-        owners = NO_OWNERS if data_set is None else dict.fromkeys(clean.pairs, data_set)
-        added = insert_enrollments(connection, dict.fromkeys(clean.pairs, moment), owners)
-    return set(clean.pairs).difference(added) if len(added) < len(clean.pairs) else set()
+        # One look says which pairs are new and which ones others own: most files repeat the last.
+        new, foreign = find_new_and_foreign(connection, clean.pairs, owner.data_set)
+        added = _add(connection, chunk, _part(requests, new), moment, owner, derives=derives)
+        known = new.difference(added)  # Another transaction was faster.
+    if owner is not None and (known or foreign):
+        foreign |= find_foreign(connection, known, owner.data_set)
+        note_foreign(connection, owner, foreign, dict.fromkeys(foreign, moment))
+    return added
+
+
+def _part(requests: Sequence[CleanRequest], pairs: Collection[Pair]) -> list[CleanRequest]:
+    """Return requests with those of their courses that make one of these pairs."""
+    if not pairs:
+        return []
+    return [
+        (position, student, student_id, [c for c in courses if (student, c) in pairs])
+        for position, student, student_id, courses in requests
+    ]
+
+
+def _add(
+    connection: Connection,
+    chunk: Chunk,
+    requests: Sequence[CleanRequest],
+    moment: datetime,
+    owner: Owner | None,
+    *,
+    derives: bool,
+) -> Sequence[Pair]:
+    """Write the rows of requests that do not exist; return their pairs."""
+    data_set = None if owner is None else owner.data_set
+    if derives:
+        rows = [(student, c, i) for i, student, _, courses in requests for c in courses]
+        return insert_placed_enrollments(connection, rows, moment, chunk.number, data_set)
+    pairs = [(student, c) for _, student, _, courses in requests for c in courses]
+    owners = NO_OWNERS if data_set is None else dict.fromkeys(pairs, data_set)
+    return insert_enrollments(connection, dict.fromkeys(pairs, moment), owners)
 
 
 def _divide(

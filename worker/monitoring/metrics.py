@@ -61,6 +61,10 @@ class Metrics:
             "Attempts that were requeued because of the database, by SQLSTATE.",
             "sqlstate",
         )
+        self._time()
+        self._plans()
+
+    def _plans(self) -> None:
         self.plans = self._gauge("plans", "Plans that have not ended, by state.", "state")
         self.plans_oldest = self._gauge(
             "plans_oldest_seconds",
@@ -68,7 +72,6 @@ class Metrics:
             " made.",
             "state",
         )
-        self._time()
 
     def _time(self) -> None:
         self.chunk_duration = self._histogram(

@@ -47,6 +47,8 @@ def register_plans(app: Celery, services: Services) -> None:
                 decide(database, wanted.plan_id, wanted.decision, wanted.digest, clock=clock)
             except DecisionRefused as error:
                 refusal["advice"] = str(error)
+            else:
+                services.cached.begin_generation()  # Copies say that its batches still wait.
             status = plan_status(database, wanted.plan_id, clock=clock)
             return status.model_copy(update=refusal)
 

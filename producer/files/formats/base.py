@@ -155,6 +155,11 @@ class Format:
     is_complete: bool = False
     named_tables: tuple[Table, ...] = ()
 
+    @property
+    def shows_roles(self) -> bool:
+        """Return whether some of its files say who is a student."""
+        return any(table.rule.roles for table in self.tables)
+
     def table_of(self, names: Collection[str]) -> Table | None:
         """Return the table with a header of these names, folded; None if it is another file."""
         return next((table for table in self.tables if table.recognizes(names)), None)

@@ -311,17 +311,22 @@ class _Reading(NamedTuple):
             yield from noticing_values(
                 self.path, reader.roster(rows, self._deciding_roles()), self.notices
             )
-        if table.members is Members.NOT_STAFF and not (
-            self.choice.roles or self.columns.shows_roles
-        ):
-            self.notices.add(
-                f"{self.path} does not say which of its users are students, so all of them are"
-                " stored in the roster. Only students are enrolled."
-            )
+        if self.choice.roles is None:
+            notice_everyone(self.path, table, names, self.notices)
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
         if self.moments is not None:
             self.moments.notice(self.path, self.notices)
+
+
+def notice_everyone(path: str, table: Table, names: Collection[str], notices: Notices) -> None:
+    """Add a notice if a roster of users may hold others, and its columns do not show them."""
+    shows_roles = any(name in names for name in table.rule.roles)
+    if table.members is Members.NOT_STAFF and not shows_roles:
+        notices.add(
+            f"{path} does not say which of its users are students, so all of them are stored in the"
+            " roster. Only students are enrolled."
+        )
 
 
 def _check(

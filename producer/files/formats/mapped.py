@@ -1,6 +1,7 @@
 """Read a file of another system whose columns are mapped: its roles and statuses still count.
 
-Only the columns that are mapped are read differently. A file without roles is read as one of ours.
+Only the columns that are mapped are read differently. A file of a system whose exports have no
+roles is read as one of ours.
 """
 
 import re
@@ -31,7 +32,7 @@ from producer.files.formats.base import Format, Members, Shape, Table, folded
 from producer.files.formats.dates import time_zone
 from producer.files.formats.judged_rows import JudgedRows
 from producer.files.formats.judging import Tally, judge_of
-from producer.files.formats.layouts import is_ours, name_sent
+from producer.files.formats.layouts import is_ours, name_sent, notice_everyone
 from producer.files.formats.registry import FormatChoice, recognize
 from producer.files.formats.secrets import without_passwords
 from producer.files.formats.table_reader import find_columns
@@ -110,7 +111,7 @@ def find_mapped(
             "map",
             "format",
         )
-    if shows_roles:
+    if shows_roles or format_.shows_roles:
         return mapped
     is_drop = drop or ACTION in templates or ACTION in map(plain_name, header.names)
     if is_drop and mapped.coarse is not None and not choice.sections_are_one:
@@ -279,6 +280,7 @@ class _Reading(NamedTuple):
         else:
             records = judged.roster(rows, record_reader(self.kind, self.readers))
             yield from noticing_values(self.path, records, self.notices)
+        notice_everyone(self.path, self.mapped.table, names, self.notices)
         for sentence in tally.sentences(self.path):
             self.notices.add(sentence)
 
@@ -289,6 +291,7 @@ class _Reading(NamedTuple):
     def _course(self) -> str:
         return next(name for name in COURSE_COLUMNS if name in self.readers)
 
-    def _telling(self, names: Sequence[str]) -> int:
+    def _telling(self, names: Sequence[str]) -> int | None:
         """Return the position of the column of roles, in which a second header shows itself."""
-        return next(names.index(name) for name in self.mapped.table.rule.roles if name in names)
+        roles = self.mapped.table.rule.roles
+        return next((names.index(name) for name in roles if name in names), None)

@@ -24,6 +24,8 @@ from worker.models import (
 from worker.repository import find_keys
 
 STUDENTS, COURSES = 1_000, 40
+FEED_PREFIX = "night-"
+"""What the ids of the feed's batches and requests begin with; it is compared apart."""
 Request = dict[str, Any]
 
 
@@ -59,6 +61,12 @@ class Report:
     silent_lookups: int = 0
     """Lookups that were not answered within five seconds, although another session's lock must
     not silence them."""
+    wrongly_dropped: int = 0
+    """Enrollments that the last snapshot names, or that were made by hand, and that are gone."""
+    nights: int = 0
+    """Snapshots of the feed that were submitted, dry runs included."""
+    held: int = 0
+    """Those that waited for a decision."""
     dead_letters: int = 0
     drops: int = 0
     """Enrollments that ended."""
@@ -68,7 +76,7 @@ class Report:
         """Return the counters that must be 0 and are not."""
         names = (
             *("lost", "doubled", "wrongly_refused", "undecided", "unexpected", "unexplained"),
-            *("order_violations", "silent_lookups"),
+            *("order_violations", "silent_lookups", "wrongly_dropped"),
         )
         counters = {name: getattr(self, name) for name in names}
         counters["not acknowledged"] = self.requests - self.acknowledged
@@ -113,9 +121,10 @@ def decided_courses(result: Any) -> set[tuple[Action, int]]:
 
 
 def stored_results(database_url: str) -> dict[str, Any]:
-    """Return the results that the database holds or derives, by request id."""
+    """Return the results that the database holds or derives, by request id, except the feed's."""
     with opened_database(database_url) as database:
-        return {row.request_id: row for row in all_results(database)}
+        results = {row.request_id: row for row in all_results(database)}
+    return {name: row for name, row in results.items() if not name.startswith(FEED_PREFIX)}
 
 
 def compare(database_url: str, submitted: dict[str, Request], report: Report) -> dict[bytes, str]:
@@ -124,10 +133,16 @@ def compare(database_url: str, submitted: dict[str, Request], report: Report) ->
     with opened_database(database_url) as database, database.reading() as connection:
         students = find_keys(connection, Student, [f"S{n}" for n in range(STUDENTS)])
         courses = find_keys(connection, Course, [f"C{n}" for n in range(COURSES)])
-        rows = connection.execute(select(StudentCourse.student_id, StudentCourse.course_id)).all()
+        # The courses of the feed are compared apart.
+        own = courses.values()
+        rows = connection.execute(
+            select(StudentCourse.student_id, StudentCourse.course_id).where(
+                StudentCourse.course_id.in_(own)
+            )
+        ).all()
         ended = connection.execute(
             select(PastEnrollment.student_id, PastEnrollment.course_id).where(
-                PastEnrollment.enrolled_at.is_not(None)
+                PastEnrollment.enrolled_at.is_not(None), PastEnrollment.course_id.in_(own)
             )
         ).all()
         letters = find_dead_letters(connection)

@@ -14,6 +14,7 @@ from producer.client import EnrollmentClient
 from producer.errors import BrokerUnavailable, EnrollmentError
 from producer.schemas import Kind
 from support.faults import FAULTS
+from support.faults.feed import Feed
 from support.faults.kinds import Fault, Scene
 from support.faults.report import (
     COURSES,
@@ -78,6 +79,7 @@ class Storm:
         self._submitting = EnrollmentClient(url, timeout=20)
         self._correcting = EnrollmentClient(url, timeout=20)
         self._small = EnrollmentClient(url, timeout=20)
+        self._feeding = EnrollmentClient(url, timeout=20)
 
     def kinds(self) -> list[str]:
         """Return the faults that can happen here, except those that take a minute or more."""
@@ -92,6 +94,7 @@ class Storm:
     def enter_roster(self) -> None:
         students = [f"S{n}" for n in range(STUDENTS)]
         enter_roster(self._client, students, [f"C{n}" for n in range(COURSES)])
+        self._feed = Feed(self._feeding, self.scene.fleet.database_url, self.report.seed)
 
     def _new_request(self, chance: random.Random, name: str) -> Request:
         # One in thirty names a student or a course that does not exist.
@@ -209,6 +212,10 @@ class Storm:
             )
         )
 
+    def submit_snapshots(self) -> None:
+        """Submit the snapshots of a feed until the faults are over; the last one is finished."""
+        self._feed.send_nights(lambda: not self._over.is_set(), lambda: self._deadline)
+
     def _wait_for_turn(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
         while share > self._pace.share() and not self._over.is_set():
@@ -228,6 +235,7 @@ class Storm:
             threading.Thread(target=self.submit_batches, args=(batches, size, seed)),
             threading.Thread(target=self.submit_rosters, args=(batches, seed)),
             threading.Thread(target=self.submit_small_batches, args=(singles // 3, seed)),
+            threading.Thread(target=self.submit_snapshots),
         ]
         for submitter in submitters:
             submitter.start()
@@ -250,6 +258,7 @@ class Storm:
         self._submitting.close()
         self._correcting.close()
         self._small.close()
+        self._feeding.close()
         return self.report
 
     def _let_happen(self, name: str, share: float, own_share: float) -> None:
@@ -333,6 +342,7 @@ class Storm:
         letters = compare(scene.fleet.database_url, self.submitted, report)
         keep_order = not scene.loses_messages
         compare_rosters(scene.fleet.database_url, self.rosters, report, keep_order=keep_order)
+        self._feed.compare(report)
         report.roster_records = sum(map(len, self.rosters.values()))
         report.unexplained += self._unbalanced_batches()
         for content in letters.keys() - scene.malformed:

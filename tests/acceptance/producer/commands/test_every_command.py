@@ -26,6 +26,7 @@ from producer.client import EnrollmentClient
 from producer.contract.exit_codes import ExitCode
 from producer.contract.keys import Keys
 from producer.contract.marks import MARK_SECONDS
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
 from producer.contract.printable import json_line, printable
 from producer.contract.routing import TaskName
 from producer.publishing.chunking import SourceRecord
@@ -33,6 +34,7 @@ from producer.schemas import Kind
 from support.commands import (
     CANNOT_FINISH,
     GOOD,
+    HELD,
     INTERRUPTED,
     REFUSED,
     UNREACHABLE,
@@ -113,6 +115,10 @@ CASES = [
     Case(USAGE, "submit {ok} --batch-id {batch}"),
     Case(UNREACHABLE, "submit {ok} --broker {wrong}"),
     Case(USAGE, "submit --check {ok} --format {t}"),
+    Case(GOOD, "submit --dry-run {ok} --batch-id {new_id}"),
+    Case(HELD, "submit --hold always {ok} --batch-id {new_id}"),
+    Case(USAGE, "submit {ok} --hold {t}"),
+    Case(USAGE, "submit {ok} --snapshot {t}"),
     Case(GOOD, "formats"),
     Case(USAGE, "formats {t}"),
     Case(GOOD, "request {another} {course}"),
@@ -130,6 +136,8 @@ CASES = [
     Case(UNREACHABLE, "status {batch} --broker {wrong}"),
     Case(CANNOT_FINISH, "status {stuck}"),
     Case(CANNOT_FINISH, "status {stuck} --watch"),
+    Case(HELD, "status {held}"),
+    Case(HELD, "status {held} --watch"),
     Case(GOOD, "wait {request} {request}"),
     Case(REFUSED, "wait {request} {batch} {refused}"),
     Case(REFUSED, "wait {t}-unknown"),
@@ -137,6 +145,12 @@ CASES = [
     Case(UNREACHABLE, "wait {batch} --broker {wrong}"),
     Case(UNREACHABLE, "wait {queued} {batch} --timeout 0.2"),
     Case(CANNOT_FINISH, "wait {stuck} {queued} {t}-unknown --timeout 0.2"),
+    Case(HELD, "wait {held} {batch}"),
+    Case(GOOD, "plan {held} --csv {new}"),
+    Case(HELD, "plan {held}"),
+    Case(REFUSED, "plan {t}-unknown"),
+    Case(USAGE, "plan {long}"),
+    Case(UNREACHABLE, "plan {held} --broker {wrong}"),
     Case(GOOD, "errors {roster}"),
     Case(GOOD, "errors {batch} --csv {new} --jsonl {new}.jsonl --spreadsheet {new}.csv"),
     Case(REFUSED, "errors {batch}"),
@@ -293,6 +307,11 @@ class Scene:
             )
             for batch_id in (f"{t}-batch", f"{t}-roster"):
                 finished(client, batch_id)
+            member = PlanMember(batch_id=f"{t}-held", kind=Kind.ENROLLMENTS)
+            plan = PlanRequest(
+                id=f"{t}-held", members=(member,), purpose=PlanPurpose.APPLY, hold="always"
+            )
+            client.wait(client.submit_batch("enrollments", [record], plan=plan, file_name=t))
         with (
             opened_database(self.deployment.database_url) as database,
             database.writing() as writing,
@@ -366,6 +385,7 @@ class Scene:
             "refused": f"{t}-refused",
             "batch": f"{t}-batch",
             "roster": f"{t}-roster",
+            "held": f"{t}-held",
             "stuck": f"{t}-stuck",
             "long": t + "x" * 129,
             **{name: make() for name, make in made.items() if f"{{{name}}}" in line},

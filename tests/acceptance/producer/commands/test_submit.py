@@ -21,6 +21,7 @@ from producer.fields import MAX_CHUNK_RECORDS
 from producer.schemas import Kind
 from support.commands import INTERRUPTED, REFUSED
 from support.databases import opened_database
+from support.packages import encoded
 from support.rosters import enter_roster
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -142,6 +143,75 @@ def test_an_interrupted_submit_is_resumed(
     again = json.loads(deployment.enroll("submit", path, "--json").stdout)
     assert again["batch_id"] != batch_id
     assert again["books"]["already_enrolled"] == PAIRS
+
+
+def write_canvas(folder: Path, prefix: str) -> list[Path]:
+    """Write the files of an export of Canvas, each by itself."""
+    files = {
+        "users.csv": [
+            "user_id,login_id,status",
+            *(f"{prefix}-S{n},l{n},active" for n in range(STUDENTS)),
+        ],
+        "sections.csv": [
+            "section_id,course_id,name,status",
+            *(f"{prefix}-C{n},K,Logic,active" for n in range(COURSES)),
+        ],
+        "enrollments.csv": [
+            "section_id,user_id,role,status",
+            *(f"{r['course_ids'][0]},{r['student_id']},student,active" for r in pairs(prefix)),
+        ],
+    }
+    for name, lines in files.items():
+        (folder / name).write_bytes(encoded(lines))
+    return [folder / name for name in files]
+
+
+def killed_submit(deployment: Deployment, paths: list[Path]) -> str:
+    """Kill a submission of files when a part of their enrollments is applied; return its id."""
+    process = deployment.start_enroll("submit", "--max-queued", "1", *paths)
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    line = next(line for line in lines if ":enrollments" in line)
+    batch_id = line.split("batch ")[1].split()[0].rstrip(".,:")
+    wait_for_a_chunk(deployment, batch_id)
+    process.kill()
+    process.communicate(timeout=60)
+    return batch_id.removesuffix(":enrollments")
+
+
+def ids_of(printed: str) -> list[str]:
+    """Return the ids of the batches that a command printed as JSON."""
+    return [json.loads(line)["batch_id"] for line in printed.splitlines()]
+
+
+def test_files_that_were_submitted_together_are_resumed_in_any_order(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = uuid.uuid4().hex[:8]
+    paths = write_canvas(tmp_path, prefix)
+    own_id = killed_submit(deployment, paths)
+    done = deployment.enroll("submit", "--resume", *reversed(paths), "--json")
+    names = ("students", "sections", "enrollments")
+    assert ids_of(done.stdout) == [f"{own_id}:{name}" for name in names]
+    books = json.loads(done.stdout.splitlines()[-1])["books"]
+    assert books["enrolled"] == books["received"] == PAIRS
+    again = deployment.enroll("submit", "--resume", *paths, "--json")
+    assert own_id not in again.stdout
+    assert json.loads(again.stdout.splitlines()[-1])["books"]["already_enrolled"] == PAIRS
+
+
+def test_files_of_which_one_was_changed_are_another_submission(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    prefix = uuid.uuid4().hex[:8]
+    paths = write_canvas(tmp_path, prefix)
+    own_id = killed_submit(deployment, paths)
+    with paths[-1].open("a") as file:
+        print(f"{prefix}-C0,{prefix}-S0,teacher,active", file=file)
+    done = deployment.enroll("submit", "--resume", *paths, "--json")
+    assert own_id not in done.stdout
+    books = json.loads(done.stdout.splitlines()[-1])["books"]
+    assert books["enrolled"] + books["already_enrolled"] == PAIRS
 
 
 def test_a_batch_that_the_broker_lost_is_completed_under_its_id(

@@ -31,6 +31,7 @@ from worker.models import (
     PastEnrollment,
     StudentCourse,
 )
+from worker.plan_models import PlanRow
 from worker.repository import enroll_student_in_courses
 from worker.retention.prune import KINDS, Limit, find_limit, prune
 from worker.service import add_enrollments
@@ -83,7 +84,15 @@ def ids(database: Database, of: Any) -> list[Any]:
 
 
 def counts(database: Database) -> dict[str, int]:
-    tables = (EnrollmentResult, PastEnrollment, Batch, BatchChunk, BatchRefusal, DeadLetter)
+    tables = (
+        EnrollmentResult,
+        PastEnrollment,
+        Batch,
+        BatchChunk,
+        BatchRefusal,
+        DeadLetter,
+        PlanRow,
+    )
     found = [count_rows(database, table) for table in tables]
     return dict(zip(NOTHING, found, strict=True))
 

@@ -150,3 +150,45 @@ def test_a_write_that_fails_leaves_the_entry_that_was_there(
     monkeypatch.setattr(os, "fsync", fail)
     ResumeJournal().begin(file, "b")
     assert ResumeJournal().find(file) == "b"
+
+
+def test_files_that_are_submitted_together_are_found_in_any_order(file: Path) -> None:
+    other = file.with_name("other.csv")
+    other.write_text("two")
+    ResumeJournal().begin((file, other), "b")
+    assert ResumeJournal().find((other, file)) == "b"
+    assert ResumeJournal().find(file) is None
+    assert ResumeJournal().find(other) is None
+    third = file.with_name("third.csv")
+    third.write_text("three")
+    assert ResumeJournal().find((file, other, third)) is None
+    ResumeJournal().finish([(other, file)])
+    assert ResumeJournal().find((file, other)) is None
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+@pytest.mark.parametrize("changed", ["first.csv", "second.csv"])
+def test_files_of_which_one_was_changed_are_another_submission(
+    file: Path, changed: str, *, is_folder: bool
+) -> None:
+    folder = file.with_name("export")
+    folder.mkdir()
+    paths = tuple(folder / name for name in ("first.csv", "second.csv"))
+    for path in paths:
+        path.write_text("one")
+    files = folder if is_folder else paths
+    ResumeJournal().begin(files, "b")
+    assert ResumeJournal().find(files) == "b"
+    (folder / changed).write_text("two!")
+    assert ResumeJournal().find(files) is None
+
+
+def test_another_file_in_a_folder_makes_it_another_submission(file: Path) -> None:
+    folder = file.with_name("export")
+    folder.mkdir()
+    (folder / "first.csv").write_text("one")
+    ResumeJournal().begin(folder, "b")
+    (folder / ".hidden").write_text("not read")
+    assert ResumeJournal().find(folder) == "b"
+    (folder / "second.csv").write_text("two")
+    assert ResumeJournal().find(folder) is None

@@ -68,9 +68,9 @@ def test_every_option_is_one_that_celery_knows(environment: pytest.MonkeyPatch) 
     assert set(celery_settings(load_settings())) - known == set()
 
 
-def test_there_are_exactly_three_queues(app: Celery) -> None:
+def test_there_are_exactly_four_queues(app: Celery) -> None:
     queues = app.amqp.queues
-    assert set(queues) == {"enrollments", "batches", "lookups"} == {*Queue}
+    assert set(queues) == {"enrollments", "batches", "lookups", "decisions"} == {*Queue}
     assert all(q.routing_key == q.exchange.name == name for name, q in queues.items())
 
 
@@ -94,7 +94,8 @@ def test_a_task_is_acknowledged_late_and_requeued_when_its_worker_is_lost(
     app: Celery, name: TaskName
 ) -> None:
     task = app.tasks[name.value]
-    lookup = TASK_QUEUES[name] is Queue.LOOKUPS
+    # A decision is answered like a lookup: its client waits, and may decide again.
+    lookup = TASK_QUEUES[name] in (Queue.LOOKUPS, Queue.DECISIONS)
     assert (task.acks_late, task.serializer) == (True, "json")
     # A lookup that kills its worker is not tried again.
     assert task.reject_on_worker_lost is not lookup

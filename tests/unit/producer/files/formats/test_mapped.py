@@ -193,12 +193,49 @@ def test_a_mapped_sheet_of_a_workbook_is_judged(tmp_path: Path) -> None:
     assert found.skipped == 2
 
 
-def test_other_files_of_a_system_are_mapped_as_our_own(tmp_path: Path) -> None:
-    users = ["user_id,login_id,first_name,status", "U1,a,Ada,active", "U2,b,Ben,deleted"]
-    found = read(
-        tmp_path, users, {"sis_id": "{user_id}", "name": "{first_name}"}, kind=Kind.STUDENTS
-    )
-    assert [record["sis_id"] for record in found.roster] == ["U1", "U2"]
+@pytest.mark.parametrize(
+    ("lines", "templates", "roster"),
+    [
+        (
+            [
+                "user_id,login_id,first_name,email,status",
+                "U1,a,Ada,a@b.test,active",
+                "U2,b,B,,deleted",
+            ],
+            {"name": "Dr. {first_name}"},
+            [{"sis_id": "U1", "name": "Dr. Ada", "email": "a@b.test"}],
+        ),
+        (
+            ["course_id,short_name,long_name,status", "C1,c,Logic,active", "C2,d,Art,deleted"],
+            {"title": "{long_name} ({short_name})"},
+            [{"sis_id": "C1", "title": "Logic (c)"}],
+        ),
+        (
+            ["sourcedId,status,title,classCode,classType", "K,,Logic,L,x", "L,tobedeleted,Art,A,x"],
+            {"sis_id": "D7-{sourcedId}"},
+            [{"sis_id": "D7-K", "title": "Logic"}],
+        ),
+        (
+            ["sourcedId,orgSourcedId,title,code", "K,O,Logic,L"],
+            {"title": "{title} {code}"},
+            [{"sis_id": "K", "title": "Logic L"}],
+        ),
+    ],
+)
+def test_rosters_of_systems_with_roles_keep_their_statuses_and_columns(
+    tmp_path: Path,
+    lines: list[str],
+    templates: dict[str, str],
+    roster: list[dict[str, str]],
+) -> None:
+    found = read(tmp_path, lines, templates)
+    assert found.roster == roster
+    says_everyone = any("which of its users are students" in notice for notice in found.notices)
+    assert says_everyone == ("user_id" in lines[0])
+    # A file of a system without roles is one of our own.
+    clever = ["School_id,Section_id,Teacher_id,Name,Title", "1,S1,T1,Logic,Mapped"]
+    own = read(tmp_path, clever, {"sis_id": "{Section_id}"}, kind=Kind.COURSES)
+    assert own.roster == [{"sis_id": "S1", "title": "Mapped"}]
 
 
 def test_mapped_reasons_and_moments_count(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ it connects only to the broker (and the Redis of result keys), and it adds no ru
 """
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -137,17 +137,29 @@ def make_app(settings: HttpSettings) -> FastAPI:
     add("/batches/{batch_id}/errors", get_errors, response_model=list[RefusalGroup], **read_own)
     add("/batches/{batch_id}/errors/lines", get_refused_lines, **read_own)
     add("/batches/{batch_id}/events", get_events, response_class=StreamingResponse, **read_own)
-    add("/plans/{plan_id}", get_plan, **read_own)
-    add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
-    decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
-    add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
-    add(LIVE, live)
-    add(READY, ready, responses=problems())
+    _add_plans(add, read, read_own)
+    _add_health(add)
     add_pages(app)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     handle_problems(app)
     app.add_middleware(RequestLimits, settings=settings)
     return app
+
+
+def _add_health(add: Callable[..., None]) -> None:
+    """Add the routes for those who watch the front."""
+    add(LIVE, live)
+    add(READY, ready, responses=problems())
+
+
+def _add_plans(
+    add: Callable[..., None], read: Mapping[str, Any], read_own: Mapping[str, Any]
+) -> None:
+    """Add the routes about plans."""
+    add("/plans/{plan_id}", get_plan, **read_own)
+    add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
+    decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
+    add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
 
 
 def __getattr__(name: str) -> Any:

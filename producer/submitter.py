@@ -63,25 +63,19 @@ class EnrollmentSubmitter(RequestSubmitter):
         was submitted before, only the chunks that were never applied are published. If the records
         differ, BatchConflict is raised at the first chunk that differs, usually before anything is
         published, or else by `count_applied`; NoWorkerAnswered, if no worker says what was applied.
-        `resume=False` skips this; use it only for a new `batch_id`.
-
-        With `ordered`, a later request wins against an earlier one. `columns` and `form` are the
-        header of a CSV file and how it is written; `file_name` and `submitter` are not checked.
-        While `max_queued` chunks wait in the queue, publishing pauses, for ten minutes at most.
-        Enrollments first wait for the rosters that this client published for the same submitter,
-        unless `wait_for_rosters` is false. The records count at `moment`, by default when they are
-        submitted. `on_progress` is called after each chunk. With `on_outage`, an outage is waited
-        out for ten minutes (before the first chunk, 30 seconds).
-
-        `data_set` is the name of the feed that enrollments belong to. With `plan`, of which this
-        batch must be a member, the records are planned before anything of the plan is applied;
-        `submit_file` makes the plan of a file. Raises InvalidRequest if they do not fit the batch.
+        `resume=False` skips this; use it only for a new `batch_id`. With `ordered`, a later request
+        wins against an earlier one. `columns` and `form` are the header and the form of a CSV file;
+        `file_name` and `submitter` are not checked. `data_set` is the feed of enrollments; with
+        `plan`, the batch is a member of that plan. Publishing pauses while `max_queued` chunks
+        wait. Enrollments first wait for the rosters of this client for the same submitter, unless
+        `wait_for_rosters` is false. The records count at `moment`, if it is given. `on_progress` is
+        called after each chunk. With `on_outage`, an outage is waited out for up to ten minutes.
         """
         refuse_single("records", records)
-        batch_id = plan.id if batch_id is None and plan is not None else batch_id
-        about: dict[str, Any] = {"columns": columns, "form": form}
-        about |= {"origin": BatchOrigin(file_name, submitter)}
-        about |= {"on_progress": on_progress, "on_outage": on_outage, "max_queued": max_queued}
+        batch_id = plan.id if plan and batch_id is None else batch_id
+        origin = BatchOrigin(file_name, submitter)
+        about: dict[str, Any] = {"columns": columns, "form": form, "max_queued": max_queued}
+        about |= {"on_progress": on_progress, "on_outage": on_outage, "origin": origin}
         batch, is_known = new_batch(kind, batch_id, moment), resume and batch_id is not None
         options = {"is_new": batch_id is None, "wait": wait_for_rosters}
         belongs_to = checked_membership(batch, data_set, plan)
@@ -148,22 +142,16 @@ class EnrollmentSubmitter(RequestSubmitter):
         """Publish a file as a batch, or a package as one for each file, as `enroll submit` does.
 
         The arguments up to `moments_from_file` are its options (`maps` is `--map`, `format_name` is
-        `--format`); the others are those of `submit_batch`. Returns the batch with the lines that
-        could not be read, or the last one of a package, whose `batches` are all of them. A client
-        that can look up also counts what a complete export does not name (`not_in_file`). Raises
-        UnreadableFile, usually before anything is published, and what `submit_batch` raises.
-
-        With `dry_run`, nothing of the file is ever applied: `plan(submitted.plan_id)` says what
-        would happen. With `snapshot`, the name of a data set, the file is its whole truth:
-        enrollments that the data set owns and the file does not name are dropped. With `hold`, the
-        submission waits for a decision: `always`, or for a snapshot that drops at least such a
-        share, for example `2%`. With `adopt`, enrollments without an owner pass to the data set of
-        a snapshot if it names them. Raises InvalidRequest for options that make no sense together.
+        `--format`); others are those of `submit_batch`. Returns the batch with the lines that could
+        not be read; of a package, the last one, which has all in `batches`. A client that can look
+        up also counts what a complete export does not name (`not_in_file`). Raises UnreadableFile,
+        and what `submit_batch` raises. With `dry_run`, `snapshot` (a data set) or `hold`,
+        `plan(submitted.plan_id)` has the report.
         """
         plan = PlanOptions(data_set, dry_run, snapshot, hold, adopt)
         plan.check()
-        choice = choice_of(format_name)._replace(
-            sections_are_one=sections_are_one, moments_from_file=moments_from_file
+        choice = choice_of(
+            format_name, sections_are_one=sections_are_one, moments_from_file=moments_from_file
         )
         own_kind = None if kind is None else new_batch(kind, batch_id).kind
         choices = Choices(own_kind, dict(maps or {}), encoding, drop, choice, sheet)

@@ -252,32 +252,17 @@ class AsyncEnrollmentSubmitter:
         on_outage: OnOutage = None,
     ) -> SubmittedFile:
         """Publish a file, or the files of a package; they are read in another thread."""
-        calls = _in_loop(on_progress=on_progress, on_outage=on_outage)
+        options: dict[str, Any] = {"kind": kind, "maps": maps, "encoding": encoding, "drop": drop}
+        options |= {"format_name": format_name, "sheet": sheet, "batch_id": batch_id}
+        options |= {"sections_are_one": sections_are_one, "moments_from_file": moments_from_file}
+        options |= {"resume": resume, "file_name": file_name, "submitter": submitter}
+        options |= {"data_set": data_set, "dry_run": dry_run, "snapshot": snapshot}
+        options |= {"hold": hold, "adopt": adopt, "max_queued": max_queued}
+        options |= {"wait_for_rosters": wait_for_rosters}
+        options |= _in_loop(on_progress=on_progress, on_outage=on_outage)
 
         def publish(client: EnrollmentClient, _: object) -> SubmittedFile:
-            return client.submit_file(
-                path,
-                kind=kind,
-                maps=maps,
-                encoding=encoding,
-                drop=drop,
-                format_name=format_name,
-                sheet=sheet,
-                sections_are_one=sections_are_one,
-                moments_from_file=moments_from_file,
-                batch_id=batch_id,
-                resume=resume,
-                file_name=file_name,
-                submitter=submitter,
-                data_set=data_set,
-                dry_run=dry_run,
-                snapshot=snapshot,
-                hold=hold,
-                adopt=adopt,
-                max_queued=max_queued,
-                wait_for_rosters=wait_for_rosters,
-                **calls,
-            )
+            return client.submit_file(path, **options)
 
         return await self._in_thread(publish, ())
 

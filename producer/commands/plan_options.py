@@ -68,9 +68,9 @@ def plan_options(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-def check_alone(plan: PlanOptions) -> None:
+def check_alone(plan: PlanOptions, *, check: bool) -> None:
     """Raise UsageError if `--check` stands together with an option about plans."""
-    if (option := next(_given(plan), None)) is not None:
+    if check and (option := next(_given(plan), None)) is not None:
         raise click.UsageError(
             f"--check reads the files here and submits nothing, so {option} has no effect. Leave"
             " one of the two out; --dry-run lets a worker say what would happen."

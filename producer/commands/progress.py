@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -62,17 +62,12 @@ def submit_source(
                 source.records() if records is None else records,
                 batch_id=batch_id,
                 resume=resume,
-                ordered=source.ordered,
-                columns=source.columns,
-                form=source.form,
-                file_name=source.file_name,
                 submitter=submitter,
-                data_set=membership.data_set,
-                plan=membership.plan,
-                moment=source.moment,
                 max_queued=max_queued,
                 on_progress=bar.submitted,
                 on_outage=bar.outage,
+                **membership._asdict(),
+                **_described(source),
             )
         source.counts_at(submitted.moment)
         if applied := submitted.chunks - submitted.published:
@@ -83,6 +78,12 @@ def submit_source(
     if submitted.published < submitted.chunks and status.books.rejected:
         source.notices.add(_SAME_REFUSALS.format(batch_id=batch_id))
     return status
+
+
+def _described(source: AnySource) -> dict[str, Any]:
+    """Return what a batch says of its file, as arguments of `EnrollmentClient.submit_batch`."""
+    names = ("ordered", "columns", "form", "file_name", "moment")
+    return {name: getattr(source, name) for name in names}
 
 
 def _wait(client: EnrollmentClient, batch: SubmittedBatch, bar: "_Bar") -> BatchStatus:

@@ -139,8 +139,7 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    if check:
-        check_alone(plan)
+    check_alone(plan, check=check)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:
@@ -151,10 +150,8 @@ def submit(
             raise _several_for_one_id()
         own_name = submitter or _user_name()
         options = _Options(batch_id, resume, not no_wait, max_queued, own_name, plan.data_set)
-        if plan.is_planned:
-            return _submit_planned(session, inputs, choices, plan, options)
-        check_planned([entry.source for entry in inputs], choices, plan)
-        return _submit_all(session, inputs, options)
+        submit_inputs = _submit_planned if plan.is_planned else _submit_all
+        return submit_inputs(session, inputs, choices, plan, options)
 
 
 def _check_sources(refused_file: BinaryIO | None, sources: Sequence[AnySource]) -> None:
@@ -195,8 +192,15 @@ def _submit_planned(
     return submit_planned(session, inputs, journal, own)
 
 
-def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) -> int:
+def _submit_all(
+    session: Session,
+    inputs: Sequence[Input],
+    choices: Choices,
+    plan: PlanOptions,
+    options: _Options,
+) -> int:
     """Submit one input after another, rosters first, and return the exit code."""
+    check_planned([entry.source for entry in inputs], choices, plan)
     journal = ResumeJournal()
     refused = False
     ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
@@ -223,12 +227,7 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
                 membership=Membership(options.data_set if is_enrollments else None),
             )
         except KeyboardInterrupt:
-            option = "--resume" if entry.files else f"--batch-id {own_id}"
-            tell(
-                f"Interrupted. The queued part of batch {entry.batch_id(own_id)} will still be"
-                f" processed. To submit the rest, run the same command with {option}."
-            )
-            return ExitCode.INTERRUPTED
+            return _interrupted(entry, own_id)
         is_done = status.state is BatchState.DONE
         text = display.batch(status) if is_done else status.batch_id
         more = _compared(session, entry) if is_done else {}
@@ -236,6 +235,15 @@ def _submit_all(session: Session, inputs: Sequence[Input], options: _Options) ->
         refused = refused or status.books.rejected > 0
     journal.finish(entry.files for entry in inputs if entry.files)
     return ExitCode.REFUSED if refused else ExitCode.DONE
+
+
+def _interrupted(entry: Input, own_id: str) -> int:
+    option = "--resume" if entry.files else f"--batch-id {own_id}"
+    tell(
+        f"Interrupted. The queued part of batch {entry.batch_id(own_id)} will still be"
+        f" processed. To submit the rest, run the same command with {option}."
+    )
+    return ExitCode.INTERRUPTED
 
 
 def _compared(session: Session, entry: Input) -> dict[str, int | None]:

@@ -140,6 +140,10 @@ class PlanOptions(NamedTuple):
         return Membership(self.data_set_name if kind is Kind.ENROLLMENTS else None, plan)
 
 
+NO_PLAN = PlanOptions()
+"""A submission without a data set, which is applied without a plan."""
+
+
 def _fits(adapter: TypeAdapter[str], text: str) -> bool:
     try:
         adapter.validate_python(text)

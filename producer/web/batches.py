@@ -46,11 +46,9 @@ async def post_batch(
     export is submitted as a batch for each of them, rosters first; their ids begin with `batch_id`.
     The file is published once all of it has arrived. For drops, the token also needs the
     scope `drop`: with `drop`, and for a file with `drop` in its column `action`, with
-    `drop_course_ids`, or with enrollments that another system marks as ended. A `snapshot` that is
-    not only a report needs it, too.
-
-    With `plan`, `snapshot` or `hold`, the submission is planned before anything is applied: follow
-    `plan_url` of the response.
+    `drop_course_ids`, or with enrollments that another system marks as ended. So does a `snapshot`
+    that is not only a report. With `plan`, `snapshot` or `hold`, the submission is planned before
+    anything is applied: follow `plan_url` of the response.
     """
     if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
@@ -58,8 +56,8 @@ async def post_batch(
     if plan.snapshot is not None and not plan.dry_run:
         check_scope(request, Scope.DROP, " for a snapshot")
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex
-    options: dict[str, Any] = {"may_drop": has_scope(request, Scope.DROP), "resume": has_own_id}
-    options |= {"plan": plan, "choices": choices}
+    options: dict[str, Any] = {"plan": plan, "resume": has_own_id}
+    options["may_drop"] = has_scope(request, Scope.DROP)
     turn = services.uploads.turn_of(submitter)
     async with received(request) as upload, opened_package(upload, choices, turn) as package:
         ids = [batch_id] if package is None else package.batch_ids(batch_id)
@@ -67,12 +65,12 @@ async def post_batch(
             await services.owners.claim_batch(caller, own_id, has_own_id=has_own_id)
         if package is None:
             batch, understood = await services.uploads.submit(
-                upload, batch_id, submitter, **options
+                upload, choices, batch_id, submitter, **options
             )
             accepted = AcceptedBatch.of(batch, *understood)
         else:
             batches, understood = await services.uploads.submit_package(
-                upload, package, batch_id, submitter, **options
+                upload, package, batch_id, submitter, choices=choices, **options
             )
             accepted = AcceptedBatch.of_package(batches, *understood)
     response.headers["Location"] = accepted.url

@@ -9,7 +9,7 @@ from producer.files.archives import open_archive
 from producer.files.describing import Choices
 from producer.files.formats.package_files import ArchiveFiles
 from producer.files.formats.packages import Package, is_package, read_package
-from producer.web.uploads import Upload
+from producer.web.upload_lines import Upload
 
 MAX_NAME = 100
 """The most characters of the name of a package that are shown in messages."""

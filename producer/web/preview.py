@@ -15,7 +15,8 @@ from producer.web.choices import FileChoices
 from producer.web.openapi import UPLOAD, problems
 from producer.web.problems import Refused
 from producer.web.unknown_parameters import check_form_fields
-from producer.web.uploads import FORM_ERRORS, malformed_form, named, only_file
+from producer.web.upload_lines import named
+from producer.web.uploads import FORM_ERRORS, malformed_form, only_file
 
 MAX_FORM = MAX_ARCHIVE + 65_536
 """The most bytes of a form that are read: the beginning of the file, and what stands around it."""

@@ -7,7 +7,7 @@ cut off publishes nothing.
 import asyncio
 import errno
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Event
@@ -23,29 +23,26 @@ from starlette.requests import ClientDisconnect
 from producer.aio.records import in_daemon_thread
 from producer.client import EnrollmentClient
 from producer.errors import UnreadableFile
-from producer.files.columns import ACTION
-from producer.files.describing import Choices
+from producer.files.describing import NO_CHOICES, Choices
 from producer.files.formats.comparison import Source, compare, is_complete
 from producer.files.formats.packages import Package
-from producer.files.layout import FileLayout, Lines, Named
-from producer.files.reader import named_in, open_stream
-from producer.files.snapshots import (
-    Described,
-    check_layout,
-    is_drop,
-    may_hold_drops,
-    without_drops,
-)
+from producer.files.layout import FileLayout, Named
+from producer.files.reader import named_in
 from producer.files.submitted import check_planned
-from producer.files.whole_check import CheckStopped, WholeCheck, check_package, check_whole_file
+from producer.files.whole_check import WholeCheck, check_package, check_whole_file
 from producer.publishing.batches import SubmittedBatch
-from producer.publishing.chunking import SourceRecord
-from producer.publishing.planning import PlanOptions
-from producer.schemas import Kind
-from producer.web.access import lacking
+from producer.publishing.planning import NO_PLAN, PlanOptions
 from producer.web.problems import Refused
-from producer.web.tokens import Scope
 from producer.web.unknown_parameters import check_form_fields
+from producer.web.upload_lines import (
+    Upload,
+    members,
+    named,
+    opened,
+    opened_as_snapshot,
+    refuse_drops,
+    refuse_drops_in,
+)
 
 FORM_ERRORS: Final = (HTTPException, FormParserError, ValueError)
 """What is raised for a multipart body that cannot be read."""
@@ -66,13 +63,6 @@ MAX_FIELDS: Final = 20
 """Fields of a form, besides the file; they are ignored."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Upload(NamedTuple):
-    """A file that has arrived, and its name if it has one."""
-
-    file: BinaryIO
-    name: str | None
 
 
 class Understood(NamedTuple):
@@ -169,11 +159,6 @@ def malformed_form(error: Exception) -> Exception:
     )
 
 
-def named(choices: Choices, name: str | None) -> Choices:
-    """Return choices with the name of the file, which may decide what the file holds."""
-    return choices._replace(format=choices.format._replace(file_name=name))
-
-
 def name_in_package(upload: Upload, file_name: str) -> str:
     """Return the name under which a file of a package is stored: that of the package first."""
     return file_name if upload.name is None else f"{upload.name}/{file_name}"
@@ -193,13 +178,13 @@ class Uploads:
     async def submit(
         self,
         upload: Upload,
+        choices: Choices,
         batch_id: str,
         submitter: str | None,
         *,
-        choices: Choices,
-        plan: PlanOptions,
         may_drop: bool,
         resume: bool,
+        plan: PlanOptions = NO_PLAN,
     ) -> tuple[SubmittedBatch, Understood]:
         """Publish a file, and return its batch and how it was understood.
 
@@ -212,9 +197,9 @@ class Uploads:
 
         def publish() -> tuple[SubmittedBatch, Understood]:
             if not may_drop:
-                _refuse_drops(upload, choices)
-            opened = _opened if plan.snapshot is None else _opened_as_snapshot
-            layout, records = opened(upload, choices)
+                refuse_drops(upload, choices)
+            open_upload = opened if plan.snapshot is None else opened_as_snapshot
+            layout, records = open_upload(upload, choices)
             plan.check_members([layout.kind])
             belongs_to = plan.membership(layout.kind, plan.request_of([(batch_id, layout.kind)]))
             batch = self._client.submit_batch(
@@ -242,10 +227,10 @@ class Uploads:
         batch_id: str,
         submitter: str | None,
         *,
-        choices: Choices,
-        plan: PlanOptions,
         may_drop: bool,
         resume: bool,
+        choices: Choices = NO_CHOICES,
+        plan: PlanOptions = NO_PLAN,
     ) -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
         """Publish the files of a package; return their batches, each with the name of its file.
 
@@ -255,15 +240,10 @@ class Uploads:
 
         def publish() -> tuple[list[tuple[SubmittedBatch, str]], Understood]:
             if not may_drop:
-                _refuse_drops_in(package)
+                refuse_drops_in(package)
             check_planned(package.sources, choices, plan, package)
-            members = [(source.batch_id(batch_id), source.kind) for source in package.sources]
-            request = plan.request_of(members)
             batches = []
-            for source in package.sources:
-                records = source.records()
-                if plan.snapshot is not None and source.kind is Kind.ENROLLMENTS:
-                    records = without_drops(source, records)
+            for source, belongs_to, records in members(package, batch_id, plan):
                 batch = self._client.submit_batch(
                     source.kind,
                     records,
@@ -275,7 +255,7 @@ class Uploads:
                     file_name=name_in_package(upload, source.file_name),
                     submitter=submitter,
                     moment=source.moment,
-                    **plan.membership(source.kind, request)._asdict(),
+                    **belongs_to._asdict(),
                 )
                 source.counts_at(batch.moment)
                 batches.append((batch, source.file_name))
@@ -324,11 +304,11 @@ class Uploads:
             if package is not None:
                 found = check_package(package, is_wanted)
                 if not may_drop:  # Afterwards: the lines are counted as often as they are read.
-                    _refuse_drops_in(package, is_wanted)
+                    refuse_drops_in(package, is_wanted)
                 return found
             if not may_drop:
                 with suppress(UnreadableFile):  # The check says why.
-                    _refuse_drops(upload, choices, is_wanted)
+                    refuse_drops(upload, choices, is_wanted)
             upload.file.seek(0)
             return check_whole_file("The file", upload.file, own, is_wanted)
 
@@ -344,53 +324,3 @@ class Uploads:
         own_turn = nullcontext() if submitter is None else self._turns_of[submitter]
         async with own_turn, self._turns:
             yield
-
-
-def _opened(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
-    """Return how an upload is understood, and its lines. Raises UnreadableFile."""
-    upload.file.seek(0)
-    return open_stream("The file", upload.file, named(choices, upload.name))
-
-
-def _opened_as_snapshot(upload: Upload, choices: Choices) -> tuple[FileLayout, Lines]:
-    """Do as `_opened` does for a snapshot; a file whose lines may hold drops is read before."""
-    layout, lines = _opened(upload, choices)
-    if layout.kind is not Kind.ENROLLMENTS:
-        return layout, lines
-    check_layout(Described("The file", layout), choices)
-    if may_hold_drops(layout):
-        for _ in without_drops(Described("The file", layout), lines):
-            pass
-        layout, lines = _opened(upload, choices)
-    return layout, without_drops(Described("The file", layout), lines)
-
-
-def _refuse_drops(
-    upload: Upload, choices: Choices, is_wanted: Callable[[], bool] = lambda: True
-) -> None:
-    """Read an upload whose caller may not drop. Raises Refused at the first drop in it.
-
-    Raises UnreadableFile, and CheckStopped once `is_wanted` returns false.
-    """
-    layout, lines = _opened(upload, choices)
-    if layout.kind is not Kind.ENROLLMENTS:
-        return
-    is_ours = layout.system is None and layout.mapping is not None
-    if is_ours and ACTION not in (layout.mapping or ()) and not choices.drop:
-        return  # Without a column for it, no line is a drop.
-    _refuse_drops_among(lines, "", is_wanted)
-
-
-def _refuse_drops_in(package: Package, is_wanted: Callable[[], bool] = lambda: True) -> None:
-    """Read a package whose caller may not drop. Raises as `_refuse_drops` does."""
-    for source in package.sources:
-        if source.kind is Kind.ENROLLMENTS:
-            _refuse_drops_among(source.records(), f" of {source.file_name}", is_wanted)
-
-
-def _refuse_drops_among(lines: Lines, place: str, is_wanted: Callable[[], bool]) -> None:
-    for entry in lines:
-        if not is_wanted():
-            raise CheckStopped
-        if isinstance(entry, SourceRecord) and is_drop(entry.record):
-            raise lacking(Scope.DROP, f" for the drop in line {entry.lines[0]}{place}")

@@ -15,7 +15,8 @@ from producer.files.whole_check import MAX_LISTED, MAX_LISTED_TEXT, check_whole_
 from producer.schemas import Code
 from producer.testing import FakeEnrollmentClient
 from producer.web import uploads as uploads_module
-from producer.web.uploads import PUBLISHED_TOGETHER, Upload, Uploads
+from producer.web.upload_lines import Upload
+from producer.web.uploads import PUBLISHED_TOGETHER, Uploads
 from support import any_files
 from support.front import MemoryFront
 

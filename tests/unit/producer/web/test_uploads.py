@@ -10,7 +10,8 @@ import pytest
 
 from producer.files.describing import Choices
 from producer.testing import FakeEnrollmentClient
-from producer.web.uploads import PUBLISHED_TOGETHER, Upload, Uploads
+from producer.web.upload_lines import Upload
+from producer.web.uploads import PUBLISHED_TOGETHER, Uploads
 
 PAIRS = b"student_id,course_id\nS1,C1\n"
 

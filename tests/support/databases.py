@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 
 from producer.contract.identity import DatabaseIdentity
 from producer.contract.rosters import RosterRecord, merge
@@ -27,6 +27,16 @@ from worker.roster.repository import fields_of, upsert_roster
 
 def url_of(database: Database) -> str:
     return database.engine.url.render_as_string(hide_password=False)
+
+
+def without_syncing(database: Database) -> Database:
+    """Let an SQLite database never wait for the disk, because no test cuts the power."""
+
+    @event.listens_for(database.engine, "connect")
+    def connect(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    return database
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from producer.client import EnrollmentClient
 from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
 from support.browser import running_browser
 from support.clients import blocking
+from support.databases import without_syncing
 from support.postgres import folder_for_all_users, running_postgres
 from support.standby import Pair, running_pair
 from support.valkey import running_valkey
@@ -150,7 +151,7 @@ def database(
     """A migrated, empty database; every test that takes it runs on both dialects."""
     made = Database(new_database(request.param))
     if request.param == "sqlite":
-        yield made
+        yield without_syncing(made)
         made.close()
         return
     administer = request.getfixturevalue("administer")

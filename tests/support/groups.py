@@ -49,7 +49,8 @@ def _slow_first(items: list[pytest.Item]) -> list[pytest.Item]:
 def _rank(item: pytest.Item) -> float:
     """Return a smaller value for a test that may take longer."""
     marker = item.get_closest_marker("timeout")
-    seconds = float(item.config.getini("timeout") if marker is None else marker.args[0])
+    own = marker.args if marker else ()
+    seconds = float(own[0] if own else item.config.getini("timeout"))
     return -(seconds or math.inf)
 
 

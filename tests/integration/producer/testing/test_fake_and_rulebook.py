@@ -20,6 +20,7 @@ from producer.schemas import ContractModel, Kind
 from producer.testing import FakeEnrollmentClient
 from producer.testing.connection import MemoryBroker, Worker
 from producer.testing.worker import MemoryWorker
+from support.databases import without_syncing
 from support.sql_worker import SqlWorker
 from worker.database.engine import Database
 
@@ -177,7 +178,7 @@ calls = st.lists(rosters | singles | batches | interrupted, max_size=8)
 
 @pytest.fixture(scope="module")
 def sql_worker(new_database: Callable[[str], str]) -> Iterator[SqlWorker]:
-    database = Database(new_database("sqlite"))
+    database = without_syncing(Database(new_database("sqlite")))
     yield SqlWorker(database)
     database.close()
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from producer.broker_search import find_broker
 from producer.call_log import verb
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.contract.headers import BatchOrigin, moment_headers
 from producer.contract.routing import TaskName
 from producer.errors import (

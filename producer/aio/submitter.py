@@ -18,7 +18,7 @@ from producer.aio.calls import Calls, verb
 from producer.aio.connection import AsyncConnection, LookupKind
 from producer.aio.records import publish_in_thread
 from producer.client import EnrollmentClient
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.contract.routing import TaskName
 from producer.errors import (
     BrokerUnavailable,

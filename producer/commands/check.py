@@ -10,8 +10,8 @@ from rich.text import Text
 from producer.commands import display
 from producer.commands.session import Session
 from producer.commands.terminal import one_line
-from producer.contract.chunks import FileForm
 from producer.contract.exit_codes import ExitCode
+from producer.contract.file_form import FileForm
 from producer.files.check import FileCheck, SourceChecker
 from producer.files.formats.packages import AnySource
 from producer.files.refused_lines import write_csv

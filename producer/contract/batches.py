@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.fields import Moment, RequestId
 from producer.schemas import Code, ContractModel, Kind
 

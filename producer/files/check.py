@@ -7,15 +7,9 @@ from typing import Any, NamedTuple, Protocol, Self
 from pydantic import Field
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import (
-    COURSE_FIELDS,
-    KIND_CHUNKS,
-    KIND_MODELS,
-    Chunk,
-    FileForm,
-    RefusedLine,
-)
+from producer.contract.chunks import COURSE_FIELDS, KIND_CHUNKS, KIND_MODELS, Chunk, RefusedLine
 from producer.contract.explain import parse_record
+from producer.contract.file_form import FileForm
 from producer.contract.printable import printable
 from producer.fields import MAX_TEXT
 from producer.files.layout import FileLayout, Lines

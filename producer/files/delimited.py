@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
-from producer.contract.chunks import FileForm, RefusedLine
+from producer.contract.chunks import RefusedLine
+from producer.contract.file_form import FileForm
 from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.fields import MAX_COLUMNS, MAX_TEMPLATE

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import BinaryIO, Final, NamedTuple
 
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.errors import UnreadableFile
 from producer.fields import MAX_CHUNK_BYTES
 from producer.files.columns import wanted_columns

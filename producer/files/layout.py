@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.files.account import Account
 from producer.files.notices import Notices
 from producer.publishing.chunking import Line

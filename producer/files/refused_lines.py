@@ -9,7 +9,8 @@ from operator import attrgetter
 from typing import Any, BinaryIO, NamedTuple
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import COURSE_FIELDS, FileForm
+from producer.contract.chunks import COURSE_FIELDS
+from producer.contract.file_form import FileForm
 from producer.errors import UnreadableFile
 from producer.files.columns import ACTION, COURSE_COLUMNS, STUDENT_COLUMNS, plain_name
 from producer.files.first_line import DELIMITERS

@@ -10,7 +10,8 @@ from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from producer.contract.batches import AppliedChunks
-from producer.contract.chunks import FileForm, Tally, fingerprint_of
+from producer.contract.chunks import Tally, fingerprint_of
+from producer.contract.file_form import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.contract.marks import SubmissionMark
 from producer.contract.routing import KIND_TASKS, TaskName

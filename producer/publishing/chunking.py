@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json, to_jsonable_python
 
-from producer.contract.chunks import COURSE_FIELDS, FileForm, RefusedLine, Tally, count_rows
+from producer.contract.chunks import COURSE_FIELDS, RefusedLine, Tally, count_rows
+from producer.contract.file_form import FileForm
 from producer.fields import MAX_CHUNK_BYTES, MAX_CHUNK_RECORDS
 from producer.schemas import Kind
 

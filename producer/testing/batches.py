@@ -26,12 +26,12 @@ from producer.contract.chunks import (
     KIND_MODELS,
     Cells,
     Chunk,
-    FileForm,
     Tally,
     courses_of,
     line_request_id,
 )
 from producer.contract.explain import parse_record
+from producer.contract.file_form import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.contract.refusals import ahead_of_clock
 from producer.contract.rosters import (

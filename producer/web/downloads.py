@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from fastapi.responses import StreamingResponse
 
 from producer.contract.batches import BatchStatus, RefusedRecord
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.files import refused_lines
 from producer.files.refused_lines import RefusedForm
 

@@ -12,7 +12,8 @@ from producer.contract.batches import (
     Books,
     RefusalGroup,
 )
-from producer.contract.chunks import FileForm, Tally
+from producer.contract.chunks import Tally
+from producer.contract.file_form import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import AnswerSize, fewer_ids

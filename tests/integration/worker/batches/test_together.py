@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text
 
-from producer.contract.chunks import Chunk, FileForm, RefusedLine
+from producer.contract.chunks import Chunk, RefusedLine
+from producer.contract.file_form import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.schemas import Kind
 from support.chunks import books, chunk, pairs, status

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.files.formulas import guard, unguard
 from producer.files.raw_bytes import encoded
 from producer.files.reader import FileSource, open_source

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.contract.batches import RefusedRecord
-from producer.contract.chunks import FileForm
+from producer.contract.file_form import FileForm
 from producer.files.formulas import guard, unguard
 from producer.files.refused_lines import write_csv
 from producer.schemas import Code

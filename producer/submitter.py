@@ -12,7 +12,9 @@ from producer.call_log import verb
 from producer.contract.file_forms import FileForm
 from producer.contract.headers import BatchOrigin
 from producer.contract.plan_requests import PlanRequest
-from producer.errors import BrokerUnavailable
+from producer.errors import (
+    BrokerUnavailable,
+)
 from producer.files.describing import Choices
 from producer.files.formats.comparison import Comparison
 from producer.files.formats.registry import choice_of

@@ -182,7 +182,7 @@ def table_layout(
     moments = find_moments(path, table, names, choice)
     columns = with_moments(columns, moments, found.names)
     rows = found.row_reader(path, undecodable, table.fewest or None)
-    counts: Counter[str] = Counter()
+    counts, how = Counter[str](), {"format": format_.name, "moments_from_file": bool(moments)}
     reading = _Reading(path, table, found, columns, rows, notices, choice, counts, moments)
     if not found.rows_follow and not goes_on:
         notices.add(f"{path} has a header but no rows.")
@@ -193,9 +193,7 @@ def table_layout(
         notices,
         rows.account,
         storable(found.names),
-        found.form.model_copy(
-            update={"format": format_.name, "moments_from_file": moments is not None}
-        ),
+        found.form.model_copy(update=how),
         {name: printable(shown) for name, shown in columns.shown.items()},
         ordered=table.shape is Shape.OPERATION,
         header_line=found.first,

@@ -66,13 +66,18 @@ def pack_all(requests: CleanRequests, count: int) -> FreshRequests | None:
     """Do what `pack` does, if all of the requests are fresh: a column at a time."""
     if len(requests) < count or not count:
         return pack(requests.by_student, count)
-    width = 1 + max(requests.counts)
+    most = max(requests.counts)
+    width = 1 + most
     numbers = array(_NUMBERS, bytes(KEY_BYTES * width * count))
     students: Iterable[int] = requests.students
     if set(map(type, requests.named)) != {str}:
         students = map(_signed, students, requests.named)
-    starts = list(accumulate(requests.counts, initial=0))
     numbers[::width] = array(_NUMBERS, students)
+    if min(requests.counts) == most:
+        for place in range(most):
+            numbers[1 + place :: width] = array(_NUMBERS, requests.courses[place::most])
+        return _packed(numbers, width)
+    starts = list(accumulate(requests.counts, initial=0))
     numbers[1::width] = array(_NUMBERS, map(requests.courses.__getitem__, starts[:-1]))
     for position in compress(range(count), map((1).__lt__, requests.counts)):
         wanted = requests.courses[starts[position] : starts[position + 1]]

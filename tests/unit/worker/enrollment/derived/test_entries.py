@@ -59,7 +59,15 @@ def columns_of(requests: Sequence[tuple[int, bool, Sequence[int]]]) -> CleanRequ
     )
 
 
-@given(st.lists(st.tuples(keys, st.booleans(), wanted), max_size=12), st.integers(0, 2))
+fresh = st.tuples(keys, st.booleans(), wanted)
+equally_long = st.integers(1, MAX_COURSES).flatmap(
+    lambda count: st.lists(
+        st.tuples(keys, st.booleans(), st.lists(keys, min_size=count, max_size=count)), max_size=6
+    )
+)
+
+
+@given(st.lists(fresh, max_size=12) | equally_long, st.integers(0, 2))
 def test_a_chunk_of_fresh_requests_is_packed_as_its_requests_are(
     chunk: list[tuple[int, bool, list[int]]], others: int
 ) -> None:

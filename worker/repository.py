@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import JSON, Connection, String, func, select
 from sqlalchemy.exc import IntegrityError
@@ -35,6 +35,8 @@ SAMPLE_SIZE = 20
 
 SMALL_ROSTER = 50_000
 """Up to this largest key, a roster is small enough to be read as a whole."""
+
+AnyRow = TypeVar("AnyRow", Pair, PlacedPair)
 
 NO_OWNERS: Mapping[Pair, int] = MappingProxyType({})
 
@@ -159,46 +161,45 @@ def insert_enrollments(
 
 def insert_placed_enrollments(
     connection: Connection,
-    rows: Sequence[PlacedPair],
+    wanted: Sequence[PlacedPair],
     moment: datetime,
     chunk: int,
     data_set: int | None = None,
-) -> Sequence[Pair]:
+) -> Sequence[PlacedPair]:
     """Do what `insert_enrollments` does for the requests of one chunk, with their positions.
 
-    Each pair is named once. All rows belong to the data set, if one is given.
+    Each pair is named once, and the rows are in the order of their keys. All of them belong to the
+    data set, if one is given.
     """
-    wanted = sorted(rows)
     dialect = connection.dialect.name
     if dialect == "postgresql" and len(wanted) >= COPY_ROWS:
-        pairs = [row[:2] for row in wanted]
 
-        def write(new: Sequence[Pair]) -> None:
-            is_new = set(new) if len(new) < len(wanted) else None
-            placed = wanted if is_new is None else [row for row in wanted if row[:2] in is_new]
-            copy.copy_placed_enrollments(connection, placed, moment, chunk, data_set)
+        def write(new: Sequence[PlacedPair]) -> None:
+            copy.copy_placed_enrollments(connection, new, moment, chunk, data_set)
 
-        copied = _copy_new(connection, pairs, write)
+        copied = _copy_new(connection, wanted, write)
         if copied is not None:
             return copied
     columns = _PLACED_COLUMNS if data_set is None else {**_PLACED_COLUMNS, **_OWNER_COLUMN}
     shared = () if data_set is None else (data_set,)
     values = [(*row[:2], moment, chunk, row[2], *shared) for row in wanted]
-    return _insert(connection, columns, values)
+    added = set(_insert(connection, columns, values))
+    return [row for row in wanted if row[:2] in added]
 
 
 def _copy_new(
-    connection: Connection, wanted: Sequence[Pair], write: Callable[[Sequence[Pair]], None]
-) -> Sequence[Pair] | None:
-    """Copy the new ones of these pairs; return them, or None if that did not succeed.
+    connection: Connection, wanted: Sequence[AnyRow], write: Callable[[Sequence[AnyRow]], None]
+) -> Sequence[AnyRow] | None:
+    """Copy the new ones of these rows; return them, or None if that did not succeed.
 
-    `write` copies pairs. They are in the order of their keys.
+    `write` copies rows, which begin with their pair and are in the order of their keys.
     """
     new = wanted
     if are_some_enrolled(connection, wanted):
-        new = sorted(_find_missing(connection, wanted))
+        missing = set(_find_missing(connection, wanted))
+        new = [row for row in wanted if row[:2] in missing]
     elif planning_on(connection) and (existing := _find_existing(connection, wanted)):
-        new = [pair for pair in wanted if pair not in existing]
+        new = [row for row in wanted if row[:2] not in existing]
     if not new:
         return []
     if planning_on(connection):
@@ -237,24 +238,29 @@ def _enroll(dialect: str, names: tuple[str, ...]) -> Any:
     )
 
 
-def are_some_enrolled(connection: Connection, pairs: Sequence[Pair]) -> bool:
-    """Return whether a sample of pairs has rows: a fresh chunk has none of its rows yet."""
-    sample = pairs[:: max(1, len(pairs) // SAMPLE_SIZE)]
+def are_some_enrolled(connection: Connection, rows: Sequence[AnyRow]) -> bool:
+    """Return whether some pairs of a sample have rows: a fresh chunk has none of its rows yet.
+
+    The given rows begin with their pairs.
+    """
+    sample = rows[:: max(1, len(rows) // SAMPLE_SIZE)]
     return len(_find_missing(connection, sample)) < len(sample)
 
 
-def _find_missing(connection: Connection, pairs: Sequence[Pair]) -> list[Pair]:
+def _find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
     """Return the pairs that have no row: few or none if the chunk was delivered before."""
     dialect = connection.dialect.name
+    pairs = [row[:2] for row in rows]
     missing = connection.execute(
         _select_missing(dialect), row_parameters(dialect, _PAIR_KEY, pairs)
     )
     return [(student, course) for student, course in missing.all()]
 
 
-def _find_existing(connection: Connection, pairs: Sequence[Pair]) -> set[Pair]:
+def _find_existing(connection: Connection, rows: Sequence[AnyRow]) -> set[Pair]:
     """Return the pairs that have a row: few or none if the chunk is new."""
     dialect = connection.dialect.name
+    pairs = [row[:2] for row in rows]
     existing = connection.execute(
         _select_missing(dialect, negated=True), row_parameters(dialect, _PAIR_KEY, pairs)
     )

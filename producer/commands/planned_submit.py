@@ -19,7 +19,7 @@ from producer.contract.exit_codes import ExitCode
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
 from producer.files.describing import Choices
-from producer.files.snapshots import without_drops
+from producer.files.snapshots import may_end, without_drops
 from producer.files.submitted import check_planned
 from producer.publishing.planning import PlanOptions
 from producer.schemas import Kind
@@ -63,8 +63,8 @@ def submit_planned(
     ordered = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
     request = _request_of(ordered, options)
     for entry in ordered:  # An interrupted submission must be continued under all of its ids.
-        if entry.path:
-            journal.begin(entry.path, options.ids[entry.name][0])
+        if entry.files:
+            journal.begin(entry.files, options.ids[entry.name][0])
     try:
         for entry in ordered:
             _submit(session, entry, request, options)
@@ -74,7 +74,7 @@ def submit_planned(
         return _left_alone(session, ordered, request)
     plan = wait_for_plan(session.client, request, session)
     _show(session, ordered, plan)
-    journal.finish(entry.path for entry in ordered if entry.path)
+    journal.finish(entry.files for entry in ordered if entry.files)
     return exit_code(plan)
 
 
@@ -104,7 +104,8 @@ def _submit(
     source = entry.source
     own_id, is_known = options.ids[entry.name]
     records = None
-    if request.snapshot and source.kind is Kind.ENROLLMENTS:
+    is_snapshot = request.snapshot and source.kind is Kind.ENROLLMENTS
+    if is_snapshot and may_end(source.layout):
         records = without_drops(source, source.records())
     return submit_source(
         session.client,
@@ -121,7 +122,7 @@ def _submit(
 
 
 def _interrupted(inputs: Sequence[Input], options: PlannedOptions) -> int:
-    has_paths = all(entry.path for entry in inputs)
+    has_paths = all(entry.files for entry in inputs)
     own_id = options.ids[inputs[-1].name][0]
     option = "--resume" if has_paths else f"--batch-id {own_id}"
     tell(

@@ -1,6 +1,6 @@
 """Turn the cells of a row into ids and records, or report what is wrong with a cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from producer.contract.chunks import COURSE_FIELDS, RefusedLine
@@ -59,6 +59,21 @@ def pair_reader(readers: Mapping[str, ColumnReader]) -> Callable[[list[str]], Pa
         return student(row), course(row), details
 
     return read_pair
+
+
+def plain_places(
+    readers: Mapping[str, ColumnReader], header: Sequence[str], templates: Collection[str]
+) -> tuple[int, int] | None:
+    """Return the positions of the cells with the student and the course of a row.
+
+    Return None unless both are SIS ids as they stand in the cells, and a row has no other cells.
+    """
+    names = list(map(plain_name, header))
+    ids = [name for name in (*STUDENT_COLUMNS, *COURSE_COLUMNS) if name in readers]
+    has_keys = any(name.endswith("_key") for name in ids)
+    if templates or has_keys or sorted(names) != sorted(ids) or len(readers) > len(ids):
+        return None
+    return names.index(ids[0]), names.index(ids[1])
 
 
 def request_of(pair: Pair, action: Action) -> dict[str, Any]:

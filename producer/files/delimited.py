@@ -15,7 +15,14 @@ from producer.contract.printable import printable
 from producer.errors import UnreadableFile
 from producer.fields import MAX_COLUMNS, MAX_TEMPLATE
 from producer.files.beginning import open_lines
-from producer.files.cells import Row, operation_reader, pair_reader, record_reader, refused_line
+from producer.files.cells import (
+    Row,
+    operation_reader,
+    pair_reader,
+    plain_places,
+    record_reader,
+    refused_line,
+)
 from producer.files.columns import (
     ACTION,
     BadCell,
@@ -33,6 +40,7 @@ from producer.files.formulas import unguard
 from producer.files.grouping import group_requests
 from producer.files.layout import NOT_ALL_DROPS, NOT_UTF8, FileLayout, Lines
 from producer.files.notices import Notices
+from producer.files.plain_pairs import group_plain_pairs
 from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, LINE
 from producer.files.roster_notices import noticing_values
@@ -77,7 +85,8 @@ def delimited_layout(
     used = columns_read(readers, templates)
     unread = [(at, name) for at, name in enumerate(header) if plain_name(name) not in used]
     watch = None if drop else watching(path, kind, unread, notices, seeks_drops=not ordered)
-    as_records = _record_maker(kind, readers, drop=drop, keep_cells=keep_cells)
+    places = None if keep_cells else plain_places(readers, header, templates)
+    as_records = _record_maker(kind, readers, places, drop=drop, keep_cells=keep_cells)
 
     def read(file: BinaryIO, *, is_whole: bool = True) -> Lines:
         rows = without_unread_passwords(row_reader.read(file), unread, len(header))
@@ -119,13 +128,20 @@ def _choose(
 
 
 def _record_maker(
-    kind: Kind, readers: Mapping[str, ColumnReader], *, drop: bool, keep_cells: bool
+    kind: Kind,
+    readers: Mapping[str, ColumnReader],
+    places: tuple[int, int] | None,
+    *,
+    drop: bool,
+    keep_cells: bool,
 ) -> Callable[[Iterator[Row | RefusedLine]], Lines]:
     """Return a function that makes records of rows; with `drop`, every row is a drop."""
     if ACTION in readers:
         return partial(_records, read=operation_reader(readers), keep_cells=True)
     if kind is Kind.ENROLLMENTS:
         read, action = pair_reader(readers), Action.DROP if drop else Action.ENROLL
+        if places is not None:
+            return partial(group_plain_pairs, places=places, read=read, action=action)
         return partial(group_requests, read=read, action=action, keep_cells=keep_cells)
     return partial(_records, read=record_reader(kind, readers), keep_cells=keep_cells)
 

@@ -18,6 +18,7 @@ from producer.files.formats.registry import choice_of
 from producer.files.layout import FileLayout, Lines, Named
 from producer.files.replayed import Replayed
 from producer.files.workbooks import open_content
+from producer.publishing.chunking import Block, LineStream, blocks_of
 from producer.schemas import Kind
 
 
@@ -73,8 +74,12 @@ class FileSource(_Alone):
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the file. Raises UnreadableFile."""
+        return LineStream(self._blocks())
+
+    def _blocks(self) -> Iterator[Block]:
         with io_errors_named(self.name), self.path.open("rb") as self._file:
-            yield from self._read(_unpack_again(self.name, self._file, self._choices).file)
+            content = _unpack_again(self.name, self._file, self._choices)
+            yield from blocks_of(self._read(content.file))
 
     def named(self) -> Iterator[Named]:
         """Yield which courses and students the file names. Raises UnreadableFile."""
@@ -118,8 +123,11 @@ class StreamSource(_Alone):
 
     def records(self) -> Lines:
         """Yield every record from the beginning of the stream. Raises UnreadableFile."""
+        return LineStream(self._blocks())
+
+    def _blocks(self) -> Iterator[Block]:
         with io_errors_named(self.name):
-            yield from self._lines
+            yield from blocks_of(self._lines)
 
 
 def open_stream(

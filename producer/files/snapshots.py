@@ -87,6 +87,11 @@ def may_hold_drops(layout: FileLayout) -> bool:
     return layout.system is None and layout.mapping is None
 
 
+def may_end(layout: FileLayout) -> bool:
+    """Return whether a line of a file may be about an enrollment that has ended, or be a drop."""
+    return layout.system is not None or may_hold_drops(layout)
+
+
 def without_drops(source: Readable, lines: Lines) -> Lines:
     """Yield the lines of a snapshot.
 

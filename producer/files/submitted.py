@@ -20,10 +20,10 @@ from producer.files.formats.package_source import PackageSource
 from producer.files.formats.packages import AnySource, Package, opened_input
 from producer.files.layout import Lines
 from producer.files.reader import StreamSource
-from producer.files.snapshots import check_snapshot, without_drops
+from producer.files.snapshots import check_snapshot, may_end, without_drops
 from producer.publishing.arguments import rolls_arguments
 from producer.publishing.batches import SubmittedBatch
-from producer.publishing.chunking import Line, Membership
+from producer.publishing.chunking import Block, LineStream, Membership, blocks_of
 from producer.publishing.planning import PlanOptions
 from producer.schemas import Kind
 
@@ -81,11 +81,12 @@ class WatchedSource:
         """Yield every record and every refused line. Raises UnreadableFile."""
         lines = self.source.records()
         plan = self.membership.plan
-        if plan is not None and plan.snapshot and self.source.kind is Kind.ENROLLMENTS:
+        is_snapshot = plan is not None and plan.snapshot
+        if is_snapshot and self.source.kind is Kind.ENROLLMENTS and may_end(self.source.layout):
             lines = without_drops(self.source, lines)
-        return self._note(lines)
+        return LineStream(self._note(blocks_of(lines)))
 
-    def _note(self, lines: Lines) -> Iterator[Line]:
+    def _note(self, lines: Iterator[Block]) -> Iterator[Block]:
         for line in lines:
             if isinstance(line, RefusedLine):
                 self._count += 1

@@ -1,11 +1,12 @@
 """Split a stream of records into chunks, each small enough for one message."""
 
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import chain
-from typing import Any, NamedTuple
+from itertools import accumulate, chain, islice
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import to_json, to_jsonable_python
 
@@ -63,6 +64,63 @@ ALONE = Membership()
 """The membership of a batch without a data set and a plan."""
 
 
+class RequestColumns(NamedTuple):
+    """Requests of a file of pairs as columns: an object for each of them would slow the reader.
+
+    Each asks for one action, is not atomic, and has a line for each of its courses.
+    """
+
+    field: str
+    """The field of a request that holds the courses."""
+    students: Sequence[str]
+    courses: Sequence[Sequence[str]]
+    lines: Sequence[int]
+    """The lines of the first request, then those of the second one, and so on."""
+
+    def divided(self, rows: int) -> tuple["RequestColumns", "RequestColumns"]:
+        """Return the first requests, as many as have this many rows at most, and the others."""
+        ends = list(accumulate(map(len, self.courses)))
+        count = bisect_right(ends, rows)
+        end = ends[count - 1] if count else 0
+        first = self.students[:count], self.courses[:count], self.lines[:end]
+        others = self.students[count:], self.courses[count:], self.lines[end:]
+        return RequestColumns(self.field, *first), RequestColumns(self.field, *others)
+
+    def records(self) -> Iterator[SourceRecord]:
+        """Yield the requests one by one."""
+        lines = iter(self.lines)
+        for student, courses in zip(self.students, self.courses, strict=True):
+            record = {"student_id": student, self.field: list(courses), "atomic": False}
+            yield SourceRecord(record, list(islice(lines, len(courses))))
+
+
+Block = Line | RequestColumns
+
+
+class LineStream(Iterator[Line]):
+    """The lines of a file, one by one; what submits them takes `blocks` instead."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self.blocks = blocks
+        self._lines = _one_by_one(blocks)
+
+    def __next__(self) -> Line:
+        return next(self._lines)
+
+
+def blocks_of(lines: Iterator[Line]) -> Iterator[Block]:
+    """Return lines as they were read: as columns where possible."""
+    return lines.blocks if isinstance(lines, LineStream) else lines
+
+
+def _one_by_one(blocks: Iterable[Block]) -> Iterator[Line]:
+    for block in blocks:
+        if isinstance(block, RequestColumns):
+            yield from block.records()
+        else:
+            yield block
+
+
 class EncodedChunk(NamedTuple):
     """A chunk as the text that is published: a JSON object in ASCII."""
 
@@ -74,7 +132,7 @@ class EncodedChunk(NamedTuple):
 
 def split_into_chunks(
     batch_id: str,
-    entries: Iterable[Line],
+    entries: Iterable[Block],
     columns: Iterable[str] | None = None,
     kind: Kind | None = None,
     form: FileForm | None = None,
@@ -93,8 +151,8 @@ def split_into_chunks(
     names = None if columns is None else list(columns)
     plain_form = None if form is None else form.model_dump(exclude_defaults=True) or None
     belongs_to = membership.fields()
-    write = partial(_as_text, compact=kind is Kind.ENROLLMENTS)
-    groups = chain.from_iterable(_split_to_fit(*group, write) for group in _groups(entries))
+    write = partial(_written, compact=kind is Kind.ENROLLMENTS)
+    groups = chain.from_iterable(write(*group) for group in _groups(entries))
     group: _Group | None = next(groups, _Group("", Tally()))
     number = 0
     while group is not None:
@@ -123,31 +181,71 @@ class _Group(NamedTuple):
     tally: Tally
 
 
-def _groups(entries: Iterable[Line]) -> Iterator[tuple[list[Line], list[int]]]:
+def _groups(entries: Iterable[Block]) -> Iterator[tuple[list[Block], list[int]]]:
     """Yield groups of entries with at most CHUNK_ROWS rows, and the row count of each entry."""
-    group: list[Line] = []
+    group: list[Block] = []
     rows: list[int] = []
     total = 0
     for entry in entries:
-        row_count = 1
-        if isinstance(entry, SourceRecord):
-            row_count = len(entry.lines)
-            if row_count == 1:
-                row_count = count_rows(entry.record)
-        total += row_count
-        if group and total > CHUNK_ROWS:
-            yield group, rows
-            group, rows, total = [], [], row_count
-        group.append(entry)
-        rows.append(row_count)
+        for part in _cut(entry, CHUNK_ROWS - total):
+            row_count = _count_rows(part)
+            total += row_count
+            if group and total > CHUNK_ROWS:
+                yield group, rows
+                group, rows, total = [], [], row_count
+            group.append(part)
+            rows.append(row_count)
     if group:
         yield group, rows
+
+
+def _cut(entry: Block, room: int) -> Iterable[Block]:
+    """Cut columns where the chunk ends that has room for this many more rows."""
+    if not isinstance(entry, RequestColumns) or len(entry.lines) <= room:
+        return (entry,)
+    first, others = entry.divided(room)
+    rest = _cut(others, CHUNK_ROWS)
+    return (first, *rest) if first.lines else rest
+
+
+def _count_rows(entry: Block) -> int:
+    if isinstance(entry, RefusedLine):
+        return 1
+    line_count = len(entry.lines)
+    if line_count > 1 or isinstance(entry, RequestColumns):
+        return line_count
+    return count_rows(entry.record)
+
+
+def _written(group: Sequence[Block], rows: Sequence[int], *, compact: bool) -> Iterator[_Group]:
+    """Yield the group as text, in parts if it is too large."""
+    columns = [entry for entry in group if isinstance(entry, RequestColumns)]
+    if columns and compact and len(columns) == len(group):
+        text = _columns_as_text(columns)
+        if len(text) <= MAX_CHUNK_BYTES:
+            requests = sum(len(part.students) for part in columns)
+            yield _Group(text, Tally(requests=requests, rows=sum(rows)))
+            return
+    lines = list(_one_by_one(group)) if columns else cast("Sequence[Line]", group)
+    counts = list(map(_count_rows, lines)) if columns else rows
+    yield from _split_to_fit(lines, counts, partial(_as_text, compact=compact))
+
+
+def _columns_as_text(parts: Sequence[RequestColumns]) -> str:
+    """Return what `_as_text` returns for the same requests; all parts have the same field."""
+    requests = {
+        "student_ids": list(chain.from_iterable([part.students for part in parts])),
+        parts[0].field: list(chain.from_iterable([part.courses for part in parts])),
+        "atomic": False,
+    }
+    lines = list(chain.from_iterable([part.lines for part in parts]))
+    return f',"requests":{_json(requests)},"lines":{_json(lines)}'
 
 
 Write = Callable[[Sequence[Line], Sequence[int]], str]
 
 
-def _split_to_fit(group: list[Line], rows: list[int], write: Write) -> Iterator[_Group]:
+def _split_to_fit(group: Sequence[Line], rows: Sequence[int], write: Write) -> Iterator[_Group]:
     """Yield the group as text, halved until each part fits; refuse a record that never fits."""
     text = write(group, rows)
     if len(text) <= MAX_CHUNK_BYTES:

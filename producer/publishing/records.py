@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from producer.contract.chunks import RefusedLine
-from producer.publishing.chunking import Line, SourceRecord
+from producer.publishing.chunking import Block, LineStream, SourceRecord
 from producer.publishing.course_lists import with_course_lists
 from producer.schemas import ContractModel
 
@@ -16,8 +16,11 @@ def plain_fields(message: ContractModel) -> dict[str, Any]:
     return message.model_dump(mode="json", exclude_defaults=True)
 
 
-def source_records(records: Iterable[Record]) -> Iterator[Line]:
+def source_records(records: Iterable[Record]) -> Iterator[Block]:
     """Number the records that were not read from the lines of a file."""
+    if isinstance(records, LineStream):
+        yield from records.blocks
+        return
     for number, record in enumerate(records, 1):
         if isinstance(record, SourceRecord) or isinstance(record, RefusedLine):  # noqa: SIM101 - faster
             yield record

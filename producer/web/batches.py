@@ -22,6 +22,7 @@ from producer.web.parameters import (
     FormOfRefused,
     FrontServices,
     OwnBatchId,
+    check_addressable,
 )
 from producer.web.plan_parameters import PlanChoices
 from producer.web.problems import Refused
@@ -53,6 +54,7 @@ async def post_batch(
     """
     if choices.drop:
         check_scope(request, Scope.DROP, " for drop=true")
+    check_addressable("batch_id", batch_id)
     if plan.snapshot is not None and not plan.dry_run:
         check_scope(request, Scope.DROP, " for a snapshot")
     has_own_id, batch_id = batch_id is not None, batch_id or uuid.uuid4().hex

@@ -10,9 +10,10 @@ from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchState
 from producer.contract.lookups import SubmitterName
 from producer.contract.searching import SearchText
+from producer.errors import InvalidRequest
 from producer.fields import MAX_KEY, MAX_LOOKUP, MAX_REQUEST_ID, MAX_TEXT, NewBatchId
 from producer.files.refused_lines import RefusedForm
-from producer.schemas import Code, Kind
+from producer.schemas import Code, EnrollmentProblem, Kind
 from producer.web.problems import Refused
 from producer.web.services import Services
 
@@ -289,3 +290,17 @@ FormOfRefused = Annotated[
         " corrected and submitted again."
     ),
 ]
+
+
+def check_addressable(name: str, own_id: str | None) -> None:
+    """Refuse a new id, the parameter or field `name`, that no browser leaves in an address.
+
+    Raises InvalidRequest.
+    """
+    if own_id in (".", ".."):
+        message = (
+            f"{name}: {own_id!r} cannot be part of an address, because browsers and proxies take it"
+            " for a folder; choose another id"
+        )
+        problem = EnrollmentProblem(code=Code.INVALID_REQUEST, field=name, message=message)
+        raise InvalidRequest((problem,))

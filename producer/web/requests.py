@@ -30,6 +30,7 @@ from producer.web.parameters import (
     IdempotencyKey,
     Prefer,
     StudentInPath,
+    check_addressable,
     identifier,
 )
 from producer.web.problems import STATUS_OF_CODE
@@ -57,6 +58,7 @@ class _Submission:
         """Submit a request; return its result if the caller or a repeat of it waits for that."""
         services, client = self._services, self._services.client
         own_id = idempotency_key or enrollment.request_id
+        check_addressable("request_id", own_id)
         request_id = own_id or uuid.uuid4().hex
         enrollment = enrollment.model_copy(update={"request_id": request_id})
         seconds = _wait_seconds(prefer)

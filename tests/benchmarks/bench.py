@@ -25,7 +25,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drops, formats, plans, polls, rig, script, tiny, undo
+from benchmarks import drops, formats, plans, polls, rig, script, snapshots, tiny, undo
 from benchmarks.rig import ENROLL, NOOP
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
@@ -48,6 +48,7 @@ GOALS = {
     "drop_pairs_vs_copy": (None, None),
     "reenroll_vs_copy": (">=", 0.6),
     "plan_vs_run": (">=", 0.8),
+    "snapshot_repeat": (">=", 0.7),
     "import_with_drops": (">=", 0.9),
     "history_vs_results": ("<=", 1.5),
     "undo_vs_drop": (">=", 0.8),
@@ -403,6 +404,7 @@ def main() -> None:
         tiny.measure(bench)
         drops.measure(bench)
         plans.measure(bench)
+        snapshots.measure(bench)
         undo.measure(bench)
         bench.growth()
         bench.sqlite()

@@ -49,7 +49,7 @@ def test_an_honest_caller_goes_on_through_a_storm(
             url,
             process,
         ):
-            storm = Storm(url, "greedy", "honest", LOAD)
+            storm = Storm(url, process.pid, "greedy", "honest", LOAD)
             seen = asyncio.run(storm.run(fresh_deployment))
             check_callers(seen)
             check_honest(seen)
@@ -79,11 +79,11 @@ def check_honest(seen: Seen) -> None:
     """Check how fast health and the honest caller were answered."""
     assert max(seen.health) < SOON
     began, ended = seen.frozen
-    for started, seconds, status in seen.honest:
-        if started + seconds < began or started > ended:
-            assert (status, seconds < SOON) == (202, True), seen.honest
+    for call in seen.honest:
+        if call.ended < began or call.started > ended:
+            assert (call.status, call.seconds < SOON) == (202, True), seen.honest
         else:  # While the broker did not answer.
-            assert status in (202, 503)
+            assert call.status in (202, 503)
 
 
 def check_nothing_is_lost(client: EnrollmentClient, seen: Seen) -> None:

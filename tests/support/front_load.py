@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import HTTPConnection
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis
 
+from support.stopwatch import Stopwatch
 from support.workers import Deployment
 
 PIECES = 20
@@ -49,6 +50,16 @@ class Load:
     """Seconds for which the broker does not answer, while the worker is stopped."""
 
 
+class HonestCall(NamedTuple):
+    """A call of the honest caller, and what came of it."""
+
+    started: float
+    ended: float
+    seconds: float
+    """How long it took, without the time in which no processor was free for it."""
+    status: int
+
+
 @dataclass
 class Seen:
     """What callers saw."""
@@ -56,9 +67,8 @@ class Seen:
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     """By sort of call; 0 is a connection that was closed without a response."""
     health: list[float] = field(default_factory=list)
-    """Seconds that each question about the health of the process took."""
-    honest: list[tuple[float, float, int]] = field(default_factory=list)
-    """When each call of the honest caller began, how long it took, and its status."""
+    """Seconds that each question about the health of the process took, counted in the same way."""
+    honest: list[HonestCall] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
     """The ids of the honest caller's requests that were accepted."""
     batches: list[str] = field(default_factory=list)
@@ -92,10 +102,14 @@ def frozen(broker_url: str) -> Iterator[None]:
 
 
 class Storm:
-    """The callers of one front; `greedy` and `honest` are tokens, which may do everything."""
+    """The callers of one front; `greedy` and `honest` are tokens, which may do everything.
 
-    def __init__(self, url: str, greedy: str, honest: str, load: Load) -> None:
+    `process` is the process id of the front.
+    """
+
+    def __init__(self, url: str, process: int, greedy: str, honest: str, load: Load) -> None:
         self.url = url
+        self._process = process
         self.load = load
         self.seen = Seen()
         self._address = urlsplit(url)
@@ -143,11 +157,11 @@ class Storm:
     def _ask_for_health(self) -> None:
         with self._connection() as connection:
             while time.monotonic() < self._end:
-                started = time.monotonic()
+                watch = Stopwatch(self._process)
                 connection.request("GET", "/health/live")
                 response = connection.getresponse()
                 response.read()
-                self.seen.health.append(time.monotonic() - started)
+                self.seen.health.append(watch.seconds())
                 self.seen.count("health", response.status)
                 time.sleep(HONEST_PAUSE)
 
@@ -158,12 +172,13 @@ class Storm:
             while time.monotonic() < self._end:
                 request_id = uuid.uuid4().hex
                 body = {"student_id": "L1", "course_ids": ["LC1"], "request_id": request_id}
-                started = time.monotonic()
+                watch = Stopwatch(self._process)
                 connection.request("POST", "/students/enroll", json.dumps(body), headers)
                 response = connection.getresponse()
                 response.read()
-                seconds = time.monotonic() - started
-                self.seen.honest.append((started, seconds, response.status))
+                self.seen.honest.append(
+                    HonestCall(watch.started, time.monotonic(), watch.seconds(), response.status)
+                )
                 if response.status == HTTPStatus.ACCEPTED:
                     self.seen.accepted.append(request_id)
                 time.sleep(HONEST_PAUSE)

@@ -31,7 +31,7 @@ def test_slow_tests_begin_first_and_fast_ones_are_left_for_the_end(tmp_path: Pat
     options = ("-v", "--numprocesses=1", "--dist=loadgroup", "-otimeout=60")
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(TESTS)}
     done = run_program(
-        *(sys.executable, "-m", "pytest", *plugins, *options, tmp_path), env=environment
+        sys.executable, "-m", "pytest", *plugins, *options, tmp_path, env=environment
     )
     assert done.returncode == 0, done.stdout + done.stderr
     begun = re.findall(r"PASSED .*/(\w+)/test_\w+\.py::test_(\w+)", done.stdout)

@@ -3,7 +3,8 @@
 import json
 import zlib
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
+from operator import sub
 
 from producer.contract.chunks import Chunk
 
@@ -14,7 +15,7 @@ def pack_lines(chunk: Chunk) -> bytes | None:
         return None
     rows = None if len(chunk.lines) == len(chunk.row_counts) else chunk.row_counts
     # Most lines follow one another, so the steps between them compress well.
-    steps = [chunk.lines[0], *(after - before for before, after in pairwise(chunk.lines))]
+    steps = [chunk.lines[0], *map(sub, chunk.lines[1:], chunk.lines)]
     return zlib.compress(json.dumps([steps, rows], separators=(",", ":")).encode(), 1)
 
 

@@ -3,9 +3,9 @@
 The results are exactly those of the rulebook; a property test compares the two.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from itertools import chain, compress, islice, repeat
+from itertools import chain, compress, repeat
 from operator import itemgetter, not_
 from typing import NamedTuple, cast
 
@@ -28,8 +28,9 @@ from worker.database.endings import (
     prepare_drops,
 )
 from worker.database.sets import COPY_ROWS
+from worker.enrollment.clean_requests import CleanRequests
 from worker.enrollment.clean_results import add_clean_results
-from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack
+from worker.enrollment.derived.entries import FreshRequests, are_short, is_short, pack, pack_all
 from worker.enrollment.reasoned import reason_of
 from worker.enrollment.repository import delete_results_of_chunk, has_results_of_chunk
 from worker.enrollment.values import CleanRequest, Times
@@ -51,14 +52,12 @@ from worker.repository import (
 )
 
 
-class CleanRequests(NamedTuple):
+class FoundRequests(NamedTuple):
     """The requests of a chunk that only enroll, or only drop, and name what exists."""
 
     action: Action
-    requests: Sequence[CleanRequest]
-    """In the order of an index on the results, and nearly in that of the rows."""
-    pairs: Sequence[Pair]
-    """The pairs of all these requests; each is named once."""
+    requests: CleanRequests
+    """They name each pair once."""
     rest: Sequence[int]
     """The positions, in the chunk, of the requests that are left to the rulebook."""
     drops: PreparedDrops | None = None
@@ -94,7 +93,7 @@ class _Columns(NamedTuple):
 
 def find_clean_requests(
     connection: Connection, chunk: Chunk, poison: Collection[int], times: Times
-) -> CleanRequests:
+) -> FoundRequests:
     """Find the requests of a chunk whose student and courses all exist.
 
     All requests are left to the rulebook if one of them is poison, both enrolls and drops, has an
@@ -103,69 +102,78 @@ def find_clean_requests(
     can be: `decide_clean_requests` then has less to do while the lock is held, and no other
     transaction can enroll or drop. Raises DBAPIError.
     """
-    positions = range(len(chunk.row_counts))
-    nothing = CleanRequests(Action.ENROLL, (), (), positions)
+    nothing = FoundRequests(Action.ENROLL, CleanRequests(), range(len(chunk.row_counts)))
     columns = _columns(chunk)
     if columns is None or poison or has_results_of_chunk(connection, chunk.batch_id, chunk.number):
         return nothing
-    students = find_keys(connection, Student, columns.student_ids)
-    courses = find_keys(connection, Course, chain.from_iterable(columns.course_ids))
-    keys = list(map(students.get, columns.student_ids))
-    known, is_complete = _known_courses(courses, columns.course_ids)
-    rest: list[int] = []
-    if None in keys or not is_complete:
-        rest = _incomplete(keys, known, columns.course_ids)
-    rest_writes = any(keys[i] is not None and known[i] and not columns.atomic[i] for i in rest)
-    for position in rest:
-        known[position] = []
-    requests = zip(positions, keys, columns.student_ids, known, strict=True)
-    # A request with known courses has a known student: the others were emptied above.
-    clean = cast("list[CleanRequest]", sorted([r for r in requests if r[3]], key=itemgetter(1)))
-    pairs = [(key, course) for _, key, _, course_keys in clean for course in course_keys]
-    if _order_matters(pairs, rest_writes=rest_writes):
+    clean, rest, rest_writes = _select_clean(connection, columns)
+    if _order_matters(clean, rest_writes=rest_writes):
         return nothing
-    found = CleanRequests(columns.action, clean, pairs, rest)
+    found = FoundRequests(columns.action, clean, rest)
     is_large = connection.dialect.name == "postgresql" and len(clean) >= COPY_ROWS
     if columns.action is Action.ENROLL or not is_large:
         return found
     prefix, _ = line_request_ids(chunk.batch_id, chunk.number)
-    dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean]
-    add_clean_results(connection, Action.DROP, clean, repeat([]), chunk, times)
+    dropped = [DroppedCourses(str(i), student, c) for i, student, _, c in clean.by_student]
+    add_clean_results(connection, Action.DROP, clean.by_student, repeat([]), chunk, times)
     drops = prepare_drops(dropped, prefix, times.batch, reason_of(chunk))
     return found._replace(drops=drops, is_stored=True)
 
 
-def _incomplete(
-    keys: Sequence[int | None],
-    known: Sequence[Sequence[int]],
-    course_ids: Sequence[Sequence[int | str]],
-) -> list[int]:
-    """Return the positions of requests whose student, or one of whose courses, does not exist."""
-    requests = enumerate(zip(keys, known, course_ids, strict=True))
-    return [
-        position
-        for position, (key, existing, wanted) in requests
-        if key is None or len(existing) < len(wanted)
+def _select_clean(
+    connection: Connection, columns: _Columns
+) -> tuple[CleanRequests, Sequence[int], bool]:
+    """Return the clean requests, the positions of the others, and whether these have rows to write.
+
+    They have if a student and some of the courses exist, and the request is not atomic.
+    """
+    named = list(chain.from_iterable(columns.course_ids))
+    students = find_keys(connection, Student, columns.student_ids)
+    courses = find_keys(connection, Course, named)
+    student_keys = list(map(students.get, columns.student_ids))
+    course_keys = list(map(courses.get, named))
+    counts = list(map(len, columns.course_ids))
+    if None in student_keys or None in course_keys:
+        return _without_incomplete(columns, student_keys, course_keys, counts)
+    keys = cast("list[int]", student_keys), cast("list[int]", course_keys)
+    ids = cast("Sequence[int | str]", columns.student_ids)
+    return CleanRequests(range(len(counts)), keys[0], ids, counts, keys[1]), [], False
+
+
+def _without_incomplete(
+    columns: _Columns,
+    student_keys: Sequence[int | None],
+    course_keys: Sequence[int | None],
+    counts: Sequence[int],
+) -> tuple[CleanRequests, Sequence[int], bool]:
+    """Do what `_select_clean` does if something does not exist: its key is None."""
+    positions = range(len(counts))
+    places = list(chain.from_iterable(map(repeat, positions, counts)))
+    exists = [key is not None for key in course_keys]
+    lacks_course = set(compress(places, map(not_, exists)))
+    has_course = set(compress(places, exists))
+    is_clean = [
+        key is not None and position in has_course and position not in lacks_course
+        for position, key in enumerate(student_keys)
     ]
-
-
-def _known_courses(
-    courses: Mapping[int | str | None, int], course_ids: Sequence[Sequence[int | str]]
-) -> tuple[list[list[int]], bool]:
-    """Return the keys of each request's courses that exist, and whether all do."""
-    keys = list(map(courses.get, chain.from_iterable(course_ids)))
-    if None in keys:
-        return [[courses[c] for c in wanted if c in courses] for wanted in course_ids], False
-    existing = iter(cast("list[int]", keys))
-    if len(keys) == len(course_ids) and all(course_ids):
-        return [[key] for key in existing], True
-    return [list(islice(existing, len(wanted))) for wanted in course_ids], True
+    rest = list(compress(positions, map(not_, is_clean)))
+    rest_writes = any(
+        student_keys[i] is not None and i in has_course and not columns.atomic[i] for i in rest
+    )
+    clean = CleanRequests(
+        list(compress(positions, is_clean)),
+        cast("list[int]", list(compress(student_keys, is_clean))),
+        cast("list[int | str]", list(compress(columns.student_ids, is_clean))),
+        list(compress(counts, is_clean)),
+        cast("list[int]", list(compress(course_keys, map(is_clean.__getitem__, places)))),
+    )
+    return clean, rest, rest_writes
 
 
 def decide_clean_requests(
     connection: Connection,
     chunk: Chunk,
-    clean: CleanRequests,
+    clean: FoundRequests,
     times: Times,
     *,
     derives: bool,
@@ -178,102 +186,101 @@ def decide_clean_requests(
     With `derives`, the results of fresh requests are not stored, and the caller puts them into the
     ledger. Call this after the lock was taken. Raises DBAPIError.
     """
-    action, pairs = clean.action, clean.pairs
+    action, requests = clean.action, clean.requests
     drops = find_newer_drops(connection, times.batch)
     is_too_old = drops.limit is not None and times.batch < drops.limit
     if owner is not None and not is_too_old:
         swept = find_swept(connection, [owner.data_set])
         is_too_old = times.batch < swept.get(owner.data_set, times.batch)
-    if is_too_old or not pairs or _is_contradicted(connection, clean, drops, times):
+    if is_too_old or not requests or _is_contradicted(connection, clean, drops, times):
         if clean.is_stored:
             delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
         return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
     if action is Action.DROP:
         unchanged = _drop(connection, chunk, clean, times.batch)
         if drops.has_notes:
-            remove_older_notes(connection, dict.fromkeys(pairs, times.batch))
+            remove_older_notes(connection, dict.fromkeys(requests.pairs, times.batch))
     else:
-        added = _enroll(connection, chunk, clean, times.batch, owner, derives=derives)
-        unchanged = set(pairs).difference(added) if len(added) < len(pairs) else set()
-    stored, fresh = clean.requests, None
+        unchanged = _enroll(connection, chunk, requests, times.batch, owner, derives=derives)
+    fresh = None
     if derives and action is Action.ENROLL:
-        stored, fresh = _divide(chunk, clean.requests, unchanged)
+        stored, fresh = _divide(chunk, requests, unchanged)
+    else:
+        stored = requests.by_student
     if clean.is_stored and unchanged:
         delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
     if unchanged or not clean.is_stored:
         same = _named_in(stored, unchanged)
         add_clean_results(connection, action, stored, same, chunk, times)
-    changed = len(pairs) - len(unchanged)
-    return ShortcutResult(action, len(clean.requests), len(pairs), changed, clean.rest, fresh)
+    rows = len(requests.courses)
+    changed = rows - len(unchanged)
+    return ShortcutResult(action, len(requests), rows, changed, clean.rest, fresh)
 
 
 def _enroll(
     connection: Connection,
     chunk: Chunk,
-    clean: CleanRequests,
+    requests: CleanRequests,
     moment: datetime,
     owner: Owner | None,
     *,
     derives: bool,
-) -> Sequence[Pair]:
-    """Enroll the pairs of clean requests; return those that were not enrolled before."""
-    requests = clean.requests
-    if owner is None or not are_some_enrolled(connection, clean.pairs):
-        added = _add(connection, chunk, requests, moment, owner, derives=derives)
-        known: set[Pair] = set() if owner is None else set(clean.pairs).difference(added)
+) -> set[Pair]:
+    """Enroll the pairs of clean requests; return those that were enrolled already."""
+    if owner is None:
+        return _add(connection, chunk, requests, moment, None, derives=derives)
+    if not are_some_enrolled(connection, requests.pairs):
+        known = unchanged = _add(connection, chunk, requests, moment, owner, derives=derives)
         foreign: dict[Pair, int | None] = {}
     else:
         # One look says which pairs are new and which ones others own: most files repeat the last.
-        new, foreign = find_new_and_foreign(connection, clean.pairs, owner.data_set)
-        added = _add(connection, chunk, _part(requests, new), moment, owner, derives=derives)
-        known = new.difference(added)  # Another transaction was faster.
-    if owner is not None and (known or foreign):
+        new, foreign = find_new_and_foreign(connection, requests.pairs, owner.data_set)
+        part = requests.among(new)
+        # Another transaction may have been faster.
+        known = _add(connection, chunk, part, moment, owner, derives=derives)
+        unchanged = set(requests.pairs).difference(new) | known
+    if known or foreign:
         foreign |= find_foreign(connection, known, owner.data_set)
         note_foreign(connection, owner, foreign, dict.fromkeys(foreign, moment))
-    return added
-
-
-def _part(requests: Sequence[CleanRequest], pairs: Collection[Pair]) -> list[CleanRequest]:
-    """Return requests with those of their courses that make one of these pairs."""
-    if not pairs:
-        return []
-    return [
-        (position, student, student_id, [c for c in courses if (student, c) in pairs])
-        for position, student, student_id, courses in requests
-    ]
+    return unchanged
 
 
 def _add(
     connection: Connection,
     chunk: Chunk,
-    requests: Sequence[CleanRequest],
+    requests: CleanRequests,
     moment: datetime,
     owner: Owner | None,
     *,
     derives: bool,
-) -> Sequence[Pair]:
-    """Write the rows of requests that do not exist; return their pairs."""
+) -> set[Pair]:
+    """Write the rows of requests that do not exist; return the pairs of the others."""
     data_set = None if owner is None else owner.data_set
+    added: Iterable[Pair]
     if derives:
-        rows = [(student, c, i) for i, student, _, courses in requests for c in courses]
-        return insert_placed_enrollments(connection, rows, moment, chunk.number, data_set)
-    pairs = [(student, c) for _, student, _, courses in requests for c in courses]
-    owners = NO_OWNERS if data_set is None else dict.fromkeys(pairs, data_set)
-    return insert_enrollments(connection, dict.fromkeys(pairs, moment), owners)
+        rows = insert_placed_enrollments(connection, requests.rows, moment, chunk.number, data_set)
+        if len(rows) == len(requests.rows):
+            return set()
+        added = map(itemgetter(0, 1), rows)
+    else:
+        owners = NO_OWNERS if data_set is None else dict.fromkeys(requests.pairs, data_set)
+        added = insert_enrollments(connection, dict.fromkeys(requests.pairs, moment), owners)
+    return set(requests.pairs).difference(added)
 
 
 def _divide(
-    chunk: Chunk, requests: Sequence[CleanRequest], unchanged: set[Pair]
+    chunk: Chunk, requests: CleanRequests, unchanged: set[Pair]
 ) -> tuple[Sequence[CleanRequest], FreshRequests | None]:
     """Return the requests whose results are to be stored, and the fresh ones, packed."""
     count = len(chunk.row_counts)
     if not unchanged and are_short(requests):
-        return (), pack(requests, count)
+        return (), pack_all(requests, count)
+    listed = requests.by_student
     is_fresh = [
-        is_short(request) and unchanged.isdisjoint(_pairs_of(request)) for request in requests
+        is_short(request) and unchanged.isdisjoint(_pairs_of(request)) for request in listed
     ]
-    stored = list(compress(requests, map(not_, is_fresh)))
-    return stored, pack(list(compress(requests, is_fresh)), count)
+    stored = list(compress(listed, map(not_, is_fresh)))
+    return stored, pack(list(compress(listed, is_fresh)), count)
 
 
 def _pairs_of(request: CleanRequest) -> list[Pair]:
@@ -282,35 +289,35 @@ def _pairs_of(request: CleanRequest) -> list[Pair]:
 
 
 def _is_contradicted(
-    connection: Connection, clean: CleanRequests, drops: NewerDrops, times: Times
+    connection: Connection, clean: FoundRequests, drops: NewerDrops, times: Times
 ) -> bool:
     """Return whether a later request may ask for the opposite of one of these."""
-    if _any_dropped(connection, clean, drops, times.batch):
+    if _any_dropped(connection, clean.requests, drops, times.batch):
         return True
     if clean.action is Action.ENROLL:
         return False
-    students = {student for student, _ in clean.pairs}
+    students = set(clean.requests.students)
     return has_confirmations(connection, students, times.batch, times.ahead)
 
 
 def _any_dropped(
-    connection: Connection, clean: CleanRequests, drops: NewerDrops, moment: datetime
+    connection: Connection, requests: CleanRequests, drops: NewerDrops, moment: datetime
 ) -> bool:
     """Return whether one of the pairs was dropped after a moment."""
     if drops.ended is not None:
-        return bool(drops.ended) and not drops.ended.keys().isdisjoint(clean.pairs)
-    states = find_states(connection, clean.pairs).values()
+        return bool(drops.ended) and not drops.ended.keys().isdisjoint(requests.pairs)
+    states = find_states(connection, requests.pairs).values()
     return any(state.ended_at is not None and state.ended_at > moment for state in states)
 
 
-def _order_matters(pairs: Sequence[Pair], *, rest_writes: bool) -> bool:
+def _order_matters(requests: CleanRequests, *, rest_writes: bool) -> bool:
     """Return whether the requests of a chunk must be decided one after another.
 
     The order matters if two requests ask for the same row, because only the first one changes it.
     It also matters if the requests that are left to the rulebook have rows to write, because a
     chunk writes all its rows in the order of their keys.
     """
-    return rest_writes or len(set(pairs)) < len(pairs)
+    return rest_writes or requests.name_a_row_twice()
 
 
 def _columns(chunk: Chunk) -> _Columns | None:
@@ -342,26 +349,28 @@ def _is_plain(request: StudentEnrollmentRequest) -> bool:
 
 
 def _drop(
-    connection: Connection, chunk: Chunk, clean: CleanRequests, moment: datetime
+    connection: Connection, chunk: Chunk, clean: FoundRequests, moment: datetime
 ) -> set[Pair]:
     """Drop the pairs of clean requests; return those that were not enrolled."""
     if clean.drops is not None:
         missing = end_at_once(connection, clean.drops)
     else:
-        missing = set(clean.pairs) - end_enrollments(connection, _drops(chunk, clean, moment))
+        missing = set(clean.requests.pairs) - end_enrollments(
+            connection, _drops(chunk, clean, moment)
+        )
     if missing:
         drops = _drops(chunk, clean, moment)
         keep_drops(connection, {pair: drops[pair] for pair in missing})
     return missing
 
 
-def _drops(chunk: Chunk, clean: CleanRequests, moment: datetime) -> dict[Pair, Drop]:
+def _drops(chunk: Chunk, clean: FoundRequests, moment: datetime) -> dict[Pair, Drop]:
     reason = reason_of(chunk)
     return {
         (student, course): Drop(
             moment, reason, line_request_id(chunk.batch_id, chunk.number, position)
         )
-        for position, student, _, courses in clean.requests
+        for position, student, _, courses in clean.requests.by_student
         for course in courses
     }
 

@@ -22,6 +22,7 @@ from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate
 from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
 from worker.undo.left import MAX_LEFT, find_left
+from worker.undo.notes import restore_notes
 from worker.undo.pages import Page, pages_of, read_page
 from worker.undo.plans import discard, waiting_plan
 from worker.undo.repository import find_progress, may_change_twice, restore_owners
@@ -151,6 +152,7 @@ class _Step(NamedTuple):
             )
         if batch.has_data_set or any(each.data_set is not None for each in content.restored):
             restore_owners(connection, content.restored)
+            restore_notes(connection, content.restored)
         return applied
 
 

@@ -15,6 +15,8 @@ PASS = None
 
 NOT_NAMED = "not named as a student"
 """The role of a user that no file of a package calls a student."""
+NO_COURSE = "no course"
+"""What is counted of lines that name no course."""
 
 Alternatives = tuple[str | tuple[str, ...], ...]
 """Columns of a file that one of ours is made from: the first one with text counts. Several names

@@ -6,7 +6,7 @@ from datetime import date, tzinfo
 from operator import itemgetter
 
 from producer.files.columns import BadCell
-from producer.files.formats.base import DROP, KEEP, PASS, Rule, folded
+from producer.files.formats.base import DROP, KEEP, NO_COURSE, NOT_NAMED, PASS, Rule, folded
 from producer.files.formats.dates import days_of, is_plausible
 from producer.files.formats.terms import ClassEnds
 from producer.files.formats.verdicts import AHEAD, BAD_DATE, ENDED, GONE, PLAIN, UNSURE, Verdict
@@ -16,6 +16,21 @@ _MAX_WORDS = 20
 """The most different roles, reasons and remarks that are counted by themselves."""
 _MAX_REMEMBERED = 10_000
 """The most combinations of cells whose verdict is remembered."""
+
+_A_STATUS = {"operation": "an operation"}
+"""What the words of a column with another name than status are."""
+
+_OTHERWISE = {
+    NOT_NAMED: (
+        "1 user is passed over, because no file of the package names this user as a student",
+        "{:,} users are passed over, because no file of the package names them as students",
+    ),
+    NO_COURSE: (
+        "1 line is passed over, because it names no course",
+        "{:,} lines are passed over, because they name no course",
+    ),
+}
+"""What is said of lines that are passed over for another reason than their role."""
 
 _DATE_PROBLEMS = {
     BAD_DATE: "a date cannot be read",
@@ -130,7 +145,8 @@ class _Decision:
         if word not in rule.words:
             known = ", ".join(rule.words)
             problem = (
-                f"{word[:60]!a} is not a status; write one of {known}"
+                f"{word[:60]!a} is not {_A_STATUS.get(rule.status or '', 'a status')}; write one of"
+                f" {known}"
                 if word
                 else f"the cell is empty; write one of {known}"
             )
@@ -186,11 +202,15 @@ class Tally:
 
     def sentences(self, name: str) -> Iterator[str]:
         """Yield what the submitter should know about the lines of a file."""
-        if count := self.passed_over.total():
+        others = Counter({r: n for r, n in self.passed_over.items() if r not in _OTHERWISE})
+        if count := others.total():
             yield (
                 f"{name}: {_lines(count)} passed over, because only students are read:"
-                f" {_shown(self.passed_over)}."
+                f" {_shown(others)}."
             )
+        for reason, (one, many) in _OTHERWISE.items():
+            if count := self.passed_over[reason]:
+                yield f"{name}: {one if count == 1 else many.format(count)}."
         if count := self._gone.total():
             yield (
                 f"{name}: {_lines(count)} passed over because of the status:"
@@ -198,10 +218,12 @@ class Tally:
                 " as drops."
             )
         if count := self.drops.total():
-            yield f"{name}: {_lines(count)} read as drops: {_shown(self.drops)}."
+            drops = "a drop" if count == 1 else "drops"
+            yield f"{name}: {_lines(count)} read as {drops}: {_shown(self.drops)}."
         if count := self._remarks[AHEAD]:
             begin = "1 line begins" if count == 1 else f"{count:,} lines begin"
-            yield f"{name}: {begin} after today; the students are enrolled from now on."
+            who = "the student is" if count == 1 else "the students are"
+            yield f"{name}: {begin} after today; {who} enrolled from now on."
         for remark, (line, text) in self._first.items():
             yield (
                 f"{name}: {_lines(self._remarks[remark])} read although {_DATE_PROBLEMS[remark]},"

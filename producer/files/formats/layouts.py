@@ -79,9 +79,10 @@ def find_table(
     format_ = known[0]
     table = _table_alone(path, choice, format_, names) or known[1]
     if table.kind is None:
+        needed = " and ".join(dict.fromkeys(t.name for t in reversed(format_.tables) if t.kind))
         raise UnreadableFile(
             f"{path} holds {table.name} of {format_.title}, which are not needed here. Submit the"
-            " files of users, courses and enrollments."
+            f" files of {needed.replace(' and ', ', ', needed.count(' and ') - 1)}."
         )
     return format_, table, found
 
@@ -138,7 +139,7 @@ def is_ours(header: Sequence[str], names: Collection[str]) -> bool:
 
 def _not_of(path: str, format_: Format, found: Header) -> UnreadableFile:
     files = "; ".join(
-        f"{table.name}: {', '.join(sorted(table.required) or sorted(*table.any_of[:1]))}"
+        f"{table.name}: {', '.join(_needed_columns(table))}"
         for table in format_.tables
         if table.kind is not None
     )
@@ -147,6 +148,16 @@ def _not_of(path: str, format_: Format, found: Header) -> UnreadableFile:
         f" {shorten(found.first_line)}. The files need these columns: {files}.",
         "format",
     )
+
+
+def _needed_columns(table: Table) -> list[str]:
+    """Return the columns that a table needs, as they are shown where it has none of them."""
+    if table.any_of:
+        return sorted(table.required or table.any_of[0])
+    first = [
+        table.columns[ours][0] for ours in ("student_id", "course_id") if ours in table.columns
+    ]
+    return sorted(table.required.union(name for name in first if isinstance(name, str)))
 
 
 def table_layout(

@@ -9,7 +9,7 @@ from producer.fields import MAX_COURSES
 from producer.files.account import Account
 from producer.files.cells import Row, checked_text, identifier, refused_line
 from producer.files.columns import BadCell, ColumnReader
-from producer.files.formats.base import DROP, KEEP, PASS, folded
+from producer.files.formats.base import DROP, KEEP, NO_COURSE, PASS, folded
 from producer.files.formats.judging import Tally
 from producer.files.formats.verdicts import Verdict
 from producer.files.layout import Lines
@@ -102,7 +102,7 @@ def _requests(
             if course not in listed:
                 listed.append(checked_text("course", course))
     if not courses:  # A line is counted once, whatever it holds besides.
-        tally.add(line, others[0] if others else Verdict(PASS, "no course"))
+        tally.add(line, others[0] if others else Verdict(PASS, NO_COURSE))
     for (action, reason), listed in courses.items():
         if action is DROP:
             tally.add(line, Verdict(DROP, reason))

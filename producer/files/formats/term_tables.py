@@ -14,7 +14,9 @@ from producer.files.formats.terms import Term, Terms
 from producer.files.notices import Notices
 from producer.publishing.dating import moment_of_batch
 
-_SO = "Lines of enrollments in these classes count unless they have an end date of their own"
+_COUNT = "count unless they have an end date of their own"
+_SO = f"Lines of enrollments in these classes {_COUNT}"
+_SO_IN_TERMS = f"Lines of enrollments in classes of such terms {_COUNT}"
 _MAX_TEXT = 40
 """The most characters of a cell that are shown."""
 
@@ -85,12 +87,14 @@ class TermRows:
         """Add a notice about lines that say nothing; `name` is that of the file."""
         if self._unread.count:
             shown = self._unread.counted("line cannot be read", "lines cannot be read")
-            notices.add(f"{name}: {shown}. {_SO}; correct the file and submit the package again.")
+            notices.add(
+                f"{name}: {shown}. {_SO_IN_TERMS}; correct the file and submit the package again."
+            )
         if self._endless.count:
             shown = self._endless.counted(
                 "term has no end date that is certain", "terms have no end date that is certain"
             )
-            notices.add(f"{name}: {shown}. {_SO}; write dates as 2026-09-01.")
+            notices.add(f"{name}: {shown}. {_SO_IN_TERMS}; write dates as 2026-09-01.")
 
 
 class ClassRows:
@@ -137,13 +141,12 @@ class ClassRows:
         if not sessions:
             notices.add(
                 f"{package} has no file academicSessions.csv that can be read, so classes do not"
-                " end with their terms. Lines of enrollments count unless they have an end date of"
-                " their own; if terms have ended, export the package again with that file."
+                f" end with their terms. Lines of enrollments {_COUNT}; if terms have ended, export the package again with that file."
             )
         elif self._terms_of is None:
             notices.add(
                 f"{name} has no column termSourcedIds, so classes do not end with their terms."
-                " Lines of enrollments count unless they have an end date of their own; if terms"
+                f" Lines of enrollments {_COUNT}; if terms"
                 " have ended, export the package again with that column."
             )
         if sessions and self._without.count:

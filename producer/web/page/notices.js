@@ -3,10 +3,11 @@
 import { counted, listed, plain } from "./words.js";
 
 const ROLES = ["teacher", "administrator", "aide", "parent", "guardian", "relative", "observer", "proctor", "designer"];
-const NOT_NAMED = "not named as a student";
+const NOT_NAMED = "not named as a student", NO_COURSE = "no course";
 const PASSED_OVER = /[\d,]+ lines? (?:is|are) passed over, because only students are read: (.+)\.$/;
 const GONE = /[\d,]+ lines? (?:is|are) passed over because of the status: (.+?)\. A roster removes nothing/;
-const DROPS = /[\d,]+ lines? (?:is|are) read as drops: (.+)\.$/;
+const OTHERWISE = /[\d,]+ (?:line|user)s? (?:is|are) passed over, because (?:no file|it names|they name) /;
+const DROPS = /[\d,]+ lines? (?:is|are) read as (?:a drop|drops): (.+)\.$/;
 const OTHER_SHEETS = /^Only the sheet (.+) is read, and not (.+); to send another sheet, name it\.$/;
 
 /** Return who was passed over, in a sentence; null if every line is about a student. */
@@ -18,11 +19,12 @@ export function passedOver(counts) {
 function textOf(role, number) {
   if (ROLES.includes(role)) return counted(number, role);
   if (role === NOT_NAMED) return `${counted(number, "person", "people")} whom no file calls a student`;
+  if (role === NO_COURSE) return `${counted(number, "line")} without a course`;
   return `${counted(number, "line")} about “${role}”`;
 }
 
 /** Return whether a notice says who was passed over. */
-export const isAboutOthers = (notice) => PASSED_OVER.test(notice);
+export const isAboutOthers = (notice) => PASSED_OVER.test(notice) || OTHERWISE.test(notice);
 
 /** Return a notice of the service about a file in her words. */
 export function noticeInWords(notice) {

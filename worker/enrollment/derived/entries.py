@@ -11,11 +11,13 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import accumulate, compress
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from producer.contract.chunks import line_request_id
 from producer.schemas import ResultStatus
+from worker.enrollment.clean_requests import CleanRequests
 from worker.enrollment.values import CleanRequest, StoredResult
 
 MAX_COURSES: Final = 8
@@ -50,9 +52,9 @@ class Origin(NamedTuple):
     moment: datetime
 
 
-def are_short(requests: Iterable[CleanRequest]) -> bool:
+def are_short(requests: CleanRequests) -> bool:
     """Return whether all of these requests are short."""
-    return max(map(len, map(itemgetter(3), requests)), default=0) <= MAX_COURSES
+    return max(requests.counts, default=0) <= MAX_COURSES
 
 
 def is_short(request: CleanRequest) -> bool:
@@ -60,25 +62,39 @@ def is_short(request: CleanRequest) -> bool:
     return len(request[3]) <= MAX_COURSES
 
 
+def pack_all(requests: CleanRequests, count: int) -> FreshRequests | None:
+    """Do what `pack` does, if all of the requests are fresh: a column at a time."""
+    if len(requests) < count or not count:
+        return pack(requests.by_student, count)
+    width = 1 + max(requests.counts)
+    numbers = array(_NUMBERS, bytes(KEY_BYTES * width * count))
+    students: Iterable[int] = requests.students
+    if set(map(type, requests.named)) != {str}:
+        students = map(_signed, students, requests.named)
+    starts = list(accumulate(requests.counts, initial=0))
+    numbers[::width] = array(_NUMBERS, students)
+    numbers[1::width] = array(_NUMBERS, map(requests.courses.__getitem__, starts[:-1]))
+    for position in compress(range(count), map((1).__lt__, requests.counts)):
+        wanted = requests.courses[starts[position] : starts[position + 1]]
+        place = width * position + 1
+        numbers[place : place + len(wanted)] = array(_NUMBERS, wanted)
+    return _packed(numbers, width)
+
+
 def pack(requests: Sequence[CleanRequest], count: int) -> FreshRequests | None:
     """Pack the fresh requests of a chunk of `count` requests; None if there are none."""
     if not requests:
         return None
-    lengths = set(map(len, map(itemgetter(3), requests)))
-    width = 1 + max(lengths)
+    width = 1 + max(map(len, map(itemgetter(3), requests)))
     numbers = array(_NUMBERS, bytes(KEY_BYTES * width * count))
-    if len(requests) == count and len(lengths) == 1:
-        # Most chunks are like this. A column of all entries is written at once.
-        _, students, named, courses = zip(*sorted(requests, key=itemgetter(0)), strict=True)
-        if set(map(type, named)) != {str}:
-            students = tuple(map(_signed, students, named))
-        for place, column in enumerate((students, *zip(*courses, strict=True))):
-            numbers[place::width] = array(_NUMBERS, column)
-    else:
-        for position, student, student_id, wanted in requests:
-            start = width * position
-            numbers[start] = _signed(student, student_id)
-            numbers[start + 1 : start + 1 + len(wanted)] = array(_NUMBERS, wanted)
+    for position, student, student_id, wanted in requests:
+        start = width * position
+        numbers[start] = _signed(student, student_id)
+        numbers[start + 1 : start + 1 + len(wanted)] = array(_NUMBERS, wanted)
+    return _packed(numbers, width)
+
+
+def _packed(numbers: "array[int]", width: int) -> FreshRequests:
     return FreshRequests(_in_network_order(numbers).tobytes(), KEY_BYTES * width)
 
 

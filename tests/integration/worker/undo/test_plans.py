@@ -1,17 +1,19 @@
 """Undo of batches that belong to plans: what waits, what is applied, and snapshots."""
 
+from datetime import datetime
+
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from producer.contract.plan_requests import PlanPurpose
 from producer.contract.plans import Decision, PlanState
 from support.databases import store_roster
 from support.staging import MOMENT, advance, chunks_of, request, stage
-from support.undoing import COURSES, STUDENTS, apply, owners, pairs, undone
+from support.undoing import COURSES, STUDENTS, apply, at, owners, pairs, undone
 from support.undoing import request as line
 from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.database.engine import Database
-from worker.plan_models import PlanRow
+from worker.plan_models import AlsoEnrolledBy, PlanRow
 from worker.plans.decisions import decide
 from worker.plans.reports.lookups import plan_status
 from worker.undo.run import rehearse
@@ -54,6 +56,24 @@ def test_a_dry_run_has_nothing_to_undo(database: Database) -> None:
     advance(database)
     with pytest.raises(CannotUndo, match="its plan b is planned"):
         undone(database)
+
+
+def notes(database: Database) -> list[tuple[int, datetime]]:
+    with database.reading() as connection:
+        rows = connection.execute(select(AlsoEnrolledBy.data_set, AlsoEnrolledBy.moment))
+        return [(row.data_set, row.moment) for row in rows]
+
+
+def test_the_notes_of_other_data_sets_are_restored(database: Database) -> None:
+    """A drop removes them, but the results of those who named the pair are still there."""
+    apply(database, line("A", enroll=["M1"]), batch_id="owner", data_set="sis", moment=at(0))
+    apply(database, line("A", enroll=["M1"]), batch_id="other", data_set="lms", moment=at(1))
+    before = (owners(database), notes(database))
+    assert len(before[1]) == 1
+    apply(database, line("A", drop=["M1"]), moment=at(2))
+    assert (pairs(database), notes(database)) == (set(), [])
+    undone(database)
+    assert (owners(database), notes(database)) == before
 
 
 def test_the_drops_of_a_snapshot_are_undone_with_their_owner(database: Database) -> None:

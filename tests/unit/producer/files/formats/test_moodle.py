@@ -54,7 +54,7 @@ def test_a_flat_file_is_a_list_of_operations(tmp_path: Path) -> None:
     assert source.layout.account.skipped == 1
     notices = " ".join(source.notices)
     assert "1 'editingteacher'" in notices
-    assert "1 line begins after today; the students are enrolled from now on" in notices
+    assert "1 line begins after today; the student is enrolled from now on" in notices
     assert "1 'del', 1 'ended'" in notices
 
 
@@ -91,7 +91,7 @@ def test_every_form_of_a_flat_file_gives_the_same(
     [
         ("add,student,1", "the line has 3 cells, but needs 4 to 6; check the separators"),
         ("add,student,1,C,0,0,x", "the line has 7 cells, but needs 4 to 6"),
-        ("delete,student,1,C", "operation: 'delete' is not a status; write one of add, del"),
+        ("delete,student,1,C", "operation: 'delete' is not an operation; write one of add, del"),
         ("add,,1,C", "role: the cell is empty"),
         ("add,student,,C", "user idnumber: the cell is empty"),
         ("del,student,1,", "course idnumber: the cell is empty"),
@@ -167,9 +167,8 @@ def test_one_row_enrolls_a_student_in_every_course_of_it(tmp_path: Path) -> None
     account = source.layout.account
     assert (account.rows, account.skipped, account.total) == (3, 2, 6)
     notices = " ".join(source.notices)
-    assert (
-        "2 lines are passed over, because only students are read: 1 'editingteacher', 1" in notices
-    )
+    assert "1 line is passed over, because only students are read: 1 'editingteacher'." in notices
+    assert "1 line is passed over, because it names no course." in notices
     assert "1 'suspended', 1 'deleted'" in notices
 
 

@@ -1,15 +1,19 @@
 """What is packed of a chunk's fresh requests is what comes out again."""
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.fields import MAX_KEY
+from worker.enrollment.clean_requests import CleanRequests
 from worker.enrollment.derived.entries import (
     MAX_COURSES,
     Entry,
     are_short,
     is_short,
     pack,
+    pack_all,
     student_key,
     unpack,
     unpack_all,
@@ -44,6 +48,26 @@ def test_fresh_requests_are_found_at_their_positions(
         assert own.startswith(student_key(entry.student, is_named_by_key=entry.is_named_by_key))
 
 
+def columns_of(requests: Sequence[tuple[int, bool, Sequence[int]]]) -> CleanRequests:
+    """Return the requests of a chunk as columns."""
+    return CleanRequests(
+        range(len(requests)),
+        [student for student, _, _ in requests],
+        [student if by_key else f"S{student}" for student, by_key, _ in requests],
+        [len(courses) for _, _, courses in requests],
+        [course for _, _, courses in requests for course in courses],
+    )
+
+
+@given(st.lists(st.tuples(keys, st.booleans(), wanted), max_size=12), st.integers(0, 2))
+def test_a_chunk_of_fresh_requests_is_packed_as_its_requests_are(
+    chunk: list[tuple[int, bool, list[int]]], others: int
+) -> None:
+    requests = columns_of(chunk)
+    count = len(chunk) + others
+    assert pack_all(requests, count) == pack(requests.by_student, count)
+
+
 def test_there_is_no_entry_behind_the_last_one() -> None:
     assert unpack(b"") is None
 
@@ -52,5 +76,6 @@ def test_requests_are_short_up_to_a_number_of_courses() -> None:
     short: CleanRequest = (0, 1, "S", list(range(1, MAX_COURSES + 1)))
     long: CleanRequest = (1, 1, "S", list(range(1, MAX_COURSES + 2)))
     assert (is_short(short), is_short(long)) == (True, False)
-    assert (are_short([short, short]), are_short([short, long])) == (True, False)
-    assert are_short([])
+    both = [(1, False, courses) for *_, courses in (short, long)]
+    assert (are_short(columns_of(both[:1] * 2)), are_short(columns_of(both))) == (True, False)
+    assert are_short(columns_of([]))

@@ -1,0 +1,71 @@
+"""Hold the clean requests of a chunk as columns: thousands of them without an object for each."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, chain, compress, pairwise, repeat
+from operator import eq, itemgetter
+
+from worker.enrollment.values import CleanRequest
+from worker.models import Pair, PlacedPair
+
+
+@dataclass(frozen=True)
+class CleanRequests:
+    """Requests whose student and courses all exist, in the order of the chunk.
+
+    `courses` has the courses of the first request, then those of the second one, and so on. Every
+    other column has an entry for each request.
+    """
+
+    positions: Sequence[int] = ()
+    """Where the requests are in their chunk."""
+    students: Sequence[int] = ()
+    """The keys of the students."""
+    named: Sequence[int | str] = ()
+    """The students as the requests named them."""
+    counts: Sequence[int] = ()
+    """How many courses each request names."""
+    courses: Sequence[int] = ()
+    """The keys of the courses."""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def rows(self) -> list[PlacedPair]:
+        """Return the rows of all requests, with their positions, in the order of their keys."""
+        students = chain.from_iterable(map(repeat, self.students, self.counts))
+        places = chain.from_iterable(map(repeat, self.positions, self.counts))
+        return sorted(zip(students, self.courses, places, strict=True))
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Return the pairs of all requests, in the order of their keys."""
+        return list(map(itemgetter(0, 1), self.rows))
+
+    @cached_property
+    def by_student(self) -> list[CleanRequest]:
+        """Return the requests one by one, in the order of an index on the results."""
+        ends = accumulate(self.counts, initial=0)
+        courses = [list(self.courses[start:end]) for start, end in pairwise(ends)]
+        requests = zip(self.positions, self.students, self.named, courses, strict=True)
+        return sorted(requests, key=itemgetter(1))
+
+    def among(self, pairs: Collection[Pair]) -> "CleanRequests":
+        """Return what the requests name of these pairs; a request may have no courses then."""
+        all_pairs = zip(
+            chain.from_iterable(map(repeat, self.students, self.counts)), self.courses, strict=True
+        )
+        is_named = [pair in pairs for pair in all_pairs]
+        ends = accumulate(self.counts, initial=0)
+        counts = [sum(is_named[start:end]) for start, end in pairwise(ends)]
+        courses = list(compress(self.courses, is_named))
+        return CleanRequests(self.positions, self.students, self.named, counts, courses)
+
+    def name_a_row_twice(self) -> bool:
+        """Return whether two of the requests ask for the same row."""
+        rows = self.rows
+        students = list(map(itemgetter(0), rows))
+        same_student = map(eq, students, students[1:])
+        return any(rows[i][1] == rows[i + 1][1] for i in compress(range(len(rows)), same_student))

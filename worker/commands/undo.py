@@ -72,7 +72,7 @@ def undo(database: Database, batch_id: str, dry_run: bool, yes: bool, as_json: b
     clock = present_clock()
 
     def describe() -> None:
-        _print_report(rehearse(database, batch_id, clock=clock), is_done=False)
+        _print_intent(rehearse(database, batch_id, clock=clock))
 
     try:
         if dry_run:
@@ -90,6 +90,19 @@ def undo(database: Database, batch_id: str, dry_run: bool, yes: bool, as_json: b
     else:
         _print_report(report, is_done=not dry_run)
     return ExitCode.DONE
+
+
+def _print_intent(report: UndoReport) -> None:
+    """Print what an undo would do, beside the data on standard output."""
+    if report.discarded_plan is not None:
+        _print_report(report, is_done=False)
+        return
+    counts = report.counts
+    print_message(
+        f"This drops {counts['dropped']:,} pairs that the batch {report.batch_id} enrolled, and"
+        f" enrolls {counts['enrolled']:,} that it dropped. {counts['superseded']:,} pairs are left"
+        " as they are, because later requests decide; --dry-run lists them."
+    )
 
 
 def _as_json(report: UndoReport, *, dry_run: bool) -> dict[str, Any]:

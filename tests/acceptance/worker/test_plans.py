@@ -20,7 +20,7 @@ from producer.contract.batches import BatchState
 from producer.contract.plans import Decision, PlanState, PlanStatus
 from producer.contract.routing import Queue, TaskName
 from producer.schemas import Kind
-from support.chunks import pairs
+from support.chunks import pairs, status
 from support.databases import dead_letters, enrolled_pairs, opened_database
 from support.databases import store_roster as store_roster_in
 from support.staging import MOMENT, chunks_of, request, stage
@@ -194,3 +194,24 @@ def test_a_worker_that_is_killed_only_delays_a_plan(
     assert done.differences == ()
     assert len(enrolled_pairs(database)) == 1000
     assert dead_letters(database) == []
+
+
+def test_two_workers_share_the_work_and_do_nothing_twice(
+    database: Database, start: Callable[[], Deployment]
+) -> None:
+    plans = [request((f"b{n}", Kind.ENROLLMENTS)) for n in range(8)]
+    for plan in plans:
+        groups = [[pairs(name, "C1"), pairs(name, "C2")] for name in STUDENTS[:5]]
+        for each in chunks_of(plan, *groups, batch_id=plan.id):
+            stage(database, each)
+    start()
+    start()
+    for plan in plans:
+        reaches(database, PlanState.DONE, plan.id)
+    reports = [plan_status(database, plan.id).batches[0].books for plan in plans]
+    ledgers = [status(database, plan.id).books for plan in plans]
+    assert [books.received for books in ledgers] == [10] * 8
+    assert [books.not_applied for books in ledgers] == [0] * 8
+    assert sum(books.enrolled for books in ledgers) == 10
+    assert [books.received for books in reports] == [10] * 8
+    assert len(enrolled_pairs(database)) == 10

@@ -194,6 +194,15 @@ CASES = [
     Case(USAGE, "schema {t}"),
     Case(GOOD, "completion bash"),
     Case(USAGE, "completion {t}"),
+    Case(GOOD, "approve {plan}", "y\n"),
+    Case(REFUSED, "approve {plan}", "n\n"),
+    Case(REFUSED, "approve {t}-unknown"),
+    Case(USAGE, "approve {held}"),
+    Case(UNREACHABLE, "approve {held} --nowhere"),
+    Case(GOOD, "discard {plan} --yes"),
+    Case(REFUSED, "discard {plan} --digest {t} --yes"),
+    Case(USAGE, "discard {held}"),
+    Case(UNREACHABLE, "discard {held} --nowhere"),
     Case(GOOD, "batches --limit 1000"),
     Case(USAGE, "batches {t}"),
     Case(UNREACHABLE, "batches --nowhere"),
@@ -307,11 +316,7 @@ class Scene:
             )
             for batch_id in (f"{t}-batch", f"{t}-roster"):
                 finished(client, batch_id)
-            member = PlanMember(batch_id=f"{t}-held", kind=Kind.ENROLLMENTS)
-            plan = PlanRequest(
-                id=f"{t}-held", members=(member,), purpose=PlanPurpose.APPLY, hold="always"
-            )
-            client.wait(client.submit_batch("enrollments", [record], plan=plan, file_name=t))
+            self.hold(client, f"{t}-held")
         with (
             opened_database(self.deployment.database_url) as database,
             database.writing() as writing,
@@ -320,6 +325,21 @@ class Scene:
         cell = printable(t)  # A line end would begin another line of the file.
         (self.folder / f"{t}.csv").write_text(REFUSED_FILE.format(t=cell))
         (self.folder / f"{t}-ok.csv").write_text(f"sis_id,name,{cell}\nx-{len(t)},x,\n")
+
+    def hold(self, client: EnrollmentClient, plan_id: str) -> None:
+        """Submit a batch that waits for a decision."""
+        member = PlanMember(batch_id=plan_id, kind=Kind.ENROLLMENTS)
+        plan = PlanRequest(id=plan_id, members=(member,), purpose=PlanPurpose.APPLY, hold="always")
+        record = {"student_id": f"{self.text}-none", "course_ids": [f"{self.text}-C"]}
+        batch = client.submit_batch("enrollments", [record], plan=plan, file_name=self.text)
+        client.wait(batch)
+
+    def plan(self) -> str:
+        """Make a plan that waits for a decision, and return its id."""
+        plan_id = f"{self.text}-{uuid.uuid4().hex[:8]}"
+        with EnrollmentClient(self.deployment.broker_url) as client:
+            self.hold(client, plan_id)
+        return plan_id
 
     def letter(self, form: LetterForm, content: bytes, **ids: Any) -> str:
         """Store a new dead letter, and return its id."""
@@ -363,6 +383,7 @@ class Scene:
         made: dict[str, Callable[[], str]] = {
             "record": self.record,
             "queued": self.queued,
+            "plan": self.plan,
             "letter": lambda: self.letter(LetterForm.MESSAGE, t.encode(), request_id=t),
             "binary": lambda: self.letter(LetterForm.MESSAGE, b"\xff", batch_id=t, task=t),
         }

@@ -22,7 +22,9 @@ def test_a_batch_is_shown_and_then_undone(database: Database) -> None:
     assert "pairs, if undone" in out
     assert "to undo that" not in err.lower()
     for typed, code in ((None, USAGE), ("n\n", REMAINS)):
-        out, _ = run(database, "undo", "b", expect=code, typed=typed)
+        out, err = run(database, "undo", "b", expect=code, typed=typed)
+        assert out == ""
+        assert ("This drops 1 pairs that the batch b enrolled" in err) is (typed is not None)
     assert pairs(database) == before
     out, err = run(database, "undo", "b", typed="y\n")
     assert pairs(database) == {("A", "M2")}

@@ -164,13 +164,14 @@ def test_nothing_is_called_lost_while_there_is_too_much_to_look_at(
     for queue in QUEUES:
         redis.lpush(KEYS.queue(queue), *[request(uuid.uuid4().hex) for _ in range(3)])
     put(redis, request("held"), (Queue.ENROLLMENTS, "a/1", 0))
-    monkeypatch.setattr(backlog, "MAX_MESSAGES", 10)
+    everything = 3 * len(QUEUES) + 1
+    monkeypatch.setattr(backlog, "MAX_MESSAGES", everything)
     assert Backlog(server_url, KEYS).lost_requests(old("r")) == {"r"}
-    monkeypatch.setattr(backlog, "MAX_MESSAGES", 9)
+    monkeypatch.setattr(backlog, "MAX_MESSAGES", everything - 1)
     assert Backlog(server_url, KEYS).lost_requests(old("r")) == set()
-    monkeypatch.setattr(backlog, "MAX_MESSAGES", 8)
+    monkeypatch.setattr(backlog, "MAX_MESSAGES", everything - 2)
     assert Backlog(server_url, KEYS).lost_requests(old("r")) == set()
-    monkeypatch.setattr(backlog, "MAX_MESSAGES", 10)
+    monkeypatch.setattr(backlog, "MAX_MESSAGES", everything)
     monkeypatch.setattr(backlog, "MAX_BYTES", 100)
     assert Backlog(server_url, KEYS).lost_requests(old("r")) == set()
 

@@ -25,6 +25,8 @@ LOOKUPS: dict[TaskName, Callable[[EnrollmentClient], Any]] = {
     TaskName.ROLL: lambda client: client.roll(NOTHING, limit=1),
     TaskName.ROLLS: lambda client: client.rolls([NOTHING]),
     TaskName.RECENT_BATCHES: lambda client: client.recent_batches(1),
+    TaskName.PLAN: lambda client: client.plan(NOTHING),
+    TaskName.PLANNED_DROPS: lambda client: client.planned_drop_page(NOTHING, limit=1),
 }
 
 UNTRIED: Final = frozenset({TaskName.HEALTH, TaskName.FIND_STUDENTS, TaskName.FIND_COURSES})

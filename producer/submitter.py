@@ -27,7 +27,7 @@ from producer.publishing.batches import (
     SubmittedBatch,
 )
 from producer.publishing.chunking import Membership
-from producer.publishing.planning import PlanOptions, checked_membership
+from producer.publishing.planning import checked_membership, checked_options
 from producer.publishing.records import Record
 from producer.publishing.requests import new_batch, refuse_single
 from producer.request_submitter import RequestSubmitter
@@ -150,8 +150,8 @@ class EnrollmentSubmitter(RequestSubmitter):
         and what `submit_batch` raises. With `dry_run`, `snapshot` (a data set) or `hold`,
         `plan(submitted.plan_id)` has the report.
         """
-        plan = PlanOptions(data_set, dry_run, snapshot, hold, adopt)
-        plan.check()
+        plan = checked_options(data_set, dry_run, snapshot, hold, adopt)
+        labels = BatchOrigin(file_name, submitter)
         choice = choice_of(
             format_name, sections_are_one=sections_are_one, moments_from_file=moments_from_file
         )
@@ -159,7 +159,6 @@ class EnrollmentSubmitter(RequestSubmitter):
         choices = Choices(own_kind, dict(maps or {}), encoding, drop, choice, sheet)
         rules: dict[str, Any] = {"on_progress": on_progress, "on_outage": on_outage}
         rules |= {"resume": resume and batch_id is not None, "max_queued": max_queued}
-        labels = BatchOrigin(file_name, submitter)
         with opened_file(Path(path), choices, batch_id, plan) as opened:
             return self._publish(opened, labels, wait=wait_for_rosters, **rules)
 

@@ -1,7 +1,7 @@
 """Decide from a submitter's options whether a submission is planned, and what its chunks say."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -157,6 +157,13 @@ def _invalid(field: str, message: str) -> InvalidRequest:
         code=Code.INVALID_REQUEST, message=f"{field}: {message}", field=field
     )
     return InvalidRequest((problem,))
+
+
+def checked_options(*given: Any) -> PlanOptions:
+    """Return options, given in their order. Raises InvalidRequest if they make no sense."""
+    options = PlanOptions(*given)
+    options.check()
+    return options
 
 
 def checked_membership(

@@ -55,9 +55,6 @@ class Worker(Protocol):
     def claim(self, batch_id: str, first_chunk: int | None) -> bool:
         """Store which submission has claimed a batch id, unless one has; return whether it did."""
 
-    def create_data_set(self, name: str) -> None:
-        """Create a data set, as an operator does."""
-
 
 class MemoryBroker:
     """A broker with one worker behind it, both in memory; clients and threads may share one."""
@@ -96,6 +93,8 @@ class MemoryBroker:
 
     def create_data_set(self, name: str) -> None:
         """Create a data set, as an operator does."""
+        if not isinstance(self._worker, MemoryWorker):
+            raise TypeError("only the database of a worker in memory is known here")
         with self._lock:
             self._worker.create_data_set(name)
 

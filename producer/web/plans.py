@@ -52,7 +52,7 @@ async def get_plan(status: VisiblePlan, disclosures: Disclosures) -> PlanStatus:
 async def _record_plan(status: PlanStatus, disclosures: Disclosing) -> None:
     """Record that a report is about to be shown, if its refusals may quote ids."""
     if refusals := sum(batch.books.rejected for batch in status.batches):
-        await disclosures.record("plan", plan=status.plan_id, refusals=refusals)
+        await disclosures.record("plan_report", plan=status.plan_id, refusals=refusals)
 
 
 async def get_drops(
@@ -69,13 +69,13 @@ async def get_drops(
     """
     plan_id = status.plan_id
     if CSV in accept:
-        await disclosures.record("planned_drops", plan=plan_id, drops=status.absent.dropped)
+        await disclosures.record("plan_drops", plan=plan_id, drops=status.absent.dropped)
         pages = csv_pages(services.blocking.planned_drops(plan_id))
         return await paged_file(pages, "drops.csv", f"{CSV}; charset=utf-8", services.downloads)
     after = None if cursor is None else read_cursor(_PLACE, cursor)
     page = await services.client.planned_drop_page(plan_id, after=after, limit=limit)
     shown = [drop.student_sis_id for drop in page.drops]
-    await disclosures.record("planned_drops", shown, plan=plan_id)
+    await disclosures.record("plan_drops", shown, plan=plan_id)
     end = None if page.next is None else write_cursor(_PLACE, page.next)
     return PlannedDrops(drops=page.drops, next=end)
 

@@ -23,7 +23,6 @@ class RecordingWorker:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.claims: dict[str, int | None] = {}
-        self.data_sets: list[str] = []
 
     def run(
         self,
@@ -47,9 +46,6 @@ class RecordingWorker:
             return False
         self.claims[batch_id] = first_chunk
         return True
-
-    def create_data_set(self, name: str) -> None:
-        self.data_sets.append(name)
 
     @property
     def requests(self) -> list[Any]:

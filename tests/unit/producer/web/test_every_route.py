@@ -66,10 +66,13 @@ ROUTES = {
         "/batches/b1/errors/lines", "own", "refused_lines"
     ),
     "get /batches/{batch_id}/events": Route("/batches/b1/events", "own", "events"),
-    "get /plans/{plan_id}": Route("/plans/p1", "own", "plan"),
-    "get /plans/{plan_id}/drops": Route("/plans/p1/drops", "lookup", "planned_drops"),
+    "get /plans/{plan_id}": Route("/plans/p1", "own", "plan_report"),
+    "get /plans/{plan_id}/drops": Route("/plans/p1/drops", "lookup", "plan_drops"),
     "post /plans/{plan_id}/decision": Route(
-        "/plans/p1/decision", "decide", "plan", {"json": {"decision": "discard", "digest": ""}}
+        "/plans/p1/decision",
+        "decide",
+        "plan_report",
+        {"json": {"decision": "discard", "digest": ""}},
     ),
     "get /health/live": Route("/health/live", None),
     "get /health/ready": Route("/health/ready", None),

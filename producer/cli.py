@@ -44,7 +44,7 @@ OPERATOR_LINES = {
     "batches": "List batches, newest first.",
     "database": "Show or change which database the workers of a Redis use.",
     "approve": "Let a held plan be applied.",
-    "data-sets": "Create and list data sets, and say when their snapshots are held.",
+    "data-sets": "Create and list data sets, and say when snapshots are held.",
     "discard": "Discard a plan, so that it is never applied.",
     "dead-letters": "List, show, retry or discard what could not be processed.",
     "prune": "Remove what is older than an age.",

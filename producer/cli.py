@@ -25,7 +25,7 @@ COMMANDS = {
     "request": ("request", "Enroll or drop one student, and wait for the result."),
     "status": ("status", "Show the status of a request or a batch."),
     "wait": ("status", "Wait until requests and batches have ended."),
-    "plan": ("plan", "Show what a planned submission would do, and why it waits."),
+    "plan": ("plan", "Show the report of a plan: what it would change, and why it waits."),
     "errors": ("queries", "Show the refusals of a batch by cause, or write them to a file."),
     "student": ("queries", "Show a student with their courses, or search for students."),
     "results": ("queries", "Show the results of a student's requests, newest first."),
@@ -43,7 +43,7 @@ COMMANDS = {
 OPERATOR_LINES = {
     "batches": "List batches, newest first.",
     "database": "Show or change which database the workers of a Redis use.",
-    "approve": "Let a plan be applied that waits for a decision.",
+    "approve": "Let a held plan be applied.",
     "data-sets": "Create and list data sets, and say when snapshots are held.",
     "discard": "Discard a plan, so that it is never applied.",
     "dead-letters": "List, show, retry or discard what could not be processed.",

@@ -87,7 +87,7 @@ _COUNT = click.IntRange(0, 2**31 - 1)
 
 @click.group(epilog=DATABASE + "\n" + EXAMPLES)
 def data_sets() -> None:
-    """Create and list data sets, and say when their snapshots are held.
+    """Create and list data sets, and say when snapshots are held.
 
     A data set is a feed that batches name, for example the export of a term: the enrollments that
     they open belong to it. A snapshot is a file that is the whole truth of its data set: what it

@@ -118,7 +118,6 @@ CASES = [
     Case(GOOD, "submit --dry-run {ok} --batch-id {new_id}"),
     Case(HELD, "submit --hold always {ok} --batch-id {new_id}"),
     Case(USAGE, "submit {ok} --hold {t}"),
-    Case(USAGE, "submit {ok} --snapshot {t}"),
     Case(GOOD, "formats"),
     Case(USAGE, "formats {t}"),
     Case(GOOD, "request {another} {course}"),

@@ -141,7 +141,8 @@ class ClassRows:
         if not sessions:
             notices.add(
                 f"{package} has no file academicSessions.csv that can be read, so classes do not"
-                f" end with their terms. Lines of enrollments {_COUNT}; if terms have ended, export the package again with that file."
+                f" end with their terms. Lines of enrollments {_COUNT}; if terms have ended, export"
+                " the package again with that file."
             )
         elif self._terms_of is None:
             notices.add(

@@ -155,7 +155,7 @@ def test_the_files_of_canvas_are_mapped(module_deployment: Deployment, database:
         module_deployment,
         users,
         *("--kind", "students", "--map", "sis_id={user_id}"),
-        *("--map", "name={first_name} {last_name}"),
+        *("--map", "name={first_name} {last_name}", "--format", "plain"),
     )
     assert status["books"]["received"] == 3
     assert names(database, ["u01", "u02", "u03"]) == ["Ada Example", "Ben Example", "Cy Example"]

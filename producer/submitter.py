@@ -146,9 +146,8 @@ class EnrollmentSubmitter(RequestSubmitter):
         The arguments up to `moments_from_file` are its options (`maps` is `--map`, `format_name` is
         `--format`); others are those of `submit_batch`. Returns the batch with the lines that could
         not be read; of a package, the last one, which has all in `batches`. A client that can look
-        up also counts what a complete export does not name (`not_in_file`). Raises UnreadableFile,
-        and what `submit_batch` raises. With `dry_run`, `snapshot` (a data set) or `hold`,
-        `plan(submitted.plan_id)` has the report.
+        up counts what a complete export does not name. With `dry_run`, `snapshot` or `hold`, `plan`
+        has the report. Raises UnreadableFile, and what `submit_batch` raises.
         """
         plan = checked_options(data_set, dry_run, snapshot, hold, adopt)
         labels = BatchOrigin(file_name, submitter)

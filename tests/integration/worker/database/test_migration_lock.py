@@ -181,7 +181,7 @@ def test_a_table_in_use_makes_a_migration_give_up_and_change_nothing(engine: Eng
         assert _tables(engine) == before
         assert migrate.is_current(engine)
         printed = str(blocked.value)
-        statement = "ALTER TABLE student_courses DROP COLUMN position"
+        statement = "ALTER TABLE student_courses DROP COLUMN data_set"
         assert f"lock_timeout) at: {statement}. It was rolled back" in printed
         assert f"Sessions that use its tables: pid {_process_id(holder)}, user" in printed
         assert "idle in transaction for" in printed
@@ -246,14 +246,14 @@ def test_a_slow_statement_is_interrupted_unless_its_migration_raises_the_limit(
     project.attributes["limits"] = Limits(statement=0.2)
     raised = "    op.execute(\"SET LOCAL statement_timeout = '1min'\")\n"
     slow = '    op.execute("CREATE TABLE slow AS SELECT pg_sleep(0.4)::text")'
-    _add_migration(project, "0013", raised + slow)
-    _add_migration(project, "0014", slow.replace("slow", "slower").replace("0.4", "60"))
+    _add_migration(project, "0014", raised + slow)
+    _add_migration(project, "0015", slow.replace("slow", "slower").replace("0.4", "60"))
     with pytest.raises(
         SystemExit, match=r"timeout\) at: CREATE TABLE slower .* It was rolled back"
     ):
         command.upgrade(project, "head")
     assert "slow" not in _tables(engine)
-    command.upgrade(project, "0013")
+    command.upgrade(project, "0014")
     assert "slow" in _tables(engine)
 
 
@@ -264,13 +264,13 @@ def test_an_index_is_built_concurrently_while_a_second_migration_waits(
     url = engine.url.render_as_string(hide_password=False)
     _add_migration(
         project,
-        "0013",
+        "0014",
         "    with op.get_context().autocommit_block():\n"
         '        op.create_index("ix_test", "student_courses", ["course_id"],'
         " postgresql_concurrently=True)",
     )
     settings = "SELECT name, setting FROM pg_settings WHERE name LIKE '%_timeout'"
-    _add_migration(project, "0014", f'    op.execute("CREATE TABLE limits AS {settings}")')
+    _add_migration(project, "0015", f'    op.execute("CREATE TABLE limits AS {settings}")')
     arguments = ("-m", "alembic", "-c", str(project.config_file_name), "upgrade", "head")
     with _held(engine, "LOCK TABLE student_courses IN ROW EXCLUSIVE MODE"):
         first = start(url, *arguments)

@@ -60,11 +60,13 @@ class Pace:
 class Storm:
     """Submits while faults strike, and compares the database with a model at the end.
 
-    Unless `alone`, a second fault strikes in the midst of every fourth that lasts.
+    Unless `alone`, a second fault strikes in the midst of every fourth that lasts, and a feed sends
+    snapshots, whose requests the report does not count.
     """
 
     def __init__(self, scene: Scene, seed: int, *, alone: bool = False) -> None:
         self.scene = scene
+        self._feed: Feed | None = None
         self._alone = alone
         self.report = Report(scene.fleet.database_url.partition(":")[0], seed)
         self.submitted: dict[str, Request] = {}
@@ -94,7 +96,8 @@ class Storm:
     def enter_roster(self) -> None:
         students = [f"S{n}" for n in range(STUDENTS)]
         enter_roster(self._client, students, [f"C{n}" for n in range(COURSES)])
-        self._feed = Feed(self._feeding, self.scene.fleet.database_url, self.report.seed)
+        if not self._alone:
+            self._feed = Feed(self._feeding, self.scene.fleet.database_url, self.report.seed)
 
     def _new_request(self, chance: random.Random, name: str) -> Request:
         # One in thirty names a student or a course that does not exist.
@@ -214,7 +217,8 @@ class Storm:
 
     def submit_snapshots(self) -> None:
         """Submit the snapshots of a feed until the faults are over; the last one is finished."""
-        self._feed.send_nights(lambda: not self._over.is_set(), lambda: self._deadline)
+        if self._feed is not None:
+            self._feed.send_nights(lambda: not self._over.is_set(), lambda: self._deadline)
 
     def _wait_for_turn(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
@@ -342,7 +346,8 @@ class Storm:
         letters = compare(scene.fleet.database_url, self.submitted, report)
         keep_order = not scene.loses_messages
         compare_rosters(scene.fleet.database_url, self.rosters, report, keep_order=keep_order)
-        self._feed.compare(report)
+        if self._feed is not None:
+            self._feed.compare(report)
         report.roster_records = sum(map(len, self.rosters.values()))
         report.unexplained += self._unbalanced_batches()
         for content in letters.keys() - scene.malformed:

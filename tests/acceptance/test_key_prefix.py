@@ -192,6 +192,7 @@ def test_doctor_looks_only_at_its_own_deployment(server: Server) -> None:
         "messages waiting in own:enrollments: 0",
         "messages waiting in own:batches: 3",
         "messages waiting in own:lookups: 0",
+        "messages waiting in own:decisions: 0",
         "messages without a queue name: 1; no worker reads them",
     ]
 

@@ -124,6 +124,10 @@ VERBS: dict[str, tuple[Any, ...]] = {
     "rolls": (["c"],),
     "enrolled_students": ("c",),
     "health": (),
+    "plan": ("p",),
+    "planned_drop_page": ("p",),
+    "planned_drops": ("p",),
+    "decide": ("p", "approve", "0" * 64),
     "polling_problem": (),
     "__enter__": (),
 }

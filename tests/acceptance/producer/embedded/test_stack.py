@@ -15,7 +15,8 @@ def test_the_demo_leaves_its_files_where_it_is_told_to(tmp_path: Path) -> None:
     assert "The files are in my trial" in shown
     left = tmp_path / "my trial"
     assert {p.name for p in left.iterdir()} == {
-        *("students.csv", "courses.csv", "enrollments.csv", ".enroll")
+        *("students.csv", "courses.csv", "enrollments.csv", "monday.csv", "tuesday.csv"),
+        ".enroll",
     }
     assert left_running(tmp_path) == []
     with running_up(left):
@@ -35,6 +36,10 @@ def test_the_demo_shows_every_step_and_leaves_nothing_behind(tmp_path: Path) -> 
         "enroll student S",
         "enroll history S",
         "  dropped   C",
+        "enroll data-sets create",
+        "267 are not in the snapshot",
+        "many_drops: It would drop 267",
+        "enroll approve",
         "What to type next",
     ):
         assert words in shown

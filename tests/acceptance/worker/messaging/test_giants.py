@@ -69,7 +69,7 @@ def own(fresh_deployment: Deployment) -> Iterator[Own]:
 
 
 def test_a_giant_message_is_never_held_as_a_whole(own: Own) -> None:
-    sent = [giant(GIANT - place, seed=place) for place in range(3)]
+    sent = [giant(GIANT - place, seed=place) for place in range(len(Queue))]
     for queue, raw in zip(Queue, sent, strict=True):
         own.redis.lpush(queue.value, raw)
     outcome = own.client.enroll({"student_id": "S1", "course_ids": ["C1"]})

@@ -55,7 +55,7 @@ RUN_BY = {
     "curl --fail-with-body": "test_the_curl_commands_work",
     "token=$(openssl rand -hex 32)": "test_a_token_is_made_as_the_page_says",
     "npm install redis": "test_foreign.py",
-    "for user in operator producer submitter worker": "test_access.py",
+    "for user in operator decider producer submitter worker": "test_access.py",
     "cd docs/operations": "test_least_privilege.py",
     "pip install '.[worker]'": "test_the_worker_starts_as_the_page_says",
     "celery -A worker worker -Q batches": "test_a_worker_for_some_queues_starts_as_the_page_says",

@@ -42,6 +42,8 @@ def test_a_check_shows_how_a_file_is_understood(tmp_path: Path) -> None:
         "mapping": {"student_sis_id": "{who}", "course_sis_id": "C-{term}"},
         "drop": False,
         "format": None,
+        "sections_are_one": False,
+        "moments_from_file": False,
     }
     assert found["mapping"] == {"student_sis_id": "{who}", "course_sis_id": "C-{term}"}
     assert found["first_rows"] == [

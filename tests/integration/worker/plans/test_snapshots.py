@@ -145,7 +145,10 @@ def test_an_older_held_snapshot_is_discarded_when_a_newer_one_starts(database: D
     assert advance(database, "newer").state is PlanState.DONE
     outdated = plan_status(database, "older")
     assert outdated.state is PlanState.DISCARDED
-    assert "A newer snapshot of the data set sis, the plan newer" in str(outdated.advice)
+    assert outdated.advice == (
+        "A newer snapshot of the data set sis, the plan newer, has already been applied or has"
+        " begun to be. Nothing of this one was applied."
+    )
     assert enrolled_pairs(database) == in_c1(*STUDENTS[:4])
 
 

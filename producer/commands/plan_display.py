@@ -38,10 +38,7 @@ _COLORS: Final[Mapping[PlanState, str]] = {PlanState.DONE: "green", PlanState.PL
 def plan(status: PlanStatus) -> RenderableType:
     """Lay out the report of a plan, and what to do next."""
     if status.state is PlanState.UNKNOWN:
-        return one_line(
-            f"No plan with the id {status.plan_id} is known. Check the id; for a package, it is"
-            f" that of its last batch, such as {status.plan_id}:enrollments."
-        )
+        return one_line(unknown(status.plan_id))
     state = (status.state.value, _COLORS.get(status.state, "yellow"))
     what = f" (snapshot of {status.data_set}): " if status.snapshot else ": "
     parts: list[RenderableType] = [
@@ -62,6 +59,14 @@ def plan(status: PlanStatus) -> RenderableType:
         parts.append(one_line((status.advice, "yellow")))
     parts += [one_line(f"  {line}") for line in next_steps(status)]
     return Group(*parts)
+
+
+def unknown(plan_id: str) -> str:
+    """Say that there is no plan with an id, and which one may have been meant."""
+    return (
+        f"No plan with the id {plan_id} is known. Check the id; for a package, it is that of its"
+        f" last batch, such as {plan_id}:enrollments."
+    )
 
 
 def next_steps(status: PlanStatus) -> Iterator[str]:

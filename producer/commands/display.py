@@ -95,9 +95,11 @@ def _progress(status: BatchStatus) -> Text:
         chunks = f"{status.chunks_applied:,} chunks applied (still being submitted)"
     else:
         chunks = f"{status.chunks_applied:,} of {status.chunks:,} chunks applied"
+    # Chunks of a plan that is not being applied are stored, and not missing.
+    is_stored = status.state in (BatchState.PLANNED, BatchState.HELD)
     lines = [
         f"{requests}, {status.requests_rejected:,} rejected as a whole",
-        f"{chunks}, {status.chunks_missing:,} missing",
+        chunks if is_stored else f"{chunks}, {status.chunks_missing:,} missing",
     ]
     if status.rows_per_second:
         lines.append(f"{status.rows_per_second:,.0f} rows/s")

@@ -44,7 +44,7 @@ def plan(session: Session, plan_id: str, csv_file: BinaryIO | None) -> int:
     """
     status = session.client.plan(plan_id)
     if status.state is PlanState.UNKNOWN:
-        tell(f"No plan with the id {plan_id} is known. Check the id.")
+        tell(plan_display.unknown(plan_id))
         return ExitCode.REFUSED
     if csv_file is not None:
         with csv_file:  # If the disk is full, closing the file fails.

@@ -25,13 +25,20 @@ _ABSENT: Final[Mapping[str, str]] = {
 }
 """What becomes of enrollments that a snapshot does not name."""
 
+_WHY: Final[Mapping[PlanState, str]] = {
+    PlanState.PLANNED: "Why it would wait for a decision",
+    PlanState.HELD: "Why it waits for a decision",
+    PlanState.DISCARDED: "Why it was held",
+}
+"""The heading of the reasons for which a plan is held, in the states in which they count."""
+
 _COLORS: Final[Mapping[PlanState, str]] = {PlanState.DONE: "green", PlanState.PLANNED: "green"}
 
 
 def plan(status: PlanStatus) -> RenderableType:
     """Lay out the report of a plan, and what to do next."""
     if status.state is PlanState.UNKNOWN:
-        return one_line(f"No plan with the id {status.plan_id} is known. Check the id.")
+        return one_line(unknown(status.plan_id))
     state = (status.state.value, _COLORS.get(status.state, "yellow"))
     what = f" (snapshot of {status.data_set}): " if status.snapshot else ": "
     parts: list[RenderableType] = [
@@ -41,9 +48,8 @@ def plan(status: PlanStatus) -> RenderableType:
         *_absent(status),
         *_courses(status),
     ]
-    if status.reasons and status.state in (PlanState.HELD, PlanState.DISCARDED):
-        was = "it waits for a decision" if status.state is PlanState.HELD else "it was held"
-        parts.append(Text(f"\nWhy {was}", style="bold"))
+    if status.reasons and (why := _WHY.get(status.state)) is not None:
+        parts.append(Text(f"\n{why}", style="bold"))
         parts += [
             one_line("  ", (reason.code.value, "red"), f": {reason.message}")
             for reason in status.reasons
@@ -53,6 +59,14 @@ def plan(status: PlanStatus) -> RenderableType:
         parts.append(one_line((status.advice, "yellow")))
     parts += [one_line(f"  {line}") for line in next_steps(status)]
     return Group(*parts)
+
+
+def unknown(plan_id: str) -> str:
+    """Say that there is no plan with an id, and which one may have been meant."""
+    return (
+        f"No plan with the id {plan_id} is known. Check the id; for a package, it is that of its"
+        f" last batch, such as {plan_id}:enrollments."
+    )
 
 
 def next_steps(status: PlanStatus) -> Iterator[str]:

@@ -7,7 +7,7 @@ import click
 from producer.commands import display
 from producer.commands.session import IDS, Session, parse_identifier, with_session
 from producer.commands.terminal import tell
-from producer.contract.batches import BatchState
+from producer.contract.batches import BatchState, BatchStatus
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.files import refused_lines
 
@@ -74,6 +74,7 @@ def errors(
     if batch.state is BatchState.UNKNOWN:
         tell(f"No batch with the id {batch_id} is known. Check the id.")
         return ExitCode.REFUSED
+    _tell_of_plan(batch)
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
@@ -99,6 +100,15 @@ def errors(
         return ExitCode.DONE
     session.show(list(batch.refusals), display.refusals(batch.refusals))
     return ExitCode.REFUSED if batch.refusals else ExitCode.DONE
+
+
+def _tell_of_plan(batch: BatchStatus) -> None:
+    """Say where the refusals are of a batch of which nothing is applied."""
+    if batch.plan_id is not None and not batch.chunks_applied:
+        tell(
+            f"Nothing of the batch {batch.batch_id} is applied, so none of its lines was refused."
+            f" `enroll plan {batch.plan_id}` shows which ones its plan would refuse."
+        )
 
 
 @click.command(epilog=IDS + STUDENT_CODES + STUDENT_EXAMPLES)

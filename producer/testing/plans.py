@@ -288,7 +288,7 @@ class Plans:
             return self.status(decision.plan_id)
         is_held = plan.status.state is PlanState.HELD and plan.status.digest == decision.digest
         if is_held and decision.decision is Decision.DISCARD:
-            self._discard(plan, times, "It was discarded by a decision.")
+            self._discard(plan, times, "It was discarded by a decision. Nothing of it was applied.")
         elif is_held:
             plan.change(decided_at=times.now)
             self._apply(plan, times)

@@ -1,5 +1,6 @@
 """Implement `enroll data-sets`: create, list, and set the rules by which snapshots are held."""
 
+import shlex
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -118,7 +119,7 @@ def create(database: Database, name: str, as_json: bool) -> int:
     elif is_new:
         print_message(
             f"The data set {name} was created. Submit its files with `enroll submit --snapshot"
-            f" {name} FILE`."
+            f" {shlex.quote(name)} FILE`."
         )
     else:
         print_message(f"The data set {name} exists already. Nothing was changed.")

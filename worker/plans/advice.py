@@ -32,7 +32,7 @@ def advice_on(
             waits = plan.detail and f"The plan could not be made yet: {plan.detail}"
             return advice_on_missing(members, now) or waits
         case PlanState.DISCARDED:
-            return f"{plan.detail or 'It was discarded.'} Nothing more of it will be applied."
+            return plan.detail or "It was discarded."
         case PlanState.APPLYING | PlanState.SWEEPING | PlanState.APPROVED if plan.detail:
             return f"It cannot go on: {plan.detail}"
         case _:

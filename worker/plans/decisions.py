@@ -78,7 +78,7 @@ def may_be_discarded(plan: Any) -> bool:
 
 def _detail(plan: Any) -> str:
     if plan.state != PlanState.APPLYING:
-        return DISCARDED
+        return f"{DISCARDED} Nothing of it was applied."
     return (
         f"{DISCARDED} What had been applied stays, and nothing was dropped because the file does"
         f" not name it. It could not be finished: {plan.detail}"

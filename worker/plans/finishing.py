@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy import Connection
+
 from producer.contract.batches import Books
 from producer.contract.plans import AbsentRows, PlannedBatch, PlanState
 from worker.batches.repository import sum_chunks
 from worker.batches.status import books_of
 from worker.database.engine import Database
 from worker.plans.holder import Holder
+from worker.plans.repository import find_snapshots_applied_since
 from worker.snapshots.sweep import swept_rows
 
 _NAMES = {
@@ -39,12 +42,29 @@ def finish_applied(database: Database, holder: Holder) -> None:
         ledgers = {row.id: row for row in sum_chunks(connection, [b.batch_id for b in planned])}
         absent = AbsentRows.model_validate(holder.plan.report.get("absent", {}))
         swept = swept_rows(connection, holder.plan.id, absent)
+        others = list(_others(connection, holder.plan))
     done = {key: books_of(ledger, ledger.rows) for key, ledger in ledgers.items()}
-    sentences = [*differences(planned, done), *absent_differences(absent, swept)]
+    sentences = [*others, *differences(planned, done), *absent_differences(absent, swept)]
     applied: dict[str, Any] = {"differences": sentences}
     if holder.plan.request["snapshot"]:
         applied["absent"] = swept.model_dump(mode="json")
     holder.do(lambda c: holder.finish(c, PlanState.DONE, applied=applied, detail=None))
+
+
+def _others(connection: Connection, plan: Any) -> Iterator[str]:
+    """Yield a sentence if another snapshot of the data set was applied after the report was made.
+
+    What that one enrolled, the report cannot know. Only drops that it shows may be done.
+    """
+    if not plan.request["snapshot"]:
+        return
+    others = find_snapshots_applied_since(connection, plan.data_set, plan.planned_at, plan.id)
+    if others:
+        yield (
+            f"After the report was made, {', '.join(others)} of the same data set was applied. What"
+            " it enrolled and this file does not name was not dropped. Submit this file again under"
+            " another batch id to have it dropped."
+        )
 
 
 def differences(planned: Sequence[PlannedBatch], done: Mapping[str, Books]) -> Iterator[str]:

@@ -142,6 +142,21 @@ def find_ongoing_snapshot(connection: Connection, data_set: int, except_for: str
     return next((row.id for row in rows if row.request["snapshot"]), None)
 
 
+def find_snapshots_applied_since(
+    connection: Connection, data_set: int, since: datetime, except_for: str
+) -> list[str]:
+    """Return the other plans of a data set of which snapshots were applied since a time."""
+    plan = PlanRow
+    others = select(plan.id, plan.request).where(
+        plan.data_set == data_set,
+        plan.state == PlanState.DONE,
+        plan.finished_at > since,
+        plan.id != except_for,
+    )
+    rows = connection.execute(others.order_by(plan.finished_at, plan.id))
+    return [row.id for row in rows if row.request["snapshot"]]
+
+
 def find_waiting_snapshots(connection: Connection, data_set: int, before: datetime) -> list[Any]:
     """Return, locked, the older snapshots of a data set that wait for a decision."""
     plan = PlanRow

@@ -1,10 +1,12 @@
 """Refuse what a snapshot must not be: pure functions, with a sentence for the submitter."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from producer.contract.chunks import CheckedColumns, Chunk, courses_of
+from producer.contract.printable import moment_text
 from producer.schemas import Action, Kind
 
 _AGAIN = "Nothing of it was applied."
@@ -47,8 +49,8 @@ def problem_of_moment(sent: datetime | None, now: datetime) -> str | None:
     if sent is None or sent <= now:
         return None
     return (
-        f"The moment of the snapshot, {sent.isoformat()}, lies ahead of the clock of Redis, which"
-        f" says {now.isoformat()}: it would outvote what is submitted until then. Submit it again"
+        f"The moment of the snapshot, {moment_text(sent)}, lies ahead of the clock of Redis, which"
+        f" says {moment_text(now)}: it would outvote what is submitted until then. Submit it again"
         f" with the time at which the file was true. {_AGAIN}"
     )
 
@@ -62,8 +64,8 @@ def problem_of_data_set(name: str, data_set: Any | None) -> str | None:
         return None
     return (
         f"No operator has created the data set {name} for snapshots. Check the name; if it is"
-        f" right, ask the operator to run `enroll data-sets create {name}`, then submit the"
-        f" snapshot again. {_AGAIN}"
+        f" right, ask the operator to run `enroll data-sets create {shlex.quote(name)}`, then"
+        f" submit the snapshot under another batch id. {_AGAIN}"
     )
 
 
@@ -75,7 +77,7 @@ def problem_of_age(name: str, moment: datetime, swept_at: datetime | None) -> st
     if swept_at is None or moment > swept_at:
         return None
     return (
-        f"The snapshot counts at {moment.isoformat()}, and a newer one of the data set {name}, of"
-        f" {swept_at.isoformat()}, has already been applied or has begun to be. Submit the newest"
+        f"The snapshot counts at {moment_text(moment)}, and a newer one of the data set {name}, of"
+        f" {moment_text(swept_at)}, has already been applied or has begun to be. Submit the newest"
         " file."
     )

@@ -128,12 +128,14 @@ def _of_refused_lines(rules: HoldRules, absence: Absence) -> _Found:
     drops = absence.absent.dropped
     if not rules.refused_lines or not drops or not half + nothing:
         return
+    lines = "1 refused line" if half + nothing == 1 else f"{half + nothing:,} refused lines"
+    counts = {"only the student or only the course is": half, "neither is": nothing}
+    known = ", and ".join(f"{what} known in {count:,}" for what, count in counts.items() if count)
     yield _reason(
         HoldReason.REFUSED_LINES,
-        f"{half + nothing:,} refused lines may be about enrollments that would be dropped"
-        f" ({_enrollments(drops)} in all): of {half:,} only the student or only the course is"
-        f" known, of {nothing:,} neither. Correct these lines, discard the plan and submit the file"
-        " again; or approve the plan if none of them is about an enrollment to be dropped.",
+        f"{lines} may be about enrollments that would be dropped ({_enrollments(drops)} in all):"
+        f" {known}. Correct what is refused, discard the plan and submit the file again; or approve"
+        " the plan if no such line is about an enrollment to be dropped.",
     )
 
 

@@ -9,17 +9,19 @@ from worker.batches.members.repository import members_of_plans
 from worker.database.engine import Database
 from worker.moments import Clock
 from worker.plans.decisions import DecisionRefused, decide
+from worker.undo.repository import first_applied
 from worker.undo.values import CannotUndo
 
 _WAITING: Final = (PlanState.STAGED, PlanState.HELD, PlanState.APPROVED)
 _APPLYING: Final = (PlanState.APPLYING, PlanState.SWEEPING)
-_NEVER_APPLIED: Final = (PlanState.PLANNED, PlanState.DISCARDED)
+_NOT_TO_APPLY: Final = (PlanState.PLANNED, PlanState.DISCARDED)
 
 
 def waiting_plan(connection: Connection, batch_id: str) -> str | None:
     """Return the plan of a batch of which nothing is applied yet; None if there is no such plan.
 
-    Raises CannotUndo for a plan that is being applied, or that never will be.
+    Raises CannotUndo for a plan that is being applied, or of which nothing ever was or will be. A
+    plan that was discarded because it could not go on may have applied a part of the batch.
     """
     members = members_of_plans(connection, [batch_id])
     if batch_id not in members:
@@ -30,7 +32,7 @@ def waiting_plan(connection: Connection, batch_id: str) -> str | None:
             f"The plan {member.plan_id} of the batch {batch_id} is being applied. Wait until it is"
             f" done (`enroll plan {member.plan_id}`), then undo the batch."
         )
-    if member.state in _NEVER_APPLIED:
+    if member.state in _NOT_TO_APPLY and first_applied(connection, batch_id) is None:
         raise CannotUndo(
             f"Nothing of the batch {batch_id} was applied: its plan {member.plan_id} is"
             f" {member.state}. There is nothing to undo."

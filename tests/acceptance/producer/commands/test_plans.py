@@ -71,6 +71,9 @@ def test_a_held_snapshot_is_shown_and_approved(desk: Desk, tmp_path: Path) -> No
     assert desk.enrolled() == 30
     assert desk.run("status", plan_id, expect=HELD).stdout.count("held") >= 1
     assert desk.run("wait", plan_id, expect=HELD).stdout.startswith(f"{plan_id}: held")
+    # A held plan has refused nothing, and what is stored of it is not missing.
+    assert f"`enroll plan {plan_id}` shows" in desk.run("errors", plan_id).stderr
+    assert "missing" not in desk.run("status", plan_id, expect=HELD).stdout
     report = desk.plan("plan", plan_id, expect=HELD)
     assert (report["owned_before"], report["absent"]["dropped"]) == (30, 27)
     drops = tmp_path / "drops.csv"

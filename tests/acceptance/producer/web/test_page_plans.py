@@ -137,3 +137,15 @@ def test_a_dry_run_is_only_shown(page: Any, client: EnrollmentClient, tmp_path: 
     assert enrolled(client) == before
     (batch,) = client.recent_batches(1)
     assert client.plan(batch.batch_id).state is PlanState.PLANNED
+
+
+def test_a_dry_run_says_why_the_file_would_wait(
+    page: Any, url: str, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    empty = write_lines(tmp_path / "empty.csv", "student_id,course_id")
+    batch = client.submit_file(empty, dry_run=True, snapshot="sis:fall").batch_id
+    wait_for(lambda: client.plan(batch).state is PlanState.PLANNED)
+    page.goto(f"{url}/#/batches/{batch}")
+    plan = page.get_by_role("region", name="What would change")
+    plan.get_by_text("If you send it to be applied, it waits for an approval:").wait_for()
+    plan.get_by_text("The file enrolls no student.").wait_for()

@@ -5,6 +5,7 @@ from support.operator import REMAINS, ask, run
 from support.snapshots import NOON
 from worker.data_sets.repository import data_set_key
 from worker.database.engine import Database
+from worker.plans.snapshot_rules import problem_of_data_set
 
 
 def test_a_data_set_is_created_once(database: Database) -> None:
@@ -20,6 +21,14 @@ def test_a_data_set_is_created_once(database: Database) -> None:
         True,
         None,
     )
+
+
+def test_a_name_with_spaces_is_quoted_in_the_command_that_is_advised(database: Database) -> None:
+    _, err = run(database, "data-sets", "create", "SIS 2026 fall")
+    assert "`enroll submit --snapshot 'SIS 2026 fall' FILE`" in err
+    problem = str(problem_of_data_set("SIS 2026 fall", None))
+    assert "`enroll data-sets create 'SIS 2026 fall'`" in problem
+    assert "under another batch id" in problem  # Under the same one, the plan stays discarded.
 
 
 def test_snapshots_are_allowed_of_a_data_set_that_only_batches_have_named(

@@ -145,8 +145,32 @@ def test_an_older_held_snapshot_is_discarded_when_a_newer_one_starts(database: D
     assert advance(database, "newer").state is PlanState.DONE
     outdated = plan_status(database, "older")
     assert outdated.state is PlanState.DISCARDED
-    assert "A newer snapshot of the data set sis, the plan newer" in str(outdated.advice)
+    assert outdated.advice == (
+        "A newer snapshot of the data set sis, the plan newer, has already been applied or has"
+        " begun to be. Nothing of this one was applied."
+    )
     assert enrolled_pairs(database) == in_c1(*STUDENTS[:4])
+
+
+def test_a_report_from_before_another_snapshot_says_what_stays(database: Database) -> None:
+    """Two nights wait over the weekend, and the operator approves them in their order."""
+    submit(database, "first", STUDENTS[:10])
+    advance(database, "first")
+    submit(database, "saturday", STUDENTS[:12], day=1, hold="always")
+    submit(database, "sunday", STUDENTS[:11], day=2, hold="always")
+    held = [advance(database, name) for name in ("saturday", "sunday")]
+    for plan in held:
+        decide(database, plan.plan_id, Decision.APPROVE, plan.digest)
+        done = advance(database, plan.plan_id)
+        assert done.state is PlanState.DONE
+    assert enrolled_pairs(database) == in_c1(*STUDENTS[:12])  # The approved report has no drops.
+    assert done.differences[0].startswith(
+        "After the report was made, saturday of the same data set"
+    )
+    submit(database, "again", STUDENTS[:11], day=3)
+    again = advance(database, "again")
+    assert (again.state, again.differences) == (PlanState.DONE, ())
+    assert enrolled_pairs(database) == in_c1(*STUDENTS[:11])
 
 
 def test_a_snapshot_older_than_the_last_one_is_never_applied(database: Database) -> None:

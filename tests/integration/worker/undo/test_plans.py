@@ -8,12 +8,13 @@ from sqlalchemy import select, update
 from producer.contract.plan_requests import PlanPurpose
 from producer.contract.plans import Decision, PlanState
 from support.databases import store_roster
-from support.staging import MOMENT, advance, chunks_of, request, stage
+from support.staging import MOMENT, advance, chunks_of, request, stage, work_on
 from support.undoing import COURSES, STUDENTS, apply, at, owners, pairs, undone
 from support.undoing import request as line
 from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.database.engine import Database
 from worker.plan_models import AlsoEnrolledBy, PlanRow
+from worker.plans.advance import advance_next
 from worker.plans.decisions import decide
 from worker.plans.reports.lookups import plan_status
 from worker.undo.run import rehearse
@@ -48,6 +49,22 @@ def test_a_plan_that_is_being_applied_is_not_interrupted(database: Database) -> 
         with pytest.raises(CannotUndo, match="plan b of the batch b is being applied"):
             undone(database)
     assert pairs(database) == {("A", "M1")}
+
+
+def test_what_a_discarded_plan_had_applied_is_undone(database: Database) -> None:
+    """The operator may discard a plan that cannot go on; what was applied of it stays at first."""
+    for chunk in chunks_of(request(), [line("A", enroll=["M1"])], [line("B", enroll=["M1"])]):
+        stage(database, chunk)
+    work = work_on(database)
+    while plan_status(database, "b").state is not PlanState.APPLYING:
+        advance_next(work)
+    advance_next(work._replace(apply=lambda stored: "no" if stored.number else work.apply(stored)))
+    decide(database, "b", Decision.DISCARD, None)
+    assert pairs(database) == {("A", "M1")}
+    assert rehearse(database, "b").counts["dropped"] == 1
+    assert undone(database).counts["dropped"] == 1
+    assert pairs(database) == set()
+    assert plan_status(database, "b").state is PlanState.DISCARDED
 
 
 def test_a_dry_run_has_nothing_to_undo(database: Database) -> None:

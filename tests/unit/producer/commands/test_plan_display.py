@@ -43,7 +43,7 @@ def status(state: PlanState = PlanState.HELD, **fields: Any) -> PlanStatus:
 
 
 def shown(given: PlanStatus) -> str:
-    console = Console(width=120)
+    console = Console(width=140)
     with console.capture() as captured:
         console.print(plan(given))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
@@ -86,6 +86,12 @@ def test_what_was_done_differently_is_shown_in_the_end() -> None:
     assert "enroll approve" not in text
 
 
+def test_a_dry_run_says_why_a_real_run_would_be_held() -> None:
+    text = shown(status(PlanState.PLANNED))
+    assert "Why it would wait for a decision\n  many_drops: 24 of 40 enrollments" in text
+    assert "enroll approve" not in text
+
+
 def test_a_long_list_of_courses_is_cut() -> None:
     (course,) = status().courses
     many = tuple(course.model_copy(update={"course_id": n}) for n in range(SHOWN_COURSES + 2))
@@ -94,7 +100,10 @@ def test_a_long_list_of_courses_is_cut() -> None:
 
 def test_an_unknown_plan_is_named() -> None:
     unknown = PlanStatus(plan_id="x", state=PlanState.UNKNOWN)
-    assert shown(unknown) == "No plan with the id x is known. Check the id."
+    assert shown(unknown) == (
+        "No plan with the id x is known. Check the id; for a package, it is that of its last batch,"
+        " such as x:enrollments."
+    )
 
 
 @pytest.mark.parametrize(

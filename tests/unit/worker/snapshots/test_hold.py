@@ -98,6 +98,24 @@ def test_refused_lines_hold_a_snapshot_that_drops(doubts: Doubts) -> None:
     assert codes(absence(0, 1_000, doubts=doubts)) == []
 
 
+@pytest.mark.parametrize(
+    ("doubts", "start", "end"),
+    [
+        (Doubts(half=1), "1 refused line may", "only the student or only the course is known in 1"),
+        (Doubts(nothing=2), "2 refused lines may", "neither is known in 2"),
+        (Doubts(half=1, nothing=1_000), "1,001 refused lines may", "and neither is known in 1,000"),
+    ],
+)
+def test_the_sentence_about_refused_lines_counts_what_is_there(
+    doubts: Doubts, start: str, end: str
+) -> None:
+    (reason,) = reasons_to_hold(
+        request(), HoldRules(), absence(1, 1_000, doubts=doubts), batch(enrolled=1)
+    )
+    assert reason.message.startswith(start)
+    assert f"{end}. Correct" in reason.message
+
+
 def test_a_file_about_enrollments_without_an_owner_is_held_unless_it_adopts_them() -> None:
     first = absence(0, 0, named=10, not_owned=6)
     assert codes(first) == [NOT_OWNED]

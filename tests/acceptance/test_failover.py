@@ -275,8 +275,8 @@ def documented_rules(passwords: dict[str, str]) -> dict[str, list[str]]:
 def test_the_documented_rules_are_enough_for_a_failover(
     tmp_path: Path, new_database: Callable[[str], str]
 ) -> None:
-    users = ("operator", "decider", "producer", "submitter", "worker")
-    users += ("sentinel", "replica", "client")
+    own_users = ("operator", "decider", "producer", "submitter", "worker")
+    users = (*own_users, "sentinel", "replica", "client")
     passwords = {user: f"password-of-{user}" for user in users}
     rules = documented_rules(passwords)
     assert sorted(rules) == sorted(users)

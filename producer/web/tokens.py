@@ -31,7 +31,7 @@ class Scope(StrEnum):
     DROP = "drop"
     """Drop students; in a batch or together with enrollments, `submit` is needed as well."""
     DECIDE = "decide"
-    """Approve or discard plans that are held, whoever has submitted them."""
+    """Approve or discard plans that are held, also those that others have submitted."""
     LOOKUP = "lookup"
     """Look up students and courses, and whatever any caller has submitted."""
 

@@ -148,7 +148,7 @@ def check_queue(task: str, queue: str) -> None:
     """Check that a lookup or a decision came from the queue of its own. Raises MalformedMessage.
 
     A submitter may have the right to publish, and none to read what others submitted or to decide.
-    In the same way, whoever may decide may do nothing else through the queue of decisions.
+    In the same way, the queue of decisions takes nothing but decisions.
     """
     own = TASK_QUEUES[TaskName(task)]
     if own is Queue.LOOKUPS and queue != own:

@@ -56,7 +56,7 @@ function parts(plan, path, decide) {
     plan.absent.dropped > 0 && isOpen && whoPart(path),
     plan.differences.length > 0 && element("div", {}, element("p", {}, "What happened differs from this plan:"), element("ul", {}, plan.differences.map((text) => element("li", {}, text)))),
     plan.state === "held" && decisionPart(plan, decide),
-    plan.state === "held" && plan.expires_at && element("p", { class: "faint" }, `It is discarded if nobody decides until ${shownTime(plan.expires_at)}.`),
+    plan.state === "held" && plan.expires_at && element("p", { class: "faint" }, `Without a decision, it is discarded on ${shownTime(plan.expires_at)}.`),
   ];
 }
 

@@ -46,6 +46,12 @@ SMALL_COPY: Final = 2048
 _STORE_BATCH = files("worker.messaging").joinpath("cached.lua").read_text(encoding="ascii")
 
 
+_NOT_COPIED: Final = (BatchState.UNKNOWN, BatchState.HELD)
+"""Of unknown ids, any client could make as many as it likes. An operator decides about what is held
+on the database alone, and a wait that begins afterwards must not end with a copy from before.
+"""
+
+
 class CachedAnswers:
     """The copies in Redis. It connects at first use; its connection pool notices a fork.
 
@@ -169,8 +175,7 @@ class CachedAnswers:
 
         def add(pipeline: Pipeline) -> None:
             for status in statuses:
-                # Of unknown ids, any client could make as many as it likes.
-                if status.state is BatchState.UNKNOWN:
+                if status.state in _NOT_COPIED:
                     continue
                 mark = marks.get(status.batch_id)
                 applied = status.chunks_applied

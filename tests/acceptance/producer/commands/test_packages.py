@@ -122,7 +122,7 @@ def test_the_enrollments_that_a_complete_package_does_not_name_are_counted(
     batch = json.loads(done.stdout.splitlines()[-1])
     sentence = (
         "1 enrollment is current here, but not in the file (1 in 'c-2'). The student was not"
-        " dropped; submit a drop if the student has left."
+        " dropped; submit a drop if the student has left, or submit the export as a snapshot."
     )
     assert f"Notice: {rest}: {sentence}" in done.stderr
     assert batch["not_in_file"] == 1

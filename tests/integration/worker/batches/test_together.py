@@ -31,7 +31,8 @@ from worker.models import (
 NOW = datetime(2026, 9, 1, 8, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
-APPLIED, REPEATED, CONFLICT = ChunkOutcome
+APPLIED, REPEATED = ChunkOutcome.APPLIED, ChunkOutcome.REPEATED
+CONFLICT = ChunkOutcome.CONFLICT
 
 
 def received(each: Chunk, moment: datetime | None = None, **origin: Any) -> ReceivedChunk:

@@ -69,7 +69,7 @@ class DataSets:
         return {pair for pair, owner in owners if owner == name and pair in self.intervals.open}
 
     def heir_of(self, pair: Pair) -> str | None:
-        """Return the data set that also names a pair, and names it still; None if there is none."""
+        """Return the data set that also names a pair, and names it still, or None."""
         for name, moment in sorted(self._notes.get(pair, {}).items(), key=lambda note: note[1]):
             swept_at = self._swept.get(name)
             if swept_at is None or moment >= swept_at:

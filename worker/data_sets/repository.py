@@ -52,7 +52,7 @@ class TooManyDataSets(Exception):
 
 
 def find_data_set(connection: Connection, name: str) -> Any | None:
-    """Return the data set of this name, as a row; None if there is none."""
+    """Return the data set of this name, as a row, or None."""
     return connection.execute(_BY_NAME, {"name": name}).one_or_none()
 
 
@@ -61,7 +61,7 @@ _BY_NAME = select(*_DATA_SET).where(DataSet.name == bindparam("name"))
 
 
 def find_data_set_by_key(connection: Connection, key: int) -> Any | None:
-    """Return the data set with this key, as a row; None if there is none."""
+    """Return the data set with this key, as a row, or None."""
     return connection.execute(_BY_KEY, {"key": key}).one_or_none()
 
 

@@ -165,7 +165,7 @@ def pairs_to_examine(
 
 
 def _swept_at(request: CheckedRequest, swept: Mapping[int, datetime]) -> datetime | None:
-    """Return the moment of the later snapshot of a request's data set; None if there is none."""
+    """Return the moment of the later snapshot of a request's data set, or None."""
     owner = request.incoming.owner
     swept_at = None if owner is None else swept.get(owner.data_set)
     return swept_at if swept_at is not None and request.moment < swept_at else None

@@ -36,12 +36,12 @@ def time_now(connection: Connection, clock: Clock) -> datetime:
 
 
 def find_plan(connection: Connection, plan_id: str) -> Any | None:
-    """Return the row of a plan; None if there is none."""
+    """Return the row of a plan, or None."""
     return connection.execute(_select_plan(plan_id)).one_or_none()
 
 
 def lock_plan(connection: Connection, plan_id: str) -> Any | None:
-    """Return the row of a plan, locked until the end of the transaction; None if there is none."""
+    """Return the row of a plan, locked until the end of the transaction, or None."""
     return connection.execute(_select_plan(plan_id).with_for_update()).one_or_none()
 
 
@@ -133,7 +133,7 @@ def lock_data_set(connection: Connection, key: int) -> datetime | None:
 
 
 def find_ongoing_snapshot(connection: Connection, data_set: int, except_for: str) -> str | None:
-    """Return another plan of a data set that is being applied; None if there is none."""
+    """Return another plan of a data set that is being applied, or None."""
     plan = PlanRow
     others = select(plan.id, plan.request).where(
         plan.data_set == data_set, plan.state.in_(_ONGOING), plan.id != except_for
@@ -176,7 +176,7 @@ class Chunk(NamedTuple):
 
 
 def find_staged(connection: Connection, batch_id: str, number: int) -> Chunk | None:
-    """Return the stored chunk with a number; None if there is none."""
+    """Return the stored chunk with a number, or None."""
     staged = StagedChunk
     row = connection.execute(
         select(staged.number, staged.fingerprint, staged.last).where(
@@ -187,7 +187,7 @@ def find_staged(connection: Connection, batch_id: str, number: int) -> Chunk | N
 
 
 def highest_staged(connection: Connection, batch_id: str) -> int | None:
-    """Return the highest number of a stored chunk of a batch; None if there is none."""
+    """Return the highest number of a stored chunk of a batch, or None."""
     highest = select(func.max(StagedChunk.number)).where(StagedChunk.batch_id == batch_id)
     number: int | None = connection.scalar(highest)
     return number

@@ -93,7 +93,7 @@ class Limit(NamedTuple):
 
     moment: datetime
     held_back_by: str | None = None
-    """The batch or plan that is not done, and counts at this moment; None if there is none."""
+    """The batch or plan that is not done, and counts at this moment, or None."""
     is_plan: bool = False
 
 

@@ -84,7 +84,7 @@ def test_a_dry_run_reports_what_would_happen_and_changes_nothing(
     make_term: Callable[[int], Term],
 ) -> None:
     term = make_term(2)
-    plan = term.plan_of(*term.students, "nobody-of-this-name", dry_run=True)
+    plan = term.plan_of(*term.students, "no-such-name", dry_run=True)
     assert (plan.state, plan.purpose, plan.snapshot) == ("planned", "report", False)
     (batch,) = plan.batches
     assert (batch.books.received, batch.books.enrolled, batch.books.rejected) == (3, 2, 1)

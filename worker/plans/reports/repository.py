@@ -72,7 +72,7 @@ def count_unfinished(connection: Connection) -> list[Unfinished]:
 
 
 def oldest_unfinished(connection: Connection, before: datetime | None = None) -> Oldest | None:
-    """Return the plan with the earliest moment that has not ended; None if there is none.
+    """Return the plan with the earliest moment that has not ended, or None.
 
     With `before`, only plans with an earlier moment count. The moment of a plan is the earliest of
     its batches.

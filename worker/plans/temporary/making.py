@@ -65,7 +65,7 @@ class MadePlan(NamedTuple):
 
     batches: tuple[PlannedBatch, ...]
     absence: Absence | None
-    """What a snapshot does not name; None if the plan is none."""
+    """What a snapshot does not name; None if the plan is not for a snapshot."""
     planned_at: datetime
     """When it was true: the database is that of this moment."""
     digest: str

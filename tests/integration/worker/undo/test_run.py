@@ -212,7 +212,7 @@ def test_a_batch_is_undone_once_and_its_undo_can_be_undone(database: Database) -
 
 def test_a_batch_that_changed_nothing_is_undone_as_well(database: Database) -> None:
     by_hand(database, "before", -5, "A", enroll=["M1"])
-    apply(database, request("A", enroll=["M1"]), request("Nobody", enroll=["M1"]))
+    apply(database, request("A", enroll=["M1"]), request("Unknown", enroll=["M1"]))
     undone(database)
     assert pairs(database) == {("A", "M1")}
     assert chunks.status(database, "undo:b").state is BatchState.DONE

@@ -13,7 +13,7 @@ from worker.snapshots.rules import HoldRules, read_rules
 from worker.snapshots.values import Absence, CourseLoss, Doubts
 
 ALWAYS, MANY, MOST = HoldReason.ALWAYS, HoldReason.MANY_DROPS, HoldReason.MOST_DROPS
-COURSE, NOBODY = HoldReason.COURSE_LOSES_MOST, HoldReason.NO_ENROLLMENTS
+COURSE, EMPTY = HoldReason.COURSE_LOSES_MOST, HoldReason.NO_ENROLLMENTS
 REFUSED, NOT_OWNED = HoldReason.REFUSED_LINES, HoldReason.NOT_OWNED
 
 
@@ -87,7 +87,7 @@ def test_a_snapshot_that_empties_a_course_is_held(
 
 
 def test_a_snapshot_that_enrolls_no_student_is_held() -> None:
-    assert codes(absence(0, 0), enrolled=0) == [NOBODY]
+    assert codes(absence(0, 0), enrolled=0) == [EMPTY]
     already = reasons_to_hold(request(), HoldRules(), absence(0, 5), batch(already_enrolled=5))
     assert already == ()
 

@@ -54,6 +54,14 @@ export function select(options, chosen, changed) {
   return made;
 }
 
+/** Save content, a Blob, as a file of the reader's. */
+export function saveFile(name, content) {
+  const link = element("a", { download: name });
+  link.href = URL.createObjectURL(content);
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
 /** Move the focus to an element that normally has none, such as a heading. */
 export function focusOn(target) {
   if (!target) return;

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { sentenceOf } from "./counts.js";
-import { button, element } from "./dom.js";
+import { button, element, saveFile } from "./dom.js";
 import { courseAddress, studentAddress } from "./ids.js";
 import { causeOf } from "./reasons.js";
 import { addRows, stackedTable } from "./stacked.js";
@@ -115,10 +115,8 @@ function whoPart(path) {
     more.hidden = next === null;
   }, { class: "plain" });
   const all = button("Download all drops", async () => {
-    const link = element("a", { download: "drops.csv" });
-    link.href = URL.createObjectURL(await (await call(`${path}/drops`, { headers: { Accept: "text/csv" } })).blob());
-    link.click();
-    URL.revokeObjectURL(link.href);
+    const response = await call(`${path}/drops`, { headers: { Accept: "text/csv" } });
+    saveFile("drops.csv", await response.blob());
   }, { class: "plain" });
   return element("div", {}, place, element("div", { class: "row" }, more, all));
 }

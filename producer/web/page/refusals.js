@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { ownColumns, shownCell } from "./corrections.js";
-import { element } from "./dom.js";
+import { element, saveFile } from "./dom.js";
 import { batchAddress } from "./ids.js";
 import { causeOf, likelyReasons, mistakesIn, reasonOf } from "./reasons.js";
 import { addRows, stackedTable } from "./stacked.js";
@@ -122,10 +122,7 @@ function download(status, form, text) {
     const response = await (isRecords
       ? call(path, { headers: { Accept: "application/jsonl" } })
       : call(`${path}?${new URLSearchParams({ form })}`, { headers: { Accept: "text/csv" } }));
-    const link = element("a", { download: NAMES[form] });
-    link.href = URL.createObjectURL(await response.blob());
-    link.click();
-    URL.revokeObjectURL(link.href);
+    saveFile(NAMES[form], await response.blob());
   });
   return button;
 }

@@ -1,6 +1,6 @@
 // Offers an example file of each kind, and says which columns are needed.
 
-import { button, element } from "./dom.js";
+import { button, element, saveFile } from "./dom.js";
 import { KINDS } from "./words.js";
 
 const EXAMPLES = {
@@ -21,8 +21,5 @@ export function templatesPart() {
 
 /** Save a text as a file of the reader's. */
 export function download(name, text) {
-  const link = element("a", { download: name });
-  link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv" }));
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  saveFile(name, new Blob(["\ufeff", text], { type: "text/csv" }));
 }

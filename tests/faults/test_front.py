@@ -23,7 +23,10 @@ from support.workers import Deployment
 FAULTS = os.environ.get("FAULTS")
 LOAD = Load(seconds=120, worker_stopped=60, broker_frozen=20) if FAULTS else Load()
 SOON = 1.0
-"""Seconds within which the front says that it is alive, and answers the honest caller."""
+"""Seconds within which the front says that it is alive, and answers the honest caller.
+
+Time in which no processor was free for the front, its broker or the caller does not count.
+"""
 
 
 def with_tokens(folder: Path, *names: str) -> Path:
@@ -63,8 +66,8 @@ def test_an_honest_caller_goes_on_through_a_storm(
 
 def check_callers(seen: Seen) -> None:
     """Check that each sort of caller got what the bounds say, and no server error."""
+    assert {call.status for call in seen.health} == {200}
     statuses = {sort: set(counts) for sort, counts in seen.statuses.items()}
-    assert statuses["health"] == {200}
     assert statuses["upload"] <= {202, 429, 0}
     assert seen.statuses["upload"][202] >= LOAD.uploads // 2
     assert statuses["slow body without token"] == {401}
@@ -77,13 +80,13 @@ def check_callers(seen: Seen) -> None:
 
 def check_honest(seen: Seen) -> None:
     """Check how fast health and the honest caller were answered."""
-    assert max(seen.health) < SOON
+    assert max(call.seconds for call in seen.health) < SOON
     began, ended = seen.frozen
-    for call in seen.honest:
-        if call.ended < began or call.started > ended:
-            assert (call.status, call.seconds < SOON) == (202, True), seen.honest
-        else:  # While the broker did not answer.
-            assert call.status in (202, 503)
+    while_frozen = [c for c in seen.honest if c.ended >= began and c.started <= ended]
+    others = [call for call in seen.honest if call not in while_frozen]
+    assert {call.status for call in others} == {202}
+    assert [call for call in others if call.seconds >= SOON] == []
+    assert {call.status for call in while_frozen} <= {202, 503}
 
 
 def check_nothing_is_lost(client: EnrollmentClient, seen: Seen) -> None:
@@ -91,9 +94,10 @@ def check_nothing_is_lost(client: EnrollmentClient, seen: Seen) -> None:
     for batch_id in seen.batches:
         batch = client.wait(batch_id, timeout=60)
         assert (batch.books.received, batch.books.rejected) == (ROWS, 0)
-    assert seen.accepted
+    accepted = [call.request_id for call in seen.honest if call.request_id is not None]
+    assert accepted
 
     def are_done() -> bool:
-        return {status.state for status in client.statuses(seen.accepted)} == {RequestState.DONE}
+        return {status.state for status in client.statuses(accepted)} == {RequestState.DONE}
 
     wait_for(are_done, 60)

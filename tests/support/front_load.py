@@ -13,15 +13,13 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.client import HTTPConnection
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis
 
-from support.stopwatch import Stopwatch
+from support.honest_caller import Call, Front, start, waiting_process
 from support.workers import Deployment
 
 PIECES = 20
@@ -30,8 +28,8 @@ PIECES = 20
 ROWS = 200
 """Rows of an upload."""
 
-HONEST_PAUSE = 0.05
-"""Seconds between two calls of the honest caller: at most 20 calls a second."""
+ANSWER_SECONDS = 60
+"""Seconds for which a caller waits for a refusal that must come."""
 
 
 @dataclass
@@ -50,27 +48,14 @@ class Load:
     """Seconds for which the broker does not answer, while the worker is stopped."""
 
 
-class HonestCall(NamedTuple):
-    """A call of the honest caller, and what came of it."""
-
-    started: float
-    ended: float
-    seconds: float
-    """How long it took, without the time in which no processor was free for it."""
-    status: int
-
-
 @dataclass
 class Seen:
     """What callers saw."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     """By sort of call; 0 is a connection that was closed without a response."""
-    health: list[float] = field(default_factory=list)
-    """Seconds that each question about the health of the process took, counted in the same way."""
-    honest: list[HonestCall] = field(default_factory=list)
-    accepted: list[str] = field(default_factory=list)
-    """The ids of the honest caller's requests that were accepted."""
+    health: list[Call] = field(default_factory=list)
+    honest: list[Call] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
     frozen: tuple[float, float] = (0.0, 0.0)
     """When the broker was frozen, and when it was not any more."""
@@ -114,35 +99,40 @@ class Storm:
         self.seen = Seen()
         self._address = urlsplit(url)
         self._greedy = {"Authorization": f"Bearer {greedy}"}
-        self._honest = {"Authorization": f"Bearer {honest}"}
+        self._honest = honest
         self._end = 0.0
 
     async def run(self, deployment: Deployment) -> Seen:
         """Let all callers loose, stop the worker and freeze the broker; return what was seen."""
+        with waiting_process() as pool, Redis.from_url(deployment.broker_url) as redis:
+            processes = (self._process, int(redis.info("server")["process_id"]))
+            front = Front(self.url, self._honest, processes)
+            self._end = time.monotonic() + self.load.seconds
+            calls = asyncio.wrap_future(start(pool, front, self._end))
+            await self._storm(deployment)
+            self.seen.health, self.seen.honest = await calls
+        return self.seen
+
+    async def _storm(self, deployment: Deployment) -> None:
         load = self.load
-        self._end = time.monotonic() + load.seconds
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         timeout = httpx.Timeout(load.seconds + 60)
         async with (
             httpx.AsyncClient(base_url=self.url, limits=limits, timeout=timeout) as client,
             asyncio.TaskGroup() as group,
         ):
-            start = group.create_task
-            # In threads, so that what they measure is not the time of this event loop.
-            start(asyncio.to_thread(self._ask_for_health))
-            start(asyncio.to_thread(self._be_honest))
-            start(self._break(deployment))
+            call = group.create_task
+            call(self._break(deployment))
             for number in range(load.uploads):
-                start(self._upload(client, number))
+                call(self._upload(client, number))
             for number in range(load.slow_bodies):
-                start(self._send_slowly(with_token=number % 2 == 0))
+                call(self._send_slowly(with_token=number % 2 == 0))
             for _ in range(load.slow_heads):
-                start(self._hang())
+                call(self._hang())
             for _ in range(load.streams):
-                start(self._follow(client))
+                call(self._follow(client))
             for _ in range(load.waiters):
-                start(self._wait(client))
-        return self.seen
+                call(self._wait(client))
 
     async def _break(self, deployment: Deployment) -> None:
         await asyncio.sleep(1)
@@ -153,40 +143,6 @@ class Storm:
                 await asyncio.sleep(self.load.broker_frozen)
             self.seen.frozen = (began, time.monotonic())
             await asyncio.sleep((self.load.worker_stopped - self.load.broker_frozen) / 2)
-
-    def _ask_for_health(self) -> None:
-        with self._connection() as connection:
-            while time.monotonic() < self._end:
-                watch = Stopwatch(self._process)
-                connection.request("GET", "/health/live")
-                response = connection.getresponse()
-                response.read()
-                self.seen.health.append(watch.seconds())
-                self.seen.count("health", response.status)
-                time.sleep(HONEST_PAUSE)
-
-    def _be_honest(self) -> None:
-        """Enroll a student again and again, one call after the other."""
-        headers = {**self._honest, "Content-Type": "application/json"}
-        with self._connection() as connection:
-            while time.monotonic() < self._end:
-                request_id = uuid.uuid4().hex
-                body = {"student_id": "L1", "course_ids": ["LC1"], "request_id": request_id}
-                watch = Stopwatch(self._process)
-                connection.request("POST", "/students/enroll", json.dumps(body), headers)
-                response = connection.getresponse()
-                response.read()
-                self.seen.honest.append(
-                    HonestCall(watch.started, time.monotonic(), watch.seconds(), response.status)
-                )
-                if response.status == HTTPStatus.ACCEPTED:
-                    self.seen.accepted.append(request_id)
-                time.sleep(HONEST_PAUSE)
-
-    def _connection(self) -> "contextlib.closing[HTTPConnection]":
-        address = self._address
-        assert address.hostname is not None
-        return contextlib.closing(HTTPConnection(address.hostname, address.port, timeout=30))
 
     async def _upload(self, client: httpx.AsyncClient, number: int) -> None:
         batch_id = f"load-{number}-{uuid.uuid4().hex}"
@@ -227,6 +183,8 @@ class Storm:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.wait([answer], timeout=0.5)
+        if not with_token:
+            await asyncio.wait([answer], timeout=ANSWER_SECONDS)
         self.seen.count(f"slow body {'with' if with_token else 'without'} token", _status(answer))
         answer.cancel()
         writer.close()
@@ -236,7 +194,7 @@ class Storm:
         reader, writer = await self._connect()
         writer.write(b"GET / HTTP/1.1\r\nHost: local")
         answer = asyncio.ensure_future(reader.read(1_000))
-        await asyncio.wait([answer], timeout=max(0.0, self._end - time.monotonic()))
+        await asyncio.wait([answer], timeout=self.load.seconds + ANSWER_SECONDS)
         self.seen.count("slow head", _status(answer))
         answer.cancel()
         writer.close()

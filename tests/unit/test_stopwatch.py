@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 
@@ -15,14 +16,36 @@ BUSY = 3
 
 
 def work(connection: Connection) -> None:
-    """Compute for a tenth of a second of processor time, or sleep, whenever that is asked for."""
+    """Compute for a tenth of a second of processor time, or sleep, when the test says so.
+
+    A helper thread computes as well; it lives from one message to another.
+    """
+    over = threading.Event()
+    helper = threading.Thread(target=help_until, args=(over, connection))
     while (kind := connection.recv()) is not None:
-        end = time.process_time() + 0.1
-        while kind == "compute" and time.process_time() < end:
-            pass
-        if kind == "sleep":
+        if kind == "start a thread":
+            helper.start()
+            continue
+        if kind == "compute":
+            compute()
+        elif kind == "sleep":
             time.sleep(0.5)
+        elif kind == "end the thread":
+            over.set()
+            helper.join()
         connection.send("done")
+
+
+def compute() -> None:
+    end = time.thread_time() + 0.1
+    while time.thread_time() < end:
+        pass
+
+
+def help_until(over: threading.Event, connection: Connection) -> None:
+    compute()
+    connection.send("done")
+    over.wait()
 
 
 def burn() -> None:
@@ -41,7 +64,8 @@ def test_only_what_the_process_does_itself_is_counted() -> None:
         assert process.pid is not None
         os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
     try:
-        measured = {kind: measure(worker.pid or 0, own, kind) for kind in ("sleep", "compute")}
+        kinds = ("sleep", "compute", "start a thread", "end the thread")
+        measured = {kind: measure(worker.pid or 0, own, kind) for kind in kinds}
     finally:
         for process in (worker, *others):
             process.kill()
@@ -50,6 +74,8 @@ def test_only_what_the_process_does_itself_is_counted() -> None:
     assert elapsed > 0.2, "the others take most of the processor"
     assert 0.05 < seconds < 0.2
     assert measured["sleep"][1] > 0.4
+    # What a thread had to wait for earlier is not added when it ends.
+    assert all(seconds <= elapsed for elapsed, seconds in measured.values())
 
 
 def measure(pid: int, connection: "Connection", kind: str) -> tuple[float, float]:
@@ -57,4 +83,5 @@ def measure(pid: int, connection: "Connection", kind: str) -> tuple[float, float
     watch = Stopwatch(pid)
     connection.send(kind)
     connection.recv()
-    return time.monotonic() - watch.started, watch.seconds()
+    seconds = watch.seconds()
+    return time.monotonic() - watch.started, seconds

@@ -1,7 +1,12 @@
 """Measure how long other processes take, also on a machine that runs much else."""
 
+import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 
 class Stopwatch:
@@ -10,11 +15,14 @@ class Stopwatch:
     It does not count the time in which this thread or one of the processes was ready to run, but
     all processors were busy with others: that says nothing about the processes. Linux counts that
     time for each thread; elsewhere, all time is counted.
+
+    With `families`, all processes that these have started take part, such as those of a pool.
     """
 
-    def __init__(self, *processes: int) -> None:
-        self._own = Path("/proc/thread-self")
-        self._others = [Path(f"/proc/{process}/task") for process in processes]
+    def __init__(self, *processes: int, families: bool = False) -> None:
+        self._own = _threads_of(os.getpid()) / str(threading.get_native_id())
+        self._processes = processes
+        self._families = families
         self._starved = self._nanoseconds_starved()
         self.started = time.monotonic()
 
@@ -28,8 +36,25 @@ class Stopwatch:
         return max(0.0, elapsed - starved / 1e9)
 
     def _nanoseconds_starved(self) -> dict[Path, int]:
-        threads = [self._own, *(thread for other in self._others for thread in other.glob("*"))]
+        threads = {self._own}
+        for process in self._processes:
+            for member in _family_of(process) if self._families else [process]:
+                threads.update(_threads_of(member).glob("*"))
         return {thread: _nanoseconds(thread) for thread in threads}
+
+
+def _family_of(process: int) -> Iterator[int]:
+    """Return a process and all that it has started, as far as they still run."""
+    try:
+        children = psutil.Process(process).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    yield process
+    yield from (child.pid for child in children)
+
+
+def _threads_of(process: int) -> Path:
+    return Path(f"/proc/{process}/task")
 
 
 def _nanoseconds(thread: Path) -> int:

@@ -65,7 +65,8 @@ def test_only_what_the_process_does_itself_is_counted() -> None:
         os.sched_setaffinity(process.pid, {min(os.sched_getaffinity(0))})
     try:
         kinds = ("sleep", "compute", "start a thread", "end the thread")
-        measured = {kind: measure(worker.pid or 0, own, kind) for kind in kinds}
+        measured = {kind: measure(Stopwatch(worker.pid or 0), own, kind) for kind in kinds}
+        in_family = measure(Stopwatch(os.getpid(), families=True), own, "compute")
     finally:
         for process in (worker, *others):
             process.kill()
@@ -73,14 +74,14 @@ def test_only_what_the_process_does_itself_is_counted() -> None:
     elapsed, seconds = measured["compute"]
     assert elapsed > 0.2, "the others take most of the processor"
     assert 0.05 < seconds < 0.2
+    assert in_family[1] < 0.2 < in_family[0], "the worker is a child of this process"
     assert measured["sleep"][1] > 0.4
     # What a thread had to wait for earlier is not added when it ends.
     assert all(seconds <= elapsed for elapsed, seconds in measured.values())
 
 
-def measure(pid: int, connection: "Connection", kind: str) -> tuple[float, float]:
+def measure(watch: Stopwatch, connection: "Connection", kind: str) -> tuple[float, float]:
     """Let the worker do something; return all seconds, and those that count."""
-    watch = Stopwatch(pid)
     connection.send(kind)
     connection.recv()
     seconds = watch.seconds()

@@ -202,13 +202,9 @@ def test_a_check_whose_caller_goes_away_ends_and_gives_its_turn_to_others(line: 
         await asyncio.wait(running)
         small = Upload(io.BytesIO(PAIRS), None)
         assert (await uploads.check(small, Choices(), "greedy")).readable
-        names = {thread.name for thread in threading.enumerate()}
-        for _ in range(100):
-            names = {thread.name for thread in threading.enumerate()}
-            if "enrollment-batch" not in names:
-                break
-            await asyncio.sleep(0.05)
-        assert "enrollment-batch" not in names
+        async with asyncio.timeout(30):
+            while "enrollment-batch" in {thread.name for thread in threading.enumerate()}:
+                await asyncio.sleep(0.05)
 
     asyncio.run(run())
 

@@ -6,6 +6,7 @@ works again, through both processes of the worker's pool; nothing is lost or dup
 
 import contextlib
 import hashlib
+import os
 import re
 import threading
 import time
@@ -30,6 +31,7 @@ from support.paths import ROOT
 from support.requirements import require_program
 from support.rosters import enter_roster, finished
 from support.sentinels import Sentinels, sentinels
+from support.stopwatch import Stopwatch
 from support.valkey import cut_connections
 from support.waiting import wait_for
 from support.workers import Deployment, running_worker
@@ -51,6 +53,7 @@ class Running:
     deployment: Deployment
     client: EnrollmentClient
     http: str
+    http_process: int
 
     def lookup(self) -> object:
         return self.client.status("unheard-of").state is RequestState.UNKNOWN
@@ -70,15 +73,20 @@ class Running:
         )
 
     def time_until_all_works(self) -> float:
-        """Return the seconds until the last failure; then every kind of call works for a while."""
-        started = failed = time.monotonic()
+        """Return the seconds until the last failure; then every kind of call works for a while.
+
+        Seconds in which a busy machine kept the processes from going on do not count.
+        """
+        own = os.getpid(), self.deployment.process.pid, self.http_process
+        watch = Stopwatch(*own, families=True)
+        failed, seconds = watch.started, 0.0
         while time.monotonic() < failed + QUIET:
             for call in (self.lookup, self.enroll, self.ask_over_http, self.submit_over_http):
                 if not works(call):
-                    failed = time.monotonic()
-                    assert failed < started + 60, f"{call.__name__} still fails"
+                    failed, seconds = time.monotonic(), watch.seconds()
+                    assert failed < watch.started + 60, f"{call.__name__} still fails"
             time.sleep(0.05)
-        return failed - started
+        return seconds
 
 
 @contextlib.contextmanager
@@ -87,10 +95,11 @@ def running(url: str, database_url: str, folder: Path) -> Iterator[Running]:
     with (
         running_worker(url, database_url, log, "--concurrency=2") as deployment,
         EnrollmentClient(url, timeout=3) as client,
-        serving(deployment.environment | {"ENROLL_TIMEOUT": "3"}, folder / "http.log") as (http, _),
+        serving(deployment.environment | {"ENROLL_TIMEOUT": "3"}, folder / "http.log") as front,
     ):
         enter_roster(client, STUDENTS, ["C"])
-        made = Running(deployment, client, http)
+        http, process = front
+        made = Running(deployment, client, http, process.pid)
         made.time_until_all_works()
         yield made
 
@@ -309,20 +318,22 @@ def test_the_documented_rules_are_enough_for_a_failover(
         with (
             running_worker(
                 url("worker"), database_url, log, "--concurrency=1", client_url=url("producer")
-            ),
+            ) as worker,
             EnrollmentClient(url("producer"), timeout=3) as client,
         ):
             enter_roster(client, ["S1"], ["C"])
             lost = servers.master
             lost.kill()
             successor = servers.wait_for_successor(lost)
+            watch = Stopwatch(os.getpid(), worker.process.pid, families=True)
 
             def enrolls() -> bool:
                 with contextlib.suppress(EnrollmentError):
                     return client.enroll({"student_id": "S1", "course_ids": ["C"]}).errors == ()
                 return False
 
-            wait_for(enrolls, WITHIN)
+            wait_for(enrolls)
+            assert watch.seconds() < WITHIN
             denied = [entry for entry in successor.redis.acl_log() if entry["username"] in users]
             assert [e for e in denied if e["reason"] != "auth"] == []
 

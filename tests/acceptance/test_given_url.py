@@ -107,9 +107,11 @@ def test_the_http_front_publishes_and_reads_where_it_was_told_to(
     environment = misled.environment | variables
     with serving(environment, tmp_path / "http.log") as (url, _):
         request = {"student_id": "S4", "course_ids": ["C4"]}
-        answer = httpx.post(f"{url}/students/enroll", json=request, headers={"Prefer": "wait=20"})
+        answer = httpx.post(
+            f"{url}/students/enroll", json=request, headers={"Prefer": "wait=20"}, timeout=30
+        )
         assert answer.json()["status"] == "rejected"
-        seen = httpx.get(f"{url}/requests/{answer.json()['request_id']}")
+        seen = httpx.get(f"{url}/requests/{answer.json()['request_id']}", timeout=30)
         assert seen.json()["state"] == "done"
 
 

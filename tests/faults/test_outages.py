@@ -83,6 +83,7 @@ def test_a_full_disk_delays_work_and_loses_nothing(
         enter_roster(client, students, ["C1", "C2"])
         filler = fill(small_disk)
         batch_id = client.submit_batch(Kind.ENROLLMENTS, records).batch_id
+        wait_for(lambda: "The database is unavailable" in made.log.read_text())
         time.sleep(5)
         status = client.batch(batch_id)
         assert (status.books.received, status.books.not_applied) == (4_000, 4_000)

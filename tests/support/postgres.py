@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
+from sqlalchemy import Connection, text
 
 from support.requirements import report_missing
 
@@ -86,6 +88,12 @@ def _one_at_a_time() -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def server_of(connection: Connection) -> int:
+    """Return the process id of the PostgreSQL that a connection leads to."""
+    session = psutil.Process(connection.scalar(text("SELECT pg_backend_pid()")))
+    return int(session.ppid())
 
 
 def postgres_program(name: str) -> str:

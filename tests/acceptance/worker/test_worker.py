@@ -16,7 +16,7 @@ from producer.client import EnrollmentClient
 from support.paths import ROOT
 from support.rosters import enter_roster
 from support.waiting import wait_for
-from support.workers import running_worker, worker_environment
+from support.workers import Deployment, running_worker, worker_environment
 
 WORKER = [sys.executable, "-m", "celery", "-A", "worker", "worker"]
 
@@ -79,6 +79,12 @@ def test_a_worker_behaves_the_same_in_every_pool(
         assert {s.result.status for s in client.statuses(ids) if s.result} == {"enrolled"}
 
 
+def pool_processes(worker: Deployment) -> list[psutil.Process]:
+    """Return the processes of a worker's pool that are still running."""
+    children = psutil.Process(worker.process.pid).children()
+    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
 def test_a_killed_pool_process_loses_and_duplicates_nothing(
     broker_url: str, new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -90,8 +96,8 @@ def test_a_killed_pool_process_loses_and_duplicates_nothing(
         names = load(client, 400)
         ids = [client.submit({"student_id": name, "course_ids": ["C"]}) for name in names]
         for _ in range(3):
-            (child, *_rest) = psutil.Process(worker.process.pid).children()
-            child.kill()
+            wait_for(lambda: len(pool_processes(worker)) > 0)
+            pool_processes(worker)[0].kill()
             time.sleep(0.2)
         wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
         assert worker.process.poll() is None

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -92,6 +93,25 @@ def after(seconds: float, action: Callable[[], object]) -> Iterator[None]:
     timer.join()
 
 
+@contextmanager
+def once_it_shows(action: Callable[[], object]) -> Iterator[None]:
+    """Do something as soon as the command that is run meanwhile has printed something."""
+    outside = sys.stdout
+
+    def has_printed() -> bool:
+        printed = getattr(sys.stdout, "buffer", None)
+        return sys.stdout is not outside and bool(printed and printed.getvalue())
+
+    def act() -> None:
+        wait_for(has_printed)
+        action()
+
+    acting = threading.Thread(target=act)
+    acting.start()
+    yield
+    acting.join()
+
+
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -99,7 +119,7 @@ def interrupt() -> None:
 def test_each_change_is_a_line_until_the_batch_is_done(
     client: EnrollmentClient, enroll: Callable[..., Result]
 ) -> None:
-    with half_submitted(client) as (batch_id, go_on), after(1, go_on.set):
+    with half_submitted(client) as (batch_id, go_on), once_it_shows(go_on.set):
         done = enroll("status", batch_id, "--watch")
     assert done.exit_code == GOOD, done.output
     lines = done.stdout.splitlines()
@@ -114,7 +134,7 @@ def test_each_change_is_a_line_until_the_batch_is_done(
 def test_with_json_each_change_is_an_object_and_the_last_has_the_refusals(
     client: EnrollmentClient, enroll: Callable[..., Result]
 ) -> None:
-    with half_submitted(client) as (batch_id, go_on), after(1, go_on.set):
+    with half_submitted(client) as (batch_id, go_on), once_it_shows(go_on.set):
         done = enroll("status", batch_id, "--watch", "--json")
     states = [json.loads(line) for line in done.stdout.splitlines()]
     assert [states[0]["state"], states[-1]["state"]] == ["running", "done"]
@@ -131,7 +151,7 @@ def test_with_json_each_change_is_an_object_and_the_last_has_the_refusals(
 def test_on_a_terminal_the_status_is_redrawn_and_stays_at_the_end(
     client: EnrollmentClient, enroll: Callable[..., Result]
 ) -> None:
-    with half_submitted(client) as (batch_id, go_on), after(1, go_on.set):
+    with half_submitted(client) as (batch_id, go_on), once_it_shows(go_on.set):
         done = enroll("status", batch_id, "--watch", on_terminal=True)
     assert done.exit_code == GOOD, done.output
     assert "\x1b[1A\x1b[2K" in done.stdout  # It goes up and erases what it wrote before.
@@ -146,7 +166,7 @@ def test_ctrl_c_ends_the_watch_and_gives_the_cursor_back(
 ) -> None:
     with half_submitted(client) as (batch_id, _):
         for on_terminal in (False, True):
-            with after(1, interrupt):
+            with once_it_shows(interrupt):
                 done = enroll("status", batch_id, "--watch", on_terminal=on_terminal)
             assert done.exit_code == INTERRUPTED, done.output
             assert done.stderr == "Interrupted.\n"
@@ -159,6 +179,7 @@ def test_requests_and_batches_are_waited_for_together(
     enter_roster(client, ["W1"], ["WC1"])
     request_id = client.submit({"student_id": "W1", "course_ids": ["WC1"]})
     refused = client.submit({"student_id": "W1", "course_ids": ["none"]})
+    wait_for(lambda: client.status(request_id).state == "done")
     with half_submitted(client) as (batch_id, go_on):
         done = enroll("wait", batch_id, request_id, "--timeout", "0.5")
         assert done.exit_code == UNREACHABLE

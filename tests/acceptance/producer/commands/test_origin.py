@@ -150,6 +150,7 @@ def test_over_http_the_submitter_is_the_name_of_the_token(
                 f"{url}/batches",
                 params={"batch_id": batch_id},
                 headers={"Authorization": "Bearer secret"},
+                timeout=30,
                 **upload,
             )
             assert answer.status_code == 202, answer.text

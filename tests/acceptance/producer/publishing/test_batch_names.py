@@ -118,7 +118,10 @@ def test_a_batch_id_is_refused_while_the_first_submission_still_waits(
     environment = lookups_only.environment
     with serving(environment, tmp_path / "serve.log") as (url, _):
         conflict = httpx.post(
-            f"{url}/batches", params={"batch_id": "night"}, content=other.read_bytes()
+            f"{url}/batches",
+            params={"batch_id": "night"},
+            content=other.read_bytes(),
+            timeout=30,
         )
         assert (conflict.status_code, conflict.json()["code"]) == (409, "batch_conflict")
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
 import pytest
 from redis import Redis
 from sqlalchemy import delete, func, select, update
@@ -27,6 +28,7 @@ from producer.schemas import Kind, RequestState
 from support.commands import UNREACHABLE, run_enroll
 from support.databases import dead_letters, opened_database
 from support.rosters import submit_and_finish
+from support.stopwatch import Stopwatch
 from support.valkey import free_port
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -250,13 +252,18 @@ def test_the_counts_of_a_running_batch_balance_and_never_go_backwards(
                 time.sleep(0.5)
             yield {"student_id": students[number % 200], "course_ids": courses}
 
+    worker = psutil.Process(deployment.process.pid)
+    workers = [worker.pid, *(process.pid for process in worker.children(recursive=True))]
+
     def poll(_: int) -> int:
         """Poll until the batch is done, and return how often."""
         polls, earlier = 0, 0
+        # It stands still while a busy machine keeps the worker from writing what it has read.
+        clock = Stopwatch(*workers)
         stored: list[tuple[float, int]] = []
         with EnrollmentClient(deployment.broker_url, timeout=30) as own:
             while True:
-                second_ago = time.monotonic() - 1.2
+                second_ago = clock.seconds() - 1.2
                 status = own.batch(name)
                 polls += 1
                 books = status.books.model_dump()
@@ -265,7 +272,7 @@ def test_the_counts_of_a_running_batch_balance_and_never_go_backwards(
                 earlier = status.chunks_applied
                 assert earlier >= max([0, *(n for when, n in stored if when < second_ago)])
                 count = stored_chunks(deployment, name)
-                stored.append((time.monotonic(), count))
+                stored.append((clock.seconds(), count))
                 if status.state == "done":
                     assert stored[-1][1] == earlier
                     assert status.books.received == size

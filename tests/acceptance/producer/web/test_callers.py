@@ -136,7 +136,9 @@ def test_with_tokens_and_no_folder_the_state_folder_is_used_and_named(
     arguments = ("--tokens", str(tokens_file(tmp_path)))
     with serving(deployment.environment, log, *arguments) as (url, _):
         headers = {"Authorization": "Bearer registrar"}
-        assert httpx.get(f"{url}/students/W1/results", headers=headers).status_code == 200
+        assert (
+            httpx.get(f"{url}/students/W1/results", headers=headers, timeout=30).status_code == 200
+        )
     folder = tmp_path / "state" / "enroll" / "audit"
     assert str(folder) in log.read_text()
     (file,) = folder.iterdir()

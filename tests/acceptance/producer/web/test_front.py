@@ -22,6 +22,7 @@ from redis import Redis
 from support.front_load import frozen, stopped
 from support.http import serving
 from support.rosters import enter_roster
+from support.stopwatch import Stopwatch
 from support.valkey import free_port, running_valkey
 from support.waiting import wait_for
 from support.workers import Deployment, worker_environment
@@ -116,7 +117,7 @@ def test_a_malformed_form_is_the_callers_mistake(
 @pytest.mark.parametrize("element", [b'""', b"0", b"{}", b"[]", b"null"])
 @pytest.mark.parametrize("field", [b"course_ids", b"drop_course_ids", b"student_id", b"unknown"])
 def test_a_body_with_very_many_mistakes_holds_up_no_other_call(
-    front: httpx.Client, field: bytes, element: bytes
+    front: httpx.Client, front_process: int, field: bytes, element: bytes
 ) -> None:
     elements = b",".join([element] * (1_000_000 // (len(element) + 1)))
     body = b'{"student_id": "F1", "%s": [%s]}' % (field, elements)
@@ -130,9 +131,9 @@ def test_a_body_with_very_many_mistakes_holds_up_no_other_call(
     sending.start()
     slowest = 0.0
     while sending.is_alive():
-        started = time.monotonic()
+        watch = Stopwatch(os.getpid(), front_process)
         assert front.get("/health/live").status_code == 200
-        slowest = max(slowest, time.monotonic() - started)
+        slowest = max(slowest, watch.seconds())
     sending.join()
     assert statuses == [422]
     assert slowest < 1
@@ -187,14 +188,14 @@ def _readiness(url: str) -> httpx.Response:
 
 
 def test_readiness_is_asked_once_for_all(lone_front: Any) -> None:
-    url, _, broker_url = lone_front
-    started = time.monotonic()
+    url, process, broker_url = lone_front
+    watch = Stopwatch(os.getpid(), process.pid)
     threads = [threading.Thread(target=_readiness, args=(url,)) for _ in range(30)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - started < 10
+    assert watch.seconds() < 10
     with Redis.from_url(broker_url) as redis:
         assert redis.llen("lookups") <= 3
 
@@ -203,12 +204,12 @@ def test_readiness_is_asked_once_for_all(lone_front: Any) -> None:
 def test_calls_are_counted_by_a_trusted_proxys_word_only(
     broker_url: str, tmp_path: Path, *, trusted: bool
 ) -> None:
-    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_RATE": "5"}
+    environment = {**os.environ, "ENROLL_BROKER_URL": broker_url, "ENROLL_HTTP_RATE": "1"}
     if trusted:
         environment["ENROLL_HTTP_PROXIES"] = "127.0.0.1"
     with (
         serving(environment, tmp_path / "log") as (url, _),
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
         statuses = set()
         for number in range(60):
@@ -222,16 +223,22 @@ def test_the_rate_counts_for_each_token(broker_url: str, tmp_path: Path) -> None
     tokens = tokens_file(tmp_path, "one", "other")
     with (
         serving(environment, tmp_path / "log", "--tokens", str(tokens)) as (url, _),
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=30) as client,
     ):
 
         def status(token: str) -> int:
             headers = {"Authorization": f"Bearer {token}"}
             return client.post("/students/enroll", headers=headers, content=b"{").status_code
 
-        time.sleep(1 - time.monotonic() % 1)  # The beginning of a second.
-        assert [status("one") for _ in range(5)] == [422, 422, 422, 429, 429]
-        assert status("other") == 422
+        def statuses() -> tuple[list[int], int] | None:
+            """Return the statuses of calls within one second; None if they took longer."""
+            time.sleep(1 - time.monotonic() % 1)  # The beginning of a second.
+            second = int(time.monotonic())
+            found = [status("one") for _ in range(5)], status("other")
+            return found if int(time.monotonic()) == second else None
+
+        found = next(found for _ in range(60) if (found := statuses()) is not None)
+        assert found == ([422, 422, 422, 429, 429], 422)
 
 
 def test_several_processes_serve_one_port_and_end_together(
@@ -278,10 +285,10 @@ def test_sigterm_ends_the_front_whatever_its_calls_wait_for(
             with stopped(deployment.process.pid):
                 waiting.start()
                 time.sleep(1)
-                started = time.monotonic()
+                watch = Stopwatch(process.pid)
                 process.terminate()
-                process.wait(15)
-                assert time.monotonic() - started < 10
+                process.wait(60)
+                assert watch.seconds() < 10
             assert not any(event.startswith("data: ") for event in list(events)[-1:])
         waiting.join()
     assert answers[0].status_code == 202
@@ -360,7 +367,7 @@ def test_a_caller_who_goes_away_waits_no_longer(broker_url: str, tmp_path: Path)
             answer = httpx.post(f"{url}/students/enroll", content=body, headers=headers, timeout=20)
             return answer.status_code == 202
 
-        wait_for(has_room, 10)
+        wait_for(has_room, 30)  # Callers who stay would have waited for a minute.
 
 
 def test_an_upload_that_is_cut_off_publishes_nothing(lone_front: Any) -> None:
@@ -398,15 +405,26 @@ def test_forty_uploads_in_pieces_are_all_accepted(deployment: Deployment, tmp_pa
 
 
 @pytest.fixture(scope="module")
-def front(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def front(served: tuple[httpx.Client, int]) -> httpx.Client:
+    return served[0]
+
+
+@pytest.fixture(scope="module")
+def front_process(served: tuple[httpx.Client, int]) -> int:
+    """The process id of the front."""
+    return served[1]
+
+
+@pytest.fixture(scope="module")
+def served(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("edges")
     from producer.client import EnrollmentClient  # noqa: PLC0415
 
     with EnrollmentClient(deployment.broker_url, timeout=20) as client:
         enter_roster(client, ["F1"], ["FC1"])
     with (
-        serving(deployment.environment, folder / "log") as (url, _),
+        serving(deployment.environment, folder / "log") as (url, process),
         httpx.Client(base_url=url, timeout=30) as client,
     ):
-        yield client
+        yield client, process.pid
     assert "Traceback" not in (folder / "log").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from producer.client import EnrollmentClient
-from support.accessibility import findings_of
+from support.accessibility import NARROW, findings_in_every_form
 from support.http import serving
 from support.page import card_of, check, choose, counts_of, send
 from support.workers import Deployment
@@ -22,18 +22,17 @@ def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield served
 
 
-@pytest.fixture(params=[(1280, "light"), (375, "dark")], ids=["wide", "narrow"])
-def page(request: pytest.FixtureRequest, browser: Any, url: str) -> Iterator[Any]:
-    """The page in a browser that has stored nothing, wide and light or narrow and dark."""
-    width, scheme = request.param
-    viewport = {"width": width, "height": 800}
-    context = browser.new_context(viewport=viewport, color_scheme=scheme)
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """The page in a browser that has stored nothing, looked at in every form at the end."""
+    context = browser.new_context(
+        viewport={"width": NARROW, "height": 800}, color_scheme="dark", reduced_motion="reduce"
+    )
     context.set_default_timeout(20_000)
     opened = context.new_page()
     opened.goto(url)
     yield opened
-    assert findings_of(opened) == []
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert findings_in_every_form(opened, ("light", "dark")) == []
     context.close()
 
 

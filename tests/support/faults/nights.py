@@ -65,7 +65,7 @@ class Nights:
             return False
         self.held += True in was_held
         self._note(night, statuses[0])
-        return True
+        return self._before is None or self.submit()
 
     def _next_night(self) -> Night:
         chance, before = self._work.chance, self._before

@@ -1,5 +1,6 @@
 """Submit files as one plan, and show its report, for `enroll submit`."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from producer.commands import plan_display
 from producer.commands.inputs import Input
 from producer.commands.plan import exit_code
 from producer.commands.progress import submit_source
-from producer.commands.resume import ResumeJournal
+from producer.commands.resume import PlanPart, ResumeJournal
 from producer.commands.session import Session
 from producer.commands.terminal import print_json, tell
 from producer.contract.batches import BatchState, BatchStatus
@@ -62,9 +63,7 @@ def submit_planned(
     """
     ordered = sorted(inputs, key=lambda entry: entry.source.kind is Kind.ENROLLMENTS)
     request = _request_of(ordered, options)
-    for entry in ordered:  # An interrupted submission must be continued under all of its ids.
-        if entry.files:
-            journal.begin(entry.files, options.ids[entry.name][0])
+    _begin(journal, ordered, request, options)
     try:
         for entry in ordered:
             _submit(session, entry, request, options)
@@ -76,6 +75,34 @@ def submit_planned(
     _show(session, ordered, plan)
     journal.finish(entry.files for entry in ordered if entry.files)
     return exit_code(plan)
+
+
+def begun_plan(
+    journal: ResumeJournal, inputs: Sequence[Input], plan: PlanOptions
+) -> dict[str, str]:
+    """Return the id of each input, by name, of the same submission that was interrupted.
+
+    They are in the order of that submission, which decides what the plan and its batches are.
+    """
+    names = {entry.files: entry.name for entry in inputs if entry.files}
+    found = journal.find_plan(names, _text_of(plan))
+    return {names[files]: batch_id for files, batch_id in found.items()}
+
+
+def _text_of(plan: PlanOptions) -> str:
+    return json.dumps(plan)
+
+
+def _begin(
+    journal: ResumeJournal, ordered: Sequence[Input], request: PlanRequest, options: PlannedOptions
+) -> None:
+    """Record all inputs: an interrupted submission must be continued under all of its ids."""
+    inputs = {entry.name: entry for entry in ordered}
+    text = _text_of(options.plan)
+    for place, (name, entry) in enumerate(inputs.items()):
+        if entry.files:
+            part = PlanPart(request.id, text, place, len(inputs))
+            journal.begin(entry.files, options.ids[name][0], part)
 
 
 def _request_of(inputs: Sequence[Input], options: PlannedOptions) -> PlanRequest:

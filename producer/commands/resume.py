@@ -6,7 +6,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,19 @@ MAX_ENTRIES = 1_000
 
 Files = Path | tuple[Path, ...]
 """What is submitted under one id: a file, a folder, or several files in any order."""
+
+
+class PlanPart(NamedTuple):
+    """Which part of a planned submission files are."""
+
+    submission: str
+    """The same for all parts of one submission, and for no other."""
+    options: str
+    """The options of the plan, as a text: with others, it is another submission."""
+    place: int
+    """How many parts come before this one."""
+    parts: int
+    """How many parts the submission has."""
 
 
 class _Entry(NamedTuple):
@@ -28,6 +42,7 @@ class _Entry(NamedTuple):
     the size of all of them, and a number that depends on the times."""
     begun: int
     """When the submission began, in nanoseconds."""
+    plan: PlanPart | None = None
 
 
 class ResumeJournal:
@@ -42,16 +57,16 @@ class ResumeJournal:
         self._folder = Path(state) / "enroll" / "submissions"
         self._old = self._folder.with_suffix(".json")
         """Where earlier versions stored all submissions."""
-        self._begun: dict[Files, int] = {}
+        self._begun: dict[Files, tuple[int, PlanPart | None]] = {}
 
-    def begin(self, files: Files, batch_id: str) -> None:
-        """Record that files are now being submitted under this batch id."""
-        begun = self._begun[files] = time.time_ns()
+    def begin(self, files: Files, batch_id: str, plan: PlanPart | None = None) -> None:
+        """Record that files are now being submitted under this batch id, as a part of a plan."""
+        begun, _ = self._begun[files] = time.time_ns(), plan
         # In some containers the folder is read-only; then only `--resume` does not work.
         with contextlib.suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_over()
-            self._write(_name(files), _Entry(batch_id, *_identity(files), begun))
+            self._write(_name(files), _Entry(batch_id, *_identity(files), begun, plan))
             self._forget_oldest()
 
     def find(self, files: Files) -> str | None:
@@ -59,30 +74,54 @@ class ResumeJournal:
 
         Files of which one was changed since then are another submission.
         """
-        found = [entry for _, entry in self._entries(files)]
         old = self._read_old().get(_name(files))
-        entries = [entry for entry in (*found, old) if entry is not None]
-        same_file = [entry for entry in entries if (entry.size, entry.modified) == _identity(files)]
-        newest = max(same_file, key=lambda entry: entry.begun, default=None)
+        entries = [*self._same(files), *([old] if old and _is_same(old, files) else [])]
+        unplanned = [entry for entry in entries if entry.plan is None]
+        newest = max(unplanned, key=lambda entry: entry.begun, default=None)
         return newest.batch_id if newest else None
+
+    def find_plan(self, inputs: Collection[Files], options: str) -> dict[Files, str]:
+        """Return the batch ids of the newest unfinished plan of exactly these files, or nothing.
+
+        They are in the order of the first submission. A plan with other options, or with a file
+        that was changed since then, is another submission.
+        """
+        parts: dict[PlanPart, tuple[_Entry, Files]] = {}
+        for files in inputs:
+            for entry in self._same(files):
+                if entry.plan and entry.plan[1:] == (options, entry.plan.place, len(inputs)):
+                    parts[entry.plan] = entry, files
+        submissions = defaultdict(list)
+        for part in sorted(parts, key=lambda part: part.place):
+            submissions[part.submission].append(parts[part])
+        complete = [found for found in submissions.values() if len(found) == len(inputs)]
+        newest = max(complete, key=lambda found: found[0][0].begun, default=[])
+        return {files: entry.batch_id for entry, files in newest}
 
     def finish(self, submitted: Iterable[Files]) -> None:
         """Forget the submissions of these files, because they were submitted completely.
 
-        Submissions that began after the one that `begin` recorded stay.
+        Submissions that began after the one that `begin` recorded stay, and so do those that were
+        planned in another way.
         """
         for files in submitted:
-            begun = self._begun.get(files, time.time_ns())
+            begun, plan = self._begun.get(files, (time.time_ns(), None))
             for file, entry in self._entries(files):
-                if entry.begun <= begun:
+                if entry.begun <= begun and _is_planned_alike(entry.plan, plan):
                     with contextlib.suppress(OSError):
                         file.unlink(missing_ok=True)
+
+    def _same(self, files: Files) -> list[_Entry]:
+        """Return the submissions of these files, as they are now."""
+        return [entry for _, entry in self._entries(files) if _is_same(entry, files)]
 
     def _entries(self, files: Files) -> Iterator[tuple[Path, _Entry]]:
         """Yield the submissions of these files, each with the file in which it is stored."""
         for file in self._folder.glob(f"{_digest(_name(files))}-*.json"):
             with contextlib.suppress(OSError, ValueError, TypeError):
-                yield file, _checked(_Entry(**json.loads(file.read_text())))
+                entry = _Entry(**json.loads(file.read_text()))
+                plan = None if entry.plan is None else PlanPart(*entry.plan)
+                yield file, _checked(entry._replace(plan=plan))
 
     def _write(self, submitted: str, entry: _Entry) -> None:
         """Write an entry so that a crash leaves either all of it or nothing."""
@@ -122,9 +161,20 @@ class ResumeJournal:
 
 def _checked(entry: _Entry) -> _Entry:
     """Return an entry that was read. Raises TypeError if it has values of other types."""
-    if not all(map(isinstance, entry, (str, int, int, int))):
+    plan = entry.plan or PlanPart("", "", 0, 0)
+    if not all(map(isinstance, (*entry[:4], *plan), (str, int, int, int, str, str, int, int))):
         raise TypeError(entry)
     return entry
+
+
+def _is_same(entry: _Entry, files: Files) -> bool:
+    return (entry.size, entry.modified) == _identity(files)
+
+
+def _is_planned_alike(part: PlanPart | None, other: PlanPart | None) -> bool:
+    if part is None or other is None:
+        return part is other
+    return (part.options, part.parts) == (other.options, other.parts)
 
 
 def _digest(text: str) -> str:

@@ -15,7 +15,7 @@ from producer.commands.comparing import compare_input
 from producer.commands.file_options import file_options, with_choices
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
 from producer.commands.plan_options import check_alone, plan_options
-from producer.commands.planned_submit import PlannedOptions, submit_planned
+from producer.commands.planned_submit import PlannedOptions, begun_plan, submit_planned
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
 from producer.commands.session import Session, with_session
@@ -184,7 +184,13 @@ def _submit_planned(
 ) -> int:
     """Submit all inputs as one plan, and return the exit code."""
     journal = ResumeJournal()
-    ids = {entry.name: _id_of(entry, journal, options) for entry in inputs}
+    known: dict[str, str] = {}
+    if options.batch_id is not None:
+        known = {entry.name: options.batch_id for entry in inputs}
+    elif options.resume:
+        known = begun_plan(journal, inputs, plan)
+        inputs = sorted(inputs, key=lambda entry: list(known).index(entry.name) if known else 0)
+    ids = {e.name: (known.get(e.name) or uuid.uuid4().hex, e.name in known) for e in inputs}
     for entry in inputs:
         if entry.package is not None:
             entry.package.batch_ids(ids[entry.name][0])

@@ -6,8 +6,9 @@ repaired; nothing is refused, and no process is restarted.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import psycopg
 import pytest
 
 from producer.client import EnrollmentClient
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
+from producer.contract.plans import Decision, PlanState, PlanStatus
 from producer.errors import LookupFailed
 from producer.schemas import Kind, RequestState, ResultStatus
-from support.databases import dead_letters_at
+from support.databases import dead_letters_at, enrolled_pairs, opened_database
 from support.pgbouncer import running_pgbouncer
 from support.rosters import enter_roster, finished
 from support.standby import running_pair
@@ -25,7 +28,9 @@ from support.stopwatch import Stopwatch
 from support.waiting import wait_for
 from support.workers import running_worker
 from worker import migrate
+from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.database.engine import LOCK_SECONDS, make_engine
+from worker.undo.run import undo
 
 STUDENTS = [f"S{number}" for number in range(40)]
 COURSES = [f"C{number}" for number in range(40)]
@@ -320,9 +325,42 @@ def test_behind_pgbouncer_in_transaction_mode_everything_works(
                 Kind.ENROLLMENTS, [{"student_id": s, "course_ids": ["C2"]} for s in STUDENTS]
             )
             assert_all_enrolled(client, ids, batch.batch_id, owner_url)
+            plan_approve_and_undo(client, url)
             text = log.read_text()
             assert "prepared statement" not in text
             assert "Traceback" not in text
+
+
+def plan_approve_and_undo(client: EnrollmentClient, database_url: str) -> None:
+    """Plan two snapshots of a term, hold the second one, approve it, and undo it."""
+    enter_roster(client, [], ["TERM"])
+
+    def plan(name: str, students: Sequence[str], **fields: Any) -> PlanStatus:
+        members = (PlanMember(batch_id=name, kind=Kind.ENROLLMENTS),)
+        request = PlanRequest(id=name, members=members, snapshot=True, **fields)
+        records = [{"student_id": s, "course_ids": ["TERM"]} for s in students]
+        client.submit_batch(Kind.ENROLLMENTS, records, plan=request, data_set="term")
+        client.wait(name, timeout=60)
+        return client.plan(name)
+
+    with opened_database(database_url) as database:
+        with database.writing() as connection:
+            allow_snapshots(connection, data_set_key(connection, "term", datetime.now(UTC)))
+        dry_run = plan("dry-run", STUDENTS, purpose=PlanPurpose.REPORT)
+        assert dry_run.state is PlanState.PLANNED
+        assert dry_run.batches[0].books.enrolled == len(STUDENTS)
+        first = plan("first", STUDENTS, purpose=PlanPurpose.APPLY)
+        assert first.state is PlanState.DONE
+        assert first.batches == (dry_run.batches[0].model_copy(update={"batch_id": "first"}),)
+        before = enrolled_pairs(database)
+        second = plan("second", STUDENTS[:2], purpose=PlanPurpose.APPLY, hold="always")
+        assert second.state is PlanState.HELD
+        assert enrolled_pairs(database) == before
+        client.decide("second", Decision.APPROVE, second.digest or "")
+        client.wait("second", timeout=60)
+        assert before - enrolled_pairs(database) == {(s, "TERM") for s in STUDENTS[2:]}
+        undo(database, "second")
+        assert enrolled_pairs(database) == before
 
 
 @pytest.mark.parametrize("way", ["a name that moves", "a list of servers"])

@@ -1,120 +1,156 @@
-"""A feed that sends snapshots while faults strike, and a plain model of what they mean."""
+"""A feed that submits, plans, decides and undoes while faults strike, and its comparison."""
 
 import contextlib
-import random
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from producer.client import EnrollmentClient
-from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
-from producer.contract.plans import Decision, PlanState, PlanStatus
-from producer.errors import BatchCannotFinish, BatchNotDone, EnrollmentError
-from producer.schemas import Kind
+from producer.errors import EnrollmentError
+from producer.fields import MAX_CHUNK_RECORDS
+from producer.schemas import Action, Kind
 from support.databases import opened_database
+from support.faults.feed_work import DATA_SET, FeedWork, request_of
+from support.faults.nights import Nights
 from support.faults.report import FEED_PREFIX, Report
 from support.rosters import enter_roster
 from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.models import Course, Student, StudentCourse
+from worker.undo.run import rehearse
+from worker.undo.start import undo_id_of
+from worker.undo.values import CannotUndo
 
-DATA_SET = "sis:storm"
 STUDENTS, COURSES = 60, 3
+LONG_COURSES = 40
+"""Courses of batches that have several chunks."""
+
 BY_HAND = 5
 """Students whose enrollments are made by single requests: no snapshot may drop them."""
 
-Pair = tuple[str, str]
+MAX_UNDOS = 3
+"""How often an undo is undone."""
 
 
 class Feed:
-    """Submits snapshots one after another; each is applied or discarded before the next one.
-
-    The model is `enrolled`: the pairs that are enrolled once all that was submitted is decided.
-    """
+    """Submits snapshots, dry runs, batches and undos; each comes to its end before the next one."""
 
     def __init__(self, client: EnrollmentClient, database_url: str, seed: int) -> None:
-        self._client = client
-        self._url = database_url
-        self._chance = random.Random(f"feed {seed}")
-        students = [f"F{n}" for n in range(STUDENTS + BY_HAND)]
-        self._courses = [f"NIGHT-{n}" for n in range(COURSES)]
-        self._pairs = [(s, c) for s in students[:STUDENTS] for c in self._courses]
-        self._by_hand = {(s, self._courses[0]) for s in students[STUDENTS:]}
-        self.enrolled: set[Pair] = set()
-        self.held = self.nights = self.unfinished = 0
-        enter_roster(client, students, self._courses)
+        self._work = work = FeedWork(client, database_url, seed)
+        self._students = [f"F{n}" for n in range(STUDENTS)]
+        by_hand = [f"H{n}" for n in range(BY_HAND)]
+        nightly = [f"NIGHT-{n}" for n in range(COURSES)]
+        self._long = [f"LONG-{n}" for n in range(LONG_COURSES)]
+        self._courses = [*nightly, *self._long]
+        self._pairs = [(s, c) for s in self._students for c in nightly]
+        self._nights = Nights(work, self._pairs)
+        self._unfinished = 0
+        enter_roster(client, [*self._students, *by_hand], self._courses)
         with opened_database(database_url) as database, database.writing() as connection:
             allow_snapshots(connection, data_set_key(connection, DATA_SET, datetime.now(UTC)))
-        for student, course in self._by_hand:
-            request = {"student_id": student, "course_ids": [course]}
-            client.enroll(request | {"request_id": f"{FEED_PREFIX}{student}"}, timeout=60)
+        for student in by_hand:
+            pair, name = (student, nightly[0]), f"{FEED_PREFIX}{student}"
+            client.enroll(request_of(name, Action.ENROLL, pair), timeout=60)
+            work.model.batch(name, work.next_number(), {pair}, set(), owned=False)
 
-    def send_nights(self, go_on: Callable[[], bool], until: Callable[[], float]) -> None:
-        """Submit night after night; give up on a night at the time that `until` returns."""
+    def submit(self, go_on: Callable[[], bool], until: Callable[[], float]) -> None:
+        """Submit one thing after another; give up on one at the time that `until` returns."""
+        self._work.until = until
+        kinds = [self._nights.submit, self._batch, self._stopped_batch, self._undo]
         while go_on():
-            self.nights += 1
-            if not self._night(f"{FEED_PREFIX}{self.nights}", until):
-                self.unfinished += 1
+            (submit_next,) = self._work.chance.choices(kinds, [6, 2, 1, 3])
+            if not submit_next():
+                self._unfinished += 1
                 return
 
-    def _night(self, name: str, until: Callable[[], float]) -> bool:
-        """Submit a snapshot, decide about it if it is held; return whether it came to an end."""
-        wanted = self._wanted()
-        decision = self._chance.choice(list(Decision))
-        is_report = self._chance.random() < 0.2
-        plan = PlanRequest(
-            id=name,
-            members=(PlanMember(batch_id=name, kind=Kind.ENROLLMENTS),),
-            purpose=PlanPurpose.REPORT if is_report else PlanPurpose.APPLY,
-            snapshot=True,
-        )
-        about: dict[str, Any] = {"plan": plan, "data_set": DATA_SET, "batch_id": name}
-        records = [{"student_id": s, "course_ids": [c]} for s, c in sorted(wanted)]
-        was_held = False
-        while time.monotonic() < until():
-            with contextlib.suppress(EnrollmentError):
-                status = self._client.plan(name)
-                if status.state is PlanState.HELD:
-                    was_held = True
-                    self._client.decide(name, decision, status.digest or "")
-                elif status.state in (PlanState.DONE, PlanState.PLANNED, PlanState.DISCARDED):
-                    self.held += was_held
-                    self._note(wanted, status, is_report=is_report)
-                    return True
-                elif status.state in (PlanState.UNKNOWN, PlanState.STAGED):
-                    # Repeated: a fault may have lost a part of it.
-                    self._client.submit_batch(Kind.ENROLLMENTS, records, **about)
-                with contextlib.suppress(BatchNotDone, BatchCannotFinish):
-                    self._client.wait(name, timeout=2)
-            time.sleep(0.2)
-        return False
+    def _batch(self) -> bool:
+        """Submit a small batch of enrolls and drops; return whether it came to an end."""
+        work, chance = self._work, self._work.chance
+        name = work.next_name()
+        sample = chance.sample(self._pairs, 2 * chance.randrange(1, 10))
+        enrolled, dropped = set(sample[::2]), set(sample[1::2])
+        is_owned = chance.random() < 0.5
+        records: list[dict[str, Any]] = [
+            *({"student_id": s, "course_ids": [c]} for s, c in sorted(enrolled)),
+            *({"student_id": s, "drop_course_ids": [c]} for s, c in sorted(dropped)),
+        ]
+        options = {"data_set": DATA_SET} if is_owned else {}
+        if not work.persist(lambda: work.submit(name, records, **options)):
+            return False
+        work.model.batch(name, work.number, enrolled, dropped, owned=is_owned)
+        work.to_undo.append(name)
+        return True
 
-    def _wanted(self) -> set[Pair]:
-        """Return what the file of a night names: a little or much differs from the last one."""
-        chance = self._chance
-        lost = chance.choice([0, 0, 0.02, 0.02, 0.5, 0.9])
-        kept = {pair for pair in sorted(self.enrolled) if chance.random() >= lost}
-        return kept | set(chance.sample(self._pairs, chance.randrange(10))) or {self._pairs[0]}
+    def _stopped_batch(self) -> bool:
+        """Submit a batch of several chunks, and undo it at once; return whether that ended."""
+        work, chance = self._work, self._work.chance
+        name = work.next_name()
+        courses = chance.sample(self._long, LONG_COURSES // 2)
+        verb = chance.choice(["course_ids", "drop_course_ids"])
+        times = 2 * MAX_CHUNK_RECORDS // (STUDENTS * len(courses)) + 1
+        records = [{"student_id": s, verb: courses} for s in self._students] * times
 
-    def _note(self, wanted: set[Pair], status: PlanStatus, *, is_report: bool) -> None:
-        if status.state is PlanState.DONE:
-            self.enrolled = wanted
-        assert is_report is (status.state is PlanState.PLANNED)
+        def is_undone() -> bool:
+            if work.is_undone(name):
+                # What was on its way is refused, and the batch comes to its end.
+                return work.submit(name, records)
+            work.client.submit_batch(Kind.ENROLLMENTS, records, batch_id=name)
+            with contextlib.suppress(CannotUndo):  # None of its chunks is applied yet.
+                work.undo(name)
+            return False
+
+        if not work.persist(is_undone):
+            return False
+        pairs = {(s, c) for s in self._students for c in courses}
+        enrolled, dropped = (pairs, pairs - pairs)[:: 1 if verb == "course_ids" else -1]
+        work.model.stopped(name, work.number, enrolled, dropped, owned=False)
+        work.to_undo.append(undo_id_of(name))
+        return True
+
+    def _undo(self) -> bool:
+        """Undo something that was done at any time before; return whether that ended."""
+        work = self._work
+        if not work.to_undo:
+            return True
+        name = work.to_undo.pop(work.chance.randrange(len(work.to_undo)))
+        planned = None
+        if work.chance.random() < 0.5:
+            with contextlib.suppress(DBAPIError), opened_database(work.url) as database:
+                planned = rehearse(database, name).counts
+        if not work.persist(lambda: work.undo(name)):
+            return False
+        undo_id = undo_id_of(name)
+        with contextlib.suppress(EnrollmentError):
+            books = work.client.batch(undo_id).books
+            done = {"dropped": books.dropped, "enrolled": books.enrolled}
+            if planned is not None and any(planned[key] != done[key] for key in done):
+                work.wrong(f"the undo of {name} was to do {planned}, and did {done}")
+        work.model.undo(name)
+        if undo_id.count(":") < MAX_UNDOS:
+            work.to_undo.append(undo_id)
+        return True
 
     def compare(self, report: Report) -> None:
         """Compare what is stored with the model."""
         statement = (
-            select(Student.sis_id, Course.sis_id)
+            select(Student.sis_id, Course.sis_id, StudentCourse.data_set)
             .join(StudentCourse, StudentCourse.student_id == Student.id)
             .join(Course, Course.id == StudentCourse.course_id)
             .where(Course.sis_id.in_(self._courses))
         )
-        with opened_database(self._url) as database, database.reading() as connection:
-            there: Any = {(row[0], row[1]) for row in connection.execute(statement)}
-        expected = self.enrolled | self._by_hand
-        report.wrongly_dropped += len(expected - there)
-        report.unexpected += len(there - expected)
-        report.unexplained += self.unfinished
-        report.nights, report.held = self.nights, self.held
+        with opened_database(self._work.url) as database, database.reading() as connection:
+            rows: Iterable[Any] = connection.execute(statement).all()
+        there = {(student, course): owner is not None for student, course, owner in rows}
+        model = self._work.model
+        lost, added = model.must() - there.keys(), there.keys() - model.must() - model.may()
+        owned_wrongly = {
+            pair for pair, is_owned in there.items() if model.states[pair].owned is (not is_owned)
+        }
+        print(f"the feed lacks {lost}, has {added}, and owns wrongly {owned_wrongly}", flush=True)
+        report.wrongly_dropped += len(lost)
+        report.unexpected += len(added)
+        report.unexplained += len(owned_wrongly) + self._unfinished + self._work.unexplained
+        report.nights, report.held = self._nights.nights, self._nights.held
+        report.undone, report.uncertain = self._work.undone, len(model.may())

@@ -25,7 +25,7 @@ from worker.repository import find_keys
 
 STUDENTS, COURSES = 1_000, 40
 FEED_PREFIX = "night-"
-"""What the ids of the feed's batches and requests begin with; it is compared apart."""
+"""What the ids of the feed's batches and requests have; they are compared apart."""
 Request = dict[str, Any]
 
 
@@ -67,6 +67,10 @@ class Report:
     """Snapshots of the feed that were submitted, dry runs included."""
     held: int = 0
     """Those that waited for a decision."""
+    undone: int = 0
+    """Undos of the feed, those of undos and of what still ran included."""
+    uncertain: int = 0
+    """Pairs of the feed that may be enrolled, because two orders of decisions are right."""
     dead_letters: int = 0
     drops: int = 0
     """Enrollments that ended."""
@@ -124,7 +128,7 @@ def stored_results(database_url: str) -> dict[str, Any]:
     """Return the results that the database holds or derives, by request id, except the feed's."""
     with opened_database(database_url) as database:
         results = {row.request_id: row for row in all_results(database)}
-    return {name: row for name, row in results.items() if not name.startswith(FEED_PREFIX)}
+    return {name: row for name, row in results.items() if FEED_PREFIX not in name}
 
 
 def compare(database_url: str, submitted: dict[str, Request], report: Report) -> dict[bytes, str]:

@@ -61,7 +61,7 @@ class Storm:
     """Submits while faults strike, and compares the database with a model at the end.
 
     Unless `alone`, a second fault strikes in the midst of every fourth that lasts, and a feed sends
-    snapshots, whose requests the report does not count.
+    snapshots, dry runs, decisions and undos, whose requests the report does not count.
     """
 
     def __init__(self, scene: Scene, seed: int, *, alone: bool = False) -> None:
@@ -215,10 +215,10 @@ class Storm:
             )
         )
 
-    def submit_snapshots(self) -> None:
-        """Submit the snapshots of a feed until the faults are over; the last one is finished."""
+    def submit_feed(self) -> None:
+        """Submit the plans and undos of a feed until the faults are over, and finish the last."""
         if self._feed is not None:
-            self._feed.send_nights(lambda: not self._over.is_set(), lambda: self._deadline)
+            self._feed.submit(lambda: not self._over.is_set(), lambda: self._deadline)
 
     def _wait_for_turn(self, share: float) -> None:
         """Spread what is submitted over the faults that are to come."""
@@ -239,7 +239,7 @@ class Storm:
             threading.Thread(target=self.submit_batches, args=(batches, size, seed)),
             threading.Thread(target=self.submit_rosters, args=(batches, seed)),
             threading.Thread(target=self.submit_small_batches, args=(singles // 3, seed)),
-            threading.Thread(target=self.submit_snapshots),
+            threading.Thread(target=self.submit_feed),
         ]
         for submitter in submitters:
             submitter.start()

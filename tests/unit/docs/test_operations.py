@@ -19,9 +19,8 @@ FOLDER = ROOT / "docs" / "operations"
 ALERTS = yaml.safe_load((FOLDER / "alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text())
-EXPRESSIONS = [rule["expr"] for rule in RULES] + [
-    target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
-]
+SHOWN = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+EXPRESSIONS = [rule["expr"] for rule in RULES] + SHOWN
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +43,12 @@ SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_s
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_every_metric_in_an_expression_is_exported(expression: str, exported: set[str]) -> None:
-    asked = set(re.findall(r"enrollment_\w+", expression))
-    assert asked
-    assert asked <= exported
+    assert metrics_in(expression)
+    assert metrics_in(expression) <= exported
+
+
+def metrics_in(expression: str) -> set[str]:
+    return set(re.findall(r"enrollment_\w+", expression))
 
 
 def test_every_exported_metric_is_explained(exported: set[str]) -> None:
@@ -66,6 +68,11 @@ def test_an_alert_links_to_its_section(rule: dict[str, Any]) -> None:
     text = (FOLDER / page).read_text()
     assert section in anchors(text)
     assert f"`{rule['alert']}`" in text
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_a_panel_shows_what_an_alert_is_about(rule: dict[str, Any]) -> None:
+    assert metrics_in(rule["expr"]) <= metrics_in(" ".join(SHOWN))
 
 
 def test_panels_have_unique_ids_descriptions_and_units() -> None:

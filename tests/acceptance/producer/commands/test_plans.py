@@ -2,14 +2,19 @@
 
 import csv
 import json
+import os
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from producer.client import EnrollmentClient
+from producer.contract.routing import Queue
 from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
+from support.waiting import wait_for
 from support.workers import Deployment
 
 COLUMNS = "student_sis_id,course_sis_id"
@@ -100,6 +105,35 @@ def test_files_of_one_command_are_one_plan(desk: Desk, tmp_path: Path) -> None:
         "submit", "--snapshot", name, desk.file(new), desk.file(new), roster, expect=USAGE
     )
     assert "one file of enrollments is the whole truth" in two.stderr
+
+
+def test_a_plan_of_several_files_is_resumed_in_any_order(
+    desk: Desk, deployment: Deployment
+) -> None:
+    files = [desk.file(student) for student in desk.students[:2]]
+    killed_id = killed_between_files(deployment, "submit", "--dry-run", *files)
+    # A submission that is planned is not continued by one that is not, and files of it are another.
+    other = desk.plan("submit", "--resume", files[0])
+    one_file = desk.plan("submit", "--resume", "--dry-run", files[0])
+    assert killed_id not in (other["batch_id"], one_file["plan_id"])
+    plan = desk.plan("submit", "--resume", "--dry-run", *reversed(files))
+    assert [batch["batch_id"] for batch in plan["batches"]] == [killed_id, plan["plan_id"]]
+    assert [batch["books"]["already_enrolled"] for batch in plan["batches"]] == [1, 0], plan
+
+
+def killed_between_files(deployment: Deployment, *arguments: str | Path) -> str:
+    """Kill a submission when its first file is queued, and no other one; return that batch's id."""
+    with Redis.from_url(deployment.broker_url) as redis:
+        wait_for(lambda: redis.llen(Queue.BATCHES.value) == 0)
+        os.kill(deployment.process.pid, signal.SIGSTOP)
+        try:
+            process = deployment.start_enroll(*arguments, "--max-queued", "1")
+            wait_for(lambda: redis.llen(Queue.BATCHES.value) == 1)
+            process.kill()
+            _, printed = process.communicate(timeout=60)
+        finally:
+            os.kill(deployment.process.pid, signal.SIGCONT)
+    return printed.split("batch ")[1].split()[0].rstrip(".,:")
 
 
 def test_a_plan_need_not_be_waited_for(desk: Desk) -> None:

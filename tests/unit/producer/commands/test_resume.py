@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from producer.commands import resume
-from producer.commands.resume import ResumeJournal
+from producer.commands.resume import PlanPart, ResumeJournal
 
 
 @pytest.fixture
@@ -64,6 +64,38 @@ def test_submissions_of_one_file_at_once_do_not_forget_each_other(file: Path) ->
     assert ResumeJournal().find(file) == "b2"
     second.finish([file])
     assert ResumeJournal().find(file) is None
+
+
+def test_a_plan_is_found_by_all_of_its_files_in_the_order_of_the_first_time(file: Path) -> None:
+    other, third = file.with_name("other.csv"), file.with_name("third.csv")
+    for path in (other, third):
+        path.write_text(path.name)
+
+    def begin(submission: str, *files: Path) -> ResumeJournal:
+        journal = ResumeJournal()
+        for place, path in enumerate(files):
+            part = PlanPart(submission, "dry run", place, len(files))
+            journal.begin(path, f"{submission}-{path.stem}", part)
+        return journal
+
+    def find(*files: Path, options: str = "dry run") -> list[str]:
+        return list(ResumeJournal().find_plan(files, options).values())
+
+    begin("one", other, file)
+    begin("two", file, third)
+    assert find(file, other) == find(other, file) == ["one-other", "one-pairs"]
+    assert find(file, third) == ["two-pairs", "two-third"]
+    assert not find(file)
+    assert not find(file, other, third)
+    assert not find(file, other, options="snapshot")
+    assert ResumeJournal().find(file) is None
+    ResumeJournal().finish([file])  # It was submitted alone, and without a plan.
+    begin("three", file, other)
+    assert find(other, file) == ["three-pairs", "three-other"]
+    third.write_text("changed")
+    assert not find(file, third)
+    begin("four", other, file).finish([file, other])
+    assert not find(file, other)
 
 
 BEGIN = """

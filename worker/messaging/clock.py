@@ -5,6 +5,7 @@ the monotonic clock of its machine, whatever the time there.
 """
 
 import logging
+import math
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -48,8 +49,9 @@ class RedisClock:
 
     def __init__(self, redis_url: str) -> None:
         self._redis = connect_redis(redis_url, socket_timeout=5, socket_connect_timeout=3)
-        self._bounds = 0, 0, 0
-        """The earliest and the latest time, less the monotonic clock, and when that was so."""
+        self._earliest = self._latest = 0, 0
+        """A time that it had certainly shown, and one that it could show at the latest, each with
+        the time of the monotonic clock at which this was so."""
         self._asked = threading.local()
         self._read_again_at = float("-inf")
         self._may_be_another = True
@@ -67,9 +69,9 @@ class RedisClock:
             own = _time(time.time_ns() // 1000)
             return Reading(own, own, _UNREAD_MARGIN)
         present = monotonic()
-        earliest, latest = self._known(present)
+        earliest, latest = self._earliest_at(present), self._latest_at(present)
         margin = _UNREAD_MARGIN if self._may_be_another else _MARGIN
-        return Reading(_time(present + earliest), _time(present + latest), margin)
+        return Reading(_time(earliest), _time(latest), margin)
 
     def read(self, sent: datetime | None = None) -> None:
         """Read the clock, unless it was just read.
@@ -111,16 +113,20 @@ class RedisClock:
         self._asked.at = monotonic()
 
     def _note(self, shown: int, asked: int, replied: int) -> None:
-        earliest, latest = shown - replied, shown - asked
-        if self.is_known and (known := self._known(replied)[0]) <= latest:
+        self._latest = shown, asked
+        earliest = shown
+        if self.is_known and (known := self._earliest_at(replied)) <= self._latest_at(replied):
             # After a slow reply, too, time goes on; unless the clock was set back.
             earliest = max(earliest, known)
-        self._bounds = earliest, latest, replied
+        self._earliest = earliest, replied
 
-    def _known(self, present: int) -> tuple[int, int]:
-        earliest, latest, read = self._bounds
-        drift = round((present - read) * DRIFT)
-        return earliest - drift, latest + drift
+    def _earliest_at(self, present: int) -> int:
+        shown, replied = self._earliest
+        return shown + math.floor((present - replied) * (1 - DRIFT))
+
+    def _latest_at(self, present: int) -> int:
+        shown, asked = self._latest
+        return shown + math.ceil((present - asked) * (1 + DRIFT))
 
 
 def monotonic() -> int:

@@ -29,7 +29,7 @@ from worker.enrollment.values import RequestLookup
 from worker.intervals.repository import add_intervals, end_enrollments, find_states, keep_drops
 from worker.intervals.values import PairState
 from worker.models import Pair
-from worker.moments import Clock, own_clock, settle
+from worker.moments import Clock, own_clock, read_clock, settle
 from worker.repository import insert_enrollments
 
 
@@ -65,8 +65,8 @@ def add_enrollments(
 
     def decide(connection: Connection) -> Decisions:
         lock_enrollments(connection, exclusive=any(map(may_drop, requests)))
-        now = clock()
-        settled = settle(requests, now)
+        reading = read_clock(clock)
+        now, settled = reading.now, settle(requests, reading)
         stored = load_for_requests(connection, settled)
         data_sets = {incoming.owner.data_set for incoming in settled if incoming.owner}
         if data_sets:

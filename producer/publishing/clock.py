@@ -7,22 +7,19 @@ import threading
 import time
 from typing import Final
 
+from producer.contract.clock import DRIFT, MAX_WIDTH
+
 CONFIRMED_SECONDS: Final = 1.0
 """Seconds after which the clock must be read again: it may have been set, or be another server's.
 """
-
-MAX_WIDTH: Final = 2_000
-"""Microseconds between the earliest and the latest time that it may show; else it is read again."""
-
-DRIFT: Final = 0.000_5
-"""How much faster or slower than ours the clock may run at most, as NTP corrects clocks."""
 
 
 class ClockBounds:
     """The bounds of the clock of Redis. Times are in microseconds; threads may share one object.
 
     Redis reads its clock between the moments when we ask and when we have the reply. The closest
-    bounds are kept as long as later readings agree with them.
+    bounds are kept as long as later readings agree with them. Once they are wider than
+    `MAX_WIDTH`, the clock must be read again.
     """
 
     def __init__(self) -> None:

@@ -51,7 +51,7 @@ from worker.enrollment.problems import not_processed, refused_as_undone
 from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
-from worker.moments import Clock, moment_of_message, own_clock
+from worker.moments import Clock, Reading, moment_of_message, own_clock, read_clock
 from worker.refused_lines.repository import add_refusals
 from worker.service import add_enrollments
 
@@ -144,7 +144,7 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     )
     now = own_clock()
     if kind is Kind.ENROLLMENTS:
-        _enroll(connection, part, {}, Times(now, now, now), derives=True)
+        _enroll(connection, part, {}, Times(now, now, now, now), derives=True)
     else:
         upsert_records(connection, kind, part, {}, now, now)
 
@@ -160,11 +160,12 @@ def apply_to(
     clock: Clock = own_clock,
 ) -> Applied:
     """Apply a chunk within an open transaction."""
-    now = clock()
-    batch = _open(connection, kind, chunk, fingerprint, origin, now)
+    reading = read_clock(clock)
+    batch = _open(connection, kind, chunk, fingerprint, origin, reading)
     if isinstance(batch, Applied):
         return batch
-    times = Times(batch.moment, now, database_time(connection) or now)
+    stored = database_time(connection) or reading.now
+    times = Times(batch.moment, reading.now, stored, reading.latest)
     lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
     statuses: Counter[ResultStatus] = Counter()
     fresh: FreshRequests | None = None
@@ -173,7 +174,9 @@ def apply_to(
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
-        counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, now)
+        counts, refusals = upsert_records(
+            connection, kind, chunk, poison, times.batch, times.latest
+        )
     moments = _moments_of_records(times, kind, chunk) if poison else []
     letters = [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
     add_dead_letters(connection, letters)
@@ -205,7 +208,7 @@ def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime
     count = len(chunk.row_counts)
     if kind is Kind.ENROLLMENTS and not chunk.ordered:
         return [times.batch] * count
-    moments = moments_of_records(times.batch, chunk.number, count, times.now)
+    moments = moments_of_records(times.batch, chunk.number, count, times.latest)
     return list(map(from_microseconds, moments))
 
 
@@ -215,7 +218,7 @@ def _open(
     chunk: Chunk,
     fingerprint: int,
     origin: BatchOrigin,
-    now: datetime,
+    reading: Reading,
 ) -> OpenBatch | Applied:
     """Open a chunk's batch, or return the outcome of a repeat or a conflict."""
     entry = find_chunk(connection, chunk.batch_id, chunk.number)
@@ -223,7 +226,7 @@ def _open(
         is_same = entry.kind == kind and entry.fingerprint == fingerprint
         outcome = ChunkOutcome.REPEATED if is_same else ChunkOutcome.CONFLICT
         return Applied(outcome, chunk.batch_id, chunk.number)
-    dated = origin._replace(moment=moment_of_message(origin.moment, now))
+    dated = origin._replace(moment=moment_of_message(origin.moment, reading))
     batch, is_other = open_chunk(connection, kind, chunk, dated)
     if is_other or has_ended_before(connection, chunk.batch_id, chunk.number):
         return Applied(ChunkOutcome.CONFLICT, chunk.batch_id, chunk.number)
@@ -326,7 +329,8 @@ def _decide(
     statuses: Counter[ResultStatus],
 ) -> Refusals:
     """Decide the requests at some positions by the rulebook, and count them; return refusals."""
-    decided = add_enrollments(connection, requests, chunk.batch_id, clock=lambda: times.now).decided
+    clock = Reading(times.now, times.latest)
+    decided = add_enrollments(connection, requests, chunk.batch_id, clock=clock).decided
     statuses.update(decision.result.status for decision in decided)
     add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))

@@ -28,25 +28,26 @@ def upsert_records(
     chunk: Chunk,
     poison: Poison,
     batch_moment: datetime,
-    now: datetime,
+    latest: datetime,
 ) -> tuple[Counts, Refusals]:
     """Write the records of a chunk; each counts later than the one before it.
 
-    `batch_moment` is the moment of the batch, and `now` the time on the one clock.
+    `batch_moment` is the moment of the batch, and `latest` the latest time that the one clock may
+    show.
     """
     counts = no_counts()
     refusals: Refusals = []
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     accepted: list[RosterRecord] = []
     read = values_reader(kind)
-    moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), now)
+    moments = moments_of_records(batch_moment, chunk.number, len(chunk.row_counts), latest)
     numbered = zip(chunk.records_in_order, chunk.row_counts, chunk.lines_of_records, strict=True)
     for position, (record, rows, (line, *_)) in enumerate(numbered):
         parsed: Any
         parsed, problems = parse_record(KIND_MODELS[kind], record)
         if position in poison:
             parsed, problems = None, (not_processed(poison[position]),)
-        elif parsed is not None and (ahead := ahead_of_clock(parsed.as_of, now)) is not None:
+        elif parsed is not None and (ahead := ahead_of_clock(parsed.as_of, latest)) is not None:
             parsed, problems = None, (ahead,)
         if parsed is None:
             counts["rejected"] += rows

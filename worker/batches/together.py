@@ -39,7 +39,7 @@ from worker.enrollment.incoming import IncomingRequest
 from worker.enrollment.problems import refused_as_undone
 from worker.enrollment.rules import Decision
 from worker.enrollment.values import Times
-from worker.moments import STEP, Clock, moment_of_message, own_clock
+from worker.moments import STEP, Clock, Reading, moment_of_message, own_clock, read_clock
 from worker.refused_lines.repository import add_refusals
 from worker.service import add_enrollments
 
@@ -72,11 +72,11 @@ def apply_together(
     """
 
     def apply(connection: Connection) -> list[Applied]:
-        now = clock()
-        outcomes, batches = _open(connection, received, now)
-        stored = database_time(connection) or now
+        reading = read_clock(clock)
+        outcomes, batches = _open(connection, received, reading)
+        stored = database_time(connection) or reading.now
         fresh = [
-            _fresh(each, batches[each.chunk.batch_id], now, stored)
+            _fresh(each, batches[each.chunk.batch_id], reading, stored)
             for each, outcome in zip(received, outcomes, strict=True)
             if outcome is ChunkOutcome.APPLIED
         ]
@@ -106,25 +106,25 @@ class _Fresh(NamedTuple):
         return refused_as_undone(requests) if self.is_stopped else requests
 
 
-def _fresh(received: ReceivedChunk, batch: OpenBatch, now: datetime, stored: datetime) -> _Fresh:
-    times = Times(batch.moment, now, stored)
+def _fresh(received: ReceivedChunk, batch: OpenBatch, reading: Reading, stored: datetime) -> _Fresh:
+    times = Times(batch.moment, reading.now, stored, reading.latest)
     chunk, fingerprint, _ = received
     return _Fresh(chunk, fingerprint, times, owner_of(chunk, batch), batch.is_stopped)
 
 
 def _open(
-    connection: Connection, received: Sequence[ReceivedChunk], now: datetime
+    connection: Connection, received: Sequence[ReceivedChunk], reading: Reading
 ) -> tuple[list[ChunkOutcome], dict[str, OpenBatch]]:
     """Open the batches of chunks; return what is to happen to each chunk, and the batches."""
     keys = [each.key for each in received]
     entered = find_entries(connection, keys)
     turns = accumulate((each.steps for each in received), initial=0)
     new = [
-        (each, now + turn * STEP)
+        (each, reading.now + turn * STEP)
         for each, turn in zip(received, turns, strict=False)
         if each.key not in entered
     ]
-    batches, others = _open_batches(connection, new)
+    batches, others = _open_batches(connection, new, reading)
     known = {key: (row.kind, row.fingerprint) for key, row in entered.items()}
     ends: dict[str, int] = {}
     outcomes = []
@@ -141,7 +141,7 @@ def _open(
 
 
 def _open_batches(
-    connection: Connection, new: Sequence[tuple[ReceivedChunk, datetime]]
+    connection: Connection, new: Sequence[tuple[ReceivedChunk, datetime]], reading: Reading
 ) -> tuple[dict[str, OpenBatch], set[tuple[str, int]]]:
     """Open the batches of chunks, each with its turn.
 
@@ -149,19 +149,21 @@ def _open_batches(
     """
     plain = [each for each, _ in new if each.chunk.data_set is None]
     batches = open_batches(
-        connection, [_new_batch(each, at) for each, at in new if each.chunk.data_set is None]
+        connection,
+        [_new_batch(each, reading, at) for each, at in new if each.chunk.data_set is None],
     )
     others = {each.key for each in plain if batches[each.key[0]].data_set is not None}
     for each, turn in sorted(new, key=lambda item: item[0].key):
         if each.chunk.data_set is not None:
-            origin = each.origin._replace(moment=moment_of_message(each.origin.moment, turn))
+            moment = moment_of_message(each.origin.moment, reading, turn)
+            origin = each.origin._replace(moment=moment)
             batch, is_other = open_chunk(connection, Kind.ENROLLMENTS, each.chunk, origin)
             batches.setdefault(each.chunk.batch_id, batch)
             others |= {each.key} if is_other else set()
     return batches, others
 
 
-def _new_batch(received: ReceivedChunk, turn: datetime) -> dict[str, Any]:
+def _new_batch(received: ReceivedChunk, reading: Reading, turn: datetime) -> dict[str, Any]:
     """Return the batch of a chunk, as it is stored if it is new; without a moment, it has its turn.
 
     Batches without moments count in the order of their messages.
@@ -172,7 +174,7 @@ def _new_batch(received: ReceivedChunk, turn: datetime) -> dict[str, Any]:
         "kind": Kind.ENROLLMENTS,
         "columns": chunk.columns,
         "form": form_of(chunk),
-        **origin._replace(moment=moment_of_message(origin.moment, turn))._asdict(),
+        **origin._replace(moment=moment_of_message(origin.moment, reading, turn))._asdict(),
     }
 
 
@@ -207,9 +209,10 @@ def _decide(connection: Connection, fresh: Sequence[_Fresh]) -> list[Applied]:
     if not fresh:
         return []
     requests = [each.requests() for each in fresh]
-    now = fresh[0].times.now
+    times = fresh[0].times
+    clock = Reading(times.now, times.latest)
     everything = [request for of_chunk in requests for request in of_chunk]
-    decided = iter(add_enrollments(connection, everything, clock=lambda: now).decided)
+    decided = iter(add_enrollments(connection, everything, clock=clock).decided)
     applied, entries = [], []
     for each, of_chunk in zip(fresh, requests, strict=True):
         own = [next(decided) for _ in of_chunk]

@@ -41,4 +41,4 @@ def present_clock() -> Clock:
     """Return the clock of the Redis with the marks, as it is now. Raises as `changing_results`."""
     clock = RedisClock(results_url(load_command_settings()))
     clock.read()
-    return clock.now
+    return clock

@@ -81,6 +81,8 @@ class Times(NamedTuple):
     """The present time on the one clock."""
     stored: datetime
     """The present time on the database's clock, which is stored with what was decided."""
+    latest: datetime
+    """The latest time that the one clock may show."""
 
     @property
     def ahead(self) -> timedelta:

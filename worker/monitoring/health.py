@@ -174,7 +174,7 @@ def _seen(where: str, findings: Iterator[Finding]) -> Iterator[Finding]:
 
 def _clock_of_redis(connection: Connection, clock: RedisClock) -> Iterator[Finding]:
     if clock.is_known:
-        yield from check_redis_clock(connection, clock.now())
+        yield from check_redis_clock(connection, clock())
         return
     found = "the worker cannot read the clock of Redis; what it decides counts by its own clock"
     remedy = "Give the Redis user of the workers the rules in docs/redis-acl.conf (TIME)."

@@ -8,6 +8,7 @@ from typing import Any
 from producer.contract.chunks import CheckedColumns, Chunk, courses_of
 from producer.contract.printable import moment_text
 from producer.schemas import Action, Kind
+from worker.moments import Reading
 
 _AGAIN = "Nothing of it was applied."
 
@@ -41,17 +42,17 @@ def _drops(record: Any) -> Sequence[Any]:
     return courses_of(record, Action.DROP)
 
 
-def problem_of_moment(sent: datetime | None, now: datetime) -> str | None:
+def problem_of_moment(sent: datetime | None, reading: Reading) -> str | None:
     """Return why a snapshot cannot have this moment; None if it can.
 
-    `sent` is the one in the message, `now` the time by the clock of Redis.
+    `sent` is the one in the message, and `reading` what is known of the clock of Redis.
     """
-    if sent is None or sent <= now:
+    if sent is None or reading.may_show(sent):
         return None
     return (
         f"The moment of the snapshot, {moment_text(sent)}, lies ahead of the clock of Redis, which"
-        f" says {moment_text(now)}: it would outvote what is submitted until then. Submit it again"
-        f" with the time at which the file was true. {_AGAIN}"
+        f" says {moment_text(reading.now)}: it would outvote what is submitted until then. Submit"
+        f" it again with the time at which the file was true. {_AGAIN}"
     )
 
 

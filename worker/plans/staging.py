@@ -17,7 +17,7 @@ from worker.batches.opening import form_of
 from worker.batches.repository import find_chunk
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
-from worker.moments import Clock, moment_of_message, own_clock
+from worker.moments import Clock, Reading, moment_of_message, own_clock, read_clock
 from worker.plans.repository import (
     add_plan,
     add_staged,
@@ -87,8 +87,8 @@ def stage_to(connection: Connection, delivered: Delivered, *, clock: Clock = own
 
 def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock) -> Staging:
     request = _request_of(new)
-    now, sent_at = time_now(connection, clock), clock()
-    plan = _open_plan(connection, request, new, now, sent_at)
+    now, reading = time_now(connection, clock), read_clock(clock)
+    plan = _open_plan(connection, request, new, now, reading)
     members = find_members(connection, request.id)
     _require_members(request, members)
     member = next(each for each in members if each.batch_id == new.chunk.batch_id)
@@ -104,11 +104,11 @@ def _stage(connection: Connection, new: Delivered, expiry: Expiry, clock: Clock)
             f"the plan {plan.id} belongs to the data set {plan.data_set_name}, and this chunk names"
             f" {data_set}; all chunks of a submission name the same one"
         )
-    if request.snapshot and (problem := _problem(connection, new, sent_at)) is not None:
+    if request.snapshot and (problem := _problem(connection, new, reading)) is not None:
         values = finish(connection, plan, PlanState.DISCARDED, now, detail=problem)
         update_plan(connection, plan.id, values | {"data_set_name": data_set})
         return Staging(is_stored=False)
-    return _store(connection, plan, member, new, expiry, now, sent_at)
+    return _store(connection, plan, member, new, expiry, now, reading)
 
 
 def _request_of(new: Delivered) -> PlanRequest:
@@ -124,7 +124,7 @@ def _request_of(new: Delivered) -> PlanRequest:
 
 
 def _open_plan(
-    connection: Connection, request: PlanRequest, new: Delivered, now: datetime, sent_at: datetime
+    connection: Connection, request: PlanRequest, new: Delivered, now: datetime, reading: Reading
 ) -> Any:
     """Return the row of a chunk's plan, locked; store it if this is the first chunk."""
     plan = lock_plan(connection, request.id)
@@ -139,7 +139,7 @@ def _open_plan(
             "id": request.id,
             "file_name": new.origin.file_name,
             "submitter": new.origin.submitter,
-            "moment": moment_of_message(new.origin.moment, sent_at),
+            "moment": moment_of_message(new.origin.moment, reading),
             "staged_at": now,
         }
         add_plan(connection, values, request)
@@ -205,9 +205,9 @@ def _require_place(connection: Connection, member: Any, new: Delivered) -> None:
         )
 
 
-def _problem(connection: Connection, new: Delivered, now: datetime) -> str | None:
+def _problem(connection: Connection, new: Delivered, reading: Reading) -> str | None:
     """Return why a chunk cannot be part of a snapshot, or None."""
-    problem = problem_of_chunk(new.kind, new.chunk) or problem_of_moment(new.origin.moment, now)
+    problem = problem_of_chunk(new.kind, new.chunk) or problem_of_moment(new.origin.moment, reading)
     if problem is not None or (name := new.chunk.data_set) is None:
         return problem
     return problem_of_data_set(name, find_data_set(connection, name))
@@ -220,7 +220,7 @@ def _store(
     new: Delivered,
     expiry: Expiry,
     now: datetime,
-    sent_at: datetime,
+    reading: Reading,
 ) -> Staging:
     """Store a chunk, and what it adds to its batch and to its plan."""
     chunk, tally = new.chunk, new.chunk.tally()
@@ -239,7 +239,7 @@ def _store(
         counts_rows = chunk.before.rows > 0 or chunk.number == 0
         through = chunk.before.rows + tally.rows if counts_rows else None
         grown |= {"chunks": chunk.number + 1, "rows_through": through}
-    moment = member.moment or moment_of_message(new.origin.moment, sent_at)
+    moment = member.moment or moment_of_message(new.origin.moment, reading)
     if member.moment is None:
         grown |= new.origin._asdict() | {"moment": moment}
         grown |= {"columns": chunk.columns, "form": form_of(chunk)}

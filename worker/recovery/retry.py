@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from producer.contract.chunks import KIND_MODELS
 from producer.contract.explain import explain
 from producer.contract.headers import BatchOrigin
-from producer.contract.refusals import ahead_of_clock
+from producer.contract.refusals import MAX_AHEAD, ahead_of_clock
 from producer.contract.rosters import RosterRecord, merge, to_microseconds, values_reader
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.schemas import Code, Kind
@@ -24,7 +24,7 @@ from worker.enrollment.incoming import IncomingRequest, read_record, read_reques
 from worker.enrollment.repository import delete_result, find_results
 from worker.messaging.envelope import MalformedMessage, parse_call
 from worker.models import LetterForm
-from worker.moments import Clock, own_clock
+from worker.moments import Clock, own_clock, read_clock
 from worker.plans.repository import begins_to_apply
 from worker.plans.staging import Delivered, StagingConflict, stage_to
 from worker.recovery.trial import run_in_child
@@ -102,10 +102,7 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
             raise CannotRetry(
                 f"this version does not know its form {letter.form!r}; upgrade, then retry"
             )
-    moment = _moment_of(letter, clock)
-    if origin.moment is not None:
-        # A header that lay ahead when the message came was not read from the clock.
-        moment = min(origin.moment, letter.first_at, moment if letter.moment else clock())
+    moment = _moment_of(letter, clock, origin.moment)
     if task == TaskName.ENROLL:
         incoming = read_request(task_id, args, kwargs)._replace(moment=moment, is_dated=True)
         return lambda connection: _retry_request(connection, incoming, None, clock)
@@ -115,10 +112,21 @@ def _work_of(letter: Any, clock: Clock) -> Callable[[Connection], str]:
     return lambda connection: _retry_chunk(connection, _KINDS[TaskName(task)], args, dated, clock)
 
 
-def _moment_of(letter: Any, clock: Clock) -> datetime:
-    """Return when a letter counts: a letter of an older version, from its first arrival on."""
+def _moment_of(letter: Any, clock: Clock, sent: datetime | None = None) -> datetime:
+    """Return when a letter counts; without a moment of its own, from its first arrival on.
+
+    `sent` is the moment in the header of its message. If that lay ahead when the message came, it
+    was not read from the clock. It came by the clock of a machine, which may be slow.
+    """
     own: datetime = letter.moment or letter.first_at
-    return min(own, clock())
+    if sent is not None and sent <= (letter.moment or letter.first_at + _SLOW):
+        own = sent
+    reading = read_clock(clock)
+    return own if reading.may_show(own) else reading.now
+
+
+_SLOW: Final = timedelta(seconds=MAX_AHEAD)
+"""By how much a machine's own clock may be slow before honest headers seem to lie ahead of it."""
 
 
 def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock) -> str:
@@ -145,7 +153,7 @@ def _retry_record(connection: Connection, letter: Any, record: Any, clock: Clock
         parsed: Any = KIND_MODELS[kind].model_validate(record)
     except ValidationError as error:
         raise CannotRetry(explain(error)[0].message) from error
-    if (problem := ahead_of_clock(parsed.as_of, clock())) is not None:
+    if (problem := ahead_of_clock(parsed.as_of, read_clock(clock).latest)) is not None:
         raise CannotRetry(problem.message)
     sis_id, *values = values_reader(kind)(parsed)
     moment = to_microseconds(parsed.as_of or _moment_of(letter, clock))

@@ -34,9 +34,7 @@ def advance(services: "Services") -> bool:
     While the database is unavailable, nothing is done, and nothing is lost: the plan stays due.
     """
     services.clock.read()
-    work = PlanWork(
-        services.database, partial(_apply, services), services.clock.now, services.expiry
-    )
+    work = PlanWork(services.database, partial(_apply, services), services.clock, services.expiry)
 
     def step() -> bool:
         _count(services)
@@ -61,7 +59,7 @@ def _count(services: "Services") -> None:
     _counted_at = time.monotonic()
     with services.database.reading() as connection:
         unfinished = count_unfinished(connection)
-        now = time_now(connection, services.clock.now)
+        now = time_now(connection, services.clock)
     services.events.plans_counted(unfinished, now)
 
 
@@ -75,7 +73,7 @@ def _apply(services: "Services", chunk: StoredChunk) -> str | None:
         [chunk.text],
         {},
         chunk.origin,
-        clock=services.clock.now,
+        clock=services.clock,
         from_plan=True,
     )
     if chunk.may_have_killed:

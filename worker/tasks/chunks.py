@@ -13,7 +13,7 @@ from worker.messaging import plugins
 from worker.messaging.grouping import QueuedRequest
 from worker.messaging.signals import sending_signals
 from worker.messaging.unavailable import DatabaseUnavailable
-from worker.tasks.delivery import ChunkDelivery, apply_deliveries
+from worker.tasks.delivery import ChunkDelivery, apply_deliveries, latest_sent
 from worker.tasks.services import ServicedTask, Services
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class ChunkTask(ServicedTask):
             kwargs,
             origin,
             expiry=services.expiry,
-            clock=services.clock.now,
+            clock=services.clock,
         )
 
     def decide_group(self, queued: Sequence[QueuedRequest]) -> bool:
@@ -60,12 +60,10 @@ class ChunkTask(ServicedTask):
         try:
             if services.attempts.begin(task_ids):
                 return True
-            services.clock.read()
+            services.clock.read(latest_sent(deliveries))
             with sending_signals(self, queued):
                 services.retry_policy.or_requeue(
-                    lambda: apply_deliveries(
-                        services.database, deliveries, clock=services.clock.now
-                    )
+                    lambda: apply_deliveries(services.database, deliveries, clock=services.clock)
                 )
             done = True
         except DatabaseUnavailable:
@@ -103,9 +101,9 @@ def register_chunks(app: Celery, services: Services, kind: Kind) -> None:
         ignore_result=True,
     )
     def apply_chunk(task: ChunkTask, /, *args: Any, **kwargs: Any) -> None:
-        services.clock.read()
         # Celery puts all headers there.
         delivery = task.delivery(task.request.id, args, kwargs, vars(task.request))
+        services.clock.read(latest_sent([delivery]))
         services.retry_policy.with_fallbacks(
             delivery.task_id, delivery.apply, isolate=delivery.isolate, give_up=delivery.give_up
         )

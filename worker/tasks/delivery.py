@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from worker.batches.together import ReceivedChunk, apply_together
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
 from worker.models import LetterReason
-from worker.moments import Clock, moment_of_message, own_clock
+from worker.moments import Clock, TrustingClock, moment_of_message, own_clock, read_clock
 from worker.monitoring.events import Events
 from worker.plans.staging import Delivered, StagingConflict, stage_chunk
 from worker.plans.times import Expiry
@@ -49,6 +50,8 @@ class ChunkDelivery:
         self._database = database
         self._expiry = expiry
         self._events = events
+        if from_plan and origin.moment is not None:
+            clock = TrustingClock(clock, origin.moment)
         self._clock = clock
         self._kind = kind
         self.task_id = task_id
@@ -60,6 +63,11 @@ class ChunkDelivery:
         self.applied: Applied | None = None
         self.completes_plan = False
         """Whether the chunk was the last one that its plan waited for."""
+
+    @property
+    def sent(self) -> datetime | None:
+        """The moment in the header of the message, which is not trusted."""
+        return self._origin.moment
 
     def apply(self) -> None:
         """Apply the chunk as it came; store one that carries a plan."""
@@ -146,7 +154,7 @@ class ChunkDelivery:
 
     def _dead_letter(self, reason: LetterReason, why: str) -> None:
         task = KIND_TASKS[self._kind]
-        moment = moment_of_message(self._origin.moment, self._clock())
+        moment = moment_of_message(self._origin.moment, read_clock(self._clock))
         origin = self._origin._replace(moment=moment)
         letter = call_letter(task, self.task_id, *self._call, reason, why, origin)
         keep(self._database, letter)
@@ -158,6 +166,12 @@ class ChunkDelivery:
             kind=self._kind.value,
             batch_id=letter["batch_id"],
         )
+
+
+def latest_sent(deliveries: Sequence[ChunkDelivery]) -> datetime | None:
+    """Return the latest moment in the headers of messages; None if they have none."""
+    sent = [delivery.sent for delivery in deliveries if delivery.sent is not None]
+    return max(sent, default=None)
 
 
 def apply_deliveries(

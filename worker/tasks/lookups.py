@@ -157,7 +157,7 @@ def _statuses(
         marks,
         outage=services.marks.outage(),
         waiting=services.backlog.waiting_chunks(ids, marks),
-        clock=services.clock.now,
+        clock=services.clock,
         refusals=refusals,
         with_files=with_files,
     )
@@ -230,7 +230,7 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
 
 def _register_past(lookup: Callable[..., Any], services: Services) -> None:
     """Register the lookups of histories and rolls."""
-    database, clock = services.database, services.clock.now
+    database, clock = services.database, services.clock
     answer = partial(answered, services)
 
     @lookup(name=TaskName.HISTORY.value)

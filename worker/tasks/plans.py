@@ -24,7 +24,7 @@ def register_plans(app: Celery, services: Services) -> None:
     """
     lookup = registering(app, services)
     answer = partial(answered, services)
-    database, clock = services.database, services.clock.now
+    database, clock = services.database, services.clock
 
     @lookup(name=TaskName.PLAN.value)
     def plan(plan_id: Any) -> Any:

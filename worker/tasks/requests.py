@@ -48,7 +48,7 @@ class EnrollTask(ServicedTask):
         requests = self.read(queued)
 
         def together(requests: Sequence[IncomingRequest]) -> Decisions:
-            add = partial(add_enrollments, services.database, clock=services.clock.now)
+            add = partial(add_enrollments, services.database, clock=services.clock)
             return services.retry_policy.or_requeue(lambda: add(requests))
 
         attempts, generation = self.begin(task_ids, requests)
@@ -108,7 +108,7 @@ class EnrollTask(ServicedTask):
         services = self.services
         requests = self.read([queued])
         marks = self.marks_of(requests)
-        clock = services.clock.now
+        clock = services.clock
         results: list[tuple[str, Any]] = []
 
         def alone(requests: Sequence[IncomingRequest]) -> Decisions:

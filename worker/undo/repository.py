@@ -28,6 +28,7 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.enrollment.derived.entries import FreshRequests
+from worker.enrollment.derived.repository import find_opening_request
 from worker.models import (
     Batch,
     BatchChunk,
@@ -346,20 +347,4 @@ def find_confirmation(connection: Connection, pair: Pair, moment: datetime) -> s
     )
     rows = connection.execute(counted).all()
     named = (row.request_id for row in rows if pair[1] in row.enrolled)
-    return next(named, None) or find_opener(connection, pair, moment)
-
-
-def find_opener(connection: Connection, pair: Pair, moment: datetime) -> str | None:
-    """Return the request that opened a pair at a moment, if its result is derived."""
-    student, course = pair
-    row, chunk = StudentCourse, BatchChunk
-    is_chunk = (chunk.batch_id == Batch.id) & (chunk.number == row.chunk)
-    statement = (
-        select(Batch.id, row.chunk, row.position)
-        .join(Batch, Batch.moment == row.enrolled_at)
-        .join(chunk, is_chunk)
-        .where(row.student_id == student, row.course_id == course, row.enrolled_at == moment)
-        .where(chunk.fresh.is_not(None))
-    )
-    opened = connection.execute(statement.limit(1)).one_or_none()
-    return None if opened is None else f"{opened.id}:{opened.chunk}:{opened.position}"
+    return next(named, None) or find_opening_request(connection, pair, moment)

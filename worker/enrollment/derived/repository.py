@@ -39,7 +39,7 @@ from worker.enrollment.derived.entries import (
     unpack_all,
 )
 from worker.enrollment.values import StoredResult
-from worker.models import Batch, BatchChunk, Instant, PastEnrollment, StudentCourse
+from worker.models import Batch, BatchChunk, Instant, Pair, PastEnrollment, StudentCourse
 from worker.repository import describe_students
 
 ERRORS_CHARACTERS: Final = len("[]")
@@ -167,6 +167,34 @@ def _select_of_student(dialect: str, before: bool) -> Any:  # noqa: FBT001 - for
         statement = statement.where(tuple_(*age) < tuple_(*last))
     newest_first = [column.desc() for column in age]
     return statement.order_by(*newest_first).limit(bindparam("limit", type_=Integer()))
+
+
+def find_opening_request(connection: Connection, pair: Pair, moment: datetime) -> str | None:
+    """Return the request with a derived result that opened a pair at a moment, or None."""
+    values = {"student": pair[0], "course": pair[1], "moment": moment}
+    for batch_id, number, position, packed in connection.execute(_OPENING, values):
+        entry = unpack(packed)
+        # Other batches of this moment may have a chunk with this number, too.
+        if entry is not None and entry.student == pair[0] and pair[1] in entry.courses:
+            return line_request_id(batch_id, number, position)
+    return None
+
+
+_OPENING = (
+    select(Batch.id, BatchChunk.number, StudentCourse.position, _entry_at(StudentCourse.position))
+    .select_from(StudentCourse)
+    .join(Batch, Batch.moment == StudentCourse.enrolled_at)
+    .join(
+        BatchChunk,
+        (BatchChunk.batch_id == Batch.id) & (BatchChunk.number == StudentCourse.chunk),
+    )
+    .where(
+        StudentCourse.student_id == bindparam("student"),
+        StudentCourse.course_id == bindparam("course"),
+        StudentCourse.enrolled_at == bindparam("moment", type_=Instant()),
+        BatchChunk.fresh.is_not(None),
+    )
+)
 
 
 def take_derived_of_chunk(connection: Connection, batch_id: str, number: int) -> list[StoredResult]:

@@ -29,7 +29,7 @@ from worker.database.planning import PlanRefused
 from worker.database.refusal import Refusal
 from worker.database.temporary_tables import planning_connection, seal
 from worker.models import Course, Student
-from worker.moments import Clock, own_clock
+from worker.moments import Clock, TrustingClock, own_clock
 from worker.plans.temporary.names import Scan, names_in, scan
 from worker.plans.temporary.report import Report, store_report, summary_of
 from worker.plans.temporary.repository import RealRows, Since
@@ -129,7 +129,7 @@ class _Rehearsal:
         stored = self._rows.copy_batches([batch.batch_id for batch in plan.batches])
         moments = [now, plan.moment, *stored, *(batch.origin.moment for batch in plan.batches)]
         if plan.request.snapshot:
-            self._begin_snapshot(min(now, plan.batches[-1].origin.moment or plan.moment))
+            self._begin_snapshot(plan.batches[-1].origin.moment or plan.moment)
         self._since = Since(None, None)
         # An older version stored no moment of a batch; then all rows matter.
         if not named.may_name_times and None not in stored:
@@ -163,9 +163,12 @@ class _Rehearsal:
         if batch.kind is Kind.ENROLLMENTS:
             self._rows.copy_of_students(named.students, self._since, with_results=self._may_drop)
             self._rows.copy_results(named.request_ids, chunk.batch_id, chunk.number)
-        origin = batch.origin._replace(moment=batch.origin.moment or self._plan.moment)
+        moment = batch.origin.moment or self._plan.moment
+        origin = batch.origin._replace(moment=moment)
+        # The moment was compared with the clock when the chunk was stored.
+        clock = TrustingClock(self._clock, moment)
         applied = apply_to(
-            self._connection, batch.kind, chunk, fingerprint, {}, origin, clock=self._clock
+            self._connection, batch.kind, chunk, fingerprint, {}, origin, clock=clock
         )
         if applied.outcome is ChunkOutcome.CONFLICT:
             raise PlanRefused(_conflict(batch, chunk.number))

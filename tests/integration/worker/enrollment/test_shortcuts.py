@@ -174,7 +174,7 @@ def shortcut_of(
     """Return what the shortcut does for a chunk, and roll it back."""
     chunk, _ = read_chunk(Kind.ENROLLMENTS, payload)
     with rolled_back(database, past) as connection:
-        times = Times(NOW, NOW, NOW)
+        times = Times(NOW, NOW, NOW, NOW)
         clean = find_clean_requests(connection, chunk, poison, times)
         done = decide_clean_requests(connection, chunk, clean, times, derives=True)
         return done._replace(fresh=None)

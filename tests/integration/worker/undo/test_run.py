@@ -98,6 +98,17 @@ def test_a_pair_that_another_batch_opened_is_listed_with_its_line(database: Data
     assert pairs(database) == {("A", "M1")}
 
 
+def test_pairs_that_batches_of_one_moment_opened_are_listed_with_the_right_batch(
+    database: Database,
+) -> None:
+    apply(database, request("A", enroll=["M1"]), request("A", enroll=["M2"]))
+    by_hand(database, "gone", 1, "A", drop=["M1", "M2"])
+    for batch_id, course in (("d", "M1"), ("c", "M2")):
+        apply(database, request("A", enroll=[course]), batch_id=batch_id, moment=at(2))
+    left = {each.course_sis_id: each.request_id for each in undone(database).left}
+    assert left == {"M1": "d:0:0", "M2": "c:0:0"}
+
+
 def test_an_operation_list_is_undone_by_the_state_before_it(database: Database) -> None:
     by_hand(database, "before", -5, "A", enroll=["M2"])
     operations = [

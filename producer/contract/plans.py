@@ -65,6 +65,9 @@ class HoldReason(StrEnum):
     """Lines were refused that may be about enrollments to be dropped."""
     NOT_OWNED = "not_owned"
     """More than half of the named enrollments exist and belong to no data set."""
+    OTHER_DATA_SET = "other_data_set"
+    """More than half of the named enrollments exist and belong to other data sets: the file may
+    have been submitted under the name of the wrong one."""
 
 
 class Reason(ContractModel):

@@ -100,6 +100,9 @@ class CourseDrops(ContractModel):
     title: str | None = Field(default=None, description="The title of the course.")
     owned: int = Field(description="How many of its students the data set owned before.")
     drops: int = Field(description="How many of these would be dropped.")
+    dropped: int | None = Field(
+        default=None, description="How many of these were dropped; null until the plan is done."
+    )
 
 
 class AbsentRows(ContractModel):
@@ -166,6 +169,12 @@ class PlanStatus(ContractModel):
         default=None, description="When it is discarded unless somebody decides; null if never."
     )
     finished_at: datetime | None = Field(default=None, description="When all of it was applied.")
+    undone_by: str | None = Field(
+        default=None,
+        description="The batch that undid its last batch, or is about to; null if that was not"
+        " undone, or if the undo was itself undone.",
+    )
+    undone_at: datetime | None = Field(default=None, description="When that undo began.")
 
 
 class PlannedDrop(ContractModel):

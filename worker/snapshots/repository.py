@@ -44,7 +44,7 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.models import Course, Instant, Pair, StudentCourse
-from worker.plan_models import AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
+from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
 from worker.snapshots.recognizing import Doubt
 from worker.snapshots.values import LISTED, CourseLoss, Doubts, Fate, OtherOwner
 
@@ -371,6 +371,18 @@ def _set_outcomes(dialect: str) -> Any:
 def count_outcomes(connection: Connection, plan_id: str) -> dict[tuple[str, str], int]:
     """Return the number of planned drops by what was expected of them and what became of them."""
     row = PlannedDropRow
-    counted = select(row.expected, row.outcome, func.count()).where(row.plan_id == plan_id)
+    counted = select(row.expected, row.outcome, func.count()).where(
+        row.plan_id == plan_id, row.expected != ADOPTED
+    )
     rows = connection.execute(counted.group_by(row.expected, row.outcome))
     return {(expected, outcome or expected): count for expected, outcome, count in rows}
+
+
+def count_dropped_by_course(connection: Connection, plan_id: str) -> dict[int, int]:
+    """Return how many students of each course a plan has dropped, by the key of the course."""
+    row = PlannedDropRow
+    counted = select(row.course_id, func.count()).where(
+        row.plan_id == plan_id, row.outcome == Fate.DROPPED.value
+    )
+    rows: Any = connection.execute(counted.group_by(row.course_id))
+    return dict(rows.all())

@@ -1,7 +1,7 @@
 """Define the tables of data sets and plans, beside those of `worker.models`."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -135,11 +135,16 @@ class StagedChunk(Base):
     __table_args__ = (Index(None, "plan_id"),)
 
 
-class PlannedDropRow(Base):
-    """An enrollment that a snapshot does not name: `expected` says what the plan does with it.
+ADOPTED: Final = "adopted"
+"""What a plan did with an enrollment that had no owner, and that its data set owns since."""
 
-    That is `dropped` or `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of
-    it; null until its turn has come.
+
+class PlannedDropRow(Base):
+    """An enrollment that a plan changes without a request that says so.
+
+    `expected` says what the plan does with one that its snapshot does not name: `dropped` or
+    `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of it; null until its
+    turn has come. Both are `adopted` for one that the snapshot names, and that had no owner before.
     """
 
     __tablename__ = "planned_drops"

@@ -161,17 +161,10 @@ SIGNATURES: dict[TaskName, Signature] = {
         {},
     ),
     TaskName.REHEARSE_UNDO: Signature(
-        "Return what the undo of a batch would change, and change nothing.",
-        {"batch_id": StoredId},
-        1,
-        {},
+        "Return what the undo of a batch would change.", {"batch_id": StoredId}, 1, {}
     ),
     TaskName.UNDO: Signature(
-        "Undo a batch, unless it was undone. The answer comes once the undo is done, or once its"
-        " first part is applied; a worker then goes on with the rest.",
-        {"batch_id": StoredId},
-        1,
-        {},
+        "Undo a batch; the answer comes after its first part.", {"batch_id": StoredId}, 1, {}
     ),
 }
 

@@ -57,6 +57,7 @@ async def undo(
 
 async def _record(status: BatchUndo, disclosures: Disclosing) -> None:
     """Record that students are about to be shown."""
-    shown = [entry.student_sis_id for entry in (*status.changes, *status.left)]
+    shown = [change.student_sis_id for change in status.changes]
+    shown += [left.student_sis_id for left in status.left]
     if shown:
         await disclosures.record("undo", list(dict.fromkeys(shown)), batch=status.batch_id)

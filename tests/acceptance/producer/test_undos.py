@@ -1,7 +1,7 @@
 """What every client promises about undos: the same tests for the real ones and the stand-ins."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,7 @@ class Term:
         client.wait(client.submit_batch("students", roster))
         client.wait(client.submit_batch("courses", [{"sis_id": c} for c in self.courses]))
 
-    def batch(self, *records: dict[str, object]) -> str:
+    def batch(self, *records: Mapping[str, object]) -> str:
         """Apply requests as a batch, and return its id."""
         batch = self.client.submit_batch("enrollments", records, batch_id=own_id("b"))
         assert self.client.wait(batch, timeout=60).books.rejected == 0

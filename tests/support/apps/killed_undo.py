@@ -13,7 +13,7 @@ from worker.settings import load_settings
 from worker.tasks.undos import UndoTask
 
 
-def _die(_: UndoTask, __: BatchUndo) -> None:
+def _die(self: UndoTask, status: BatchUndo) -> None:
     killed = Path(os.environ["KILLED"])
     if not killed.exists():
         killed.touch()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
     from producer.contract.plans import Decision, PlannedDrop, PlanState, PlanStatus
+    from producer.contract.undos import BatchUndo, UndoState
     from producer.errors import (
         AnswerNotUnderstood,
         BatchCannotFinish,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         LookupFailed,
         NoWorkerAnswered,
         SubmissionLost,
+        UndoRefused,
         UnreadableFile,
     )
     from producer.files.submitted import SubmittedFile
@@ -62,6 +64,7 @@ __all__ = [
     "BatchNotDone",
     "BatchState",
     "BatchStatus",
+    "BatchUndo",
     "BrokerNotFound",
     "BrokerUnavailable",
     "Change",
@@ -100,6 +103,8 @@ __all__ = [
     "SubmissionLost",
     "SubmittedBatch",
     "SubmittedFile",
+    "UndoRefused",
+    "UndoState",
     "UnreadableFile",
 ]
 
@@ -122,6 +127,8 @@ _MODULES = {
     "PlanState": "contract.plans",
     "PlanStatus": "contract.plans",
     "PlannedDrop": "contract.plans",
+    "BatchUndo": "contract.undos",
+    "UndoState": "contract.undos",
     "SubmittedFile": "files.submitted",
     "SubmittedBatch": "publishing.batches",
     "Code": "schemas",

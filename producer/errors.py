@@ -90,6 +90,17 @@ class DecisionRefused(EnrollmentError):
     """A decision about a plan did not count; the message says why, and what to do."""
 
 
+class UndoRefused(EnrollmentError):
+    """A batch cannot be undone; the message says why, and what to do instead.
+
+    `is_unknown` is true if no batch with this id is known.
+    """
+
+    def __init__(self, message: str, *, is_unknown: bool = False) -> None:
+        super().__init__(message)
+        self.is_unknown = is_unknown
+
+
 class ClientClosed(EnrollmentError):
     """A method of a client was called after the client was closed."""
 

@@ -47,6 +47,7 @@ from producer.web.services import Services
 from producer.web.settings import HttpSettings
 from producer.web.stopping import on_sigterm
 from producer.web.tokens import Token, TokensError, exposure, load_tokens
+from producer.web.undos import undo
 
 log = logging.getLogger("uvicorn.error")
 """What an operator sees at the start; the server has set it up."""
@@ -155,11 +156,13 @@ def _add_health(add: Callable[..., None]) -> None:
 def _add_plans(
     add: Callable[..., None], read: Mapping[str, Any], read_own: Mapping[str, Any]
 ) -> None:
-    """Add the routes about plans."""
+    """Add the routes about plans and undos."""
     add("/plans/{plan_id}", get_plan, **read_own)
     add("/plans/{plan_id}/drops", get_drops, response_model=PlannedDrops, **read)
     decisions: dict[str, Any] = {"dependencies": deciding, "responses": problems(409)}
     add("/plans/{plan_id}/decision", decide, methods=["POST"], **decisions)
+    undos: dict[str, Any] = {"dependencies": deciding, "responses": problems(404, 409)}
+    add("/batches/{batch_id}/undo", undo, methods=["POST"], status_code=202, **undos)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from producer.call_log import verb
 from producer.contract.plans import Decision, PlannedDrop, PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
+from producer.contract.undos import BatchUndo
 from producer.errors import LookupFailed
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
@@ -14,6 +15,7 @@ from producer.publishing.arguments import (
     drops_arguments,
 )
 from producer.publishing.deciding import DECISION_HINT, decided
+from producer.publishing.undoing import PREVIEW_HINT, UNDO_HINT, accepted
 from producer.submitter import EnrollmentSubmitter
 
 
@@ -76,6 +78,26 @@ class EnrollmentPlanner(EnrollmentSubmitter):
         except LookupFailed as error:
             failure, status = error, self.plan(plan_id)
         return decided(status, decision, digest, failure)
+
+    @verb
+    def undo(self, batch_id: str, *, dry_run: bool = False) -> BatchUndo:
+        """Undo a batch of enrollments: drop what it enrolled, and enroll again what it dropped.
+
+        This counts right after the batch, so every later request wins. The undo is a batch of its
+        own, with the id `undo_id`: wait for it, or look it up. The state of a large batch is
+        `running` as soon as its first part is undone. A repeat does no harm. With `dry_run`,
+        nothing changes, and what is returned shows what would.
+
+        The broker must let its user publish to the queue `decisions`. Raises UndoRefused if the
+        batch is unknown or cannot be undone, and NoWorkerAnswered; then it may be undone later.
+        """
+        check_arguments(batch_id=batch_id)
+        task = TaskName.REHEARSE_UNDO if dry_run else TaskName.UNDO
+        hint = PREVIEW_HINT if dry_run else UNDO_HINT
+        undo: BatchUndo = self._connection.ask(
+            task, [batch_id], timeout=self.timeout, hint=hint, expires=dry_run
+        )
+        return accepted(undo)
 
     def _ask(self, task: TaskName, *arguments: Any) -> Any:
         return self._connection.ask(task, *arguments, timeout=self.timeout)

@@ -21,10 +21,10 @@ from producer.errors import BrokerUnavailable, EnrollmentError, NoWorkerAnswered
 from producer.fields import MAX_LOOKUP
 from producer.publishing.connection import (
     CALL_ID,
-    LONGEST_LOOKUP,
     LOOKUP_HINT,
     BrokerConnection,
     check_timeout,
+    expiry,
     new_task_id,
 )
 from producer.publishing.polling import PollingProblem
@@ -195,14 +195,15 @@ class AsyncConnection:
         *,
         timeout: float,
         hint: str = LOOKUP_HINT,
+        expires: bool = True,
     ) -> Any:
         """Send a lookup and return its result; see `BrokerConnection.ask`."""
         check_timeout(timeout)
         task_id = new_task_id(CALL_ID.get())
 
         async def send(seconds_left: float) -> None:
-            expires = min(seconds_left, LONGEST_LOOKUP)
-            await self.send(task, args, kwargs, task_id=task_id, expires=expires)
+            options = expiry(seconds_left if expires else None)
+            await self.send(task, args, kwargs, task_id=task_id, **options)
 
         await send(timeout)
         result = await self.wait(task_id, timeout, hint, send, timeout / 2)

@@ -7,6 +7,7 @@ from producer.aio.calls import verb
 from producer.aio.submitter import AsyncEnrollmentSubmitter
 from producer.contract.plans import Decision, PlannedDrop, PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
+from producer.contract.undos import BatchUndo
 from producer.errors import ClientClosed, LookupFailed
 from producer.fields import MAX_LOOKUP
 from producer.publishing.arguments import (
@@ -15,6 +16,7 @@ from producer.publishing.arguments import (
     drops_arguments,
 )
 from producer.publishing.deciding import DECISION_HINT, decided
+from producer.publishing.undoing import PREVIEW_HINT, UNDO_HINT, accepted
 
 
 class AsyncEnrollmentPlanner(AsyncEnrollmentSubmitter):
@@ -64,6 +66,17 @@ class AsyncEnrollmentPlanner(AsyncEnrollmentSubmitter):
         except LookupFailed as error:
             failure, status = error, await self.plan(plan_id)
         return decided(status, decision, digest, failure)
+
+    @verb
+    async def undo(self, batch_id: str, *, dry_run: bool = False) -> BatchUndo:
+        """Undo a batch of enrollments; with `dry_run`, only return what that would change."""
+        check_arguments(batch_id=batch_id)
+        task = TaskName.REHEARSE_UNDO if dry_run else TaskName.UNDO
+        hint = PREVIEW_HINT if dry_run else UNDO_HINT
+        undo: BatchUndo = await self._connection.ask(
+            task, [batch_id], timeout=self.timeout, hint=hint, expires=dry_run
+        )
+        return accepted(undo)
 
     async def _ask(
         self, task: TaskName, args: list[Any], kwargs: Mapping[str, Any] | None = None

@@ -160,6 +160,12 @@ SIGNATURES: dict[TaskName, Signature] = {
         1,
         {},
     ),
+    TaskName.REHEARSE_UNDO: Signature(
+        "Return what the undo of a batch would change.", {"batch_id": StoredId}, 1, {}
+    ),
+    TaskName.UNDO: Signature(
+        "Undo a batch; the answer comes after its first part.", {"batch_id": StoredId}, 1, {}
+    ),
 }
 
 _OTHER_MODELS = (MessageHeaders, SubmissionMark)
@@ -288,8 +294,8 @@ def _results_channel() -> Json:
         "address": Keys().result("{task_id}"),
         "title": "Results",
         "description": "A Redis key for each task. It appears when the task has ended, and expires"
-        " after the worker's ENROLL_RESULT_TTL (one day by default); the answer to a lookup expires"
-        " after a minute.",
+        " after the worker's ENROLL_RESULT_TTL (one day by default); the answer to a lookup or a"
+        " decision expires after a minute.",
         "servers": [{"$ref": "#/servers/redis"}],
         "parameters": {"task_id": {"description": "The id in the headers of the message."}},
         "messages": {

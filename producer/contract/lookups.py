@@ -15,6 +15,7 @@ from producer.contract.identity import DatabaseIdentity
 from producer.contract.plans import PlannedDropsPage, PlanStatus
 from producer.contract.routing import TaskName
 from producer.contract.searching import FoundCourses, FoundStudents
+from producer.contract.undos import BatchUndo
 from producer.fields import (
     MAX_KEY,
     MAX_LOOKUP,
@@ -122,5 +123,7 @@ RESULT_TYPES: Final[Mapping[TaskName, Any]] = {
     TaskName.PLAN: PlanStatus,
     TaskName.PLANNED_DROPS: PlannedDropsPage,
     TaskName.DECIDE: PlanStatus,
+    TaskName.REHEARSE_UNDO: BatchUndo,
+    TaskName.UNDO: BatchUndo,
 }
 """The type of each task's result; lists are in the order of the lookup's ids, or newest first."""

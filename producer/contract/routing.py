@@ -40,6 +40,8 @@ class TaskName(StrEnum):
     PLAN = "enrollment.plan"
     PLANNED_DROPS = "enrollment.planned_drops"
     DECIDE = "enrollment.decide"
+    REHEARSE_UNDO = "enrollment.rehearse_undo"
+    UNDO = "enrollment.undo"
 
 
 QUORUM: Final = {"x-queue-type": "quorum"}
@@ -66,6 +68,8 @@ TASK_QUEUES: Final[Mapping[TaskName, Queue]] = {
     TaskName.PLAN: Queue.LOOKUPS,
     TaskName.PLANNED_DROPS: Queue.LOOKUPS,
     TaskName.DECIDE: Queue.DECISIONS,
+    TaskName.REHEARSE_UNDO: Queue.DECISIONS,
+    TaskName.UNDO: Queue.DECISIONS,
 }
 
 

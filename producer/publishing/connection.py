@@ -162,18 +162,19 @@ class BrokerConnection:
         *,
         timeout: float,
         hint: str = LOOKUP_HINT,
+        expires: bool = True,
     ) -> Any:
         """Send a lookup and return its result; the lookup expires after `timeout` seconds.
 
-        Raises NoWorkerAnswered, with `hint` at the end of the message, and LookupFailed.
+        If not `expires`, it never does. Raises NoWorkerAnswered with the `hint`, LookupFailed.
         """
         check_timeout(timeout)
-        task_id = self.send(task, args, kwargs, expires=min(timeout, LONGEST_LOOKUP))
+        task_id = self.send(task, args, kwargs, **expiry(timeout if expires else None))
 
         def send_again(seconds_left: float) -> None:
             # The first message may have been purged, or lost in a failover of Redis.
-            expires = min(seconds_left, LONGEST_LOOKUP)
-            self.send(task, args, kwargs, task_id=task_id, expires=expires)
+            more = expiry(seconds_left if expires else None)
+            self.send(task, args, kwargs, task_id=task_id, **more)
 
         return parse_result(task, self.wait(task_id, timeout, hint, send_again, timeout / 2))
 
@@ -387,6 +388,11 @@ def check_timeout(seconds: object) -> None:
         raise ValueError(
             f"The timeout must be a number of seconds, at least 0, not {seconds!a:.60}."
         )
+
+
+def expiry(seconds: float | None) -> dict[str, Any]:
+    """Return the option with which a message expires; None if it never does."""
+    return {} if seconds is None else {"expires": min(seconds, LONGEST_LOOKUP)}
 
 
 def new_task_id(call_id: str | None) -> str:

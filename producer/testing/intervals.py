@@ -38,6 +38,8 @@ class Intervals:
     """
     owners: dict[Pair, str] = field(default_factory=dict)
     """The data set that each open enrollment belongs to, if it belongs to one."""
+    past_owners: dict[tuple[Pair, datetime], str] = field(default_factory=dict)
+    """The data set that each closed enrollment belonged to, by its pair and its end."""
     _confirmed: dict[Pair, datetime] = field(default_factory=dict)
     """The latest moment of a request that enrolled a pair or found it enrolled."""
 
@@ -60,7 +62,8 @@ class Intervals:
             if (confirmed := self._confirmed[pair]) >= moment:
                 return Change(superseded_by=confirmed)
             past[moment] = self.open.pop(pair)
-            self.owners.pop(pair, None)
+            if (owner := self.owners.pop(pair, None)) is not None:
+                self.past_owners[pair, moment] = owner
             return Change(is_made=True)
         if all(ended_at < moment for ended_at in past):
             # The latest drop is enough to supersede older requests: one is stored for each pair.

@@ -48,6 +48,7 @@ from producer.testing import history, reading, searching
 from producer.testing.batches import BatchSearch
 from producer.testing.plans import Plans, StagedChunk
 from producer.testing.results import Incoming, Times
+from producer.testing.undos import Undos
 from producer.testing.world import World
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class MemoryWorker:
         self._enrollments = world.enrollments
         self._batches = world.batches
         self._plans = Plans(world)
+        self._undos = Undos(world)
         self._data_sets = world.data_sets
         now = datetime.now(UTC)
         self._times = Times(now, now)
@@ -85,6 +87,8 @@ class MemoryWorker:
             TaskName.PLAN: self._plan,
             TaskName.PLANNED_DROPS: self._planned_drops,
             TaskName.DECIDE: self._decide,
+            TaskName.REHEARSE_UNDO: self._rehearse_undo,
+            TaskName.UNDO: self._undo,
             **{task: partial(self._apply, kind) for kind, task in KIND_TASKS.items()},
         }
 
@@ -239,6 +243,12 @@ class MemoryWorker:
 
     def _decide(self, decision: Any) -> Any:
         return self._plans.decide(_checked(DECISION, decision, "decision"), self._times)
+
+    def _rehearse_undo(self, batch_id: Any) -> Any:
+        return self._undos.preview(_checked(TEXT, batch_id, "batch_id"), self._times.now)
+
+    def _undo(self, batch_id: Any) -> Any:
+        return self._undos.undo(_checked(TEXT, batch_id, "batch_id"), self._times.now)
 
     def _health(self) -> Any:
         now = datetime.now(UTC)

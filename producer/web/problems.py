@@ -21,6 +21,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
     SubmissionLost,
+    UndoRefused,
     UnreadableFile,
 )
 from producer.schemas import Code, ContractModel
@@ -54,6 +55,7 @@ STATUS_OF_FAULT: Mapping[type[EnrollmentError], tuple[int, str]] = {
     UnreadableFile: (422, "unreadable_file"),
     BatchConflict: (409, "batch_conflict"),
     DecisionRefused: (409, "decision_refused"),
+    UndoRefused: (409, "undo_refused"),
     BrokerUnavailable: (503, "broker_unavailable"),
     NoWorkerAnswered: (503, "no_worker"),
     SubmissionLost: (503, "submission_lost"),

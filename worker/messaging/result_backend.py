@@ -15,11 +15,14 @@ from producer.contract.routing import TASK_QUEUES, Queue
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: Final = 60
-"""Seconds that the answer to a lookup is stored.
+"""Seconds that the answer to a lookup or a decision is stored.
 
 A lookup of a few hundred bytes may have an answer of 16 MiB. If answers were stored as long as
 results, a hundred lookups would fill Redis for a day.
 """
+
+_ANSWERED: Final = (Queue.LOOKUPS, Queue.DECISIONS)
+"""The queues of the tasks whose result is an answer for a client that waits."""
 
 OUT_OF_MEMORY = "the worker ran out of memory; ask for fewer ids at a time, or set a smaller limit"
 
@@ -46,7 +49,7 @@ class ResultBackend(RedisBackend):
     ) -> Any:
         encoded = self._encoded_result(task_id, result, state, request)
         task = getattr(request, "task", None)
-        is_answer = task is not None and TASK_QUEUES.get(task) is Queue.LOOKUPS
+        is_answer = task is not None and TASK_QUEUES.get(task) in _ANSWERED
         self._put([(task_id, encoded)], seconds=ANSWER_SECONDS if is_answer else None)
         return result
 

@@ -44,7 +44,7 @@ class Events:
             metrics.refusals.labels(code.value)
         for reason in LetterReason:
             metrics.dead_letters.labels(reason.value)
-        for task in (TaskName.ENROLL, *KIND_TASKS.values()):
+        for task in (TaskName.ENROLL, TaskName.UNDO, *KIND_TASKS.values()):
             metrics.redeliveries.labels(task.value)
         for status, how in product(ResultStatus, ("single", "batch")):
             metrics.requests.labels(status.value, how)

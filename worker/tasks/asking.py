@@ -75,17 +75,26 @@ def _check_arguments(
 
 def _check_age(properties: Any, expires: Any) -> None:
     """Check that a client may still wait. Raises Unanswerable."""
-    sent_at: Any = (properties or {}).get("timestamp")
-    now = time.time()
     # Celery itself drops what has expired.
-    if expires is not None or type(sent_at) not in (int, float) or not 0 < sent_at <= now:
-        return
-    age = now - sent_at
+    age = 0.0 if expires is not None else _age(properties)
     if age > MAX_LOOKUP_AGE:
         raise Unanswerable(
             f"the lookup is {age:.0f} s old by the worker's clock, and after {MAX_LOOKUP_AGE:.0f} s"
             " no lookup is answered; send it again, and compare the clocks if that does not help"
         )
+
+
+def _age(properties: Any) -> float:
+    """Return the seconds since a message was sent; 0 if that is not known."""
+    sent_at: Any = (properties or {}).get("timestamp")
+    now = time.time()
+    is_time = type(sent_at) in (int, float) and 0 < sent_at <= now
+    return now - sent_at if is_time else 0.0
+
+
+def is_too_old(properties: Any) -> bool:
+    """Return whether a client does not wait any more for the answer to a message."""
+    return _age(properties) > MAX_LOOKUP_AGE
 
 
 def registering(app: Celery, services: Services) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from worker.tasks.lookups import register_lookups
 from worker.tasks.plans import register_plans
 from worker.tasks.requests import register_requests
 from worker.tasks.services import Services
+from worker.tasks.undos import register_undos
 
 
 def register(app: Celery, services: Services) -> None:
@@ -17,3 +18,4 @@ def register(app: Celery, services: Services) -> None:
         register_chunks(app, services, kind)
     register_lookups(app, services)
     register_plans(app, services)
+    register_undos(app, services)

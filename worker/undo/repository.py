@@ -161,6 +161,15 @@ def find_changes(
     return list(connection.execute(_select_changes(own), values))
 
 
+def find_changes_of_chunk(connection: Connection, batch_id: str, number: int) -> list[Any]:
+    """Return the stored results of a chunk, in the order of their ids."""
+    result = EnrollmentResult
+    first, end = line_request_ids(batch_id, number)
+    own = (result.batch_id == batch_id, result.request_id > first, result.request_id < end)
+    statement = select(*_result_columns()).where(*own).order_by(result.request_id)
+    return list(connection.execute(statement))
+
+
 @cache
 def _select_changes(own: bool) -> Any:  # noqa: FBT001 - for the cache
     result, length = EnrollmentResult, func.json_array_length

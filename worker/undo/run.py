@@ -30,7 +30,7 @@ from worker.undo.pages import Page, pages_of, read_page
 from worker.undo.plans import discard, waiting_plan
 from worker.undo.repository import find_progress, may_change_twice, restore_owners
 from worker.undo.start import add_undo_once, begin, check, stop, undo_id_of
-from worker.undo.values import CannotUndo, LeftPair, UndoneBatch
+from worker.undo.values import LeftPair, UndoneBatch, UndoneElsewhere
 
 BUSY_SECONDS: Final = 60.0
 """Seconds for which a transaction is tried again while others hold the locks that it needs."""
@@ -52,6 +52,8 @@ class UndoReport:
     """The first pairs that later requests decide."""
     discarded_plan: str | None = None
     """The plan that is discarded instead, because nothing of the batch is applied."""
+    is_complete: bool = True
+    """False if only the beginning of the batch was examined."""
 
 
 def undo(
@@ -59,13 +61,15 @@ def undo(
     batch_id: str,
     *,
     on_chunk: Callable[[], object] = lambda: None,
+    on_applied: Callable[[], object] = lambda: None,
     clock: Clock = own_clock,
 ) -> UndoReport:
     """Undo a batch, or continue its undo after an interruption.
 
     If the batch is a member of a plan of which nothing is applied, discard the plan instead.
-    `on_chunk` is called before each transaction. Raises CannotUndo, DBAPIError, and what `on_chunk`
-    raises; what was undone before the error stays undone.
+    `on_chunk` is called before each transaction, and `on_applied` after each chunk but the last
+    one. Raises CannotUndo, DBAPIError, and what these raise; what was undone before the error stays
+    undone.
     """
     on_chunk()
     plan_id = _waiting_plan(database, batch_id)
@@ -77,6 +81,13 @@ def undo(
     for step in _steps(database, batch_id, clock):
         on_chunk()
         _unless_busy(partial(transaction, database, step.apply))
+        if not step.is_last:
+            on_applied()
+    return report_of(database, batch_id)
+
+
+def report_of(database: Database, batch_id: str) -> UndoReport:
+    """Return what the undo of a batch has done so far. Raises DBAPIError."""
     report = UndoReport(batch_id, undo_id_of(batch_id))
     with database.reading() as connection:
         for ledger in sum_chunks(connection, [report.undo_id]):
@@ -85,17 +96,32 @@ def undo(
     return report
 
 
-def rehearse(database: Database, batch_id: str, *, clock: Clock = own_clock) -> UndoReport:
+Look = Callable[[Connection, str, int], object]
+"""Looks at a chunk that a dry run applies, before that is rolled back: at its batch and number."""
+
+
+def rehearse(
+    database: Database,
+    batch_id: str,
+    *,
+    look: Look = lambda *_: None,
+    may_go_on: Callable[[], bool] = lambda: True,
+    clock: Clock = own_clock,
+) -> UndoReport:
     """Return what the undo of a batch would do, or the rest of it, and change nothing.
 
-    Each chunk is applied in a transaction that is rolled back. Raises CannotUndo, DBAPIError.
+    Each chunk is applied in a transaction that is rolled back. Before each chunk but the first one,
+    `may_go_on` says whether to examine it. Raises CannotUndo, DBAPIError.
     """
     plan_id = _waiting_plan(database, batch_id)
     report = UndoReport(batch_id, undo_id_of(batch_id), discarded_plan=plan_id)
     if plan_id is not None:
         return report
-    for step in _steps(database, batch_id, clock):
-        _unless_busy(partial(_rehearse, database, step, report))
+    for position, step in enumerate(_steps(database, batch_id, clock)):
+        if position and not may_go_on():
+            report.is_complete = False
+            break
+        _unless_busy(partial(_rehearse, database, step, report, look))
     return report
 
 
@@ -104,7 +130,7 @@ def _waiting_plan(database: Database, batch_id: str) -> str | None:
         return waiting_plan(connection, batch_id)
 
 
-def _rehearse(database: Database, step: "_Step", report: UndoReport) -> None:
+def _rehearse(database: Database, step: "_Step", report: UndoReport, look: Look) -> None:
     with database.engine.connect() as connection, connection.begin() as rolled_back:
         add_undo_once(connection, step.batch)
         counts = step.apply(connection).counts
@@ -112,6 +138,7 @@ def _rehearse(database: Database, step: "_Step", report: UndoReport) -> None:
         if counts["superseded"] and len(report.left) < MAX_LEFT:
             limit = MAX_LEFT - len(report.left)
             left = find_left(connection, report.undo_id, limit, step.number)
+        look(connection, report.undo_id, step.number)
         rolled_back.rollback()
     report.left += left
     for name in ROW_COUNTS:
@@ -139,7 +166,7 @@ class _Step(NamedTuple):
             content = count_after_undone(connection, content)
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
-            raise CannotUndo(
+            raise UndoneElsewhere(
                 f"Another command is undoing the batch {batch.id} right now, and goes on with it;"
                 " this one ends."
             )
@@ -154,7 +181,7 @@ class _Step(NamedTuple):
         fingerprint = self.page.fingerprint
         applied = apply_to(connection, Kind.ENROLLMENTS, chunk, fingerprint, {}, clock=self.clock)
         if applied.outcome is not ChunkOutcome.APPLIED:
-            raise CannotUndo(
+            raise UndoneElsewhere(
                 f"Another command has undone a part of the batch {batch.id} meanwhile. Run this"
                 " command again to see what is left to do."
             )

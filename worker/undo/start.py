@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
+from worker.database.engine import Database
 from worker.intervals.undone.repository import base_of
 from worker.moments import STEP
 from worker.undo.repository import (
@@ -17,7 +18,7 @@ from worker.undo.repository import (
     first_applied,
     stop_batch,
 )
-from worker.undo.values import CannotUndo, UndoneBatch
+from worker.undo.values import AlreadyUndone, CannotUndo, UndoneBatch, UnknownBatch
 
 
 def undo_id_of(batch_id: str) -> str:
@@ -29,7 +30,7 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     """Return a batch that can be undone. Raises CannotUndo."""
     batch = find_batch(connection, batch_id)
     if batch is None:
-        raise CannotUndo(
+        raise UnknownBatch(
             f"The batch {batch_id} is unknown: none of its chunks was applied, or it was pruned."
             " Check the id; `enroll batches` lists batches."
         )
@@ -45,7 +46,7 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
             f" {MAX_STORED_ID} characters. Submit a file of what is to be enrolled and dropped."
         )
     if find_progress(connection, undo_id).is_done:
-        raise CannotUndo(
+        raise AlreadyUndone(
             f"The batch {batch_id} was undone already, by {undo_id}. To undo that, run"
             f" `enroll undo {undo_id}`."
         )
@@ -65,6 +66,12 @@ def _check_limit(connection: Connection, batch_id: str, moment: datetime) -> Non
             f" {show_moment(limit)} was pruned. Submit a file of what is to be enrolled and"
             " dropped."
         )
+
+
+def has_begun(database: Database, batch_id: str) -> bool:
+    """Return whether the batch that undoes another one is stored. Raises DBAPIError."""
+    with database.reading() as connection:
+        return find_batch(connection, undo_id_of(batch_id)) is not None
 
 
 def stop(connection: Connection, batch_id: str, now: datetime) -> None:

@@ -13,6 +13,18 @@ class CannotUndo(Exception):
     """A batch cannot be undone. The message says why, and what to do instead."""
 
 
+class UnknownBatch(CannotUndo):
+    """No batch with this id is known."""
+
+
+class AlreadyUndone(CannotUndo):
+    """The batch was undone before."""
+
+
+class UndoneElsewhere(CannotUndo):
+    """A command or another worker is undoing the batch at the same time."""
+
+
 class UndoneBatch(NamedTuple):
     """A batch to undo, and the batch that undoes it."""
 

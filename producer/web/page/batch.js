@@ -4,36 +4,39 @@ import { call } from "./api.js";
 import { nameOf, packageOf, siblings } from "./names.js";
 import { originOf, stored } from "./corrections.js";
 import { element } from "./dom.js";
-import { addressOf, batchAddress } from "./ids.js";
+import { addressOf, batchAddress, undoneBy } from "./ids.js";
 import { refusalsSection } from "./refusals.js";
 import { sendingOf } from "./sending.js";
 import { shownTime } from "./times.js";
+import { undoPart } from "./undo.js";
 import { uploadSection } from "./upload_section.js";
 import { counted } from "./words.js";
 
 /** Show the upload whose id is in the address. */
 export async function show(main, { id }) {
-  const stop = new AbortController(), heading = element("h1", {}, sendingOf(id)?.file.name ?? "Upload"), about = element("div", {}), refused = element("div", {});
+  const stop = new AbortController(), heading = element("h1", {}, sendingOf(id)?.file.name ?? "Upload"), about = element("div", {}), refused = element("div", {}), undo = element("div", {});
   const see = (status) => {
     heading.textContent = nameOf(status);
     about.replaceChildren(...facts(status));
     if (packageOf(status)) wholeOf(status).then((part) => about.append(part), () => {});
+    if (status.state === "done" && status.kind === "enrollments" && !undo.hasChildNodes()) undo.append(undoPart(id));
     if (status.state === "done") showRefused(status, refused).catch((problem) => {
       if (!stop.signal.aborted) refused.replaceChildren(element("p", { class: "problem", role: "alert" }, problem.message));
     });
   };
   const section = uploadSection(id, stop.signal, see);
   section.node.querySelector("h2").hidden = true; // The heading of the page says the same.
-  main.replaceChildren(heading, about, section.node, refused);
+  main.replaceChildren(heading, about, section.node, refused, undo);
   await section.shown;
   return () => stop.abort();
 }
 
 function facts(status) {
   const sent = [status.submitted_at && `Sent on ${shownTime(status.submitted_at)}`, status.submitter && `by ${status.submitter}`].filter(Boolean).join(" ");
-  const origin = originOf(status.batch_id);
+  const origin = originOf(status.batch_id), undone = undoneBy(status.batch_id);
   return [
     element("p", { class: "faint" }, sent),
+    undone && element("p", {}, "This undoes ", element("a", { href: batchAddress(undone) }, "an earlier upload"), "."),
     origin && element("p", {}, "Corrected lines of ", element("a", { href: batchAddress(origin) }, "an earlier upload"), "."),
   ].filter(Boolean);
 }

@@ -18,6 +18,9 @@ export const batchIds = ({ id, parts }) => (parts?.length ? parts.map((part) => 
 /** Return the id of the package that a batch belongs to, if its id looks like that; or else null. */
 export const packageId = (batchId) => /^(.+):[a-z][a-z -]*(-\d+)?$/.exec(batchId)?.[1] ?? null;
 
+/** Return the id of the batch that a batch undoes; or else null. */
+export const undoneBy = (batchId) => /^undo:(.+)$/s.exec(batchId)?.[1] ?? null;
+
 /** Return the address of one batch, or of several together. */
 export const addressOf = (ids) => (ids.length === 1 ? batchAddress(ids[0]) : `#/sending/${ids.map(encodeURIComponent).join(",")}`);
 

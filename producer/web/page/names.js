@@ -1,7 +1,7 @@
 // Names uploads, and finds those that belong to one package.
 
 import { originOf } from "./corrections.js";
-import { packageId } from "./ids.js";
+import { packageId, undoneBy } from "./ids.js";
 
 /** Return the name of the package that an upload belongs to, or null. */
 export const packageOf = ({ batch_id, file_name }) => (packageId(batch_id) && file_name?.includes("/") ? file_name.slice(0, file_name.lastIndexOf("/")) : null);
@@ -9,6 +9,8 @@ export const packageOf = ({ batch_id, file_name }) => (packageId(batch_id) && fi
 /** Return the name of an upload: that of its file, in a package or alone, or what it corrects. */
 export function nameOf(batch) {
   if (packageOf(batch)) return batch.file_name.slice(batch.file_name.lastIndexOf("/") + 1);
+  const undone = undoneBy(batch.batch_id);
+  if (undone) return `Undo of upload ${undone}`;
   return batch.file_name ?? (originOf(batch.batch_id) ? "Corrected lines" : `Upload ${batch.batch_id}`);
 }
 

@@ -4,6 +4,7 @@ import { call, Problem } from "./api.js";
 import { pictureOf, sentenceOf } from "./counts.js";
 import { element } from "./dom.js";
 import { statusEvents } from "./events.js";
+import { undoneBy } from "./ids.js";
 import { counted, ENDS, KINDS, STATES } from "./words.js";
 
 const RETRY_SECONDS = [1, 2, 5, 10];
@@ -47,6 +48,7 @@ function speedOf(status) {
 
 function adviceOn(status) {
   if (status.state === "done" && !status.advice) return "";
+  if (status.state === "stalled" && undoneBy(status.batch_id)) return "The undo was interrupted. Open the upload that it undoes, and press “Undo …” there again: it continues.";
   if (status.chunks_lost) return "A part of this file was lost on the way. Send the same file again: it continues where it stopped.";
   if (status.chunks_failed) return "A part of this file could not be processed. Ask your operator to look at it; nothing needs to be sent again.";
   if (status.conflicts) return "Another file was sent to this address. It was refused, and is not in the counts. Send it again as a new upload.";

@@ -46,7 +46,7 @@ const BY_SCOPE = {
   submit: "Your access token does not allow sending anything. Ask your operator for one with the scope “submit”.",
   lookup: "Your access token does not allow looking up students and courses. Ask your operator for one with the scope “lookup”.",
   drop: "Your access token does not allow dropping students. Ask your operator for one with the scope “drop”.",
-  decide: "Your access token does not allow decisions about uploads that wait. Ask your operator for one with the scope “decide”, or to decide.",
+  decide: "Your access token does not allow deciding about uploads that wait, or undoing uploads. Ask your operator for one with the scope “decide”, or to do it.",
 };
 
 /** Return the sentence for a refusal of the service; its own words are used where the page has none. */
@@ -66,6 +66,9 @@ const PLAIN = [
   [/It looks like a JSON (array|document); write one JSON object on each line instead\./, "It looks like JSON, a format for programs. Export it as CSV."],
   [/export it as CSV or JSON Lines in UTF-8/, "export it as CSV"],
   [/,? or write plain as the format if every line is meant to count, whatever these columns say/, ", or choose “None: every line counts” below as the system"],
+  [/^The batch .+ was undone already, by .+\. To undo that, run .+$/s, "This upload was undone already. To undo that, look under Uploads for its undo, and press “Undo …” there."],
+  [/^The plan .+ of the batch .+ is being applied\. Wait until it is done \(.+?\), then undo the batch\.$/s, "This upload is still being applied. Wait until it is finished, then undo it."],
+  [/^The batch (.+?) (counts|is|cannot)/s, "The upload $1 $2"],
   [/leave out the option that takes moments from the file/, "choose below that each line counts when it is sent"],
   [/; leave the kind out, or map its columns to ours\./, "; choose below what it holds."],
   [/, so its columns cannot be mapped\. Submit it without a mapping/, ". Take back the columns that you chose below"],

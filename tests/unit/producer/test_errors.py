@@ -19,6 +19,7 @@ from producer.errors import (
     LookupFailed,
     NoWorkerAnswered,
     SubmissionLost,
+    UndoRefused,
     UnreadableFile,
 )
 from producer.schemas import Code, EnrollmentProblem
@@ -37,6 +38,7 @@ ERRORS = [
     DecisionRefused("Another decision came first."),
     NoWorkerAnswered("No worker answered."),
     SubmissionLost("It is lost."),
+    UndoRefused("It is unknown.", is_unknown=True),
     LookupFailed("It failed."),
     AnswerNotUnderstood("Upgrade the client."),
 ]

@@ -149,3 +149,43 @@ def test_a_dry_run_says_why_the_file_would_wait(
     plan = page.get_by_role("region", name="What would change")
     plan.get_by_text("If you send it to be applied, it waits for an approval:").wait_for()
     plan.get_by_text("The file enrolls no student.").wait_for()
+
+
+def test_a_finished_upload_is_undone_after_its_reader_has_seen_what_would_change(
+    page: Any, url: str, client: EnrollmentClient, tmp_path: Path
+) -> None:
+    page.set_viewport_size({"width": 375, "height": 700})
+    client.submit_batch("courses", [{"sis_id": "UNDO-1", "title": "Second thoughts"}])
+    lines = [f"{student},UNDO-1" for student in STUDENTS[:3]]
+    wrong = client.submit_file(write_lines(tmp_path / "w.csv", "student_id,course_id", *lines))
+    client.wait(wrong, timeout=30)
+    client.enroll({"student_id": STUDENTS[0], "course_ids": ["UNDO-1"]})
+    page.goto(f"{url}/#/batches/{wrong.batch_id}")
+    undo = page.get_by_role("region", name="Undo")
+    undo.get_by_role("button", name="Undo …").press("Enter")
+    undo.get_by_role("heading", name="What undoing this upload would change").wait_for()
+    assert page.evaluate("document.activeElement.tagName") == "H2"
+    text = undo.inner_text()
+    assert "2 enrollments that this upload made would be dropped." in text
+    assert "1 enrollment stays as it is, because a later request decided about it." in text
+    courses = undo.get_by_role("table", name="Changes by course").locator("tbody tr")
+    assert courses.locator(".number").all_inner_texts() == ["2", "0"]
+    who = undo.get_by_role("table", name="Who would change").locator("tbody tr")
+    assert who.count() == 2
+    assert "Student PP01" in who.first.inner_text()
+    assert findings_of(page) == []
+    undo.get_by_role("button", name="Back").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "undo"
+    page.keyboard.press("Enter")
+    undo.get_by_role("button", name="Yes, undo it").press("Enter")
+    page.get_by_role("heading", name=f"Undo of upload {wrong.batch_id}").wait_for()
+    page.get_by_text(FINISHED).wait_for()
+    assert counts_of(page) == "3 rows: 2 dropped and 1 overtaken by something later."
+    (left,) = client.enrolled_students("UNDO-1")
+    assert left.sis_id == STUDENTS[0]
+    assert findings_of(page) == []
+    page.get_by_role("link", name="an earlier upload").click()
+    page.get_by_role("heading", name="w.csv").wait_for()
+    undo.get_by_role("button", name="Undo …").click()
+    undo.get_by_text("This upload was undone already.").wait_for()
+    assert findings_of(page) == []

@@ -74,6 +74,7 @@ ROUTES = {
         "plan_report",
         {"json": {"decision": "discard", "digest": ""}},
     ),
+    "post /batches/{batch_id}/undo": Route("/batches/b2/undo?plan=report", "decide", "undo"),
     "get /health/live": Route("/health/live", None),
     "get /health/ready": Route("/health/ready", None),
 }
@@ -90,10 +91,12 @@ def with_data(tokens: dict[str, str], audit: Path | None = None) -> MemoryFront:
     """Return a front with a student, a request that was decided, and a batch with a refusal."""
     front = MemoryFront(tokens, audit)
     front.client.submit_batch("students", [{"sis_id": "S1", "name": "Ada"}])
-    front.client.submit_batch("courses", [{"sis_id": "C1"}])
+    front.client.submit_batch("courses", [{"sis_id": "C1"}, {"sis_id": "C2"}])
     front.client.enroll({**ENROLLMENT, "request_id": "r1"})
     records = [ENROLLMENT, {"student_id": "ghost", "course_ids": ["C1"]}]
     front.client.submit_batch("enrollments", records, batch_id="b1", submitter="other")
+    other = {"student_id": "S1", "course_ids": ["C2"]}
+    front.client.submit_batch("enrollments", [other], batch_id="b2", submitter="other")
     member = PlanMember(batch_id="p1", kind=Kind.ENROLLMENTS)
     held = PlanRequest(id="p1", members=(member,), purpose=PlanPurpose.APPLY, hold="always")
     front.client.submit_batch("enrollments", records, plan=held, submitter="other")

@@ -1,0 +1,26 @@
+"""Find out from a worker's answer whether a batch can be undone."""
+
+from typing import Final
+
+from producer.contract.undos import BatchUndo, UndoState
+from producer.errors import UndoRefused
+
+UNDO_HINT: Final = (
+    "The batch may still be undone within ten minutes; look up the batch whose id is undo: and the"
+    " id of this one. It does no harm to undo the batch again. Check that a worker is running and"
+    " serves the queue decisions."
+)
+"""What to do if no worker answered about an undo."""
+
+PREVIEW_HINT: Final = (
+    "Nothing was undone. Check that a worker is running and serves the queue decisions."
+)
+"""What to do if no worker answered about the dry run of an undo."""
+
+
+def accepted(undo: BatchUndo) -> BatchUndo:
+    """Return the state of an undo that a worker has accepted. Raises UndoRefused."""
+    if undo.state in (UndoState.UNKNOWN, UndoState.REFUSED):
+        message = undo.advice or f"The batch {undo.batch_id} cannot be undone."
+        raise UndoRefused(message, is_unknown=undo.state is UndoState.UNKNOWN)
+    return undo

@@ -1,0 +1,268 @@
+"""Undo batches in memory: end what they opened, and open what they ended, as workers do."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.chunks import EnrollmentChunk, Tally
+from producer.contract.headers import UNKNOWN_ORIGIN
+from producer.contract.undos import (
+    BatchUndo,
+    CourseUndo,
+    LeftEnrollment,
+    UndoneEnrollment,
+    UndoState,
+)
+from producer.fields import MAX_STORED_ID, UNDO_PREFIX
+from producer.schemas import Action, Kind, StudentEnrollmentRequest
+from producer.testing.intervals import Pair
+from producer.testing.reading import names_of_course
+from producer.testing.results import Result, Times
+from producer.testing.world import World
+
+REASON: Final = "undone"
+"""The reason of the drops of an undo."""
+
+_STEP: Final = timedelta(microseconds=1)
+
+
+class _Change(NamedTuple):
+    """A change that a batch made to a pair."""
+
+    moment: datetime
+    action: Action
+
+
+class _Reversal(NamedTuple):
+    """What undoes all changes of a pair, and the data set that owned what is enrolled again."""
+
+    pair: Pair
+    action: Action
+    moment: datetime
+    owner: str | None
+    ended_at: datetime | None
+
+
+class Undos:
+    """The undos of the batches of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def preview(self, batch_id: str, now: datetime) -> BatchUndo:
+        """Return what the undo of a batch would change, and change nothing."""
+        undo_id = UNDO_PREFIX + batch_id
+        if self._world.batches.status(undo_id, refusals=False).state is BatchState.DONE:
+            advice = f"The batch {batch_id} was undone already, by {undo_id}."
+            return _refused(batch_id, advice)
+        trial = self._world.copy()
+        undo = Undos(trial).undo(batch_id, now)
+        if undo.state is not UndoState.DONE:
+            return undo
+        results = _results_of(trial, undo_id)
+        changes = [(pair, change.action) for pair, change in _changes_of(results)]
+        return undo.model_copy(
+            update={
+                "state": UndoState.PLANNED,
+                "courses": tuple(_courses(trial, changes)),
+                "changes": tuple(_named(trial, *change) for change in changes[:100]),
+            }
+        )
+
+    def undo(self, batch_id: str, now: datetime) -> BatchUndo:
+        """Undo a batch that is done, and return what that did; a repeat does no harm."""
+        world, undo_id = self._world, UNDO_PREFIX + batch_id
+        batch = world.batches.status(batch_id, refusals=False)
+        if batch.state is BatchState.UNKNOWN:
+            advice = f"The batch {batch_id} is unknown: none of its chunks was applied."
+            return _refused(batch_id, advice, UndoState.UNKNOWN)
+        if (problem := _problem(batch)) is not None:
+            return _refused(batch_id, problem)
+        if world.batches.status(undo_id, refusals=False).state is BatchState.UNKNOWN:
+            self._apply(batch, undo_id, now)
+        return BatchUndo(
+            batch_id=batch_id,
+            undo_id=undo_id,
+            state=UndoState.DONE,
+            books=world.batches.status(undo_id, refusals=False).books,
+            left=tuple(_left(world, undo_id))[:100],
+        )
+
+    def _apply(self, batch: BatchStatus, undo_id: str, now: datetime) -> None:
+        world = self._world
+        reversals = list(self._reversals(_results_of(world, batch.batch_id)))
+        chunk = EnrollmentChunk.model_construct(
+            batch_id=undo_id,
+            number=0,
+            before=Tally(),
+            last=True,
+            records=tuple(map(_request_of, reversals)),
+        )
+        times = Times((batch.submitted_at or now) + _STEP, now)
+        world.batches.apply(Kind.ENROLLMENTS, chunk, 0, times, UNKNOWN_ORIGIN)
+        opened = {pair for pair, change in _changes_of(_results_of(world, undo_id))}
+        for reversal in reversals:
+            if reversal.owner is not None and reversal.pair in opened:
+                world.enrollments.intervals.owners[reversal.pair] = reversal.owner
+                self._restore_notes(reversal)
+
+    def _reversals(self, results: Sequence[Result]) -> Iterator[_Reversal]:
+        """Yield what undoes the changes of each pair, at the last moment of the batch for it."""
+        last = {pair: result.moment for result in results for pair in _pairs_of(result)}
+        by_pair: dict[Pair, list[_Change]] = defaultdict(list)
+        for pair, change in _changes_of(results):
+            by_pair[pair].append(change)
+        for pair, changes in by_pair.items():
+            intervals = self._world.enrollments.intervals
+            past = {end: began for end, began in intervals.past.get(pair, {}).items() if began}
+            action, ended_at = _net_change(changes, past)
+            if action is not None:
+                owner = intervals.past_owners.get((pair, ended_at)) if ended_at else None
+                yield _Reversal(pair, action, last[pair] + _STEP, owner, ended_at)
+
+    def _restore_notes(self, reversal: _Reversal) -> None:
+        """Note again which other data sets named a pair while the enrollment lasted."""
+        world, (student, course) = self._world, reversal.pair
+        for result in world.enrollments.results.values():
+            batch_id = result.batch_id
+            data_set = batch_id and world.batches.status(batch_id, refusals=False).data_set
+            if data_set is None or result.student != student or reversal.ended_at is None:
+                continue
+            if result.moment < reversal.ended_at and course in _confirmed_by(result):
+                world.data_sets.note(reversal.pair, str(data_set), result.moment)
+
+
+def _problem(batch: BatchStatus) -> str | None:
+    """Return why a batch that is known cannot be undone; None if it can."""
+    own_id = batch.batch_id
+    if batch.state in (BatchState.STAGED, BatchState.HELD):
+        return (
+            f"Nothing of the batch {own_id} is applied yet, because its plan {batch.plan_id} waits."
+            " Discard the plan instead."
+        )
+    if batch.state in (BatchState.PLANNED, BatchState.DISCARDED):
+        return f"Nothing of the batch {own_id} was applied: its plan is {batch.state}."
+    if batch.kind is not Kind.ENROLLMENTS:
+        return f"The batch {own_id} is a roster of {batch.kind}. Rosters are not undone."
+    if len(UNDO_PREFIX + own_id) > MAX_STORED_ID:
+        return f"The batch {own_id} cannot be undone: the id of its undo would be too long."
+    return None
+
+
+def _refused(batch_id: str, advice: str, state: UndoState = UndoState.REFUSED) -> BatchUndo:
+    undo_id = UNDO_PREFIX + batch_id
+    return BatchUndo(batch_id=batch_id, undo_id=undo_id, state=state, advice=advice)
+
+
+def _results_of(world: World, batch_id: str) -> list[Result]:
+    """Return the results of a batch, in the order in which they count."""
+    results = [r for r in world.enrollments.results.values() if r.batch_id == batch_id]
+    return sorted(results, key=lambda result: result.moment)
+
+
+def _pairs_of(result: Result) -> Iterator[Pair]:
+    if isinstance(result.student, int):
+        for course in result.courses:
+            yield result.student, course.key
+
+
+def _changes_of(results: Sequence[Result]) -> Iterator[tuple[Pair, _Change]]:
+    """Yield what results have changed; of one moment, drops came first."""
+    for result in results:
+        in_order = sorted(result.courses, key=lambda each: each.action is Action.ENROLL)
+        for course in in_order:
+            if isinstance(result.student, int) and course.change.is_made:
+                pair = (result.student, course.key)
+                yield pair, _Change(result.moment, course.action)
+
+
+def _confirmed_by(result: Result) -> set[int]:
+    """Return the courses in which a request found its student enrolled."""
+    return {
+        course.key
+        for course in result.courses
+        if course.action is Action.ENROLL and course.change == (False, None)
+    }
+
+
+def _net_change(
+    changes: Sequence[_Change], past: dict[datetime, datetime]
+) -> tuple[Action | None, datetime | None]:
+    """Return what undoes all changes of a pair, and the end of the enrollment that it restores.
+
+    The changes are followed back as long as nothing else changed the pair between two of them.
+    `past` has the beginning of each closed enrollment of the pair, by its end.
+    """
+    for position in reversed(range(len(changes))):
+        change, earlier = changes[position], changes[position - 1] if position else None
+        if change.action is Action.DROP:
+            if earlier is None or earlier.moment != past.get(change.moment):
+                return Action.ENROLL, change.moment
+            continue
+        end = max((end for end in past if end <= change.moment), default=None)
+        if earlier is None or earlier.moment != end or earlier.action is Action.ENROLL:
+            return (Action.DROP if changes[-1].action is Action.ENROLL else None), None
+    return None, None
+
+
+def _request_of(reversal: _Reversal) -> StudentEnrollmentRequest:
+    is_drop = reversal.action is Action.DROP
+    student, course = reversal.pair
+    return StudentEnrollmentRequest(
+        student_id=student,
+        course_ids=() if is_drop else (course,),
+        drop_course_ids=(course,) if is_drop else (),
+        reason=REASON if is_drop else None,
+        as_of=reversal.moment,
+        atomic=False,
+    )
+
+
+def _courses(world: World, changes: Sequence[tuple[Pair, Action]]) -> Iterator[CourseUndo]:
+    counts = Counter((pair[1], action) for pair, action in changes)
+    for course, _ in Counter(pair[1] for pair, _ in changes).most_common(1_000):
+        names = names_of_course(world.enrollments, course)
+        yield CourseUndo(
+            course_id=course,
+            sis_id=names.sis_id,
+            title=names.title,
+            dropped=counts[course, Action.DROP],
+            enrolled=counts[course, Action.ENROLL],
+        )
+
+
+def _names(world: World, pair: Pair) -> dict[str, Any]:
+    return {
+        "student_id": pair[0],
+        "student_sis_id": world.enrollments.students.fields_of(pair[0])["sis_id"],
+        "course_id": pair[1],
+        "course_sis_id": names_of_course(world.enrollments, pair[1]).sis_id,
+    }
+
+
+def _named(world: World, pair: Pair, action: Action) -> UndoneEnrollment:
+    return UndoneEnrollment(
+        **_names(world, pair),
+        action=action,
+        student_name=world.enrollments.students.fields_of(pair[0]).get("name"),
+        course_title=names_of_course(world.enrollments, pair[1]).title,
+    )
+
+
+def _left(world: World, undo_id: str) -> Iterator[LeftEnrollment]:
+    """Yield the enrollments for which a later request won, with that request."""
+    for result in _results_of(world, undo_id):
+        for pair, course in zip(_pairs_of(result), result.courses, strict=False):
+            if (moment := course.change.superseded_by) is None:
+                continue
+            others = world.enrollments.results.values()
+            wins = (r for r in others if r.moment == moment and pair in _pairs_of(r))
+            winner = next(wins, None)
+            yield LeftEnrollment(
+                **_names(world, pair),
+                action=course.action,
+                moment=moment,
+                request_id=winner and winner.incoming.request_id,
+            )

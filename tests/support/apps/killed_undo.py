@@ -1,0 +1,24 @@
+"""The same worker, but all of it is killed once: after the first part of an undo was applied.
+
+The file that `KILLED` names is there afterwards.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+from producer.contract.undos import BatchUndo
+from worker.app import make_app
+from worker.settings import load_settings
+from worker.tasks.undos import UndoTask
+
+
+def _die(self: UndoTask, status: BatchUndo) -> None:
+    killed = Path(os.environ["KILLED"])
+    if not killed.exists():
+        killed.touch()
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+UndoTask.answer_early = _die  # type: ignore[method-assign]
+app = make_app(load_settings())

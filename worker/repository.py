@@ -197,7 +197,7 @@ def _copy_new(
     """
     new = wanted
     if are_some_enrolled(connection, wanted):
-        missing = set(_find_missing(connection, wanted))
+        missing = set(find_missing(connection, wanted))
         new = [row for row in wanted if row[:2] in missing]
     elif planning_on(connection) and (existing := _find_existing(connection, wanted)):
         new = [row for row in wanted if row[:2] not in existing]
@@ -245,10 +245,10 @@ def are_some_enrolled(connection: Connection, rows: Sequence[AnyRow]) -> bool:
     The given rows begin with their pairs.
     """
     sample = rows[:: max(1, len(rows) // SAMPLE_SIZE)]
-    return len(_find_missing(connection, sample)) < len(sample)
+    return len(find_missing(connection, sample)) < len(sample)
 
 
-def _find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
+def find_missing(connection: Connection, rows: Sequence[AnyRow]) -> list[Pair]:
     """Return the pairs that have no row: few or none if the chunk was delivered before."""
     dialect = connection.dialect.name
     pairs = [row[:2] for row in rows]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -48,7 +48,11 @@ from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.derived.entries import FreshRequests
 from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.problems import not_processed, refused_as_undone
-from worker.enrollment.shortcuts import decide_clean_requests, find_clean_requests
+from worker.enrollment.shortcuts import (
+    ShortcutResult,
+    decide_clean_requests,
+    find_clean_requests,
+)
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, Reading, moment_of_message, own_clock, read_clock
@@ -144,7 +148,9 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     )
     now = own_clock()
     if kind is Kind.ENROLLMENTS:
-        _enroll(connection, part, {}, Times(now, now, now, now), derives=True)
+        times = Times(now, now, now, now)
+        shortcut = decide_by_shortcut(connection, part, {}, times, derives=True)
+        _enroll(connection, part, {}, times, shortcut)
     else:
         upsert_records(connection, kind, part, {}, now, now)
 
@@ -158,8 +164,12 @@ def apply_to(
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
     clock: Clock = own_clock,
+    decide_clean: "DecideClean | None" = None,
 ) -> Applied:
-    """Apply a chunk within an open transaction."""
+    """Apply a chunk within an open transaction.
+
+    `decide_clean` decides its clean requests, if not `decide_by_shortcut` is to do it.
+    """
     reading = read_clock(clock)
     batch = _open(connection, kind, chunk, fingerprint, origin, reading)
     if isinstance(batch, Applied):
@@ -170,7 +180,8 @@ def apply_to(
     statuses: Counter[ResultStatus] = Counter()
     fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
-        decided = _decide_requests(connection, chunk, batch, poison, times)
+        by_shortcut = decide_clean or decide_by_shortcut
+        decided = _decide_requests(connection, chunk, batch, poison, times, by_shortcut)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -270,19 +281,43 @@ def _letter(
     )
 
 
+DecideClean = Callable[[Connection, Chunk, Poison, Times, bool, Owner | None], ShortcutResult]
+"""Decides the clean requests of a chunk; the others are left to the rulebook. It is told whether
+results are derived, and which data set owns what the requests open."""
+
 Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
 """The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
 
 
 def _decide_requests(
-    connection: Connection, chunk: Chunk, batch: OpenBatch, poison: Poison, times: Times
+    connection: Connection,
+    chunk: Chunk,
+    batch: OpenBatch,
+    poison: Poison,
+    times: Times,
+    decide_clean: DecideClean,
 ) -> Decided:
     if batch.is_stopped:
         return _refuse(connection, chunk, poison, times)
     until = batch.results_stored_until
     derives = until is None or times.stored >= until
     owner = owner_of(chunk, batch)
-    return _enroll(connection, chunk, poison, times, derives=derives, owner=owner)
+    shortcut = decide_clean(connection, chunk, poison, times, derives, owner)
+    return _enroll(connection, chunk, poison, times, shortcut, owner)
+
+
+def decide_by_shortcut(
+    connection: Connection,
+    chunk: Chunk,
+    poison: Poison,
+    times: Times,
+    derives: bool,  # noqa: FBT001 - a DecideClean
+    owner: Owner | None = None,
+) -> ShortcutResult:
+    """Decide the clean requests of a chunk at once, under the lock on enrollments."""
+    clean = find_clean_requests(connection, chunk, poison, times)
+    lock_enrollments(connection, exclusive=_may_drop(chunk))
+    return decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
 
 
 def _enroll(
@@ -290,13 +325,9 @@ def _enroll(
     chunk: Chunk,
     poison: Poison,
     times: Times,
-    *,
-    derives: bool,
+    shortcut: ShortcutResult,
     owner: Owner | None = None,
 ) -> Decided:
-    clean = find_clean_requests(connection, chunk, poison, times)
-    lock_enrollments(connection, exclusive=_may_drop(chunk))
-    shortcut = decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
     counts = no_counts()
     is_drop = shortcut.action is Action.DROP
     counts["dropped" if is_drop else "enrolled"] = shortcut.changed

@@ -4,6 +4,8 @@ On such a connection, temporary tables hide the real ones (`worker.database.temp
 ordinary code runs on them. It needs no locks, because no other transaction sees what it writes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -42,6 +44,21 @@ def planning_on(connection: Connection) -> Planning | None:
     """Return how a plan is made on a connection; None on an ordinary one."""
     planning: Planning | None = connection.get_execution_options().get(_OPTION)
     return planning
+
+
+@contextmanager
+def real_tables(connection: Connection) -> Iterator[None]:
+    """Let ordinary code read the real tables for a while, although temporary ones hide them.
+
+    The database refuses to write into them.
+    """
+    planning = planning_on(connection)
+    assert planning is not None  # noqa: S101 - for the connection of a plan
+    connection.execution_options(schema_translate_map={None: planning.schema})
+    try:
+        yield
+    finally:
+        connection.execution_options(schema_translate_map=None)
 
 
 def stores_all_results(connection: Connection) -> bool:

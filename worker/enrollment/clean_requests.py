@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain, compress, pairwise, repeat
-from operator import eq, itemgetter
+from operator import eq, itemgetter, not_
 
 from worker.enrollment.values import CleanRequest
 from worker.models import Pair, PlacedPair
@@ -62,6 +62,27 @@ class CleanRequests:
         counts = [sum(is_named[start:end]) for start, end in pairwise(ends)]
         courses = list(compress(self.courses, is_named))
         return CleanRequests(self.positions, self.students, self.named, counts, courses)
+
+    def divide(self, pairs: Collection[Pair]) -> tuple["CleanRequests", list[int]]:
+        """Return the requests that name none of these pairs, and the positions of the others."""
+        if not pairs:
+            return self, []
+        students = {student for student, _ in pairs}
+        ends = list(accumulate(self.counts, initial=0))
+        is_other = [
+            student in students and any((student, c) in pairs for c in self.courses[start:end])
+            for student, (start, end) in zip(self.students, pairwise(ends), strict=True)
+        ]
+        stays = list(map(not_, is_other))
+        of_rows = chain.from_iterable(map(repeat, stays, self.counts))
+        kept = CleanRequests(
+            list(compress(self.positions, stays)),
+            list(compress(self.students, stays)),
+            list(compress(self.named, stays)),
+            list(compress(self.counts, stays)),
+            list(compress(self.courses, of_rows)),
+        )
+        return kept, list(compress(self.positions, is_other))
 
     def name_a_row_twice(self) -> bool:
         """Return whether two of the requests ask for the same row."""

@@ -188,11 +188,8 @@ def decide_clean_requests(
     """
     action, requests = clean.action, clean.requests
     drops = find_newer_drops(connection, times.batch)
-    is_too_old = drops.limit is not None and times.batch < drops.limit
-    if owner is not None and not is_too_old:
-        swept = find_swept(connection, [owner.data_set])
-        is_too_old = times.batch < swept.get(owner.data_set, times.batch)
-    if is_too_old or not requests or _is_contradicted(connection, clean, drops, times):
+    is_too_old = counts_too_early(connection, drops, times.batch, owner)
+    if is_too_old or not requests or is_contradicted(connection, clean, drops, times):
         if clean.is_stored:
             delete_results_of_chunk(connection, chunk.batch_id, chunk.number)
         return ShortcutResult(action, 0, 0, 0, range(len(chunk.row_counts)))
@@ -288,7 +285,19 @@ def _pairs_of(request: CleanRequest) -> list[Pair]:
     return [(student, course) for course in courses]
 
 
-def _is_contradicted(
+def counts_too_early(
+    connection: Connection, drops: NewerDrops, moment: datetime, owner: Owner | None
+) -> bool:
+    """Return whether requests count before what was pruned, or before their data set's snapshot."""
+    if drops.limit is not None and moment < drops.limit:
+        return True
+    if owner is None:
+        return False
+    swept = find_swept(connection, [owner.data_set])
+    return moment < swept.get(owner.data_set, moment)
+
+
+def is_contradicted(
     connection: Connection, clean: FoundRequests, drops: NewerDrops, times: Times
 ) -> bool:
     """Return whether a later request may ask for the opposite of one of these."""

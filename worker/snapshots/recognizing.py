@@ -1,7 +1,7 @@
 """Recognize the enrollments that a chunk of a snapshot names, refused lines included. No SQL."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -40,13 +40,17 @@ class NamedPairs(NamedTuple):
     """What is recognized of refused lines, and how often."""
 
 
-def wanted_by(chunk: Chunk) -> list[Wanted]:
+def wanted_by(chunk: Chunk, positions: Sequence[int] | None = None) -> list[Wanted]:
     """Return what the requests and the refused lines of a chunk ask for.
 
-    The cells of a line that could not be read do not say which of them is the student.
+    Of requests, only those at the given positions count, if any are given. The cells of a line that
+    could not be read do not say which of them is the student.
     """
     lines = [tuple(_ids(line.cells or ())) for line in chunk.refused]
-    return [*_of_requests(chunk), *(Wanted(ids, ids, is_refused=True) for ids in lines)]
+    requests = list(_of_requests(chunk)) if positions is None or positions else []
+    if positions is not None:
+        requests = [requests[position] for position in positions]
+    return [*requests, *(Wanted(ids, ids, is_refused=True) for ids in lines)]
 
 
 def _of_requests(chunk: Chunk) -> Iterator[Wanted]:

@@ -30,6 +30,7 @@ from worker.database.refusal import Refusal
 from worker.database.temporary_tables import planning_connection, seal
 from worker.models import Course, Student
 from worker.moments import Clock, TrustingClock, own_clock
+from worker.plans.temporary.filling import Filling
 from worker.plans.temporary.names import Scan, names_in, scan
 from worker.plans.temporary.report import Report, store_report, summary_of
 from worker.plans.temporary.repository import RealRows, Since
@@ -120,7 +121,6 @@ class _Rehearsal:
     def __init__(self, connection: Connection, plan: PlanInput, named: Scan, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self._may_drop = named.may_drop
         self._plan = plan
         self._rows = RealRows(connection)
         now = clock()
@@ -130,11 +130,12 @@ class _Rehearsal:
         moments = [now, plan.moment, *stored, *(batch.origin.moment for batch in plan.batches)]
         if plan.request.snapshot:
             self._begin_snapshot(plan.batches[-1].origin.moment or plan.moment)
-        self._since = Since(None, None)
+        since = Since(None, None)
         # An older version stored no moment of a batch; then all rows matter.
         if not named.may_name_times and None not in stored:
             earliest = min(moment for moment in moments if moment is not None)
-            self._since = Since(earliest, earliest - self._ahead - _MARGIN)
+            since = Since(earliest, earliest - self._ahead - _MARGIN)
+        self._filling = Filling(self._rows, named, since)
 
     def _begin_snapshot(self, moment: datetime) -> None:
         """Let older requests of the data set open nothing, as when the plan is applied."""
@@ -157,23 +158,28 @@ class _Rehearsal:
 
     def _apply(self, batch: StagedBatch, text: str) -> None:
         chunk, fingerprint = read_chunk(batch.kind, text)
-        named = names_in(batch.kind, chunk)
-        self._rows.copy_roster(Student, named.students)
-        self._rows.copy_roster(Course, named.courses)
-        if batch.kind is Kind.ENROLLMENTS:
-            self._rows.copy_of_students(named.students, self._since, with_results=self._may_drop)
-            self._rows.copy_results(named.request_ids, chunk.batch_id, chunk.number)
+        if batch.kind is not Kind.ENROLLMENTS:
+            named = names_in(batch.kind, chunk)
+            self._rows.copy_roster(Student, named.students)
+            self._rows.copy_roster(Course, named.courses)
         moment = batch.origin.moment or self._plan.moment
         origin = batch.origin._replace(moment=moment)
         # The moment was compared with the clock when the chunk was stored.
         clock = TrustingClock(self._clock, moment)
         applied = apply_to(
-            self._connection, batch.kind, chunk, fingerprint, {}, origin, clock=clock
+            self._connection,
+            batch.kind,
+            chunk,
+            fingerprint,
+            {},
+            origin,
+            clock=clock,
+            decide_clean=self._filling.decide,
         )
         if applied.outcome is ChunkOutcome.CONFLICT:
             raise PlanRefused(_conflict(batch, chunk.number))
         if self._plan.request.snapshot and batch.kind is Kind.ENROLLMENTS:
-            add_named_pairs(self._connection, chunk)
+            add_named_pairs(self._connection, chunk, *self._filling.take_confirmed(chunk))
 
     def planned(self, batch: StagedBatch, roster: Connection) -> PlannedBatch:
         """Return what a batch would do, as its ledger says.

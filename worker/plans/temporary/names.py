@@ -1,6 +1,6 @@
 """List what a chunk names, so that it can be looked up in the real tables. Pure, no SQL."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -26,10 +26,11 @@ class Named(NamedTuple):
     """The ids that requests have of their own."""
 
 
-def names_in(kind: Kind, chunk: Chunk) -> Named:
+def names_in(kind: Kind, chunk: Chunk, positions: Sequence[int] | None = None) -> Named:
     """Return what the records and the refused lines of a chunk name.
 
-    A cell of a refused line may be the id of a student or of a course.
+    Of requests, only those at the given positions count, if any are given. A cell of a refused line
+    may be the id of a student or of a course.
     """
     if kind is not Kind.ENROLLMENTS:
         sis_ids = set(_sis_ids(chunk.records_in_order))
@@ -37,9 +38,13 @@ def names_in(kind: Kind, chunk: Chunk) -> Named:
         return Named(sis_ids, set(), set()) if is_of_students else Named(set(), sis_ids, set())
     columns = getattr(chunk, "requests", None)
     if isinstance(columns, CheckedColumns):
-        named = Named(set(columns.student_ids), set(chain.from_iterable(columns.courses)), set())
+        students, courses = columns.student_ids, columns.courses
+        places = range(len(students)) if positions is None else positions
+        listed = chain.from_iterable(courses[i] for i in places)
+        named = Named({students[i] for i in places}, set(listed), set())
     else:
-        named = _in_records(chunk.records_in_order)
+        records = chunk.records_in_order
+        named = _in_records(records if positions is None else [records[i] for i in positions])
     cells = {value for line in chunk.refused for value in _valid(line.cells or ())}
     return named._replace(students=named.students | cells, courses=named.courses | cells)
 

@@ -1,0 +1,78 @@
+"""Find the requests of a planned chunk that change nothing: most of a file repeats the last one."""
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from producer.contract.chunks import Chunk
+from producer.schemas import Action
+from worker.data_sets.repository import find_new_and_foreign
+from worker.data_sets.values import Owner
+from worker.database.planning import real_tables
+from worker.enrollment.clean_requests import CleanRequests
+from worker.enrollment.shortcuts import (
+    FoundRequests,
+    ShortcutResult,
+    counts_too_early,
+    find_clean_requests,
+    is_contradicted,
+)
+from worker.enrollment.values import Times
+from worker.intervals.repository import find_newer_drops
+from worker.models import Pair
+from worker.repository import find_missing
+
+
+class ConfirmingRequests(NamedTuple):
+    """The requests of a chunk of which every course is enrolled, by the same data set if any."""
+
+    requests: CleanRequests
+    result: ShortcutResult
+    """What the shortcut for clean requests makes of them; the others are its rest."""
+
+
+def find_confirming(
+    connection: Connection, chunk: Chunk, times: Times, owner: Owner | None
+) -> ConfirmingRequests | None:
+    """Find the requests of a chunk that only confirm enrollments; None if it may have none.
+
+    They are compared with the real tables, so nothing of them needs to be copied. Call this on the
+    connection of a plan that drops nothing by its requests: then nothing that was planned before
+    can have changed the enrollments that are found. Raises DBAPIError.
+    """
+    with real_tables(connection):
+        found = find_clean_requests(connection, chunk, (), times)
+        if found.action is not Action.ENROLL or not found.requests:
+            return None
+        drops = find_newer_drops(connection, times.batch)
+        if is_contradicted(connection, found, drops, times):
+            return None
+        changing = _changing(connection, found.requests, owner)
+    # When the data set was swept is planned, too.
+    if counts_too_early(connection, drops, times.batch, owner):
+        return None
+    return _divide(found, changing)
+
+
+def _changing(connection: Connection, requests: CleanRequests, owner: Owner | None) -> set[Pair]:
+    """Return the pairs that are not enrolled, or that the data set of the chunk does not own."""
+    if owner is None:
+        return set(find_missing(connection, requests.pairs))
+    new, foreign = find_new_and_foreign(connection, requests.pairs, owner.data_set)
+    return new.union(foreign)
+
+
+def _divide(found: FoundRequests, changing: set[Pair]) -> ConfirmingRequests | None:
+    """Return the requests that change nothing, unless they are too few to be worth it."""
+    confirming, others = found.requests.divide(changing)
+    rest = sorted([*found.rest, *others])
+    if len(rest) > len(confirming) * MOST_OTHERS:
+        return None
+    rows = len(confirming.courses)
+    result = ShortcutResult(Action.ENROLL, len(confirming), rows, 0, rest)
+    return ConfirmingRequests(confirming, result)
+
+
+MOST_OTHERS = 0.5
+"""If there are more other requests for each that only confirms, all are decided together: the
+rulebook takes several times as long for a request as the shortcut."""

@@ -11,6 +11,7 @@ pytest_plugins = [
     "support.source_files",
     "support.environment",
     "support.groups",
+    "support.timeouts",
 ]
 
 # A shell that runs the tests in the background lets all their processes ignore Ctrl-C.

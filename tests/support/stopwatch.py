@@ -3,10 +3,12 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from support.memory import family
 
 
 class Stopwatch:
@@ -43,14 +45,11 @@ class Stopwatch:
         return {thread: _nanoseconds(thread) for thread in threads}
 
 
-def _family_of(process: int) -> Iterator[int]:
+def _family_of(process: int) -> list[int]:
     """Return a process and all that it has started, as far as they still run."""
-    try:
-        children = psutil.Process(process).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    yield process
-    yield from (child.pid for child in children)
+    with suppress(psutil.NoSuchProcess):
+        return family(process)
+    return []
 
 
 def _threads_of(process: int) -> Path:

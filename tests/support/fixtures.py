@@ -4,10 +4,12 @@ The servers are real: Valkey and PostgreSQL from their wheels, SQLite, worker pr
 listen on free ports or sockets in temporary folders, and end with the test run.
 """
 
+import os
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from redis import Redis
 from producer.aio.client import AsyncEnrollmentClient
 from producer.client import EnrollmentClient
 from producer.testing import FakeAsyncEnrollmentClient, FakeEnrollmentClient
-from support.browser import running_browser
+from support.browser import Browser, running_browser
 from support.clients import blocking
 from support.databases import without_syncing
 from support.postgres import folder_for_all_users, running_postgres
@@ -221,6 +223,10 @@ def _deployment(folder: Path, database_url: str, *, measured: bool = False) -> I
         ) as running,
     ):
         yield running
+        if not measured:
+            # Its broker ends with it, so nothing waits for its last second in the pool.
+            with suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -249,7 +255,7 @@ def any_client(
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[Browser]:
     """A real browser; for a module only, because it needs the thread's event loop for itself."""
     with running_browser() as started:
-        yield started
+        yield Browser(started)

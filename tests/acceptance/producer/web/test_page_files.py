@@ -25,15 +25,10 @@ def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def page(browser: Any, url: str) -> Iterator[Any]:
     """The page in a browser that has stored nothing, looked at in every form at the end."""
-    context = browser.new_context(
-        viewport={"width": NARROW, "height": 800}, color_scheme="dark", reduced_motion="reduce"
-    )
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
+    opened = browser.new_page(width=NARROW, scheme="dark")
     opened.goto(url)
     yield opened
     assert findings_in_every_form(opened, ("light", "dark")) == []
-    context.close()
 
 
 def _written(tmp_path: Path, name: str, text: str, encoding: str = "utf-8") -> Path:

@@ -27,14 +27,11 @@ def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
+def page(browser: Any, url: str) -> Any:
     """The page on a narrow screen, in a browser that has stored nothing."""
-    context = browser.new_context(viewport={"width": NARROW, "height": 900})
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
+    opened = browser.new_page(width=NARROW, height=900)
     opened.goto(url)
-    yield opened
-    context.close()
+    return opened
 
 
 def look(page: Any) -> None:

@@ -33,13 +33,10 @@ def url(module_deployment: Deployment, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
-    context = browser.new_context()
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
+def page(browser: Any, url: str) -> Any:
+    opened = browser.new_page()
     opened.goto(url)
-    yield opened
-    context.close()
+    return opened
 
 
 @pytest.fixture

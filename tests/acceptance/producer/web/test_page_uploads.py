@@ -28,14 +28,11 @@ def url(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
+def page(browser: Any, url: str) -> Any:
     """The page in a browser that has stored nothing."""
-    context = browser.new_context()
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
+    opened = browser.new_page()
     opened.goto(url)
-    yield opened
-    context.close()
+    return opened
 
 
 def _workbook(path: Path) -> None:
@@ -301,11 +298,7 @@ _STATES = {
 
 
 def test_axe_has_no_finding_and_nothing_is_cut_off(browser: Any, url: str, tmp_path: Path) -> None:
-    context = browser.new_context(
-        viewport={"width": NARROW, "height": 800}, reduced_motion="reduce"
-    )
-    context.set_default_timeout(20_000)
-    page = context.new_page()
+    page = browser.new_page(width=NARROW)
     page.goto(url)
     odd, letters = tmp_path / "odd.csv", tmp_path / "letters.csv"
     odd.write_text("Matric No,Module,Term\nA1,ALG,1\n,ALG,1\n")
@@ -335,7 +328,6 @@ def test_axe_has_no_finding_and_nothing_is_cut_off(browser: Any, url: str, tmp_p
         page.goto(f"{url}/#/{address}")
         page.get_by_text(shown).first.wait_for()
         look()
-    context.close()
 
 
 def test_all_of_it_works_by_keyboard(page: Any, tmp_path: Path) -> None:

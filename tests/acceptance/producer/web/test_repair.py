@@ -48,8 +48,7 @@ def test_lines_are_corrected_by_keyboard_alone_on_a_narrow_dark_screen(
     batch_id = refused_batch(
         deployment, write_lines(tmp_path / "k.csv", "student_id,course_id,note", *lines)
     )
-    context = browser.new_context(viewport={"width": 375, "height": 700}, color_scheme="dark")
-    page = context.new_page()
+    page = browser.new_page(width=375, height=700, scheme="dark")
     page.goto(f"{url}/#/batches/{batch_id}/repair")
     page.get_by_role("table", name="Refused lines").wait_for()
     page.get_by_role("button", name="Select all, as they are now").focus()
@@ -73,7 +72,6 @@ def test_lines_are_corrected_by_keyboard_alone_on_a_narrow_dark_screen(
     page.get_by_text("3 lines went through.").wait_for()
     assert page.get_by_role("row").count() == 2  # The head, and the line that is still wrong.
     assert findings_of(page) == []
-    context.close()
     assert courses_of(deployment, "K2") == {"KC-1"}
 
 
@@ -124,8 +122,8 @@ def test_lines_that_could_not_be_sent_are_sent_once_the_page_is_opened_again(
         enter_roster(client, ["L1"], ["LC-1"])
     file = write_lines(tmp_path / "lost.csv", "student_id,course_id", "L1,LX")
     batch_id = refused_batch(deployment, file)
-    context = browser.new_context()
-    page = context.new_page()
+    page = browser.new_page()
+    context = page.context
     page.route("**/batches?*", lambda route: route.abort())
     page.goto(f"{url}/#/batches/{batch_id}/repair")
     page.get_by_label("course_id, line 2").fill("LC-1")
@@ -138,7 +136,6 @@ def test_lines_that_could_not_be_sent_are_sent_once_the_page_is_opened_again(
     assert page.evaluate("Object.values(localStorage).join('')").count("LC-1") == 0
     page.reload()
     page.get_by_text("Every refused line was corrected and sent.").wait_for()
-    context.close()
     assert courses_of(deployment, "L1") == {"LC-1"}
 
 
@@ -149,8 +146,8 @@ def test_two_tabs_correct_the_lines_of_one_upload_together(
         enter_roster(client, ["T1", "T2", "T3"], ["TC-1", "TC-2"])
     lines = write_lines(tmp_path / "t.csv", "student_id,course_id", "T1,TX", "T2,TX", "T3,TX")
     batch_id = refused_batch(deployment, lines)
-    context = browser.new_context()
-    tabs = [context.new_page() for _ in range(2)]
+    tabs = [browser.new_page()]
+    tabs.append(tabs[0].context.new_page())
     for tab in tabs:
         tab.goto(f"{url}/#/batches/{batch_id}/repair")
         tab.get_by_role("table", name="Refused lines").wait_for()
@@ -169,7 +166,6 @@ def test_two_tabs_correct_the_lines_of_one_upload_together(
     second.get_by_text("1 line went through.").wait_for()
     first.get_by_text("Every refused line was corrected and sent.").wait_for()
     assert findings_of(first) == findings_of(second) == []
-    context.close()
     assert [courses_of(deployment, student) for student in ("T1", "T2", "T3")] == [
         {"TC-1"},
         {"TC-2"},
@@ -185,8 +181,8 @@ def test_lines_that_another_tab_has_sent_are_not_sent_again_with_other_cells(
     batch_id = refused_batch(
         deployment, write_lines(tmp_path / "u.csv", "student_id,course_id", "U1,UX")
     )
-    context = browser.new_context()
-    first, second = context.new_page(), context.new_page()
+    first = browser.new_page()
+    second = first.context.new_page()
     for tab in (first, second):
         tab.goto(f"{url}/#/batches/{batch_id}/repair")
         tab.get_by_role("table", name="Refused lines").wait_for()
@@ -199,8 +195,15 @@ def test_lines_that_another_tab_has_sent_are_not_sent_again_with_other_cells(
     second.get_by_label("course_id, line 2").fill("UC-2")
     second.get_by_role("button", name="Send the corrected line").click()
     second.get_by_text("1 line went through.").wait_for()
-    context.close()
     assert courses_of(deployment, "U1") == {"UC-1"}
+
+
+def test_a_page_finds_nothing_that_another_one_stored(url: str, browser: Any) -> None:
+    for _ in range(2):
+        page = browser.new_page()
+        page.goto(url)
+        assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+        page.evaluate("localStorage.setItem('a', 'b'); sessionStorage.setItem('c', 'd')")
 
 
 def test_what_axe_finds_is_returned(url: str, browser: Any) -> None:

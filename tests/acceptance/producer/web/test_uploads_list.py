@@ -26,7 +26,7 @@ def test_uploads_are_listed_the_newest_first_and_filtered(
         file = write_lines(tmp_path / "courses.csv", "sis_id,title", "UC,One", ",Two")
         client.wait(client.submit_file(file, submitter=submitter))
     with serving(deployment.environment, tmp_path / "log") as (url, _):
-        page = browser.new_page(viewport={"width": NARROW, "height": 800})
+        page = browser.new_page(width=NARROW)
         page.goto(f"{url}/#/batches")
         page.get_by_label("Sent by").fill(submitter)
         page.get_by_role("button", name="Show these").click()

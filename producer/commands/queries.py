@@ -7,7 +7,7 @@ import click
 from producer.commands import display
 from producer.commands.session import IDS, Session, parse_identifier, with_session
 from producer.commands.terminal import tell
-from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.batches import BatchState, BatchStatus, RefusalGroup
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.files import refused_lines
 
@@ -74,7 +74,7 @@ def errors(
     if batch.state is BatchState.UNKNOWN:
         tell(f"No batch with the id {batch_id} is known. Check the id.")
         return ExitCode.REFUSED
-    _tell_of_plan(batch)
+    groups = _groups(session, batch)
     for file, guarded in ((csv_file, False), (spreadsheet, True)):
         if file is not None:
             with file:  # If the disk is full, closing the file fails.
@@ -98,17 +98,30 @@ def errors(
             )
     if csv_file or spreadsheet or jsonl_file:
         return ExitCode.DONE
-    session.show(list(batch.refusals), display.refusals(batch.refusals))
-    return ExitCode.REFUSED if batch.refusals else ExitCode.DONE
+    session.show(list(groups), display.refusals(groups))
+    return ExitCode.REFUSED if groups else ExitCode.DONE
 
 
-def _tell_of_plan(batch: BatchStatus) -> None:
-    """Say where the refusals are of a batch of which nothing is applied."""
-    if batch.plan_id is not None and not batch.chunks_applied:
+def _groups(session: Session, batch: BatchStatus) -> tuple[RefusalGroup, ...]:
+    """Return the refusals of a batch by cause; those of its plan as long as nothing is applied."""
+    if batch.plan_id is None or batch.chunks_applied:
+        return batch.refusals
+    plan = session.client.plan(batch.plan_id)
+    if plan.planned_at is None:
+        tell(f"The plan {plan.plan_id} is not made yet, so nothing is refused so far.")
+        return ()
+    own = (member for member in plan.batches if member.batch_id == batch.batch_id)
+    groups = next((member.refusals for member in own), ())
+    if not groups:
         tell(
-            f"Nothing of the batch {batch.batch_id} is applied, so none of its lines was refused."
-            f" `enroll plan {batch.plan_id}` shows which ones its plan would refuse."
+            f"Nothing of the batch {batch.batch_id} is applied, and its plan would refuse no line."
         )
+    else:
+        tell(
+            f"Nothing of the batch {batch.batch_id} is applied: these lines would be refused."
+            " Correct them in the file itself, and submit the whole file under another batch id."
+        )
+    return groups
 
 
 @click.command(epilog=IDS + STUDENT_CODES + STUDENT_EXAMPLES)

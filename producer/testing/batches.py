@@ -103,6 +103,8 @@ class Batches:
         self._data_sets = data_sets
         self.planned: dict[str, BatchStatus] = {}
         """The status of each member of a plan of which nothing is applied, by batch id."""
+        self.planned_refusals: dict[str, list[RefusedRecord]] = {}
+        """What the plan of each of these members would refuse, by line."""
         self._batches: dict[str, Batch] = {}
         self._refusals = 0
 
@@ -326,7 +328,8 @@ class Batches:
         With `code`, only those for this cause; with `whole`, each with record and cells.
         """
         batch = self._batches.get(batch_id)
-        refusals = sorted(batch.refusals, key=lambda r: (r.line, r.id)) if batch else []
+        planned = self.planned_refusals.get(batch_id, [])
+        refusals = sorted(batch.refusals, key=lambda r: (r.line, r.id)) if batch else planned
         following = [r for r in refusals if (r.line, r.id) > after and code in (None, r.code)]
         page = following[:limit]
         return [completed(r, refusals) for r in page] if whole else page

@@ -161,6 +161,9 @@ class Plans:
         before = self._world.data_sets.owned_by(data_set) if data_set else set()
         trial = self._world.copy()
         batches = tuple(_apply_all(trial, plan))
+        for own in plan.members:
+            refused = trial.batches.refused(own, (0, 0), 2**31)
+            self._world.batches.planned_refusals[own] = refused
         absence, named = NOTHING_ABSENT, Named(set(), set(), frozenset())
         if request.snapshot and data_set is not None:
             named = _named(trial, plan)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
+from producer.aio.client import AsyncEnrollmentClient
 from producer.contract.batches import BatchStatus
 from producer.files.refused_lines import RefusedForm
 from producer.web.access import CallerOfRoute, Submitter, check_scope, has_scope
@@ -14,7 +15,7 @@ from producer.web.choices import FileChoices
 from producer.web.disclosing import Disclosing, Disclosures
 from producer.web.downloads import refused_file
 from producer.web.lookups import known_form
-from producer.web.owners import is_undecided, may_see
+from producer.web.owners import has_refused_lines, may_see
 from producer.web.packages import opened_package
 from producer.web.parameters import (
     AcceptedType,
@@ -100,6 +101,20 @@ async def get_batch(status: VisibleBatch, disclosures: Disclosures) -> BatchStat
     return status
 
 
+async def with_planned_refusals(client: AsyncEnrollmentClient, status: BatchStatus) -> BatchStatus:
+    """Return the status of a batch with what its plan would refuse, until a part of it is applied.
+
+    Raises NoWorkerAnswered.
+    """
+    if status.plan_id is None or status.chunks_applied:
+        return status
+    plan = await client.plan(status.plan_id)
+    own = next((each for each in plan.batches if each.batch_id == status.batch_id), None)
+    if own is None:
+        return status
+    return status.model_copy(update={"books": own.books, "refusals": own.refusals})
+
+
 async def record_refusals(what: str, status: BatchStatus, disclosures: Disclosing) -> None:
     """Record that refusals are about to be shown, with ids and perhaps the refused lines."""
     await disclosures.record(what, batch=status.batch_id, refusals=status.books.rejected)
@@ -108,6 +123,7 @@ async def record_refusals(what: str, status: BatchStatus, disclosures: Disclosin
 async def get_errors(
     status: VisibleBatch,
     services: FrontServices,
+    caller: CallerOfRoute,
     disclosures: Disclosures,
     accept: AcceptedType = "application/json",
     form: FormOfRefused = RefusedForm.SUBMISSION,
@@ -116,9 +132,10 @@ async def get_errors(
 
     Without the scope `lookup`, only batches of the same caller are known.
     """
+    status = await with_planned_refusals(services.client, status)
     await record_refusals("refusals", status, disclosures)
-    # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
-    refusals = iter(()) if is_undecided(status) else services.blocking.refusals(status.batch_id)
+    has_lines = has_refused_lines(caller, status)
+    refusals = services.blocking.refusals(status.batch_id) if has_lines else iter(())
     file = await refused_file(status, refusals, accept, form, services.downloads)
     return file or list(status.refusals)
 

@@ -165,6 +165,15 @@ def is_undecided(status: BatchStatus) -> bool:
     return not status.chunks_applied and status.submitter is None
 
 
+def has_refused_lines(caller: Caller, status: BatchStatus) -> bool:
+    """Return whether there may be refused lines that a caller may see, who was shown the batch.
+
+    A batch has none before a part of it is applied or planned; then a worker knows whose it is.
+    """
+    is_planned = status.plan_id is not None and caller.may_look_up
+    return is_planned or not is_undecided(status)
+
+
 def _is_of(caller: Caller, status: BatchStatus) -> bool:
     return status.submitter is not None and status.submitter == label(caller.name)
 

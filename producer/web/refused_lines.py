@@ -14,11 +14,12 @@ from producer.files.formats.layouts import columns_of_format
 from producer.files.formats.table_reader import TableColumns
 from producer.files.mistakes import field_of, rule_of
 from producer.files.refused_lines import cells_of
-from producer.web.batches import VisibleBatch, record_refusals
+from producer.web.access import CallerOfRoute
+from producer.web.batches import VisibleBatch, record_refusals, with_planned_refusals
 from producer.web.bodies import RefusedLines, RefusedLineToCorrect
 from producer.web.cursors import read_cursor, write_cursor
 from producer.web.disclosing import Disclosures
-from producer.web.owners import is_undecided
+from producer.web.owners import has_refused_lines
 from producer.web.parameters import Client, LineLimit, LinesCursor, RefusalCode, RefusalMessage
 
 EXAMINED: Final = 5_000
@@ -124,6 +125,7 @@ def _line(
 async def get_refused_lines(
     status: VisibleBatch,
     client: Client,
+    caller: CallerOfRoute,
     disclosures: Disclosures,
     search: Annotated[_Search, Depends(_Search)],
 ) -> RefusedLines:
@@ -133,9 +135,10 @@ async def get_refused_lines(
     `POST /batches`, with `mapping`, `drop`, `format` and the other choices that are named here.
     Without the scope `lookup`, only batches of the same caller are known.
     """
-    # Before a part of a batch is applied, it has no refusals; then a worker knows whose it is.
-    lines, end = ([], None) if is_undecided(status) else await search.run(client, status)
-    await record_refusals("refused_lines", status, disclosures)
+    is_known = has_refused_lines(caller, status)
+    lines, end = await search.run(client, status) if is_known else ([], None)
+    shown = await with_planned_refusals(client, status)
+    await record_refusals("refused_lines", shown, disclosures)
     form, known = status.form, _known_columns(status)
     return RefusedLines(
         columns=status.columns,

@@ -1,16 +1,15 @@
 """Answer lookups of the refused lines of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
-
-from sqlalchemy import Connection
 
 from producer.contract.batches import RefusedRecord
 from producer.schemas import Code
 from worker.answer_size import MAX_ANSWER
 from worker.database.engine import Database
 from worker.plain_text import whole_text
-from worker.refused_lines.repository import find_first_refusals, find_refusals
+from worker.refused_lines.repository import find_first_refusals, find_refusals, table_of
 
 
 def refused_records(
@@ -24,15 +23,21 @@ def refused_records(
 ) -> list[RefusedRecord]:
     """Return a batch's refusals with their records, by line, starting after a (line, id).
 
+    Those of a batch whose plan is reported and not applied are what the plan would refuse.
+
     With `code`, only those for this cause. With `whole`, each has the record and the cells that the
     first refusal of its line holds for all of them. There may be fewer than `limit` although more
     follow: a page with long records ends early.
     """
     with database.reading() as connection:
-        rows, characters = find_refusals(connection, batch_id, after, limit, MAX_ANSWER, code)
+        table = table_of(connection, batch_id)
+        rows, characters = find_refusals(
+            connection, table, batch_id, after, limit, MAX_ANSWER, code
+        )
         refusals = [_refusal(row, row) for row in rows]
         if whole and characters < MAX_ANSWER:
-            return _completed(connection, batch_id, refusals, MAX_ANSWER - characters)
+            find = partial(find_first_refusals, connection, table, batch_id)
+            return _completed(find, refusals, MAX_ANSWER - characters)
     return refusals
 
 
@@ -49,14 +54,16 @@ def _refusal(row: Any, content: Any) -> RefusedRecord:
 
 
 def _completed(
-    connection: Connection, batch_id: str, refusals: Sequence[RefusedRecord], room: int
+    find_first: Callable[[Iterable[int], int], list[Any]],
+    refusals: Sequence[RefusedRecord],
+    room: int,
 ) -> list[RefusedRecord]:
     """Return the refusals with records and cells, as many as there is room for in an answer.
 
     The first one is returned in any case, so that a reader always gets on.
     """
     lines = {refusal.line for refusal in refusals if _is_bare(refusal)}
-    rows = find_first_refusals(connection, batch_id, lines, room) if lines else []
+    rows = find_first(lines, room) if lines else []
     firsts = {row.line: _refusal(row, row) for row in rows}
     completed: list[RefusedRecord] = []
     for refusal in refusals:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, exists, func, select, tuple_
 
 from producer.contract.batches import FIRST_LINES
+from producer.contract.plans import PlanState
 from producer.schemas import Code
 from worker.database.sets import (
     RowsUpTo,
@@ -15,7 +16,8 @@ from worker.database.sets import (
     rows_up_to,
     select_up_to,
 )
-from worker.models import BatchRefusal, Course
+from worker.models import Batch, BatchRefusal, Course
+from worker.plan_models import PlanMember, PlannedRefusal, PlanRow
 from worker.repository import find_keys
 
 _REFUSAL = ("line", "code", "message", "record", "cells")
@@ -29,8 +31,26 @@ def add_refusals(
     add_rows(connection, BatchRefusal, ("batch_id", *_REFUSAL), rows)
 
 
+RefusalTable = type[BatchRefusal] | type[PlannedRefusal]
+
+
+def table_of(connection: Connection, batch_id: str) -> RefusalTable:
+    """Return the table with the refusals of a batch.
+
+    Until a part of the batch is applied, they are those of the report of its plan, if that is made.
+    """
+    is_applied = exists().where(Batch.id == batch_id)
+    reported = (
+        select(PlanMember.batch_id)
+        .join(PlanRow, PlanRow.id == PlanMember.plan_id)
+        .where(PlanMember.batch_id == batch_id, PlanRow.state != PlanState.STAGED, ~is_applied)
+    )
+    return BatchRefusal if connection.execute(reported).first() is None else PlannedRefusal
+
+
 def find_refusals(
     connection: Connection,
+    table: RefusalTable,
     batch_id: str,
     after: tuple[int, int],
     limit: int,
@@ -42,7 +62,7 @@ def find_refusals(
     With `code`, only those for this cause. The page ends at `limit` refusals, or once their texts
     have `most` characters.
     """
-    refusal = BatchRefusal
+    refusal = table
     statement = select(*refusal.__table__.columns).where(
         refusal.batch_id == batch_id, tuple_(refusal.line, refusal.id) > tuple_(*after)
     )
@@ -58,13 +78,13 @@ _REFUSAL_TEXTS = ("message", "record", "cells")
 
 
 def find_first_refusals(
-    connection: Connection, batch_id: str, lines: Iterable[int], most: int
+    connection: Connection, table: RefusalTable, batch_id: str, lines: Iterable[int], most: int
 ) -> list[Any]:
     """Return the first refusal of each of these lines, which holds what was submitted, by line.
 
     They end once their texts have `most` characters; the last column of each is the sum so far.
     """
-    refusal = BatchRefusal
+    refusal = table
     dialect = connection.dialect.name
     first = select(func.min(refusal.id)).where(
         refusal.batch_id == batch_id, is_among(dialect, refusal.line)

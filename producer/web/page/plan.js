@@ -5,6 +5,7 @@ import { sentenceOf } from "./counts.js";
 import { button, element, saveFile } from "./dom.js";
 import { courseAddress, studentAddress } from "./ids.js";
 import { causeOf } from "./reasons.js";
+import { download } from "./refusals.js";
 import { addRows, stackedTable } from "./stacked.js";
 import { shownTime } from "./times.js";
 import { count, counted, KINDS } from "./words.js";
@@ -50,7 +51,7 @@ function parts(plan, path, decide) {
     plan.state === "planned" && plan.reasons.length > 0 && element("p", {}, "If you send it to be applied, it waits for an approval:"),
     isOpen && plan.reasons.length > 0 && element("ul", { class: "notice reasons" }, plan.reasons.map(({ message }) => element("li", {}, message))),
     plan.planned_at && element("p", { class: "faint" }, `As of ${shownTime(plan.planned_at)}.`),
-    ...plan.batches.map(batchPart),
+    ...plan.batches.map((batch) => batchPart(batch, isOpen)),
     plan.snapshot && plan.planned_at && element("p", {}, absentSentence(plan)),
     plan.courses.length > 0 && coursesTable(plan.courses),
     plan.absent.dropped > 0 && isOpen && whoPart(path),
@@ -60,9 +61,10 @@ function parts(plan, path, decide) {
   ];
 }
 
-function batchPart({ kind, books, refusals }) {
+function batchPart({ batch_id, kind, books, refusals }, isOpen) {
   const causes = refusals.map(({ code, count: lines, example }) => element("li", {}, `${causeOf(code).title}: ${counted(lines, "line")}, for example: ${example}`));
-  return element("div", {}, element("p", {}, `${KINDS[kind]}: ${sentenceOf(books)}`), causes.length > 0 && element("ul", {}, causes));
+  return element("div", {}, element("p", {}, `${KINDS[kind]}: ${sentenceOf(books)}`), causes.length > 0 && element("ul", {}, causes), causes.length > 0 && isOpen && element("div", { class: "row" },
+    element("p", { class: "grow" }, "Nothing of this file is applied yet. To correct these lines, correct them in the file, and send the whole file again."), download({ batch_id }, "spreadsheet", "Download these lines")));
 }
 
 const FATES = {

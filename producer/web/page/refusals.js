@@ -115,7 +115,8 @@ function mistakePart(read, { first, lines }, columnOf) {
 
 const NAMES = { spreadsheet: "refused-spreadsheet.csv", submission: "refused.csv", records: "refused.jsonl" };
 
-function download(status, form, text) {
+/** Return a button that saves the refused lines of an upload; `form` says for what. */
+export function download(status, form, text) {
   const button = element("button", { type: "button", class: "plain" }, text);
   button.addEventListener("click", async () => {
     const path = `/batches/${encodeURIComponent(status.batch_id)}/errors`, isRecords = form === "records";

@@ -18,6 +18,7 @@ from support.waiting import wait_for
 from support.workers import Deployment
 
 COLUMNS = "student_id,course_id\n"
+UNKNOWN = "no-such-name"
 
 
 def own_id(name: str) -> str:
@@ -84,11 +85,15 @@ def test_a_dry_run_reports_what_would_happen_and_changes_nothing(
     make_term: Callable[[int], Term],
 ) -> None:
     term = make_term(2)
-    plan = term.plan_of(*term.students, "no-such-name", dry_run=True)
+    plan = term.plan_of(*term.students, UNKNOWN, dry_run=True)
     assert (plan.state, plan.purpose, plan.snapshot) == ("planned", "report", False)
     (batch,) = plan.batches
     assert (batch.books.received, batch.books.enrolled, batch.books.rejected) == (3, 2, 1)
     assert [group.code for group in batch.refusals] == ["unknown_student"]
+    (refused,) = term.client.refusals(plan.plan_id)
+    assert (refused.line, refused.code) == (4, "unknown_student")
+    assert refused.record["student_id"] == UNKNOWN
+    assert term.client.refusal_page(plan.plan_id, code="unknown_student") == [refused]
     assert term.enrolled() == set()
     status = term.client.batch(plan.plan_id)
     assert (status.state, status.plan_id) == ("planned", plan.plan_id)

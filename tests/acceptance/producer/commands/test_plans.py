@@ -76,8 +76,8 @@ def test_a_held_snapshot_is_shown_and_approved(desk: Desk, tmp_path: Path) -> No
     assert desk.enrolled() == 30
     assert desk.run("status", plan_id, expect=HELD).stdout.count("held") >= 1
     assert desk.run("wait", plan_id, expect=HELD).stdout.startswith(f"{plan_id}: held")
-    # A held plan has refused nothing, and what is stored of it is not missing.
-    assert f"`enroll plan {plan_id}` shows" in desk.run("errors", plan_id).stderr
+    # What is stored of a held plan is not missing.
+    assert "its plan would refuse no line" in desk.run("errors", plan_id).stderr
     assert "missing" not in desk.run("status", plan_id, expect=HELD).stdout
     report = desk.plan("plan", plan_id, expect=HELD)
     assert (report["owned_before"], report["absent"]["dropped"]) == (30, 27)
@@ -137,10 +137,16 @@ def killed_between_files(deployment: Deployment, *arguments: str | Path) -> str:
 
 
 def test_a_plan_need_not_be_waited_for(desk: Desk) -> None:
-    left = desk.run("submit", "--hold", "always", desk.file(*desk.students), "--no-wait")
+    file = desk.file(*desk.students, "ghost")
+    left = desk.run("submit", "--hold", "always", file, "--no-wait")
     plan_id = left.stdout.strip()
     assert f"enroll plan {plan_id}" in left.stderr
     desk.run("wait", plan_id, expect=HELD)
+    shown = desk.run("errors", plan_id, expect=REFUSED)
+    assert "Correct them in the file itself" in shown.stderr
+    assert "unknown_student" in shown.stdout
+    refused = desk.run("errors", plan_id, "--csv", "-").stdout
+    assert f"unknown_student,no student has the SIS id 'ghost',ghost,{desk.course}" in refused
     desk.run("discard", plan_id, "--yes")
     discarded = desk.plan("plan", plan_id, expect=REFUSED)
     assert (discarded["state"], desk.enrolled()) == ("discarded", 0)

@@ -110,6 +110,10 @@ def test_a_discarded_upload_changes_nothing_and_says_so(
     plan = page.get_by_role("region", name="What would change")
     plan.get_by_role("heading", name="This upload waits for a decision").wait_for()
     assert "The student is not in the roster: 1 line" in plan.inner_text()
+    with page.expect_download() as download:
+        plan.get_by_role("button", name="Download these lines").click()
+    assert "unknown_student" in download.value.path().read_text()
+    assert "PP-NO" in download.value.path().read_text()
     page.goto(f"{url}/#/batches?state=held")
     page.get_by_role("link", name="night.csv").first.click()
     plan.get_by_role("button", name="Discard …").click()

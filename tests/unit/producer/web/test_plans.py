@@ -182,6 +182,18 @@ def test_what_makes_no_sense_is_refused_and_nothing_is_published(
     assert front.client.batch("b").state == "unknown"
 
 
+def test_the_lines_that_a_held_plan_would_refuse_can_be_downloaded(front: MemoryFront) -> None:
+    submit(front, "hold=always&batch_id=h", lines("S00", "ghost"))
+    (group,) = front.call("GET", "/batches/h/errors", "sis").json()
+    assert (group["code"], group["first_lines"]) == ("unknown_student", [3])
+    for token in ("sis", "desk"):
+        file = front.call("GET", "/batches/h/errors", token, headers={"Accept": "text/csv"}).text
+        assert "3,unknown_student,no student has the SIS id 'ghost',ghost,C1" in file
+        page = front.call("GET", "/batches/h/errors/lines", token).json()
+        assert [line["cells"] for line in page["lines"]] == [["ghost", "C1"]]
+    assert front.call("GET", "/batches/h/errors", "portal").status_code == 404
+
+
 def test_a_data_set_alone_is_no_plan(front: MemoryFront) -> None:
     response = submit(front, "data_set=sis:fall&batch_id=b", lines("S00"))
     assert response.json()["plan_id"] is None

@@ -57,8 +57,9 @@ class PlanRow(Base):
     that works on it puts this off again and again, so that no other one does the same. For a plan
     that waits for chunks or for a decision, it is when the plan expires. `attempts` counts how
     often a worker began the present state. `detail` says why it was discarded, or what went wrong.
-    `progress` says how far the present state has come, and holds the fingerprints of the chunks
-    of a plan that was never applied.
+    `progress` says at which chunk a worker is that makes the plan after another one was lost
+    (`worker.plans.deaths`), and holds the fingerprints of the chunks of a plan that was never
+    applied.
     """
 
     __tablename__ = "plans"

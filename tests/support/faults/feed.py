@@ -1,6 +1,7 @@
 """A feed that submits, plans, decides and undoes while faults strike, and its comparison."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +62,11 @@ class Feed:
         kinds = [self._nights.submit, self._batch, self._stopped_batch, self._undo]
         while go_on():
             (submit_next,) = self._work.chance.choices(kinds, [6, 2, 1, 3])
-            if not submit_next():
+            started = time.monotonic()
+            is_finished = submit_next()
+            seconds = time.monotonic() - started
+            print(f"{time.strftime('%X')} feed: {submit_next.__name__} {seconds:.1f} s", flush=True)
+            if not is_finished:
                 self._unfinished += 1
                 return
 

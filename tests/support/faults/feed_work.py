@@ -55,6 +55,8 @@ class FeedWork:
                 if attempt():
                     return True
             except (EnrollmentError, DBAPIError, CannotUndo) as error:
+                if str(last) != str(error):
+                    print(f"{time.strftime('%X')} feed error: {error!r:.300}", flush=True)
                 last = error
             time.sleep(0.2)
         print(f"the feed gave up; the last error was {last!r}", flush=True)

@@ -62,10 +62,8 @@ class Feed:
         kinds = [self._nights.submit, self._batch, self._stopped_batch, self._undo]
         while go_on():
             (submit_next,) = self._work.chance.choices(kinds, [6, 2, 1, 3])
-            started = time.monotonic()
             is_finished = submit_next()
-            seconds = time.monotonic() - started
-            print(f"{time.strftime('%X')} feed: {submit_next.__name__} {seconds:.1f} s", flush=True)
+            print(f"{time.strftime('%X')} feed: {submit_next.__name__} has ended", flush=True)
             if not is_finished:
                 self._unfinished += 1
                 return

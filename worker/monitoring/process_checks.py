@@ -25,7 +25,8 @@ class WorkerProcesses:
             return
         found = (
             f"the only process of this worker serves the queues {', '.join(others)} and batches."
-            " While it makes the plan of a large file, single requests and lookups wait"
+            " While it makes the plan of a large file, or applies it, single requests and lookups"
+            " wait"
         )
         remedy = (
             f"Start the worker with --concurrency {ENOUGH_PROCESSES} or more, or let another worker"

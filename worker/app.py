@@ -33,6 +33,7 @@ from worker.monitoring.admission import Admission
 from worker.monitoring.events import Events
 from worker.monitoring.exporter import Exporter
 from worker.monitoring.metrics import Metrics
+from worker.monitoring.process_checks import WorkerProcesses
 from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
 from worker.settings import LogFormat, Settings, find_ignored_variables
@@ -64,6 +65,9 @@ def make_app(settings: Settings) -> Celery:
         sender.quiet = sender.quiet or settings.log_format is LogFormat.JSON
         for name in find_ignored_variables():
             log.warning("%s is set, and ignored: only the variables ENROLL_... count", name)
+        services.processes.note(sender.concurrency, app.amqp.queues.consume_from)
+        for finding in services.processes.check():
+            log.warning("%s. %s", finding.found, finding.remedy)
         admission.check()
         if settings.metrics_port is not None:
             _serve_metrics(settings, instance)
@@ -112,6 +116,7 @@ def _make_services(app: Celery, settings: Settings, instance: str) -> Services:
         events=events,
         register=database_register,
         plans_due=PlansDue(),
+        processes=WorkerProcesses(),
         expiry=Expiry(timedelta(days=settings.held_days), timedelta(days=settings.staged_days)),
         one_redis=attempts_url(settings) == results_url(settings),
         # Celery makes one backend for each thread, so it is looked up at each call.

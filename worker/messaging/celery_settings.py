@@ -1,5 +1,6 @@
 """Configure Celery; every setting has its reason beside it."""
 
+import os
 from typing import Any
 
 from kombu.entity import Exchange, Queue
@@ -9,6 +10,7 @@ from producer.contract.broker_url import REDIS
 from producer.contract.redis_channel import kombu_url, secret_options
 from producer.contract.routing import QUORUM, TASK_QUEUES
 from worker.messaging import plugins
+from worker.messaging.plans_due import ENOUGH_PROCESSES
 from worker.messaging.transport import HEARTBEAT_SECONDS
 from worker.settings import Settings
 
@@ -43,6 +45,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # In KiB: a process that leaks memory is replaced. A limit on the number of tasks would
         # replace a busy process every second.
         "worker_max_memory_per_child": 500_000,
+        # One process makes plans; without --concurrency there is another one for single requests.
+        "worker_concurrency": max(ENOUGH_PROCESSES, os.cpu_count() or 1),
     }
 
 

@@ -25,6 +25,9 @@ STEP_SECONDS: Final = 12 * 3600
 """Seconds after which a step of a plan is killed. Making the plan of a very large batch is one
 step, and takes as long as applying it."""
 
+ENOUGH_PROCESSES: Final = 2
+"""How many processes a worker needs, so that single requests do not wait while it makes a plan."""
+
 
 class PlansDue:
     """A mark that all processes of a worker share: a plan may be due.

@@ -35,6 +35,7 @@ from worker.monitoring.database_checks import (
     check_writes,
 )
 from worker.monitoring.plan_checks import check_waiting_plans
+from worker.monitoring.process_checks import WorkerProcesses
 from worker.settings import SettingsError, find_database_url
 
 log = logging.getLogger(__name__)
@@ -58,12 +59,16 @@ class _Report:
 
 
 def of_worker(
-    database: Database, register: DatabaseRegister, clock: RedisClock | None = None
+    database: Database,
+    register: DatabaseRegister,
+    clock: RedisClock | None = None,
+    processes: WorkerProcesses | None = None,
 ) -> WorkerHealth:
     """Return the health of this worker, even while its database is unavailable or locked.
 
     A new connection shows whether the database can be reached. All other checks use the worker's
-    own engine, so that they report on the connections that tasks use.
+    own engine, so that they report on the connections that tasks use. `processes` are those of this
+    worker.
     """
     report = _Report()
     thread = threading.Thread(target=_fill, args=(report, database, register, clock), daemon=True)
@@ -74,6 +79,8 @@ def of_worker(
         found = f"{IN_WORKER}the database did not answer within {REPORT_SECONDS:g} s"
         remedy = "Look for a lock that another session holds, or for a network that drops packets."
         findings += (wrong("database", found, remedy),)
+    if processes is not None:
+        findings += tuple(processes.check())
     return WorkerHealth(
         version=version("enrollment-worker"),
         now=datetime.now(UTC),

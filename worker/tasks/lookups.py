@@ -220,7 +220,8 @@ def _register_reading(lookup: Callable[..., Any], services: Services) -> None:
     @lookup(name=TaskName.HEALTH.value)
     def health_of_worker() -> Any:
         services.clock.read()
-        return to_json(health.of_worker(database, services.register, services.clock))
+        processes = services.processes
+        return to_json(health.of_worker(database, services.register, services.clock, processes))
 
     @lookup(name=TaskName.STUDENT.value)
     def student(students: Any) -> Any:

@@ -18,6 +18,7 @@ from worker.messaging.quarantine import keep_message
 from worker.messaging.registration import DatabaseRegister
 from worker.models import LetterReason
 from worker.monitoring.events import Events
+from worker.monitoring.process_checks import WorkerProcesses
 from worker.plans.times import Expiry
 from worker.recovery.retry_policy import RetryPolicy
 from worker.tasks.advancing import advance
@@ -37,6 +38,7 @@ class Services:
     events: Events
     register: DatabaseRegister
     plans_due: PlansDue
+    processes: WorkerProcesses
     expiry: Expiry
     one_redis: bool
     """Whether the attempts and the marks and results are in the same Redis."""

@@ -1,6 +1,7 @@
 """A feed that submits, plans, decides and undoes while faults strike, and its comparison."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +62,9 @@ class Feed:
         kinds = [self._nights.submit, self._batch, self._stopped_batch, self._undo]
         while go_on():
             (submit_next,) = self._work.chance.choices(kinds, [6, 2, 1, 3])
-            if not submit_next():
+            is_finished = submit_next()
+            print(f"{time.strftime('%X')} feed: {submit_next.__name__} has ended", flush=True)
+            if not is_finished:
                 self._unfinished += 1
                 return
 

@@ -55,9 +55,11 @@ class FeedWork:
                 if attempt():
                     return True
             except (EnrollmentError, DBAPIError, CannotUndo) as error:
+                if repr(error) != repr(last):
+                    print(f"{time.strftime('%X')} feed: {error!r:.300}", flush=True)
                 last = error
             time.sleep(0.2)
-        print(f"the feed gave up; the last error was {last!r}", flush=True)
+        print(f"{time.strftime('%X')} feed: gave up", flush=True)
         return False
 
     def next_number(self) -> int:

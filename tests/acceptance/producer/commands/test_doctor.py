@@ -42,7 +42,7 @@ def working(
 ) -> Iterator[tuple[str, str]]:
     """The URLs of the broker and the database of a running worker."""
     url, database_url = broker[0], new_database("sqlite")
-    with running_worker(url, database_url, tmp_path / "worker.log", "--concurrency=1"):
+    with running_worker(url, database_url, tmp_path / "worker.log", "--concurrency=2"):
         yield url, database_url
 
 
@@ -213,7 +213,7 @@ def test_a_user_who_may_not_read_the_clock_learns_that_requests_get_no_moments(
     assert "may not read the clock (TIME)" in found["moments", "warning"]
 
 
-def test_a_wrong_clock_is_found(
+def test_a_wrong_clock_and_a_worker_with_one_process_are_found(
     broker: tuple[str, Any], new_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     url, _ = broker
@@ -227,6 +227,9 @@ def test_a_wrong_clock_is_found(
         code, found = doctor(url)
     assert code == 1
     assert "the worker's clock and this machine's differ by 60 s" in found["clock", "wrong"]
+    assert "decisions, enrollments, lookups and batches" in found["processes", "warning"]
+    assert "--concurrency 2 or more" in found["processes", "warning"]
+    assert "--concurrency 2 or more" in (tmp_path / "worker.log").read_text()
 
 
 def test_a_user_who_may_not_inspect_the_server_learns_which_user_may(

@@ -57,7 +57,7 @@ def set_up(
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
     )
-    with running_worker(broker_url, made.url, tmp_path / "worker.log", "--concurrency=1"):
+    with running_worker(broker_url, made.url, tmp_path / "worker.log", "--concurrency=2"):
         yield made
 
 
@@ -135,7 +135,7 @@ def test_without_a_worker_the_registered_database_is_compared(
     broker_url: str, new_database: Callable[[str], str], administer: Administer, tmp_path: Path
 ) -> None:
     url = new_database("postgresql")
-    with running_worker(broker_url, url, tmp_path / "worker.log", "--concurrency=1"):
+    with running_worker(broker_url, url, tmp_path / "worker.log", "--concurrency=2"):
         pass
     copy = template_copy(administer, url)
     done = invoke_enroll(

@@ -13,6 +13,7 @@ from redis import Redis
 
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
+from producer.fields import MAX_CHUNK_RECORDS
 from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
 from support.waiting import wait_for
 from support.workers import Deployment
@@ -110,19 +111,20 @@ def test_files_of_one_command_are_one_plan(desk: Desk, tmp_path: Path) -> None:
 def test_a_plan_of_several_files_is_resumed_in_any_order(
     desk: Desk, deployment: Deployment
 ) -> None:
-    files = [desk.file(student) for student in desk.students[:2]]
-    killed_id = killed_between_files(deployment, "submit", "--dry-run", *files)
-    # A submission that is planned is not continued by one that is not, and files of it are another.
-    other = desk.plan("submit", "--resume", files[0])
-    one_file = desk.plan("submit", "--resume", "--dry-run", files[0])
-    assert killed_id not in (other["batch_id"], one_file["plan_id"])
-    plan = desk.plan("submit", "--resume", "--dry-run", *reversed(files))
+    # The worker may take one chunk at once, so the first file has three.
+    large = desk.file(*desk.students * (2 * MAX_CHUNK_RECORDS // len(desk.students) + 1))
+    small = desk.file(desk.students[0])
+    killed_id = killed_within_a_file(deployment, "submit", "--dry-run", large, small)
+    # A submission without a plan does not continue one that is planned.
+    assert desk.plan("submit", "--resume", small)["state"] == "done"
+    plan = desk.plan("submit", "--resume", "--dry-run", small, large)
     assert [batch["batch_id"] for batch in plan["batches"]] == [killed_id, plan["plan_id"]]
-    assert [batch["books"]["already_enrolled"] for batch in plan["batches"]] == [1, 0], plan
+    first, second = (batch["books"] for batch in plan["batches"])
+    assert (first["enrolled"], second["already_enrolled"]) == (len(desk.students) - 1, 1)
 
 
-def killed_between_files(deployment: Deployment, *arguments: str | Path) -> str:
-    """Kill a submission when its first file is queued, and no other one; return that batch's id."""
+def killed_within_a_file(deployment: Deployment, *arguments: str | Path) -> str:
+    """Kill a submission while it waits to publish its first file; return that batch's id."""
     with Redis.from_url(deployment.broker_url) as redis:
         wait_for(lambda: redis.llen(Queue.BATCHES.value) == 0)
         os.kill(deployment.process.pid, signal.SIGSTOP)

@@ -188,9 +188,7 @@ def apply_to(
         counts, refusals = upsert_records(
             connection, kind, chunk, poison, times.batch, times.latest
         )
-    moments = _moments_of_records(times, kind, chunk) if poison else []
-    letters = [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
-    add_dead_letters(connection, letters)
+    add_dead_letters(connection, _letters(kind, chunk, poison, times))
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)
     counts["rejected"] += len(chunk.refused)
@@ -212,6 +210,11 @@ def _packed(lines: bytes | None, fresh: FreshRequests | None) -> dict[str, bytes
     """Return what the ledger holds of single requests, as columns of its entry."""
     entries, size = (None, None) if fresh is None else fresh
     return {"lines": lines, "fresh": entries, "fresh_size": size}
+
+
+def _letters(kind: Kind, chunk: Chunk, poison: Poison, times: Times) -> list[dict[str, Any]]:
+    moments = _moments_of_records(times, kind, chunk) if poison else []
+    return [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
 
 
 def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime]:

@@ -128,6 +128,7 @@ VERBS: dict[str, tuple[Any, ...]] = {
     "planned_drop_page": ("p",),
     "planned_drops": ("p",),
     "decide": ("p", "approve", "0" * 64),
+    "undo": ("b",),
     "polling_problem": (),
     "__enter__": (),
 }

@@ -302,13 +302,15 @@ def test_a_call_that_is_still_busy_at_the_end_is_told_to_try_again(
 
     def upload(url: str) -> None:
         rows = PAIRS + b'"' + b"x\n" * 6_000_000  # They take many seconds to read.
-        answers.append(httpx.post(f"{url}/batches", content=rows, timeout=60))
+        answers.append(httpx.post(f"{url}/batches", content=rows, timeout=120))
 
     log = tmp_path / "log"
     with serving(environment, log) as (url, process):
+        reading = psutil.Process(process.pid).cpu_times
+        before = reading().user
         uploading = threading.Thread(target=upload, args=(url,))
         uploading.start()
-        time.sleep(2)
+        wait_for(lambda: reading().user > before + 0.5)
         process.terminate()
         process.wait(60)
         uploading.join()

@@ -161,7 +161,7 @@ def test_a_stopping_worker_requeues_the_messages_it_held(
     enter_roster(client, ["S1", "S2"], ["C1", "C2"])
     ids = [client.submit({"student_id": "S1", "course_ids": ["C1"]}) for _ in range(300)]
     os.kill(worker.process.pid, signal.SIGTERM)
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
     small.workers.remove(worker)
     slots = small.broker.redis.scan_iter("enrollment.intake.taken.*", 1000)
     assert list(slots) == []  # They are empty at once, and not only when the lease has expired.

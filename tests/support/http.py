@@ -31,7 +31,7 @@ def serving(environment: dict[str, str], log: Path, *arguments: str) -> Iterator
         yield url, process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:

@@ -1,6 +1,5 @@
 """Give tests more time on a busy machine, before one of them counts as a test that hangs."""
 
-import os
 import signal
 import threading
 import time
@@ -9,8 +8,7 @@ from typing import Any
 import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
-LONGEST = 5
-"""A busy machine prolongs the time of a test by this factor at most."""
+from support.waiting import slowness
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,9 +34,3 @@ def pytest_timeout_set_timer(item: Any, settings: Any) -> bool | None:
     signal.signal(signal.SIGALRM, handle)
     signal.setitimer(signal.ITIMER_REAL, settings.timeout)
     return True
-
-
-def slowness() -> float:
-    """Return how many times as long all work takes now, because so much runs at once."""
-    running = os.getloadavg()[0]
-    return min(max(1.0, running / (os.cpu_count() or 1)), LONGEST)

@@ -70,7 +70,7 @@ host.conf.task_always_eager = False
 with host.connection_for_write() as connection:
     host.send_task("hosts.task")
     queue = connection.SimpleQueue("hosts-queue")
-    assert queue.get(timeout=5).headers["task"] == "hosts.task"
+    assert queue.get(timeout=60).headers["task"] == "hosts.task"
 client.close()
 host.send_task("hosts.task")
 print(json.dumps(published))

@@ -156,7 +156,7 @@ def test_a_held_submission_can_be_discarded(make_term: Callable[[int], Term]) ->
     assert held.digest is not None
     assert term.client.decide(held.plan_id, "discard", held.digest).state == "discarded"
     # What Redis has of a batch may be a second old.
-    wait_for(lambda: term.client.batch(held.plan_id).state == "discarded", 10)
+    wait_for(lambda: term.client.batch(held.plan_id).state == "discarded")
     with pytest.raises(DecisionRefused, match="is discarded"):
         term.client.decide(held.plan_id, "approve", held.digest)
     assert term.enrolled() == set()

@@ -114,7 +114,7 @@ def test_a_stopped_worker_finishes_its_task_and_another_does_the_rest(
             names = load(client, 300)
             ids = [client.submit({"student_id": name, "course_ids": ["C"]}) for name in names]
             os.kill(worker.process.pid, signal.SIGTERM)
-            assert worker.process.wait(20) == 0
+            assert worker.process.wait(60) == 0
         with running_worker(broker_url, url, tmp_path / "second", "--concurrency=2"):
             wait_for(lambda: all(status.state == "done" for status in client.statuses(ids)))
             results = client.results_of(names)

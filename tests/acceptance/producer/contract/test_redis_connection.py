@@ -136,7 +136,7 @@ def test_a_blocked_command_ends_when_its_server_becomes_a_replica(servers: Broke
         thread.start()
         wait_for(lambda: "blmove" in str(servers.master.redis.client_list()))
         servers.switch_over()
-        thread.join(10)
+        thread.join(25)
         servers.move_names()
     assert not thread.is_alive()
     assert isinstance(ended[0], WrongServer)
@@ -187,7 +187,7 @@ def speaking(reply: bytes) -> Iterator[int]:
         thread.start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(25)
 
 
 @pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b":one\r\n", b"*x\r\n"])

@@ -250,7 +250,7 @@ def test_several_processes_serve_one_port_and_end_together(
         assert len(pids) >= 3
         assert httpx.get(f"{url}/health/ready", timeout=20).status_code == 200
         process.terminate()
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
         assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
@@ -302,15 +302,17 @@ def test_a_call_that_is_still_busy_at_the_end_is_told_to_try_again(
 
     def upload(url: str) -> None:
         rows = PAIRS + b'"' + b"x\n" * 6_000_000  # They take many seconds to read.
-        answers.append(httpx.post(f"{url}/batches", content=rows, timeout=60))
+        answers.append(httpx.post(f"{url}/batches", content=rows, timeout=120))
 
     log = tmp_path / "log"
     with serving(environment, log) as (url, process):
+        reading = psutil.Process(process.pid).cpu_times
+        before = reading().user
         uploading = threading.Thread(target=upload, args=(url,))
         uploading.start()
-        time.sleep(2)
+        wait_for(lambda: reading().user > before + 0.5)
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         uploading.join()
     (answer,) = answers
     assert (answer.status_code, answer.json()["code"]) == (503, "stopping")
@@ -335,7 +337,7 @@ def test_idle_connections_do_not_use_up_the_open_files(broker_url: str, tmp_path
             assert _is_live(port)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def _is_live(port: int) -> bool:

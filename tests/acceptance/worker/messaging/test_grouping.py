@@ -177,7 +177,7 @@ def test_a_request_is_queued_until_a_group_decides_it_and_then_running(
         held_again = other.submit(stack.enter_context, held_table(database_url))
         wait_for(lambda: waiting_for_table(database_url) == 1)
         release()
-        release = held_again.result(20)
+        release = held_again.result(60)
         wait_for(lambda: states(client, gathered) == {RequestState.RUNNING})
         release()
         wait_for(lambda: is_done(client, [first, *gathered]))

@@ -86,4 +86,4 @@ def test_a_request_that_cannot_be_sent_to_a_process_does_not_harm_its_group(
     messages = [message(TaskName.ENROLL, name) for name in names]
     messages.insert(20, message(TaskName.ENROLL, "deep", deep="headers"))
     push(valkey, Queue.ENROLLMENTS, messages)
-    wait_for(lambda: are_done(client, names), 20)
+    wait_for(lambda: are_done(client, names))

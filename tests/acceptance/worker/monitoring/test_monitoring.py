@@ -229,7 +229,7 @@ def test_flower_shows_workers_and_tasks(
             wait_for(lambda: ("enrollment.enroll", "SUCCESS") in shown())
         finally:
             flower.terminate()
-            flower.wait(20)
+            flower.wait(60)
 
 
 # --- Traces -----------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_it_waits_while_the_queue_is_full(
     assert blocked.is_alive()
     assert len(messages(redis, prefix)) == 5
     redis.rpop(prefix + Queue.BATCHES)
-    blocked.join(10)
+    blocked.join(60)
     assert not blocked.is_alive()
     assert len(messages(redis, prefix)) == 5
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import random
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -372,10 +373,11 @@ def much() -> bytes:
         }.items()
     ],
 )
-@pytest.mark.timeout(60)
 def test_no_file_takes_much_time_or_memory(make: Callable[[], bytes], goes_on: bool) -> None:
-    """The limit of the test is generous; what is meant is that nothing grows with its square."""
+    """The limit is generous; what is meant is that nothing grows with its square."""
+    began = time.process_time()
     found = shown(make(), goes_on=goes_on)
+    assert time.process_time() - began < 60
     assert len(found.model_dump_json()) < 4 * MAX_PREVIEW
     assert found.truncated or not found.readable
 

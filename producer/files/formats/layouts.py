@@ -284,7 +284,10 @@ class _Reading(NamedTuple):
         rule = self.table.rule
         begin, end = (names.index(n) if n in names else None for n in (rule.begin, rule.end))
         read_class = self.columns.readers["course_id"]
-        return ClassEnds(self.choice.terms, read_class, (begin, end), today, zone)
+        closing = None
+        if rule.ended_word and rule.status in names:
+            closing = names.index(rule.status), rule.ended_word
+        return ClassEnds(self.choice.terms, read_class, (begin, end), today, zone, closing)
 
     def _rows(self, file: BinaryIO) -> Rows:
         """Yield the rows without passwords; refuse other headers, and what stands below them."""

@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from producer.contract.chunks import RefusedLine
 from producer.fields import MAX_CHUNK_BYTES
@@ -21,11 +21,12 @@ from producer.files.beginning import FileGoesOn
 from producer.files.cells import Row
 from producer.files.layout import NOT_UTF8
 from producer.files.raw_bytes import storable
+from producer.files.row_blocks import RowBlock, plain_text, row_block
 
 MAX_CELL_LINES = 100
 """The most lines that one row may take because of line ends inside quotes."""
 
-BLOCK_BYTES = 65_536
+BLOCK_BYTES = 16_384
 """How much of a file is examined at once."""
 
 _NUMBER = re.compile(r'"?[0-9]')
@@ -47,23 +48,6 @@ CUT_OFF = (
     " get the file again"
 )
 """What is added to the refusal of a last line that seems to be cut off."""
-
-
-def _plain_text(block: bytes) -> str | None:
-    """Return whole lines as text; None if one of them needs a closer look."""
-    if (
-        not block.endswith(b"\n")
-        or len(block) > MAX_CHUNK_BYTES
-        or b'"' in block
-        or b"\x00" in block
-        or b"\x1a" in block
-        or block.count(b"\r") != block.count(b"\r\n")
-    ):
-        return None
-    try:
-        return block.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 class _BadLine(NamedTuple):
@@ -205,9 +189,17 @@ class RowReader:
         The file may be a `Beginning`; then the rows end before the first one that is not whole.
         """
         with suppress(FileGoesOn):
-            yield from self._read(file)
+            yield from cast("Iterator[Row | RefusedLine]", self._read(file, None))
 
-    def _read(self, file: BinaryIO) -> Iterator[Row | RefusedLine]:
+    def read_blocks(self, file: BinaryIO, ids_at: int) -> Iterator[Row | RefusedLine | RowBlock]:
+        """Yield what `read` yields, with the rows of plain lines together in blocks.
+
+        `ids_at` is the position of a column with ids.
+        """
+        with suppress(FileGoesOn):
+            yield from self._read(file, ids_at)
+
+    def _read(self, file: BinaryIO, ids_at: int | None) -> Iterator[Row | RefusedLine | RowBlock]:
         account = self.account
         account.begin(self._header_lines)
         for _ in range(self._header_lines):
@@ -224,9 +216,14 @@ class RowReader:
                 number += blank
                 is_first = False
                 continue
-            self.block = text = _plain_text(block)
+            self.block = text = plain_text(block)
             if text is not None:
-                yield from self._plain_rows(text, number, account)
+                rows = self._block(text, number, ids_at)
+                if rows is not None:
+                    account.rows += len(rows.texts)
+                    yield rows
+                else:
+                    yield from self._plain_rows(text, number, account)
                 number += block.count(b"\n")
                 continue
             lines = _Lines(block, file, number, self._undecodable)
@@ -239,10 +236,16 @@ class RowReader:
             number = lines.number
         account.check(self._name, number)
 
+    def _block(self, text: str, number: int, ids_at: int | None) -> RowBlock | None:
+        """Return the rows of plain lines as a block, if blocks are wanted and they are even."""
+        if ids_at is None:
+            return None
+        return row_block(text, number + 1, self._delimiter, self._width, ids_at)
+
     def _plain_rows(self, text: str, number: int, account: Account) -> Iterator[Row | RefusedLine]:
         """Yield the rows of lines in which nothing but the delimiter has a meaning."""
         width, delimiter = self._width, self._delimiter
-        lines = text.replace("\r\n", "\n").split("\n")
+        lines = text.split("\n")
         del lines[-1]  # Nothing follows the last line end.
         others = 0
         for line, whole in enumerate(lines, number + 1):

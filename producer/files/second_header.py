@@ -6,13 +6,14 @@ that was not meant, so they are refused until the first header comes again.
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from producer.contract.chunks import RefusedLine
 from producer.files.cells import REPEATS_HEADER, Row
 from producer.files.columns import COLUMNS, plain_name
 from producer.files.first_line import DELIMITERS
 from producer.files.raw_bytes import storable
+from producer.files.row_blocks import RowBlock
 
 _ANOTHER = (
     "the line is another header, with other columns or separators than the first, as if two files"
@@ -37,48 +38,81 @@ class Blocks(Protocol):
     """The lines of the block that is being read; None if they need a closer look."""
 
 
+Rows = Iterator[Row | RefusedLine]
+RowsOrBlocks = Iterator[Row | RefusedLine | RowBlock]
+
+
 def refuse_below_others(
-    rows: Iterator[Row | RefusedLine],
+    rows: Rows,
     blocks: Blocks,
     header: Sequence[str],
     used: Collection[str],
     telling: int | None = None,
-) -> Iterator[Row | RefusedLine]:
+) -> Rows:
     """Yield the rows; refuse lines that are headers, and those below one with other columns.
 
     `used` has the plain names of the columns of the header that are read. `telling` is the
     position of a column in which no line that is read has the name of a column, such as that of
     roles; then only its cells are looked at.
     """
-    kind_of_line = _classifier(header, used)
-    looks_like_header = _row_check(used, telling)
+    return cast("Rows", refuse_in_blocks(rows, blocks, header, used, telling))
+
+
+def refuse_in_blocks(
+    rows: RowsOrBlocks,
+    blocks: Blocks,
+    header: Sequence[str],
+    used: Collection[str],
+    telling: int | None = None,
+) -> RowsOrBlocks:
+    """Do as `refuse_below_others` does; some of the rows may come in blocks, and remain there."""
+    others = _Others(header, used)
+    looks_like_header, is_name = _row_check(used, telling)
     may_hold_header = _block_check(used)
-    other = 0
     block, is_clear = None, False
     for entry in rows:
         if telling is None and blocks.block is not block:
             block = blocks.block
             is_clear = block is not None and not may_hold_header(block)
         if isinstance(entry, tuple):
-            if not other and (is_clear or not looks_like_header(entry[1])):
+            if others.header or not (is_clear or not looks_like_header(entry[1])):
+                yield others.refused(*entry) or entry
+            else:
+                yield entry
+        elif isinstance(entry, RowBlock):
+            if telling is not None:
+                is_clear = not any(map(is_name, entry.different_cells(telling)))
+            if is_clear and not others.header:
                 yield entry
                 continue
-            line, cells = entry
+            for row in entry.rows():
+                is_suspect = others.header or looks_like_header(row[1])
+                yield (others.refused(*row) if is_suspect else None) or row
         elif entry.cells is None:
             yield entry
-            continue
         else:
-            line, cells = entry.line, list(entry.cells)
-        is_header, is_ours = kind_of_line(cells)
+            yield others.refused(entry.line, list(entry.cells)) or entry
+
+
+class _Others:
+    """Refuses lines that are headers, and those below one with other columns than the first."""
+
+    def __init__(self, header: Sequence[str], used: Collection[str]) -> None:
+        self._kind_of_line = _classifier(header, used)
+        self.header = 0
+        """The line of the header with other columns that stands above; 0 if there is none."""
+
+    def refused(self, line: int, cells: Sequence[str]) -> RefusedLine | None:
+        """Return the refusal of a line, or None."""
+        is_header, is_ours = self._kind_of_line(cells)
         if is_header:
-            other = 0 if is_ours else line
+            self.header = 0 if is_ours else line
             message = REPEATS_HEADER if is_ours else _ANOTHER
-        elif other:
-            message = _below(other)
+        elif self.header:
+            message = _below(self.header)
         else:
-            yield entry
-            continue
-        yield RefusedLine(line=line, message=message, cells=storable(cells))
+            return None
+        return RefusedLine(line=line, message=message, cells=storable(cells))
 
 
 def _block_check(used: Collection[str]) -> Callable[[str], bool]:
@@ -98,8 +132,10 @@ def _block_check(used: Collection[str]) -> Callable[[str], bool]:
     return check
 
 
-def _row_check(used: Collection[str], telling: int | None) -> Callable[[Sequence[str]], bool]:
-    """Return a function that says whether a row has the name of a column in one of its cells."""
+def _row_check(
+    used: Collection[str], telling: int | None
+) -> tuple[Callable[[Sequence[str]], bool], Callable[[str], bool]]:
+    """Return functions that say whether a row has the name of a column, and whether a cell has."""
     names = [name.translate(_SQUEEZED) for name in _IDS.union(used)]
     # The mark of an encoding, also as a program for cp1252 reads it, may precede the first name.
     words = frozenset([*names, *(f"ï»¿{name}" for name in names)])
@@ -107,20 +143,20 @@ def _row_check(used: Collection[str], telling: int | None) -> Callable[[Sequence
     def squeezed(cell: str) -> str:
         return cell.casefold().translate(_SQUEEZED)
 
+    is_name = _remembering(lambda cell: squeezed(cell) in words)
     if telling is not None:
-        return _telling_check(telling, lambda cell: squeezed(cell) in words)
-    return lambda cells: not words.isdisjoint(map(squeezed, cells))
+        return lambda cells: is_name(cells[telling]), is_name
+    return lambda cells: not words.isdisjoint(map(squeezed, cells)), is_name
 
 
-def _telling_check(telling: int, is_name: Callable[[str], bool]) -> Callable[[Sequence[str]], bool]:
-    """Return a function that says whether a row has a name in this cell.
+def _remembering(is_name: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Return a function that says whether a cell is a name.
 
     Cells that are no names are remembered, because there are few different ones, such as roles.
     """
     others: set[str] = set()
 
-    def check(cells: Sequence[str]) -> bool:
-        cell = cells[telling]
+    def check(cell: str) -> bool:
         if cell in others:
             return False
         if is_name(cell):

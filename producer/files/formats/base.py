@@ -58,7 +58,8 @@ class Rule:
     Without `roles`, each line is about a student. `words` is what a status means; an empty cell
     means `no_status`, which is refused if it is "". With `dates_need_both`, a line without one of
     its dates has none; a cell with a text of `no_dates` is empty. `no_role` is the role of a line
-    without one; it is refused if that is "".
+    without one; it is refused if that is "". `ended_word` is the status of a line that has ended
+    with its class, if its end alone would not say so.
     """
 
     roles: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Rule:
     end: str | None = None
     dates_need_both: bool = False
     no_dates: frozenset[str] = frozenset()
+    ended_word: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Table:
     says what our columns are made from; a cell with one of the texts in `cleared` counts as empty.
     `adds_members` names the column with the users whose roles count for `members` of the roster.
     `is_terms` says that its lines are terms, whose ends end the classes that name them in
-    `names_terms`, with commas between several.
+    `names_terms`, with commas between several. The lines of a table with `names_class` are parts of
+    the class in that column, such as sections of a course, and end with it. `own_end` is a column
+    with an end that counts if it is later. `may_be_open` says that lines without a term or an end
+    are usual, and that lines of terms about others than students do not count.
     `is_shared` says that other files have the same columns, so that only its name decides.
     `is_staff` says that its lines are about people who are not students. `moments` are the columns
     with the time at which a line was last changed, of which the first that a header has counts.
@@ -104,6 +109,9 @@ class Table:
     adds_members: Alternatives = ()
     is_terms: bool = False
     names_terms: Alternatives = ()
+    names_class: Alternatives = ()
+    own_end: str | None = None
+    may_be_open: bool = False
     is_shared: bool = False
     is_staff: bool = False
     moments: tuple[str, ...] = ()

@@ -66,6 +66,9 @@ COURSES = Table(
     file_names=("courses.csv",),
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
     cleared=_CLEARED,
+    names_terms=("term_id",),
+    own_end="end_date",
+    may_be_open=True,
 )
 
 SECTIONS = Table(
@@ -76,6 +79,9 @@ SECTIONS = Table(
     file_names=("sections.csv",),
     rule=Rule(status="status", words=_ROSTER, no_status="active"),
     cleared=_CLEARED,
+    names_class=("course_id",),
+    own_end="end_date",
+    may_be_open=True,
 )
 
 ENROLLMENTS = Table(
@@ -100,9 +106,37 @@ ENROLLMENTS = Table(
         begin="start_date",
         end="end_date",
         dates_need_both=True,
+        ended_word="completed",
     ),
     adds_members=("user_id",),
 )  # fmt: skip
+
+
+TERMS = Table(
+    name="terms",
+    kind=None,
+    columns={"sis_id": ("term_id",)},
+    required=frozenset({"term_id", "name", "status"}),
+    file_names=("terms.csv",),
+    rule=Rule(
+        # Such a line has the dates of one kind of enrollments in the term.
+        roles=("date_override_enrollment_type",), no_role="student", is_student=is_student_role,
+        status="status", words=_ROSTER, begin="start_date", end="end_date",
+    ),
+    is_terms=True,
+    may_be_open=True,
+)  # fmt: skip
+
+CROSS_LISTINGS = Table(
+    name="cross-listings",
+    kind=None,
+    columns={"sis_id": ("section_id",)},
+    required=frozenset({"xlist_course_id", "section_id"}),
+    file_names=("xlists.csv",),
+    names_class=("xlist_course_id",),
+    may_be_open=True,
+)
+"""The sections that have moved to another course: they are over if both courses are."""
 
 
 def _passed_over(name: str, *columns: str, is_staff: bool = False) -> Table:
@@ -118,9 +152,9 @@ CANVAS = Format(
         USERS,
         COURSES,
         SECTIONS,
-        _passed_over("terms", "term_id", "name", "status"),
+        TERMS,
         _passed_over("accounts", "account_id", "parent_account_id"),
-        _passed_over("cross-listings", "xlist_course_id", "section_id"),
+        CROSS_LISTINGS,
         _passed_over("changed ids", "old_id", "new_id", "type"),
         _passed_over("administrators", "user_id", "account_id", "role", is_staff=True),
         _passed_over("groups", "group_id", "name"),

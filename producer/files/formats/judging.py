@@ -10,6 +10,7 @@ from producer.files.formats.base import DROP, KEEP, NO_COURSE, NOT_NAMED, PASS, 
 from producer.files.formats.dates import days_of, is_plausible
 from producer.files.formats.terms import ClassEnds
 from producer.files.formats.verdicts import AHEAD, BAD_DATE, ENDED, GONE, PLAIN, UNSURE, Verdict
+from producer.files.row_blocks import RowBlock
 from producer.schemas import Action
 
 _MAX_WORDS = 20
@@ -57,7 +58,8 @@ class Judge:
         self._decide = decide
         self._class_ends = class_ends
         self._remembered: dict[Key, Verdict] = {}
-        self.key_of: Callable[[Sequence[str]], Key] = itemgetter(*places)
+        self._places = places
+        self.key_of: Callable[[Sequence[str]], Key] = itemgetter(*places) if places else _no_key
         """Returns the cells of a row that decide."""
         self.plain: set[Key] = set()
         """Such cells on which the verdict was PLAIN: it still is, unless the class is over."""
@@ -70,6 +72,27 @@ class Judge:
     def is_over(self, class_: int | str) -> bool:
         """Return whether a class has ended, so that its rows may have ended with it."""
         return self._class_ends is not None and self._class_ends.is_over(class_)
+
+    def plain_rows(self, block: RowBlock) -> Sequence[bool]:
+        """Return for each row of a block whether the verdict on its own cells is PLAIN.
+
+        Unless its class is over, that is the verdict on the row.
+        """
+        columns = [block.column(at) for at in self._places]
+        size = len(block.texts)
+        if all(column.count(column[0]) == size for column in columns):
+            return [self._is_plain(block.row(0))] * size
+        keys: list[Key] = list(zip(*columns, strict=True)) if len(columns) > 1 else [*columns[0]]
+        unknown = {key: at for at, key in enumerate(keys) if key not in self._remembered}
+        for at in unknown.values():
+            self._is_plain(block.row(at))
+        return list(map(self.plain.__contains__, keys))
+
+    def _is_plain(self, row: Sequence[str]) -> bool:
+        try:
+            return self._own_verdict(row) is PLAIN
+        except BadCell:
+            return False
 
     def _own_verdict(self, row: Sequence[str]) -> Verdict:
         key = self.key_of(row)
@@ -99,15 +122,12 @@ def judge_of(
     names = [*rule.roles, rule.status, rule.begin, rule.end]
     places = [positions[name] for name in names if name in positions]
     if not places:
-        return _always_plain()
+        return Judge(lambda _row: PLAIN, [])
     return Judge(_Decision(rule, positions, today, zone), places, class_ends)
 
 
-def _always_plain() -> Judge:
-    """Return a judge of rows without roles, statuses and dates."""
-    judge = Judge(lambda _row: PLAIN, [0])
-    judge.key_of = lambda _row: ""
-    return judge
+def _no_key(_row: Sequence[str]) -> Key:
+    return ""
 
 
 class _Decision:

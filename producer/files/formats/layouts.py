@@ -26,7 +26,7 @@ from producer.files.formats.registry import (
     recognize_named,
 )
 from producer.files.formats.roles import Roles
-from producer.files.formats.secrets import without_passwords
+from producer.files.formats.secrets import has_passwords, without_passwords
 from producer.files.formats.table_reader import (
     Rows,
     TableColumns,
@@ -40,7 +40,7 @@ from producer.files.raw_bytes import storable
 from producer.files.refused_lines import GUARDED, LINE
 from producer.files.roster_notices import noticing_values
 from producer.files.rows import RowReader
-from producer.files.second_header import refuse_below_others
+from producer.files.second_header import RowsOrBlocks, refuse_below_others, refuse_in_blocks
 from producer.files.shorten import shorten
 from producer.publishing.dating import moment_of_batch
 from producer.schemas import Kind
@@ -284,7 +284,10 @@ class _Reading(NamedTuple):
         rule = self.table.rule
         begin, end = (names.index(n) if n in names else None for n in (rule.begin, rule.end))
         read_class = self.columns.readers["course_id"]
-        return ClassEnds(self.choice.terms, read_class, (begin, end), today, zone)
+        closing = None
+        if rule.ended_word and rule.status in names:
+            closing = names.index(rule.status), rule.ended_word
+        return ClassEnds(self.choice.terms, read_class, (begin, end), today, zone, closing)
 
     def _rows(self, file: BinaryIO) -> Rows:
         """Yield the rows without passwords; refuse other headers, and what stands below them."""
@@ -292,8 +295,19 @@ class _Reading(NamedTuple):
         rows = without_passwords(self.row_reader.read(file), header)
         if self.found.is_guarded:
             rows = without_guards(rows, header.index(GUARDED))
-        used = {plain_name(header[at]) for at in self.columns.used}
-        return refuse_below_others(rows, self.row_reader, header, used, self._telling())
+        return refuse_below_others(rows, self.row_reader, header, self._used(), self._telling())
+
+    def _used(self) -> set[str]:
+        """Return the plain names of the columns that are read."""
+        return {plain_name(self.found.names[at]) for at in self.columns.used}
+
+    def _blocks(self, file: BinaryIO) -> RowsOrBlocks:
+        """Yield what `_rows` yields, with rows in blocks if no cell has to be changed in them."""
+        header = self.found.names
+        if self.found.is_guarded or has_passwords(header):
+            return self._rows(file)
+        blocks = self.row_reader.read_blocks(file, self.columns.first["student_id"])
+        return refuse_in_blocks(blocks, self.row_reader, header, self._used(), self._telling())
 
     def read(self, zone: tzinfo, file: BinaryIO) -> Lines:
         """Yield the records of a file; then add notices about its lines as a whole."""
@@ -302,24 +316,23 @@ class _Reading(NamedTuple):
         tally = Tally(self.passed_over)
         names = list(map(folded, self.found.names))
         judge = self._judge(zone, names)
-        rows = self._rows(file)
         account = self.row_reader.account
         reader = TableReader(table, self.columns, judge, account, tally)
         if self.moments is not None:
             self.moments.begin()
         if table.shape is Shape.NUMBERED:
+            rows = self._rows(file)
             yield from numbered_courses(rows, names, self.columns.readers, account, tally)
         elif table.shape is Shape.OPERATION:
-            yield from reader.operations(rows)
+            yield from reader.operations(self._rows(file))
         elif table.kind is Kind.ENROLLMENTS and self.moments is not None:
             judged = JudgedRows(judge, account, tally, self.columns.shown)
-            yield from judged.requests(rows, pair_reader(self.columns.readers))
+            yield from judged.requests(self._rows(file), pair_reader(self.columns.readers))
         elif table.kind is Kind.ENROLLMENTS:
-            yield from reader.enrollments(rows)
+            yield from reader.enrollments(self._blocks(file))
         else:
-            yield from noticing_values(
-                self.path, reader.roster(rows, self._deciding_roles()), self.notices
-            )
+            records = reader.roster(self._rows(file), self._deciding_roles())
+            yield from noticing_values(self.path, records, self.notices)
         if self.choice.roles is None:
             notice_everyone(self.path, table, names, self.notices)
         for sentence in tally.sentences(self.path):

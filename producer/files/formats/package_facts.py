@@ -89,9 +89,12 @@ class FactsReader:
         not have it. Raises UnreadableFile.
         """
         classes = [(header, table) for header, table in self._tables if table.names_terms]
+        parts = [(header, table) for header, table in self._tables if table.names_class]
         if not classes or all(table.kind is not Kind.ENROLLMENTS for _, table in self._tables):
             return
         sessions = [(header, table) for header, table in self._tables if table.is_terms]
+        if not sessions and all(table.may_be_open for _, table in classes):
+            return
         terms = self._facts.terms = Terms()
         names_of_files = []
         for header, table in sessions:
@@ -100,7 +103,7 @@ class FactsReader:
                 terms.add_terms(reading.read(rows))
                 reading.notice(name, notices)
                 names_of_files.append(name)
-        for header, table in classes:
+        for header, table in classes + parts:
             with self._opened(header) as (name, rows):
                 classes_reading = ClassRows(table, header.names, terms)
                 terms.add_classes(classes_reading.read(rows))

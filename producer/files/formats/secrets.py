@@ -6,6 +6,15 @@ from producer.contract.chunks import RefusedLine
 from producer.files.cells import Row
 
 
+def has_passwords(header: Sequence[str]) -> bool:
+    """Return whether a file has a column of passwords."""
+    return any(map(_is_password, header))
+
+
+def _is_password(name: str) -> bool:
+    return "password" in name.casefold()
+
+
 def without_passwords(
     rows: Iterator[Row | RefusedLine], header: Sequence[str]
 ) -> Iterator[Row | RefusedLine]:
@@ -24,7 +33,7 @@ def without_unread_passwords(
 
     `unread` are the columns that are not read, each as its position and its name.
     """
-    places = [at for at, name in unread if "password" in name.casefold()]
+    places = [at for at, name in unread if _is_password(name)]
     return _blanked(rows, places, width) if places else rows
 
 

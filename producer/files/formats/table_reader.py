@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import compress
+from operator import and_, not_
 from typing import NamedTuple
 
 from producer.contract.chunks import RefusedLine
@@ -15,8 +17,9 @@ from producer.files.formats.judging import Judge, Tally
 from producer.files.formats.roles import Roles
 from producer.files.formats.verdicts import PLAIN, Verdict
 from producer.files.formats.window import Window
-from producer.files.grouping import WINDOW
 from producer.files.layout import Lines
+from producer.files.row_blocks import RowBlock
+from producer.files.second_header import RowsOrBlocks
 from producer.publishing.chunking import CELL_END, SourceRecord
 from producer.schemas import Kind
 
@@ -129,7 +132,7 @@ class TableReader:
         if table.kind is Kind.ENROLLMENTS:
             self._student, self._course = map(self._id_reader, ("student_id", "course_id"))
 
-    def enrollments(self, rows: Rows) -> Lines:
+    def enrollments(self, rows: RowsOrBlocks) -> Lines:
         """Yield requests: the pairs of a student are grouped within a window of lines.
 
         The lines describe a state: it does not matter in which order they stand.
@@ -139,15 +142,17 @@ class TableReader:
         key_of, plain = self._judge.key_of, self._judge.plain
         window = Window()
         find, known_courses = window.latest.get, window.courses
-        end, plain_key = WINDOW, None
+        plain_key = None
         for entry in rows:
+            if isinstance(entry, RowBlock):
+                yield from self._block(window, entry)
+                continue
             if not isinstance(entry, tuple):
                 yield entry
                 continue
             line, row = entry
-            if line > end:
-                yield from window.take()
-                end = line + WINDOW
+            if line > window.end:
+                yield from window.take_before(line)
             course = row[course_at]
             # Almost every line names a course that was read before, and asks for what others do.
             if course in known_courses and ((key := key_of(row)) == plain_key or key in plain):
@@ -155,7 +160,7 @@ class TableReader:
                 latest = find(student := row[student_at])
                 if latest is None:
                     if _is_clean(student):
-                        window.begin(student, course, entry)
+                        window.begin(student, [course], [line], [CELL_END.join(row)])
                         continue
                 elif course not in (courses := latest[0]) and len(courses) < MAX_COURSES:
                     courses.append(course)
@@ -165,6 +170,37 @@ class TableReader:
             if (refused := self._add(window, entry)) is not None:
                 yield refused
         yield from window.take()
+
+    def _block(self, window: Window, block: RowBlock) -> Lines:
+        """Add the rows of a block, and yield the requests of windows that end in it."""
+        first = self._columns.first
+        students: list[str | None] = [*block.column(first["student_id"])]
+        courses = block.column(first["course_id"])
+        plain = self._judge.plain_rows(block)
+        if not all(plain) or not self._learn(window, courses):
+            are_known = map(window.courses.__contains__, courses)
+            for at in compress(range(len(plain)), map(not_, map(and_, plain, are_known))):
+                students[at] = None
+        texts: list[list[str] | str] = [*block.texts]
+        lines, begin = [*range(block.first, block.last + 1)], 0
+        while begin < len(lines):
+            yield from window.take_before(lines[begin])
+            end = min(window.end - block.first + 1, len(lines))
+            part = slice(begin, end)
+            for at in window.add_runs(students[part], courses[part], lines[part], texts[part]):
+                row = block.row(begin + at)
+                if (refused := self._add(window, (lines[begin + at], row))) is not None:
+                    yield refused
+            begin = end
+
+    def _learn(self, window: Window, courses: Sequence[str]) -> bool:
+        """Learn which courses are valid and not over; return whether all of them are."""
+        if window.courses.issuperset(courses):
+            return True
+        unknown = set(courses) - window.courses
+        usual = [c for c in unknown if _is_clean(c) and not self._judge.is_over(c)]
+        window.courses.update(usual)
+        return len(usual) == len(unknown)
 
     def _add(self, window: Window, entry: Row) -> RefusedLine | None:
         """Add a row to the window, or pass it over; return its refusal if it is refused."""
@@ -177,7 +213,7 @@ class TableReader:
                 pair = self._student(row), self._course(row)
                 if verdict is not PLAIN:
                     self._tally.add(line, verdict)
-                window.add(entry, pair, verdict)
+                window.add(line, CELL_END.join(row), pair, verdict)
                 if not self._judge.is_over(pair[1]):
                     window.courses.add(pair[1])
         except BadCell as bad_cell:
@@ -199,7 +235,8 @@ class TableReader:
                     self._pass_over(line, verdict)
                     continue
                 self._tally.add(line, verdict)
-                window.add((line, cells), (self._student(row), self._course(row)), verdict)
+                pair = self._student(row), self._course(row)
+                window.add(line, CELL_END.join(cells), pair, verdict)
                 yield from window.take()
             except BadCell as bad_cell:
                 yield self._refused(line, cells, bad_cell)

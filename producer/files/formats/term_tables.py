@@ -3,6 +3,7 @@
 What cannot be understood ends nothing: the classes that depend on it are never over.
 """
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
 
@@ -10,7 +11,7 @@ from producer.files.archives import within
 from producer.files.formats.base import PASS, Table, folded
 from producer.files.formats.dates import days_of, is_plausible, time_zone
 from producer.files.formats.table_reader import Rows, column_reader
-from producer.files.formats.terms import Term, Terms
+from producer.files.formats.terms import ClassTerms, Term, Terms
 from producer.files.notices import Notices
 from producer.publishing.dating import moment_of_batch
 
@@ -45,7 +46,9 @@ class TermRows:
     """Reads the lines of a table of terms; `names` are those in its header, folded."""
 
     def __init__(self, table: Table, names: Sequence[str]) -> None:
-        rule = table.rule
+        self._rule = rule = table.rule
+        self._may_be_open = table.may_be_open
+        self._role = column_reader(rule.roles, names)
         self._words = rule.words
         self._sis_id, self._status, self._begin, self._end = (
             column_reader(columns, names) or (lambda _row: "")
@@ -68,13 +71,23 @@ class TermRows:
                 self._unread.add(entry.line, "")
                 continue
             line, row = entry
+            if self._is_of_others(row):
+                continue
             is_deleted = self._words.get(folded(self._status(row)), True) is PASS
             end = None if is_deleted else self._end_of(line, row)
             yield Term(self._sis_id(row), end, is_deleted)
 
+    def _is_of_others(self, row: Sequence[str]) -> bool:
+        """Return whether the dates of a line are those of others than students."""
+        if self._role is None:
+            return False
+        return not self._rule.is_student(folded(self._role(row)) or self._rule.no_role)
+
     def _end_of(self, line: int, row: Sequence[str]) -> date | None:
         """Return the last day that the end of a term can mean; None if it may not be meant."""
         text = self._end(row)
+        if self._may_be_open and not text:
+            return None
         begin, end = (days_of(cell, self._zone) for cell in (self._begin(row), text))
         if not end or not is_plausible(begin, end):
             self._endless.add(line, text)
@@ -98,9 +111,13 @@ class TermRows:
 
 
 class ClassRows:
-    """Reads which terms the lines of a table of classes name."""
+    """Reads which terms the lines of a table of classes name, or which classes they are part of."""
 
     def __init__(self, table: Table, names: Sequence[str], terms: Terms) -> None:
+        self._may_be_open = table.may_be_open
+        self._classes_of = column_reader(table.names_class, names)
+        self._own_end = column_reader((table.own_end,), names) if table.own_end else None
+        self._zone = time_zone()
         self._sis_id = column_reader(table.columns["sis_id"], names) or (lambda _row: "")
         self._terms_of = column_reader(table.names_terms, names)
         self._terms = terms
@@ -108,24 +125,34 @@ class ClassRows:
         self._unknown = _Remarks()
         self._names_terms = False
 
-    def read(self, rows: Rows) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield the classes, each with the ids of its terms."""
-        if self._terms_of is None:
+    def read(self, rows: Rows) -> Iterator[ClassTerms]:
+        """Yield the classes."""
+        if self._terms_of is None and self._classes_of is None:
             return
         for entry in rows:
             if isinstance(entry, tuple):
                 line, row = entry
-                terms = self._ids(self._terms_of(row))
-                self._remark(line, terms)
-                yield self._sis_id(row), terms
+                terms: Sequence[str] = ()
+                if self._terms_of is not None:
+                    terms = self._ids(self._terms_of(row))
+                    self._remark(line, terms)
+                classes = [self._classes_of(row)] if self._classes_of is not None else []
+                yield ClassTerms(self._sis_id(row), terms, classes, self._end_of(row))
+
+    def _end_of(self, row: Sequence[str]) -> date | None:
+        """Return the last day that an end of its own can mean; a text that is no date is late."""
+        text = "" if self._own_end is None else self._own_end(row)
+        return max(days_of(text, self._zone), default=date.max) if text else None
 
     def _ids(self, text: str) -> Sequence[str]:
-        if "," not in text or self._terms.knows(text):
-            return [text] if text else []
-        return [part for part in map(str.strip, text.split(",")) if part]
+        if self._terms.knows(text):
+            return [text]
+        return [part for part in map(str.strip, re.split("[,;]", text)) if part]
 
     def _remark(self, line: int, terms: Sequence[str]) -> None:
         self._names_terms = self._names_terms or bool(terms)
+        if not terms and self._may_be_open:
+            return
         if not terms:
             self._without.add(line, "")
         elif unknown := next((term for term in terms if not self._terms.knows(term)), None):
@@ -144,7 +171,7 @@ class ClassRows:
                 f" end with their terms. Lines of enrollments {_COUNT}; if terms have ended, export"
                 " the package again with that file."
             )
-        elif self._terms_of is None:
+        elif self._terms_of is None and not self._may_be_open:
             notices.add(
                 f"{name} has no column termSourcedIds, so classes do not end with their terms."
                 f" Lines of enrollments {_COUNT}; if terms"

@@ -30,6 +30,18 @@ class Term(NamedTuple):
     is_deleted: bool = False
 
 
+class ClassTerms(NamedTuple):
+    """A class, the ids of its terms, and those of the classes that it is a part of.
+
+    `own_end` is an end of its own, which counts if it is later than theirs.
+    """
+
+    sis_id: str
+    terms: Sequence[str] = ()
+    classes: Sequence[str] = ()
+    own_end: date | None = None
+
+
 class Terms:
     """The ends of the terms and of the classes of a package."""
 
@@ -48,12 +60,12 @@ class Terms:
         """
         self._write("terms", ((term.sis_id, _stored(term)) for term in terms))
 
-    def add_classes(self, classes: Iterable[tuple[str, Sequence[str]]]) -> None:
-        """Add classes, each with the ids of its terms; all terms must have been added.
+    def add_classes(self, classes: Iterable[ClassTerms]) -> None:
+        """Add classes; all terms, and the classes that they are parts of, must have been added.
 
         Raises UnreadableFile if there is no room.
         """
-        self._write("classes", ((name, self._last_end(terms)) for name, terms in classes))
+        self._write("classes", ((class_.sis_id, self._last_end(class_)) for class_ in classes))
 
     def _write(self, table: str, rows: Iterable[tuple[str, int]]) -> None:
         statement = (
@@ -66,11 +78,17 @@ class Terms:
         """Return whether a term has been added."""
         return self._tables.find("SELECT id FROM terms WHERE id = ?", term) is not None
 
-    def _last_end(self, terms: Sequence[str]) -> int:
-        query = "SELECT ends FROM terms WHERE id = ?"
-        ends = [self._tables.find(query, term) for term in terms]
+    def _last_end(self, class_: ClassTerms) -> int:
+        ends = [
+            *(self._tables.find("SELECT ends FROM terms WHERE id = ?", t) for t in class_.terms),
+            *(
+                self._tables.find("SELECT ends FROM classes WHERE id = ?", c)
+                for c in class_.classes
+            ),
+        ]
         counting = [_OPEN if end is None else int(end) for end in ends if end != _DELETED]
-        return max(counting, default=_OPEN)
+        own_end = _DELETED if class_.own_end is None else class_.own_end.toordinal()
+        return max(own_end, max(counting, default=_OPEN))
 
     def end_of(self, class_: str) -> date | None:
         """Return the last day of a class; None if it is not known."""
@@ -96,7 +114,8 @@ def _stored(term: Term) -> int:
 class ClassEnds:
     """Ends the lines of one reading that have no end of their own with the last term of the class.
 
-    `begin_at` and `end_at` are the positions of the dates of a line, None if the file lacks them.
+    `places` are the positions of the dates of a line, None if the file lacks them. `closing` is the
+    position of the status and what it is in a line that has ended, if the end alone does not count.
     """
 
     def __init__(
@@ -106,7 +125,9 @@ class ClassEnds:
         places: tuple[int | None, int | None],
         today: date,
         zone: tzinfo,
+        closing: tuple[int, str] | None = None,
     ) -> None:
+        self._closing = closing
         self._terms = terms
         self._read_class = read_class
         self._begin_at, self._end_at = places
@@ -121,8 +142,8 @@ class ClassEnds:
     def apply(self, row: list[str], verdict: Verdict) -> Verdict:
         """Return the verdict on a row, which may have ended with the last term of its class.
 
-        The end is written into the cell for the end of the row. If the row is refused and comes
-        back without its package, it has ended there as well.
+        The end is written into the cell for the end of the row, or into that for its status. If
+        the row is refused and comes back without its package, it has ended there as well.
         """
         end_at = self._end_at
         if verdict.action is not KEEP or (end_at is not None and row[end_at].strip()):
@@ -134,6 +155,9 @@ class ClassEnds:
         begin = "" if self._begin_at is None else row[self._begin_at].strip()
         if not is_plausible(days_of(begin, self._zone) if begin else (), (end,)):
             return Verdict(KEEP, "", UNSURE, end.isoformat())
-        if end_at is not None:
+        if self._closing is not None:
+            status_at, word = self._closing
+            row[status_at] = word
+        elif end_at is not None:
             row[end_at] = end.isoformat()
         return Verdict(DROP, TERM_ENDED)

@@ -54,6 +54,9 @@ def test_an_end_that_may_not_be_over_drops_no_student(
         ("9/1/2025", "6/30/2026"),
         ("01/09/2025", "30/06/2026"),
         ("01/09/2025", "10/11/2026"),
+        ("20250901", "20260630"),
+        ("1-SEP-25", "30-Jun-2026 00:00:00"),
+        ("Sept. 1 2025", "june 30 2026"),
         ("2025-09-01", "2025-09-01"),
         ("2025-09-01T00:00:00.0000000Z", "2026-06-30T23:59:59.0000000Z"),
     ],
@@ -80,3 +83,12 @@ def test_an_end_that_is_over_in_every_reading_is_a_drop(
 )
 def test_a_date_means_one_day_or_two(text: str, days: list[date]) -> None:
     assert list(days_of(text, UTC)) == days
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["20261301", "12202026", "2026091", "31-FEB-2026", "1-Sem-2026", "Fall 1, 2026", "Dec 2026"],
+)
+def test_a_text_that_is_no_date_has_no_meaning(text: str) -> None:
+    days = days_of(text, UTC)
+    assert not days or days[0].year < 1980

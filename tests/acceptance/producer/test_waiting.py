@@ -19,6 +19,8 @@ from producer.errors import (
 from producer.schemas import Kind
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def client(any_client: EnrollmentClient) -> EnrollmentClient:

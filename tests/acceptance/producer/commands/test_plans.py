@@ -12,6 +12,8 @@ from producer.client import EnrollmentClient
 from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 COLUMNS = "student_sis_id,course_sis_id"
 
 

@@ -24,7 +24,7 @@ install: $(READY) ## Make the virtual environment and install everything, once
 demo: $(READY) ## Start a broker, database and worker, submit 25,000 enrollments, show the results
 	@$(BIN)/enroll demo
 
-test: $(READY) ## Check format, lint, types and import rules, and run all tests meanwhile
+test: $(READY) ## Check format, lint, types and import rules, and run all tests
 	@$(MAKE) --no-print-directory --jobs=2 check run-tests
 
 # In a fresh checkout, one process compiles the tests, or each of the six would compile all of them.

@@ -35,6 +35,6 @@ def _is_repeated(item: pytest.Item) -> bool:
     parameters = {} if callspec is None else callspec.params
     is_marked = item.get_closest_marker("one_database") is not None
     is_in_memory = "fake" in parameters.get("any_client", "")
-    names = ("deployment", "module_deployment")
+    names = ("deployment", "module_deployment", "fresh_deployment")
     is_second = any(parameters.get(name) == "sqlite" for name in names)
     return (is_marked or is_in_memory) and is_second

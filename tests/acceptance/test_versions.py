@@ -30,6 +30,8 @@ from worker.database.engine import Database
 from worker.messaging.quarantine import keep_message
 from worker.models import Course
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def own_broker_url(broker_url: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,26 +12,27 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import (
     KIND_CHUNKS,
-    CheckedColumns,
     Chunk,
-    courses_of,
     fingerprint_of,
     line_request_id,
 )
-from producer.contract.explain import parse_record
 from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
-from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.contract.routing import KIND_TASKS
-from producer.schemas import Action, Kind, ResultStatus, StudentEnrollmentRequest
+from producer.schemas import Kind, ResultStatus
 from worker.batches.counts import (
     Counts,
     Poison,
-    add_to_counts,
-    no_counts,
+)
+from worker.batches.deciding import (
+    DecideClean,
+    decide_by_shortcut,
+    decide_requests,
+    enroll,
+    moments_of_chunk,
 )
 from worker.batches.lines import pack_lines
-from worker.batches.opening import open_chunk, owner_of
-from worker.batches.refusals import Refusals, plain_record, refusal_of_unread_line, refusals_of
+from worker.batches.opening import open_chunk
+from worker.batches.refusals import plain_record, refusal_of_unread_line
 from worker.batches.repository import (
     OpenBatch,
     add_chunk,
@@ -39,25 +40,16 @@ from worker.batches.repository import (
     has_ended_before,
 )
 from worker.batches.roster import upsert_records
-from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
-from worker.database.enrollment_lock import lock_enrollments
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.derived.entries import FreshRequests
-from worker.enrollment.incoming import IncomingRequest, readable_id
-from worker.enrollment.problems import not_processed, refused_as_undone
-from worker.enrollment.shortcuts import (
-    ShortcutResult,
-    decide_clean_requests,
-    find_clean_requests,
-)
+from worker.enrollment.incoming import readable_id
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, Reading, moment_of_message, own_clock, read_clock
 from worker.refused_lines.repository import add_refusals
-from worker.service import add_enrollments
 
 
 class ChunkOutcome(StrEnum):
@@ -150,7 +142,7 @@ def rehearse(connection: Connection, kind: Kind, chunk: Chunk, records: Sequence
     if kind is Kind.ENROLLMENTS:
         times = Times(now, now, now, now)
         shortcut = decide_by_shortcut(connection, part, {}, times, derives=True)
-        _enroll(connection, part, {}, times, shortcut)
+        enroll(connection, part, {}, times, shortcut)
     else:
         upsert_records(connection, kind, part, {}, now, now)
 
@@ -164,7 +156,7 @@ def apply_to(
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
     clock: Clock = own_clock,
-    decide_clean: "DecideClean | None" = None,
+    decide_clean: DecideClean | None = None,
 ) -> Applied:
     """Apply a chunk within an open transaction.
 
@@ -181,7 +173,7 @@ def apply_to(
     fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
         by_shortcut = decide_clean or decide_by_shortcut
-        decided = _decide_requests(connection, chunk, batch, poison, times, by_shortcut)
+        decided = decide_requests(connection, chunk, batch, poison, times, by_shortcut)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -213,17 +205,8 @@ def _packed(lines: bytes | None, fresh: FreshRequests | None) -> dict[str, bytes
 
 
 def _letters(kind: Kind, chunk: Chunk, poison: Poison, times: Times) -> list[dict[str, Any]]:
-    moments = _moments_of_records(times, kind, chunk) if poison else []
+    moments = moments_of_chunk(times, kind, chunk) if poison else []
     return [_letter(kind, chunk, i, what, moments[i]) for i, what in poison.items()]
-
-
-def _moments_of_records(times: Times, kind: Kind, chunk: Chunk) -> list[datetime]:
-    """Return when each record of a chunk counts that names no time of its own."""
-    count = len(chunk.row_counts)
-    if kind is Kind.ENROLLMENTS and not chunk.ordered:
-        return [times.batch] * count
-    moments = moments_of_records(times.batch, chunk.number, count, times.latest)
-    return list(map(from_microseconds, moments))
 
 
 def _open(
@@ -282,135 +265,6 @@ def _letter(
         request_id=own_id or line_request_id(chunk.batch_id, chunk.number, position),
         moment=moment,
     )
-
-
-DecideClean = Callable[[Connection, Chunk, Poison, Times, bool, Owner | None], ShortcutResult]
-"""Decides the clean requests of a chunk; the others are left to the rulebook. It is told whether
-results are derived, and which data set owns what the requests open."""
-
-Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
-"""The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
-
-
-def _decide_requests(
-    connection: Connection,
-    chunk: Chunk,
-    batch: OpenBatch,
-    poison: Poison,
-    times: Times,
-    decide_clean: DecideClean,
-) -> Decided:
-    if batch.is_stopped:
-        return _refuse(connection, chunk, poison, times)
-    until = batch.results_stored_until
-    derives = until is None or times.stored >= until
-    owner = owner_of(chunk, batch)
-    shortcut = decide_clean(connection, chunk, poison, times, derives, owner)
-    return _enroll(connection, chunk, poison, times, shortcut, owner)
-
-
-def decide_by_shortcut(
-    connection: Connection,
-    chunk: Chunk,
-    poison: Poison,
-    times: Times,
-    derives: bool,  # noqa: FBT001 - a DecideClean
-    owner: Owner | None = None,
-) -> ShortcutResult:
-    """Decide the clean requests of a chunk at once, under the lock on enrollments."""
-    clean = find_clean_requests(connection, chunk, poison, times)
-    lock_enrollments(connection, exclusive=_may_drop(chunk))
-    return decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
-
-
-def _enroll(
-    connection: Connection,
-    chunk: Chunk,
-    poison: Poison,
-    times: Times,
-    shortcut: ShortcutResult,
-    owner: Owner | None = None,
-) -> Decided:
-    counts = no_counts()
-    is_drop = shortcut.action is Action.DROP
-    counts["dropped" if is_drop else "enrolled"] = shortcut.changed
-    counts["not_enrolled" if is_drop else "already_enrolled"] = shortcut.rows - shortcut.changed
-    status = ResultStatus.DROPPED if is_drop else ResultStatus.ENROLLED
-    statuses = Counter({status: shortcut.requests})
-    if not shortcut.rest:
-        return counts, [], statuses, shortcut.fresh
-    requests = incoming_requests(chunk, shortcut.rest, poison, times, owner)
-    refusals = _decide(connection, chunk, shortcut.rest, requests, times, counts, statuses)
-    return counts, refusals, statuses, shortcut.fresh
-
-
-def _refuse(connection: Connection, chunk: Chunk, poison: Poison, times: Times) -> Decided:
-    """Refuse all requests of a chunk, because its batch was undone."""
-    counts, statuses = no_counts(), Counter[ResultStatus]()
-    positions = range(len(chunk.row_counts))
-    requests = refused_as_undone(incoming_requests(chunk, positions, poison, times))
-    refusals = _decide(connection, chunk, positions, requests, times, counts, statuses)
-    return counts, refusals, statuses, None
-
-
-def _decide(
-    connection: Connection,
-    chunk: Chunk,
-    positions: Sequence[int],
-    requests: Sequence[IncomingRequest],
-    times: Times,
-    counts: Counts,
-    statuses: Counter[ResultStatus],
-) -> Refusals:
-    """Decide the requests at some positions by the rulebook, and count them; return refusals."""
-    clock = Reading(times.now, times.latest)
-    decided = add_enrollments(connection, requests, chunk.batch_id, clock=clock).decided
-    statuses.update(decision.result.status for decision in decided)
-    add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
-    cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
-    return [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-
-
-def _may_drop(chunk: Chunk) -> bool:
-    """Return whether a request of a chunk may drop something."""
-    columns = getattr(chunk, "requests", None)
-    if isinstance(columns, CheckedColumns):
-        return columns.action is Action.DROP
-    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
-
-
-def incoming_requests(
-    chunk: Chunk,
-    positions: Sequence[int],
-    poison: Poison,
-    times: Times,
-    owner: Owner | None = None,
-) -> list[IncomingRequest]:
-    """Read the records at these positions of a chunk; mark poison records as refused."""
-    requests = []
-    lines, moments = chunk.lines_of_records, _moments_of_records(times, Kind.ENROLLMENTS, chunk)
-    for position in positions:
-        record = chunk.records_in_order[position]
-        request, problems = parse_record(StudentEnrollmentRequest, record)
-        if position in poison:
-            problems = (not_processed(poison[position]),)
-        own_id = request.request_id if request else None
-        request_id = own_id or line_request_id(chunk.batch_id, chunk.number, position)
-        requests.append(
-            IncomingRequest(
-                request_id,
-                record,
-                request,
-                problems,
-                lines[position],
-                has_own_id=own_id is not None,
-                moment=moments[position],
-                is_dated=True,
-                batch_id=chunk.batch_id,
-                owner=owner,
-            )
-        )
-    return requests
 
 
 def batch_of(chunk: Any) -> str | None:

@@ -75,8 +75,7 @@ def batch_statuses(
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
         planned = members_of_plans(connection, batch_ids)
-        stopped = [batch_id for batch_id, ledger in ledgers.items() if ledger.stopped_at]
-        undos = find_undos(connection, stopped)
+        undos = find_undos(connection, [i for i, ledger in ledgers.items() if ledger.stopped_at])
         now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
@@ -95,9 +94,14 @@ def batch_statuses(
         standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
-    for status in (explained := add_likely_causes(database, statuses)):
+    return _within(size, add_likely_causes(database, statuses))
+
+
+def _within(size: AnswerSize, statuses: list[BatchStatus]) -> list[BatchStatus]:
+    """Return statuses that fit into an answer. Raises AnswerTooLarge if they do not."""
+    for status in statuses:
         size.add(status)
-    return explained
+    return statuses
 
 
 def _find_files(

@@ -18,10 +18,10 @@ from producer.schemas import Kind, ResultStatus
 from worker.batches.apply import (
     Applied,
     ChunkOutcome,
-    incoming_requests,
     ledger_entry,
 )
 from worker.batches.counts import add_to_counts, no_counts
+from worker.batches.deciding import incoming_requests
 from worker.batches.lines import pack_lines
 from worker.batches.opening import form_of, open_chunk, owner_of
 from worker.batches.refusals import refusal_of_unread_line, refusals_of

@@ -11,6 +11,8 @@ from producer.contract.keys import Keys
 from support.commands import clean_environment, run_program
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 HOST = """
 import json, logging, os, signal, sys, threading
 import celery

@@ -12,6 +12,8 @@ from support.commands import clean_environment, run_program
 from support.rosters import enter_roster
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 PROGRAM = """
 import billiard, json, multiprocessing, os, sys, threading, traceback
 from producer.client import EnrollmentClient

@@ -32,6 +32,8 @@ from support.workers import Deployment, running_worker
 from worker.batches.state import STALLED_SECONDS
 from worker.messaging.backlog import LOST_SECONDS
 
+pytestmark = pytest.mark.one_database
+
 REQUEST = {"student_id": "S", "course_ids": ["C"]}
 
 

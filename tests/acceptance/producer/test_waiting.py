@@ -21,6 +21,8 @@ from producer.schemas import Kind
 from support.stopwatch import Stopwatch
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.fixture
 def client(any_client: EnrollmentClient) -> EnrollmentClient:

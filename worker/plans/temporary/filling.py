@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import Chunk
 from producer.schemas import Kind
-from worker.batches.apply import decide_by_shortcut
 from worker.batches.counts import Poison
+from worker.batches.deciding import decide_by_shortcut
 from worker.data_sets.values import Owner
 from worker.enrollment.confirming import find_confirming
 from worker.enrollment.shortcuts import ShortcutResult

@@ -27,6 +27,8 @@ from support.event_loops import in_event_loop
 from support.waiting import wait_for
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 REQUEST = {"student_id": "S", "course_ids": ["C"]}
 CALLS = 1_000
 

@@ -22,6 +22,8 @@ from support.malformed import message
 from support.rosters import finished
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 
 def nested(levels: int) -> Any:
     value: Any = "x"
@@ -130,7 +132,6 @@ def test_no_value_of_a_header_makes_a_chunk_fail(
         assert listed(f"{prefix} {what}") == (stored, stored)
 
 
-@pytest.mark.one_database
 def test_over_http_the_submitter_is_the_name_of_the_token(
     deployment: Deployment,
     client: EnrollmentClient,

@@ -20,7 +20,7 @@ from support.workers import Deployment
 from worker.database.engine import Database
 from worker.models import Student
 
-pytestmark = pytest.mark.xdist_group("packages")
+pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.one_database]
 
 PACKAGE = {
     "manifest.csv": ["propertyName,value", "oneroster.version,1.2", "file.enrollments,bulk"],

@@ -18,6 +18,8 @@ from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
 from support.waiting import wait_for
 from support.workers import Deployment
 
+pytestmark = pytest.mark.one_database
+
 COLUMNS = "student_sis_id,course_sis_id"
 
 

@@ -27,6 +27,8 @@ from support.waiting import wait_for
 from support.workers import Deployment
 from worker.batches.repository import sum_chunks
 
+pytestmark = pytest.mark.one_database
+
 STUDENTS, COURSES = 400, 60
 PAIRS = STUDENTS * COURSES
 

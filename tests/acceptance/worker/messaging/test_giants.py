@@ -22,6 +22,8 @@ from support.waiting import wait_for
 from support.workers import Deployment
 from worker.messaging.giants import BEGINNING, MAX_WHOLE
 
+pytestmark = pytest.mark.one_database
+
 GIANT = 64 * 1024 * 1024
 """Bytes: several times what is received whole."""
 

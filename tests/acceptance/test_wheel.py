@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -64,10 +65,46 @@ def pip(bin_folder: Path, *arguments: str | Path) -> str:
     return run(*own, *arguments, cwd=bin_folder)
 
 
-def install(folder: Path, wheel: Path, extras: str = "") -> Path:
+def install(folder: Path, wheel: Path, extras: str = "", base: Path | None = None) -> Path:
+    """Install the wheel in a new environment, which begins with the libraries of `base`."""
+    bin_folder = new_environment(folder, base)
+    pip(bin_folder, "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}{extras}")
+    return bin_folder
+
+
+def new_environment(folder: Path, base: Path | None = None) -> Path:
+    """Make an environment without pip; it has the libraries of `base`, but not this package."""
     venv.create(folder / "venv")
     bin_folder = folder / "venv" / "bin"
-    pip(bin_folder, "install", "--quiet", "-c", ROOT / "constraints.txt", f"{wheel}{extras}")
+    if base is not None:
+        for entry in libraries_of(base).iterdir():
+            target = libraries_of(bin_folder) / entry.name
+            if entry.is_file():
+                shutil.copy(entry, target)
+            elif not entry.name.startswith(("enrollment_worker", "producer", "worker")):
+                shutil.copytree(entry, target, dirs_exist_ok=True)
+    return bin_folder
+
+
+def libraries_of(bin_folder: Path) -> Path:
+    return Path(sysconfig.get_path("purelib", vars={"base": str(bin_folder.parent)}))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """An environment with the wheel and what it needs, without any extra; nothing is added."""
+    return install(tmp_path_factory.mktemp("alone"), wheel)
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory, alone: Path) -> Path:
+    """An environment that has what a build needs as well: `built` shows that it is all."""
+    bin_folder = new_environment(tmp_path_factory.mktemp("builder"), alone)
+    pip(bin_folder, "install", "--quiet", "setuptools>=77")
+    program = bin_folder / "pip"
+    command = shlex.join((sys.executable, "-m", "pip", "--python", str(bin_folder / "python")))
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.chmod(0o755)
     return bin_folder
 
 
@@ -82,9 +119,9 @@ def metadata(wheel: Path) -> Message:
 
 
 def test_the_producer_alone_publishes_and_installs_no_sql_library(
-    tmp_path: Path, wheel: Path, broker_url: str
+    tmp_path: Path, wheel: Path, alone: Path, broker_url: str
 ) -> None:
-    bin_folder = install(tmp_path, wheel)
+    bin_folder = alone
     installed = pip(bin_folder, "list", "--format=freeze")
     names = {line.split("==")[0].lower() for line in installed.splitlines()}
     assert {"celery", "redis", "pydantic", "click", "rich"} <= names
@@ -107,8 +144,9 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
         remedy = refused.stderr.strip().rpartition("Install it: ")[2]
         extra = "worker" if command[0] == "prune" else "http"
         assert shlex.split(remedy) == ["pip", "install", f"{wheel}[{extra}]"]
-    pip(bin_folder, *shlex.split(remedy)[1:], "--quiet")
-    run(bin_folder / "python", "-c", "import fastapi, uvicorn, producer.main", cwd=tmp_path)
+    served = new_environment(tmp_path, alone)
+    pip(served, *shlex.split(remedy)[1:], "--quiet")
+    run(served / "python", "-c", "import fastapi, uvicorn, producer.main", cwd=tmp_path)
     typed = {
         "COMP_WORDS": "enroll prune --",
         "COMP_CWORD": "2",
@@ -120,12 +158,10 @@ def test_the_producer_alone_publishes_and_installs_no_sql_library(
     assert completed.stderr == ""
 
 
-def test_the_package_is_installed_as_the_pages_say(tmp_path: Path, wheel: Path) -> None:
-    checkout = copy_of_repository(tmp_path / "checkout")
-    venv.create(tmp_path / "venv", with_pip=True)
-    programs = tmp_path / "venv" / "bin"
-    # What a build needs is installed once, and not for each of them: `built` shows that it is all.
-    pip(programs, "install", "--quiet", "setuptools>=77")
+def test_the_package_is_installed_as_the_pages_say(
+    tmp_path: Path, wheel: Path, builder: Path
+) -> None:
+    checkout, programs = copy_of_repository(tmp_path / "checkout"), builder
     path = f"{programs}:{os.environ['PATH']}"
     pages = ("docs/python.md", "docs/http.md", "docs/operations/README.md", "docs/install.md")
     installs = [
@@ -144,8 +180,10 @@ def test_the_package_is_installed_as_the_pages_say(tmp_path: Path, wheel: Path) 
     assert str(programs.parent) in run(programs / "python", "-c", loaded, cwd=tmp_path)
 
 
-def test_the_worker_migrates_its_database_from_the_wheel(tmp_path: Path, wheel: Path) -> None:
-    bin_folder = install(tmp_path, wheel, "[worker]")
+def test_the_worker_migrates_its_database_from_the_wheel(
+    tmp_path: Path, wheel: Path, alone: Path
+) -> None:
+    bin_folder = install(tmp_path, wheel, "[worker]", alone)
     url = f"sqlite:///{tmp_path / 'enrollment.db'}"
     run(bin_folder / "python", "-m", "worker.migrate", cwd=tmp_path, ENROLL_DATABASE_URL=url)
     script = (
@@ -162,10 +200,10 @@ def test_the_published_files_pass_the_checks_of_the_index(wheel: Path, archive: 
 
 
 def test_the_wheel_of_a_checkout_is_the_wheel_of_the_source_archive(
-    tmp_path: Path, wheel: Path
+    tmp_path: Path, wheel: Path, builder: Path
 ) -> None:
     source = copy_of_repository(tmp_path / "source")
-    run(sys.executable, "-m", "build", "--wheel", "-o", tmp_path, source, cwd=tmp_path)
+    pip(builder, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source)
     assert contents(tmp_path / wheel.name) == contents(wheel)
 
 

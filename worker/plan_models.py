@@ -1,7 +1,7 @@
 """Define the tables of data sets and plans, beside those of `worker.models`."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -57,8 +57,9 @@ class PlanRow(Base):
     that works on it puts this off again and again, so that no other one does the same. For a plan
     that waits for chunks or for a decision, it is when the plan expires. `attempts` counts how
     often a worker began the present state. `detail` says why it was discarded, or what went wrong.
-    `progress` says how far the present state has come, and holds the fingerprints of the chunks
-    of a plan that was never applied.
+    `progress` says at which chunk a worker is that makes the plan after another one was lost
+    (`worker.plans.deaths`), and holds the fingerprints of the chunks of a plan that was never
+    applied.
     """
 
     __tablename__ = "plans"
@@ -135,11 +136,16 @@ class StagedChunk(Base):
     __table_args__ = (Index(None, "plan_id"),)
 
 
-class PlannedDropRow(Base):
-    """An enrollment that a snapshot does not name: `expected` says what the plan does with it.
+ADOPTED: Final = "adopted"
+"""What a plan did with an enrollment that had no owner, and that its data set owns since."""
 
-    That is `dropped` or `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of
-    it; null until its turn has come.
+
+class PlannedDropRow(Base):
+    """An enrollment that a plan changes without a request that says so.
+
+    `expected` says what the plan does with one that its snapshot does not name: `dropped` or
+    `passed_on` (`worker.snapshots.values.Fate`). `outcome` says what became of it; null until its
+    turn has come. Both are `adopted` for one that the snapshot names, and that had no owner before.
     """
 
     __tablename__ = "planned_drops"

@@ -13,6 +13,7 @@ from rich.text import Text
 from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import FIRST_LINES, BatchState, BatchStatus, RefusalGroup
+from producer.contract.plans import PlanStatus
 from producer.contract.printable import moment_text
 from producer.contract.searching import FoundStudents
 from producer.schemas import (
@@ -86,6 +87,16 @@ def _belongs_to(status: BatchStatus) -> Iterator[Text]:
         yield one_line(f"Data set: {status.data_set}")
     if status.plan_id is not None:
         yield one_line(f"Its plan: enroll plan {status.plan_id}")
+    yield from undo_lines(status)
+    if status.undoes is not None:
+        yield one_line(f"Undoes: {status.undoes}")
+
+
+def undo_lines(status: BatchStatus | PlanStatus) -> Iterator[Text]:
+    """Lay out by what a batch or a plan was undone, if it was."""
+    if status.undone_by is not None:
+        when = "" if status.undone_at is None else f" ({moment_text(status.undone_at)})"
+        yield one_line((f"Undone by: {status.undone_by}{when}", "yellow"))
 
 
 def _progress(status: BatchStatus) -> Text:

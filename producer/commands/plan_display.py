@@ -10,7 +10,7 @@ from producer.commands import display
 from producer.commands.counts import applied_counts
 from producer.commands.terminal import one_line
 from producer.contract.batches import BatchState, BatchStatus
-from producer.contract.plans import AbsentRows, PlannedBatch, PlanState, PlanStatus
+from producer.contract.plans import AbsentRows, CourseDrops, PlannedBatch, PlanState, PlanStatus
 from producer.contract.printable import moment_text
 
 SHOWN_COURSES: Final = 20
@@ -44,6 +44,7 @@ def plan(status: PlanStatus) -> RenderableType:
     parts: list[RenderableType] = [
         one_line(("Plan ", "bold"), status.plan_id, what, state),
         *_times(status),
+        *display.undo_lines(status),
         *_batches(status),
         *_absent(status),
         *_courses(status),
@@ -141,7 +142,14 @@ def _courses(status: PlanStatus) -> Iterator[RenderableType]:
         return
     yield Text("\nDrops by course", style="bold")
     shown = status.courses[:SHOWN_COURSES]
-    rows = [(c.sis_id, c.title or "", f"{c.drops:,} of {c.owned:,}") for c in shown]
+    rows = [(c.sis_id, c.title or "", _drops_of(c)) for c in shown]
     yield display.table(["course", "title", "students"], rows)
     if more := len(status.courses) - len(shown):
         yield one_line(f"and {more:,} more courses" if more > 1 else "and 1 more course")
+
+
+def _drops_of(course: CourseDrops) -> str:
+    """Return how many students a course loses, and what was planned if that differs."""
+    if course.dropped is None or course.dropped == course.drops:
+        return f"{course.drops:,} of {course.owned:,}"
+    return f"{course.dropped:,} of {course.owned:,} ({course.drops:,} were planned)"

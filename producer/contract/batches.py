@@ -161,6 +161,15 @@ class BatchStatus(ContractModel):
     plan_id: str | None = Field(
         default=None, description="The plan that it is a member of; null if it was not planned."
     )
+    undone_by: str | None = Field(
+        default=None,
+        description="The batch that undid it, or is about to; null if it was not undone, or if that"
+        " undo was itself undone.",
+    )
+    undone_at: datetime | None = Field(default=None, description="When that undo began.")
+    undoes: str | None = Field(
+        default=None, description="The batch that it undid; null if it is no undo."
+    )
     columns: tuple[str, ...] | None = Field(default=None, description="The header of its CSV file.")
     form: FileForm | None = Field(
         default=None,

@@ -65,6 +65,9 @@ class HoldReason(StrEnum):
     """Lines were refused that may be about enrollments to be dropped."""
     NOT_OWNED = "not_owned"
     """More than half of the named enrollments exist and belong to no data set."""
+    OTHER_DATA_SET = "other_data_set"
+    """More than half of the named enrollments exist and belong to other data sets: the file may
+    have been submitted under the name of the wrong one."""
 
 
 class Reason(ContractModel):
@@ -97,6 +100,9 @@ class CourseDrops(ContractModel):
     title: str | None = Field(default=None, description="The title of the course.")
     owned: int = Field(description="How many of its students the data set owned before.")
     drops: int = Field(description="How many of these would be dropped.")
+    dropped: int | None = Field(
+        default=None, description="How many of these were dropped; null until the plan is done."
+    )
 
 
 class AbsentRows(ContractModel):
@@ -163,6 +169,12 @@ class PlanStatus(ContractModel):
         default=None, description="When it is discarded unless somebody decides; null if never."
     )
     finished_at: datetime | None = Field(default=None, description="When all of it was applied.")
+    undone_by: str | None = Field(
+        default=None,
+        description="The batch that undid its last batch, or is about to; null if that was not"
+        " undone, or if the undo was itself undone.",
+    )
+    undone_at: datetime | None = Field(default=None, description="When that undo began.")
 
 
 class PlannedDrop(ContractModel):

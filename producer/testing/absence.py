@@ -105,9 +105,18 @@ def _courses(world: World, before: set[Pair], drops: Iterable[Pair]) -> Iterator
 
 
 def reasons_to_hold(
-    request: PlanRequest, absence: Absence, named: Named, batch: PlannedBatch, not_owned: int
+    request: PlanRequest,
+    absence: Absence,
+    named: Named,
+    batch: PlannedBatch,
+    not_owned: int,
+    others: Counter[str],
 ) -> Iterator[Reason]:
-    """Yield why a plan waits for a decision; `not_owned` are named pairs without an owner."""
+    """Yield why a plan waits for a decision.
+
+    `not_owned` are named pairs without an owner, `others` those that other data sets own and that
+    the plan's had not named before.
+    """
     if request.hold == "always":
         yield _reason(HoldReason.ALWAYS, "Its publisher holds it for a decision.")
     if not request.snapshot:
@@ -120,11 +129,26 @@ def reasons_to_hold(
             HoldReason.REFUSED_LINES,
             "Lines were refused that may be about enrollments that would be dropped. Correct them.",
         )
-    if not request.adopt and not_owned * 2 > len(named.pairs):
+    yield from _of_owners(named, 0 if request.adopt else not_owned, others)
+
+
+def _of_owners(named: Named, not_owned: int, others: Counter[str]) -> Iterator[Reason]:
+    count, foreign = len(named.pairs), others.total()
+    if (not_owned + foreign) * 2 <= count:
+        return
+    is_either = not_owned * 2 <= count and foreign * 2 <= count
+    if is_either or not_owned * 2 > count:
         yield _reason(
             HoldReason.NOT_OWNED,
-            f"{not_owned:,} of the {len(named.pairs):,} named enrollments exist, and no data set"
-            " owns them. If they belong to this one, submit the file again, and let it adopt them.",
+            f"{not_owned:,} of the {count:,} named enrollments exist, and no data set owns them. If"
+            " they belong to this one, submit the file again, and let it adopt them.",
+        )
+    if is_either or foreign * 2 > count:
+        ((name, owned),) = others.most_common(1)
+        yield _reason(
+            HoldReason.OTHER_DATA_SET,
+            f"{owned:,} of the {count:,} named enrollments exist and belong to the data set {name}."
+            " Check that the file was submitted for the right one.",
         )
 
 

@@ -1,5 +1,6 @@
 """Hold in memory which data set each enrollment belongs to, and which others name it, too."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,6 +68,18 @@ class DataSets:
         """Return the open enrollments of a data set."""
         owners = self.intervals.owners.items()
         return {pair for pair, owner in owners if owner == name and pair in self.intervals.open}
+
+    def not_owned(self, pairs: Iterable[Pair]) -> int:
+        """Return how many of these pairs are enrolled and belong to no data set."""
+        return sum(p in self.intervals.open and p not in self.intervals.owners for p in pairs)
+
+    def owners_of_new(self, name: str, pairs: Iterable[Pair]) -> Counter[str]:
+        """Return which other data sets own pairs that a data set had not named before."""
+        open_pairs = (pair for pair in pairs if pair in self.intervals.open)
+        new = (pair for pair in open_pairs if name not in self._notes.get(pair, {}))
+        owners = Counter(self.intervals.owners[p] for p in new if p in self.intervals.owners)
+        del owners[name]
+        return owners
 
     def heir_of(self, pair: Pair) -> str | None:
         """Return the data set that also names a pair, and names it still, or None."""

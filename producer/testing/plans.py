@@ -168,8 +168,9 @@ class Plans:
         if request.snapshot and data_set is not None:
             named = _named(trial, plan)
             absence = find_absence(trial, data_set, _moment_of(plan), named, before)
-        intervals = self._world.enrollments.intervals
-        not_owned = sum(p in intervals.open and p not in intervals.owners for p in named.pairs)
+        owners = self._world.data_sets
+        not_owned = owners.not_owned(named.pairs)
+        others = owners.owners_of_new(data_set or "", named.pairs)
         plan.absence = absence
         plan.outcomes = dict.fromkeys(absence.drops)
         plan.change(
@@ -180,7 +181,7 @@ class Plans:
             planned_at=times.now,
         )
         report = plan.status.model_dump_json() + repr(absence.drops)
-        reasons = tuple(reasons_to_hold(request, absence, named, batches[-1], not_owned))
+        reasons = tuple(reasons_to_hold(request, absence, named, batches[-1], not_owned, others))
         digest = hashlib.sha256(report.encode()).hexdigest()
         plan.change(digest=digest, reasons=reasons)
         if request.purpose is PlanPurpose.REPORT:

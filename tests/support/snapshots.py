@@ -71,6 +71,7 @@ def chunk_of(
     refused: Sequence[RefusedLine] = (),
     records: Sequence[Any] = (),
     plan: PlanRequest | None = None,
+    drops: bool = False,
 ) -> EnrollmentChunk:
     """Return a chunk of requests with a pair each, as columns, or of these records."""
     wanted = list(pairs)
@@ -78,7 +79,7 @@ def chunk_of(
     if wanted:
         columns = {
             "student_ids": [student for student, _ in wanted],
-            "course_ids": [[course] for _, course in wanted],
+            "drop_course_ids" if drops else "course_ids": [[course] for _, course in wanted],
         }
     return EnrollmentChunk.model_validate_json(
         json.dumps(
@@ -114,9 +115,18 @@ class Feeds:
         self._batches += 1
         return f"b{self._batches}"
 
-    def batch(self, data_set: str | None, pairs: Iterable[Pair], moment: datetime) -> Applied:
-        """Enroll pairs by a batch that is no snapshot."""
-        return deliver(self.database, chunk_of(self.batch_id(), pairs, data_set), moment)
+    def batch(
+        self,
+        data_set: str | None,
+        pairs: Iterable[Pair],
+        moment: datetime,
+        *,
+        batch_id: str | None = None,
+        drops: bool = False,
+    ) -> Applied:
+        """Enroll pairs, or drop them, by a batch that is no snapshot."""
+        chunk = chunk_of(batch_id or self.batch_id(), pairs, data_set, drops=drops)
+        return deliver(self.database, chunk, moment)
 
     def by_hand(
         self, moment: datetime, *, enroll: Iterable[Pair] = (), drop: Iterable[Pair] = ()

@@ -7,7 +7,7 @@ bounded in ids and in time, because a client waits for it: how much was examined
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -54,6 +54,10 @@ ROSTERS: Final[Mapping[Code, type[Student | Course]]] = {
 }
 
 
+Rosters = Sequence[Connection]
+"""The connections on which the students and courses are looked up."""
+
+
 class Guess(NamedTuple):
     """How an id was probably changed, and the ids that it may have been."""
 
@@ -74,7 +78,8 @@ def add_likely_causes(database: Database, statuses: Sequence[BatchStatus]) -> li
     groups: dict[str, tuple[RefusalGroup, ...]] = {}
     with database.reading() as connection:
         for batch_id, refusals in {s.batch_id: s.refusals for s in batches}.items():
-            groups[batch_id] = _explained(connection, connection, batch_id, refusals, limit, until)
+            rosters = (connection,)
+            groups[batch_id] = _explained(connection, rosters, batch_id, refusals, limit, until)
     return [
         status.model_copy(update={"refusals": groups.get(status.batch_id, status.refusals)})
         for status in statuses
@@ -84,24 +89,26 @@ def add_likely_causes(database: Database, statuses: Sequence[BatchStatus]) -> li
 def explain_refusals(
     connection: Connection, roster: Connection, batch_id: str, refusals: Sequence[RefusalGroup]
 ) -> tuple[RefusalGroup, ...]:
-    """Return the refusals of a batch with the likely causes of unknown ids.
+    """Return the refusals of a planned batch with the likely causes of unknown ids.
 
-    They are read on one connection, and the roster on another. Raises DBAPIError.
+    They are read on the connection on which the plan is made, which also has the rosters of its
+    package, and the roster on another one. Raises DBAPIError.
     """
     until = time.monotonic() + MAX_SECONDS
-    return _explained(connection, roster, batch_id, refusals, MAX_EXAMINED, until)
+    rosters = (roster, connection)
+    return _explained(connection, rosters, batch_id, refusals, MAX_EXAMINED, until)
 
 
 def _explained(
     connection: Connection,
-    roster: Connection,
+    rosters: Rosters,
     batch_id: str,
     refusals: Sequence[RefusalGroup],
     limit: int,
     until: float,
 ) -> tuple[RefusalGroup, ...]:
     return tuple(
-        _with_causes(connection, roster, batch_id, group, limit, until)
+        _with_causes(connection, rosters, batch_id, group, limit, until)
         if group.code in ROSTERS
         else group
         for group in refusals
@@ -114,7 +121,7 @@ def _unknown_ids(refusals: Iterable[RefusalGroup]) -> bool:
 
 def _with_causes(
     connection: Connection,
-    roster: Connection,
+    rosters: Rosters,
     batch_id: str,
     group: RefusalGroup,
     limit: int,
@@ -124,7 +131,7 @@ def _with_causes(
         return group
     examined, refused = find_refused_ids(connection, batch_id, group.code, limit)
     counts = Counter(refused)
-    guesses, seen = guess(roster, ROSTERS[group.code], counts, until)
+    guesses, seen = guess(rosters, ROSTERS[group.code], counts, until)
     if seen < len(counts):
         examined = sum(counts[sis_id] for sis_id in islice(counts, seen))
     causes = likely_causes(guesses, counts)
@@ -132,7 +139,7 @@ def _with_causes(
 
 
 def guess(
-    connection: Connection, model: type[Student | Course], ids: Iterable[str], until: float
+    rosters: Rosters, model: type[Student | Course], ids: Iterable[str], until: float
 ) -> tuple[dict[str, Guess], int]:
     """Return what SIS ids were probably meant to be, and how many of the ids were examined.
 
@@ -143,10 +150,11 @@ def guess(
     examined: list[str] = []
     remaining = iter(ids)
     while (some := list(islice(remaining, _AT_ONCE))) and time.monotonic() < until:
-        guesses |= _guess_by_index(connection, model, some)
+        guesses |= _guess_by_index(rosters, model, some)
         examined += some
     if time.monotonic() < until:
-        _add_guesses_by_outline(guesses, examined, sis_ids_of_small_roster(connection, model))
+        small = chain.from_iterable(sis_ids_of_small_roster(each, model) for each in rosters)
+        _add_guesses_by_outline(guesses, examined, dict.fromkeys(small))
     for sis_id in examined:
         if sis_id not in guesses and is_missing_value(sis_id):
             guesses[sis_id] = Guess((Cause.MISSING_VALUE,))
@@ -156,22 +164,21 @@ def guess(
 
 
 def _guess_by_index(
-    connection: Connection, model: type[Student | Course], ids: Sequence[str]
+    rosters: Rosters, model: type[Student | Course], ids: Sequence[str]
 ) -> dict[str, Guess]:
     """Look up everything that these ids may have been, and the ids themselves."""
     possible = {sis_id: candidates(sis_id) for sis_id in ids}
-    existing = find_keys(
-        connection, model, {*ids, *(text for c in possible.values() for text in c)}
-    )
+    wanted = {*ids, *(text for texts in possible.values() for text in texts)}
+    existing = set().union(*(find_keys(each, model, wanted) for each in rosters))
     ranges = [(sis_id, *limits) for sis_id in ids for limits in rounded_ranges(sis_id)]
-    rounded = find_least_and_largest(connection, model, ranges) if ranges else {}
+    ends = [find_least_and_largest(each, model, ranges) for each in rosters if ranges]
     guesses = {}
     for sis_id, originals in possible.items():
         if sis_id in existing:
             guesses[sis_id] = Guess((Cause.IN_ROSTER,), (sis_id,))
             continue
         meant = {text: causes for text, causes in originals.items() if text in existing}
-        for text in rounded.get(sis_id, ()):
+        for text in chain.from_iterable(numbers.get(sis_id, ()) for numbers in ends):
             zeros = (Cause.LEADING_ZEROS_LOST,) if text.startswith("0") else ()
             meant.setdefault(text, (*zeros, Cause.SCIENTIFIC))
         if meant:

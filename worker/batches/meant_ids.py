@@ -32,7 +32,7 @@ def add_meant_ids(database: Database, refusals: Sequence[RefusedRecord]) -> list
                 for sis_id in _sis_ids(refusal)
             )
             if unknown:
-                guesses, _ = guess(connection, model, list(unknown)[:MAX_IDS], until)
+                guesses, _ = guess([connection], model, list(unknown)[:MAX_IDS], until)
                 meant[code] = {
                     sis_id: found.meant[0]
                     for sis_id, found in guesses.items()

@@ -39,7 +39,8 @@ def owner_of(chunk: Chunk, batch: OpenBatch) -> Owner | None:
     """Return what owns the enrollments that a chunk of a batch opens; None without a data set."""
     if batch.data_set is None:
         return None
-    return Owner(batch.data_set, adopts=chunk.plan is not None and chunk.plan.adopt)
+    plan = chunk.plan
+    return Owner(batch.data_set, plan.id if plan is not None and plan.adopt else None)
 
 
 def open_chunk(

@@ -298,6 +298,7 @@ def _sum_chunks(dialect: str) -> Any:
             Batch.kind,
             Batch.file_name,
             Batch.submitter,
+            Batch.stopped_at,
             name_of_data_set.label("data_set_name"),
             func.coalesce(Batch.moment, func.min(chunk.applied_at)).label("submitted_at"),
             func.count().label("applied"),

@@ -15,6 +15,7 @@ from producer.contract.batches import (
 from producer.contract.chunks import Tally
 from producer.contract.file_forms import FileForm
 from producer.contract.marks import AgedMark, SubmissionMark
+from producer.fields import UNDO_PREFIX
 from producer.schemas import CODE_MEANINGS, Code, Kind
 from worker.answer_size import AnswerSize, fewer_ids
 from worker.batches.causes import add_likely_causes
@@ -39,6 +40,7 @@ from worker.batches.state import (
 from worker.database.clock import database_time
 from worker.database.engine import Database
 from worker.dead_letters.repository import count_dead_chunks
+from worker.intervals.undone.repository import Undo, find_undos
 from worker.moments import Clock, own_clock
 from worker.plain_text import waiting_for_database
 from worker.refused_lines.repository import group_refusals
@@ -73,6 +75,8 @@ def batch_statuses(
         groups = {batch_id: refusal_groups(connection, batch_id) for batch_id in refused}
         dead = count_dead_chunks(connection, batch_ids)
         planned = members_of_plans(connection, batch_ids)
+        stopped = [batch_id for batch_id, ledger in ledgers.items() if ledger.stopped_at]
+        undos = find_undos(connection, stopped)
         now = database_time(connection) or clock()
     statuses = []
     for batch_id in batch_ids:
@@ -86,6 +90,8 @@ def batch_statuses(
             standing = membership.standing(standing, dead_chunks, now)
             mark = membership.mark(mark)
             more |= membership.fields(mark, with_files=with_files)
+        if ledger is not None:
+            more |= _undo_of(batch_id, undos.get(batch_id), standing)
         standing = _with_outage(standing, outage)
         status = _status(batch_id, ledger, mark, standing)
         statuses.append(status.model_copy(update=_missing(standing, dead_chunks) | more))
@@ -112,6 +118,26 @@ def _missing(standing: Standing, dead: DeadChunks) -> dict[str, Any]:
         "failed_at": dead.failed_at,
         "conflicts": dead.conflicts,
     }
+
+
+def _undo_of(batch_id: str, undo: Undo | None, standing: Standing) -> dict[str, Any]:
+    """Return what undid a batch, and what it undid, as fields of its status."""
+    undoes = batch_id.removeprefix(UNDO_PREFIX)
+    shown: dict[str, Any] = {"undoes": undoes if undoes != batch_id else None}
+    if undo is None:
+        return shown
+    shown |= {"undone_by": undo.batch_id, "undone_at": undo.begun_at}
+    if standing.state is BatchState.STALLED and undo.is_done:
+        shown["advice"] = (
+            f"It was undone by {undo.batch_id} before all of its chunks had been applied. If the"
+            " missing ones arrive, they are refused. There is nothing to do."
+        )
+    elif not undo.is_done:
+        shown["advice"] = (
+            f"It is being undone by {undo.batch_id}. If that was interrupted, the operator runs"
+            f" `enroll undo {batch_id}` again, which goes on with it."
+        )
+    return shown
 
 
 def _file_of(row: Any | None) -> dict[str, Any]:

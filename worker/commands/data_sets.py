@@ -161,7 +161,8 @@ def create(database: Database, name: str, as_json: bool) -> int:
     "not_owned_percent",
     type=_PERCENT,
     metavar="PERCENT",
-    help="Hold a snapshot if more than this share of what it names has no data set.",
+    help="Hold a snapshot if more than this share of what it names exists and has no data set, or"
+    " another one.",
 )
 @click.option(
     "--refused-lines/--no-refused-lines",

@@ -7,6 +7,7 @@ import click
 
 from producer.contract.exit_codes import ExitCode, exit_codes
 from producer.contract.printable import moment_text
+from producer.fields import UNDO_PREFIX
 from worker.commands.results import changing_results
 from worker.commands.session import (
     DATABASE,
@@ -112,11 +113,18 @@ def _say_limit(database: Database, before: datetime) -> None:
             " Approve or discard it (`enroll approve`, `enroll discard`), or wait until it expires."
         )
     elif limit.held_back_by is not None:
+        undone = limit.held_back_by.removeprefix(UNDO_PREFIX)
+        is_undo = undone != limit.held_back_by
+        remedy = (
+            f"Its undo was interrupted: run `enroll undo {undone}` again, which goes on with it"
+            if is_undo
+            else "Resume it with `enroll submit --resume`; if it holds enrollments that are not"
+            f" wanted, undo it (`enroll undo {undone}`)"
+        )
         print_message(
             f"The batch {limit.held_back_by} is not done and counts at {moment_text(limit.moment)}:"
             " results and past enrollments that count later stay, so that its missing lines are"
-            " decided correctly. Resume it with `enroll submit --resume`, or wait until it is"
-            " older."
+            f" decided correctly. {remedy}; or wait until it is older."
         )
 
 

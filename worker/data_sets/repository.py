@@ -22,7 +22,9 @@ from sqlalchemy import (
 )
 
 from worker.data_sets.values import Owner
+from worker.database.planning import planning_on
 from worker.database.sets import (
+    add_rows,
     columns_of,
     insert_into,
     is_among,
@@ -31,7 +33,7 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.models import Batch, Instant, Pair, StudentCourse
-from worker.plan_models import AlsoEnrolledBy, DataSet
+from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow
 
 MAX_DATA_SETS: Final = 2**15 - 1
 """The most data sets that a database can have: their keys are small integers."""
@@ -186,10 +188,13 @@ def note_foreign(
 ) -> None:
     """Do what `confirm_owner` does for pairs of which the present owners are known."""
     unowned = [pair for pair, data_set in foreign.items() if data_set is None]
-    if owner.adopts and unowned:
-        _adopt(connection, unowned, owner.data_set)
-    # Another data set may have adopted some of them at the same time: the statement looks again.
-    noted = foreign if owner.adopts else [p for p, i in foreign.items() if i is not None]
+    if owner.adopting_plan is None:
+        noted = [pair for pair, data_set in foreign.items() if data_set is not None]
+    else:
+        # Another data set may adopt some of them at the same time: the statement looks again.
+        noted = list(foreign)
+        if unowned:
+            _adopt(connection, unowned, owner.data_set, owner.adopting_plan)
     add_notes(connection, owner.data_set, {pair: confirmed[pair] for pair in noted})
 
 
@@ -244,10 +249,15 @@ def _is_pair(row: Any, source: Any) -> Any:
     return and_(row.student_id == source.c.student_id, row.course_id == source.c.course_id)
 
 
-def _adopt(connection: Connection, pairs: Collection[Pair], data_set: int) -> None:
+def _adopt(connection: Connection, pairs: Collection[Pair], data_set: int, plan_id: str) -> None:
+    """Let a data set own enrollments that have no owner, and store with its plan which ones."""
     dialect = connection.dialect.name
     parameters = row_parameters(dialect, _PAIR, sorted(pairs))
-    connection.execute(_adopt_pairs(dialect), {**parameters, "owner": data_set})
+    rows = connection.execute(_adopt_pairs(dialect), {**parameters, "owner": data_set})
+    adopted = [(plan_id, *row, ADOPTED, ADOPTED) for row in rows]
+    if planning_on(connection) is None:
+        names = ("plan_id", "student_id", "course_id", "expected", "outcome")
+        add_rows(connection, PlannedDropRow, names, sorted(adopted))
 
 
 @cache
@@ -259,6 +269,7 @@ def _adopt_pairs(dialect: str) -> Any:
         .where(tuple_(row.student_id, row.course_id).in_(select(*source.c)))
         .where(row.data_set.is_(None))
         .values(data_set=owner)
+        .returning(row.student_id, row.course_id)
     )
 
 

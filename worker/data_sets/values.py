@@ -8,5 +8,5 @@ class Owner(NamedTuple):
 
     data_set: int
     """The key of the data set."""
-    adopts: bool = False
-    """True if it also takes the enrollments that it names and that have no owner."""
+    adopting_plan: str | None = None
+    """The plan for which it also takes the enrollments that it names and that have no owner."""

@@ -32,6 +32,7 @@ from worker.database.sets import (
     row_parameters,
     rows_as_table,
 )
+from worker.intervals.undone.repository import find_undone
 from worker.intervals.values import Drop, NewerDrops, PairState
 from worker.models import (
     EnrollmentResult,
@@ -207,7 +208,8 @@ def find_confirmations(
 ) -> dict[Pair, datetime]:
     """Return the latest moment, at or after `since`, at which a result enrolled or confirmed pairs.
 
-    `results` is the table to read, if it is not `enrollment_results`. A result that counts then was
+    A batch that was undone confirms nothing. `results` is the table to read, if it is not
+    `enrollment_results`. A result that counts then was
     stored later than `since` minus what a request may lie ahead of the one clock, and what this
     clock is ahead of the database's.
     """
@@ -218,9 +220,10 @@ def find_confirmations(
     margin = timedelta(seconds=MAX_AHEAD) + max(ahead, timedelta(0)) + _CLOCK_MARGIN
     parameters |= {"since": since, "stored_since": since - margin}
     confirmed: dict[Pair, datetime] = {}
-    statement = _select_confirmations(dialect, results)
-    for student, courses, at in connection.execute(statement, parameters):
-        for course in courses:
+    rows = connection.execute(_select_confirmations(dialect, results), parameters).all()
+    undone = find_undone(connection, {row.batch_id for row in rows})
+    for student, courses, at, batch_id in rows:
+        for course in courses if batch_id not in undone else ():
             confirmed[student, course] = max(at, confirmed.get((student, course), at))
     return confirmed
 
@@ -234,7 +237,7 @@ def _select_confirmations(dialect: str, results: Table | None) -> Any:
     result: Any = EnrollmentResult if results is None else results.c
     # An older version stored no moment.
     counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
-    return select(result.student_id, result.enrolled, counts_at).where(
+    return select(result.student_id, result.enrolled, counts_at, result.batch_id).where(
         is_among(dialect, result.student_id),
         result.status.in_(_ENROLLING),
         result.completed_at > bindparam("stored_since", type_=Instant()),

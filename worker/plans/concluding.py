@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from worker.database.engine import Database
 from worker.database.planning import PlanRefused
 from worker.moments import Clock
 from worker.plans.applying import origin_of, texts_of
+from worker.plans.deaths import Deaths
 from worker.plans.holder import Holder
 from worker.plans.repository import LeaseLost, find_ongoing_snapshot
 from worker.plans.snapshot_rules import problem_of_age, problem_of_data_set
@@ -49,11 +50,15 @@ def plan_chunks(
     if request.snapshot and (problem := _problem(holder.plan, data_set)) is not None:
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
         return
+    deaths = Deaths.of(holder.plan)
+    if (problem := deaths.problem()) is not None:
+        holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=problem))
+        return
     plan = PlanInput(
         holder.plan.id,
         request,
         holder.plan.moment,
-        [_batch(database, holder, member) for member in members],
+        [_batch(database, holder, member, deaths) for member in members],
         data_set and data_set.id,
     )
     conclude = partial(_conclude, holder=holder, request=request, data_set=data_set, expiry=expiry)
@@ -68,8 +73,10 @@ def plan_chunks(
         _wait(holder)
 
 
-def _batch(database: Database, holder: Holder, member: Any) -> StagedBatch:
-    texts = partial(texts_of, database, holder, member)
+def _batch(database: Database, holder: Holder, member: Any, deaths: Deaths) -> StagedBatch:
+    def texts() -> Iterator[str]:
+        return deaths.watch(holder, member.batch_id, texts_of(database, holder, member))
+
     return StagedBatch(member.batch_id, Kind(member.kind), origin_of(member), texts)
 
 
@@ -124,9 +131,9 @@ def _conclude(
         holder.finish(connection, PlanState.PLANNED, **values)
     elif reasons:
         due_at = made.planned_at + expiry.held
-        holder.change(connection, state=PlanState.HELD, due_at=due_at, **values)
+        holder.change(connection, state=PlanState.HELD, due_at=due_at, progress=None, **values)
     else:
-        holder.change(connection, state=PlanState.APPROVED, due_at=now, **values)
+        holder.change(connection, state=PlanState.APPROVED, due_at=now, progress=None, **values)
 
 
 def _reasons(request: PlanRequest, made: MadePlan, data_set: Any | None) -> Sequence[Reason]:

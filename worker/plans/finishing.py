@@ -12,6 +12,7 @@ from worker.batches.status import books_of
 from worker.database.engine import Database
 from worker.plans.holder import Holder
 from worker.plans.repository import find_snapshots_applied_since
+from worker.snapshots.repository import count_dropped_by_course
 from worker.snapshots.sweep import swept_rows
 
 _NAMES = {
@@ -42,12 +43,15 @@ def finish_applied(database: Database, holder: Holder) -> None:
         ledgers = {row.id: row for row in sum_chunks(connection, [b.batch_id for b in planned])}
         absent = AbsentRows.model_validate(holder.plan.report.get("absent", {}))
         swept = swept_rows(connection, holder.plan.id, absent)
+        dropped = count_dropped_by_course(connection, holder.plan.id)
         others = list(_others(connection, holder.plan))
     done = {key: books_of(ledger, ledger.rows) for key, ledger in ledgers.items()}
     sentences = [*others, *differences(planned, done), *absent_differences(absent, swept)]
     applied: dict[str, Any] = {"differences": sentences}
     if holder.plan.request["snapshot"]:
         applied["absent"] = swept.model_dump(mode="json")
+        shown = [course["course_id"] for course in holder.plan.report.get("courses", ())]
+        applied["courses"] = {str(key): dropped.get(key, 0) for key in shown}
     holder.do(lambda c: holder.finish(c, PlanState.DONE, applied=applied, detail=None))
 
 

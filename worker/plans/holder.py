@@ -46,6 +46,11 @@ class Holder:
         """Change the plan in an open transaction, and count attempts from 0 again."""
         change(connection, self._lease, **{"attempts": 0, **values})
 
+    def note(self, progress: dict[str, Any]) -> None:
+        """Store how far the present attempt has come."""
+        attempts = self.plan.attempts + 1
+        self.do(lambda connection: self.change(connection, progress=progress, attempts=attempts))
+
     def finish(self, connection: Connection, state: PlanState, **values: Any) -> None:
         """End the plan in an open transaction, and remove its stored chunks."""
         now = time_now(connection, self._clock)
@@ -69,7 +74,8 @@ class Holder:
 
         def put_off(connection: Connection) -> None:
             due_at = self.now(connection) + pause_after(count)
-            self.change(connection, due_at=due_at, attempts=count, detail=detail)
+            values = {"attempts": count, "detail": detail, "progress": None}
+            self.change(connection, due_at=due_at, **values)
 
         self.do(put_off)
 

@@ -4,8 +4,21 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, case, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.orm import aliased
 
+from producer.fields import UNDO_PREFIX
 from worker.database.sets import is_among, list_parameter
 from worker.models import (
     Batch,
@@ -135,15 +148,18 @@ def delete_past(connection: Connection, before: datetime, size: int) -> int:
 def find_running(connection: Connection, before: datetime) -> Any | None:
     """Return the batch with the earliest moment before this one that is not done, or None.
 
-    A batch whose newest chunk is older is given up, and does not count.
+    A batch whose newest chunk is older is given up, and does not count. Neither does one that was
+    undone: what is missing of it would be refused.
     """
-    chunk = BatchChunk
+    chunk, undo = BatchChunk, aliased(BatchChunk)
+    is_undone = exists().where(undo.batch_id == literal(UNDO_PREFIX) + Batch.id, undo.last)
     first = func.min(chunk.applied_at)
     counts_at = func.coalesce(Batch.moment, first, type_=Instant())
     total = func.max(case((chunk.last, chunk.number))) + 1
     statement = (
         select(Batch.id, counts_at.label("moment"))
         .join(chunk, chunk.batch_id == Batch.id)
+        .where(or_(Batch.stopped_at.is_(None), ~is_undone))
         .group_by(Batch.id, Batch.moment)
         .having(
             counts_at < before,

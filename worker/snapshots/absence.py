@@ -14,6 +14,7 @@ from worker.snapshots.repository import (
     count_fates,
     count_named,
     count_owned,
+    count_owners,
     find_absent,
     find_losses,
     keep_confirmed,
@@ -44,13 +45,14 @@ def plan_absence(
     find_absent(connection, data_set, moment)
     _keep_confirmed(connection, moment, ahead)
     counts = count_fates(connection)
-    named, not_owned = count_named(connection)
+    not_owned, others = count_owners(connection, data_set)
     return Absence(
         owned_before=sum(owned.values()),
         absent=AbsentRows(absent=sum(counts.values()), **counts),
         losses=tuple(find_losses(connection, owned)),
-        named=named,
+        named=count_named(connection),
         not_owned=not_owned,
+        others=tuple(others),
         doubts=count_doubts(connection),
     )
 

@@ -1,5 +1,6 @@
 """Decide whether a plan waits for a decision, and say why to a registrar. Pure, no SQL."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -90,14 +91,39 @@ def _of_snapshot(
             " again.",
         )
     yield from _of_refused_lines(rules, absence)
-    not_owned = absence.not_owned
-    if not request.adopt and _exceeds(not_owned, absence.named, rules.not_owned_percent):
+    yield from _of_owners(request, rules, absence)
+
+
+def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Found:
+    """Yield why a file may belong to another data set than the one that it was submitted for."""
+    # Enrollments that the data set named before, too, are an overlap that was accepted then.
+    foreign = sum(other.new for other in absence.others)
+    not_owned = 0 if request.adopt else absence.not_owned
+    named, percent = absence.named, rules.not_owned_percent
+    if not _exceeds(foreign + not_owned, named, percent):
+        return
+    is_either = not (_exceeds(foreign, named, percent) or _exceeds(not_owned, named, percent))
+    if is_either or _exceeds(not_owned, named, percent):
         yield _reason(
             HoldReason.NOT_OWNED,
-            f"{not_owned:,} of the {absence.named:,} enrollments that the file names exist already"
-            " and belong to no data set, so later files would never drop them. To let this data set"
+            f"{not_owned:,} of the {named:,} enrollments that the file names exist already and"
+            " belong to no data set, so later files would never drop them. To let this data set"
             " own them, discard the plan and submit the file again with --adopt. To leave them as"
             " they are, approve the plan.",
+        )
+    if is_either or _exceeds(foreign, named, percent):
+        first, *more = absence.others
+        listed = f"the data set {first.name}" + (
+            f", and {sum(other.owned for other in more):,} to other data sets" if more else ""
+        )
+        yield _reason(
+            HoldReason.OTHER_DATA_SET,
+            f"{first.owned:,} of the {absence.existing:,} enrollments that the file names and that"
+            f" exist already belong to {listed}. Check that the file was submitted for the right"
+            f" data set. If it is a file of {first.name}, discard the plan and submit the file"
+            f" again with --snapshot {shlex.quote(first.name)}. If both data sets name the same"
+            " enrollments on purpose, approve the plan: each of them then goes on until neither"
+            " names it.",
         )
 
 

@@ -44,9 +44,9 @@ from worker.database.sets import (
     rows_as_table,
 )
 from worker.models import Course, Instant, Pair, StudentCourse
-from worker.plan_models import AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
+from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
 from worker.snapshots.recognizing import Doubt
-from worker.snapshots.values import LISTED, CourseLoss, Doubts, Fate
+from worker.snapshots.values import LISTED, CourseLoss, Doubts, Fate, OtherOwner
 
 _TEMPORARY: Final = MetaData()
 
@@ -218,15 +218,36 @@ def find_losses(connection: Connection, owned: Mapping[int, int]) -> list[Course
     ]
 
 
-def count_named(connection: Connection) -> tuple[int, int]:
-    """Return how many pairs the file names, and how many of these exist and have no owner."""
-    row = real_table(connection, StudentCourse).c
+def count_named(connection: Connection) -> int:
+    """Return how many pairs the file names."""
     pairs = select(_NAMED.c.student_id, _NAMED.c.course_id).distinct().subquery()
-    not_owned = select(func.count()).where(
-        row.data_set.is_(None), exists().where(_is_pair(_NAMED.c, row))
+    return connection.scalar(select(func.count()).select_from(pairs)) or 0
+
+
+def count_owners(connection: Connection, data_set: int) -> tuple[int, list[OtherOwner]]:
+    """Return who else owns enrollments that the file names, apart from its own data set.
+
+    That is how many of them have no owner, and the other data sets that own some, the one with the
+    most first.
+    """
+    row, note = (real_table(connection, table).c for table in (StudentCourse, AlsoEnrolledBy))
+    owner = real_table(connection, DataSet)
+    is_noted = exists().where(_is_pair(note, row), note.data_set == data_set)
+    named = (
+        select(row.data_set, case((is_noted, 0), else_=1).label("is_new"))
+        .where(row.data_set.is_distinct_from(data_set), exists().where(_is_pair(_NAMED.c, row)))
+        .subquery()
     )
-    named = connection.scalar(select(func.count()).select_from(pairs))
-    return named or 0, connection.scalar(not_owned) or 0
+    pairs = func.count()
+    counted = (
+        select(owner.c.name, pairs, func.sum(named.c.is_new))
+        .select_from(named.outerjoin(owner, owner.c.id == named.c.data_set))
+        .group_by(owner.c.name)
+        .order_by(pairs.desc(), owner.c.name)
+    )
+    rows = connection.execute(counted).all()
+    not_owned = sum(count for name, count, _ in rows if name is None)
+    return not_owned, [OtherOwner(*row) for row in rows if row.name is not None]
 
 
 def count_doubts(connection: Connection) -> Doubts:
@@ -350,6 +371,18 @@ def _set_outcomes(dialect: str) -> Any:
 def count_outcomes(connection: Connection, plan_id: str) -> dict[tuple[str, str], int]:
     """Return the number of planned drops by what was expected of them and what became of them."""
     row = PlannedDropRow
-    counted = select(row.expected, row.outcome, func.count()).where(row.plan_id == plan_id)
+    counted = select(row.expected, row.outcome, func.count()).where(
+        row.plan_id == plan_id, row.expected != ADOPTED
+    )
     rows = connection.execute(counted.group_by(row.expected, row.outcome))
     return {(expected, outcome or expected): count for expected, outcome, count in rows}
+
+
+def count_dropped_by_course(connection: Connection, plan_id: str) -> dict[int, int]:
+    """Return how many students of each course a plan has dropped, by the key of the course."""
+    row = PlannedDropRow
+    counted = select(row.course_id, func.count()).where(
+        row.plan_id == plan_id, row.outcome == Fate.DROPPED.value
+    )
+    rows: Any = connection.execute(counted.group_by(row.course_id))
+    return dict(rows.all())

@@ -30,7 +30,7 @@ class HoldRules(BaseModel):
     of them."""
     not_owned_percent: Percent = 50.0
     """Hold a snapshot if more than this percentage of the enrollments that it names exist and
-    belong to no data set."""
+    belong to no data set, or to other data sets."""
     refused_lines: bool = True
     """Hold a snapshot if a refused line may be about an enrollment that would be dropped."""
     no_enrollments: bool = True

@@ -55,6 +55,17 @@ class Doubts(NamedTuple):
     """Lines of which neither the student nor the course is recognized."""
 
 
+class OtherOwner(NamedTuple):
+    """Another data set that owns enrollments which the file of a snapshot names."""
+
+    name: str
+    """The name of the data set."""
+    owned: int
+    """How many of these enrollments it owns."""
+    new: int
+    """Those of them that the data set of the snapshot had not named before."""
+
+
 class Absence(NamedTuple):
     """What a snapshot does not name of the enrollments of its data set."""
 
@@ -67,7 +78,15 @@ class Absence(NamedTuple):
     """The enrollments that the file names, each once."""
     not_owned: int = 0
     """Those of them that exist and belong to no data set."""
+    others: tuple[OtherOwner, ...] = ()
+    """The other data sets that own some of them, the one that owns the most first."""
     doubts: Doubts = Doubts()
+
+    @property
+    def existing(self) -> int:
+        """Return how many of the enrollments that the file names exist already."""
+        own = self.owned_before - self.absent.absent
+        return own + self.not_owned + sum(other.owned for other in self.others)
 
     @property
     def courses(self) -> tuple[CourseDrops, ...]:

@@ -302,21 +302,6 @@ def _restore(dialect: str) -> Any:
     return update(enrolled).where(is_own).values(data_set=source.c.data_set)
 
 
-def find_namings(connection: Connection, students: Collection[int]) -> list[Any]:
-    """Return the results of students whose batches have a data set, and which confirmed a pair."""
-    result, dialect = EnrollmentResult, connection.dialect.name
-    statement = (
-        select(result.student_id, result.already, Batch.data_set, _counts_at())
-        .join(Batch, Batch.id == result.batch_id)
-        .where(
-            is_among(dialect, result.student_id),
-            Batch.data_set.is_not(None),
-            func.json_array_length(result.already) > 0,
-        )
-    )
-    return list(connection.execute(statement, list_parameter(dialect, students)))
-
-
 # --- what was left ----------------------------------------------------------------------------
 
 

@@ -18,11 +18,14 @@ from worker.batches.apply import Applied, ChunkOutcome, apply_to
 from worker.batches.counts import ROW_COUNTS, Counts
 from worker.batches.repository import sum_chunks
 from worker.database.engine import Database, transaction
+from worker.database.enrollment_lock import lock_enrollments
 from worker.database.errors import LOCK_NOT_AVAILABLE, EnrollmentsBusy, sqlstate_of
+from worker.intervals.undone.repository import are_others_undone
 from worker.moments import Clock, own_clock
 from worker.undo.chunks import make_chunk
+from worker.undo.later import count_after_undone
 from worker.undo.left import MAX_LEFT, find_left
-from worker.undo.notes import restore_notes
+from worker.undo.owners.restore import renew_notes, restore_ownership
 from worker.undo.pages import Page, pages_of, read_page
 from worker.undo.plans import discard, waiting_plan
 from worker.undo.repository import find_progress, may_change_twice, restore_owners
@@ -150,12 +153,17 @@ class _Step(NamedTuple):
     number: int
     is_last: bool
     may_change_twice: bool
+    are_others_undone: bool
     clock: Clock
 
     def apply(self, connection: Connection) -> Applied:
         """Undo the page within an open transaction. Raises CannotUndo."""
         batch, is_mixed = self.batch, self.may_change_twice
+        if batch.has_data_set and self.is_last:
+            lock_enrollments(connection, exclusive=True)
         content = read_page(connection, batch, self.page, may_change_twice=is_mixed)
+        if self.are_others_undone:
+            content = count_after_undone(connection, content)
         before = find_progress(connection, batch.undo_id)
         if before.chunks > self.number:
             raise UndoneElsewhere(
@@ -179,7 +187,9 @@ class _Step(NamedTuple):
             )
         if batch.has_data_set or any(each.data_set is not None for each in content.restored):
             restore_owners(connection, content.restored)
-            restore_notes(connection, content.restored)
+            renew_notes(connection, [each.pair for each in content.restored])
+        if batch.has_data_set and self.is_last:
+            restore_ownership(connection, batch.undo_id)
         return applied
 
 
@@ -189,13 +199,14 @@ def _steps(database: Database, batch_id: str, clock: Clock) -> Iterator[_Step]:
         batch = check(connection, batch_id)
         done = find_progress(connection, batch.undo_id).chunks
         is_mixed = may_change_twice(connection, batch.id, batch.moment)
+        others = are_others_undone(connection, batch.id)
     pages = pages_of(database, batch_id)
     page, number = next(pages), 0
     for following in pages:
         if number >= done:
-            yield _Step(batch, page, number, False, is_mixed, clock)
+            yield _Step(batch, page, number, False, is_mixed, others, clock)
         page, number = following, number + 1
-    yield _Step(batch, page, number, True, is_mixed, clock)
+    yield _Step(batch, page, number, True, is_mixed, others, clock)
 
 
 def _unless_busy(work: Callable[[], T]) -> T:

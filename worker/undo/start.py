@@ -8,6 +8,7 @@ from producer.fields import MAX_STORED_ID, UNDO_PREFIX, show_moment
 from producer.schemas import Kind
 from worker.batches.repository import date_batch
 from worker.database.engine import Database
+from worker.intervals.undone.repository import base_of
 from worker.moments import STEP
 from worker.undo.repository import (
     add_undo,
@@ -56,7 +57,8 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     # A batch of an older version has no moment: it counts when its first chunk was applied.
     moment: datetime = batch.moment or first_applied(connection, batch_id) or batch.stopped_at
     _check_limit(connection, batch_id, moment)
-    has_data_set = batch.data_set is not None
+    submitted = find_batch(connection, base_of(batch_id))
+    has_data_set = submitted is not None and submitted.data_set is not None
     return UndoneBatch(batch_id, moment, has_data_set, undo_id, moment + STEP)
 
 

@@ -32,6 +32,7 @@ class UndoneBatch(NamedTuple):
     moment: datetime
     """The moment of the batch that is undone."""
     has_data_set: bool
+    """Whether the batch has one that was submitted, and that it undoes or is."""
     undo_id: str
     counts_at: datetime
     """The moment of the batch that undoes it."""

@@ -82,17 +82,18 @@ function absentSentence({ absent, owned_before: owned, data_set: name, state }) 
   return `${before} ${count(absent.absent)} of them ${absent.absent === 1 ? "is" : "are"} not in the file: ${fates.join("; ")}.`;
 }
 
-const COURSE_NAMES = ["Course", "Title", "Enrolled before", "To be dropped"];
-
 function coursesTable(courses) {
-  const rowOf = (course) => [
-    element("a", { href: courseAddress(course.sis_id) }, course.sis_id), course.title ?? "",
-    element("span", { class: "number" }, count(course.owned)), element("span", { class: "number" }, count(course.drops)),
+  // What was done is known once the plan is finished.
+  const isDone = courses.some(({ dropped }) => dropped !== null);
+  const names = ["Course", "Title", "Enrolled before", "To be dropped", ...(isDone ? ["Dropped"] : [])];
+  const number = (value) => element("span", { class: "number" }, value === null ? "" : count(value));
+  const rowOf = ({ sis_id: id, title, owned, drops, dropped }) => [
+    element("a", { href: courseAddress(id) }, id), title ?? "", number(owned), number(drops), ...(isDone ? [number(dropped)] : []),
   ];
-  const shown = stackedTable("Drops by course", COURSE_NAMES, courses.slice(0, FIRST).map(rowOf));
+  const shown = stackedTable("Drops by course", names, courses.slice(0, FIRST).map(rowOf));
   if (courses.length <= FIRST) return shown;
   const more = button(`Show all ${counted(courses.length, "course")}`, () => {
-    addRows(shown, COURSE_NAMES, courses.slice(FIRST).map(rowOf));
+    addRows(shown, names, courses.slice(FIRST).map(rowOf));
     more.remove();
   }, { class: "plain" });
   return element("div", {}, shown, element("div", { class: "row" }, more));

@@ -1,6 +1,6 @@
 """Look up plans for the queue, the commands and the metrics. Reads only; knows no Celery."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from producer.schemas import Kind
 from worker.batches.members.arrival import all_chunks_arrived
 from worker.batches.members.repository import members_of_plans
 from worker.database.engine import Database
+from worker.intervals.undone.repository import find_undos
 from worker.moments import Clock, own_clock
 from worker.plans.advice import advice_on
 from worker.plans.reports.repository import find_drops
@@ -39,7 +40,11 @@ def plan_status(database: Database, plan_id: str, *, clock: Clock = own_clock) -
             )
         members = find_members(connection, plan_id)
         now = time_now(connection, clock)
-    return _status(plan, members, now)
+        undo = find_undos(connection, [plan_id]).get(plan_id)
+    status = _status(plan, members, now)
+    if undo is None:
+        return status
+    return status.model_copy(update={"undone_by": undo.batch_id, "undone_at": undo.begun_at})
 
 
 def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
@@ -63,7 +68,7 @@ def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
         batches=tuple(PlannedBatch.model_validate(each) for each in shown),
         owned_before=report.get("owned_before", 0),
         absent=AbsentRows.model_validate(report.get("absent", {})),
-        courses=tuple(CourseDrops.model_validate(each) for each in report.get("courses", ())),
+        courses=tuple(_courses(report.get("courses", ()), applied.get("courses"))),
         applied=applied.get("absent") and AbsentRows.model_validate(applied["absent"]),
         differences=tuple(applied.get("differences", ())),
         submitted_at=plan.moment,
@@ -72,6 +77,16 @@ def _status(plan: Any, members: list[Any], now: datetime) -> PlanStatus:
         expires_at=plan.due_at if _expires(plan, members) else None,
         finished_at=plan.finished_at,
     )
+
+
+def _courses(
+    planned: Iterable[Mapping[str, Any]], dropped: Mapping[str, int] | None
+) -> Iterator[CourseDrops]:
+    """Yield the courses with planned drops; `dropped` says how many there were, by course."""
+    for each in planned:
+        course = CourseDrops.model_validate(each)
+        done = None if dropped is None else dropped.get(str(course.course_id), 0)
+        yield course.model_copy(update={"dropped": done})
 
 
 def _expires(plan: Any, members: list[Any]) -> bool:

@@ -175,7 +175,7 @@ def test_the_time_is_bounded(database: Database) -> None:
     ids = {str(number): 1 for number in range(2_000)}
     with database.reading() as connection:
         guesses, examined = causes.guess(
-            connection, causes.ROSTERS[Code.UNKNOWN_STUDENT], ids, time.monotonic()
+            [connection], causes.ROSTERS[Code.UNKNOWN_STUDENT], ids, time.monotonic()
         )
     assert (guesses, examined) == ({}, 0)
 

@@ -200,3 +200,23 @@ def test_a_plan_says_what_unknown_ids_probably_mean(database: Database) -> None:
     apply_chunk(database, Kind.ENROLLMENTS, payload)
     (status,) = batch_statuses(database, ["b"], {}, refusals=True)
     assert batch.refusals == status.refusals
+
+
+def test_the_likely_causes_know_the_rosters_of_the_package(database: Database) -> None:
+    """The courses are new, and the file of enrollments has lost their zeros."""
+    store_roster(database, ["A"], ["M1"])
+    courses = chunk({"sis_id": "0101"}, {"sis_id": "0102"}, batch_id="c")
+    enrollments = chunk(pairs("A", "0101"), pairs("A", "101"), pairs("A", "102"))
+    members = [
+        Member("c", Kind.COURSES, [courses.model_dump_json()], NOON),
+        Member("b", Kind.ENROLLMENTS, [enrollments.model_dump_json()], NOON),
+    ]
+    *_, batch = planned(database, plan_input(members, NOON)).batches
+    assert batch.books.enrolled == 1
+    (group,) = batch.refusals
+    (cause,) = group.likely_causes
+    assert (cause.causes, cause.ids) == ((Cause.LEADING_ZEROS_LOST,), 2)
+    assert [(each.id, each.meant) for each in cause.examples] == [
+        ("101", ("0101",)),
+        ("102", ("0102",)),
+    ]

@@ -21,6 +21,7 @@ from worker.plans.advance import advance_next
 from worker.plans.decisions import DecisionRefused, decide
 from worker.plans.holder import take_next
 from worker.plans.reports.lookups import plan_status, planned_drops
+from worker.undo.run import undo
 
 STUDENTS = [f"S{n}" for n in range(20)]
 DAY = timedelta(days=1)
@@ -99,6 +100,44 @@ def test_nine_of_ten_rows_gone_are_held_and_nothing_is_dropped(database: Databas
     decide(database, "half", Decision.APPROVE, held.digest)
     assert advance(database, "half").state is PlanState.DONE
     assert enrolled_pairs(database) == in_c1(*STUDENTS[:2])
+
+
+def test_a_finished_plan_says_what_was_dropped_of_each_course(database: Database) -> None:
+    submit(database, "first", STUDENTS)
+    advance(database, "first")
+    submit(database, "half", STUDENTS[:15], day=1, hold="always")
+    (course,) = advance(database, "half").courses
+    assert (course.sis_id, course.owned, course.drops, course.dropped) == ("C1", 20, 5, None)
+    apply_chunk(database, Kind.ENROLLMENTS, chunk(pairs("S19", "C1"), batch_id="newer"))
+    decide(database, "half", Decision.APPROVE, plan_status(database, "half").digest)
+    done = advance(database, "half")
+    (course,) = done.courses
+    assert (course.drops, course.dropped) == (5, 4)
+    assert any("4 of the enrollments" in text and "5 were" in text for text in done.differences)
+
+
+def test_an_undone_snapshot_and_its_undo_name_each_other(database: Database) -> None:
+    submit(database, "first", STUDENTS)
+    advance(database, "first")
+    assert (plan_status(database, "first").undone_by, status(database, "first").undoes) == (
+        None,
+        None,
+    )
+    undo(database, "first", clock=own_clock)
+    shown, batch, its_undo = (
+        plan_status(database, "first"),
+        status(database, "first"),
+        status(database, "undo:first"),
+    )
+    assert shown.undone_by == batch.undone_by == "undo:first"
+    assert shown.undone_at == batch.undone_at is not None
+    assert (its_undo.undoes, its_undo.undone_by) == ("first", None)
+    undo(database, "undo:first", clock=own_clock)
+    assert (plan_status(database, "first").undone_by, status(database, "first").undone_by) == (
+        None,
+        None,
+    )
+    assert status(database, "undo:first").undone_by == "undo:undo:first"
 
 
 def test_a_truncated_file_is_never_planned(database: Database) -> None:

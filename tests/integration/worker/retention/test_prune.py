@@ -1,5 +1,6 @@
 """Exactly the older rows are removed, page by page. On both databases."""
 
+import itertools
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,10 +32,12 @@ from worker.models import (
     PastEnrollment,
     StudentCourse,
 )
+from worker.moments import own_clock
 from worker.plan_models import PlanRow
 from worker.repository import enroll_student_in_courses
 from worker.retention.prune import KINDS, Limit, find_limit, prune
 from worker.service import add_enrollments
+from worker.undo.run import undo
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 NOTHING = dict.fromkeys(KINDS, 0)
@@ -250,6 +253,24 @@ def test_a_batch_that_is_not_done_holds_the_limit_back(database: Database) -> No
     assert decide(database, asked("its line", 50, course_ids=["M1"])) == ["superseded"]
     with database.writing() as connection:
         add_chunk(connection, **{**chunk("slow", 2, 9), "last": True})
+    assert find_limit(database, days(30)) == Limit(days(30))
+
+
+def test_a_batch_that_was_undone_holds_nothing_back(database: Database) -> None:
+    """What is missing of it would be refused. If its undo was interrupted, that is named."""
+    with database.writing() as connection:
+        open_batch(connection, "slow", "enrollments", None, None, BatchOrigin(moment=days(50)))
+        add_chunk(connection, **chunk("slow", 0, 10))
+    calls = itertools.count()
+
+    def interrupt() -> None:
+        if next(calls):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        undo(database, "slow", on_chunk=interrupt, clock=own_clock)
+    assert find_limit(database, days(30)) == Limit(days(50), "slow")
+    undo(database, "slow", clock=own_clock)
     assert find_limit(database, days(30)) == Limit(days(30))
 
 

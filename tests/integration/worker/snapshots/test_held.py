@@ -101,6 +101,22 @@ def test_a_first_file_about_enrollments_that_exist_is_held(feeds: Feeds) -> None
     assert reasons(feeds, adopting) == set()
 
 
+def test_a_file_of_another_data_set_is_held_and_the_reason_names_that(feeds: Feeds) -> None:
+    feeds.batch("sis", ALL[:70], at(0))
+    feeds.batch("lms", ALL[70:90], at(1))
+    feeds.batch(None, ALL[90:100], at(2))
+    wrong = feeds.plan("evening", ALL, at(10))
+    assert reasons(feeds, wrong) == {HoldReason.OTHER_DATA_SET}
+    (reason,) = feeds.reasons(wrong)
+    assert reason.message.startswith("70 of the 100 enrollments that the file names and that exist")
+    assert "belong to the data set sis, and 20 to other data sets." in reason.message
+    # Once it was approved, the overlap is known: the next night is not held because of it.
+    feeds.begin(wrong)
+    feeds.apply(wrong)
+    feeds.sweep(wrong)
+    assert reasons(feeds, feeds.plan("evening", ALL, at(20))) == set()
+
+
 @pytest.mark.parametrize(
     ("line", "is_held"),
     [

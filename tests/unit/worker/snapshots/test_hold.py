@@ -10,11 +10,12 @@ from producer.contract.plans import AbsentRows, HoldReason, PlannedBatch
 from producer.schemas import Kind
 from worker.snapshots.hold import reasons_to_hold
 from worker.snapshots.rules import HoldRules, read_rules
-from worker.snapshots.values import Absence, CourseLoss, Doubts
+from worker.snapshots.values import Absence, CourseLoss, Doubts, OtherOwner
 
 ALWAYS, MANY, MOST = HoldReason.ALWAYS, HoldReason.MANY_DROPS, HoldReason.MOST_DROPS
 COURSE, EMPTY = HoldReason.COURSE_LOSES_MOST, HoldReason.NO_ENROLLMENTS
 REFUSED, NOT_OWNED = HoldReason.REFUSED_LINES, HoldReason.NOT_OWNED
+OTHER = HoldReason.OTHER_DATA_SET
 
 
 def request(hold: str | None = None, *, adopt: bool = False, snapshot: bool = True) -> PlanRequest:
@@ -121,6 +122,43 @@ def test_a_file_about_enrollments_without_an_owner_is_held_unless_it_adopts_them
     assert codes(first) == [NOT_OWNED]
     assert codes(first, adopt=True) == []
     assert codes(first._replace(not_owned=5)) == []
+
+
+def owners(*new: int) -> tuple[OtherOwner, ...]:
+    return tuple(OtherOwner(f"sis:{i}", count, count) for i, count in enumerate(new))
+
+
+@pytest.mark.parametrize(
+    ("not_owned", "others", "expected"),
+    [
+        (0, owners(5), []),  # Just half of the ten that are named: two feeds that overlap.
+        (0, owners(6), [OTHER]),
+        (0, owners(3, 3), [OTHER]),
+        (3, owners(2), []),
+        (3, owners(3), [NOT_OWNED, OTHER]),
+        (6, owners(4), [NOT_OWNED]),
+        (4, owners(6), [OTHER]),
+        (0, (OtherOwner("sis:0", owned=9, new=5),), []),  # Four were named before, and accepted.
+    ],
+)
+def test_a_file_about_enrollments_of_other_data_sets_is_held(
+    not_owned: int, others: tuple[OtherOwner, ...], expected: list[HoldReason]
+) -> None:
+    found = absence(0, 0, named=10, not_owned=not_owned, others=others)
+    assert codes(found) == expected
+    assert codes(found, HoldRules(not_owned_percent=100)) == []
+    assert NOT_OWNED not in codes(found, adopt=True)
+
+
+def test_the_sentence_about_another_data_set_names_it_and_the_option() -> None:
+    others = (OtherOwner("sis 2026", 1_204, 1_204), OtherOwner("lms", 2, 2))
+    found = Absence(4, AbsentRows(), named=1_300, others=others)
+    (reason,) = reasons_to_hold(request(), HoldRules(), found, batch(enrolled=1))
+    assert reason.message.startswith(
+        "1,204 of the 1,210 enrollments that the file names and that exist already belong to the"
+        " data set sis 2026, and 2 to other data sets. Check"
+    )
+    assert "submit the file again with --snapshot 'sis 2026'." in reason.message
 
 
 def test_publishers_tighten_the_rules() -> None:

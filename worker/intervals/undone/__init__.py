@@ -1,0 +1,1 @@
+"""Know which batches do not count, because they were undone."""

@@ -1,0 +1,72 @@
+"""Remember where workers were lost that made a plan, and give the plan up if it was one place.
+
+A process that is killed cannot say what it died of. So once one was lost, the next ones store which
+chunk they are at. Knows no SQL.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from worker.plans.holder import Holder
+
+MAX_DEATHS: Final = 3
+"""So many workers may be lost at one place in a row, besides the first one, which stored none."""
+
+_AT_THE_END: Final = ("", -1)
+"""The place of a worker that has planned all chunks and makes the report."""
+
+Place = tuple[str, int]
+"""A batch, and the number of a chunk of it."""
+
+
+class Deaths(NamedTuple):
+    """How many workers were lost in a row at one place, while they made a plan."""
+
+    place: Place | None = None
+    count: int = 0
+
+    @classmethod
+    def of(cls, plan: Any) -> "Deaths":
+        """Return what the row of a plan says when a worker begins to make the plan."""
+        stored = plan.progress or {}
+        if not plan.attempts or "at" not in stored:
+            return cls()
+        place, before = _place(stored["at"]), _place(stored["died_at"])
+        return cls(place, (stored["deaths"] if place == before else 0) + 1)
+
+    def problem(self) -> str | None:
+        """Return why the plan is given up, for the submitter; None if it is not."""
+        if self.place is None or self.count < MAX_DEATHS:
+            return None
+        if self.place == _AT_THE_END:
+            return (
+                f"The plan could not be made: {self.count + 1} workers were lost, the last"
+                f" {self.count} of them after all chunks, when the report was made. They probably"
+                " ran out of memory. Ask the operator for the worker's log; then submit the file"
+                " again under another batch id. Nothing of it was applied."
+            )
+        batch_id, number = self.place
+        return (
+            f"The plan could not be made: {self.count + 1} workers were lost, the last"
+            f" {self.count} of them at chunk {number} of the batch {batch_id}. A record in it"
+            " probably kills the worker. Submit the file without a plan: then the record alone is"
+            " refused and becomes a dead letter. Nothing of it was applied."
+        )
+
+    def watch(self, holder: Holder, batch_id: str, texts: Iterable[str]) -> Iterator[str]:
+        """Yield the chunks of a batch; store before each one that it is planned now.
+
+        As long as no worker was lost, nothing is stored. Raises LeaseLost, DBAPIError.
+        """
+        for number, text in enumerate(texts):
+            self._store(holder, (batch_id, number))
+            yield text
+        self._store(holder, _AT_THE_END)
+
+    def _store(self, holder: Holder, place: Place) -> None:
+        if holder.plan.attempts:
+            holder.note({"at": place, "died_at": self.place, "deaths": self.count})
+
+
+def _place(stored: Any) -> Place | None:
+    return None if stored is None else (stored[0], stored[1])

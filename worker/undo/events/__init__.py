@@ -1,0 +1,1 @@
+"""Read what requests did to pairs, and which of them count."""

@@ -1,0 +1,115 @@
+"""Read in SQL what requests did to pairs."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, func, or_, select
+
+from producer.schemas import Action
+from worker.database.sets import (
+    columns_of,
+    is_among,
+    list_parameter,
+    row_parameters,
+    rows_as_table,
+)
+from worker.models import (
+    Batch,
+    BatchChunk,
+    EnrollmentResult,
+    Instant,
+    Pair,
+    PastEnrollment,
+    StudentCourse,
+)
+
+
+class Event(NamedTuple):
+    """What a request asked of a pair, and was not superseded in."""
+
+    pair: Pair
+    action: Action
+    moment: datetime
+    is_change: bool
+    """False if the pair was enrolled already, or was not enrolled when it was dropped."""
+    batch_id: str | None
+    data_set: int | None
+    """That of the batch."""
+
+
+def find_events(
+    connection: Connection, pairs: Collection[Pair], since: datetime | None = None
+) -> list[Event]:
+    """Return what requests that count at a moment or later did to pairs; None for all requests."""
+    wanted = set(pairs)
+    if not wanted:
+        return []
+    events = (*_of_results(connection, wanted, since), *_derived(connection, wanted, since))
+    return [event for event in events if event.pair in wanted]
+
+
+def _of_results(
+    connection: Connection, pairs: Collection[Pair], since: datetime | None
+) -> Iterator[Event]:
+    dialect = connection.dialect.name
+    students = list_parameter(dialect, {student for student, _ in pairs})
+    for row in connection.execute(_select_results(dialect), {**students, "since": since}):
+        origin = (row.batch_id, row.data_set)
+        for course in row.enrolled:
+            is_new = course not in row.already
+            yield Event((row.student_id, course), Action.ENROLL, row.counts_at, is_new, *origin)
+        for course in row.dropped or ():
+            was_open = course not in (row.not_enrolled or ())
+            yield Event((row.student_id, course), Action.DROP, row.counts_at, was_open, *origin)
+
+
+@cache
+def _select_results(dialect: str) -> Any:
+    result = EnrollmentResult
+    # An older version stored no moment.
+    counts_at = func.coalesce(result.moment, result.completed_at, type_=Instant())
+    since = bindparam("since", type_=Instant())
+    lists = (result.enrolled, result.already, result.dropped, result.not_enrolled)
+    return (
+        select(
+            result.student_id,
+            *lists,
+            counts_at.label("counts_at"),
+            result.batch_id,
+            Batch.data_set,
+        )
+        .outerjoin(Batch, Batch.id == result.batch_id)
+        .where(is_among(dialect, result.student_id), or_(since.is_(None), counts_at >= since))
+    )
+
+
+def _derived(
+    connection: Connection, pairs: Collection[Pair], since: datetime | None
+) -> Iterator[Event]:
+    """Yield what requests did whose results are not stored: they opened enrollments."""
+    dialect = connection.dialect.name
+    parameters = row_parameters(dialect, _PAIR, sorted(pairs)) | {"since": since}
+    for rows in (StudentCourse, PastEnrollment):
+        for row in connection.execute(_select_derived(dialect, rows), parameters):
+            pair = (row.student_id, row.course_id)
+            yield Event(pair, Action.ENROLL, row.enrolled_at, True, row.id, row.data_set)
+
+
+_PAIR = columns_of(StudentCourse, "student_id", "course_id")
+
+
+@cache
+def _select_derived(dialect: str, rows: Any) -> Any:
+    source, since = rows_as_table(dialect, _PAIR), bindparam("since", type_=Instant())
+    is_pair = (rows.student_id == source.c.student_id) & (rows.course_id == source.c.course_id)
+    is_chunk = (BatchChunk.batch_id == Batch.id) & (BatchChunk.number == rows.chunk)
+    return (
+        select(rows.student_id, rows.course_id, rows.enrolled_at, Batch.id, Batch.data_set)
+        .select_from(source)
+        .join(rows, is_pair)
+        .join(Batch, Batch.moment == rows.enrolled_at)
+        .join(BatchChunk, is_chunk)
+        .where(BatchChunk.fresh.is_not(None), or_(since.is_(None), rows.enrolled_at >= since))
+    )

@@ -1,0 +1,1 @@
+"""Restore who owns enrollments, and which other data sets name them."""

@@ -1,0 +1,209 @@
+"""Read and write in SQL what a batch changed of owners and notes, besides enrollments."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from worker.database.sets import (
+    columns_of,
+    is_among,
+    list_parameter,
+    row_parameters,
+    rows_as_table,
+)
+from worker.intervals.undone.repository import find_undone
+from worker.models import Batch, EnrollmentResult, Pair, StudentCourse
+from worker.plan_models import ADOPTED, AlsoEnrolledBy, DataSet, PlannedDropRow, PlanRow
+
+PAGE: Final = 5_000
+"""How many pairs, or results, are looked at together."""
+
+_PAIR: Final = columns_of(AlsoEnrolledBy, "student_id", "course_id")
+
+
+class Submitted(NamedTuple):
+    """A batch that was submitted, with its data set."""
+
+    id: str
+    moment: datetime
+    data_set: int
+    is_snapshot: bool
+
+
+def find_submitted(connection: Connection, batch_id: str) -> Submitted | None:
+    """Return a batch with a data set, or None."""
+    batch = Batch
+    row = connection.execute(
+        select(batch.id, batch.moment, batch.data_set, PlanRow.request)
+        .outerjoin(PlanRow, PlanRow.id == batch.id)
+        .where(batch.id == batch_id, batch.data_set.is_not(None), batch.moment.is_not(None))
+    ).one_or_none()
+    if row is None:
+        return None
+    is_snapshot = row.request is not None and bool(row.request["snapshot"])
+    return Submitted(row.id, row.moment, row.data_set, is_snapshot)
+
+
+def last_snapshot(connection: Connection, data_set: int) -> datetime | None:
+    """Return the moment of the last snapshot of a data set that began to be applied and counts."""
+    plan = PlanRow
+    begun = (
+        select(plan.id, plan.request, plan.moment)
+        .join(Batch, Batch.id == plan.id)
+        .where(plan.data_set == data_set)
+    )
+    rows = [row for row in connection.execute(begun) if row.request["snapshot"]]
+    undone = find_undone(connection, {row.id for row in rows})
+    return max((row.moment for row in rows if row.id not in undone), default=None)
+
+
+def set_swept_at(
+    connection: Connection, data_set: int, before: datetime | None, after: datetime | None
+) -> None:
+    """Change the moment of the last snapshot of a data set, if it is still the one it was."""
+    is_same = DataSet.swept_at.is_not_distinct_from(before)
+    connection.execute(
+        update(DataSet).where(DataSet.id == data_set, is_same).values(swept_at=after)
+    )
+
+
+def pages_with_outcome(connection: Connection, plan_id: str, outcome: str) -> Iterator[list[Pair]]:
+    """Yield the pairs with which a plan did this, a page at a time."""
+    row, after = PlannedDropRow, (0, 0)
+    key = (row.student_id, row.course_id)
+    wanted = select(*key).where(row.plan_id == plan_id, row.outcome == outcome)
+    while True:
+        page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
+        pairs = [(student, course) for student, course in connection.execute(page)]
+        if not pairs:
+            return
+        yield pairs
+        after = pairs[-1]
+
+
+def find_adoptions(
+    connection: Connection, pairs: Collection[Pair]
+) -> list[tuple[Pair, str, datetime]]:
+    """Return which snapshots adopted some of these pairs, and when those count."""
+    plans = connection.execute(
+        select(PlanRow.id, PlanRow.request, PlanRow.moment).where(PlanRow.data_set.is_not(None))
+    )
+    moments = {row.id: row.moment for row in plans if row.request["adopt"]}
+    if not moments:
+        return []
+    dialect = connection.dialect.name
+    source, row = rows_as_table(dialect, _PAIR), PlannedDropRow
+    is_pair = (row.student_id == source.c.student_id) & (row.course_id == source.c.course_id)
+    adopted = (
+        select(row.student_id, row.course_id, row.plan_id)
+        .select_from(source)
+        .join(row, is_pair)
+        .where(row.outcome == ADOPTED, is_among(dialect, row.plan_id))
+    )
+    parameters = row_parameters(dialect, _PAIR, sorted(set(pairs)))
+    rows = connection.execute(adopted, parameters | list_parameter(dialect, moments.keys()))
+    return [((student, course), plan, moments[plan]) for student, course, plan in rows]
+
+
+def change_owner(
+    connection: Connection, pairs: Collection[Pair], before: int | None, after: int | None
+) -> None:
+    """Let the owner of enrollments be another one, if it is still the one that it was."""
+    if pairs:
+        dialect = connection.dialect.name
+        parameters = row_parameters(dialect, _PAIR, sorted(pairs))
+        values = {**parameters, "before": before, "after": after}
+        connection.execute(_change_owner(dialect), values)
+
+
+@cache
+def _change_owner(dialect: str) -> Any:
+    source, row = rows_as_table(dialect, _PAIR), StudentCourse
+    before, after = (bindparam(name, type_=Integer()) for name in ("before", "after"))
+    return (
+        update(row)
+        .where(tuple_(row.student_id, row.course_id).in_(select(*source.c)))
+        .where(row.data_set.is_not_distinct_from(before))
+        .values(data_set=after)
+    )
+
+
+def pages_of_notes(connection: Connection, data_set: int, since: datetime) -> Iterator[list[Pair]]:
+    """Yield the pairs of the notes of a data set that count at a moment or later, by pages."""
+    note, after = AlsoEnrolledBy, (0, 0)
+    key = (note.student_id, note.course_id)
+    wanted = select(*key).where(note.data_set == data_set, note.moment >= since)
+    while True:
+        page = wanted.where(tuple_(*key) > tuple_(*after)).order_by(*key).limit(PAGE)
+        pairs = [(student, course) for student, course in connection.execute(page)]
+        if not pairs:
+            return
+        yield pairs
+        after = pairs[-1]
+
+
+def remove_notes(
+    connection: Connection, pairs: Collection[Pair], data_set: int | None = None
+) -> None:
+    """Remove the notes about pairs: those of a data set, or all."""
+    dialect = connection.dialect.name
+    parameters = row_parameters(dialect, _PAIR, sorted(pairs))
+    connection.execute(_remove_notes(dialect), {**parameters, "data_set": data_set})
+
+
+@cache
+def _remove_notes(dialect: str) -> Any:
+    source, note = rows_as_table(dialect, _PAIR), AlsoEnrolledBy
+    data_set = bindparam("data_set", type_=Integer())
+    return delete(note).where(
+        tuple_(note.student_id, note.course_id).in_(select(*source.c)),
+        or_(data_set.is_(None), note.data_set == data_set),
+    )
+
+
+def batches_between(
+    connection: Connection, data_set: int, since: datetime | None, until: datetime
+) -> list[str]:
+    """Return the batches of a data set that count from a moment on and before another one."""
+    batch = Batch
+    wanted = select(batch.id).where(batch.data_set == data_set, batch.moment < until)
+    if since is not None:
+        wanted = wanted.where(batch.moment >= since)
+    return list(connection.scalars(wanted))
+
+
+def pages_confirmed(connection: Connection, batch_id: str, data_set: int) -> Iterator[list[Pair]]:
+    """Yield the pairs that a batch named and that were enrolled already, by pages.
+
+    Students without an enrollment of another data set are left out.
+    """
+    result, row, after = EnrollmentResult, StudentCourse, ""
+    is_foreign = exists().where(
+        row.student_id == result.student_id,
+        row.data_set.is_not(None),
+        row.data_set != data_set,
+    )
+    wanted = select(result.request_id, result.student_id, result.already).where(
+        result.batch_id == batch_id, func.json_array_length(result.already) > 0, is_foreign
+    )
+    while True:
+        page = wanted.where(result.request_id > after).order_by(result.request_id).limit(PAGE)
+        rows = connection.execute(page).all()
+        if not rows:
+            return
+        yield [(each.student_id, course) for each in rows for course in each.already]
+        after = rows[-1].request_id

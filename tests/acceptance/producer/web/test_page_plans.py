@@ -99,7 +99,7 @@ def test_a_nightly_file_that_lost_most_rows_waits_until_the_reader_approves(
     plan.get_by_role("button", name="Yes, apply it").click()
     page.get_by_text(FINISHED).wait_for()
     wait_for(lambda: enrolled(client) == set(STUDENTS[:5]))
-    plan.get_by_role("columnheader", name="Dropped").wait_for()
+    plan.get_by_role("columnheader", name="Dropped", exact=True).wait_for()
     assert row.locator(".number").all_inner_texts() == ["20", "15", "15"]
 
 

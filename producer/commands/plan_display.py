@@ -127,8 +127,9 @@ def _absent(status: PlanStatus) -> Iterator[RenderableType]:
         return
     rows: AbsentRows = status.applied or status.absent
     yield Text()
+    verb = "is" if rows.absent == 1 else "are"
     yield one_line(
-        f"Of {status.owned_before:,} enrollments of the data set, {rows.absent:,} are not in the"
+        f"Of {status.owned_before:,} enrollments of the data set, {rows.absent:,} {verb} not in the"
         " snapshot"
     )
     counts = [(word, getattr(rows, name)) for name, word in _ABSENT.items()]

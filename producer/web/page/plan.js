@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { sentenceOf } from "./counts.js";
-import { button, element, saveFile } from "./dom.js";
+import { button, element, focusOn, saveFile } from "./dom.js";
 import { courseAddress, studentAddress } from "./ids.js";
 import { causeOf } from "./reasons.js";
 import { download } from "./refusals.js";
@@ -20,14 +20,17 @@ const PAGE = 100;
 export function planPart(planId, level, signal, decided) {
   const path = `/plans/${encodeURIComponent(planId)}`;
   const node = element("section", { class: "plan", "aria-label": "What would change", hidden: true });
-  async function draw() {
+  async function draw(hasDecided = false) {
     const plan = await (await call(path, { signal })).json();
     node.hidden = false;
-    node.replaceChildren(element(`h${level}`, {}, HEADINGS[plan.state] ?? "Being planned"), ...parts(plan, path, async (decision) => {
+    // The button that had the focus goes: a reader with a keyboard stays here, and hears the new state.
+    const hadFocus = hasDecided || node.contains(document.activeElement), heading = element(`h${level}`, {}, HEADINGS[plan.state] ?? "Being planned");
+    node.replaceChildren(heading, ...parts(plan, path, async (decision) => {
       await call(`${path}/decision`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, digest: plan.digest }) });
-      await draw();
+      await draw(true);
       decided();
     }).filter(Boolean));
+    if (hadFocus) focusOn(heading);
   }
   return { node, draw };
 }

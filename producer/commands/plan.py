@@ -5,6 +5,7 @@ from typing import BinaryIO
 import click
 
 from producer.commands import plan_display
+from producer.commands.package_ids import related_batches
 from producer.commands.session import Session, with_session
 from producer.commands.terminal import tell
 from producer.contract.exit_codes import ExitCode, exit_codes
@@ -44,7 +45,8 @@ def plan(session: Session, plan_id: str, csv_file: BinaryIO | None) -> int:
     """
     status = session.client.plan(plan_id)
     if status.state is PlanState.UNKNOWN:
-        tell(plan_display.unknown(plan_id))
+        related = related_batches(session.client, plan_id)
+        tell(plan_display.meant(plan_id, related) or plan_display.unknown(plan_id))
         return ExitCode.REFUSED
     if csv_file is not None:
         with csv_file:  # If the disk is full, closing the file fails.

@@ -1,6 +1,6 @@
 """Lay out plans for people: what a submission would change, why it waits, and what to do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -70,6 +70,20 @@ def unknown(plan_id: str) -> str:
     )
 
 
+def meant(plan_id: str, related: Sequence[BatchStatus]) -> str | None:
+    """Say which plan was meant by the id of a package, or of a part of one; None if none was.
+
+    `related` are the batches with this id, or with ids that the parts of such a package have.
+    """
+    plans = dict.fromkeys(batch.plan_id for batch in related if batch.plan_id is not None)
+    if plans:
+        named = " and ".join(f"`enroll plan {plan}`" for plan in plans)
+        return f"{plan_id} is a part of a submission, or a package, whose plan is another: {named}."
+    if related:
+        return f"{plan_id} was applied without a plan. `enroll status {plan_id}` shows it."
+    return None
+
+
 def next_steps(status: PlanStatus) -> Iterator[str]:
     """Yield the commands with which to go on, each with what it does."""
     if status.absent.dropped:
@@ -82,6 +96,8 @@ def next_steps(status: PlanStatus) -> Iterator[str]:
 def _times(status: PlanStatus) -> Iterator[Text]:
     if status.planned_at is not None:
         yield one_line(f"The report was true at {moment_text(status.planned_at)}.")
+    if status.digest is not None and status.state is PlanState.HELD:
+        yield one_line(f"Its digest is {status.digest}.")
     if status.state is PlanState.HELD and status.expires_at is not None:
         yield one_line(f"Without a decision it is discarded at {moment_text(status.expires_at)}.")
 
@@ -111,8 +127,9 @@ def _absent(status: PlanStatus) -> Iterator[RenderableType]:
         return
     rows: AbsentRows = status.applied or status.absent
     yield Text()
+    verb = "is" if rows.absent == 1 else "are"
     yield one_line(
-        f"Of {status.owned_before:,} enrollments of the data set, {rows.absent:,} are not in the"
+        f"Of {status.owned_before:,} enrollments of the data set, {rows.absent:,} {verb} not in the"
         " snapshot"
     )
     counts = [(word, getattr(rows, name)) for name, word in _ABSENT.items()]

@@ -68,12 +68,18 @@ def plan_options(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-def check_alone(plan: PlanOptions, *, check: bool) -> None:
-    """Raise UsageError if `--check` stands together with an option about plans."""
+def check_together(plan: PlanOptions, wait_timeout: float | None, *, check: bool) -> None:
+    """Raise UsageError if options about plans stand where they have no effect."""
     if check and (option := next(_given(plan), None)) is not None:
         raise click.UsageError(
             f"--check reads the files here and submits nothing, so {option} has no effect. Leave"
             " one of the two out; --dry-run lets a worker say what would happen."
+        )
+
+    if wait_timeout is not None and not plan.is_planned:
+        raise click.UsageError(
+            "--wait-timeout is for the wait for a plan: use it with --dry-run, --snapshot or"
+            " --hold. To wait for another batch, use --no-wait, then `enroll wait ID --timeout`."
         )
 
 

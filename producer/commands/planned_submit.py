@@ -1,46 +1,30 @@
 """Submit files as one plan, and show its report, for `enroll submit`."""
 
 import json
-import time
+import math
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import click
 
-from producer.client import EnrollmentClient
 from producer.commands import plan_display
 from producer.commands.inputs import Input
 from producer.commands.plan import exit_code
+from producer.commands.plan_wait import wait_for_plan
 from producer.commands.progress import submit_source
 from producer.commands.resume import PlanPart, ResumeJournal
 from producer.commands.session import Session
 from producer.commands.terminal import print_json, tell
-from producer.contract.batches import BatchState, BatchStatus
+from producer.contract.batches import BatchStatus
 from producer.contract.exit_codes import ExitCode
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import PlanState, PlanStatus
+from producer.errors import BatchNotDone
 from producer.files.describing import Choices
 from producer.files.snapshots import may_end, without_drops
 from producer.files.submitted import check_planned
 from producer.publishing.planning import PlanOptions
 from producer.schemas import Kind
-
-_PAUSE: Final = 0.25
-"""Seconds between two look-ups of a plan that is being applied."""
-
-_STAGES: Final[Mapping[BatchState, str]] = {
-    BatchState.STAGED: "All of it is stored. A worker is making the plan ...",
-    BatchState.RUNNING: "The plan is being applied ...",
-}
-"""What is printed when the batches of a plan come into a state."""
-
-UNDER_WAY: Final = (
-    PlanState.STAGED,
-    PlanState.APPROVED,
-    PlanState.APPLYING,
-    PlanState.SWEEPING,
-)
-"""The states that a plan leaves by itself."""
 
 
 class PlannedOptions(NamedTuple):
@@ -52,6 +36,8 @@ class PlannedOptions(NamedTuple):
     wait: bool
     max_queued: int
     submitter: str | None
+    wait_timeout: float = math.inf
+    """The longest wait for the plan, in seconds."""
 
 
 def submit_planned(
@@ -71,7 +57,13 @@ def submit_planned(
         return _interrupted(ordered, options)
     if not options.wait:
         return _left_alone(session, ordered, request)
-    plan = wait_for_plan(session.client, request, session)
+    try:
+        plan = wait_for_plan(session.client, request, session, options.wait_timeout)
+    except KeyboardInterrupt:
+        return _stopped_waiting(request)
+    except BatchNotDone as error:
+        tell(f"Error: {error}")
+        return ExitCode.UNREACHABLE
     _show(session, ordered, plan)
     journal.finish(entry.files for entry in ordered if entry.files)
     return exit_code(plan)
@@ -159,6 +151,14 @@ def _interrupted(inputs: Sequence[Input], options: PlannedOptions) -> int:
     return ExitCode.INTERRUPTED
 
 
+def _stopped_waiting(request: PlanRequest) -> int:
+    tell(
+        "Interrupted. All of the submission has arrived, so it goes on by itself. See what became"
+        f" of it with: enroll plan {request.id}"
+    )
+    return ExitCode.INTERRUPTED
+
+
 def _left_alone(session: Session, inputs: Sequence[Input], request: PlanRequest) -> int:
     """Print the id of a plan that is not waited for."""
     for entry in inputs:
@@ -167,25 +167,6 @@ def _left_alone(session: Session, inputs: Sequence[Input], request: PlanRequest)
     tell(f"See the plan with: enroll plan {request.id}")
     session.show(plan, request.id)
     return ExitCode.DONE
-
-
-def wait_for_plan(client: EnrollmentClient, request: PlanRequest, session: Session) -> PlanStatus:
-    """Wait until a plan goes no further by itself, and return it.
-
-    Raises BatchCannotFinish, and NoWorkerAnswered if no worker goes on with it.
-    """
-    shown: set[BatchState] = set()
-
-    def show(status: BatchStatus) -> None:
-        if status.state in _STAGES and status.state not in shown:
-            shown.add(status.state)
-            session.err.print(_STAGES[status.state])
-
-    for member in request.members:
-        client.wait(member.batch_id, on_status=show)
-    while (plan := client.plan(request.id)).state in UNDER_WAY:
-        time.sleep(_PAUSE)
-    return plan
 
 
 def _show(session: Session, inputs: Sequence[Input], plan: PlanStatus) -> None:

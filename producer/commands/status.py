@@ -8,10 +8,12 @@ from rich.live import Live
 
 from producer.commands import display
 from producer.commands.following import Follower, Status, exit_code, look_up, summary
+from producer.commands.package_ids import parts_of_package
 from producer.commands.session import Session, session_options, with_session
 from producer.commands.terminal import one_line, tell
 from producer.contract.batches import BatchStatus
 from producer.contract.exit_codes import ExitCode, exit_codes
+from producer.schemas import RequestState
 
 REDRAW_SECONDS = 0.5
 LINE_SECONDS = 5.0
@@ -65,6 +67,8 @@ def status(session: Session, identity: str, watch: bool) -> int:
         return _watch(session, identity)
     found = look_up(session.client, [identity])[identity]
     session.show(found, _layout(found))
+    if found.state is RequestState.UNKNOWN and (hint := parts_of_package(session.client, identity)):
+        tell(hint)
     return exit_code(found)
 
 

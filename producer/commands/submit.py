@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import math
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from producer.commands.check import check_sources
 from producer.commands.comparing import compare_input
 from producer.commands.file_options import file_options, with_choices
 from producer.commands.inputs import STANDARD_INPUT, Input, opened_inputs
-from producer.commands.plan_options import check_alone, plan_options
+from producer.commands.plan_options import check_together, plan_options
 from producer.commands.planned_submit import PlannedOptions, begun_plan, submit_planned
 from producer.commands.progress import submit_source
 from producer.commands.resume import ResumeJournal
@@ -82,6 +83,12 @@ Examples:
     "--no-wait", is_flag=True, help="Print the batch id and exit once the batch is queued."
 )
 @click.option(
+    "--wait-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    help="The longest wait for a plan; by default there is no limit. The submission goes on.",
+)
+@click.option(
     "--batch-id",
     metavar="ID",
     help="Your own id for the batch of a single file; a repeat publishes only missing chunks.",
@@ -117,6 +124,7 @@ def submit(
     refused_file: BinaryIO | None,
     spreadsheet: BinaryIO | None,
     no_wait: bool,
+    wait_timeout: float | None,
     batch_id: str | None,
     resume: bool,
     max_queued: int,
@@ -139,7 +147,7 @@ def submit(
     """  # noqa: D301 - click's mark for a paragraph that is not folded
     _check_names(names, batch_id, resume=resume)
     _check_refused_files(names, refused_file, spreadsheet, check=check)
-    check_alone(plan, check=check)
+    check_together(plan, wait_timeout, check=check)
     # The first lines of every file are checked before the first message is published.
     with opened_inputs(session, names, choices) as inputs:
         if check:
@@ -149,9 +157,9 @@ def submit(
         if batch_id is not None and len({entry.name for entry in inputs}) > 1:
             raise _several_for_one_id()
         own_name = submitter or _user_name()
-        options = _Options(batch_id, resume, not no_wait, max_queued, own_name, plan.data_set)
-        submit_inputs = _submit_planned if plan.is_planned else _submit_all
-        return submit_inputs(session, inputs, choices, plan, options)
+        options = _Options(batch_id, resume, not no_wait, max_queued, own_name, wait_timeout)
+        submit_all = _submit_planned if plan.is_planned else _submit_all
+        return submit_all(session, inputs, choices, plan, options)
 
 
 def _check_sources(refused_file: BinaryIO | None, sources: Sequence[AnySource]) -> None:
@@ -171,8 +179,8 @@ class _Options(NamedTuple):
     """Whether to wait for the last batch; the earlier ones are always waited for."""
     max_queued: int
     submitter: str | None
-    data_set: str | None
-    """The data set that enrollments belong to."""
+    wait_timeout: float | None
+    """The longest wait for a plan, in seconds; None if there is no limit."""
 
 
 def _submit_planned(
@@ -194,7 +202,9 @@ def _submit_planned(
     for entry in inputs:
         if entry.package is not None:
             entry.package.batch_ids(ids[entry.name][0])
-    own = PlannedOptions(choices, plan, ids, options.wait, options.max_queued, options.submitter)
+    seconds = math.inf if options.wait_timeout is None else options.wait_timeout
+    how = (options.wait, options.max_queued, options.submitter, seconds)
+    own = PlannedOptions(choices, plan, ids, *how)
     return submit_planned(session, inputs, journal, own)
 
 
@@ -230,7 +240,7 @@ def _submit_all(
                 wait=options.wait or number < len(inputs),
                 max_queued=options.max_queued,
                 submitter=options.submitter,
-                membership=Membership(options.data_set if is_enrollments else None),
+                membership=Membership(plan.data_set if is_enrollments else None),
             )
         except KeyboardInterrupt:
             return _interrupted(entry, own_id)

@@ -38,6 +38,7 @@ from producer.contract.rosters import (
     to_microseconds,
     values_reader,
 )
+from producer.fields import UNDO_PREFIX
 from producer.schemas import (
     Code,
     EnrollmentProblem,
@@ -264,7 +265,16 @@ class Batches:
             submitted_at=batch.moment,
             started_at=batch.started_at,
             finished_at=batch.finished_at if batch.is_done else None,
+            undoes=batch_id.removeprefix(UNDO_PREFIX) if batch_id.startswith(UNDO_PREFIX) else None,
+            **self.undone(batch_id),
         )
+
+    def undone(self, batch_id: str) -> dict[str, Any]:
+        """Return what a status says of the undo of a batch: nothing if it stands."""
+        undo = self._batches.get(UNDO_PREFIX + batch_id)
+        if undo is None or self.undone(UNDO_PREFIX + batch_id):
+            return {}
+        return {"undone_by": UNDO_PREFIX + batch_id, "undone_at": undo.started_at}
 
     def newest(self, limit: int) -> list[BatchStatus]:
         """Return the newest batches, without their refusals."""

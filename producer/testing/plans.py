@@ -1,6 +1,7 @@
 """Stage, make, hold and apply plans in memory, as workers do, but each step at once."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -212,10 +213,15 @@ class Plans:
         differences = [] if batches == plan.status.batches else ["Other counts were planned."]
         if applied != plan.status.absent:
             differences.append("Newer requests changed what was to be dropped.")
+        dropped = Counter(course for (_, course), end in plan.outcomes.items() if end == "dropped")
         plan.change(
             state=PlanState.DONE,
             batches=batches,
             applied=applied,
+            courses=tuple(
+                course.model_copy(update={"dropped": dropped[course.course_id]})
+                for course in plan.status.courses
+            ),
             differences=tuple(differences),
             finished_at=times.now,
         )

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -12,25 +13,37 @@ from sqlalchemy import text
 from producer.contract.batches import BatchCursor
 from producer.contract.headers import BatchOrigin
 from producer.contract.lookups import ResultCursor
+from producer.contract.plans import DecisionMessage
 from producer.contract.routing import KIND_TASKS, TaskName
 from producer.fields import Moment
-from worker.batches.apply import apply_chunk
+from producer.schemas import Kind
+from support.staging import work_on
+from worker.batches.apply import apply_chunk, read_chunk
 from worker.batches.listing import BatchSearch, batch_page
 from worker.batches.status import (
     applied_chunks,
     batch_statuses,
     recent_batch_ids,
 )
+from worker.data_sets.repository import allow_snapshots, data_set_key
 from worker.database.engine import Database
 from worker.enrollment.incoming import read_request
 from worker.enrollment.lookups import request_statuses, student_results, students
 from worker.enrollment.results import to_response
 from worker.history.lookups import course_roll, course_rolls, student_history
 from worker.models import Base
+from worker.moments import own_clock
+from worker.plans.advance import advance_next
+from worker.plans.decisions import DecisionRefused, decide
+from worker.plans.reports.lookups import plan_status, planned_drops
+from worker.plans.staging import Delivered, stage_chunk
 from worker.refused_lines.lookups import refused_records
 from worker.roster.lookups import find_courses, find_students
 from worker.service import add_enrollments
 from worker.tasks.answer import to_json
+from worker.undo.reports import done, done_before, preview, refused
+from worker.undo.run import undo
+from worker.undo.values import AlreadyUndone, CannotUndo
 
 _PLACE: TypeAdapter[BatchCursor | None] = TypeAdapter(BatchCursor | None)
 _MOMENT: TypeAdapter[datetime | None] = TypeAdapter(Moment | None)
@@ -60,6 +73,13 @@ class SqlWorker:
                 database, course, _MOMENT.validate_python(at)
             ),
             TaskName.ROLLS: partial(course_rolls, database),
+            TaskName.PLAN: partial(plan_status, database),
+            TaskName.PLANNED_DROPS: lambda plan_id, after=None, limit=1_000: planned_drops(
+                database, plan_id, after, limit
+            ),
+            TaskName.DECIDE: self._decide,
+            TaskName.UNDO: self._undo,
+            TaskName.REHEARSE_UNDO: partial(preview, database),
         }
 
     def run(
@@ -72,7 +92,7 @@ class SqlWorker:
         origin = BatchOrigin.from_headers(headers)
         for kind, name in KIND_TASKS.items():
             if task is name:
-                apply_chunk(self._database, kind, args[0], origin=origin)
+                self._apply(kind, args[0], origin)
                 return None
         if task is TaskName.ENROLL:
             incoming = read_request(uuid.uuid4().hex, args, {}, origin.moment)
@@ -87,6 +107,39 @@ class SqlWorker:
             cursor = _CURSOR.validate_python(kwargs.pop("before", None))
             return to_json(student_results(self._database, args[0], before=cursor, **kwargs))
         return to_json(self._tasks[task](*args, **kwargs))
+
+    def _apply(self, kind: Kind, chunk: str, origin: BatchOrigin) -> None:
+        parsed, fingerprint = read_chunk(kind, chunk)
+        if parsed.plan is None:
+            apply_chunk(self._database, kind, chunk, origin=origin)
+            return
+        stage_chunk(self._database, Delivered(kind, parsed, fingerprint, chunk, origin))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Do what is due for plans."""
+        work = work_on(self._database)
+        while advance_next(work):
+            pass
+
+    def _decide(self, decision: dict[str, Any]) -> Any:
+        checked = DecisionMessage.model_validate(decision)
+        with suppress(DecisionRefused):
+            decide(self._database, checked.plan_id, checked.decision, checked.digest)
+        self._advance()
+        return plan_status(self._database, checked.plan_id)
+
+    def _undo(self, batch_id: str) -> Any:
+        try:
+            return done(undo(self._database, batch_id))
+        except AlreadyUndone as error:
+            return done_before(self._database, batch_id, error)
+        except CannotUndo as error:
+            return refused(batch_id, error)
+
+    def create_data_set(self, name: str) -> None:
+        with self._database.writing() as connection:
+            allow_snapshots(connection, data_set_key(connection, name, own_clock()))
 
     def _recent_batches(
         self, limit: int, *, paged: bool = False, cursor: Any = None, **selected: Any

@@ -23,7 +23,7 @@ class Deaths(NamedTuple):
     """How many workers were lost in a row at one place, while they made a plan."""
 
     place: Place | None = None
-    times: int = 0
+    workers: int = 0
 
     @classmethod
     def of(cls, plan: Any) -> "Deaths":
@@ -36,19 +36,19 @@ class Deaths(NamedTuple):
 
     def problem(self) -> str | None:
         """Return why the plan is given up, for the submitter; None if it is not."""
-        if self.place is None or self.times < MAX_DEATHS:
+        if self.place is None or self.workers < MAX_DEATHS:
             return None
         if self.place == _AT_THE_END:
             return (
-                f"The plan could not be made: {self.times + 1} workers were lost, the last"
-                f" {self.times} of them after all chunks, when the report was made. They probably"
+                f"The plan could not be made: {self.workers + 1} workers were lost, the last"
+                f" {self.workers} of them after all chunks, when the report was made. They probably"
                 " ran out of memory. Ask the operator for the worker's log; then submit the file"
                 " again under another batch id. Nothing of it was applied."
             )
         batch_id, number = self.place
         return (
-            f"The plan could not be made: {self.times + 1} workers were lost, the last"
-            f" {self.times} of them at chunk {number} of the batch {batch_id}. A record in it"
+            f"The plan could not be made: {self.workers + 1} workers were lost, the last"
+            f" {self.workers} of them at chunk {number} of the batch {batch_id}. A record in it"
             " probably kills the worker. Submit the file without a plan: then the record alone is"
             " refused and becomes a dead letter. Nothing of it was applied."
         )
@@ -65,7 +65,7 @@ class Deaths(NamedTuple):
 
     def _store(self, holder: Holder, place: Place) -> None:
         if holder.plan.attempts:
-            holder.note({"at": place, "died_at": self.place, "deaths": self.times})
+            holder.note({"at": place, "died_at": self.place, "deaths": self.workers})
 
 
 def _place(stored: Any) -> Place | None:

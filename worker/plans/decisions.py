@@ -11,6 +11,7 @@ from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database, transaction
 from worker.moments import Clock, own_clock
 from worker.plans.repository import (
+    find_plans_of,
     finish,
     lock_plan,
     time_now,
@@ -54,7 +55,11 @@ def decide(
     def work(connection: Connection) -> None:
         plan = lock_plan(connection, plan_id)
         if plan is None:
-            raise DecisionRefused(f"There is no plan {plan_id}. Check the id.")
+            others = find_plans_of(connection, plan_id)
+            hint = (
+                f"It is a part of the plan {others[0]}: name that." if others else "Check the id."
+            )
+            raise DecisionRefused(f"There is no plan {plan_id}. {hint}")
         now = time_now(connection, clock)
         by_operator = decision is Decision.DISCARD and digest is None and may_be_discarded(plan)
         if not by_operator:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from producer.contract.plan_requests import PlanRequest
 from producer.contract.plans import FINAL_STATES, PlanState
+from producer.schemas import Kind
 from worker.database.clock import database_time
 from worker.database.sets import insert_into
 from worker.models import Batch
@@ -79,6 +80,13 @@ def find_members(connection: Connection, plan_id: str) -> list[Any]:
     """Return the members of a plan, in the order in which they are applied."""
     statement = select(*PlanMember.__table__.columns).where(PlanMember.plan_id == plan_id)
     return list(connection.execute(statement.order_by(PlanMember.position)))
+
+
+def find_plans_of(connection: Connection, identity: str) -> list[str]:
+    """Return the plans of a batch with this id, or of the batches of a package with it."""
+    ids = [identity, *(f"{identity}:{kind}" for kind in Kind)]
+    statement = select(PlanMember.plan_id).where(PlanMember.batch_id.in_(ids)).distinct()
+    return list(connection.scalars(statement))
 
 
 def update_member(connection: Connection, batch_id: str, values: Mapping[str, Any]) -> None:

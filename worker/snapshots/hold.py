@@ -73,8 +73,8 @@ def _of_snapshot(
     if drops > rules.drops_rows and _exceeds(drops, owned, rules.drops_percent):
         yield _reason(
             HoldReason.MANY_DROPS,
-            f"It would drop {_enrollments(drops)} {_share(drops, owned)}; more than"
-            f" {rules.drops_percent:g} % are held. {_CHECK}",
+            f"It would drop {_enrollments(drops)} {_share(drops, owned)}; a snapshot that"
+            f" drops more than {rules.drops_percent:g} % is held. {_CHECK}",
         )
     most = max(_HALF, rules.drops_percent)
     if drops >= 2 and _exceeds(drops, owned, most):  # noqa: PLR2004 - a single one is no pattern
@@ -118,12 +118,12 @@ def _of_owners(request: PlanRequest, rules: HoldRules, absence: Absence) -> _Fou
         )
         yield _reason(
             HoldReason.OTHER_DATA_SET,
-            f"{first.owned:,} of the {absence.existing:,} enrollments that the file names and that"
-            f" exist already belong to {listed}. Check that the file was submitted for the right"
+            f"Of the {absence.existing:,} enrollments in the file that already exist,"
+            f" {first.owned:,} belong to {listed}. Check that the file was submitted for the right"
             f" data set. If it is a file of {first.name}, discard the plan and submit the file"
             f" again with --snapshot {shlex.quote(first.name)}. If both data sets name the same"
-            " enrollments on purpose, approve the plan: each of them then goes on until neither"
-            " names it.",
+            " enrollments on purpose, approve the plan: each enrollment then lasts until neither"
+            " of them names it.",
         )
 
 

@@ -30,14 +30,18 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     """Return a batch that can be undone. Raises CannotUndo."""
     batch = find_batch(connection, batch_id)
     if batch is None:
+        hint = (
+            _enrollments_of(connection, batch_id) or "Check the id; `enroll batches` lists batches."
+        )
         raise UnknownBatch(
             f"The batch {batch_id} is unknown: none of its chunks was applied, or it was pruned."
-            " Check the id; `enroll batches` lists batches."
+            f" {hint}"
         )
     if batch.kind != Kind.ENROLLMENTS:
         raise CannotUndo(
             f"The batch {batch_id} is a roster of {batch.kind}. Rosters are not undone, because"
             " earlier names and titles are not stored. Submit a roster with the right records."
+            f" {_enrollments_of(connection, batch_id.rpartition(':')[0])}".rstrip()
         )
     undo_id = undo_id_of(batch_id)
     if len(undo_id) > MAX_STORED_ID:
@@ -56,6 +60,14 @@ def check(connection: Connection, batch_id: str) -> UndoneBatch:
     submitted = find_batch(connection, base_of(batch_id))
     has_data_set = submitted is not None and submitted.data_set is not None
     return UndoneBatch(batch_id, moment, has_data_set, undo_id, moment + STEP)
+
+
+def _enrollments_of(connection: Connection, package_id: str) -> str:
+    """Name the batch to undo instead, if a package has this id; return "" if none has."""
+    own_id = f"{package_id}:{Kind.ENROLLMENTS}"
+    if find_batch(connection, own_id) is None:
+        return ""
+    return f"The enrollments of the package {package_id} are the batch {own_id}: undo that."
 
 
 def _check_limit(connection: Connection, batch_id: str, moment: datetime) -> None:

@@ -19,7 +19,7 @@ export async function show(main, { id }) {
     heading.textContent = nameOf(status);
     about.replaceChildren(...facts(status));
     if (packageOf(status)) wholeOf(status).then((part) => about.append(part), () => {});
-    if (status.state === "done" && status.kind === "enrollments" && !undo.hasChildNodes()) undo.append(undoPart(id));
+    if (status.state === "done" && status.kind === "enrollments" && !status.undone_by && !undo.hasChildNodes()) undo.append(undoPart(id));
     if (status.state === "done") showRefused(status, refused).catch((problem) => {
       if (!stop.signal.aborted) refused.replaceChildren(element("p", { class: "problem", role: "alert" }, problem.message));
     });
@@ -36,6 +36,7 @@ function facts(status) {
   const origin = originOf(status.batch_id), undone = undoneBy(status.batch_id);
   return [
     element("p", { class: "faint" }, sent),
+    status.undone_by && element("p", { class: "notice" }, `This upload was undone${status.undone_at ? ` on ${shownTime(status.undone_at)}` : ""}. `, element("a", { href: batchAddress(status.undone_by) }, "See its undo"), ", which can be undone, too."),
     undone && element("p", {}, "This undoes ", element("a", { href: batchAddress(undone) }, "an earlier upload"), "."),
     origin && element("p", {}, "Corrected lines of ", element("a", { href: batchAddress(origin) }, "an earlier upload"), "."),
   ].filter(Boolean);

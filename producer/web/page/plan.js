@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { sentenceOf } from "./counts.js";
-import { button, element, saveFile } from "./dom.js";
+import { button, element, focusOn, saveFile } from "./dom.js";
 import { courseAddress, studentAddress } from "./ids.js";
 import { causeOf } from "./reasons.js";
 import { download } from "./refusals.js";
@@ -20,14 +20,17 @@ const PAGE = 100;
 export function planPart(planId, level, signal, decided) {
   const path = `/plans/${encodeURIComponent(planId)}`;
   const node = element("section", { class: "plan", "aria-label": "What would change", hidden: true });
-  async function draw() {
+  async function draw(hasDecided = false) {
     const plan = await (await call(path, { signal })).json();
     node.hidden = false;
-    node.replaceChildren(element(`h${level}`, {}, HEADINGS[plan.state] ?? "Being planned"), ...parts(plan, path, async (decision) => {
+    // The button that had the focus goes: a reader with a keyboard stays here, and hears the new state.
+    const hadFocus = hasDecided || node.contains(document.activeElement), heading = element(`h${level}`, {}, HEADINGS[plan.state] ?? "Being planned");
+    node.replaceChildren(heading, ...parts(plan, path, async (decision) => {
       await call(`${path}/decision`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ decision, digest: plan.digest }) });
-      await draw();
+      await draw(true);
       decided();
     }).filter(Boolean));
+    if (hadFocus) focusOn(heading);
   }
   return { node, draw };
 }
@@ -82,17 +85,18 @@ function absentSentence({ absent, owned_before: owned, data_set: name, state }) 
   return `${before} ${count(absent.absent)} of them ${absent.absent === 1 ? "is" : "are"} not in the file: ${fates.join("; ")}.`;
 }
 
-const COURSE_NAMES = ["Course", "Title", "Enrolled before", "To be dropped"];
-
 function coursesTable(courses) {
-  const rowOf = (course) => [
-    element("a", { href: courseAddress(course.sis_id) }, course.sis_id), course.title ?? "",
-    element("span", { class: "number" }, count(course.owned)), element("span", { class: "number" }, count(course.drops)),
+  // What was done is known once the plan is finished.
+  const isDone = courses.some(({ dropped }) => dropped !== null);
+  const names = ["Course", "Title", "Enrolled before", "To be dropped", ...(isDone ? ["Dropped"] : [])];
+  const number = (value) => element("span", { class: "number" }, value === null ? "" : count(value));
+  const rowOf = ({ sis_id: id, title, owned, drops, dropped }) => [
+    element("a", { href: courseAddress(id) }, id), title ?? "", number(owned), number(drops), ...(isDone ? [number(dropped)] : []),
   ];
-  const shown = stackedTable("Drops by course", COURSE_NAMES, courses.slice(0, FIRST).map(rowOf));
+  const shown = stackedTable("Drops by course", names, courses.slice(0, FIRST).map(rowOf));
   if (courses.length <= FIRST) return shown;
   const more = button(`Show all ${counted(courses.length, "course")}`, () => {
-    addRows(shown, COURSE_NAMES, courses.slice(FIRST).map(rowOf));
+    addRows(shown, names, courses.slice(FIRST).map(rowOf));
     more.remove();
   }, { class: "plain" });
   return element("div", {}, shown, element("div", { class: "row" }, more));

@@ -90,6 +90,7 @@ def test_an_undo_is_shown_first_and_then_ends_what_the_batch_began(
     assert term.enrolled() == [(student, term.courses[0]) for student in term.students]
     status = term.client.batch(undo.undo_id)
     assert (status.state, status.books.received, status.kind) == ("done", 2, "enrollments")
+    assert status.undoes == second
     again = term.client.undo(second)
     assert (again.state, again.books) == ("done", undo.books)
     with pytest.raises(UndoRefused, match="was undone already"):

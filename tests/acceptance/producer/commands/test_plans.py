@@ -14,7 +14,7 @@ from redis import Redis
 from producer.client import EnrollmentClient
 from producer.contract.routing import Queue
 from producer.fields import MAX_CHUNK_RECORDS
-from support.commands import GOOD, HELD, REFUSED, USAGE, run_enroll, write_lines
+from support.commands import GOOD, HELD, REFUSED, UNREACHABLE, USAGE, run_enroll, write_lines
 from support.waiting import wait_for
 from support.workers import Deployment
 
@@ -169,3 +169,39 @@ def test_a_data_set_alone_needs_no_plan(desk: Desk) -> None:
     shown = desk.run("submit", "--data-set", f"set-{desk.own}", desk.file(*desk.students))
     assert f"Data set: set-{desk.own}" in shown.stdout
     assert desk.enrolled() == 30
+
+
+def test_the_id_of_a_package_or_of_a_part_leads_to_the_right_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    folder, own_id = tmp_path / "export", f"{desk.own}-p"
+    folder.mkdir()
+    write_lines(folder / "students.csv", "sis_id,name", f"{desk.own}-new,Ada")
+    write_lines(folder / "enrollments.csv", COLUMNS, f"{desk.own}-new,{desk.course}")
+    desk.run("submit", folder, "--hold", "always", "--batch-id", own_id, expect=HELD)
+    for named in (own_id, f"{own_id}:students"):
+        unknown = desk.run("plan", named, expect=REFUSED)
+        assert f"`enroll plan {own_id}:enrollments`" in unknown.stderr
+        refused = desk.run("approve", named, "--yes", expect=REFUSED)
+        assert f"It is a part of the plan {own_id}:enrollments" in refused.stderr
+    status = desk.run("status", own_id, expect=REFUSED)
+    assert f"Its batches are: {own_id}:students, {own_id}:enrollments." in status.stderr
+    plan = f"{own_id}:enrollments"
+    held = desk.run("plan", plan, expect=HELD)
+    digest = str(desk.client.plan(plan).digest)
+    assert f"Its digest is {digest}." in held.stdout
+    desk.run("approve", plan, "--digest", digest, "--yes")
+    desk.run("wait", plan)
+    for named in (own_id, f"{own_id}:students"):
+        refused = desk.run("undo", named, "--yes", expect=REFUSED)
+        assert f"The enrollments of the package {own_id} are the batch {plan}" in refused.stderr
+
+
+def test_the_wait_for_a_plan_can_be_bounded(desk: Desk) -> None:
+    file = desk.file(*desk.students)
+    late = desk.run("submit", "--dry-run", "--wait-timeout", "0", file, expect=UNREACHABLE)
+    assert "is still under way. It goes on by itself" in late.stderr
+    plan_id = late.stderr.split("`enroll wait ")[1].split("`")[0]
+    assert "planned" in desk.run("wait", plan_id).stdout
+    wrong = desk.run("submit", "--wait-timeout", "5", file, expect=USAGE)
+    assert "--wait-timeout is for the wait for a plan" in wrong.stderr

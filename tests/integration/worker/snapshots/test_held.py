@@ -108,7 +108,7 @@ def test_a_file_of_another_data_set_is_held_and_the_reason_names_that(feeds: Fee
     wrong = feeds.plan("evening", ALL, at(10))
     assert reasons(feeds, wrong) == {HoldReason.OTHER_DATA_SET}
     (reason,) = feeds.reasons(wrong)
-    assert reason.message.startswith("70 of the 100 enrollments that the file names and that exist")
+    assert reason.message.startswith("Of the 100 enrollments in the file that already exist, 70")
     assert "belong to the data set sis, and 20 to other data sets." in reason.message
     # Once it was approved, the overlap is known: the next night is not held because of it.
     feeds.begin(wrong)

@@ -120,3 +120,13 @@ def test_an_unknown_plan_is_named() -> None:
 )
 def test_the_exit_code_says_whether_a_decision_is_needed(given: PlanStatus, code: int) -> None:
     assert exit_code(given) == code
+
+
+def test_a_finished_plan_shows_what_was_dropped_and_by_what_it_was_undone() -> None:
+    course = CourseDrops(
+        course_id=1, sis_id="LOGIC-1", title="Logic", owned=30, drops=24, dropped=23
+    )
+    undo = {"undone_by": "undo:night", "undone_at": NOON}
+    lines = shown(status(PlanState.DONE, courses=(course,), **undo)).splitlines()
+    assert "LOGIC-1  Logic  23 of 30 (24 were planned)" in lines
+    assert "Undone by: undo:night (2026-09-01 12:00:00 UTC)" in lines

@@ -155,8 +155,8 @@ def test_the_sentence_about_another_data_set_names_it_and_the_option() -> None:
     found = Absence(4, AbsentRows(), named=1_300, others=others)
     (reason,) = reasons_to_hold(request(), HoldRules(), found, batch(enrolled=1))
     assert reason.message.startswith(
-        "1,204 of the 1,210 enrollments that the file names and that exist already belong to the"
-        " data set sis 2026, and 2 to other data sets. Check"
+        "Of the 1,210 enrollments in the file that already exist, 1,204 belong to the data set sis"
+        " 2026, and 2 to other data sets. Check"
     )
     assert "submit the file again with --snapshot 'sis 2026'." in reason.message
 
@@ -192,9 +192,9 @@ def test_a_reason_names_numbers_the_course_and_what_to_do() -> None:
     found = absence(1_245, 20_000, losses=losses)
     many, course = reasons_to_hold(request(), HoldRules(), found, batch(enrolled=1))
     assert many.message == (
-        "It would drop 1,245 enrollments of the 20,000 that its data set owns (6.2 %); more than"
-        " 5 % are held. Check that the file is complete. If it is, approve the plan; if not,"
-        " discard it."
+        "It would drop 1,245 enrollments of the 20,000 that its data set owns (6.2 %); a snapshot"
+        " that drops more than 5 % is held. Check that the file is complete. If it is, approve the"
+        " plan; if not, discard it."
     )
     assert "ALG-1 (Algebra) would lose 1,200 of 1,500; " in course.message
     assert "and 3 more courses" in course.message

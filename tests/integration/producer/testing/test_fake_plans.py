@@ -1,0 +1,186 @@
+"""Whatever is planned, held, decided and undone, the fake client says what the worker says."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+
+from producer.contract.plan_requests import PlanMember, PlanPurpose, PlanRequest
+from producer.contract.plans import PlanState, PlanStatus
+from producer.errors import UndoRefused
+from producer.schemas import Kind
+from producer.testing import FakeEnrollmentClient
+from producer.testing.connection import MemoryBroker
+from producer.testing.worker import MemoryWorker
+from support.databases import opened_database, without_syncing
+from support.sql_worker import SqlWorker
+
+pytestmark = pytest.mark.one_database
+
+STUDENTS = [f"S{number:02}" for number in range(24)]
+COURSES = ["C1", "C2"]
+DATA_SETS = ["sis", "other"]
+
+Pairs = list[tuple[str, str]]
+
+
+class Step(NamedTuple):
+    """Something that clients and their workers do."""
+
+    verb: str
+    arguments: dict[str, Any]
+
+
+students = st.sets(st.sampled_from(STUDENTS))
+most_students = st.sets(st.sampled_from(STUDENTS), max_size=6).map(
+    lambda missing: set(STUDENTS) - missing
+)
+pairs = st.tuples(most_students | students, most_students | most_students).map(
+    lambda chosen: [
+        (student, course)
+        for course, own in zip(COURSES, chosen, strict=True)
+        for student in sorted(own)
+    ]
+)
+mistakes = st.lists(
+    st.sampled_from([("ghost", "C1"), ("S01", "nope"), ("ghost", "nope")]), max_size=1
+)
+data_sets = st.sampled_from(DATA_SETS)
+steps = st.one_of(
+    st.builds(dict, pairs=pairs, data_set=data_sets | st.none()).map(lambda a: Step("batch", a)),
+    st.builds(
+        dict,
+        pairs=pairs,
+        mistakes=mistakes,
+        data_set=data_sets,
+        adopt=st.booleans(),
+        hold=st.sampled_from([None, None, "always", "2%", "40%"]),
+    ).map(lambda a: Step("snapshot", a)),
+    st.builds(dict, pair=st.tuples(st.sampled_from(STUDENTS), st.sampled_from(COURSES))).map(
+        lambda a: Step("drop", a)
+    ),
+    st.builds(dict, decision=st.sampled_from(["approve", "discard"])).map(
+        lambda a: Step("decide", a)
+    ),
+    st.just(Step("undo", {})),
+)
+
+
+EVERYBODY = [(student, course) for course in COURSES for student in STUDENTS]
+FIRST = Step(
+    "snapshot",
+    {"pairs": EVERYBODY, "mistakes": [], "data_set": "sis", "adopt": False, "hold": None},
+)
+"""A term begins with a file that names everybody."""
+
+
+class Side:
+    """A client with its worker, and what was submitted through it."""
+
+    def __init__(self, worker: SqlWorker | MemoryWorker) -> None:
+        self.client = FakeEnrollmentClient(broker=MemoryBroker(worker), timeout=1)
+        for name in DATA_SETS:
+            worker.create_data_set(name)
+        self.client.submit_batch("students", [{"sis_id": each} for each in STUDENTS])
+        self.client.submit_batch("courses", [{"sis_id": each} for each in COURSES])
+        self.batches: list[str] = []
+
+    def do(self, step: Step) -> Any:
+        """Do a step, and return what is the same for every client."""
+        return getattr(self, step.verb)(**step.arguments)
+
+    def _submit(self, pairs: Pairs, data_set: str | None, plan: PlanRequest | None = None) -> str:
+        batch_id = plan.id if plan else f"b{len(self.batches)}"
+        records = [{"student_id": student, "course_ids": [course]} for student, course in pairs]
+        self.client.submit_batch(
+            "enrollments", records, batch_id=batch_id, data_set=data_set, plan=plan
+        )
+        self.batches.append(batch_id)
+        return batch_id
+
+    def batch(self, pairs: Pairs, data_set: str | None) -> Any:
+        return self.client.batch(self._submit(pairs, data_set)).books
+
+    def snapshot(
+        self, pairs: Pairs, mistakes: Pairs, data_set: str, *, adopt: bool, hold: str | None
+    ) -> Any:
+        own_id = f"b{len(self.batches)}"
+        plan = PlanRequest(
+            id=own_id,
+            members=(PlanMember(batch_id=own_id, kind=Kind.ENROLLMENTS),),
+            purpose=PlanPurpose.APPLY,
+            snapshot=True,
+            adopt=adopt,
+            hold=hold,
+        )
+        return _shown(self.client.plan(self._submit([*pairs, *mistakes], data_set, plan)))
+
+    def drop(self, pair: tuple[str, str]) -> Any:
+        student, course = pair
+        record = {"student_id": student, "drop_course_ids": [course]}
+        return self.client.enroll(record).status
+
+    def decide(self, decision: str) -> Any:
+        """Decide about the newest plan that is held."""
+        plans = (self.client.plan(batch_id) for batch_id in reversed(self.batches))
+        held = next((plan for plan in plans if plan.state is PlanState.HELD), None)
+        if held is None:
+            return None
+        return _shown(self.client.decide(held.plan_id, decision, str(held.digest)))
+
+    def undo(self) -> Any:
+        """Undo the newest batch that was applied and not undone."""
+        for batch_id in reversed(self.batches):
+            status = self.client.batch(batch_id)
+            if status.state == "done" and status.undone_by is None:
+                try:
+                    undo = self.client.undo(batch_id)
+                except UndoRefused as error:
+                    return str(error)
+                return undo.state, undo.books, [(e.student_sis_id, e.action) for e in undo.left]
+        return None
+
+    def enrolled(self) -> dict[Any, list[Any]]:
+        """Return the courses of each student."""
+        found = filter(None, self.client.students(STUDENTS))
+        return {student.sis_id: [c.sis_id for c in student.courses] for student in found}
+
+
+def _shown(plan: PlanStatus) -> Any:
+    """Return what is the same for every client: sentences and moments are not."""
+    return (
+        plan.state,
+        sorted(reason.code for reason in plan.reasons),
+        plan.owned_before,
+        plan.absent,
+        sorted((c.sis_id, c.owned, c.drops) for c in plan.courses),
+        [batch.books for batch in plan.batches],
+    )
+
+
+@pytest.fixture
+def sql_worker(new_database: Callable[[str], str]) -> Iterator[SqlWorker]:
+    with opened_database(new_database("sqlite")) as database:
+        yield SqlWorker(without_syncing(database))
+
+
+@settings(
+    max_examples=12,
+    phases=[Phase.explicit, Phase.generate],
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(script=st.lists(steps, min_size=2, max_size=5))
+def test_plans_and_undos_of_the_fake_are_those_of_the_worker(
+    sql_worker: SqlWorker, script: list[Step]
+) -> None:
+    sql_worker.clear()
+    sides = Side(sql_worker), Side(MemoryWorker())
+    for step in [FIRST, *script]:
+        expected, actual = (side.do(step) for side in sides)
+        assert actual == expected, step
+        event(f"{step.verb}: {expected[:2] if isinstance(expected, tuple) else ''}")
+        stored, in_memory = (side.enrolled() for side in sides)
+        assert in_memory == stored, step

@@ -115,6 +115,7 @@ _NOT_ENDED = text(
         SELECT 1 FROM past_enrollments past
         WHERE past.student_id = source.student_id AND past.course_id = source.course_id
             AND past.ended_at = :moment
+            AND past.request_id = CAST(:prefix AS text) || source.position
     )
     """  # noqa: S608 - our own names
 ).bindparams(bindparam("moment", type_=Instant()))

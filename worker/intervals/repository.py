@@ -19,6 +19,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     tuple_,
 )
 
@@ -333,19 +334,24 @@ def _delete_open(dialect: str) -> Any:
 
 def add_intervals(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
     """Keep enrollments that began and ended within one transaction."""
-    _add_past(connection, drops)
+    dialect = connection.dialect.name
+    rows = _past_rows(drops)
+    if rows:
+        connection.execute(_insert_past(dialect), row_parameters(dialect, _OWNED_INTERVAL, rows))
 
 
 def keep_drops(connection: Connection, drops: Mapping[Pair, Drop]) -> None:
     """Keep drops of pairs that are not enrolled, each in place of the pair's earlier one.
 
-    None of these pairs has a drop at that moment or later.
+    None of these pairs has a later drop. If one ended at that very moment, nothing more is kept.
     """
     if not drops:
         return
     dialect = connection.dialect.name
     connection.execute(_delete_earlier(dialect), row_parameters(dialect, _PAIR, sorted(drops)))
-    _add_past(connection, drops.items())
+    rows = _past_rows(drops.items())
+    statement = _insert_past(dialect).on_conflict_do_nothing()
+    connection.execute(statement, row_parameters(dialect, _OWNED_INTERVAL, rows))
 
 
 @cache
@@ -358,18 +364,17 @@ def _delete_earlier(dialect: str) -> Any:
     )
 
 
-def _add_past(connection: Connection, drops: Iterable[tuple[Pair, Drop]]) -> None:
-    dialect = connection.dialect.name
-    rows = sorted(
+def _past_rows(drops: Iterable[tuple[Pair, Drop]]) -> list[tuple[Any, ...]]:
+    return sorted(
         (*pair, drop.ended_at, drop.enrolled_at, drop.reason, drop.request_id, drop.data_set)
         for pair, drop in drops
     )
-    if rows:
-        connection.execute(_insert_past(dialect), row_parameters(dialect, _OWNED_INTERVAL, rows))
 
 
 @cache
 def _insert_past(dialect: str) -> Any:
     source = rows_as_table(dialect, _OWNED_INTERVAL)
     values: Any = select(*(column(name) for name in _OWNED_INTERVAL)).select_from(source)
+    # Without a condition, SQLite takes ON CONFLICT for a part of the query.
+    values = values.where(true())
     return insert_into(dialect, PastEnrollment).from_select(list(_OWNED_INTERVAL), values)

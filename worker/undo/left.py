@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from producer.fields import UNDO_PREFIX
 from producer.schemas import Action
 from worker.enrollment.repository import summarize_courses
 from worker.repository import describe_students
@@ -23,11 +24,15 @@ def find_left(
     left = [(row.student_id, *each) for row in rows for each in row.superseded][:limit]
     students = {row.id: row for row in describe_students(connection, {each[0] for each in left})}
     courses = summarize_courses(connection, {each[1] for each in left})
+    undone = undo_id.removeprefix(UNDO_PREFIX)
     pairs = []
     for student, course, asked, won_at in left:
         action, moment = Action(asked), datetime.fromisoformat(won_at)
-        find = find_drop if action is Action.ENROLL else find_confirmation
-        request_id = find(connection, (student, course), moment)
+        pair = (student, course)
+        if action is Action.ENROLL:
+            request_id = find_drop(connection, pair, moment)
+        else:
+            request_id = find_confirmation(connection, pair, moment, undone)
         named = (student, students[student].sis_id, course, courses[course].sis_id)
         pairs.append(LeftPair(*named, action, moment, request_id))
     return pairs

@@ -15,6 +15,7 @@ from producer.contract.chunks import fingerprint_of, line_request_id
 from worker.database.engine import Database
 from worker.enrollment.derived.entries import unpack_all
 from worker.undo.changes import restored_alone, reverse_alone, reverse_fresh
+from worker.undo.confirmed import leave_confirmed
 from worker.undo.repository import find_changes, find_past, next_fresh, read_fresh
 from worker.undo.together import read_together
 from worker.undo.values import PageUndo, Restored, Reversal, UndoneBatch
@@ -86,7 +87,8 @@ def read_page(
         rows = find_changes(connection, batch.id, page.after, own=is_own)
     if not may_change_twice:
         reversals = reverse_fresh(fresh, batch.counts_at) if fresh else reverse_alone(rows)
-        return PageUndo(reversals, _restored(connection, batch, reversals))
+        restored = _restored(connection, batch, reversals)
+        return PageUndo(leave_confirmed(connection, batch, reversals), restored)
     if fresh is not None:
         number = int(page.after)
         derived = list(unpack_all(fresh))
@@ -95,7 +97,8 @@ def read_page(
     else:
         own_ids = {row.request_id for row in rows}
         students = {row.student_id for row in rows}
-    return read_together(connection, batch, own_ids, students)
+    undo = read_together(connection, batch, own_ids, students)
+    return undo._replace(reversals=leave_confirmed(connection, batch, undo.reversals))
 
 
 def _restored(

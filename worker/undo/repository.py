@@ -339,11 +339,35 @@ def find_drop(connection: Connection, pair: Pair, moment: datetime) -> str | Non
     return request_id
 
 
-def find_confirmation(connection: Connection, pair: Pair, moment: datetime) -> str | None:
-    """Return the request that enrolled or confirmed a pair at a moment."""
+def find_confirmations_of_others(
+    connection: Connection, batch_id: str, students: Collection[int], since: datetime
+) -> list[Any]:
+    """Return the results about students that confirmed a pair, but none of those of a batch.
+
+    Only results that were stored at `since` or later are returned.
+    """
+    result, dialect = EnrollmentResult, connection.dialect.name
+    statement = select(result.student_id, result.enrolled, _counts_at()).where(
+        is_among(dialect, result.student_id),
+        result.completed_at >= since,
+        result.batch_id.is_distinct_from(batch_id),
+        func.json_array_length(result.already) > 0,
+    )
+    return list(connection.execute(statement, list_parameter(dialect, students)))
+
+
+def find_confirmation(
+    connection: Connection, pair: Pair, moment: datetime, undone: str
+) -> str | None:
+    """Return the request that enrolled or confirmed a pair at a moment.
+
+    A request of the batch that was undone is not returned.
+    """
     result = EnrollmentResult
     counted = select(result.request_id, result.enrolled).where(
-        result.student_id == pair[0], _counts_at() == moment
+        result.student_id == pair[0],
+        _counts_at() == moment,
+        result.batch_id.is_distinct_from(undone),
     )
     rows = connection.execute(counted).all()
     named = (row.request_id for row in rows if pair[1] in row.enrolled)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from producer.contract.chunks import CheckedColumns, EnrollmentChunk
 from producer.contract.headers import BatchOrigin
 from producer.contract.routing import TaskName
 from producer.schemas import Kind
@@ -15,6 +16,7 @@ from support.databases import dead_letters
 from worker.batches.apply import Applied, apply_chunk
 from worker.database.engine import Database
 from worker.dead_letters.letters import keep
+from worker.enrollment import shortcuts
 from worker.history.lookups import student_history
 from worker.models import LetterReason, StudentCourse
 from worker.recovery.isolate import call_letter
@@ -89,6 +91,26 @@ def test_at_one_moment_enrolled_wins(
         for number, record in enumerate(records):
             deliver(database, record, number=number, last=number == 1)
     assert rows(database) == {(1, 1)}
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_pair_that_two_chunks_drop_is_dropped_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    """All chunks of a batch count at one moment, and so may two batches."""
+    if is_large:  # On PostgreSQL, large chunks drop with a statement of their own.
+        monkeypatch.setattr(shortcuts, "COPY_ROWS", 1)
+    deliver(database, enroll("A", "M1"), batch_id="before", moment=MONDAY - timedelta(days=1))
+    columns = CheckedColumns(student_ids=("A", "B"), drop_course_ids=(("M1",), ("M1",)))
+    found = []
+    for batch_id, number in (("b", 0), ("b", 1), ("c", 0)):
+        fields = {"batch_id": batch_id, "number": number, "last": number == 1}
+        payload = EnrollmentChunk(requests=columns, **fields).model_dump_json(exclude_unset=True)
+        origin = BatchOrigin(moment=MONDAY)
+        found.append(counts_of(apply_chunk(database, Kind.ENROLLMENTS, payload, origin=origin)))
+    assert found == [{"dropped": 1, "not_enrolled": 1}, *[{"not_enrolled": 2}] * 2]
+    entries = student_history(database, "A").entries
+    assert [(e.change, e.request_id) for e in entries][:1] == [("dropped", "b:0:0")]
 
 
 def test_mondays_batch_that_is_resumed_after_tuesdays_drop_brings_nobody_back(

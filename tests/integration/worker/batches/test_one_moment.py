@@ -1,4 +1,4 @@
-"""Batches of two clients may count at one moment: whose request opened what is known. Both databases."""
+"""Batches of two clients may count at one moment; it is known whose request opened what."""
 
 import threading
 from collections.abc import Iterator

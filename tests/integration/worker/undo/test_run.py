@@ -98,6 +98,25 @@ def test_a_pair_that_another_batch_opened_is_listed_with_its_line(database: Data
     assert pairs(database) == {("A", "M1")}
 
 
+@pytest.mark.parametrize("form", ["fresh", "stored", "mixed"])
+def test_a_pair_that_a_batch_of_the_same_moment_names_as_well_is_left(
+    database: Database, form: str
+) -> None:
+    others = {
+        "fresh": [request("B", enroll=["M1", "M2"])],
+        "stored": [request("A", enroll=["M1"]), request("A", enroll=["M2", "M3"])],
+        "mixed": [request("B", drop=["M1"]), request("A", enroll=["M2", "M3"])],
+    }
+    by_hand(database, "before", -5, "A", enroll=["M3"])
+    apply(database, request("A", enroll=["M1"]), *others[form])
+    apply(database, request("A", enroll=["M1"]), batch_id="c")
+    (left,) = undone(database).left
+    assert (left.course_sis_id, left.request_id, left.moment) == ("M1", "c:0:0", NOON)
+    assert pairs(database) == {("A", "M1"), ("A", "M3")}
+    assert undone(database, "c").left == []
+    assert pairs(database) == {("A", "M1"), ("A", "M3")}
+
+
 def test_pairs_that_batches_of_one_moment_opened_are_listed_with_the_right_batch(
     database: Database,
 ) -> None:

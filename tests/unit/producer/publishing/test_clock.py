@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer.contract.clock import MAX_WIDTH
 from producer.publishing import clock
-from producer.publishing.clock import CONFIRMED_SECONDS, MAX_WIDTH, ClockBounds
+from producer.publishing.clock import CONFIRMED_SECONDS, ClockBounds
 
 AHEAD = 1_788_000_000_000_000
 """By how much the clock of Redis is ahead of ours, in microseconds."""

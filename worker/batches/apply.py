@@ -166,8 +166,8 @@ def apply_to(
     batch = _open(connection, kind, chunk, fingerprint, origin, reading)
     if isinstance(batch, Applied):
         return batch
-    stored = database_time(connection) or reading.now
-    times = Times(batch.moment, reading.now, stored, reading.latest)
+    now, latest = reading.now, reading.latest
+    times = Times(batch.moment, now, database_time(connection) or now, latest)
     lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
     statuses: Counter[ResultStatus] = Counter()
     fresh: FreshRequests | None = None
@@ -177,9 +177,7 @@ def apply_to(
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
-        counts, refusals = upsert_records(
-            connection, kind, chunk, poison, times.batch, times.latest
-        )
+        counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, latest)
     add_dead_letters(connection, _letters(kind, chunk, poison, times))
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)

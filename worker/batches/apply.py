@@ -169,8 +169,6 @@ def apply_to(
     now, latest = reading.now, reading.latest
     times = Times(batch.moment, now, database_time(connection) or now, latest)
     lines = pack_lines(chunk) if kind is Kind.ENROLLMENTS else None
-    statuses: Counter[ResultStatus] = Counter()
-    fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
         by_shortcut = decide_clean or decide_by_shortcut
         decided = decide_requests(connection, chunk, batch, poison, times, by_shortcut)
@@ -178,6 +176,7 @@ def apply_to(
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
         counts, refusals = upsert_records(connection, kind, chunk, poison, times.batch, latest)
+        statuses, fresh = Counter(), None
     add_dead_letters(connection, _letters(kind, chunk, poison, times))
     refusals += map(refusal_of_unread_line, chunk.refused)
     add_refusals(connection, chunk.batch_id, refusals)

@@ -7,7 +7,7 @@ from; on SQLite each statement is checked when it is prepared. All of it is roll
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from sqlalchemy import (
     UniqueConstraint,
     insert,
     select,
+    text,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from worker.database.ask import through
@@ -30,6 +32,7 @@ from worker.database.planning import (
     Planning,
     PlanRefused,
     begin_planning,
+    planning_on,
     real_table,
 )
 from worker.database.refusal import Refusal
@@ -56,6 +59,10 @@ _BUFFERS: Final = "SET LOCAL temp_buffers = '64MB'"
 """The default of 8 MB would write the pages of a large plan to disk again and again."""
 
 
+class TablesRewritten(Exception):
+    """Real tables were rewritten after the snapshot was taken: it sees them empty."""
+
+
 def hidden_models() -> list[type[Base]]:
     """Return the models whose tables are hidden while a plan is made."""
     models = [mapper.class_ for mapper in Base.registry.mappers]
@@ -69,7 +76,8 @@ def planning_connection(database: Database, *, stores_results: bool) -> Iterator
 
     It reads one snapshot of the database: that of the moment when it is opened. The caller creates
     tables of its own, if it needs any, and then calls `seal`. Nothing of it remains. Raises
-    PlanRefused if the role may not create temporary tables, DBAPIError.
+    PlanRefused if the role may not create temporary tables; TablesRewritten instead of PlanRefused,
+    if the caller raises that because of what it did not see; DBAPIError.
     """
     engine = database.new_engine()
     try:
@@ -85,7 +93,12 @@ def planning_connection(database: Database, *, stores_results: bool) -> Iterator
                         select(real_table(connection, DataSet)),
                     )
                 )
-                yield connection
+                try:
+                    yield connection
+                except PlanRefused:  # Perhaps only because a table seemed to be empty.
+                    with suppress(DBAPIError):
+                        check_not_rewritten(connection)
+                    raise
                 transaction.rollback()
     finally:
         engine.dispose()
@@ -222,6 +235,26 @@ def _not_hidden(connection: Connection, names: list[str]) -> list[str]:
         return [name for (name,) in rows]
     rows = through(connection)("SELECT name FROM temp.sqlite_master WHERE type = 'table'")
     return sorted(set(names) - {name for (name,) in rows})
+
+
+def check_not_rewritten(connection: Connection) -> None:
+    """Raise TablesRewritten unless the snapshot of a connection sees the rows of all real tables.
+
+    On PostgreSQL, a snapshot that is older than a TRUNCATE, or than an ALTER TABLE that rewrites a
+    table, finds no rows there. Call this before what was read is used. Raises DBAPIError.
+    """
+    planning = planning_on(connection)
+    if planning is None or connection.dialect.name != "postgresql":
+        return
+    # The snapshot sees the old number of the file, and the function returns the present one.
+    statement = text(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = :schema AND c.relname = ANY(:names)"
+        " AND NULLIF(c.relfilenode, 0) IS DISTINCT FROM pg_relation_filenode(c.oid)"
+    )
+    values = {"schema": planning.schema, "names": list(Base.metadata.tables)}
+    if rewritten := sorted(connection.scalars(statement, values)):
+        raise TablesRewritten(f"rewritten meanwhile: {', '.join(rewritten)}")
 
 
 _CHANGES: Final = (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from producer.schemas import Kind
 from worker.data_sets.repository import find_data_set
 from worker.database.engine import Database
 from worker.database.planning import PlanRefused
+from worker.database.temporary_tables import TablesRewritten
 from worker.moments import Clock
 from worker.plans.applying import origin_of, texts_of
 from worker.plans.deaths import Deaths
@@ -25,6 +27,8 @@ from worker.plans.temporary.report import PlanOvertaken
 from worker.plans.times import BLOCKED, Expiry
 from worker.snapshots.hold import reasons_to_hold
 from worker.snapshots.rules import read_rules
+
+log = logging.getLogger(__name__)
 
 
 class PlanOutdated(Exception):
@@ -69,7 +73,8 @@ def plan_chunks(
         holder.do(lambda c: holder.finish(c, PlanState.DISCARDED, detail=detail))
     except PlanOvertaken as error:
         raise LeaseLost(holder.plan.id) from error
-    except PlanOutdated:
+    except (PlanOutdated, TablesRewritten) as error:
+        log.info("The plan %s is made again: %s", holder.plan.id, error)
         _wait(holder)
 
 
@@ -81,7 +86,7 @@ def _batch(database: Database, holder: Holder, member: Any, deaths: Deaths) -> S
 
 
 def _wait(holder: Holder) -> None:
-    """Give the plan back until another one of its data set may be applied."""
+    """Give the plan back for a moment, for example until another one of its data set is done."""
     holder.do(lambda connection: holder.change(connection, due_at=holder.now(connection) + BLOCKED))
 
 
@@ -116,7 +121,7 @@ def _conclude(
         present = find_data_set(connection, data_set.name)
         is_ongoing = _is_blocked(connection, holder, request, data_set)
         if is_ongoing or present is None or present.swept_at != data_set.swept_at:
-            raise PlanOutdated
+            raise PlanOutdated("another snapshot of its data set began to be applied")
     reasons = _reasons(request, made, data_set)
     report = _report(made, reasons)
     now = holder.now(connection)

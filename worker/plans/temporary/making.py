@@ -27,7 +27,7 @@ from worker.database.engine import Database
 from worker.database.errors import is_outage, sentence_of
 from worker.database.planning import PlanRefused
 from worker.database.refusal import Refusal
-from worker.database.temporary_tables import planning_connection, seal
+from worker.database.temporary_tables import check_not_rewritten, planning_connection, seal
 from worker.models import Course, Student
 from worker.moments import Clock, TrustingClock, own_clock
 from worker.plans.temporary.filling import Filling
@@ -90,7 +90,7 @@ def make_plan(
     `on_chunk` is called after each chunk and each page of the report; what it raises ends the work.
     Nothing is stored then, or what is stored is removed by the next attempt. Raises PlanRefused if
     the plan cannot be made, because of a right, a conflict or a chunk that fails; DBAPIError if the
-    database is unavailable.
+    database is unavailable; TablesRewritten if it may succeed at once.
     """
     enrollments = [batch for batch in plan.batches if batch.kind is Kind.ENROLLMENTS]
     named = scan(text for batch in enrollments for text in batch.payloads())
@@ -110,6 +110,7 @@ def make_plan(
         report = Report(connection, plan.plan_id, on_chunk, has_drops=is_snapshot)
         shown = [[batch.model_dump(mode="json") for batch in batches], summary_of(absence)]
         digest = report.digest(shown, rehearsal.at)
+        check_not_rewritten(connection)
         made = MadePlan(batches, absence, rehearsal.at, digest)
         store_report(database, report, lambda writing: conclude(writing, made))
     return made

@@ -13,11 +13,13 @@ from worker.database.engine import Database
 from worker.database.planning import PlanRefused, real_table
 from worker.database.temporary_tables import (
     NOT_HIDDEN,
+    TablesRewritten,
+    check_not_rewritten,
     hidden_models,
     planning_connection,
     seal,
 )
-from worker.models import Base, IdentityRow, Student, StudentCourse
+from worker.models import Base, Course, IdentityRow, Student, StudentCourse
 
 
 def test_every_table_is_hidden_or_is_not_written_by_ordinary_code() -> None:
@@ -68,6 +70,22 @@ def test_a_table_that_is_not_hidden_is_found_before_anything_is_written(
         connection.execute(text("SET LOCAL search_path = public, pg_temp"))
         with pytest.raises(PlanRefused, match=r"real tables .*student_courses"):
             seal(connection)
+
+
+def test_a_plan_does_not_take_tables_that_are_rewritten_meanwhile_for_empty(
+    postgres_database: Database,
+) -> None:
+    rewrite = "ALTER TABLE courses ALTER title TYPE varchar({}) USING title || ''"
+    store_roster(postgres_database, ["A"], ["M1"])
+    with planning_connection(postgres_database, stores_results=True) as connection:
+        check_not_rewritten(connection)
+        with postgres_database.writing() as other:
+            other.execute(text(rewrite.format(300)))
+            other.execute(text(rewrite.format(255)))
+        real = real_table(connection, Course)
+        assert connection.scalars(select(real.c.sis_id)).all() == []  # Although it has a row.
+        with pytest.raises(TablesRewritten, match="courses"):
+            check_not_rewritten(connection)
 
 
 def test_a_role_without_temporary_tables_gets_one_clear_error(

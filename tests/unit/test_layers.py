@@ -97,6 +97,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "enrollment/derived",
         "history",
         "intervals",
+        "intervals/undone",
         "plans",
         "plans/reports",
         "plans/temporary",
@@ -107,6 +108,8 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "roster/search",
         "snapshots",
         "undo",
+        "undo/events",
+        "undo/owners",
     }
 
 

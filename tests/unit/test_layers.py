@@ -97,6 +97,7 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "enrollment/derived",
         "history",
         "intervals",
+        "intervals/undone",
         "plans",
         "plans/reports",
         "plans/temporary",
@@ -109,7 +110,6 @@ def test_the_list_of_modules_that_build_sql_is_complete() -> None:
         "undo",
         "undo/events",
         "undo/owners",
-        "intervals/undone",
     }
 
 

@@ -81,6 +81,7 @@ class PlanWatch:
         self._look_at = time.monotonic()
         self._is_busy = False
         self._helpers = 0
+        self._may_help = True
 
     def start(self) -> None:
         """Begin to look, if this worker serves the queue of batches.
@@ -99,12 +100,12 @@ class PlanWatch:
         if self._is_busy:
             # What was just noted may come after what the running step has seen.
             self._look_at = time.monotonic() if is_due else self._look_at
-            if self._due.take_call():
+            if self._due.take_call() and self._may_help:
                 self._call_helpers()
             return
         if not is_due:
             return
-        self._is_busy = True
+        self._is_busy = self._may_help = True
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._run(self._step, self._done, self._failed)
 
@@ -148,7 +149,7 @@ class PlanWatch:
             self._help()
 
     def _help(self) -> None:
-        self._run(self._help_step, self._helped, self._help_ended)
+        self._run(self._help_step, self._helped, self._help_failed)
 
     def _helped(self, may_go_on: Any) -> None:
         if may_go_on is True and self._is_busy:
@@ -156,5 +157,10 @@ class PlanWatch:
         else:
             self._help_ended()
 
-    def _help_ended(self, *_: Any) -> None:
+    def _help_failed(self, *_: Any) -> None:
+        # The chunk may have killed its process. The one that holds the plan counts that.
+        self._may_help = False
+        self._help_ended()
+
+    def _help_ended(self) -> None:
         self._helpers = max(0, self._helpers - 1)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,9 +12,7 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import (
     KIND_CHUNKS,
-    CheckedColumns,
     Chunk,
-    courses_of,
     fingerprint_of,
     line_request_id,
 )
@@ -23,6 +21,7 @@ from producer.contract.headers import UNKNOWN_ORIGIN, BatchOrigin
 from producer.contract.rosters import from_microseconds, moments_of_records
 from producer.contract.routing import KIND_TASKS
 from producer.schemas import Action, Kind, ResultStatus, StudentEnrollmentRequest
+from worker.batches.clean import DecideClean, decide_by_shortcut
 from worker.batches.counts import (
     Counts,
     Poison,
@@ -42,17 +41,12 @@ from worker.batches.roster import upsert_records
 from worker.data_sets.values import Owner
 from worker.database.clock import database_time
 from worker.database.engine import Database, transaction
-from worker.database.enrollment_lock import lock_enrollments
 from worker.dead_letters.letters import dead_letter
 from worker.dead_letters.repository import add_dead_letters
 from worker.enrollment.derived.entries import FreshRequests
 from worker.enrollment.incoming import IncomingRequest, readable_id
 from worker.enrollment.problems import not_processed, refused_as_undone
-from worker.enrollment.shortcuts import (
-    ShortcutResult,
-    decide_clean_requests,
-    find_clean_requests,
-)
+from worker.enrollment.shortcuts import ShortcutResult
 from worker.enrollment.values import Times
 from worker.models import LetterForm, LetterReason
 from worker.moments import Clock, moment_of_message, own_clock
@@ -164,11 +158,11 @@ def apply_to(
     origin: BatchOrigin = UNKNOWN_ORIGIN,
     *,
     clock: Clock = own_clock,
-    decide_clean: "DecideClean | None" = None,
+    decide_clean: DecideClean = decide_by_shortcut,
 ) -> Applied:
     """Apply a chunk within an open transaction.
 
-    `decide_clean` decides its clean requests, if not `decide_by_shortcut` is to do it.
+    `decide_clean` decides the clean requests of a chunk of enrollments.
     """
     now = clock()
     batch = _open(connection, kind, chunk, fingerprint, origin, now)
@@ -179,8 +173,7 @@ def apply_to(
     statuses: Counter[ResultStatus] = Counter()
     fresh: FreshRequests | None = None
     if kind is Kind.ENROLLMENTS:
-        by_shortcut = decide_clean or decide_by_shortcut
-        decided = _decide_requests(connection, chunk, batch, poison, times, by_shortcut)
+        decided = _decide_requests(connection, chunk, batch, poison, times, decide_clean)
         counts, refusals, statuses, fresh = decided
         statuses[ResultStatus.REJECTED] += len(chunk.refused)
     else:
@@ -278,10 +271,6 @@ def _letter(
     )
 
 
-DecideClean = Callable[[Connection, Chunk, Poison, Times, bool, Owner | None], ShortcutResult]
-"""Decides the clean requests of a chunk; the others are left to the rulebook. It is told whether
-results are derived, and which data set owns what the requests open."""
-
 Decided = tuple[Counts, Refusals, Counter[ResultStatus], FreshRequests | None]
 """The counts of a chunk, its refusals, its requests by status, and its fresh requests."""
 
@@ -301,20 +290,6 @@ def _decide_requests(
     owner = owner_of(chunk, batch)
     shortcut = decide_clean(connection, chunk, poison, times, derives, owner)
     return _enroll(connection, chunk, poison, times, shortcut, owner)
-
-
-def decide_by_shortcut(
-    connection: Connection,
-    chunk: Chunk,
-    poison: Poison,
-    times: Times,
-    derives: bool,  # noqa: FBT001 - a DecideClean
-    owner: Owner | None = None,
-) -> ShortcutResult:
-    """Decide the clean requests of a chunk at once, under the lock on enrollments."""
-    clean = find_clean_requests(connection, chunk, poison, times)
-    lock_enrollments(connection, exclusive=_may_drop(chunk))
-    return decide_clean_requests(connection, chunk, clean, times, derives=derives, owner=owner)
 
 
 def _enroll(
@@ -362,14 +337,6 @@ def _decide(
     add_to_counts(counts, decided, [chunk.row_counts[position] for position in positions])
     cells = dict(zip(chunk.lines or (), chunk.cells or (), strict=False))
     return [refusal for decision in decided for refusal in refusals_of(decision, cells)]
-
-
-def _may_drop(chunk: Chunk) -> bool:
-    """Return whether a request of a chunk may drop something."""
-    columns = getattr(chunk, "requests", None)
-    if isinstance(columns, CheckedColumns):
-        return columns.action is Action.DROP
-    return any(courses_of(record, Action.DROP) for record in chunk.records_in_order)
 
 
 def incoming_requests(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from producer.contract.chunks import Chunk
 from producer.schemas import Kind
-from worker.batches.apply import decide_by_shortcut
+from worker.batches.clean import decide_by_shortcut
 from worker.batches.counts import Poison
 from worker.data_sets.values import Owner
 from worker.enrollment.confirming import find_confirming
@@ -64,7 +64,7 @@ class Filling:
         derives: bool,  # noqa: FBT001 - a DecideClean
         owner: Owner | None,
     ) -> ShortcutResult:
-        """Do what `worker.batches.apply.decide_by_shortcut` does, with as few copies as possible.
+        """Do what `worker.batches.clean.decide_by_shortcut` does, with as few copies as possible.
 
         The requests that are left to the rulebook, or all of them, find what they name copied.
         """

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import column, select, table
+from sqlalchemy import column, select, table, text
 
 from producer.contract.headers import BatchOrigin
 from producer.schemas import Kind
@@ -20,6 +20,8 @@ from worker.enrollment.values import Times
 from worker.plans.temporary.filling import Confirmed, Filling
 from worker.plans.temporary.names import Scan
 from worker.plans.temporary.repository import RealRows, Since
+from worker.snapshots.named import create_named_pairs
+from worker.snapshots.repository import add_named, count_named
 
 NOON = datetime(2026, 9, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
@@ -30,8 +32,8 @@ FOREIGN, NEW = ("D", "M1"), ("A", "M2")
 
 def submit(database: Database, batch_id: str, moment: datetime, *records: object) -> None:
     data_set = "sis" if batch_id == "sis" else None
-    text = chunk(*records, batch_id=batch_id, data_set=data_set).model_dump_json()
-    apply_chunk(database, Kind.ENROLLMENTS, text, origin=BatchOrigin(None, None, moment))
+    payload = chunk(*records, batch_id=batch_id, data_set=data_set).model_dump_json()
+    apply_chunk(database, Kind.ENROLLMENTS, payload, origin=BatchOrigin(None, None, moment))
 
 
 @pytest.fixture
@@ -62,8 +64,8 @@ def decide(
     may_drop: bool = False,
 ) -> Decided:
     """Decide requests for these pairs as a plan does."""
-    text = chunk(*(pairs(*pair) for pair in named)).model_dump_json()
-    read, _ = read_chunk(Kind.ENROLLMENTS, text)
+    payload = chunk(*(pairs(*pair) for pair in named)).model_dump_json()
+    read, _ = read_chunk(Kind.ENROLLMENTS, payload)
     with planning_connection(database, stores_results=may_drop) as connection:
         seal(connection)
         filling = Filling(RealRows(connection), Scan(may_drop), Since(None, None))
@@ -109,3 +111,15 @@ def test_a_chunk_is_copied_if_a_later_drop_may_win(database: Database, owner: Ow
 def test_a_plan_that_may_drop_copies_everything(database: Database, owner: Owner) -> None:
     decided = decide(database, OWNED, owner, may_drop=True)
     assert (decided.confirmed, decided.filled) == (Confirmed([], None), {1, 2, 3})
+
+
+def test_very_many_pairs_are_named_at_once(postgres_database: Database) -> None:
+    """As every other number of pairs is; only the way into the table differs."""
+    named = [(student, course) for student in range(1, 151) for course in (1, 2**31 - 1)]
+    with planning_connection(postgres_database, stores_results=False) as connection:
+        create_named_pairs(connection)
+        seal(connection)
+        add_named(connection, named, {})
+        rows = connection.execute(text("SELECT student_id, course_id FROM snapshot_named"))
+        assert sorted(tuple(row) for row in rows) == named
+        assert count_named(connection) == (len(named), 0)

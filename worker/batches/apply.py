@@ -160,10 +160,7 @@ def apply_to(
     clock: Clock = own_clock,
     decide_clean: DecideClean = decide_by_shortcut,
 ) -> Applied:
-    """Apply a chunk within an open transaction.
-
-    `decide_clean` decides the clean requests of a chunk of enrollments.
-    """
+    """Apply a chunk within an open transaction; `decide_clean` decides its clean requests."""
     now = clock()
     batch = _open(connection, kind, chunk, fingerprint, origin, now)
     if isinstance(batch, Applied):
